@@ -1,0 +1,343 @@
+"""The frozen nouns that every floor of the workbench speaks.
+
+Records cross folders, tensors do not. A record is a value: it is compared by content, changed with
+`dataclasses.replace`, and becomes a row of a table (`schema.sql` gives each column its unit). Each field is
+documented beneath it, with its unit and range.
+
+Left out on purpose: behaviour. What is done with a record stands where it is done; only geometry that
+belongs to the noun itself (the distance of two values on the circle, the name of a steering) is here.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from feature_store.errors import BadInput, NotFound, nearest
+
+Point = Literal["resid_pre", "resid_post"]
+Unit = Literal["raw", "feature_max", "norm_share"]
+Positions = Literal["all", "prompt", "last", "generated"]
+Status = Literal["parsed", "refused", "unparsed"]
+
+
+@dataclass(frozen=True)
+class Value:
+    id: str
+    """Lower-case identifier, words joined by hyphens: `self-direction`."""
+    name: str
+    """Name for people: `Self-Direction`."""
+    angle: float
+    """Place on the motivational circle [radians, 0 to 2 pi, counter-clockwise from Self-Direction]."""
+    definition: str
+    """The motivational goal in one sentence."""
+    parent: str
+    """Id of the value of the coarser system that contains it; empty in the coarsest."""
+
+
+@dataclass(frozen=True)
+class ValueSystem:
+    id: str
+    """`schwartz10`, `schwartz19`, `higher-order`."""
+    values: tuple[Value, ...]
+    """In circle order."""
+    source: str
+    """The publication that defines the system."""
+    aliases: tuple[tuple[str, str], ...] = ()
+    """(normalised other name, id) pairs, finer values and published spellings among them."""
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The values' ids in circle order."""
+        return tuple(value.id for value in self.values)
+
+    def __getitem__(self, id: str) -> Value:
+        return self.values[self.ids.index(self.resolve(id))]
+
+    def resolve(self, name: str) -> str:
+        """The id that `name` means, whatever its spelling. Raises NotFound with the nearest id."""
+        key = normalise(name)
+        known = dict(self.aliases) | {id: id for id in self.ids}
+        if key not in known:
+            raise NotFound(f"{name!r} is no value of {self.id}.{nearest(key, known)}")
+        return known[key]
+
+    def distance(self, a: str, b: str) -> float:
+        """Angle between two values on the circle [radians, 0 to pi]."""
+        gap = abs(self[a].angle - self[b].angle) % (2 * math.pi)
+        return min(gap, 2 * math.pi - gap)
+
+
+def normalise(name: str) -> str:
+    """`Self-direction: thought` -> `self-direction-thought`: lower case, runs of other signs become one hyphen."""
+    return "-".join("".join(c if c.isalnum() else " " for c in name.lower()).split())
+
+
+@dataclass(frozen=True)
+class Site:
+    model: str
+    """Folder or hub id of the language model."""
+    layer: int
+    """0-based decoder layer."""
+    point: Point = "resid_post"
+    """`resid_post`: what the layer writes to the residual stream; `resid_pre`: what it reads."""
+    revision: str = ""
+    """Commit of the hub snapshot, or checksum of a folder's configuration; empty until loaded."""
+
+
+@dataclass(frozen=True)
+class Feature:
+    sae: str
+    """Id of the run that holds the SAE."""
+    index: int
+    """0-based row of the decoder."""
+    density: float
+    """Share of tokens on which the feature is active [0 to 1]."""
+    max_activation: float
+    """Largest activation seen [activation units, > 0 if ever active]."""
+    decoder_norm: float
+    """Length of the decoder row [residual units]."""
+
+
+@dataclass(frozen=True)
+class Label:
+    feature: int
+    """0-based feature index."""
+    value: str
+    """Id of the value."""
+    polarity: Literal[-1, 1]
+    """+1: active where the value is held; -1: active where it is rejected."""
+    effect: float
+    """Standardised mean difference of the feature between texts with and without the value, within contexts [SD]."""
+    low: float
+    """Lower end of the 95 % interval of `effect` [SD]."""
+    high: float
+    """Upper end of the 95 % interval of `effect` [SD]."""
+    p: float
+    """Two-sided p of `effect` = 0 [0 to 1]."""
+    q: float
+    """`p` after Benjamini-Hochberg over all features x values of the run [0 to 1]."""
+    score: float
+    """Held-out area under the ROC curve, within contexts [0 to 1, 0.5 = chance]."""
+    n: int
+    """Texts that carry the value, held-out ones not counted."""
+    method: str
+    """Name of the labeler."""
+    accepted: bool
+    """Whether the labeler's own thresholds are met; rows that are not accepted stay as evidence."""
+    evidence: str
+    """JSON: thresholds, counts, runner-up value, or a person's note."""
+
+
+@dataclass(frozen=True)
+class Steering:
+    features: tuple[tuple[int, float], ...] = ()
+    """(0-based feature index, weight) pairs; the direction is the weighted sum of their decoder rows."""
+    method: str = "add"
+    """Name of a steering plug-in."""
+    strength: float = 0.0
+    """How far, in `unit`; 0 changes nothing. Must be finite."""
+    unit: Unit = "norm_share"
+    """`raw`: length in residual units; `feature_max`: multiples of each feature's largest activation;
+    `norm_share`: share of the median residual norm at the site."""
+    positions: Positions = "all"
+    """Token positions that are steered (the first token of a sequence, a sink in most models, never is)."""
+    random: int = -1
+    """Seed of a random unit direction used instead of features [>= 0]; -1: features are used."""
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.strength):
+            raise BadInput(
+                f"A steering strength must be a finite number, got {self.strength}. Give a dose such as 0.5."
+            )
+        if not all(math.isfinite(weight) for _, weight in self.features):
+            raise BadInput(f"Feature weights must be finite numbers, got {self.features}.")
+
+    @property
+    def name(self) -> str:
+        """Readable and unique: `add f12+f7*-1 @0.5 norm_share`; `base` when nothing is changed."""
+        if self.strength == 0 or (not self.features and self.random < 0):
+            return "base"
+        what = (
+            f"random{self.random}"
+            if self.random >= 0
+            else "+".join(f"f{i}" if w == 1 else f"f{i}*{w:g}" for i, w in self.features)
+        )
+        where = "" if self.positions == "all" else f" {self.positions}"
+        return f"{self.method} {what} @{self.strength:g} {self.unit}{where}"
+
+
+@dataclass(frozen=True)
+class Item:
+    id: str
+    """Unique within the instrument."""
+    text: str
+    """What is asked."""
+    value: str
+    """Id of the value it measures."""
+    key: Literal[-1, 1] = 1
+    """+1: agreement means the value is held; -1: reverse-keyed."""
+
+
+@dataclass(frozen=True)
+class Instrument:
+    id: str
+    """Registered name."""
+    title: str
+    """Name for people."""
+    items: tuple[Item, ...]
+    """In the order of the source."""
+    options: tuple[str, ...]
+    """Answer texts from least to most agreement."""
+    wordings: tuple[tuple[str, str], ...]
+    """(name, template) pairs; a template holds `{item}` and, optionally, `{context}` and `{options}`."""
+    system: str
+    """Id of the value system it measures."""
+    source: str
+    """Where the items come from."""
+    licence: str
+    """Under which they may be used."""
+
+
+@dataclass(frozen=True)
+class Response:
+    item: str
+    """Id of the item."""
+    value: str
+    """Id of the value the item measures."""
+    context: int
+    """Number of the prompt context under which it was asked; contexts are the clusters of every interval."""
+    wording: str
+    """Name of the wording."""
+    order: Literal["ascending", "descending"]
+    """Order in which the options were offered."""
+    seed: int
+    """Seed of the sampling; 0 where nothing is sampled."""
+    steering: str
+    """`Steering.name`."""
+    text: str
+    """The raw answer, or the most likely option when scored by log-probability."""
+    logprobs: tuple[float, ...]
+    """Log-probability of each option [nats], least agreement first; empty when generated."""
+    rating: float
+    """Agreement, reverse-keyed items turned round [1 to number of options]; NaN unless parsed."""
+    status: Status
+    """`parsed`, `refused` or `unparsed`; only parsed answers enter a mean."""
+
+
+@dataclass(frozen=True)
+class ValueProfile:
+    steering: str
+    """`Steering.name`."""
+    value: str
+    """Id of the value."""
+    mean: float
+    """Mean over items and contexts [rating points]."""
+    low: float
+    """Lower end of the 95 % interval, bootstrapped over contexts [rating points]."""
+    high: float
+    """Upper end of it [rating points]."""
+    n: int
+    """Contexts (clusters) behind the interval."""
+    parsed: int
+    """Answers that entered the mean."""
+    missing: int
+    """Answers that were refused or could not be read."""
+    centred: bool
+    """Whether the mean rating of all items (MRAT) was subtracted."""
+
+
+@dataclass(frozen=True)
+class SideEffect:
+    source: str
+    """Id of the value whose features were steered."""
+    target: str
+    """Id of the value that was measured."""
+    effect: float
+    """Mean change at damage-matched strength, turned so that the source value rises [unsteered SD of the target]."""
+    low: float
+    """Lower end of the 95 % interval, bootstrapped over contexts, paired."""
+    high: float
+    """Upper end of it."""
+    p: float
+    """Two-sided p of `effect` = 0 [0 to 1]."""
+    q: float
+    """`p` after Benjamini-Hochberg over the off-diagonal cells."""
+    null_low: float
+    """2.5 % quantile of the same mean over random features and directions of equal norm."""
+    null_high: float
+    """97.5 % quantile of it."""
+    n: int
+    """Contexts (clusters)."""
+    features: int
+    """Features of the source value."""
+
+
+@dataclass(frozen=True)
+class Edge:
+    source: str
+    """Id of the cause."""
+    target: str
+    """Id of the effect."""
+    weight: float
+    """Direct effect: change of the target per unit change of the source [target SD per source SD]."""
+    low: float
+    """Lower end of the 95 % interval, bootstrapped over contexts and features."""
+    high: float
+    """Upper end of it."""
+    z: float
+    """`weight` over its bootstrap standard deviation."""
+    q: float
+    """Two-sided p after Benjamini-Hochberg over all ordered pairs."""
+    frequency: float
+    """Share of bootstrap replicates in which the edge is found [0 to 1]."""
+    present: bool
+    """Whether the edge belongs to the graph."""
+
+
+@dataclass(frozen=True)
+class CausalGraph:
+    values: tuple[str, ...]
+    """Ids, in circle order."""
+    edges: tuple[Edge, ...]
+    """Every ordered pair, present or not."""
+    level: Literal["value", "feature"]
+    """`feature` where some value has fewer than five features: such edges may be one feature's leak."""
+    n: int
+    """Contexts (clusters)."""
+    seed: int
+    """Seed of the bootstrap."""
+
+
+@dataclass(frozen=True)
+class Run:
+    id: str
+    """`kind-digest`; the digest is that of kind, configuration and inputs."""
+    kind: str
+    """The verb's noun: `sae`, `labels`, `profile`, `effects`, `graph`."""
+    status: Literal["finished", "interrupted"]
+    """`finished`: visible in the store; `interrupted`: kept aside, to be resumed."""
+    config: Mapping[str, Any]
+    """The verb's configuration, flags and job file merged."""
+    inputs: Mapping[str, str]
+    """Role -> run id or checksum of a file."""
+    seed: int
+    """Seed from which every random choice of the run derives."""
+    created: str
+    """Start [ISO 8601, UTC]."""
+    seconds: float
+    """Working time, interruptions not counted [s]."""
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    """The run's few figures, as the lists show them."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Package versions, code version, device, platform."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Relative path -> SHA-256."""
+    format: int = 1
+    """Version of the folder's layout."""
+
+
+def row(record: Any) -> dict[str, Any]:
+    """A record as one row of a table."""
+    return dataclasses.asdict(record)

@@ -1,0 +1,156 @@
+"""The store: what DuckDB sees over the finished runs of a study.
+
+1. Each process opens a catalog of its own, in memory: one view per relation of `schema.sql`, over the Parquet
+   files of the finished runs. Nobody opens a shared database file, so readers never block writers, nor each
+   other, and there is nothing to repair after a kill.
+2. Before each query the folder is looked at (one directory listing); new runs join the views.
+3. `publish` writes the same relations as tables of one self-contained `.duckdb` file, for any DuckDB client.
+
+Queries are read-only: the catalog can reach the study's folder and nothing else of the machine.
+"""
+
+import contextlib
+import json
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pandas as pd
+import pyarrow as pa
+
+from feature_store.errors import BadInput, NotFound, WorkbenchError
+from feature_store.runs import Runs, schemas
+
+SCHEMA = Path(__file__).with_name("schema.sql")
+
+
+def _quote(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+class Store:
+    """Read-only queries over the finished runs in `folder` (a study's `runs`). Safe to share among threads."""
+
+    def __init__(self, folder: Path):
+        self.runs = Runs(folder)
+        self._connection = duckdb.connect(
+            config={"autoinstall_known_extensions": False, "preserve_insertion_order": True}
+        )
+        self._connection.execute("ATTACH ':memory:' AS declared; USE declared")
+        self._connection.execute(SCHEMA.read_text())
+        self._connection.execute("USE memory")
+        self._connection.execute(f"SET allowed_directories=[{_quote(str(folder))}]; SET enable_external_access=false")
+        self._lock, self._seen = threading.Lock(), None
+        self.refresh()
+
+    def refresh(self) -> bool:
+        """Let new runs join the views; true if there were any."""
+        with self._lock:
+            found = frozenset(self.runs.ids())
+            if found == self._seen:
+                return False
+            for relation in schemas():
+                self._view(relation, sorted(found))
+            self._seen = found
+            return True
+
+    def sql(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> pd.DataFrame:
+        """The answer to a query, as a frame. Raises BadInput with DuckDB's own sentence for a query that fails."""
+        with self._asking():
+            return self._relation(query, parameters).df()
+
+    def arrow(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> pa.Table:
+        """The answer to a query, as an Arrow table."""
+        with self._asking():
+            return self._relation(query, parameters).to_arrow_table()
+
+    def relations(self) -> pd.DataFrame:
+        """Every column of every relation with its type and unit."""
+        return self.sql(
+            "SELECT table_name AS relation, column_name AS 'column', data_type AS type, comment AS unit "
+            "FROM duckdb_columns() WHERE database_name = 'declared' ORDER BY table_oid, column_index"
+        )
+
+    def publish(self, file: Path) -> Path:
+        """Write every relation as a table of one `.duckdb` file that DuckDB 1.5 and newer read; returns the file."""
+        if file.exists():
+            raise BadInput(f"{file} exists already. Choose another name, or remove it first.")
+        self.refresh()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        beside = file.with_name(file.name + ".part")
+        beside.unlink(missing_ok=True)
+        # A connection of its own: the store's may not touch files outside the study.
+        try:
+            with duckdb.connect() as connection:
+                connection.execute(
+                    f"ATTACH {_quote(str(beside))} AS published (STORAGE_VERSION 'v1.5.0'); USE published"
+                )
+                connection.execute(SCHEMA.read_text())
+                for relation in schemas():
+                    rows = self.arrow(f'SELECT * FROM "{relation}"')
+                    connection.register("rows_to_publish", rows)
+                    connection.execute(f'INSERT INTO "{relation}" BY NAME SELECT * FROM rows_to_publish')
+                    connection.unregister("rows_to_publish")
+        except duckdb.Error as error:
+            beside.unlink(missing_ok=True)
+            raise WorkbenchError(f"{file} could not be written: {_sentence(error)}") from None
+        beside.replace(file)
+        return file
+
+    @contextlib.contextmanager
+    def _asking(self) -> Iterator[None]:
+        self.refresh()
+        try:
+            yield
+        except duckdb.Error as error:
+            raise BadInput(f"DuckDB cannot answer this query: {_sentence(error)}") from None
+
+    def _relation(self, query: str, parameters: Sequence[Any] | Mapping[str, Any]) -> duckdb.DuckDBPyRelation:
+        relation = self._connection.cursor().sql(query, params=parameters or None)
+        if relation is None:
+            raise BadInput("The store answers questions and changes nothing. Ask with SELECT, e.g. SELECT * FROM runs.")
+        return relation
+
+    def _view(self, relation: str, ids: list[str]) -> None:
+        if relation == "runs":
+            self._register_runs(ids)
+            return
+        files = [str(self.runs.folder / id / f"{relation}.parquet") for id in ids]
+        files = [file for file in files if os.path.exists(file)]
+        source = f"declared.main.{relation}"
+        if files:
+            source = f"read_parquet([{', '.join(map(_quote, files))}], union_by_name=true)"
+        self._connection.execute(f'CREATE OR REPLACE VIEW memory.main."{relation}" AS SELECT * FROM {source}')
+
+    def _register_runs(self, ids: list[str]) -> None:
+        rows = []
+        for run in sorted((self.runs.get(id) for id in ids), key=lambda run: run.created):
+            rows.append({
+                "run": run.id, "kind": run.kind, "status": run.status, "created": run.created.replace("+00:00", ""),
+                "seconds": run.seconds, "seed": run.seed, "config": json.dumps(run.config), "inputs": json.dumps(run.inputs),
+                "summary": json.dumps(run.summary), "environment": json.dumps(run.environment),
+            })  # fmt: skip
+        # Times travel as text: DuckDB reads ISO 8601 itself.
+        told = pa.Table.from_pylist(rows, schema=pa.schema([
+            field.with_type(pa.string()) if pa.types.is_timestamp(field.type) else field for field in schemas()["runs"]
+        ]))  # fmt: skip
+        self._connection.register("runs_told", told)
+        self._connection.execute(
+            "CREATE OR REPLACE TABLE memory.main.runs AS SELECT * REPLACE (created::TIMESTAMP AS created, config::JSON AS config, "
+            "inputs::JSON AS inputs, summary::JSON AS summary, environment::JSON AS environment) FROM runs_told"
+        )
+        self._connection.unregister("runs_told")
+
+
+def _sentence(error: duckdb.Error) -> str:
+    return " ".join(str(error).split())
+
+
+def open_published(file: Path) -> duckdb.DuckDBPyConnection:
+    """A read-only connection to a published file. Raises NotFound where there is none."""
+    if not file.is_file():
+        raise NotFound(f"There is no published store at {file}. `workbench publish` writes one.")
+    return duckdb.connect(str(file), read_only=True)

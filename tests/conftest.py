@@ -1,0 +1,25 @@
+"""Shared fixtures. Shapes in signatures are checked while the tests run, not in production."""
+
+import os
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("WANDB_MODE", "disabled")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+if "PYTEST_XDIST_WORKER" in os.environ:  # several workers on few cores: threads of torch would fight
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+install_import_hook(["feature_store", "sae_training", "workbench"], "beartype.beartype")
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Real data and a real small model that are not part of the project."""
+    if not (SHARED / "SOURCES.md").exists():
+        pytest.skip(f"needs the real model and data beside the project, {SHARED} is absent")
+    return SHARED

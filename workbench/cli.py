@@ -1,0 +1,163 @@
+"""The command line: `workbench VERB STUDY [--flags] [--job FILE]`.
+
+1. The six verbs that make runs take their flags from their configuration's fields (`config.py`).
+2. The others look: `runs`, `sql`, `check`, `plugins`; or hand over: `publish`, `app`, `demo`.
+3. A user's mistake is one line on standard error and exit code 2; Ctrl-C and SIGTERM keep the work and exit with 130.
+"""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from feature_store import registry
+from feature_store.errors import BadInput, WorkbenchError
+from feature_store.records import Run
+from workbench import config, verbs
+from workbench.progress import in_terminal
+
+# Nothing is reported to anyone, before any library reads these.
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("WANDB_MODE", "disabled")
+os.environ.setdefault("STREAMLIT_BROWSER_GATHER_USAGE_STATS", "false")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line; `docs/cli.md` is checked against it."""
+    top = argparse.ArgumentParser(prog="workbench", description="Label, steer and measure values in language models.")
+    commands = top.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    def command(name: str, text: str, study: bool = True) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        if study:
+            sub.add_argument("study", type=Path, help="folder of the study")
+        return sub
+
+    for name in verbs.NAMES:
+        verb = verbs.get(name)
+        sub = command(name, verb.summary)
+        sub.add_argument("--job", type=Path, default=None, help="TOML job file; a flag wins over it")
+        config.add_flags(sub, verb.config)
+    command("publish", "Write the store as one .duckdb file.").add_argument("file", type=Path)
+    command("sql", "Ask the store a question in SQL.").add_argument(
+        "query", nargs="?", default="", help="without it, the columns and their units"
+    )
+    command("runs", "List the runs, interrupted ones too.")
+    command("check", "Verify every file of every run against its checksum.")
+    command("plugins", "List the plug-ins and where they are defined.", study=False).add_argument(
+        "kind", nargs="?", default=""
+    )
+    app = command("app", "Open the app on a study.")
+    app.add_argument("--port", type=int, default=8501)
+    demo = command("demo", "The whole story on the shipped model: train, label, measure, effects, graph.")
+    demo.add_argument("--fast", action="store_true", help="a tenth of the data: shows that it works, not how well")
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    told = vars(parser().parse_args(arguments))
+    try:
+        return _COMMANDS.get(told["verb"], _make_run)(**told) or 0
+    except WorkbenchError as error:
+        print(f"workbench: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("workbench: stopped. What is done is kept; the same command resumes it.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `workbench sql ... | head` closes the pipe; that is no failure
+        sys.stdout = open(os.devnull, "w")
+        return 0
+
+
+def _interrupt(signum: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _open(study: Path, create: bool = False):
+    from workbench.study import Study
+
+    return Study(study, create=create)
+
+
+def _make_run(verb: str, study: Path, job: Path | None, **flags: object) -> None:
+    settings = config.from_toml(job, verbs.get(verb).config, verb) if job else {}
+    opened = _open(study, create=verb in ("train", "adopt", "measure"))
+    with in_terminal(verb) as progress:
+        run = opened.do(verb, settings | flags, progress)
+    print(describe(run))
+
+
+def describe(run: Run) -> str:
+    """One line a run: id, time, and its few figures."""
+    figures = ", ".join(
+        f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
+        for key, value in run.summary.items()
+        if not isinstance(value, (list, dict))
+    )
+    return f"{run.id}  {run.status}  {run.seconds:.0f} s  {figures}"
+
+
+def _publish(study: Path, file: Path, **_: object) -> None:
+    print(_open(study).store.publish(file))
+
+
+def _sql(study: Path, query: str, **_: object) -> None:
+    store = _open(study).store
+    answer = store.sql(query) if query else store.relations()
+    print(answer.to_string(index=False, max_colwidth=None if not query else 80) if len(answer) else "no rows")
+
+
+def _runs(study: Path, **_: object) -> None:
+    runs = _open(study).runs
+    for run in [*runs.all(), *runs.interrupted()]:
+        print(describe(run))
+
+
+def _check(study: Path, **_: object) -> None:
+    runs = _open(study).runs
+    damaged = {id: files for id in runs.ids() if (files := runs.damaged(id))}
+    for id, files in damaged.items():
+        print(f"{id}: {', '.join(files)}", file=sys.stderr)
+    if damaged:
+        raise BadInput(
+            f"{len(damaged)} of {len(runs.ids())} runs are damaged. Remove their folders in {runs.folder} and run their verbs again."
+        )
+    print(f"{len(runs.ids())} runs, every checksum as written")
+
+
+def _plugins(kind: str, **_: object) -> None:
+    for k in [kind] if kind else registry.PACKAGES:
+        for name in registry.names(k):
+            place = registry.origin(k, name)
+            print(f"{k:12} {name:14} {place.summary}  ({os.path.relpath(place.file)}:{place.line})")
+
+
+def _app(study: Path, port: int, **_: object) -> int:
+    from workbench.launch import serve
+
+    return serve(_open(study).folder, port)
+
+
+def _demo(study: Path, fast: bool, **_: object) -> None:
+    from workbench.demo import demo
+
+    with in_terminal("demo") as progress:
+        print(demo(_open(study, create=True), fast, progress))
+
+
+_COMMANDS = {
+    "publish": _publish,
+    "sql": _sql,
+    "runs": _runs,
+    "check": _check,
+    "plugins": _plugins,
+    "app": _app,
+    "demo": _demo,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,154 @@
+"""The texts a study is made of: what an SAE reads, what labels it, what is neutral, what stands before a question.
+
+1. The word `organism` names the texts that the shipped model's own generator writes, anything else is a path.
+2. `labelled` reads a value-labelled table: a text, one column a value (1 held, -1 rejected, 0 or empty neither) and,
+   optionally, a column with the context in which texts are compared (a topic, a debate's conclusion).
+   Finer values fold into the study's own; an unknown column of marks is refused with the nearest value.
+3. Contexts and neutral sentences default to `material.toml`.
+"""
+
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Int8
+
+from feature_store.errors import BadInput, NotFound
+from feature_store.records import ValueSystem
+from sae_training.texts import read_texts
+from workbench import organism
+
+ORGANISM = "organism"
+BUILT_IN = Path(__file__).with_name("material.toml")
+
+
+class Labelled(NamedTuple):
+    texts: list[str]
+    """One entry a document."""
+    values: Int8[np.ndarray, "document value"]
+    """1: the value is held, -1: it is rejected, 0: neither; columns in circle order."""
+    contexts: np.ndarray
+    """What documents are compared within: a topic; one empty string for all where none is known [document]."""
+
+
+def model_address(model: str) -> str:
+    """`organism` is the folder of the shipped model; any other address stays as it is."""
+    return str(organism.folder()) if model == ORGANISM else model
+
+
+def texts(source: str, n: int, seed: int) -> list[str]:
+    """At most `n` texts: a seeded sample, in the source's order. 0 means all of them (30,000 of the organism's)."""
+    if source == ORGANISM:
+        return organism.training_texts(n or 30_000, seed)
+    return _sample(read_texts(Path(source)), n, seed)
+
+
+def neutral(source: str, n: int, seed: int) -> list[str]:
+    """Texts on which damage is measured: the organism's, a file's, or the built-in sentences (empty source)."""
+    if source == ORGANISM:
+        return organism.neutral_texts(n, seed)
+    known = read_texts(Path(source)) if source else tomllib.loads(BUILT_IN.read_text("utf-8"))["neutral"]
+    return _sample(known, n, seed)
+
+
+def contexts(source: str, n: int, seed: int) -> list[str]:
+    """What stands before a question: the organism's, one a line of a file, or the built-in ones (empty source)."""
+    if source == ORGANISM:
+        return organism.contexts(n, seed)
+    known = tomllib.loads(BUILT_IN.read_text("utf-8"))["contexts"] if not source else read_texts(Path(source))
+    if len(known) < n:
+        raise BadInput(
+            f"{n} contexts were asked for, {source or 'the built-in list'} has {len(known)}. Ask for fewer, or give a file with more."
+        )
+    return _sample(known, n, seed)
+
+
+def labelled(
+    source: str, labels: str, text: str, context: str, ignore: Sequence[str], system: ValueSystem, n: int, seed: int
+) -> Labelled:
+    """A value-labelled table from `source`, joined with a second table `labels` where that is given."""
+    if source == ORGANISM:
+        documents = organism.labelled_texts(n or 12_000, seed)
+        values = np.zeros((len(documents), len(system.ids)), np.int8)
+        for row, document in enumerate(documents):
+            for value, sign in document.labels.items():
+                values[row, system.ids.index(system.resolve(value))] = sign
+        return Labelled([d.text for d in documents], values, np.array([d.context for d in documents]))
+    frame = _read(Path(source))
+    if labels:
+        frame = _join(frame, _read(Path(labels)), source, labels)
+    for column in filter(None, (text, context)):
+        if column not in frame:
+            raise NotFound(f"{source} has no column {column!r}; it has {', '.join(map(str, frame.columns))}.")
+    marks = _marks(frame, [text, context, *ignore], system, source)
+    known = frame[text].notna() & (frame[text].astype(str).str.strip() != "")
+    frame, marks = frame[known], marks[known.to_numpy()]
+    if not len(frame):
+        raise BadInput(f"{source} holds no text in column {text!r}. Give a table with one text a row.")
+    if not marks.any():
+        raise BadInput(
+            f"{source} marks no text with a value. A value's column holds 1 where it is held and -1 where it is rejected."
+        )
+    keep = np.sort(np.random.default_rng(seed).permutation(len(frame))[: n or len(frame)])
+    groups = frame[context].astype(str).to_numpy() if context else np.full(len(frame), "")
+    return Labelled([str(t) for t in frame[text].iloc[keep]], marks[keep], groups[keep])
+
+
+def _sample(known: list[str], n: int, seed: int) -> list[str]:
+    if not n or n >= len(known):
+        return list(known)
+    return [known[i] for i in np.sort(np.random.default_rng(seed).permutation(len(known))[:n])]
+
+
+def _read(file: Path) -> pd.DataFrame:
+    if not file.exists():
+        raise NotFound(f"There is no table {file}. Give a .csv, .tsv, .jsonl or .parquet file.")
+    readers = {
+        ".csv": pd.read_csv, ".tsv": lambda f: pd.read_csv(f, sep="\t", quoting=3),
+        ".jsonl": lambda f: pd.read_json(f, lines=True), ".parquet": pd.read_parquet,
+    }  # fmt: skip
+    if file.suffix not in readers:
+        raise BadInput(f"{file.name} is no table that is read here. Give a .csv, .tsv, .jsonl or .parquet file.")
+    try:
+        return readers[file.suffix](file)
+    except (ValueError, OSError) as error:
+        raise BadInput(f"{file} cannot be read as {file.suffix[1:]}: {str(error).splitlines()[0]}") from None
+
+
+def _join(frame: pd.DataFrame, marks: pd.DataFrame, source: str, labels: str) -> pd.DataFrame:
+    shared = [column for column in frame.columns if column in marks.columns]
+    if not shared:
+        raise BadInput(
+            f"{source} and {labels} share no column to join them by. Give both an id column of the same name."
+        )
+    return frame.merge(marks, on=shared, how="inner", validate="one_to_one")
+
+
+def _marks(
+    frame: pd.DataFrame, skip: Sequence[str], system: ValueSystem, source: str
+) -> Int8[np.ndarray, "document value"]:
+    held = np.zeros((len(frame), len(system.ids)), bool)
+    rejected = np.zeros_like(held)
+    found = False
+    for column in frame.columns:
+        numbers = pd.to_numeric(frame[column], errors="coerce")
+        if column in skip or not numbers.dropna().isin([-1, 0, 1]).all() or numbers.isna().mean() > 0.99:
+            continue
+        try:
+            place = system.ids.index(system.resolve(str(column)))
+        except NotFound as error:
+            raise NotFound(
+                f"{source}: {error} Leave a column that is no value out with --ignore {str(column)!r}."
+            ) from None
+        found = True
+        held[:, place] |= (numbers == 1).to_numpy()
+        rejected[:, place] |= (numbers == -1).to_numpy()
+    if not found:
+        raise BadInput(
+            f"{source} has no column named after a value of {system.id} ({', '.join(system.ids)}). Add one a value, with marks 1, 0, -1."
+        )
+    # Held and rejected at once (two finer values that disagree) says nothing about the coarser one.
+    return held.astype(np.int8) - rejected.astype(np.int8)

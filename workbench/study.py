@@ -1,0 +1,157 @@
+"""A study: one folder of runs, the store over them, one method a verb.
+
+    study = Study("studies/first")
+    study.train(model="organism")
+    study.label()
+    study.effects()
+    study.graph()
+    study.store.sql("SELECT * FROM side_effects")
+
+1. `study.json` says what the folder is and in which value system it speaks.
+2. Each verb (`workbench/verbs`) is `Config -> function -> run`: asked again, the finished run is returned; after an
+   interruption the same call resumes it.
+3. `model` and `sae` give the live handles, loaded once a process.
+
+Left out: anything about one verb; those stand in `workbench/verbs`.
+"""
+
+import functools
+import json
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from feature_store import registry
+from feature_store.errors import BadInput, Incompatible, NotFound
+from feature_store.records import Run, ValueSystem
+from feature_store.runs import Runs, write_atomically
+from feature_store.store import Store
+from workbench import verbs
+from workbench.config import make
+from workbench.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from sae_training.sae import SAE
+
+    from sae_training.model import Model
+
+FORMAT = 1
+
+
+class Study:
+    """The study in `folder`; an absent or empty folder becomes one unless `create` is false."""
+
+    def __init__(self, folder: str | Path, system: str = "schwartz10", create: bool = True):
+        self.folder = Path(folder)
+        described = self.folder / "study.json"
+        if not described.exists():
+            if not create or (self.folder.exists() and any(self.folder.iterdir())):
+                raise NotFound(
+                    f"{self.folder} is no study: it has no study.json. Give a study's folder, or a new one to `workbench train`."
+                )
+            registry.get("values", system)
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                write_atomically(described, json.dumps({"format": FORMAT, "system": system}, indent=1))
+            except OSError as error:
+                raise BadInput(
+                    f"{self.folder} cannot be made a study: {error.strerror}. Choose a folder you may write to."
+                ) from None
+        try:
+            told = json.loads(described.read_text(encoding="utf-8"))
+            version, self.system_id = told["format"], told["system"]
+        except (json.JSONDecodeError, KeyError, TypeError):
+            raise BadInput(
+                f'{described} is damaged. It should read {{"format": {FORMAT}, "system": "schwartz10"}}.'
+            ) from None
+        if version > FORMAT:
+            raise Incompatible(
+                f"{self.folder} is a study of format {version}, this version reads up to {FORMAT}. Update the workbench."
+            )
+        self.runs = Runs(self.folder / "runs")
+        self._models: dict[tuple[str, ...], Model] = {}
+        self._loading = threading.Lock()
+
+    @functools.cached_property
+    def system(self) -> ValueSystem:
+        """The value system in which the study speaks."""
+        return registry.get("values", self.system_id)
+
+    @functools.cached_property
+    def store(self) -> Store:
+        """Queries over the finished runs."""
+        return Store(self.runs.folder)
+
+    def do(self, verb: str, settings: Mapping[str, Any], progress: Progress = silent) -> Run:
+        """Run a verb with settings as flags or a job file give them."""
+        job = verbs.get(verb)
+        return job.run(self, make(job.config, settings), progress)
+
+    def train(self, progress: Progress = silent, **settings: Any) -> Run:
+        """Train an SAE on a model's residual stream and harvest its features (`verbs/train.py`)."""
+        return self.do("train", settings, progress)
+
+    def adopt(self, address: str, progress: Progress = silent, **settings: Any) -> Run:
+        """Take an SAE that exists and harvest its features (`verbs/adopt.py`)."""
+        return self.do("adopt", settings | {"address": address}, progress)
+
+    def label(self, progress: Progress = silent, **settings: Any) -> Run:
+        """Label the SAE's features by values, with evidence (`verbs/label.py`)."""
+        return self.do("label", settings, progress)
+
+    def measure(self, progress: Progress = silent, **settings: Any) -> Run:
+        """The model's value profile, steered or not (`verbs/measure.py`)."""
+        return self.do("measure", settings, progress)
+
+    def effects(self, progress: Progress = silent, **settings: Any) -> Run:
+        """Steer labelled features and controls, and measure every value (`verbs/effects.py`)."""
+        return self.do("effects", settings, progress)
+
+    def graph(self, progress: Progress = silent, **settings: Any) -> Run:
+        """The causal graph among values, from the interventions (`verbs/graph.py`)."""
+        return self.do("graph", settings, progress)
+
+    def resolve(self, kind: str, name: str) -> Run:
+        """The run that `name` means: an id, or `latest` of the kind."""
+        if name == "latest":
+            return self.runs.latest(kind)
+        run = self.runs.get(name)
+        if run.kind != kind:
+            raise BadInput(
+                f"{name} is a run of kind {run.kind!r}, one of kind {kind!r} is needed. `workbench runs` lists them."
+            )
+        return run
+
+    def model(self, address: str, revision: str = "", dtype: str = "float32", device: str = "auto") -> "Model":
+        """The live model at an address, loaded once."""
+        from sae_training.model import Model
+        from workbench.material import model_address
+
+        key = (address, revision, dtype, device)
+        with self._loading:
+            if key not in self._models:
+                self._models[key] = Model.load(model_address(address), revision=revision, dtype=dtype, device=device)
+            return self._models[key]
+
+    def model_of(self, run: Run) -> "Model":
+        """The model whose residual stream an SAE run reads, at the revision that the run pinned."""
+        config = run.config
+        model = self.model(config["model"], config["revision"], config["dtype"], config["device"])
+        if model.revision != run.inputs["model"]:
+            raise Incompatible(
+                f"{run.id} was made with {config['model']} at revision {run.inputs['model'][:12]}, the model there now is "
+                f"{model.revision[:12]}. Restore the model, or train or adopt an SAE for this one."
+            )
+        return model
+
+    def sae(self, run: Run) -> "SAE":
+        """The SAE of a run of kind `sae`, on the device of its model."""
+        return _load_sae(self.runs.folder / run.id / "sae").to(self.model_of(run).device)
+
+
+@functools.lru_cache(maxsize=4)
+def _load_sae(folder: Path) -> "SAE":
+    from sae_training.sae import SAE
+
+    return SAE.load(folder)

@@ -1,0 +1,159 @@
+"""The side-effect sweep: features x doses x questions x controls, measured with damage, resumable.
+
+1. `plan` takes each value's best labelled features, as many random features and random directions as asked, and
+   crosses them with the doses. A control is steered with the same norms as the features.
+2. `measure` scores every question under every intervention, a chunk of interventions at a time. The engine resumes
+   from the steered layer, and every finished chunk is kept, so a killed sweep goes on where it was.
+3. Damage is the rise of the mean next-token loss on neutral texts under the same intervention, text by text.
+
+Left out: what the numbers mean; `causal/effects.py` turns them into effects.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from feature_store.errors import BadInput
+from feature_store.records import Instrument, Steering
+from feature_store.runs import Work
+from workbench.measure import Question, expected_ratings, option_texts
+from workbench.progress import Progress
+
+if TYPE_CHECKING:
+    from sae_training.edits import Edit
+    from sae_training.model import Model
+
+Kind = Literal["feature", "random-feature", "random-direction"]
+CHUNK = 24
+"""Interventions between two checkpoints."""
+
+
+@dataclass(frozen=True)
+class Intervention:
+    unit_id: int
+    """0-based number of what is steered; its doses share it."""
+    kind: Kind
+    """What is steered."""
+    feature: int
+    """0-based feature index; -1 for a random direction."""
+    value: str
+    """Value the feature is labelled with; empty for controls."""
+    polarity: int
+    """Polarity of the label; +1 for controls."""
+    steering: Steering
+    """Method, strength and unit."""
+
+
+def choose_features(labels: pd.DataFrame, per_value: int) -> pd.DataFrame:
+    """Each value's `per_value` accepted features with the largest held-out score, ties broken by effect."""
+    accepted = labels[labels.accepted]
+    if accepted.empty:
+        raise BadInput(
+            "No feature is labelled with a value, so there is nothing to steer. Look at the evidence: SELECT * FROM labels ORDER BY q."
+        )
+    best = accepted.sort_values(["score", "effect", "feature"], ascending=[False, False, True])
+    best = best.drop_duplicates("feature")
+    return best.groupby("value", sort=False).head(per_value)
+
+
+def plan(
+    chosen: pd.DataFrame, alive: Sequence[int], template: Steering, doses: Sequence[float], random_features: int, random_directions: int, seed: int
+) -> list[Intervention]:  # fmt: skip
+    """Every labelled feature and control at every dose. `alive`: unlabelled live features to draw controls from."""
+    if any(dose <= 0 for dose in doses) or list(doses) != sorted(set(doses)):
+        raise BadInput(f"Doses are positive, rising numbers, got {', '.join(f'{d:g}' for d in doses)}.")
+    rng = np.random.default_rng(seed)
+    controls = rng.permutation(np.asarray(alive))[:random_features]
+    units: list[tuple[Kind, int, str, int, Steering]] = [
+        ("feature", int(f.feature), f.value, int(f.polarity), replace(template, features=((int(f.feature), 1.0),)))
+        for f in chosen.itertuples()
+    ]
+    units += [("random-feature", int(f), "", 1, replace(template, features=((int(f), 1.0),))) for f in controls]
+    units += [
+        ("random-direction", -1, "", 1, replace(template, random=seed * 100_000 + n)) for n in range(random_directions)
+    ]
+    return [
+        Intervention(number, kind, feature, value, polarity, replace(steering, strength=float(dose)))
+        for number, (kind, feature, value, polarity, steering) in enumerate(units)
+        for dose in doses
+    ]
+
+
+def measure(
+    work: Work, model: "Model", edit: "Edit", layer: int, instrument: Instrument, asked: Sequence[Question], neutral: Sequence[str],
+    interventions: Sequence[Intervention], progress: Progress,
+) -> tuple[pa.Table, pa.Table]:  # fmt: skip
+    """`(ratings, damage)`: one row a question and intervention; one a neutral text and intervention.
+
+    Row i of `edit` is intervention i. Chunks that an earlier, interrupted call kept are not measured again.
+    """
+    import torch
+    from sae_training.scoring import Scorer
+
+    scorer = Scorer(model, [q.prompt for q in asked], option_texts(instrument, model), layer)
+    base = expected_ratings(scorer.base().double().cpu().numpy(), asked)
+    tokens = [model.tokenize([text])[0][: model.context] for text in neutral]
+    unsteered = _losses(model, tokens)
+    questions = _question_columns(asked)
+    done, total = work.done("ratings"), len(interventions)
+    for number, start in enumerate(range(0, total, CHUNK)):
+        rows = range(start, min(start + CHUNK, total))
+        if number not in done:
+            part = edit.take(torch.tensor(rows))
+            ratings = expected_ratings(scorer.score(part).double().cpu().numpy(), asked)
+            if not np.isfinite(ratings).all():
+                bad = interventions[start + int(np.argwhere(~np.isfinite(ratings))[0][0])]
+                raise BadInput(f"Under {bad.steering.name} the model gives NaN. Use smaller doses.")
+            damage = _steered_losses(model, tokens, part, layer) - unsteered
+            work.part("damage", number, pa.table({
+                "intervention": np.repeat(np.array(rows, np.int32), len(tokens)), "text": np.tile(np.arange(len(tokens), dtype=np.int32), len(rows)),
+                "damage": damage.ravel(),
+            }))  # fmt: skip
+            work.part("ratings", number, _ratings_table(np.array(rows), questions, ratings, base))
+        progress("sweeping", rows[-1] + 1, total)
+    return work.parts("ratings"), work.parts("damage")
+
+
+def _question_columns(asked: Sequence[Question]) -> dict[str, np.ndarray]:
+    return {
+        "context": np.array([q.context for q in asked], np.int32), "item": np.array([q.item.id for q in asked]),
+        "wording": np.array([q.wording for q in asked]), "order": np.array([q.order for q in asked]),
+        "value": np.array([q.item.value for q in asked]),
+    }  # fmt: skip
+
+
+def _ratings_table(
+    rows: np.ndarray, questions: dict[str, np.ndarray], ratings: np.ndarray, base: np.ndarray
+) -> pa.Table:
+    columns = {"intervention": np.repeat(rows.astype(np.int32), len(base))}
+    columns |= {name: np.tile(column, len(rows)) for name, column in questions.items()}
+    return pa.table(
+        columns | {"rating": ratings.astype(np.float32).ravel(), "base": np.tile(base.astype(np.float32), len(rows))}
+    )
+
+
+def _losses(model: "Model", tokens: Sequence[Sequence[int]]) -> np.ndarray:
+    """Mean next-token loss of each text [text]."""
+    import torch
+
+    out = []
+    for ids in tokens:
+        row = torch.tensor([list(ids)], device=model.device)
+        out.append(float(model.loss(row, torch.ones_like(row, dtype=torch.bool))[0]))
+    return np.array(out)
+
+
+def _steered_losses(model: "Model", tokens: Sequence[Sequence[int]], edit: "Edit", layer: int) -> np.ndarray:
+    """Mean next-token loss of each text under each row of the edit [intervention, text]."""
+    import torch
+
+    out = np.empty((edit.rows, len(tokens)))
+    with model.steered(edit, layer):
+        for column, ids in enumerate(tokens):
+            rows = torch.tensor([list(ids)], device=model.device).expand(edit.rows, -1)
+            out[:, column] = model.loss(rows, torch.ones_like(rows, dtype=torch.bool)).double().cpu().numpy()
+    return out

@@ -1,0 +1,39 @@
+"""The verbs of a study, one module each: a frozen configuration, and a function from it to a run.
+
+A module is imported when its verb is used, so that `workbench runs` does not load torch.
+"""
+
+import dataclasses
+import importlib
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from feature_store.errors import NotFound, nearest
+from feature_store.records import Run
+from workbench.progress import Progress
+
+if TYPE_CHECKING:
+    from workbench.study import Study
+
+NAMES = ("train", "adopt", "label", "measure", "effects", "graph")
+
+
+class Function(Protocol):
+    def __call__(self, study: "Study", config: Any, progress: Progress) -> Run: ...
+
+
+class Verb(NamedTuple):
+    config: type
+    """Frozen dataclass: the verb's flags, job-file table and `run.json`."""
+    run: Function
+    """Does the work, or returns the finished run of the same work."""
+    summary: str
+    """First line of the module's docstring."""
+
+
+def get(name: str) -> Verb:
+    """The verb of that name. Raises NotFound with the nearest one."""
+    if name not in NAMES:
+        raise NotFound(f"There is no verb {name!r}.{nearest(name, NAMES)}")
+    module = importlib.import_module(f"workbench.verbs.{name}")
+    assert dataclasses.is_dataclass(module.Config)
+    return Verb(module.Config, module.run, (module.__doc__ or "").split("\n")[0])

@@ -1,0 +1,128 @@
+"""Measure a model's value profile, steered or not.
+
+1. The instrument's questions are asked in every context, unsteered and, where a steering is given, steered.
+2. Every answer is kept as a response, the profile is their mean with an interval over contexts, raw and centred.
+"""
+
+import dataclasses
+from typing import TYPE_CHECKING, Literal
+
+from feature_store import registry
+from feature_store.errors import BadInput
+from feature_store.records import Run, Steering, Unit
+from workbench import material
+from workbench.config import plain
+from workbench.measure import Question, by_generation, by_logprob, profile, questions
+from workbench.progress import Progress
+from workbench.steer import parse_features, steer
+
+if TYPE_CHECKING:
+    from workbench.study import Study
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    model: str = ""
+    """Folder or hub id of the model, or `organism`; empty: the model of `sae`."""
+    revision: str = ""
+    """Revision of a hub model."""
+    dtype: str = "float32"
+    """Number format of the weights."""
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda`, `cuda:1`, ..."""
+    sae: str = "latest"
+    """Run of the SAE; needed for steering, and for the model where none is given."""
+    features: tuple[str, ...] = ()
+    """Features to steer, as index or index:weight; none: the model as it is."""
+    method: str = "add"
+    """Steering plug-in."""
+    strength: float = 0.0
+    """How far to steer [unit]."""
+    unit: Unit = "norm_share"
+    """raw: residual units; feature_max: multiples of the feature's maximum; norm_share: share of the median residual norm."""
+    instrument: str = "standin"
+    """Instrument plug-in."""
+    wordings: tuple[str, ...] = ()
+    """Wordings to ask; none: those made for the model."""
+    contexts: str = ""
+    """File with one context a line; empty: those made for the model."""
+    n_contexts: int = 24
+    """Contexts, the clusters of the intervals."""
+    mode: Literal["logprob", "generate"] = "logprob"
+    """Score the options, or let the model write."""
+    temperature: float = 0.0
+    """Sampling temperature when it writes; 0: greedy."""
+    replicates: int = 2000
+    """Bootstrap replicates."""
+    seed: int = 0
+    """Seed of contexts, sampling and bootstrap."""
+
+
+def ask(
+    study: "Study", model_name: str, instrument: str, wordings: tuple[str, ...], contexts: str, n: int, seed: int
+) -> list[Question]:
+    """The questions for a model: its own wordings and contexts unless others are named."""
+    own = model_name == material.ORGANISM
+    instrument_record = registry.get("instruments", instrument)
+    if instrument_record.system != study.system.id:
+        raise BadInput(
+            f"{instrument} measures {instrument_record.system}, this study speaks {study.system.id}. Choose another instrument."
+        )
+    source = contexts or (material.ORGANISM if own else "")
+    return questions(
+        instrument_record, material.contexts(source, n, seed), wordings or (("plain", "rated") if own else ("number",))
+    )
+
+
+def prompt_rows(asked: list[Question]) -> list[dict]:
+    """The prompts as rows of the relation `prompts`."""
+    return [
+        {
+            "context": q.context,
+            "item": q.item.id,
+            "wording": q.wording,
+            "order": q.order,
+            "value": q.item.value,
+            "prompt": q.prompt,
+        }
+        for q in asked
+    ]
+
+
+def run(study: "Study", config: Config, progress: Progress) -> Run:
+    """A run of kind `profile`."""
+    steering = Steering(parse_features(config.features), config.method, config.strength, config.unit)
+    sae_run = None if config.model and steering.name == "base" else study.resolve("sae", config.sae)
+    if sae_run and config.model and config.model != sae_run.config["model"]:
+        raise BadInput(
+            f"{sae_run.id} belongs to {sae_run.config['model']}, not to {config.model}. Name its SAE with --sae, or leave --model out."
+        )
+    name = config.model or sae_run.config["model"]
+    asked = ask(study, name, config.instrument, config.wordings, config.contexts, config.n_contexts, config.seed)
+    model = study.model_of(sae_run) if sae_run else study.model(name, config.revision, config.dtype, config.device)
+    inputs = {"model": model.revision} | ({"sae": sae_run.id} if sae_run else {})
+    plainly = plain(dataclasses.replace(config, model=name, sae=sae_run.id if sae_run else ""))
+    if study.runs.exists(id := study.runs.find("profile", plainly, inputs, config.seed)):
+        return study.runs.get(id)
+    with study.runs.begin("profile", plainly, inputs, config.seed) as work:
+        instrument = registry.get("instruments", config.instrument)
+
+        def answers(who: str):
+            if config.mode == "logprob":
+                return by_logprob(model, instrument, asked, who, progress)
+            return by_generation(model, instrument, asked, who, progress, config.temperature, config.seed)
+
+        responses = answers("base")
+        profiles = profile(responses, study.system, config.replicates, config.seed)
+        if steering.name != "base":
+            with steer(study, sae_run, steering):
+                changed = answers(steering.name)
+            responses = responses + changed
+            profiles = profiles + profile(changed, study.system, config.replicates, config.seed)
+        work.table("prompts", prompt_rows(asked), sort=("context", "wording", "order"))
+        work.table("responses", responses, sort=("steering", "value", "context"))
+        work.table("profiles", profiles)
+        missing = sum(r.status != "parsed" for r in responses)
+        return work.finish(
+            {"steering": steering.name, "answers": len(responses), "missing": missing, "contexts": config.n_contexts}
+        )
