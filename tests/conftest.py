@@ -12,7 +12,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 if "PYTEST_XDIST_WORKER" in os.environ:  # several workers on few cores: threads of torch would fight
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-install_import_hook(["feature_store", "sae_training", "workbench"], "beartype.beartype")
+install_import_hook(["feature_store", "sae_training", "workbench"], "tests.typecheck.check")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

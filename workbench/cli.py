@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("workbench: stopped. What is done is kept; the same command resumes it.", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `workbench sql ... | head` closes the pipe; that is no failure
-        sys.stdout = open(os.devnull, "w")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
 

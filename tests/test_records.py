@@ -1,0 +1,46 @@
+import math
+
+import pytest
+
+from feature_store import records
+from feature_store.errors import BadInput, NotFound
+from feature_store.records import Steering, Value, ValueSystem, normalise
+
+SYSTEM = ValueSystem(
+    "two", (Value("self-direction", "Self-Direction", 0.1, "", ""), Value("power", "Power", 6.2, "", "")), "here",
+    (("self-direction-thought", "self-direction"),),
+)  # fmt: skip
+
+
+def test_distance_goes_the_short_way_round():
+    assert SYSTEM.distance("self-direction", "power") == pytest.approx(2 * math.pi - 6.1)
+
+
+def test_names_are_resolved_whatever_their_spelling():
+    assert SYSTEM.resolve("Self-direction: thought") == "self-direction"
+    assert normalise("  Universalism: nature ") == "universalism-nature"
+    with pytest.raises(NotFound, match="Did you mean 'power'"):
+        SYSTEM.resolve("Powr")
+
+
+@pytest.mark.parametrize("dose", [float("nan"), float("inf"), -float("inf")])
+def test_a_dose_must_be_finite(dose):
+    with pytest.raises(BadInput, match="finite"):
+        Steering(((1, 1.0),), strength=dose)
+    with pytest.raises(BadInput, match="finite"):
+        Steering(((1, dose),), strength=1.0)
+
+
+def test_a_steering_that_changes_nothing_is_called_base():
+    assert Steering().name == Steering(((3, 1.0),), strength=0).name == "base"
+    assert Steering(((3, 1.0), (4, -2.0)), strength=0.5).name == "add f3+f4*-2 @0.5 norm_share"
+    assert Steering(random=7, strength=1).name != Steering(random=8, strength=1).name
+
+
+def test_every_field_of_every_record_is_documented():
+    from workbench.config import helps
+
+    for name in ("Value", "Site", "Feature", "Label", "Steering", "Item", "Response", "SideEffect", "Edge", "Run"):
+        record = getattr(records, name)
+        missing = set(record.__dataclass_fields__) - set(helps(record))
+        assert not missing, f"{name}: {missing}"
