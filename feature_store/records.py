@@ -157,8 +157,8 @@ class Steering:
     @property
     def name(self) -> str:
         """Readable and unique: `add f12+f7*-1 @0.5 norm_share`; `base` when nothing is changed."""
-        if self.strength == 0 or (not self.features and self.random < 0):
-            return "base"
+        if (self.strength == 0 and self.method == "add") or (not self.features and self.random < 0):
+            return "base"  # other methods change something at strength 0: they remove the feature
         what = (
             f"random{self.random}"
             if self.random >= 0
@@ -265,7 +265,7 @@ class SideEffect:
     q: float
     """`p` after Benjamini-Hochberg over the off-diagonal cells."""
     null_low: float
-    """2.5 % quantile of the same mean over random features and directions of equal norm."""
+    """2.5 % quantile of the same mean over random features and directions of equal damage."""
     null_high: float
     """97.5 % quantile of it."""
     n: int
@@ -281,7 +281,7 @@ class Edge:
     target: str
     """Id of the effect."""
     weight: float
-    """Direct effect: change of the target per unit change of the source [target SD per source SD]."""
+    """Direct effect: change of the target per change of the source [rating points per rating point]."""
     low: float
     """Lower end of the 95 % interval, bootstrapped over contexts and features."""
     high: float

@@ -136,6 +136,13 @@ COMMENT ON COLUMN interventions.damage_low IS 'lower end of its 95 % interval ov
 COMMENT ON COLUMN interventions.damage_high IS 'upper end of it [nats per token]';
 COMMENT ON COLUMN interventions.damage_n IS 'neutral texts [texts]';
 
+CREATE TABLE damages (run VARCHAR, intervention INTEGER, text INTEGER, damage DOUBLE);
+COMMENT ON TABLE damages IS 'Damage of every intervention to every neutral text.';
+COMMENT ON COLUMN damages.run IS 'run of kind effects';
+COMMENT ON COLUMN damages.intervention IS 'number of the intervention';
+COMMENT ON COLUMN damages.text IS '0-based number of the neutral text';
+COMMENT ON COLUMN damages.damage IS 'steered less unsteered mean loss of the text [nats per token]';
+
 CREATE TABLE ratings (run VARCHAR, intervention INTEGER, context INTEGER, item VARCHAR, wording VARCHAR, "order" VARCHAR, value VARCHAR, rating FLOAT, base FLOAT);
 COMMENT ON TABLE ratings IS 'The measurements behind every effect: expected rating of each prompt, steered and unsteered.';
 COMMENT ON COLUMN ratings.run IS 'run of kind effects';

@@ -39,6 +39,11 @@ def model_address(model: str) -> str:
     return str(organism.folder()) if model == ORGANISM else model
 
 
+def own(model: str) -> str:
+    """The source of the texts made for a model: the organism's own, else the built-in ones."""
+    return ORGANISM if model == ORGANISM else ""
+
+
 def texts(source: str, n: int, seed: int) -> list[str]:
     """At most `n` texts: a seeded sample, in the source's order. 0 means all of them (30,000 of the organism's)."""
     if source == ORGANISM:

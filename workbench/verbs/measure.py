@@ -62,16 +62,14 @@ def ask(
     study: "Study", model_name: str, instrument: str, wordings: tuple[str, ...], contexts: str, n: int, seed: int
 ) -> list[Question]:
     """The questions for a model: its own wordings and contexts unless others are named."""
-    own = model_name == material.ORGANISM
+    own = material.own(model_name)
     instrument_record = registry.get("instruments", instrument)
     if instrument_record.system != study.system.id:
         raise BadInput(
             f"{instrument} measures {instrument_record.system}, this study speaks {study.system.id}. Choose another instrument."
         )
-    source = contexts or (material.ORGANISM if own else "")
-    return questions(
-        instrument_record, material.contexts(source, n, seed), wordings or (("plain", "rated") if own else ("number",))
-    )
+    known = wordings or (("plain", "rated") if own else ("number",))
+    return questions(instrument_record, material.contexts(contexts or own, n, seed), known)
 
 
 def prompt_rows(asked: list[Question]) -> list[dict]:

@@ -1,0 +1,246 @@
+"""Every question a page of the app asks of the store, one function each; each answers with a frame.
+
+1. A page picks its runs first (`candidates`); everything else is asked of one run.
+2. Tables are cut into pages by the database (`LIMIT`, `OFFSET`), so that a page costs the same in any study.
+3. Each function says which page asks and how the answer is sorted. Column names and units are those of `schema.sql`.
+
+`python -m benchmarks store` measures every one of them on 65,536 features. Left out: what only a live model knows.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import pandas as pd
+
+from feature_store import words
+from feature_store.store import Store
+
+Sort = Literal["feature", "score", "effect", "density", "max_activation"]
+MAP_POINTS = 6_000
+"""Unlabelled features drawn on the map; labelled ones are all drawn."""
+
+
+def candidates(store: Store, kind: str, role: str = "", of: str = "") -> pd.DataFrame:
+    """Every page: the finished runs of a kind, those built on run `of` (their input `role`) only; newest first."""
+    where, parameters = ("AND inputs->>? = ?", [role, of]) if of else ("", [])
+    return store.sql(
+        f"SELECT run, created, seconds, seed, config, inputs, summary FROM runs WHERE kind = ? {where} ORDER BY created DESC, run",
+        [kind, *parameters],
+    )
+
+
+def runs(store: Store) -> pd.DataFrame:
+    """Overview: all finished runs, newest first."""
+    return store.sql("SELECT run, kind, status, created, seconds, seed, summary FROM runs ORDER BY created DESC, run")
+
+
+def labelled_by_value(store: Store, labels: str) -> pd.DataFrame:
+    """Overview: accepted features of each value with their median held-out score, by value."""
+    return store.sql(
+        "SELECT value, count(DISTINCT feature) AS features, count(DISTINCT feature) FILTER (polarity > 0) AS held, "
+        "count(DISTINCT feature) FILTER (polarity < 0) AS rejected, median(score) AS score "
+        "FROM labels WHERE run = ? AND accepted GROUP BY value ORDER BY value",
+        [labels],
+    )
+
+
+def profile(store: Store, run: str, centred: bool = True) -> pd.DataFrame:
+    """Overview, Steer: the value profiles of a run, unsteered first."""
+    return store.sql(
+        "SELECT steering, value, mean, low, high, n, parsed, missing FROM profiles WHERE run = ? AND centred = ? "
+        "ORDER BY steering <> 'base', steering, value",
+        [run, centred],
+    )
+
+
+def metrics(store: Store, sae: str) -> pd.DataFrame:
+    """Overview: what the SAE's training reported, by metric and step."""
+    return store.sql("SELECT metric, step, value FROM training WHERE run = ? ORDER BY metric, step", [sae])
+
+
+_BEST = (
+    "SELECT feature, arg_max(value, score) AS value, arg_max(polarity, score) AS polarity, max(score) AS score, "
+    "arg_max(effect, score) AS effect, arg_max(low, score) AS low, arg_max(high, score) AS high, "
+    "arg_max(n, score) AS n, count(*) AS labels FROM labels WHERE run = ? AND accepted {narrow} GROUP BY feature"
+)
+
+
+class FeaturesPage(NamedTuple):
+    rows: pd.DataFrame
+    """One row a feature: statistics and its accepted label with the best held-out score."""
+    total: int
+    """Features that pass the filters [features]."""
+
+
+def features(
+    store: Store, sae: str, labels: str = "", values: Sequence[str] = (), polarity: int = 0, score: float = 0.0,
+    text: str = "", alive: bool = True, sort: Sort = "score", descending: bool = True, limit: int = 50, offset: int = 0,
+) -> FeaturesPage:  # fmt: skip
+    """Features: one page of the table, sorted by `sort`, then by feature; features without a number come last.
+
+    `values`, `polarity` and `score` keep features with an accepted label like that; `text` those with a context that
+    holds all its words (`words.ensure` first).
+    """
+    narrow, parameters = "", [labels]
+    if values:
+        narrow += f" AND value IN ({', '.join('?' * len(values))})"
+        parameters += values
+    if polarity:
+        narrow += " AND polarity = ?"
+        parameters.append(polarity)
+    if score:
+        narrow += " AND score >= ?"
+        parameters.append(score)
+    join = "JOIN" if narrow else "LEFT JOIN"
+    where = ["run = ?"] + (["n_active > 0"] if alive else [])
+    parameters.append(sae)
+    if sought := words.split(store, text) if text.strip() else []:
+        query, told = words.search(store, sae, sought)
+        where.append(f"feature IN ({query})")
+        parameters += told
+    table = words.source(store, sae, "tops")
+    # `tops` joins after the cut, for the few rows that are shown.
+    rows = store.sql(
+        f"""
+        WITH best AS ({_BEST.format(narrow=narrow)}),
+        kept AS (SELECT * FROM features WHERE {' AND '.join(where)}),
+        page AS (
+            SELECT feature, value, polarity, score, effect, low, high, n, labels, density, max_activation, n_active, count(*) OVER () AS total
+            FROM kept {join} best USING (feature)
+            ORDER BY {sort} {'DESC' if descending else 'ASC'} NULLS LAST, feature LIMIT {int(limit)} OFFSET {int(offset)})
+        SELECT page.*, fires_on FROM page LEFT JOIN (
+            SELECT feature, fires_on FROM {table} WHERE feature IN (SELECT feature FROM page)) USING (feature)
+        ORDER BY {sort} {'DESC' if descending else 'ASC'} NULLS LAST, feature""",
+        parameters,
+    )
+    return FeaturesPage(rows.drop(columns="total"), int(rows.total.iloc[0]) if len(rows) else 0)
+
+
+def feature_map(store: Store, sae: str, labels: str = "") -> pd.DataFrame:
+    """Features: map coordinates, every labelled feature and an even sample of the others, by feature."""
+    return store.sql(
+        f"""
+        WITH best AS ({_BEST.format(narrow="")}),
+        placed AS (SELECT feature, x, y, density, value, polarity, score FROM features LEFT JOIN best USING (feature)
+                   WHERE run = ? AND x IS NOT NULL)
+        SELECT * FROM placed WHERE value IS NOT NULL
+            OR feature % greatest(1, (SELECT count(*) FROM placed) // {MAP_POINTS}) = 0 ORDER BY feature""",
+        [labels, sae],
+    )
+
+
+def feature(store: Store, sae: str, index: int) -> pd.DataFrame:
+    """Features, one feature: its statistics; no row where there is no such feature."""
+    return store.sql("SELECT * FROM features WHERE run = ? AND feature = ?", [sae, index])
+
+
+def contexts(store: Store, sae: str, index: int, limit: int = 20) -> pd.DataFrame:
+    """Features, one feature: its top contexts, strongest first."""
+    return store.sql(
+        "SELECT rank, activation, document, position, tokens, activations, peak FROM contexts "
+        "WHERE run = ? AND feature = ? AND rank < ? ORDER BY rank",
+        [sae, index, limit],
+    )
+
+
+def histogram(store: Store, sae: str, index: int) -> pd.DataFrame:
+    """Features, one feature: its activation histogram, by bin."""
+    return store.sql("SELECT bin, low, high, count FROM histograms WHERE run = ? AND feature = ? ORDER BY bin", [sae, index])
+
+
+def spread(store: Store, sae: str, index: int) -> pd.DataFrame:
+    """Features, one feature: over how many texts it fires, and quantiles of its activation. One row."""
+    return store.sql(
+        "SELECT count(*) AS tokens, count(DISTINCT document) AS texts, median(activation) AS median, "
+        "quantile_cont(activation, 0.95) AS q95 FROM activations WHERE run = ? AND feature = ?",
+        [sae, index],
+    )
+
+
+def competing_labels(store: Store, labels: str, index: int) -> pd.DataFrame:
+    """Features, one feature: every label that competes for it, accepted first, then by held-out score."""
+    return store.sql(
+        "SELECT value, polarity, effect, low, high, p, q, score, n, method, accepted, evidence FROM labels "
+        "WHERE run = ? AND feature = ? ORDER BY accepted DESC, score DESC, value",
+        [labels, index],
+    )
+
+
+def labelled_features(store: Store, labels: str) -> pd.DataFrame:
+    """Steer: every accepted feature with its best label, by value, best held-out score first."""
+    return store.sql(f"{_BEST.format(narrow='')} ORDER BY value, score DESC, feature", [labels])
+
+
+def feature_doses(store: Store, effects: str, index: int) -> pd.DataFrame:
+    """Features, one feature: its effect on every value at every dose, with the damage; by target and dose."""
+    return store.sql(
+        "SELECT dose, target, effect, low, high, points, n, damage, value, polarity FROM dose_effects "
+        "WHERE run = ? AND kind = 'feature' AND feature = ? ORDER BY target, dose",
+        [effects, index],
+    )
+
+
+def matrix(store: Store, effects: str) -> pd.DataFrame:
+    """Overview, Side effects: every cell of the value x value matrix, by source and target."""
+    return store.sql("SELECT * EXCLUDE (run) FROM side_effects WHERE run = ? ORDER BY source, target", [effects])
+
+
+def leakage(store: Store, effects: str) -> pd.DataFrame:
+    """Side effects: leakage of every value and part of the circle, by source and part."""
+    return store.sql("SELECT * EXCLUDE (run) FROM leakage WHERE run = ? ORDER BY source, part", [effects])
+
+
+def matched(store: Store, effects: str) -> pd.DataFrame:
+    """Side effects: damage-matched strength of every steered feature, those that were not matched first."""
+    return store.sql(
+        "SELECT feature, value, polarity, strength, reached, damage FROM matched WHERE run = ? AND kind = 'feature' "
+        "ORDER BY reached, value, feature",
+        [effects],
+    )
+
+
+def cell_doses(store: Store, effects: str, source: str, target: str) -> pd.DataFrame:
+    """Side effects, one cell: dose-response of the source's features on the target, turned so that the source rises.
+
+    The controls come along (`kind`), not turned. By kind, unit and dose.
+    """
+    return store.sql(
+        "SELECT kind, unit_id, feature, dose, damage, n, polarity, CASE WHEN polarity < 0 THEN -effect ELSE effect END AS effect, "
+        "CASE WHEN polarity < 0 THEN -high ELSE low END AS low, CASE WHEN polarity < 0 THEN -low ELSE high END AS high "
+        "FROM dose_effects WHERE run = ? AND target = ? AND (value = ? OR kind <> 'feature') ORDER BY kind, unit_id, dose",
+        [effects, target, source],
+    )
+
+
+def cell_ratings(store: Store, effects: str, source: str, target: str, limit: int = 25, offset: int = 0) -> pd.DataFrame:
+    """Side effects, one cell: single prompts and their ratings, steered and unsteered, largest change first.
+
+    Each feature of the source is shown at the measured dose nearest its damage-matched strength. `total` counts all.
+    """
+    return store.sql(
+        """
+        WITH nearest AS (
+            SELECT i.feature, arg_min(i.intervention, abs(i.dose - m.strength)) AS intervention, arg_min(i.dose, abs(i.dose - m.strength)) AS dose
+            FROM interventions AS i JOIN matched AS m ON m.run = i.run AND m.unit_id = i.unit_id
+            WHERE i.run = $run AND i.kind = 'feature' AND i.value = $source GROUP BY i.feature),
+        page AS (
+            SELECT feature, dose, context, item, wording, "order", base, rating, rating - base AS change, count(*) OVER () AS total
+            FROM ratings JOIN nearest USING (intervention) WHERE run = $run AND value = $target
+            ORDER BY abs(rating - base) DESC, feature, context, item LIMIT $limit OFFSET $offset)
+        SELECT page.*, prompt FROM page LEFT JOIN prompts AS p ON p.run = $run AND p.context = page.context AND p.item = page.item
+            AND p.wording = page.wording AND p."order" = page."order"
+        ORDER BY abs(change) DESC, feature, page.context, page.item""",
+        {"run": effects, "source": source, "target": target, "limit": limit, "offset": offset},
+    )
+
+
+def edges(store: Store, graph: str) -> pd.DataFrame:
+    """Graph: every ordered pair, edges that belong to the graph first, then by weight."""
+    return store.sql(
+        "SELECT * EXCLUDE (run) FROM edges WHERE run = ? ORDER BY present DESC, abs(weight) DESC, source, target", [graph]
+    )
+
+
+def true_edges(store: Store, graph: str) -> pd.DataFrame:
+    """Graph: the planted edges, by weight; no row where the truth is unknown."""
+    return store.sql("SELECT source, target, weight FROM true_edges WHERE run = ? ORDER BY abs(weight) DESC, source, target", [graph])

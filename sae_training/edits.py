@@ -1,0 +1,159 @@
+"""What is done to a residual stream, and at which positions.
+
+An `Edit` is a batch of interventions: row i of the residual gets intervention i. It is a pure function of the
+residual and of `where`, the positions to change; the engine works `where` out from each row's `positions` and
+the `Frame` of the forward pass, so that an edit knows nothing of padding, prompts and caches.
+
+What the four names mean, the first token of a sequence (a sink in most models) always left alone:
+`all`: every token; `prompt`: the tokens that were given; `last`: the last token of the prompt, the one that
+predicts the answer; `generated`: the tokens after the prompt, sampled or scored.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from feature_store.errors import BadInput
+from feature_store.records import Positions
+
+
+@runtime_checkable
+class Edit(Protocol):
+    positions: tuple[Positions, ...]
+    """One entry a row: which tokens it changes."""
+
+    @property
+    def rows(self) -> int:
+        """Number of interventions; 1 applies to every row of a batch."""
+
+    def take(self, rows: Int[Tensor, "n"]) -> "Edit":
+        """The edit whose row i is row `rows[i]` of this one."""
+
+    def __call__(self, hidden: Float[Tensor, "row tok d_model"],
+                 where: Bool[Tensor, "row tok"]) -> Float[Tensor, "row tok d_model"]:
+        """The changed residual, a new tensor; positions outside `where` keep their exact bits."""
+
+
+class Frame(NamedTuple):
+    """What each token of a forward pass is."""
+
+    real: Bool[Tensor, "row tok"]
+    """True at tokens, False at padding."""
+    first: Bool[Tensor, "row tok"]
+    """True at the first token of each sequence."""
+    last: Bool[Tensor, "row tok"]
+    """True at the last token of each prompt."""
+    generated: Bool[Tensor, "row tok"]
+    """True at tokens after the prompt."""
+
+    def where(self, positions: Sequence[str]) -> Bool[Tensor, "row tok"]:
+        """The tokens that each row changes."""
+        given = {
+            "all": self.real & ~self.first,
+            "prompt": self.real & ~self.first & ~self.generated,
+            "last": self.last & ~self.first,
+            "generated": self.generated & self.real,
+        }
+        unknown = set(positions) - set(given)
+        if unknown:
+            raise BadInput(f"Steered positions are {', '.join(given)}; got {', '.join(sorted(unknown))}.")
+        rows = self.real.shape[0]
+        if len(positions) not in (1, rows):
+            raise BadInput(f"The edit has {len(positions)} rows, the batch has {rows}: give one intervention a row, or one.")
+        if len(set(positions)) == 1:
+            return given[positions[0]]
+        return torch.stack([given[kind][row] for row, kind in enumerate(positions)])
+
+
+def prompt_frame(mask: Bool[Tensor, "row tok"]) -> Frame:
+    """The frame of whole sequences, padded on either side, all of which was given."""
+    seen = mask.long().cumsum(-1)
+    return Frame(mask, mask & (seen == 1), mask & (seen == seen[:, -1:]), torch.zeros_like(mask))
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """What an edit needs of an SAE to read a feature and write it."""
+
+    W_dec: Float[Tensor, "feat d_model"]
+    """Direction that each feature writes."""
+    d_model: int
+    n_features: int
+
+    def encode(self, x: Float[Tensor, "... d_model"]) -> Float[Tensor, "... feat"]: ...
+
+
+@dataclass(frozen=True)
+class Delta:
+    """Features read before they are changed: h + sum_k (offset_k + slope_k * f_k(h)) * W_dec[k].
+
+    Only the difference that the features make is added, so whatever the SAE fails to reconstruct stays in the
+    residual untouched. A random control has no encoder; its activation is the residual's component along it.
+    """
+
+    sae: Encoder
+    """Encodes the residual and holds the directions."""
+    index: Int[Tensor, "row slot"]
+    """Feature of each slot; rows with fewer features have slots of offset and slope 0."""
+    offset: Float[Tensor, "row slot"]
+    """Activation that is added [activation units]."""
+    slope: Float[Tensor, "row slot"]
+    """Multiple of the present activation that is added; -1 takes it away."""
+    random: Float[Tensor, "row d_model"]
+    """Unit direction of a random control, whose offset and slope stand in slot 0; zero where features are used."""
+    positions: tuple[Positions, ...]
+    """Tokens that each row steers."""
+
+    @property
+    def rows(self) -> int:
+        return len(self.index)
+
+    def take(self, rows: Int[Tensor, "n"]) -> "Delta":
+        return replace(self, index=self.index[rows], offset=self.offset[rows], slope=self.slope[rows],
+                       random=self.random[rows], positions=tuple(self.positions[row] for row in rows.tolist()))
+
+    def __call__(self, hidden: Float[Tensor, "row tok d_model"],
+                 where: Bool[Tensor, "row tok"]) -> Float[Tensor, "row tok d_model"]:
+        W_dec, batch = self.sae.W_dec, len(hidden)
+        alike = batch > 1 and hidden.stride(0) == 0  # one residual under many interventions: encode it once
+        features = self.sae.encode((hidden[:1] if alike else hidden).to(W_dec))
+        active = features.expand(batch, -1, -1).gather(-1, self.index[:, None].expand(batch, hidden.shape[1], -1))
+        along = torch.einsum("rtd,rd->rt", hidden.to(W_dec), self.random.expand(batch, -1))
+        control = self.random.any(-1)[:, None, None]
+        active = torch.where(control, along[..., None], active)
+        amount = self.offset[:, None] + self.slope[:, None] * active
+        directions = torch.where(control, self.random[:, None], W_dec[self.index])
+        change = torch.einsum("rtk,rkd->rtd", amount, directions.expand(batch, -1, -1))
+        return torch.where(where[..., None], hidden + change.to(hidden), hidden)
+
+
+class Stack:
+    """Rows of different methods in one batch."""
+
+    def __init__(self, parts: Sequence[Edit], part: Int[Tensor, "row"], row: Int[Tensor, "row"]) -> None:
+        """Row i of the stack is row `row[i]` of `parts[part[i]]`."""
+        self.parts, self.part, self.row = list(parts), part, row
+        self.positions = tuple(self.parts[p].positions[r] for p, r in zip(part.tolist(), row.tolist(), strict=True))
+
+    @property
+    def rows(self) -> int:
+        return len(self.part)
+
+    def take(self, rows: Int[Tensor, "n"]) -> Edit:
+        return Stack(self.parts, self.part[rows], self.row[rows])
+
+    def __call__(self, hidden: Float[Tensor, "row tok d_model"],
+                 where: Bool[Tensor, "row tok"]) -> Float[Tensor, "row tok d_model"]:
+        if self.rows == 1:
+            return self.parts[int(self.part)].take(self.row)(hidden, where)
+        out = torch.empty_like(hidden, memory_format=torch.contiguous_format)
+        for index, part in enumerate(self.parts):
+            mine = (self.part == index).nonzero().flatten()
+            if len(mine):
+                part_hidden = hidden[:1].expand(len(mine), -1, -1) if hidden.stride(0) == 0 else hidden[mine]
+                out[mine] = part.take(self.row[mine])(part_hidden, where[mine])
+        return out

@@ -1,0 +1,123 @@
+"""Text from a model, with a key-value cache.
+
+1. Prompts of a batch are padded on the left, so that every row's next token stands in the same column.
+2. The prompt runs once; after it each step feeds one token a row and reads the rest from the cache. Under
+   `steered`, the edit sees the prompt's tokens as prompt and the others as generated.
+3. Greedy at temperature 0. Otherwise each row draws from its own generator, seeded by (seed, row): the text does
+   not depend on the device or on the batch, and a steered row is paired with the unsteered one of its number.
+4. A row ends at a stop token or where the context does.
+
+Left out: beams, top-k and top-p (they hide what steering does to the distribution).
+"""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from feature_store.errors import BadInput
+from sae_training.edits import Frame, prompt_frame
+from sae_training.model import Model
+
+ROWS = 32
+"""Prompts generated together; more rows are cut into batches of this size."""
+ANCHOR = 8
+"""Tokens of the prompt that are decoded along, so that a continuation keeps its first space."""
+
+
+def prompt_ids(model: Model, prompts: Sequence[str]) -> list[list[int]]:
+    """Ids of each prompt, at least one, at most as many as the context holds with room for an answer."""
+    rows = model.tokenize(prompts, prompt=True)
+    for index, ids in enumerate(rows):
+        if len(ids) >= model.context:
+            raise BadInput(f"Prompt {index + 1} ({prompts[index][:40]!r}...) has {len(ids)} tokens; {model.name} reads "
+                           f"{model.context}, and the answer needs room. Shorten it.")
+        if not ids:
+            start = next((token for token in (model.tokenizer.bos_token_id, model.tokenizer.eos_token_id)
+                          if token is not None), None)
+            if start is None:
+                raise BadInput(f"Prompt {index + 1} is empty and {model.name} has no start token. Give it a word.")
+            ids.append(start)
+    return rows
+
+
+def generate(model: Model, prompts: Sequence[str], max_new_tokens: int, temperature: float, seed: int) -> list[str]:
+    """The continuation of each prompt."""
+    rows = prompt_ids(model, prompts)
+    texts: list[str] = []
+    for at in range(0, len(rows), ROWS):
+        batch = rows[at:at + ROWS]
+        new: list[list[int]] = [[] for _ in batch]
+        for step in _steps(model, batch, at, max_new_tokens, temperature, seed):
+            for row, token in step:
+                new[row].append(token)
+        texts += [_decode(model, ids, tokens) for ids, tokens in zip(batch, new, strict=True)]
+    return texts
+
+
+def stream(model: Model, prompt: str, max_new_tokens: int, temperature: float, seed: int) -> Iterator[str]:
+    """The continuation in pieces; a piece never ends inside a character."""
+    ids = prompt_ids(model, [prompt])[0]
+    new: list[int] = []
+    shown = ""
+    for step in _steps(model, [ids], 0, max_new_tokens, temperature, seed):
+        new += [token for _, token in step]
+        text = _decode(model, ids, new)
+        if not text.endswith("\ufffd") and len(text) > len(shown):
+            yield text[len(shown):]
+            shown = text
+    rest = _decode(model, ids, new)[len(shown):]
+    if rest:
+        yield rest
+
+
+def _steps(model: Model, rows: Sequence[list[int]], first_row: int, max_new_tokens: int, temperature: float,
+           seed: int) -> Iterator[list[tuple[int, int]]]:
+    """For each step, the (row, token) pairs of the rows that are not finished."""
+    from transformers import DynamicCache
+
+    if not temperature >= 0 or temperature == float("inf"):
+        raise BadInput(f"A temperature is a number >= 0, got {temperature}. 0 is greedy.")
+    width = max(map(len, rows))
+    ids = torch.tensor([[0] * (width - len(row)) + row for row in rows])
+    mask = torch.tensor([[False] * (width - len(row)) + [True] * len(row) for row in rows])
+    draws = [torch.Generator().manual_seed((seed * 1_000_003 + first_row + row) % 2**63) for row in range(len(rows))]
+    room = [min(max_new_tokens, model.context - len(row)) for row in rows]
+    cache = DynamicCache(config=model.module.config)
+    frame = prompt_frame(mask.to(model.device))
+    part = slice(first_row, first_row + len(rows))
+    going = list(range(len(rows)))
+    step = 0
+    while going := [row for row in going if step < room[row]]:
+        with model.lock:
+            out = model._forward(ids, mask, rows=part, frame=frame, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        tokens = _choose(out.logits[:, -1].float().cpu(), temperature, draws).tolist()
+        step += 1
+        going = [row for row in going if tokens[row] not in model.stop_tokens]
+        yield [(row, tokens[row]) for row in going]
+        ids = torch.tensor(tokens)[:, None]
+        mask = torch.cat([mask, torch.ones(len(rows), 1, dtype=torch.bool)], dim=1)
+        frame = _generated_frame(len(rows), model.device)
+
+
+def _generated_frame(rows: int, device: torch.device) -> Frame:
+    yes = torch.ones(rows, 1, dtype=torch.bool, device=device)
+    return Frame(yes, ~yes, ~yes, yes)
+
+
+def _choose(logits: Float[Tensor, "row vocab"], temperature: float, draws: Sequence[torch.Generator]) -> Int[Tensor, "row"]:
+    if temperature == 0:
+        return logits.argmax(-1)
+    below = torch.softmax(logits / temperature, -1).double().cumsum(-1)
+    point = torch.cat([torch.rand(1, generator=draw, dtype=torch.float64) for draw in draws])[:, None] * below[:, -1:]
+    return torch.searchsorted(below, point, right=True)[:, 0].clamp(max=logits.shape[-1] - 1)
+
+
+def _decode(model: Model, prompt: Sequence[int], new: Sequence[int]) -> str:
+    anchor = list(prompt[-ANCHOR:])
+    before = model.tokenizer.decode(anchor, skip_special_tokens=True)
+    whole = model.tokenizer.decode([*anchor, *new], skip_special_tokens=True)
+    if whole.startswith(before):
+        return whole[len(before):]
+    return model.tokenizer.decode(list(new), skip_special_tokens=True)

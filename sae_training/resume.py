@@ -1,0 +1,175 @@
+"""Running only the layers above a site.
+
+Steering at a site changes nothing below it. `Segment passes` start from the residual that enters the layer
+above the site, given by the caller, and from the keys and values of what came before:
+
+1. Hugging Face's own forward runs, so every family keeps its masks, soft caps, windows and rotary angles. While
+   it does, the layers below the site pass their input through and a hook puts the given residual in place.
+2. `PrefixCache` holds keys and values of the layers above the site alone, in full length (a sliding window is
+   the mask's business), and answers for its length without asking layer 0, which stays empty.
+3. A body segment, whose logits nobody reads, ends inside the last layer as soon as its keys and values are
+   stored: no query, no attention, no MLP there.
+4. `fork` gives one past to many continuations or many interventions and leaves room for the last token, which
+   is then written in place.
+
+The result equals the full forward to floating-point error; `tests/test_resume.py` says so for each family.
+
+Left out: layers that remember something else than keys and values (Mamba, RWKV, linear attention) or share them
+between layers: `resumable` is false there, and `scoring.py` runs full forward passes.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from transformers import Cache
+
+from sae_training.model import Model
+
+
+class _Stored(Exception):
+    """The last layer's keys and values are in the cache."""
+
+
+class PrefixCache(Cache):
+    """Keys and values of some layers for groups x rows sequences of one length."""
+
+    def __init__(self, groups: int, rows: int, length: int, capacity: int, past: dict[int, tuple[Tensor, Tensor]],
+                 stop: int) -> None:
+        super().__init__(layers=[])
+        self.groups = groups
+        """Continuations side by side; sequence `g * rows + r` is row r of group g."""
+        self.rows = rows
+        """Interventions in each group."""
+        self.length = length
+        """Tokens whose keys and values are there."""
+        self.capacity = capacity
+        """Tokens that the buffers can hold."""
+        self.past = past
+        """Layer -> (keys, values), each [groups, rows, head, capacity, dim], filled up to `length`."""
+        self.stop = stop
+        """Layer after whose keys and values a body segment ends."""
+        self.body = False
+        """Whether the segment being run is a body segment."""
+
+    def update(self, keys: Float[Tensor, "seq head tok dim"], values: Float[Tensor, "seq head tok dim"],
+               layer_idx: int, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        end = self.length + keys.shape[2]
+        if layer_idx not in self.past:
+            self.past[layer_idx] = (self._empty(keys), self._empty(values))
+        joined = []
+        for buffer, new in zip(self.past[layer_idx], (keys, values), strict=True):
+            buffer[..., self.length:end, :] = new.unflatten(0, (self.groups, self.rows))
+            joined.append(buffer[..., :end, :].flatten(0, 1))
+        if self.body and layer_idx == self.stop:
+            raise _Stored
+        return joined[0], joined[1]
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        return self.length
+
+    def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:
+        return self.length + query_length, 0
+
+    def fork(self, groups: Sequence[int], rows: int, room: int) -> "PrefixCache":
+        """One sequence for each entry of `groups` and each of `rows`, with room for `room` more tokens.
+
+        Shares the buffers where nothing is rearranged and there is room, else copies what is there.
+        """
+        same = list(groups) == list(range(self.groups)) and rows == self.rows
+        if same and self.length + room <= self.capacity:
+            return PrefixCache(self.groups, rows, self.length, self.capacity, dict(self.past), self.stop)
+        capacity = self.length + room
+        past = {}
+        for layer, pair in self.past.items():
+            copies = []
+            for buffer in pair:
+                copy = buffer.new_empty(len(groups), rows, buffer.shape[2], capacity, buffer.shape[4])
+                filled = buffer[..., :self.length, :]
+                copy[..., :self.length, :] = filled if len(filled) == 1 else filled[list(groups)]
+                copies.append(copy)
+            past[layer] = (copies[0], copies[1])
+        return PrefixCache(len(groups), rows, self.length, capacity, past, self.stop)
+
+    def group(self, index: int) -> "PrefixCache":
+        """One of the groups, sharing the buffers."""
+        past = {layer: (keys[index:index + 1], values[index:index + 1]) for layer, (keys, values) in self.past.items()}
+        return PrefixCache(1, self.rows, self.length, self.capacity, past, self.stop)
+
+    def _empty(self, like: Tensor) -> Tensor:
+        return like.new_empty(self.groups, self.rows, like.shape[1], self.capacity, like.shape[3])
+
+
+class Ran(NamedTuple):
+    logits: Float[Tensor, "seq tok vocab"] | None
+    """Logits of every token; None for a body segment."""
+    residual: Float[Tensor, "seq tok d_model"] | None
+    """Residual at the boundary that was asked for, where the pass came by."""
+
+
+def resumable(model: Model) -> bool:
+    """Whether every layer keeps keys and values of its own and nothing else."""
+    config = model.module.config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    shared = getattr(config, "num_kv_shared_layers", 0)
+    return kinds <= {"full_attention", "sliding_attention"} and not shared and not getattr(model.module, "_is_stateful", False)
+
+
+def run(model: Model, ids: Sequence[Sequence[int]], cache: PrefixCache, entering: Tensor | None, at: int, body: bool,
+        watch: int = -1) -> Ran:
+    """Run one segment, a list of ids for each group, after what `cache` holds, and add it to the cache.
+
+    `entering` [seq tok d_model] is the residual that enters layer `at`; None starts from the embedding. With
+    `watch`, the residual at that boundary is kept.
+    """
+    tokens = torch.tensor(ids, device=model.device).repeat_interleave(cache.rows, 0)
+    position = torch.arange(cache.length, cache.length + tokens.shape[1], device=model.device)[None]
+    seen: list[Tensor] = []
+
+    def keep(hidden: Tensor) -> Tensor:
+        seen.append(hidden)
+        return hidden
+
+    cache.body = body
+    logits = None
+    with (model.lock, torch.no_grad(), _resumed(model, at, entering), _watched(model, watch, keep), suppress(_Stored)):
+        logits = model.module(input_ids=tokens, position_ids=position, past_key_values=cache, use_cache=True).logits
+    cache.length += tokens.shape[1]
+    return Ran(logits, seen[0] if seen else None)
+
+
+@contextmanager
+def _watched(model: Model, at: int, keep: Any) -> Iterator[None]:
+    if at < 0:
+        yield
+        return
+    with model._hook(at, keep):
+        yield
+
+
+@contextmanager
+def _resumed(model: Model, at: int, entering: Tensor | None) -> Iterator[None]:
+    """Layers below `at` pass their input through, and `entering` takes the place of what would enter layer `at`."""
+    if entering is None:
+        yield
+        return
+    below = list(model.layers)[:at]
+    own = [layer.__dict__.get("forward") for layer in below]  # set where accelerate has wrapped the layer
+    try:
+        for layer in below:
+            layer.forward = _pass
+        with model._hook(at, lambda _: entering):
+            yield
+    finally:
+        for layer, forward in zip(below, own, strict=True):
+            if forward is None:
+                layer.__dict__.pop("forward", None)
+            else:
+                layer.forward = forward
+
+
+def _pass(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    return hidden_states

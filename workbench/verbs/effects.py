@@ -1,0 +1,146 @@
+"""Steer labelled features and controls over doses, and measure every value: the side-effect matrix.
+
+1. `sweep.py` measures: each value's best features, random features and random directions, at every dose, in every
+   prompt context, with the damage to neutral text.
+2. `causal/effects.py` turns the ratings into dose effects with paired intervals over contexts, damage-matched
+   strengths, the value x value matrix with null bands, and leakage.
+"""
+
+import dataclasses
+import hashlib
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from feature_store import registry
+from feature_store.records import Positions, Run, Steering, Unit, ValueSystem
+from workbench import material, sweep
+from workbench.causal.damage import Sweep, damage_rows
+from workbench.causal.effects import analyse
+from workbench.config import plain
+from workbench.progress import Progress
+from workbench.steer import edit_for
+from workbench.verbs.measure import ask, prompt_rows
+
+if TYPE_CHECKING:
+    from workbench.study import Study
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    labels: str = "latest"
+    """Run of the labels; its SAE is steered."""
+    features_per_value: int = 8
+    """Features of each value, best held-out score first; the graph wants at least 5."""
+    method: str = "add"
+    """Steering plug-in."""
+    doses: tuple[float, ...] = (0.15, 0.3, 0.45, 0.6, 0.9)
+    """Strengths, positive and rising [unit]."""
+    unit: Unit = "norm_share"
+    """raw: residual units; feature_max: multiples of the feature's maximum; norm_share: share of the median residual norm."""
+    positions: Positions = "all"
+    """Which tokens are steered."""
+    random_features: int = 12
+    """Control features, live and without a label."""
+    random_directions: int = 12
+    """Control directions, of equal norm."""
+    delta: float = 0.1
+    """Damage at which features are compared: rise of the loss on neutral text [nats per token]."""
+    instrument: str = "standin"
+    """Instrument plug-in."""
+    wordings: tuple[str, ...] = ()
+    """Wordings to ask; none: the first of those made for the model."""
+    contexts: str = ""
+    """File with one context a line; empty: those made for the model."""
+    n_contexts: int = 24
+    """Contexts, the clusters of the intervals."""
+    neutral: str = ""
+    """File or folder with neutral text; empty: that made for the model."""
+    n_neutral: int = 16
+    """Neutral texts."""
+    replicates: int = 1000
+    """Bootstrap replicates."""
+    seed: int = 0
+    """Seed of contexts, controls and bootstrap."""
+
+
+def read_sweep(study: "Study", run: str) -> Sweep:
+    """What a finished sweep measured, from the store; `graph` starts here."""
+    store = study.store
+    rows = store.sql("SELECT * FROM interventions WHERE run = ? ORDER BY intervention", [run])
+    ratings = store.arrow(
+        "SELECT intervention, context, value, avg(rating) AS rating, avg(base) AS base FROM ratings WHERE run = ? GROUP BY ALL", [run]
+    )
+    hurt = store.arrow("SELECT intervention, text, damage FROM damages WHERE run = ? ORDER BY intervention, text", [run])
+    return _sweep(rows, ratings, hurt, study.system)
+
+
+def _sweep(rows: pd.DataFrame, ratings: pa.Table, damage: pa.Table, system: ValueSystem) -> Sweep:
+    measured = set(pc.unique(ratings["value"]).to_pylist())
+    values = tuple(value for value in system.ids if value in measured)
+    place = pd.Series(range(len(values)), index=values)[ratings["value"].to_pandas()].to_numpy()
+    at, context = ratings["intervention"].to_numpy(), ratings["context"].to_numpy()
+    shape = (len(rows), context.max() + 1, len(values))
+    steered, base = np.full(shape, np.nan), np.full(shape[1:], np.nan)
+    steered[at, context, place] = ratings["rating"].to_numpy()
+    base[context, place] = ratings["base"].to_numpy()
+    return Sweep(
+        values, rows.unit_id.to_numpy(), rows.kind.to_numpy(), rows.feature.to_numpy(), rows.value.to_numpy(), rows.polarity.to_numpy(),
+        rows.dose.to_numpy(), steered, base, damage["damage"].to_numpy().reshape(len(rows), -1),
+    )  # fmt: skip
+
+
+def run(study: "Study", config: Config, progress: Progress) -> Run:
+    """A run of kind `effects`."""
+    label_run = study.resolve("labels", config.labels)
+    sae_run = study.runs.get(label_run.inputs["sae"])
+    name = sae_run.config["model"]
+    asked = ask(study, name, config.instrument, config.wordings, config.contexts, config.n_contexts, config.seed)
+    neutral = material.neutral(config.neutral or material.own(name), config.n_neutral, config.seed)
+    told = hashlib.sha256(repr([q.prompt for q in asked] + neutral).encode()).hexdigest()
+    inputs = {"labels": label_run.id, "sae": sae_run.id, "model": sae_run.inputs["model"], "prompts": told}
+    plainly = plain(dataclasses.replace(config, labels=label_run.id))
+    if study.runs.exists(id := study.runs.find("effects", plainly, inputs, config.seed)):
+        return study.runs.get(id)
+    labels = study.store.sql("SELECT feature, value, polarity, effect, score, accepted FROM labels WHERE run = ?", [label_run.id])
+    chosen = sweep.choose_features(labels, config.features_per_value)
+    alive = study.store.sql("SELECT feature FROM features WHERE run = ? AND n_active > 0 ORDER BY feature", [sae_run.id]).feature
+    plain_features = sorted(set(alive) - set(labels.feature[labels.accepted]))
+    template = Steering(method=config.method, unit=config.unit, positions=config.positions)
+    planned = sweep.plan(
+        chosen, plain_features, template, config.doses, config.random_features, config.random_directions, config.seed
+    )
+    with study.runs.begin("effects", plainly, inputs, config.seed) as work:
+        ratings, damage = sweep.measure(
+            work, study.model_of(sae_run), edit_for(study, sae_run, [i.steering for i in planned]), sae_run.summary["layer"],
+            sae_run.summary["point"], registry.get("instruments", config.instrument), asked, neutral, planned, progress,
+        )  # fmt: skip
+        progress("analysing", 0, 1)
+        interventions = pd.DataFrame([
+            {"intervention": number, "steering": i.steering.name, "kind": i.kind, "unit_id": i.unit_id, "feature": i.feature,
+             "value": i.value, "polarity": i.polarity, "dose": i.steering.strength, "unit": i.steering.unit}
+            for number, i in enumerate(planned)
+        ])  # fmt: skip
+        means = ratings.group_by(["intervention", "context", "value"]).aggregate([("rating", "mean"), ("base", "mean")])
+        measured = _sweep(interventions, means.rename_columns(["intervention", "context", "value", "rating", "base"]), damage, study.system)
+        found = analyse(measured, study.system, config.delta, config.replicates, config.seed)
+        hurt = pd.DataFrame(damage_rows(measured, config.replicates, config.seed))
+        work.table("interventions", pa.Table.from_pandas(pd.concat([interventions, hurt], axis=1), preserve_index=False))
+        work.table("ratings", ratings, sort=("value", "intervention", "context"))
+        work.table("damages", damage, sort=("intervention", "text"))
+        work.table("prompts", prompt_rows(asked), sort=("context", "wording", "order"))
+        work.table("dose_effects", found.dose_effects, sort=("value", "unit_id", "target", "dose"))
+        work.table("matched", found.matched.rows())
+        work.table("side_effects", found.side_effects)
+        work.table("leakage", found.leakage)
+        progress("analysing", 1, 1)
+        off = [cell for cell in found.side_effects if cell.source != cell.target]
+        return work.finish({
+            "values": len({cell.source for cell in off}), "features": len(chosen), "interventions": len(planned), "contexts": config.n_contexts,
+            "starred": sum(cell.q < 0.05 for cell in off), "cells": len(off), "reached": int(found.matched.reached.sum()),
+            "units": len(found.matched.reached), "circle_spearman": found.circle.r, "circle_p": found.circle.p,
+            "unit": config.unit, "delta": config.delta,
+        })  # fmt: skip
