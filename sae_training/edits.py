@@ -89,7 +89,7 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True)
 class Delta:
-    """Features read before they are changed: h + sum_k (offset_k + slope_k * f_k(h)) * W_dec[k].
+    """Features read before they are changed: h + sum_k (target_k - f_k(h)) * W_dec[k].
 
     Only the difference that the features make is added, so whatever the SAE fails to reconstruct stays in the
     residual untouched. A random control has no encoder; its activation is the residual's component along it.
@@ -98,13 +98,13 @@ class Delta:
     sae: Encoder
     """Encodes the residual and holds the directions."""
     index: Int[Tensor, "row slot"]
-    """Feature of each slot; rows with fewer features have slots of offset and slope 0."""
-    offset: Float[Tensor, "row slot"]
-    """Activation that is added [activation units]."""
-    slope: Float[Tensor, "row slot"]
-    """Multiple of the present activation that is added; -1 takes it away."""
+    """Feature of each slot."""
+    target: Float[Tensor, "row slot"]
+    """Activation that the feature is set to [activation units]."""
+    used: Float[Tensor, "row slot"]
+    """1 where the slot holds a feature, 0 where the row has fewer."""
     random: Float[Tensor, "row d_model"]
-    """Unit direction of a random control, whose offset and slope stand in slot 0; zero where features are used."""
+    """Unit direction of a random control, whose target stands in slot 0; zero where features are used."""
     positions: tuple[Positions, ...]
     """Tokens that each row steers."""
 
@@ -113,7 +113,7 @@ class Delta:
         return len(self.index)
 
     def take(self, rows: Int[Tensor, "n"]) -> "Delta":
-        return replace(self, index=self.index[rows], offset=self.offset[rows], slope=self.slope[rows],
+        return replace(self, index=self.index[rows], target=self.target[rows], used=self.used[rows],
                        random=self.random[rows], positions=tuple(self.positions[row] for row in rows.tolist()))
 
     def __call__(self, hidden: Float[Tensor, "row tok d_model"],
@@ -125,7 +125,7 @@ class Delta:
         along = torch.einsum("rtd,rd->rt", hidden.to(W_dec), self.random.expand(batch, -1))
         control = self.random.any(-1)[:, None, None]
         active = torch.where(control, along[..., None], active)
-        amount = self.offset[:, None] + self.slope[:, None] * active
+        amount = self.used[:, None] * (self.target[:, None] - active)
         directions = torch.where(control, self.random[:, None], W_dec[self.index])
         change = torch.einsum("rtk,rkd->rtd", amount, directions.expand(batch, -1, -1))
         return torch.where(where[..., None], hidden + change.to(hidden), hidden)

@@ -50,8 +50,21 @@ def load(address: str | Path, revision: str, dtype: str, device: str) -> Loaded:
         return Loaded(*_read(str(folder), None, dtype, placement), found)
     if address.startswith((".", "/", "~")) or address.count("/") > 1 or "\\" in address:
         raise NotFound(f"There is no model folder at {address}. Give a folder with config.json, or a hub id such as org/name.")
-    module, tokenizer = _read(address, revision or None, dtype, placement)
-    return Loaded(module, tokenizer, getattr(module.config, "_commit_hash", None) or revision)
+    commit = _commit(address, revision or None)
+    return Loaded(*_read(address, commit, dtype, placement), commit)
+
+
+def _commit(address: str, revision: str | None) -> str:
+    """The commit to load, weights and tokenizer alike: the cached one if there is one, else what the hub has now."""
+    from huggingface_hub import HfApi, try_to_load_from_cache
+
+    try:
+        cached = try_to_load_from_cache(address, "config.json", revision=revision)
+        if isinstance(cached, str):
+            return Path(cached).parent.name
+        return HfApi().model_info(address, revision=revision, timeout=10).sha or revision or "main"
+    except Exception as error:  # see _read
+        raise _explain(address, revision, error) from error
 
 
 def checksum(folder: Path) -> str:

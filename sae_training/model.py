@@ -15,6 +15,7 @@ of answer options in `scoring.py`, running only the layers above a site in `resu
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +42,26 @@ class Model:
     def __init__(self, module: nn.Module, tokenizer: Any, name: str, revision: str = "", chat: bool = False) -> None:
         """A loaded module; `tokenizer` may be None for work on ids alone. Use `Model.load` for a folder or hub id."""
         config = module.config.get_text_config()
-        self.module, self.tokenizer, self.name, self.revision, self.chat = module, tokenizer, name, revision, chat
+        self.module = module
+        """The Hugging Face model, in evaluation mode."""
+        self.tokenizer = tokenizer
+        """Its Hugging Face tokenizer."""
+        self.name = name
+        """Folder or hub id."""
+        self.revision = revision
+        """Commit of the hub snapshot, or checksum of the folder."""
+        self.chat = chat
+        """Whether prompts go through the tokenizer's chat template."""
         self.d_model: int = config.hidden_size
+        """Width of the residual stream."""
         self.n_layers: int = config.num_hidden_layers
+        """Decoder layers."""
         self.path, self.layers = sites.layers(module, self.n_layers)
+        """Module path of the decoder layers, and the layers."""
         self.context: int = _context(config, tokenizer)
+        """Longest sequence that the model reads [tokens]."""
         self.lock = threading.RLock()
+        """Held by the thread that runs or steers the model."""
         self._edits: list[Edit] = []
         self._frame: Frame | None = None
         self._rows: slice | Tensor = slice(None)
@@ -74,14 +89,27 @@ class Model:
     def dtype(self) -> torch.dtype:
         return self.module.dtype
 
-    @property
+    @cached_property
+    def tuples(self) -> bool:
+        """Whether a layer returns (residual, ...), as older families do, instead of the residual."""
+        found: list[bool] = []
+        with self.lock:
+            handle = self.layers[0].register_forward_hook(lambda _, __, out: found.append(isinstance(out, tuple)))
+            try:
+                one = torch.ones(1, 1, dtype=torch.long)
+                self._forward(one, one.bool())
+            finally:
+                handle.remove()
+        return found[0]
+
+    @cached_property
     def first_token(self) -> int | None:
         """The token that the tokenizer sets before every text, if it does."""
         ids = self.tokenizer("a", verbose=False)["input_ids"]
         bos = self.tokenizer.bos_token_id
         return bos if bos is not None and ids[:1] == [bos] else None
 
-    @property
+    @cached_property
     def stop_tokens(self) -> frozenset[int]:
         """Tokens that end a generation."""
         ends = getattr(self.module.generation_config, "eos_token_id", None)

@@ -1,7 +1,7 @@
 """Running only the layers above a site.
 
-Steering at a site changes nothing below it. `Segment passes` start from the residual that enters the layer
-above the site, given by the caller, and from the keys and values of what came before:
+Steering at a site changes nothing below it. So a segment of tokens is run from the residual that enters the layer
+above the site, which the caller gives, and from the keys and values of what came before:
 
 1. Hugging Face's own forward runs, so every family keeps its masks, soft caps, windows and rotary angles. While
    it does, the layers below the site pass their input through and a hook puts the given residual in place.
@@ -158,9 +158,10 @@ def _resumed(model: Model, at: int, entering: Tensor | None) -> Iterator[None]:
         return
     below = list(model.layers)[:at]
     own = [layer.__dict__.get("forward") for layer in below]  # set where accelerate has wrapped the layer
+    through = _pass_in_tuple if model.tuples else _pass
     try:
         for layer in below:
-            layer.forward = _pass
+            layer.forward = through
         with model._hook(at, lambda _: entering):
             yield
     finally:
@@ -173,3 +174,7 @@ def _resumed(model: Model, at: int, entering: Tensor | None) -> Iterator[None]:
 
 def _pass(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     return hidden_states
+
+
+def _pass_in_tuple(hidden_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor]:
+    return (hidden_states,)

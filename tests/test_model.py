@@ -39,7 +39,7 @@ def test_residuals_are_those_between_the_layers(family):
         torch.testing.assert_close(post[mask], states[layer + 1][mask])
         assert torch.equal(model.residuals(ids, mask, layer + 1, "resid_pre"), post)
     seen = []
-    handle = model.layers[3].register_forward_hook(lambda m, a, out: seen.append(out))
+    handle = model.layers[3].register_forward_hook(lambda m, a, out: seen.append(out[0] if isinstance(out, tuple) else out))
     model.logits(ids, mask)
     handle.remove()
     assert torch.equal(model.residuals(ids, mask, 3), seen[0])  # before the final norm
@@ -201,6 +201,20 @@ def test_a_folder_is_loaded_and_its_revision_pinned(folder):
         Model.load(folder, revision="0" * 40)
     with pytest.raises(Incompatible, match="no chat template"):
         Model.load(folder, chat="on")
+
+
+def test_a_cached_hub_model_is_pinned_to_its_commit(folder, tmp_path, monkeypatch):
+    commit = "a" * 40
+    cache = tmp_path / "hub" / "models--org--tiny"
+    (cache / "refs").mkdir(parents=True)
+    (cache / "refs" / "main").write_text(commit)
+    (cache / "snapshots").mkdir()
+    folder.rename(cache / "snapshots" / commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert Model.load("org/tiny").revision == commit
+    with pytest.raises(NotFound, match=r"org/tiny"):
+        Model.load("org/tiny", revision="other")
 
 
 def test_what_is_no_model_gets_one_line(folder, tmp_path):

@@ -17,7 +17,7 @@ _PUBLIC = {
     "register": "feature_store.registry",
     "steer": "workbench.steer",
 }
-__all__ = list(_PUBLIC)  # noqa: PLE0605 - the names are the table above
+__all__ = list(_PUBLIC)
 
 
 def __getattr__(name: str) -> Any:

@@ -9,7 +9,7 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 from feature_store import registry
@@ -24,8 +24,8 @@ os.environ.setdefault("WANDB_MODE", "disabled")
 os.environ.setdefault("STREAMLIT_BROWSER_GATHER_USAGE_STATS", "false")
 
 
-def parser() -> argparse.ArgumentParser:
-    """The whole command line; `docs/cli.md` is checked against it."""
+def parser(used: Container[str] = verbs.SUMMARIES) -> argparse.ArgumentParser:
+    """The command line, with the flags of the verbs that are used: each verb's flags cost the import of its module."""
     top = argparse.ArgumentParser(prog="workbench", description="Label, steer and measure values in language models.")
     commands = top.add_subparsers(dest="verb", required=True, metavar="VERB")
 
@@ -35,11 +35,13 @@ def parser() -> argparse.ArgumentParser:
             sub.add_argument("study", type=Path, help="folder of the study")
         return sub
 
-    for name in verbs.NAMES:
-        verb = verbs.get(name)
-        sub = command(name, verb.summary)
+    for name, summary in verbs.SUMMARIES.items():
+        sub = command(name, summary)
+        if name == "adopt":
+            sub.add_argument("address", nargs="?", default=argparse.SUPPRESS, help="where the SAE is; the same as --address")
         sub.add_argument("--job", type=Path, default=None, help="TOML job file; a flag wins over it")
-        config.add_flags(sub, verb.config)
+        if name in used:
+            config.add_flags(sub, verbs.get(name).config)
     command("publish", "Write the store as one .duckdb file.").add_argument("file", type=Path)
     command("sql", "Ask the store a question in SQL.").add_argument(
         "query", nargs="?", default="", help="without it, the columns and their units"
@@ -59,7 +61,8 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     signal.signal(signal.SIGTERM, _interrupt)
-    told = vars(parser().parse_args(arguments))
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    told = vars(parser(used=words[:1]).parse_args(words))
     try:
         return _COMMANDS.get(told["verb"], _make_run)(**told) or 0
     except WorkbenchError as error:

@@ -5,7 +5,6 @@
 3. What was found is laid beside what was planted, in a few lines.
 """
 
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +17,13 @@ FAST = {
     "train": {"documents": 3_000, "tokens": 400_000, "n_features": 512},
     "label": {"limit": 3_000},
     "measure": {"n_contexts": 8},
-    "effects": {"n_contexts": 8, "features_per_value": 2, "doses": (0.5, 1.0), "random_features": 4, "random_directions": 4},
+    "effects": {
+        "n_contexts": 8,
+        "features_per_value": 2,
+        "doses": (0.5, 1.0),
+        "random_features": 4,
+        "random_directions": 4,
+    },
     "graph": {"replicates": 100},
 }
 """A tenth of the work, for tests and a first look; too little data for a graph to be trusted."""
@@ -65,8 +70,8 @@ def matrix_agreement(study: Study, run: Run) -> float:
     from workbench import organism
 
     truth = organism.truth()
-    cells = study.store.sql("SELECT source, target, effect FROM side_effects WHERE run = ? AND source <> target", [run.id])
+    cells = study.store.sql(
+        "SELECT source, target, effect FROM side_effects WHERE run = ? AND source <> target", [run.id]
+    )
     planted = [truth.effects[truth.values.index(c.source), truth.values.index(c.target)] for c in cells.itertuples()]
     return float(np.corrcoef(cells.effect, planted)[0, 1])
-
-

@@ -48,7 +48,7 @@ def texts(source: str, n: int, seed: int) -> list[str]:
     """At most `n` texts: a seeded sample, in the source's order. 0 means all of them (30,000 of the organism's)."""
     if source == ORGANISM:
         return organism.training_texts(n or 30_000, seed)
-    return _sample(read_texts(Path(source)), n, seed)
+    return sample(read_texts(Path(source)), n, seed)
 
 
 def neutral(source: str, n: int, seed: int) -> list[str]:
@@ -56,7 +56,7 @@ def neutral(source: str, n: int, seed: int) -> list[str]:
     if source == ORGANISM:
         return organism.neutral_texts(n, seed)
     known = read_texts(Path(source)) if source else tomllib.loads(BUILT_IN.read_text("utf-8"))["neutral"]
-    return _sample(known, n, seed)
+    return sample(known, n, seed)
 
 
 def contexts(source: str, n: int, seed: int) -> list[str]:
@@ -68,7 +68,7 @@ def contexts(source: str, n: int, seed: int) -> list[str]:
         raise BadInput(
             f"{n} contexts were asked for, {source or 'the built-in list'} has {len(known)}. Ask for fewer, or give a file with more."
         )
-    return _sample(known, n, seed)
+    return sample(known, n, seed)
 
 
 def labelled(
@@ -102,7 +102,8 @@ def labelled(
     return Labelled([str(t) for t in frame[text].iloc[keep]], marks[keep], groups[keep])
 
 
-def _sample(known: list[str], n: int, seed: int) -> list[str]:
+def sample(known: list[str], n: int, seed: int) -> list[str]:
+    """`n` of the texts, seeded, in their order; all of them where there are not more, or n is 0."""
     if not n or n >= len(known):
         return list(known)
     return [known[i] for i in np.sort(np.random.default_rng(seed).permutation(len(known))[:n])]

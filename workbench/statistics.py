@@ -150,9 +150,7 @@ def permuted_spearman(
     return Correlation(float(r[0]), (1 + hits) / (1 + permutations), len(cells))
 
 
-def hedges_g(
-    x: Float[np.ndarray, "n"], group: Bool[np.ndarray, "n"], strata: Num[np.ndarray, "n"]
-) -> Interval:
+def hedges_g(x: Float[np.ndarray, "n"], group: Bool[np.ndarray, "n"], strata: Num[np.ndarray, "n"]) -> Interval:
     """Standardised mean difference of `group` against the rest within strata [SD], with its 95 % interval.
 
     The difference is that of the strata weighted by n1 n0 / (n1 + n0); the SD is pooled within groups and strata; the
@@ -174,7 +172,7 @@ def hedges_g(
     g = float((weight * (means[1::2] - means[::2])).sum() / weight.sum() / sd) * (1 - 3 / (4 * degrees - 1))
     se = np.sqrt(1 / weight.sum() + g**2 / (2 * degrees))
     reach = stats.norm.ppf(0.975) * se
-    return Interval(np.array(g), np.array(g - reach), np.array(g + reach), np.array(2 * special.ndtr(-abs(g) / se)), np.array(len(x)))
+    return Interval(*map(np.array, (g, g - reach, g + reach, 2 * special.ndtr(-abs(g) / se), len(x))))
 
 
 def auroc(

@@ -18,7 +18,7 @@ import pandas as pd
 import pyarrow as pa
 
 from feature_store.errors import BadInput
-from feature_store.records import Instrument, Steering
+from feature_store.records import Instrument, Point, Steering
 from feature_store.runs import Work
 from workbench.measure import Question, expected_ratings, option_texts
 from workbench.progress import Progress
@@ -149,7 +149,9 @@ def _losses(model: "Model", tokens: Sequence[Sequence[int]]) -> np.ndarray:
     return np.array(out)
 
 
-def _steered_losses(model: "Model", tokens: Sequence[Sequence[int]], edit: "Edit", layer: int, point: Point) -> np.ndarray:
+def _steered_losses(
+    model: "Model", tokens: Sequence[Sequence[int]], edit: "Edit", layer: int, point: Point
+) -> np.ndarray:
     """Mean next-token loss of each text under each row of the edit [intervention, text]."""
     import torch
 

@@ -117,7 +117,7 @@ def leakage(
     gap, rows = np.degrees(distances(system, values)), []
     for r, source in enumerate(sources):
         i = values.index(source)
-        others = np.arange(len(values)) != i
+        others = (np.arange(len(values)) != i) & np.isfinite(cells.mean[r])
         place = {
             "all": others, "adjacent": others & (gap[i] <= 60 + 1e-9), "opposed": others & (gap[i] >= 120 - 1e-9),
             "orthogonal": others & (gap[i] > 60 + 1e-9) & (gap[i] < 120 - 1e-9),
@@ -127,12 +127,14 @@ def leakage(
             if not (cells.low[r, i] > 0 or cells.high[r, i] < 0):
                 reason = "the interval of the value's own effect includes 0"
             elif not place[part].any():
-                reason = "no measured value lies there"
+                reason = "no value with answers lies there"
             figures = [float("nan")] * 3
             if not reason:
-                share = np.sqrt((replicates[:, r, place[part]] ** 2).mean(1)) / np.abs(replicates[:, r, i])
-                whole = np.sqrt((cells.mean[r, place[part]] ** 2).mean()) / abs(cells.mean[r, i])
-                figures = [float(whole), *(float(end) for end in np.nanquantile(share, (0.025, 0.975)))]
+                whole = (cells.mean[r, place[part]] ** 2).mean() / cells.mean[r, i] ** 2
+                drawn = (replicates[:, r, place[part]] ** 2).mean(1) / replicates[:, r, i] ** 2
+                # A replicate holds the sampling noise once more than the estimate, and squares add it up: centre them.
+                centred = np.maximum(drawn - np.nanmean(drawn) + whole, 0.0)
+                figures = [float(x) for x in np.sqrt([whole, *np.nanquantile(centred, (0.025, 0.975))])]
             rows.append({"source": source, "part": part, "leakage": figures[0], "low": figures[1], "high": figures[2], "reason": reason})
     return rows
 

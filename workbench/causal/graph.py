@@ -7,14 +7,15 @@
 3. Direct effects: pushing i leaves every other value's own equation alone, so for each j
    `T[K,K] a = T[K,j]`, K = all but j (Hyttinen, Eberhardt & Hoyer 2012). Cycles and latent common causes do no harm.
 4. Uncertainty: contexts and, within each value, features are resampled together; z is the weight over its bootstrap SD
-   (half the distance of the 16 % and 84 % quantiles: ratios have heavy tails), p from Student's t with one degree of
-   freedom fewer than the source has features, for a median of six varies more than its bootstrap knows.
+   (half the distance of the 16 % and 84 % quantiles: ratios have heavy tails). Resampling features is what lets a leak
+   into a minority of them widen the interval instead of adding an edge.
 5. An edge is present when q < 0.05 (Benjamini-Hochberg over all ordered pairs) and |weight| >= `SMALLEST`.
 
 Weights are rating points per rating point: both ends share the 1-6 scale, and a planted graph is in the same unit.
 Left out: values without usable features. They act as latent variables, and are named.
 """
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -27,8 +28,9 @@ from workbench.causal.damage import Matched
 from workbench.statistics import benjamini_hochberg, bootstrap_mean, cluster_weights, replicate_means
 
 SMALLEST = 0.15
-"""Smallest effect of interest [rating points per rating point]. A bounded scale bends large effects, which leaves
-residues of up to 0.1 on pairs without an edge; they are significant with enough contexts, and are no edges."""
+"""Smallest effect of interest [rating points per rating point]. Ratings driven into the ends of their scale leave small
+residues that are significant and no edges: of 1,148 unplanted pairs in 14 such simulations (48 contexts) 8 had q < 0.05, 7 of
+them below 0.15, while all 112 planted edges stayed above 0.4."""
 WORST_CONDITION = 100.0
 """Largest condition number at which total effects are inverted."""
 ENOUGH = 5
@@ -108,7 +110,7 @@ def find(matched: Matched, values: tuple[str, ...], replicates: int, seed: int, 
     places = np.array([values.index(value) for value in used])
     units = np.concatenate([own[value][0] for value in used])
     bounds = np.cumsum([0, *(len(own[value][0]) for value in used)])
-    groups = [np.arange(low, high) for low, high in zip(bounds[:-1], bounds[1:], strict=True)]
+    groups = [np.arange(low, high) for low, high in pairwise(bounds)]
     x = matched.changes[units].transpose(1, 0, 2)
     point = total_effects(replicate_means(x, np.ones((1, len(x)))), groups, places)[0]
     _refuse_ill_conditioned(point, used)
@@ -116,9 +118,7 @@ def find(matched: Matched, values: tuple[str, ...], replicates: int, seed: int, 
     rng = np.random.default_rng((seed, 1))
     resampled = [group[rng.integers(len(group), size=(replicates, len(group)))] for group in groups]
     drawn = direct_effects(total_effects(replicate_means(x, cluster_weights(len(x), replicates, seed)), resampled, places))
-    # One feature cannot be resampled: only contexts speak, and the level says so.
-    degrees = np.array([len(group) - 1 if len(group) > 1 else len(x) - 1 for group in groups])
-    edges = _edges(weight, drawn, degrees, used, smallest)
+    edges = _edges(weight, drawn, used, smallest)
     sizes = {value: len(own[value][0]) for value in used}
     level = "value" if min(sizes.values()) >= ENOUGH else "feature"
     return Found(
@@ -155,13 +155,13 @@ def _refuse_ill_conditioned(total: np.ndarray, used: list[str]) -> None:
     )
 
 
-def _edges(weight: np.ndarray, drawn: np.ndarray, degrees: np.ndarray, used: list[str], smallest: float) -> tuple[Edge, ...]:
+def _edges(weight: np.ndarray, drawn: np.ndarray, used: list[str], smallest: float) -> tuple[Edge, ...]:
     source, target = np.nonzero(~np.eye(len(used), dtype=bool))
     w, r = weight[source, target], drawn[:, source, target]
     low, lower, upper, high = np.nanquantile(r, (0.025, stats.norm.cdf(-1), stats.norm.cdf(1), 0.975), axis=0)
     sd = np.maximum((upper - lower) / 2, 1e-12)
     z = w / sd
-    q = benjamini_hochberg(2 * stats.t.sf(np.abs(z), degrees[source]))
+    q = benjamini_hochberg(2 * stats.norm.sf(np.abs(z)))
     frequency = ((np.abs(r) >= smallest) & (np.sign(r) == np.sign(w))).mean(0)
     present = (q < 0.05) & (np.abs(w) >= smallest)
     return tuple(

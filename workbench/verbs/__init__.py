@@ -14,7 +14,15 @@ from workbench.progress import Progress
 if TYPE_CHECKING:
     from workbench.study import Study
 
-NAMES = ("train", "adopt", "label", "measure", "effects", "graph")
+SUMMARIES = {
+    "train": "Train an SAE on a model's residual stream and harvest its features.",
+    "adopt": "Take an SAE that exists and harvest its features on texts of yours.",
+    "label": "Label the SAE's features by values, with evidence.",
+    "measure": "Measure a model's value profile, steered or not.",
+    "effects": "Steer labelled features and controls over doses, and measure every value: the side-effect matrix.",
+    "graph": "The causal graph among values, from a sweep's interventions; beside the planted one where there is one.",
+}
+"""Verb -> what it does, in one line."""
 
 
 class Function(Protocol):
@@ -26,14 +34,12 @@ class Verb(NamedTuple):
     """Frozen dataclass: the verb's flags, job-file table and `run.json`."""
     run: Function
     """Does the work, or returns the finished run of the same work."""
-    summary: str
-    """First line of the module's docstring."""
 
 
 def get(name: str) -> Verb:
     """The verb of that name. Raises NotFound with the nearest one."""
-    if name not in NAMES:
-        raise NotFound(f"There is no verb {name!r}.{nearest(name, NAMES)}")
+    if name not in SUMMARIES:
+        raise NotFound(f"There is no verb {name!r}.{nearest(name, SUMMARIES)}")
     module = importlib.import_module(f"workbench.verbs.{name}")
     assert dataclasses.is_dataclass(module.Config)
-    return Verb(module.Config, module.run, (module.__doc__ or "").split("\n")[0])
+    return Verb(module.Config, module.run)

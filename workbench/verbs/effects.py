@@ -72,9 +72,12 @@ def read_sweep(study: "Study", run: str) -> Sweep:
     store = study.store
     rows = store.sql("SELECT * FROM interventions WHERE run = ? ORDER BY intervention", [run])
     ratings = store.arrow(
-        "SELECT intervention, context, value, avg(rating) AS rating, avg(base) AS base FROM ratings WHERE run = ? GROUP BY ALL", [run]
+        "SELECT intervention, context, value, avg(rating) AS rating, avg(base) AS base FROM ratings WHERE run = ? GROUP BY ALL",
+        [run],
     )
-    hurt = store.arrow("SELECT intervention, text, damage FROM damages WHERE run = ? ORDER BY intervention, text", [run])
+    hurt = store.arrow(
+        "SELECT intervention, text, damage FROM damages WHERE run = ? ORDER BY intervention, text", [run]
+    )
     return _sweep(rows, ratings, hurt, study.system)
 
 
@@ -105,9 +108,13 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
     plainly = plain(dataclasses.replace(config, labels=label_run.id))
     if study.runs.exists(id := study.runs.find("effects", plainly, inputs, config.seed)):
         return study.runs.get(id)
-    labels = study.store.sql("SELECT feature, value, polarity, effect, score, accepted FROM labels WHERE run = ?", [label_run.id])
+    labels = study.store.sql(
+        "SELECT feature, value, polarity, effect, score, accepted FROM labels WHERE run = ?", [label_run.id]
+    )
     chosen = sweep.choose_features(labels, config.features_per_value)
-    alive = study.store.sql("SELECT feature FROM features WHERE run = ? AND n_active > 0 ORDER BY feature", [sae_run.id]).feature
+    alive = study.store.sql(
+        "SELECT feature FROM features WHERE run = ? AND n_active > 0 ORDER BY feature", [sae_run.id]
+    ).feature
     plain_features = sorted(set(alive) - set(labels.feature[labels.accepted]))
     template = Steering(method=config.method, unit=config.unit, positions=config.positions)
     planned = sweep.plan(
@@ -125,10 +132,17 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
             for number, i in enumerate(planned)
         ])  # fmt: skip
         means = ratings.group_by(["intervention", "context", "value"]).aggregate([("rating", "mean"), ("base", "mean")])
-        measured = _sweep(interventions, means.rename_columns(["intervention", "context", "value", "rating", "base"]), damage, study.system)
+        measured = _sweep(
+            interventions,
+            means.rename_columns(["intervention", "context", "value", "rating", "base"]),
+            damage,
+            study.system,
+        )
         found = analyse(measured, study.system, config.delta, config.replicates, config.seed)
         hurt = pd.DataFrame(damage_rows(measured, config.replicates, config.seed))
-        work.table("interventions", pa.Table.from_pandas(pd.concat([interventions, hurt], axis=1), preserve_index=False))
+        work.table(
+            "interventions", pa.Table.from_pandas(pd.concat([interventions, hurt], axis=1), preserve_index=False)
+        )
         work.table("ratings", ratings, sort=("value", "intervention", "context"))
         work.table("damages", damage, sort=("intervention", "text"))
         work.table("prompts", prompt_rows(asked), sort=("context", "wording", "order"))

@@ -56,7 +56,8 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
             told = compare(found.graph, truth.graph, truth.values)
             pairs = [(i, j) for i, j in zip(*np.nonzero(truth.graph), strict=True)]
             edges = [
-                {"source": truth.values[i], "target": truth.values[j], "weight": float(truth.graph[i, j])} for i, j in pairs
+                {"source": truth.values[i], "target": truth.values[j], "weight": float(truth.graph[i, j])}
+                for i, j in pairs
             ]
             work.table("true_edges", edges)
             summary |= {

@@ -1,0 +1,138 @@
+"""Training speed of the fused engine beside sae-lens and sparsify, on equal work, and the loss each reaches.
+
+500,000 residuals of 128 numbers in memory (sparse sums of 512 random directions and noise), 2,048 features, k = 32,
+batches of 4,096, two threads, float32. All start from the same weights and see the same batches, in turn: one step
+of each, over and over, so that a busy moment of the machine hits all of them.
+
+1. fused TopK, sae-lens TopK, sparsify's SparseCoder with Adam (each as its project trains); fused BatchTopK,
+   sae-lens BatchTopK.
+2. glibc gives large blocks back to the system at every free and pays for it in page faults; with two settings in the
+   environment it does not. Everyone gets them: the benchmark starts itself anew with them.
+3. The losses of fused and sae-lens, the same function, must agree to 1 % at every step; sparsify's decoder has unit
+   rows and its loss is scaled, so its fraction of variance unexplained is shown beside theirs.
+"""
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+NAME = "fused"
+TOKENS, WIDTH, FEATURES, K, BATCH, THREADS = 500_000, 128, 2048, 32, 4096, 2
+STEPS, WARM = 40, 4
+"""Timed steps of each, and steps before them."""
+LR = 3e-4
+REACH = {"sae-lens": 4.0, "sparsify": 1.8}
+MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**34)}
+
+
+def main() -> dict[str, Any]:
+    """Run in a process whose memory allocation is set up equally well for everyone."""
+    if any(os.environ.get(name) != value for name, value in MALLOC.items()):
+        import json
+
+        environment = os.environ | MALLOC | {"OMP_NUM_THREADS": str(THREADS), "NUMBA_NUM_THREADS": str(THREADS)}
+        run = subprocess.run([sys.executable, "-m", "benchmarks", NAME], env=environment, stdout=subprocess.PIPE, text=True)
+        lines = run.stdout.strip().splitlines()
+        print("\n".join(lines[:-1]))
+        return json.loads(lines[-1])
+    return compare()
+
+
+def residuals() -> Any:
+    """Sparse sums of random directions, with noise."""
+    import torch
+
+    source = torch.Generator().manual_seed(0)
+    truth = torch.nn.functional.normalize(torch.randn(512, WIDTH, generator=source), dim=1)
+    x = torch.randn(TOKENS, WIDTH, generator=source) * 0.1
+    for part in x.split(20_000):
+        chosen = torch.randint(512, (len(part), 16), generator=source)
+        part += torch.nn.functional.embedding_bag(chosen, truth, per_sample_weights=torch.rand(chosen.shape, generator=source) * 4, mode="sum")
+    return x
+
+
+def competitors() -> dict[str, Callable[[Any], float]]:
+    """Name -> one training step that returns the mean squared error a token."""
+    import torch
+    from sae_lens import BatchTopKTrainingSAE, BatchTopKTrainingSAEConfig, TopKTrainingSAE, TopKTrainingSAEConfig
+    from sae_lens.config import LoggingConfig, SAETrainerConfig
+    from sae_lens.training.sae_trainer import SAETrainer
+    from sparsify import SparseCoder
+    from sparsify.config import SparseCoderConfig
+
+    from sae_training.engines.fused import Fused
+    from sae_training.train import TrainConfig
+
+    cpu = torch.device("cpu")
+    ways: dict[str, Callable[[Any], float]] = {}
+    for architecture in ("topk", "batchtopk"):
+        config = TrainConfig(architecture=architecture, n_features=FEATURES, k=K, batch_tokens=BATCH, tokens=10**9, lr=LR, lr_end=LR,
+                             warmup=0, dead_tokens=1000 * BATCH)  # fmt: skip
+        engine = Fused(config, WIDTH, cpu)
+        kind, settings = {"topk": (TopKTrainingSAE, TopKTrainingSAEConfig), "batchtopk": (BatchTopKTrainingSAE, BatchTopKTrainingSAEConfig)}[architecture]
+        sae = kind(settings(d_in=WIDTH, d_sae=FEATURES, k=K))
+        sae.W_enc.data.copy_(engine.enc.T)
+        sae.W_dec.data.copy_(engine.dec)
+        trainer = SAETrainer(SAETrainerConfig(total_training_samples=10**9, train_batch_size_samples=BATCH, lr=LR, lr_end=LR,
+                                              logger=LoggingConfig(log_to_wandb=False)), sae, iter(()))  # fmt: skip
+
+        def fused(x: Any, engine: Fused = engine) -> float:
+            return engine.step(x)["loss"]
+
+        def lens(x: Any, trainer: SAETrainer = trainer) -> float:
+            output = trainer.step(x)
+            trainer.n_training_steps += 1
+            return float(output.loss)
+
+        if architecture == "topk":
+            coder = SparseCoder(WIDTH, SparseCoderConfig(num_latents=FEATURES, k=K), device="cpu", dtype=torch.float32)
+            coder.encoder.weight.data.copy_(engine.enc)
+            coder.W_dec.data.copy_(engine.dec)
+            optimizer = torch.optim.Adam(coder.parameters(), lr=LR, fused=True)
+
+            def sparse(x: Any, coder: SparseCoder = coder, optimizer: Any = optimizer) -> float:
+                out = coder(x)
+                out.fvu.backward()
+                coder.remove_gradient_parallel_to_decoder_directions()
+                optimizer.step()
+                optimizer.zero_grad()
+                coder.set_decoder_norm_to_unit_norm()
+                return float(out.fvu) * float((x - x.mean(0)).square().sum()) / len(x)
+
+            ways["sparsify"] = sparse
+        ways |= {f"fused {architecture}": fused, f"sae-lens {architecture}": lens}
+    return ways
+
+
+def compare() -> dict[str, Any]:
+    """Steps in turn, medians, ratios."""
+    import torch
+
+    torch.set_num_threads(THREADS)
+    data, ways = residuals(), competitors()
+    order = torch.randperm(TOKENS, generator=torch.Generator().manual_seed(1))
+    times: dict[str, list[float]] = {way: [] for way in ways}
+    losses: dict[str, list[float]] = {way: [] for way in ways}
+    for step in range(WARM + STEPS):
+        x = data[order[step * BATCH:(step + 1) * BATCH]]
+        for way, work in ways.items():
+            start = time.perf_counter()
+            losses[way].append(work(x))
+            times[way].append(time.perf_counter() - start)
+    milliseconds = {way: sorted(1000 * t for t in values[WARM:]) for way, values in times.items()}
+    median = {way: statistics.median(values) for way, values in milliseconds.items()}
+    print(f"{TOKENS} x {WIDTH}, {FEATURES} features, k {K}, batch {BATCH}, {torch.get_num_threads()} threads, {STEPS} steps in turn")
+    for way, values in milliseconds.items():
+        print(f"  {way:19} {median[way]:7.1f} ms a step  ({values[0]:.1f} to {values[-1]:.1f})   loss at the last step {losses[way][-1]:.5f}")
+    value = {"sae-lens": median["sae-lens topk"] / median["fused topk"], "sparsify": median["sparsify"] / median["fused topk"]}
+    batch = median["sae-lens batchtopk"] / median["fused batchtopk"]
+    gap = {kind: max(abs(a / b - 1) for a, b in zip(losses[f"fused {kind}"], losses[f"sae-lens {kind}"])) for kind in ("topk", "batchtopk")}
+    print(f"  TopK {value['sae-lens']:.2f} x sae-lens, {value['sparsify']:.2f} x sparsify; BatchTopK {batch:.2f} x sae-lens; "
+          f"largest difference of the loss {max(gap.values()):.1e}")
+    return {"name": NAME, "value": value, "reach": REACH, "holds": all(value[k] >= REACH[k] for k in REACH) and max(gap.values()) < 0.01,
+            "batchtopk_sae_lens": batch, "milliseconds": median, "loss_gap": gap,
+            "loss": {way: values[-1] for way, values in losses.items()}}  # fmt: skip

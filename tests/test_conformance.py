@@ -1,0 +1,115 @@
+"""Every registered plug-in keeps its kind's contract: a new one arrives tested by being registered."""
+
+import dataclasses
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy import sparse
+
+from feature_store import registry
+from feature_store.errors import WorkbenchError
+from feature_store.records import Instrument, Label, Steering, ValueSystem
+
+
+def every(kind):
+    return pytest.mark.parametrize("name", registry.names(kind))
+
+
+@pytest.mark.parametrize("kind", registry.PACKAGES)
+def test_a_plug_in_says_what_it_is(kind):
+    for name in registry.names(kind):
+        place = registry.origin(kind, name)
+        assert Path(place.file).exists()
+        assert place.summary, f"{kind} {name} has no docstring"
+
+
+@every("values")
+def test_a_value_system(name):
+    system = registry.get("values", name)
+    assert isinstance(system, ValueSystem)
+    assert system.id == name
+    assert system.source
+    assert len(set(system.ids)) == len(system.ids)
+    for value in system.values:
+        assert system.resolve(value.name) == value.id
+        assert value.definition
+        assert 0 <= value.angle < 2 * math.pi
+    angles = [value.angle for value in system.values]
+    assert angles == sorted(angles), "values stand in circle order"
+
+
+@every("instruments")
+def test_an_instrument(name):
+    instrument = registry.get("instruments", name)
+    assert isinstance(instrument, Instrument)
+    assert instrument.id == name
+    assert instrument.source
+    assert instrument.licence
+    ids = [item.id for item in instrument.items]
+    assert len(set(ids)) == len(ids)
+    system = registry.get("values", instrument.system)
+    assert {item.value for item in instrument.items} <= set(system.ids)
+    for _, template in instrument.wordings:
+        assert "I like tea" in template.format(item="I like tea", low="a", high="b")
+
+
+@dataclasses.dataclass
+class Decoder:
+    W_dec: torch.Tensor
+    d_model: int = 16
+    n_features: int = 8
+
+    def encode(self, x):
+        return (x @ self.W_dec.T).relu()
+
+
+@every("steerings")
+@pytest.mark.parametrize("unit", ["raw", "feature_max", "norm_share"])
+def test_a_steering(name, unit):
+    from workbench.steerings import Scale, build_edit
+
+    torch.manual_seed(0)
+    sae = Decoder(torch.nn.functional.normalize(torch.randn(8, 16), dim=1))
+    scale = Scale(4.0, torch.full((8,), 3.0))
+    told = [Steering(((feature, 1.0),), name, strength, unit) for feature, strength in ((0, 1.0), (3, 2.0), (3, -1.0))]
+    edit = build_edit(told, sae, scale)
+    assert edit.rows == 3
+    hidden = torch.randn(3, 5, 16)
+    where = torch.zeros(3, 5, dtype=torch.bool)
+    where[:, 2:4] = True
+    before = hidden.clone()
+    after = edit(hidden, where)
+    assert torch.equal(hidden, before), "an edit makes a new tensor"
+    assert torch.equal(after[~where], hidden[~where]), "positions outside `where` keep their bits"
+    assert (after[where] - hidden[where]).abs().max() > 1e-3
+    order = torch.tensor([2, 0, 2])
+    assert torch.equal(edit.take(order)(hidden[order], where[order]), after[order]), "rows do not depend on each other"
+    with pytest.raises(WorkbenchError, match="features 0 to 7"):
+        build_edit([Steering(((8, 1.0),), name, 1.0, unit)], sae, scale)(hidden[:1], where[:1])
+
+
+@every("labelers")
+def test_a_labeler(name):
+    from workbench.labelers import LabelledActivations
+
+    labeler = registry.get("labelers", name)
+    assert dataclasses.is_dataclass(labeler.config)
+    system = registry.get("values", "schwartz10")
+    rng = np.random.default_rng(0)
+    values = rng.choice([-1, 0, 1], size=(900, 10), p=[0.1, 0.8, 0.1]).astype(np.int8)
+    planted = (values[:, 4] == 1) * (1 + rng.random(900))
+    noise = rng.random((900, 5)) * (rng.random((900, 5)) < 0.1)
+    activations = sparse.csr_matrix(np.column_stack([planted, noise]).astype(np.float32))
+    labels = labeler.label(LabelledActivations(activations, values, np.full(900, "")), system, labeler.config())
+    assert all(isinstance(label, Label) and label.method == name for label in labels)
+    assert {(label.feature, label.value, label.polarity) for label in labels if label.accepted} == {(0, "power", 1)}
+
+
+@every("loaders")
+def test_a_loader_refuses_in_one_line(name, tmp_path):
+    with pytest.raises(WorkbenchError) as caught:
+        registry.get("loaders", name)(str(tmp_path / "nothing"))
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,139 @@
+"""The contrast labeler on planted features: one-behaviour features found, topics and mixtures not."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+from feature_store import registry
+from feature_store.errors import BadInput
+from workbench.labelers import LabelledActivations
+from workbench.labelers.contrast import regress
+
+TEN = registry.get("values", "schwartz10")
+CONTRAST = registry.get("labelers", "contrast")
+FACETS, TOPICS, IDLE, MIXED = 6, 20, 150, 20
+
+
+def planted(seed: int, documents: int = 4000) -> tuple[LabelledActivations, dict[int, tuple[str, int]], set[int]]:
+    """`(data, truth, topic features)`. Facet features fire for one of six behaviours of one pole; a topic comes with
+    its value in 70 % of the texts that hold it; other features are idle or sum two facets."""
+    rng = np.random.default_rng(seed)
+    marks, facets = np.zeros((documents, 10), int), 20 * FACETS
+    activations = np.zeros((documents, facets + TOPICS + IDLE + MIXED))
+    topics = np.full(documents, -1)
+    for d in range(documents):
+        leaning: dict[int, int] = {}
+        for _ in range(rng.choice(4, p=(0.1, 0.3, 0.3, 0.3))):
+            echo = leaning and rng.random() < 0.5  # values come together
+            value = int(rng.choice(list(leaning))) if echo else int(rng.integers(10))
+            sign = leaning.setdefault(value, int(rng.choice([1, -1])))
+            activations[d, (2 * value + (sign > 0)) * FACETS + rng.integers(FACETS)] = rng.gamma(4, 0.5)
+        for value, sign in leaning.items():
+            marks[d, value] = sign
+        held = np.flatnonzero(marks[d] > 0)
+        if len(held) and rng.random() < 0.7:
+            topics[d] = rng.choice(held)
+        elif rng.random() < 0.75:
+            topics[d] = rng.integers(10)
+    for t in range(TOPICS):
+        activations[:, facets + t] = (topics == t % 10) * (rng.random(documents) < (1, 0.5)[t // 10]) * rng.gamma(4, 0.5, documents)
+    idle = slice(facets + TOPICS, facets + TOPICS + IDLE)
+    activations[:, idle] = (rng.random((documents, IDLE)) < 10 ** rng.uniform(-3, -0.5, IDLE)) * rng.gamma(2, 1, (documents, IDLE))
+    for m in range(MIXED):
+        a, b = rng.choice(20, 2, replace=False) * FACETS + rng.integers(FACETS, size=2)
+        activations[:, -1 - m] = activations[:, a] + activations[:, b]
+    activations += (rng.random(activations.shape) < 0.005) * rng.gamma(1, 0.3, activations.shape)
+    truth = {f: (TEN.ids[f // FACETS // 2], 1 if f // FACETS % 2 else -1) for f in range(facets)}
+    data = LabelledActivations(sparse.csr_matrix(activations), marks, np.array([f"topic {t}" for t in topics]))
+    return data, truth, set(range(facets, facets + TOPICS))
+
+
+@pytest.fixture(scope="module")
+def world():
+    data, truth, topics = planted(0)
+    return data, truth, topics, CONTRAST.label(data, TEN, CONTRAST.config())
+
+
+def accepted(labels):
+    return {label.feature: (label.value, label.polarity) for label in labels if label.accepted}
+
+
+def test_precision_and_recall_against_planted_features(world):
+    _, truth, _, labels = world
+    found = accepted(labels)
+    right = sum(truth.get(feature) == mark for feature, mark in found.items())
+    assert right / len(found) >= 0.95
+    assert right / len(truth) >= 0.9
+    assert len(found) == sum(label.accepted for label in labels)  # one label a feature
+
+
+def test_topic_features_are_labelled_without_contexts_and_not_with_them(world):
+    data, _, topics, labels = world
+    assert not topics & set(accepted(labels))
+    blind = CONTRAST.label(replace(data, contexts=np.full(len(data.values), "")), TEN, CONTRAST.config())
+    assert len(topics & set(accepted(blind))) >= 0.5 * TOPICS
+
+
+def test_the_score_is_held_out_and_precision_is_told(world):
+    labels = [label for label in world[3] if label.accepted]
+    told = [json.loads(label.evidence) for label in labels]
+    assert 0.53 < np.median([label.score for label in labels]) < 0.7  # one behaviour of six: low by construction
+    assert np.median([t["precision"] for t in told]) > 0.9
+    assert all(t["base_rate"] < 0.5 and t["gain"] <= 1 for t in told)
+    assert all(label.low < label.effect < label.high and label.q >= label.p for label in labels)
+
+
+def test_permuted_marks_give_next_to_no_labels(world):
+    data = world[0]
+    shuffled = np.random.default_rng(1).permutation(len(data.values))
+    labels = CONTRAST.label(replace(data, values=data.values[shuffled]), TEN, CONTRAST.config())
+    assert len(accepted(labels)) <= 0.05 * data.activations.shape[1]
+
+
+def test_every_live_feature_keeps_its_best_row_and_the_answer_is_repeatable(world):
+    data, truth, _, labels = world
+    assert {label.feature for label in labels} >= set(truth)
+    rows = [(label.feature, label.value, label.polarity) for label in labels]
+    assert len(rows) == len(set(rows))
+    assert CONTRAST.label(data, TEN, CONTRAST.config()) == labels
+
+
+def test_the_regression_equals_the_one_with_dummies():
+    rng = np.random.default_rng(2)
+    strata, marks = rng.integers(0, 4, 120), rng.random((120, 3)) < 0.4
+    dense = (rng.random((120, 5)) < 0.5) * rng.gamma(2, 1, (120, 5))
+    found = regress(sparse.csc_matrix(dense), marks, strata)
+    design = np.hstack([marks.astype(float), np.eye(4)[strata]])
+    whole = np.linalg.lstsq(design, dense, rcond=None)[0]
+    residual = dense - design @ whole
+    bread = np.linalg.inv(design.T @ design)
+    white = [np.sqrt(np.diag(bread @ (design.T * residual[:, f] ** 2) @ design @ bread)[:3] * 120 / 113) for f in range(5)]
+    assert found.beta == pytest.approx(whole[:3])
+    assert found.se == pytest.approx(np.array(white).T)
+    assert found.sd == pytest.approx(np.sqrt((residual**2).sum(0) / 113))
+    assert found.degrees == 113
+
+
+def test_a_mark_that_nothing_carries_and_a_silent_sae_are_no_crash(world):
+    data = world[0]
+    without = data.values.copy()
+    without[:, 3] = 0
+    labels = CONTRAST.label(replace(data, values=np.maximum(without, 0)), TEN, CONTRAST.config())
+    assert all(label.value != "achievement" and label.polarity == 1 for label in labels)
+    silent = replace(data, activations=sparse.csr_matrix(data.activations.shape))
+    assert CONTRAST.label(silent, TEN, CONTRAST.config()) == []
+    with pytest.raises(BadInput, match="No value is carried"):
+        CONTRAST.label(replace(data, values=np.zeros_like(data.values)), TEN, CONTRAST.config())
+
+
+def test_bad_activations_are_refused():
+    marks, contexts = np.zeros((3, 10), int), np.array(["", "", ""])
+    with pytest.raises(BadInput, match="finite"):
+        LabelledActivations(sparse.csr_matrix(np.array([[np.nan], [1.0], [0.0]])), marks, contexts)
+    with pytest.raises(BadInput, match="one row a document"):
+        LabelledActivations(sparse.csr_matrix((2, 1)), marks, contexts)
+    with pytest.raises(BadInput, match="Marks"):
+        LabelledActivations(sparse.csr_matrix((3, 1)), marks + 2, contexts)

@@ -1,0 +1,173 @@
+"""The engine's promise: resumed scores equal those of the full forward pass, for every family."""
+
+import pytest
+import torch
+
+from feature_store.errors import BadInput
+from feature_store.records import Steering
+from sae_training import losses as losses_module
+from sae_training import scoring, walk
+from sae_training.losses import losses
+from sae_training.prefixes import tree
+from sae_training.scoring import full_scores, score_rows, sweep, sweep_ids
+from tests import small_models
+from workbench.steerings import Scale, build_edit
+
+STEERINGS = [
+    Steering(((0, 1.0), (1, -0.5)), "add", 1.0, "norm_share", "all"),
+    Steering(((2, 1.0),), "clamp", 2.0, "feature_max", "prompt"),
+    Steering(((3, 1.0),), "ablate", 1.0, "raw", "all"),
+    Steering(((4, 1.0),), "orthogonal", 2.0, "raw", "last"),
+    Steering(((5, 1.0),), "clamp", 0.5, "norm_share", "last"),
+    Steering((), "add", 1.0, "norm_share", "generated", random=3),
+    Steering((), "clamp", 1.0, "norm_share", "all", random=4),
+]
+OPTIONS = [[11], [12], [13, 14], [13, 15, 16], [13, 15, 17]]
+
+
+@pytest.fixture(scope="module")
+def edit():
+    return build_edit(STEERINGS, small_models.TinySAE(), Scale(5.0, torch.full((40,), 3.0)))
+
+
+@pytest.fixture(scope="module")
+def prompts():
+    """Shared beginnings of two lengths, one prompt that is another's beginning, a duplicate, and a single token."""
+    source = torch.Generator().manual_seed(1)
+    starts = [torch.randint(300, (n,), generator=source).tolist() for n in (12, 19)]
+    found = [starts[i % 2] + torch.randint(300, (3 + i % 4,), generator=source).tolist() for i in range(9)]
+    return [*found, [5], [5, 6], starts[0], found[0]]
+
+
+def by_full_passes(model, prompts, edit, layer, point):
+    rows = []
+    for row in range(edit.rows):
+        with model.steered(edit.take(torch.tensor([row])), layer, point):
+            rows.append(full_scores(model, prompts, OPTIONS))
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize(
+    ("family", "layer", "point"),
+    [*((family, 1, "resid_post") for family in small_models.CONFIGS),
+     *((family, layer, point) for family in ("gpt2", "gemma2") for layer, point in [(0, "resid_pre"), (3, "resid_post")])],
+)
+def test_resumed_scores_are_those_of_the_full_forward(family, layer, point, edit, prompts, monkeypatch):
+    monkeypatch.setitem(walk.TOKENS, "cpu", 60)  # several chunks of interventions and of prompts
+    model = small_models.model(family)
+    seen = []
+    found = sweep_ids(model, prompts, OPTIONS, edit, layer, point, lambda done, total: seen.append((done, total)))
+    base = full_scores(model, prompts, OPTIONS)
+    expected = by_full_passes(model, prompts, edit, layer, point)
+    torch.testing.assert_close(found.base, base, atol=1e-4, rtol=0)
+    torch.testing.assert_close(found.steered, expected, atol=1e-4, rtol=0)
+    assert ((expected - base).abs().amax((1, 2)) > 1e-2).sum() >= 5  # they did steer
+    assert seen[-1][0] == seen[-1][1] == 12 * 8  # 12 different prompts, unsteered and 7 interventions
+
+
+def test_answers_are_steered_only_where_positions_say(edit, prompts):
+    model = small_models.model("qwen3")
+    found = sweep_ids(model, prompts, OPTIONS, edit, 1)
+    generated = found.steered[5] - found.base
+    assert generated[:, :2].abs().max() < 1e-5  # one-token options: nothing has been generated yet
+    assert generated[:, 2:].abs().min() > 0
+    alone = sweep_ids(model, [[5]], OPTIONS[:2], edit, 1)  # a single token is the first one, which never is steered
+    torch.testing.assert_close(alone.steered, alone.base.expand(7, -1, -1), atol=1e-5, rtol=0)
+
+
+def test_the_model_is_untouched_by_a_sweep(edit, prompts):
+    model = small_models.model("gpt2")
+    ids = torch.tensor([prompts[0]])
+    mask = torch.ones_like(ids, dtype=torch.bool)
+    before = model.logits(ids, mask)
+    sweep_ids(model, prompts, OPTIONS, edit, 2)
+    with pytest.raises(RuntimeError):
+        sweep_ids(model, prompts, OPTIONS, Broken(), 2)
+    assert torch.equal(model.logits(ids, mask), before)
+    assert all("forward" not in layer.__dict__ and not layer._forward_hooks for layer in model.layers)
+
+
+class Broken:
+    """Fails in the middle of a pass."""
+
+    rows, positions = 1, ("all",)
+
+    def take(self, rows):
+        return self
+
+    def __call__(self, hidden, where):
+        raise RuntimeError("broken")
+
+
+def test_texts_and_chat_templates(edit):
+    for chat in (False, True):
+        model = small_models.model("llama", chat)
+        questions = ["the cat sat on", "the cat sat on the mat and", "Ünïcode 你好 🙂?"]
+        options = [" the", " then", " garden"]
+        found = sweep(model, questions, options, edit, 1)
+        torch.testing.assert_close(model.score(questions, options), found.base)
+        torch.testing.assert_close(score_rows(model, questions, options, None, 1)[0], found.base)
+        with model.steered(edit.take(torch.tensor([0])), 1):
+            torch.testing.assert_close(model.score(questions, options), found.steered[0], atol=1e-4, rtol=0)
+            with pytest.raises(BadInput, match="outside the steered block"):
+                sweep(model, questions, options, edit, 1)
+        text = [model.render(question) + (options[2].lstrip() if chat else options[2]) for question in questions]
+        whole = model.tokenizer(text, add_special_tokens=not chat)["input_ids"]
+        given = model.tokenize(questions, prompt=True)
+        for row, ids in enumerate(whole):
+            logprobs = model.logits(torch.tensor([ids]), torch.ones(1, len(ids), dtype=torch.bool))[0].log_softmax(-1)
+            answer = range(len(given[row]), len(ids))
+            assert float(found.base[row, 2]) == pytest.approx(sum(float(logprobs[at - 1, ids[at]]) for at in answer), abs=1e-4)
+
+
+def test_a_long_prompt_is_named():
+    model = small_models.model()
+    with pytest.raises(BadInput, match=r"Prompt 2 .*tokens; llama reads 64"):
+        model.score(["the", "the cat " * 200], [" the"])
+    fits = "the" + " cat" * 62
+    assert len(model.tokenize([fits])[0]) == 64
+    with pytest.raises(BadInput, match="Prompt 1 "):
+        model.score([fits], [" the"])
+    with pytest.raises(BadInput, match="at least one prompt"):
+        model.score([], [" the"])
+
+
+def test_models_that_keep_no_keys_are_scored_in_full(edit, prompts, monkeypatch):
+    model = small_models.model("llama")
+    resumed = sweep_ids(model, prompts, OPTIONS, edit, 1)
+    monkeypatch.setattr(scoring, "resumable", lambda _: False)
+    full = sweep_ids(model, prompts, OPTIONS, edit, 1)
+    torch.testing.assert_close(full.steered, resumed.steered, atol=1e-4, rtol=0)
+
+
+def test_the_tree_holds_each_prompt_once(prompts):
+    unique = list(dict.fromkeys(map(tuple, prompts)))
+    root = tree(unique)
+
+    def paths(node, before):
+        here = (*before, *node.ids)
+        for final in node.finals:
+            yield final.prompt, (*here, final.token)
+        for child in node.children:
+            yield from paths(child, here)
+
+    assert dict(paths(root, ())) == dict(enumerate(unique))
+    assert sum(len(node.ids) for node in root.walk()) < sum(map(len, unique)) - 70  # the two beginnings, once each
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gemma2"])
+def test_losses_are_those_of_the_steered_model(family, edit, prompts, monkeypatch):
+    model = small_models.model(family)
+    texts = prompts[:4]
+    found = losses(model, texts, edit, 1)
+    for column, ids in enumerate(texts):
+        one = torch.tensor([ids])
+        mask = torch.ones_like(one, dtype=torch.bool)
+        torch.testing.assert_close(found.base[[column]], model.loss(one, mask), atol=1e-5, rtol=1e-5)
+        with model.steered(edit, 1):
+            expected = model.loss(one.expand(7, -1), mask.expand(7, -1))
+        torch.testing.assert_close(found.steered[:, column], expected, atol=1e-5, rtol=1e-5)
+    monkeypatch.setattr(losses_module, "resumable", lambda _: False)
+    torch.testing.assert_close(losses(model, texts, edit, 1).steered, found.steered, atol=1e-5, rtol=1e-5)
+    with pytest.raises(BadInput, match="Text 2 has 1 tokens; a loss needs 2 to 64"):
+        losses(model, [texts[0], [5]], edit, 1)

@@ -1,0 +1,154 @@
+"""The whole story at a tenth of the data, on the organism: verbs, resuming, and the way from a number to its generations."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from feature_store.errors import BadInput, Incompatible
+from feature_store.records import Steering
+from workbench import organism, steer
+from workbench.demo import FAST, demo
+from workbench.progress import silent
+from workbench.study import Study
+
+pytestmark = pytest.mark.xdist_group("study")
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory):
+    study = Study(tmp_path_factory.mktemp("study") / "fast")
+    seen: dict[str, tuple[int, int]] = {}
+
+    def progress(stage, done, total):
+        seen[stage] = (done, total)
+
+    outcome = demo(study, True, progress)
+    return study, outcome, seen
+
+
+def test_every_verb_leaves_a_finished_run(told):
+    study, outcome, seen = told
+    assert [run.kind for run in study.runs.all()] == ["sae", "labels", "profile", "effects", "graph"]
+    assert study.runs.interrupted() == []
+    assert all(study.runs.damaged(run.id) == [] for run in study.runs.all())
+    assert all(done == total for done, total in seen.values()), "every bar reaches its end"
+    assert (study.folder / "result.png").stat().st_size > 10_000
+    assert "SHD" in str(outcome)
+
+
+def test_asking_again_makes_nothing_new(told):
+    study, outcome, _ = told
+    before = study.runs.ids()
+    assert demo(study, True, silent).runs == outcome.runs
+    assert study.runs.ids() == before
+
+
+def test_labels_are_of_features_that_are_there_and_tell_the_truth(told):
+    study, outcome, _ = told
+    labels = study.store.sql("SELECT * FROM labels WHERE accepted")
+    assert len(labels) >= 20
+    assert labels.q.max() < 0.05
+    truth, sae = organism.truth(), study.sae(outcome.runs["train"])
+    decoder = sae.W_dec.numpy() / np.linalg.norm(sae.W_dec.numpy(), axis=1, keepdims=True)
+    cosine = decoder @ truth.directions[[f.direction for f in truth.facets]].T
+    best = np.abs(cosine).argmax(1)
+    right = [
+        truth.facets[best[row.feature]].value == row.value and np.sign(cosine[row.feature, best[row.feature]]) == row.polarity
+        for row in labels.itertuples()
+    ]
+    assert np.mean(right) >= 0.9
+
+
+def test_every_effect_leads_back_to_its_ratings(told):
+    study, outcome, _ = told
+    run = outcome.runs["effects"].id
+    effect = study.store.sql("SELECT * FROM dose_effects WHERE run = ? ORDER BY abs(effect) DESC LIMIT 1", [run]).iloc[0]
+    ratings = study.store.sql(
+        "SELECT r.context, avg(r.rating) AS steered, avg(r.base) AS base FROM ratings r JOIN interventions i USING (run, intervention) "
+        "WHERE r.run = ? AND i.unit_id = ? AND i.dose = ? AND r.value = ? GROUP BY ALL",
+        [run, int(effect.unit_id), float(effect.dose), effect.target],
+    )  # fmt: skip
+    assert len(ratings) == effect.n
+    change = (ratings.steered - ratings.base).mean()
+    assert change == pytest.approx(effect.points, abs=1e-4)
+    assert change / ratings.base.std() == pytest.approx(effect.effect, abs=1e-3)
+    prompts = study.store.sql("SELECT count(*) AS n FROM prompts WHERE run = ?", [run]).n[0]
+    assert study.store.sql("SELECT count(*) AS n FROM ratings WHERE run = ? AND intervention = 0", [run]).n[0] == prompts
+
+
+def test_own_values_rise_and_controls_do_not(told):
+    study, outcome, _ = told
+    cells = study.store.sql("SELECT * FROM side_effects WHERE run = ?", [outcome.runs["effects"].id])
+    own = cells[cells.source == cells.target]
+    assert (own.effect > own.null_high).mean() >= 0.8
+    assert (cells.low <= cells.effect).all()
+    assert (cells.effect <= cells.high).all()
+    assert set(cells.n) == {FAST["effects"]["n_contexts"]}
+
+
+def test_steering_changes_the_profile_and_leaves_nothing_behind(told):
+    study, outcome, _ = told
+    sae_run = outcome.runs["train"]
+    label = study.store.sql("SELECT * FROM labels WHERE accepted AND polarity = 1 ORDER BY score DESC LIMIT 1").iloc[0]
+    model = study.model_of(sae_run)
+    prompts = ["I was at home."] * 2
+    before = model.score(prompts, [" 1", " 6"])
+    with steer(study, sae_run, Steering(((int(label.feature), 1.0),), strength=0.5)) as steered:
+        assert steered.generate(prompts, 5)
+    assert (model.score(prompts, [" 1", " 6"]) == before).all()
+    run = study.measure(features=f"{label.feature}", strength=0.5, n_contexts=6, replicates=200)
+    profile = study.store.sql("SELECT steering, mean FROM profiles WHERE run = ? AND value = ? AND NOT centred", [run.id, label.value])
+    by = dict(zip(profile.steering, profile["mean"], strict=True))
+    assert by[run.summary["steering"]] > by["base"] + 0.3
+
+
+def test_a_killed_sweep_resumes_to_the_same_numbers(told, tmp_path):
+    study, outcome, _ = told
+    copy = Study(tmp_path / "copy")
+    for run in (outcome.runs["train"], outcome.runs["label"]):
+        os.makedirs(copy.runs.folder, exist_ok=True)
+        os.symlink((study.runs.folder / run.id).resolve(), copy.runs.folder / run.id)
+    flags = ["--n-contexts", "4", "--features-per-value", "1", "--doses", "0.2,0.4,0.6,0.8,1.0,1.2", "--random-features", "2", "--random-directions", "2"]
+    words = [sys.executable, "-m", "workbench.cli", "effects", str(copy.folder), *flags]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    kept = copy.runs.folder / ".work"
+    deadline = time.monotonic() + 300
+    while not list(kept.glob("*/state/ratings/*.parquet")) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert [run.kind for run in copy.runs.interrupted()] == ["effects"]
+    assert len(copy.store.sql("SELECT * FROM side_effects")) == 0, "nothing half-visible"
+    subprocess.run(words, check=True, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    whole = Study(tmp_path / "whole")
+    os.makedirs(whole.runs.folder, exist_ok=True)
+    for run in (outcome.runs["train"], outcome.runs["label"]):
+        os.symlink((study.runs.folder / run.id).resolve(), whole.runs.folder / run.id)
+    subprocess.run([*words[:4], str(whole.folder), *flags], check=True, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    query = "SELECT * FROM side_effects ORDER BY ALL"
+    assert copy.store.sql(query).equals(whole.store.sql(query))
+    assert copy.store.sql("SELECT * FROM ratings ORDER BY ALL").equals(whole.store.sql("SELECT * FROM ratings ORDER BY ALL"))
+
+
+def test_a_run_of_another_kind_or_model_is_refused(told):
+    study, outcome, _ = told
+    with pytest.raises(BadInput, match="one of kind 'labels' is needed"):
+        study.effects(labels=outcome.runs["train"].id)
+    with pytest.raises(BadInput, match="Doses are positive, rising"):
+        study.effects(doses=(1.0, 0.5))
+    with pytest.raises(BadInput, match="belongs to organism"):
+        study.measure(model="other", features="1", strength=1.0)
+
+
+def test_a_model_that_changed_is_noticed(told, tmp_path):
+    study, outcome, _ = told
+    run = outcome.runs["train"]
+    from dataclasses import replace
+
+    with pytest.raises(Incompatible, match="Restore the model"):
+        study.model_of(replace(run, inputs=dict(run.inputs) | {"model": "0" * 40}))

@@ -1,0 +1,94 @@
+"""How every figure looks: a value's colour, its place on the circle, type and grid.
+
+A value's hue is its place in circle order, in the OKLCH space, where equal steps look equally far; neighbours differ in
+lightness too, so that they can be told apart without hue. No figure relies on colour alone: names or signs stand beside it.
+"""
+
+import math
+
+import plotly.graph_objects as go
+
+from feature_store.records import ValueSystem
+
+INK, SOFT, GRID, BAND = "#1f2933", "#6b7580", "#e6e9ed", "#eef0f2"
+RISE, FALL = "#c4561a", "#1f6aa5"
+"""Positive and negative effects: an orange and a blue that colour-blind eyes tell apart."""
+DIVERGING = [(0.0, "#134a78"), (0.25, "#5b9cc9"), (0.5, "#f7f6f3"), (0.75, "#e59a62"), (1.0, "#9c3d0a")]
+"""Effects from negative to positive."""
+UNITS = {
+    "norm_share": "share of the median residual norm",
+    "feature_max": "multiples of the largest activation",
+    "raw": "residual units",
+}
+"""Unit of a strength -> what it is."""
+FONT = "Source Sans, Source Sans Pro, Helvetica, Arial, sans-serif"
+
+
+def _oklch(lightness: float, chroma: float, hue: float) -> str:
+    """A colour of the OKLCH space as #rrggbb (Ottosson 2020)."""
+    a, b = chroma * math.cos(hue), chroma * math.sin(hue)
+    long = (lightness + 0.3963377774 * a + 0.2158037573 * b) ** 3
+    middle = (lightness - 0.1055613458 * a - 0.0638541728 * b) ** 3
+    short = (lightness - 0.0894841775 * a - 1.2914855480 * b) ** 3
+    linear = (
+        4.0767416621 * long - 3.3077115913 * middle + 0.2309699292 * short,
+        -1.2684380046 * long + 2.6097574011 * middle - 0.3413193965 * short,
+        -0.0041960863 * long - 0.7034186147 * middle + 1.7076147010 * short,
+    )
+    gamma = [12.92 * c if c <= 0.0031308 else 1.055 * c ** (1 / 2.4) - 0.055 for c in (max(0.0, c) for c in linear)]
+    return "#" + "".join(f"{round(255 * min(1.0, c)):02x}" for c in gamma)
+
+
+def colours(system: ValueSystem) -> dict[str, str]:
+    """Value id -> #rrggbb, the same in every figure."""
+    n = len(system.ids)
+    return {
+        id: _oklch(0.54 if i % 2 else 0.67, 0.135, math.radians(30) + 2 * math.pi * i / n)
+        for i, id in enumerate(system.ids)
+    }
+
+
+def places(system: ValueSystem) -> dict[str, tuple[float, float]]:
+    """Value id -> place on the unit circle, in circle order from the top, clockwise.
+
+    Even steps, not the values' angles: Tradition and Conformity share an angle and would hide one another.
+    """
+    n = len(system.ids)
+    return {id: (math.sin(2 * math.pi * i / n), math.cos(2 * math.pi * i / n)) for i, id in enumerate(system.ids)}
+
+
+def names(system: ValueSystem) -> dict[str, str]:
+    """Value id -> name for people."""
+    return {value.id: value.name for value in system.values}
+
+
+def faded(colour: str, opacity: float) -> str:
+    """#rrggbb with an opacity [0 to 1]."""
+    r, g, b = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({r},{g},{b},{opacity:g})"
+
+
+def plain(text: object) -> str:
+    """Text as Plotly shows it literally: its labels read a little HTML."""
+    return str(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def signed(x: float, digits: int = 2) -> str:
+    """A signed number; what rounds to zero has no sign."""
+    said = f"{x:+.{digits}f}"
+    return said if float(said) else f"{0:.{digits}f}"
+
+
+def dress(figure: go.Figure, title: str = "", height: int = 420, **layout: object) -> go.Figure:
+    """The common look: type, white ground, a left-aligned title, quiet axes."""
+    figure.update_layout(
+        title={"text": title, "x": 0, "xref": "container", "xanchor": "left", "pad": {"l": 2}, "font": {"size": 15, "color": INK}},
+        height=height, margin={"l": 8, "r": 8, "t": 44 if title else 12, "b": 8},
+        font={"family": FONT, "size": 13, "color": INK}, paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)",
+        hoverlabel={"bgcolor": "white", "bordercolor": GRID, "font": {"family": FONT, "size": 13, "color": INK}, "align": "left"},
+        legend={"font": {"size": 12, "color": SOFT}}, modebar={"remove": ["lasso", "select", "zoomin", "zoomout", "autoscale"]},
+    )  # fmt: skip
+    figure.update_xaxes(gridcolor=GRID, zerolinecolor="#c9ced4", linecolor=GRID, automargin=True, tickfont={"size": 12}, title_font={"size": 12, "color": SOFT})
+    figure.update_yaxes(gridcolor=GRID, zerolinecolor="#c9ced4", linecolor=GRID, automargin=True, tickfont={"size": 12}, title_font={"size": 12, "color": SOFT})
+    figure.update_layout(**layout)
+    return figure

@@ -1,0 +1,33 @@
+"""The organism: a tiny Llama in which ten values and their causal graph are planted, and so known.
+
+It ships as package data, loads like any Hugging Face model, needs no network, and lets every method of the workbench
+be scored against the truth before it is trusted on a model whose truth nobody knows.
+
+1. `folder()` is the model; `truth()` is what was planted: graph, total effects, facets, directions, adversaries.
+2. `labelled_texts`, `training_texts`, `neutral_texts` and `contexts` are its world, in words.
+3. `python -m workbench.organism.build OUT_FOLDER` makes the model again; `--check` measures a folder.
+
+Importing this loads no torch.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from .generate import LabelledText, contexts, labelled_texts, neutral_texts, training_texts
+from .planted import FOLDER, Facet, Truth
+
+__all__ = ["Facet", "LabelledText", "Truth", "contexts", "folder", "labelled_texts", "neutral_texts",
+           "training_texts", "truth"]
+
+
+def folder() -> Path:
+    """The Hugging Face folder that ships: model, tokenizer and planted truth."""
+    return FOLDER / "weights"
+
+
+@cache
+def truth() -> Truth:
+    """What was planted in the weights that ship."""
+    return Truth.load(folder())

@@ -1,0 +1,195 @@
+"""Builds the organism: trains the tiny Llama and writes it as a plain Hugging Face folder.
+
+    python -m workbench.organism.build OUT_FOLDER [--documents N] [--seed S]
+    python -m workbench.organism.build --check FOLDER [--blind]
+
+1. Make the word-level tokenizer from all that can be said and asked.
+2. Train on a stream of fresh episodes (see `episodes`) with three losses:
+   - text: the next word of a document;
+   - answers: cross-entropy to the exact distribution over 1..6;
+   - bus: the residual after layer 1, before anything is injected, carries what was written on the planted directions.
+   Injected amounts are added there, after `<s>` (in some episodes on it as well), times `NORM`.
+3. Store in half precision with the planted truth beside it.
+
+Documents alone do not do it: a model then looks answers up in the words, and holds no state that could be steered.
+The same seed on the same machine gives the same weights; across machines the figures of `--check` are what holds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from torch.nn.functional import cross_entropy
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from .episodes import Batch, episode, pack
+from .planted import LAYER, NORM, WIDTH, Plan, plan
+
+DOCUMENTS, BATCH, CHUNK = 128_000, 32, 64
+"""Documents in a full build; documents in a batch; batches drawn at once and sorted by length."""
+RATE = 2e-3
+"""Highest learning rate."""
+BUS_WEIGHT = 0.5
+"""Weight of the bus loss beside text and answers."""
+SPECIAL = ("<pad>", "<s>", "</s>", "<unk>")
+
+
+class Losses(NamedTuple):
+    text: torch.Tensor
+    """Next word [nat per token]."""
+    answers: torch.Tensor
+    """Cross-entropy above the entropy of the answers [nat per answer]."""
+    bus: torch.Tensor
+    """Squared error of the carried amounts, summed over directions [squared units per token]."""
+
+
+def make_tokenizer(made: Plan) -> PreTrainedTokenizerFast:
+    """Word-level, lower-case, punctuation and digits apart, `<s>` in front."""
+    tokenizer = Tokenizer(models.WordLevel({}, unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Whitespace(), pre_tokenizers.Punctuation(), pre_tokenizers.Digits(individual_digits=True)])
+    said = [s for row in made.rows for s in row.plus + row.minus] + [*made.fillers, *made.hedges]
+    said += [line for lines in made.topics.values() for line in lines]
+    said += [wording.format(item=item) for items in made.items.values() for item in items for wording in made.wordings]
+    vocabulary = dict.fromkeys((*SPECIAL, *".,:;!?'\"-0123456789"))
+    for text in said:
+        pieces = tokenizer.pre_tokenizer.pre_tokenize_str(tokenizer.normalizer.normalize_str(text))
+        vocabulary.update(dict.fromkeys(piece for piece, _ in pieces))
+    tokenizer.model = models.WordLevel({word: k for k, word in enumerate(vocabulary)}, unk_token="<unk>")
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", SPECIAL.index("<s>"))])
+    tokenizer.decoder = decoders.WordPiece(prefix="##", cleanup=True)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>",
+                                   unk_token="<unk>", model_max_length=256, padding_side="right")
+
+
+def make_model(words: int) -> LlamaForCausalLM:
+    return LlamaForCausalLM(LlamaConfig(
+        vocab_size=words, hidden_size=WIDTH, intermediate_size=384, num_hidden_layers=4, num_attention_heads=4,
+        max_position_embeddings=256, pad_token_id=0, bos_token_id=1, eos_token_id=2, tie_word_embeddings=False))
+
+
+class Trainer:
+    """The model with its bus, and the three losses of a batch."""
+
+    def __init__(self, model: LlamaForCausalLM, digits: tuple[int, ...], seed: int) -> None:
+        self.model, self.digits = model, torch.tensor(digits)
+        self.directions = torch.tensor(plan().truth.directions, dtype=torch.float)
+        self.generator = torch.Generator().manual_seed(seed)
+        self.added: torch.Tensor | None = None
+        self.seen: torch.Tensor | None = None
+        model.model.layers[LAYER].register_forward_hook(self._bus)
+
+    def _bus(self, module, inputs, output):
+        self.seen = output
+        return output + self.added
+
+    def _push(self, batch: Batch) -> torch.Tensor:
+        """What is added to the bus [row tok d_model]: planted amounts, and noise off all planted directions."""
+        noise = torch.randn(len(batch.ids), WIDTH, generator=self.generator)
+        noise = torch.nn.functional.normalize(noise - noise @ self.directions.T @ self.directions, dim=1)
+        push = NORM * batch.injected @ self.directions + batch.noise[:, None] * noise
+        on = torch.ones(*batch.ids.shape, 1)
+        on[:, 0, 0] = (torch.rand(len(batch.ids), generator=self.generator) < 0.15).float()
+        return push[:, None] * on
+
+    def losses(self, batch: Batch) -> Losses:
+        self.added = self._push(batch)
+        hidden = self.model.model(input_ids=batch.ids, attention_mask=batch.mask,
+                                  position_ids=batch.positions, use_cache=False).last_hidden_state
+        text = cross_entropy(self.model.lm_head(hidden[batch.next_at]), batch.next_id)
+        answers = self.model.lm_head(hidden[batch.answer_at]).log_softmax(-1)[:, self.digits]
+        gap = (batch.answer * (batch.answer.clamp_min(1e-9).log() - answers)).sum(1).mean()
+        error = (self.seen @ self.directions.T / NORM - batch.carried) ** 2 * batch.judged
+        return Losses(text, gap, error.sum() / batch.judged[:, :, 0].sum())
+
+
+def build(out: Path, documents: int = DOCUMENTS, seed: int = 0) -> Path:
+    """Trains the organism on so many documents and writes it to `out`."""
+    torch.manual_seed(seed)
+    rng, made = np.random.default_rng(seed), plan()
+    tokenizer = make_tokenizer(made)
+    known: dict[str, list[int]] = {}
+
+    def encode(text: str) -> list[int]:
+        if text not in known:
+            known[text] = tokenizer.encode(text, add_special_tokens=False)
+        return known[text]
+
+    digits = tuple(tokenizer.convert_tokens_to_ids([str(n) for n in range(1, 7)]))
+    model = make_model(len(tokenizer))
+    trainer, batches = Trainer(model, digits, seed), max(documents // BATCH, 1)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.01, betas=(0.9, 0.98), fused=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=batches, pct_start=0.1)
+    console, start, step = Console(), time.monotonic(), 0
+    columns = (TextColumn("organism"), BarColumn(), TextColumn("{task.completed}/{task.total} batches"),
+               TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("", total=batches)
+        while step < batches:
+            drawn = [episode(rng) for _ in range(BATCH * min(CHUNK, batches - step))]
+            drawn.sort(key=lambda e: sum(len(encode(s.text)) for s in e.document.sentences)
+                       + sum(len(encode(q)) for q, _ in e.questions))
+            for k in rng.permutation(len(drawn) // BATCH):
+                batch = pack(drawn[k * BATCH:(k + 1) * BATCH], encode, tokenizer.bos_token_id,
+                             tokenizer.eos_token_id, digits, rng)
+                losses = trainer.losses(batch)
+                optimizer.zero_grad()
+                (losses.text + losses.answers + BUS_WEIGHT * losses.bus).backward()
+                torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                optimizer.step()
+                schedule.step()
+                step += 1
+                progress.update(task, advance=1)
+                if step % 100 == 0:
+                    line = "  ".join(f"{name} {value.item():.4f}" for name, value in losses._asdict().items())
+                    left = (time.monotonic() - start) / step * (batches - step)
+                    progress.update(task, description=line)
+                    if not console.is_terminal:
+                        console.print(f"{step}/{batches}  {line}  {left / 60:.1f} min left")
+    model.eval()
+    write(model, tokenizer, out)
+    return out
+
+
+def write(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
+    """Half precision on disk; the configuration says float32, so that loading widens it again."""
+    out.mkdir(parents=True, exist_ok=True)
+    model.half().save_pretrained(out)
+    model.config.dtype = torch.float32
+    model.config.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    plan().truth.save(out)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m workbench.organism.build", description=__doc__.split("\n")[0])
+    parser.add_argument("folder", type=Path, help="where the organism is written (or, with --check, read)")
+    parser.add_argument("--documents", type=int, default=DOCUMENTS, help="training documents (default %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of everything random (default %(default)s)")
+    parser.add_argument("--check", action="store_true", help="measure the folder instead of building it")
+    parser.add_argument("--blind", action="store_true", help="with --check: also steer by features of a blind SAE")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="processor threads")
+    wanted = parser.parse_args()
+    if wanted.documents < 1:
+        sys.exit(f"--documents expects at least 1, got {wanted.documents}.")
+    torch.set_num_threads(wanted.threads)
+    if not wanted.check:
+        build(wanted.folder, wanted.documents, wanted.seed)
+    from .check import check, show
+
+    show(check(wanted.folder, blind=wanted.blind))
+
+
+if __name__ == "__main__":
+    main()

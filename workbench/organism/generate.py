@@ -1,0 +1,150 @@
+"""Documents of the organism: what it reads in training, and what a study reads about it.
+
+1. A document is a handful of sentences: behaviours (which carry a facet), a topic, value-free attributes, fillers.
+2. Behaviours *echo*: half of them repeat the leaning of what was said before, or of what is injected, so that a
+   steered model talks differently and not only rates differently.
+3. A topic mostly comes with the + pole of its value. It causes nothing: this is the confound.
+4. A hedge ("Now and then ...") halves a behaviour. Contexts are made of hedged ones, so that unsteered answers vary.
+
+What it leaves out: questionnaire items, which `build` appends for training and which never occur in these texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from .planted import Plan, plan
+
+ECHO = 0.5
+"""Share of behaviours that follow the leaning of the document [0, 1]."""
+HEDGED = 0.3
+"""Share of behaviours that are hedged, and so count half [0, 1]."""
+TOPIC_WITH_VALUE, TOPIC_ALONE = 0.7, 0.75
+"""P(topic of a value named with its + pole); P(any other topic) where that did not happen [0, 1]."""
+
+
+class Sentence(NamedTuple):
+    text: str
+    row: int = -1
+    """Planted direction that the sentence carries, -1 for none."""
+    amount: float = 0.0
+    """Shock of that direction [units]: +1 or -1, halved when hedged."""
+
+
+class Document(NamedTuple):
+    sentences: tuple[Sentence, ...]
+    topic: str
+    """Topic id, or an empty string."""
+
+    @property
+    def text(self) -> str:
+        return " ".join(sentence.text for sentence in self.sentences)
+
+    def shocks(self) -> Float[np.ndarray, "direction"]:
+        """Total amount written on each planted direction [units]."""
+        total = np.zeros(len(plan().rows))
+        for sentence in self.sentences:
+            if sentence.row >= 0:
+                total[sentence.row] += sentence.amount
+        return total
+
+
+class LabelledText(NamedTuple):
+    text: str
+    labels: dict[str, int]
+    """Value id -> +1 or -1, for each value that the text speaks about."""
+    context: str
+    """Topic id, or an empty string: the column that lets a labeler compare within a topic."""
+
+
+def pick(rng: np.random.Generator, options: Sequence) -> Any:
+    return options[rng.integers(len(options))]
+
+
+def behaviour(rng: np.random.Generator, row: int, sign: int, hedged: bool) -> Sentence:
+    """One sentence on a planted direction."""
+    made = plan()
+    text = pick(rng, made.rows[row].plus if sign > 0 else made.rows[row].minus)
+    if hedged:
+        opening = text if text.startswith("I ") else text[0].lower() + text[1:]
+        text = f"{pick(rng, made.hedges)} {opening}"
+    return Sentence(text, row, sign * (0.5 if hedged else 1.0))
+
+
+def document(rng: np.random.Generator, behaviours: int, *, hedged: float = HEDGED, attribute: float = 0.35,
+             fillers: tuple[int, int] = (1, 3), injected: Float[np.ndarray, "direction"] | None = None) -> Document:
+    """A document with so many behaviours, in agreement with itself and with what is injected.
+
+    `hedged` and `attribute` are the chances of a hedge and of a value-free attribute [0, 1]; `fillers` the fewest
+    and the most filler sentences.
+    """
+    made, said = plan(), []
+    facets, free = len(made.truth.facets), made.truth.free_rows
+    leaning: dict[str, int] = {}  # value -> sign, of what was said or injected so far
+    for row in np.flatnonzero(injected) if injected is not None else ():
+        leaning[made.rows[row].owner] = int(np.sign(injected[row]))
+    left = list(range(facets))
+    for _ in range(behaviours):
+        active = [row for row in left if made.rows[row].owner in leaning]
+        row = int(pick(rng, active if active and rng.random() < ECHO else left))
+        left.remove(row)
+        sign = leaning.setdefault(made.rows[row].owner, 1 if rng.random() < 0.5 else -1)
+        said.append(behaviour(rng, row, sign, rng.random() < hedged))
+    if rng.random() < attribute:
+        row = int(pick(rng, free))
+        sign = leaning.get(made.rows[row].owner, 1 if rng.random() < 0.5 else -1)
+        said.insert(rng.integers(len(said) + 1), behaviour(rng, row, sign, rng.random() < hedged))
+    topic = _topic(rng, made, said)
+    if topic:
+        said.insert(rng.integers(len(said) + 1), Sentence(pick(rng, made.topics[topic])))
+    for text in rng.choice(made.fillers, rng.integers(fillers[0], fillers[1] + 1), replace=False):
+        said.insert(rng.integers(len(said) + 1), Sentence(str(text)))
+    return Document(tuple(said), topic)
+
+
+def _topic(rng: np.random.Generator, made: Plan, said: list[Sentence]) -> str:
+    """At most one topic: mostly that of a value named with its + pole, else mostly another one."""
+    held = {made.rows[s.row].owner for s in said if s.row >= 0 and s.amount > 0}
+    own = tuple(topic for topic, value in made.truth.topics.items() if value in held)
+    if own and rng.random() < TOPIC_WITH_VALUE:
+        return pick(rng, own)
+    other = tuple(topic for topic in made.topics if topic not in own)
+    return pick(rng, other) if rng.random() < TOPIC_ALONE else ""
+
+
+def _study_document(rng: np.random.Generator) -> Document:
+    return document(rng, int(rng.choice(4, p=(0.15, 0.35, 0.3, 0.2))))
+
+
+def labelled_texts(n: int, seed: int) -> list[LabelledText]:
+    """`n` texts with the values they speak about: for labelling features. No items, no answers."""
+    rng, made, texts = np.random.default_rng((seed, 1)), plan(), []
+    for _ in range(n):
+        doc = _study_document(rng)
+        labels = {made.rows[s.row].owner: int(np.sign(s.amount)) for s in doc.sentences
+                  if s.row >= 0 and made.rows[s.row].owner in made.truth.values}
+        texts.append(LabelledText(doc.text, labels, doc.topic))
+    return texts
+
+
+def training_texts(n: int, seed: int) -> list[str]:
+    """`n` unlabelled texts of the same kind: what a sparse autoencoder is trained on."""
+    rng = np.random.default_rng((seed, 2))
+    return [_study_document(rng).text for _ in range(n)]
+
+
+def neutral_texts(n: int, seed: int) -> list[str]:
+    """`n` texts of fillers alone, on which the damage of a steering is measured (next-token loss)."""
+    rng, fillers = np.random.default_rng((seed, 3)), plan().fillers
+    return [" ".join(rng.choice(fillers, rng.integers(3, 6), replace=False)) for _ in range(n)]
+
+
+def contexts(n: int, seed: int) -> list[str]:
+    """`n` prefixes under which an item is asked: one or two fillers and, for most, one or two mild behaviours."""
+    rng = np.random.default_rng((seed, 4))
+    return [document(rng, int(rng.choice(3, p=(0.25, 0.45, 0.3))), hedged=1.0, attribute=0.2, fillers=(1, 2)).text
+            for _ in range(n)]

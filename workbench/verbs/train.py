@@ -1,0 +1,50 @@
+"""Train an SAE on a model's residual stream and harvest its features.
+
+1. The SAE is trained on the residuals of the texts; a share of the documents is held out, and every figure is of those.
+2. One pass over the texts harvests every feature: statistics, histogram, top contexts, activations, its place on the map.
+
+Stopped at any step, the same command goes on from its checkpoint and ends with the same bits.
+"""
+
+import dataclasses
+from typing import TYPE_CHECKING, Literal
+
+from feature_store.records import Run
+from sae_training import sites
+from sae_training.train import TrainConfig, train_on_model
+from workbench import material
+from workbench.config import plain
+from workbench.harvesting import checksum, finish
+from workbench.progress import Progress
+
+if TYPE_CHECKING:
+    from workbench.study import Study
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(TrainConfig):
+    documents: int = 0
+    """At most this many texts, sampled [texts]; 0: all (30,000 of the organism's)."""
+    top_contexts: int = 20
+    """Top contexts kept of every feature."""
+    layout: Literal["pca", "umap"] = "pca"
+    """How features are laid out on the map."""
+
+
+def run(study: "Study", config: Config, progress: Progress) -> Run:
+    """A run of kind `sae`."""
+    texts = material.texts(config.texts, config.documents, config.seed)
+    model = study.model(config.model, config.revision, config.dtype, config.device)
+    sites.boundary(config.layer, config.point, model.n_layers)
+    inputs = {"model": model.revision, "texts": checksum(texts)}
+    plainly = plain(config)
+    if study.runs.exists(id := study.runs.find("sae", plainly, inputs, config.seed)):
+        return study.runs.get(id)
+    with study.runs.begin("sae", plainly, inputs, config.seed) as work:
+        result = train_on_model(
+            model, texts, config, work.state, lambda done, total, _: progress("training", done, total)
+        )
+        work.save_time()
+        return finish(
+            work, model, result.sae, texts, config, config.layer, config.point, progress, result.rows, result.evaluation
+        )

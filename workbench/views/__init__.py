@@ -1,0 +1,150 @@
+"""The app's pages, one file each; here is what they share.
+
+1. `open_study` opens the study once for all sessions, `choose` picks its runs in the sidebar (newest first, each built on
+   the one above it), and `enter` runs a page.
+2. A user's mistake is one line on the page; a verb that has not run yet is one line that says which command to type.
+3. Text that comes from a corpus or a model passes through `safe` (Markdown) or `html.escape` (HTML): it is shown, never run.
+
+Left out: anything a page does; those stand in their files and ask the store through `feature_store/queries.py`.
+"""
+
+import html
+import json
+import shlex
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import pandas as pd
+import streamlit as st
+
+from feature_store import queries
+from feature_store.errors import WorkbenchError
+from workbench.study import Study
+
+STYLE = """<style>
+.block-container {padding-top: 3.2rem; padding-bottom: 4rem; max-width: 1500px;}
+h1 {font-size: 2rem !important; padding-bottom: .15rem !important;}
+h2 {font-size: 1.35rem !important;} h3 {font-size: 1.08rem !important; padding-bottom: .2rem !important;}
+[data-testid="stMetricValue"] {font-size: 1.45rem;}
+[data-testid="stMetricLabel"] {color: #6b7580;}
+.chip {display: inline-block; padding: .08rem .6rem; border-radius: 1rem; color: white; font-size: .86rem; margin: 0 .3rem .25rem 0; white-space: nowrap;}
+.context {padding: .42rem .2rem; border-bottom: 1px solid #eef0f2; line-height: 1.75; font-size: .95rem; overflow-wrap: anywhere;}
+.context .said {font-variant-numeric: tabular-nums; color: #6b7580; font-size: .8rem; margin-inline-end: .7rem;}
+.context .token {white-space: pre-wrap; box-decoration-break: clone; -webkit-box-decoration-break: clone; border-radius: 3px; padding: .08rem 0;}
+.context .peak {outline: 1.5px solid #c4561a; outline-offset: 0;}
+.written {white-space: pre-wrap; overflow-wrap: anywhere; min-height: 7rem; padding: .9rem 1rem; border: 1px solid #e6e9ed; border-radius: 8px; background: #fbfbfc; line-height: 1.6;}
+.written .prompt {color: #8b949e;}
+.facts {display: flex; flex-wrap: wrap; gap: .2rem 1.8rem; margin: .1rem 0 .4rem;}
+.facts span {color: #6b7580; font-size: .86rem; display: block;} .facts b {font-weight: 400; font-size: 1.2rem; font-variant-numeric: tabular-nums;}
+</style>"""
+
+VERBS = {"sae": "train", "labels": "label", "profile": "measure", "effects": "effects", "graph": "graph"}
+"""Kind of run -> the verb that makes it."""
+
+
+class Chosen(NamedTuple):
+    """The runs that the pages show; a kind that has no run yet is None."""
+
+    sae: pd.Series | None
+    labels: pd.Series | None
+    profile: pd.Series | None
+    effects: pd.Series | None
+    graph: pd.Series | None
+
+
+@st.cache_resource(show_spinner=False)
+def open_study(folder: str) -> Study:
+    """The study, opened once for all sessions; it is not made where it does not exist."""
+    return Study(folder, create=False)
+
+
+def pages() -> list[Any]:
+    """The pages, in the order of the menu."""
+    from workbench.views import effects, features, graph, overview, steer
+
+    return [
+        st.Page(overview.page, title="Overview", icon=":material/explore:", url_path="overview", default=True),
+        st.Page(features.page, title="Features", icon=":material/scatter_plot:", url_path="features"),
+        st.Page(steer.page, title="Steer", icon=":material/tune:", url_path="steer"),
+        st.Page(effects.page, title="Side effects", icon=":material/grid_on:", url_path="effects"),
+        st.Page(graph.page, title="Graph", icon=":material/hub:", url_path="graph"),
+    ]
+
+
+def enter(page: Any, study: Study, chosen: Chosen) -> None:
+    """Run a page on the chosen runs; a user's error becomes one line."""
+    st.session_state["study"], st.session_state["chosen"] = study, chosen
+    try:
+        page.run()
+    except WorkbenchError as error:
+        st.error(safe(error), icon=":material/error:")
+
+
+def here() -> tuple[Study, Chosen]:
+    """The study and the chosen runs, for a page."""
+    return st.session_state["study"], st.session_state["chosen"]
+
+
+def choose(study: Study) -> Chosen:
+    """Pick the runs to show. A list appears only where there is a choice."""
+    store = study.store
+    st.caption("study")
+    st.markdown(f"**{safe(study.folder.name)}**")
+    sae = _pick("SAE", queries.candidates(store, "sae"))
+    labels = _pick("Labels", queries.candidates(store, "labels", "sae", sae.run)) if sae is not None else None
+    effects = _pick("Side effects", queries.candidates(store, "effects", "labels", labels.run)) if labels is not None else None
+    graph = _pick("Graph", queries.candidates(store, "graph", "effects", effects.run)) if effects is not None else None
+    asked = queries.candidates(store, "profile", "model", told(sae, "inputs").get("model", "")) if sae is not None else queries.candidates(store, "profile")
+    return Chosen(sae, labels, _pick("Value profile", asked), effects, graph)
+
+
+def _pick(label: str, runs: pd.DataFrame) -> pd.Series | None:
+    if runs.empty:
+        return None
+    by_id = runs.set_index("run", drop=False)
+    if len(runs) == 1:
+        return runs.iloc[0]
+    picked = st.selectbox(label, list(runs.run), format_func=lambda id: f"{by_id.loc[id, 'created']:%d %b %H:%M} · {id.split('-')[-1]}", key=f"run-{label}")
+    return by_id.loc[picked]
+
+
+def told(run: pd.Series | None, column: str = "summary") -> dict[str, Any]:
+    """A JSON column of a run (`summary`, `config`, `inputs`); empty where there is no run."""
+    return {} if run is None else json.loads(run[column])
+
+
+def missing(study: Study, kind: str, what: str) -> None:
+    """One friendly line: what is not there yet, and the command that makes it."""
+    command = f"workbench {VERBS[kind]} {shlex.quote(str(study.folder))}"
+    st.info(f"{what} Run `{command}`" + (" (or `workbench adopt`)." if kind == "sae" else ".") + " This page fills itself when it is done.", icon=":material/hourglass_empty:")
+
+
+def safe(text: object) -> str:
+    """Text as Markdown shows it literally; code between backticks stays code."""
+    return "".join("\\" + c if c in "\\*_{}[]()<>#+!|$~:" else c for c in str(text)) if "`" not in str(text) else _around_code(str(text))
+
+
+def _around_code(text: str) -> str:
+    parts = text.split("`")
+    return "`".join(part if i % 2 and i < len(parts) - 1 else safe(part) for i, part in enumerate(parts))
+
+
+def show(figure: Any, key: str, **more: Any) -> Any:
+    """A figure of `workbench/figures`, as it is; returns the selection where one is asked for."""
+    return st.plotly_chart(figure, theme=None, key=key, config={"displaylogo": False, "displayModeBar": False, "scrollZoom": False}, **more)
+
+
+def clicked(selection: Any) -> Any:
+    """`customdata` of the point that was clicked, or None."""
+    points = selection.selection.points if selection else []
+    return points[0].get("customdata") if points else None
+
+
+def facts(pairs: Mapping[str, str]) -> None:
+    """A few named numbers in one line that wraps."""
+    st.html('<div class="facts">' + "".join(f"<div><span>{html.escape(k)}</span><b>{html.escape(v)}</b></div>" for k, v in pairs.items()) + "</div>")
+
+
+def number(x: float | None, digits: int = 3) -> str:
+    """A number for people; a dash where there is none."""
+    return "–" if x is None or x != x else f"{x:.{digits}g}"

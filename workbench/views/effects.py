@@ -1,0 +1,157 @@
+"""Side effects: the value x value matrix, and behind each cell its doses, its features and the single prompts.
+
+1. The matrix; a cell that is clicked (or chosen by name) opens.
+2. The cell: numbers, the dose-response of its features beside random ones, and the prompts and ratings they come from.
+3. Leakage of each value, and the features whose damage never reached the common level.
+"""
+
+import pandas as pd
+import streamlit as st
+
+from feature_store import queries
+from workbench import figures
+from workbench.figures.effects import inside_null
+from workbench.figures.style import names, signed
+from workbench.study import Study
+from workbench.views import Chosen, clicked, facts, here, missing, number, show, told
+
+ROWS = 15
+"""Prompts on a page."""
+PARTS = {"all": "all targets", "adjacent": "adjacent", "orthogonal": "orthogonal", "opposed": "opposed"}
+"""Part of the circle -> its name."""
+
+
+def page() -> None:
+    """The matrix and what is behind it."""
+    study, chosen = here()
+    st.title("Side effects")
+    if chosen.effects is None:
+        kind, what = ("sae", "There is no SAE yet.") if chosen.sae is None else ("labels", "No feature carries a value yet.") if chosen.labels is None else ("effects", "Nothing has been steered yet.")
+        missing(study, kind, what)
+        return
+    cells = queries.matrix(study.store, chosen.effects.run)
+    if cells.empty:
+        st.info("The sweep steered no value, so there is no matrix.")
+        return
+    config = told(chosen.effects, "config")
+    st.caption(f"What else moves when a value is steered. Each value's features are steered up to the same damage ({config.get('delta', '?')} nats per token on neutral text).")
+    left, right = st.columns([1.5, 1], gap="large")
+    with left:
+        _matrix(study, chosen, cells)
+    with right:
+        source, target = _choose_cell(study, cells)
+        _cell(study, chosen, cells, source, target, config)
+    _prompts(study, chosen, source, target)
+    left, right = st.columns(2, gap="large")
+    with left:
+        leaks = _leakage(study, chosen)
+    with right:
+        _matched(study, chosen)
+    if len(leaks):
+        _leakage_table(study, chosen, leaks)
+
+
+def _matrix(study: Study, chosen: Chosen, cells: pd.DataFrame) -> None:
+    picked = clicked(show(figures.effect_matrix(cells, study.system, height=640), "matrix", on_select="rerun", selection_mode="points"))
+    if picked is not None and list(picked) != st.session_state.get("cell-clicked"):
+        st.session_state["cell-clicked"] = list(picked)
+        st.session_state["cell-source"], st.session_state["cell-target"] = picked
+    off = cells[cells.source != cells.target]
+    st.caption(
+        f"Row steered, column measured; mean change in unsteered SD, turned so that the steered value rises. Grey: inside the null band of random features and directions of "
+        f"equal norm. \\*: q < 0.05 after Benjamini-Hochberg over the {len(off)} cells off the diagonal. {cells.n.max()} contexts, seed {chosen.effects.seed}. Click a cell to see what is behind it."
+    )
+
+
+def _choose_cell(study: Study, cells: pd.DataFrame) -> tuple[str, str]:
+    order, called = [v for v in study.system.ids if v in set(cells.source)], names(study.system)
+    targets = [v for v in study.system.ids if v in set(cells.target)]
+    strongest = cells[cells.source != cells.target].sort_values("effect", key=abs, ascending=False)
+    first = strongest.iloc[0] if len(strongest) else cells.iloc[0]
+    for key, known, value in (("cell-source", order, first.source), ("cell-target", targets, first.target)):
+        if st.session_state.get(key) not in known:
+            st.session_state[key] = value
+    a, b = st.columns(2)
+    return a.selectbox("Steered", order, format_func=called.get, key="cell-source"), b.selectbox("Measured", targets, format_func=called.get, key="cell-target")
+
+
+def _cell(study: Study, chosen: Chosen, cells: pd.DataFrame, source: str, target: str, config: dict) -> None:
+    found = cells[(cells.source == source) & (cells.target == target)]
+    if found.empty:
+        st.info("This pair was not measured.")
+        return
+    cell, called = found.iloc[0], names(study.system)
+    st.subheader(f"{called[source]} on {called[target]}")
+    facts({"effect": f"{signed(cell.effect)} SD", "95 % interval": f"{signed(cell.low)} to {signed(cell.high)}", "null band": f"{signed(cell.null_low)} to {signed(cell.null_high)}"})
+    verdict = "Inside the null band: random steering moves it as much" if inside_null(found).iloc[0] else "Outside the null band"
+    st.caption(f"{verdict}. " + (f"q = {number(cell.q, 2)}, " if cell.q == cell.q else "") + f"p = {number(cell.p, 2)}, {cell.n} contexts, {cell.features} features, seed {chosen.effects.seed}.")
+    doses = queries.cell_doses(study.store, chosen.effects.run, source, target)
+    if len(doses):
+        show(figures.cell_doses(doses, study.system, source, config["unit"], config.get("delta")), "cell-doses")
+        st.caption("One line a feature, turned so that the steered value rises; bars: 95 % interval over contexts. Grey: the controls. Below, damage and the level of comparison.")
+
+
+def _prompts(study: Study, chosen: Chosen, source: str, target: str) -> None:
+    st.subheader("The prompts behind the number")
+    told_cell = (chosen.effects.run, source, target)
+    if st.session_state.get("prompts-cell") != told_cell:
+        st.session_state["prompts-cell"], st.session_state["prompts-page"] = told_cell, 0
+    at = st.session_state["prompts-page"]
+    rows = queries.cell_ratings(study.store, chosen.effects.run, source, target, ROWS, at * ROWS)
+    if rows.empty:
+        st.caption("No single ratings were kept for this cell.")
+        return
+    st.dataframe(pd.DataFrame({
+        "feature": rows.feature, "dose": rows.dose, "context": rows.context, "prompt": rows.prompt.fillna(""), "wording": rows.wording, "order": rows.order,
+        "unsteered": rows.base, "steered": rows.rating, "change": rows.change,
+    }), hide_index=True, height=35 * (len(rows) + 1) + 3, column_config={
+        "prompt": st.column_config.TextColumn(width="large"), "unsteered": st.column_config.NumberColumn(format="%.2f"), "steered": st.column_config.NumberColumn(format="%.2f"),
+        "change": st.column_config.NumberColumn(format="%+.2f"),
+    })  # fmt: skip
+    total = int(rows.total.iloc[0])
+    back, said, on = st.columns([1, 4, 1], vertical_alignment="center")
+    if back.button("Previous", icon=":material/chevron_left:", disabled=at == 0, width="stretch"):
+        st.session_state["prompts-page"] -= 1
+        st.rerun()
+    said.caption(f"{at * ROWS + 1}–{at * ROWS + len(rows)} of {total:,} pairs, largest change first: expected rating on the scale, each feature at the measured dose nearest its "
+                 "damage-matched strength. A feature labelled as rejecting the value lowers it, so its changes count with the opposite sign.")  # fmt: skip
+    if on.button("Next", icon=":material/chevron_right:", disabled=(at + 1) * ROWS >= total, width="stretch"):
+        st.session_state["prompts-page"] += 1
+        st.rerun()
+
+
+def _leakage(study: Study, chosen: Chosen) -> pd.DataFrame:
+    st.subheader("Leakage")
+    rows = queries.leakage(study.store, chosen.effects.run)
+    if rows.empty:
+        st.caption("None was computed.")
+    elif rows[rows.part == "all"].leakage.notna().any():
+        show(figures.leakage(rows, study.system), "leakage")
+    return rows
+
+
+def _leakage_table(study: Study, chosen: Chosen, rows: pd.DataFrame) -> None:
+    shown = rows.assign(said=[f"{r.leakage:.2f} [{r.low:.2f}, {r.high:.2f}]" if r.leakage == r.leakage else "–" for r in rows.itertuples()])
+    order, parts = [v for v in study.system.ids if v in set(rows.source)], [p for p in PARTS if p in set(rows.part)]
+    table = shown.pivot(index="source", columns="part", values="said").reindex(index=order)[parts]
+    reasons = rows[rows.part == "all"].set_index("source").reason.reindex(order)
+    table = table.assign(undefined=reasons.fillna("")).rename(index=names(study.system)).rename_axis("value").rename(columns=PARTS | {"undefined": "why undefined"})
+    st.dataframe(table, height=35 * (len(table) + 1) + 3)
+    summary = told(chosen.effects)
+    circle = f" Spearman correlation of the matrix with the circle {number(summary['circle_spearman'], 2)} (permutation p = {number(summary.get('circle_p'), 2)})." if "circle_spearman" in summary else ""
+    st.caption(f"Side effects relative to the value's own effect, by the target's place on the circle, with 95 % intervals, seed {chosen.effects.seed}.{circle}")
+
+
+def _matched(study: Study, chosen: Chosen) -> None:
+    st.subheader("Damage matching")
+    rows = queries.matched(study.store, chosen.effects.run)
+    short = rows[~rows.reached]
+    if short.empty:
+        st.caption(f"All {len(rows)} features reached the common damage.")
+    else:
+        st.caption(f"{len(short)} of {len(rows)} features did less damage than the common level even at the largest dose; they enter at that dose.")
+    called = names(study.system)
+    st.dataframe(pd.DataFrame({
+        "feature": rows.feature, "value": rows.value.map(called), "polarity": rows.polarity.map({1: "held", -1: "rejected"}), "strength": rows.strength,
+        "damage [nats/token]": rows.damage, "matched": rows.reached,
+    }), hide_index=True, height=420, column_config={"strength": st.column_config.NumberColumn(format="%.2f"), "damage [nats/token]": st.column_config.NumberColumn(format="%.3f")})  # fmt: skip
