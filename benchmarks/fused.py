@@ -101,7 +101,7 @@ def competitors() -> dict[str, Callable[[Any], float]]:
                 optimizer.step()
                 optimizer.zero_grad()
                 coder.set_decoder_norm_to_unit_norm()
-                return float(out.fvu) * float((x - x.mean(0)).square().sum()) / len(x)
+                return float(out.fvu.detach()) * float((x - x.mean(0)).square().sum()) / len(x)
 
             ways["sparsify"] = sparse
         ways |= {f"fused {architecture}": fused, f"sae-lens {architecture}": lens}

@@ -10,6 +10,10 @@
 Everything is deterministic: the same input gives the same bits, whatever the number of threads.
 """
 
+import inspect
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 from jaxtyping import Float32, Int32, Int64
 from numba import njit, prange
@@ -21,7 +25,12 @@ HALVINGS = 14
 """Bisection steps for the bound on the lanes; it need not be tight, only cheap."""
 
 
-@njit(cache=True, fastmath=True, inline="always")
+def _compile(**options: Any) -> Callable[[Callable], Any]:
+    """numba's decorator, under the shape checks that the tests put around every function: numba cannot read those."""
+    return lambda function: njit(cache=True, fastmath=True, **options)(inspect.unwrap(function))
+
+
+@_compile(inline="always")
 def _reach(values, n, bound):
     count = 0
     for i in range(n):
@@ -29,7 +38,7 @@ def _reach(values, n, bound):
     return count
 
 
-@njit(parallel=True, cache=True, fastmath=True)
+@_compile(parallel=True)
 def _select(pre, k, lanes, chunks, index, value):
     rows, width = pre.shape
     strides = width // lanes
@@ -101,7 +110,7 @@ def _select(pre, k, lanes, chunks, index, value):
                     kept += 1
 
 
-@njit(parallel=True, cache=True, fastmath=True)
+@_compile(parallel=True)
 def _decode(index, value, directions, bias, x, scale, chunks, error, gradient, loss):
     rows, k = index.shape
     d = x.shape[1]
@@ -130,7 +139,7 @@ def _decode(index, value, directions, bias, x, scale, chunks, error, gradient, l
                 gradient[r, j] = along
 
 
-@njit(cache=True)
+@_compile()
 def _group(index, value, gradient, start, row, grouped, grouped_gradient):
     rows, k = index.shape
     start[:] = 0

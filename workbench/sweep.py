@@ -94,10 +94,10 @@ def measure(
     import torch
 
     from sae_training import scoring
+    from sae_training.losses import losses
 
     prompts, options = [q.prompt for q in asked], option_texts(instrument, model)
-    tokens = [model.tokenize([text])[0][: model.context] for text in neutral]
-    unsteered = _losses(model, tokens)
+    tokens = [ids[: model.context] for ids in model.tokenize(neutral)]
     questions = _question_columns(asked)
     done, total = work.done("ratings"), len(interventions)
     for number, start in enumerate(range(0, total, CHUNK)):
@@ -110,7 +110,8 @@ def measure(
             if not np.isfinite(ratings).all():
                 bad = interventions[start + int(np.argwhere(~np.isfinite(ratings))[0][0])]
                 raise BadInput(f"Under {bad.steering.name} the model gives NaN. Use smaller doses.")
-            damage = _steered_losses(model, tokens, part, layer, point) - unsteered
+            hurt = losses(model, tokens, part, layer, point)
+            damage = (hurt.steered - hurt.base).double().numpy()
             work.part("damages", number, pa.table({
                 "intervention": np.repeat(np.array(rows, np.int32), len(tokens)), "text": np.tile(np.arange(len(tokens), dtype=np.int32), len(rows)),
                 "damage": damage.ravel(),
@@ -136,28 +137,3 @@ def _ratings_table(
     return pa.table(
         columns | {"rating": ratings.astype(np.float32).ravel(), "base": np.tile(base.astype(np.float32), len(rows))}
     )
-
-
-def _losses(model: "Model", tokens: Sequence[Sequence[int]]) -> np.ndarray:
-    """Mean next-token loss of each text [text]."""
-    import torch
-
-    out = []
-    for ids in tokens:
-        row = torch.tensor([list(ids)], device=model.device)
-        out.append(float(model.loss(row, torch.ones_like(row, dtype=torch.bool))[0]))
-    return np.array(out)
-
-
-def _steered_losses(
-    model: "Model", tokens: Sequence[Sequence[int]], edit: "Edit", layer: int, point: Point
-) -> np.ndarray:
-    """Mean next-token loss of each text under each row of the edit [intervention, text]."""
-    import torch
-
-    out = np.empty((edit.rows, len(tokens)))
-    with model.steered(edit, layer, point):
-        for column, ids in enumerate(tokens):
-            rows = torch.tensor([list(ids)], device=model.device).expand(edit.rows, -1)
-            out[:, column] = model.loss(rows, torch.ones_like(rows, dtype=torch.bool)).double().cpu().numpy()
-    return out

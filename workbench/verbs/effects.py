@@ -37,7 +37,7 @@ class Config:
     """Features of each value, best held-out score first; the graph wants at least 5."""
     method: str = "add"
     """Steering plug-in."""
-    doses: tuple[float, ...] = (0.15, 0.3, 0.45, 0.6, 0.9)
+    doses: tuple[float, ...] = (0.1, 0.2, 0.3, 0.45, 0.6)
     """Strengths, positive and rising [unit]."""
     unit: Unit = "norm_share"
     """raw: residual units; feature_max: multiples of the feature's maximum; norm_share: share of the median residual norm."""
