@@ -39,8 +39,7 @@ def labelled_by_value(store: Store, labels: str) -> pd.DataFrame:
     return store.sql(
         "SELECT value, count(DISTINCT feature) AS features, count(DISTINCT feature) FILTER (polarity > 0) AS held, "
         "count(DISTINCT feature) FILTER (polarity < 0) AS rejected, median(score) AS score "
-        "FROM labels WHERE run = ? AND accepted GROUP BY value ORDER BY value",
-        [labels],
+        f"FROM {_accepted(store, labels)} GROUP BY value ORDER BY value"
     )
 
 
@@ -58,10 +57,22 @@ def metrics(store: Store, sae: str) -> pd.DataFrame:
     return store.sql("SELECT metric, step, value FROM training WHERE run = ? ORDER BY metric, step", [sae])
 
 
+def _accepted(store: Store, labels: str) -> str:
+    return store.kept("SELECT feature, value, polarity, score, effect, low, high, n FROM labels WHERE run = ? AND accepted", [labels])
+
+
+def _statistics(store: Store, sae: str) -> str:
+    return store.kept(
+        "SELECT feature, n_active, density, max_activation, x, y, fires_on FROM features "
+        f"LEFT JOIN {words.source(store, sae, 'tops')} USING (feature) WHERE run = ? ORDER BY feature",
+        [sae],
+    )
+
+
 _BEST = (
     "SELECT feature, arg_max(value, score) AS value, arg_max(polarity, score) AS polarity, max(score) AS score, "
     "arg_max(effect, score) AS effect, arg_max(low, score) AS low, arg_max(high, score) AS high, "
-    "arg_max(n, score) AS n, count(*) AS labels FROM labels WHERE run = ? AND accepted {narrow} GROUP BY feature"
+    "arg_max(n, score) AS n, count(*) AS labels FROM {accepted} {narrow} GROUP BY feature"
 )
 
 
@@ -74,44 +85,40 @@ class FeaturesPage(NamedTuple):
 
 def features(
     store: Store, sae: str, labels: str = "", values: Sequence[str] = (), polarity: int = 0, score: float = 0.0,
-    text: str = "", alive: bool = True, sort: Sort = "score", descending: bool = True, limit: int = 50, offset: int = 0,
+    text: str = "", alive: bool = True, sort: Sort = "score", descending: bool = True, limit: int = 50, offset: int = 0
 ) -> FeaturesPage:  # fmt: skip
     """Features: one page of the table, sorted by `sort`, then by feature; features without a number come last.
 
     `values`, `polarity` and `score` keep features with an accepted label like that; `text` those with a context that
     holds all its words (`words.ensure` first).
     """
-    narrow, parameters = "", [labels]
+    narrow, labelled, sought = [], [], []
     if values:
-        narrow += f" AND value IN ({', '.join('?' * len(values))})"
-        parameters += values
+        narrow.append(f"value IN ({', '.join('?' * len(values))})")
+        labelled += values
     if polarity:
-        narrow += " AND polarity = ?"
-        parameters.append(polarity)
+        narrow.append("polarity = ?")
+        labelled.append(polarity)
     if score:
-        narrow += " AND score >= ?"
-        parameters.append(score)
-    join = "JOIN" if narrow else "LEFT JOIN"
-    where = ["run = ?"] + (["n_active > 0"] if alive else [])
-    parameters.append(sae)
-    if sought := words.split(store, text) if text.strip() else []:
-        query, told = words.search(store, sae, sought)
+        narrow.append("score >= ?")
+        labelled.append(score)
+    best = _BEST.format(accepted=_accepted(store, labels), narrow=f"WHERE {' AND '.join(narrow)}" if narrow else "")
+    where = ["n_active > 0"] if alive else ["true"]
+    if said := words.split(store, text) if text.strip() else []:
+        query, sought = words.search(store, sae, said)
         where.append(f"feature IN ({query})")
-        parameters += told
-    table = words.source(store, sae, "tops")
-    # `tops` joins after the cut, for the few rows that are shown.
+    statistics, order = _statistics(store, sae), f"key {'DESC' if descending else 'ASC'} NULLS LAST, feature"
+    # Sorting carries only the key; everything else joins for the few rows that are shown.
     rows = store.sql(
         f"""
-        WITH best AS ({_BEST.format(narrow=narrow)}),
-        kept AS (SELECT * FROM features WHERE {' AND '.join(where)}),
-        page AS (
-            SELECT feature, value, polarity, score, effect, low, high, n, labels, density, max_activation, n_active, count(*) OVER () AS total
-            FROM kept {join} best USING (feature)
-            ORDER BY {sort} {'DESC' if descending else 'ASC'} NULLS LAST, feature LIMIT {int(limit)} OFFSET {int(offset)})
-        SELECT page.*, fires_on FROM page LEFT JOIN (
-            SELECT feature, fires_on FROM {table} WHERE feature IN (SELECT feature FROM page)) USING (feature)
-        ORDER BY {sort} {'DESC' if descending else 'ASC'} NULLS LAST, feature""",
-        parameters,
+        WITH best AS MATERIALIZED ({best}),
+        kept AS MATERIALIZED (
+            SELECT feature, {sort} AS key FROM (SELECT feature, density, max_activation FROM {statistics} WHERE {' AND '.join(where)})
+            {'JOIN' if narrow else 'LEFT JOIN'} best USING (feature)),
+        page AS (SELECT feature, key, (SELECT count(*) FROM kept) AS total FROM kept ORDER BY {order} LIMIT {int(limit)} OFFSET {int(offset)})
+        SELECT feature, value, polarity, score, effect, low, high, n, labels, density, max_activation, n_active, fires_on, total
+        FROM page JOIN {statistics} USING (feature) LEFT JOIN best USING (feature) ORDER BY {order}""",
+        [*labelled, *sought],
     )
     return FeaturesPage(rows.drop(columns="total"), int(rows.total.iloc[0]) if len(rows) else 0)
 
@@ -120,12 +127,9 @@ def feature_map(store: Store, sae: str, labels: str = "") -> pd.DataFrame:
     """Features: map coordinates, every labelled feature and an even sample of the others, by feature."""
     return store.sql(
         f"""
-        WITH best AS ({_BEST.format(narrow="")}),
-        placed AS (SELECT feature, x, y, density, value, polarity, score FROM features LEFT JOIN best USING (feature)
-                   WHERE run = ? AND x IS NOT NULL)
-        SELECT * FROM placed WHERE value IS NOT NULL
-            OR feature % greatest(1, (SELECT count(*) FROM placed) // {MAP_POINTS}) = 0 ORDER BY feature""",
-        [labels, sae],
+        WITH best AS ({_BEST.format(accepted=_accepted(store, labels), narrow="")}),
+        placed AS (SELECT feature, x, y, density, value, polarity, score FROM {_statistics(store, sae)} LEFT JOIN best USING (feature) WHERE x IS NOT NULL)
+        SELECT * FROM placed WHERE value IS NOT NULL OR feature % greatest(1, (SELECT count(*) FROM placed) // {MAP_POINTS}) = 0 ORDER BY feature"""
     )
 
 
@@ -168,7 +172,8 @@ def competing_labels(store: Store, labels: str, index: int) -> pd.DataFrame:
 
 def labelled_features(store: Store, labels: str) -> pd.DataFrame:
     """Steer: every accepted feature with its best label, by value, best held-out score first."""
-    return store.sql(f"{_BEST.format(narrow='')} ORDER BY value, score DESC, feature", [labels])
+    best = _BEST.format(accepted=_accepted(store, labels), narrow="")
+    return store.sql(f"{best} ORDER BY value, score DESC, feature")
 
 
 def feature_doses(store: Store, effects: str, index: int) -> pd.DataFrame:

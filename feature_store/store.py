@@ -25,6 +25,8 @@ from feature_store.errors import BadInput, NotFound, WorkbenchError
 from feature_store.runs import Runs, schemas
 
 SCHEMA = Path(__file__).with_name("schema.sql")
+KEPT = 16
+"""Answers kept in memory at once."""
 
 
 def _quote(text: str) -> str:
@@ -42,8 +44,10 @@ class Store:
         self._connection.execute("ATTACH ':memory:' AS declared; USE declared")
         self._connection.execute(SCHEMA.read_text())
         self._connection.execute("USE memory")
+        self._connection.execute("SET parquet_metadata_cache=true")  # finished files never change
         self._connection.execute(f"SET allowed_directories=[{_quote(str(folder))}]; SET enable_external_access=false")
         self._lock, self._seen = threading.Lock(), None
+        self._keeping, self._kept = threading.Lock(), {}
         self.refresh()
 
     def refresh(self) -> bool:
@@ -66,6 +70,25 @@ class Store:
         """The answer to a query, as an Arrow table."""
         with self._asking():
             return self._relation(query, parameters).to_arrow_table()
+
+    def kept(self, query: str, parameters: Sequence[Any] = ()) -> str:
+        """Name of a table in this process's memory with the answer to a query about finished runs, which never change.
+
+        For what every page reads: the table is made at the first call and asked like any other. The oldest of more
+        than `KEPT` goes.
+        """
+        key = (query, *parameters)
+        with self._keeping:
+            if key not in self._kept:
+                answer, name = self.arrow(query, parameters), f"kept_{len(self._kept)}_{abs(hash(key)):x}"
+                with self._connection.cursor() as cursor:
+                    cursor.register("answer_to_keep", answer)
+                    cursor.execute(f"CREATE OR REPLACE TABLE memory.main.{name} AS SELECT * FROM answer_to_keep")
+                    cursor.unregister("answer_to_keep")
+                    if len(self._kept) >= KEPT:
+                        cursor.execute(f"DROP TABLE memory.main.{self._kept.pop(next(iter(self._kept)))}")
+                self._kept[key] = name
+            return self._kept[key]
 
     def relations(self) -> pd.DataFrame:
         """Every column of every relation with its type and unit."""

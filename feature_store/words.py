@@ -70,7 +70,7 @@ def ensure(store: Store, run: str) -> bool:
             for name, query in _FILES.items():
                 file = Path(beside) / name
                 found = connection.sql(query.replace("$contexts", _quote(str(contexts))))
-                found.write_parquet(str(file), compression="zstd", row_group_size=32_768)
+                found.write_parquet(str(file), compression="zstd", row_group_size=122_880)
                 file.replace(folder / f"{name}.parquet")
     except (OSError, duckdb.IOException):
         return False
@@ -88,7 +88,8 @@ def source(store: Store, run: str, name: str) -> str:
 
 def split(store: Store, text: str) -> list[str]:
     """The words of a search text, as they are stored."""
-    return list(store.sql(f"SELECT unnest(list_distinct(regexp_extract_all(lower(?), '{WORD}'))) AS word", [text]).word)
+    found = store.sql(f"SELECT unnest(regexp_extract_all(lower(?), '{WORD}')) AS word", [text]).word
+    return list(dict.fromkeys(found))
 
 
 def search(store: Store, run: str, words: Sequence[str]) -> tuple[str, list[str]]:

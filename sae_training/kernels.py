@@ -48,19 +48,19 @@ def _select(pre, k, lanes, chunks, index, value):
         place = np.empty(width, np.int32)
         for r in range(chunk * rows // chunks, (chunk + 1) * rows // chunks):
             row = pre[r]
-            for l in range(lanes):
-                peak[l] = row[l]
+            for lane in range(lanes):
+                peak[lane] = row[lane]
             for s in range(1, strides):
                 base = s * lanes
-                for l in range(lanes):
-                    peak[l] = max(peak[l], row[base + l])
+                for lane in range(lanes):
+                    peak[lane] = max(peak[lane], row[base + lane])
             for i in range(strides * lanes, width):
-                l = i - strides * lanes
-                peak[l] = max(peak[l], row[i])
+                lane = i - strides * lanes
+                peak[lane] = max(peak[lane], row[i])
             low, high = peak[0], peak[0]
-            for l in range(lanes):
-                low = min(low, peak[l])
-                high = max(high, peak[l])
+            for lane in range(lanes):
+                low = min(low, peak[lane])
+                high = max(high, peak[lane])
             for _ in range(HALVINGS):
                 middle = np.float32(0.5) * (low + high)
                 reached = _reach(peak, lanes, middle)
@@ -71,9 +71,9 @@ def _select(pre, k, lanes, chunks, index, value):
                 else:
                     high = middle
             n = 0
-            for l in range(lanes):
-                if peak[l] >= low:
-                    for i in range(l, width, lanes):
+            for lane in range(lanes):
+                if peak[lane] >= low:
+                    for i in range(lane, width, lanes):
                         if row[i] >= low:
                             near[n] = row[i]
                             place[n] = i

@@ -204,7 +204,8 @@ class SAE:
 
     def _activate(self, pre: Float[Tensor, "... feat"]) -> Float[Tensor, "... feat"]:
         if self.architecture == "gated":
-            assert self.r_mag is not None and self.b_mag is not None
+            assert self.r_mag is not None
+            assert self.b_mag is not None
             return (pre * self.r_mag.exp() + self.b_mag).relu() * (pre + self.b_enc > 0)
         if self.architecture == "jumprelu":
             return pre.relu() * (pre > self.threshold)

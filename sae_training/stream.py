@@ -11,7 +11,6 @@ Left out: shuffling and position in the stream (`train.py`, which needs them).
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 

@@ -309,7 +309,7 @@ def _read(file: Path, config: TrainConfig) -> dict[str, Any]:
     try:
         with safe_open(file, framework="pt") as opened:
             saved = json.loads(opened.metadata()["told"])
-            saved["engine"] |= {name: opened.get_tensor(name) for name in opened.keys()}
+            saved["engine"] |= {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - safetensors files cannot be iterated
     except Exception as error:  # safetensors, JSON and key errors: all mean that the file is not ours or not whole
         raise BadInput(f"{file} is no readable checkpoint ({str(error)[:100]}). Remove it to train from the start.") from error
     if saved["config"] != json.loads(json.dumps(dataclasses.asdict(config))):

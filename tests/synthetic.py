@@ -15,7 +15,7 @@ from workbench.study import Study
 FEATURES, PER_VALUE, CONTEXTS, ITEMS, DOSES = 200, 6, 12, 3, (0.15, 0.3, 0.45, 0.6, 0.9)
 CONTROLS = 8
 HOSTILE = ["<script>alert(1)</script>", " **bold**", " 🦉", " שלום", " مرحبا", "\n", "<img src=x onerror=alert(2)>", " $x^2$", " [link](javascript:alert(3))", " `code`"]
-WORDS = " I locked the doors twice and then came to care about order because my neighbours trust me to keep watch".split()
+WORDS = ["I", "locked", "the", "doors", "twice", "and", "then", "came", "to", "care", "about", "order", "because", "my", "neighbours", "trust", "me", "to", "keep", "watch"]
 PLANTED = [("power", "universalism", -0.5), ("security", "conformity", 0.5), ("stimulation", "security", -0.4), ("benevolence", "universalism", 0.4),
            ("achievement", "power", 0.45), ("tradition", "stimulation", -0.35), ("hedonism", "stimulation", 0.4), ("self-direction", "tradition", -0.4)]  # fmt: skip
 

@@ -39,7 +39,7 @@ def address(tmp_path_factory):
         yield address
 
 
-@pytest.fixture()
+@pytest.fixture
 def tab(browser, address):
     tab = Tab(browser, address)
     yield tab

@@ -42,7 +42,8 @@ def test_statistics_and_activations(model, sae, slow):
     told = harvest(model, sae, *READ, contexts=3)
     rows = list(zip(*(told.activations[name].to_pylist() for name in ("feature", "document", "position", "activation"))))
     assert [row[:3] for row in rows] == sorted(row[:3] for row in slow)
-    assert told.share == 1 and told.documents == len(TEXTS)
+    assert told.share == 1
+    assert told.documents == len(TEXTS)
     for feature in told.features.to_pylist():
         values = [v for f, _, _, v in slow if f == feature["feature"]]
         assert feature["n_active"] == len(values)

@@ -13,7 +13,7 @@ from sae_training.sae import SAE
 COMMIT = "0" * 40
 
 
-@pytest.fixture()
+@pytest.fixture
 def hub(tmp_path, monkeypatch):
     """A function that makes the snapshot folder of a repository."""
     from huggingface_hub import constants

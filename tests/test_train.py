@@ -161,9 +161,12 @@ def test_on_a_model_held_out_text_is_never_trained_on(tmp_path):
     assert len(stream.held_out_texts) == 8
     assert not set(stream.texts) & set(stream.held_out_texts)
     result = train_on_model(model, texts, settings, tmp_path)
-    assert result.sae.site().layer == 1 and result.sae.metadata["model_name"] == "llama"
+    assert result.sae.site().layer == 1
+    assert result.sae.metadata["model_name"] == "llama"
     told = result.evaluation
-    assert told.loss_clean > 0 and told.kl_zero > told.kl_spliced >= 0 and 0 <= told.fvu < 1.5
+    assert told.loss_clean > 0
+    assert told.kl_zero > told.kl_spliced >= 0
+    assert 0 <= told.fvu < 1.5
     assert {"loss", "held_out_fvu", "final_kl_recovered"} <= {row["metric"] for row in result.rows}
 
 
@@ -210,6 +213,7 @@ def test_a_killed_training_continues_bit_for_bit(tmp_path, kind):
     assert not (tmp_path / "broken" / "done.pt").exists()
     time.sleep(0.1)
     for folder in ("broken", "straight"):
-        assert start(tmp_path / folder).communicate() and (tmp_path / folder / "done.pt").exists()
+        start(tmp_path / folder).communicate()
+        assert (tmp_path / folder / "done.pt").exists()
     first, second = (torch.load(tmp_path / folder / "done.pt", weights_only=True) for folder in ("broken", "straight"))
     assert all(torch.equal(first[name], second[name]) for name in second)

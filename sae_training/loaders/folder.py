@@ -83,7 +83,7 @@ def build(config: dict[str, Any], weights: dict[str, Tensor], where: str) -> SAE
     d_model, features = config["d_in"], config["d_sae"]
     shapes = {"W_enc": (d_model, features), "W_dec": (features, d_model), "b_dec": (d_model,)}
     biases = {"jumprelu": ("b_enc", "threshold"), "gated": ("b_gate", "b_mag", "r_mag")}.get(architecture, ("b_enc",))
-    shapes |= {name: (features,) for name in biases}
+    shapes |= dict.fromkeys(biases, (features,))
     if missing := sorted(set(shapes) - set(weights)):
         raise BadInput(f"{where} lacks {', '.join(missing)}: a {architecture} SAE has {', '.join(shapes)}. It has {', '.join(sorted(weights)[:6])}.")
     for name, shape in shapes.items():

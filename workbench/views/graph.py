@@ -8,7 +8,7 @@ from workbench import figures
 from workbench.figures.graph import judge
 from workbench.figures.style import names
 from workbench.study import Study
-from workbench.views import Chosen, here, missing, number, show, told
+from workbench.views import here, missing, number, show, told
 
 
 def page() -> None:

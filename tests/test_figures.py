@@ -1,0 +1,86 @@
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from feature_store import queries, registry
+from tests.synthetic import PLANTED, synthetic
+from workbench import figures
+from workbench.figures.graph import judge
+from workbench.figures.style import places, plain, signed
+
+SYSTEM = registry.get("values", "schwartz10")
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    return synthetic(tmp_path_factory.mktemp("study") / "invented")
+
+
+def run(study, kind):
+    return study.resolve(kind, "latest").id
+
+
+@pytest.mark.parametrize("system", ["schwartz10", "schwartz19", "higher-order"])
+def test_every_value_has_a_colour_and_a_place_of_its_own(system):
+    values = registry.get("values", system)
+    hue, place = figures.colours(values), places(values)
+    assert len(set(hue.values())) == len(set(place.values())) == len(values.ids)
+    assert all(re.fullmatch("#[0-9a-f]{6}", colour) for colour in hue.values())
+
+
+def test_every_figure_is_drawn(study):
+    store, effects = study.store, run(study, "effects")
+    cells = queries.matrix(store, effects)
+    feature = int(queries.matched(store, effects).feature.iloc[0])
+    drawn = [
+        figures.circumplex(queries.profile(store, run(study, "profile")), SYSTEM),
+        figures.profile_rows(queries.profile(store, run(study, "profile")), SYSTEM),
+        figures.effect_matrix(cells, SYSTEM),
+        figures.effect_matrix(cells, SYSTEM, small=True),
+        figures.cell_doses(queries.cell_doses(store, effects, "power", "universalism"), SYSTEM, "power", "norm_share", 0.1),
+        figures.feature_doses(queries.feature_doses(store, effects, feature), SYSTEM, "power", "norm_share"),
+        figures.leakage(queries.leakage(store, effects), SYSTEM),
+        figures.feature_map(queries.feature_map(store, run(study, "sae"), run(study, "labels")), SYSTEM),
+        figures.activation_histogram(queries.histogram(store, run(study, "sae"), 3)),
+        figures.value_graph(queries.edges(store, run(study, "graph")).query("present"), SYSTEM, 0.5),
+    ]
+    for figure in drawn:
+        assert json.loads(figure.to_json())["data"]
+
+
+def test_cells_inside_the_null_band_are_masked(study):
+    cells = queries.matrix(study.store, run(study, "effects"))
+    figure = figures.effect_matrix(cells, SYSTEM)
+    grey, shown = np.array(figure.data[0].z, float), np.array(figure.data[1].z, float)
+    assert (np.isnan(grey) != np.isnan(shown)).all()
+    inside = ((cells.effect >= cells.null_low) & (cells.effect <= cells.null_high)).sum()
+    assert np.isnan(shown).sum() == inside
+
+
+def test_the_verdicts_on_a_graph(study):
+    edges, truth = queries.edges(study.store, run(study, "graph")), queries.true_edges(study.store, run(study, "graph"))
+    count = judge(edges, truth).verdict.value_counts()
+    assert (count["hit"], count["missed"], count["extra"]) == (len(PLANTED) - 1, 1, 1)
+    assert set(judge(edges, truth.head(0)).verdict) == {""}
+    turned = truth.assign(weight=-truth.weight)
+    assert judge(edges, turned).verdict.value_counts()["wrong sign"] == len(PLANTED) - 1
+
+
+def test_the_overview_picture(study, tmp_path):
+    file = figures.result_picture(study, tmp_path / "result.png")
+    assert file.read_bytes().startswith(b"\x89PNG")
+    assert file.stat().st_size > 50_000
+
+
+def test_numbers_and_text_for_people():
+    assert [signed(x) for x in (-0.001, 0.5, -0.256)] == ["0.00", "+0.50", "-0.26"]
+    assert plain("<b>&") == "&lt;b&gt;&amp;"
+
+
+def test_a_profile_with_unmeasured_values(study):
+    rows = queries.profile(study.store, run(study, "profile")).head(4)
+    assert len(figures.circumplex(rows, SYSTEM).data) == 4
+    assert isinstance(figures.profile_rows(pd.concat([rows, rows.assign(steering="add f1")]), SYSTEM).to_json(), str)
