@@ -65,7 +65,7 @@ class TrainConfig:
     """`auto`, `cpu`, `cuda`, ..."""
     context: int = 128
     """Longer texts are read in pieces of this length [tokens]."""
-    rows: int = 32
+    rows: int = 128
     """Texts in one forward pass [texts]."""
     engine: str = "fused"
     """Plug-in that takes the steps: `fused` (topk, batchtopk) or `sae-lens` (every architecture it has)."""
@@ -93,6 +93,9 @@ class TrainConfig:
     """A feature that was silent for so many tokens counts as dead while training [tokens]."""
     buffer_tokens: int = 131_072
     """Tokens shuffled together [tokens]."""
+    cache: bool = True
+    """Keep the residuals on disk and read them back shuffled over the whole corpus; without it the model is read again
+    every epoch, and tokens are shuffled in shards of `buffer_tokens`."""
     held_out: float = 0.05
     """Share of the documents that is never trained on [0 to 1, at least one document]."""
     evaluate_every: int = 100
@@ -209,18 +212,24 @@ class ActivationStream:
 
 
 def train_on_model(model: Model, texts: Sequence[str], config: TrainConfig, work: Path,
-                   progress: Callable[[int, int, dict[str, float]], None] = lambda done, total, metrics: None) -> TrainResult:
+                   progress: Callable[[str, int, int], None] = lambda stage, done, total: None) -> TrainResult:
     """Train on the residuals of `model` over `texts`, evaluate on the documents that were held out."""
+    from sae_training.cache import CachedStream
+
     sites.boundary(config.layer, config.point, model.n_layers)
-    stream = ActivationStream(model, texts, config)
-    result = train(stream, config, model.d_model, work, progress)
+    if config.cache:
+        stream = CachedStream(model, texts, config, work, lambda done, total: progress("reading residuals", done, total))
+    else:
+        stream = ActivationStream(model, texts, config)
+    result = train(stream, config, model.d_model, work, lambda done, total, _: progress("training", done, total))
     metadata = {
         "model_name": model.name, "model_revision": model.revision, "hook_name": sites.saelens_name(sites.Place(config.layer, config.point)),
         "hook_head_index": None, "dataset_path": config.texts, "context_size": config.context, "prepend_bos": model.first_token is not None,
         "neuronpedia_id": None, "training_engine": config.engine, "training_architecture": config.architecture,
     }  # fmt: skip
     sae = dataclasses.replace(result.sae, metadata=metadata)
-    figures = evaluate(model, sae, stream.held_out_texts[:HELD_OUT_DOCUMENTS], config.layer, config.point, config.rows, config.context)
+    figures = evaluate(model, sae, stream.held_out_texts[:HELD_OUT_DOCUMENTS], config.layer, config.point, config.rows, config.context,
+                       lambda done, total: progress("evaluating", done, total))
     last = result.rows[-1]["step"]
     rows = result.rows + [{"step": last, "metric": f"final_{name}", "value": float(value)} for name, value in dataclasses.asdict(figures).items()]
     return TrainResult(sae, rows, figures)

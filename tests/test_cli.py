@@ -20,7 +20,7 @@ def refused(capsys, *words) -> str:
     return told
 
 
-@pytest.fixture()
+@pytest.fixture
 def study(tmp_path):
     return Study(tmp_path / "study")
 

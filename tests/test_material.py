@@ -5,7 +5,7 @@ from feature_store.errors import BadInput, NotFound
 from workbench import material
 
 
-@pytest.fixture()
+@pytest.fixture
 def system():
     return registry.get("values", "schwartz10")
 

@@ -7,7 +7,7 @@ from nbclient import NotebookClient
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 
 
-@pytest.mark.notebook()
+@pytest.mark.notebook
 @pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
 def test_a_notebook_runs_from_top_to_bottom(file, tmp_path, monkeypatch):
     monkeypatch.setenv("WORKBENCH_NOTEBOOK_STUDY", str(tmp_path / "study"))

@@ -15,7 +15,7 @@ from feature_store.runs import Runs
 EDGE = Edge("power", "universalism", -0.7, -0.9, -0.5, -8.0, 0.001, 1.0, True)
 
 
-@pytest.fixture()
+@pytest.fixture
 def runs(tmp_path):
     return Runs(tmp_path / "runs")
 

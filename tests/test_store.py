@@ -12,7 +12,7 @@ from feature_store.store import Store
 from tests.test_runs import make
 
 
-@pytest.fixture()
+@pytest.fixture
 def runs(tmp_path):
     return Runs(tmp_path / "runs")
 

@@ -45,9 +45,9 @@ def own(model: str) -> str:
 
 
 def texts(source: str, n: int, seed: int) -> list[str]:
-    """At most `n` texts: a seeded sample, in the source's order. 0 means all of them (30,000 of the organism's)."""
+    """At most `n` texts: a seeded sample, in the source's order. 0 means all of them (20,000 of the organism's)."""
     if source == ORGANISM:
-        return organism.training_texts(n or 30_000, seed)
+        return organism.training_texts(n or 20_000, seed)
     return sample(read_texts(Path(source)), n, seed)
 
 

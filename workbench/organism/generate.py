@@ -116,7 +116,8 @@ def _topic(rng: np.random.Generator, made: Plan, said: list[Sentence]) -> str:
     return pick(rng, other) if rng.random() < TOPIC_ALONE else ""
 
 
-def _study_document(rng: np.random.Generator) -> Document:
+def study_document(rng: np.random.Generator) -> Document:
+    """One document of the kind that studies read, sentence by sentence with what each carries."""
     return document(rng, int(rng.choice(4, p=(0.15, 0.35, 0.3, 0.2))))
 
 
@@ -124,7 +125,7 @@ def labelled_texts(n: int, seed: int) -> list[LabelledText]:
     """`n` texts with the values they speak about: for labelling features. No items, no answers."""
     rng, made, texts = np.random.default_rng((seed, 1)), plan(), []
     for _ in range(n):
-        doc = _study_document(rng)
+        doc = study_document(rng)
         labels = {made.rows[s.row].owner: int(np.sign(s.amount)) for s in doc.sentences
                   if s.row >= 0 and made.rows[s.row].owner in made.truth.values}
         texts.append(LabelledText(doc.text, labels, doc.topic))
@@ -134,7 +135,7 @@ def labelled_texts(n: int, seed: int) -> list[LabelledText]:
 def training_texts(n: int, seed: int) -> list[str]:
     """`n` unlabelled texts of the same kind: what a sparse autoencoder is trained on."""
     rng = np.random.default_rng((seed, 2))
-    return [_study_document(rng).text for _ in range(n)]
+    return [study_document(rng).text for _ in range(n)]
 
 
 def neutral_texts(n: int, seed: int) -> list[str]:

@@ -42,10 +42,10 @@ class Config:
     texts: str = material.ORGANISM
     """Folder of .txt files, one .txt, .jsonl, .csv, .tsv or .parquet file, or `organism`."""
     documents: int = 0
-    """At most this many texts, sampled [texts]; 0: all (30,000 of the organism's)."""
+    """At most this many texts, sampled [texts]; 0: all (20,000 of the organism's)."""
     context: int = 128
     """Longer texts are read in pieces of this length [tokens]."""
-    rows: int = 32
+    rows: int = 128
     """Texts in one forward pass [texts]."""
     top_contexts: int = 20
     """Top contexts kept of every feature."""

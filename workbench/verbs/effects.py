@@ -23,7 +23,7 @@ from workbench.causal.effects import analyse
 from workbench.config import plain
 from workbench.progress import Progress
 from workbench.steer import edit_for
-from workbench.verbs.measure import ask, prompt_rows
+from workbench.verbs.measure import ask, prompt_rows, wordings_for
 
 if TYPE_CHECKING:
     from workbench.study import Study
@@ -101,7 +101,8 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
     label_run = study.resolve("labels", config.labels)
     sae_run = study.runs.get(label_run.inputs["sae"])
     name = sae_run.config["model"]
-    asked = ask(study, name, config.instrument, config.wordings, config.contexts, config.n_contexts, config.seed)
+    wordings = config.wordings or wordings_for(name)[:1]
+    asked = ask(study, name, config.instrument, wordings, config.contexts, config.n_contexts, config.seed)
     neutral = material.neutral(config.neutral or material.own(name), config.n_neutral, config.seed)
     told = hashlib.sha256(repr([q.prompt for q in asked] + neutral).encode()).hexdigest()
     inputs = {"labels": label_run.id, "sae": sae_run.id, "model": sae_run.inputs["model"], "prompts": told}

@@ -46,7 +46,7 @@ class Config:
     """The plug-in's own settings, as key=value."""
     max_tokens: int = 256
     """Longer texts are read in pieces of this length [tokens]."""
-    rows: int = 32
+    rows: int = 128
     """Texts in one forward pass [texts]."""
     seed: int = 0
     """Seed of the sample and of the held-out split."""

@@ -68,8 +68,12 @@ def ask(
         raise BadInput(
             f"{instrument} measures {instrument_record.system}, this study speaks {study.system.id}. Choose another instrument."
         )
-    known = wordings or (("plain", "rated") if own else ("number",))
-    return questions(instrument_record, material.contexts(contexts or own, n, seed), known)
+    return questions(instrument_record, material.contexts(contexts or own, n, seed), wordings or wordings_for(model_name))
+
+
+def wordings_for(model_name: str) -> tuple[str, ...]:
+    """The wordings that a model is asked in: the organism knows two, others are asked with both ends of the scale named."""
+    return ("plain", "rated") if material.own(model_name) else ("number",)
 
 
 def prompt_rows(asked: list[Question]) -> list[dict]:

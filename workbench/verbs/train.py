@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @dataclasses.dataclass(frozen=True)
 class Config(TrainConfig):
     documents: int = 0
-    """At most this many texts, sampled [texts]; 0: all (30,000 of the organism's)."""
+    """At most this many texts, sampled [texts]; 0: all (20,000 of the organism's)."""
     top_contexts: int = 20
     """Top contexts kept of every feature."""
     layout: Literal["pca", "umap"] = "pca"
