@@ -1,6 +1,6 @@
 """Steering with features of an SAE that never saw the planted directions, chosen by their labels alone.
 
-1. The demo's SAE is trained on text residuals; its features are chosen by accepted labels, best held-out score first.
+1. The demo's SAE is trained on text residuals; its features are chosen by accepted labels, the most specific on held-out texts first.
 2. Each is steered at the norm at which a planted facet is one unit; effects are turned by the label's polarity and
    averaged over a value's features.
 3. They are laid beside the planted total effects: correlation off the diagonal, size of the diagonal.
@@ -30,7 +30,7 @@ def main() -> dict:
     own = float(np.nanmean(np.diag(realised)) / np.diag(truth.effects).mean())
     sae = told.study.sae(told.runs["train"])
     chosen = told.study.store.sql("SELECT DISTINCT feature, value, polarity FROM interventions WHERE run = ? AND kind = 'feature'", [run.id])
-    decoder = sae.W_dec[chosen.feature.to_numpy()].numpy()
+    decoder = sae.directions(chosen.feature.tolist()).numpy()
     decoder /= np.linalg.norm(decoder, axis=1, keepdims=True)
     facets = {value: truth.directions[[f.direction for f in truth.facets if f.value == value]] for value in truth.values}
     cosines = [(p * facets[v] @ d).max() for d, v, p in zip(decoder, chosen.value, chosen.polarity, strict=True)]

@@ -164,7 +164,7 @@ def spread(store: Store, sae: str, index: int) -> pd.DataFrame:
 def competing_labels(store: Store, labels: str, index: int) -> pd.DataFrame:
     """Features, one feature: every label that competes for it, accepted first, then by held-out score."""
     return store.sql(
-        "SELECT value, polarity, effect, low, high, p, q, score, n, method, accepted, evidence FROM labels "
+        "SELECT value, polarity, effect, low, high, p, q, score, gain, n, method, accepted, evidence FROM labels "
         "WHERE run = ? AND feature = ? ORDER BY accepted DESC, score DESC, value",
         [labels, index],
     )

@@ -120,6 +120,9 @@ class Label:
     """`p` after Benjamini-Hochberg over all features x values of the run [0 to 1]."""
     score: float
     """Held-out area under the ROC curve, within contexts [0 to 1, 0.5 = chance]."""
+    gain: float
+    """Held-out specificity: share of the feature's activation on texts with the value, above its base rate within
+    contexts [at most 1: active on the value alone; 0: as if by chance]."""
     n: int
     """Texts that carry the value, held-out ones not counted."""
     method: str

@@ -64,7 +64,7 @@ COMMENT ON COLUMN histograms.low IS 'lower edge [activation units]';
 COMMENT ON COLUMN histograms.high IS 'upper edge [activation units]';
 COMMENT ON COLUMN histograms.count IS 'tokens in the bin [tokens]';
 
-CREATE TABLE labels (run VARCHAR, feature INTEGER, value VARCHAR, polarity INTEGER, effect DOUBLE, low DOUBLE, high DOUBLE, p DOUBLE, q DOUBLE, score DOUBLE, n INTEGER, method VARCHAR, accepted BOOLEAN, evidence VARCHAR);
+CREATE TABLE labels (run VARCHAR, feature INTEGER, value VARCHAR, polarity INTEGER, effect DOUBLE, low DOUBLE, high DOUBLE, p DOUBLE, q DOUBLE, score DOUBLE, gain DOUBLE, n INTEGER, method VARCHAR, accepted BOOLEAN, evidence VARCHAR);
 COMMENT ON TABLE labels IS 'What speaks for a feature carrying a value; several rows a feature compete.';
 COMMENT ON COLUMN labels.run IS 'run of kind labels';
 COMMENT ON COLUMN labels.feature IS '0-based feature index';
@@ -76,6 +76,7 @@ COMMENT ON COLUMN labels.high IS 'upper end of its 95 % interval [SD]';
 COMMENT ON COLUMN labels.p IS 'two-sided p of no difference [0 to 1]';
 COMMENT ON COLUMN labels.q IS 'p after Benjamini-Hochberg over features x values [0 to 1]';
 COMMENT ON COLUMN labels.score IS 'held-out area under the ROC curve within contexts [0 to 1]';
+COMMENT ON COLUMN labels.gain IS 'held-out share of activation on texts with the value, above its base rate [at most 1; 0 = chance]';
 COMMENT ON COLUMN labels.n IS 'texts that carry the value [texts]';
 COMMENT ON COLUMN labels.method IS 'name of the labeler';
 COMMENT ON COLUMN labels.accepted IS 'whether the labeler''s thresholds are met';

@@ -88,7 +88,7 @@ def _labels(runs: Runs, rng: np.random.Generator, sae: str, values: tuple[str, .
                 rows.append({"feature": feature, "value": value, "polarity": polarity, "effect": effect, "low": effect - 0.15, "high": effect + 0.15,
                              "p": 1e-9 if ok else 0.4, "q": 1e-7 if ok else 0.6, "score": rng.uniform(0.85, 0.99) if ok else rng.uniform(0.45, 0.6),
                              "n": 240, "method": "contrast", "accepted": ok,
-                             "evidence": json.dumps({"held_out_texts": 120, "runner_up": values[(feature + 3) % 10], "note": "<b>tag</b>"})})  # fmt: skip
+                             "gain": 0.8, "evidence": json.dumps({"held_out_texts": 120, "runner_up": values[(feature + 3) % 10], "note": "<b>tag</b>"})})  # fmt: skip
         work.table("labels", rows, sort=("feature", "value"))
         return work.finish({"texts": 3000, "features_labelled": sum(r["accepted"] for r in rows), "values_labelled": 10,
                             "median_held_out_score": 0.93}).id  # fmt: skip

@@ -49,13 +49,17 @@ class Intervention:
 
 
 def choose_features(labels: pd.DataFrame, per_value: int) -> pd.DataFrame:
-    """Each value's `per_value` accepted features with the largest held-out score, ties broken by effect."""
+    """Each value's `per_value` accepted features, the most specific on held-out texts first.
+
+    What a feature reads besides the value it is likely to write besides it, so specificity (`gain`) counts, not the score:
+    a feature of one of a value's many behaviours has a low score and can be perfectly specific.
+    """
     accepted = labels[labels.accepted]
     if accepted.empty:
         raise BadInput(
             "No feature is labelled with a value, so there is nothing to steer. Look at the evidence: SELECT * FROM labels ORDER BY q."
         )
-    best = accepted.sort_values(["score", "effect", "feature"], ascending=[False, False, True])
+    best = accepted.sort_values(["gain", "score", "feature"], ascending=[False, False, True])
     best = best.drop_duplicates("feature")
     return best.groupby("value", sort=False).head(per_value)
 

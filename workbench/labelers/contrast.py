@@ -210,7 +210,7 @@ class _Evidence:
                 and gain[k] >= wants.min_gain and score[k] >= wants.min_score and effective[k] >= wants.min_held_out
             )  # fmt: skip
             told: dict[str, Any] = {
-                "precision": precision[k], "base_rate": base[k], "gain": gain[k], "active": int(self.active[column]),
+                "precision": precision[k], "base_rate": base[k], "active": int(self.active[column]),
                 "held_out_active": effective[k], "runner_up": self.names[rival][0], "runner_up_polarity": self.names[rival][1],
                 "runner_up_share": ratio,
             }  # fmt: skip
@@ -218,7 +218,7 @@ class _Evidence:
                 told["unadjusted"] = self._unadjusted(mark, column)
             rows.append(Label(
                 int(self.live[column]), value, polarity, float(effect), float(effect - self.reach * se), float(effect + self.reach * se),
-                float(self.p[mark, column]), float(self.q[mark, column]), float(score[k]), n, "contrast", bool(accepted),
+                float(self.p[mark, column]), float(self.q[mark, column]), float(score[k]), float(gain[k]), n, "contrast", bool(accepted),
                 json.dumps({name: round(x, 4) if isinstance(x, float) else x for name, x in told.items()}),
             ))  # fmt: skip
         return rows

@@ -34,7 +34,7 @@ class Config:
     labels: str = "latest"
     """Run of the labels; its SAE is steered."""
     features_per_value: int = 8
-    """Features of each value, best held-out score first; the graph wants at least 5."""
+    """Features of each value, the most specific on held-out texts first; the graph wants at least 5."""
     method: str = "add"
     """Steering plug-in."""
     doses: tuple[float, ...] = (0.1, 0.2, 0.3, 0.45, 0.6)
@@ -110,7 +110,7 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
     if study.runs.exists(id := study.runs.find("effects", plainly, inputs, config.seed)):
         return study.runs.get(id)
     labels = study.store.sql(
-        "SELECT feature, value, polarity, effect, score, accepted FROM labels WHERE run = ?", [label_run.id]
+        "SELECT feature, value, polarity, gain, score, accepted FROM labels WHERE run = ?", [label_run.id]
     )
     chosen = sweep.choose_features(labels, config.features_per_value)
     alive = study.store.sql(

@@ -199,7 +199,7 @@ def _labels(study: Study, chosen: Chosen, labels: pd.DataFrame, called: dict[str
     st.dataframe(pd.DataFrame({
         "accepted": labels.accepted, "value": labels.value.map(called), "polarity": labels.polarity.map({1: "held", -1: "rejected"}),
         "effect [SD]": [f"{r.effect:+.2f} [{r.low:+.2f}, {r.high:+.2f}]" for r in labels.itertuples()], "held-out score": labels.score,
-        "q": labels.q.map(number), "texts": labels.n, "labeler": labels.method, "evidence": [_evidence(e) for e in labels.evidence],
+        "q": labels.q.map(number), "specificity": labels.gain.map(number), "texts": labels.n, "labeler": labels.method, "evidence": [_evidence(e) for e in labels.evidence],
     }), hide_index=True, column_config={"held-out score": st.column_config.ProgressColumn(min_value=0, max_value=1, format="%.2f")})  # fmt: skip
     st.caption("Effect: difference between texts with and without the value, within contexts, with its 95 % interval. q: after Benjamini-Hochberg over all "
                f"features and values. The score was never used to choose. Seed {chosen.labels.seed}.")  # fmt: skip
