@@ -71,13 +71,13 @@ class TrainConfig:
     """Plug-in that takes the steps: `fused` (topk, batchtopk) or `sae-lens` (every architecture it has)."""
     architecture: str = "topk"
     """topk, batchtopk; with sae-lens also matryoshka_batchtopk, jumprelu, gated, standard."""
-    n_features: int = 1024
+    n_features: int = 512
     """Features of the dictionary."""
-    k: int = 16
+    k: int = 20
     """Features active on a token, of the topk kinds (mean over the batch for batchtopk)."""
     coefficient: float = 1.0
     """Weight of the sparsity loss: L0 of jumprelu, L1 of standard and gated."""
-    tokens: int = 2_000_000
+    tokens: int = 3_000_000
     """Tokens trained on, repeated ones counted [tokens]."""
     batch_tokens: int = 4096
     """Tokens in one step [tokens]."""

@@ -14,7 +14,7 @@ from workbench.progress import Progress
 from workbench.study import Study
 
 FAST = {
-    "train": {"documents": 3_000, "tokens": 400_000, "n_features": 512},
+    "train": {"documents": 3_000, "tokens": 600_000},
     "label": {"limit": 3_000},
     "measure": {"n_contexts": 8},
     "effects": {

@@ -41,9 +41,7 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
     if study.runs.exists(id := study.runs.find("sae", plainly, inputs, config.seed)):
         return study.runs.get(id)
     with study.runs.begin("sae", plainly, inputs, config.seed) as work:
-        result = train_on_model(
-            model, texts, config, work.state, lambda done, total, _: progress("training", done, total)
-        )
+        result = train_on_model(model, texts, config, work.state, progress)
         work.save_time()
         return finish(
             work, model, result.sae, texts, config, config.layer, config.point, progress, result.rows, result.evaluation
