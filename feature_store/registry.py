@@ -14,6 +14,7 @@ import importlib
 import importlib.metadata
 import inspect
 import pkgutil
+import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
@@ -29,17 +30,18 @@ PACKAGES = {
 }
 """Kind of plug-in -> the package whose modules register it. A string, so that this floor imports nothing above it."""
 
-_registered: dict[str, dict[str, Any]] = {kind: {} for kind in PACKAGES}
-T = TypeVar("T")
-
 
 class Origin(NamedTuple):
     file: str
     """Source file of the plug-in."""
     line: int
-    """1-based line of its definition."""
+    """1-based line of its definition; 1 where it is an instance."""
     summary: str
-    """First line of its docstring."""
+    """First line of its docstring, or of its module's where it is an instance."""
+
+
+_registered: dict[str, dict[str, Any]] = {kind: {} for kind in PACKAGES}
+T = TypeVar("T")
 
 
 def register(kind: str, name: str) -> Callable[[T], T]:
@@ -84,6 +86,10 @@ def get(kind: str, name: str) -> Any:
 def origin(kind: str, name: str) -> Origin:
     """Where the plug-in was defined, and its docstring's first line."""
     plugin = _registered[kind][name]
-    target = plugin if inspect.isclass(plugin) or inspect.isfunction(plugin) else type(plugin)
-    summary = (inspect.getdoc(plugin) or "").split("\n")[0]
-    return Origin(inspect.getsourcefile(target) or "?", inspect.getsourcelines(target)[1], summary)
+    if inspect.isclass(plugin) or inspect.isfunction(plugin):
+        summary = (inspect.getdoc(plugin) or "").split("\n")[0]
+        return Origin(inspect.getsourcefile(plugin) or "?", inspect.getsourcelines(plugin)[1], summary)
+    # An instance carries no place of its own: it is that of the module which holds it.
+    modules = [m for m in list(sys.modules.values()) if any(value is plugin for value in list(vars(m).values()))]
+    holder = min(modules, key=lambda m: not m.__name__.startswith(PACKAGES[kind]))
+    return Origin(holder.__file__ or "?", 1, (holder.__doc__ or "").split("\n")[0])

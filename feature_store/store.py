@@ -132,10 +132,10 @@ class Store:
             raise BadInput(f"DuckDB cannot answer this query: {_sentence(error)}") from None
 
     def _relation(self, query: str, parameters: Sequence[Any] | Mapping[str, Any]) -> duckdb.DuckDBPyRelation:
-        relation = self._connection.cursor().sql(query, params=parameters or None)
-        if relation is None:
-            raise BadInput("The store answers questions and changes nothing. Ask with SELECT, e.g. SELECT * FROM runs.")
-        return relation
+        kinds = [statement.type for statement in self._connection.extract_statements(query)]
+        if kinds not in ([duckdb.StatementType.SELECT], [duckdb.StatementType.EXPLAIN]):
+            raise BadInput("The store answers one question and changes nothing. Ask with SELECT, e.g. SELECT * FROM runs.")
+        return self._connection.cursor().sql(query, params=parameters or None)
 
     def _view(self, relation: str, ids: list[str]) -> None:
         if relation == "runs":

@@ -3,16 +3,12 @@
 A model of 260,032 parameters carries no claim about values; this shows that the way through is the same.
 """
 
-import numpy as np
 import pytest
-import torch
 
-from sae_training.model import Model
 from workbench.cli import main
 from workbench.study import Study
 
 pytestmark = pytest.mark.xdist_group("real-model")
-GREEDY = "Once upon a time, there was a little girl named Lily. She loved to play outside in the park. One day, she saw a big, red ball"
 
 
 @pytest.fixture(scope="module")
@@ -25,18 +21,6 @@ def told(shared, tmp_path_factory):
     labels = ["label", str(study), "--labelled", str(touche / "arguments-training.tsv"), "--labels", str(touche / "labels-training.tsv")]
     assert main([*labels, "--text", "Premise", "--context", "Conclusion", "--ignore", "Face", "--limit", "3000"]) == 0
     return Study(study), model
-
-
-def test_the_model_tells_its_story(shared):
-    model = Model.load(shared / "models" / "stories260K")
-    assert model.generate([""], 60)[0].strip().startswith(GREEDY)
-    torch.manual_seed(0)
-    texts = model.generate([""] * 24, 200, temperature=1.0, seed=0)
-    losses = []
-    for text in texts:
-        ids = torch.tensor([model.tokenize([text])[0]])
-        losses.append(float(model.loss(ids, torch.ones_like(ids, dtype=torch.bool))[0]))
-    assert np.mean(losses) == pytest.approx(1.298, abs=0.06)  # sampling 24 texts leaves this much
 
 
 def test_an_sae_of_it_explains_held_out_text(told):

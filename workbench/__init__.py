@@ -15,7 +15,7 @@ _PUBLIC = {
     "Steering": "feature_store.records",
     "WorkbenchError": "feature_store.errors",
     "register": "feature_store.registry",
-    "steer": "workbench.steer",
+    "steer": "workbench.steered",
 }
 __all__ = list(_PUBLIC)
 

@@ -7,7 +7,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ SHOWN = ("fvu", "l0", "dead_share", "loss_recovered", "kl_recovered")
 """Held-out figures in the run's summary; all of them are in the relation `training`."""
 
 
+@runtime_checkable
 class Settings(Protocol):
     model: str
     rows: int

@@ -32,9 +32,8 @@ from workbench.config import make
 from workbench.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from sae_training.sae import SAE
-
     from sae_training.model import Model
+    from sae_training.sae import SAE
 
 FORMAT = 1
 

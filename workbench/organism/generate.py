@@ -145,7 +145,22 @@ def neutral_texts(n: int, seed: int) -> list[str]:
 
 
 def contexts(n: int, seed: int) -> list[str]:
-    """`n` prefixes under which an item is asked: one or two fillers and, for most, one or two mild behaviours."""
-    rng = np.random.default_rng((seed, 4))
-    return [document(rng, int(rng.choice(3, p=(0.25, 0.45, 0.3))), hedged=1.0, attribute=0.2, fillers=(1, 2)).text
-            for _ in range(n)]
+    """`n` prefixes under which an item is asked: two mild behaviours and one or two fillers.
+
+    The values take turns, and the signs of each alternate, so that the unsteered answers to every value vary: that
+    variation is the unit of an effect, and a value that no context speaks of would have none.
+    """
+    rng, made, texts = np.random.default_rng((seed, 4)), plan(), []
+    values = made.truth.values
+    turns = [value for _ in range(2 * n // len(values) + 1) for value in rng.permutation(values)]
+    sign = {value: int(rng.choice((-1, 1))) for value in values}
+    for number in range(n):
+        said = []
+        for value in turns[2 * number : 2 * number + 2]:
+            rows = tuple(row for row, facet in enumerate(made.truth.facets) if facet.value == value)
+            said.append(behaviour(rng, int(pick(rng, rows)), sign[value], hedged=True))
+            sign[value] = -sign[value]
+        for text in rng.choice(made.fillers, rng.integers(1, 3), replace=False):
+            said.insert(rng.integers(len(said) + 1), Sentence(str(text)))
+        texts.append(" ".join(sentence.text for sentence in said))
+    return texts

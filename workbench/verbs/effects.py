@@ -22,7 +22,7 @@ from workbench.causal.damage import Sweep, damage_rows
 from workbench.causal.effects import analyse
 from workbench.config import plain
 from workbench.progress import Progress
-from workbench.steer import edit_for
+from workbench.steered import edit_for
 from workbench.verbs.measure import ask, prompt_rows, wordings_for
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from workbench import material
 from workbench.config import plain
 from workbench.measure import Question, by_generation, by_logprob, profile, questions
 from workbench.progress import Progress
-from workbench.steer import parse_features, steer
+from workbench.steered import parse_features, steer
 
 if TYPE_CHECKING:
     from workbench.study import Study

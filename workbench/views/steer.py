@@ -109,7 +109,7 @@ def _texts(study: Study, chosen: Chosen, steering: Steering) -> None:
         box.html('<div class="written"></div>')
     if not go:
         return
-    from workbench.steer import steer
+    from workbench.steered import steer
 
     model, run = _ready(study, chosen), _run(study, chosen)
     with st.spinner("Writing; another session that steers is waited for …"):
@@ -158,7 +158,7 @@ def _asked(study: Study, chosen: Chosen, model: Any, steering: Steering, context
     from feature_store import registry
     from workbench import material
     from workbench.measure import by_logprob, profile
-    from workbench.steer import steer
+    from workbench.steered import steer
     from workbench.verbs.measure import ask
 
     name = told(chosen.sae, "config")["model"]
