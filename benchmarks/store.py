@@ -150,7 +150,7 @@ def _labels(runs: Runs, rng: np.random.Generator, sae: str) -> str:
     with runs.begin("labels", {}, {"sae": sae}, 0) as work:
         work.table("labels", pa.table({
             "feature": feature, "value": np.array(VALUES)[(feature // 8 + np.tile(np.arange(4), n // 4)) % 10], "polarity": np.sign(effect).astype(np.int32), "effect": effect,
-            "low": effect - 0.1, "high": effect + 0.1, "p": rng.random(n), "q": rng.random(n), "score": rng.random(n), "n": np.full(n, 200, np.int32), "method": np.full(n, "contrast"),
+            "low": effect - 0.1, "high": effect + 0.1, "p": rng.random(n), "q": rng.random(n), "score": rng.random(n), "gain": rng.random(n), "n": np.full(n, 200, np.int32), "method": np.full(n, "contrast"),
             "accepted": rng.random(n) < 0.4, "evidence": np.full(n, '{"held_out_texts": 120, "runner_up": "power", "threshold": 0.7}'),
         }))  # fmt: skip
         return work.finish({}).id

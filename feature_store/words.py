@@ -97,11 +97,10 @@ def search(store: Store, run: str, words: Sequence[str]) -> tuple[str, list[str]
     table, parts, parameters = source(store, run, "words"), [], []
     for word in words:
         prefix = word is words[-1] and len(word) > 2
-        # A range, not LIKE: the file is sorted by word, so DuckDB skips what lies outside.
-        if prefix:
-            parts.append(f"SELECT feature, bit_or(ranks) AS ranks FROM {table} WHERE word >= ? AND word < ? GROUP BY feature")
+        if prefix:  # a range, not LIKE: the file is sorted by word, so DuckDB skips what lies outside
+            parts.append(f"SELECT feature, bit_or(ranks) AS ranks FROM {table} WHERE word >= ? AND word <= ? GROUP BY feature")
             parameters += [word, word + chr(0x10FFFF)]
-        else:
+        else:  # a word and a feature meet in one row
             parts.append(f"SELECT feature, ranks FROM {table} WHERE word = ?")
             parameters.append(word)
     joined = " JOIN ".join(f"({part}) AS w{i}" + (" USING (feature)" if i else "") for i, part in enumerate(parts))
