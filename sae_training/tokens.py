@@ -2,7 +2,7 @@
 
 Tokenizers write a token in their own script: byte-level BPE maps every byte to a printable sign (`Ġ` is a space,
 `Ċ` a line end, `é` becomes two signs), SentencePiece writes `▁` for a space and `<0x0A>` for a byte. Here each is
-turned back into text. A token that holds only part of a character (common in emoji) shows the replacement sign.
+turned back into text; tokenizers of whole words write no space, so one is set before each word. A token that holds only part of a character (common in emoji) shows the replacement sign.
 """
 
 import re
@@ -27,7 +27,10 @@ def strings(model: Model, ids: Sequence[int]) -> list[str]:
     if model.tokenizer is None:
         return [str(id) for id in ids]
     raw = [token or "" for token in model.tokenizer.convert_ids_to_tokens(list(ids))]
-    if "Ġ" not in "".join(model.tokenizer.get_vocab()):
+    signs = set("".join(model.tokenizer.get_vocab()))
+    if not signs & {"Ġ", "▁"}:  # whole words, or WordPiece: the space before a word is not written
+        return [token[2:] if token.startswith("##") else f" {token}" for token in raw]
+    if "Ġ" not in signs:
         return [_sentencepiece(token) for token in raw]
     table = _bytes_of_signs()
     return [bytes(table[sign] for sign in token).decode("utf-8", "replace") if all(sign in table for sign in token) else token

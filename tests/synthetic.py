@@ -71,7 +71,7 @@ def _sae(runs: Runs, rng: np.random.Generator) -> str:
         work.table("training", [{"step": s, "metric": m, "value": v0 * np.exp(-s / 300) + v1} for m, v0, v1 in (("fvu", 0.8, 0.012), ("l0", 0, 12.0), ("loss", 2.0, 0.3))
                                 for s in range(0, 2001, 100)])  # fmt: skip
         return work.finish({"n_features": n, "layer": 1, "point": "resid_post", "fvu": 0.0124, "l0": 12.0, "dead_share": float(dead.mean()),
-                            "ce_recovered": 0.994, "median_norm": 14.2, "tokens": 400_000}).id  # fmt: skip
+                            "loss_recovered": 0.994, "median_norm": 14.2, "tokens": 400_000}).id  # fmt: skip
 
 
 def _labels(runs: Runs, rng: np.random.Generator, sae: str, values: tuple[str, ...]) -> str:

@@ -14,7 +14,7 @@ FIGURES = (
     ("fvu", "FVU", "{:.4f}", "Share of the residual's variance that the SAE does not explain, on held-out text."),
     ("l0", "L0", "{:.1f}", "Features active on a token, mean over held-out text."),
     ("dead_share", "Dead", "{:.1%}", "Share of features that never fire."),
-    ("ce_recovered", "CE recovered", "{:.1%}", "Share of the model's loss that survives when the SAE's reconstruction replaces the residual (1 is all of it)."),
+    ("loss_recovered", "CE recovered", "{:.1%}", "Share of the model's loss that survives when the SAE's reconstruction replaces the residual (1 is all of it)."),
 )
 
 
