@@ -94,5 +94,6 @@ class CachedStream(ActivationStream):
             os.fsync(opened.fileno())
         if count == 0:
             raise BadInput("The texts hold no token beyond the first of each: nothing to train on. Give longer texts.")
+        progress(config.tokens, config.tokens)  # a small corpus ends earlier, and is read again and again
         told.write_text(json.dumps({"tokens": count, "sha256": sha.hexdigest()}))
         return count

@@ -97,7 +97,7 @@ class Splice:
         return out
 
 
-def reconstruction(sae: SAE, residuals: Iterable[Float[Tensor, "tok d_model"]]) -> Reconstruction:
+def reconstruction(sae: SAE, residuals: Iterable[Float[Tensor, "_ d_model"]]) -> Reconstruction:
     """Figures over tokens that come in pieces; one pass."""
     n, error, cosine, l0 = 0, 0.0, 0.0, 0.0
     total = torch.zeros(sae.d_model, dtype=torch.float64)

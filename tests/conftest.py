@@ -25,3 +25,21 @@ def shared() -> Path:
     if not (SHARED / "SOURCES.md").exists():
         pytest.skip(f"needs the real model and data beside the project, {SHARED} is absent")
     return SHARED
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium, driven by Playwright."""
+    from tests.browser import chromium
+
+    found = chromium()
+    if found is None:
+        pytest.skip("NO CHROMIUM: the app is not tested. `sh scripts/chromium` installs one.")
+    from playwright.sync_api import sync_playwright
+
+    from tests.browser import FLAGS
+
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=found, args=FLAGS)
+        yield opened
+        opened.close()

@@ -9,27 +9,12 @@ import time
 
 import pytest
 
-from tests.browser import Tab, chromium, free_port, served, wait_until_up
+from tests.browser import Tab, free_port, served, wait_until_up
 from tests.synthetic import HOSTILE, synthetic
 from workbench import launch
 from workbench.study import Study
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    found = chromium()
-    if found is None:
-        pytest.skip("NO CHROMIUM: the app is not tested. `sh scripts/chromium` installs one.")
-    from playwright.sync_api import sync_playwright
-
-    from tests.browser import FLAGS
-
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=found, args=FLAGS)
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ import pytest
 
 from feature_store.errors import BadInput, Incompatible
 from feature_store.records import Steering
+from tests.browser import Tab, served
 from workbench import organism, steer
 from workbench.demo import FAST, demo
 from workbench.progress import silent
@@ -105,6 +106,29 @@ def test_steering_changes_the_profile_and_leaves_nothing_behind(told):
     profile = study.store.sql("SELECT steering, mean FROM profiles WHERE run = ? AND value = ? AND NOT centred", [run.id, label.value])
     by = dict(zip(profile.steering, profile["mean"], strict=True))
     assert by[run.summary["steering"]] > by["base"] + 0.3
+
+
+@pytest.mark.browser
+def test_the_app_steers_the_model(told, browser):
+    study, _, _ = told
+    with served(study.folder) as address:
+        tab = Tab(browser, address)
+        tab.page.set_default_timeout(90_000)  # the model is loaded and asked, on a busy machine
+        tab.open("steer", "Strength")
+        tab.page.get_by_role("button", name="Write").click()
+        tab.see("seed 0")
+        tab.settled()
+        default, steered = (box.inner_text() for box in tab.page.locator(".written").all())
+        assert len(default) > 20
+        assert len(steered) > 20
+        assert default != steered
+        tab.page.get_by_role("tab", name="Values").click()
+        tab.page.get_by_role("button", name="Measure").click()
+        tab.see("bootstrapped over 12 contexts")
+        tab.settled()
+        tab.see("95 % interval")
+        tab.well()
+        tab.page.close()
 
 
 def test_a_killed_sweep_resumes_to_the_same_numbers(told, tmp_path):

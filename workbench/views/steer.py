@@ -113,7 +113,7 @@ def _texts(study: Study, chosen: Chosen, steering: Steering) -> None:
 
     model, run = _ready(study, chosen), _run(study, chosen)
     with st.spinner("Writing; another session that steers is waited for …"):
-        for box, one in zip(boxes, (dataclasses.replace(steering, strength=0.0), steering), strict=True):
+        for box, one in zip(boxes, (Steering(), steering), strict=True):
             written = ""
             with steer(study, run, one):
                 for piece in model.stream(prompt, int(tokens), temperature=temperature, seed=int(seed)):
