@@ -37,6 +37,7 @@ class Store:
     """Read-only queries over the finished runs in `folder` (a study's `runs`). Safe to share among threads."""
 
     def __init__(self, folder: Path):
+        folder = folder.resolve()  # DuckDB compares whole paths with the one it is allowed
         self.runs = Runs(folder)
         self._connection = duckdb.connect(
             config={"autoinstall_known_extensions": False, "preserve_insertion_order": True}

@@ -1,6 +1,7 @@
 """The whole story at a tenth of the data, on the organism: verbs, resuming, and the way from a number to its generations."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -136,7 +137,7 @@ def test_a_killed_sweep_resumes_to_the_same_numbers(told, tmp_path):
     copy = Study(tmp_path / "copy")
     for run in (outcome.runs["train"], outcome.runs["label"]):
         os.makedirs(copy.runs.folder, exist_ok=True)
-        os.symlink((study.runs.folder / run.id).resolve(), copy.runs.folder / run.id)
+        shutil.copytree(study.runs.folder / run.id, copy.runs.folder / run.id)
     flags = ["--n-contexts", "4", "--features-per-value", "1", "--doses", "0.2,0.4,0.6,0.8,1.0,1.2", "--random-features", "2", "--random-directions", "2"]
     words = [sys.executable, "-m", "workbench.cli", "effects", str(copy.folder), *flags]
     process = subprocess.Popen(words, stderr=subprocess.PIPE, env=os.environ | {"OMP_NUM_THREADS": "1"})
@@ -152,7 +153,7 @@ def test_a_killed_sweep_resumes_to_the_same_numbers(told, tmp_path):
     whole = Study(tmp_path / "whole")
     os.makedirs(whole.runs.folder, exist_ok=True)
     for run in (outcome.runs["train"], outcome.runs["label"]):
-        os.symlink((study.runs.folder / run.id).resolve(), whole.runs.folder / run.id)
+        shutil.copytree(study.runs.folder / run.id, whole.runs.folder / run.id)
     subprocess.run([*words[:4], str(whole.folder), *flags], check=True, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     query = "SELECT * FROM side_effects ORDER BY ALL"
     assert copy.store.sql(query).equals(whole.store.sql(query))
