@@ -3,7 +3,7 @@
 1. `select`: the k largest of each row, exactly. The row is folded into `lanes` running maxima (a vectorised pass);
    bisection finds a bound that at least k lanes reach, so at least k entries of the row do; only lanes that reach it
    are looked into; among the few candidates a second bisection separates the k largest. Ties at the k-th place are
-   broken by position. About a fifth of the time of `torch.topk`.
+   broken by position.
 2. `decode`: reconstruction, its error, and the gradient of each kept activation, one row at a time in cache.
 3. `group`: the kept (row, feature) pairs by feature (counting sort), as the two weight gradients need them.
 
