@@ -1,0 +1,61 @@
+"""Language models that are talked to, and judges that rate what was said: the two protocols, and how to open one.
+
+1. A `Conversation` is a tuple of messages. An `LLM` continues many at once and carries a `name` that goes on every row it
+   helped to make: whoever stands in for a person or a classifier *is* the measurement.
+2. A `Judge` answers closed questions. A `Verdict` that could not be read keeps its raw text and its status, and is
+   never counted as one of the options.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from feature_store.records import Status
+
+
+@dataclass(frozen=True)
+class Message:
+    role: Literal["system", "user", "assistant"]
+    """Who speaks."""
+    content: str
+    """What is said."""
+
+
+Conversation = tuple[Message, ...]
+
+
+class LLM(Protocol):
+    name: str
+    """Model and revision, or endpoint and model; written beside every answer."""
+
+    def chat(
+        self, conversations: Sequence[Conversation], *, max_new_tokens: int = 256, temperature: float = 0.0, seed: int = 0
+    ) -> list[str]:
+        """The next message of the assistant in each conversation; greedy at temperature 0."""
+        ...
+
+
+@dataclass(frozen=True)
+class Verdict:
+    choice: str
+    """One of the options; empty unless parsed."""
+    status: Status
+    """`parsed`, `refused` or `unparsed`."""
+    text: str
+    """The raw answer."""
+    judge: str
+    """Name of the judge."""
+
+
+class Judge(Protocol):
+    name: str
+    """Written beside every verdict."""
+
+    def judge(self, questions: Sequence[str], options: Sequence[str]) -> list[Verdict]:
+        """One of `options` for each question, in order."""
+        ...
+
+
+def ask(text: str) -> Conversation:
+    """A conversation of one question."""
+    return (Message("user", text),)
