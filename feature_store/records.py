@@ -344,3 +344,12 @@ class Run:
 def row(record: Any) -> dict[str, Any]:
     """A record as one row of a table."""
     return dataclasses.asdict(record)
+
+
+def figures(summary: Mapping[str, Any]) -> str:
+    """A run's few figures in one line: `fvu 0.0124, l0 20`; lists and tables are left out."""
+    return ", ".join(
+        f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
+        for key, value in summary.items()
+        if not isinstance(value, (list, dict))
+    )

@@ -4,12 +4,11 @@ import contextlib
 import shutil
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-
-from workbench import launch
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 WAIT = 15_000
@@ -39,7 +38,7 @@ def free_port() -> int:
 def served(folder: Path) -> Iterator[str]:
     """The address of the app on a study."""
     port = free_port()
-    child = subprocess.Popen(launch.command(folder, port), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    child = subprocess.Popen([sys.executable, "-m", "workbench.cli", "app", str(folder), "--port", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         wait_until_up(port, child)
         yield f"http://127.0.0.1:{port}"

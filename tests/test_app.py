@@ -114,8 +114,10 @@ def test_an_empty_study_says_what_to_run_and_runs_that_finish_appear(browser, tm
         tab.page.close()
 
 
-def test_a_folder_that_is_no_study_is_one_line(browser, tmp_path):
-    with served(tmp_path / "nothing") as address:
+def test_a_study_that_is_gone_is_one_line(browser, tmp_path):
+    study = Study(tmp_path / "study")
+    with served(study.folder) as address:
+        (study.folder / "study.json").unlink()
         tab = Tab(browser, address)
         tab.open("", "is no study")
         tab.well()

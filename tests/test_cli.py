@@ -32,6 +32,7 @@ def test_a_folder_that_is_no_study(capsys, tmp_path):
     assert "is no study" in refused(capsys, "train", tmp_path / "letters")
     assert (tmp_path / "letters" / "a.txt").read_text() == "x"
     assert "is no study" in refused(capsys, "runs", tmp_path / "nowhere")
+    assert "is no study" in refused(capsys, "app", tmp_path / "nowhere")
 
 
 def test_a_study_of_a_newer_version_or_damaged(capsys, study):

@@ -44,3 +44,8 @@ def test_every_field_of_every_record_is_documented():
         record = getattr(records, name)
         missing = set(record.__dataclass_fields__) - set(helps(record))
         assert not missing, f"{name}: {missing}"
+
+
+def test_a_run_s_figures_in_one_line():
+    told = {"fvu": 0.0123456, "l0": 20, "kind": "topk", "values": ["power"], "counts": {"power": 3}}
+    assert records.figures(told) == "fvu 0.01235, l0 20, kind topk"

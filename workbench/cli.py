@@ -14,7 +14,7 @@ from pathlib import Path
 
 from feature_store import registry
 from feature_store.errors import BadInput, WorkbenchError
-from feature_store.records import Run
+from feature_store.records import Run, figures
 from workbench import config, verbs
 from workbench.progress import in_terminal
 
@@ -96,12 +96,7 @@ def _make_run(verb: str, study: Path, job: Path | None, **flags: object) -> None
 
 def describe(run: Run) -> str:
     """One line a run: id, time, and its few figures."""
-    figures = ", ".join(
-        f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
-        for key, value in run.summary.items()
-        if not isinstance(value, (list, dict))
-    )
-    return f"{run.id}  {run.status}  {run.seconds:.0f} s  {figures}"
+    return f"{run.id}  {run.status}  {run.seconds:.0f} s  {figures(run.summary)}"
 
 
 def _publish(study: Path, file: Path, **_: object) -> None:
@@ -139,10 +134,10 @@ def _plugins(kind: str, **_: object) -> None:
             print(f"{k:12} {name:14} {place.summary}  ({os.path.relpath(place.file)}:{place.line})")
 
 
-def _app(study: Path, port: int, **_: object) -> int:
+def _app(study: Path, port: int, **_: object) -> None:
     from workbench.launch import serve
 
-    return serve(_open(study).folder, port)
+    serve(study, port)
 
 
 def _demo(study: Path, fast: bool, **_: object) -> None:

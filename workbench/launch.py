@@ -1,13 +1,15 @@
-"""Start the app on a study: Streamlit in a child process, on this machine only, reporting to nobody.
+"""Start the app on a study: Streamlit in this process, on this machine only, reporting to nobody.
 
 1. A free port is taken: the one asked for, else the next free one, and that is said.
-2. The child reads the pages' libraries while the browser loads the front end, so the first page does not wait for them.
+2. While the browser loads the front end, the pages' libraries are read, so the first page does not wait for them. The
+   interpreter then changes threads often, or every file of the front end would wait 5 ms for an import to let go.
 3. Every setting travels as a flag, so nothing depends on the working directory or on files in the home folder.
-4. Ctrl-C ends the child and returns; the study needs no closing.
+4. Ctrl-C ends it; the study needs no closing.
 """
 
+import contextlib
+import os
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -15,6 +17,7 @@ from pathlib import Path
 
 import workbench
 from feature_store.errors import BadInput, NotFound
+from workbench import described
 
 APP = Path(workbench.__file__).resolve().parents[1] / "app.py"
 TRIED = 20
@@ -51,18 +54,13 @@ def free(port: int) -> bool:
         return True
 
 
-def command(folder: Path, port: int) -> list[str]:
-    """The child process that serves the app."""
-    flags = [f"--{name}={value}" for name, value in SETTINGS.items()]
-    return [sys.executable, "-m", "workbench.launch", "run", str(APP), f"--server.port={port}", *flags, "--", str(folder)]
-
-
-def serve(folder: Path, port: int) -> int:
-    """Serve the app on a study until Ctrl-C; returns the exit code."""
+def serve(folder: Path, port: int) -> None:
+    """Serve the app on a study until Ctrl-C."""
     if not APP.exists():
         raise NotFound(
             f"{APP} is missing. The app runs from a checkout of the repository, installed with pip install -e."
         )
+    described.system_of(folder)
     if not 1 <= port <= 65535:
         raise BadInput(f"A port lies between 1 and 65535, got {port}.")
     taken = next((p for p in range(port, min(port + TRIED, 65536)) if free(p)), None)
@@ -71,40 +69,25 @@ def serve(folder: Path, port: int) -> int:
     if taken != port:
         print(f"Port {port} is taken, so the app uses {taken}.", flush=True)
     print(f"The app is at http://127.0.0.1:{taken}  (Ctrl-C ends it)", flush=True)
-    child = subprocess.Popen(command(folder, taken), stdout=subprocess.DEVNULL)
-    try:
-        return child.wait()
-    except KeyboardInterrupt:
-        return 0
-    finally:
-        if child.poll() is None:
-            child.terminate()
-            try:
-                child.wait(5)
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.wait()
-
-
-def _child() -> None:
+    threading.Thread(target=_read_ahead, args=(str(folder), taken), daemon=True).start()
     from streamlit.web.cli import main
 
-    port = next(int(flag.partition("=")[2]) for flag in sys.argv if flag.startswith("--server.port="))
-    threading.Thread(target=_read_ahead, args=(port,), daemon=True).start()
-    main(prog_name="streamlit")
+    flags = [f"--{name}={value}" for name, value in SETTINGS.items()]
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        main(["run", str(APP), f"--server.port={taken}", *flags, "--", str(folder)], "streamlit", standalone_mode=False)
 
 
-def _read_ahead(port: int) -> None:
+def _read_ahead(folder: str, port: int) -> None:
     while free(port):  # first the server, then what its pages need
         time.sleep(0.02)
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(usual / 20)
     import plotly.graph_objects as go
+    import streamlit.emojis  # noqa: F401 - a tenth of a second of regular expressions
 
-    import workbench.study
-    import workbench.views  # noqa: F401
+    from workbench import views
     from workbench.views import effects, features, graph, overview, steer  # noqa: F401
 
+    _ = views.open_study(folder).store
     go.Figure(go.Heatmap()).add_scatterpolar()
-
-
-if __name__ == "__main__":
-    _child()
+    sys.setswitchinterval(usual)

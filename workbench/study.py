@@ -16,18 +16,17 @@ Left out: anything about one verb; those stand in `workbench/verbs`.
 """
 
 import functools
-import json
 import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from feature_store import registry
-from feature_store.errors import BadInput, Incompatible, NotFound
+from feature_store.errors import BadInput, Incompatible
 from feature_store.records import Run, ValueSystem
 from feature_store.runs import Runs, write_atomically
 from feature_store.store import Store
-from workbench import verbs
+from workbench import described, verbs
 from workbench.config import make
 from workbench.progress import Progress, silent
 
@@ -35,39 +34,23 @@ if TYPE_CHECKING:
     from sae_training.model import Model
     from sae_training.sae import SAE
 
-FORMAT = 1
-
 
 class Study:
     """The study in `folder`; an absent or empty folder becomes one unless `create` is false."""
 
     def __init__(self, folder: str | Path, system: str = "schwartz10", create: bool = True):
         self.folder = Path(folder)
-        described = self.folder / "study.json"
-        if not described.exists():
-            if not create or (self.folder.exists() and any(self.folder.iterdir())):
-                raise NotFound(
-                    f"{self.folder} is no study: it has no study.json. Give a study's folder, or a new one to `workbench train`."
-                )
+        empty = not self.folder.exists() or not any(self.folder.iterdir())
+        if create and empty:
             registry.get("values", system)
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
-                write_atomically(described, json.dumps({"format": FORMAT, "system": system}, indent=1))
+                write_atomically(described.file(self.folder), described.text(system))
             except OSError as error:
                 raise BadInput(
                     f"{self.folder} cannot be made a study: {error.strerror}. Choose a folder you may write to."
                 ) from None
-        try:
-            told = json.loads(described.read_text(encoding="utf-8"))
-            version, self.system_id = told["format"], told["system"]
-        except (json.JSONDecodeError, KeyError, TypeError):
-            raise BadInput(
-                f'{described} is damaged. It should read {{"format": {FORMAT}, "system": "schwartz10"}}.'
-            ) from None
-        if version > FORMAT:
-            raise Incompatible(
-                f"{self.folder} is a study of format {version}, this version reads up to {FORMAT}. Update the workbench."
-            )
+        self.system_id = described.system_of(self.folder)
         self.runs = Runs(self.folder / "runs")
         self._models: dict[tuple[str, ...], Model] = {}
         self._loading = threading.Lock()

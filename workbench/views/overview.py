@@ -1,11 +1,9 @@
 """Overview: what this study is, the model's values, the headline effects, and every run."""
 
-from typing import Any
-
 import pandas as pd
 import streamlit as st
 
-from feature_store import queries
+from feature_store import queries, records
 from workbench import figures
 from workbench.study import Study
 from workbench.views import VERBS, Chosen, here, missing, number, safe, show, told
@@ -88,17 +86,13 @@ def _labels(study: Study, chosen: Chosen) -> None:
                f"(area under the ROC curve, 0.5 is chance), {told(chosen.labels).get('texts', 0):,} labelled texts, seed {chosen.labels.seed}.")  # fmt: skip
 
 
-def _figures(summary: dict[str, Any]) -> str:
-    return ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in summary.items() if not isinstance(v, (list, dict)))
-
-
 def _runs(study: Study) -> None:
     st.subheader("Runs")
     rows = queries.runs(study.store)
     stopped = study.runs.interrupted()
     table = pd.DataFrame([
         *({"run": r.id, "status": "interrupted", "started": pd.Timestamp(r.created).tz_localize(None), "minutes": r.seconds / 60, "seed": r.seed, "figures": ""} for r in stopped),
-        *({"run": r.run, "status": r.status, "started": r.created, "minutes": r.seconds / 60, "seed": r.seed, "figures": _figures(told(pd.Series(r._asdict())))}
+        *({"run": r.run, "status": r.status, "started": r.created, "minutes": r.seconds / 60, "seed": r.seed, "figures": records.figures(told(pd.Series(r._asdict())))}
           for r in rows.itertuples(index=False)),
     ])  # fmt: skip
     if table.empty:
