@@ -49,16 +49,17 @@ def _lines(title: str) -> Progress:
     import time
 
     told: dict[str, int] = {}
-    began: dict[str, float] = {}
+    began: dict[str, tuple[float, int]] = {}
 
     def show(stage: str, done: int, total: int) -> None:
-        began.setdefault(stage, time.monotonic())
+        start, first = began.setdefault(stage, (time.monotonic(), done))
         tenth = 10 * done // max(total, 1)
         if tenth <= told.get(stage, -1):
             return
         told[stage] = tenth
-        spent = time.monotonic() - began[stage]
-        left = f", about {spent / done * (total - done):.0f} s left" if 0 < done < total else ""
+        # What was done before the first call (by an interrupted run, say) took time nobody measured.
+        pace = (time.monotonic() - start) / max(done - first, 1)
+        left = f", about {pace * (total - done):.0f} s left" if first < done < total else ""
         print(f"{title}: {stage} {done} of {total}{left}", file=sys.stderr, flush=True)
 
     return show

@@ -34,7 +34,7 @@ def page() -> None:
         st.info("The sweep steered no value, so there is no matrix.")
         return
     config = told(chosen.effects, "config")
-    st.caption(f"What else moves when a value is steered. Each value's features are steered up to the same damage ({config.get('delta', '?')} nats per token on neutral text).")
+    st.caption(f"What else moves when a value is steered. Each value's features are steered up to the same damage ({number(config.get('delta'))} nats per token on neutral text).")
     left, right = st.columns([1.5, 1], gap="large")
     with left:
         _matrix(study, chosen, cells)
