@@ -4,10 +4,10 @@ from workbench.progress import in_terminal
 
 
 def test_lines_estimate_from_what_was_done_since_the_first_call(monkeypatch, capsys):
-    now = 0.0
-    monkeypatch.setattr(time, "monotonic", lambda: now)
+    clock = {"now": 0.0}
+    monkeypatch.setattr(time, "monotonic", lambda: clock["now"])
     with in_terminal("demo") as progress:
-        for now, done in ((5.0, 50), (15.0, 60), (16.0, 61), (60.0, 100)):
+        for clock["now"], done in ((5.0, 50), (15.0, 60), (16.0, 61), (60.0, 100)):
             progress("reading", done, 100)
     assert capsys.readouterr().err.splitlines() == [
         "demo: reading 50 of 100",  # an interrupted run's share says nothing about the pace
