@@ -276,6 +276,20 @@ def test_refusals_are_counted_and_never_averaged(tmp_path, two):
     assert run.summary["unread"] == 1
 
 
+@pytest.mark.parametrize(("reply", "status"), [("Moo moo moo.", "unparsed"), ("I'm sorry, I cannot.", "refused")])
+def test_a_model_that_says_nothing_leaves_no_number(tmp_path, two, reply, status):
+    study = Study(tmp_path / "study")
+    with serve(lambda body, n: reply) as script:
+        run = study.couple(**two | {"llm": f"{script.url}#tiny"})
+    assert run.summary["unread"] == 6
+    assert run.summary["judge_difference"] is None
+    answers = study.store.sql("SELECT status, mae FROM couple_answers")
+    assert status in set(answers.status)
+    assert "parsed" not in set(answers.status)
+    assert study.store.sql("SELECT * FROM couple_metrics WHERE estimate IS NOT NULL OR n > 0").empty
+    assert study.store.sql("SELECT * FROM couple_metrics").missing.unique() == [2]
+
+
 def test_a_judge_that_wavers_is_named_with_its_number(tmp_path, two):
     def wavering(prompt):
         text = world(prompt)

@@ -118,7 +118,7 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
         gap = (own - other)[np.ix_(acted, free)]
         return work.finish({
             "target": ", ".join(f"{v} {s:g}" for v, s in objective.targets), "contexts": len(found), "left_out": int(len(base) - len(found)),
-            "intervened": int(acted.sum()), "fresh_noise_rms": float(np.sqrt((gap**2).mean())) if gap.size else float("nan"),
+            "intervened": int(acted.sum()), "fresh_noise_rms": float(np.sqrt((gap**2).mean())) if gap.size else None,
             "outside_scale": int(((own < 1) | (own > options)).sum()), "cells": own.size,
         })  # fmt: skip
 

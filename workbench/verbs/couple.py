@@ -244,11 +244,11 @@ def _metrics(rows: Sequence[dict], config: Config) -> list[dict]:
     return found
 
 
-def _agreement(marks: dict[str, Marks], judge: str) -> dict[str, float | int]:
+def _agreement(marks: dict[str, Marks], judge: str) -> dict[str, float | int | None]:
     """How far two readings of the same answers differ, each answer once. Warns where that is much."""
     pairs = [(once[v], again[v]) for of in marks.values() for once, again in of.values() for v in once if v in again]
     if not pairs:
-        return {"judge_difference": float("nan"), "judge_pairs": 0}
+        return {"judge_difference": None, "judge_pairs": 0}
     difference = float(np.mean([abs(a - b) for a, b in pairs]))
     if difference > UNSTEADY:
         warnings.warn(
