@@ -94,6 +94,14 @@ class Study:
         """The causal graph among values, from the interventions (`verbs/graph.py`)."""
         return self.do("graph", settings, progress)
 
+    def counterfactual(self, progress: Progress = silent, **settings: Any) -> Run:
+        """What the profile would be if some values were set (`verbs/counterfactual.py`)."""
+        return self.do("counterfactual", settings, progress)
+
+    def couple(self, progress: Progress = silent, **settings: Any) -> Run:
+        """Rewrite a language model's answers towards a value profile (`verbs/couple.py`)."""
+        return self.do("couple", settings, progress)
+
     def resolve(self, kind: str, name: str) -> Run:
         """The run that `name` means: an id, or `latest` of the kind."""
         if name == "latest":

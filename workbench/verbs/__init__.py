@@ -21,6 +21,8 @@ SUMMARIES = {
     "measure": "Measure a model's value profile, steered or not.",
     "effects": "Steer labelled features and controls over doses, and measure every value: the side-effect matrix.",
     "graph": "The causal graph among values, from a sweep's interventions; beside the planted one where there is one.",
+    "counterfactual": "What the profile would be if some values were set, over the graph that interventions estimated.",
+    "couple": "Rewrite a language model's answers towards a value profile by counterfactual reasoning, and score them.",
 }
 """Verb -> what it does, in one line."""
 
