@@ -29,6 +29,7 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from feature_store.errors import BadInput, Busy, Incompatible, NotFound, WorkbenchError, nearest
@@ -72,7 +73,13 @@ def to_table(relation: str, rows: pa.Table | Sequence[Any], run: str) -> pa.Tabl
     if set(rows.column_names) != set(schema.names) - {"run"}:
         raise ValueError(f"{relation}: schema.sql declares {schema.names}, the job wrote {rows.column_names}.")
     column = pa.array([run], pa.string()).take(pa.array([0] * rows.num_rows, pa.int32()))
-    return rows.append_column("run", column).select(schema.names).cast(schema)
+    table = rows.append_column("run", column).select(schema.names).cast(schema)
+    return pa.table([_nulls(column) for column in table.columns], schema=schema)
+
+
+def _nulls(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Numbers that are not known are NULL. Parquet's statistics leave NaN out, so DuckDB would let them through a filter."""
+    return pc.if_else(pc.is_nan(column), None, column) if pa.types.is_floating(column.type) else column
 
 
 class Work:

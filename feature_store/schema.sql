@@ -2,6 +2,7 @@
 --
 -- A job writes each relation as <relation>.parquet in its run folder, with these columns and types; the store
 -- shows the finished runs' files as one view under the same name. `run` is the id of the run that wrote the row.
+-- A number that is not known is NULL.
 
 CREATE TABLE runs (run VARCHAR, kind VARCHAR, status VARCHAR, created TIMESTAMP, seconds DOUBLE, seed BIGINT, config JSON, inputs JSON, summary JSON, environment JSON);
 COMMENT ON TABLE runs IS 'One row per finished run.';

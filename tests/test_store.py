@@ -80,3 +80,14 @@ def test_what_is_published_holds_the_same_rows_and_units(runs, tmp_path):
         assert "rating points" in connection.execute(units).fetchone()[0]
     with pytest.raises(BadInput, match="exists already"):
         store.publish(file)
+
+
+def test_a_number_that_is_not_known_passes_no_filter(runs):
+    with runs.begin("graph", {}, {}, 0) as work:
+        edge = {"source": "power", "low": 0.0, "high": 0.0, "z": 0.0, "frequency": 1.0, "present": True}
+        work.table("edges", [edge | {"target": t, "weight": w, "q": w} for t, w in (("a", 3.0), ("b", float("nan")), ("c", 3.0))])
+        work.finish({})
+    store = Store(runs.folder)
+    assert store.sql("SELECT target FROM edges WHERE q < 5 ORDER BY target").target.tolist() == ["a", "c"]
+    assert store.sql("SELECT avg(q) AS q, count(q) AS n FROM edges").iloc[0].tolist() == [3.0, 2.0]
+    assert store.sql("SELECT q FROM edges WHERE target = 'b'").q.isna().all()
