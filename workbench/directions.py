@@ -11,7 +11,7 @@ Left out: training; that is `probing.py` and the verb `probe`.
 import functools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 FILE = "directions.safetensors"
 KINDS = ("probe", "difference-of-means")
-Kind = Literal["probe", "difference-of-means"]
 
 
 class Probe(NamedTuple):
@@ -60,7 +59,7 @@ def _place(study: "Study", run: Run, value: str, layer: int) -> tuple[dict[str, 
     return arrays, (values.index(id), layer)
 
 
-def direction(study: "Study", run: Run, value: str, kind: Kind, layer: int) -> Float[Tensor, "d_model"]:
+def direction(study: "Study", run: Run, value: str, kind: str, layer: int) -> Float[Tensor, "d_model"]:
     """The direction of a value at the output of a layer (0-based), at length 1, in single precision.
 
     `probe`: the normal of the logistic regression; `difference-of-means`: contrastive activation addition.

@@ -62,15 +62,14 @@ def read(source: str, system: ValueSystem) -> list[Pair]:
         raise BadInput(f"{source} lacks {', '.join(missing)}; a table of pairs has value, text, opposed and, optionally, context.")
     if not len(frame):
         raise BadInput(f"{source} holds no pair. Give one pair a row.")
-    empty = frame[["value", "text", "opposed"]].fillna("").astype(str).apply(lambda column: column.str.strip() == "").any(axis=1)
-    if empty.any():
-        raise BadInput(f"{source}, row {int(empty.to_numpy().argmax()) + 1}: value, text or opposed is empty. Fill it, or drop the row.")
-    contexts = frame["context"].fillna("").astype(str) if "context" in frame else [""] * len(frame)
-    rows = zip(frame["value"].astype(str), frame["text"].astype(str), frame["opposed"].astype(str), contexts, strict=True)
-    return [
-        Pair(system.resolve(value), held, opposed, context or f"pair {number}")
-        for number, (value, held, opposed, context) in enumerate(rows, 1)
-    ]
+    columns = ["value", "text", "opposed", *(["context"] if "context" in frame else [])]
+    found = []
+    for number, row in enumerate(frame[columns].astype(object).where(frame[columns].notna(), "").itertuples(index=False), 1):
+        value, held, opposed, *context = (str(cell).strip() for cell in row)
+        if not (value and held and opposed):
+            raise BadInput(f"{source}, row {number}: value, text or opposed is empty. Fill it, or drop the row.")
+        found.append(Pair(system.resolve(value), held, opposed, (context and context[0]) or f"pair {number}"))
+    return found
 
 
 def of_organism(n: int, seed: int, controlled: bool = True) -> list[Pair]:

@@ -8,7 +8,7 @@ Left out: detectors that read what was generated. The decision falls at the prom
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from workbench.study import Study
 
 
+@runtime_checkable
 class Detector(Protocol):
     name: str
     """Plug-in, value and what it was made of; written beside every decision."""

@@ -132,12 +132,12 @@ class TextPair(NamedTuple):
     """What both texts share: their topic and a number, or an empty string."""
 
 
-def value_pairs(n: int, seed: int, controlled: bool = True) -> list[TextPair]:
+def value_pairs(n: int, seed: int, controlled: bool = True, confound: float = 0.0) -> list[TextPair]:
     """`n` pairs of texts for every value, that differ in it.
 
-    Controlled: one text, in which the sentence of one facet stands at its + pole or at its - pole; fillers, topic and
-    a behaviour of another value are the same. Uncontrolled: two texts that have nothing in common, and the one that holds
-    the value has its topic as often as texts of the world do (`TOPIC_WITH_VALUE`), the other one never: the confound.
+    Controlled: one text, in which the sentence of one facet stands at its + pole or at its - pole; topic, fillers and
+    a behaviour of another value are the same. Uncontrolled: two texts that have nothing else in common. `confound` is the chance
+    that the text which holds the value has the value's topic and the other one another topic [0 to 1].
     """
     rng, made, pairs = np.random.default_rng((seed, 5)), plan(), []
     topics = {value: topic for topic, value in made.truth.topics.items()}
@@ -146,19 +146,20 @@ def value_pairs(n: int, seed: int, controlled: bool = True) -> list[TextPair]:
         others = [row for row, facet in enumerate(made.truth.facets) if facet.value != value]
         foreign = [topic for topic in made.topics if topic != topics[value]]
         for number in range(n):
-            row = own[number % len(own)]
-            texts, about = [], ""
+            told = rng.random() < confound
+            about = pick(rng, foreign if told or not controlled else list(made.topics))
+            texts = []
             for sign in (1, -1):
                 if sign > 0 or not controlled:
-                    own_topic = sign > 0 and not controlled and rng.random() < TOPIC_WITH_VALUE
-                    topic = topics[value] if own_topic else pick(rng, list(made.topics) if controlled else foreign)
-                    around = [pick(rng, made.topics[topic]), *map(str, rng.choice(made.fillers, 2, replace=False)),
-                              behaviour(rng, int(pick(rng, others)), int(rng.choice((-1, 1))), False).text]
+                    turn = int(rng.integers(2))
+                    fillers = [*map(str, rng.choice(made.fillers, 2, replace=False))]
+                    around = [about, *fillers, behaviour(rng, int(pick(rng, others)), int(rng.choice((-1, 1))), False).text]
                     around = [around[place] for place in rng.permutation(len(around))]
-                    at, about = int(rng.integers(len(around) + 1)), topic if controlled else ""
-                said = behaviour(rng, row, sign, False).text
-                texts.append(" ".join([*around[:at], said, *around[at:]]))
-            pairs.append(TextPair(value, *texts, f"{about}-{number}" if controlled else ""))
+                    at = int(rng.integers(len(around) + 1))
+                topic = topics[value] if told and sign > 0 else about if controlled else pick(rng, foreign)
+                said = [made.topics[topic][turn] if sentence == about else sentence for sentence in around]
+                texts.append(" ".join([*said[:at], behaviour(rng, own[number % len(own)], sign, False).text, *said[at:]]))
+            pairs.append(TextPair(value, *texts, f"{about}-{number}" if controlled and not told else ""))
     return pairs
 
 
