@@ -6,6 +6,9 @@
 
 A gate wraps any edit, a gate too. Where it is closed the residual keeps its exact bits, so logits are bit-identical to
 those of the unsteered model. The probe gates what is generated as well: it decides once, at the prompt.
+
+In a steered block row i of a `PromptGate` is prompt i. A sweep crosses every intervention with every prompt instead; there
+`gated_scores` puts the unsteered scores back where the gate is closed, which is the same to the bit.
 """
 
 from collections.abc import Sequence
@@ -18,6 +21,7 @@ from torch import Tensor
 from feature_store.errors import BadInput
 from feature_store.records import Positions
 from sae_training.edits import Edit, Encoder, by_prompt, settle
+from sae_training.scoring import Scores
 
 
 def spread(edit: Edit, rows: int) -> Edit:
@@ -25,6 +29,11 @@ def spread(edit: Edit, rows: int) -> Edit:
     if edit.rows not in (1, rows):
         raise BadInput(f"A gate of {rows} rows needs an edit of as many, or of one; got {edit.rows}. Give one intervention a prompt.")
     return edit if edit.rows == rows else edit.take(torch.zeros(rows, dtype=torch.long))
+
+
+def gated_scores(found: Scores, open: Bool[Tensor, "prompt"]) -> Scores:
+    """A sweep's scores where prompts with a closed gate are not steered, under any intervention."""
+    return Scores(found.base, torch.where(open[None, :, None], found.steered, found.base))
 
 
 @dataclass(frozen=True)

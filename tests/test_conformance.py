@@ -129,7 +129,7 @@ def tiny_classifier(folder, values):
     from tests.small_models import tokenizer
 
     torch.manual_seed(0)
-    names = {number: value for number, value in enumerate(values)}
+    names = dict(enumerate(values))
     config = BertConfig(vocab_size=300, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, max_position_embeddings=48,
                         id2label=names, label2id={value: number for number, value in names.items()})  # fmt: skip
     BertForSequenceClassification(config).save_pretrained(folder)

@@ -10,14 +10,16 @@ import torch
 from feature_store.errors import BadInput, NotFound
 from feature_store.records import Steering
 from workbench import conva, directions, organism
-from workbench.control import SIDES, Control, choice_prompt, control, judged, points, read_choices, read_dilemmas, summarise
+from workbench.control import SIDES, Control, control, judged, points, summarise
 from workbench.detectors import make
+from workbench.dilemmas import choice_prompt, read_choices, read_dilemmas
 from workbench.llm import Verdict
 from workbench.measure import option_texts
 from workbench.steered import edit_for
 from workbench.study import Study
 from workbench.verbs import probe as probe_verb
 
+pytestmark = pytest.mark.xdist_group("probed")
 TRUTH = organism.truth()
 
 
@@ -194,6 +196,22 @@ def test_answers_are_judged_counted_and_kept(study, run):
     assert control(study, Control("power", target=0.999), Scripted()).id == told.id
 
 
+def test_an_interrupted_control_asks_only_what_is_missing(study):
+    class Stops(Scripted):
+        def judge(self, questions, options):
+            if len(self.seen) >= 6:
+                raise KeyboardInterrupt
+            return super().judge(questions, options)
+
+    settings = Control("security", target=0.99, max_new_tokens=8)
+    with pytest.raises(KeyboardInterrupt):
+        control(study, settings, Stops())
+    judge = Scripted()
+    told = control(study, settings, judge)
+    assert len(judge.seen) == 6, "three answers, two questions each: the base was kept"
+    assert study.store.sql("SELECT count(*) AS n FROM control_answers WHERE run = ?", [told.id]).n[0] == 2 * (3 + len(read_choices("")))
+
+
 @pytest.mark.parametrize("detector", ["tfidf", "probe"])
 def test_a_closed_gate_answers_as_before_and_an_open_one_as_without(study, run, detector):
     free = control(study, Control("power", target=0.999), Scripted())
@@ -210,7 +228,7 @@ def test_a_closed_gate_answers_as_before_and_an_open_one_as_without(study, run, 
 
 
 def test_verdicts_that_could_not_be_read_are_not_averaged():
-    before = points([Verdict(c, "parsed" if c else "unparsed", "", "j") for c in ("Yes", "No", "Unclear", "", "Maybe")], SIDES)
+    before = points(("Yes", "No", "Unclear", "", "Maybe"), SIDES)
     assert np.array_equal(before, [1.0, 0.0, 0.5, np.nan, np.nan], equal_nan=True)
     rows = {row["steering"]: row for row in summarise(before, np.array([1.0, 1.0, np.nan, 1.0, 0.0]), "csr", "power", "after", 500, 0)}
     assert rows["base"]["mean"] == 0.5

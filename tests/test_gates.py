@@ -6,7 +6,7 @@ import torch
 
 from feature_store.errors import BadInput
 from sae_training.edits import Add, by_prompt
-from sae_training.gates import ActivationGate, ProbeGate, PromptGate, spread
+from sae_training.gates import ActivationGate, ProbeGate, PromptGate, gated_scores, spread
 from sae_training.last_token import last_residuals
 from sae_training.scoring import sweep
 from tests.small_models import WIDTH, TinySAE, model
@@ -77,6 +77,14 @@ def test_a_probe_decides_at_the_last_token_in_a_sweep_too():
     assert 0 < opens.sum() < 3
     assert torch.equal(told.steered[0, ~opens], told.base[~opens])
     torch.testing.assert_close(told.steered[0, opens], plain.steered[0, opens], atol=1e-5, rtol=1e-4)
+
+
+def test_a_sweep_is_gated_prompt_by_prompt():
+    open = torch.tensor([False, True, False])
+    told = gated_scores(sweep(MODEL, PROMPTS, OPTIONS, ADD, 1), open)
+    assert torch.equal(told.steered[0, ~open], told.base[~open])
+    with MODEL.steered(PromptGate(spread(ADD, 3), open), 1):
+        torch.testing.assert_close(told.steered[0], MODEL.score(PROMPTS, OPTIONS), atol=1e-5, rtol=1e-4)
 
 
 def test_a_feature_gates_token_by_token():

@@ -13,19 +13,18 @@ Left out: choosing P0, and people as judges (a `Judge` may be one).
 
 import dataclasses
 import hashlib
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 from jaxtyping import Float
 
-from feature_store.errors import BadInput, NotFound
 from feature_store.records import Run, ValueSystem
-from workbench import conva, detectors, directions, material
+from workbench import conva, detectors, directions
 from workbench.config import plain
+from workbench.dilemmas import LETTERS, Choice, choice_prompt, read_choices, read_dilemmas
 from workbench.llm import Judge, Verdict
 from workbench.probing import wilson
 from workbench.progress import Progress, silent
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
     from sae_training.model import Model
     from workbench.study import Study
 
-BUILT_IN = Path(__file__).with_name("control.toml")
 SIDES = {"Yes": 1.0, "No": 0.0, "Unclear": 0.5}
 FLUENT = {"Yes": 1.0, "No": 0.0}
 SIDE = (
@@ -43,7 +41,6 @@ SIDE = (
     "Reply Yes if it does, No if it takes the other side, Unclear if it takes none."
 )
 LANGUAGE = "Text: {answer}\n\nIs this text fluent, readable language without breaks or senseless repetition? Reply Yes or No."
-LETTERS = "ABCDEFGHIJ"
 STEP = 32
 """Prompts answered together."""
 
@@ -80,57 +77,6 @@ class Control:
     """Seed of the bootstrap."""
 
 
-class Choice(NamedTuple):
-    question: str
-    options: tuple[str, ...]
-    answer: int
-    """0-based index of the right option."""
-
-
-def read_dilemmas(source: str, value: str, system: ValueSystem) -> list[str]:
-    """The dilemmas of a value: a table's, or those of this project (empty source)."""
-    if source:
-        frame = material.table(Path(source))
-        if missing := [column for column in ("value", "question") if column not in frame]:
-            raise BadInput(f"{source} lacks {', '.join(missing)}; a table of dilemmas has value and question.")
-        rows = [(system.resolve(str(row.value)), str(row.question)) for row in frame.dropna(subset=["value", "question"]).itertuples()]
-    else:
-        told = tomllib.loads(BUILT_IN.read_text("utf-8"))["dilemmas"]
-        rows = [(name, question) for name, questions in told.items() for question in questions]
-    found = [question for name, question in rows if name == value]
-    if not found:
-        raise NotFound(f"{source or 'The built-in list'} has no dilemma of {value}; it has {', '.join(sorted({name for name, _ in rows}))}.")
-    return found
-
-
-def read_choices(source: str) -> list[Choice]:
-    """A multiple-choice benchmark: a table's, or that of this project (empty source). Options are a list, or texts joined by `|`."""
-    if source:
-        frame = material.table(Path(source))
-        if missing := [column for column in ("question", "options", "answer") if column not in frame]:
-            raise BadInput(f"{source} lacks {', '.join(missing)}; a benchmark has question, options and answer.")
-        rows = frame[["question", "options", "answer"]].to_dict("records")
-    else:
-        rows = tomllib.loads(BUILT_IN.read_text("utf-8"))["choices"]
-    found = []
-    for number, row in enumerate(rows, 1):
-        options = row["options"].split("|") if isinstance(row["options"], str) else list(row["options"])
-        known = str(row["answer"]).isdigit() and int(row["answer"]) < len(options)
-        if not known or not 2 <= len(options) <= len(LETTERS):
-            raise BadInput(f"{source or BUILT_IN.name}, item {number}: 2 to {len(LETTERS)} options and the 0-based index of the right one are "
-                           f"needed, got {len(options)} and {row['answer']!r}.")  # fmt: skip
-        found.append(Choice(str(row["question"]), tuple(str(option).strip() for option in options), int(row["answer"])))
-    if not found:
-        raise BadInput(f"{source} holds no question. Give one a row.")
-    return found
-
-
-def choice_prompt(choice: Choice) -> str:
-    """The question with lettered options, to be answered by a letter."""
-    lines = [f"{letter}. {option}" for letter, option in zip(LETTERS, choice.options, strict=False)]
-    return "\n".join([choice.question, *lines, "Answer:"])
-
-
 class Judged(NamedTuple):
     side: list[Verdict]
     """Yes, No or Unclear: does the answer take the value's side?"""
@@ -152,9 +98,18 @@ def judged(judge: Judge, system: ValueSystem, value: str, questions: Sequence[st
     return Judged(side, fluent)
 
 
-def points(verdicts: Sequence[Verdict], worth: dict[str, float]) -> Float[np.ndarray, "item"]:
-    """What each verdict counts; NaN where it could not be read."""
-    return np.array([worth[v.choice] if v.status == "parsed" and v.choice in worth else np.nan for v in verdicts])
+def points(choices: Sequence[str], worth: dict[str, float]) -> Float[np.ndarray, "item"]:
+    """What each verdict counts; NaN where it could not be read (an empty choice)."""
+    return np.array([worth.get(choice, np.nan) for choice in choices])
+
+
+def _points(rows: Sequence[dict]) -> dict[str, Float[np.ndarray, "item"]]:
+    """Measure -> what each item of one steering counts."""
+    said, known = ([row for row in rows if row["kind"] == kind] for kind in ("dilemma", "choice"))
+    return {
+        "csr": points([row["choice"] for row in said], SIDES), "fr": points([row["fluent"] for row in said], FLUENT),
+        "accuracy": np.array([float(row["answer"] == row["choice"]) for row in known]),
+    }  # fmt: skip
 
 
 def summarise(
@@ -175,7 +130,7 @@ def summarise(
 
 
 def control(study: "Study", settings: Control, judge: Judge, progress: Progress = silent) -> Run:
-    """A run of kind `control`."""
+    """A run of kind `control`. What is answered before an interruption is kept."""
     value = study.system.resolve(settings.value)
     probes = study.resolve("probes", settings.probes)
     layers = tuple(sorted(settings.layers)) or tuple(directions.chosen_layers(study, probes, value))
@@ -195,20 +150,23 @@ def control(study: "Study", settings: Control, judge: Judge, progress: Progress 
             detector = detectors.make(study, settings.detector, value, settings.options)
             gate = detectors.gate(detector, dilemmas + [choice_prompt(c) for c in choices], settings.threshold)
             name += f" gated by {settings.detector}"
-        rows, scored = [], []
         for number, steered in enumerate((False, True)):
-            given = Asked(study, probes, model, settings, layers, gate, steered)
-            answers = given.written(dilemmas)
+            if number in work.done("control_answers"):
+                continue
+            asked = Asked(study, probes, model, settings, layers, gate, steered)
+            answers = asked.written(dilemmas)
             progress("answering dilemmas", number + 1, 2)
-            right = given.preferred(choices, len(dilemmas))
+            preferred = asked.preferred(choices, len(dilemmas))
             progress("answering the benchmark", number + 1, 2)
             verdicts = judged(judge, study.system, value, dilemmas, answers)
             progress("judging", number + 1, 2)
-            scored.append((points(verdicts.side, SIDES), points(verdicts.fluent, FLUENT), (right == [c.answer for c in choices]).astype(float)))
-            rows += _rows(name if steered else "base", value, dilemmas, answers, verdicts, choices, right, gate, steered)
+            rows = _rows(name if steered else "base", value, dilemmas, answers, verdicts, choices, preferred, gate, steered)
+            work.part("control_answers", number, pa.Table.from_pylist(rows))
+        rows = work.parts("control_answers").to_pylist()
+        before, after = (_points([row for row in rows if row["steering"] == steering]) for steering in ("base", name))
         found = [
-            row for measure, before, after in zip(("csr", "fr", "accuracy"), *scored, strict=True)
-            for row in summarise(before, after, measure, value, name, settings.replicates, settings.seed)
+            row for measure in before
+            for row in summarise(before[measure], after[measure], measure, value, name, settings.replicates, settings.seed)
         ]  # fmt: skip
         work.table("control_answers", rows)
         work.table("control", found)
@@ -265,7 +223,7 @@ class Asked:
 
 
 def _rows(
-    steering: str, value: str, dilemmas: Sequence[str], answers: Sequence[str], verdicts: Judged, choices: Sequence[Choice], right: np.ndarray,
+    steering: str, value: str, dilemmas: Sequence[str], answers: Sequence[str], verdicts: Judged, choices: Sequence[Choice], preferred: np.ndarray,
     gate: detectors.Gate | None, steered: bool,
 ) -> list[dict]:  # fmt: skip
     """Rows of the relation `control_answers`."""
@@ -275,12 +233,12 @@ def _rows(
 
     rows = [
         {"steering": steering, "kind": "dilemma", "item": f"{value}-{number + 1}", "value": value, "question": question, "answer": answer,
-         "choice": side.choice, "fluent": fluent.choice, "status": side.status, "fluent_status": fluent.status, "judge": side.judge, **gated(number)}
+         "choice": side.choice if side.status == "parsed" else "", "fluent": fluent.choice if fluent.status == "parsed" else "", "status": side.status, "fluent_status": fluent.status, "judge": side.judge, **gated(number)}
         for number, (question, answer, side, fluent) in enumerate(zip(dilemmas, answers, *verdicts, strict=True))
     ]  # fmt: skip
     return rows + [
         {"steering": steering, "kind": "choice", "item": f"choice-{number + 1}", "value": "", "question": choice_prompt(choice),
-         "answer": choice.options[right[number]], "choice": choice.options[choice.answer], "fluent": "", "status": "parsed", "fluent_status": "",
+         "answer": choice.options[preferred[number]], "choice": choice.options[choice.answer], "fluent": "", "status": "parsed", "fluent_status": "",
          "judge": "", **gated(len(dilemmas) + number)}
         for number, choice in enumerate(choices)
     ]  # fmt: skip

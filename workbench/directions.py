@@ -93,13 +93,16 @@ def chosen_layers(study: "Study", run: Run, value: str) -> list[int]:
 
 class Name(NamedTuple):
     run: str
+    """Id of a run of kind `probes`."""
     value: str
+    """Id of the value."""
     kind: str
+    """One of `KINDS`."""
 
 
 def parse(name: str) -> Name:
     """`probes-1a2b/power/difference-of-means` in its three parts."""
     parts = name.split("/")
-    if len(parts) != 3 or parts[2] not in KINDS:
-        raise BadInput(f"A stored direction is written run/value/kind, kind being {' or '.join(KINDS)}; got {name!r}.")
+    if len(parts) != 3 or parts[2] not in KINDS or parts[0] == "latest":
+        raise BadInput(f"A stored direction is written run/value/kind, with the run's id and kind {' or '.join(KINDS)}; got {name!r}.")
     return Name(*parts)

@@ -53,7 +53,7 @@ class Written(NamedTuple):
 
 
 def read(source: str, system: ValueSystem) -> list[Pair]:
-    """Pairs of a table with columns value, text, opposed and, optionally, context; `organism` is no table.
+    """Pairs of a table with columns value, text, opposed and, optionally, context.
 
     Values may be spelt in any way the system knows. Without a context each pair is its own.
     """
