@@ -27,6 +27,17 @@ def shared() -> Path:
     return SHARED
 
 
+@pytest.fixture(scope="session")
+def probed_study(tmp_path_factory):
+    """A study of the organism with a small SAE and probes of its values."""
+    from workbench.study import Study
+
+    study = Study(tmp_path_factory.mktemp("probed") / "study")
+    study.train(model="organism", documents=100, tokens=8_192, n_features=64, k=8, cache=False)
+    study.probe(n_pairs=30)
+    return study
+
+
 @pytest.fixture(scope="module")
 def browser():
     """Chromium, driven by Playwright."""

@@ -113,3 +113,56 @@ def test_a_loader_refuses_in_one_line(name, tmp_path):
     with pytest.raises(WorkbenchError) as caught:
         registry.get("loaders", name)(str(tmp_path / "nothing"))
     assert "\n" not in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory, probed_study):
+    folder = tmp_path_factory.mktemp("classifier") / "tiny"
+    tiny_classifier(folder, probed_study.system.ids)
+    return folder
+
+
+def tiny_classifier(folder, values):
+    """A random text classifier with one class a value, in Hugging Face's format."""
+    from transformers import BertConfig, BertForSequenceClassification
+
+    from tests.small_models import tokenizer
+
+    torch.manual_seed(0)
+    names = dict(enumerate(values))
+    config = BertConfig(vocab_size=300, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, max_position_embeddings=48,
+                        id2label=names, label2id={value: number for number, value in names.items()})  # fmt: skip
+    BertForSequenceClassification(config).save_pretrained(folder)
+    made = tokenizer()
+    made.pad_token = made.eos_token
+    made.save_pretrained(folder)
+
+
+@every("detectors")
+def test_a_detector(name, probed_study, classifier):
+    from workbench.detectors import Detector, gate, make
+
+    study = probed_study
+    plugin = registry.get("detectors", name)
+    assert dataclasses.is_dataclass(plugin.config)
+    plugin.config()
+    fields = {field.name for field in dataclasses.fields(plugin.config)}
+    settings = [told for told in (f"folder={classifier}", f"feature={_live(study)}") if told.split("=")[0] in fields]
+    detector = make(study, name, "Power", settings)
+    assert isinstance(detector, Detector)
+    assert detector.name
+    texts = ["I gave orders to the whole team.", "The bus came a little late.", "I washed the cups. " * 6, "I gave orders to the whole team."]
+    scores = detector.scores(texts)
+    assert scores.shape == (4,)
+    assert ((scores >= 0) & (scores <= 1)).all()
+    assert scores[0] == pytest.approx(scores[3], abs=1e-6), "a text is judged by itself"
+    np.testing.assert_allclose(detector.scores(texts[1:2]), scores[1:2], atol=1e-5)
+    assert gate(detector, texts, 0.0).open.all()
+    assert not gate(detector, texts, 1.01).open.any()
+    with pytest.raises(WorkbenchError) as caught:
+        make(study, name, "powr", settings)
+    assert "\n" not in str(caught.value)
+
+
+def _live(study):
+    return int(study.store.sql("SELECT feature FROM features ORDER BY n_active DESC LIMIT 1").feature[0])

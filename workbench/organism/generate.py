@@ -121,6 +121,48 @@ def study_document(rng: np.random.Generator) -> Document:
     return document(rng, int(rng.choice(4, p=(0.15, 0.35, 0.3, 0.2))))
 
 
+class TextPair(NamedTuple):
+    value: str
+    """Value id."""
+    held: str
+    """Text of a person who holds the value."""
+    opposed: str
+    """Text of a person who does not."""
+    context: str
+    """What both texts share: their topic and a number, or an empty string."""
+
+
+def value_pairs(n: int, seed: int, controlled: bool = True, confound: float = 0.0) -> list[TextPair]:
+    """`n` pairs of texts for every value, that differ in it.
+
+    Controlled: one text, in which the sentence of one facet stands at its + pole or at its - pole; topic, fillers and
+    a behaviour of another value are the same. Uncontrolled: two texts that have nothing else in common. `confound` is the chance
+    that the text which holds the value has the value's topic and the other one another topic [0 to 1].
+    """
+    rng, made, pairs = np.random.default_rng((seed, 5)), plan(), []
+    topics = {value: topic for topic, value in made.truth.topics.items()}
+    for value in made.truth.values:
+        own = [row for row, facet in enumerate(made.truth.facets) if facet.value == value]
+        others = [row for row, facet in enumerate(made.truth.facets) if facet.value != value]
+        foreign = [topic for topic in made.topics if topic != topics[value]]
+        for number in range(n):
+            told = rng.random() < confound
+            about = pick(rng, foreign if told or not controlled else list(made.topics))
+            texts = []
+            for sign in (1, -1):
+                if sign > 0 or not controlled:
+                    turn = int(rng.integers(2))
+                    fillers = [*map(str, rng.choice(made.fillers, 2, replace=False))]
+                    around = [about, *fillers, behaviour(rng, int(pick(rng, others)), int(rng.choice((-1, 1))), False).text]
+                    around = [around[place] for place in rng.permutation(len(around))]
+                    at = int(rng.integers(len(around) + 1))
+                topic = topics[value] if told and sign > 0 else about if controlled else pick(rng, foreign)
+                said = [made.topics[topic][turn] if sentence == about else sentence for sentence in around]
+                texts.append(" ".join([*said[:at], behaviour(rng, own[number % len(own)], sign, False).text, *said[at:]]))
+            pairs.append(TextPair(value, *texts, f"{about}-{number}" if controlled and not told else ""))
+    return pairs
+
+
 def labelled_texts(n: int, seed: int) -> list[LabelledText]:
     """`n` texts with the values they speak about: for labelling features. No items, no answers."""
     rng, made, texts = np.random.default_rng((seed, 1)), plan(), []
