@@ -9,6 +9,7 @@ import torch
 
 from feature_store.errors import BadInput, NotFound
 from feature_store.records import Steering
+from tests.endpoints import serve
 from workbench import conva, directions, organism
 from workbench.control import SIDES, Control, control, judged, points, summarise
 from workbench.detectors import make
@@ -275,3 +276,40 @@ def test_a_detector_that_cannot_be_made_says_so(study, tmp_path):
     pd.DataFrame({"text": ["a", "b"] * 8, "power": [1, 0] * 8}).to_csv(tmp_path / "t.csv", index=False)
     with pytest.raises(BadInput, match="needs 10 of each"):
         make(study, "tfidf", "power", [f"labelled={tmp_path / 't.csv'}"])
+
+
+def test_an_endpoint_judges_what_control_did(study):
+    with serve(lambda body, number: "Yes") as endpoint:
+        done = study.control("power", judge=f"{endpoint.url}#tiny-1", max_new_tokens=4)
+        assert done.summary["judge"].endswith("tiny-1")
+        assert done.summary["csr_after"] == 1.0
+        asked = len(endpoint.requests)
+        assert asked > 0
+        study.control("power", judge=f"{endpoint.url}#tiny-1", max_new_tokens=4, seed=1)
+        assert len(endpoint.requests) == asked, "nothing is asked twice"
+
+
+def test_control_without_a_judge_or_a_value_says_what_to_name(study):
+    with pytest.raises(BadInput, match="--judge"):
+        study.control("power")
+    with pytest.raises(BadInput, match="--value"):
+        study.control("", judge="organism")
+
+
+def test_a_language_model_writes_the_pairs(tmp_path):
+    study = Study(tmp_path / "study")
+    fillers = ["the soup was still hot", "the floor creaked a bit", "the lamp needed a new bulb", "the post came at noon"]
+    (tmp_path / "scenes.txt").write_text("\n".join(f"{a} and {b}" for a in fillers for b in fillers if a != b), encoding="utf-8")
+
+    def reply(body, number):
+        if number == 3:
+            return "I would rather not."
+        scene = body["messages"][0]["content"].split("situation: ")[1].split(".")[0]
+        return json.dumps({"held": f"{scene} . i locked the doors .", "opposed": f"{scene} . i left the windows ."})
+
+    with serve(reply) as endpoint:
+        done = study.probe(model="organism", llm=f"{endpoint.url}#tiny-1", scenarios=str(tmp_path / "scenes.txt"), n_pairs=12)
+    assert done.summary["unread"] == 1
+    assert done.summary["pairs"] + done.summary["refused"] == 10 * 12 - 1
+    with pytest.raises(BadInput, match="--scenarios"):
+        study.probe(model="organism", llm="http://127.0.0.1:9/v1#none")

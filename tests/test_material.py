@@ -63,3 +63,11 @@ def test_built_in_contexts_and_neutral_texts_are_seeded():
     assert len(set(material.neutral("", 24, 0))) == 24
     with pytest.raises(BadInput, match="1000 contexts"):
         material.contexts("", 1000, 0)
+
+
+def test_contexts_of_a_text_file_stand_one_a_line(tmp_path):
+    file = tmp_path / "contexts.txt"
+    file.write_text("I locked the doors.\n\nThe soup was hot.\n  We were late. \n", encoding="utf-8")
+    assert material.contexts(str(file), 3, 0) == ["I locked the doors.", "The soup was hot.", "We were late."]
+    with pytest.raises(BadInput, match="has 3"):
+        material.contexts(str(file), 4, 0)

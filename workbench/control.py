@@ -49,7 +49,7 @@ STEP = 32
 class Control:
     """What is controlled, how, and on what it is judged."""
 
-    value: str
+    value: str = ""
     """Value to raise or lower, in any spelling of the study's system."""
     target: float = 0.9
     """P0: probability that the value's probes are brought to [0 to 1, both excluded]."""

@@ -63,12 +63,20 @@ def contexts(source: str, n: int, seed: int) -> list[str]:
     """What stands before a question: the organism's, one a line of a file, or the built-in ones (empty source)."""
     if source == ORGANISM:
         return organism.contexts(n, seed)
-    known = tomllib.loads(BUILT_IN.read_text("utf-8"))["contexts"] if not source else read_texts(Path(source))
+    known = tomllib.loads(BUILT_IN.read_text("utf-8"))["contexts"] if not source else lines(source)
     if len(known) < n:
         raise BadInput(
             f"{n} contexts were asked for, {source or 'the built-in list'} has {len(known)}. Ask for fewer, or give a file with more."
         )
     return sample(known, n, seed)
+
+
+def lines(source: str) -> list[str]:
+    """The texts of a file with one a line, or of a table with one a row."""
+    texts = read_texts(source)
+    if Path(source).suffix.lower() != ".txt":
+        return texts
+    return [line.strip() for text in texts for line in text.splitlines() if line.strip()]
 
 
 def labelled(

@@ -86,6 +86,10 @@ class Study:
         """Train a probe of each value at every layer (`verbs/probe.py`)."""
         return self.do("probe", settings, progress)
 
+    def control(self, value: str, progress: Progress = silent, **settings: Any) -> Run:
+        """Control a value by ConVA and judge what it does (`verbs/control.py`)."""
+        return self.do("control", settings | {"value": value}, progress)
+
     def measure(self, progress: Progress = silent, **settings: Any) -> Run:
         """The model's value profile, steered or not (`verbs/measure.py`)."""
         return self.do("measure", settings, progress)

@@ -11,15 +11,18 @@ Left out: agreement with people. That needs their verdicts.
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import stats
 
 from feature_store.errors import BadInput
-from workbench.llm import LLM, Judge, Verdict, ask
+from workbench.llm import LLM, Judge, Verdict, ask, open_llm
+from workbench.llm.answered import Answered
+from workbench.llm.local import Local
 from workbench.llm.reading import read_choice
 
 if TYPE_CHECKING:
@@ -28,6 +31,12 @@ if TYPE_CHECKING:
 PROMPT = "{question}\n\nChoose one of these answers:\n{options}\n\nReply with that answer, word for word, and nothing else."
 LOW = 0.6
 """Kappa below which agreement is less than substantial (Landis & Koch 1977)."""
+
+
+def open_judge(address: str, load: Callable[[str], "Model"], answers: Path) -> Judge:
+    """A judge by the address of its language model: a local one by log-probability, an endpoint in words, its answers kept in a file."""
+    llm = open_llm(address, load)
+    return LogprobJudge(llm.model) if isinstance(llm, Local) else LLMJudge(Answered(llm, answers))
 
 
 class LLMJudge:

@@ -19,6 +19,7 @@ SUMMARIES = {
     "adopt": "Take an SAE that exists and harvest its features on texts of yours.",
     "label": "Label the SAE's features by values, with evidence.",
     "probe": "Train a probe of each value at every layer, on pairs of texts that differ in the value alone.",
+    "control": "Control a value by ConVA and judge success, fluency and benchmark accuracy, before and after.",
     "measure": "Measure a model's value profile, steered or not.",
     "effects": "Steer labelled features and controls over doses, and measure every value: the side-effect matrix.",
     "graph": "The causal graph among values, from a sweep's interventions; beside the planted one where there is one.",

@@ -19,6 +19,8 @@ from feature_store.records import Run
 from feature_store.runs import Work
 from workbench import directions, material, pairs, probing
 from workbench.config import plain
+from workbench.llm import open_llm
+from workbench.llm.answered import Answered
 from workbench.pairs import SHARED
 from workbench.progress import Progress
 
@@ -46,6 +48,10 @@ class Config:
     """Table of pairs (value, text, opposed, context as .csv, .tsv, .jsonl, .parquet), or `organism`."""
     n_pairs: int = 100
     """Pairs a value that the organism writes [pairs]; a table is read whole."""
+    llm: str = ""
+    """Language model that writes the pairs instead: local:FOLDER-OR-HUB-ID, or https://host/v1#model."""
+    scenarios: str = ""
+    """File with one situation a line, for the pairs that a language model writes; `n_pairs` of them are used."""
     shared: float = SHARED
     """Least share of content words that both texts of a pair have in common [0 to 1]."""
     min_accuracy: float = 0.9
@@ -72,11 +78,7 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
     skip = config.skip_last if config.skip_last >= 0 else probing.skipped(model.n_layers)
     if skip >= model.n_layers:
         raise BadInput(f"The model has {model.n_layers} layers, --skip-last {skip} leaves none to choose. Lower it.")
-    made = (
-        pairs.of_organism(config.n_pairs, config.seed)
-        if config.pairs == material.ORGANISM
-        else pairs.read(config.pairs, study.system)
-    )
+    made, unread = _pairs(study, config)
     checked = pairs.check(made, config.shared)
     told = hashlib.sha256(repr([dataclasses.astuple(pair) for pair in made]).encode()).hexdigest()
     inputs = {"model": model.revision, "pairs": told} | ({"sae": sae_run.id} if sae_run else {})
@@ -107,10 +109,26 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
         by_length = {value: round(auroc, 3) for value, auroc in long.items() if max(auroc, 1 - auroc) >= probing.LENGTH}
         return work.finish({
             "probed": values, "values": len(values), "layers": model.n_layers, "pairs": len(kept), "refused": len(checked) - len(kept),
+            "unread": unread,
             "median_best_accuracy": float(best.median()), "chosen_layers": int(rows.chosen.sum()),
             "values_without_layer": int((~rows.groupby("value").chosen.any()).sum()),
             "told_apart_by_length": ", ".join(f"{value} (AUROC {auroc:g})" for value, auroc in by_length.items()) or "none",
         })  # fmt: skip
+
+
+def _pairs(study: "Study", config: Config) -> tuple[list[pairs.Pair], int]:
+    """The pairs, unchecked, and how many of a language model's answers held none."""
+    if not config.llm:
+        made = pairs.of_organism(config.n_pairs, config.seed) if config.pairs == material.ORGANISM else pairs.read(config.pairs, study.system)
+        return made, 0
+    if not config.scenarios:
+        raise BadInput("A language model writes pairs about situations. Give a file with one a line, as --scenarios.")
+    llm = Answered(open_llm(config.llm, study.model), study.folder / "answers.jsonl")
+    about = material.sample(material.lines(config.scenarios), config.n_pairs, config.seed)
+    written = pairs.by_llm(llm, study.system, study.system.ids, about, config.seed)
+    if not written.pairs:
+        raise BadInput(f"{llm.name} wrote no pair that could be read, in {len(written.unparsed)} answers. Choose a larger model.")
+    return written.pairs, len(written.unparsed)
 
 
 def _probe(work: Work, model: "Model", number: int, own: list[pairs.Pair], config: Config, skip: int) -> None:
