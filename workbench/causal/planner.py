@@ -133,13 +133,10 @@ class _Search:
     def slopes(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Slope of every value's change, and curvature of the damage, at the present doses; at rest the lines of the whole range."""
         lines, harm, step = self.lines.copy(), self.harm.copy(), 0.1 * self.reach
-        here = self.change(x)
         for f in np.flatnonzero(x):
             up, down = x.copy(), x.copy()
             up[f], down[f] = min(x[f] + step, self.reach), max(x[f] - step, -self.reach)
             lines[f] = (self.change(up) - self.change(down)) / (up[f] - down[f])
-            flat = np.abs(lines[f]) < 1e-9
-            lines[f][flat & (np.abs(here) < 1e-9)] = self.lines[f][flat & (np.abs(here) < 1e-9)]
             harm[f] = max(0.0, float(along(self.told.damage[f], self.told.dose, float(x[f])).mean()) / x[f] ** 2)
         return lines, harm
 
@@ -229,21 +226,17 @@ class _Search:
         """Features left out one by one, the smallest first, while the goal still holds; or until there are `most`."""
         kept, allowed = x != 0, max(self.miss(x, goal), MET)
         while kept.sum() > 1:
-            tried = None
-            order = np.flatnonzero(kept)[np.argsort(np.abs(x[kept]))]
-            forced = []
-            for f in order:
+            tried = []
+            for f in np.flatnonzero(kept)[np.argsort(np.abs(x[kept]))]:
                 rest = kept & (np.arange(len(x)) != f)
                 without = self.follow(np.where(rest, x, 0.0), rest, goal, steps=6)
-                if self.miss(without, goal) <= allowed:
-                    tried = without, rest
+                tried.append((self.miss(without, goal), without, rest))
+                if tried[-1][0] <= allowed:
                     break
-                forced.append((self.miss(without, goal), without, rest))
-            if tried is None:
-                if kept.sum() <= most:
-                    break
-                _, *tried = min(forced, key=lambda one: one[0])
-            x, kept = tried
+            missed, without, rest = min(tried, key=lambda one: one[0])
+            if missed > allowed and kept.sum() <= most:
+                break
+            x, kept = without, rest
         x = self.follow(x, kept, goal)
         return x, kept
 
