@@ -51,6 +51,26 @@ def test_every_figure_is_drawn(study):
         assert json.loads(figure.to_json())["data"]
 
 
+def test_predictions_and_plans_are_drawn():
+    rng, rows = np.random.default_rng(0), []
+    for value in SYSTEM.ids:
+        for number in range(5):
+            predicted, measured = rng.normal(size=2)
+            rows.append({"intervention": number, "value": value, "predicted": predicted, "predicted_low": predicted - 0.1, "predicted_high": predicted + 0.1,
+                         "measured": measured, "measured_low": measured - 0.1, "measured_high": measured + 0.2})  # fmt: skip
+    frame = pd.DataFrame(rows)
+    scatter = figures.prediction_scatter(frame, SYSTEM, 0.9)
+    assert "5 joint steerings" in scatter.layout.title.text
+    assert sum(len(trace.x) for trace in scatter.data[1:]) == 50
+    wanted = frame[frame.intervention == 0].assign(wanted_low=-np.inf, wanted_high=np.inf, control=0.0, control_low=-0.1, control_high=0.1)
+    wanted.loc[wanted.value == "power", ["wanted_low", "wanted_high"]] = (0.4, 0.6)
+    plan = figures.plan_rows(wanted, SYSTEM)
+    assert [trace.name for trace in plan.data] == ["control: random features", "predicted", "measured"]
+    (band,) = plan.layout.shapes
+    assert (band.x0, band.x1) == (0.4, 0.6)
+    assert json.loads(plan.to_json())["data"]
+
+
 def test_cells_inside_the_null_band_are_masked(study):
     cells = queries.matrix(study.store, run(study, "effects"))
     figure = figures.effect_matrix(cells, SYSTEM)
