@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from feature_store.records import Positions, Steering
+from feature_store.records import Steering, Where
 from feature_store.registry import register
 from sae_training.edits import Encoder
 from workbench.steerings import Scale, changes_nothing
@@ -21,7 +21,7 @@ from workbench.steerings import Scale, changes_nothing
 class Add:
     vectors: Float[Tensor, "row d_model"]
     """Added to every steered token [residual units]."""
-    positions: tuple[Positions, ...]
+    positions: tuple[Where, ...]
     """Tokens that each row steers."""
 
     @property
