@@ -111,6 +111,10 @@ class Study:
         """The causal graph among values, from the interventions (`verbs/graph.py`)."""
         return self.do("graph", settings, progress)
 
+    def kang(self, progress: Progress = silent, **settings: Any) -> Run:
+        """Roles and steered features, and the graph that PC finds in their scores (`verbs/kang.py`)."""
+        return self.do("kang", settings, progress)
+
     def resolve(self, kind: str, name: str) -> Run:
         """The run that `name` means: an id, or `latest` of the kind."""
         if name == "latest":

@@ -21,6 +21,7 @@ SUMMARIES = {
     "measure": "Measure a model's value profile, steered or not.",
     "effects": "Steer labelled features and controls over doses, and measure every value: the side-effect matrix.",
     "graph": "The causal graph among values, from a sweep's interventions; beside the planted one where there is one.",
+    "kang": "Roles and steered features answer for or against values; the graph that PC finds in their scores, beside its nulls.",
 }
 """Verb -> what it does, in one line."""
 
