@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
 
 from feature_store.errors import BadInput
 from feature_store.records import Item, Span, Steering, Value
 from feature_store.runs import Runs
 from tests.small_models import TinySAE, model
-from workbench import interview, organism, roleplay
+from workbench import interview, roleplay
 from workbench.instruments.standin import STANDIN
 from workbench.interview import Interview, Treatment
 from workbench.llm import Verdict
@@ -37,13 +38,7 @@ def treatments():
 
 
 def edit():
-    return build_edit([one.steering for one in treatments()], TinySAE(), Scale(5.0, np_ones()))
-
-
-def np_ones():
-    import torch
-
-    return torch.ones(40)
+    return build_edit([one.steering for one in treatments()], TinySAE(), Scale(5.0, torch.ones(40)))
 
 
 @pytest.mark.parametrize("mode", ["generate", "yes-no"])
@@ -132,8 +127,16 @@ def test_the_verb_on_the_organism(study):
     assert len(control) == 2 * 3 * 10
     prompts = store.sql("SELECT DISTINCT wording FROM prompts WHERE run = ?", [run.id])
     assert set(prompts.wording) == {"rating", "held", "rejected"}
-    damage = [row for row in store.sql("SELECT text FROM kang_roles WHERE role >= 0").text if not row]
-    assert not damage
+    assert store.sql("SELECT text FROM kang_roles WHERE role >= 0").text.str.len().min() > 0
+
+
+def test_answers_without_a_graph_are_kept(study):
+    run = study.kang(roles=2, test_roles=2, top=1, random_directions=0, replicates=2, permutations=100)
+    assert "more than 13 complete rows, got 6" in run.summary["no_graph"]
+    assert run.summary["answers"] == len(study.store.sql("SELECT * FROM kang_answers WHERE run = ?", [run.id]))
+    effects = study.store.sql("SELECT * FROM kang_side_effects WHERE run = ?", [run.id])
+    assert set(effects.graph) == {"planted"}
+    assert len(study.store.sql("SELECT summary FROM runs WHERE run = ?", [run.id])) == 1
 
 
 def test_what_cannot_be_asked_is_refused_before_anything_is_lost(study):
@@ -143,4 +146,3 @@ def test_what_cannot_be_asked_is_refused_before_anything_is_lost(study):
         study.kang(span=" your values", roles=4, test_roles=2)
     with pytest.raises(BadInput, match="no rating options"):
         study.kang(items="items.csv")
-    assert organism.truth().values == study.system.ids

@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
 from feature_store.errors import BadInput
-from workbench.statistics import cluster_weights
+from workbench.statistics import cluster_weights, known_mean
 
 
 def signs(changes: Float[np.ndarray, "*shape"], smallest: float) -> Float[np.ndarray, "*shape"]:
@@ -53,8 +53,10 @@ class Agreement(NamedTuple):
 def agreement(train: Int[np.ndarray, "feature value 3"], test: Int[np.ndarray, "feature value 3"], permutations: int, seed: int) -> Agreement:
     """Whether features do on test roles what they did on training roles, against features exchanged."""
     rng, own = np.random.default_rng(seed), cosines(train, test)
-    drawn = np.array([np.nanmean(cosines(train, test[rng.permutation(len(test))])) for _ in range(permutations)])
-    mean = float(np.nanmean(own))
+    if not np.isfinite(own).any():
+        return Agreement(*[float("nan")] * 3, 0)
+    drawn = np.array([known_mean(cosines(train, test[rng.permutation(len(test))]).ravel(), 0) for _ in range(permutations)])
+    mean = float(known_mean(own.ravel(), 0))
     return Agreement(mean, float(drawn.mean()), (1 + int((drawn >= mean - 1e-12).sum())) / (1 + permutations), int(np.isfinite(own).sum()))
 
 

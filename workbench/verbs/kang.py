@@ -114,10 +114,10 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
         work.table("prompts", asked, sort=("context", "wording", "order"))
         reach, figures = _graph(work, config, told, scores, progress)
         figures |= _metrics(work, config, told, scores, reach)
-        missing = int((scores.missing).sum())
+        figures = {name: None if figure != figure else figure for name, figure in figures.items()}  # JSON knows no NaN
         return work.finish(figures | {
             "mode": told.mode, "values": len(told.items.values), "features": [one.feature for one in treatments if one.kind == "feature"],
-            "roles": config.roles, "test_roles": config.test_roles, "answers": answers.num_rows, "missing": missing, "steered_at": str(where),
+            "roles": config.roles, "test_roles": config.test_roles, "answers": answers.num_rows, "missing": int(scores.missing.sum()), "steered_at": str(where),
         })  # fmt: skip
 
 
@@ -174,12 +174,19 @@ def _table(scores: pd.DataFrame, told: Interview, split: str) -> pd.DataFrame:
     return part.reindex(columns=[value.id for value in told.items.values])
 
 
-def _graph(work: Work, config: Config, told: Interview, scores: pd.DataFrame, progress: Progress) -> tuple[np.ndarray, dict[str, Any]]:
-    """Closure and figures of PC over the training rows; writes `kang_edges` with bootstrap frequencies."""
+def _graph(work: Work, config: Config, told: Interview, scores: pd.DataFrame, progress: Progress) -> tuple[np.ndarray | None, dict[str, Any]]:
+    """Closure and figures of PC over the training rows; writes `kang_edges` with bootstrap frequencies.
+
+    Where PC is undefined there is no closure, and the reason stands among the figures: the answers are worth keeping.
+    """
     table = _table(scores, told, "train")
     table = table.loc[["none", "feature"]]
     data, clusters = table.to_numpy(), table.index.get_level_values("role").to_numpy()
-    found = pc.discover(data, config.alpha)
+    try:
+        found = pc.discover(data, config.alpha)
+    except BadInput as error:
+        work.table("kang_edges", [])
+        return None, {"rows": int(np.isfinite(data).all(1).sum()), "no_graph": str(error)}
     size, done = data.shape[1], work.done("bootstrap")
     for number, start in enumerate(range(0, config.replicates, REPLICATES)):
         numbers = range(start, min(start + REPLICATES, config.replicates))
@@ -203,7 +210,7 @@ def _graph(work: Work, config: Config, told: Interview, scores: pd.DataFrame, pr
     }  # fmt: skip
 
 
-def _metrics(work: Work, config: Config, told: Interview, scores: pd.DataFrame, reach: np.ndarray) -> dict[str, Any]:
+def _metrics(work: Work, config: Config, told: Interview, scores: pd.DataFrame, reach: np.ndarray | None) -> dict[str, Any]:
     """Writes `kang_counts`, `kang_side_effects` and `kang_control`."""
     smallest = config.smallest_change if config.smallest_change >= 0 else 0.0 if told.mode == "generate" else 0.1
     train, test = (_table(scores, told, split) for split in ("train", "test"))
@@ -215,7 +222,7 @@ def _metrics(work: Work, config: Config, told: Interview, scores: pd.DataFrame, 
     work.table("kang_counts", [row for kind in kinds for row in _count_rows(kind, units[kind], values, *tallies[kind])])
     agreed = kang.agreement(*tallies["feature"], config.permutations, config.seed)
 
-    graphs = {"pc": reach}
+    graphs = {} if reach is None else {"pc": reach}
     if told.model == material.ORGANISM:
         truth = organism.truth()
         places = [truth.values.index(value) for value in values]
@@ -230,7 +237,7 @@ def _metrics(work: Work, config: Config, told: Interview, scores: pd.DataFrame, 
     work.table("kang_control", _control_rows(test, values, moved, tallies, units, smallest))
     return {
         "smallest_change": smallest, "cosine": agreed.mean, "cosine_null": agreed.null, "cosine_p": agreed.p,
-        **{f"{name}_{what}": getattr(found["pc", what], name) for what in ("role", "feature") for name in ("expected", "unexpected", "p")},
+        **{f"{name}_{what}": getattr(found[graph, what], name) for graph, what in found if graph == "pc" and what != "random-direction" for name in ("expected", "unexpected", "p")},
     }  # fmt: skip
 
 
