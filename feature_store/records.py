@@ -24,6 +24,22 @@ Status = Literal["parsed", "refused", "unparsed"]
 
 
 @dataclass(frozen=True)
+class Span:
+    text: str
+    """A piece of the prompt: steered are its tokens, at each place where it occurs, in the pass over the prompt alone."""
+
+    def __post_init__(self) -> None:
+        if not self.text.strip():
+            raise BadInput(f"A span is a piece of the prompt with at least one word, got {self.text!r}.")
+
+    def __str__(self) -> str:
+        return f"at {self.text!r}"
+
+
+Where = Positions | Span
+
+
+@dataclass(frozen=True)
 class Value:
     id: str
     """Lower-case identifier, words joined by hyphens: `self-direction`."""
@@ -145,8 +161,8 @@ class Steering:
     unit: Unit = "norm_share"
     """`raw`: length in residual units; `feature_max`: multiples of each feature's largest activation;
     `norm_share`: share of the median residual norm at the site."""
-    positions: Positions = "all"
-    """Token positions that are steered (the first token of a sequence, a sink in most models, never is)."""
+    positions: Where = "all"
+    """Token positions that are steered, by name or as a span of the prompt's text (the first token of a sequence, a sink in most models, never is)."""
     random: int = -1
     """Seed of a random unit direction used instead of features [>= 0]; -1: features are used."""
     direction: str = ""

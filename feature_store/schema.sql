@@ -8,6 +8,8 @@ CREATE TABLE runs (run VARCHAR, kind VARCHAR, status VARCHAR, created TIMESTAMP,
 COMMENT ON TABLE runs IS 'One row per finished run.';
 COMMENT ON COLUMN runs.run IS 'kind-digest of kind, configuration and inputs';
 COMMENT ON COLUMN runs.kind IS 'sae | labels | profile | effects | graph | probes | control';
+
+COMMENT ON COLUMN runs.kind IS 'sae | labels | profile | effects | graph | kang';
 COMMENT ON COLUMN runs.status IS 'finished';
 COMMENT ON COLUMN runs.created IS 'start [UTC]';
 COMMENT ON COLUMN runs.seconds IS 'working time, interruptions not counted [s]';
@@ -101,6 +103,8 @@ COMMENT ON COLUMN responses.status IS 'parsed | refused | unparsed';
 CREATE TABLE prompts (run VARCHAR, context INTEGER, item VARCHAR, wording VARCHAR, "order" VARCHAR, value VARCHAR, prompt VARCHAR);
 COMMENT ON TABLE prompts IS 'The exact text behind every rating and response.';
 COMMENT ON COLUMN prompts.run IS 'run of kind profile, effects, prediction or plan';
+
+COMMENT ON COLUMN prompts.run IS 'run of kind profile, effects or kang';
 COMMENT ON COLUMN prompts.context IS '0-based number of the prompt context (cluster)';
 COMMENT ON COLUMN prompts.item IS 'id of the item';
 COMMENT ON COLUMN prompts.wording IS 'name of the wording';
@@ -434,3 +438,93 @@ COMMENT ON COLUMN plan_effects.control_high IS 'upper end of it [rating points]'
 COMMENT ON COLUMN plan_effects.sd IS 'unsteered SD of the value over contexts, to divide by for effects in SD [rating points]';
 COMMENT ON COLUMN plan_effects.n IS 'held-out contexts [clusters]';
 COMMENT ON COLUMN plan_effects.within IS 'whether the measured change is one that was asked for; true where nothing was asked';
+
+CREATE TABLE kang_roles (run VARCHAR, role INTEGER, split VARCHAR, text VARCHAR);
+COMMENT ON TABLE kang_roles IS 'Roles that the model played; on the organism, contexts stand in for them.';
+COMMENT ON COLUMN kang_roles.run IS 'run of kind kang';
+COMMENT ON COLUMN kang_roles.role IS '0-based number of the role (cluster); -1 = no role';
+COMMENT ON COLUMN kang_roles.split IS 'train | test: which items it was asked';
+COMMENT ON COLUMN kang_roles.text IS 'what stands before the question';
+
+CREATE TABLE kang_answers (run VARCHAR, split VARCHAR, role INTEGER, kind VARCHAR, feature INTEGER, item VARCHAR, value VARCHAR, agreement INTEGER, score DOUBLE, status VARCHAR, reader VARCHAR, text VARCHAR);
+COMMENT ON TABLE kang_answers IS 'Every answer of every role under every steering, refused and unparsed ones included.';
+COMMENT ON COLUMN kang_answers.run IS 'run of kind kang';
+COMMENT ON COLUMN kang_answers.split IS 'train | test';
+COMMENT ON COLUMN kang_answers.role IS '0-based number of the role (cluster); -1 = no role';
+COMMENT ON COLUMN kang_answers.kind IS 'none | feature | random-direction | held | rejected (the last two: told outright to value, or not to)';
+COMMENT ON COLUMN kang_answers.feature IS '0-based feature index, number of a random direction, -1 otherwise';
+COMMENT ON COLUMN kang_answers.item IS 'id of the item';
+COMMENT ON COLUMN kang_answers.value IS 'id of the value it measures';
+COMMENT ON COLUMN kang_answers.agreement IS '+1: yes speaks for the value, -1: against it';
+COMMENT ON COLUMN kang_answers.score IS 'agreement times yes (1), no (-1), unsure (0), or between by log-probability [-1 to 1]; NaN unless parsed';
+COMMENT ON COLUMN kang_answers.status IS 'parsed | refused | unparsed';
+COMMENT ON COLUMN kang_answers.reader IS 'rule | logprob | name of the judge; empty where nobody could read it';
+COMMENT ON COLUMN kang_answers.text IS 'raw answer, or the most likely option or expected rating';
+
+CREATE TABLE kang_scores (run VARCHAR, split VARCHAR, role INTEGER, kind VARCHAR, feature INTEGER, value VARCHAR, score DOUBLE, parsed INTEGER, missing INTEGER);
+COMMENT ON TABLE kang_scores IS 'Score of every value for every role and steering: what the graph is found in.';
+COMMENT ON COLUMN kang_scores.run IS 'run of kind kang';
+COMMENT ON COLUMN kang_scores.split IS 'train | test';
+COMMENT ON COLUMN kang_scores.role IS '0-based number of the role (cluster); -1 = no role';
+COMMENT ON COLUMN kang_scores.kind IS 'none | feature | random-direction | held | rejected';
+COMMENT ON COLUMN kang_scores.feature IS '0-based feature index, number of a random direction, -1 otherwise';
+COMMENT ON COLUMN kang_scores.value IS 'id of the value';
+COMMENT ON COLUMN kang_scores.score IS 'mean over the parsed answers to its items [-1 to 1]; NaN without any';
+COMMENT ON COLUMN kang_scores.parsed IS 'answers in the mean [answers]';
+COMMENT ON COLUMN kang_scores.missing IS 'answers refused or unread [answers]';
+
+CREATE TABLE kang_edges (run VARCHAR, source VARCHAR, target VARCHAR, present BOOLEAN, oriented BOOLEAN, reduced BOOLEAN, descends BOOLEAN, frequency DOUBLE, descent_frequency DOUBLE);
+COMMENT ON TABLE kang_edges IS 'What PC makes of the training scores, every ordered pair: a hypothesis, found without regard to what was steered.';
+COMMENT ON COLUMN kang_edges.run IS 'run of kind kang';
+COMMENT ON COLUMN kang_edges.source IS 'cause';
+COMMENT ON COLUMN kang_edges.target IS 'effect';
+COMMENT ON COLUMN kang_edges.present IS 'whether PC draws it; both directions where PC does not tell';
+COMMENT ON COLUMN kang_edges.oriented IS 'whether PC tells the direction';
+COMMENT ON COLUMN kang_edges.reduced IS 'whether the transitive reduction keeps it';
+COMMENT ON COLUMN kang_edges.descends IS 'whether the target descends from the source: an expected side effect';
+COMMENT ON COLUMN kang_edges.frequency IS 'share of bootstrap replicates (roles resampled) that draw it [0 to 1]';
+COMMENT ON COLUMN kang_edges.descent_frequency IS 'share of them in which the target descends from the source [0 to 1]';
+
+CREATE TABLE kang_side_effects (run VARCHAR, graph VARCHAR, "by" VARCHAR, expected DOUBLE, unexpected DOUBLE, gap DOUBLE, low DOUBLE, high DOUBLE, null_low DOUBLE, null_high DOUBLE, p DOUBLE, "rows" INTEGER, clusters INTEGER);
+COMMENT ON TABLE kang_side_effects IS 'Where a value changed, how often its descendants in a graph and the other values changed too; test roles.';
+COMMENT ON COLUMN kang_side_effects.run IS 'run of kind kang';
+COMMENT ON COLUMN kang_side_effects.graph IS 'pc | planted (on the organism)';
+COMMENT ON COLUMN kang_side_effects."by" IS 'role (against no role) | feature | random-direction (against the same role unsteered)';
+COMMENT ON COLUMN kang_side_effects.expected IS 'change frequency of descendants [0 to 1]';
+COMMENT ON COLUMN kang_side_effects.unexpected IS 'change frequency of other values [0 to 1]';
+COMMENT ON COLUMN kang_side_effects.gap IS 'expected less unexpected [-1 to 1]';
+COMMENT ON COLUMN kang_side_effects.low IS 'lower end of its 95 % interval, roles resampled';
+COMMENT ON COLUMN kang_side_effects.high IS 'upper end of it';
+COMMENT ON COLUMN kang_side_effects.null_low IS '2.5 % quantile of the gap when the graph''s nodes are permuted';
+COMMENT ON COLUMN kang_side_effects.null_high IS '97.5 % quantile of it';
+COMMENT ON COLUMN kang_side_effects.p IS 'one-sided p of the gap under permuted nodes [0 to 1]';
+COMMENT ON COLUMN kang_side_effects."rows" IS 'rows in which some value changed [rows]';
+COMMENT ON COLUMN kang_side_effects.clusters IS 'roles [clusters]';
+
+CREATE TABLE kang_counts (run VARCHAR, kind VARCHAR, feature INTEGER, value VARCHAR, train_up INTEGER, train_same INTEGER, train_down INTEGER, test_up INTEGER, test_same INTEGER, test_down INTEGER, cosine DOUBLE);
+COMMENT ON TABLE kang_counts IS 'How many roles each steering moved up, not, or down, and whether test roles repeat training roles.';
+COMMENT ON COLUMN kang_counts.run IS 'run of kind kang';
+COMMENT ON COLUMN kang_counts.kind IS 'feature | random-direction';
+COMMENT ON COLUMN kang_counts.feature IS '0-based feature index, or number of a random direction';
+COMMENT ON COLUMN kang_counts.value IS 'id of the value';
+COMMENT ON COLUMN kang_counts.train_up IS 'training roles whose score rose [roles]';
+COMMENT ON COLUMN kang_counts.train_same IS 'training roles whose score stayed [roles]';
+COMMENT ON COLUMN kang_counts.train_down IS 'training roles whose score fell [roles]';
+COMMENT ON COLUMN kang_counts.test_up IS 'test roles whose score rose [roles]';
+COMMENT ON COLUMN kang_counts.test_same IS 'test roles whose score stayed [roles]';
+COMMENT ON COLUMN kang_counts.test_down IS 'test roles whose score fell [roles]';
+COMMENT ON COLUMN kang_counts.cosine IS 'cosine of the two count vectors [0 to 1]; NaN where one is empty';
+
+CREATE TABLE kang_control (run VARCHAR, value VARCHAR, direction INTEGER, "by" VARCHAR, feature INTEGER, up DOUBLE, same DOUBLE, down DOUBLE, up_low DOUBLE, up_high DOUBLE, n INTEGER);
+COMMENT ON TABLE kang_control IS 'Shares of test roles moved by the best feature of a value (chosen on training roles), by the best random direction, and by a prompt that says outright what to value.';
+COMMENT ON COLUMN kang_control.run IS 'run of kind kang';
+COMMENT ON COLUMN kang_control.value IS 'id of the value';
+COMMENT ON COLUMN kang_control.direction IS '+1: meant to raise the value, -1: to lower it';
+COMMENT ON COLUMN kang_control."by" IS 'feature | random-direction | prompt';
+COMMENT ON COLUMN kang_control.feature IS '0-based feature index, or number of a random direction; -1 for the prompt';
+COMMENT ON COLUMN kang_control.up IS 'share of roles whose score rose [0 to 1]';
+COMMENT ON COLUMN kang_control.same IS 'share whose score stayed [0 to 1]';
+COMMENT ON COLUMN kang_control.down IS 'share whose score fell [0 to 1]';
+COMMENT ON COLUMN kang_control.up_low IS 'lower end of the 95 % Wilson interval of up';
+COMMENT ON COLUMN kang_control.up_high IS 'upper end of it';
+COMMENT ON COLUMN kang_control.n IS 'test roles with both scores [roles]';

@@ -6,14 +6,16 @@ the `Frame` of the forward pass, so that an edit knows nothing of padding, promp
 
 What the four names mean, the first token of a sequence (a sink in most models) always left alone:
 `all`: every token; `prompt`: the tokens that were given; `last`: the last token of the prompt, the one that
-predicts the answer; `generated`: the tokens after the prompt, sampled or scored.
+predicts the answer; `generated`: the tokens after the prompt, sampled or scored. A `Span` means the tokens of a piece of
+the prompt's text, wherever it stands (`spans.py`).
 
 Some edits depend on the prompt: how far they push, or whether at all, is read off the residual at its last token. Such
 a `PromptEdit` is *settled* by that residual into a plain edit, which then holds for the prompt and all that follows it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -21,12 +23,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from feature_store.errors import BadInput
-from feature_store.records import Positions
+from feature_store.records import Span, Where
 
 
 @runtime_checkable
 class Edit(Protocol):
-    positions: tuple[Positions, ...]
+    positions: tuple[Where, ...]
     """One entry a row: which tokens it changes."""
 
     @property
@@ -72,18 +74,22 @@ class Frame(NamedTuple):
     """True at the last token of each prompt."""
     generated: Bool[Tensor, "row tok"]
     """True at tokens after the prompt."""
+    spans: Mapping[Span, Bool[Tensor, "row tok"]] = MappingProxyType({})
+    """Span -> True at its tokens; empty where no prompt's text is known."""
 
-    def where(self, positions: Sequence[str]) -> Bool[Tensor, "row tok"]:
+    def where(self, positions: Sequence[str | Span]) -> Bool[Tensor, "row tok"]:
         """The tokens that each row changes."""
         given = {
             "all": self.real & ~self.first,
             "prompt": self.real & ~self.first & ~self.generated,
             "last": self.last & ~self.first,
             "generated": self.generated & self.real,
+            **{span: marked.to(self.real.device) & self.real & ~self.first for span, marked in self.spans.items()},
         }
-        unknown = set(positions) - set(given)
-        if unknown:
-            raise BadInput(f"Steered positions are {', '.join(given)}; got {', '.join(sorted(unknown))}.")
+        if unknown := [one for one in dict.fromkeys(positions) if one not in given]:
+            if isinstance(unknown[0], Span):
+                raise BadInput(f"The span {unknown[0].text!r} is steered in prompts, and this is a pass over bare tokens. Use positions all.")
+            raise BadInput(f"Steered positions are {', '.join(map(str, given))}; got {', '.join(map(str, unknown))}.")
         rows = self.real.shape[0]
         if len(positions) not in (1, rows):
             raise BadInput(f"The edit has {len(positions)} rows, the batch has {rows}: give one intervention a row, or one.")
@@ -116,7 +122,7 @@ class Add:
 
     vectors: Float[Tensor, "row d_model"]
     """Added to every steered token [residual units]."""
-    positions: tuple[Positions, ...]
+    positions: tuple[Where, ...]
     """Tokens that each row steers."""
 
     @property
@@ -150,7 +156,7 @@ class Delta:
     """1 where the slot holds a feature, 0 where the row has fewer."""
     random: Float[Tensor, "row d_model"]
     """Unit direction of a random control or a stored direction, whose target stands in slot 0; zero where features are used."""
-    positions: tuple[Positions, ...]
+    positions: tuple[Where, ...]
     """Tokens that each row steers."""
 
     @property

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from feature_store.errors import BadInput
-from feature_store.records import Point, Positions
+from feature_store.records import Point, Where
 from sae_training.model import Model
 from sae_training.sae import SAE
 from sae_training.stream import read
@@ -86,7 +86,7 @@ class Splice:
     """[tok, d_model] -> [tok, d_model]."""
     rows: int = 1
     """The same for every row of a batch."""
-    positions: tuple[Positions, ...] = ("all",)
+    positions: tuple[Where, ...] = ("all",)
 
     def take(self, rows: Int[Tensor, "n"]) -> "Splice":
         return self

@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from feature_store.errors import BadInput
-from feature_store.records import Positions
+from feature_store.records import Where
 from sae_training.edits import Edit, Encoder, by_prompt, settle
 from sae_training.scoring import Scores
 
@@ -44,7 +44,7 @@ class PromptGate:
     """Whether each prompt is steered."""
 
     @property
-    def positions(self) -> Sequence[Positions]:
+    def positions(self) -> Sequence[Where]:
         return self.edit.positions
 
     @property
@@ -81,7 +81,7 @@ class ProbeGate:
     by_prompt = True
 
     @property
-    def positions(self) -> Sequence[Positions]:
+    def positions(self) -> Sequence[Where]:
         return self.edit.positions
 
     @property
@@ -121,7 +121,7 @@ class ActivationGate:
             raise BadInput(f"The SAE has features 0 to {self.sae.n_features - 1}, got gate feature {self.feature}.")
 
     @property
-    def positions(self) -> Sequence[Positions]:
+    def positions(self) -> Sequence[Where]:
         return self.edit.positions
 
     @property

@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from feature_store.errors import BadInput
+from sae_training import spans
 from sae_training.edits import Frame, prompt_frame
 from sae_training.model import Model, Prompt
 
@@ -48,11 +49,12 @@ def generate(model: Model, prompts: Sequence[Prompt], max_new_tokens: int, tempe
     """The continuation of each prompt; `seed` is one for all, or one a prompt."""
     rows = prompt_ids(model, prompts)
     seeds = [_row_seed(seed, row) if isinstance(seed, int) else _row_seed(seed[row], 0) for row in range(len(rows))]
+    marks = _marks(model, prompts)
     texts: list[str] = []
     for at in range(0, len(rows), ROWS):
         batch = rows[at:at + ROWS]
         new: list[list[int]] = [[] for _ in batch]
-        for step in _steps(model, batch, at, max_new_tokens, temperature, seeds[at:at + ROWS]):
+        for step in _steps(model, batch, at, max_new_tokens, temperature, seeds[at:at + ROWS], marks):
             for row, token in step:
                 new[row].append(token)
         texts += [_decode(model, ids, tokens) for ids, tokens in zip(batch, new, strict=True)]
@@ -64,7 +66,7 @@ def stream(model: Model, prompt: str, max_new_tokens: int, temperature: float, s
     ids = prompt_ids(model, [prompt])[0]
     new: list[int] = []
     shown = ""
-    for step in _steps(model, [ids], 0, max_new_tokens, temperature, [_row_seed(seed, 0)]):
+    for step in _steps(model, [ids], 0, max_new_tokens, temperature, [_row_seed(seed, 0)], _marks(model, [prompt])):
         new += [token for _, token in step]
         text = _decode(model, ids, new)
         if not text.endswith("\ufffd") and len(text) > len(shown):
@@ -76,7 +78,7 @@ def stream(model: Model, prompt: str, max_new_tokens: int, temperature: float, s
 
 
 def _steps(model: Model, rows: Sequence[list[int]], first_row: int, max_new_tokens: int, temperature: float,
-           seeds: Sequence[int]) -> Iterator[list[tuple[int, int]]]:
+           seeds: Sequence[int], marks: spans.Marks) -> Iterator[list[tuple[int, int]]]:
     """For each step, the (row, token) pairs of the rows that are not finished."""
     from transformers import DynamicCache
 
@@ -88,7 +90,8 @@ def _steps(model: Model, rows: Sequence[list[int]], first_row: int, max_new_toke
     draws = [torch.Generator().manual_seed(seed) for seed in seeds]
     room = [min(max_new_tokens, model.context - len(row)) for row in rows]
     cache = DynamicCache(config=model.module.config)
-    frame = prompt_frame(mask.to(model.device))
+    frame = prompt_frame(mask.to(model.device))._replace(
+        spans=spans.padded(marks, range(first_row, first_row + len(rows)), width))
     part = slice(first_row, first_row + len(rows))
     going = list(range(len(rows)))
     step = 0
@@ -101,16 +104,22 @@ def _steps(model: Model, rows: Sequence[list[int]], first_row: int, max_new_toke
         yield [(row, tokens[row]) for row in going]
         ids = torch.tensor(tokens)[:, None]
         mask = torch.cat([mask, torch.ones(len(rows), 1, dtype=torch.bool)], dim=1)
-        frame = _generated_frame(len(rows), model.device)
+        frame = _generated_frame(len(rows), model.device, marks)
 
 
 def _row_seed(seed: int, row: int) -> int:
     return (seed * 1_000_003 + row) % 2**63
 
 
-def _generated_frame(rows: int, device: torch.device) -> Frame:
+def _marks(model: Model, prompts: Sequence[Prompt]) -> spans.Marks:
+    """Where the spans of the open `steered` blocks stand in the prompts."""
+    with model.lock:  # another thread's block is over once the lock is ours
+        return spans.find(model, prompts, spans.of_rows(model.edits, len(prompts)))
+
+
+def _generated_frame(rows: int, device: torch.device, marks: spans.Marks) -> Frame:
     yes = torch.ones(rows, 1, dtype=torch.bool, device=device)
-    return Frame(yes, ~yes, ~yes, yes)
+    return Frame(yes, ~yes, ~yes, yes, dict.fromkeys(marks, ~yes))
 
 
 def _choose(logits: Float[Tensor, "row vocab"], temperature: float, draws: Sequence[torch.Generator]) -> Int[Tensor, "row"]:

@@ -66,7 +66,8 @@ class Model:
         """Longest sequence that the model reads [tokens]."""
         self.lock = threading.RLock()
         """Held by the thread that runs or steers the model."""
-        self._edits: list[Edit] = []
+        self.edits: list[Edit] = []
+        """Edits of the open `steered` blocks, innermost last."""
         self._frame: Frame | None = None
         self._rows: slice | Tensor = slice(None)
 
@@ -191,16 +192,16 @@ class Model:
             return part(hidden, self._frame.where(part.positions).to(hidden.device))
 
         with self.lock, self._hook(at, change):
-            self._edits.append(edit)
+            self.edits.append(edit)
             try:
                 yield self
             finally:
-                self._edits.pop()
+                self.edits.pop()
 
     @property
     def is_steered(self) -> bool:
         """Whether a `steered` block is open."""
-        return bool(self._edits)
+        return bool(self.edits)
 
     @property
     def steered_rows(self) -> int:

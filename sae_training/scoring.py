@@ -15,10 +15,12 @@ An edit that depends on the prompt is settled for each prompt, and each prompt t
 An option's score is the log-probability of its tokens after the prompt [nats], normalised over the whole
 vocabulary. It equals that of a full forward pass to floating-point error.
 
-`full_scores` is that full forward pass: for models that cannot be resumed, inside a `steered` block, and for tests.
+`full_scores` is that full forward pass: for models that cannot be resumed, for spans of the prompt's text (a tree of shared tokens does
+not know whose words they are), inside a `steered` block, and for tests.
 """
 
 from collections.abc import Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -26,8 +28,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from feature_store.errors import BadInput
-from feature_store.records import Point
-from sae_training import sites
+from feature_store.records import Point, Span
+from sae_training import sites, spans
 from sae_training.answers import by_answers
 from sae_training.edits import Edit, Frame, by_prompt, prompt_frame, settle
 from sae_training.generate import prompt_ids
@@ -49,9 +51,10 @@ def score(model: Model, prompts: Sequence[str], options: Sequence[str]) -> Float
     with model.lock:  # another thread's block is over once the lock is ours
         if model.is_steered:
             ids = prompt_ids(model, prompts)
+            marks = spans.find(model, prompts, spans.of_rows(model.edits, len(prompts)))
             out = torch.empty(len(prompts), len(options))
             for rows, answers in by_answers(model, prompts, ids, options):
-                out[rows] = full_scores(model, [ids[row] for row in rows], answers, torch.tensor(rows))
+                out[rows] = full_scores(model, [ids[row] for row in rows], answers, torch.tensor(rows), _of(marks, rows))
             return out
     return score_rows(model, prompts, options, None, 0)[0]
 
@@ -70,6 +73,8 @@ def sweep(model: Model, prompts: Sequence[str], options: Sequence[str], edit: Ed
         raise BadInput(f"Scoring needs at least one prompt and one option, got {len(prompts)} and {len(options)}.")
     ids = prompt_ids(model, prompts)
     interventions = 0 if edit is None else edit.rows
+    steered_spans = [] if edit is None else [where for where in edit.positions if isinstance(where, Span)]
+    marks = spans.find(model, prompts, dict.fromkeys(steered_spans, range(len(prompts))))
     base = torch.empty(len(prompts), len(options))
     steered = torch.empty(interventions, len(prompts), len(options))
     total, before = len(prompts) * (1 + interventions), 0
@@ -78,7 +83,7 @@ def sweep(model: Model, prompts: Sequence[str], options: Sequence[str], edit: Ed
             if progress:
                 progress(before + done * share // of, total)
 
-        part = sweep_ids(model, [ids[row] for row in rows], answers, edit, layer, point, report)
+        part = sweep_ids(model, [ids[row] for row in rows], answers, edit, layer, point, report, _of(marks, rows))
         base[rows] = part.base
         steered[:, rows] = part.steered
         before += len(rows) * (1 + interventions)
@@ -86,14 +91,14 @@ def sweep(model: Model, prompts: Sequence[str], options: Sequence[str], edit: Ed
 
 
 def sweep_ids(model: Model, prompts: Ids, options: Ids, edit: Edit | None, layer: int, point: Point = "resid_post",
-              progress: Progress | None = None) -> Scores:
-    """The same on token ids; every prompt is answered by the same options."""
+              progress: Progress | None = None, marks: spans.Marks = MappingProxyType({})) -> Scores:
+    """The same on token ids; every prompt is answered by the same options. `marks`: where the edit's spans stand."""
     at = sites.boundary(layer, point, model.n_layers)
     with model.lock:
         if model.is_steered:
             raise BadInput("A sweep steers by itself: call it outside the steered block.")
-    if not resumable(model):
-        return _full(model, prompts, options, edit, layer, point, progress)
+    if marks or not resumable(model):
+        return _full(model, prompts, options, edit, layer, point, progress, marks)
     if edit is not None and by_prompt(edit):
         return _each_prompt(model, prompts, options, edit, layer, point, progress)
     interventions = 0 if edit is None else edit.rows
@@ -116,7 +121,7 @@ def sweep_ids(model: Model, prompts: Ids, options: Ids, edit: Edit | None, layer
 
 
 def full_scores(model: Model, prompts: Ids, options: Ids,
-                rows: Int[Tensor, "prompt"] | None = None) -> Float[Tensor, "prompt option"]:
+                rows: Int[Tensor, "prompt"] | None = None, marks: spans.Marks = MappingProxyType({})) -> Float[Tensor, "prompt option"]:
     """Scores by full forward passes, 32 prompts at once; in a `steered` block row `rows[i]` of the edit steers prompt i."""
     rows = torch.arange(len(prompts)) if rows is None else rows
     out = torch.empty(len(prompts), len(options))
@@ -130,7 +135,8 @@ def full_scores(model: Model, prompts: Ids, options: Ids,
             mask = torch.tensor([[False] * (width - len(row)) + [True] * len(row) for row in some], device=model.device)
             answer = torch.arange(width, device=model.device).expand_as(mask) >= width - len(stem)
             given = prompt_frame(mask & ~answer)
-            frame = Frame(mask, given.first, given.last, answer)
+            found = spans.padded(marks, range(first, first + len(some)), width, len(stem))
+            frame = Frame(mask, given.first, given.last, answer, found)
             with model.lock:
                 logits = model._forward(ids, mask, rows[first:first + 32], frame, logits_to_keep=len(stem) + 1).logits
             scores = logprobs(logits[:, -len(stem) - 1:], wanted).sum(1)
@@ -152,13 +158,17 @@ def _each_prompt(model: Model, prompts: Ids, options: Ids, edit: Edit, layer: in
     return Scores(torch.cat([one.base for one in each]), torch.cat([one.steered for one in each], dim=1))
 
 
+def _of(marks: spans.Marks, rows: Sequence[int]) -> spans.Marks:
+    return {span: [found[row] for row in rows] for span, found in marks.items()}
+
+
 def _full(model: Model, prompts: Ids, options: Ids, edit: Edit | None, layer: int, point: Point,
-          progress: Progress | None) -> Scores:
+          progress: Progress | None, marks: spans.Marks) -> Scores:
     base = full_scores(model, prompts, options)
     steered = torch.empty(0 if edit is None else edit.rows, len(prompts), len(options))
     for row in range(len(steered)):
         with model.steered(edit.take(torch.tensor([row])), layer, point):
-            steered[row] = full_scores(model, prompts, options)
+            steered[row] = full_scores(model, prompts, options, marks=marks)
         if progress:
             progress((row + 2) * len(prompts), (len(steered) + 1) * len(prompts))
     return Scores(base, steered)

@@ -20,7 +20,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from feature_store.errors import BadInput
-from feature_store.records import Positions, Run
+from feature_store.records import Run, Where
 from sae_training.gates import PromptGate, spread
 from workbench import directions
 from workbench.steerings.conva import MinimumShift
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from workbench.study import Study
 
 
-def minimum_shift(probe: directions.Probe, targets: Sequence[float], lower: bool = False, positions: Positions = "all") -> MinimumShift:
+def minimum_shift(probe: directions.Probe, targets: Sequence[float], lower: bool = False, positions: Where = "all") -> MinimumShift:
     """The edit whose row i brings the probe to `targets[i]` [probability, 0 to 1 exclusive]."""
     if wrong := [p for p in targets if not 0 < p < 1]:
         raise BadInput(f"P0 is a probability between 0 and 1, both excluded; got {wrong[0]:g}.")
@@ -44,7 +44,7 @@ def minimum_shift(probe: directions.Probe, targets: Sequence[float], lower: bool
 
 
 def shift(
-    study: "Study", run: Run, value: str, targets: Sequence[float], layer: int, lower: bool = False, positions: Positions = "all"
+    study: "Study", run: Run, value: str, targets: Sequence[float], layer: int, lower: bool = False, positions: Where = "all"
 ) -> MinimumShift:
     """The single-layer edit of a value, one row for each P0 in `targets`."""
     return minimum_shift(directions.probe(study, run, value, layer), targets, lower, positions)

@@ -1,5 +1,6 @@
 """Apply a steering to a study's model: the units, the SAE and the site that a run of it pins.
 
+`strongest_features` lists what an SAE finds in a prompt, or in a span of it.
 `scale_of` reads what turns `norm_share` and `feature_max` into residual units from the SAE's own run: the median
 residual norm of the harvested tokens and each feature's largest activation. A steering along a stored direction
 finds it in the run of probes that it names, at the SAE's site.
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from feature_store.errors import BadInput, Incompatible
-from feature_store.records import Run, Steering
+from feature_store.records import Run, Span, Steering, Where
 from workbench import directions
 from workbench.steerings import Scale, build_edit
 
@@ -60,6 +61,31 @@ def edit_for(study: "Study", sae_run: Run, steerings: Sequence[Steering]) -> "Ed
     """One edit with a row a steering."""
     scale = replace(scale_of(study, sae_run), directions=directions_for(study, sae_run, steerings))
     return build_edit(steerings, study.sae(sae_run), scale)
+
+
+def strongest_features(study: "Study", sae_run: Run, prompts: Sequence[str], where: Where, top: int) -> list[int]:
+    """The features of largest activation at the tokens that `where` means, over all prompts; at most `top`, only live ones.
+
+    Kang et al. (2025) choose so, at ` your values` of the role-free prompt. Raises BadInput where a prompt lacks the span.
+    """
+    from sae_training import spans
+    from sae_training.edits import prompt_frame
+
+    model, sae = study.model_of(sae_run), study.sae(sae_run)
+    marks = spans.find(model, prompts, {where: range(len(prompts))} if isinstance(where, Span) else {})
+    largest = torch.zeros(sae.n_features)
+    for row, ids in enumerate(model.tokenize(prompts, prompt=True)):
+        tokens = torch.tensor([ids])
+        mask = torch.ones_like(tokens, dtype=torch.bool)
+        chosen = prompt_frame(mask)._replace(spans=spans.padded(marks, [row], len(ids))).where((where,))[0]
+        hidden = model.residuals(tokens, mask, sae_run.summary["layer"], sae_run.summary["point"])[0]
+        active = sae.encode(hidden[chosen.to(hidden.device)].to(sae.W_dec))
+        largest = torch.maximum(largest, active.amax(0).float().cpu())
+    order = torch.argsort(largest, descending=True, stable=True)[:top]
+    found = [int(index) for index in order if largest[index] > 0]
+    if not found:
+        raise BadInput("No feature is active at the span, so there is none to steer. Name features, or another span.")
+    return found
 
 
 @contextlib.contextmanager

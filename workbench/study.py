@@ -118,6 +118,10 @@ class Study:
         """Rewrite a language model's answers towards a value profile (`verbs/couple.py`)."""
         return self.do("couple", settings, progress)
 
+    def kang(self, progress: Progress = silent, **settings: Any) -> Run:
+        """Roles and steered features, and the graph that PC finds in their scores (`verbs/kang.py`)."""
+        return self.do("kang", settings, progress)
+
     def resolve(self, kind: str, name: str) -> Run:
         """The run that `name` means: an id, or `latest` of the kind."""
         if name == "latest":

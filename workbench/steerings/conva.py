@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from feature_store.records import Positions, Steering
+from feature_store.records import Steering, Where
 from feature_store.registry import register
 from sae_training.edits import Add, Encoder
 from workbench.steerings import Scale, changes_nothing
@@ -32,7 +32,7 @@ class MinimumShift:
     """Component along the direction to be reached [residual units]."""
     signs: Float[Tensor, "row"]
     """+1: raise to at least the target; -1: lower to at most."""
-    positions: tuple[Positions, ...]
+    positions: tuple[Where, ...]
     """Tokens that each row steers."""
 
     by_prompt = True

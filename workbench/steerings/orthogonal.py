@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from feature_store.records import Positions, Steering
+from feature_store.records import Steering, Where
 from feature_store.registry import register
 from sae_training.edits import Encoder
 from workbench.steerings import Scale, changes_nothing
@@ -23,7 +23,7 @@ class Orthogonal:
     """Unit directions; zero in a row that changes nothing."""
     lengths: Float[Tensor, "row"]
     """Component along the direction afterwards [residual units]."""
-    positions: tuple[Positions, ...]
+    positions: tuple[Where, ...]
     """Tokens that each row steers."""
 
     @property

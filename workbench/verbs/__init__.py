@@ -27,6 +27,7 @@ SUMMARIES = {
     "plan": "Find the fewest features and strengths that give a wanted profile, then measure them.",
     "counterfactual": "What the profile would be if some values were set, over the graph that interventions estimated.",
     "couple": "Rewrite a language model's answers towards a value profile by counterfactual reasoning, and score them.",
+    "kang": "Roles and steered features answer for or against values; the graph that PC finds in their scores, beside its nulls.",
 }
 """Verb -> what it does, in one line."""
 
