@@ -206,7 +206,7 @@ class Model:
     @property
     def steered_rows(self) -> int:
         """Prompts that the open `steered` blocks tell apart; 1 where every prompt is steered alike, or none is."""
-        return max((edit.rows for edit in self._edits), default=1)
+        return max((edit.rows for edit in self.edits), default=1)
 
     def generate(self, prompts: Sequence[Prompt], max_new_tokens: int, temperature: float = 0.0,
                  seed: int | Sequence[int] = 0) -> list[str]:

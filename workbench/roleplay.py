@@ -30,7 +30,7 @@ from feature_store.errors import BadInput, NotFound
 from feature_store.records import Instrument, Item, Status, Value, normalise
 from workbench import material, organism
 from workbench.llm import Judge
-from workbench.measure import REFUSAL
+from workbench.llm.reading import is_refusal
 
 Split = Literal["train", "test"]
 NOBODY = -1
@@ -221,7 +221,7 @@ def _by_rule(text: str) -> Answer | None:
         for choice, rule in _RULES:
             if rule.match(line.strip(" \t\"'*.-")):
                 return Answer(CHOICES[choice], "parsed", text, "rule") if choice else Answer(float("nan"), "refused", text, "rule")
-    return Answer(float("nan"), "refused", text, "rule") if REFUSAL.search(own) else None
+    return Answer(float("nan"), "refused", text, "rule") if is_refusal(own) else None
 
 
 def from_yes_no(logprobs: Float[np.ndarray, "prompt 2"]) -> list[Answer]:

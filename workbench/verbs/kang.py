@@ -11,7 +11,7 @@
 
 The graph is a hypothesis from pooled rows, as published; `graph` finds one from the interventions.
 On the organism, which answers one questionnaire from 1 to 6 and cannot say yes or no, the expected rating is laid onto [-1, 1] and its
-contexts stand in for roles. Left out: damage to neutral text (a span has no place there), and a judge for answers no rule reads.
+contexts stand in for roles. Left out: damage to neutral text (a span has no place there).
 """
 
 import dataclasses
@@ -32,6 +32,7 @@ from workbench import material, organism, roleplay
 from workbench.causal import kang, pc
 from workbench.config import plain
 from workbench.interview import ORDERS, Interview, Treatment, ask, measure
+from workbench.llm.judges import open_judge
 from workbench.progress import Progress
 from workbench.roleplay import NOBODY
 from workbench.steered import edit_for, strongest_features
@@ -86,6 +87,8 @@ class Config:
     """Bootstrap replicates of PC, roles resampled."""
     permutations: int = 2000
     """Permutations of each null, and replicates of the other intervals."""
+    judge: str = ""
+    """Language model that reads written answers no rule reads: local:FOLDER-OR-HUB-ID, or https://host/v1#model."""
     seed: int = 0
     """Seed of roles, items, controls, permutations and bootstrap."""
 
@@ -97,7 +100,8 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
     prompts = [q.prompt for role in told.roles[:2] for q in ask(told, role)]
     orders = [q.prompt for value in told.items.values for sign in ORDERS for q in ask(told, told.roles[-1], value, sign)]
     digest = hashlib.sha256(repr([told.roles, told.items, prompts, orders]).encode()).hexdigest()
-    inputs = {"sae": sae_run.id, "model": sae_run.inputs["model"], "prompts": digest}
+    judge = open_judge(config.judge, study.model, study.folder / "answers.jsonl") if config.judge else None
+    inputs = {"sae": sae_run.id, "model": sae_run.inputs["model"], "prompts": digest} | ({"judge": judge.name} if judge else {})
     plainly = plain(dataclasses.replace(config, sae=sae_run.id))
     if study.runs.exists(id := study.runs.find("kang", plainly, inputs, config.seed)):
         return study.runs.get(id)
@@ -106,7 +110,7 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
         treatments = _treatments(study, sae_run, config, told, where)
         edit = edit_for(study, sae_run, [one.steering for one in treatments])
         model, layer, point = study.model_of(sae_run), sae_run.summary["layer"], sae_run.summary["point"]
-        answers, asked = measure(work, model, edit, layer, point, told, treatments, progress)
+        answers, asked = measure(work, model, edit, layer, point, told, treatments, progress, judge)
         scores = _scores(answers)
         work.table("kang_roles", [{"role": role.number, "split": role.split, "text": role.text} for role in told.roles])
         work.table("kang_answers", answers, sort=("split", "role", "kind", "feature", "value"))
