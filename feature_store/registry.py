@@ -25,6 +25,7 @@ PACKAGES = {
     "labelers": "workbench.labelers",
     "steerings": "workbench.steerings",
     "instruments": "workbench.instruments",
+    "assessors": "workbench.assessors",
     "loaders": "sae_training.loaders",
     "engines": "sae_training.engines",
 }

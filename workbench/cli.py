@@ -1,6 +1,6 @@
 """The command line: `workbench VERB STUDY [--flags] [--job FILE]`.
 
-1. The six verbs that make runs take their flags from their configuration's fields (`config.py`).
+1. The verbs that make runs take their flags from their configuration's fields (`config.py`).
 2. The others look: `runs`, `sql`, `check`, `plugins`; or hand over: `publish`, `app`, `demo`.
 3. A user's mistake is one line on standard error and exit code 2; Ctrl-C and SIGTERM keep the work and exit with 130.
 """

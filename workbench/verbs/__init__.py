@@ -21,6 +21,9 @@ SUMMARIES = {
     "measure": "Measure a model's value profile, steered or not.",
     "effects": "Steer labelled features and controls over doses, and measure every value: the side-effect matrix.",
     "graph": "The causal graph among values, from a sweep's interventions; beside the planted one where there is one.",
+    "scenarios": "Write scenarios in which values are at stake, with scored actions, and filter them.",
+    "review": "Accept or reject a scenario, as a person does.",
+    "decide": "Let a model decide in scenarios, steered or not: which values its decisions serve.",
 }
 """Verb -> what it does, in one line."""
 
