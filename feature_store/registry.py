@@ -26,6 +26,7 @@ PACKAGES = {
     "steerings": "workbench.steerings",
     "detectors": "workbench.detectors",
     "instruments": "workbench.instruments",
+    "assessors": "workbench.assessors",
     "loaders": "sae_training.loaders",
     "engines": "sae_training.engines",
 }

@@ -154,6 +154,7 @@ class Work:
 
 VERBS = {
     "sae": "train` or `workbench adopt", "labels": "label", "profile": "measure", "probes": "probe", "prediction": "predict",
+    "decisions": "decide",
 }  # fmt: skip
 """Kind of run -> the verb that makes it, where it has another name."""
 

@@ -10,6 +10,8 @@ COMMENT ON COLUMN runs.run IS 'kind-digest of kind, configuration and inputs';
 COMMENT ON COLUMN runs.kind IS 'sae | labels | profile | effects | graph | probes | control';
 
 COMMENT ON COLUMN runs.kind IS 'sae | labels | profile | effects | graph | kang';
+
+COMMENT ON COLUMN runs.kind IS 'sae | labels | profile | effects | graph | scenarios | review | decisions';
 COMMENT ON COLUMN runs.status IS 'finished';
 COMMENT ON COLUMN runs.created IS 'start [UTC]';
 COMMENT ON COLUMN runs.seconds IS 'working time, interruptions not counted [s]';
@@ -124,6 +126,88 @@ COMMENT ON COLUMN profiles.n IS 'contexts behind the interval [clusters]';
 COMMENT ON COLUMN profiles.parsed IS 'answers in the mean [answers]';
 COMMENT ON COLUMN profiles.missing IS 'answers refused or unread [answers]';
 COMMENT ON COLUMN profiles.centred IS 'whether the mean rating of all items was subtracted';
+
+CREATE TABLE scenarios (run VARCHAR, number INTEGER, scenario VARCHAR, text VARCHAR, at_stake VARCHAR[], source VARCHAR, answer VARCHAR, status VARCHAR, reason VARCHAR, leaks VARCHAR[], reader VARCHAR, inferred VARCHAR[], inference VARCHAR, inference_status VARCHAR, agreement DOUBLE, passed BOOLEAN);
+COMMENT ON TABLE scenarios IS 'What was asked of a writer of scenarios, one row each, unread and filtered ones included.';
+COMMENT ON COLUMN scenarios.run IS 'run of kind scenarios';
+COMMENT ON COLUMN scenarios.number IS '0-based number within the run';
+COMMENT ON COLUMN scenarios.scenario IS 'id of the scenario';
+COMMENT ON COLUMN scenarios.text IS 'the situation; empty unless parsed';
+COMMENT ON COLUMN scenarios.at_stake IS 'ids of the values it was to be about';
+COMMENT ON COLUMN scenarios.source IS 'who wrote and scored it';
+COMMENT ON COLUMN scenarios.answer IS 'the writer''s raw answer; empty for scenarios that were read or generated';
+COMMENT ON COLUMN scenarios.status IS 'parsed | refused | unparsed';
+COMMENT ON COLUMN scenarios.reason IS 'why the answer could not be read; empty otherwise';
+COMMENT ON COLUMN scenarios.leaks IS 'words of the text or an action that name a value';
+COMMENT ON COLUMN scenarios.reader IS 'who read it blind; empty where nobody did';
+COMMENT ON COLUMN scenarios.inferred IS 'values that a blind reader found in the text; empty unless asked and parsed';
+COMMENT ON COLUMN scenarios.inference IS 'the blind reader''s raw answer; empty where nobody was asked';
+COMMENT ON COLUMN scenarios.inference_status IS 'parsed | refused | unparsed; empty where nobody was asked';
+COMMENT ON COLUMN scenarios.agreement IS 'Jaccard index of at_stake and inferred [0 to 1]; NaN where nothing was inferred';
+COMMENT ON COLUMN scenarios.passed IS 'whether all filters let it through; a person''s review comes on top';
+
+CREATE TABLE actions (run VARCHAR, scenario VARCHAR, action INTEGER, text VARCHAR, scored VARCHAR[], scores DOUBLE[]);
+COMMENT ON TABLE actions IS 'The actions of every scenario that was read, with their scores.';
+COMMENT ON COLUMN actions.run IS 'run of kind scenarios';
+COMMENT ON COLUMN actions.scenario IS 'id of the scenario';
+COMMENT ON COLUMN actions.action IS '0-based number within the scenario';
+COMMENT ON COLUMN actions.text IS 'what is done';
+COMMENT ON COLUMN actions.scored IS 'ids of the scored values';
+COMMENT ON COLUMN actions.scores IS 'how far the action serves each of them [-1 to 1]';
+
+CREATE TABLE reviews (run VARCHAR, scenarios VARCHAR, scenario VARCHAR, number INTEGER, accepted BOOLEAN, note VARCHAR, reviewer VARCHAR);
+COMMENT ON TABLE reviews IS 'What people said of scenarios; a later review of the same scenario counts, none is overwritten.';
+COMMENT ON COLUMN reviews.run IS 'run of kind review';
+COMMENT ON COLUMN reviews.scenarios IS 'run that holds the scenario';
+COMMENT ON COLUMN reviews.scenario IS 'id of the scenario';
+COMMENT ON COLUMN reviews.number IS 'how many reviews of it came before [reviews]';
+COMMENT ON COLUMN reviews.accepted IS 'whether it may be used';
+COMMENT ON COLUMN reviews.note IS 'why';
+COMMENT ON COLUMN reviews.reviewer IS 'who says so';
+
+CREATE TABLE choices (run VARCHAR, scenario VARCHAR, steering VARCHAR, kind VARCHAR, "order" VARCHAR, logprobs DOUBLE[], tokens INTEGER[], probabilities DOUBLE[], chosen INTEGER, text VARCHAR, status VARCHAR);
+COMMENT ON TABLE choices IS 'Every decision of a run, unread ones included.';
+COMMENT ON COLUMN choices.run IS 'run of kind decisions';
+COMMENT ON COLUMN choices.scenario IS 'id of the scenario';
+COMMENT ON COLUMN choices.steering IS 'what was changed; base = nothing';
+COMMENT ON COLUMN choices.kind IS 'base | steering | random-direction';
+COMMENT ON COLUMN choices."order" IS 'given | reversed: order in which the actions were offered';
+COMMENT ON COLUMN choices.logprobs IS 'log-probability of each action in the scenario''s order [nats]; empty when generated';
+COMMENT ON COLUMN choices.tokens IS 'tokens of each action [tokens]; empty when generated';
+COMMENT ON COLUMN choices.probabilities IS 'softmax over the actions [0 to 1]; empty when generated';
+COMMENT ON COLUMN choices.chosen IS '0-based number of the chosen action; -1 unless parsed';
+COMMENT ON COLUMN choices.text IS 'raw answer when generated';
+COMMENT ON COLUMN choices.status IS 'parsed | refused | unparsed';
+
+CREATE TABLE decision_effects (run VARCHAR, steering VARCHAR, kind VARCHAR, outcome VARCHAR, value VARCHAR, base DOUBLE, steered DOUBLE, effect DOUBLE, low DOUBLE, high DOUBLE, p DOUBLE, q DOUBLE, null_low DOUBLE, null_high DOUBLE, n INTEGER, missing INTEGER);
+COMMENT ON TABLE decision_effects IS 'What steering, and random directions of equal norm, do to the values that decisions serve.';
+COMMENT ON COLUMN decision_effects.run IS 'run of kind decisions';
+COMMENT ON COLUMN decision_effects.steering IS 'what was changed';
+COMMENT ON COLUMN decision_effects.kind IS 'steering | random-direction';
+COMMENT ON COLUMN decision_effects.outcome IS 'expected (weighted by probability) | chosen';
+COMMENT ON COLUMN decision_effects.value IS 'id of the value';
+COMMENT ON COLUMN decision_effects.base IS 'mean unsteered score [-1 to 1]';
+COMMENT ON COLUMN decision_effects.steered IS 'mean steered score over the same scenarios [-1 to 1]';
+COMMENT ON COLUMN decision_effects.effect IS 'mean paired difference, steered less base [score points]';
+COMMENT ON COLUMN decision_effects.low IS 'lower end of its 95 % interval over scenarios [score points]';
+COMMENT ON COLUMN decision_effects.high IS 'upper end of it [score points]';
+COMMENT ON COLUMN decision_effects.p IS 'two-sided p of no difference [0 to 1]';
+COMMENT ON COLUMN decision_effects.q IS 'p after Benjamini-Hochberg over the values of the outcome and steering [0 to 1]';
+COMMENT ON COLUMN decision_effects.null_low IS '2.5 % quantile of the effect under random directions [score points]; NaN for a control';
+COMMENT ON COLUMN decision_effects.null_high IS '97.5 % quantile of it [score points]; NaN for a control';
+COMMENT ON COLUMN decision_effects.n IS 'scenarios whose actions differ on the value and that both states answered [clusters]';
+COMMENT ON COLUMN decision_effects.missing IS 'scenarios whose actions differ on the value and that one state left unanswered [scenarios]';
+
+CREATE TABLE agreements (run VARCHAR, steering VARCHAR, metric VARCHAR, mean DOUBLE, low DOUBLE, high DOUBLE, chance DOUBLE, n INTEGER);
+COMMENT ON TABLE agreements IS 'How well the ranking that preferences imply (value-driven decision-making) meets the model''s own.';
+COMMENT ON COLUMN agreements.run IS 'run of kind decisions';
+COMMENT ON COLUMN agreements.steering IS 'what was changed; base = nothing';
+COMMENT ON COLUMN agreements.metric IS 'os_sim (overlap of the two rankings'' tops, mean over depths) | first_acc (same first action)';
+COMMENT ON COLUMN agreements.mean IS 'mean over scenarios [0 to 1]';
+COMMENT ON COLUMN agreements.low IS 'lower end of its 95 % interval over scenarios';
+COMMENT ON COLUMN agreements.high IS 'upper end of it';
+COMMENT ON COLUMN agreements.chance IS 'expectation for a random ranking [0 to 1]';
+COMMENT ON COLUMN agreements.n IS 'scenarios [clusters]';
 
 CREATE TABLE interventions (run VARCHAR, intervention INTEGER, steering VARCHAR, kind VARCHAR, unit_id INTEGER, feature INTEGER, value VARCHAR, polarity INTEGER, dose DOUBLE, unit VARCHAR, damage DOUBLE, damage_low DOUBLE, damage_high DOUBLE, damage_n INTEGER);
 COMMENT ON TABLE interventions IS 'What a sweep changed: each labelled feature and each control at each dose.';

@@ -1,5 +1,7 @@
 """Small random models of every family, a small tokenizer, and an SAE that is only arithmetic."""
 
+from pathlib import Path
+
 import torch
 from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
 from tokenizers.models import BPE
@@ -16,6 +18,8 @@ from transformers import (
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen3Config,
+    T5Config,
+    T5EncoderModel,
 )
 
 from sae_training.model import Model
@@ -65,6 +69,14 @@ def tokenizer(chat: bool = False) -> PreTrainedTokenizerFast:
 def model(family: str = "llama", chat: bool = False) -> Model:
     """A small model with the tokenizer."""
     return Model(module(family), tokenizer(chat), family, chat=chat)
+
+
+def t5(folder: Path) -> Path:
+    """A random T5 with its tokenizer, saved in `folder`."""
+    torch.manual_seed(0)
+    T5EncoderModel(T5Config(vocab_size=VOCABULARY, d_model=WIDTH, d_kv=8, d_ff=48, num_layers=2, num_heads=4)).save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
+    return folder
 
 
 class TinySAE:

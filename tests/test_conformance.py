@@ -10,8 +10,9 @@ import torch
 from scipy import sparse
 
 from feature_store import registry
-from feature_store.errors import WorkbenchError
+from feature_store.errors import BadInput, WorkbenchError
 from feature_store.records import Instrument, Label, Steering, ValueSystem
+from tests import small_models
 
 
 def every(kind):
@@ -106,6 +107,25 @@ def test_a_labeler(name):
     labels = labeler.label(LabelledActivations(activations, values, np.full(900, "")), system, labeler.config())
     assert all(isinstance(label, Label) and label.method == name for label in labels)
     assert {(label.feature, label.value, label.polarity) for label in labels if label.accepted} == {(0, "power", 1)}
+
+
+@every("assessors")
+def test_an_assessor(name, tmp_path):
+    fitter = registry.get("assessors", name)
+    assert dataclasses.is_dataclass(fitter.config)
+    needs = {"folder": str(small_models.t5(tmp_path))} if "folder" in fitter.config.__dataclass_fields__ else {}
+    texts = ["the cat sat", "the dog ran", "the cat ran to the garden", "the end"] * 3
+    ratings = np.array([[1.0, 0.0, 0.5], [-1.0, 0.0, 0.5], [1.0, 0.0, -0.5], [0.0, 0.0, 0.5]] * 3)
+    found = fitter.fit(texts, ratings, fitter.config(**needs)).assess(["the cat ran", "", "unheard"])
+    assert found.rate.shape == found.label.shape == (3, 3)
+    assert (np.abs(found.rate) <= 1).all()
+    assert ((found.label >= 0) & (found.label <= 1)).all()
+    assert np.array_equal(found.rating, found.rate * found.label)
+    again = fitter.fit(texts, ratings, fitter.config(**needs)).assess(["the cat ran"])
+    np.testing.assert_allclose(again.rating[0], found.rating[0], atol=1e-6)
+    for spoiled in (ratings[:3], ratings * 2):
+        with pytest.raises(BadInput):
+            fitter.fit(texts, spoiled, fitter.config(**needs))
 
 
 @every("loaders")

@@ -25,7 +25,7 @@ def test_an_empty_study_answers_every_question_with_no_row(tmp_path):
     assert not words.ensure(store, "none")
     assert queries.features(store, "none", "none", text="doors", values=["power"]).total == 0
     for answer in (queries.runs(store), queries.feature_map(store, "none"), queries.contexts(store, "none", 0), queries.histogram(store, "none", 0), queries.matrix(store, "none"),
-                   queries.cell_ratings(store, "none", "power", "power"), queries.edges(store, "none"), queries.labelled_features(store, "none"), queries.leakage(store, "none")):  # fmt: skip
+                   queries.cell_ratings(store, "none", "power", "power"), queries.edges(store, "none"), queries.labelled_features(store, "none"), queries.leakage(store, "none"), queries.scenarios(store, "none"), queries.actions(store, "none", "none")):  # fmt: skip
         assert answer.empty
 
 

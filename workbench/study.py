@@ -122,6 +122,18 @@ class Study:
         """Roles and steered features, and the graph that PC finds in their scores (`verbs/kang.py`)."""
         return self.do("kang", settings, progress)
 
+    def scenarios(self, progress: Progress = silent, **settings: Any) -> Run:
+        """Scenarios in which values are at stake, with scored actions, filtered (`verbs/scenarios.py`)."""
+        return self.do("scenarios", settings, progress)
+
+    def review(self, progress: Progress = silent, **settings: Any) -> Run:
+        """A person's word on one scenario (`verbs/review.py`)."""
+        return self.do("review", settings, progress)
+
+    def decide(self, progress: Progress = silent, **settings: Any) -> Run:
+        """The model's decisions in scenarios, steered or not (`verbs/decide.py`)."""
+        return self.do("decide", settings, progress)
+
     def resolve(self, kind: str, name: str) -> Run:
         """The run that `name` means: an id, or `latest` of the kind."""
         if name == "latest":

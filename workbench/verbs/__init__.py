@@ -28,6 +28,9 @@ SUMMARIES = {
     "counterfactual": "What the profile would be if some values were set, over the graph that interventions estimated.",
     "couple": "Rewrite a language model's answers towards a value profile by counterfactual reasoning, and score them.",
     "kang": "Roles and steered features answer for or against values; the graph that PC finds in their scores, beside its nulls.",
+    "scenarios": "Write scenarios in which values are at stake, with scored actions, and filter them.",
+    "review": "Accept or reject a scenario, as a person does.",
+    "decide": "Let a model decide in scenarios, steered or not: which values its decisions serve.",
 }
 """Verb -> what it does, in one line."""
 

@@ -1,0 +1,52 @@
+"""Scenarios of the organism: what it could do next, in its own words, with scores that are known.
+
+1. A scenario's text names each of its values once, by a hedged behaviour of a random pole, among one or two fillers: that is a
+   document's beginning as the organism knows it.
+2. Its actions are behaviours that the text has not used, facets of its values in turns, always both poles of one: whatever
+   one chooses, nothing but the pole speaks for it.
+3. An action's score on the value of its facet is its pole, +1 or -1; on every other value it is 0. Leaks of a facet and the planted graph
+   are consequences of holding a value, not of what a sentence says, and do not score.
+
+What it leaves out: topics, which would tell the value without a behaviour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from feature_store.errors import BadInput
+from feature_store.records import Action, Scenario
+
+from .generate import Sentence, behaviour, pick
+from .planted import FACETS, plan
+
+
+def scenarios(subsets: Sequence[tuple[str, ...]], actions: int, seed: int) -> list[Scenario]:
+    """One scenario for each set of values, with at least so many actions, an even number."""
+    rng = np.random.default_rng((seed, 5))
+    return [_scenario(rng, number, values, actions) for number, values in enumerate(subsets)]
+
+
+def _scenario(rng: np.random.Generator, number: int, values: tuple[str, ...], actions: int) -> Scenario:
+    made = plan()
+    truth = made.truth
+    if unknown := [value for value in values if value not in truth.values]:
+        raise BadInput(f"The organism knows {', '.join(truth.values)}; got {', '.join(unknown)}. Use a study of schwartz10.")
+    pairs = max(-(-actions // 2), len(values))
+    if pairs > (most := len(values) * (FACETS - 1)):
+        raise BadInput(f"The organism has {2 * most} actions for {len(values)} values, {actions} were asked for. Ask for fewer.")
+    rows = {value: list(rng.permutation([row for row, facet in enumerate(truth.facets) if facet.value == value])) for value in values}
+    said = [behaviour(rng, int(rows[value].pop()), int(rng.choice((-1, 1))), hedged=True) for value in rng.permutation(values)]
+    for text in rng.choice(made.fillers, rng.integers(1, 3), replace=False):
+        said.insert(rng.integers(len(said) + 1), Sentence(str(text)))
+    offered = []
+    for turn in range(pairs):
+        value = values[turn % len(values)]
+        row = int(rows[value].pop())
+        for sign, texts in ((1, made.rows[row].plus), (-1, made.rows[row].minus)):
+            scored = tuple((other, float(sign * (other == value))) for other in truth.values)
+            offered.append(Action(pick(rng, texts), scored))
+    text = " ".join(sentence.text for sentence in said)
+    return Scenario(f"s{number:04d}", text, values, tuple(offered[i] for i in rng.permutation(len(offered))), "organism")

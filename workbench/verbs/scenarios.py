@@ -1,0 +1,133 @@
+"""Write scenarios in which values are at stake, with scored actions, and filter them (ValuePilot's data, Luo et al. 2025).
+
+1. Sets of values are drawn, sizes in turns. A language model writes a scenario for each, with at least ten actions and a score of every
+   action on every value; or the organism's own generator does; or they come from a file.
+2. A language model reads every situation blind and says which values are at stake. The organism's are not read: their truth is planted.
+3. Filters: no word names a value, and the blind reader finds the values that were meant. What is filtered, refused or unread stays, with the reason.
+
+Every answer is kept as it comes, so an interrupted run asks nothing twice. A person's word is a run of its own (`review`).
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from feature_store.errors import BadInput
+from feature_store.records import Run
+from feature_store.runs import Work, digest
+from workbench import organism
+from workbench.config import plain
+from workbench.llm import Conversation
+from workbench.material import ORGANISM
+from workbench.pilot.kept import Asked, rows
+from workbench.pilot.scenarios import read, subsets
+from workbench.pilot.writing import infer_prompt, read_inferred, read_written, write_prompt
+from workbench.progress import Progress
+
+if TYPE_CHECKING:
+    from workbench.llm import LLM
+    from workbench.study import Study
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    llm: str = ""
+    """Language model that writes the scenarios and reads them blind, or `organism` for that model's own generator."""
+    file: str = ""
+    """JSON-lines file with scenarios; then the language model, if one is given, only reads."""
+    n: int = 60
+    """Scenarios to write; 0: one for every set of values."""
+    smallest: int = 1
+    """Fewest values of a scenario."""
+    largest: int = 6
+    """Most values of a scenario."""
+    actions: int = 10
+    """Fewest actions of a scenario."""
+    agreement: float = 1.0
+    """Least Jaccard index of the values meant and found by the blind reader [0 to 1]; 1: the same ones."""
+    temperature: float = 0.7
+    """Sampling temperature of the writer; the reader is greedy."""
+    new_tokens: int = 3000
+    """Longest answer [tokens]."""
+    batch: int = 1
+    """Scenarios asked for at once; an interruption loses at most so many answers."""
+    seed: int = 0
+    """Seed of the sets of values and of the writer."""
+
+
+def run(study: "Study", config: Config, progress: Progress, llm: "LLM | None" = None) -> Run:
+    """A run of kind `scenarios`. `llm` stands in for the model that `config.llm` names."""
+    name = llm.name if llm else config.llm
+    if not name and not config.file:
+        raise BadInput("Nobody was told to write. Give --llm with a language model or `organism`, or --file with scenarios.")
+    if name == ORGANISM and config.file:
+        raise BadInput("The organism cannot read scenarios from a file. Give --llm with a language model, or leave it out.")
+    if not 0 <= config.agreement <= 1 or config.actions < 2 or config.batch < 1 or config.n < 0:
+        raise BadInput("An agreement lies in [0, 1], actions are at least 2, a batch at least 1 and n at least 0; got others.")
+    system = study.system
+    given = read(Path(config.file), system) if config.file else None
+    wanted = subsets(system, config.n, config.smallest, config.largest, config.seed)
+    if name == ORGANISM:
+        given = organism.scenarios(wanted, config.actions, config.seed)
+    inputs = {"llm": name} | ({"file": digest(Path(config.file))} if config.file else {})
+    plainly = plain(dataclasses.replace(config, llm=name))
+    if study.runs.exists(id := study.runs.find("scenarios", plainly, inputs, config.seed)):
+        return study.runs.get(id)
+    speaker = None if not name or name == ORGANISM else llm or _open(name)
+    with study.runs.begin("scenarios", plainly, inputs, config.seed) as work:
+        if given is not None:
+            asked = [Asked(number, s.id, s.values, s.source, s) for number, s in enumerate(given)]
+        else:
+            asked = []
+            told = {number: write_prompt(system, values, config.actions) for number, values in enumerate(wanted)}
+            for number, answer in _ask(work, "writing", told, speaker, config, config.temperature, progress).items():
+                id, values = f"s{number:04d}", wanted[number]
+                came = read_written(answer, system, values, config.actions, id, name)
+                asked.append(Asked(number, id, values, name, came.scenario, answer, came.status, came.reason))
+        if speaker:
+            told = {one.number: infer_prompt(system, one.scenario.text) for one in asked if one.scenario}
+            for number, answer in _ask(work, "reading blind", told, speaker, config, 0.0, progress).items():
+                found = read_inferred(answer, system)
+                asked[number] = dataclasses.replace(
+                    asked[number], reader=name, inferred=found.values, inference=answer, inference_status=found.status
+                )
+        made = [rows(one, system, config.agreement) for one in asked]
+        work.table("scenarios", [row for row, _ in made], sort=("number",))
+        work.table("actions", [action for _, actions in made for action in actions], sort=("scenario", "action"))
+        kept = [row for row, _ in made]
+        return work.finish({
+            "source": name or Path(config.file).name, "asked": len(kept), "parsed": sum(r["status"] == "parsed" for r in kept),
+            "refused": sum(r["status"] == "refused" for r in kept), "unparsed": sum(r["status"] == "unparsed" for r in kept),
+            "leaked": sum(len(r["leaks"]) > 0 for r in kept),
+            "inference_unread": sum(r["inference_status"] in ("refused", "unparsed") for r in kept),
+            "not_inferred": sum(r["agreement"] < config.agreement for r in kept), "passed": sum(r["passed"] for r in kept),
+        })  # fmt: skip
+
+
+def _ask(
+    work: Work, stage: str, told: Mapping[int, Conversation], llm: "LLM", config: Config, temperature: float, progress: Progress
+) -> dict[int, str]:  # fmt: skip
+    """Number -> answer, in order of the numbers. What an earlier, interrupted call was answered is not asked again."""
+    done = work.done(stage)
+    waiting = [number for number in told if number not in done]
+    for start in range(0, len(waiting), config.batch):
+        some = waiting[start : start + config.batch]
+        answers = llm.chat(
+            [told[number] for number in some], max_new_tokens=config.new_tokens, temperature=temperature, seed=config.seed + some[0]
+        )
+        for number, answer in zip(some, answers, strict=True):
+            work.part(stage, number, pa.table({"number": [number], "answer": [answer]}))
+        progress(stage, len(told) - len(waiting) + start + len(some), len(told))
+    if not told:
+        return {}
+    kept = work.parts(stage).to_pydict()
+    return dict(zip(kept["number"], kept["answer"], strict=True))
+
+
+def _open(name: str) -> "LLM":
+    from workbench.llm import open_llm
+
+    return open_llm(name)
