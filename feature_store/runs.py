@@ -107,6 +107,10 @@ class Work:
         """Numbers of the parts that are kept already."""
         return {int(file.stem) for file in (self.state / relation).glob("*.parquet")}
 
+    def kept(self, relation: str, number: int) -> pa.Table:
+        """Part `number` of a relation, kept by `part`."""
+        return pq.read_table(self.state / relation / f"{number:06d}.parquet")
+
     def parts(self, relation: str) -> pa.Table:
         """All kept parts of a relation, in order of their numbers."""
         return pa.concat_tables(pq.read_table(file) for file in sorted((self.state / relation).glob("*.parquet")))

@@ -5,7 +5,7 @@
    `steered`, the edit sees the prompt's tokens as prompt and the others as generated.
 3. Greedy at temperature 0. Otherwise each row draws from its own generator, seeded by (seed, row): the text does
    not depend on the device or on the batch, and a steered row is paired with the unsteered one of its number.
-4. A row ends at a stop token or where the context does.
+4. A row ends at a stop token or where the context does; what is fed after its end counts as padding.
 
 Left out: beams, top-k and top-p (they hide what steering does to the distribution).
 """
@@ -45,15 +45,23 @@ def prompt_ids(model: Model, prompts: Sequence[str]) -> list[list[int]]:
 def generate(model: Model, prompts: Sequence[str], max_new_tokens: int, temperature: float, seed: int) -> list[str]:
     """The continuation of each prompt."""
     rows = prompt_ids(model, prompts)
-    texts: list[str] = []
-    for at in range(0, len(rows), ROWS):
-        batch = rows[at:at + ROWS]
-        new: list[list[int]] = [[] for _ in batch]
-        for step in _steps(model, batch, at, max_new_tokens, temperature, seed):
+    return decode(model, rows, continuations(model, rows, max_new_tokens, temperature, seed))
+
+
+def continuations(model: Model, prompts: Sequence[list[int]], max_new_tokens: int, temperature: float,
+                  seed: int) -> list[list[int]]:
+    """The tokens that continue each prompt's."""
+    new: list[list[int]] = [[] for _ in prompts]
+    for at in range(0, len(prompts), ROWS):
+        for step in _steps(model, prompts[at:at + ROWS], at, max_new_tokens, temperature, seed):
             for row, token in step:
-                new[row].append(token)
-        texts += [_decode(model, ids, tokens) for ids, tokens in zip(batch, new, strict=True)]
-    return texts
+                new[at + row].append(token)
+    return new
+
+
+def decode(model: Model, prompts: Sequence[list[int]], new: Sequence[list[int]]) -> list[str]:
+    """The texts of continuations, as they read after their prompts."""
+    return [_decode(model, ids, tokens) for ids, tokens in zip(prompts, new, strict=True)]
 
 
 def stream(model: Model, prompt: str, max_new_tokens: int, temperature: float, seed: int) -> Iterator[str]:
@@ -98,12 +106,8 @@ def _steps(model: Model, rows: Sequence[list[int]], first_row: int, max_new_toke
         yield [(row, tokens[row]) for row in going]
         ids = torch.tensor(tokens)[:, None]
         mask = torch.cat([mask, torch.ones(len(rows), 1, dtype=torch.bool)], dim=1)
-        frame = _generated_frame(len(rows), model.device)
-
-
-def _generated_frame(rows: int, device: torch.device) -> Frame:
-    yes = torch.ones(rows, 1, dtype=torch.bool, device=device)
-    return Frame(yes, ~yes, ~yes, yes)
+        alive = torch.tensor([[row in going and step < room[row]] for row in range(len(rows))], device=model.device)
+        frame = Frame(alive, torch.zeros_like(alive), torch.zeros_like(alive), alive)
 
 
 def _choose(logits: Float[Tensor, "row vocab"], temperature: float, draws: Sequence[torch.Generator]) -> Int[Tensor, "row"]:

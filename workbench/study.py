@@ -34,6 +34,7 @@ from workbench.progress import Progress, silent
 if TYPE_CHECKING:
     from sae_training.model import Model
     from sae_training.sae import SAE
+    from workbench.llm import Judge
 
 FORMAT = 1
 
@@ -110,6 +111,11 @@ class Study:
     def graph(self, progress: Progress = silent, **settings: Any) -> Run:
         """The causal graph among values, from the interventions (`verbs/graph.py`)."""
         return self.do("graph", settings, progress)
+
+    def neurons(self, progress: Progress = silent, judge: "Judge | None" = None, **settings: Any) -> Run:
+        """Find, edit and measure value neurons (`verbs/neurons.py`); a judge scores samples besides."""
+        job = verbs.get("neurons")
+        return job.run(self, make(job.config, settings), progress, judge)
 
     def resolve(self, kind: str, name: str) -> Run:
         """The run that `name` means: an id, or `latest` of the kind."""

@@ -8,7 +8,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from feature_store.records import Status
 
@@ -24,6 +24,7 @@ class Message:
 Conversation = tuple[Message, ...]
 
 
+@runtime_checkable
 class LLM(Protocol):
     name: str
     """Model and revision, or endpoint and model; written beside every answer."""
@@ -47,6 +48,7 @@ class Verdict:
     """Name of the judge."""
 
 
+@runtime_checkable
 class Judge(Protocol):
     name: str
     """Written beside every verdict."""

@@ -21,6 +21,7 @@ SUMMARIES = {
     "measure": "Measure a model's value profile, steered or not.",
     "effects": "Steer labelled features and controls over doses, and measure every value: the side-effect matrix.",
     "graph": "The causal graph among values, from a sweep's interventions; beside the planted one where there is one.",
+    "neurons": "Find the neurons, or SAE features, that tell a value from its reverse; edit them, and measure every value beside a control.",
 }
 """Verb -> what it does, in one line."""
 

@@ -38,7 +38,7 @@ h2 {font-size: 1.35rem !important;} h3 {font-size: 1.08rem !important; padding-b
 .facts span {color: #6b7580; font-size: .86rem; display: block;} .facts b {font-weight: 400; font-size: 1.2rem; font-variant-numeric: tabular-nums;}
 </style>"""
 
-VERBS = {"sae": "train", "labels": "label", "profile": "measure", "effects": "effects", "graph": "graph"}
+VERBS = {"sae": "train", "labels": "label", "profile": "measure", "effects": "effects", "graph": "graph", "neurons": "neurons"}
 """Kind of run -> the verb that makes it."""
 
 
