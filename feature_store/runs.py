@@ -114,6 +114,10 @@ class Work:
         """Numbers of the parts that are kept already."""
         return {int(file.stem) for file in (self.state / relation).glob("*.parquet")}
 
+    def kept(self, relation: str, number: int) -> pa.Table:
+        """Part `number` of a relation, kept by `part`."""
+        return pq.read_table(self.state / relation / f"{number:06d}.parquet")
+
     def parts(self, relation: str) -> pa.Table:
         """All kept parts of a relation, in order of their numbers."""
         return pa.concat_tables(pq.read_table(file) for file in sorted((self.state / relation).glob("*.parquet")))
@@ -153,10 +157,15 @@ class Work:
 
 
 VERBS = {
-    "sae": "train` or `workbench adopt", "labels": "label", "profile": "measure", "probes": "probe", "prediction": "predict",
-    "decisions": "decide",
+    "sae": "train", "labels": "label", "profile": "measure", "probes": "probe", "prediction": "predict", "decisions": "decide",
+    "comparison": "compare",
 }  # fmt: skip
 """Kind of run -> the verb that makes it, where it has another name."""
+
+
+def verb_of(kind: str) -> str:
+    """The verb that makes runs of a kind."""
+    return VERBS.get(kind, kind)
 
 
 class Runs:
@@ -197,7 +206,7 @@ class Runs:
         """The newest finished run of a kind. Raises NotFound that names the verb to run."""
         found = self.all(kind + "-")
         if not found:
-            verb = VERBS.get(kind, kind)
+            verb = verb_of(kind) + ("` or `workbench adopt" if kind == "sae" else "")
             raise NotFound(
                 f"{self.folder.parent} has no finished run of kind {kind!r} yet. Run `workbench {verb}` first."
             )

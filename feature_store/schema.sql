@@ -12,6 +12,8 @@ COMMENT ON COLUMN runs.kind IS 'sae | labels | profile | effects | graph | probe
 COMMENT ON COLUMN runs.kind IS 'sae | labels | profile | effects | graph | kang';
 
 COMMENT ON COLUMN runs.kind IS 'sae | labels | profile | effects | graph | scenarios | review | decisions';
+
+COMMENT ON COLUMN runs.kind IS 'sae | labels | profile | effects | graph | neurons';
 COMMENT ON COLUMN runs.status IS 'finished';
 COMMENT ON COLUMN runs.created IS 'start [UTC]';
 COMMENT ON COLUMN runs.seconds IS 'working time, interruptions not counted [s]';
@@ -107,6 +109,8 @@ COMMENT ON TABLE prompts IS 'The exact text behind every rating and response.';
 COMMENT ON COLUMN prompts.run IS 'run of kind profile, effects, prediction or plan';
 
 COMMENT ON COLUMN prompts.run IS 'run of kind profile, effects or kang';
+
+COMMENT ON COLUMN prompts.run IS 'run of kind profile, effects or neurons';
 COMMENT ON COLUMN prompts.context IS '0-based number of the prompt context (cluster)';
 COMMENT ON COLUMN prompts.item IS 'id of the item';
 COMMENT ON COLUMN prompts.wording IS 'name of the wording';
@@ -215,12 +219,17 @@ COMMENT ON COLUMN interventions.run IS 'run of kind effects, prediction or plan'
 COMMENT ON COLUMN interventions.intervention IS '0-based number within the sweep';
 COMMENT ON COLUMN interventions.steering IS 'readable name of the steering';
 COMMENT ON COLUMN interventions.kind IS 'feature | random-feature | random-direction | joint (its features stand in joint_features)';
+
+COMMENT ON COLUMN interventions.run IS 'run of kind effects or neurons';
+COMMENT ON COLUMN interventions.intervention IS '0-based number within the sweep';
+COMMENT ON COLUMN interventions.steering IS 'readable name of the steering';
+COMMENT ON COLUMN interventions.kind IS 'feature | random-feature | random-direction; edited-neurons | reversed-neurons | random-neurons';
 COMMENT ON COLUMN interventions.unit_id IS '0-based number of what is steered; its doses share it';
-COMMENT ON COLUMN interventions.feature IS '0-based feature index; -1 for a random direction';
-COMMENT ON COLUMN interventions.value IS 'value the feature is labelled with; empty for controls';
-COMMENT ON COLUMN interventions.polarity IS 'polarity of the label; +1 for controls';
+COMMENT ON COLUMN interventions.feature IS '0-based feature index; -1 for a random direction or a set of neurons';
+COMMENT ON COLUMN interventions.value IS 'value the feature is labelled with, or whose neurons are edited or matched; empty for other controls';
+COMMENT ON COLUMN interventions.polarity IS 'polarity of the label; +1 for controls and neurons, -1 for neurons in exchanged roles';
 COMMENT ON COLUMN interventions.dose IS 'strength [in unit]';
-COMMENT ON COLUMN interventions.unit IS 'raw | feature_max | norm_share';
+COMMENT ON COLUMN interventions.unit IS 'raw | feature_max | norm_share | gamma';
 COMMENT ON COLUMN interventions.damage IS 'rise of the mean loss on neutral text [nats per token]';
 COMMENT ON COLUMN interventions.damage_low IS 'lower end of its 95 % interval over texts [nats per token]';
 COMMENT ON COLUMN interventions.damage_high IS 'upper end of it [nats per token]';
@@ -229,6 +238,8 @@ COMMENT ON COLUMN interventions.damage_n IS 'neutral texts [texts]';
 CREATE TABLE damages (run VARCHAR, intervention INTEGER, text INTEGER, damage DOUBLE);
 COMMENT ON TABLE damages IS 'Damage of every intervention to every neutral text.';
 COMMENT ON COLUMN damages.run IS 'run of kind effects, prediction or plan';
+
+COMMENT ON COLUMN damages.run IS 'run of kind effects or neurons';
 COMMENT ON COLUMN damages.intervention IS 'number of the intervention';
 COMMENT ON COLUMN damages.text IS '0-based number of the neutral text';
 COMMENT ON COLUMN damages.damage IS 'steered less unsteered mean loss of the text [nats per token]';
@@ -236,6 +247,8 @@ COMMENT ON COLUMN damages.damage IS 'steered less unsteered mean loss of the tex
 CREATE TABLE ratings (run VARCHAR, intervention INTEGER, context INTEGER, item VARCHAR, wording VARCHAR, "order" VARCHAR, value VARCHAR, rating FLOAT, base FLOAT);
 COMMENT ON TABLE ratings IS 'The measurements behind every effect: expected rating of each prompt, steered and unsteered.';
 COMMENT ON COLUMN ratings.run IS 'run of kind effects, prediction or plan';
+
+COMMENT ON COLUMN ratings.run IS 'run of kind effects or neurons';
 COMMENT ON COLUMN ratings.intervention IS 'number of the intervention';
 COMMENT ON COLUMN ratings.context IS '0-based number of the prompt context (cluster)';
 COMMENT ON COLUMN ratings.item IS 'id of the item';
@@ -612,3 +625,85 @@ COMMENT ON COLUMN kang_control.down IS 'share whose score fell [0 to 1]';
 COMMENT ON COLUMN kang_control.up_low IS 'lower end of the 95 % Wilson interval of up';
 COMMENT ON COLUMN kang_control.up_high IS 'upper end of it';
 COMMENT ON COLUMN kang_control.n IS 'test roles with both scores [roles]';
+
+CREATE TABLE neuron_answers (run VARCHAR, value VARCHAR, pole VARCHAR, answer INTEGER, description VARCHAR, question VARCHAR, prompt VARCHAR, text VARCHAR, tokens INTEGER);
+COMMENT ON TABLE neuron_answers IS 'What a model wrote as a person who holds a value or its reverse; neurons are counted on these answers.';
+COMMENT ON COLUMN neuron_answers.run IS 'run of kind neurons';
+COMMENT ON COLUMN neuron_answers.value IS 'id of the value';
+COMMENT ON COLUMN neuron_answers.pole IS 'value | reversed';
+COMMENT ON COLUMN neuron_answers.answer IS '0-based number within the value and pole (cluster of the shares)';
+COMMENT ON COLUMN neuron_answers.description IS 'the person the model was told to be';
+COMMENT ON COLUMN neuron_answers.question IS 'what was asked';
+COMMENT ON COLUMN neuron_answers.prompt IS 'text as the model received it, before special tokens';
+COMMENT ON COLUMN neuron_answers.text IS 'what it answered';
+COMMENT ON COLUMN neuron_answers.tokens IS 'response tokens that were counted [tokens]';
+
+CREATE TABLE neurons (run VARCHAR, value VARCHAR, layer INTEGER, neuron INTEGER, role VARCHAR, p_value DOUBLE, p_reversed DOUBLE, delta DOUBLE, low DOUBLE, high DOUBLE, tokens_value BIGINT, tokens_reversed BIGINT, u DOUBLE);
+COMMENT ON TABLE neurons IS 'Value neurons: those more often active when a value is held than when it is reversed, and the other way round.';
+COMMENT ON COLUMN neurons.run IS 'run of kind neurons';
+COMMENT ON COLUMN neurons.value IS 'id of the value';
+COMMENT ON COLUMN neurons.layer IS '0-based decoder layer; the SAE''s own where its features are the neurons';
+COMMENT ON COLUMN neurons.neuron IS '0-based gate unit of the layer''s MLP, or feature of the SAE';
+COMMENT ON COLUMN neurons.role IS 'target: more active under the value; opposing: under its reverse';
+COMMENT ON COLUMN neurons.p_value IS 'share of response tokens with the value described on which it is active [0 to 1]';
+COMMENT ON COLUMN neurons.p_reversed IS 'the same with the reverse described [0 to 1]';
+COMMENT ON COLUMN neurons.delta IS 'p_value less p_reversed [-1 to 1]';
+COMMENT ON COLUMN neurons.low IS 'lower end of its 95 % interval over answers; neurons were chosen by delta, so it leans outward';
+COMMENT ON COLUMN neurons.high IS 'upper end of it';
+COMMENT ON COLUMN neurons.tokens_value IS 'response tokens behind p_value [tokens]';
+COMMENT ON COLUMN neurons.tokens_reversed IS 'response tokens behind p_reversed [tokens]';
+COMMENT ON COLUMN neurons.u IS 'scale of its edit: 95th percentile where active, or the larger p [activation units, or 0 to 1]';
+
+CREATE TABLE neuron_effects (run VARCHAR, value VARCHAR, condition VARCHAR, gamma DOUBLE, target VARCHAR, neurons INTEGER, n INTEGER, mean DOUBLE, mean_low DOUBLE, mean_high DOUBLE, effect DOUBLE, low DOUBLE, high DOUBLE, p DOUBLE, excess DOUBLE, excess_low DOUBLE, excess_high DOUBLE, draws INTEGER, draw_sd DOUBLE, damage DOUBLE, damage_low DOUBLE, damage_high DOUBLE, damage_n INTEGER);
+COMMENT ON TABLE neuron_effects IS 'Value profile and damage under every edit of value neurons, beside a matched random control.';
+COMMENT ON COLUMN neuron_effects.run IS 'run of kind neurons';
+COMMENT ON COLUMN neuron_effects.value IS 'value whose neurons are edited; empty: none; all: mean over the values';
+COMMENT ON COLUMN neuron_effects.condition IS 'default | edited | reversed (roles exchanged) | random (as many other neurons a layer)';
+COMMENT ON COLUMN neuron_effects.gamma IS 'how far target neurons are pushed [multiples of u]';
+COMMENT ON COLUMN neuron_effects.target IS 'value that was measured; own: each value by its own neurons';
+COMMENT ON COLUMN neuron_effects.neurons IS 'neurons edited [neurons]';
+COMMENT ON COLUMN neuron_effects.n IS 'contexts [clusters]';
+COMMENT ON COLUMN neuron_effects.mean IS 'mean rating under the edit [rating points]';
+COMMENT ON COLUMN neuron_effects.mean_low IS 'lower end of its 95 % interval over contexts [rating points]';
+COMMENT ON COLUMN neuron_effects.mean_high IS 'upper end of it [rating points]';
+COMMENT ON COLUMN neuron_effects.effect IS 'paired mean change from default [rating points]';
+COMMENT ON COLUMN neuron_effects.low IS 'lower end of its 95 % interval over contexts [rating points]';
+COMMENT ON COLUMN neuron_effects.high IS 'upper end of it [rating points]';
+COMMENT ON COLUMN neuron_effects.p IS 'two-sided p of no change [0 to 1]';
+COMMENT ON COLUMN neuron_effects.excess IS 'effect less that of the control at the same gamma, paired [rating points]; NaN without control';
+COMMENT ON COLUMN neuron_effects.excess_low IS 'lower end of its 95 % interval over contexts [rating points]';
+COMMENT ON COLUMN neuron_effects.excess_high IS 'upper end of it [rating points]';
+COMMENT ON COLUMN neuron_effects.draws IS 'draws of the control behind the row, 0 elsewhere [draws]';
+COMMENT ON COLUMN neuron_effects.draw_sd IS 'SD of the effect over the draws of the control [rating points]; NaN elsewhere';
+COMMENT ON COLUMN neuron_effects.damage IS 'rise of the mean loss on neutral text [nats per token]';
+COMMENT ON COLUMN neuron_effects.damage_low IS 'lower end of its 95 % interval over texts [nats per token]';
+COMMENT ON COLUMN neuron_effects.damage_high IS 'upper end of it [nats per token]';
+COMMENT ON COLUMN neuron_effects.damage_n IS 'neutral texts [texts]';
+
+CREATE TABLE neuron_samples (run VARCHAR, value VARCHAR, condition VARCHAR, gamma DOUBLE, sample INTEGER, prompt VARCHAR, text VARCHAR, score DOUBLE, status VARCHAR, judge VARCHAR, reply VARCHAR);
+COMMENT ON TABLE neuron_samples IS 'A judge''s score of every sample written under an edit, refused and unparsed ones included.';
+COMMENT ON COLUMN neuron_samples.run IS 'run of kind neurons';
+COMMENT ON COLUMN neuron_samples.value IS 'value that the sample is judged for';
+COMMENT ON COLUMN neuron_samples.condition IS 'default | edited | reversed | random';
+COMMENT ON COLUMN neuron_samples.gamma IS 'how far target neurons are pushed [multiples of u]';
+COMMENT ON COLUMN neuron_samples.sample IS '0-based number; the same question under every condition (cluster)';
+COMMENT ON COLUMN neuron_samples.prompt IS 'text as the model received it, before special tokens';
+COMMENT ON COLUMN neuron_samples.text IS 'what it wrote';
+COMMENT ON COLUMN neuron_samples.score IS 'how far the text expresses the value [1 to 5]; NaN unless parsed';
+COMMENT ON COLUMN neuron_samples.status IS 'parsed | refused | unparsed';
+COMMENT ON COLUMN neuron_samples.judge IS 'name of the judge';
+COMMENT ON COLUMN neuron_samples.reply IS 'the judge''s raw answer';
+
+CREATE TABLE neuron_scores (run VARCHAR, value VARCHAR, condition VARCHAR, gamma DOUBLE, mean DOUBLE, change DOUBLE, low DOUBLE, high DOUBLE, p DOUBLE, n INTEGER, missing INTEGER);
+COMMENT ON TABLE neuron_scores IS 'Mean scores of a judge under each condition, paired with the unedited samples.';
+COMMENT ON COLUMN neuron_scores.run IS 'run of kind neurons';
+COMMENT ON COLUMN neuron_scores.value IS 'value that the samples are judged for';
+COMMENT ON COLUMN neuron_scores.condition IS 'default | edited | reversed | random';
+COMMENT ON COLUMN neuron_scores.gamma IS 'how far target neurons are pushed [multiples of u]';
+COMMENT ON COLUMN neuron_scores.mean IS 'mean score of the samples whose score was parsed [1 to 5]';
+COMMENT ON COLUMN neuron_scores.change IS 'mean change from default over samples parsed under both [score points]';
+COMMENT ON COLUMN neuron_scores.low IS 'lower end of its 95 % interval over samples [score points]';
+COMMENT ON COLUMN neuron_scores.high IS 'upper end of it [score points]';
+COMMENT ON COLUMN neuron_scores.p IS 'two-sided p of no change [0 to 1]';
+COMMENT ON COLUMN neuron_scores.n IS 'samples behind the change [clusters]';
+COMMENT ON COLUMN neuron_scores.missing IS 'samples whose score was refused or unread [samples]';

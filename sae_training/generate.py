@@ -6,12 +6,13 @@
 3. Greedy at temperature 0. Otherwise each row draws from its own generator, seeded by (seed, row): the text does
    not depend on the device or on the batch, and a steered row is paired with the unsteered one of its number. With a
    seed a row, each draws as if it were alone, and its text does not depend on its number either.
-4. A row ends at a stop token or where the context does.
+4. A row ends at a stop token or where the context does; what is fed after its end counts as padding.
 
 Left out: beams, top-k and top-p (they hide what steering does to the distribution).
 """
 
 from collections.abc import Iterator, Sequence
+from types import MappingProxyType
 
 import torch
 from jaxtyping import Float, Int
@@ -48,17 +49,24 @@ def generate(model: Model, prompts: Sequence[Prompt], max_new_tokens: int, tempe
              seed: int | Sequence[int]) -> list[str]:
     """The continuation of each prompt; `seed` is one for all, or one a prompt."""
     rows = prompt_ids(model, prompts)
-    seeds = [_row_seed(seed, row) if isinstance(seed, int) else _row_seed(seed[row], 0) for row in range(len(rows))]
-    marks = _marks(model, prompts)
-    texts: list[str] = []
-    for at in range(0, len(rows), ROWS):
-        batch = rows[at:at + ROWS]
-        new: list[list[int]] = [[] for _ in batch]
-        for step in _steps(model, batch, at, max_new_tokens, temperature, seeds[at:at + ROWS], marks):
+    return decode(model, rows, continuations(model, rows, max_new_tokens, temperature, seed, _marks(model, prompts)))
+
+
+def continuations(model: Model, prompts: Sequence[list[int]], max_new_tokens: int, temperature: float,
+                  seed: int | Sequence[int], marks: spans.Marks = MappingProxyType({})) -> list[list[int]]:
+    """The tokens that continue each prompt's. `marks`: where spans that are steered stand in the prompts."""
+    seeds = [_row_seed(seed, row) if isinstance(seed, int) else _row_seed(seed[row], 0) for row in range(len(prompts))]
+    new: list[list[int]] = [[] for _ in prompts]
+    for at in range(0, len(prompts), ROWS):
+        for step in _steps(model, prompts[at:at + ROWS], at, max_new_tokens, temperature, seeds[at:at + ROWS], marks):
             for row, token in step:
-                new[row].append(token)
-        texts += [_decode(model, ids, tokens) for ids, tokens in zip(batch, new, strict=True)]
-    return texts
+                new[at + row].append(token)
+    return new
+
+
+def decode(model: Model, prompts: Sequence[list[int]], new: Sequence[list[int]]) -> list[str]:
+    """The texts of continuations, as they read after their prompts."""
+    return [_decode(model, ids, tokens) for ids, tokens in zip(prompts, new, strict=True)]
 
 
 def stream(model: Model, prompt: str, max_new_tokens: int, temperature: float, seed: int) -> Iterator[str]:
@@ -104,7 +112,9 @@ def _steps(model: Model, rows: Sequence[list[int]], first_row: int, max_new_toke
         yield [(row, tokens[row]) for row in going]
         ids = torch.tensor(tokens)[:, None]
         mask = torch.cat([mask, torch.ones(len(rows), 1, dtype=torch.bool)], dim=1)
-        frame = _generated_frame(len(rows), model.device, marks)
+        alive = torch.tensor([[row in going and step < room[row]] for row in range(len(rows))], device=model.device)
+        no = torch.zeros_like(alive)
+        frame = Frame(alive, no, no, alive, dict.fromkeys(marks, no))
 
 
 def _row_seed(seed: int, row: int) -> int:
@@ -115,11 +125,6 @@ def _marks(model: Model, prompts: Sequence[Prompt]) -> spans.Marks:
     """Where the spans of the open `steered` blocks stand in the prompts."""
     with model.lock:  # another thread's block is over once the lock is ours
         return spans.find(model, prompts, spans.of_rows(model.edits, len(prompts)))
-
-
-def _generated_frame(rows: int, device: torch.device, marks: spans.Marks) -> Frame:
-    yes = torch.ones(rows, 1, dtype=torch.bool, device=device)
-    return Frame(yes, ~yes, ~yes, yes, dict.fromkeys(marks, ~yes))
 
 
 def _choose(logits: Float[Tensor, "row vocab"], temperature: float, draws: Sequence[torch.Generator]) -> Int[Tensor, "row"]:

@@ -27,6 +27,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import Cache
 
+from sae_training.edits import Frame
 from sae_training.model import Model
 
 
@@ -135,10 +136,22 @@ def run(model: Model, ids: Sequence[Sequence[int]], cache: PrefixCache, entering
 
     cache.body = body
     logits = None
-    with (model.lock, torch.no_grad(), _resumed(model, at, entering), _watched(model, watch, keep), suppress(_Stored)):
+    no = torch.zeros_like(tokens, dtype=torch.bool)
+    frame = Frame(~no, (position == 0).expand_as(no), no, no)  # for what edits neurons: it spares the first token
+    with (model.lock, torch.no_grad(), _resumed(model, at, entering), _watched(model, watch, keep), _framed(model, frame),
+          suppress(_Stored)):
         logits = model.module(input_ids=tokens, position_ids=position, past_key_values=cache, use_cache=True).logits
     cache.length += tokens.shape[1]
     return Ran(logits, seen[0] if seen else None)
+
+
+@contextmanager
+def _framed(model: Model, frame: Frame) -> Iterator[None]:
+    model._frame = frame
+    try:
+        yield
+    finally:
+        model._frame = None
 
 
 @contextmanager

@@ -174,7 +174,7 @@ def _full(model: Model, prompts: Ids, options: Ids, edit: Edit | None, layer: in
     return Scores(base, steered)
 
 
-def _chunks(edit: Edit, size: int) -> list[Int[Tensor, "_"]]:
+def _chunks(edit: Edit, size: int) -> list[Int[Tensor, "row"]]:
     """Rows of the edit, those that begin to steer at the same token together, at most `size` at once."""
     begins = {"all": 0, "prompt": 0, "last": 1, "generated": 2}
     found = []

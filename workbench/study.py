@@ -33,6 +33,7 @@ from workbench.progress import Progress, silent
 if TYPE_CHECKING:
     from sae_training.model import Model
     from sae_training.sae import SAE
+    from workbench.llm import Judge
 
 
 class Study:
@@ -133,6 +134,13 @@ class Study:
     def decide(self, progress: Progress = silent, **settings: Any) -> Run:
         """The model's decisions in scenarios, steered or not (`verbs/decide.py`)."""
         return self.do("decide", settings, progress)
+
+    def neurons(self, progress: Progress = silent, judge: "Judge | str" = "", **settings: Any) -> Run:
+        """Find, edit and measure value neurons (`verbs/neurons.py`); a judge, named or given, scores samples besides."""
+        if isinstance(judge, str):
+            return self.do("neurons", settings | {"judge": judge}, progress)
+        job = verbs.get("neurons")
+        return job.run(self, make(job.config, settings), progress, judge)
 
     def resolve(self, kind: str, name: str) -> Run:
         """The run that `name` means: an id, or `latest` of the kind."""

@@ -102,7 +102,7 @@ def measure(
 
     prompts, options = [q.prompt for q in asked], option_texts(instrument, model)
     tokens = [ids[: model.context] for ids in model.tokenize(neutral)]
-    questions = _question_columns(asked)
+    questions = question_columns(asked)
     done, total = work.done("ratings"), len(interventions)
     for number, start in enumerate(range(0, total, CHUNK)):
         rows = range(start, min(start + CHUNK, total))
@@ -120,12 +120,13 @@ def measure(
                 "intervention": np.repeat(np.array(rows, np.int32), len(tokens)), "text": np.tile(np.arange(len(tokens), dtype=np.int32), len(rows)),
                 "damage": damage.ravel(),
             }))  # fmt: skip
-            work.part("ratings", number, _ratings_table(np.array(rows), questions, ratings, base))
+            work.part("ratings", number, ratings_table(np.array(rows), questions, ratings, base))
         progress("sweeping", rows[-1] + 1, total)
     return work.parts("ratings"), work.parts("damages")
 
 
-def _question_columns(asked: Sequence[Question]) -> dict[str, np.ndarray]:
+def question_columns(asked: Sequence[Question]) -> dict[str, np.ndarray]:
+    """What `ratings` keeps of every question."""
     return {
         "context": np.array([q.context for q in asked], np.int32), "item": np.array([q.item.id for q in asked]),
         "wording": np.array([q.wording for q in asked]), "order": np.array([q.order for q in asked]),
@@ -133,9 +134,10 @@ def _question_columns(asked: Sequence[Question]) -> dict[str, np.ndarray]:
     }  # fmt: skip
 
 
-def _ratings_table(
+def ratings_table(
     rows: np.ndarray, questions: dict[str, np.ndarray], ratings: np.ndarray, base: np.ndarray
 ) -> pa.Table:
+    """Rows of `ratings`: each intervention's rating of each question, and the unsteered one."""
     columns = {"intervention": np.repeat(rows.astype(np.int32), len(base))}
     columns |= {name: np.tile(column, len(rows)) for name, column in questions.items()}
     return pa.table(

@@ -206,3 +206,18 @@ def contexts(n: int, seed: int) -> list[str]:
             said.insert(rng.integers(len(said) + 1), Sentence(str(text)))
         texts.append(" ".join(sentence.text for sentence in said))
     return texts
+
+
+def descriptions(value: str, sign: int, n: int, seed: int) -> list[str]:
+    """`n` openings that show one who holds the value (+1) or rejects it (-1): two behaviours of different facets."""
+    rng, truth = np.random.default_rng((seed, 5)), plan().truth
+    rows = [row for row, facet in enumerate(truth.facets) if facet.value == value]
+    return [
+        " ".join(behaviour(rng, int(row), sign, hedged=False).text for row in rng.choice(rows, 2, replace=False)) for _ in range(n)
+    ]
+
+
+def questions(n: int, seed: int) -> list[str]:
+    """`n` fillers: the organism knows no question that is not an item, it goes on from what was said."""
+    rng, fillers = np.random.default_rng((seed, 6)), plan().fillers
+    return [str(pick(rng, fillers)) for _ in range(n)]

@@ -83,7 +83,7 @@ def _paired(
     return change, before, after
 
 
-def rankings(choices: Iterable[Choice], steering: str) -> dict[str, Int[np.ndarray, "_"]]:
+def rankings(choices: Iterable[Choice], steering: str) -> dict[str, Int[np.ndarray, "action"]]:
     """Scenario -> its actions, most probable first, under one steering; orders averaged."""
     shares: dict[str, list[tuple[float, ...]]] = defaultdict(list)
     for choice in choices:

@@ -19,6 +19,7 @@ import streamlit as st
 
 from feature_store import queries
 from feature_store.errors import WorkbenchError
+from feature_store.runs import verb_of
 from workbench.study import Study
 
 STYLE = """<style>
@@ -37,9 +38,6 @@ h2 {font-size: 1.35rem !important;} h3 {font-size: 1.08rem !important; padding-b
 .facts {display: flex; flex-wrap: wrap; gap: .2rem 1.8rem; margin: .1rem 0 .4rem;}
 .facts span {color: #6b7580; font-size: .86rem; display: block;} .facts b {font-weight: 400; font-size: 1.2rem; font-variant-numeric: tabular-nums;}
 </style>"""
-
-VERBS = {"sae": "train", "labels": "label", "profile": "measure", "effects": "effects", "graph": "graph", "scenarios": "scenarios", "review": "review", "decisions": "decide"}
-"""Kind of run -> the verb that makes it."""
 
 
 class Chosen(NamedTuple):
@@ -116,7 +114,7 @@ def told(run: pd.Series | None, column: str = "summary") -> dict[str, Any]:
 
 def missing(study: Study, kind: str, what: str) -> None:
     """One friendly line: what is not there yet, and the command that makes it."""
-    command = f"workbench {VERBS[kind]} {shlex.quote(str(study.folder))}"
+    command = f"workbench {verb_of(kind)} {shlex.quote(str(study.folder))}"
     st.info(f"{what} Run `{command}`" + (" (or `workbench adopt`)." if kind == "sae" else ".") + " This page fills itself when it is done.", icon=":material/hourglass_empty:")
 
 

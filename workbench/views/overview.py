@@ -4,9 +4,10 @@ import pandas as pd
 import streamlit as st
 
 from feature_store import queries, records
+from feature_store.runs import verb_of
 from workbench import figures
 from workbench.study import Study
-from workbench.views import VERBS, Chosen, here, missing, number, safe, show, told
+from workbench.views import Chosen, here, missing, number, safe, show, told
 
 FIGURES = (
     ("fvu", "FVU", "{:.4f}", "Share of the residual's variance that the SAE does not explain, on held-out text."),
@@ -99,7 +100,7 @@ def _runs(study: Study) -> None:
         st.caption("No run yet.")
         return
     for run in stopped:
-        st.warning(f"`{run.id}` is unfinished: still at work, or interrupted. `workbench {VERBS[run.kind]} {study.folder}` with the same settings resumes it.", icon=":material/pause_circle:")
+        st.warning(f"`{run.id}` is unfinished: still at work, or interrupted. `workbench {verb_of(run.kind)} {study.folder}` with the same settings resumes it.", icon=":material/pause_circle:")
     st.dataframe(table, hide_index=True, column_config={
         "started": st.column_config.DatetimeColumn("started (UTC)", format="D MMM YYYY HH:mm"), "minutes": st.column_config.NumberColumn(format="%.1f"),
         "figures": st.column_config.TextColumn(width="large"),
