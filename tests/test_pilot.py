@@ -9,6 +9,7 @@ from feature_store import queries, registry
 from feature_store.errors import BadInput, NotFound
 from feature_store.records import Action, Choice, Scenario
 from tests import small_models
+from tests.endpoints import serve
 from workbench import organism
 from workbench.pilot.agreement import agreement, first_acc, os_sim
 from workbench.pilot.assess import cross_fit
@@ -258,6 +259,18 @@ def test_scenarios_are_written_filtered_kept_and_reviewed(tmp_path):
         review("s0000", "accept")
     with pytest.raises(NotFound, match="s0004"):
         review("s004", "accept")
+
+
+def test_an_endpoint_writes_scenarios(tmp_path):
+    scripted = Scripted()
+
+    def reply(body, number):
+        prompt = body["messages"][-1]["content"]
+        return scripted.blind(prompt) if prompt.startswith("Here is a situation") else scripted.write(prompt, 9)
+
+    with serve(reply) as endpoint:
+        run = Study(tmp_path / "study").scenarios(llm=f"{endpoint.url}#tiny-1", n=4, largest=2)
+    assert (run.summary["parsed"], run.summary["passed"]) == (4, 4)
 
 
 def test_a_looser_agreement_lets_more_through_and_a_file_is_read_blind(tmp_path):

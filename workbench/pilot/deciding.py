@@ -18,7 +18,7 @@ import numpy as np
 
 from feature_store.errors import BadInput
 from feature_store.records import Choice, Point, Scenario, Status
-from workbench.measure import REFUSAL
+from workbench.llm.reading import is_refusal
 
 if TYPE_CHECKING:
     from sae_training.edits import Edit
@@ -119,4 +119,4 @@ def read_choice(answer: str, texts: Sequence[str]) -> tuple[int, Status]:
     numbers = {int(number) for number in re.findall(r"(?<![\d.])\d+(?![\d]|\.\d)", answer)}
     if not said and len(numbers) == 1 and 1 <= (number := numbers.pop()) <= len(texts):
         return number - 1, "parsed"
-    return -1, "refused" if REFUSAL.search(answer) else "unparsed"
+    return -1, "refused" if is_refusal(answer) else "unparsed"

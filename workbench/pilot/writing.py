@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from feature_store.errors import BadInput
 from feature_store.records import Scenario, Status, ValueSystem
 from workbench.llm import Conversation, ask
-from workbench.measure import REFUSAL
+from workbench.llm.reading import is_refusal
 from workbench.pilot.scenarios import actions_of, values_of
 
 FENCE = re.compile(r"\s*```(?:json)?\s*\n(.*)\n\s*```\s*", re.S)
@@ -102,4 +102,4 @@ def _json(answer: str) -> dict[str, Any]:
 
 
 def _why(answer: str) -> Status:
-    return "refused" if REFUSAL.search(answer) else "unparsed"
+    return "refused" if is_refusal(answer) else "unparsed"

@@ -20,7 +20,7 @@ from feature_store.records import Run
 from feature_store.runs import Work, digest
 from workbench import organism
 from workbench.config import plain
-from workbench.llm import Conversation
+from workbench.llm import LLM, Conversation, open_llm
 from workbench.material import ORGANISM
 from workbench.pilot.kept import Asked, rows
 from workbench.pilot.scenarios import read, subsets
@@ -28,7 +28,6 @@ from workbench.pilot.writing import infer_prompt, read_inferred, read_written, w
 from workbench.progress import Progress
 
 if TYPE_CHECKING:
-    from workbench.llm import LLM
     from workbench.study import Study
 
 
@@ -58,7 +57,7 @@ class Config:
     """Seed of the sets of values and of the writer."""
 
 
-def run(study: "Study", config: Config, progress: Progress, llm: "LLM | None" = None) -> Run:
+def run(study: "Study", config: Config, progress: Progress, llm: LLM | None = None) -> Run:
     """A run of kind `scenarios`. `llm` stands in for the model that `config.llm` names."""
     name = llm.name if llm else config.llm
     if not name and not config.file:
@@ -76,7 +75,7 @@ def run(study: "Study", config: Config, progress: Progress, llm: "LLM | None" = 
     plainly = plain(dataclasses.replace(config, llm=name))
     if study.runs.exists(id := study.runs.find("scenarios", plainly, inputs, config.seed)):
         return study.runs.get(id)
-    speaker = None if not name or name == ORGANISM else llm or _open(name)
+    speaker = None if not name or name == ORGANISM else llm or open_llm(name, study.model)
     with study.runs.begin("scenarios", plainly, inputs, config.seed) as work:
         if given is not None:
             asked = [Asked(number, s.id, s.values, s.source, s) for number, s in enumerate(given)]
@@ -108,7 +107,7 @@ def run(study: "Study", config: Config, progress: Progress, llm: "LLM | None" = 
 
 
 def _ask(
-    work: Work, stage: str, told: Mapping[int, Conversation], llm: "LLM", config: Config, temperature: float, progress: Progress
+    work: Work, stage: str, told: Mapping[int, Conversation], llm: LLM, config: Config, temperature: float, progress: Progress
 ) -> dict[int, str]:  # fmt: skip
     """Number -> answer, in order of the numbers. What an earlier, interrupted call was answered is not asked again."""
     done = work.done(stage)
@@ -126,8 +125,3 @@ def _ask(
     kept = work.parts(stage).to_pydict()
     return dict(zip(kept["number"], kept["answer"], strict=True))
 
-
-def _open(name: str) -> "LLM":
-    from workbench.llm import open_llm
-
-    return open_llm(name)
