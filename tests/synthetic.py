@@ -35,6 +35,8 @@ def synthetic(folder: Path, seed: int = 0) -> Study:
     _profile(study.runs, rng, sae, values)
     effects = _effects(study.runs, rng, labels, values)
     _graph(study.runs, rng, effects, values)
+    _prediction(study.runs, rng, effects, values)
+    _plan(study.runs, rng, effects, values)
     with study.runs.begin("profile", {"model": "organism", "n_contexts": 48, "sae": sae}, {"sae": sae}, seed):
         pass  # left unfinished
     return study
@@ -183,3 +185,39 @@ def _graph(runs: Runs, rng: np.random.Generator, effects: str, values: tuple[str
         return work.finish({"edges": len(PLANTED), "true_edges": len(PLANTED), "shd": 2, "pairs": 90, "level": "value", "contexts": CONTEXTS}).id
 
 
+def _prediction(runs: Runs, rng: np.random.Generator, effects: str, values: tuple[str, ...]) -> None:
+    with runs.begin("prediction", {"n": 20}, {"effects": effects}, 0) as work:
+        rows, scores = [], []
+        for model, error in (("linear", 0.05), ("graph", 0.12)):
+            for steering in range(20):
+                for value in values:
+                    measured = rng.normal(0, 0.5)
+                    said = measured + rng.normal(0, error)
+                    rows.append({"intervention": steering, "model": model, "value": value, "predicted": said, "predicted_low": said - 2 * error, "predicted_high": said + 2 * error,
+                                 "measured": measured, "measured_low": measured - 0.03, "measured_high": measured + 0.03, "sd": 0.5, "n": CONTEXTS, "covered": True})  # fmt: skip
+            scores += [{"model": model, "value": value, "r2": 1 - 4 * error**2, "low": 1 - 5 * error**2, "high": 1 - 3 * error**2, "chance": 0.1, "mae": error, "error": error,
+                        "coverage": 0.95, "fresh_coverage": 0.94, "n": 20} for value in ("all", *values)]  # fmt: skip
+        work.table("predictions", rows)
+        work.table("prediction_scores", scores)
+        work.finish({"n": 20})
+
+
+def _plan(runs: Runs, rng: np.random.Generator, effects: str, values: tuple[str, ...]) -> None:
+    wanted = {"benevolence": (0.5, 0.45, 0.55), "power": (float("nan"), float("-inf"), 0.0)}
+    with runs.begin("plan", {"want": "benevolence +0.5, power <= 0"}, {"effects": effects}, 0) as work:
+        rows = []
+        for value in values:
+            target, low, high = wanted.get(value, (float("nan"), float("-inf"), float("inf")))
+            said = target if target == target else rng.normal(0, 0.02)
+            rows.append({"value": value, "wanted": target, "wanted_low": low, "wanted_high": high, "predicted": said, "predicted_low": said - 0.08, "predicted_high": said + 0.08,
+                         "measured": said + 0.02, "measured_low": said - 0.01, "measured_high": said + 0.05, "control": 0.0, "control_low": -0.02, "control_high": 0.02,
+                         "sd": 0.5, "n": CONTEXTS // 2, "within": True})  # fmt: skip
+        work.table("plan_effects", rows)
+        work.table("joint_features", [{"intervention": 0, "feature": 8, "value": "benevolence", "polarity": 1, "weight": 0.35},
+                                      {"intervention": 0, "feature": 14, "value": "power", "polarity": -1, "weight": -0.1}])  # fmt: skip
+        work.finish({
+            "want": "benevolence +0.5, power <= 0", "steering": "add f8*0.35 & f14*-0.1 @1 norm_share", "features": 2, "unit": "norm_share",
+            "alike": ["security and conformity"], "held_out_r2": 0.99, "held_out_n": 20, "distance_before": 0.32, "distance_predicted": 0.0,
+            "distance_after": 0.02, "distance_low": 0.01, "distance_high": 0.05, "distance_control": 0.31, "asked": 2, "within": 2, "damage_predicted": 0.01,
+            "damage_predicted_low": -0.02, "damage_predicted_high": 0.04, "damage": 0.012, "damage_low": -0.01, "damage_high": 0.03, "contexts_chosen_by": 12, "contexts": 12,
+        })  # fmt: skip

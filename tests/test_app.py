@@ -42,6 +42,9 @@ def test_every_page_opens_from_the_menu(tab):
     tab.see("Damage matching")
     tab.turn("Graph", "Planted in the model")
     tab.see("2 of 90")
+    tab.turn("Plan", "How good predictions are")
+    tab.see("benevolence +0.5, power <= 0")
+    tab.see("linear: the changes of single steerings add up")
 
 
 def test_a_row_of_the_table_opens_its_feature(tab):
@@ -104,9 +107,9 @@ def test_an_empty_study_says_what_to_run_and_runs_that_finish_appear(browser, tm
     with served(study.folder) as address:
         tab = Tab(browser, address)
         tab.open("", "has no sparse autoencoder yet")
-        for title, line in (("Features", "There are no features yet"), ("Steer", "no SAE to steer with"), ("Side effects", "There is no SAE yet"), ("Graph", "There is no SAE yet")):
+        for title, line in (("Features", "There are no features yet"), ("Steer", "no SAE to steer with"), ("Side effects", "There is no SAE yet"), ("Graph", "There is no SAE yet"), ("Plan", "nothing has been steered yet")):
             tab.turn(title, line)
-            tab.see("workbench train")
+            tab.see("workbench effects" if title == "Plan" else "workbench train")
         synthetic(study.folder)
         tab.turn("Overview", "CE recovered")
         tab.turn("Graph", "Planted in the model")

@@ -58,7 +58,7 @@ def open_study(folder: str) -> Study:
 
 def pages() -> list[Any]:
     """The pages, in the order of the menu."""
-    from workbench.views import effects, features, graph, overview, review, steer
+    from workbench.views import effects, features, graph, overview, plan, review, steer
 
     return [
         st.Page(overview.page, title="Overview", icon=":material/explore:", url_path="overview", default=True),
@@ -66,6 +66,7 @@ def pages() -> list[Any]:
         st.Page(steer.page, title="Steer", icon=":material/tune:", url_path="steer"),
         st.Page(effects.page, title="Side effects", icon=":material/grid_on:", url_path="effects"),
         st.Page(graph.page, title="Graph", icon=":material/hub:", url_path="graph"),
+        st.Page(plan.page, title="Plan", icon=":material/target:", url_path="plan"),
         st.Page(review.page, title="Review", icon=":material/rate_review:", url_path="review"),
     ]
 
@@ -89,15 +90,16 @@ def choose(study: Study) -> Chosen:
     store = study.store
     st.caption("study")
     st.markdown(f"**{safe(study.folder.name)}**")
-    sae = _pick("SAE", queries.candidates(store, "sae"))
-    labels = _pick("Labels", queries.candidates(store, "labels", "sae", sae.run)) if sae is not None else None
-    effects = _pick("Side effects", queries.candidates(store, "effects", "labels", labels.run)) if labels is not None else None
-    graph = _pick("Graph", queries.candidates(store, "graph", "effects", effects.run)) if effects is not None else None
+    sae = pick("SAE", queries.candidates(store, "sae"))
+    labels = pick("Labels", queries.candidates(store, "labels", "sae", sae.run)) if sae is not None else None
+    effects = pick("Side effects", queries.candidates(store, "effects", "labels", labels.run)) if labels is not None else None
+    graph = pick("Graph", queries.candidates(store, "graph", "effects", effects.run)) if effects is not None else None
     asked = queries.candidates(store, "profile", "model", told(sae, "inputs").get("model", "")) if sae is not None else queries.candidates(store, "profile")
-    return Chosen(sae, labels, _pick("Value profile", asked), effects, graph)
+    return Chosen(sae, labels, pick("Value profile", asked), effects, graph)
 
 
-def _pick(label: str, runs: pd.DataFrame) -> pd.Series | None:
+def pick(label: str, runs: pd.DataFrame) -> pd.Series | None:
+    """One of the runs; a list appears only where there is a choice."""
     if runs.empty:
         return None
     by_id = runs.set_index("run", drop=False)
