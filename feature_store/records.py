@@ -373,7 +373,7 @@ class SideEffect:
     high: float
     """Upper end of it."""
     p: float
-    """Two-sided p of `effect` = 0 [0 to 1]."""
+    """Two-sided p of `effect` = 0, over contexts and over features, the larger one [0 to 1]."""
     q: float
     """`p` after Benjamini-Hochberg over the off-diagonal cells."""
     null_low: float

@@ -101,7 +101,7 @@ COMMENT ON COLUMN responses.seed IS 'seed of the sampling; 0 where nothing is sa
 COMMENT ON COLUMN responses.steering IS 'what was changed; base = nothing';
 COMMENT ON COLUMN responses.text IS 'raw answer, or the most likely option';
 COMMENT ON COLUMN responses.logprobs IS 'log-probability of each option, least agreement first [nats]';
-COMMENT ON COLUMN responses.rating IS 'agreement, reverse-keyed items turned round [1 to number of options]; NaN unless parsed';
+COMMENT ON COLUMN responses.rating IS 'agreement, reverse-keyed items turned round [1 to number of options]; NULL unless parsed';
 COMMENT ON COLUMN responses.status IS 'parsed | refused | unparsed';
 
 CREATE TABLE prompts (run VARCHAR, context INTEGER, item VARCHAR, wording VARCHAR, "order" VARCHAR, value VARCHAR, prompt VARCHAR);
@@ -147,7 +147,7 @@ COMMENT ON COLUMN scenarios.reader IS 'who read it blind; empty where nobody did
 COMMENT ON COLUMN scenarios.inferred IS 'values that a blind reader found in the text; empty unless asked and parsed';
 COMMENT ON COLUMN scenarios.inference IS 'the blind reader''s raw answer; empty where nobody was asked';
 COMMENT ON COLUMN scenarios.inference_status IS 'parsed | refused | unparsed; empty where nobody was asked';
-COMMENT ON COLUMN scenarios.agreement IS 'Jaccard index of at_stake and inferred [0 to 1]; NaN where nothing was inferred';
+COMMENT ON COLUMN scenarios.agreement IS 'Jaccard index of at_stake and inferred [0 to 1]; NULL where nothing was inferred';
 COMMENT ON COLUMN scenarios.passed IS 'whether all filters let it through; a person''s review comes on top';
 
 CREATE TABLE actions (run VARCHAR, scenario VARCHAR, action INTEGER, text VARCHAR, scored VARCHAR[], scores DOUBLE[]);
@@ -197,8 +197,8 @@ COMMENT ON COLUMN decision_effects.low IS 'lower end of its 95 % interval over s
 COMMENT ON COLUMN decision_effects.high IS 'upper end of it [score points]';
 COMMENT ON COLUMN decision_effects.p IS 'two-sided p of no difference [0 to 1]';
 COMMENT ON COLUMN decision_effects.q IS 'p after Benjamini-Hochberg over the values of the outcome and steering [0 to 1]';
-COMMENT ON COLUMN decision_effects.null_low IS '2.5 % quantile of the effect under random directions [score points]; NaN for a control';
-COMMENT ON COLUMN decision_effects.null_high IS '97.5 % quantile of it [score points]; NaN for a control';
+COMMENT ON COLUMN decision_effects.null_low IS '2.5 % quantile of the effect under random directions [score points]; NULL for a control';
+COMMENT ON COLUMN decision_effects.null_high IS '97.5 % quantile of it [score points]; NULL for a control';
 COMMENT ON COLUMN decision_effects.n IS 'scenarios whose actions differ on the value and that both states answered [clusters]';
 COMMENT ON COLUMN decision_effects.missing IS 'scenarios whose actions differ on the value and that one state left unanswered [scenarios]';
 
@@ -295,7 +295,7 @@ COMMENT ON COLUMN side_effects.target IS 'value that was measured';
 COMMENT ON COLUMN side_effects.effect IS 'mean change, turned so that the source rises [unsteered SD of the target]';
 COMMENT ON COLUMN side_effects.low IS 'lower end of the 95 % interval over contexts [SD]';
 COMMENT ON COLUMN side_effects.high IS 'upper end of it [SD]';
-COMMENT ON COLUMN side_effects.p IS 'two-sided p of no change [0 to 1]';
+COMMENT ON COLUMN side_effects.p IS 'two-sided p of no change, over contexts and over the value''s features, the larger one [0 to 1]';
 COMMENT ON COLUMN side_effects.q IS 'p after Benjamini-Hochberg over off-diagonal cells [0 to 1]';
 COMMENT ON COLUMN side_effects.null_low IS '2.5 % quantile under random features and directions [SD]';
 COMMENT ON COLUMN side_effects.null_high IS '97.5 % quantile of it [SD]';
@@ -307,7 +307,7 @@ COMMENT ON TABLE leakage IS 'How much of a value''s steering goes elsewhere.';
 COMMENT ON COLUMN leakage.run IS 'run of kind effects';
 COMMENT ON COLUMN leakage.source IS 'value whose features were steered';
 COMMENT ON COLUMN leakage.part IS 'all | adjacent | orthogonal | opposed (place of the targets on the circle)';
-COMMENT ON COLUMN leakage.leakage IS 'RMS of the off-diagonal effects over the diagonal one [ratio]; NaN where undefined';
+COMMENT ON COLUMN leakage.leakage IS 'RMS of the off-diagonal effects over the diagonal one [ratio]; NULL where undefined';
 COMMENT ON COLUMN leakage.low IS 'lower end of its 95 % interval [ratio]';
 COMMENT ON COLUMN leakage.high IS 'upper end of it [ratio]';
 COMMENT ON COLUMN leakage.reason IS 'why it is undefined; empty otherwise';
@@ -455,7 +455,7 @@ COMMENT ON COLUMN control_answers.kind IS 'dilemma | choice (multiple-choice ben
 COMMENT ON COLUMN control_answers.item IS 'id of the dilemma or benchmark item';
 COMMENT ON COLUMN control_answers.value IS 'value of the dilemma; empty for benchmark items';
 COMMENT ON COLUMN control_answers.question IS 'text as it was asked';
-COMMENT ON COLUMN control_answers.gate IS 'score of the gate''s detector [0 to 1]; NaN without a gate';
+COMMENT ON COLUMN control_answers.gate IS 'score of the gate''s detector [0 to 1]; NULL without a gate';
 COMMENT ON COLUMN control_answers.open IS 'whether this prompt was steered';
 COMMENT ON COLUMN control_answers.answer IS 'what the model wrote, or the option it preferred';
 COMMENT ON COLUMN control_answers.choice IS 'verdict on the value: Yes | No | Unclear; for benchmark items the right option; empty unless parsed';
@@ -470,7 +470,7 @@ COMMENT ON COLUMN control.run IS 'run of kind control';
 COMMENT ON COLUMN control.steering IS 'base, what was controlled, or change (after less before, paired by item)';
 COMMENT ON COLUMN control.measure IS 'csr (control success) | fr (fluency) | accuracy (multiple choice)';
 COMMENT ON COLUMN control.value IS 'id of the controlled value';
-COMMENT ON COLUMN control.mean IS 'mean over items [0 to 1; a change -1 to 1]; NaN where nothing was parsed';
+COMMENT ON COLUMN control.mean IS 'mean over items [0 to 1; a change -1 to 1]; NULL where nothing was parsed';
 COMMENT ON COLUMN control.low IS 'lower end of the 95 % interval over items';
 COMMENT ON COLUMN control.high IS 'upper end of it';
 COMMENT ON COLUMN control.n IS 'items with a parsed verdict [items]';
@@ -520,7 +520,7 @@ CREATE TABLE plan_effects (run VARCHAR, value VARCHAR, wanted DOUBLE, wanted_low
 COMMENT ON TABLE plan_effects IS 'A wanted profile: what was asked, what was expected, and what was measured in contexts the plan has not seen.';
 COMMENT ON COLUMN plan_effects.run IS 'run of kind plan';
 COMMENT ON COLUMN plan_effects.value IS 'value';
-COMMENT ON COLUMN plan_effects.wanted IS 'wanted change [rating points]; NaN where only bounds, or nothing, was asked';
+COMMENT ON COLUMN plan_effects.wanted IS 'wanted change [rating points]; NULL where only bounds, or nothing, was asked';
 COMMENT ON COLUMN plan_effects.wanted_low IS 'smallest change that was asked for [rating points]; -infinity: any';
 COMMENT ON COLUMN plan_effects.wanted_high IS 'largest change that was asked for [rating points]; infinity: any';
 COMMENT ON COLUMN plan_effects.predicted IS 'expected change [rating points]';
@@ -529,7 +529,7 @@ COMMENT ON COLUMN plan_effects.predicted_high IS 'upper end of it [rating points
 COMMENT ON COLUMN plan_effects.measured IS 'measured mean change in the held-out contexts [rating points]';
 COMMENT ON COLUMN plan_effects.measured_low IS 'lower end of its 95 % interval over contexts [rating points]';
 COMMENT ON COLUMN plan_effects.measured_high IS 'upper end of it [rating points]';
-COMMENT ON COLUMN plan_effects.control IS 'change under random features at the same doses [rating points]; NaN without such features';
+COMMENT ON COLUMN plan_effects.control IS 'change under random features at the same doses [rating points]; NULL without such features';
 COMMENT ON COLUMN plan_effects.control_low IS 'lower end of its 95 % interval [rating points]';
 COMMENT ON COLUMN plan_effects.control_high IS 'upper end of it [rating points]';
 COMMENT ON COLUMN plan_effects.sd IS 'unsteered SD of the value over contexts, to divide by for effects in SD [rating points]';
@@ -553,7 +553,7 @@ COMMENT ON COLUMN kang_answers.feature IS '0-based feature index, number of a ra
 COMMENT ON COLUMN kang_answers.item IS 'id of the item';
 COMMENT ON COLUMN kang_answers.value IS 'id of the value it measures';
 COMMENT ON COLUMN kang_answers.agreement IS '+1: yes speaks for the value, -1: against it';
-COMMENT ON COLUMN kang_answers.score IS 'agreement times yes (1), no (-1), unsure (0), or between by log-probability [-1 to 1]; NaN unless parsed';
+COMMENT ON COLUMN kang_answers.score IS 'agreement times yes (1), no (-1), unsure (0), or between by log-probability [-1 to 1]; NULL unless parsed';
 COMMENT ON COLUMN kang_answers.status IS 'parsed | refused | unparsed';
 COMMENT ON COLUMN kang_answers.reader IS 'rule | logprob | name of the judge; empty where nobody could read it';
 COMMENT ON COLUMN kang_answers.text IS 'raw answer, or the most likely option or expected rating';
@@ -566,7 +566,7 @@ COMMENT ON COLUMN kang_scores.role IS '0-based number of the role (cluster); -1 
 COMMENT ON COLUMN kang_scores.kind IS 'none | feature | random-direction | held | rejected';
 COMMENT ON COLUMN kang_scores.feature IS '0-based feature index, number of a random direction, -1 otherwise';
 COMMENT ON COLUMN kang_scores.value IS 'id of the value';
-COMMENT ON COLUMN kang_scores.score IS 'mean over the parsed answers to its items [-1 to 1]; NaN without any';
+COMMENT ON COLUMN kang_scores.score IS 'mean over the parsed answers to its items [-1 to 1]; NULL without any';
 COMMENT ON COLUMN kang_scores.parsed IS 'answers in the mean [answers]';
 COMMENT ON COLUMN kang_scores.missing IS 'answers refused or unread [answers]';
 
@@ -610,7 +610,7 @@ COMMENT ON COLUMN kang_counts.train_down IS 'training roles whose score fell [ro
 COMMENT ON COLUMN kang_counts.test_up IS 'test roles whose score rose [roles]';
 COMMENT ON COLUMN kang_counts.test_same IS 'test roles whose score stayed [roles]';
 COMMENT ON COLUMN kang_counts.test_down IS 'test roles whose score fell [roles]';
-COMMENT ON COLUMN kang_counts.cosine IS 'cosine of the two count vectors [0 to 1]; NaN where one is empty';
+COMMENT ON COLUMN kang_counts.cosine IS 'cosine of the two count vectors [0 to 1]; NULL where one is empty';
 
 CREATE TABLE kang_control (run VARCHAR, value VARCHAR, direction INTEGER, "by" VARCHAR, feature INTEGER, up DOUBLE, same DOUBLE, down DOUBLE, up_low DOUBLE, up_high DOUBLE, n INTEGER);
 COMMENT ON TABLE kang_control IS 'Shares of test roles moved by the best feature of a value (chosen on training roles), by the best random direction, and by a prompt that says outright what to value.';
@@ -670,11 +670,11 @@ COMMENT ON COLUMN neuron_effects.effect IS 'paired mean change from default [rat
 COMMENT ON COLUMN neuron_effects.low IS 'lower end of its 95 % interval over contexts [rating points]';
 COMMENT ON COLUMN neuron_effects.high IS 'upper end of it [rating points]';
 COMMENT ON COLUMN neuron_effects.p IS 'two-sided p of no change [0 to 1]';
-COMMENT ON COLUMN neuron_effects.excess IS 'effect less that of the control at the same gamma, paired [rating points]; NaN without control';
+COMMENT ON COLUMN neuron_effects.excess IS 'effect less that of the control at the same gamma, paired [rating points]; NULL without control';
 COMMENT ON COLUMN neuron_effects.excess_low IS 'lower end of its 95 % interval over contexts [rating points]';
 COMMENT ON COLUMN neuron_effects.excess_high IS 'upper end of it [rating points]';
 COMMENT ON COLUMN neuron_effects.draws IS 'draws of the control behind the row, 0 elsewhere [draws]';
-COMMENT ON COLUMN neuron_effects.draw_sd IS 'SD of the effect over the draws of the control [rating points]; NaN elsewhere';
+COMMENT ON COLUMN neuron_effects.draw_sd IS 'SD of the effect over the draws of the control [rating points]; NULL elsewhere';
 COMMENT ON COLUMN neuron_effects.damage IS 'rise of the mean loss on neutral text [nats per token]';
 COMMENT ON COLUMN neuron_effects.damage_low IS 'lower end of its 95 % interval over texts [nats per token]';
 COMMENT ON COLUMN neuron_effects.damage_high IS 'upper end of it [nats per token]';
@@ -689,7 +689,7 @@ COMMENT ON COLUMN neuron_samples.gamma IS 'how far target neurons are pushed [mu
 COMMENT ON COLUMN neuron_samples.sample IS '0-based number; the same question under every condition (cluster)';
 COMMENT ON COLUMN neuron_samples.prompt IS 'text as the model received it, before special tokens';
 COMMENT ON COLUMN neuron_samples.text IS 'what it wrote';
-COMMENT ON COLUMN neuron_samples.score IS 'how far the text expresses the value [1 to 5]; NaN unless parsed';
+COMMENT ON COLUMN neuron_samples.score IS 'how far the text expresses the value [1 to 5]; NULL unless parsed';
 COMMENT ON COLUMN neuron_samples.status IS 'parsed | refused | unparsed';
 COMMENT ON COLUMN neuron_samples.judge IS 'name of the judge';
 COMMENT ON COLUMN neuron_samples.reply IS 'the judge''s raw answer';

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from feature_store import registry
 from feature_store.errors import BadInput
@@ -112,7 +113,9 @@ def test_the_matrix_is_the_mean_over_features_at_matched_strength():
     assert cell["benevolence"].effect == pytest.approx(-0.3 / 2 / sd[8])
     assert cell["power"].features == 2
     assert np.isnan(cell["power"].q)  # multiplicity is counted off the diagonal
-    assert cell["benevolence"].q == 0
+    # Certain over contexts; but of the two features one moves it and the other does not: t = 1 on one degree of freedom.
+    assert cell["benevolence"].p == pytest.approx(0.5)
+    assert cell["power"].p == pytest.approx(2 * stats.t.sf((0.75 + 0.5) / 2 / 0.125, 1))
     assert cell["hedonism"].q == 1
     leak = {row["part"]: row for row in effects.leakage}
     ratio = abs(cell["benevolence"].effect) / cell["power"].effect
@@ -138,6 +141,25 @@ def test_planted_effects_are_found_inside_their_intervals_and_controls_make_the_
     assert all(row.null_low < 0 < row.null_high for row in effects.side_effects)
     assert all(row["reason"] == "" for row in effects.leakage)
     assert all(row["low"] <= row["leakage"] * 1.01 and row["leakage"] < 1 for row in effects.leakage)
+
+
+def test_features_that_leak_each_elsewhere_star_no_value():
+    """Every feature moves two other values, none moves them by its value: over contexts alone most cells would be certain."""
+    starred, certain = [], []
+    for seed in range(8):
+        sweep = simulate(seed, np.zeros((10, 10)), leaky=1.0, leaks=(2, 2))
+        off = [cell for cell in analyse(sweep, TEN, 0.1, 200, seed).side_effects if cell.source != cell.target]
+        starred += [cell.q < 0.05 for cell in off]
+        certain += [cell.low > 0 or cell.high < 0 for cell in off]
+    assert np.mean(certain) > 0.4
+    assert np.mean(starred) < 0.03
+
+
+def test_one_feature_a_value_speaks_for_itself():
+    sweep = simulate(3, np.zeros((10, 10)), features=1, leaky=1.0)
+    off = [cell for cell in analyse(sweep, TEN, 0.1, 200, 0).side_effects if cell.source != cell.target]
+    assert {cell.features for cell in off} == {1}
+    assert any(cell.q < 0.05 for cell in off)
 
 
 def test_the_null_band_narrows_with_more_features_and_is_missing_without_controls():

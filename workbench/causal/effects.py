@@ -3,21 +3,23 @@
 1. `E_f->j(s) = mean_p[y_j(p, f, s) - y_j(p, 0)] / sigma_j`: paired by prompt context p, in units of sigma_j, the SD of
    the unsteered ratings over contexts. sigma_j is a unit of measurement and held fixed in every interval.
 2. Features are compared at s*, the strength of equal damage (`damage.py`), turned so that their value rises.
-3. `M[i,j]` is the mean over value i's features; its interval is bootstrapped over contexts, jointly for all cells, and q
-   is Benjamini-Hochberg over the cells off the diagonal.
+3. `M[i,j]` is the mean over value i's features; its interval is bootstrapped over contexts, jointly for all cells. A star speaks of
+   the value, so it must hold in other contexts and with other features of the value: p is the larger one of both (`across_features`), and q
+   is Benjamini-Hochberg over the cells off the diagonal. With one feature a value, p speaks of that feature alone.
 4. The null band draws as many controls (random features, random directions) as the value has features, each
    at its own s* and with a random sign, and takes the 2.5 % and 97.5 % quantiles of their mean.
 5. Leakage `L_i = RMS_{j != i} M[i,j] / |M[i,i]|`, undefined unless the interval of M[i,i] excludes 0, as a whole and for
    adjacent (up to 60 degrees), orthogonal and opposed (from 120 degrees) targets. RMS of noise is positive, so an
    interval that begins near the null's own leakage says nothing.
 
-Left out: the uncertainty of s* and of which features were chosen (the graph resamples features).
+Left out: the uncertainty of s*, and in the intervals that of which features were chosen (p has it; the graph resamples features).
 """
 
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
+from scipy import stats
 
 from feature_store.errors import BadInput
 from feature_store.records import SideEffect, ValueSystem
@@ -95,6 +97,24 @@ def source_rows(matched: Matched, values: tuple[str, ...]) -> tuple[tuple[str, .
     return sources, np.stack([known_mean(row, 0) for row in rows], axis=1)
 
 
+def across_features(
+    matched: Matched, sources: tuple[str, ...], by_context: Float[np.ndarray, "source value"]
+) -> Float[np.ndarray, "source value"]:
+    """p of a mean of 0 over contexts and over the source's features, the larger one: both must tell (intersection-union test, Berger 1982).
+
+    `by_context`: p over contexts. Over features it is Student's, each feature's mean over contexts being one observation. One feature's
+    leak is an effect in every context, and none of the value.
+    """
+    p = by_context.copy()
+    for r, source in enumerate(sources):
+        means = known_mean(matched.changes[matched.of(source)], 1)
+        n, mean = np.isfinite(means).sum(0), known_mean(means, 0)
+        spread = np.sqrt(np.nansum((means - mean) ** 2, axis=0) / np.maximum(n - 1, 1))
+        t = np.divide(np.abs(mean), spread / np.sqrt(np.maximum(n, 1)), out=np.where(mean == 0, 0.0, np.inf), where=spread > 0)
+        p[r] = np.maximum(p[r], np.where(n > 1, 2 * stats.t.sf(t, np.maximum(n - 1, 1)), 0.0))
+    return p
+
+
 def null_band(matched: Matched, features: int, seed: int) -> Float[np.ndarray, "2 value"]:
     """2.5 % and 97.5 % quantiles of the mean change of `features` controls [rating points]; NaN without controls."""
     controls = np.flatnonzero(matched.kind != "feature")
@@ -148,12 +168,13 @@ def analyse(sweep: Sweep, system: ValueSystem, delta: float, replicates: int, se
     cells = bootstrap_mean(changes, replicates, seed)
     own = np.array([sweep.values.index(source) for source in sources])
     off = own[:, None] != np.arange(len(sweep.values))
-    q = np.full(cells.p.shape, np.nan)
-    q[off] = benjamini_hochberg(cells.p[off])
+    p = across_features(matched, sources, cells.p)
+    q = np.full(p.shape, np.nan)
+    q[off] = benjamini_hochberg(p[off])
     counts = [len(matched.of(source)) for source in sources]
     bands = {count: null_band(matched, count, seed) / sd for count in set(counts)}
     side_effects = [
-        SideEffect(source, target, float(cells.mean[r, j]), float(cells.low[r, j]), float(cells.high[r, j]), float(cells.p[r, j]),
+        SideEffect(source, target, float(cells.mean[r, j]), float(cells.low[r, j]), float(cells.high[r, j]), float(p[r, j]),
                    float(q[r, j]), float(bands[counts[r]][0, j]), float(bands[counts[r]][1, j]), int(cells.n[r, j]), counts[r])
         for r, source in enumerate(sources) for j, target in enumerate(sweep.values)
     ]  # fmt: skip

@@ -59,7 +59,7 @@ def _matrix(study: Study, chosen: Chosen, cells: pd.DataFrame) -> None:
     off = cells[cells.source != cells.target]
     st.caption(
         f"Row steered, column measured; mean change in unsteered SD, turned so that the steered value rises. Grey: inside the null band of random features and directions of "
-        f"equal norm. \\*: q < 0.05 after Benjamini-Hochberg over the {len(off)} cells off the diagonal. {cells.n.max()} contexts, seed {chosen.effects.seed}. Click a cell to see what is behind it."
+        f"equal norm. \\*: q < 0.05, over contexts and over the value's features alike, after Benjamini-Hochberg over the {len(off)} cells off the diagonal. {cells.n.max()} contexts, seed {chosen.effects.seed}. Click a cell to see what is behind it."
     )
 
 
