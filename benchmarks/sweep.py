@@ -19,9 +19,9 @@ from typing import Any
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from sae_training.edits import Add
 from sae_training.model import Model
 from sae_training.scoring import sweep_ids
-from workbench.steerings.add import Add
 
 NAME = "sweep"
 LAYER = 8

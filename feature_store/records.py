@@ -148,6 +148,8 @@ class Steering:
     """Token positions that are steered (the first token of a sequence, a sink in most models, never is)."""
     random: int = -1
     """Seed of a random unit direction used instead of features [>= 0]; -1: features are used."""
+    direction: str = ""
+    """Direction of a probes run used instead of features, as `run/value/kind`; empty: features are used."""
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.strength):
@@ -156,13 +158,20 @@ class Steering:
             )
         if not all(math.isfinite(weight) for _, weight in self.features):
             raise BadInput(f"Feature weights must be finite numbers, got {self.features}.")
+        if self.direction and (self.features or self.random >= 0):
+            raise BadInput(f"A steering goes along {self.direction} or along features or a random direction. Give one of them.")
+
+    @property
+    def by_direction(self) -> bool:
+        """Whether it goes along a random or a stored direction, which has no activation of its own."""
+        return self.random >= 0 or bool(self.direction)
 
     @property
     def name(self) -> str:
         """Readable and unique: `add f12+f7*-1 @0.5 norm_share`; `base` when nothing is changed."""
-        if (self.strength == 0 and self.method == "add") or (not self.features and self.random < 0):
+        if (self.strength == 0 and self.method == "add") or not (self.features or self.by_direction):
             return "base"  # other methods change something at strength 0: they remove the feature
-        what = (
+        what = self.direction or (
             f"random{self.random}"
             if self.random >= 0
             else "+".join(f"f{i}" if w == 1 else f"f{i}*{w:g}" for i, w in self.features)
@@ -318,7 +327,7 @@ class Run:
     id: str
     """`kind-digest`; the digest is that of kind, configuration and inputs."""
     kind: str
-    """The verb's noun: `sae`, `labels`, `profile`, `effects`, `graph`."""
+    """The verb's noun: `sae`, `labels`, `profile`, `effects`, `graph`, `probes`, `control`."""
     status: Literal["finished", "interrupted"]
     """`finished`: visible in the store; `interrupted`: kept aside, to be resumed."""
     config: Mapping[str, Any]

@@ -24,6 +24,7 @@ PACKAGES = {
     "values": "workbench.values",
     "labelers": "workbench.labelers",
     "steerings": "workbench.steerings",
+    "detectors": "workbench.detectors",
     "instruments": "workbench.instruments",
     "loaders": "sae_training.loaders",
     "engines": "sae_training.engines",

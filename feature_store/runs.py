@@ -183,7 +183,7 @@ class Runs:
         """The newest finished run of a kind. Raises NotFound that names the verb to run."""
         found = self.all(kind + "-")
         if not found:
-            verb = {"sae": "train` or `workbench adopt", "labels": "label", "profile": "measure"}.get(kind, kind)
+            verb = {"sae": "train` or `workbench adopt", "labels": "label", "profile": "measure", "probes": "probe"}.get(kind, kind)
             raise NotFound(
                 f"{self.folder.parent} has no finished run of kind {kind!r} yet. Run `workbench {verb}` first."
             )

@@ -6,7 +6,7 @@
 CREATE TABLE runs (run VARCHAR, kind VARCHAR, status VARCHAR, created TIMESTAMP, seconds DOUBLE, seed BIGINT, config JSON, inputs JSON, summary JSON, environment JSON);
 COMMENT ON TABLE runs IS 'One row per finished run.';
 COMMENT ON COLUMN runs.run IS 'kind-digest of kind, configuration and inputs';
-COMMENT ON COLUMN runs.kind IS 'sae | labels | profile | effects | graph';
+COMMENT ON COLUMN runs.kind IS 'sae | labels | profile | effects | graph | probes | control';
 COMMENT ON COLUMN runs.status IS 'finished';
 COMMENT ON COLUMN runs.created IS 'start [UTC]';
 COMMENT ON COLUMN runs.seconds IS 'working time, interruptions not counted [s]';
@@ -229,3 +229,69 @@ COMMENT ON COLUMN true_edges.run IS 'run of kind graph';
 COMMENT ON COLUMN true_edges.source IS 'cause';
 COMMENT ON COLUMN true_edges.target IS 'effect';
 COMMENT ON COLUMN true_edges.weight IS 'planted direct effect [rating points per rating point]';
+
+
+CREATE TABLE pairs (run VARCHAR, pair INTEGER, value VARCHAR, held VARCHAR, opposed VARCHAR, context VARCHAR, kept BOOLEAN, reason VARCHAR);
+COMMENT ON TABLE pairs IS 'Pairs of texts that differ in one value, refused ones included.';
+COMMENT ON COLUMN pairs.run IS 'run of kind probes';
+COMMENT ON COLUMN pairs.pair IS '0-based number of the pair';
+COMMENT ON COLUMN pairs.value IS 'id of the value';
+COMMENT ON COLUMN pairs.held IS 'text in which the value is held';
+COMMENT ON COLUMN pairs.opposed IS 'the same text without the value, or against it';
+COMMENT ON COLUMN pairs.context IS 'what both texts share; never split between training and test';
+COMMENT ON COLUMN pairs.kept IS 'whether probes were trained or tested on it';
+COMMENT ON COLUMN pairs.reason IS 'why it was refused; empty otherwise';
+
+CREATE TABLE probes (run VARCHAR, value VARCHAR, layer INTEGER, accuracy DOUBLE, low DOUBLE, high DOUBLE, n INTEGER, control DOUBLE, bias DOUBLE, norm DOUBLE, length_auroc DOUBLE, chosen BOOLEAN);
+COMMENT ON TABLE probes IS 'Linear probes of every value at every layer.';
+COMMENT ON COLUMN probes.run IS 'run of kind probes';
+COMMENT ON COLUMN probes.value IS 'id of the value';
+COMMENT ON COLUMN probes.layer IS '0-based decoder layer whose output is read';
+COMMENT ON COLUMN probes.accuracy IS 'share of held-out texts told right [0 to 1]';
+COMMENT ON COLUMN probes.low IS 'lower end of its 95 % interval over contexts [0 to 1]';
+COMMENT ON COLUMN probes.high IS 'upper end of it [0 to 1]';
+COMMENT ON COLUMN probes.n IS 'held-out contexts [contexts]';
+COMMENT ON COLUMN probes.control IS 'accuracy where the sides of pairs are swapped at random [0 to 1]';
+COMMENT ON COLUMN probes.bias IS 'b [nats of log-odds]';
+COMMENT ON COLUMN probes.norm IS 'length of w [nats of log-odds per residual unit]';
+COMMENT ON COLUMN probes.length_auroc IS 'AUROC of the number of tokens alone [0 to 1, 0.5 = none]';
+COMMENT ON COLUMN probes.chosen IS 'whether ConVA steers this layer';
+
+CREATE TABLE probe_features (run VARCHAR, value VARCHAR, kind VARCHAR, rank INTEGER, feature INTEGER, cosine DOUBLE, null_high DOUBLE);
+COMMENT ON TABLE probe_features IS 'The SAE features that a stored direction is made of: cosines to decoder rows at the SAE''s site.';
+COMMENT ON COLUMN probe_features.run IS 'run of kind probes';
+COMMENT ON COLUMN probe_features.value IS 'id of the value';
+COMMENT ON COLUMN probe_features.kind IS 'probe | difference-of-means';
+COMMENT ON COLUMN probe_features.rank IS '0-based, the largest absolute cosine first';
+COMMENT ON COLUMN probe_features.feature IS '0-based feature index';
+COMMENT ON COLUMN probe_features.cosine IS 'cosine of the decoder row to the direction [-1 to 1]';
+COMMENT ON COLUMN probe_features.null_high IS '97.5 % quantile of the largest absolute cosine to a random direction [0 to 1]';
+
+CREATE TABLE control_answers (run VARCHAR, steering VARCHAR, kind VARCHAR, item VARCHAR, value VARCHAR, question VARCHAR, gate DOUBLE, open BOOLEAN, answer VARCHAR, choice VARCHAR, fluent VARCHAR, status VARCHAR, fluent_status VARCHAR, judge VARCHAR);
+COMMENT ON TABLE control_answers IS 'Every answer before and after control, with its verdicts, unread ones included.';
+COMMENT ON COLUMN control_answers.run IS 'run of kind control';
+COMMENT ON COLUMN control_answers.steering IS 'base, or what was controlled';
+COMMENT ON COLUMN control_answers.kind IS 'dilemma | choice (multiple-choice benchmark)';
+COMMENT ON COLUMN control_answers.item IS 'id of the dilemma or benchmark item';
+COMMENT ON COLUMN control_answers.value IS 'value of the dilemma; empty for benchmark items';
+COMMENT ON COLUMN control_answers.question IS 'text as it was asked';
+COMMENT ON COLUMN control_answers.gate IS 'score of the gate''s detector [0 to 1]; NaN without a gate';
+COMMENT ON COLUMN control_answers.open IS 'whether this prompt was steered';
+COMMENT ON COLUMN control_answers.answer IS 'what the model wrote, or the option it preferred';
+COMMENT ON COLUMN control_answers.choice IS 'verdict on the value: Yes | No | Unclear; for benchmark items the right option; empty unless parsed';
+COMMENT ON COLUMN control_answers.fluent IS 'verdict on the language: Yes | No; empty unless parsed';
+COMMENT ON COLUMN control_answers.status IS 'parsed | refused | unparsed: the verdict on the value';
+COMMENT ON COLUMN control_answers.fluent_status IS 'parsed | refused | unparsed: the verdict on the language; empty for benchmark items';
+COMMENT ON COLUMN control_answers.judge IS 'name of the judge; empty for benchmark items';
+
+CREATE TABLE control (run VARCHAR, steering VARCHAR, measure VARCHAR, value VARCHAR, mean DOUBLE, low DOUBLE, high DOUBLE, n INTEGER, missing INTEGER);
+COMMENT ON TABLE control IS 'Control success, fluency and benchmark accuracy, before, after, and their paired change.';
+COMMENT ON COLUMN control.run IS 'run of kind control';
+COMMENT ON COLUMN control.steering IS 'base, what was controlled, or change (after less before, paired by item)';
+COMMENT ON COLUMN control.measure IS 'csr (control success) | fr (fluency) | accuracy (multiple choice)';
+COMMENT ON COLUMN control.value IS 'id of the controlled value';
+COMMENT ON COLUMN control.mean IS 'mean over items [0 to 1; a change -1 to 1]; NaN where nothing was parsed';
+COMMENT ON COLUMN control.low IS 'lower end of the 95 % interval over items';
+COMMENT ON COLUMN control.high IS 'upper end of it';
+COMMENT ON COLUMN control.n IS 'items with a parsed verdict [items]';
+COMMENT ON COLUMN control.missing IS 'items whose verdict was refused or could not be read [items]';

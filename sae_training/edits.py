@@ -7,6 +7,9 @@ the `Frame` of the forward pass, so that an edit knows nothing of padding, promp
 What the four names mean, the first token of a sequence (a sink in most models) always left alone:
 `all`: every token; `prompt`: the tokens that were given; `last`: the last token of the prompt, the one that
 predicts the answer; `generated`: the tokens after the prompt, sampled or scored.
+
+Some edits depend on the prompt: how far they push, or whether at all, is read off the residual at its last token. Such
+a `PromptEdit` is *settled* by that residual into a plain edit, which then holds for the prompt and all that follows it.
 """
 
 from collections.abc import Sequence
@@ -36,6 +39,26 @@ class Edit(Protocol):
     def __call__(self, hidden: Float[Tensor, "row tok d_model"],
                  where: Bool[Tensor, "row tok"]) -> Float[Tensor, "row tok d_model"]:
         """The changed residual, a new tensor; positions outside `where` keep their exact bits."""
+
+
+@runtime_checkable
+class PromptEdit(Edit, Protocol):
+    @property
+    def by_prompt(self) -> bool:
+        """Whether it must be settled; false for a batch or a wrapper of edits none of which need be."""
+
+    def settle(self, last: Float[Tensor, "row d_model"]) -> Edit:
+        """The plain edit whose row i steers the prompt whose last token has residual `last[i]` before it is edited."""
+
+
+def by_prompt(edit: Edit) -> bool:
+    """Whether the edit depends on the prompt."""
+    return isinstance(edit, PromptEdit) and edit.by_prompt
+
+
+def settle(edit: Edit, last: Float[Tensor, "row d_model"]) -> Edit:
+    """The edit for prompts with these residuals at their last token; a plain edit is its own."""
+    return edit.settle(last) if by_prompt(edit) else edit
 
 
 class Frame(NamedTuple):
@@ -88,11 +111,33 @@ class Encoder(Protocol):
 
 
 @dataclass(frozen=True)
+class Add:
+    """One vector a row, added to every steered token."""
+
+    vectors: Float[Tensor, "row d_model"]
+    """Added to every steered token [residual units]."""
+    positions: tuple[Positions, ...]
+    """Tokens that each row steers."""
+
+    @property
+    def rows(self) -> int:
+        return len(self.vectors)
+
+    def take(self, rows: Int[Tensor, "n"]) -> "Add":
+        return Add(self.vectors[rows], tuple(self.positions[row] for row in rows.tolist()))
+
+    def __call__(self, hidden: Float[Tensor, "row tok d_model"],
+                 where: Bool[Tensor, "row tok"]) -> Float[Tensor, "row tok d_model"]:
+        moved = hidden + self.vectors.to(hidden)[:, None]
+        return moved if where.all() else torch.where(where[..., None], moved, hidden)
+
+
+@dataclass(frozen=True)
 class Delta:
     """Features read before they are changed: h + sum_k (target_k - f_k(h)) * W_dec[k].
 
     Only the difference that the features make is added, so whatever the SAE fails to reconstruct stays in the
-    residual untouched. A random control has no encoder; its activation is the residual's component along it.
+    residual untouched. A random or stored direction has no encoder; its activation is the residual's component along it.
     """
 
     sae: Encoder
@@ -104,7 +149,7 @@ class Delta:
     used: Float[Tensor, "row slot"]
     """1 where the slot holds a feature, 0 where the row has fewer."""
     random: Float[Tensor, "row d_model"]
-    """Unit direction of a random control, whose target stands in slot 0; zero where features are used."""
+    """Unit direction of a random control or a stored direction, whose target stands in slot 0; zero where features are used."""
     positions: tuple[Positions, ...]
     """Tokens that each row steers."""
 
@@ -145,6 +190,19 @@ class Stack:
 
     def take(self, rows: Int[Tensor, "n"]) -> Edit:
         return Stack(self.parts, self.part[rows], self.row[rows])
+
+    @property
+    def by_prompt(self) -> bool:
+        return any(by_prompt(part) for part in self.parts)
+
+    def settle(self, last: Float[Tensor, "row d_model"]) -> Edit:
+        """Each row by its own part; the settled parts hold the rows of this stack, in its order."""
+        parts, row = [], torch.zeros_like(self.row)
+        for index, part in enumerate(self.parts):
+            mine = (self.part == index).nonzero().flatten()
+            parts.append(settle(part.take(self.row[mine]), last[mine.to(last.device)]) if len(mine) else part)
+            row[mine] = torch.arange(len(mine))
+        return Stack(parts, self.part, row)
 
     def __call__(self, hidden: Float[Tensor, "row tok d_model"],
                  where: Bool[Tensor, "row tok"]) -> Float[Tensor, "row tok d_model"]:

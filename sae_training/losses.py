@@ -15,7 +15,7 @@ from torch import Tensor
 from feature_store.errors import BadInput
 from feature_store.records import Point
 from sae_training import sites
-from sae_training.edits import Edit, prompt_frame
+from sae_training.edits import Edit, prompt_frame, settle
 from sae_training.model import Model
 from sae_training.resume import PrefixCache, resumable, run
 from sae_training.walk import LOGITS, Ids, Progress, budget
@@ -53,6 +53,7 @@ def losses(model: Model, texts: Ids, edit: Edit, layer: int, point: Point = "res
                 with model.steered(part, layer, point):
                     steered[rows, column] = model.loss(tokens.expand(count, -1), mask.expand(count, -1)).cpu()
                 continue
+            part = settle(part, residual[:, -1].expand(count, -1))
             where = prompt_frame(mask.expand(count, -1)).where(part.positions).to(residual.device)
             cache = PrefixCache(1, count, 0, len(ids), {}, model.n_layers - 1)
             ran = run(model, [ids], cache, part(residual.expand(count, -1, -1), where), at, False)

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from feature_store.errors import BadInput, Incompatible
 from feature_store.records import Point
 from sae_training import sites
-from sae_training.edits import Edit, Frame, prompt_frame
+from sae_training.edits import Edit, Frame, by_prompt, prompt_frame, settle
 
 LOGITS = 2**27
 """Logits held at once when only their loss is wanted [numbers]; a batch is cut into as few row groups as fit."""
@@ -167,12 +167,22 @@ class Model:
 
     @contextmanager
     def steered(self, edit: Edit, layer: int, point: Point = "resid_post") -> Iterator["Model"]:
-        """Inside the block the residual at the site is edited; after it the model is exactly as before."""
+        """Inside the block the residual at the site is edited; after it the model is exactly as before.
+
+        An edit that depends on the prompt is settled in the pass that holds the prompt's last token; the tokens generated
+        after it are steered in the same way.
+        """
         at = sites.boundary(layer, point, self.n_layers)
+        settled = edit
 
         def change(hidden: Tensor) -> Tensor:
+            nonlocal settled
             assert self._frame is not None, "a steered model runs through Model, which knows what is padding"
             part = edit if edit.rows == 1 else edit.take(torch.arange(edit.rows)[self._rows])
+            if by_prompt(part):
+                if self._frame.last.any():
+                    settled = settle(part, hidden[self._frame.last.to(hidden.device)])
+                part = settled
             return part(hidden, self._frame.where(part.positions).to(hidden.device))
 
         with self.lock, self._hook(at, change):

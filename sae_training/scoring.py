@@ -10,6 +10,8 @@ For R interventions, P prompts and O options, `sweep`
 4. runs each prompt's last token by itself: only there are the last layer's query and MLP and the head needed.
    Further tokens of multi-token options continue from the same keys and values.
 
+An edit that depends on the prompt is settled for each prompt, and each prompt then is a tree of its own.
+
 An option's score is the log-probability of its tokens after the prompt [nats], normalised over the whole
 vocabulary. It equals that of a full forward pass to floating-point error.
 
@@ -27,7 +29,7 @@ from feature_store.errors import BadInput
 from feature_store.records import Point
 from sae_training import sites
 from sae_training.answers import by_answers
-from sae_training.edits import Edit, Frame, prompt_frame
+from sae_training.edits import Edit, Frame, by_prompt, prompt_frame, settle
 from sae_training.generate import prompt_ids
 from sae_training.model import Model
 from sae_training.prefixes import tree
@@ -92,6 +94,8 @@ def sweep_ids(model: Model, prompts: Ids, options: Ids, edit: Edit | None, layer
             raise BadInput("A sweep steers by itself: call it outside the steered block.")
     if not resumable(model):
         return _full(model, prompts, options, edit, layer, point, progress)
+    if edit is not None and by_prompt(edit):
+        return _each_prompt(model, prompts, options, edit, layer, point, progress)
     interventions = 0 if edit is None else edit.rows
     unique = {tuple(ids): index for index, ids in enumerate(dict.fromkeys(map(tuple, prompts)))}
     where = torch.tensor([unique[tuple(ids)] for ids in prompts])
@@ -132,6 +136,20 @@ def full_scores(model: Model, prompts: Ids, options: Ids,
             scores = logprobs(logits[:, -len(stem) - 1:], wanted).sum(1)
             out[first:first + 32, alike] = scores.cpu()
     return out
+
+
+def _each_prompt(model: Model, prompts: Ids, options: Ids, edit: Edit, layer: int, point: Point,
+                 progress: Progress | None) -> Scores:
+    """One prompt after the other, each under the edit that its last token settles."""
+    found: dict[tuple[int, ...], Scores] = {}
+    for ids in dict.fromkeys(map(tuple, prompts)):
+        tokens = torch.tensor([ids])
+        last = model.residuals(tokens, torch.ones_like(tokens, dtype=torch.bool), layer, point)[:, -1]
+        found[ids] = sweep_ids(model, [ids], options, settle(edit, last.expand(edit.rows, -1)), layer, point)
+        if progress:
+            progress(len(found) * (1 + edit.rows), len(set(map(tuple, prompts))) * (1 + edit.rows))
+    each = [found[tuple(ids)] for ids in prompts]
+    return Scores(torch.cat([one.base for one in each]), torch.cat([one.steered for one in each], dim=1))
 
 
 def _full(model: Model, prompts: Ids, options: Ids, edit: Edit | None, layer: int, point: Point,

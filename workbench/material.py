@@ -82,9 +82,9 @@ def labelled(
             for value, sign in document.labels.items():
                 values[row, system.ids.index(system.resolve(value))] = sign
         return Labelled([d.text for d in documents], values, np.array([d.context for d in documents]))
-    frame = _read(Path(source))
+    frame = table(Path(source))
     if labels:
-        frame = _join(frame, _read(Path(labels)), source, labels)
+        frame = _join(frame, table(Path(labels)), source, labels)
     for column in filter(None, (text, context)):
         if column not in frame:
             raise NotFound(f"{source} has no column {column!r}; it has {', '.join(map(str, frame.columns))}.")
@@ -109,7 +109,8 @@ def sample(known: list[str], n: int, seed: int) -> list[str]:
     return [known[i] for i in np.sort(np.random.default_rng(seed).permutation(len(known))[:n])]
 
 
-def _read(file: Path) -> pd.DataFrame:
+def table(file: Path) -> pd.DataFrame:
+    """A .csv, .tsv, .jsonl or .parquet file. Raises NotFound, or BadInput where it cannot be read."""
     if not file.exists():
         raise NotFound(f"There is no table {file}. Give a .csv, .tsv, .jsonl or .parquet file.")
     readers = {

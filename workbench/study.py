@@ -82,6 +82,10 @@ class Study:
         """Label the SAE's features by values, with evidence (`verbs/label.py`)."""
         return self.do("label", settings, progress)
 
+    def probe(self, progress: Progress = silent, **settings: Any) -> Run:
+        """Train a probe of each value at every layer (`verbs/probe.py`)."""
+        return self.do("probe", settings, progress)
+
     def measure(self, progress: Progress = silent, **settings: Any) -> Run:
         """The model's value profile, steered or not (`verbs/measure.py`)."""
         return self.do("measure", settings, progress)
@@ -117,13 +121,13 @@ class Study:
             return self._models[key]
 
     def model_of(self, run: Run) -> "Model":
-        """The model whose residual stream an SAE run reads, at the revision that the run pinned."""
+        """The model that a run of kind `sae` or `probes` reads, at the revision that the run pinned."""
         config = run.config
         model = self.model(config["model"], config["revision"], config["dtype"], config["device"])
         if model.revision != run.inputs["model"]:
             raise Incompatible(
                 f"{run.id} was made with {config['model']} at revision {run.inputs['model'][:12]}, the model there now is "
-                f"{model.revision[:12]}. Restore the model, or train or adopt an SAE for this one."
+                f"{model.revision[:12]}. Restore the model, or make a run for this one."
             )
         return model
 

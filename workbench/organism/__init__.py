@@ -4,7 +4,7 @@ It ships as package data, loads like any Hugging Face model, needs no network, a
 be scored against the truth before it is trusted on a model whose truth nobody knows.
 
 1. `folder()` is the model; `truth()` is what was planted: graph, total effects, facets, directions, adversaries.
-2. `labelled_texts`, `training_texts`, `neutral_texts` and `contexts` are its world, in words.
+2. `labelled_texts`, `value_pairs`, `training_texts`, `neutral_texts` and `contexts` are its world, in words.
 3. `python -m workbench.organism.build OUT_FOLDER` makes the model again; `--check` measures a folder.
 
 Importing this loads no torch.
@@ -15,11 +15,11 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-from .generate import LabelledText, contexts, labelled_texts, neutral_texts, training_texts
+from .generate import LabelledText, TextPair, contexts, labelled_texts, neutral_texts, training_texts, value_pairs
 from .planted import FOLDER, Facet, Truth
 
-__all__ = ["Facet", "LabelledText", "Truth", "contexts", "folder", "labelled_texts", "neutral_texts",
-           "training_texts", "truth"]
+__all__ = ["Facet", "LabelledText", "TextPair", "Truth", "contexts", "folder", "labelled_texts", "neutral_texts",
+           "training_texts", "truth", "value_pairs"]
 
 
 def folder() -> Path:

@@ -121,6 +121,47 @@ def study_document(rng: np.random.Generator) -> Document:
     return document(rng, int(rng.choice(4, p=(0.15, 0.35, 0.3, 0.2))))
 
 
+class TextPair(NamedTuple):
+    value: str
+    """Value id."""
+    held: str
+    """Text of a person who holds the value."""
+    opposed: str
+    """Text of a person who does not."""
+    context: str
+    """What both texts share: their topic and a number, or an empty string."""
+
+
+def value_pairs(n: int, seed: int, controlled: bool = True) -> list[TextPair]:
+    """`n` pairs of texts for every value, that differ in it.
+
+    Controlled: one text, in which the sentence of one facet stands at its + pole or at its - pole; fillers, topic and
+    a behaviour of another value are the same. Uncontrolled: two texts that have nothing in common, and the one that holds
+    the value has its topic as often as texts of the world do (`TOPIC_WITH_VALUE`), the other one never: the confound.
+    """
+    rng, made, pairs = np.random.default_rng((seed, 5)), plan(), []
+    topics = {value: topic for topic, value in made.truth.topics.items()}
+    for value in made.truth.values:
+        own = [row for row, facet in enumerate(made.truth.facets) if facet.value == value]
+        others = [row for row, facet in enumerate(made.truth.facets) if facet.value != value]
+        foreign = [topic for topic in made.topics if topic != topics[value]]
+        for number in range(n):
+            row = own[number % len(own)]
+            texts, about = [], ""
+            for sign in (1, -1):
+                if sign > 0 or not controlled:
+                    own_topic = sign > 0 and not controlled and rng.random() < TOPIC_WITH_VALUE
+                    topic = topics[value] if own_topic else pick(rng, list(made.topics) if controlled else foreign)
+                    around = [pick(rng, made.topics[topic]), *map(str, rng.choice(made.fillers, 2, replace=False)),
+                              behaviour(rng, int(pick(rng, others)), int(rng.choice((-1, 1))), False).text]
+                    around = [around[place] for place in rng.permutation(len(around))]
+                    at, about = int(rng.integers(len(around) + 1)), topic if controlled else ""
+                said = behaviour(rng, row, sign, False).text
+                texts.append(" ".join([*around[:at], said, *around[at:]]))
+            pairs.append(TextPair(value, *texts, f"{about}-{number}" if controlled else ""))
+    return pairs
+
+
 def labelled_texts(n: int, seed: int) -> list[LabelledText]:
     """`n` texts with the values they speak about: for labelling features. No items, no answers."""
     rng, made, texts = np.random.default_rng((seed, 1)), plan(), []

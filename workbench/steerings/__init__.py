@@ -4,22 +4,23 @@ A plug-in is one file with one function, `build(steerings, sae, scale) -> Edit`,
 This module holds what they share:
 
 1. `Scale`, the one place where a strength in its unit becomes a length in the residual stream.
-2. `unit_direction`: the weighted sum of a steering's decoder rows, or a seeded random one, at length 1.
+2. `unit_direction`: the weighted sum of a steering's decoder rows, a seeded random one, or a stored one (a probe's, a
+   difference of means), at length 1. Every method takes all three, so that one sweep compares them.
 3. `delta`: the edit of the methods that read a feature before they change it.
 4. `build_edit`: a batch of steerings of any methods as one `Edit`, row by row.
 
 Left out: where to steer and at which tokens; the engine knows (`sae_training/edits.py`).
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from feature_store import registry
-from feature_store.errors import BadInput
+from feature_store.errors import BadInput, NotFound, nearest
 from feature_store.records import Steering
 from sae_training.edits import Delta, Edit, Encoder, Stack
 
@@ -30,20 +31,22 @@ class Scale:
     """Median length of the residual at the site over the training text [residual units]."""
     max_activation: Float[Tensor, "feat"]
     """Largest activation seen of each feature [activation units]."""
+    directions: Mapping[str, Float[Tensor, "d_model"]] = field(default_factory=dict)
+    """Stored directions at the site, by the name that a steering calls them [any length]."""
 
     def direction(self, steering: Steering, sae: Encoder) -> Float[Tensor, "d_model"]:
         """What one unit of strength adds [residual units].
 
         `raw` and `norm_share` scale the unit direction; `feature_max` moves each feature by its own maximum.
         """
-        if steering.unit == "feature_max" and steering.random < 0:
+        if steering.unit == "feature_max" and not steering.by_direction:
             return _sum([(index, weight * self._maximum(index)) for index, weight in features(steering, sae)], sae)
-        return unit_direction(steering, sae) * self.length(steering)
+        return unit_direction(steering, sae, self.directions) * self.length(steering)
 
     def length(self, steering: Steering) -> float:
         """Length of one unit of strength along a unit direction [residual units].
 
-        A random direction has no maximum of its own: there `feature_max` is the median maximum of all features.
+        A random or stored direction has no maximum of its own: there `feature_max` is the median maximum of all features.
         """
         if steering.unit == "raw":
             return 1.0
@@ -73,10 +76,14 @@ def features(steering: Steering, sae: Encoder) -> tuple[tuple[int, float], ...]:
     return steering.features
 
 
-def unit_direction(steering: Steering, sae: Encoder) -> Float[Tensor, "d_model"]:
+def unit_direction(steering: Steering, sae: Encoder, directions: Mapping[str, Tensor] | None = None) -> Float[Tensor, "d_model"]:
     """The steering's direction at length 1, the same on every device."""
     if steering.random >= 0:
         found = torch.randn(sae.d_model, generator=torch.Generator().manual_seed(steering.random)).to(sae.W_dec)
+    elif steering.direction:
+        if steering.direction not in (known := directions or {}):
+            raise NotFound(f"There is no direction {steering.direction!r} at this site.{nearest(steering.direction, known)}")
+        found = known[steering.direction].to(sae.W_dec)
     else:
         found = _sum(features(steering, sae), sae)
     length = found.norm()
@@ -91,8 +98,8 @@ def changes_nothing(steering: Steering) -> bool:
     return steering.name == "base"
 
 
-def delta(steerings: Sequence[Steering], sae: Encoder, targets: Sequence[Sequence[float]]) -> Delta:
-    """The edit that sets each steering's features (or its random control) to `targets` [activation units]."""
+def delta(steerings: Sequence[Steering], sae: Encoder, scale: Scale, targets: Sequence[Sequence[float]]) -> Delta:
+    """The edit that sets each steering's features (or its random or stored direction) to `targets` [activation units]."""
     slots = max([1, *map(len, targets)])
     edit = Delta(sae, torch.zeros(len(steerings), slots, dtype=torch.long, device=sae.W_dec.device),
                  sae.W_dec.new_zeros(len(steerings), slots), sae.W_dec.new_zeros(len(steerings), slots),
@@ -102,8 +109,8 @@ def delta(steerings: Sequence[Steering], sae: Encoder, targets: Sequence[Sequenc
             continue
         edit.target[row, :len(wanted)] = torch.tensor(wanted).to(edit.target)
         edit.used[row, :len(wanted)] = 1
-        if one.random >= 0:
-            edit.random[row] = unit_direction(one, sae)
+        if one.by_direction:
+            edit.random[row] = unit_direction(one, sae, scale.directions)
         else:
             edit.index[row, :len(wanted)] = torch.tensor([index for index, _ in features(one, sae)]).to(edit.index)
     return edit

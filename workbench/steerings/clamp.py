@@ -15,12 +15,12 @@ from workbench.steerings import Scale, changes_nothing, delta, features
 @register("steerings", "clamp")
 def build(steerings: Sequence[Steering], sae: Encoder, scale: Scale) -> Delta:
     """Set the feature's activation, leaving the rest of the residual as it is."""
-    return delta(steerings, sae, [_targets(one, sae, scale) for one in steerings])
+    return delta(steerings, sae, scale, [_targets(one, sae, scale) for one in steerings])
 
 
 def _targets(steering: Steering, sae: Encoder, scale: Scale) -> list[float]:
     if changes_nothing(steering):
         return []
-    if steering.random >= 0:
+    if steering.by_direction:
         return [steering.strength * scale.length(steering)]
     return [scale.target(steering, index, weight, sae) for index, weight in features(steering, sae)]

@@ -18,6 +18,7 @@ SUMMARIES = {
     "train": "Train an SAE on a model's residual stream and harvest its features.",
     "adopt": "Take an SAE that exists and harvest its features on texts of yours.",
     "label": "Label the SAE's features by values, with evidence.",
+    "probe": "Train a probe of each value at every layer, on pairs of texts that differ in the value alone.",
     "measure": "Measure a model's value profile, steered or not.",
     "effects": "Steer labelled features and controls over doses, and measure every value: the side-effect matrix.",
     "graph": "The causal graph among values, from a sweep's interventions; beside the planted one where there is one.",
