@@ -18,6 +18,7 @@ from feature_store.errors import BadInput, NotFound, nearest
 
 Point = Literal["resid_pre", "resid_post"]
 Unit = Literal["raw", "feature_max", "norm_share"]
+Combine = Literal["direction", "sum"]
 Positions = Literal["all", "prompt", "last", "generated"]
 Status = Literal["parsed", "refused", "unparsed"]
 
@@ -136,7 +137,7 @@ class Label:
 @dataclass(frozen=True)
 class Steering:
     features: tuple[tuple[int, float], ...] = ()
-    """(0-based feature index, weight) pairs; the direction is the weighted sum of their decoder rows."""
+    """(0-based feature index, weight) pairs; `combine` says what several of them mean."""
     method: str = "add"
     """Name of a steering plug-in."""
     strength: float = 0.0
@@ -150,6 +151,9 @@ class Steering:
     """Seed of a random unit direction used instead of features [>= 0]; -1: features are used."""
     direction: str = ""
     """Direction of a probes run used instead of features, as `run/value/kind`; empty: features are used."""
+    combine: Combine = "direction"
+    """What several features mean. `direction`: one direction, which `strength` makes so long. `sum`: each feature as if
+    steered alone, at `strength` times its weight, and the vectors added."""
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.strength):
@@ -174,7 +178,7 @@ class Steering:
         what = self.direction or (
             f"random{self.random}"
             if self.random >= 0
-            else "+".join(f"f{i}" if w == 1 else f"f{i}*{w:g}" for i, w in self.features)
+            else ("+" if self.combine == "direction" else " & ").join(f"f{i}" if w == 1 else f"f{i}*{w:g}" for i, w in self.features)
         )
         where = "" if self.positions == "all" else f" {self.positions}"
         return f"{self.method} {what} @{self.strength:g} {self.unit}{where}"

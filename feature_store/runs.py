@@ -145,6 +145,12 @@ class Work:
         beside.replace(file)
 
 
+VERBS = {
+    "sae": "train` or `workbench adopt", "labels": "label", "profile": "measure", "probes": "probe", "prediction": "predict",
+}  # fmt: skip
+"""Kind of run -> the verb that makes it, where it has another name."""
+
+
 class Runs:
     """The runs of one study."""
 
@@ -183,7 +189,7 @@ class Runs:
         """The newest finished run of a kind. Raises NotFound that names the verb to run."""
         found = self.all(kind + "-")
         if not found:
-            verb = {"sae": "train` or `workbench adopt", "labels": "label", "profile": "measure", "probes": "probe"}.get(kind, kind)
+            verb = VERBS.get(kind, kind)
             raise NotFound(
                 f"{self.folder.parent} has no finished run of kind {kind!r} yet. Run `workbench {verb}` first."
             )

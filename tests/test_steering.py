@@ -32,6 +32,29 @@ def test_add_moves_by_a_known_length(unit, length):
     torch.testing.assert_close(moved[0, 0], length * mixed / mixed.norm(), atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("method", ["add", "clamp"])
+@pytest.mark.parametrize("unit", ["raw", "norm_share", "feature_max"])
+def test_a_sum_of_one_feature_is_the_single_steering_to_the_bit(method, unit):
+    for dose in (0.3, -0.7, 1.1):
+        alone = steer(Steering(((6, 1.0),), method, dose, unit))
+        assert torch.equal(steer(Steering(((6, dose),), method, 1.0, unit, combine="sum")), alone)
+
+
+@pytest.mark.parametrize("unit", ["raw", "norm_share", "feature_max"])
+def test_doses_of_a_sum_add_up_whatever_the_decoder_norms(unit):
+    uneven, doses = TinySAE(), ((3, 0.4), (9, -0.2), (21, 0.7))
+    uneven.W_dec = uneven.W_dec * torch.linspace(0.3, 4, 40)[:, None]
+
+    def moves(steering):
+        return build_edit([steering], uneven, SCALE)(HIDDEN, ALL) - HIDDEN
+
+    moved = moves(Steering(doses, "add", 1.0, unit, combine="sum"))
+    alone = sum(moves(Steering(((feature, 1.0),), "add", dose, unit)) for feature, dose in doses)
+    torch.testing.assert_close(moved, alone, atol=1e-4, rtol=1e-4)
+    named = Steering(doses, "add", 1.0, unit, combine="sum").name
+    assert named == f"add f3*0.4 & f9*-0.2 & f21*0.7 @1 {unit}"
+
+
 def test_feature_max_moves_each_feature_by_its_own_maximum():
     moved = steer(Steering(((1, 1.0), (39, 0.5)), "add", 2.0, "feature_max")) - HIDDEN
     expected = 2 * (float(SCALE.max_activation[1]) * SAE.W_dec[1] + 0.5 * 3 * SAE.W_dec[39])

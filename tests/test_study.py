@@ -109,6 +109,52 @@ def test_steering_changes_the_profile_and_leaves_nothing_behind(told):
     assert by[run.summary["steering"]] > by["base"] + 0.3
 
 
+def test_joint_steerings_are_predicted_and_measured(told):
+    study, outcome, _ = told
+    run = study.predict(steerings=8, replicates=200)
+    assert study.predict(steerings=8, replicates=200).id == run.id
+    sql = study.store.sql
+    assert set(sql("SELECT model, count(*) AS n FROM predictions WHERE run = ? GROUP BY ALL", [run.id]).n) == {80}
+    features = sql("SELECT intervention, count(*) AS n FROM joint_features WHERE run = ? GROUP BY ALL", [run.id])
+    assert set(features.n) <= {2, 3, 4}
+    row = sql("SELECT * FROM predictions WHERE run = ? AND model = 'linear' ORDER BY abs(measured) DESC LIMIT 1", [run.id]).iloc[0]
+    ratings = sql(
+        "SELECT avg(rating) - avg(base) AS change FROM ratings WHERE run = ? AND intervention = ? AND value = ?", [run.id, int(row.intervention), row.value]
+    )
+    assert ratings.change[0] == pytest.approx(row.measured, abs=1e-4)
+    scores = sql("SELECT * FROM prediction_scores WHERE run = ? AND value = 'all'", [run.id]).set_index("model")
+    assert (scores.r2 > scores.chance).all()
+    assert scores.r2["linear"] > 0.7
+    from workbench.causal.predict import predict
+    from workbench.verbs.predict import fitted
+
+    known = fitted(study)
+    feature = int(known.curves.feature[0])
+    said = predict(known, ((feature, 0.5),))
+    alone = sql("SELECT target, points FROM dose_effects WHERE feature = ? AND dose = 0.5", [feature]).set_index("target").points
+    assert said.mean == pytest.approx(alone[list(said.values)].to_numpy(), abs=1e-4)
+    assert said.held.r2[-1] == pytest.approx(scores.r2["linear"])
+
+
+def test_a_wish_is_planned_and_measured_in_other_contexts(told):
+    study, _, _ = told
+    want = "power +0.4 within 0.3, damage <= 1"
+    run = study.plan(want, replicates=200)
+    assert study.plan(want, replicates=200).id == run.id
+    effects = study.store.sql("SELECT * FROM plan_effects WHERE run = ?", [run.id]).set_index("value")
+    assert len(effects) == 10
+    assert effects.n.unique().tolist() == [FAST["effects"]["n_contexts"] // 2]
+    assert effects.measured["power"] > 0.1
+    assert run.summary["distance_after"] < run.summary["distance_before"]
+    assert abs(effects.control["power"]) < abs(effects.measured["power"])
+    weights = study.store.sql("SELECT * FROM joint_features WHERE run = ? AND intervention = 0", [run.id])
+    assert len(weights) == run.summary["features"]
+    with pytest.raises(BadInput, match="the nearest gives.*power"):
+        study.plan("power +5")
+    with pytest.raises(BadInput, match="names no value"):
+        study.plan("")
+
+
 @pytest.mark.browser
 def test_the_app_steers_the_model(told, browser):
     study, _, _ = told

@@ -98,6 +98,14 @@ class Study:
         """The causal graph among values, from the interventions (`verbs/graph.py`)."""
         return self.do("graph", settings, progress)
 
+    def predict(self, progress: Progress = silent, **settings: Any) -> Run:
+        """Predict joint steerings from single ones, then measure them (`verbs/predict.py`)."""
+        return self.do("predict", settings, progress)
+
+    def plan(self, want: str, progress: Progress = silent, **settings: Any) -> Run:
+        """The fewest features and strengths that give a wanted profile, measured (`verbs/plan.py`)."""
+        return self.do("plan", settings | {"want": want}, progress)
+
     def resolve(self, kind: str, name: str) -> Run:
         """The run that `name` means: an id, or `latest` of the kind."""
         if name == "latest":

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from sae_training.edits import Edit
     from sae_training.model import Model
 
-Kind = Literal["feature", "random-feature", "random-direction"]
+Kind = Literal["feature", "random-feature", "random-direction", "joint"]
 CHUNK = 48
 """Interventions between two checkpoints."""
 

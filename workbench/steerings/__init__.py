@@ -13,7 +13,7 @@ Left out: where to steer and at which tokens; the engine knows (`sae_training/ed
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float
@@ -37,8 +37,13 @@ class Scale:
     def direction(self, steering: Steering, sae: Encoder) -> Float[Tensor, "d_model"]:
         """What one unit of strength adds [residual units].
 
-        `raw` and `norm_share` scale the unit direction; `feature_max` moves each feature by its own maximum.
+        `raw` and `norm_share` scale the unit direction; `feature_max` moves each feature by its own maximum. Combined
+        as a `sum`, each feature has its own full length and its weight is a dose: doses that were measured one by one
+        mean the same vectors when they are given together, to the bit.
         """
+        if steering.combine == "sum" and not steering.by_direction:
+            alone = [(weight, replace(steering, features=((index, 1.0),), combine="direction")) for index, weight in features(steering, sae)]
+            return sum((weight * self.direction(one, sae) for weight, one in alone), torch.zeros_like(sae.W_dec[0]))
         if steering.unit == "feature_max" and not steering.by_direction:
             return _sum([(index, weight * self._maximum(index)) for index, weight in features(steering, sae)], sae)
         return unit_direction(steering, sae, self.directions) * self.length(steering)

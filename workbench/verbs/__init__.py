@@ -22,6 +22,8 @@ SUMMARIES = {
     "measure": "Measure a model's value profile, steered or not.",
     "effects": "Steer labelled features and controls over doses, and measure every value: the side-effect matrix.",
     "graph": "The causal graph among values, from a sweep's interventions; beside the planted one where there is one.",
+    "predict": "Predict joint steerings of several features from single ones, then measure them.",
+    "plan": "Find the fewest features and strengths that give a wanted profile, then measure them.",
 }
 """Verb -> what it does, in one line."""
 

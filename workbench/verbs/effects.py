@@ -16,11 +16,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store import registry
+from feature_store.errors import Incompatible
 from feature_store.records import Positions, Run, Steering, Unit, ValueSystem
+from feature_store.runs import Work
 from workbench import material, sweep
 from workbench.causal.damage import Sweep, damage_rows
 from workbench.causal.effects import analyse
-from workbench.config import plain
+from workbench.config import make, plain
+from workbench.measure import Question
 from workbench.progress import Progress
 from workbench.steered import edit_for
 from workbench.verbs.measure import ask, prompt_rows, wordings_for
@@ -78,10 +81,11 @@ def read_sweep(study: "Study", run: str) -> Sweep:
     hurt = store.arrow(
         "SELECT intervention, text, damage FROM damages WHERE run = ? ORDER BY intervention, text", [run]
     )
-    return _sweep(rows, ratings, hurt, study.system)
+    return as_sweep(rows, ratings, hurt, study.system)
 
 
-def _sweep(rows: pd.DataFrame, ratings: pa.Table, damage: pa.Table, system: ValueSystem) -> Sweep:
+def as_sweep(rows: pd.DataFrame, ratings: pa.Table, damage: pa.Table, system: ValueSystem) -> Sweep:
+    """Rows of `interventions`, mean ratings a context and value, and damages, as aligned arrays."""
     measured = set(pc.unique(ratings["value"]).to_pylist())
     values = tuple(value for value in system.ids if value in measured)
     place = pd.Series(range(len(values)), index=values)[ratings["value"].to_pandas()].to_numpy()
@@ -96,15 +100,56 @@ def _sweep(rows: pd.DataFrame, ratings: pa.Table, damage: pa.Table, system: Valu
     )  # fmt: skip
 
 
+def material_of(study: "Study", name: str, config: Config) -> tuple[list[Question], list[str], str]:
+    """`(questions, neutral texts, checksum of both)` that a configuration means for the model `name`."""
+    wordings = config.wordings or wordings_for(name)[:1]
+    asked = ask(study, name, config.instrument, wordings, config.contexts, config.n_contexts, config.seed)
+    neutral = material.neutral(config.neutral or material.own(name), config.n_neutral, config.seed)
+    return asked, neutral, hashlib.sha256(repr([q.prompt for q in asked] + neutral).encode()).hexdigest()
+
+
+def asked_again(study: "Study", run: Run) -> tuple[Config, list[Question], list[str]]:
+    """The configuration, questions and neutral texts of a finished sweep, to steer something else under the same ones."""
+    config = make(Config, run.config)
+    asked, neutral, told = material_of(study, study.runs.get(run.inputs["sae"]).config["model"], config)
+    if told != run.inputs["prompts"]:
+        raise Incompatible(
+            f"{run.id} asked other questions than its configuration means now: its texts changed. Restore them, or run "
+            "`workbench effects` again."
+        )
+    return config, asked, neutral
+
+
+def measure_into(
+    work: Work, study: "Study", sae_run: Run, config: Config, asked: list[Question], neutral: list[str],
+    planned: list[sweep.Intervention], replicates: int, progress: Progress,
+) -> Sweep:  # fmt: skip
+    """Measure the interventions, resuming where an earlier call stopped, and write them with their damage, ratings and prompts."""
+    ratings, damage = sweep.measure(
+        work, study.model_of(sae_run), edit_for(study, sae_run, [i.steering for i in planned]), sae_run.summary["layer"],
+        sae_run.summary["point"], registry.get("instruments", config.instrument), asked, neutral, planned, progress,
+    )  # fmt: skip
+    interventions = pd.DataFrame([
+        {"intervention": number, "steering": i.steering.name, "kind": i.kind, "unit_id": i.unit_id, "feature": i.feature,
+         "value": i.value, "polarity": i.polarity, "dose": i.steering.strength, "unit": i.steering.unit}
+        for number, i in enumerate(planned)
+    ])  # fmt: skip
+    means = ratings.group_by(["intervention", "context", "value"]).aggregate([("rating", "mean"), ("base", "mean")])
+    means = means.rename_columns(["intervention", "context", "value", "rating", "base"])
+    measured = as_sweep(interventions, means, damage, study.system)
+    hurt = pd.DataFrame(damage_rows(measured, replicates, config.seed))
+    work.table("interventions", pa.Table.from_pandas(pd.concat([interventions, hurt], axis=1), preserve_index=False))
+    work.table("ratings", ratings, sort=("value", "intervention", "context"))
+    work.table("damages", damage, sort=("intervention", "text"))
+    work.table("prompts", prompt_rows(asked), sort=("context", "wording", "order"))
+    return measured
+
+
 def run(study: "Study", config: Config, progress: Progress) -> Run:
     """A run of kind `effects`."""
     label_run = study.resolve("labels", config.labels)
     sae_run = study.runs.get(label_run.inputs["sae"])
-    name = sae_run.config["model"]
-    wordings = config.wordings or wordings_for(name)[:1]
-    asked = ask(study, name, config.instrument, wordings, config.contexts, config.n_contexts, config.seed)
-    neutral = material.neutral(config.neutral or material.own(name), config.n_neutral, config.seed)
-    told = hashlib.sha256(repr([q.prompt for q in asked] + neutral).encode()).hexdigest()
+    asked, neutral, told = material_of(study, sae_run.config["model"], config)
     inputs = {"labels": label_run.id, "sae": sae_run.id, "model": sae_run.inputs["model"], "prompts": told}
     plainly = plain(dataclasses.replace(config, labels=label_run.id))
     if study.runs.exists(id := study.runs.find("effects", plainly, inputs, config.seed)):
@@ -122,31 +167,9 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
         chosen, plain_features, template, config.doses, config.random_features, config.random_directions, config.seed
     )
     with study.runs.begin("effects", plainly, inputs, config.seed) as work:
-        ratings, damage = sweep.measure(
-            work, study.model_of(sae_run), edit_for(study, sae_run, [i.steering for i in planned]), sae_run.summary["layer"],
-            sae_run.summary["point"], registry.get("instruments", config.instrument), asked, neutral, planned, progress,
-        )  # fmt: skip
+        measured = measure_into(work, study, sae_run, config, asked, neutral, planned, config.replicates, progress)
         progress("analysing", 0, 1)
-        interventions = pd.DataFrame([
-            {"intervention": number, "steering": i.steering.name, "kind": i.kind, "unit_id": i.unit_id, "feature": i.feature,
-             "value": i.value, "polarity": i.polarity, "dose": i.steering.strength, "unit": i.steering.unit}
-            for number, i in enumerate(planned)
-        ])  # fmt: skip
-        means = ratings.group_by(["intervention", "context", "value"]).aggregate([("rating", "mean"), ("base", "mean")])
-        measured = _sweep(
-            interventions,
-            means.rename_columns(["intervention", "context", "value", "rating", "base"]),
-            damage,
-            study.system,
-        )
         found = analyse(measured, study.system, config.delta, config.replicates, config.seed)
-        hurt = pd.DataFrame(damage_rows(measured, config.replicates, config.seed))
-        work.table(
-            "interventions", pa.Table.from_pandas(pd.concat([interventions, hurt], axis=1), preserve_index=False)
-        )
-        work.table("ratings", ratings, sort=("value", "intervention", "context"))
-        work.table("damages", damage, sort=("intervention", "text"))
-        work.table("prompts", prompt_rows(asked), sort=("context", "wording", "order"))
         work.table("dose_effects", found.dose_effects, sort=("value", "unit_id", "target", "dose"))
         work.table("matched", found.matched.rows())
         work.table("side_effects", found.side_effects)
