@@ -4,7 +4,8 @@
 2. The prompt runs once; after it each step feeds one token a row and reads the rest from the cache. Under
    `steered`, the edit sees the prompt's tokens as prompt and the others as generated.
 3. Greedy at temperature 0. Otherwise each row draws from its own generator, seeded by (seed, row): the text does
-   not depend on the device or on the batch, and a steered row is paired with the unsteered one of its number.
+   not depend on the device or on the batch, and a steered row is paired with the unsteered one of its number. With a
+   seed a row, each draws as if it were alone, and its text does not depend on its number either.
 4. A row ends at a stop token or where the context does.
 
 Left out: beams, top-k and top-p (they hide what steering does to the distribution).
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from feature_store.errors import BadInput
 from sae_training.edits import Frame, prompt_frame
-from sae_training.model import Model
+from sae_training.model import Model, Prompt
 
 ROWS = 32
 """Prompts generated together; more rows are cut into batches of this size."""
@@ -26,12 +27,12 @@ ANCHOR = 8
 """Tokens of the prompt that are decoded along, so that a continuation keeps its first space."""
 
 
-def prompt_ids(model: Model, prompts: Sequence[str]) -> list[list[int]]:
+def prompt_ids(model: Model, prompts: Sequence[Prompt]) -> list[list[int]]:
     """Ids of each prompt, at least one, at most as many as the context holds with room for an answer."""
     rows = model.tokenize(prompts, prompt=True)
     for index, ids in enumerate(rows):
         if len(ids) >= model.context:
-            raise BadInput(f"Prompt {index + 1} ({prompts[index][:40]!r}...) has {len(ids)} tokens; {model.name} reads "
+            raise BadInput(f"Prompt {index + 1} ({str(prompts[index])[:40]!r}...) has {len(ids)} tokens; {model.name} reads "
                            f"{model.context}, and the answer needs room. Shorten it.")
         if not ids:
             start = next((token for token in (model.tokenizer.bos_token_id, model.tokenizer.eos_token_id)
@@ -42,14 +43,16 @@ def prompt_ids(model: Model, prompts: Sequence[str]) -> list[list[int]]:
     return rows
 
 
-def generate(model: Model, prompts: Sequence[str], max_new_tokens: int, temperature: float, seed: int) -> list[str]:
-    """The continuation of each prompt."""
+def generate(model: Model, prompts: Sequence[Prompt], max_new_tokens: int, temperature: float,
+             seed: int | Sequence[int]) -> list[str]:
+    """The continuation of each prompt; `seed` is one for all, or one a prompt."""
     rows = prompt_ids(model, prompts)
+    seeds = [_row_seed(seed, row) if isinstance(seed, int) else _row_seed(seed[row], 0) for row in range(len(rows))]
     texts: list[str] = []
     for at in range(0, len(rows), ROWS):
         batch = rows[at:at + ROWS]
         new: list[list[int]] = [[] for _ in batch]
-        for step in _steps(model, batch, at, max_new_tokens, temperature, seed):
+        for step in _steps(model, batch, at, max_new_tokens, temperature, seeds[at:at + ROWS]):
             for row, token in step:
                 new[row].append(token)
         texts += [_decode(model, ids, tokens) for ids, tokens in zip(batch, new, strict=True)]
@@ -61,7 +64,7 @@ def stream(model: Model, prompt: str, max_new_tokens: int, temperature: float, s
     ids = prompt_ids(model, [prompt])[0]
     new: list[int] = []
     shown = ""
-    for step in _steps(model, [ids], 0, max_new_tokens, temperature, seed):
+    for step in _steps(model, [ids], 0, max_new_tokens, temperature, [_row_seed(seed, 0)]):
         new += [token for _, token in step]
         text = _decode(model, ids, new)
         if not text.endswith("\ufffd") and len(text) > len(shown):
@@ -73,7 +76,7 @@ def stream(model: Model, prompt: str, max_new_tokens: int, temperature: float, s
 
 
 def _steps(model: Model, rows: Sequence[list[int]], first_row: int, max_new_tokens: int, temperature: float,
-           seed: int) -> Iterator[list[tuple[int, int]]]:
+           seeds: Sequence[int]) -> Iterator[list[tuple[int, int]]]:
     """For each step, the (row, token) pairs of the rows that are not finished."""
     from transformers import DynamicCache
 
@@ -82,7 +85,7 @@ def _steps(model: Model, rows: Sequence[list[int]], first_row: int, max_new_toke
     width = max(map(len, rows))
     ids = torch.tensor([[0] * (width - len(row)) + row for row in rows])
     mask = torch.tensor([[False] * (width - len(row)) + [True] * len(row) for row in rows])
-    draws = [torch.Generator().manual_seed((seed * 1_000_003 + first_row + row) % 2**63) for row in range(len(rows))]
+    draws = [torch.Generator().manual_seed(seed) for seed in seeds]
     room = [min(max_new_tokens, model.context - len(row)) for row in rows]
     cache = DynamicCache(config=model.module.config)
     frame = prompt_frame(mask.to(model.device))
@@ -99,6 +102,10 @@ def _steps(model: Model, rows: Sequence[list[int]], first_row: int, max_new_toke
         ids = torch.tensor(tokens)[:, None]
         mask = torch.cat([mask, torch.ones(len(rows), 1, dtype=torch.bool)], dim=1)
         frame = _generated_frame(len(rows), model.device)
+
+
+def _row_seed(seed: int, row: int) -> int:
+    return (seed * 1_000_003 + row) % 2**63
 
 
 def _generated_frame(rows: int, device: torch.device) -> Frame:

@@ -13,7 +13,7 @@ of answer options in `scoring.py`, running only the layers above a site in `resu
 """
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
@@ -30,6 +30,10 @@ from sae_training.edits import Edit, Frame, by_prompt, prompt_frame, settle
 
 LOGITS = 2**27
 """Logits held at once when only their loss is wanted [numbers]; a batch is cut into as few row groups as fit."""
+
+
+Prompt = str | Sequence[Mapping[str, str]]
+"""What a model is asked: a text, or the messages of a conversation, each with its `role` and `content` (chat models only)."""
 
 
 class _Reached(Exception):
@@ -117,14 +121,15 @@ class Model:
         own = getattr(self.tokenizer, "eos_token_id", None)
         return frozenset([*ends, *([] if own is None else [own])])
 
-    def render(self, prompt: str) -> str:
+    def render(self, prompt: Prompt) -> str:
         """The prompt as the model reads it: inside the chat template where one is used."""
         if not self.chat:
+            assert isinstance(prompt, str), "messages need a chat template"
             return prompt
-        return self.tokenizer.apply_chat_template([{"role": "user", "content": prompt}], tokenize=False,
-                                                  add_generation_prompt=True)
+        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+        return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
 
-    def tokenize(self, texts: Sequence[str], prompt: bool = False) -> list[list[int]]:
+    def tokenize(self, texts: Sequence[Prompt], prompt: bool = False) -> list[list[int]]:
         """Ids of each text, special tokens as the tokenizer sets them; with `prompt`, through the chat template."""
         if not texts:
             return []
@@ -197,8 +202,14 @@ class Model:
         """Whether a `steered` block is open."""
         return bool(self._edits)
 
-    def generate(self, prompts: Sequence[str], max_new_tokens: int, temperature: float = 0.0, seed: int = 0) -> list[str]:
-        """Continuations; greedy at temperature 0. In a `steered` block, row i of the edit steers prompt i."""
+    @property
+    def steered_rows(self) -> int:
+        """Prompts that the open `steered` blocks tell apart; 1 where every prompt is steered alike, or none is."""
+        return max((edit.rows for edit in self._edits), default=1)
+
+    def generate(self, prompts: Sequence[Prompt], max_new_tokens: int, temperature: float = 0.0,
+                 seed: int | Sequence[int] = 0) -> list[str]:
+        """Continuations; greedy at temperature 0; one seed for all, or one a prompt. In a `steered` block, row i of the edit steers prompt i."""
         from sae_training.generate import generate
 
         return generate(self, prompts, max_new_tokens, temperature, seed)

@@ -119,7 +119,7 @@ def truth(values: tuple[str, ...]) -> np.ndarray:
 
 def _effects(runs: Runs, rng: np.random.Generator, labels: str, values: tuple[str, ...]) -> str:
     total = np.linalg.inv(np.eye(10) - truth(values))
-    with runs.begin("effects", {"unit": "norm_share", "delta": 0.1, "doses": list(DOSES), "method": "add"}, {"labels": labels}, 0) as work:
+    with runs.begin("effects", {"unit": "norm_share", "delta": 0.1, "doses": list(DOSES), "method": "add", "instrument": "standin"}, {"labels": labels}, 0) as work:
         units = [("feature", v + 10 * k, values[v], 1 if k % 2 == 0 else -1) for v in range(10) for k in range(PER_VALUE) if (v + 10 * k) % 25 != 24]
         units += [("random-feature", 190 + i, "", 1) for i in range(CONTROLS // 2)] + [("random-direction", -1, "", 1)] * (CONTROLS // 2)
         interventions, doses, matched, ratings = [], [], [], []

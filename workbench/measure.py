@@ -22,14 +22,11 @@ from feature_store.errors import BadInput, NotFound, nearest
 from feature_store.records import Instrument, Item, Response, ValueProfile, ValueSystem
 from sae_training.model import Model
 from workbench.instruments import LIKENESS
+from workbench.llm.reading import is_refusal
 from workbench.statistics import bootstrap_mean
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
-
-REFUSAL = re.compile(
-    r"\b(i (cannot|can't|can not|won't|am unable)|as an ai|i'm sorry|i am sorry|not able to answer)\b", re.I
-)
 
 
 @dataclass(frozen=True)
@@ -111,7 +108,7 @@ def read_answer(text: str, options: Sequence[str]) -> tuple[float, str]:
     found = re.search(r"(?<![\d.])\d+(?![\d.]*\d)", text)
     if found and found.group() in options:
         return float(found.group()), "parsed"
-    return float("nan"), "refused" if REFUSAL.search(text) else "unparsed"
+    return float("nan"), "refused" if is_refusal(text) else "unparsed"
 
 
 def by_generation(

@@ -106,6 +106,14 @@ class Study:
         """The fewest features and strengths that give a wanted profile, measured (`verbs/plan.py`)."""
         return self.do("plan", settings | {"want": want}, progress)
 
+    def counterfactual(self, progress: Progress = silent, **settings: Any) -> Run:
+        """What the profile would be if some values were set (`verbs/counterfactual.py`)."""
+        return self.do("counterfactual", settings, progress)
+
+    def couple(self, progress: Progress = silent, **settings: Any) -> Run:
+        """Rewrite a language model's answers towards a value profile (`verbs/couple.py`)."""
+        return self.do("couple", settings, progress)
+
     def resolve(self, kind: str, name: str) -> Run:
         """The run that `name` means: an id, or `latest` of the kind."""
         if name == "latest":

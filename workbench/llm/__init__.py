@@ -4,13 +4,20 @@
    helped to make: whoever stands in for a person or a classifier *is* the measurement.
 2. A `Judge` answers closed questions. A `Verdict` that could not be read keeps its raw text and its status, and is
    never counted as one of the options.
+3. `open_llm` opens one by its address: `organism`, `local:FOLDER-OR-HUB-ID`, or `https://host/v1#model` (`http` on this
+   machine).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
+from feature_store.errors import BadInput
 from feature_store.records import Status
+
+if TYPE_CHECKING:
+    from sae_training.model import Model
+    from workbench.llm.endpoint import Limits
 
 
 @dataclass(frozen=True)
@@ -24,6 +31,7 @@ class Message:
 Conversation = tuple[Message, ...]
 
 
+@runtime_checkable
 class LLM(Protocol):
     name: str
     """Model and revision, or endpoint and model; written beside every answer."""
@@ -47,6 +55,7 @@ class Verdict:
     """Name of the judge."""
 
 
+@runtime_checkable
 class Judge(Protocol):
     name: str
     """Written beside every verdict."""
@@ -59,3 +68,20 @@ class Judge(Protocol):
 def ask(text: str) -> Conversation:
     """A conversation of one question."""
     return (Message("user", text),)
+
+
+def open_llm(address: str, load: "Callable[[str], Model]", limits: "Limits | None" = None) -> LLM:
+    """The model at an address; `load` opens those that run here (a study's `model`), `limits` hold for endpoints."""
+    if address.startswith(("http://", "https://")):
+        from workbench.llm.endpoint import Endpoint
+
+        url, _, model = address.partition("#")
+        return Endpoint(url, model, limits)
+    folder = "organism" if address == "organism" else address.removeprefix("local:")
+    if not folder or folder == address != "organism":
+        raise BadInput(
+            f"A language model is named organism, local:FOLDER-OR-HUB-ID or https://host/v1#model, got {address!r}."
+        )
+    from workbench.llm.local import Local
+
+    return Local(load(folder))

@@ -1,0 +1,126 @@
+"""Judges: closed questions answered by a language model, and how far its answers can be trusted.
+
+1. `LLMJudge` shows the question and its options and reads the reply (`reading.py`).
+2. `LogprobJudge` takes, of a model that runs here, the option that the question makes likeliest: the log-probability after
+   the question less that after the same prompt without it. The difference removes what long or rare options lose
+   (domain-conditional PMI; Holtzman et al. 2021, "Surface form competition").
+3. `self_agreement` asks again with the options in reverse order. Cohen's kappa and the share of equal verdicts say how much of
+   the judge is its reading of the question; below `LOW` it warns with the number.
+
+Left out: agreement with people. That needs their verdicts.
+"""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import stats
+
+from feature_store.errors import BadInput
+from workbench.llm import LLM, Judge, Verdict, ask
+from workbench.llm.reading import read_choice
+
+if TYPE_CHECKING:
+    from sae_training.model import Model
+
+PROMPT = "{question}\n\nChoose one of these answers:\n{options}\n\nReply with that answer, word for word, and nothing else."
+LOW = 0.6
+"""Kappa below which agreement is less than substantial (Landis & Koch 1977)."""
+
+
+class LLMJudge:
+    """A `Judge` that is a language model asked in words."""
+
+    def __init__(self, llm: LLM, max_new_tokens: int = 24) -> None:
+        self.llm, self.max_new_tokens = llm, max_new_tokens
+
+    @property
+    def name(self) -> str:
+        """That of the model."""
+        return self.llm.name
+
+    def judge(self, questions: Sequence[str], options: Sequence[str]) -> list[Verdict]:
+        """One of `options` for each question, in order; refusals and what cannot be read keep their text."""
+        _check(options)
+        listed = "\n".join(f"- {option}" for option in options)
+        prompts = [ask(PROMPT.format(question=question, options=listed)) for question in questions]
+        answers = self.llm.chat(prompts, max_new_tokens=self.max_new_tokens)
+        return [Verdict(*read_choice(text, options), text, self.name) for text in answers]
+
+
+class LogprobJudge:
+    """A `Judge` by the log-probabilities of a model that runs here."""
+
+    def __init__(self, model: "Model") -> None:
+        self.model = model
+
+    @property
+    def name(self) -> str:
+        """Address, revision, and that options were scored."""
+        return f"{self.model.name}@{self.model.revision[:12]} by log-probability"
+
+    def judge(self, questions: Sequence[str], options: Sequence[str]) -> list[Verdict]:
+        """The option that each question makes likeliest; its text holds the differences [nats]. NaN is unparsed."""
+        _check(options)
+        listed = "\n".join(f"- {option}" for option in options)
+        prompts = [PROMPT.format(question=question, options=listed) for question in ("", *questions)]
+        texts = list(options) if self.model.chat else [f" {option}" for option in options]
+        scores = self.model.score(prompts, texts).double().cpu().numpy()
+        gains = scores[1:] - scores[0]
+        told = ["; ".join(f"{o} {g:+.3f}" for o, g in zip(options, row, strict=True)) for row in gains]
+        return [
+            Verdict(options[int(row.argmax())], "parsed", text, self.name)
+            if np.isfinite(row).all()
+            else Verdict("", "unparsed", text, self.name)
+            for row, text in zip(gains, told, strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    share: float
+    """Share of questions with the same verdict both times [0 to 1]; NaN without any."""
+    low: float
+    """Lower end of its 95 % interval (Wilson)."""
+    high: float
+    """Upper end of it."""
+    kappa: float
+    """Cohen's kappa: agreement beyond that of two judges with these shares of options [at most 1]; NaN if one option only."""
+    n: int
+    """Questions that were read both times."""
+    missing: int
+    """Questions refused or unparsed at least once."""
+
+
+def self_agreement(judge: Judge, questions: Sequence[str], options: Sequence[str]) -> Agreement:
+    """How often the judge says the same when the options are turned round. Warns where kappa is below `LOW`."""
+    first = judge.judge(questions, options)
+    second = judge.judge(questions, list(options)[::-1])
+    pairs = [(a.choice, b.choice) for a, b in zip(first, second, strict=True) if a.status == b.status == "parsed"]
+    found = agreement(pairs, len(questions) - len(pairs))
+    if not found.kappa >= LOW:
+        warnings.warn(
+            f"{judge.name} agrees with itself in {found.share:.0%} of {found.n} questions when the options are turned round "
+            f"(kappa {found.kappa:.2f}, {found.missing} unread); its verdicts carry little.", stacklevel=2,
+        )  # fmt: skip
+    return found
+
+
+def agreement(pairs: Sequence[tuple[str, str]], missing: int = 0) -> Agreement:
+    """Agreement of two series of verdicts, (first, second) each."""
+    n = len(pairs)
+    if not n:
+        return Agreement(*[float("nan")] * 4, 0, missing)
+    equal = sum(a == b for a, b in pairs)
+    interval = stats.binomtest(equal, n).proportion_ci(method="wilson")
+    names = {name for pair in pairs for name in pair}
+    chance = sum(sum(a == x for a, _ in pairs) * sum(b == x for _, b in pairs) for x in names) / n**2
+    kappa = (equal / n - chance) / (1 - chance) if chance < 1 else float("nan")
+    return Agreement(equal / n, float(interval.low), float(interval.high), kappa, n, missing)
+
+
+def _check(options: Sequence[str]) -> None:
+    if len({option.strip().casefold() for option in options}) < max(2, len(options)):
+        raise BadInput(f"A judge needs at least two different options, got {', '.join(map(repr, options)) or 'none'}.")

@@ -1,0 +1,83 @@
+"""A language model of our own that talks, steered or not.
+
+1. A conversation goes through the tokenizer's chat template. A template that knows no system role (Gemma's) gets the
+   system's words at the head of the first message of the user.
+2. A model without a template reads "role: text" lines and an open "assistant:"; what it writes ends where it begins to
+   speak for somebody else.
+3. Inside `model.steered(...)` the steered model talks. Its `name` must then say how it is steered, or rows and cached
+   answers of the steered model would pass for those of the plain one.
+4. A sampled answer depends on its conversation and the seed alone, not on what else was asked with it.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from feature_store.errors import BadInput
+from workbench.llm import Conversation, Message
+
+if TYPE_CHECKING:
+    from sae_training.model import Model
+
+BATCH = 32
+"""Conversations continued together, and lost together when the process dies."""
+_NEXT_SPEAKER = re.compile(r"\n(?:system|user|assistant):")
+
+
+class Local:
+    """An `LLM` over a loaded model; `steering` names the steering that is active when it talks."""
+
+    def __init__(self, model: "Model", steering: str = "") -> None:
+        self.model, self.steering = model, steering
+
+    @property
+    def name(self) -> str:
+        """Address, revision and steering."""
+        if self.model.is_steered and not self.steering:
+            raise BadInput(
+                "The model is steered and its name does not say how. Open it as Local(model, steering.name), or leave the "
+                "steered block."
+            )
+        told = f"{self.model.name}@{self.model.revision[:12]}"
+        return f"{told} + {self.steering}" if self.steering else told
+
+    def chat(
+        self, conversations: Sequence[Conversation], *, max_new_tokens: int = 256, temperature: float = 0.0, seed: int = 0
+    ) -> list[str]:
+        """The next message of the assistant in each conversation; greedy at temperature 0."""
+        answers = self.each(conversations, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
+        return [text for _, text in answers]
+
+    def each(
+        self, conversations: Sequence[Conversation], *, max_new_tokens: int, temperature: float, seed: int
+    ) -> Iterator[tuple[int, str]]:
+        """(number, answer) as they come, a batch at a time."""
+        if self.model.steered_rows > 1:
+            raise BadInput(
+                f"A talking model takes one steering for all, this one has {self.model.steered_rows}. Steer with one at a time."
+            )
+        for start in range(0, len(conversations), BATCH):
+            part = conversations[start : start + BATCH]
+            prompts = [_messages(self.model, c) if self.model.chat else plain_prompt(c) for c in part]
+            texts = self.model.generate(prompts, max_new_tokens, temperature, [seed] * len(part))
+            for number, text in enumerate(texts, start):
+                yield number, (text if self.model.chat else _NEXT_SPEAKER.split(text)[0]).strip()
+
+
+def plain_prompt(conversation: Conversation) -> str:
+    """The conversation as lines of "role: text", the assistant's turn open."""
+    return "\n".join([*(f"{m.role}: {m.content}" for m in conversation), "assistant:"])
+
+
+def _messages(model: "Model", conversation: Conversation) -> list[Mapping[str, str]]:
+    from jinja2 import TemplateError
+
+    told = [{"role": m.role, "content": m.content} for m in conversation]
+    try:
+        model.render(told)
+    except TemplateError as error:
+        if conversation[0].role != "system" or len(conversation) == 1:
+            raise BadInput(f"The chat template of {model.name} refuses the conversation: {error}.") from None
+        system, first, *rest = conversation
+        return _messages(model, (Message(first.role, f"{system.content}\n\n{first.content}"), *rest))
+    return told
