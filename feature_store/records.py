@@ -331,7 +331,7 @@ class Run:
     id: str
     """`kind-digest`; the digest is that of kind, configuration and inputs."""
     kind: str
-    """The verb's noun: `sae`, `labels`, `profile`, `effects`, `graph`, `probes`, `control`."""
+    """The verb's noun: `sae`, `labels`, `profile`, `effects`, `graph`, `probes`, `comparison`, `control`."""
     status: Literal["finished", "interrupted"]
     """`finished`: visible in the store; `interrupted`: kept aside, to be resumed."""
     config: Mapping[str, Any]

@@ -147,6 +147,7 @@ class Work:
 
 VERBS = {
     "sae": "train` or `workbench adopt", "labels": "label", "profile": "measure", "probes": "probe", "prediction": "predict",
+    "comparison": "compare",
 }  # fmt: skip
 """Kind of run -> the verb that makes it, where it has another name."""
 

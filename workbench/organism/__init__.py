@@ -15,11 +15,21 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-from .generate import LabelledText, TextPair, contexts, labelled_texts, neutral_texts, training_texts, value_pairs
+from .generate import (
+    LabelledText,
+    TextPair,
+    contexts,
+    held_sentences,
+    labelled_texts,
+    neutral_texts,
+    openings,
+    training_texts,
+    value_pairs,
+)
 from .planted import FOLDER, Facet, Truth
 
-__all__ = ["Facet", "LabelledText", "TextPair", "Truth", "contexts", "folder", "labelled_texts", "neutral_texts",
-           "training_texts", "truth", "value_pairs"]
+__all__ = ["Facet", "LabelledText", "TextPair", "Truth", "contexts", "folder", "held_sentences", "labelled_texts",
+           "neutral_texts", "openings", "training_texts", "truth", "value_pairs"]
 
 
 def folder() -> Path:
