@@ -38,7 +38,7 @@ h2 {font-size: 1.35rem !important;} h3 {font-size: 1.08rem !important; padding-b
 .facts span {color: #6b7580; font-size: .86rem; display: block;} .facts b {font-weight: 400; font-size: 1.2rem; font-variant-numeric: tabular-nums;}
 </style>"""
 
-VERBS = {"sae": "train", "labels": "label", "profile": "measure", "effects": "effects", "graph": "graph"}
+VERBS = {"sae": "train", "labels": "label", "profile": "measure", "effects": "effects", "graph": "graph", "comparison": "compare"}
 """Kind of run -> the verb that makes it."""
 
 
@@ -60,13 +60,14 @@ def open_study(folder: str) -> Study:
 
 def pages() -> list[Any]:
     """The pages, in the order of the menu."""
-    from workbench.views import effects, features, graph, overview, steer
+    from workbench.views import compare, effects, features, graph, overview, steer
 
     return [
         st.Page(overview.page, title="Overview", icon=":material/explore:", url_path="overview", default=True),
         st.Page(features.page, title="Features", icon=":material/scatter_plot:", url_path="features"),
         st.Page(steer.page, title="Steer", icon=":material/tune:", url_path="steer"),
         st.Page(effects.page, title="Side effects", icon=":material/grid_on:", url_path="effects"),
+        st.Page(compare.page, title="Compare", icon=":material/balance:", url_path="compare"),
         st.Page(graph.page, title="Graph", icon=":material/hub:", url_path="graph"),
     ]
 
