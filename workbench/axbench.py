@@ -10,7 +10,7 @@ A text without a word is rated 0 in all three: nothing was written. Left out: Ax
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -32,6 +32,7 @@ QUESTIONS = (
 """Concept, instruct and fluency as a judge is asked."""
 
 
+@runtime_checkable
 class Rater(Protocol):
     name: str
     """Written beside every rating."""
