@@ -291,3 +291,18 @@ def test_the_loss_after_a_prefix_counts_the_text_s_own_tokens():
         loss_after(model, [[]], [[1]])
     with pytest.raises(BadInput, match="Shorten it"):
         loss_after(model, [[0] * 60], [[1] * 10])
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma3", "neox"])
+def test_neighbours_score_as_each_prompt_alone(family):
+    from sae_training import neighbours, scoring
+
+    model = small_models.model(family)
+    contexts = ["the cat sat on the mat and then ", "then the dog ran to the end of the garden and ", "a"]
+    prompts = [f"{context}{tail}" for context in contexts for tail in ("the dog ran", "it sat", "the dog sat on the mat and ran", "the dog ran")]
+    options = [" the", " 1", " dog"]
+    assert len(set(map(len, model.tokenize(options)))) > 1, "options of one and of several tokens"
+    groups = list(neighbours._groups(model.tokenize(prompts), 1, 64))
+    assert 3 <= len(groups) < len(prompts)
+    together = neighbours.score(model, prompts, options)
+    assert torch.allclose(together, scoring.score(model, prompts, options), atol=1e-4)

@@ -78,7 +78,7 @@ def measure(
     Damage counts the neutral text's own tokens after the prompt, less the same tokens' loss with nothing before them.
     """
     from sae_training.losses import loss_after
-    from sae_training.scoring import score
+    from sae_training.neighbours import score
 
     told = [(k, one) for k, one in enumerate(planned) if one.prompt]
     groups = [[pair for pair in told if pair[1].value == value] for value in dict.fromkeys(one.value for _, one in told)]
