@@ -87,18 +87,21 @@ def measure(
     # The first token has no loss without a prompt, so it is read and not counted with one either.
     starts, texts = [ids[:1] for ids in own], [ids[1:] for ids in own]
     bare = [[] if start == [model.first_token] else start for start in starts]
+    if done.issuperset(range(first, first + len(groups))):
+        return work.parts("ratings"), work.parts("damages")
+    base = expected_ratings(score(model, [q.prompt for q in asked], options).double().numpy(), asked)
     for number, group in enumerate(groups):
         if first + number not in done:
             prompts = [before(one.prompt, q.prompt) for _, one in group for q in asked]
-            logprobs = score(model, [q.prompt for q in asked] + prompts, options).double().numpy()
-            base, *rated = expected_ratings(logprobs.reshape(len(group) + 1, len(asked), -1), asked)
+            logprobs = score(model, prompts, options).double().numpy()
+            rated = expected_ratings(logprobs.reshape(len(group), len(asked), -1), asked)
             if not np.isfinite(rated).all():
                 raise BadInput(f"After a prompt for {group[0][1].value} the model gives NaN. Load it with another --dtype.")
             prefixes = model.tokenize([one.prompt + _joint(asked[0].prompt) for _, one in group])
             harm = [loss_after(model, [prefix + start for start in bare], texts) - loss_after(model, starts, texts) for prefix in prefixes]
             rows = np.array([k for k, _ in group])
             work.part("damages", first + number, sweep.damage_table(rows, np.stack([one.double().numpy() for one in harm])))
-            work.part("ratings", first + number, sweep.ratings_table(rows, asked, np.stack(rated), base))
+            work.part("ratings", first + number, sweep.ratings_table(rows, asked, rated, base))
         progress("asking after prompts", number + 1, len(groups))
     return work.parts("ratings"), work.parts("damages")
 
