@@ -10,7 +10,7 @@ strengths for every value, on the same questions.
 4. The baseline (a prompt, a difference of means) with the best chosen effect is picked on the first half; on the second every other
    arm is laid beside it, paired by context, with q over all arms and values (Benjamini-Hochberg), and once over the mean of values.
 
-Left out: the uncertainty of the choice itself. The SD is that of all contexts: unsteered, it knows no arm.
+Left out: the uncertainty of the choice itself and of the halves, so that a small difference can turn with the seed however small its q. The SD is that of all contexts: unsteered, it knows no arm.
 """
 
 from collections.abc import Mapping, Sequence

@@ -50,6 +50,6 @@ def arm_forest(means: pd.DataFrame, chosen: pd.DataFrame, system: ValueSystem, h
                            error_x=bars, hovertext=said, hoverinfo="text", row=1, col=column)  # fmt: skip
         figure.update_xaxes(title_text=TITLES[name], zeroline=True, row=1, col=column)
     dress(figure, height=height, showlegend=False)
-    figure.update_yaxes(showgrid=False, range=[-len(order) + 0.4, 0.6])
+    figure.update_yaxes(showgrid=False, zeroline=False, range=[-len(order) + 0.4, 0.6])
     figure.update_yaxes(tickmode="array", tickvals=list(place.values()), ticktext=list(place), row=1, col=1)
     return figure

@@ -59,7 +59,7 @@ def _table(means: pd.DataFrame) -> None:
         "extra tokens": rows.tokens.round(1), "seconds": rows.seconds, "needs": rows.needs,
     })  # fmt: skip
     st.dataframe(shown, hide_index=True, height=35 * (len(shown) + 1) + 3, column_config={"seconds": st.column_config.NumberColumn(format="%.4f", help="A full forward pass a question, on the machine that compared.")})
-    st.caption("Differences are paired by context, against the baseline that did best where strengths were chosen; q after Benjamini-Hochberg over methods. A text score is the harmonic mean of concept, "
+    st.caption("Differences are paired by context, against the baseline that did best where strengths were chosen; q after Benjamini-Hochberg over methods. They hold for these halves and strengths: a small one can turn with another seed. A text score is the harmonic mean of concept, "
                "instruct and fluency, 0 to 2 each.")  # fmt: skip
 
 
