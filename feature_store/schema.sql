@@ -14,6 +14,8 @@ COMMENT ON COLUMN runs.kind IS 'sae | labels | profile | effects | graph | kang'
 COMMENT ON COLUMN runs.kind IS 'sae | labels | profile | effects | graph | scenarios | review | decisions';
 
 COMMENT ON COLUMN runs.kind IS 'sae | labels | profile | effects | graph | neurons';
+
+COMMENT ON COLUMN runs.kind IS 'sae | labels | profile | effects | graph | probes | comparison | control';
 COMMENT ON COLUMN runs.status IS 'finished';
 COMMENT ON COLUMN runs.created IS 'start [UTC]';
 COMMENT ON COLUMN runs.seconds IS 'working time, interruptions not counted [s]';
@@ -111,6 +113,8 @@ COMMENT ON COLUMN prompts.run IS 'run of kind profile, effects, prediction or pl
 COMMENT ON COLUMN prompts.run IS 'run of kind profile, effects or kang';
 
 COMMENT ON COLUMN prompts.run IS 'run of kind profile, effects or neurons';
+
+COMMENT ON COLUMN prompts.run IS 'run of kind profile, effects, prediction, plan or comparison';
 COMMENT ON COLUMN prompts.context IS '0-based number of the prompt context (cluster)';
 COMMENT ON COLUMN prompts.item IS 'id of the item';
 COMMENT ON COLUMN prompts.wording IS 'name of the wording';
@@ -215,7 +219,7 @@ COMMENT ON COLUMN agreements.n IS 'scenarios [clusters]';
 
 CREATE TABLE interventions (run VARCHAR, intervention INTEGER, steering VARCHAR, kind VARCHAR, unit_id INTEGER, feature INTEGER, value VARCHAR, polarity INTEGER, dose DOUBLE, unit VARCHAR, damage DOUBLE, damage_low DOUBLE, damage_high DOUBLE, damage_n INTEGER);
 COMMENT ON TABLE interventions IS 'What a sweep changed: each labelled feature and each control at each dose.';
-COMMENT ON COLUMN interventions.run IS 'run of kind effects, prediction or plan';
+COMMENT ON COLUMN interventions.run IS 'run of kind effects, prediction, plan or comparison';
 COMMENT ON COLUMN interventions.intervention IS '0-based number within the sweep';
 COMMENT ON COLUMN interventions.steering IS 'readable name of the steering';
 COMMENT ON COLUMN interventions.kind IS 'feature | random-feature | random-direction | joint (its features stand in joint_features)';
@@ -230,6 +234,14 @@ COMMENT ON COLUMN interventions.value IS 'value the feature is labelled with, or
 COMMENT ON COLUMN interventions.polarity IS 'polarity of the label; +1 for controls and neurons, -1 for neurons in exchanged roles';
 COMMENT ON COLUMN interventions.dose IS 'strength [in unit]';
 COMMENT ON COLUMN interventions.unit IS 'raw | feature_max | norm_share | gamma';
+
+COMMENT ON COLUMN interventions.kind IS 'feature | random-feature | random-direction | joint (its features stand in joint_features) | direction (several features as one, or a stored one; the name says which) | prompt';
+COMMENT ON COLUMN interventions.unit_id IS '0-based number of what is steered; its doses share it';
+COMMENT ON COLUMN interventions.feature IS '0-based feature index; -1 where it is not one feature';
+COMMENT ON COLUMN interventions.value IS 'value the feature is labelled with; empty for controls';
+COMMENT ON COLUMN interventions.polarity IS 'polarity of the label; +1 for controls';
+COMMENT ON COLUMN interventions.dose IS 'strength [in unit]';
+COMMENT ON COLUMN interventions.unit IS 'raw | feature_max | norm_share | sentences (of a prompt)';
 COMMENT ON COLUMN interventions.damage IS 'rise of the mean loss on neutral text [nats per token]';
 COMMENT ON COLUMN interventions.damage_low IS 'lower end of its 95 % interval over texts [nats per token]';
 COMMENT ON COLUMN interventions.damage_high IS 'upper end of it [nats per token]';
@@ -240,6 +252,8 @@ COMMENT ON TABLE damages IS 'Damage of every intervention to every neutral text.
 COMMENT ON COLUMN damages.run IS 'run of kind effects, prediction or plan';
 
 COMMENT ON COLUMN damages.run IS 'run of kind effects or neurons';
+
+COMMENT ON COLUMN damages.run IS 'run of kind effects, prediction, plan or comparison';
 COMMENT ON COLUMN damages.intervention IS 'number of the intervention';
 COMMENT ON COLUMN damages.text IS '0-based number of the neutral text';
 COMMENT ON COLUMN damages.damage IS 'steered less unsteered mean loss of the text [nats per token]';
@@ -249,6 +263,8 @@ COMMENT ON TABLE ratings IS 'The measurements behind every effect: expected rati
 COMMENT ON COLUMN ratings.run IS 'run of kind effects, prediction or plan';
 
 COMMENT ON COLUMN ratings.run IS 'run of kind effects or neurons';
+
+COMMENT ON COLUMN ratings.run IS 'run of kind effects, prediction, plan or comparison';
 COMMENT ON COLUMN ratings.intervention IS 'number of the intervention';
 COMMENT ON COLUMN ratings.context IS '0-based number of the prompt context (cluster)';
 COMMENT ON COLUMN ratings.item IS 'id of the item';
@@ -331,6 +347,133 @@ COMMENT ON COLUMN true_edges.run IS 'run of kind graph';
 COMMENT ON COLUMN true_edges.source IS 'cause';
 COMMENT ON COLUMN true_edges.target IS 'effect';
 COMMENT ON COLUMN true_edges.weight IS 'planted direct effect [rating points per rating point]';
+
+
+
+CREATE TABLE pairs (run VARCHAR, pair INTEGER, value VARCHAR, held VARCHAR, opposed VARCHAR, context VARCHAR, kept BOOLEAN, reason VARCHAR);
+COMMENT ON TABLE pairs IS 'Pairs of texts that differ in one value, refused ones included.';
+COMMENT ON COLUMN pairs.run IS 'run of kind probes';
+COMMENT ON COLUMN pairs.pair IS '0-based number of the pair';
+COMMENT ON COLUMN pairs.value IS 'id of the value';
+COMMENT ON COLUMN pairs.held IS 'text in which the value is held';
+COMMENT ON COLUMN pairs.opposed IS 'the same text without the value, or against it';
+COMMENT ON COLUMN pairs.context IS 'what both texts share; never split between training and test';
+COMMENT ON COLUMN pairs.kept IS 'whether probes were trained or tested on it';
+COMMENT ON COLUMN pairs.reason IS 'why it was refused; empty otherwise';
+
+CREATE TABLE probes (run VARCHAR, value VARCHAR, layer INTEGER, accuracy DOUBLE, low DOUBLE, high DOUBLE, n INTEGER, control DOUBLE, bias DOUBLE, norm DOUBLE, length_auroc DOUBLE, chosen BOOLEAN);
+COMMENT ON TABLE probes IS 'Linear probes of every value at every layer.';
+COMMENT ON COLUMN probes.run IS 'run of kind probes';
+COMMENT ON COLUMN probes.value IS 'id of the value';
+COMMENT ON COLUMN probes.layer IS '0-based decoder layer whose output is read';
+COMMENT ON COLUMN probes.accuracy IS 'share of held-out texts told right [0 to 1]';
+COMMENT ON COLUMN probes.low IS 'lower end of its 95 % interval over contexts [0 to 1]';
+COMMENT ON COLUMN probes.high IS 'upper end of it [0 to 1]';
+COMMENT ON COLUMN probes.n IS 'held-out contexts [contexts]';
+COMMENT ON COLUMN probes.control IS 'accuracy where the sides of pairs are swapped at random [0 to 1]';
+COMMENT ON COLUMN probes.bias IS 'b [nats of log-odds]';
+COMMENT ON COLUMN probes.norm IS 'length of w [nats of log-odds per residual unit]';
+COMMENT ON COLUMN probes.length_auroc IS 'AUROC of the number of tokens alone [0 to 1, 0.5 = none]';
+COMMENT ON COLUMN probes.chosen IS 'whether ConVA steers this layer';
+
+CREATE TABLE probe_features (run VARCHAR, value VARCHAR, kind VARCHAR, rank INTEGER, feature INTEGER, cosine DOUBLE, null_high DOUBLE);
+COMMENT ON TABLE probe_features IS 'The SAE features that a stored direction is made of: cosines to decoder rows at the SAE''s site.';
+COMMENT ON COLUMN probe_features.run IS 'run of kind probes';
+COMMENT ON COLUMN probe_features.value IS 'id of the value';
+COMMENT ON COLUMN probe_features.kind IS 'probe | difference-of-means';
+COMMENT ON COLUMN probe_features.rank IS '0-based, the largest absolute cosine first';
+COMMENT ON COLUMN probe_features.feature IS '0-based feature index';
+COMMENT ON COLUMN probe_features.cosine IS 'cosine of the decoder row to the direction [-1 to 1]';
+COMMENT ON COLUMN probe_features.null_high IS '97.5 % quantile of the largest absolute cosine to a random direction [0 to 1]';
+
+CREATE TABLE control_answers (run VARCHAR, steering VARCHAR, kind VARCHAR, item VARCHAR, value VARCHAR, question VARCHAR, gate DOUBLE, open BOOLEAN, answer VARCHAR, choice VARCHAR, fluent VARCHAR, status VARCHAR, fluent_status VARCHAR, judge VARCHAR);
+COMMENT ON TABLE control_answers IS 'Every answer before and after control, with its verdicts, unread ones included.';
+COMMENT ON COLUMN control_answers.run IS 'run of kind control';
+COMMENT ON COLUMN control_answers.steering IS 'base, or what was controlled';
+COMMENT ON COLUMN control_answers.kind IS 'dilemma | choice (multiple-choice benchmark)';
+COMMENT ON COLUMN control_answers.item IS 'id of the dilemma or benchmark item';
+COMMENT ON COLUMN control_answers.value IS 'value of the dilemma; empty for benchmark items';
+COMMENT ON COLUMN control_answers.question IS 'text as it was asked';
+COMMENT ON COLUMN control_answers.gate IS 'score of the gate''s detector [0 to 1]; NaN without a gate';
+COMMENT ON COLUMN control_answers.open IS 'whether this prompt was steered';
+COMMENT ON COLUMN control_answers.answer IS 'what the model wrote, or the option it preferred';
+COMMENT ON COLUMN control_answers.choice IS 'verdict on the value: Yes | No | Unclear; for benchmark items the right option; empty unless parsed';
+COMMENT ON COLUMN control_answers.fluent IS 'verdict on the language: Yes | No; empty unless parsed';
+COMMENT ON COLUMN control_answers.status IS 'parsed | refused | unparsed: the verdict on the value';
+COMMENT ON COLUMN control_answers.fluent_status IS 'parsed | refused | unparsed: the verdict on the language; empty for benchmark items';
+COMMENT ON COLUMN control_answers.judge IS 'name of the judge; empty for benchmark items';
+
+CREATE TABLE control (run VARCHAR, steering VARCHAR, measure VARCHAR, value VARCHAR, mean DOUBLE, low DOUBLE, high DOUBLE, n INTEGER, missing INTEGER);
+COMMENT ON TABLE control IS 'Control success, fluency and benchmark accuracy, before, after, and their paired change.';
+COMMENT ON COLUMN control.run IS 'run of kind control';
+COMMENT ON COLUMN control.steering IS 'base, what was controlled, or change (after less before, paired by item)';
+COMMENT ON COLUMN control.measure IS 'csr (control success) | fr (fluency) | accuracy (multiple choice)';
+COMMENT ON COLUMN control.value IS 'id of the controlled value';
+COMMENT ON COLUMN control.mean IS 'mean over items [0 to 1; a change -1 to 1]; NaN where nothing was parsed';
+COMMENT ON COLUMN control.low IS 'lower end of the 95 % interval over items';
+COMMENT ON COLUMN control.high IS 'upper end of it';
+COMMENT ON COLUMN control.n IS 'items with a parsed verdict [items]';
+COMMENT ON COLUMN control.missing IS 'items whose verdict was refused or could not be read [items]';
+
+CREATE TABLE joint_features (run VARCHAR, intervention INTEGER, feature INTEGER, value VARCHAR, polarity INTEGER, weight DOUBLE);
+COMMENT ON TABLE joint_features IS 'What each joint steering is made of: features that are steered together, each at its own strength.';
+COMMENT ON COLUMN joint_features.run IS 'run of kind prediction or plan';
+COMMENT ON COLUMN joint_features.intervention IS 'number of the intervention';
+COMMENT ON COLUMN joint_features.feature IS '0-based feature index';
+COMMENT ON COLUMN joint_features.value IS 'value the feature is labelled with; empty for controls';
+COMMENT ON COLUMN joint_features.polarity IS 'polarity of the label; +1 for controls';
+COMMENT ON COLUMN joint_features.weight IS 'signed dose of the feature; the steering adds them at strength 1 [in the unit of the intervention]';
+
+CREATE TABLE predictions (run VARCHAR, intervention INTEGER, model VARCHAR, value VARCHAR, predicted DOUBLE, predicted_low DOUBLE, predicted_high DOUBLE, measured DOUBLE, measured_low DOUBLE, measured_high DOUBLE, sd DOUBLE, n INTEGER, covered BOOLEAN);
+COMMENT ON TABLE predictions IS 'Held-out joint steerings: what two models said, and what was measured.';
+COMMENT ON COLUMN predictions.run IS 'run of kind prediction';
+COMMENT ON COLUMN predictions.intervention IS 'number of the joint steering';
+COMMENT ON COLUMN predictions.model IS 'linear: single changes add up | graph: own changes, carried on by the causal graph';
+COMMENT ON COLUMN predictions.value IS 'value that was measured';
+COMMENT ON COLUMN predictions.predicted IS 'expected change [rating points]';
+COMMENT ON COLUMN predictions.predicted_low IS 'lower end of its 95 % interval, contexts and model error [rating points]';
+COMMENT ON COLUMN predictions.predicted_high IS 'upper end of it [rating points]';
+COMMENT ON COLUMN predictions.measured IS 'measured mean change, paired by context [rating points]';
+COMMENT ON COLUMN predictions.measured_low IS 'lower end of its 95 % interval over contexts [rating points]';
+COMMENT ON COLUMN predictions.measured_high IS 'upper end of it [rating points]';
+COMMENT ON COLUMN predictions.sd IS 'unsteered SD of the value over contexts, to divide by for effects in SD [rating points]';
+COMMENT ON COLUMN predictions.n IS 'contexts [clusters]';
+COMMENT ON COLUMN predictions.covered IS 'whether the measured change lies in an interval whose model error comes from the other steerings';
+
+CREATE TABLE prediction_scores (run VARCHAR, model VARCHAR, value VARCHAR, r2 DOUBLE, low DOUBLE, high DOUBLE, chance DOUBLE, mae DOUBLE, error DOUBLE, coverage DOUBLE, fresh_coverage DOUBLE, n INTEGER);
+COMMENT ON TABLE prediction_scores IS 'How well joint steerings that no fit has seen were predicted, value by value and all together.';
+COMMENT ON COLUMN prediction_scores.run IS 'run of kind prediction';
+COMMENT ON COLUMN prediction_scores.model IS 'linear | graph';
+COMMENT ON COLUMN prediction_scores.value IS 'value; all = pooled over values';
+COMMENT ON COLUMN prediction_scores.r2 IS 'share of the variance over steerings that was predicted [at most 1]';
+COMMENT ON COLUMN prediction_scores.low IS 'lower end of its 95 % interval over steerings';
+COMMENT ON COLUMN prediction_scores.high IS 'upper end of it';
+COMMENT ON COLUMN prediction_scores.chance IS '97.5 % quantile of R2 with predictions dealt to the wrong steerings';
+COMMENT ON COLUMN prediction_scores.mae IS 'mean absolute error [rating points]';
+COMMENT ON COLUMN prediction_scores.error IS 'root mean square error [rating points]';
+COMMENT ON COLUMN prediction_scores.coverage IS 'share of measured changes inside their 95 % prediction interval [0 to 1]';
+COMMENT ON COLUMN prediction_scores.fresh_coverage IS 'the same, predicted from half of the contexts and measured in the other half [0 to 1]';
+COMMENT ON COLUMN prediction_scores.n IS 'joint steerings [steerings]';
+
+CREATE TABLE plan_effects (run VARCHAR, value VARCHAR, wanted DOUBLE, wanted_low DOUBLE, wanted_high DOUBLE, predicted DOUBLE, predicted_low DOUBLE, predicted_high DOUBLE, measured DOUBLE, measured_low DOUBLE, measured_high DOUBLE, control DOUBLE, control_low DOUBLE, control_high DOUBLE, sd DOUBLE, n INTEGER, within BOOLEAN);
+COMMENT ON TABLE plan_effects IS 'A wanted profile: what was asked, what was expected, and what was measured in contexts the plan has not seen.';
+COMMENT ON COLUMN plan_effects.run IS 'run of kind plan';
+COMMENT ON COLUMN plan_effects.value IS 'value';
+COMMENT ON COLUMN plan_effects.wanted IS 'wanted change [rating points]; NaN where only bounds, or nothing, was asked';
+COMMENT ON COLUMN plan_effects.wanted_low IS 'smallest change that was asked for [rating points]; -infinity: any';
+COMMENT ON COLUMN plan_effects.wanted_high IS 'largest change that was asked for [rating points]; infinity: any';
+COMMENT ON COLUMN plan_effects.predicted IS 'expected change [rating points]';
+COMMENT ON COLUMN plan_effects.predicted_low IS 'lower end of its 95 % interval, contexts and model error [rating points]';
+COMMENT ON COLUMN plan_effects.predicted_high IS 'upper end of it [rating points]';
+COMMENT ON COLUMN plan_effects.measured IS 'measured mean change in the held-out contexts [rating points]';
+COMMENT ON COLUMN plan_effects.measured_low IS 'lower end of its 95 % interval over contexts [rating points]';
+COMMENT ON COLUMN plan_effects.measured_high IS 'upper end of it [rating points]';
+COMMENT ON COLUMN plan_effects.control IS 'change under random features at the same doses [rating points]; NaN without such features';
+COMMENT ON COLUMN plan_effects.control_low IS 'lower end of its 95 % interval [rating points]';
+COMMENT ON COLUMN plan_effects.control_high IS 'upper end of it [rating points]';
+COMMENT ON COLUMN plan_effects.sd IS 'unsteered SD of the value over contexts, to divide by for effects in SD [rating points]';
+COMMENT ON COLUMN plan_effects.n IS 'held-out contexts [clusters]';
+COMMENT ON COLUMN plan_effects.within IS 'whether the measured change is one that was asked for; true where nothing was asked';
 
 CREATE TABLE counterfactual_profiles (run VARCHAR, context INTEGER, value VARCHAR, observed DOUBLE, exogenous DOUBLE, counterfactual DOUBLE, interventional DOUBLE, distance DOUBLE, intervened BOOLEAN);
 COMMENT ON TABLE counterfactual_profiles IS 'Observed, counterfactual and interventional profile of every context.';
@@ -707,3 +850,117 @@ COMMENT ON COLUMN neuron_scores.high IS 'upper end of it [score points]';
 COMMENT ON COLUMN neuron_scores.p IS 'two-sided p of no change [0 to 1]';
 COMMENT ON COLUMN neuron_scores.n IS 'samples behind the change [clusters]';
 COMMENT ON COLUMN neuron_scores.missing IS 'samples whose score was refused or unread [samples]';
+
+CREATE TABLE arms (run VARCHAR, value VARCHAR, arm VARCHAR, intervention INTEGER, dose DOUBLE, prompt VARCHAR, chosen BOOLEAN, within BOOLEAN, selected DOUBLE, effect DOUBLE, low DOUBLE, high DOUBLE, points DOUBLE, n INTEGER, damage DOUBLE, damage_low DOUBLE, damage_high DOUBLE, damage_n INTEGER, leakage DOUBLE, leakage_low DOUBLE, leakage_high DOUBLE, leakage_adjacent DOUBLE, leakage_orthogonal DOUBLE, leakage_opposed DOUBLE, reason VARCHAR, tokens INTEGER);
+COMMENT ON TABLE arms IS 'Every steering method and control, for every value at every strength; what was chosen on half of the contexts, on the other half.';
+COMMENT ON COLUMN arms.run IS 'run of kind comparison';
+COMMENT ON COLUMN arms.value IS 'value that is wished for';
+COMMENT ON COLUMN arms.arm IS 'sae-METHOD | difference-of-means | probe | conva | prompt | random-feature | random-direction | wrong-sign';
+COMMENT ON COLUMN arms.intervention IS 'number of the intervention, to find its ratings and damages';
+COMMENT ON COLUMN arms.dose IS 'strength [in the unit of the intervention; sentences for a prompt]';
+COMMENT ON COLUMN arms.prompt IS 'text before each question of prompts; empty where the residual is steered';
+COMMENT ON COLUMN arms.chosen IS 'whether this strength was chosen on the first half of the contexts';
+COMMENT ON COLUMN arms.within IS 'whether the damage is within the budget on the first half of the neutral texts';
+COMMENT ON COLUMN arms.selected IS 'mean change of the value in the contexts that choose [unsteered SD]';
+COMMENT ON COLUMN arms.effect IS 'mean change of the value in the contexts that report [unsteered SD]';
+COMMENT ON COLUMN arms.low IS 'lower end of its 95 % interval over contexts [SD]';
+COMMENT ON COLUMN arms.high IS 'upper end of it [SD]';
+COMMENT ON COLUMN arms.points IS 'the same change [rating points]';
+COMMENT ON COLUMN arms.n IS 'contexts that report [clusters]';
+COMMENT ON COLUMN arms.damage IS 'rise of the loss on the neutral texts that report; after a prompt that of the texts'' own tokens [nats per token]';
+COMMENT ON COLUMN arms.damage_low IS 'lower end of its 95 % interval over texts [nats per token]';
+COMMENT ON COLUMN arms.damage_high IS 'upper end of it [nats per token]';
+COMMENT ON COLUMN arms.damage_n IS 'neutral texts that report [texts]';
+COMMENT ON COLUMN arms.leakage IS 'RMS change of the other values over that of the value [ratio]; NaN where undefined';
+COMMENT ON COLUMN arms.leakage_low IS 'lower end of its 95 % interval [ratio]';
+COMMENT ON COLUMN arms.leakage_high IS 'upper end of it [ratio]';
+COMMENT ON COLUMN arms.leakage_adjacent IS 'the same over values up to 60 degrees away [ratio]';
+COMMENT ON COLUMN arms.leakage_orthogonal IS 'the same over values between 60 and 120 degrees away [ratio]';
+COMMENT ON COLUMN arms.leakage_opposed IS 'the same over values from 120 degrees away [ratio]';
+COMMENT ON COLUMN arms.reason IS 'why leakage is undefined; empty otherwise';
+COMMENT ON COLUMN arms.tokens IS 'tokens read besides each question [tokens]; 0 where the residual is steered';
+
+CREATE TABLE arm_effects (run VARCHAR, value VARCHAR, arm VARCHAR, target VARCHAR, effect DOUBLE, low DOUBLE, high DOUBLE, points DOUBLE, n INTEGER);
+COMMENT ON TABLE arm_effects IS 'What each method does to every value at its chosen strength, on the contexts that report.';
+COMMENT ON COLUMN arm_effects.run IS 'run of kind comparison';
+COMMENT ON COLUMN arm_effects.value IS 'value that is wished for';
+COMMENT ON COLUMN arm_effects.arm IS 'method or control';
+COMMENT ON COLUMN arm_effects.target IS 'value that was measured';
+COMMENT ON COLUMN arm_effects.effect IS 'mean change [unsteered SD of the target]';
+COMMENT ON COLUMN arm_effects.low IS 'lower end of its 95 % interval over contexts [SD]';
+COMMENT ON COLUMN arm_effects.high IS 'upper end of it [SD]';
+COMMENT ON COLUMN arm_effects.points IS 'the same change [rating points]';
+COMMENT ON COLUMN arm_effects.n IS 'contexts [clusters]';
+
+CREATE TABLE arm_contrasts (run VARCHAR, value VARCHAR, arm VARCHAR, baseline VARCHAR, difference DOUBLE, low DOUBLE, high DOUBLE, p DOUBLE, q DOUBLE, n INTEGER);
+COMMENT ON TABLE arm_contrasts IS 'Every method and control against the best baseline, paired by context.';
+COMMENT ON COLUMN arm_contrasts.run IS 'run of kind comparison';
+COMMENT ON COLUMN arm_contrasts.value IS 'value that is wished for; all = mean over values';
+COMMENT ON COLUMN arm_contrasts.arm IS 'method or control';
+COMMENT ON COLUMN arm_contrasts.baseline IS 'prompt or difference-of-means, the better one on the contexts that choose';
+COMMENT ON COLUMN arm_contrasts.difference IS 'effect of the method less that of the baseline [unsteered SD]';
+COMMENT ON COLUMN arm_contrasts.low IS 'lower end of its 95 % interval over contexts [SD]';
+COMMENT ON COLUMN arm_contrasts.high IS 'upper end of it [SD]';
+COMMENT ON COLUMN arm_contrasts.p IS 'two-sided p of no difference [0 to 1]';
+COMMENT ON COLUMN arm_contrasts.q IS 'p after Benjamini-Hochberg over methods x values; over methods where value = all [0 to 1]';
+COMMENT ON COLUMN arm_contrasts.n IS 'contexts [clusters]';
+
+CREATE TABLE arm_means (run VARCHAR, arm VARCHAR, effect DOUBLE, low DOUBLE, high DOUBLE, n INTEGER, damage DOUBLE, damage_low DOUBLE, damage_high DOUBLE, damage_n INTEGER, leakage DOUBLE, leakage_values INTEGER, n_values INTEGER, within INTEGER, harmonic DOUBLE, harmonic_low DOUBLE, harmonic_high DOUBLE, tokens DOUBLE, seconds DOUBLE, needs VARCHAR);
+COMMENT ON TABLE arm_means IS 'Every method and control in the mean over values, at the chosen strengths, with what it costs.';
+COMMENT ON COLUMN arm_means.run IS 'run of kind comparison';
+COMMENT ON COLUMN arm_means.arm IS 'method or control';
+COMMENT ON COLUMN arm_means.effect IS 'change of the value that is wished for, mean over values, contexts that report [unsteered SD]';
+COMMENT ON COLUMN arm_means.low IS 'lower end of its 95 % interval over contexts [SD]';
+COMMENT ON COLUMN arm_means.high IS 'upper end of it [SD]';
+COMMENT ON COLUMN arm_means.n IS 'contexts that report [clusters]';
+COMMENT ON COLUMN arm_means.damage IS 'rise of the loss on neutral text, mean over values [nats per token]';
+COMMENT ON COLUMN arm_means.damage_low IS 'lower end of its 95 % interval over texts [nats per token]';
+COMMENT ON COLUMN arm_means.damage_high IS 'upper end of it [nats per token]';
+COMMENT ON COLUMN arm_means.damage_n IS 'neutral texts that report [texts]';
+COMMENT ON COLUMN arm_means.leakage IS 'mean leakage over the values where it is defined [ratio]; NaN without any';
+COMMENT ON COLUMN arm_means.leakage_values IS 'values where leakage is defined [values]';
+COMMENT ON COLUMN arm_means.n_values IS 'values that were compared [values]';
+COMMENT ON COLUMN arm_means.within IS 'values whose chosen strength keeps the damage budget [values]';
+COMMENT ON COLUMN arm_means.harmonic IS 'harmonic mean of concept, instruct and fluency at the strengths chosen for it, mean over values, openings that report [0 to 2]; NULL without a judge';
+COMMENT ON COLUMN arm_means.harmonic_low IS 'lower end of its 95 % interval over openings [0 to 2]';
+COMMENT ON COLUMN arm_means.harmonic_high IS 'upper end of it [0 to 2]';
+COMMENT ON COLUMN arm_means.tokens IS 'tokens read besides each question at the chosen strengths, mean over values [tokens]';
+COMMENT ON COLUMN arm_means.seconds IS 'time of a full forward pass a question on this machine, nothing shared between questions [s]';
+COMMENT ON COLUMN arm_means.needs IS 'what the method was made of';
+
+CREATE TABLE arm_scores (run VARCHAR, value VARCHAR, arm VARCHAR, intervention INTEGER, dose DOUBLE, chosen BOOLEAN, selected DOUBLE, concept DOUBLE, concept_low DOUBLE, concept_high DOUBLE, instruct DOUBLE, instruct_low DOUBLE, instruct_high DOUBLE, fluency DOUBLE, fluency_low DOUBLE, fluency_high DOUBLE, harmonic DOUBLE, harmonic_low DOUBLE, harmonic_high DOUBLE, n INTEGER, missing INTEGER, judge VARCHAR);
+COMMENT ON TABLE arm_scores IS 'Ratings of what was written under each method at each strength (AxBench), strength chosen on half of the openings; empty without a judge.';
+COMMENT ON COLUMN arm_scores.run IS 'run of kind comparison';
+COMMENT ON COLUMN arm_scores.value IS 'value that is wished for';
+COMMENT ON COLUMN arm_scores.arm IS 'method or control';
+COMMENT ON COLUMN arm_scores.intervention IS 'number of the intervention, to find its texts';
+COMMENT ON COLUMN arm_scores.dose IS 'strength [in the unit of the intervention; sentences for a prompt]';
+COMMENT ON COLUMN arm_scores.chosen IS 'whether this strength was chosen on the first half of the openings';
+COMMENT ON COLUMN arm_scores.selected IS 'mean harmonic score on the openings that choose [0 to 2]';
+COMMENT ON COLUMN arm_scores.concept IS 'does the text hold the value, mean over the openings that report [0 to 2]';
+COMMENT ON COLUMN arm_scores.concept_low IS 'lower end of its 95 % interval over openings [0 to 2]';
+COMMENT ON COLUMN arm_scores.concept_high IS 'upper end of it [0 to 2]';
+COMMENT ON COLUMN arm_scores.instruct IS 'does the text do what was asked [0 to 2]';
+COMMENT ON COLUMN arm_scores.instruct_low IS 'lower end of its 95 % interval over openings [0 to 2]';
+COMMENT ON COLUMN arm_scores.instruct_high IS 'upper end of it [0 to 2]';
+COMMENT ON COLUMN arm_scores.fluency IS 'is its language fluent [0 to 2]';
+COMMENT ON COLUMN arm_scores.fluency_low IS 'lower end of its 95 % interval over openings [0 to 2]';
+COMMENT ON COLUMN arm_scores.fluency_high IS 'upper end of it [0 to 2]';
+COMMENT ON COLUMN arm_scores.harmonic IS 'harmonic mean of the three, text by text, then over texts [0 to 2]';
+COMMENT ON COLUMN arm_scores.harmonic_low IS 'lower end of its 95 % interval over openings [0 to 2]';
+COMMENT ON COLUMN arm_scores.harmonic_high IS 'upper end of it [0 to 2]';
+COMMENT ON COLUMN arm_scores.n IS 'texts with all three ratings [texts]';
+COMMENT ON COLUMN arm_scores.missing IS 'texts with a rating that was refused or could not be read [texts]';
+COMMENT ON COLUMN arm_scores.judge IS 'name of the judge';
+
+CREATE TABLE arm_texts (run VARCHAR, intervention INTEGER, opening INTEGER, prompt VARCHAR, text VARCHAR, loss DOUBLE, concept DOUBLE, instruct DOUBLE, fluency DOUBLE);
+COMMENT ON TABLE arm_texts IS 'What was written under each method, with its ratings.';
+COMMENT ON COLUMN arm_texts.run IS 'run of kind comparison';
+COMMENT ON COLUMN arm_texts.intervention IS 'number of the intervention; -1: unsteered, not rated';
+COMMENT ON COLUMN arm_texts.opening IS '0-based number of the opening (cluster)';
+COMMENT ON COLUMN arm_texts.prompt IS 'text as the model received it, before special tokens';
+COMMENT ON COLUMN arm_texts.text IS 'what it wrote';
+COMMENT ON COLUMN arm_texts.loss IS 'mean loss of the unsteered model on the text after the opening alone [nats per token]; NaN for an empty text';
+COMMENT ON COLUMN arm_texts.concept IS 'rating [0, 1 or 2]; NaN where the judge was not read or not asked';
+COMMENT ON COLUMN arm_texts.instruct IS 'rating [0, 1 or 2]; NaN where the judge was not read or not asked';
+COMMENT ON COLUMN arm_texts.fluency IS 'rating [0, 1 or 2]; NaN where the judge was not read or not asked';

@@ -199,7 +199,7 @@ class Stack:
 
     @property
     def by_prompt(self) -> bool:
-        return any(by_prompt(part) for part in self.parts)
+        return any(by_prompt(self.parts[part]) for part in set(self.part.tolist()))  # a part without a row has no say
 
     def settle(self, last: Float[Tensor, "row d_model"]) -> Edit:
         """Each row by its own part; the settled parts hold the rows of this stack, in its order."""

@@ -1,7 +1,8 @@
 """The loss of texts under many interventions: what a steering breaks.
 
 As in `scoring.py`, each text runs once unsteered, which gives its base loss and the residual at the site; the
-layers above run for every intervention. All positions count here, so no layer is cut short.
+layers above run for every intervention. All positions count here, so no layer is cut short. `loss_after` is that of an
+unsteered model which has read something before.
 
 Left out: shared beginnings; neutral texts have none.
 """
@@ -61,6 +62,34 @@ def losses(model: Model, texts: Ids, edit: Edit, layer: int, point: Point = "res
         if progress:
             progress(column + 1, len(texts))
     return Losses(base, steered)
+
+
+def loss_after(model: Model, before: Ids, texts: Ids, rows: int = 64) -> Float[Tensor, "text"]:
+    """Mean loss of each text's own tokens after the ids that stand before it [nats a token]; NaN for an empty text.
+
+    `before[i]` must hold a token at least; what it says is read and not counted.
+    """
+    out = torch.full((len(texts),), torch.nan)
+    vocabulary = model.module.config.get_text_config().vocab_size
+    told = [row for row, ids in enumerate(texts) if ids]
+    for row in told:
+        if not before[row] or len(before[row]) + len(texts[row]) > model.context:
+            raise BadInput(f"Text {row + 1} has {len(texts[row])} tokens after {len(before[row])}; {model.name} reads 1 and more before, and "
+                           f"{model.context} in all. Shorten it.")
+    width = max((len(before[row]) + len(texts[row]) for row in told), default=1)
+    size = max(1, min(rows, LOGITS // (vocabulary * width)))
+    for some in (told[at:at + size] for at in range(0, len(told), size)):
+        whole = [[*before[row], *texts[row]] for row in some]
+        longest = max(map(len, whole))
+        ids = torch.tensor([row + [0] * (longest - len(row)) for row in whole], device=model.device)
+        place = torch.arange(longest, device=model.device)
+        ends = torch.tensor([len(row) for row in whole], device=model.device)[:, None]
+        starts = torch.tensor([len(before[row]) for row in some], device=model.device)[:, None]
+        logits = model.logits(ids, place < ends)[:, :-1].float()
+        nats = logits.logsumexp(-1) - logits.gather(-1, ids[:, 1:, None].to(logits.device))[..., 0]
+        counted = ((place >= starts) & (place < ends))[:, 1:].to(nats.device)
+        out[some] = ((nats * counted).sum(-1) / counted.sum(-1)).cpu()
+    return out
 
 
 def _mean_loss(logits: Float[Tensor, "row tok vocab"], tokens: Tensor) -> Float[Tensor, "row"]:

@@ -37,6 +37,7 @@ def synthetic(folder: Path, seed: int = 0) -> Study:
     _graph(study.runs, rng, effects, values)
     _prediction(study.runs, rng, effects, values)
     _plan(study.runs, rng, effects, values)
+    _comparison(study.runs, rng, labels, values)
     with study.runs.begin("profile", {"model": "organism", "n_contexts": 48, "sae": sae}, {"sae": sae}, seed):
         pass  # left unfinished
     return study
@@ -165,6 +166,43 @@ def _effects(runs: Runs, rng: np.random.Generator, labels: str, values: tuple[st
         ])  # fmt: skip
         return work.finish({"interventions": len(interventions), "features": 10 * PER_VALUE, "circle_spearman": 0.41, "circle_p": 0.003,
                             "not_reached": sum(not m["reached"] for m in matched)}).id  # fmt: skip
+
+
+ARMS = {"prompt": 1.2, "sae-add": 1.0, "difference-of-means": 0.9, "random-feature": 0.02, "wrong-sign": -1.1}
+"""Arm -> its effect on each value [SD]."""
+
+
+def _comparison(runs: Runs, rng: np.random.Generator, labels: str, values: tuple[str, ...]) -> str:
+    with runs.begin("comparison", {"delta": 0.1}, {"labels": labels}, 0) as work:
+        rows, texts, scores, ratings = [], [], [], []
+        cells = [(arm, size, value, dose) for arm, size in ARMS.items() for value in values for dose in (0.2, 0.4)]
+        for number, (arm, size, value, dose) in enumerate(cells):
+            effect, chosen, undefined = size * dose / 0.4 + rng.normal(0, 0.05), dose == 0.4, arm == "random-feature"
+            leak = float("nan") if undefined else 0.3
+            told = {"value": value, "arm": arm, "intervention": number, "dose": dose, "chosen": chosen, "selected": effect}
+            rows.append(told | {
+                "prompt": HOSTILE[number % len(HOSTILE)] if arm == "prompt" else "", "within": True, "effect": effect, "low": effect - 0.2, "high": effect + 0.2,
+                "points": 0.6 * effect, "n": 6, "damage": 0.02, "damage_low": 0.01, "damage_high": 0.03, "damage_n": 8, "leakage": leak, "leakage_low": leak,
+                "leakage_high": leak, "leakage_adjacent": leak, "leakage_orthogonal": leak, "leakage_opposed": leak,
+                "reason": "the interval of the value's own effect includes 0" if undefined else "", "tokens": 12 if arm == "prompt" else 0,
+            })  # fmt: skip
+            spread = {f"{name}{end}": 1.0 + shift for name in ("concept", "instruct", "fluency", "harmonic") for end, shift in (("", 0.0), ("_low", -0.3), ("_high", 0.3))}
+            scores.append(told | spread | {"n": 4, "missing": 1, "judge": "invented"})
+            texts.append({"intervention": number, "opening": 0, "prompt": HOSTILE[0], "text": HOSTILE[number % len(HOSTILE)], "loss": 1.0, "concept": 2.0, "instruct": 1.0, "fluency": 0.0})
+            ratings.append({"intervention": number, "context": 0, "item": "a", "wording": "plain", "order": "ascending", "value": value, "rating": 4.0, "base": 3.5})
+        work.table("arms", rows)
+        work.table("arm_scores", scores)
+        work.table("arm_texts", texts)
+        work.table("ratings", ratings)
+        work.table("prompts", [{"context": 0, "item": "a", "wording": "plain", "order": "ascending", "value": value, "prompt": HOSTILE[6]} for value in values])
+        work.table("arm_contrasts", [{"value": value, "arm": arm, "baseline": "prompt", "difference": size - 1.2, "low": size - 1.5, "high": size - 0.9, "p": 0.01, "q": 0.02, "n": 6}
+                                     for value in ("all", *values) for arm, size in ARMS.items() if arm != "prompt"])  # fmt: skip
+        work.table("arm_means", [
+            {"arm": arm, "effect": size, "low": size - 0.1, "high": size + 0.1, "n": 6, "damage": 0.02, "damage_low": 0.01, "damage_high": 0.03, "damage_n": 8,
+             "leakage": float("nan") if arm == "random-feature" else 0.3, "leakage_values": 10, "n_values": 10, "within": 9, "harmonic": 1.0, "harmonic_low": 0.8,
+             "harmonic_high": 1.2, "tokens": 12.0 if arm == "prompt" else 0.0, "seconds": 0.004, "needs": "<b>pairs</b>"} for arm, size in ARMS.items()
+        ])  # fmt: skip
+        return work.finish({"arms": len(ARMS), "best": "prompt"}).id
 
 
 def _graph(runs: Runs, rng: np.random.Generator, effects: str, values: tuple[str, ...]) -> str:

@@ -40,6 +40,8 @@ def test_every_page_opens_from_the_menu(tab):
     tab.turn("Steer", "Strength")
     tab.turn("Side effects", "The prompts behind the number")
     tab.see("Damage matching")
+    tab.turn("Compare", "One method, one value")
+    tab.see("What it wrote at strength")
     tab.turn("Graph", "Planted in the model")
     tab.see("2 of 90")
     tab.turn("Plan", "How good predictions are")

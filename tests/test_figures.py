@@ -42,6 +42,8 @@ def test_every_figure_is_drawn(study):
         figures.effect_matrix(cells, SYSTEM, small=True),
         figures.cell_doses(queries.cell_doses(store, effects, "power", "universalism"), SYSTEM, "power", "norm_share", 0.1),
         figures.feature_doses(queries.feature_doses(store, effects, feature), SYSTEM, "power", "norm_share"),
+        figures.circumplex(queries.profile(store, run(study, "profile")), SYSTEM, before=queries.profile(store, run(study, "profile"), False)),
+        figures.arm_forest(queries.arm_means(store, run(study, "comparison")), queries.arms(store, run(study, "comparison")), SYSTEM),
         figures.leakage(queries.leakage(store, effects), SYSTEM),
         figures.feature_map(queries.feature_map(store, run(study, "sae"), run(study, "labels")), SYSTEM),
         figures.activation_histogram(queries.histogram(store, run(study, "sae"), 3)),
@@ -78,6 +80,18 @@ def test_cells_inside_the_null_band_are_masked(study):
     assert (np.isnan(grey) != np.isnan(shown)).all()
     inside = ((cells.effect >= cells.null_low) & (cells.effect <= cells.null_high)).sum()
     assert np.isnan(shown).sum() == inside
+
+
+def test_the_forest_plot_has_controls_last_and_columns_of_what_is_known(study):
+    means, arms = (ask(study.store, run(study, "comparison")) for ask in (queries.arm_means, queries.arms))
+    figure = figures.arm_forest(means, arms, SYSTEM)
+    assert list(figure.layout.yaxis.ticktext) == ["prompt", "sae-add", "difference-of-means", "random-feature", "wrong-sign"]
+    assert sum(trace.marker.symbol == "diamond" for trace in figure.data) == 4
+    unjudged = figures.arm_forest(means.assign(harmonic=np.nan), arms, SYSTEM)
+    assert sum(trace.marker.symbol == "diamond" for trace in unjudged.data) == 3
+    diamond = next(trace for trace in figure.data if trace.marker.symbol == "diamond")
+    assert list(diamond.x) == pytest.approx([1.2, 1.0, 0.9, 0.02, -1.1])
+    assert list(diamond.error_x.array) == pytest.approx([0.1] * 5)
 
 
 def test_the_verdicts_on_a_graph(study):

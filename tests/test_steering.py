@@ -6,7 +6,7 @@ import torch
 from feature_store import registry
 from feature_store.errors import BadInput
 from feature_store.records import Steering
-from sae_training.edits import Frame, prompt_frame
+from sae_training.edits import Frame, by_prompt, prompt_frame, settle
 from tests.small_models import WIDTH, TinySAE
 from workbench.steerings import Scale, build_edit, unit_direction
 
@@ -115,6 +115,15 @@ def test_rows_of_several_methods_are_each_as_alone():
         alone = build_edit([steerings[i]], SAE, SCALE)(one, ALL[:1])[0]
         torch.testing.assert_close(together[row], alone, atol=1e-5, rtol=1e-4)
         torch.testing.assert_close(copied[row], alone, atol=1e-5, rtol=1e-4)
+
+
+def test_rows_taken_from_a_batch_depend_on_the_prompt_only_where_one_of_them_does():
+    edit = build_edit([Steering(((1, 1.0),), method, 0.5) for method in ("add", "conva", "clamp")], SAE, SCALE)
+    assert by_prompt(edit)
+    assert by_prompt(edit.take(torch.tensor([0, 1])))
+    plain = edit.take(torch.tensor([0, 2]))
+    assert not by_prompt(plain)
+    assert not by_prompt(settle(edit.take(torch.tensor([1, 2])), torch.zeros(2, WIDTH)))
 
 
 def test_random_directions_repeat_and_differ():

@@ -223,3 +223,53 @@ def test_a_model_that_changed_is_noticed(told, tmp_path):
 
     with pytest.raises(Incompatible, match="Restore the model"):
         study.model_of(replace(run, inputs=dict(run.inputs) | {"model": "0" * 40}))
+
+
+def test_methods_are_compared_and_every_number_leads_back(told):
+    study, _, _ = told
+    study.probe(n_pairs=20)
+    seen = {}
+    settings = {"values": "power,benevolence", "methods": "add", "features_per_value": 2, "strengths": (0.2, 0.4), "n_contexts": 8, "n_neutral": 8, "n_texts": 4,
+                "new_tokens": 12, "replicates": 200}  # fmt: skip
+    run = study.compare(progress=lambda stage, done, total: seen.update({stage: (done, total)}), **settings)
+    assert study.compare(**settings).id == run.id
+    assert all(done == total for done, total in seen.values()), "every bar reaches its end"
+    sql = study.store.sql
+    arms = sql("SELECT * FROM arms WHERE run = ?", [run.id])
+    chosen = arms[arms.chosen].set_index(["arm", "value"])
+    assert len(arms) == 8 * 2 * 2
+    assert len(chosen) == 8 * 2
+    for arm in ("sae-add", "difference-of-means", "probe", "conva", "prompt"):
+        assert (chosen.loc[arm].low > 0).all(), arm
+    assert (chosen.loc["wrong-sign"].high < 0).all()
+    means = sql("SELECT * FROM arm_means WHERE run = ?", [run.id]).set_index("arm")
+    assert abs(means.effect["random-direction"]) < means.effect["sae-add"] / 3
+    assert means.tokens["prompt"] > 3
+    assert means.tokens["sae-add"] == 0
+    assert (means.seconds > 0).all()
+    assert means.harmonic.notna().all()
+    # The effect of a prompt is that of its own ratings, in the contexts that report.
+    from workbench.verbs.predict import halves
+
+    row = chosen.loc[("prompt", "power")]
+    ratings = sql("SELECT context, avg(rating) - avg(base) AS change FROM ratings WHERE run = ? AND intervention = ? AND value = 'power' GROUP BY context",
+                  [run.id, int(row.intervention)]).set_index("context").change  # fmt: skip
+    assert ratings[halves(8, 0)[1]].mean() == pytest.approx(row.points, abs=1e-4)
+    questions = sql("SELECT prompt FROM prompts WHERE run = ? AND value = 'power' AND context = 3", [run.id]).prompt
+    model = study.model_of(study.resolve("sae", "latest"))
+    scores = np.exp(model.score([f"{row.prompt} {q}" for q in questions], [f" {k}" for k in range(1, 7)]).double().numpy())
+    again = (scores / scores.sum(1, keepdims=True)) @ np.arange(1, 7)
+    rated = sql("SELECT avg(rating) AS r FROM ratings WHERE run = ? AND intervention = ? AND value = 'power' AND context = 3", [run.id, int(row.intervention)])
+    assert again.mean() == pytest.approx(rated.r[0], abs=1e-4)
+    texts = sql("SELECT * FROM arm_texts WHERE run = ?", [run.id])
+    assert len(texts) == 4 * (1 + 32)
+    assert set(texts[texts.intervention >= 0].concept) <= {0.0, 1.0, 2.0}
+    assert texts[texts.intervention < 0].concept.isna().all()
+    contrasts = sql("SELECT * FROM arm_contrasts WHERE run = ?", [run.id])
+    assert set(contrasts.baseline) <= {"prompt", "difference-of-means"}
+    with pytest.raises(BadInput, match="Strengths are positive"):
+        study.compare(strengths=(0.4, 0.2))
+    bare = study.compare(**(settings | {"probes": "", "values": "power", "n_texts": 0}))
+    assert bare.summary["methods"] == 2
+    assert sql("SELECT harmonic FROM arm_means WHERE run = ?", [bare.id]).harmonic.isna().all()
+    assert len(sql("SELECT * FROM arm_scores WHERE run = ?", [bare.id])) == 0

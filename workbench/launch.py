@@ -86,7 +86,7 @@ def _read_ahead(folder: str, port: int) -> None:
     import streamlit.emojis  # noqa: F401 - a tenth of a second of regular expressions
 
     from workbench import views
-    from workbench.views import effects, features, graph, overview, plan, review, steer  # noqa: F401
+    from workbench.views import compare, effects, features, graph, overview, plan, review, steer  # noqa: F401
 
     _ = views.open_study(folder).store
     go.Figure(go.Heatmap()).add_scatterpolar()

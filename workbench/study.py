@@ -107,6 +107,10 @@ class Study:
         """Predict joint steerings from single ones, then measure them (`verbs/predict.py`)."""
         return self.do("predict", settings, progress)
 
+    def compare(self, progress: Progress = silent, **settings: Any) -> Run:
+        """Compare steering methods, baselines and controls beside them (`verbs/compare.py`)."""
+        return self.do("compare", settings, progress)
+
     def plan(self, want: str, progress: Progress = silent, **settings: Any) -> Run:
         """The fewest features and strengths that give a wanted profile, measured (`verbs/plan.py`)."""
         return self.do("plan", settings | {"want": want}, progress)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from sae_training.edits import Edit
     from sae_training.model import Model
 
-Kind = Literal["feature", "random-feature", "random-direction", "joint"]
+Kind = Literal["feature", "random-feature", "random-direction", "joint", "direction", "prompt"]
 CHUNK = 48
 """Interventions between two checkpoints."""
 
@@ -102,7 +102,6 @@ def measure(
 
     prompts, options = [q.prompt for q in asked], option_texts(instrument, model)
     tokens = [ids[: model.context] for ids in model.tokenize(neutral)]
-    questions = question_columns(asked)
     done, total = work.done("ratings"), len(interventions)
     for number, start in enumerate(range(0, total, CHUNK)):
         rows = range(start, min(start + CHUNK, total))
@@ -116,30 +115,24 @@ def measure(
                 raise BadInput(f"Under {bad.steering.name} the model gives NaN. Use smaller doses.")
             hurt = losses(model, tokens, part, layer, point)
             damage = (hurt.steered - hurt.base).double().numpy()
-            work.part("damages", number, pa.table({
-                "intervention": np.repeat(np.array(rows, np.int32), len(tokens)), "text": np.tile(np.arange(len(tokens), dtype=np.int32), len(rows)),
-                "damage": damage.ravel(),
-            }))  # fmt: skip
-            work.part("ratings", number, ratings_table(np.array(rows), questions, ratings, base))
+            work.part("damages", number, damage_table(np.array(rows), damage))
+            work.part("ratings", number, ratings_table(np.array(rows), asked, ratings, base))
         progress("sweeping", rows[-1] + 1, total)
     return work.parts("ratings"), work.parts("damages")
 
 
-def question_columns(asked: Sequence[Question]) -> dict[str, np.ndarray]:
-    """What `ratings` keeps of every question."""
-    return {
+def damage_table(rows: np.ndarray, damage: np.ndarray) -> pa.Table:
+    """Rows of `damages`: `damage` of each intervention in `rows` to each text [nats per token]."""
+    texts = np.arange(damage.shape[1], dtype=np.int32)
+    return pa.table({"intervention": np.repeat(rows.astype(np.int32), len(texts)), "text": np.tile(texts, len(rows)), "damage": damage.ravel()})
+
+
+def ratings_table(rows: np.ndarray, asked: Sequence[Question], ratings: np.ndarray, base: np.ndarray) -> pa.Table:
+    """Rows of `ratings`: `ratings` of each intervention in `rows` for each question, beside the unsteered `base`."""
+    columns = {
         "context": np.array([q.context for q in asked], np.int32), "item": np.array([q.item.id for q in asked]),
         "wording": np.array([q.wording for q in asked]), "order": np.array([q.order for q in asked]),
         "value": np.array([q.item.value for q in asked]),
     }  # fmt: skip
-
-
-def ratings_table(
-    rows: np.ndarray, questions: dict[str, np.ndarray], ratings: np.ndarray, base: np.ndarray
-) -> pa.Table:
-    """Rows of `ratings`: each intervention's rating of each question, and the unsteered one."""
-    columns = {"intervention": np.repeat(rows.astype(np.int32), len(base))}
-    columns |= {name: np.tile(column, len(rows)) for name, column in questions.items()}
-    return pa.table(
-        columns | {"rating": ratings.astype(np.float32).ravel(), "base": np.tile(base.astype(np.float32), len(rows))}
-    )
+    columns = {"intervention": np.repeat(rows.astype(np.int32), len(base))} | {name: np.tile(column, len(rows)) for name, column in columns.items()}
+    return pa.table(columns | {"rating": ratings.astype(np.float32).ravel(), "base": np.tile(base.astype(np.float32), len(rows))})

@@ -20,17 +20,23 @@ def _hover(rows: pd.DataFrame, called: dict[str, str]) -> list[str]:
     ]
 
 
-def circumplex(profile: pd.DataFrame, system: ValueSystem, height: int = 470) -> go.Figure:
+def circumplex(profile: pd.DataFrame, system: ValueSystem, height: int = 470, before: pd.DataFrame | None = None) -> go.Figure:
     """One profile (`queries.profile`, centred) around the circle: distance from the dashed ring is the rating above
-    or below the mean rating of all items."""
+    or below the mean rating of all items. `before`: a profile drawn behind it in grey, with its own intervals."""
     called, hue = names(system), colours(system)
-    rows = profile.set_index("value").reindex([id for id in system.ids if id in set(profile.value)]).reset_index()
-    n, order = len(system.ids), [system.ids.index(v) for v in rows.value]
-    turn = np.array(order) * 360 / n
-    reach = max(0.4, float(np.nanmax(np.abs(rows[["low", "high"]].to_numpy())))) * 1.12
+    rows, n = _in_order(profile, system), len(system.ids)
+    turn = _turn(rows, system)
+    ends = pd.concat([rows] if before is None else [rows, before])[["low", "high"]].to_numpy()
+    reach = max(0.4, float(np.nanmax(np.abs(ends)))) * 1.12
     step = max(s for s in (0.2, 0.5, 1.0, 2.0) if s < reach)
     figure = go.Figure()
     figure.add_scatterpolar(r=np.zeros(181), theta=np.linspace(0, 360, 181), mode="lines", line={"color": SOFT, "width": 1, "dash": "dot"}, hoverinfo="skip")
+    if before is not None:
+        was, back = _in_order(before, system), _turn(_in_order(before, system), system)
+        figure.add_scatterpolar(r=[*was["mean"], was["mean"].iloc[0]], theta=[*back, back[0]], mode="lines+markers", line={"color": BASE, "width": 1.5, "dash": "dash"},
+                                marker={"size": 6, "color": BASE}, hovertext=[*_hover(was, called), _hover(was, called)[0]], hoverinfo="text")  # fmt: skip
+        figure.add_scatterpolar(r=np.column_stack([was.low, was.high, np.full(len(was), np.nan)]).ravel(), theta=np.repeat(back, 3), mode="lines", line={"color": faded(BASE, 0.45), "width": 3},
+                                connectgaps=False, hoverinfo="skip")  # fmt: skip
     figure.add_scatterpolar(r=[*rows["mean"], rows["mean"].iloc[0]], theta=[*turn, turn[0]], mode="lines", fill="toself", fillcolor=faded("#64748b", 0.10),
                             line={"color": faded("#475569", 0.55), "width": 1.5}, hoverinfo="skip")  # fmt: skip
     gap = np.full(len(rows), np.nan)
@@ -46,6 +52,15 @@ def circumplex(profile: pd.DataFrame, system: ValueSystem, height: int = 470) ->
                     "tickvals": [-step, 0, step], "ticktext": [f"{-step:+g}", "0", f"{step:+g}"], "linecolor": "rgba(0,0,0,0)", "ticks": ""},
     )  # fmt: skip
     return figure
+
+
+def _in_order(profile: pd.DataFrame, system: ValueSystem) -> pd.DataFrame:
+    return profile.set_index("value").reindex([id for id in system.ids if id in set(profile.value)]).reset_index()
+
+
+def _turn(rows: pd.DataFrame, system: ValueSystem) -> np.ndarray:
+    """Place of each row's value on the circle [degrees]."""
+    return np.array([system.ids.index(v) for v in rows.value]) * 360 / len(system.ids)
 
 
 def profile_rows(profiles: pd.DataFrame, system: ValueSystem, height: int = 460) -> go.Figure:

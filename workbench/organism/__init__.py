@@ -22,16 +22,18 @@ from .generate import (
     TextPair,
     contexts,
     descriptions,
+    held_sentences,
     labelled_texts,
     neutral_texts,
+    openings,
     questions,
     training_texts,
     value_pairs,
 )
 from .planted import FOLDER, Facet, Truth
 
-__all__ = ["Facet", "LabelledText", "TextPair", "Truth", "contexts", "descriptions", "folder", "labelled_texts", "neutral_texts",
-           "questions", "scenarios", "training_texts", "truth", "value_pairs"]
+__all__ = ["Facet", "LabelledText", "TextPair", "Truth", "contexts", "descriptions", "folder", "held_sentences", "labelled_texts",
+           "neutral_texts", "openings", "questions", "scenarios", "training_texts", "truth", "value_pairs"]
 
 
 def folder() -> Path:

@@ -186,6 +186,24 @@ def neutral_texts(n: int, seed: int) -> list[str]:
     return [" ".join(rng.choice(fillers, rng.integers(3, 6), replace=False)) for _ in range(n)]
 
 
+def openings(n: int, seed: int) -> list[str]:
+    """`n` texts to be continued: a context and the first words of a behaviour, so that what follows must take a side."""
+    rng, made = np.random.default_rng((seed, 6)), plan()
+    return [f"{context} {pick(rng, made.hedges)}" for context in contexts(n, seed)]
+
+
+def held_sentences(value: str, n: int, avoid: Sequence[str], seed: int) -> list[str]:
+    """`n` sentences in which a value is held, facet by facet; none that a text of `avoid` contains, repeated where there are fewer."""
+    rng, seen = np.random.default_rng((seed, 8)), "\n".join(avoid).lower()
+    rows = [row for row in plan().rows if row.owner == value]
+    said = [[text for text in rng.permutation(row.plus) if str(text).lower() not in seen] for row in rows]
+    order = rng.permutation(len(said))
+    found = [str(said[row][turn]) for turn in range(max(map(len, said))) for row in order if turn < len(said[row])]
+    if not found:
+        raise ValueError(f"Every sentence that holds {value} occurs in the texts to avoid.")
+    return [found[k % len(found)] for k in range(n)]
+
+
 def contexts(n: int, seed: int) -> list[str]:
     """`n` prefixes under which an item is asked: two mild behaviours and one or two fillers.
 

@@ -24,6 +24,7 @@ SUMMARIES = {
     "effects": "Steer labelled features and controls over doses, and measure every value: the side-effect matrix.",
     "graph": "The causal graph among values, from a sweep's interventions; beside the planted one where there is one.",
     "predict": "Predict joint steerings of several features from single ones, then measure them.",
+    "compare": "Compare steering methods on the same questions, strengths and damage, with prompts and controls beside them.",
     "plan": "Find the fewest features and strengths that give a wanted profile, then measure them.",
     "counterfactual": "What the profile would be if some values were set, over the graph that interventions estimated.",
     "couple": "Rewrite a language model's answers towards a value profile by counterfactual reasoning, and score them.",

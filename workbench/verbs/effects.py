@@ -129,15 +129,27 @@ def measure_into(
         work, study.model_of(sae_run), edit_for(study, sae_run, [i.steering for i in planned]), sae_run.summary["layer"],
         sae_run.summary["point"], registry.get("instruments", config.instrument), asked, neutral, planned, progress,
     )  # fmt: skip
-    interventions = pd.DataFrame([
+    return keep(work, study, intervention_rows(planned), ratings, damage, asked, replicates, config.seed)
+
+
+def intervention_rows(planned: list[sweep.Intervention]) -> list[dict]:
+    """The interventions as rows of the relation, damage not yet known."""
+    return [
         {"intervention": number, "steering": i.steering.name, "kind": i.kind, "unit_id": i.unit_id, "feature": i.feature,
          "value": i.value, "polarity": i.polarity, "dose": i.steering.strength, "unit": i.steering.unit}
         for number, i in enumerate(planned)
-    ])  # fmt: skip
+    ]  # fmt: skip
+
+
+def keep(
+    work: Work, study: "Study", rows: list[dict], ratings: pa.Table, damage: pa.Table, asked: list[Question], replicates: int, seed: int
+) -> Sweep:
+    """Write what was measured (interventions, ratings, damages, prompts) and give it back as aligned arrays."""
+    interventions = pd.DataFrame(rows)
     means = ratings.group_by(["intervention", "context", "value"]).aggregate([("rating", "mean"), ("base", "mean")])
     means = means.rename_columns(["intervention", "context", "value", "rating", "base"])
     measured = as_sweep(interventions, means, damage, study.system)
-    hurt = pd.DataFrame(damage_rows(measured, replicates, config.seed))
+    hurt = pd.DataFrame(damage_rows(measured, replicates, seed))
     work.table("interventions", pa.Table.from_pandas(pd.concat([interventions, hurt], axis=1), preserve_index=False))
     work.table("ratings", ratings, sort=("value", "intervention", "context"))
     work.table("damages", damage, sort=("intervention", "text"))

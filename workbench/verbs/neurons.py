@@ -35,7 +35,7 @@ from workbench.neurons.experiment import Bench, Found, answer_all, find
 from workbench.neurons.judging import samples_table, score, score_rows
 from workbench.progress import Progress
 from workbench.statistics import bootstrap_mean
-from workbench.sweep import question_columns, ratings_table
+from workbench.sweep import ratings_table
 from workbench.verbs.measure import ask, prompt_rows, wordings_for
 
 if TYPE_CHECKING:
@@ -173,7 +173,6 @@ def _measure(
 ) -> Float[np.ndarray, "question"]:  # fmt: skip
     """Parts `ratings` and `damages`, one an edit; returns the unedited ratings."""
     base, loss = bench.ratings(), bench.losses()
-    columns = question_columns(bench.asked)
     for number, one in enumerate(planned):
         if number not in work.done("ratings"):
             with edited(bench.model, groups, found[one.value].edit(one, config.dropout, config.seed, groups)):
@@ -183,7 +182,7 @@ def _measure(
             texts = np.arange(len(losses), dtype=np.int32)
             work.part("damages", number, pa.table({
                 "intervention": np.full(len(losses), number, np.int32), "text": texts, "damage": losses - loss}))  # fmt: skip
-            work.part("ratings", number, ratings_table(np.array([number]), columns, ratings[None], base))
+            work.part("ratings", number, ratings_table(np.array([number]), bench.asked, ratings[None], base))
         progress("editing", number + 1, len(planned))
     return base
 
