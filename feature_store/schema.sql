@@ -7,15 +7,7 @@
 CREATE TABLE runs (run VARCHAR, kind VARCHAR, status VARCHAR, created TIMESTAMP, seconds DOUBLE, seed BIGINT, config JSON, inputs JSON, summary JSON, environment JSON);
 COMMENT ON TABLE runs IS 'One row per finished run.';
 COMMENT ON COLUMN runs.run IS 'kind-digest of kind, configuration and inputs';
-COMMENT ON COLUMN runs.kind IS 'sae | labels | profile | effects | graph | probes | control';
-
-COMMENT ON COLUMN runs.kind IS 'sae | labels | profile | effects | graph | kang';
-
-COMMENT ON COLUMN runs.kind IS 'sae | labels | profile | effects | graph | scenarios | review | decisions';
-
-COMMENT ON COLUMN runs.kind IS 'sae | labels | profile | effects | graph | neurons';
-
-COMMENT ON COLUMN runs.kind IS 'sae | labels | profile | effects | graph | probes | comparison | control';
+COMMENT ON COLUMN runs.kind IS 'what the verb made: sae | labels | profile | effects | graph | probes | control | prediction | plan | comparison | counterfactual | couple | kang | neurons | scenarios | review | decisions';
 COMMENT ON COLUMN runs.status IS 'finished';
 COMMENT ON COLUMN runs.created IS 'start [UTC]';
 COMMENT ON COLUMN runs.seconds IS 'working time, interruptions not counted [s]';
@@ -108,13 +100,7 @@ COMMENT ON COLUMN responses.status IS 'parsed | refused | unparsed';
 
 CREATE TABLE prompts (run VARCHAR, context INTEGER, item VARCHAR, wording VARCHAR, "order" VARCHAR, value VARCHAR, prompt VARCHAR);
 COMMENT ON TABLE prompts IS 'The exact text behind every rating and response.';
-COMMENT ON COLUMN prompts.run IS 'run of kind profile, effects, prediction or plan';
-
-COMMENT ON COLUMN prompts.run IS 'run of kind profile, effects or kang';
-
-COMMENT ON COLUMN prompts.run IS 'run of kind profile, effects or neurons';
-
-COMMENT ON COLUMN prompts.run IS 'run of kind profile, effects, prediction, plan or comparison';
+COMMENT ON COLUMN prompts.run IS 'run of kind profile, effects, prediction, plan, comparison, kang or neurons';
 COMMENT ON COLUMN prompts.context IS '0-based number of the prompt context (cluster)';
 COMMENT ON COLUMN prompts.item IS 'id of the item';
 COMMENT ON COLUMN prompts.wording IS 'name of the wording';
@@ -219,29 +205,16 @@ COMMENT ON COLUMN agreements.n IS 'scenarios [clusters]';
 
 CREATE TABLE interventions (run VARCHAR, intervention INTEGER, steering VARCHAR, kind VARCHAR, unit_id INTEGER, feature INTEGER, value VARCHAR, polarity INTEGER, dose DOUBLE, unit VARCHAR, damage DOUBLE, damage_low DOUBLE, damage_high DOUBLE, damage_n INTEGER);
 COMMENT ON TABLE interventions IS 'What a sweep changed: each labelled feature and each control at each dose.';
-COMMENT ON COLUMN interventions.run IS 'run of kind effects, prediction, plan or comparison';
+COMMENT ON COLUMN interventions.run IS 'run of kind effects, prediction, plan, comparison or neurons';
 COMMENT ON COLUMN interventions.intervention IS '0-based number within the sweep';
 COMMENT ON COLUMN interventions.steering IS 'readable name of the steering';
-COMMENT ON COLUMN interventions.kind IS 'feature | random-feature | random-direction | joint (its features stand in joint_features)';
-
-COMMENT ON COLUMN interventions.run IS 'run of kind effects or neurons';
-COMMENT ON COLUMN interventions.intervention IS '0-based number within the sweep';
-COMMENT ON COLUMN interventions.steering IS 'readable name of the steering';
-COMMENT ON COLUMN interventions.kind IS 'feature | random-feature | random-direction; edited-neurons | reversed-neurons | random-neurons';
+COMMENT ON COLUMN interventions.kind IS 'feature | random-feature | random-direction | joint (its features stand in joint_features) | direction (several features as one, or a stored one; the name says which) | prompt | edited-neurons | reversed-neurons | random-neurons';
 COMMENT ON COLUMN interventions.unit_id IS '0-based number of what is steered; its doses share it';
-COMMENT ON COLUMN interventions.feature IS '0-based feature index; -1 for a random direction or a set of neurons';
+COMMENT ON COLUMN interventions.feature IS '0-based feature index; -1 where it is not one feature';
 COMMENT ON COLUMN interventions.value IS 'value the feature is labelled with, or whose neurons are edited or matched; empty for other controls';
 COMMENT ON COLUMN interventions.polarity IS 'polarity of the label; +1 for controls and neurons, -1 for neurons in exchanged roles';
 COMMENT ON COLUMN interventions.dose IS 'strength [in unit]';
-COMMENT ON COLUMN interventions.unit IS 'raw | feature_max | norm_share | gamma';
-
-COMMENT ON COLUMN interventions.kind IS 'feature | random-feature | random-direction | joint (its features stand in joint_features) | direction (several features as one, or a stored one; the name says which) | prompt';
-COMMENT ON COLUMN interventions.unit_id IS '0-based number of what is steered; its doses share it';
-COMMENT ON COLUMN interventions.feature IS '0-based feature index; -1 where it is not one feature';
-COMMENT ON COLUMN interventions.value IS 'value the feature is labelled with; empty for controls';
-COMMENT ON COLUMN interventions.polarity IS 'polarity of the label; +1 for controls';
-COMMENT ON COLUMN interventions.dose IS 'strength [in unit]';
-COMMENT ON COLUMN interventions.unit IS 'raw | feature_max | norm_share | sentences (of a prompt)';
+COMMENT ON COLUMN interventions.unit IS 'raw | feature_max | norm_share | sentences (of a prompt) | gamma (of neurons)';
 COMMENT ON COLUMN interventions.damage IS 'rise of the mean loss on neutral text [nats per token]';
 COMMENT ON COLUMN interventions.damage_low IS 'lower end of its 95 % interval over texts [nats per token]';
 COMMENT ON COLUMN interventions.damage_high IS 'upper end of it [nats per token]';
@@ -249,22 +222,14 @@ COMMENT ON COLUMN interventions.damage_n IS 'neutral texts [texts]';
 
 CREATE TABLE damages (run VARCHAR, intervention INTEGER, text INTEGER, damage DOUBLE);
 COMMENT ON TABLE damages IS 'Damage of every intervention to every neutral text.';
-COMMENT ON COLUMN damages.run IS 'run of kind effects, prediction or plan';
-
-COMMENT ON COLUMN damages.run IS 'run of kind effects or neurons';
-
-COMMENT ON COLUMN damages.run IS 'run of kind effects, prediction, plan or comparison';
+COMMENT ON COLUMN damages.run IS 'run of kind effects, prediction, plan, comparison or neurons';
 COMMENT ON COLUMN damages.intervention IS 'number of the intervention';
 COMMENT ON COLUMN damages.text IS '0-based number of the neutral text';
 COMMENT ON COLUMN damages.damage IS 'steered less unsteered mean loss of the text [nats per token]';
 
 CREATE TABLE ratings (run VARCHAR, intervention INTEGER, context INTEGER, item VARCHAR, wording VARCHAR, "order" VARCHAR, value VARCHAR, rating FLOAT, base FLOAT);
 COMMENT ON TABLE ratings IS 'The measurements behind every effect: expected rating of each prompt, steered and unsteered.';
-COMMENT ON COLUMN ratings.run IS 'run of kind effects, prediction or plan';
-
-COMMENT ON COLUMN ratings.run IS 'run of kind effects or neurons';
-
-COMMENT ON COLUMN ratings.run IS 'run of kind effects, prediction, plan or comparison';
+COMMENT ON COLUMN ratings.run IS 'run of kind effects, prediction, plan, comparison or neurons';
 COMMENT ON COLUMN ratings.intervention IS 'number of the intervention';
 COMMENT ON COLUMN ratings.context IS '0-based number of the prompt context (cluster)';
 COMMENT ON COLUMN ratings.item IS 'id of the item';
@@ -347,8 +312,6 @@ COMMENT ON COLUMN true_edges.run IS 'run of kind graph';
 COMMENT ON COLUMN true_edges.source IS 'cause';
 COMMENT ON COLUMN true_edges.target IS 'effect';
 COMMENT ON COLUMN true_edges.weight IS 'planted direct effect [rating points per rating point]';
-
-
 
 CREATE TABLE pairs (run VARCHAR, pair INTEGER, value VARCHAR, held VARCHAR, opposed VARCHAR, context VARCHAR, kept BOOLEAN, reason VARCHAR);
 COMMENT ON TABLE pairs IS 'Pairs of texts that differ in one value, refused ones included.';
@@ -552,132 +515,6 @@ COMMENT ON COLUMN couple_metrics.low IS 'lower end of its 95 % interval over que
 COMMENT ON COLUMN couple_metrics.high IS 'upper end of it [unit of the metric]';
 COMMENT ON COLUMN couple_metrics.n IS 'questions behind it';
 COMMENT ON COLUMN couple_metrics.missing IS 'questions without a number: refused, unread or undefined';
-
-
-CREATE TABLE pairs (run VARCHAR, pair INTEGER, value VARCHAR, held VARCHAR, opposed VARCHAR, context VARCHAR, kept BOOLEAN, reason VARCHAR);
-COMMENT ON TABLE pairs IS 'Pairs of texts that differ in one value, refused ones included.';
-COMMENT ON COLUMN pairs.run IS 'run of kind probes';
-COMMENT ON COLUMN pairs.pair IS '0-based number of the pair';
-COMMENT ON COLUMN pairs.value IS 'id of the value';
-COMMENT ON COLUMN pairs.held IS 'text in which the value is held';
-COMMENT ON COLUMN pairs.opposed IS 'the same text without the value, or against it';
-COMMENT ON COLUMN pairs.context IS 'what both texts share; never split between training and test';
-COMMENT ON COLUMN pairs.kept IS 'whether probes were trained or tested on it';
-COMMENT ON COLUMN pairs.reason IS 'why it was refused; empty otherwise';
-
-CREATE TABLE probes (run VARCHAR, value VARCHAR, layer INTEGER, accuracy DOUBLE, low DOUBLE, high DOUBLE, n INTEGER, control DOUBLE, bias DOUBLE, norm DOUBLE, length_auroc DOUBLE, chosen BOOLEAN);
-COMMENT ON TABLE probes IS 'Linear probes of every value at every layer.';
-COMMENT ON COLUMN probes.run IS 'run of kind probes';
-COMMENT ON COLUMN probes.value IS 'id of the value';
-COMMENT ON COLUMN probes.layer IS '0-based decoder layer whose output is read';
-COMMENT ON COLUMN probes.accuracy IS 'share of held-out texts told right [0 to 1]';
-COMMENT ON COLUMN probes.low IS 'lower end of its 95 % interval over contexts [0 to 1]';
-COMMENT ON COLUMN probes.high IS 'upper end of it [0 to 1]';
-COMMENT ON COLUMN probes.n IS 'held-out contexts [contexts]';
-COMMENT ON COLUMN probes.control IS 'accuracy where the sides of pairs are swapped at random [0 to 1]';
-COMMENT ON COLUMN probes.bias IS 'b [nats of log-odds]';
-COMMENT ON COLUMN probes.norm IS 'length of w [nats of log-odds per residual unit]';
-COMMENT ON COLUMN probes.length_auroc IS 'AUROC of the number of tokens alone [0 to 1, 0.5 = none]';
-COMMENT ON COLUMN probes.chosen IS 'whether ConVA steers this layer';
-
-CREATE TABLE probe_features (run VARCHAR, value VARCHAR, kind VARCHAR, rank INTEGER, feature INTEGER, cosine DOUBLE, null_high DOUBLE);
-COMMENT ON TABLE probe_features IS 'The SAE features that a stored direction is made of: cosines to decoder rows at the SAE''s site.';
-COMMENT ON COLUMN probe_features.run IS 'run of kind probes';
-COMMENT ON COLUMN probe_features.value IS 'id of the value';
-COMMENT ON COLUMN probe_features.kind IS 'probe | difference-of-means';
-COMMENT ON COLUMN probe_features.rank IS '0-based, the largest absolute cosine first';
-COMMENT ON COLUMN probe_features.feature IS '0-based feature index';
-COMMENT ON COLUMN probe_features.cosine IS 'cosine of the decoder row to the direction [-1 to 1]';
-COMMENT ON COLUMN probe_features.null_high IS '97.5 % quantile of the largest absolute cosine to a random direction [0 to 1]';
-
-CREATE TABLE control_answers (run VARCHAR, steering VARCHAR, kind VARCHAR, item VARCHAR, value VARCHAR, question VARCHAR, gate DOUBLE, open BOOLEAN, answer VARCHAR, choice VARCHAR, fluent VARCHAR, status VARCHAR, fluent_status VARCHAR, judge VARCHAR);
-COMMENT ON TABLE control_answers IS 'Every answer before and after control, with its verdicts, unread ones included.';
-COMMENT ON COLUMN control_answers.run IS 'run of kind control';
-COMMENT ON COLUMN control_answers.steering IS 'base, or what was controlled';
-COMMENT ON COLUMN control_answers.kind IS 'dilemma | choice (multiple-choice benchmark)';
-COMMENT ON COLUMN control_answers.item IS 'id of the dilemma or benchmark item';
-COMMENT ON COLUMN control_answers.value IS 'value of the dilemma; empty for benchmark items';
-COMMENT ON COLUMN control_answers.question IS 'text as it was asked';
-COMMENT ON COLUMN control_answers.gate IS 'score of the gate''s detector [0 to 1]; NULL without a gate';
-COMMENT ON COLUMN control_answers.open IS 'whether this prompt was steered';
-COMMENT ON COLUMN control_answers.answer IS 'what the model wrote, or the option it preferred';
-COMMENT ON COLUMN control_answers.choice IS 'verdict on the value: Yes | No | Unclear; for benchmark items the right option; empty unless parsed';
-COMMENT ON COLUMN control_answers.fluent IS 'verdict on the language: Yes | No; empty unless parsed';
-COMMENT ON COLUMN control_answers.status IS 'parsed | refused | unparsed: the verdict on the value';
-COMMENT ON COLUMN control_answers.fluent_status IS 'parsed | refused | unparsed: the verdict on the language; empty for benchmark items';
-COMMENT ON COLUMN control_answers.judge IS 'name of the judge; empty for benchmark items';
-
-CREATE TABLE control (run VARCHAR, steering VARCHAR, measure VARCHAR, value VARCHAR, mean DOUBLE, low DOUBLE, high DOUBLE, n INTEGER, missing INTEGER);
-COMMENT ON TABLE control IS 'Control success, fluency and benchmark accuracy, before, after, and their paired change.';
-COMMENT ON COLUMN control.run IS 'run of kind control';
-COMMENT ON COLUMN control.steering IS 'base, what was controlled, or change (after less before, paired by item)';
-COMMENT ON COLUMN control.measure IS 'csr (control success) | fr (fluency) | accuracy (multiple choice)';
-COMMENT ON COLUMN control.value IS 'id of the controlled value';
-COMMENT ON COLUMN control.mean IS 'mean over items [0 to 1; a change -1 to 1]; NULL where nothing was parsed';
-COMMENT ON COLUMN control.low IS 'lower end of the 95 % interval over items';
-COMMENT ON COLUMN control.high IS 'upper end of it';
-COMMENT ON COLUMN control.n IS 'items with a parsed verdict [items]';
-COMMENT ON COLUMN control.missing IS 'items whose verdict was refused or could not be read [items]';
-
-CREATE TABLE joint_features (run VARCHAR, intervention INTEGER, feature INTEGER, value VARCHAR, polarity INTEGER, weight DOUBLE);
-COMMENT ON TABLE joint_features IS 'What each joint steering is made of: features that are steered together, each at its own strength.';
-COMMENT ON COLUMN joint_features.run IS 'run of kind prediction or plan';
-COMMENT ON COLUMN joint_features.intervention IS 'number of the intervention';
-COMMENT ON COLUMN joint_features.feature IS '0-based feature index';
-COMMENT ON COLUMN joint_features.value IS 'value the feature is labelled with; empty for controls';
-COMMENT ON COLUMN joint_features.polarity IS 'polarity of the label; +1 for controls';
-COMMENT ON COLUMN joint_features.weight IS 'signed dose of the feature; the steering adds them at strength 1 [in the unit of the intervention]';
-
-CREATE TABLE predictions (run VARCHAR, intervention INTEGER, model VARCHAR, value VARCHAR, predicted DOUBLE, predicted_low DOUBLE, predicted_high DOUBLE, measured DOUBLE, measured_low DOUBLE, measured_high DOUBLE, sd DOUBLE, n INTEGER, covered BOOLEAN);
-COMMENT ON TABLE predictions IS 'Held-out joint steerings: what two models said, and what was measured.';
-COMMENT ON COLUMN predictions.run IS 'run of kind prediction';
-COMMENT ON COLUMN predictions.intervention IS 'number of the joint steering';
-COMMENT ON COLUMN predictions.model IS 'linear: single changes add up | graph: own changes, carried on by the causal graph';
-COMMENT ON COLUMN predictions.value IS 'value that was measured';
-COMMENT ON COLUMN predictions.predicted IS 'expected change [rating points]';
-COMMENT ON COLUMN predictions.predicted_low IS 'lower end of its 95 % interval, contexts and model error [rating points]';
-COMMENT ON COLUMN predictions.predicted_high IS 'upper end of it [rating points]';
-COMMENT ON COLUMN predictions.measured IS 'measured mean change, paired by context [rating points]';
-COMMENT ON COLUMN predictions.measured_low IS 'lower end of its 95 % interval over contexts [rating points]';
-COMMENT ON COLUMN predictions.measured_high IS 'upper end of it [rating points]';
-COMMENT ON COLUMN predictions.sd IS 'unsteered SD of the value over contexts, to divide by for effects in SD [rating points]';
-COMMENT ON COLUMN predictions.n IS 'contexts [clusters]';
-COMMENT ON COLUMN predictions.covered IS 'whether the measured change lies in an interval whose model error comes from the other steerings';
-
-CREATE TABLE prediction_scores (run VARCHAR, model VARCHAR, value VARCHAR, r2 DOUBLE, low DOUBLE, high DOUBLE, chance DOUBLE, mae DOUBLE, error DOUBLE, coverage DOUBLE, fresh_coverage DOUBLE, n INTEGER);
-COMMENT ON TABLE prediction_scores IS 'How well joint steerings that no fit has seen were predicted, value by value and all together.';
-COMMENT ON COLUMN prediction_scores.run IS 'run of kind prediction';
-COMMENT ON COLUMN prediction_scores.model IS 'linear | graph';
-COMMENT ON COLUMN prediction_scores.value IS 'value; all = pooled over values';
-COMMENT ON COLUMN prediction_scores.r2 IS 'share of the variance over steerings that was predicted [at most 1]';
-COMMENT ON COLUMN prediction_scores.low IS 'lower end of its 95 % interval over steerings';
-COMMENT ON COLUMN prediction_scores.high IS 'upper end of it';
-COMMENT ON COLUMN prediction_scores.chance IS '97.5 % quantile of R2 with predictions dealt to the wrong steerings';
-COMMENT ON COLUMN prediction_scores.mae IS 'mean absolute error [rating points]';
-COMMENT ON COLUMN prediction_scores.error IS 'root mean square error [rating points]';
-COMMENT ON COLUMN prediction_scores.coverage IS 'share of measured changes inside their 95 % prediction interval [0 to 1]';
-COMMENT ON COLUMN prediction_scores.fresh_coverage IS 'the same, predicted from half of the contexts and measured in the other half [0 to 1]';
-COMMENT ON COLUMN prediction_scores.n IS 'joint steerings [steerings]';
-
-CREATE TABLE plan_effects (run VARCHAR, value VARCHAR, wanted DOUBLE, wanted_low DOUBLE, wanted_high DOUBLE, predicted DOUBLE, predicted_low DOUBLE, predicted_high DOUBLE, measured DOUBLE, measured_low DOUBLE, measured_high DOUBLE, control DOUBLE, control_low DOUBLE, control_high DOUBLE, sd DOUBLE, n INTEGER, within BOOLEAN);
-COMMENT ON TABLE plan_effects IS 'A wanted profile: what was asked, what was expected, and what was measured in contexts the plan has not seen.';
-COMMENT ON COLUMN plan_effects.run IS 'run of kind plan';
-COMMENT ON COLUMN plan_effects.value IS 'value';
-COMMENT ON COLUMN plan_effects.wanted IS 'wanted change [rating points]; NULL where only bounds, or nothing, was asked';
-COMMENT ON COLUMN plan_effects.wanted_low IS 'smallest change that was asked for [rating points]; -infinity: any';
-COMMENT ON COLUMN plan_effects.wanted_high IS 'largest change that was asked for [rating points]; infinity: any';
-COMMENT ON COLUMN plan_effects.predicted IS 'expected change [rating points]';
-COMMENT ON COLUMN plan_effects.predicted_low IS 'lower end of its 95 % interval, contexts and model error [rating points]';
-COMMENT ON COLUMN plan_effects.predicted_high IS 'upper end of it [rating points]';
-COMMENT ON COLUMN plan_effects.measured IS 'measured mean change in the held-out contexts [rating points]';
-COMMENT ON COLUMN plan_effects.measured_low IS 'lower end of its 95 % interval over contexts [rating points]';
-COMMENT ON COLUMN plan_effects.measured_high IS 'upper end of it [rating points]';
-COMMENT ON COLUMN plan_effects.control IS 'change under random features at the same doses [rating points]; NULL without such features';
-COMMENT ON COLUMN plan_effects.control_low IS 'lower end of its 95 % interval [rating points]';
-COMMENT ON COLUMN plan_effects.control_high IS 'upper end of it [rating points]';
-COMMENT ON COLUMN plan_effects.sd IS 'unsteered SD of the value over contexts, to divide by for effects in SD [rating points]';
-COMMENT ON COLUMN plan_effects.n IS 'held-out contexts [clusters]';
-COMMENT ON COLUMN plan_effects.within IS 'whether the measured change is one that was asked for; true where nothing was asked';
 
 CREATE TABLE kang_roles (run VARCHAR, role INTEGER, split VARCHAR, text VARCHAR);
 COMMENT ON TABLE kang_roles IS 'Roles that the model played; on the organism, contexts stand in for them.';

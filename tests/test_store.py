@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 import textwrap
@@ -8,7 +9,7 @@ import pytest
 
 from feature_store.errors import BadInput
 from feature_store.runs import Runs, schemas
-from feature_store.store import Store
+from feature_store.store import SCHEMA, Store
 from tests.test_runs import make
 
 
@@ -91,3 +92,8 @@ def test_a_number_that_is_not_known_passes_no_filter(runs):
     assert store.sql("SELECT target FROM edges WHERE q < 5 ORDER BY target").target.tolist() == ["a", "c"]
     assert store.sql("SELECT avg(q) AS q, count(q) AS n FROM edges").iloc[0].tolist() == [3.0, 2.0]
     assert store.sql("SELECT q FROM edges WHERE target = 'b'").q.isna().all()
+
+
+def test_the_schema_says_everything_once():
+    declared = re.findall(r"^(?:CREATE TABLE|COMMENT ON (?:TABLE|COLUMN)) \S+", SCHEMA.read_text(), re.M)
+    assert [line for line in declared if declared.count(line) > 1] == []
