@@ -313,3 +313,28 @@ def test_a_language_model_writes_the_pairs(tmp_path):
     assert done.summary["pairs"] + done.summary["refused"] == 10 * 12 - 1
     with pytest.raises(BadInput, match="--scenarios"):
         study.probe(model="organism", llm="http://127.0.0.1:9/v1#none")
+
+
+def test_a_measurement_is_steered_where_its_gate_opens(study):
+    feature = int(study.store.sql("SELECT feature FROM features WHERE n_active > 0 ORDER BY max_activation DESC LIMIT 1").feature[0])
+    told = {"features": (str(feature),), "strength": 1.0, "n_contexts": 6, "wordings": ("plain",), "replicates": 100}
+
+    def ratings(**gate):
+        run = study.measure(**told, **gate)
+        rows = study.store.sql("SELECT * FROM responses WHERE run = ? ORDER BY context, item", [run.id])
+        base, steered = (rows[(rows.steering == "base") == is_base].rating.to_numpy() for is_base in (True, False))
+        return run.summary.get("gated"), base, steered
+
+    _, base, free = ratings()
+    gate = {"gate": "probe", "gate_value": "power"}
+    shut, wide = ratings(**gate, threshold=1.01), ratings(**gate, threshold=0.0)
+    assert shut[0] == 0
+    assert np.array_equal(shut[2], base)
+    assert wide[0] == len(base)
+    assert np.allclose(wide[2], free, atol=1e-5)
+    some, _, mixed = ratings(**gate, threshold=0.5)
+    closed = mixed == base
+    assert closed.sum() >= len(base) - some
+    assert np.allclose(mixed[~closed], free[~closed], atol=1e-5)
+    with pytest.raises(BadInput, match="--gate-value"):
+        study.measure(**told, gate="probe")

@@ -1,7 +1,8 @@
 """Measure a model's value profile, steered or not.
 
 1. The instrument's questions are asked in every context, unsteered and, where a steering is given, steered.
-2. Every answer is kept as a response, the profile is their mean with an interval over contexts, raw and centred.
+2. With a gate, a detector reads every question, and only those it opens for are steered.
+3. Every answer is kept as a response, the profile is their mean with an interval over contexts, raw and centred.
 """
 
 import dataclasses
@@ -9,8 +10,8 @@ from typing import TYPE_CHECKING, Literal
 
 from feature_store import registry
 from feature_store.errors import BadInput
-from feature_store.records import Run, Steering, Unit
-from workbench import material
+from feature_store.records import Response, Run, Steering, Unit
+from workbench import detectors, material
 from workbench.config import plain
 from workbench.measure import Question, by_generation, by_logprob, profile, questions
 from workbench.progress import Progress
@@ -40,6 +41,14 @@ class Config:
     """How far to steer [unit]."""
     unit: Unit = "norm_share"
     """raw: residual units; feature_max: multiples of the feature's maximum; norm_share: share of the median residual norm."""
+    gate: str = ""
+    """Detector plug-in that decides which questions are steered (conditional steering); empty: all are."""
+    gate_value: str = ""
+    """Value that the detector looks for."""
+    gate_options: tuple[str, ...] = ()
+    """The detector's own settings, as key=value."""
+    threshold: float = 0.5
+    """Score from which on a question is steered [0 to 1]."""
     instrument: str = "standin"
     """Instrument plug-in."""
     wordings: tuple[str, ...] = ()
@@ -91,9 +100,19 @@ def prompt_rows(asked: list[Question]) -> list[dict]:
     ]
 
 
+def _gate(study: "Study", config: Config, asked: list[Question]) -> list[bool]:
+    """Which questions are steered."""
+    if not config.gate:
+        return [True] * len(asked)
+    detector = detectors.make(study, config.gate, config.gate_value, config.gate_options)
+    return detectors.gate(detector, [q.prompt for q in asked], config.threshold).open.tolist()
+
+
 def run(study: "Study", config: Config, progress: Progress) -> Run:
     """A run of kind `profile`."""
     steering = Steering(parse_features(config.features), config.method, config.strength, config.unit)
+    if config.gate and not config.gate_value:
+        raise BadInput(f"Which value does the gate look for? Name it with --gate-value: {', '.join(study.system.ids)}.")
     sae_run = None if config.model and steering.name == "base" else study.resolve("sae", config.sae)
     if sae_run and config.model and config.model != sae_run.config["model"]:
         raise BadInput(
@@ -109,22 +128,29 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
     with study.runs.begin("profile", plainly, inputs, config.seed) as work:
         instrument = registry.get("instruments", config.instrument)
 
-        def answers(who: str):
+        def answers(who: str, some: list[Question]) -> list[Response]:
+            if not some:
+                return []
             if config.mode == "logprob":
-                return by_logprob(model, instrument, asked, who, progress)
-            return by_generation(model, instrument, asked, who, progress, config.temperature, config.seed)
+                return by_logprob(model, instrument, some, who, progress)
+            return by_generation(model, instrument, some, who, progress, config.temperature, config.seed)
 
-        responses = answers("base")
+        responses = answers("base", asked)
         profiles = profile(responses, study.system, config.replicates, config.seed)
+        figures = {}
         if steering.name != "base":
+            is_open, name = _gate(study, config, asked), steering.name + (f" gated by {config.gate}" if config.gate else "")
             with steer(study, sae_run, steering):
-                changed = answers(steering.name)
+                steered = iter(answers(name, [q for q, open in zip(asked, is_open, strict=True) if open]))
+            # Behind a closed gate the model is as it was, to the bit: so is its answer.
+            changed = [next(steered) if open else dataclasses.replace(r, steering=name) for r, open in zip(responses, is_open, strict=True)]
             responses = responses + changed
             profiles = profiles + profile(changed, study.system, config.replicates, config.seed)
+            figures = {"gated": sum(is_open)} if config.gate else {}
         work.table("prompts", prompt_rows(asked), sort=("context", "wording", "order"))
         work.table("responses", responses, sort=("steering", "value", "context"))
         work.table("profiles", profiles)
         missing = sum(r.status != "parsed" for r in responses)
         return work.finish(
-            {"steering": steering.name, "answers": len(responses), "missing": missing, "contexts": config.n_contexts}
+            {"steering": steering.name, "answers": len(responses), "missing": missing, "contexts": config.n_contexts} | figures
         )
