@@ -18,12 +18,12 @@ test: .venv/installed ## every check and every test, notebooks included
 	sh scripts/chromium
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -n auto --dist loadgroup
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 check: .venv/installed ## the fast part: style, imports, and the tests that need no browser and no notebook
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -n auto --dist loadgroup -m "not browser and not notebook"
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "not browser and not notebook"
 
 install: .venv/installed
 

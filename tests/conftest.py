@@ -19,6 +19,15 @@ install_import_hook(["feature_store", "sae_training", "workbench"], "tests.typec
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
+LONG = ("test_study", "test_notebooks", "test_neurons_verb", "test_control", "test_organism", "test_train")
+"""Files of many minutes: they go to the workers first, each whole, so that none is left for the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first; the rest as collected."""
+    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """Real data and a real small model that are not part of the project."""

@@ -14,7 +14,7 @@ from tests.synthetic import HOSTILE, synthetic
 from workbench import launch
 from workbench.study import Study
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,6 @@ from workbench.steered import edit_for
 from workbench.study import Study
 from workbench.verbs import probe as probe_verb
 
-pytestmark = pytest.mark.xdist_group("probed")
 TRUTH = organism.truth()
 
 

@@ -14,7 +14,6 @@ from workbench.neurons.descriptions import BUILT_IN, POLES, Told, descriptions
 from workbench.neurons.judging import samples_table, score, score_rows
 from workbench.study import Study
 
-pytestmark = pytest.mark.xdist_group("neurons")
 SMALL = {"values": ("power", "security"), "n_answers": 40, "new_tokens": 16, "top": 120, "min_delta": 1.0, "gammas": (1.0,), "draws": 2,
          "n_contexts": 4, "n_neutral": 4, "replicates": 200}  # fmt: skip
 

@@ -8,8 +8,6 @@ import pytest
 from workbench.cli import main
 from workbench.study import Study
 
-pytestmark = pytest.mark.xdist_group("real-model")
-
 
 @pytest.fixture(scope="module")
 def told(shared, tmp_path_factory):

@@ -9,7 +9,7 @@ from workbench.pilot.kept import usable
 from workbench.pilot.scenarios import write
 from workbench.study import Study
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.browser
 
 
 def test_a_person_rejects_a_scenario_and_accepts_a_filtered_one(browser, tmp_path):

@@ -18,8 +18,6 @@ from workbench.demo import FAST, demo
 from workbench.progress import silent
 from workbench.study import Study
 
-pytestmark = pytest.mark.xdist_group("study")
-
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory):

@@ -36,7 +36,7 @@ def page() -> None:
 def _plan(study: Study, run: pd.Series) -> None:
     summary, config = told(run), told(run, "config")
     rows, called = queries.plan_effects(study.store, run.run), names(study.system)
-    st.subheader(f"“{safe(config['want'])}”")
+    st.subheader(f"`{config['want'].replace('`', '')}`")  # as code, or Markdown would set a sign for `<=`
     facts({
         "features": str(summary["features"]), "wishes met": f"{summary['within']} of {summary['asked']}",
         "distance before": f"{number(summary['distance_before'])} points", "predicted": f"{number(summary['distance_predicted'])}",
