@@ -19,6 +19,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,16 +37,23 @@ from feature_store.errors import BadInput, Busy, Incompatible, NotFound, Workben
 from feature_store.records import Run, row
 
 FORMAT = 1
+SCHEMA = Path(__file__).with_name("schema.sql")
 PACKAGES = ("values-workbench", "torch", "transformers", "sae-lens", "duckdb", "numpy")
+
+
+@functools.cache
+def tables() -> str:
+    """The tables that `schema.sql` declares, without the comments on their columns, which take five times as long to read."""
+    return ";".join(re.findall(r"^CREATE TABLE[^;]*", SCHEMA.read_text(), re.M))
 
 
 @functools.cache
 def schemas() -> dict[str, pa.Schema]:
     """Relation -> Arrow schema, as `schema.sql` declares them."""
     with duckdb.connect() as connection:
-        connection.execute(Path(__file__).with_name("schema.sql").read_text())
-        tables = [name for (name,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()]
-        return {name: connection.table(name).to_arrow_table().schema for name in tables}
+        connection.execute(tables())
+        names = [name for (name,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()]
+        return {name: connection.table(name).to_arrow_table().schema for name in names}
 
 
 def digest(file: Path) -> str:

@@ -22,9 +22,8 @@ import pandas as pd
 import pyarrow as pa
 
 from feature_store.errors import BadInput, NotFound, WorkbenchError
-from feature_store.runs import Runs, schemas
+from feature_store.runs import SCHEMA, Runs, schemas, tables
 
-SCHEMA = Path(__file__).with_name("schema.sql")
 KEPT = 16
 """Answers kept in memory at once."""
 
@@ -43,7 +42,7 @@ class Store:
             config={"autoinstall_known_extensions": False, "preserve_insertion_order": True}
         )
         self._connection.execute("ATTACH ':memory:' AS declared; USE declared")
-        self._connection.execute(SCHEMA.read_text())
+        self._connection.execute(tables())
         self._connection.execute("USE memory")
         self._connection.execute("SET parquet_metadata_cache=true")  # finished files never change
         self._connection.execute(f"SET allowed_directories=[{_quote(str(folder))}]; SET enable_external_access=false")
@@ -93,10 +92,12 @@ class Store:
 
     def relations(self) -> pd.DataFrame:
         """Every column of every relation with its type and unit."""
-        return self.sql(
-            "SELECT table_name AS relation, column_name AS 'column', data_type AS type, comment AS unit "
-            "FROM duckdb_columns() WHERE database_name = 'declared' ORDER BY table_oid, column_index"
-        )
+        with duckdb.connect() as connection:
+            connection.execute(SCHEMA.read_text())
+            return connection.sql(
+                "SELECT table_name AS relation, column_name AS 'column', data_type AS type, comment AS unit "
+                "FROM duckdb_columns() WHERE database_name = 'memory' ORDER BY table_oid, column_index"
+            ).df()
 
     def publish(self, file: Path) -> Path:
         """Write every relation as a table of one `.duckdb` file that DuckDB 1.5 and newer read; returns the file."""
