@@ -37,48 +37,11 @@ def gated_scores(found: Scores, open: Bool[Tensor, "prompt"]) -> Scores:
 
 
 @dataclass(frozen=True)
-class PromptGate:
-    edit: Edit
-    """What is done where the gate is open; as many rows as there are prompts."""
-    open: Bool[Tensor, "row"]
-    """Whether each prompt is steered."""
+class Gate:
+    """What every gate hands on to the edit it wraps."""
 
-    @property
-    def positions(self) -> Sequence[Where]:
-        return self.edit.positions
-
-    @property
-    def rows(self) -> int:
-        return len(self.open)
-
-    def take(self, rows: Int[Tensor, "n"]) -> "PromptGate":
-        return PromptGate(self.edit.take(rows), self.open[rows])
-
-    @property
-    def by_prompt(self) -> bool:
-        return by_prompt(self.edit)
-
-    def settle(self, last: Float[Tensor, "row d_model"]) -> "PromptGate":
-        """The wrapped edit is settled, the gate stays."""
-        return replace(self, edit=settle(self.edit, last))
-
-    def __call__(self, hidden: Float[Tensor, "row tok d_model"],
-                 where: Bool[Tensor, "row tok"]) -> Float[Tensor, "row tok d_model"]:
-        return self.edit(hidden, where & self.open.to(where.device)[:, None])
-
-
-@dataclass(frozen=True)
-class ProbeGate:
     edit: Edit
     """What is done where the gate is open."""
-    weight: Float[Tensor, "d_model"]
-    """Normal of the probe."""
-    bias: float
-    """Its bias [nats of log-odds]."""
-    threshold: float
-    """Probability of the probe from which on the gate is open [0 to 1, exclusive]."""
-
-    by_prompt = True
 
     @property
     def positions(self) -> Sequence[Where]:
@@ -88,8 +51,47 @@ class ProbeGate:
     def rows(self) -> int:
         return self.edit.rows
 
-    def take(self, rows: Int[Tensor, "n"]) -> "ProbeGate":
+    def take(self, rows: Int[Tensor, "n"]) -> "Gate":
         return replace(self, edit=self.edit.take(rows))
+
+    @property
+    def by_prompt(self) -> bool:
+        return by_prompt(self.edit)
+
+    def settle(self, last: Float[Tensor, "row d_model"]) -> Edit:
+        """The wrapped edit is settled, the gate stays."""
+        return replace(self, edit=settle(self.edit, last))
+
+
+@dataclass(frozen=True)
+class PromptGate(Gate):
+    """Opens prompt by prompt; its edit has as many rows as there are prompts."""
+
+    open: Bool[Tensor, "row"]
+    """Whether each prompt is steered."""
+
+    @property
+    def rows(self) -> int:
+        return len(self.open)
+
+    def take(self, rows: Int[Tensor, "n"]) -> "PromptGate":
+        return PromptGate(self.edit.take(rows), self.open[rows])
+
+    def __call__(self, hidden: Float[Tensor, "row tok d_model"],
+                 where: Bool[Tensor, "row tok"]) -> Float[Tensor, "row tok d_model"]:
+        return self.edit(hidden, where & self.open.to(where.device)[:, None])
+
+
+@dataclass(frozen=True)
+class ProbeGate(Gate):
+    weight: Float[Tensor, "d_model"]
+    """Normal of the probe."""
+    bias: float
+    """Its bias [nats of log-odds]."""
+    threshold: float
+    """Probability of the probe from which on the gate is open [0 to 1, exclusive]."""
+
+    by_prompt = True
 
     def opens(self, residual: Float[Tensor, "*any d_model"]) -> Bool[Tensor, "*any"]:
         """Whether the probe's probability of each residual reaches the threshold."""
@@ -106,9 +108,7 @@ class ProbeGate:
 
 
 @dataclass(frozen=True)
-class ActivationGate:
-    edit: Edit
-    """What is done at the tokens where the gate is open."""
+class ActivationGate(Gate):
     sae: Encoder
     """Reads the feature."""
     feature: int
@@ -119,25 +119,6 @@ class ActivationGate:
     def __post_init__(self) -> None:
         if not 0 <= self.feature < self.sae.n_features:
             raise BadInput(f"The SAE has features 0 to {self.sae.n_features - 1}, got gate feature {self.feature}.")
-
-    @property
-    def positions(self) -> Sequence[Where]:
-        return self.edit.positions
-
-    @property
-    def rows(self) -> int:
-        return self.edit.rows
-
-    def take(self, rows: Int[Tensor, "n"]) -> "ActivationGate":
-        return replace(self, edit=self.edit.take(rows))
-
-    @property
-    def by_prompt(self) -> bool:
-        return by_prompt(self.edit)
-
-    def settle(self, last: Float[Tensor, "row d_model"]) -> "ActivationGate":
-        """The wrapped edit is settled, the gate stays."""
-        return replace(self, edit=settle(self.edit, last))
 
     def __call__(self, hidden: Float[Tensor, "row tok d_model"],
                  where: Bool[Tensor, "row tok"]) -> Float[Tensor, "row tok d_model"]:
