@@ -20,12 +20,12 @@ import numpy as np
 import torch
 
 from benchmarks._study import Made, made
-from feature_store import registry
 from feature_store.records import Run
 from workbench import organism
+from workbench.administration.questions import Question, expected_ratings, option_texts
 from workbench.causal import predict
 from workbench.causal.wish import Goal, goal, parse
-from workbench.measure import Question, expected_ratings, option_texts
+from workbench.instruments import one_scale
 from workbench.organism.generate import behaviour
 from workbench.organism.planted import plan as phrases
 from workbench.study import Study
@@ -96,7 +96,7 @@ def under_vectors(s: Setting, vectors: torch.Tensor, contexts: np.ndarray) -> np
     from workbench.steerings.add import Add
 
     asked = questions(s, contexts)
-    options = option_texts(registry.get("instruments", "standin"), s.model)
+    options = option_texts(one_scale("standin", s.study.system), s.model)
     scores = scoring.sweep(s.model, [q.prompt for q in asked], options, Add(vectors, ("all",) * len(vectors)), s.sae.summary["layer"], s.sae.summary["point"])
     base, steered = (per_value(s, asked, expected_ratings(x.double().numpy(), asked)) for x in scores)
     return steered - base
@@ -105,7 +105,7 @@ def under_vectors(s: Setting, vectors: torch.Tensor, contexts: np.ndarray) -> np
 def under_prompts(s: Setting, told: str, contexts: np.ndarray) -> np.ndarray:
     """Mean change of every value when a text stands before every question [value]."""
     asked = questions(s, contexts)
-    options = option_texts(registry.get("instruments", "standin"), s.model)
+    options = option_texts(one_scale("standin", s.study.system), s.model)
     scores = s.model.score([f"{told} {q.prompt}" for q in asked], options)
     return per_value(s, asked, expected_ratings(scores.double().numpy(), asked)) - s.curves.base[contexts].mean(0)
 

@@ -43,18 +43,54 @@ def test_a_value_system(name):
 
 
 @every("instruments")
-def test_an_instrument(name):
-    instrument = registry.get("instruments", name)
+def test_an_instrument(name, tmp_path):
+    """Items, answers and wordings hold together, and whoever always answers the same way has a profile."""
+    from tests.instruments import opened
+    from workbench.administration.asking import administer
+    from workbench.administration.questions import questions
+
+    ready = opened(name, tmp_path)
+    instrument, system = ready.instrument, registry.get("values", ready.instrument.system)
     assert isinstance(instrument, Instrument)
     assert instrument.id == name
+    assert instrument.title
     assert instrument.source
     assert instrument.licence
     ids = [item.id for item in instrument.items]
-    assert len(set(ids)) == len(ids)
-    system = registry.get("values", instrument.system)
-    assert {item.value for item in instrument.items} <= set(system.ids)
-    for _, template in instrument.wordings:
-        assert "I like tea" in template.format(item="I like tea", low="a", high="b")
+    assert len(set(ids)) == len(ids) > 0
+    for number, item in enumerate(instrument.items):
+        assert not item.after or item.after in ids[:number], "an item stands after the one it follows"
+        assert {value for option in item.options for value, _ in option.scores} | set(item.values) <= set(system.ids)
+        assert bool(item.options) == (instrument.answer == "choice")
+    names = [wording for wording, _ in instrument.wordings]
+    for own in (False, True):
+        assert set(ready.plugin.wordings(instrument, own)) <= set(names)
+    asked = questions(instrument, [""], ready.plugin.wordings(instrument, False))
+    assert all(q.item.text in q.prompt for q in asked)
+    if not ready.plugin.judged:
+        first = administer(Steady(0), instrument, asked, "base", lambda *_: None)
+        last = administer(Steady(-1), instrument, asked, "base", lambda *_: None)
+        scores = [ready.plugin.score(told, instrument, system, 200, 0) for told in (first, last)]
+        assert all(row.parsed > 0 and row.missing == 0 for one in scores for row in one)
+        assert {row.value for row in scores[0]} <= set(system.ids)
+        assert [row.mean for row in scores[0]] != [row.mean for row in scores[1]], "what is answered matters"
+
+
+@dataclasses.dataclass
+class Steady:
+    """Who always gives the same answer."""
+
+    place: int
+    name: str = "steady"
+
+    def fits(self, asked, room):
+        return [True] * len(asked)
+
+    def score(self, asked, length, progress):
+        return [tuple(0.0 if answer == q.answers[self.place] else -9.0 for answer in q.answers) for q in asked]
+
+    def answer(self, asked, new_tokens, temperature, progress):
+        return [q.answers[self.place] for q in asked]
 
 
 @dataclasses.dataclass

@@ -11,11 +11,12 @@ from feature_store.errors import BadInput, NotFound
 from feature_store.records import Steering
 from tests.endpoints import serve
 from workbench import conva, directions, organism
+from workbench.administration.questions import option_texts
 from workbench.control import SIDES, Control, control, judged, points, summarise
 from workbench.detectors import make
 from workbench.dilemmas import choice_prompt, read_choices, read_dilemmas
+from workbench.instruments.standin import standin
 from workbench.llm import Verdict
-from workbench.measure import option_texts
 from workbench.steered import edit_for
 from workbench.study import Study
 from workbench.verbs import probe as probe_verb
@@ -40,10 +41,9 @@ def true_direction(value):
 
 def ratings(model, value):
     """Expected rating of the value's items under some contexts."""
-    from feature_store import registry
-    from workbench.measure import expected_ratings, questions
+    from workbench.administration.questions import expected_ratings, questions
 
-    instrument = registry.get("instruments", "standin")
+    instrument = standin()
     asked = [q for q in questions(instrument, organism.contexts(4, 0), ["plain"]) if q.item.value == value]
     scores = model.score([q.prompt for q in asked], option_texts(instrument, model))
     return expected_ratings(scores.double().numpy(), asked)

@@ -9,7 +9,7 @@ from feature_store.records import Item, Span, Steering, Value
 from feature_store.runs import Runs
 from tests.small_models import TinySAE, model
 from workbench import interview, roleplay
-from workbench.instruments.standin import STANDIN
+from workbench.instruments.standin import standin
 from workbench.interview import Interview, Treatment
 from workbench.llm import Verdict
 from workbench.progress import silent
@@ -30,7 +30,7 @@ def short(monkeypatch):
 
 def told(mode, roles=5):
     people = [roleplay.Role(roleplay.NOBODY, "train", ""), *(roleplay.Role(n, "train" if n < roles - 1 else "test", "") for n in range(roles))]
-    return Interview("tiny", mode, STANDIN, "plain", ITEMS, people, 0.5, 3, 0)
+    return Interview("tiny", mode, standin(), "plain", ITEMS, people, 0.5, 3, 0)
 
 
 def treatments():

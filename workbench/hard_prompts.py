@@ -21,8 +21,8 @@ from feature_store.errors import BadInput, NotFound
 from feature_store.records import Value
 from feature_store.runs import Work
 from workbench import organism, sweep
+from workbench.administration.questions import Question, expected_ratings
 from workbench.arms import Planned
-from workbench.measure import Question, expected_ratings
 from workbench.progress import Progress
 
 if TYPE_CHECKING:

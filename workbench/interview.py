@@ -20,8 +20,8 @@ from feature_store.errors import BadInput
 from feature_store.records import Instrument, Point, Steering, Value
 from feature_store.runs import Work
 from workbench import material, roleplay
+from workbench.administration.questions import Question, expected_ratings, option_texts, questions
 from workbench.llm import Judge
-from workbench.measure import Question, expected_ratings, option_texts, questions
 from workbench.progress import Progress
 from workbench.roleplay import Answer, Items, Role
 

@@ -20,7 +20,7 @@ import pyarrow as pa
 from feature_store.errors import BadInput
 from feature_store.records import Instrument, Point, Steering
 from feature_store.runs import Work
-from workbench.measure import Question, expected_ratings, option_texts
+from workbench.administration.questions import Question, expected_ratings, option_texts
 from workbench.progress import Progress
 
 if TYPE_CHECKING:

@@ -1,16 +1,102 @@
-"""Instruments: questionnaires that measure values, one file each.
+"""Instruments: what measures values, one file each.
 
-`standin.toml` holds statements of our own. It is not the PVQ nor a translation of it, has not been validated on
-people, and measures a model only in so far as its answers to such statements mean anything.
+A plug-in is registered under kind `instruments` and is a `Questionnaire`: `load` gives its items (shipped, or read from the user's file that
+`settings` names), the rest is asked, read and scored as `workbench/administration` does, unless its paper does otherwise:
+
+- `read` turns words into one of the answers;
+- `rate` turns free texts into ratings, by a judge;
+- `score` turns stored responses into a profile; a pure function.
+
+`standin.toml` holds statements of our own. It is not the PVQ nor a translation of it, has not been validated on people, and measures a model only in
+so far as its answers to such statements mean anything.
 """
 
+import dataclasses
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from feature_store.records import Instrument, Item
+from feature_store import registry
+from feature_store.errors import BadInput
+from feature_store.records import Instrument, Item, Response, ValueProfile, ValueSystem
+from workbench.config import options
+
+if TYPE_CHECKING:
+    from workbench.administration.questions import Question
+    from workbench.administration.reading import Reading
+    from workbench.llm import Judge
 
 LIKENESS = ("not like me at all", "very much like me")
 """The ends of the six-point answer scale, least agreement first."""
+
+
+@dataclasses.dataclass(frozen=True)
+class NoSettings:
+    """An instrument that ships whole has nothing to set."""
+
+
+class Questionnaire:
+    """What every instrument is; a plug-in overrides what its paper does otherwise."""
+
+    config: type = NoSettings
+    """Frozen dataclass of the settings, each with a default."""
+    judged = False
+    """Whether free answers are rated by a judge, which then has to be named."""
+
+    def load(self, settings: Any, system: ValueSystem) -> Instrument:
+        """Items, answers and wordings. Raises BadInput or NotFound where a file is needed and none, or a wrong one, is named."""
+        raise NotImplementedError
+
+    def wordings(self, instrument: Instrument, own: bool) -> tuple[str, ...]:
+        """Names of the wordings that are asked unless others are named; `own`: the organism is asked."""
+        return tuple(name for name, _ in instrument.wordings)
+
+    def read(self, text: str, question: "Question") -> "Reading":
+        """Which answer a text gives."""
+        from workbench.administration.reading import read
+
+        return read(text, question)
+
+    def rate(self, responses: Sequence[Response], instrument: Instrument, judge: "Judge") -> list[Response]:
+        """Free answers with their ratings. Raises BadInput where the instrument's answers are not free."""
+        raise BadInput(f"{instrument.id} needs no judge: its answers are {instrument.answer}s. Leave --judge out.")
+
+    def score(self, responses: Sequence[Response], instrument: Instrument, system: ValueSystem, replicates: int, seed: int) -> list[ValueProfile]:
+        """The profile of one steering."""
+        from workbench.administration.profiles import profile
+
+        return profile(responses, instrument, system, replicates, seed)
+
+
+@dataclasses.dataclass(frozen=True)
+class Opened:
+    """An instrument with its items, ready to be asked."""
+
+    plugin: Questionnaire
+    """How it is read, rated and scored."""
+    instrument: Instrument
+    """Its items."""
+
+
+def open_instrument(name: str, settings: Sequence[str], system: ValueSystem) -> Opened:
+    """The instrument `name` with `key=value` settings. Raises BadInput where it measures another value system."""
+    plugin = registry.get("instruments", name)()
+    instrument = plugin.load(options(plugin.config, settings), system)
+    if instrument.system != system.id:
+        raise BadInput(f"{name} measures {instrument.system}, this study speaks {system.id}. Choose another instrument.")
+    return Opened(plugin, instrument)
+
+
+def one_scale(name: str, system: ValueSystem) -> Instrument:
+    """The instrument `name`, if a sweep can ask it: every item alone, on one scale. Raises BadInput for another."""
+    instrument = open_instrument(name, (), system).instrument
+    if instrument.answer != "rating" or any(item.after or item.image or not item.value for item in instrument.items):
+        raise BadInput(
+            f"A sweep asks single questions of one value on one scale, {name} is not made of those. Measure with it (`workbench measure`), or "
+            "sweep with `standin`."
+        )
+    return instrument
 
 
 def from_toml(

@@ -7,10 +7,12 @@
 Left out: reverse-keyed statements, and any claim to be the PVQ.
 """
 
+import functools
 from pathlib import Path
 
+from feature_store.records import Instrument, ValueSystem
 from feature_store.registry import register
-from workbench.instruments import from_toml
+from workbench.instruments import NoSettings, Questionnaire, from_toml
 
 WORDINGS = {
     "number": 'Statement: "{item}"\nHow much is this like you? Answer with one number from 1 ({low}) to 6 ({high}).\nAnswer:',
@@ -18,8 +20,23 @@ WORDINGS = {
     "agree": "Rate from 1 ({low}) to 6 ({high}) how well this describes you.\n{item}\nRating:",
 }
 
-STANDIN = register("instruments", "standin")(
-    from_toml(
+
+@register("instruments", "standin")
+class Standin(Questionnaire):
+    """Our own stand-in questionnaire, four statements for each of Schwartz's ten values."""
+
+    def load(self, settings: NoSettings, system: ValueSystem) -> Instrument:
+        return standin()
+
+    def wordings(self, instrument: Instrument, own: bool) -> tuple[str, ...]:
+        """The organism knows two, others are asked with both ends of the scale named."""
+        return ("plain", "rated") if own else ("number",)
+
+
+@functools.cache
+def standin() -> Instrument:
+    """The stand-in items."""
+    return from_toml(
         Path(__file__).with_name("standin.toml"),
         id="standin",
         title="Stand-in items for Schwartz's ten values (not the PVQ)",
@@ -28,4 +45,3 @@ STANDIN = register("instruments", "standin")(
         licence="MIT",
         wordings=WORDINGS,
     )
-)

@@ -1,26 +1,18 @@
-"""Answers on disk, so that nothing is asked or paid for twice and a run that died midway goes on.
+"""A language model whose answers are kept on disk, so that nothing is asked or paid for twice and a run that died midway goes on.
 
 1. An answer is found by the digest of what determines it: the model's name, the conversation, length, temperature and seed.
    The same question with another seed is another question.
-2. The file holds one JSON object a line and is only ever added to. A line is written whole, under a lock, and flushed to
-   disk before the answer is used; a line torn by a crash is passed over, and the next one begins on its own line.
-3. Before anything is asked, what other processes have added is read. Two that ask the same at the same moment both pay.
-4. An endpoint's answers must all come from the model that gave those on disk, or it is refused (`endpoint.py`).
-
-Left out: forgetting. Move the file away to ask everything anew.
+2. Every answer is on disk (`lines.py`) before it is used; before anything is asked, what other processes have added is read.
+3. An endpoint's answers must all come from the model that gave those on disk, or it is refused (`endpoint.py`).
 """
 
-import fcntl
-import hashlib
-import json
-import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from feature_store.errors import WorkbenchError
 from workbench.llm import LLM, Conversation
+from workbench.llm.lines import Lines, digest
 
 
 @runtime_checkable
@@ -36,11 +28,11 @@ class Answered:
     """An `LLM` that asks `llm` only what the file at `file` does not answer."""
 
     def __init__(self, llm: LLM, file: Path) -> None:
-        self.llm, self.file = llm, file
+        self.llm = llm
         self.asked = 0
         """Answers that were not on disk."""
         self._known: dict[str, str] = {}
-        self._read_to = 0
+        self._lines = Lines(file)
         self._lock = threading.Lock()
 
     @property
@@ -54,7 +46,7 @@ class Answered:
         """The next message of the assistant in each conversation, from disk where it is known."""
         how = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
         name = self.name
-        keys = [digest(name, conversation, how) for conversation in conversations]
+        keys = [digest(name, _told(conversation), sorted(how.items())) for conversation in conversations]
         with self._lock:
             self._catch_up(name)
             missing = {key: c for key, c in zip(keys, conversations, strict=True) if key not in self._known}
@@ -64,49 +56,20 @@ class Answered:
             return [self._known[key] for key in keys]
 
     def _catch_up(self, name: str) -> None:
-        if not self.file.exists():
-            return
-        with self.file.open("rb") as handle:
-            handle.seek(self._read_to)
-            new = handle.read()
-        whole = new[: new.rfind(b"\n") + 1]
-        self._read_to += len(whole)
-        for line in whole.splitlines():
-            try:
-                told = json.loads(line)
-                self._known[told["key"]] = told["text"]
-            except (ValueError, KeyError, TypeError):
-                continue  # torn by a crash; the question is asked again
-            if told["name"] == name and told.get("served") and not getattr(self.llm, "served", "?"):
+        for told in self._lines.catch_up():
+            self._known[told["key"]] = told["text"]
+            if told.get("name") == name and told.get("served") and not getattr(self.llm, "served", "?"):
                 self.llm.served = told["served"]  # type: ignore[attr-defined]
 
     def _keep(self, key: str, name: str, conversation: Conversation, how: Mapping[str, Any], text: str) -> None:
-        told = {"key": key, "name": name, "served": getattr(self.llm, "served", ""), **how,
-                "conversation": [[m.role, m.content] for m in conversation], "text": text}  # fmt: skip
-        line = json.dumps(told).encode() + b"\n"
-        try:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            with self.file.open("ab+") as handle:
-                fcntl.flock(handle, fcntl.LOCK_EX)
-                size = handle.seek(0, os.SEEK_END)
-                if size:
-                    handle.seek(size - 1)
-                    line = line if handle.read(1) == b"\n" else b"\n" + line
-                handle.write(line)
-                handle.flush()
-                os.fsync(handle.fileno())
-        except OSError as error:
-            raise WorkbenchError(
-                f"Answers cannot be kept in {self.file}: {error.strerror}. Make room; the same command goes on."
-            ) from None
+        told = {"key": key, "name": name, "served": getattr(self.llm, "served", ""), **how, "conversation": _told(conversation), "text": text}
+        self._lines.add([told])
         self._known[key] = text
         self.asked += 1
 
 
-def digest(name: str, conversation: Conversation, how: Mapping[str, Any]) -> str:
-    """SHA-256 of everything that determines an answer."""
-    told = json.dumps([name, [[m.role, m.content] for m in conversation], sorted(how.items())])
-    return hashlib.sha256(told.encode()).hexdigest()
+def _told(conversation: Conversation) -> list[list[str]]:
+    return [[message.role, message.content] for message in conversation]
 
 
 def _each(llm: LLM, conversations: Sequence[Conversation], how: Mapping[str, Any]) -> Iterator[tuple[int, str]]:

@@ -24,7 +24,7 @@ from sae_training.generate import decode, prompt_ids
 from sae_training.model import Model
 from sae_training.neurons import Group, NeuronEdit, Neurons, answer, percentiles
 from sae_training.scoring import sweep_ids
-from workbench.measure import Question, expected_ratings, option_texts
+from workbench.administration.questions import Question, expected_ratings, option_texts
 from workbench.neurons.descriptions import POLES, Descriptions
 from workbench.neurons.effects import Planned
 from workbench.neurons.locate import Located, Shares, amounts, locate, shares

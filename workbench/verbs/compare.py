@@ -17,17 +17,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from feature_store import registry
 from feature_store.errors import BadInput
 from feature_store.records import Positions, Run, Steering, Unit
 from workbench import arms, axbench, continuations, hard_prompts, material, organism, sweep, targets
+from workbench.administration.questions import Question, option_texts
 from workbench.arms import Planned
 from workbench.causal import compare
 from workbench.config import plain
+from workbench.instruments import one_scale
 from workbench.llm import open_llm
 from workbench.llm.answered import Answered
 from workbench.llm.judges import LLMJudge
-from workbench.measure import Question, option_texts
 from workbench.progress import Progress
 from workbench.steered import edit_for
 from workbench.verbs import effects
@@ -111,7 +111,7 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
     model, at = study.model_of(sae_run), (sae_run.summary["layer"], sae_run.summary["point"])
     with study.runs.begin("comparison", plainly, inputs, config.seed) as work:
         edit = edit_for(study, sae_run, [one.steering for one in planned])
-        instrument = registry.get("instruments", config.instrument)
+        instrument = one_scale(config.instrument, study.system)
         steered = [one.intervention for one in planned if not one.prompt]
         sweep.measure(work, model, edit, *at, instrument, asked, neutral, steered, progress)
         ratings, damage = hard_prompts.measure(work, model, planned, asked, neutral, option_texts(instrument, model), progress)

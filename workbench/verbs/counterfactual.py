@@ -17,13 +17,13 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from feature_store import registry
 from feature_store.errors import BadInput
 from feature_store.records import Run
 from workbench import targets
 from workbench.causal.counterfactual import HIGHEST, LOWEST, Objective, counterfactuals
 from workbench.causal.linear_scm import LinearSCM, fresh
 from workbench.config import plain
+from workbench.instruments import one_scale
 from workbench.progress import Progress
 from workbench.statistics import bootstrap_mean
 
@@ -81,7 +81,7 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
     keep = [study.system.resolve(value) for value in config.values] or list(scores)
     if absent := [value for value in keep if value not in scores]:
         raise BadInput(f"The target says nothing about {', '.join(absent)}; it sets {', '.join(scores)}. Name some of those.")
-    options = len(registry.get("instruments", effects_run.config["instrument"]).options)
+    options = len(one_scale(effects_run.config["instrument"], study.system).options)
     stretch = (options - 1) / (HIGHEST - LOWEST)
     objective = Objective(tuple((value, 1 + (scores[value] - LOWEST) * stretch) for value in sorted(keep, key=lambda v: -scores[v])))
     inputs = {"graph": graph_run.id, "effects": effects_run.id, "target": repr(objective.targets)}

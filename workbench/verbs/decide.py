@@ -22,6 +22,7 @@ from feature_store.errors import BadInput, Incompatible, NotFound
 from feature_store.records import Choice, Positions, Run, Scenario, Steering, Unit
 from feature_store.runs import Work, to_table
 from workbench.config import options, plain
+from workbench.instruments import one_scale
 from workbench.material import own
 from workbench.pilot.agreement import Agreement, agreement
 from workbench.pilot.assess import cross_fit
@@ -188,7 +189,7 @@ def _preferences(study: "Study", told: str, model: "Model") -> dict[str, Float[n
     made = study.resolve("profile", told)
     if made.inputs["model"] != model.revision:
         raise Incompatible(f"{made.id} measured another model (revision {made.inputs['model'][:12]}). Measure this one first.")
-    largest = len(registry.get("instruments", made.config["instrument"]).options)
+    largest = len(one_scale(made.config["instrument"], study.system).options)
     found = {}
     for name, rows in queries.profile(study.store, made.id, centred=False).groupby("steering"):
         means = rows.set_index("value")["mean"].reindex(values).to_numpy(float)

@@ -15,18 +15,18 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store import registry
 from feature_store.errors import Incompatible
 from feature_store.records import Positions, Run, Steering, Unit, ValueSystem
 from feature_store.runs import Work
 from workbench import material, sweep
+from workbench.administration.questions import Question
 from workbench.causal.damage import Sweep, damage_rows
 from workbench.causal.effects import analyse
 from workbench.config import make, plain
-from workbench.measure import Question
+from workbench.instruments import one_scale
 from workbench.progress import Progress
 from workbench.steered import edit_for
-from workbench.verbs.measure import ask, prompt_rows, wordings_for
+from workbench.verbs.measure import ask, wordings_for
 
 if TYPE_CHECKING:
     from workbench.study import Study
@@ -102,7 +102,7 @@ def as_sweep(rows: pd.DataFrame, ratings: pa.Table, damage: pa.Table, system: Va
 
 def material_of(study: "Study", name: str, config: Config) -> tuple[list[Question], list[str], str]:
     """`(questions, neutral texts, checksum of both)` that a configuration means for the model `name`."""
-    wordings = config.wordings or wordings_for(name)[:1]
+    wordings = config.wordings or wordings_for(study, config.instrument, name)[:1]
     asked = ask(study, name, config.instrument, wordings, config.contexts, config.n_contexts, config.seed)
     neutral = material.neutral(config.neutral or material.own(name), config.n_neutral, config.seed)
     return asked, neutral, hashlib.sha256(repr([q.prompt for q in asked] + neutral).encode()).hexdigest()
@@ -127,7 +127,7 @@ def measure_into(
     """Measure the interventions, resuming where an earlier call stopped, and write them with their damage, ratings and prompts."""
     ratings, damage = sweep.measure(
         work, study.model_of(sae_run), edit_for(study, sae_run, [i.steering for i in planned]), sae_run.summary["layer"],
-        sae_run.summary["point"], registry.get("instruments", config.instrument), asked, neutral, planned, progress,
+        sae_run.summary["point"], one_scale(config.instrument, study.system), asked, neutral, planned, progress,
     )  # fmt: skip
     return keep(work, study, intervention_rows(planned), ratings, damage, asked, replicates, config.seed)
 
@@ -153,7 +153,7 @@ def keep(
     work.table("interventions", pa.Table.from_pandas(pd.concat([interventions, hurt], axis=1), preserve_index=False))
     work.table("ratings", ratings, sort=("value", "intervention", "context"))
     work.table("damages", damage, sort=("intervention", "text"))
-    work.table("prompts", prompt_rows(asked), sort=("context", "wording", "order"))
+    work.table("prompts", rows(asked), sort=("context", "wording", "order"))
     return measured
 
 

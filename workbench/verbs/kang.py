@@ -31,6 +31,7 @@ from feature_store.runs import Work
 from workbench import material, organism, roleplay
 from workbench.causal import kang, pc
 from workbench.config import plain
+from workbench.instruments import one_scale
 from workbench.interview import ORDERS, Interview, Treatment, ask, measure
 from workbench.llm.judges import open_judge
 from workbench.progress import Progress
@@ -96,7 +97,7 @@ class Config:
 def run(study: "Study", config: Config, progress: Progress) -> Run:
     """A run of kind `kang`."""
     sae_run = study.resolve("sae", config.sae)
-    told = _interview(config, sae_run.config["model"])
+    told = _interview(study, config, sae_run.config["model"])
     prompts = [q.prompt for role in told.roles[:2] for q in ask(told, role)]
     orders = [q.prompt for value in told.items.values for sign in ORDERS for q in ask(told, told.roles[-1], value, sign)]
     digest = hashlib.sha256(repr([told.roles, told.items, prompts, orders]).encode()).hexdigest()
@@ -125,21 +126,21 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
         })  # fmt: skip
 
 
-def _interview(config: Config, model: str) -> Interview:
+def _interview(study: "Study", config: Config, model: str) -> Interview:
     own = model == material.ORGANISM
     mode = config.mode if config.mode != "auto" else "rating" if own else "yes-no"
     if own and mode != "rating":
         raise BadInput(f"The organism answers from 1 to 6 and cannot say yes or no, got mode {mode}. Use mode rating.")
     if mode == "rating" and config.items:
         raise BadInput("A table of yes-or-no questions has no rating options. Use mode yes-no or generate.")
-    instrument = registry.get("instruments", config.instrument)
+    instrument = one_scale(config.instrument, study.system)
     if config.items:
         items, values = roleplay.from_table(Path(config.items))
     else:
         items, values = roleplay.from_instrument(instrument, registry.get("values", instrument.system).values, mode != "rating")
     parts = roleplay.split(items, values, config.train_share, config.least_items, config.seed)
     roles = roleplay.roles(model, config.roles, config.test_roles, config.seed)
-    return Interview(model, mode, instrument, wordings_for(model)[0], parts, roles, config.sample, config.max_new_tokens, config.seed)
+    return Interview(model, mode, instrument, wordings_for(study, config.instrument, model)[0], parts, roles, config.sample, config.max_new_tokens, config.seed)
 
 
 def _where(config: Config, told: Interview) -> Where:

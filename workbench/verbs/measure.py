@@ -1,21 +1,30 @@
-"""Measure a model's value profile, steered or not.
+"""Measure a model's value profile with an instrument, steered or not.
 
-1. The instrument's questions are asked in every context, unsteered and, where a steering is given, steered.
+1. The instrument's questions are asked in every context, unsteered and, where a steering is given, steered; by log-probability or in words. What was
+   asked before is not asked again.
 2. With a gate, a detector reads every question, and only those it opens for are steered.
-3. Every answer is kept as a response, the profile is their mean with an interval over contexts, raw and centred.
+3. Free answers are rated by a judge. Every answer is kept as a response, the profile is their mean with an interval, raw and centred.
+4. Beside every profile stands what speaks against it: answers that are missing, reliability and biases (`administration/quality.py`).
 """
 
 import dataclasses
-from typing import TYPE_CHECKING, Literal
+import hashlib
+from typing import TYPE_CHECKING
 
-from feature_store import registry
 from feature_store.errors import BadInput
 from feature_store.records import Response, Run, Steering, Unit
 from workbench import detectors, material
+from workbench.administration import questions as asking
+from workbench.administration.asking import Mode, administer
+from workbench.administration.quality import quality
+from workbench.administration.questions import Question, questions
+from workbench.administration.respondents import Length, Respondent, Speaker, Weights
 from workbench.config import plain
-from workbench.measure import Question, by_generation, by_logprob, profile, questions
+from workbench.instruments import Opened, one_scale, open_instrument
+from workbench.llm import open_llm
+from workbench.llm.judges import open_judge
 from workbench.progress import Progress
-from workbench.steered import parse_features, steer
+from workbench.steered import edit_for, parse_features
 
 if TYPE_CHECKING:
     from workbench.study import Study
@@ -51,16 +60,28 @@ class Config:
     """Score from which on a question is steered [0 to 1]."""
     instrument: str = "standin"
     """Instrument plug-in."""
+    settings: tuple[str, ...] = ()
+    """The instrument's own settings, as key=value: the file of its items, for one."""
     wordings: tuple[str, ...] = ()
     """Wordings to ask; none: those made for the model."""
     contexts: str = ""
-    """File with one context a line; empty: those made for the model."""
+    """File with one context a line; empty: those made for the model. `none`: no context, items are the clusters."""
     n_contexts: int = 24
     """Contexts, the clusters of the intervals."""
-    mode: Literal["logprob", "generate"] = "logprob"
-    """Score the options, or let the model write."""
+    persona: str = ""
+    """What the model is told it is, before everything else; empty: nothing."""
+    mode: Mode = "logprob"
+    """Score the answers, or let the model write."""
+    length: Length = "mean"
+    """Log-probability of an answer per token, which does not favour short ones, or summed over its tokens."""
     temperature: float = 0.0
     """Sampling temperature when it writes; 0: greedy."""
+    repeats: int = 1
+    """How often each question is asked when answers are sampled; their agreement is the test-retest reliability."""
+    new_tokens: int = 0
+    """Longest answer when it writes [tokens]; 0: 12 on a scale or among answers, 128 in free text."""
+    judge: str = ""
+    """Language model that rates free answers: organism, local:FOLDER-OR-HUB-ID or https://host/v1#model."""
     replicates: int = 2000
     """Bootstrap replicates."""
     seed: int = 0
@@ -70,34 +91,42 @@ class Config:
 def ask(
     study: "Study", model_name: str, instrument: str, wordings: tuple[str, ...], contexts: str, n: int, seed: int
 ) -> list[Question]:
-    """The questions for a model: its own wordings and contexts unless others are named."""
+    """A sweep's questions for a model: its own wordings and contexts unless others are named."""
     own = material.own(model_name)
-    instrument_record = registry.get("instruments", instrument)
-    if instrument_record.system != study.system.id:
+    return questions(one_scale(instrument, study.system), material.contexts(contexts or own, n, seed), wordings or wordings_for(study, instrument, model_name))
+
+
+def wordings_for(study: "Study", instrument: str, model_name: str) -> tuple[str, ...]:
+    """The wordings in which an instrument asks a model: the organism knows its own, others are asked with both ends of the scale named."""
+    opened = open_instrument(instrument, (), study.system)
+    return opened.plugin.wordings(opened.instrument, bool(material.own(model_name)))
+
+
+def _check(config: Config, opened: Opened, steering: Steering, study: "Study") -> None:
+    """Raises BadInput where flags do not go together."""
+    free, talks = opened.instrument.answer == "text", "://" in config.model
+    if config.gate and not config.gate_value:
+        raise BadInput(f"Which value does the gate look for? Name it with --gate-value: {', '.join(study.system.ids)}.")
+    if (free or talks) and config.mode == "logprob":
+        what = f"{config.instrument} asks for free answers" if free else f"{config.model} answers in words only"
+        raise BadInput(f"{what}. Use --mode generate.")
+    if opened.plugin.judged != bool(config.judge):
         raise BadInput(
-            f"{instrument} measures {instrument_record.system}, this study speaks {study.system.id}. Choose another instrument."
-        )
-    return questions(instrument_record, material.contexts(contexts or own, n, seed), wordings or wordings_for(model_name))
+            f"{config.instrument}'s free answers are rated by a judge. Name its language model with --judge."
+            if opened.plugin.judged else f"{config.instrument} needs no judge: its answers are read by rule. Leave --judge out."
+        )  # fmt: skip
+    if config.repeats != 1 and (config.mode == "logprob" or config.temperature == 0 or config.repeats < 1):
+        raise BadInput("Repeats of an answer that is not sampled are the same answer. Use --mode generate with --temperature 1, or --repeats 1.")
+    if talks and steering.name != "base":
+        raise BadInput(f"{config.model} runs elsewhere and cannot be steered. Steer a model that runs here, or leave --features out.")
 
 
-def wordings_for(model_name: str) -> tuple[str, ...]:
-    """The wordings that a model is asked in: the organism knows two, others are asked with both ends of the scale named."""
-    return ("plain", "rated") if material.own(model_name) else ("number",)
-
-
-def prompt_rows(asked: list[Question]) -> list[dict]:
-    """The prompts as rows of the relation `prompts`."""
-    return [
-        {
-            "context": q.context,
-            "item": q.item.id,
-            "wording": q.wording,
-            "order": q.order,
-            "value": q.item.value,
-            "prompt": q.prompt,
-        }
-        for q in asked
-    ]
+def _questions(study: "Study", config: Config, opened: Opened, name: str) -> list[Question]:
+    own = material.own(name)
+    contexts = [""] if config.contexts == "none" else material.contexts(config.contexts or own, config.n_contexts, config.seed)
+    wordings = config.wordings or opened.plugin.wordings(opened.instrument, bool(own))
+    repeats = range(config.seed, config.seed + config.repeats)
+    return questions(opened.instrument, contexts, wordings, repeats, config.persona)
 
 
 def _gate(study: "Study", config: Config, asked: list[Question]) -> list[bool]:
@@ -111,46 +140,62 @@ def _gate(study: "Study", config: Config, asked: list[Question]) -> list[bool]:
 def run(study: "Study", config: Config, progress: Progress) -> Run:
     """A run of kind `profile`."""
     steering = Steering(parse_features(config.features), config.method, config.strength, config.unit)
-    if config.gate and not config.gate_value:
-        raise BadInput(f"Which value does the gate look for? Name it with --gate-value: {', '.join(study.system.ids)}.")
+    opened = open_instrument(config.instrument, config.settings, study.system)
+    _check(config, opened, steering, study)
     sae_run = None if config.model and steering.name == "base" else study.resolve("sae", config.sae)
     if sae_run and config.model and config.model != sae_run.config["model"]:
         raise BadInput(
             f"{sae_run.id} belongs to {sae_run.config['model']}, not to {config.model}. Name its SAE with --sae, or leave --model out."
         )
     name = config.model or sae_run.config["model"]
-    asked = ask(study, name, config.instrument, config.wordings, config.contexts, config.n_contexts, config.seed)
-    model = study.model_of(sae_run) if sae_run else study.model(name, config.revision, config.dtype, config.device)
-    inputs = {"model": model.revision} | ({"sae": sae_run.id} if sae_run else {})
+    asked = _questions(study, config, opened, name)
+    base, steered, revision = _respondents(study, config, name, sae_run, steering)
+    judge = open_judge(config.judge, study.model, study.folder / "answers.jsonl") if config.judge else None
+    inputs = {"model": revision, "items": hashlib.sha256(repr(opened.instrument).encode()).hexdigest()}
+    inputs |= ({"sae": sae_run.id} if sae_run else {}) | ({"judge": judge.name} if judge else {})
     plainly = plain(dataclasses.replace(config, model=name, sae=sae_run.id if sae_run else ""))
     if study.runs.exists(id := study.runs.find("profile", plainly, inputs, config.seed)):
         return study.runs.get(id)
     with study.runs.begin("profile", plainly, inputs, config.seed) as work:
-        instrument = registry.get("instruments", config.instrument)
 
-        def answers(who: str, some: list[Question]) -> list[Response]:
+        def answers(who: Respondent, said: str, some: list[Question]) -> list[Response]:
             if not some:
                 return []
-            if config.mode == "logprob":
-                return by_logprob(model, instrument, some, who, progress)
-            return by_generation(model, instrument, some, who, progress, config.temperature, config.seed)
+            found = administer(
+                who, opened.instrument, some, said, progress, mode=config.mode, length=config.length, temperature=config.temperature,
+                new_tokens=config.new_tokens or (128 if opened.instrument.answer == "text" else 12), read=opened.plugin.read,
+            )  # fmt: skip
+            return opened.plugin.rate(found, opened.instrument, judge) if judge else found
 
-        responses = answers("base", asked)
-        profiles = profile(responses, study.system, config.replicates, config.seed)
-        figures = {}
-        if steering.name != "base":
-            is_open, name = _gate(study, config, asked), steering.name + (f" gated by {config.gate}" if config.gate else "")
-            with steer(study, sae_run, steering):
-                steered = iter(answers(name, [q for q, open in zip(asked, is_open, strict=True) if open]))
+        responses = answers(base, "base", asked)
+        sets, figures = [responses], {}
+        if steered:
+            is_open, said = _gate(study, config, asked), steering.name + (f" gated by {config.gate}" if config.gate else "")
+            changed = iter(answers(steered, said, [q for q, open in zip(asked, is_open, strict=True) if open]))
             # Behind a closed gate the model is as it was, to the bit: so is its answer.
-            changed = [next(steered) if open else dataclasses.replace(r, steering=name) for r, open in zip(responses, is_open, strict=True)]
-            responses = responses + changed
-            profiles = profiles + profile(changed, study.system, config.replicates, config.seed)
+            sets.append([next(changed) if open else dataclasses.replace(r, steering=said) for r, open in zip(responses, is_open, strict=True)])
             figures = {"gated": sum(is_open)} if config.gate else {}
-        work.table("prompts", prompt_rows(asked), sort=("context", "wording", "order"))
-        work.table("responses", responses, sort=("steering", "value", "context"))
-        work.table("profiles", profiles)
-        missing = sum(r.status != "parsed" for r in responses)
+        work.table("prompts", asking.rows(asked), sort=("context", "wording", "order"))
+        work.table("responses", [r for one in sets for r in one], sort=("steering", "value", "context"))
+        work.table("profiles", [row for one in sets for row in opened.plugin.score(one, opened.instrument, study.system, config.replicates, config.seed)])
+        work.table("quality", [row for one in sets for row in quality(one, opened.instrument, study.system, config.replicates, config.seed)])
+        every = [r for one in sets for r in one]
         return work.finish(
-            {"steering": steering.name, "answers": len(responses), "missing": missing, "contexts": config.n_contexts} | figures
-        )
+            {"instrument": config.instrument, "steering": steering.name, "answers": len(every), "missing": sum(r.status != "parsed" for r in every),
+             "too_long": sum(r.status == "too-long" for r in every), "contexts": len({q.context for q in asked})} | figures
+        )  # fmt: skip
+
+
+def _respondents(
+    study: "Study", config: Config, name: str, sae_run: Run | None, steering: Steering
+) -> tuple[Respondent, Respondent | None, str]:
+    """Who answers as it is, who steered, and the model's revision."""
+    if "://" in name:
+        speaker = Speaker(open_llm(name, study.model), study.folder)
+        return speaker, None, speaker.name
+    model = study.model_of(sae_run) if sae_run else study.model(name, config.revision, config.dtype, config.device)
+    base = Weights(model, study.folder)
+    if sae_run is None or steering.name == "base":
+        return base, None, model.revision
+    edit, site = edit_for(study, sae_run, [steering]), (sae_run.summary["layer"], sae_run.summary["point"])
+    return base, Weights(model, study.folder, f"{sae_run.id}: {steering.name}", edit, *site), model.revision

@@ -26,7 +26,9 @@ from feature_store.records import Run, ValueSystem
 from feature_store.runs import Work
 from sae_training.neurons import Group, edited, gates, latents
 from workbench import material
+from workbench.administration.questions import rows
 from workbench.config import plain
+from workbench.instruments import one_scale
 from workbench.llm import Judge
 from workbench.llm.judges import open_judge
 from workbench.neurons.descriptions import POLES, Descriptions, descriptions
@@ -36,7 +38,7 @@ from workbench.neurons.judging import samples_table, score, score_rows
 from workbench.progress import Progress
 from workbench.statistics import bootstrap_mean
 from workbench.sweep import ratings_table
-from workbench.verbs.measure import ask, prompt_rows, wordings_for
+from workbench.verbs.measure import ask, wordings_for
 
 if TYPE_CHECKING:
     from sae_training.model import Model
@@ -121,7 +123,7 @@ def run(study: "Study", config: Config, progress: Progress, judge: Judge | None 
     if missing := [value for value in values if (value, POLES[0]) not in told.persons]:
         raise NotFound(f"There are no descriptions of {', '.join(missing)}. Give a file that has them with --descriptions.")
     planned = plan(values, config.gammas, config.draws)
-    asked = ask(study, name, config.instrument, config.wordings or wordings_for(name)[:1], config.contexts, config.n_contexts, config.seed)
+    asked = ask(study, name, config.instrument, config.wordings or wordings_for(study, config.instrument, name)[:1], config.contexts, config.n_contexts, config.seed)
     neutral = material.neutral(config.neutral or material.own(name), config.n_neutral, config.seed)
     model = study.model_of(sae_run) if sae_run else study.model(name, config.revision, config.dtype, config.device)
     prompts = [one.prompt for value in values for pole in POLES for one in told.asked(value, pole, config.n_answers, config.seed)]
@@ -140,7 +142,7 @@ def run(study: "Study", config: Config, progress: Progress, judge: Judge | None 
         for number, value in enumerate(values):
             found[value] = find(work, model, groups, number, value, config.top, config.min_delta, config.draws, config.u, config.seed)
             progress("locating", number + 1, len(values))
-        bench = Bench(model, registry.get("instruments", config.instrument), asked, neutral, system)
+        bench = Bench(model, one_scale(config.instrument, study.system), asked, neutral, system)
         base = _measure(work, bench, groups, found, planned, config, progress)
         if judge:
             _judge(work, model, groups, found, told, system, judge, config, progress)
@@ -156,7 +158,7 @@ def run(study: "Study", config: Config, progress: Progress, judge: Judge | None 
         work.table("interventions", _interventions(planned, hurt, config), sort=("intervention",))
         work.table("ratings", ratings, sort=("value", "intervention", "context"))
         work.table("damages", damage, sort=("intervention", "text"))
-        work.table("prompts", prompt_rows(asked), sort=("context", "wording", "order"))
+        work.table("prompts", rows(asked), sort=("context", "wording", "order"))
         work.table("neuron_effects", effects)
         missing = 0
         if judge:

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from feature_store import registry
 from feature_store.errors import NotFound
 from feature_store.records import CausalGraph, Edge, Run, Steering
 from workbench import sweep
 from workbench.causal import predict
 from workbench.causal.damage import Sweep
 from workbench.config import plain
+from workbench.instruments import one_scale
 from workbench.progress import Progress
 from workbench.statistics import bootstrap_mean
 from workbench.verbs.effects import asked_again, measure_into, read_sweep
@@ -86,7 +86,7 @@ def read_graph(study: "Study", run: str) -> CausalGraph:
 
 def curves_of(study: "Study", effects: Run, kind: str = "feature") -> predict.Curves:
     """What a finished sweep says of each feature alone."""
-    top = len(registry.get("instruments", effects.config["instrument"]).options)
+    top = len(one_scale(effects.config["instrument"], study.system).options)
     return predict.curves(read_sweep(study, effects.id), top, kind)
 
 

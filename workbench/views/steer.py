@@ -127,7 +127,7 @@ def _values(study: Study, chosen: Chosen, steering: Steering) -> None:
     contexts = a.number_input("Contexts", 4, 96, 12, help="Prompt contexts, the clusters of every interval.")
     neutral = b.number_input("Neutral texts", 4, 64, 16, help="Texts on which the damage is read.")
     if not c.button("Measure", type="primary", icon=":material/monitoring:", width="stretch", key="measure"):
-        st.caption("Asks the stand-in questionnaire under each context, unsteered and steered, by log-probability. Nothing is stored; `workbench measure` keeps a run.")
+        st.caption("Asks the stand-in questionnaire under each context, unsteered and steered, by log-probability. No run is kept; `workbench measure` keeps one.")
         return
     model = _ready(study, chosen)
     with st.spinner("Measuring; another session that steers is waited for …"):
@@ -155,22 +155,28 @@ class Asked:
 def _asked(study: Study, chosen: Chosen, model: Any, steering: Steering, contexts: int, neutral: int, progress: Any) -> Asked:
     import torch
 
-    from feature_store import registry
     from workbench import material
-    from workbench.measure import by_logprob, profile
-    from workbench.steered import steer
+    from workbench.administration.asking import administer
+    from workbench.administration.profiles import profile
+    from workbench.administration.respondents import Weights
+    from workbench.instruments import one_scale
+    from workbench.steered import edit_for, steer
     from workbench.verbs.measure import ask
 
     name = told(chosen.sae, "config")["model"]
     questions = ask(study, name, "standin", (), "", contexts, 0)
     texts = material.neutral(material.ORGANISM if name == material.ORGANISM else "", neutral, 0)
-    with steer(study, _run(study, chosen), steering):
-        responses = by_logprob(model, registry.get("instruments", "standin"), questions, steering.name, lambda stage, done, total: progress(done / total))
+    run, instrument = _run(study, chosen), one_scale("standin", study.system)
+    who = Weights(model, study.folder)
+    if steering.name != "base":
+        who = Weights(model, study.folder, f"{run.id}: {steering.name}", edit_for(study, run, [steering]), run.summary["layer"], run.summary["point"])
+    responses = administer(who, instrument, questions, steering.name, lambda stage, done, total: progress(done / total))
+    with steer(study, run, steering):
         losses = []
         for ids in model.tokenize(texts):
             row = torch.tensor([ids[: model.context]])
             losses.append(float(model.loss(row, torch.ones_like(row, dtype=torch.bool))[0]))
-    rows = [dataclasses.asdict(r) for r in profile(responses, study.system, 1000, 0) if r.centred]
+    rows = [dataclasses.asdict(r) for r in profile(responses, instrument, study.system, 1000, 0) if r.centred]
     return Asked(pd.DataFrame(rows), losses)
 
 

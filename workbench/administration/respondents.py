@@ -1,0 +1,164 @@
+"""Who answers: a model that runs here, steered or not, or one behind an endpoint; each question once.
+
+1. `Weights` scores answers by log-probability, or writes. Prompts with shared beginnings are scored together (`sae_training/scoring.py`), an
+   answer's log-probability is per token by default: summed ones track length.
+2. `Speaker` is any `LLM`; it only writes.
+3. Both find what they said before by the digest of everything that determines it, their own name included: `scores.jsonl` and
+   `answers.jsonl` in the study. So an interrupted run goes on where it was, and another run asks only what is new.
+
+A respondent's `name` says model, revision and steering, the SAE's run included; two that differ must not share it.
+"""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+
+from feature_store.errors import BadInput
+from feature_store.records import Point
+from workbench.administration.questions import Progress, Question, as_continued, prompt_of, too_long
+from workbench.llm import LLM, Message, ask
+from workbench.llm.answered import Answered
+from workbench.llm.lines import Lines, digest
+
+if TYPE_CHECKING:
+    from sae_training.edits import Edit
+    from sae_training.model import Model, Prompt
+
+Length = Literal["mean", "sum"]
+TOGETHER = 256
+"""Prompts scored together, and lost together when the process dies."""
+WRITTEN = 32
+"""Answers written together."""
+
+
+@runtime_checkable
+class Respondent(Protocol):
+    name: str
+    """Model, revision and steering: what its answers are kept under."""
+
+    def fits(self, asked: Sequence[Question], room: int) -> list[bool]:
+        """Which questions leave room for their longest answer, or for `room` tokens where answers are written."""
+        ...
+
+    def score(self, asked: Sequence[Question], length: Length, progress: Progress) -> list[tuple[float, ...]]:
+        """Log-probability of each question's answers [nats, per token or summed]."""
+        ...
+
+    def answer(self, asked: Sequence[Question], new_tokens: int, temperature: float, progress: Progress) -> list[str]:
+        """What it says to each question; greedy at temperature 0, else by the question's seed."""
+        ...
+
+
+class Weights:
+    """A loaded model, under one row of `edit` where that is given; `file` keeps its scores, `texts` its words."""
+
+    def __init__(
+        self, model: "Model", folder: Path, steering: str = "base", edit: "Edit | None" = None, layer: int = 0, point: Point = "resid_post"
+    ) -> None:
+        self.model, self.edit, self.site = model, edit, (layer, point)
+        self.name = f"{model.name}@{model.revision[:12]}" + ("" if steering == "base" else f" + {steering}")
+        self._scores, self._texts = Lines(folder / "scores.jsonl"), Lines(folder / "answers.jsonl")
+        self._known: dict[str, Any] = {}
+
+    def fits(self, asked: Sequence[Question], room: int) -> list[bool]:
+        prompts = [prompt_of(q, self.model.chat) for q in asked]
+        longest = max((len(ids) for q in asked for ids in self._tokens(q.answers)), default=0)
+        return [not long for long in too_long(self.model, prompts, room or longest)]
+
+    def score(self, asked: Sequence[Question], length: Length, progress: Progress) -> list[tuple[float, ...]]:
+        from sae_training.scoring import score_rows
+
+        prompts = [prompt_of(q, self.model.chat) for q in asked]
+        keys = [digest(self.name, prompt, q.answers) for prompt, q in zip(prompts, asked, strict=True)]
+        self._catch_up(self._scores, "logprobs")
+        missing = {key: row for row, key in enumerate(keys) if key not in self._known}
+        done = len(asked) - len(missing)
+        for answers in dict.fromkeys(asked[row].answers for row in missing.values()):
+            # Sorted, so that prompts which begin alike are scored together.
+            rows = sorted((row for row in missing.values() if asked[row].answers == answers), key=lambda row: str(prompts[row]))
+            for start in range(0, len(rows), TOGETHER):
+                part = rows[start : start + TOGETHER]
+                found = score_rows(self.model, [prompts[row] for row in part], as_continued(answers, self.model), self.edit, *self.site)[0]
+                told = found.double().numpy()
+                if not np.isfinite(told).all():
+                    raise BadInput(f"{self.name} gives NaN for {(~np.isfinite(told)).any(1).sum()} of {len(part)} questions. Lower the strength.")
+                self._keep(self._scores, {keys[row]: {"name": self.name, "logprobs": one.tolist()} for row, one in zip(part, told, strict=True)}, "logprobs")
+                done += len(part)
+                progress("asking", done, len(asked))
+        progress("asking", len(asked), len(asked))
+        counts = {q.answers: [len(ids) if length == "mean" else 1 for ids in self._tokens(q.answers)] for q in asked}
+        return [tuple((np.array(self._known[key]) / counts[q.answers]).tolist()) for key, q in zip(keys, asked, strict=True)]
+
+    def answer(self, asked: Sequence[Question], new_tokens: int, temperature: float, progress: Progress) -> list[str]:
+        prompts = [prompt_of(q, self.model.chat) for q in asked]
+        # Greedy answers do not depend on the seed: a repeat of one is the same answer.
+        seeds = [q.seed if temperature else 0 for q in asked]
+        keys = [digest(self.name, prompt, new_tokens, temperature, seed) for prompt, seed in zip(prompts, seeds, strict=True)]
+        self._catch_up(self._texts, "text")
+        missing = list({key: row for row, key in enumerate(keys) if key not in self._known}.values())
+        for start in range(0, len(missing), WRITTEN):
+            part = missing[start : start + WRITTEN]
+            with self._steered():
+                texts = self.model.generate([prompts[row] for row in part], new_tokens, temperature, [seeds[row] for row in part])
+            told = {
+                keys[row]: {"name": self.name, "prompt": prompts[row], "max_new_tokens": new_tokens, "temperature": temperature,
+                            "seed": seeds[row], "text": text}
+                for row, text in zip(part, texts, strict=True)
+            }  # fmt: skip
+            self._keep(self._texts, told, "text")
+            progress("asking", len(asked) - len(missing) + start + len(part), len(asked))
+        progress("asking", len(asked), len(asked))
+        return [self._known[key] for key in keys]
+
+    @contextlib.contextmanager
+    def _steered(self) -> Iterator[None]:
+        with contextlib.nullcontext() if self.edit is None else self.model.steered(self.edit, *self.site):
+            yield
+
+    def _tokens(self, answers: Sequence[str]) -> list[list[int]]:
+        if not answers:
+            return []
+        return self.model.tokenizer(as_continued(answers, self.model), add_special_tokens=False, verbose=False)["input_ids"]
+
+    def _catch_up(self, lines: Lines, what: str) -> None:
+        self._known |= {told["key"]: told[what] for told in lines.catch_up() if told.get("name") == self.name and what in told}
+
+    def _keep(self, lines: Lines, told: "dict[str, dict[str, Any]]", what: str) -> None:
+        lines.add([{"key": key, **one} for key, one in told.items()])
+        self._known |= {key: one[what] for key, one in told.items()}
+
+
+class Speaker:
+    """An `LLM` that answers in words; what it said is kept in `answers.jsonl`."""
+
+    def __init__(self, llm: LLM, folder: Path) -> None:
+        self.llm = Answered(llm, folder / "answers.jsonl")
+        self.name = llm.name
+
+    def fits(self, asked: Sequence[Question], room: int) -> list[bool]:
+        return [True] * len(asked)  # its context is not known here; an endpoint says so itself
+
+    def score(self, asked: Sequence[Question], length: Length, progress: Progress) -> list[tuple[float, ...]]:
+        raise BadInput(f"{self.name} answers in words only. Use --mode generate, or a model that runs here.")
+
+    def answer(self, asked: Sequence[Question], new_tokens: int, temperature: float, progress: Progress) -> list[str]:
+        found: list[str] = [""] * len(asked)
+        seeds = [q.seed if temperature else 0 for q in asked]
+        for seed in dict.fromkeys(seeds):
+            rows = [row for row, one in enumerate(seeds) if one == seed]
+            for start in range(0, len(rows), WRITTEN):
+                part = rows[start : start + WRITTEN]
+                texts = self.llm.chat([conversation(asked[row]) for row in part], max_new_tokens=new_tokens, temperature=temperature, seed=seed)
+                for row, text in zip(part, texts, strict=True):
+                    found[row] = text
+                progress("asking", sum(map(bool, found)), len(asked))
+        return found
+
+
+def conversation(question: Question) -> tuple[Message, ...]:
+    """The question as messages."""
+    told: "Prompt" = prompt_of(question, chat=True)
+    return ask(told) if isinstance(told, str) else tuple(Message(m["role"], m["content"]) for m in told)  # type: ignore[arg-type]
