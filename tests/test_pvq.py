@@ -10,8 +10,12 @@ from scipy import stats
 
 from feature_store import registry
 from feature_store.errors import BadInput, NotFound
+from tests.instruments import settings as invented
 from workbench import pvq
+from workbench.administration.asking import administer
+from workbench.administration.questions import questions
 from workbench.causal import circumplex
+from workbench.instruments import open_instrument
 from workbench.item_files import read_items
 
 PEOPLES_COLUMNS = {
@@ -72,7 +76,7 @@ def test_of_76_people_the_values_lie_on_the_circle(shared):
     assert not np.allclose(centred.std(1), 1)
     means = dict(zip(pvq.PVQ40, centred.mean(0), strict=True))
     # The order found in most countries (Schwartz & Bardi 2001), best liked first.
-    order = "benevolence universalism self-direction security conformity achievement hedonism stimulation tradition power".split()
+    order = ["benevolence", "universalism", "self-direction", "security", "conformity", "achievement", "hedonism", "stimulation", "tradition", "power"]
     assert stats.spearmanr([-means[value] for value in order], range(10)).statistic > 0.6
     assert min(means, key=means.__getitem__) == "power"
     theta = circumplex.angles(registry.get("values", "schwartz10"), tuple(pvq.PVQ40))
@@ -206,3 +210,53 @@ def test_files_that_cannot_be_read_say_why(tmp_path):
     with pytest.raises(NotFound, match="cannot be read"):
         (tmp_path / "folder.csv").mkdir()
         read(tmp_path / "folder.csv")
+
+
+@pytest.mark.parametrize(("name", "system", "values"), [("pvq21", "schwartz10", 10), ("pvq40", "schwartz10", 10), ("pvq-rr", "schwartz10", 10), ("pvq-rr", "schwartz19", 19)])
+@pytest.mark.parametrize("mode", ["generate", "logprob"])
+def test_who_agrees_with_one_value_alone_has_it_on_top(tmp_path, name, system, values, mode):
+    spoken = registry.get("values", system)
+    ready = open_instrument(name, invented(name, tmp_path), spoken)
+    wanted = ready.instrument.items[1].value
+    asked = questions(ready.instrument, [""], ready.plugin.wordings(ready.instrument, False))
+    told = administer(Devoted(wanted), ready.instrument, asked, "base", lambda *_: None, mode=mode)
+    rows = ready.plugin.score(told, ready.instrument, spoken, 200, 0)
+    raw, centred = ({row.value: row.mean for row in rows if row.centred == kind} for kind in (False, True))
+    assert len(raw) == values
+    assert raw[wanted] == pytest.approx(6)
+    assert all(mean == pytest.approx(1) for value, mean in raw.items() if value != wanted)
+    share = sum(item.value == wanted for item in ready.instrument.items) / len(ready.instrument.items)  # Face counts in the mean of all
+    assert centred[wanted] == pytest.approx(5 - 5 * share)
+    assert len(ready.instrument.items) == {"pvq21": 21, "pvq40": 40, "pvq-rr": 57}[name]
+
+
+class Devoted:
+    """Who is very much like every portrait of one value, and not at all like the others."""
+
+    name = "devoted"
+
+    def __init__(self, value):
+        self.value = value
+
+    def fits(self, asked, room):
+        return [True] * len(asked)
+
+    def score(self, asked, length, progress):
+        return [tuple(0.0 if answer == own else -50.0 for answer in q.answers) for q, own in zip(asked, self.answer(asked, 0, 0.0, progress), strict=True)]
+
+    def answer(self, asked, new_tokens, temperature, progress):
+        return ["6" if (q.item.value == self.value) != q.turned else "1" for q in asked]
+
+
+def test_without_items_a_researcher_is_told_what_to_bring():
+    with pytest.raises(BadInput, match=r"PVQ-40 ships without its 40 items, .* --settings file=ITEMS.csv"):
+        open_instrument("pvq40", (), registry.get("values", "schwartz10"))
+
+
+def test_values_of_another_instrument_are_refused_before_anything_is_asked(tmp_path):
+    with pytest.raises(BadInput, match="pvq40 measures schwartz10, this study speaks schwartz19"):
+        open_instrument("pvq40", invented("pvq40", tmp_path), registry.get("values", "schwartz19"))
+    file = tmp_path / "rr.csv"
+    file.write_text("number,text,value\n" + "".join(f"{n},x,{'Face' if n in (9, 24, 49) else ''}\n" for n in range(1, 58)))
+    ready = open_instrument("pvq-rr", (f"file={file}",), registry.get("values", "schwartz10"))
+    assert [item.id for item in ready.instrument.items if not item.value] == ["pvq-rr-9", "pvq-rr-24", "pvq-rr-49"]
