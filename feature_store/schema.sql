@@ -813,3 +813,57 @@ COMMENT ON COLUMN arm_texts.loss IS 'mean loss of the unsteered model on the tex
 COMMENT ON COLUMN arm_texts.concept IS 'rating [0, 1 or 2]; NaN where the judge was not read or not asked';
 COMMENT ON COLUMN arm_texts.instruct IS 'rating [0, 1 or 2]; NaN where the judge was not read or not asked';
 COMMENT ON COLUMN arm_texts.fluency IS 'rating [0, 1 or 2]; NaN where the judge was not read or not asked';
+
+CREATE TABLE ordinal_thetas (run VARCHAR, condition VARCHAR, value VARCHAR, centred BOOLEAN, mean DOUBLE, low DOUBLE, high DOUBLE, below DOUBLE, r_hat DOUBLE, ess DOUBLE, n INTEGER, missing INTEGER);
+COMMENT ON TABLE ordinal_thetas IS 'How much each condition (model, persona, steering) holds each value: posterior of the Bayesian ordinal regression.';
+COMMENT ON COLUMN ordinal_thetas.run IS 'run of kind ordinal';
+COMMENT ON COLUMN ordinal_thetas.condition IS 'what tells the condition from the others: model, persona, steering';
+COMMENT ON COLUMN ordinal_thetas.value IS 'id of the value';
+COMMENT ON COLUMN ordinal_thetas.centred IS 'whether the condition''s mean over its values was subtracted';
+COMMENT ON COLUMN ordinal_thetas.mean IS 'posterior mean [latent SD: noise of one answer = 1]';
+COMMENT ON COLUMN ordinal_thetas.low IS 'lower end of its central 95 % interval [latent SD]';
+COMMENT ON COLUMN ordinal_thetas.high IS 'upper end of it [latent SD]';
+COMMENT ON COLUMN ordinal_thetas.below IS 'posterior probability of being less than 0 [0 to 1]';
+COMMENT ON COLUMN ordinal_thetas.r_hat IS 'rank-normalised split R-hat; above 1.01 the chains disagree';
+COMMENT ON COLUMN ordinal_thetas.ess IS 'effective sample size, the smaller one of bulk and tails [draws]';
+COMMENT ON COLUMN ordinal_thetas.n IS 'answers behind it [answers]';
+COMMENT ON COLUMN ordinal_thetas.missing IS 'responses of the value that could not be read [responses]';
+
+CREATE TABLE ordinal_contrasts (run VARCHAR, contrast VARCHAR, condition VARCHAR, other VARCHAR, mean DOUBLE, low DOUBLE, high DOUBLE, below DOUBLE, r_hat DOUBLE, ess DOUBLE, n INTEGER);
+COMMENT ON TABLE ordinal_contrasts IS 'Higher-order contrasts of a Bayesian ordinal regression, in a condition and between two.';
+COMMENT ON COLUMN ordinal_contrasts.run IS 'run of kind ordinal';
+COMMENT ON COLUMN ordinal_contrasts.contrast IS 'higher-order values, the mean of the first less that of the second';
+COMMENT ON COLUMN ordinal_contrasts.condition IS 'condition';
+COMMENT ON COLUMN ordinal_contrasts.other IS 'condition whose contrast is subtracted; empty: none';
+COMMENT ON COLUMN ordinal_contrasts.mean IS 'posterior mean [latent SD]';
+COMMENT ON COLUMN ordinal_contrasts.low IS 'lower end of its central 95 % interval [latent SD]';
+COMMENT ON COLUMN ordinal_contrasts.high IS 'upper end of it [latent SD]';
+COMMENT ON COLUMN ordinal_contrasts.below IS 'posterior probability of being less than 0 [0 to 1]';
+COMMENT ON COLUMN ordinal_contrasts.r_hat IS 'rank-normalised split R-hat; above 1.01 the chains disagree';
+COMMENT ON COLUMN ordinal_contrasts.ess IS 'effective sample size, the smaller one of bulk and tails [draws]';
+COMMENT ON COLUMN ordinal_contrasts.n IS 'answers behind it [answers]';
+
+CREATE TABLE ordinal_parameters (run VARCHAR, parameter VARCHAR, mean DOUBLE, low DOUBLE, high DOUBLE, below DOUBLE, r_hat DOUBLE, ess DOUBLE, n INTEGER);
+COMMENT ON TABLE ordinal_parameters IS 'Thresholds between the options, and spread of the items, of a Bayesian ordinal regression.';
+COMMENT ON COLUMN ordinal_parameters.run IS 'run of kind ordinal';
+COMMENT ON COLUMN ordinal_parameters.parameter IS 'tau_k: between options k and k + 1; sigma_u: SD of the items';
+COMMENT ON COLUMN ordinal_parameters.mean IS 'posterior mean [latent SD]';
+COMMENT ON COLUMN ordinal_parameters.low IS 'lower end of its central 95 % interval [latent SD]';
+COMMENT ON COLUMN ordinal_parameters.high IS 'upper end of it [latent SD]';
+COMMENT ON COLUMN ordinal_parameters.below IS 'posterior probability of being less than 0 [0 to 1]';
+COMMENT ON COLUMN ordinal_parameters.r_hat IS 'rank-normalised split R-hat; above 1.01 the chains disagree';
+COMMENT ON COLUMN ordinal_parameters.ess IS 'effective sample size, the smaller one of bulk and tails [draws]';
+COMMENT ON COLUMN ordinal_parameters.n IS 'answers of all conditions [answers]';
+
+CREATE TABLE ordinal_circle (run VARCHAR, condition VARCHAR, other VARCHAR, measure VARCHAR, estimate DOUBLE, "null" DOUBLE, p DOUBLE, n INTEGER, phi DOUBLE, b DOUBLE);
+COMMENT ON TABLE ordinal_circle IS 'Schwartz''s circle in the answers of each condition: over contexts taken as respondents, and in the change from the first condition.';
+COMMENT ON COLUMN ordinal_circle.run IS 'run of kind ordinal';
+COMMENT ON COLUMN ordinal_circle.condition IS 'condition';
+COMMENT ON COLUMN ordinal_circle.other IS 'condition from which the change is counted; empty: none';
+COMMENT ON COLUMN ordinal_circle.measure IS 'congruence: Procrustes correlation of the values'' plane with the circle | agreement: share of the variance of their correlations that the cosine of their angles explains | change: share of the variance of the change of theta that one direction of the circle explains';
+COMMENT ON COLUMN ordinal_circle.estimate IS 'the measure [0 to 1]; NaN where a value does not vary';
+COMMENT ON COLUMN ordinal_circle."null" IS 'its mean with the values'' places on the circle permuted [0 to 1]';
+COMMENT ON COLUMN ordinal_circle.p IS 'one-sided permutation p [0 to 1]';
+COMMENT ON COLUMN ordinal_circle.n IS 'contexts, or values for change';
+COMMENT ON COLUMN ordinal_circle.phi IS 'angle towards which the profile moved [radians, 0 to 2 pi]; NaN but for change';
+COMMENT ON COLUMN ordinal_circle.b IS 'half the difference between that angle and its opposite [latent SD]; NaN but for change';

@@ -28,7 +28,7 @@ def test_planted_conditions_and_a_planted_contrast_come_back(seed):
     theta = np.random.default_rng(100 + seed).normal(size=(3, 10))
     theta[1, :2] += 1.5  # the planted contrast: condition 1 holds a and b more than condition 0 does
     theta[0, :2] -= 0.5
-    told = ordinal.fit(*simulate(theta, seed), ITEMS, 6, Settings(seed=seed))
+    told = ordinal.fit(*simulate(theta, seed), ITEMS, 6, Settings(warmup=300, draws=500, seed=seed))
     true, found = ordinal.centred(theta), ordinal.summarise(ordinal.centred(told.theta))
     assert np.corrcoef(true.ravel(), found.mean.ravel())[0, 1] > 0.9
     assert ((found.low <= true) & (true <= found.high)).mean() >= 0.85
@@ -57,7 +57,7 @@ def test_items_that_differ_widen_the_intervals():
 
 def test_without_an_effect_the_contrast_keeps_zero():
     theta = np.tile(np.random.default_rng(7).normal(size=10), (2, 1))
-    told = ordinal.fit(*simulate(theta, 3), ITEMS, 6, Settings(seed=3))
+    told = ordinal.fit(*simulate(theta, 3), ITEMS, 6, Settings(warmup=300, draws=500, seed=3))
     drawn = ordinal.contrasts(told.theta, VALUES, {"x": VALUES[:5], "y": VALUES[5:]}, [("x", "y")])
     gap = ordinal.summarise(drawn["x - y", 1, 0][..., None])
     assert gap.low[0] < 0 < gap.high[0]
@@ -68,7 +68,7 @@ def test_without_an_effect_the_contrast_keeps_zero():
 
 def test_the_sampler_leaves_the_joint_distribution_of_parameters_and_answers_as_it_is():
     """Geweke (2004): answers drawn from the parameters, parameters moved given the answers; their marginals must stay the prior's."""
-    rng, chains, steps = np.random.default_rng(5), 1, 10_000
+    rng, chains, steps = np.random.default_rng(5), 1, 5_000
     condition, item = np.repeat([0, 1], 6), np.tile([0, 0, 1, 1, 2, 2], 2)
     value_of, places = np.array([0, 1, 1]), 4
     state, kept = None, []
@@ -80,7 +80,8 @@ def test_the_sampler_leaves_the_joint_distribution_of_parameters_and_answers_as_
         if state is not None:
             for name, held in state.items():
                 setattr(sampler, name, held)
-        sampler.root, sampler.scale = np.eye(2), np.ones(chains)
+        sampler.root, sampler.scale, sampler.reach = np.eye(2), np.ones(chains), np.ones((chains, places))
+        sampler.along = np.full((2, places), 0.3)
         sampler.step(tuning=False)
         state = {name: getattr(sampler, name) for name in ("theta", "tau", "alpha", "xi", "g")}
         sigma = abs(state["alpha"][0]) * np.sqrt(state["g"][0])
@@ -93,7 +94,7 @@ def test_the_sampler_leaves_the_joint_distribution_of_parameters_and_answers_as_
     size = array_stats.ess(drawn[None], chain_axis=0, draw_axis=1, method="mean")
     z = (drawn.mean(0) - expected) / (drawn.std(0) / np.sqrt(size))
     assert np.abs(z).max() < 4, z.round(1)
-    assert np.min(size) > 80
+    assert np.min(size) > 30
 
 
 def _answers(rng, state, condition, item, value_of):
@@ -105,7 +106,7 @@ def _answers(rng, state, condition, item, value_of):
 def test_one_cell_agrees_with_the_integral():
     """One condition, one value, one item, two options: the posterior of theta is an integral over one normal."""
     answers = np.array([0] * 2 + [1] * 18)
-    told = ordinal.fit(np.zeros(20, int), np.zeros(20, int), answers, np.array([0]), 2, Settings(draws=6000, seed=1))
+    told = ordinal.fit(np.zeros(20, int), np.zeros(20, int), answers, np.array([0]), 2, Settings(draws=3000, seed=1))
     grid = np.linspace(-6, 6, 241)
     u = SIGMA_SCALE * np.tan(np.pi / 2 * (np.arange(300) + 0.5) / 300)  # quantiles of the half-Cauchy
     noise = stats.norm.ppf((np.arange(300) + 0.5) / 300)
@@ -129,6 +130,18 @@ def test_a_condition_that_always_agrees_and_an_option_nobody_took_stay_finite():
     assert np.isfinite(told.tau).all()
     assert (np.diff(told.tau, axis=-1) > 0).all()
     assert (told.theta[:, :, 0].mean((0, 1)) > told.theta[:, :, 1].mean((0, 1))).all()
+
+
+def test_a_saturated_condition_mixes():
+    """Where a condition gives the last answer nearly always, its theta and the last threshold move together: Gibbs alone crawls (ESS of 15)."""
+    theta = np.zeros((2, 10))
+    theta[1, :3] = 4.5
+    condition, item, answer = simulate(theta, 0, repeats=20, spread=0.0, thresholds=(-3.2, -1.6, 0.0, 1.6, 3.2))
+    told = ordinal.fit(condition, item, answer, ITEMS, 6, Settings(warmup=600, draws=600))
+    for drawn in (told.theta, told.tau):
+        found = ordinal.summarise(drawn)
+        assert found.r_hat.max() < 1.02
+        assert found.ess.min() > 200
 
 
 def test_same_seed_same_draws():

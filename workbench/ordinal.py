@@ -4,14 +4,16 @@ The model: `P(y <= k) = Phi(tau_k - eta)`, `eta = theta[condition, value] + u[it
 An answer is a rank and nothing more: no distance between options is assumed, and items differ in how readily anyone agrees.
 Only the abstract of the paper is known to us; what stands beyond the formula is ours: `tau_k ~ N(0, 3)`, `sigma_u ~ half-Cauchy(0.5)`.
 
-The sampler is Gibbs, exact in every step but one, on answers counted by cell (condition x item):
+The sampler is Gibbs, with Metropolis steps where a Gibbs step would crawl, on answers counted by cell (condition x item):
 
-1. tau given eta with the latents integrated out (Metropolis, tuned in the warm-up), then the latents: normals cut off by tau (Albert & Chib 1993).
-2. (xi, theta) jointly, with u = alpha xi: theta has a diagonal precision and is integrated out, and the rest has one eigenbasis for all draws.
+1. With the latents integrated out: every theta (Metropolis, all side by side, for given tau they do not depend on each other), then tau, and theta
+   along with it as far as the two went together in the warm-up, which matters where a condition nearly always gives the last answer.
+2. The latents, normals cut off by tau (Albert & Chib 1993); given them (xi, theta) jointly, with u = alpha xi: theta has a diagonal precision and is
+   integrated out, and the rest has one eigenbasis for all draws.
 3. alpha and the spread of xi: a redundant pair that makes |sigma_u| half-Cauchy and lets small spreads mix (Gelman 2006).
 4. Two group moves, both exact (Liu & Sabatti 2000): all of the latent axis is shifted, and stretched. Without them tau and theta crawl along together.
 
-All chains run side by side in NumPy. A general sampler (NUTS) takes minutes for what takes seconds here.
+All chains run side by side in NumPy.
 
 `summarise` gives mean, central 95 % interval, P(< 0), rank-normalised split R-hat and the effective sample size (Vehtari et al. 2021, ArviZ).
 `centred` subtracts a condition's mean over its values; `contrasts` are differences of group means, in one condition and between conditions.
@@ -35,15 +37,19 @@ TAU_SD, SIGMA_SCALE = 3.0, 0.5
 """Prior spread of the thresholds, and scale of the half-Cauchy prior of sigma_u [latent SD]."""
 TINY = 1e-300
 """Smallest probability: its logarithm is finite."""
+LEARN = (100, 250, 500)
+"""Iterations of the warm-up at which the thresholds' steps are shaped anew."""
+Bounds = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Tail probabilities between which each option lies, and whether they are counted from above [chain, cell, option]."""
 
 
 @dataclass(frozen=True)
 class Settings:
     chains: int = 4
     """Chains; R-hat needs two [chains]."""
-    warmup: int = 1000
+    warmup: int = 600
     """Iterations a chain that are thrown away, and in which the step of the thresholds is tuned [iterations]."""
-    draws: int = 2000
+    draws: int = 1000
     """Iterations a chain that are kept [iterations]."""
     seed: int = 0
     """Seed of the sampler."""
@@ -136,6 +142,11 @@ def _count(condition: np.ndarray, item: np.ndarray, answer: np.ndarray, value_of
     return _Counted(n, place, own, group, np.searchsorted(group, np.arange(len(seen)) * options))
 
 
+def _chosen(take: np.ndarray, new: Bounds, old: Bounds) -> Bounds:
+    """`new` in the cells where `take` is set, else `old`."""
+    return tuple(np.where(take[..., None], a, b) for a, b in zip(new, old, strict=True))  # type: ignore[return-value]
+
+
 class _Gibbs:
     """The state of all chains, and one sweep over it."""
 
@@ -153,54 +164,77 @@ class _Gibbs:
         self.theta = self.rng.normal(size=(chains, places))
         self.tau = np.sort(centre + self.rng.normal(0, 0.5, (chains, 1)) + self.rng.normal(0, 0.02, (chains, len(centre))), axis=1)
         self.alpha, self.xi, self.g = np.full(chains, 0.3), self.rng.normal(size=(chains, items)), np.ones(chains)
-        self.scale, self.root = np.full(chains, 1.0), np.diag(1 / np.sqrt(np.minimum(data.n[:, :-1].sum(0), data.n[:, 1:].sum(0)) / 2 + 1.0))
+        thresholds = len(centre)
+        self.scale, self.root = np.ones(chains), np.diag(1 / np.sqrt(np.minimum(data.n[:, :-1].sum(0), data.n[:, 1:].sum(0)) / 2 + 1.0))
+        self.reach, self.along = np.tile(2.4 / np.sqrt(self.precision), (chains, 1)), np.zeros((thresholds, places))
         self.seen: list[np.ndarray] = []
         self.taken, self.tried = 0, 0
 
-    def _eta(self) -> np.ndarray:
-        return self.theta[:, self.data.place] + self.alpha[:, None] * self.xi[:, self.data.item]
+    def _eta(self, theta: np.ndarray | None = None) -> np.ndarray:
+        return (self.theta if theta is None else theta)[:, self.data.place] + self.alpha[:, None] * self.xi[:, self.data.item]
 
     def step(self, tuning: bool) -> None:
-        """One sweep: thresholds, latents, coefficients, spread, group moves."""
-        eta = self._eta()
-        bounds = self._thresholds(eta, tuning)
-        latent = self._latents(eta, *bounds)
+        """One sweep: theta and thresholds without the latents, latents, coefficients, spread, group moves."""
+        bounds = self._conditions(tuning)
+        bounds = self._thresholds(bounds, tuning)
+        latent = self._latents(self._eta(), *bounds)
         total = np.add.reduceat(latent, self.data.starts, axis=1)
         self._coefficients(total)
         self._spread(total)
         self._groups(latent)
 
-    def _bounds(self, tau: np.ndarray, eta: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _bounds(self, tau: np.ndarray, eta: np.ndarray) -> Bounds:
         """Tail probabilities between which each option lies, and whether they are counted from above, where doubles keep the digits."""
         edge = np.pad(tau, ((0, 0), (1, 1)), constant_values=((0, 0), (-np.inf, np.inf)))[:, None, :] - eta[..., None]
         above = edge[..., :-1] > 0
         tail_low, tail_high = ndtr(np.where(above, -edge[..., 1:], edge[..., :-1])), ndtr(np.where(above, -edge[..., :-1], edge[..., 1:]))
         return tail_low, tail_high, above
 
-    def _log_density(self, tau: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-        return (self.data.n * np.log(np.maximum(high - low, TINY))).sum((1, 2)) - (tau**2).sum(1) / (2 * TAU_SD**2)
+    def _log_likelihood(self, low: np.ndarray, high: np.ndarray, above: np.ndarray) -> np.ndarray:
+        """Of each cell [chain, cell]."""
+        return (self.data.n * np.log(np.maximum(high - low, TINY))).sum(-1)
 
-    def _thresholds(self, eta: np.ndarray, tuning: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        bounds = self._bounds(self.tau, eta)
-        log_density = self._log_density(self.tau, *bounds[:2])
-        proposed = self.tau + self.scale[:, None] * self.rng.normal(size=self.tau.shape) @ self.root.T
-        ordered = (np.diff(proposed, axis=1) > 0).all(1)
-        told = np.where(ordered[:, None], proposed, self.tau)
-        new = self._bounds(told, eta)
-        odds = np.minimum(self._log_density(told, *new[:2]) - log_density, 0.0)
+    def _conditions(self, tuning: bool) -> Bounds:
+        """Every theta by itself, latents integrated out."""
+        proposed = self.theta + self.reach * self.rng.normal(size=self.theta.shape)
+        old, new = self._bounds(self.tau, self._eta()), self._bounds(self.tau, self._eta(proposed))
+        gain = self._summed(self._log_likelihood(*new) - self._log_likelihood(*old), self.data.place, proposed.shape[1])
+        odds = np.minimum(gain - (proposed**2 - self.theta**2) / 2, 0.0)
+        take = np.log(self.rng.random(odds.shape)) < odds
+        self.theta = np.where(take, proposed, self.theta)
+        if tuning:
+            self.reach *= np.exp(0.1 * (np.exp(odds) - 0.44))  # the best rate in one dimension
+        return _chosen(take[:, self.data.place], new, old)
+
+    def _thresholds(self, bounds: Bounds, tuning: bool) -> Bounds:
+        """All thresholds at once, and theta along with them, latents integrated out."""
+        step = self.scale[:, None] * self.rng.normal(size=self.tau.shape) @ self.root.T
+        ordered = (np.diff(self.tau + step, axis=1) > 0).all(1)
+        step = np.where(ordered[:, None], step, 0.0)
+        tau, theta = self.tau + step, self.theta + step @ self.along
+        new = self._bounds(tau, self._eta(theta))
+        gain = (self._log_likelihood(*new) - self._log_likelihood(*bounds)).sum(1)
+        gain += ((self.tau**2 - tau**2) / TAU_SD**2).sum(1) / 2 + (self.theta**2 - theta**2).sum(1) / 2
+        odds = np.minimum(gain, 0.0)
         take = ordered & (np.log(self.rng.random(len(odds))) < odds)
-        self.tau = np.where(take[:, None], proposed, self.tau)
+        self.tau, self.theta = np.where(take[:, None], tau, self.tau), np.where(take[:, None], theta, self.theta)
         if tuning:
             self.scale *= np.exp(0.1 * (np.where(ordered, np.exp(odds), 0.0) - 0.3))  # about 0.3 is best for a handful of dimensions
-            self.seen.append(self.tau)
-            if len(self.seen) in (100, 250):  # the shape of the proposals follows what has been seen, the first half left out
-                seen = np.concatenate([part - part.mean(0) for part in np.stack(self.seen[len(self.seen) // 2 :], axis=1)])
-                self.root = np.linalg.cholesky(np.cov(seen.T).reshape(seen.shape[1], -1) + 1e-6 * np.eye(seen.shape[1]))
-                self.scale[:] = 2.4 / np.sqrt(seen.shape[1])
+            self._learn()
         else:
             self.taken, self.tried = self.taken + int(take.sum()), self.tried + len(take)
-        pick = take[:, None, None]
-        return tuple(np.where(pick, b, a) for a, b in zip(bounds, new, strict=True))  # type: ignore[return-value]
+        return _chosen(take[:, None], new, bounds)
+
+    def _learn(self) -> None:
+        """The shape of the thresholds' steps, and how far theta goes along, from the second half of what has been seen."""
+        self.seen.append(np.concatenate([self.tau, self.theta], axis=1))
+        if len(self.seen) in LEARN:
+            seen = np.stack(self.seen[len(self.seen) // 2 :], axis=1)
+            seen = np.concatenate([own - own.mean(0) for own in seen])
+            k = self.tau.shape[1]
+            spread = seen[:, :k].T @ seen[:, :k] / len(seen) + 1e-6 * np.eye(k)
+            self.along = np.linalg.solve(spread, seen[:, :k].T @ seen[:, k:] / len(seen))
+            self.root, self.scale = np.linalg.cholesky(spread), np.full(len(self.tau), 2.4 / np.sqrt(k))
 
     def _latents(self, eta: np.ndarray, low: np.ndarray, high: np.ndarray, above: np.ndarray) -> np.ndarray:
         flat = (len(eta), -1)

@@ -95,6 +95,10 @@ class Study:
         """The model's value profile, steered or not (`verbs/measure.py`)."""
         return self.do("measure", settings, progress)
 
+    def ordinal(self, progress: Progress = silent, **settings: Any) -> Run:
+        """Compare conditions by a Bayesian ordinal regression over their answers (`verbs/ordinal.py`)."""
+        return self.do("ordinal", settings, progress)
+
     def effects(self, progress: Progress = silent, **settings: Any) -> Run:
         """Steer labelled features and controls, and measure every value (`verbs/effects.py`)."""
         return self.do("effects", settings, progress)
