@@ -58,12 +58,13 @@ def open_study(folder: str) -> Study:
 
 def pages() -> list[Any]:
     """The pages, in the order of the menu."""
-    from workbench.views import compare, effects, features, graph, overview, plan, review, steer
+    from workbench.views import compare, effects, features, graph, overview, plan, profiles, review, steer
 
     return [
         st.Page(overview.page, title="Overview", icon=":material/explore:", url_path="overview", default=True),
         st.Page(features.page, title="Features", icon=":material/scatter_plot:", url_path="features"),
         st.Page(steer.page, title="Steer", icon=":material/tune:", url_path="steer"),
+        st.Page(profiles.page, title="Profiles", icon=":material/donut_large:", url_path="profiles"),
         st.Page(effects.page, title="Side effects", icon=":material/grid_on:", url_path="effects"),
         st.Page(compare.page, title="Compare", icon=":material/balance:", url_path="compare"),
         st.Page(graph.page, title="Graph", icon=":material/hub:", url_path="graph"),
