@@ -28,7 +28,7 @@ def difference_rows(contrasts: pd.DataFrame, system: ValueSystem, height: int = 
         hovertext=said, hoverinfo="text", showlegend=False,
     )  # fmt: skip
     dress(figure, height=height)
-    figure.update_yaxes(tickmode="array", tickvals=list(y), ticktext=[called[v] for v in rows.value], range=[-0.6, len(rows) - 0.4], showgrid=False)
+    figure.update_yaxes(tickmode="array", tickvals=list(y), ticktext=[called[v] for v in rows.value], range=[-0.6, len(rows) - 0.4], showgrid=False, zeroline=False)
     figure.update_xaxes(title_text=f"difference from {plain(rows.reference.iloc[0])}, centred; bars: 95 % interval, filled: q < 0.05", zeroline=True)
     return figure
 

@@ -89,6 +89,8 @@ class Opened:
 def open_instrument(name: str, settings: Sequence[str], system: ValueSystem) -> Opened:
     """The instrument `name` with `key=value` settings. Raises BadInput where it measures another value system."""
     plugin = registry.get("instruments", name)()
+    if settings and plugin.config is NoSettings:
+        raise BadInput(f"{name} ships whole and has nothing to set, got {', '.join(settings)}. Leave --settings out.")
     instrument = plugin.load(options(plugin.config, settings), system)
     if instrument.system != system.id:
         raise BadInput(f"{name} measures {instrument.system}, this study speaks {system.id}. Choose another instrument.")

@@ -70,10 +70,9 @@ def _quality(study: Study, own: pd.DataFrame) -> None:
         told = queries.quality(study.store, row.profile)
         found.append(told[told.steering == row.steering].assign(subject=row.Index))
     rows = pd.concat(found)
-    shown = pd.DataFrame({
-        "subject": rows.subject, "what": rows.metric.map(METRICS), "figure": rows.value.round(3), "low": rows.low.round(3), "high": rows.high.round(3), "n": rows.n,
-    })  # fmt: skip
-    st.dataframe(shown, hide_index=True)
+    rows["figure"] = [f"{r.value:.3f} [{r.low:.3f}, {r.high:.3f}], n {r.n}" for r in rows.itertuples()]
+    shown = rows.pivot_table(index="metric", columns="subject", values="figure", aggfunc="first").reindex(index=METRICS, columns=own.index).dropna(how="all")
+    st.dataframe(shown.rename(index=METRICS).rename_axis(None), width="stretch")
     st.caption("Shares from 0 to 1 with Wilson's interval; bias of place and agreement with anything in rating points (for choices, share above chance), over clusters; reliabilities are correlations. "
                "What cannot be computed, for want of a second order, repeat or item, has no row.")  # fmt: skip
 
