@@ -95,6 +95,10 @@ class Study:
         """The model's value profile, steered or not (`verbs/measure.py`)."""
         return self.do("measure", settings, progress)
 
+    def contrast(self, progress: Progress = silent, **settings: Any) -> Run:
+        """Profiles of models and steerings beside each other, and whether instruments agree (`verbs/contrast.py`)."""
+        return self.do("contrast", settings, progress)
+
     def ordinal(self, progress: Progress = silent, **settings: Any) -> Run:
         """Compare conditions by a Bayesian ordinal regression over their answers (`verbs/ordinal.py`)."""
         return self.do("ordinal", settings, progress)

@@ -13,13 +13,12 @@ Left out: the two genders of the original. Give the form whose pronouns you want
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from feature_store import registry
 from feature_store.errors import BadInput
-from feature_store.records import Instrument, Item, Response, ValueProfile, ValueSystem
+from feature_store.records import Instrument, Item, Response, Value, ValueSystem
 from feature_store.registry import register
-from workbench.administration.profiles import profile
+from workbench.administration.profiles import Cells, per_cluster
 from workbench.instruments import Questionnaire
 from workbench.item_files import read_items
 from workbench.pvq import KEYS, OPTIONS
@@ -97,11 +96,11 @@ class PvqRR(Portraits):
     def _system(self, system: ValueSystem) -> ValueSystem:
         return system if system.id in ("schwartz10", "schwartz19") else registry.get("values", "schwartz19")
 
-    def score(self, responses: Sequence[Response], instrument: Instrument, system: ValueSystem, replicates: int, seed: int) -> list[ValueProfile]:
-        """The profile; folded into ten, items of Face count in the mean of all items and make no row."""
-        if instrument.system == "schwartz10":
-            face: Any = registry.get("values", "schwartz19")[FACE]
-            system = dataclasses.replace(system, values=(*system.values, face))
-            items = tuple(item if item.value else dataclasses.replace(item, value=FACE) for item in instrument.items)
-            instrument = dataclasses.replace(instrument, items=items)
-        return [row for row in profile(responses, instrument, system, replicates, seed) if instrument.system == "schwartz19" or row.value != FACE]
+    def cells(self, responses: Sequence[Response], instrument: Instrument, system: ValueSystem) -> Cells:
+        """By cluster; folded into ten, items of Face count in the mean of all items and make no column."""
+        if instrument.system == "schwartz19":
+            return per_cluster(responses, instrument, system)
+        face: Value = registry.get("values", "schwartz19")[FACE]
+        items = tuple(item if item.value else dataclasses.replace(item, value=FACE) for item in instrument.items)
+        found = per_cluster(responses, dataclasses.replace(instrument, items=items), dataclasses.replace(system, values=(*system.values, face)))
+        return found._replace(values=found.values[:-1], raw=found.raw[:, :-1], centred=found.centred[:, :-1])
