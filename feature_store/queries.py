@@ -57,6 +57,11 @@ def responses(store: Store, run: str, steering: str) -> pd.DataFrame:
     return store.sql('SELECT * EXCLUDE (run) FROM responses WHERE run = ? AND steering = ? ORDER BY seed, context, wording, "order", item', [run, steering])
 
 
+def prompts(store: Store, run: str) -> pd.DataFrame:
+    """Profiles: what was asked, by context and item."""
+    return store.sql('SELECT * EXCLUDE (run) FROM prompts WHERE run = ? ORDER BY context, item, wording, "order"', [run])
+
+
 def label_rows(store: Store, labels: str) -> pd.DataFrame:
     """What steering chooses features by: every label of a run, by feature and value."""
     return store.sql("SELECT feature, value, polarity, gain, score, accepted FROM labels WHERE run = ? ORDER BY feature, value", [labels])

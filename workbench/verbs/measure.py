@@ -188,8 +188,16 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
         every = [r for one in sets for r in one]
         return work.finish(
             {"instrument": config.instrument, "steering": steering.name, "answers": len(every), "missing": sum(r.status != "parsed" for r in every),
-             "too_long": sum(r.status == "too-long" for r in every), "contexts": len({q.context for q in asked})} | figures
+             "contexts": len({q.context for q in asked})} | _too_long(every) | figures
         )  # fmt: skip
+
+
+def _too_long(responses: list[Response]) -> dict[str, int | str]:
+    """How many questions were longer than the model reads, and which items; nothing where none was."""
+    items = list(dict.fromkeys(r.item for r in responses if r.status == "too-long"))
+    if not items:
+        return {}
+    return {"too_long": sum(r.status == "too-long" for r in responses), "too_long_items": ", ".join(items[:5]) + (", ..." if len(items) > 5 else "")}
 
 
 def _respondents(
