@@ -68,16 +68,17 @@ class Config:
 
 
 def ask(
-    study: "Study", model_name: str, instrument: str, wordings: tuple[str, ...], contexts: str, n: int, seed: int
+    study: "Study", model_name: str, instrument: str, wordings: tuple[str, ...], contexts: str, n: int, seed: int, held: bool = False
 ) -> list[Question]:
-    """The questions for a model: its own wordings and contexts unless others are named."""
+    """The questions for a model: its own wordings and contexts unless others are named. `held`: in the contexts kept for choosing."""
     own = material.own(model_name)
     instrument_record = registry.get("instruments", instrument)
     if instrument_record.system != study.system.id:
         raise BadInput(
             f"{instrument} measures {instrument_record.system}, this study speaks {study.system.id}. Choose another instrument."
         )
-    return questions(instrument_record, material.contexts(contexts or own, n, seed), wordings or wordings_for(model_name))
+    chosen = (material.held_contexts if held else material.contexts)(contexts or own, n, seed)
+    return questions(instrument_record, chosen, wordings or wordings_for(model_name))
 
 
 def wordings_for(model_name: str) -> tuple[str, ...]:
