@@ -102,7 +102,7 @@ COMMENT ON COLUMN responses.persona IS 'what the model was told it is; empty: no
 
 CREATE TABLE prompts (run VARCHAR, context INTEGER, item VARCHAR, wording VARCHAR, "order" VARCHAR, value VARCHAR, prompt VARCHAR);
 COMMENT ON TABLE prompts IS 'The exact text behind every rating and response.';
-COMMENT ON COLUMN prompts.run IS 'run of kind profile, effects, prediction, plan, comparison, kang or neurons';
+COMMENT ON COLUMN prompts.run IS 'run of kind labels (its output scores), profile, effects, prediction, plan, comparison, kang or neurons';
 COMMENT ON COLUMN prompts.context IS '0-based number of the prompt context (cluster)';
 COMMENT ON COLUMN prompts.item IS 'id of the item';
 COMMENT ON COLUMN prompts.wording IS 'name of the wording';
@@ -872,6 +872,21 @@ COMMENT ON COLUMN validity.low IS 'lower end of the 95 % interval over subjects 
 COMMENT ON COLUMN validity.high IS 'upper end of it [as the value]';
 COMMENT ON COLUMN validity.p IS 'permutation p of a value as large [0 to 1]; NULL where none is defined';
 COMMENT ON COLUMN validity.n IS 'subjects';
+
+CREATE TABLE output_scores (run VARCHAR, feature INTEGER, value VARCHAR, polarity INTEGER, output DOUBLE, low DOUBLE, high DOUBLE, beside DOUBLE, null_high DOUBLE, n INTEGER, dose DOUBLE, seed BIGINT);
+COMMENT ON TABLE output_scores IS 'How much a light steering along an accepted feature raises the answers of its value, in contexts of its own.';
+COMMENT ON COLUMN output_scores.run IS 'run of kind labels';
+COMMENT ON COLUMN output_scores.feature IS '0-based feature index';
+COMMENT ON COLUMN output_scores.value IS 'id of the value it is labelled with';
+COMMENT ON COLUMN output_scores.polarity IS 'polarity of the label, by which the steering is turned: +1 or -1';
+COMMENT ON COLUMN output_scores.output IS 'output score: change of the value''s rating [rating points]; NULL where the model gave NaN';
+COMMENT ON COLUMN output_scores.low IS 'lower end of its 95 % interval over contexts [rating points]';
+COMMENT ON COLUMN output_scores.high IS 'upper end of it [rating points]';
+COMMENT ON COLUMN output_scores.beside IS 'root mean square of the other values'' changes [rating points]';
+COMMENT ON COLUMN output_scores.null_high IS '97.5 % quantile of the size of the value''s change under random directions of the same length [rating points]';
+COMMENT ON COLUMN output_scores.n IS 'contexts, none of them asked by a sweep of the same seed [clusters]';
+COMMENT ON COLUMN output_scores.dose IS 'strength of the steering [share of the median residual norm]';
+COMMENT ON COLUMN output_scores.seed IS 'seed of contexts, random directions and bootstrap';
 
 CREATE TABLE ordinal_thetas (run VARCHAR, condition VARCHAR, value VARCHAR, centred BOOLEAN, mean DOUBLE, low DOUBLE, high DOUBLE, below DOUBLE, r_hat DOUBLE, ess DOUBLE, n INTEGER, missing INTEGER);
 COMMENT ON TABLE ordinal_thetas IS 'How much each condition (model, persona, steering) holds each value: posterior of the Bayesian ordinal regression.';
