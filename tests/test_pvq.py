@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from feature_store import registry
-from feature_store.errors import BadInput, NotFound
+from feature_store.errors import BadInput, Incompatible, NotFound
 from tests.instruments import settings as invented
 from workbench import pvq
 from workbench.administration.asking import administer
@@ -254,7 +254,7 @@ def test_without_items_a_researcher_is_told_what_to_bring():
 
 
 def test_values_of_another_instrument_are_refused_before_anything_is_asked(tmp_path):
-    with pytest.raises(BadInput, match="pvq40 measures schwartz10, this study speaks schwartz19"):
+    with pytest.raises(Incompatible, match="pvq40 measures schwartz10, this study speaks schwartz19"):
         open_instrument("pvq40", invented("pvq40", tmp_path), registry.get("values", "schwartz19"))
     file = tmp_path / "rr.csv"
     file.write_text("number,text,value\n" + "".join(f"{n},x,{'Face' if n in (9, 24, 49) else ''}\n" for n in range(1, 58)))
