@@ -30,7 +30,7 @@ MANY = 1_000_000
 LIMITS = {
     "seed": (0, 2**31 - 1), "replicates": (1, 100_000), "permutations": (1, MANY), "features_per_value": (1, MANY), "steerings": (1, MANY),
     "new_tokens": (1, MANY), "max_new_tokens": (1, MANY), "controls": (0, MANY), "random_features": (0, MANY), "random_directions": (0, MANY),
-    "draws": (1, MANY), "concurrency": (1, MANY), "scored_per_value": (1, MANY),
+    "draws": (0, MANY), "concurrency": (1, MANY), "scored_per_value": (1, MANY),
 }  # fmt: skip
 """Smallest and largest of what every verb means alike: generators take no negative seed, replicates are drawn in memory, and a negative
 count would leave the last ones out."""
