@@ -42,7 +42,7 @@ WISHES, SEED = 10, 0
 REACH = 0.5
 STRENGTHS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6)
 """Lengths at which a direction is tried [share of the median residual norm]."""
-TARGETS = (0.5, 0.8, 0.95, 0.99, 0.999)
+TARGETS = (0.5, 0.7, 0.88, 0.95, 0.975, 0.99, 0.999)
 """P0 that ConVA tries [probability]; the paper uses 0.7 to 0.975."""
 PROMPTS = ((True,), (False,), (True, True), (False, True), (False, False))
 """Sentences a target, each hedged (which halves it) or not."""
