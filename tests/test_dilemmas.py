@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import json
+import re
 import warnings
 
 import numpy as np
@@ -16,10 +17,13 @@ from workbench import dilemma_metrics as metrics
 from workbench import organism
 from workbench.administration.asking import administer
 from workbench.administration.questions import prompt_of, questions
+from workbench.cli import main
 from workbench.instruments import open_instrument
 from workbench.organism.generate import behaviour
 from workbench.organism.planted import plan
+from workbench.pilot.dilemmas import leaked, pairs
 from workbench.study import Study
+from workbench.verbs import dilemmas as verb
 
 TEN, SIX = registry.get("values", "schwartz10"), registry.get("values", "moral-foundations")
 
@@ -284,15 +288,108 @@ def texts_of(leaning, n, seed):
 
 def test_the_organism_chooses_as_its_text_leans(tmp_path):
     leaning = dict.fromkeys(("power", "achievement", "security"), 1) | dict.fromkeys(("universalism", "benevolence", "self-direction"), -1)
-    (tmp_path / "contexts.txt").write_text("\n".join(texts_of(leaning, 6, 0)), encoding="utf-8")
+    (tmp_path / "contexts.txt").write_text("\n".join(texts_of(leaning, 4, 0)), encoding="utf-8")
     study = Study(tmp_path / "study")
-    common = {"model": "organism", "instrument": "moral-dilemmas", "contexts": str(tmp_path / "contexts.txt"), "n_contexts": 6, "length": "sum", "replicates": 200}
-    run = study.measure(settings=("items=organism", "memory=none"), **common)
+    common = {"model": "organism", "instrument": "moral-dilemmas", "contexts": str(tmp_path / "contexts.txt"), "length": "sum", "replicates": 200}
+    run = study.measure(settings=("items=organism", "memory=none", "n=9"), n_contexts=4, **common)
     found = study.store.sql("SELECT value, mean FROM profiles WHERE run = ? AND centred", [run.id]).set_index("value")["mean"]
     planted = np.array([leaning.get(value, 0) for value in found.index])
-    assert np.corrcoef(planted, found)[0, 1] >= 0.9
-    told = study.measure(settings=("items=organism", "memory=full"), **common)
-    assert told.id != run.id
+    assert np.corrcoef(planted, found)[0, 1] >= 0.85
+    told = study.measure(settings=("items=organism", "memory=full", "n=2"), n_contexts=1, **common)
     counts = study.store.sql("SELECT run, count(*) n FROM step_preferences GROUP BY run").set_index("run").n
     assert counts.to_dict() == {run.id: 50, told.id: 50}
     assert len(study.store.sql("SELECT * FROM transitivity")) == 2
+
+
+# ---- writing -------------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass
+class Writer:
+    """Writes and reads as a script says: dilemma 1 leaks a value, 2 is refused, 3 is no JSON, 4 is not what was meant. Breaks down after `calls`."""
+
+    calls: int = 1000
+    name: str = "writer"
+    made: int = 0
+
+    def chat(self, conversations, *, max_new_tokens=256, temperature=0.0, seed=0):
+        return [self.answer(conversation[-1].content, seed) for conversation in conversations]
+
+    def answer(self, prompt, seed):
+        if self.calls == 0:
+            raise ConnectionError("gone")
+        self.calls -= 1
+        self.made += 1
+        if prompt.startswith("Here is"):
+            meant = re.findall(r"\((\w[\w-]*)\)", prompt.split("\n\nWhich one")[0])
+            if "story 4 " in prompt:
+                meant = meant[::-1]
+            return json.dumps({"values": [list(pair) for pair in zip(meant[::2], meant[1::2], strict=True)]})
+        if seed == 2:
+            return "I'm sorry, I cannot write that."
+        if seed == 3:
+            return "Once upon a time"
+        named = {value.name: value.id for value in TEN.values}
+        meant = [named[name] for name in re.findall(r"(?:choice A stands for|choice B for) ([A-Z][\w-]+) \(", prompt)]
+        steps = [
+            {"situation": f"This is story {seed} at {k}.", "dilemma": "What now?" + (" It gives power." if seed == 1 else ""),
+             "choiceA": f"I do one thing ({a}).", "choiceB": f"I do the other ({b})."}
+            for k, (a, b) in enumerate(zip(meant[::2], meant[1::2], strict=True))
+        ]  # fmt: skip
+        return "```json\n" + json.dumps({"norm": "One should help.", "steps": steps}) + "\n```"
+
+
+def test_dilemmas_are_written_read_blind_filtered_and_asked(tmp_path, monkeypatch):
+    monkeypatch.setattr("workbench.pilot.dilemmas.leaks", lambda scenario, system: tuple("power" for a in scenario.actions if "gives power" in a.text))
+    study = Study(tmp_path / "study")
+    config = verb.Config(n=7, steps=3)
+    with pytest.raises(ConnectionError):
+        verb.run(study, config, silent, Writer(calls=9))
+    writer = Writer()
+    run = verb.run(study, config, silent, writer)
+    assert writer.made == 7 + 5 - 9, "what was answered before is not asked again"
+    rows = study.store.sql("SELECT * FROM dilemmas ORDER BY number")
+    assert rows.status.tolist() == ["parsed", "parsed", "refused", "unparsed", "parsed", "parsed", "parsed"]
+    assert rows.passed.tolist() == [True, False, False, False, False, True, True]
+    assert rows.reason[3].startswith("Expected one JSON object")
+    assert run.summary | {"source": ""} == {
+        "source": "", "asked": 7, "parsed": 5, "refused": 1, "unparsed": 1, "leaked": 1, "inference_unread": 0, "not_inferred": 1, "passed": 3,
+    }  # fmt: skip
+    file = study.runs.folder / run.id / "dilemmas.json"
+    ready = opened(file)
+    assert [item.id for item in ready.instrument.items[:4]] == ["d0000-1", "d0000-2", "d0000-3", "d0005-1"]
+    meant = [tuple(option.scores[0][0] for option in item.options) for item in ready.instrument.items[:3]]
+    assert meant == list(pairs(TEN, 7, 3, 0)[0])
+    assert verb.run(study, config, silent, Writer(calls=0)).id == run.id
+
+
+def test_a_value_word_in_a_dilemma_is_found():
+    told = organism.dilemmas(1, 0)[0] | {"norm": "One helps."}
+    assert leaked(told, 5, TEN) == ()
+    told["step 2_dilemma"] = "It would be the powerful thing to do."
+    assert leaked(told, 5, TEN) == ("powerful",)
+
+
+def test_all_pairs_are_drawn_before_one_comes_again():
+    drawn = [frozenset(pair) for one in pairs(TEN, 9, 5, 0) for pair in one]
+    assert len(set(drawn)) == 45
+    assert len(pairs(SIX, 4, 5, 0)) == 4
+    assert pairs(TEN, 3, 5, 0) != pairs(TEN, 3, 5, 1)
+
+
+def test_the_organism_writes_its_own(tmp_path):
+    study = Study(tmp_path / "study")
+    run = study.dilemmas(llm="organism", n=4)
+    assert run.summary["passed"] == 4
+    assert len(opened(study.runs.folder / run.id / "dilemmas.json").instrument.items) == 20
+    with pytest.raises(BadInput, match="Schwartz's ten"):
+        Study(tmp_path / "six", "moral-foundations").dilemmas(llm="organism")
+    with pytest.raises(BadInput, match="Nobody"):
+        study.dilemmas()
+
+
+def test_a_study_of_another_system_is_begun_from_the_command_line(tmp_path, capsys):
+    assert main(["measure", str(tmp_path / "six"), "--system", "moral-foundations", "--model", "organism"]) == 2
+    assert "standin measures schwartz10, this study speaks moral-foundations" in capsys.readouterr().err
+    assert main(["measure", str(tmp_path / "six"), "--system", "schwartz19", "--model", "organism"]) == 2
+    assert "is a study of moral-foundations" in capsys.readouterr().err

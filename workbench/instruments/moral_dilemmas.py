@@ -33,14 +33,14 @@ WORDINGS = {
     "would": "{item}\nWhat would you do?\n{options}\nI would choose option",
     "plain": "{item}",
 }
-ORGANISM_DILEMMAS, ORGANISM_SEED = 45, 0
-"""Every two values meet once at each step."""
 
 
 @dataclass(frozen=True)
 class Settings:
     items: str = ""
     """JSON file of dilemmas in the released format, or `organism` for dilemmas in that model's own words."""
+    n: int = 45
+    """Dilemmas to make for the organism; with 45 every two values meet once at each step."""
     memory: Memory = "full"
     """What a step is told of the earlier ones: `full`, `causal` (the choices alone) or `none`."""
 
@@ -54,8 +54,10 @@ class MoralDilemmas(Questionnaire):
     def load(self, settings: Settings, system: ValueSystem) -> Instrument:
         if not settings.items:
             raise BadInput("moral-dilemmas ships no items. Name a file with --settings items=FILE.json, or items=organism for that model's own.")
+        if settings.n < 1:
+            raise BadInput(f"At least one dilemma is asked, got n={settings.n}.")
         own = settings.items == "organism"
-        told = organism.dilemmas(ORGANISM_DILEMMAS, ORGANISM_SEED) if own else _json(Path(settings.items))
+        told = organism.dilemmas(settings.n, 0) if own else _json(Path(settings.items))
         return Instrument(
             "moral-dilemmas", "Multi-step moral dilemmas", read(told, system, settings.items), (), tuple(WORDINGS.items()), system.id,
             "generated for the organism" if own else f"{Path(settings.items).name}, in the format of Wu et al. (2025)",
