@@ -1,9 +1,13 @@
 """Instruments for tests: those that read the user's file get one here."""
 
+import csv
+import json
 from pathlib import Path
 
 from feature_store import registry
+from workbench import organism
 from workbench.instruments import Opened, open_instrument
+from workbench.pilot.scenarios import subsets, write
 
 SYSTEMS: dict[str, str] = {}
 """Instrument -> the value system it is opened for, where that is not Schwartz's ten."""
@@ -11,6 +15,21 @@ SYSTEMS: dict[str, str] = {}
 
 def settings(name: str, folder: Path) -> tuple[str, ...]:
     """What an instrument needs to be opened, written into `folder`: invented items, never published ones."""
+    if name == "moral-dilemmas":
+        (folder / "dilemmas.json").write_text(json.dumps(organism.dilemmas(10, 0)), encoding="utf-8")
+        return (f"items={folder / 'dilemmas.json'}",)
+    if name == "decisions":
+        system = registry.get("values", "schwartz10")
+        write(folder / "scenarios.jsonl", organism.scenarios(subsets(system, 20, 1, 3, 0), 4, 0))
+        return (f"scenarios={folder / 'scenarios.jsonl'}",)
+    if name == "valuebench":
+        rows = [
+            ("Invented", f"I {what} {value}.", value, str(key), f"Should I {what} {value}?")
+            for value in ("Power", "Benevolence", "Tradition") for what, key in (("seek", 1), ("cherish", 1), ("avoid", -1))
+        ]  # fmt: skip
+        with (folder / "items.csv").open("w", encoding="utf-8", newline="") as handle:
+            csv.writer(handle).writerows([("questionnaire", "item", "value", "agreement", "question"), *rows])
+        return (f"items={folder / 'items.csv'}",)
     return ()
 
 

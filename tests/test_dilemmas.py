@@ -104,7 +104,7 @@ def test_a_coin_stays_inside_binomial_bands(released):
     rng = np.random.default_rng(3)
     for ready, system in zip(released, (TEN, SIX), strict=True):
         coins = {item.id: int(rng.integers(2)) for item in ready.instrument.items}
-        told = choose(ready, lambda q, a, b: (a, b)[coins[q.item.id]])
+        told = choose(ready, lambda q, a, b, coins=coins: (a, b)[coins[q.item.id]])
         outside = cells = 0
         for row in metrics.step_preferences(metrics.tally(told, ready.instrument, system), "base", 500, 0):
             if row["n"] >= metrics.FEWEST:
