@@ -7,7 +7,7 @@
 CREATE TABLE runs (run VARCHAR, kind VARCHAR, status VARCHAR, created TIMESTAMP, seconds DOUBLE, seed BIGINT, config JSON, inputs JSON, summary JSON, environment JSON);
 COMMENT ON TABLE runs IS 'One row per finished run.';
 COMMENT ON COLUMN runs.run IS 'kind-digest of kind, configuration and inputs';
-COMMENT ON COLUMN runs.kind IS 'what the verb made: sae | labels | profile | effects | graph | probes | control | prediction | plan | comparison | counterfactual | couple | kang | neurons | scenarios | review | decisions';
+COMMENT ON COLUMN runs.kind IS 'what the verb made: sae | labels | profile | effects | graph | probes | control | prediction | plan | comparison | counterfactual | couple | kang | neurons | scenarios | review | decisions | contrast';
 COMMENT ON COLUMN runs.status IS 'finished';
 COMMENT ON COLUMN runs.created IS 'start [UTC]';
 COMMENT ON COLUMN runs.seconds IS 'working time, interruptions not counted [s]';
@@ -813,6 +813,65 @@ COMMENT ON COLUMN arm_texts.loss IS 'mean loss of the unsteered model on the tex
 COMMENT ON COLUMN arm_texts.concept IS 'rating [0, 1 or 2]; NaN where the judge was not read or not asked';
 COMMENT ON COLUMN arm_texts.instruct IS 'rating [0, 1 or 2]; NaN where the judge was not read or not asked';
 COMMENT ON COLUMN arm_texts.fluency IS 'rating [0, 1 or 2]; NaN where the judge was not read or not asked';
+
+CREATE TABLE subjects (run VARCHAR, instrument VARCHAR, subject VARCHAR, profile VARCHAR, steering VARCHAR);
+COMMENT ON TABLE subjects IS 'Who was compared on which instrument, and where the answers are.';
+COMMENT ON COLUMN subjects.run IS 'run of kind contrast';
+COMMENT ON COLUMN subjects.instrument IS 'name of the instrument';
+COMMENT ON COLUMN subjects.subject IS 'as it was named: base, power+, features with a strength, a model';
+COMMENT ON COLUMN subjects.profile IS 'run of kind profile that holds the answers';
+COMMENT ON COLUMN subjects.steering IS 'which of its profiles is the subject''s';
+
+CREATE TABLE contrasts (run VARCHAR, instrument VARCHAR, reference VARCHAR, subject VARCHAR, value VARCHAR, before DOUBLE, difference DOUBLE, low DOUBLE, high DOUBLE, p DOUBLE, q DOUBLE, n INTEGER, paired BOOLEAN);
+COMMENT ON TABLE contrasts IS 'Difference of two subjects'' centred profiles, value by value.';
+COMMENT ON COLUMN contrasts.run IS 'run of kind contrast';
+COMMENT ON COLUMN contrasts.instrument IS 'name of the instrument';
+COMMENT ON COLUMN contrasts.reference IS 'subject that is subtracted';
+COMMENT ON COLUMN contrasts.subject IS 'subject it is subtracted from';
+COMMENT ON COLUMN contrasts.value IS 'id of the value';
+COMMENT ON COLUMN contrasts.before IS 'centred mean of the reference [rating points, or score of what was chosen]';
+COMMENT ON COLUMN contrasts.difference IS 'subject less reference [as before]';
+COMMENT ON COLUMN contrasts.low IS 'lower end of the 95 % interval over clusters [as before]';
+COMMENT ON COLUMN contrasts.high IS 'upper end of it [as before]';
+COMMENT ON COLUMN contrasts.p IS 'two-sided p of no difference [0 to 1]';
+COMMENT ON COLUMN contrasts.q IS 'p after Benjamini-Hochberg over the instrument''s values and subjects [0 to 1]';
+COMMENT ON COLUMN contrasts.n IS 'pairs of clusters, or clusters of the smaller side [clusters]';
+COMMENT ON COLUMN contrasts.paired IS 'whether both were asked the same questions';
+
+CREATE TABLE circle_fits (run VARCHAR, instrument VARCHAR, subject VARCHAR, towards VARCHAR, phi DOUBLE, b DOUBLE, a DOUBLE, r2 DOUBLE, p DOUBLE, n INTEGER);
+COMMENT ON TABLE circle_fits IS 'A subject''s differences laid over the motivational circle: a + b cos(theta - phi).';
+COMMENT ON COLUMN circle_fits.run IS 'run of kind contrast';
+COMMENT ON COLUMN circle_fits.instrument IS 'name of the instrument';
+COMMENT ON COLUMN circle_fits.subject IS 'subject whose difference from the reference is fitted';
+COMMENT ON COLUMN circle_fits.towards IS 'id of the value nearest to phi';
+COMMENT ON COLUMN circle_fits.phi IS 'angle towards which the profile moved [radians]';
+COMMENT ON COLUMN circle_fits.b IS 'how far it moved that way [as contrasts.difference]';
+COMMENT ON COLUMN circle_fits.a IS 'change common to all values [as contrasts.difference]';
+COMMENT ON COLUMN circle_fits.r2 IS 'share of the differences'' variance that the circle explains [0 to 1]';
+COMMENT ON COLUMN circle_fits.p IS 'permutation p of r2, values renamed [0 to 1]';
+COMMENT ON COLUMN circle_fits.n IS 'values fitted [values]';
+
+CREATE TABLE mtmm (run VARCHAR, instrument VARCHAR, value VARCHAR, other_instrument VARCHAR, other_value VARCHAR, r DOUBLE, n INTEGER);
+COMMENT ON TABLE mtmm IS 'The multitrait-multimethod matrix: correlations over subjects of every value on every instrument.';
+COMMENT ON COLUMN mtmm.run IS 'run of kind contrast';
+COMMENT ON COLUMN mtmm.instrument IS 'name of the instrument';
+COMMENT ON COLUMN mtmm.value IS 'id of the value';
+COMMENT ON COLUMN mtmm.other_instrument IS 'name of the other instrument';
+COMMENT ON COLUMN mtmm.other_value IS 'id of the other value';
+COMMENT ON COLUMN mtmm.r IS 'correlation over subjects [-1 to 1]; NULL where one does not vary';
+COMMENT ON COLUMN mtmm.n IS 'subjects';
+
+CREATE TABLE validity (run VARCHAR, instrument VARCHAR, other_instrument VARCHAR, metric VARCHAR, value DOUBLE, low DOUBLE, high DOUBLE, p DOUBLE, n INTEGER);
+COMMENT ON TABLE validity IS 'How far two instruments agree about the same subjects.';
+COMMENT ON COLUMN validity.run IS 'run of kind contrast';
+COMMENT ON COLUMN validity.instrument IS 'name of the instrument';
+COMMENT ON COLUMN validity.other_instrument IS 'name of the other instrument';
+COMMENT ON COLUMN validity.metric IS 'convergent | discriminant | criterion | profile (workbench/validity.py)';
+COMMENT ON COLUMN validity.value IS 'mean correlation [-1 to 1]; criterion: share of values [0 to 1]';
+COMMENT ON COLUMN validity.low IS 'lower end of the 95 % interval over subjects [as the value]';
+COMMENT ON COLUMN validity.high IS 'upper end of it [as the value]';
+COMMENT ON COLUMN validity.p IS 'permutation p of a value as large [0 to 1]; NULL where none is defined';
+COMMENT ON COLUMN validity.n IS 'subjects';
 
 CREATE TABLE step_preferences (run VARCHAR, steering VARCHAR, step INTEGER, value VARCHAR, preference DOUBLE, low DOUBLE, high DOUBLE, n INTEGER, offered INTEGER, missing INTEGER);
 COMMENT ON TABLE step_preferences IS 'How much oftener than by chance a value is chosen at each step of dilemmas.';

@@ -95,6 +95,10 @@ class Study:
         """The model's value profile, steered or not (`verbs/measure.py`)."""
         return self.do("measure", settings, progress)
 
+    def contrast(self, progress: Progress = silent, **settings: Any) -> Run:
+        """Profiles of models and steerings beside each other, and whether instruments agree (`verbs/contrast.py`)."""
+        return self.do("contrast", settings, progress)
+
     def effects(self, progress: Progress = silent, **settings: Any) -> Run:
         """Steer labelled features and controls, and measure every value (`verbs/effects.py`)."""
         return self.do("effects", settings, progress)
