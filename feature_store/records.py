@@ -58,13 +58,15 @@ class Value:
 @dataclass(frozen=True)
 class ValueSystem:
     id: str
-    """`schwartz10`, `schwartz19`, `higher-order`."""
+    """`schwartz10`, `schwartz19`, `higher-order`, `moral-foundations`."""
     values: tuple[Value, ...]
     """In circle order."""
     source: str
     """The publication that defines the system."""
     aliases: tuple[tuple[str, str], ...] = ()
     """(normalised other name, id) pairs, finer values and published spellings among them."""
+    circular: bool = True
+    """Whether the angles are places on a circle that the theory gives; false: even steps that order the values in figures."""
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -83,7 +85,9 @@ class ValueSystem:
         return known[key]
 
     def distance(self, a: str, b: str) -> float:
-        """Angle between two values on the circle [radians, 0 to pi]."""
+        """Angle between two values on the circle [radians, 0 to pi]; NaN between different values of a system without one."""
+        if not self.circular:
+            return 0.0 if self.resolve(a) == self.resolve(b) else math.nan
         gap = abs(self[a].angle - self[b].angle) % (2 * math.pi)
         return min(gap, 2 * math.pi - gap)
 

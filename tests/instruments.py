@@ -1,10 +1,13 @@
 """Instruments for tests: those that read the user's file get one here."""
 
+import csv
+import json
 from pathlib import Path
 
 from feature_store import registry
-from workbench import pvq
+from workbench import organism, pvq
 from workbench.instruments import Opened, open_instrument
+from workbench.pilot.scenarios import subsets, write
 
 SYSTEMS: dict[str, str] = {"standin19": "schwartz19"}
 """Instrument -> the value system it is opened for, where that is not Schwartz's ten."""
@@ -16,7 +19,22 @@ def settings(name: str, folder: Path) -> tuple[str, ...]:
         file = folder / f"{name}.csv"
         numbers = sorted(number for numbers in pvq.KEYS[name].values() for number in numbers)
         file.write_text("number,text\n" + "".join(f"{number},Invented portrait {number}.\n" for number in numbers), encoding="utf-8")
-        return (f"file={file}",)
+        return (f"items={file}",)
+    if name == "moral-dilemmas":
+        (folder / "dilemmas.json").write_text(json.dumps(organism.dilemmas(10, 0)), encoding="utf-8")
+        return (f"items={folder / 'dilemmas.json'}",)
+    if name == "decisions":
+        system = registry.get("values", "schwartz10")
+        write(folder / "scenarios.jsonl", organism.scenarios(subsets(system, 20, 1, 3, 0), 4, 0))
+        return (f"scenarios={folder / 'scenarios.jsonl'}",)
+    if name == "valuebench":
+        rows = [
+            ("Invented", f"I {what} {value}.", value, str(key), f"Should I {what} {value}?")
+            for value in ("Power", "Benevolence", "Tradition") for what, key in (("seek", 1), ("cherish", 1), ("avoid", -1))
+        ]  # fmt: skip
+        with (folder / "items.csv").open("w", encoding="utf-8", newline="") as handle:
+            csv.writer(handle).writerows([("questionnaire", "item", "value", "agreement", "question"), *rows])
+        return (f"items={folder / 'items.csv'}",)
     return ()
 
 

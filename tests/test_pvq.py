@@ -249,7 +249,7 @@ class Devoted:
 
 
 def test_without_items_a_researcher_is_told_what_to_bring():
-    with pytest.raises(BadInput, match=r"PVQ-40 ships without its 40 items, .* --settings file=ITEMS.csv"):
+    with pytest.raises(BadInput, match=r"PVQ-40 ships without its 40 items, .* --settings items=ITEMS.csv"):
         open_instrument("pvq40", (), registry.get("values", "schwartz10"))
 
 
@@ -258,5 +258,5 @@ def test_values_of_another_instrument_are_refused_before_anything_is_asked(tmp_p
         open_instrument("pvq40", invented("pvq40", tmp_path), registry.get("values", "schwartz19"))
     file = tmp_path / "rr.csv"
     file.write_text("number,text,value\n" + "".join(f"{n},x,{'Face' if n in (9, 24, 49) else ''}\n" for n in range(1, 58)))
-    ready = open_instrument("pvq-rr", (f"file={file}",), registry.get("values", "schwartz10"))
+    ready = open_instrument("pvq-rr", (f"items={file}",), registry.get("values", "schwartz10"))
     assert [item.id for item in ready.instrument.items if not item.value] == ["pvq-rr-9", "pvq-rr-24", "pvq-rr-49"]

@@ -23,6 +23,9 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("WANDB_MODE", "disabled")
 os.environ.setdefault("STREAMLIT_BROWSER_GATHER_USAGE_STATS", "false")
 
+BEGIN = ("train", "adopt", "measure", "dilemmas")
+"""Verbs that may be a study's first."""
+
 
 def parser(used: Container[str] = verbs.SUMMARIES) -> argparse.ArgumentParser:
     """The command line, with the flags of the verbs that are used: each verb's flags cost the import of its module."""
@@ -40,6 +43,8 @@ def parser(used: Container[str] = verbs.SUMMARIES) -> argparse.ArgumentParser:
         if name == "adopt":
             sub.add_argument("address", nargs="?", default=argparse.SUPPRESS, help="where the SAE is; the same as --address")
         sub.add_argument("--job", type=Path, default=None, help="TOML job file; a flag wins over it")
+        if name in BEGIN:
+            sub.add_argument("--system", default="schwartz10", help="value system of a new study [schwartz10]")
         if name in used:
             config.add_flags(sub, verbs.get(name).config)
     command("publish", "Write the store as one .duckdb file.").add_argument("file", type=Path)
@@ -80,15 +85,17 @@ def _interrupt(signum: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def _open(study: Path, create: bool = False):
+def _open(study: Path, create: bool = False, system: str = "schwartz10"):
     from workbench.study import Study
 
-    return Study(study, create=create)
+    return Study(study, system, create)
 
 
-def _make_run(verb: str, study: Path, job: Path | None, **flags: object) -> None:
+def _make_run(verb: str, study: Path, job: Path | None, system: str = "schwartz10", **flags: object) -> None:
     settings = config.from_toml(job, verbs.get(verb).config, verb) if job else {}
-    opened = _open(study, create=verb in ("train", "adopt", "measure"))
+    opened = _open(study, verb in BEGIN, system)
+    if system not in ("schwartz10", opened.system_id):
+        raise BadInput(f"{study} is a study of {opened.system_id}. Give a new folder for one of {system}.")
     with in_terminal(verb) as progress:
         run = opened.do(verb, settings | flags, progress)
     print(describe(run))

@@ -139,6 +139,10 @@ class Study:
         """Scenarios in which values are at stake, with scored actions, filtered (`verbs/scenarios.py`)."""
         return self.do("scenarios", settings, progress)
 
+    def dilemmas(self, progress: Progress = silent, **settings: Any) -> Run:
+        """Moral dilemmas in steps, each choice between two values, filtered (`verbs/dilemmas.py`)."""
+        return self.do("dilemmas", settings, progress)
+
     def review(self, progress: Progress = silent, **settings: Any) -> Run:
         """A person's word on one scenario (`verbs/review.py`)."""
         return self.do("review", settings, progress)

@@ -180,8 +180,11 @@ def analyse(sweep: Sweep, system: ValueSystem, delta: float, replicates: int, se
     ]  # fmt: skip
     theta = angles(system, sweep.values)
     drawn = replicate_means(changes, cluster_weights(len(changes), replicates, seed))
-    circle = permuted_spearman(cells.mean, own, np.cos(theta[:, None] - theta), DRAWS, seed)
+    circle = Correlation(np.nan, np.nan, 0)
+    circles = dict.fromkeys(sources, Circumplex(*[np.nan] * 5))
+    if system.circular:
+        circle = permuted_spearman(cells.mean, own, np.cos(theta[:, None] - theta), DRAWS, seed)
+        circles = {source: fit(cells.mean[r], theta, DRAWS, seed) for r, source in enumerate(sources)}
     return Effects(
-        side_effects, dose_effects(sweep, replicates, seed), matched, leakage(cells, drawn, sources, system, sweep.values), circle,
-        {source: fit(cells.mean[r], theta, DRAWS, seed) for r, source in enumerate(sources)},
+        side_effects, dose_effects(sweep, replicates, seed), matched, leakage(cells, drawn, sources, system, sweep.values), circle, circles
     )  # fmt: skip

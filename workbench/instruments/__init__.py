@@ -5,7 +5,8 @@ A plug-in is registered under kind `instruments` and is a `Questionnaire`: `load
 
 - `read` turns words into one of the answers;
 - `rate` turns free texts into ratings, by a judge;
-- `cells` turns stored responses into what a profile is the mean of; a pure function.
+- `cells` turns stored responses into what a profile is the mean of; a pure function;
+- `tables` turns them into what else the paper reports: rows of relations of its own; pure too.
 
 `standin.toml` holds statements of our own. It is not the PVQ nor a translation of it, has not been validated on people, and measures a model only in
 so far as its answers to such statements mean anything.
@@ -13,7 +14,7 @@ so far as its answers to such statements mean anything.
 
 import dataclasses
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +75,12 @@ class Questionnaire:
         from workbench.administration.profiles import per_cluster
 
         return per_cluster(responses, instrument, system)
+
+    def tables(
+        self, sets: Sequence[Sequence[Response]], instrument: Instrument, system: ValueSystem, replicates: int, seed: int
+    ) -> Mapping[str, Sequence[Any]]:
+        """Relation of `schema.sql` -> rows: what the paper reports besides the profile. `sets`: unsteered answers, then steered ones."""
+        return {}
 
 
 @dataclasses.dataclass(frozen=True)

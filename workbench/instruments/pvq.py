@@ -1,6 +1,6 @@
 """The Portrait Values Questionnaires, with the items that a researcher brings: `pvq21`, `pvq40` and `pvq-rr`.
 
-    workbench measure STUDY --instrument pvq40 --settings file=items.csv
+    workbench measure STUDY --instrument pvq40 --settings items=items.csv
 
 1. Keys are shipped (`workbench/pvq.py`), texts are not: they are free for academic research only. `file` holds them (`workbench/item_files.py`).
 2. `pvq21` and `pvq40` measure the ten values. `pvq-rr` measures the nineteen, or the ten in a study that speaks them: Tradition then takes
@@ -32,7 +32,7 @@ FACE = "face"
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    file: str = ""
+    items: str = ""
     """CSV, TSV, JSON, JSONL or TOML file with `number` and `text` of every item."""
 
 
@@ -52,12 +52,12 @@ class Portraits(Questionnaire):
         speaks = self._system(system)
         finer = registry.get("values", "schwartz19") if FACE in key else speaks
         of = {number: value for value, numbers in key.items() for number in numbers}
-        if not settings.file:
+        if not settings.items:
             raise BadInput(
                 f"{self.title} ships without its {len(of)} items, which are free for academic research only. Name your file of them with "
-                "--settings file=ITEMS.csv (columns number and text), or ask our own `standin`."
+                "--settings items=ITEMS.csv (columns number and text), or ask our own `standin`."
             )
-        texts = read_items(Path(settings.file), of, OPTIONS, finer.resolve)
+        texts = read_items(Path(settings.items), of, OPTIONS, finer.resolve)
         values = {number: value if speaks is finer else finer[value].parent for number, value in of.items()}
         items = tuple(Item(f"{self.id}-{number}", text, values[number]) for number, text in texts.items())
         return Instrument(self.id, self.title, items, tuple("123456"), tuple(WORDINGS.items()), speaks.id, self.source, "free for academic research; not shipped")

@@ -1,4 +1,4 @@
-"""Scenarios of the organism: what it could do next, in its own words, with scores that are known.
+"""Scenarios and dilemmas of the organism: what it could do next, in its own words, with scores that are known.
 
 1. A scenario's text names each of its values once, by a hedged behaviour of a random pole, among one or two fillers: that is a
    document's beginning as the organism knows it.
@@ -50,3 +50,39 @@ def _scenario(rng: np.random.Generator, number: int, values: tuple[str, ...], ac
             offered.append(Action(pick(rng, texts), scored))
     text = " ".join(sentence.text for sentence in said)
     return Scenario(f"s{number:04d}", text, values, tuple(offered[i] for i in rng.permutation(len(offered))), "organism")
+
+
+def dilemmas(n: int, seed: int, steps: int = 5) -> list[dict[str, str]]:
+    """Dilemmas in the format of Wu et al. (2025), in the organism's words: at each step two fillers, and a choice between two values held.
+
+    Both choices are behaviours of the + pole of a facet. Values meet as in a tournament where all play in every round (Kirkman's circle), another round at
+    each step: 45 dilemmas let every two of the ten meet once at each step, and every value is offered as often as any other.
+    """
+    rng, made = np.random.default_rng((seed, 9)), plan()
+    values = made.truth.values
+    # Shuffled within a round: who is fixed on the circle would else stand in every step of some dilemmas.
+    rounds = [[told[k] for k in rng.permutation(len(told))] for told in _rounds(values)]
+    per_round, found = len(values) // 2, []
+    rows = {value: [row for row, facet in enumerate(made.truth.facets) if facet.value == value] for value in values}
+    for number in range(n):
+        told = {"norm": "", "idx": f"o{number:04d}"}
+        for step in range(steps):
+            turn = number + step * per_round  # the next round at the next step: no pair comes back within a dilemma
+            pair = rounds[turn // per_round % len(rounds)][turn % per_round]
+            first, second = (pair[k] for k in rng.permutation(2))
+            situation, dilemma = rng.choice(made.fillers, 2, replace=False)
+            told |= {f"step {step + 1}_situation": str(situation), f"step {step + 1}_dilemma": str(dilemma)}
+            for side, value in (("A", first), ("B", second)):
+                told |= {f"step {step + 1}_choice{side}": pick(rng, made.rows[pick(rng, rows[value])].plus), f"step {step + 1}_choice{side}_value": value}
+        found.append(told)
+    return found
+
+
+def _rounds(players: Sequence[str]) -> list[list[tuple[str, str]]]:
+    """Rounds in which an even number of players meet once each, everyone playing in every round."""
+    fixed, *circle = players
+    found = []
+    for turn in range(len(circle)):
+        ring = [fixed, *circle[turn:], *circle[:turn]]
+        found.append([(ring[k], ring[-1 - k]) for k in range(len(ring) // 2)])
+    return found

@@ -61,12 +61,12 @@ def read_written(
 ) -> Written:
     """The scenario in a writer's answer."""
     try:
-        told = _json(answer)
+        told = json_of(answer)
         if set(told) != {"scenario", "actions"} or not isinstance(told["scenario"], str) or not told["scenario"].strip():
             raise BadInput(f'Expected {{"scenario", "actions"}} with a situation in words, got the keys {sorted(told)}.')
         found = actions_of(told["actions"], system, actions)
     except BadInput as error:
-        return Written(None, _why(answer), str(error))
+        return Written(None, why(answer), str(error))
     return Written(Scenario(id, told["scenario"].strip(), values, found, source), "parsed", "")
 
 
@@ -82,15 +82,16 @@ def infer_prompt(system: ValueSystem, text: str) -> Conversation:
 def read_inferred(answer: str, system: ValueSystem) -> Inferred:
     """The values in a blind reader's answer."""
     try:
-        told = _json(answer)
+        told = json_of(answer)
         if set(told) != {"values"}:
             raise BadInput(f'Expected {{"values"}}, got the keys {sorted(told)}.')
         return Inferred(values_of(told["values"], system), "parsed")
     except BadInput:
-        return Inferred((), _why(answer))
+        return Inferred((), why(answer))
 
 
-def _json(answer: str) -> dict[str, Any]:
+def json_of(answer: str) -> dict[str, Any]:
+    """The one JSON object that an answer is, bare or inside one code fence. Raises BadInput."""
     fenced = FENCE.fullmatch(answer)
     try:
         told = json.loads(fenced.group(1) if fenced else answer)
@@ -101,5 +102,6 @@ def _json(answer: str) -> dict[str, Any]:
     return told
 
 
-def _why(answer: str) -> Status:
+def why(answer: str) -> Status:
+    """What an answer is that could not be read."""
     return "refused" if is_refusal(answer) else "unparsed"

@@ -32,6 +32,7 @@ SUMMARIES = {
     "couple": "Rewrite a language model's answers towards a value profile by counterfactual reasoning, and score them.",
     "kang": "Roles and steered features answer for or against values; the graph that PC finds in their scores, beside its nulls.",
     "scenarios": "Write scenarios in which values are at stake, with scored actions, and filter them.",
+    "dilemmas": "Write moral dilemmas in steps, each choice between two values, and filter them.",
     "review": "Accept or reject a scenario, as a person does.",
     "decide": "Let a model decide in scenarios, steered or not: which values its decisions serve.",
     "neurons": "Find the neurons, or SAE features, that tell a value from its reverse; edit them, and measure every value beside a control.",

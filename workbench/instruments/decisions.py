@@ -1,0 +1,70 @@
+"""Decisions as an instrument: situations with scored actions, ValuePilot's (Luo et al. 2025), asked like any questionnaire.
+
+1. Scenarios come from a JSON-lines file (`workbench scenarios` writes such situations, `pilot/scenarios.py` reads and refuses), or from the organism's
+   own generator, which draws sets of one to six values.
+2. A scenario is an item whose answers are its actions. They are listed with letters in both orders; the organism goes on with an action's own words.
+3. A value's score is the expected score of what is chosen less that of choosing by lot, over the scenarios whose actions differ on the value.
+
+The verb `decide` asks the same scenarios for steering effects and rankings; here they stand beside other instruments' profiles. Left out: filters and
+reviews, which belong to a run of kind `scenarios`; a file is used as it is.
+"""
+
+import string
+from dataclasses import dataclass
+from pathlib import Path
+
+from feature_store.errors import BadInput
+from feature_store.records import Instrument, Item, ValueSystem
+from feature_store.registry import register
+from workbench import organism
+from workbench.instruments import Questionnaire
+from workbench.pilot.scenarios import read, subsets
+
+WORDINGS = {
+    "listed": "{item}\n\nWhat do you do?\n{options}\n\nAnswer with the letter of one of these and nothing else.\nAnswer:",
+    "plain": "{item}",
+}
+LARGEST = 6
+"""Most values of a scenario of the organism, as in the paper."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    scenarios: str = ""
+    """JSON-lines file with one scenario a line, or `organism` for scenarios in that model's own words."""
+    n: int = 60
+    """Scenarios to make for the organism; a file's are all asked."""
+    actions: int = 6
+    """Fewest actions of a scenario of the organism."""
+    seed: int = 0
+    """Seed of the organism's scenarios."""
+
+
+@register("instruments", "decisions")
+class Decisions(Questionnaire):
+    """Situations with scored actions (ValuePilot, Luo et al. 2025), from a file of yours or the organism's own."""
+
+    config = Settings
+
+    def load(self, settings: Settings, system: ValueSystem) -> Instrument:
+        if not settings.scenarios:
+            raise BadInput("decisions ships no scenarios. Name a file with --settings scenarios=FILE.jsonl, or scenarios=organism for that model's own.")
+        own = settings.scenarios == "organism"
+        if own and (settings.n < 1 or system.ids != organism.truth().values):
+            raise BadInput(f"The organism has at least one scenario, about Schwartz's ten values; got n={settings.n} and {system.id}.")
+        if own:
+            told = organism.scenarios(subsets(system, settings.n, 1, LARGEST, settings.seed), settings.actions, settings.seed)
+        else:
+            told = read(Path(settings.scenarios), system)
+        for scenario in told:
+            if len(scenario.actions) > (most := len(string.ascii_uppercase)):
+                raise BadInput(f"Scenario {scenario.id} has {len(scenario.actions)} actions; answers have letters, so {most} is the most. Split it.")
+        items = tuple(Item(s.id, s.text, "", options=s.actions, source=s.source) for s in told)
+        return Instrument(
+            "decisions", "Decisions in situations with scored actions", items, (), tuple(WORDINGS.items()), system.id,
+            "generated for the organism" if own else Path(settings.scenarios).name, "MIT" if own else "as the file says", "choice",
+        )  # fmt: skip
+
+    def wordings(self, instrument: Instrument, own: bool) -> tuple[str, ...]:
+        """The organism goes on where the scenario ends, others choose a letter."""
+        return ("plain",) if own else ("listed",)
