@@ -301,6 +301,22 @@ def test_the_organism_chooses_as_its_text_leans(tmp_path):
     assert len(study.store.sql("SELECT * FROM transitivity")) == 2
 
 
+def test_models_are_compared_step_by_step(tmp_path):
+    """A model has the ranks of itself, read from what is stored of both."""
+    study = Study(tmp_path / "study")
+    file = tmp_path / "mine.json"
+    file.write_text(json.dumps(organism.dilemmas(25, 1, 1)), encoding="utf-8")
+    run = study.contrast(
+        subjects=("organism", str(organism.folder())), instruments=("moral-dilemmas",), settings=(f"moral-dilemmas.items={file}",), contexts="none", replicates=200,
+        wordings=("plain",),
+    )  # fmt: skip
+    rows = study.store.sql("SELECT * FROM step_agreement WHERE run = ? ORDER BY step", [run.id])
+    assert rows.step.tolist() == [1]
+    assert rows.reference.tolist() == ["organism"]
+    assert rows.rho.tolist() == pytest.approx([1.0])
+    assert (rows.n >= 3).all()
+
+
 # ---- writing -------------------------------------------------------------------------------------------------------
 
 
