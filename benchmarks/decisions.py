@@ -4,6 +4,7 @@ import pandas as pd
 
 from benchmarks._study import made
 from feature_store.records import Run
+from workbench.output_scores import with_outputs
 from workbench.progress import in_terminal
 from workbench.study import Study
 from workbench.sweep import choose_features
@@ -23,7 +24,7 @@ def main() -> dict:
 
 def measure(study: Study, sae: Run, labels: Run, n: int) -> dict:
     """The figures of a study whose labels steer: one run of decisions a value, over the same `n` scenarios."""
-    known = study.store.sql("SELECT feature, value, polarity, gain, score, accepted FROM labels WHERE run = ?", [labels.id])
+    known = with_outputs(study, labels.id)
     chosen = choose_features(known, 8).groupby("value")
     scenarios = study.scenarios(llm="organism", n=n)
     rows, seconds = [], 0.0

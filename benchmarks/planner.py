@@ -1,4 +1,4 @@
-"""Wanted profiles: distance to the target after the planner, against one feature, concept vectors and a hard prompt.
+"""Wanted profiles: distance to the target after the planner, against one feature, concept vectors, ConVA and a hard prompt.
 
 Ten wishes are drawn: targets of 0.4 to 0.9 points on one to three values, the others within 0.2. Every way chooses its strength (and
 what else it may choose) on the same half of the contexts, and is measured on the other half:
@@ -8,7 +8,9 @@ what else it may choose) on the same half of the contexts, and is measured on th
 3. features' mean: the mean decoder row of the features labelled with the value of the largest target;
 4. difference of means: residuals of labelled texts that hold that value less those that do not;
 5. mixed means: the features' means of all targets together, each times its target: a concept vector that knows the whole wish;
-6. prompt: sentences that show the wanted leaning of every target put before the question, as many and as mild as is best.
+6. ConVA: that value's probe (`workbench probe`, with its defaults) raised to P0, or lowered to 1 - P0, by the minimum shift; P0, and whether the layers
+   that the probes chose are steered or the SAE's alone, are chosen with the strength;
+7. prompt: sentences that show the wanted leaning of every target put before the question, as many and as mild as is best.
 
 Another concept vector is one more entry in `directions`.
 """
@@ -21,7 +23,7 @@ import torch
 
 from benchmarks._study import Made, made
 from feature_store.records import Run
-from workbench import organism
+from workbench import conva, directions, organism
 from workbench.administration.questions import Question, expected_ratings, option_texts
 from workbench.causal import predict
 from workbench.causal.wish import Goal, goal, parse
@@ -40,6 +42,8 @@ WISHES, SEED = 10, 0
 REACH = 0.5
 STRENGTHS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6)
 """Lengths at which a direction is tried [share of the median residual norm]."""
+TARGETS = (0.5, 0.7, 0.88, 0.95, 0.975, 0.99, 0.999)
+"""P0 that ConVA tries [probability]; the paper uses 0.7 to 0.975."""
 PROMPTS = ((True,), (False,), (True, True), (False, True), (False, False))
 """Sentences a target, each hedged (which halves it) or not."""
 TEXTS = 3000
@@ -52,6 +56,7 @@ class Setting(NamedTuple):
     study: Study
     effects: Run
     sae: Run
+    probes: Run
     model: "Model"
     asked: list[Question]
     curves: predict.Curves
@@ -66,7 +71,7 @@ def setting(told: Made) -> Setting:
     study, effects = told.study, told.runs["effects"]
     sae = study.runs.get(effects.inputs["sae"])
     config, asked, _ = asked_again(study, effects)
-    return Setting(study, effects, sae, study.model_of(sae), asked, curves_of(study, effects), *halves(config.n_contexts, SEED))
+    return Setting(study, effects, sae, study.probe(sae=sae.id), study.model_of(sae), asked, curves_of(study, effects), *halves(config.n_contexts, SEED))
 
 
 def wishes(values: tuple[str, ...]) -> list[str]:
@@ -110,6 +115,14 @@ def under_prompts(s: Setting, told: str, contexts: np.ndarray) -> np.ndarray:
     return per_value(s, asked, expected_ratings(scores.double().numpy(), asked)) - s.curves.base[contexts].mean(0)
 
 
+def under_conva(s: Setting, value: str, lower: bool, target: float, layers: Sequence[int], contexts: np.ndarray) -> np.ndarray:
+    """Mean change of every value when the value's probe is brought to P0 = `target` at some layers, in order [value]."""
+    asked = questions(s, contexts)
+    with conva.controlled(s.study, s.probes, s.model, value, target, lower, layers) as model:
+        scores = model.score([q.prompt for q in asked], option_texts(one_scale("standin", s.study.system), model))
+    return per_value(s, asked, expected_ratings(scores.double().numpy(), asked)) - s.curves.base[contexts].mean(0)
+
+
 def best_feature(s: Setting, wanted: Goal) -> np.ndarray:
     """Change in the second half under the feature, dose and sign that were best in the first."""
     told = s.curves.of_contexts(s.first)
@@ -127,6 +140,14 @@ def best_strength(s: Setting, wanted: Goal, direction: torch.Tensor) -> np.ndarr
     vectors = torch.stack([strength * unit for strength in STRENGTHS])
     best = int(wanted.distance(under_vectors(s, vectors, s.first)).argmin())
     return under_vectors(s, vectors[best : best + 1], s.second)[0]
+
+
+def best_conva(s: Setting, wanted: Goal, value: str, lower: bool) -> np.ndarray:
+    """Change in the second half under the P0 and layers that were best in the first."""
+    layers = ([s.sae.summary["layer"]], directions.chosen_layers(s.study, s.probes, value))
+    tried = [(1 - target if lower else target, some) for some in layers for target in TARGETS]
+    distances = [float(wanted.distance(under_conva(s, value, lower, *one, s.first))) for one in tried]
+    return under_conva(s, value, lower, *tried[int(np.argmin(distances))], s.second)
 
 
 def feature_means(s: Setting) -> dict[str, torch.Tensor]:
@@ -193,6 +214,7 @@ def main() -> dict:
         ways: dict[str, Callable[[], np.ndarray]] = {
             "nothing": lambda wanted=wanted: np.zeros(len(wanted.low)), "planner": lambda text=text: planned(s, text),
             "feature": lambda wanted=wanted: best_feature(s, wanted),
+            "ConVA": lambda wanted=wanted, largest=largest, lower=targets[largest] < 0: best_conva(s, wanted, largest, lower),
             "prompt": lambda wanted=wanted, targets=targets: best_prompt(s, wanted, targets),
         } | {name: lambda wanted=wanted, d=d: best_strength(s, wanted, d) for name, d in directions.items()}  # fmt: skip
         found = {name: float(wanted.distance(way())) for name, way in ways.items()}

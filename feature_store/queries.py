@@ -15,7 +15,7 @@ import pandas as pd
 from feature_store import words
 from feature_store.store import Store
 
-Sort = Literal["feature", "score", "effect", "density", "max_activation"]
+Sort = Literal["feature", "score", "output", "effect", "density", "max_activation"]
 MAP_POINTS = 6_000
 """Unlabelled features drawn on the map; labelled ones are all drawn."""
 
@@ -137,7 +137,11 @@ def metrics(store: Store, sae: str) -> pd.DataFrame:
 
 
 def _accepted(store: Store, labels: str) -> str:
-    return store.kept("SELECT feature, value, polarity, score, effect, low, high, n FROM labels WHERE run = ? AND accepted", [labels])
+    return store.kept(
+        "SELECT feature, value, polarity, score, effect, l.low, l.high, l.n, output FROM labels l LEFT JOIN "
+        "(SELECT feature, value, polarity, output FROM output_scores WHERE run = ?) USING (feature, value, polarity) WHERE l.run = ? AND accepted",
+        [labels, labels],
+    )
 
 
 def _statistics(store: Store, sae: str) -> str:
@@ -151,7 +155,7 @@ def _statistics(store: Store, sae: str) -> str:
 _BEST = (
     "SELECT feature, arg_max(value, score) AS value, arg_max(polarity, score) AS polarity, max(score) AS score, "
     "arg_max(effect, score) AS effect, arg_max(low, score) AS low, arg_max(high, score) AS high, "
-    "arg_max(n, score) AS n, count(*) AS labels FROM {accepted} {narrow} GROUP BY feature"
+    "arg_max(n, score) AS n, arg_max_null(output, score) AS output, count(*) AS labels FROM {accepted} {narrow} GROUP BY feature"
 )
 
 
@@ -195,7 +199,7 @@ def features(
             SELECT feature, {sort} AS key FROM (SELECT feature, density, max_activation FROM {statistics} WHERE {' AND '.join(where)})
             {'JOIN' if narrow else 'LEFT JOIN'} best USING (feature)),
         page AS (SELECT feature, key, (SELECT count(*) FROM kept) AS total FROM kept ORDER BY {order} LIMIT {int(limit)} OFFSET {int(offset)})
-        SELECT feature, value, polarity, score, effect, low, high, n, labels, density, max_activation, n_active, fires_on, total
+        SELECT feature, value, polarity, score, output, effect, low, high, n, labels, density, max_activation, n_active, fires_on, total
         FROM page JOIN {statistics} USING (feature) LEFT JOIN best USING (feature) ORDER BY {order}""",
         [*labelled, *sought],
     )
@@ -243,9 +247,10 @@ def spread(store: Store, sae: str, index: int) -> pd.DataFrame:
 def competing_labels(store: Store, labels: str, index: int) -> pd.DataFrame:
     """Features, one feature: every label that competes for it, accepted first, then by held-out score."""
     return store.sql(
-        "SELECT value, polarity, effect, low, high, p, q, score, gain, n, method, accepted, evidence FROM labels "
-        "WHERE run = ? AND feature = ? ORDER BY accepted DESC, score DESC, value",
-        [labels, index],
+        "SELECT value, polarity, l.effect, l.low, l.high, p, q, score, gain, l.n, method, accepted, evidence, output, o.low AS output_low, o.high AS output_high, "
+        "beside, null_high, o.n AS output_n, dose FROM labels l LEFT JOIN (SELECT * FROM output_scores WHERE run = $run) o USING (feature, value, polarity) "
+        "WHERE l.run = $run AND feature = $feature ORDER BY accepted DESC, score DESC, value",
+        {"run": labels, "feature": index},
     )
 
 

@@ -102,7 +102,7 @@ COMMENT ON COLUMN responses.persona IS 'what the model was told it is; empty: no
 
 CREATE TABLE prompts (run VARCHAR, context INTEGER, item VARCHAR, wording VARCHAR, "order" VARCHAR, value VARCHAR, prompt VARCHAR);
 COMMENT ON TABLE prompts IS 'The exact text behind every rating and response.';
-COMMENT ON COLUMN prompts.run IS 'run of kind profile, effects, prediction, plan, comparison, kang or neurons';
+COMMENT ON COLUMN prompts.run IS 'run of kind labels (its output scores), profile, effects, prediction, plan, comparison, kang or neurons';
 COMMENT ON COLUMN prompts.context IS '0-based number of the prompt context (cluster)';
 COMMENT ON COLUMN prompts.item IS 'id of the item';
 COMMENT ON COLUMN prompts.wording IS 'name of the wording';
@@ -872,6 +872,75 @@ COMMENT ON COLUMN validity.low IS 'lower end of the 95 % interval over subjects 
 COMMENT ON COLUMN validity.high IS 'upper end of it [as the value]';
 COMMENT ON COLUMN validity.p IS 'permutation p of a value as large [0 to 1]; NULL where none is defined';
 COMMENT ON COLUMN validity.n IS 'subjects';
+
+CREATE TABLE output_scores (run VARCHAR, feature INTEGER, value VARCHAR, polarity INTEGER, output DOUBLE, low DOUBLE, high DOUBLE, beside DOUBLE, null_high DOUBLE, n INTEGER, dose DOUBLE, seed BIGINT);
+COMMENT ON TABLE output_scores IS 'How much a light steering along an accepted feature raises the answers of its value, in contexts of its own.';
+COMMENT ON COLUMN output_scores.run IS 'run of kind labels';
+COMMENT ON COLUMN output_scores.feature IS '0-based feature index';
+COMMENT ON COLUMN output_scores.value IS 'id of the value it is labelled with';
+COMMENT ON COLUMN output_scores.polarity IS 'polarity of the label, by which the steering is turned: +1 or -1';
+COMMENT ON COLUMN output_scores.output IS 'output score: change of the value''s rating [rating points]; NULL where the model gave NaN';
+COMMENT ON COLUMN output_scores.low IS 'lower end of its 95 % interval over contexts [rating points]';
+COMMENT ON COLUMN output_scores.high IS 'upper end of it [rating points]';
+COMMENT ON COLUMN output_scores.beside IS 'root mean square of the other values'' changes [rating points]';
+COMMENT ON COLUMN output_scores.null_high IS '97.5 % quantile of the size of the value''s change under random directions of the same length [rating points]';
+COMMENT ON COLUMN output_scores.n IS 'contexts, none of them asked by a sweep of the same seed [clusters]';
+COMMENT ON COLUMN output_scores.dose IS 'strength of the steering [share of the median residual norm]';
+COMMENT ON COLUMN output_scores.seed IS 'seed of contexts, random directions and bootstrap';
+
+CREATE TABLE ordinal_thetas (run VARCHAR, condition VARCHAR, value VARCHAR, centred BOOLEAN, mean DOUBLE, low DOUBLE, high DOUBLE, below DOUBLE, r_hat DOUBLE, ess DOUBLE, n INTEGER, missing INTEGER);
+COMMENT ON TABLE ordinal_thetas IS 'How much each condition (model, persona, steering) holds each value: posterior of the Bayesian ordinal regression.';
+COMMENT ON COLUMN ordinal_thetas.run IS 'run of kind ordinal';
+COMMENT ON COLUMN ordinal_thetas.condition IS 'what tells the condition from the others: model, persona, steering';
+COMMENT ON COLUMN ordinal_thetas.value IS 'id of the value';
+COMMENT ON COLUMN ordinal_thetas.centred IS 'whether the condition''s mean over its values was subtracted';
+COMMENT ON COLUMN ordinal_thetas.mean IS 'posterior mean [latent SD: noise of one answer = 1]';
+COMMENT ON COLUMN ordinal_thetas.low IS 'lower end of its central 95 % interval [latent SD]';
+COMMENT ON COLUMN ordinal_thetas.high IS 'upper end of it [latent SD]';
+COMMENT ON COLUMN ordinal_thetas.below IS 'posterior probability of being less than 0 [0 to 1]';
+COMMENT ON COLUMN ordinal_thetas.r_hat IS 'rank-normalised split R-hat; above 1.01 the chains disagree';
+COMMENT ON COLUMN ordinal_thetas.ess IS 'effective sample size, the smaller one of bulk and tails [draws]';
+COMMENT ON COLUMN ordinal_thetas.n IS 'answers behind it [answers]';
+COMMENT ON COLUMN ordinal_thetas.missing IS 'responses of the value that could not be read [responses]';
+
+CREATE TABLE ordinal_contrasts (run VARCHAR, contrast VARCHAR, condition VARCHAR, other VARCHAR, mean DOUBLE, low DOUBLE, high DOUBLE, below DOUBLE, r_hat DOUBLE, ess DOUBLE, n INTEGER);
+COMMENT ON TABLE ordinal_contrasts IS 'Higher-order contrasts of a Bayesian ordinal regression, in a condition and between two.';
+COMMENT ON COLUMN ordinal_contrasts.run IS 'run of kind ordinal';
+COMMENT ON COLUMN ordinal_contrasts.contrast IS 'higher-order values, the mean of the first less that of the second';
+COMMENT ON COLUMN ordinal_contrasts.condition IS 'condition';
+COMMENT ON COLUMN ordinal_contrasts.other IS 'condition whose contrast is subtracted; empty: none';
+COMMENT ON COLUMN ordinal_contrasts.mean IS 'posterior mean [latent SD]';
+COMMENT ON COLUMN ordinal_contrasts.low IS 'lower end of its central 95 % interval [latent SD]';
+COMMENT ON COLUMN ordinal_contrasts.high IS 'upper end of it [latent SD]';
+COMMENT ON COLUMN ordinal_contrasts.below IS 'posterior probability of being less than 0 [0 to 1]';
+COMMENT ON COLUMN ordinal_contrasts.r_hat IS 'rank-normalised split R-hat; above 1.01 the chains disagree';
+COMMENT ON COLUMN ordinal_contrasts.ess IS 'effective sample size, the smaller one of bulk and tails [draws]';
+COMMENT ON COLUMN ordinal_contrasts.n IS 'answers behind it [answers]';
+
+CREATE TABLE ordinal_parameters (run VARCHAR, parameter VARCHAR, mean DOUBLE, low DOUBLE, high DOUBLE, below DOUBLE, r_hat DOUBLE, ess DOUBLE, n INTEGER);
+COMMENT ON TABLE ordinal_parameters IS 'Thresholds between the options, and spread of the items, of a Bayesian ordinal regression.';
+COMMENT ON COLUMN ordinal_parameters.run IS 'run of kind ordinal';
+COMMENT ON COLUMN ordinal_parameters.parameter IS 'tau_k: between options k and k + 1; sigma_u: SD of the items';
+COMMENT ON COLUMN ordinal_parameters.mean IS 'posterior mean [latent SD]';
+COMMENT ON COLUMN ordinal_parameters.low IS 'lower end of its central 95 % interval [latent SD]';
+COMMENT ON COLUMN ordinal_parameters.high IS 'upper end of it [latent SD]';
+COMMENT ON COLUMN ordinal_parameters.below IS 'posterior probability of being less than 0 [0 to 1]';
+COMMENT ON COLUMN ordinal_parameters.r_hat IS 'rank-normalised split R-hat; above 1.01 the chains disagree';
+COMMENT ON COLUMN ordinal_parameters.ess IS 'effective sample size, the smaller one of bulk and tails [draws]';
+COMMENT ON COLUMN ordinal_parameters.n IS 'answers of all conditions [answers]';
+
+CREATE TABLE ordinal_circle (run VARCHAR, condition VARCHAR, other VARCHAR, measure VARCHAR, estimate DOUBLE, "null" DOUBLE, p DOUBLE, n INTEGER, phi DOUBLE, b DOUBLE);
+COMMENT ON TABLE ordinal_circle IS 'Schwartz''s circle in the answers of each condition: over contexts taken as respondents, and in the change from the first condition.';
+COMMENT ON COLUMN ordinal_circle.run IS 'run of kind ordinal';
+COMMENT ON COLUMN ordinal_circle.condition IS 'condition';
+COMMENT ON COLUMN ordinal_circle.other IS 'condition from which the change is counted; empty: none';
+COMMENT ON COLUMN ordinal_circle.measure IS 'congruence: Procrustes correlation of the values'' plane with the circle | agreement: share of the variance of their correlations that the cosine of their angles explains | change: share of the variance of the change of theta that one direction of the circle explains';
+COMMENT ON COLUMN ordinal_circle.estimate IS 'the measure [0 to 1]; NaN where a value does not vary';
+COMMENT ON COLUMN ordinal_circle."null" IS 'its mean with the values'' places on the circle permuted [0 to 1]';
+COMMENT ON COLUMN ordinal_circle.p IS 'one-sided permutation p [0 to 1]';
+COMMENT ON COLUMN ordinal_circle.n IS 'contexts, or values for change';
+COMMENT ON COLUMN ordinal_circle.phi IS 'angle towards which the profile moved [radians, 0 to 2 pi]; NaN but for change';
+COMMENT ON COLUMN ordinal_circle.b IS 'half the difference between that angle and its opposite [latent SD]; NaN but for change';
 
 CREATE TABLE step_preferences (run VARCHAR, steering VARCHAR, step INTEGER, value VARCHAR, preference DOUBLE, low DOUBLE, high DOUBLE, n INTEGER, offered INTEGER, missing INTEGER);
 COMMENT ON TABLE step_preferences IS 'How much oftener than by chance a value is chosen at each step of dilemmas.';

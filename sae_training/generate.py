@@ -35,7 +35,7 @@ def prompt_ids(model: Model, prompts: Sequence[Prompt]) -> list[list[int]]:
     for index, ids in enumerate(rows):
         if len(ids) >= model.context:
             raise BadInput(f"Prompt {index + 1} ({str(prompts[index])[:40]!r}...) has {len(ids)} tokens; {model.name} reads "
-                           f"{model.context}, and the answer needs room. Shorten it.")
+                           f"{model.context}, and the answer needs room. Shorten it, or choose a model that reads more.")
         if not ids:
             start = next((token for token in (model.tokenizer.bos_token_id, model.tokenizer.eos_token_id)
                           if token is not None), None)

@@ -5,16 +5,21 @@ import json
 from pathlib import Path
 
 from feature_store import registry
-from workbench import organism
+from workbench import organism, pvq
 from workbench.instruments import Opened, open_instrument
 from workbench.pilot.scenarios import subsets, write
 
-SYSTEMS: dict[str, str] = {}
+SYSTEMS: dict[str, str] = {"standin19": "schwartz19"}
 """Instrument -> the value system it is opened for, where that is not Schwartz's ten."""
 
 
 def settings(name: str, folder: Path) -> tuple[str, ...]:
     """What an instrument needs to be opened, written into `folder`: invented items, never published ones."""
+    if name in pvq.KEYS:
+        file = folder / f"{name}.csv"
+        numbers = sorted(number for numbers in pvq.KEYS[name].values() for number in numbers)
+        file.write_text("number,text\n" + "".join(f"{number},Invented portrait {number}.\n" for number in numbers), encoding="utf-8")
+        return (f"items={file}",)
     if name == "moral-dilemmas":
         (folder / "dilemmas.json").write_text(json.dumps(organism.dilemmas(10, 0)), encoding="utf-8")
         return (f"items={folder / 'dilemmas.json'}",)

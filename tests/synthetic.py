@@ -93,6 +93,10 @@ def _labels(runs: Runs, rng: np.random.Generator, sae: str, values: tuple[str, .
                              "n": 240, "method": "contrast", "accepted": ok,
                              "gain": 0.8, "evidence": json.dumps({"held_out_texts": 120, "runner_up": values[(feature + 3) % 10], "note": "<b>tag</b>"})})  # fmt: skip
         work.table("labels", rows, sort=("feature", "value"))
+        work.table("output_scores", [
+            {"feature": r["feature"], "value": r["value"], "polarity": r["polarity"], "output": 0.05 * (r["feature"] % 12), "low": 0.05 * (r["feature"] % 12) - 0.1,
+             "high": 0.05 * (r["feature"] % 12) + 0.1, "beside": 0.1, "null_high": 0.2, "n": 6, "dose": 0.2, "seed": 0} for r in rows if r["accepted"]
+        ])  # fmt: skip
         return work.finish({"texts": 3000, "features_labelled": sum(r["accepted"] for r in rows), "values_labelled": 10,
                             "median_held_out_score": 0.93}).id  # fmt: skip
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from feature_store import queries
-from feature_store.errors import BadInput, WorkbenchError
+from feature_store.errors import BadInput, Incompatible, WorkbenchError
 from feature_store.records import Instrument, Item
 from tests.endpoints import serve
 from workbench import instruments
@@ -116,7 +116,7 @@ def test_answers_of_several_tokens_are_compared_per_token(tmp_path):
 def test_wrong_settings_are_one_line(study):
     with pytest.raises(BadInput, match="ships whole and has nothing to set"):
         study.measure(**lean(settings=("items=x",)))
-    with pytest.raises(BadInput, match="another instrument"):
+    with pytest.raises(Incompatible, match="another instrument"):
         Study(study.folder.parent / "fine", system="schwartz19").measure(**lean())
     with pytest.raises(BadInput, match="needs no judge"):
         study.measure(**lean(mode="generate", judge="organism"))

@@ -53,6 +53,7 @@ def test_help_is_the_string_beneath_the_field(capsys):
         (("--doses", "0.1,nan"), "finite"),
         (("--doses", "a"), "--doses expects float"),
         (("--mode", "medium"), "fast, slow"),
+        (("--seed", "-1"), "--seed is between 0 and 2147483647, got -1"),
     ],
 )
 def test_a_wrong_value_names_its_flag(words, message):

@@ -78,7 +78,7 @@ def test_an_instrument(name, tmp_path):
 
 @dataclasses.dataclass
 class Steady:
-    """Who always gives the same answer."""
+    """Who always gives the same answer, whichever way the scale is shown."""
 
     place: int
     name: str = "steady"
@@ -87,10 +87,10 @@ class Steady:
         return [True] * len(asked)
 
     def score(self, asked, length, progress):
-        return [tuple(0.0 if answer == q.answers[self.place] else -9.0 for answer in q.answers) for q in asked]
+        return [tuple(0.0 if answer == own else -9.0 for answer in q.answers) for q, own in zip(asked, self.answer(asked, 0, 0.0, progress), strict=True)]
 
     def answer(self, asked, new_tokens, temperature, progress):
-        return [q.answers[self.place] for q in asked]
+        return [q.answers[-1 - self.place if q.turned else self.place] for q in asked]
 
 
 @dataclasses.dataclass

@@ -40,6 +40,19 @@ def test_pages_of_the_table_join_without_gap_or_repeat(study, ids):
     assert rows.score.isna().to_numpy()[len(scores) :].all()
 
 
+def test_output_scores_stand_beside_their_labels_and_sort_the_table(study, ids):
+    found = queries.features(study.store, ids["sae"], ids["labels"], sort="output", limit=1000).rows
+    known = found.output.dropna()
+    assert known.is_monotonic_decreasing
+    assert found.output.isna().to_numpy()[len(known) :].all()
+    assert len(known) == study.store.sql("SELECT count(DISTINCT feature) AS n FROM output_scores").n[0] > 0
+    feature = int(found.feature[0])
+    row = queries.competing_labels(study.store, ids["labels"], feature).iloc[0]
+    assert row.accepted
+    assert (row.output, row.output_n, row.null_high) == (found.output[0], 6, 0.2)
+    assert row.low == row.effect - 0.15, "the label's own interval stays its own"
+
+
 def test_filters_are_those_of_the_labels(study, ids):
     found = queries.features(study.store, ids["sae"], ids["labels"], values=["power"], polarity=-1, score=0.9, limit=100)
     labels = study.store.sql("SELECT * FROM labels WHERE accepted AND value = 'power' AND polarity = -1 AND score >= 0.9")

@@ -70,3 +70,49 @@ def test_an_sae_of_another_width_is_refused(told, capsys):
     folder = study.runs.folder / study.runs.latest("sae").id / "sae"
     assert main(["adopt", str(study.folder), str(folder), "--model", "organism", "--layer", "1"]) == 2
     assert "SAE expects d_model 64, the model gives 128" in capsys.readouterr().err
+
+
+def test_every_verb_from_effects_to_causes_and_back_goes_through_and_claims_nothing(told, shared, capsys):
+    """The thresholds are let down so that there are features to steer; what they do is noise, and every verb says so or refuses."""
+    study, model = told
+    folder, touche, few = str(study.folder), shared / "data" / "touche23", ["--n-contexts", "4", "--n-neutral", "4", "--replicates", "200"]
+
+    def said(code: int, *words: str) -> str:
+        capsys.readouterr()
+        assert main(list(words)) == code, words
+        return capsys.readouterr()[code and 1]
+
+    loose = "max_q=1,min_effect=0.05,min_gain=0.01,specificity=1,min_score=0.5"
+    files = ["--labelled", str(touche / "arguments-training.tsv"), "--labels", str(touche / "labels-training.tsv")]
+    said(0, "label", folder, *files, "--text", "Premise", "--context", "Conclusion", "--ignore", "Face", "--limit", "1500", "--options", loose,
+         "--scored-per-value", "1", "--n-contexts", "2")  # fmt: skip
+    labels = study.runs.latest("labels").summary
+    assert labels["output_scores"] == labels["values_labelled"] >= 2
+    assert labels["raise_their_value"] <= 2
+    said(0, "effects", folder, *few, "--features-per-value", "1", "--doses", "0.6", "--random-features", "2", "--random-directions", "1")
+    assert study.runs.latest("effects").summary["questions_that_chose"] == 0
+    said(0, "predict", folder, "--graph", "", "--steerings", "3", "--replicates", "200")
+    assert study.runs.latest("prediction").summary["linear_r2"] < 0.9
+    assert "nearest" in said(2, "plan", folder, "--want", "power +4, others within 0.01", "--replicates", "200")
+    said(2, "plan", folder, "--want", "power +4 tomorrow")
+    # Features that do nothing make no graph: either none is found, or it is refused, and what needs one says so.
+    if main(["graph", folder, "--replicates", "200"]) == 0:
+        said(0, "counterfactual", folder, "--target", "power=4.5", "--replicates", "200")
+    else:
+        assert "workbench graph" in said(2, "counterfactual", folder, "--target", "power=4.5", "--replicates", "200")
+    values = ",".join(study.store.sql("SELECT DISTINCT value FROM labels WHERE run = ? AND accepted ORDER BY value LIMIT 2", [study.runs.latest("labels").id]).value)
+    said(0, "compare", folder, *few, "--probes", "", "--strengths", "0.6", "--methods", "add", "--features-per-value", "1", "--values", values)
+    assert study.runs.latest("comparison").summary["texts"] == 0, "nobody here can judge what it writes"
+    told_neurons = ["--values", "power", "--n-answers", "2", "--new-tokens", "8", "--top", "20", "--gammas", "1", "--draws", "1"]
+    said(0, "neurons", folder, *few, *told_neurons)
+    assert "reads 512" in said(2, "scenarios", folder, "--llm", f"local:{model}", "--n", "2")
+    said(0, "scenarios", folder, "--llm", "organism", "--n", "4")
+    feature = ["--features", "3", "--strength", "0.3", "--controls", "1", "--replicates", "200"]
+    said(0, "decide", folder, *feature)
+    assert study.runs.latest("decisions").summary["missing"] == 0
+    said(0, "decide", folder, *feature, "--mode", "generate")
+    written = study.runs.latest("decisions").summary
+    answers = study.store.sql("SELECT status, count(*) AS n FROM choices WHERE run = ? GROUP BY status", [study.runs.latest("decisions").id])
+    assert written["missing"] == answers.n[answers.status != "parsed"].sum() > 0, "an answer that is none is counted"
+    assert "reads 512" in said(2, "couple", folder, "--llm", f"local:{model}", "--replicates", "200")
+    assert study.runs.damaged(study.runs.latest("decisions").id) == []

@@ -9,6 +9,7 @@ import time
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from feature_store.errors import BadInput, Incompatible
 from feature_store.records import Steering
@@ -62,6 +63,21 @@ def test_labels_are_of_features_that_are_there_and_tell_the_truth(told):
         for row in labels.itertuples()
     ]
     assert np.mean(right) >= 0.9
+
+
+def test_output_scores_tell_features_that_write_their_value_from_those_that_read_it(told):
+    study, outcome, _ = told
+    scores = study.store.sql("SELECT * FROM output_scores WHERE run = ?", [outcome.runs["label"].id])
+    assert len(scores) == study.store.sql("SELECT count(*) AS n FROM labels WHERE accepted").n[0]
+    truth, sae = organism.truth(), study.sae(outcome.runs["train"])
+    decoder = sae.W_dec.numpy() / np.linalg.norm(sae.W_dec.numpy(), axis=1, keepdims=True)
+    cosine = [
+        max(r.polarity * decoder[r.feature] @ truth.directions[f.direction] for f in truth.facets if f.value == r.value) for r in scores.itertuples()
+    ]
+    assert stats.spearmanr(scores.output, cosine).statistic > 0.5
+    assert scores.output[np.array(cosine) >= 0.5].median() > 2 * scores.null_high.median()
+    assert outcome.runs["effects"].summary["chosen_by"] == "output"
+    assert outcome.runs["effects"].summary["questions_that_chose"] == 0
 
 
 def test_every_effect_leads_back_to_its_ratings(told):

@@ -26,6 +26,14 @@ from typing import Any, TypeVar
 from feature_store.errors import BadInput, NotFound, nearest
 
 C = TypeVar("C")
+MANY = 1_000_000
+LIMITS = {
+    "seed": (0, 2**31 - 1), "replicates": (1, 100_000), "permutations": (1, MANY), "features_per_value": (1, MANY), "steerings": (1, MANY),
+    "new_tokens": (1, MANY), "max_new_tokens": (1, MANY), "controls": (0, MANY), "random_features": (0, MANY), "random_directions": (0, MANY),
+    "draws": (0, MANY), "concurrency": (1, MANY), "scored_per_value": (1, MANY),
+}  # fmt: skip
+"""Smallest and largest of what every verb means alike: generators take no negative seed, replicates are drawn in memory, and a negative
+count would leave the last ones out."""
 
 
 @functools.cache
@@ -95,7 +103,11 @@ def make(config: type[C], told: Mapping[str, Any]) -> C:
     for name in fields:
         if name not in known:
             raise NotFound(f"{config.__name__} has no setting {name!r}.{nearest(name, known)}")
-    return config(**{name: parse(name, kinds[name], value) for name, value in fields.items()})
+    parsed = {name: parse(name, kinds[name], value) for name, value in fields.items()}
+    for name, (least, most) in LIMITS.items():
+        if name in parsed and not least <= parsed[name] <= most:
+            raise BadInput(f"--{name.replace('_', '-')} is between {least} and {most}, got {parsed[name]}.")
+    return config(**parsed)
 
 
 def from_toml(file: Path, config: type, verb: str) -> dict[str, Any]:

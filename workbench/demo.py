@@ -15,7 +15,7 @@ from workbench.study import Study
 
 FAST = {
     "train": {"documents": 3_000, "tokens": 600_000},
-    "label": {"limit": 3_000},
+    "label": {"limit": 3_000, "n_contexts": 3},
     "measure": {"n_contexts": 8},
     "effects": {
         "n_contexts": 8,

@@ -23,6 +23,8 @@ from workbench import organism
 
 ORGANISM = "organism"
 BUILT_IN = Path(__file__).with_name("material.toml")
+HELD = 1_000_003
+"""Between the seed of contexts that measure and that of contexts that choose, where contexts are written."""
 
 
 class Labelled(NamedTuple):
@@ -53,6 +55,7 @@ def texts(source: str, n: int, seed: int) -> list[str]:
 
 def neutral(source: str, n: int, seed: int) -> list[str]:
     """Texts on which damage is measured: the organism's, a file's, or the built-in sentences (empty source)."""
+    _at_least_one(n, "neutral")
     if source == ORGANISM:
         return organism.neutral_texts(n, seed)
     known = read_texts(Path(source)) if source else tomllib.loads(BUILT_IN.read_text("utf-8"))["neutral"]
@@ -61,6 +64,7 @@ def neutral(source: str, n: int, seed: int) -> list[str]:
 
 def contexts(source: str, n: int, seed: int) -> list[str]:
     """What stands before a question: the organism's, one a line of a file, or the built-in ones (empty source)."""
+    _at_least_one(n, "contexts")
     if source == ORGANISM:
         return organism.contexts(n, seed)
     known = tomllib.loads(BUILT_IN.read_text("utf-8"))["contexts"] if not source else lines(source)
@@ -69,6 +73,25 @@ def contexts(source: str, n: int, seed: int) -> list[str]:
             f"{n} contexts were asked for, {source or 'the built-in list'} has {len(known)}. Ask for fewer, or give a file with more."
         )
     return sample(known, n, seed)
+
+
+def held_contexts(source: str, n: int, seed: int) -> list[str]:
+    """Contexts by which something is chosen that `contexts` with the same seed will measure: others, as far as the source has enough.
+
+    The organism writes new ones. Of a list they are the last of the order whose first ones `contexts` takes.
+    """
+    _at_least_one(n, "contexts")
+    if source == ORGANISM:
+        return organism.contexts(n, seed + HELD)
+    known = tomllib.loads(BUILT_IN.read_text("utf-8"))["contexts"] if not source else lines(source)
+    if len(known) < n:
+        raise BadInput(f"{n} contexts were asked for, {source or 'the built-in list'} has {len(known)}. Ask for fewer, or give a file with more.")
+    return [known[i] for i in np.sort(np.random.default_rng(seed).permutation(len(known))[len(known) - n :])]
+
+
+def _at_least_one(n: int, what: str) -> None:
+    if n < 1:
+        raise BadInput(f"Nothing is measured without {what}: --n-{what} is at least 1, got {n}.")
 
 
 def lines(source: str) -> list[str]:

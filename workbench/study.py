@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from feature_store import registry
-from feature_store.errors import BadInput, Incompatible
+from feature_store.errors import BadInput, Incompatible, NotFound, nearest
 from feature_store.records import Run, ValueSystem
 from feature_store.runs import Runs, write_atomically
 from feature_store.store import Store
@@ -99,6 +99,10 @@ class Study:
         """Profiles of models and steerings beside each other, and whether instruments agree (`verbs/contrast.py`)."""
         return self.do("contrast", settings, progress)
 
+    def ordinal(self, progress: Progress = silent, **settings: Any) -> Run:
+        """Compare conditions by a Bayesian ordinal regression over their answers (`verbs/ordinal.py`)."""
+        return self.do("ordinal", settings, progress)
+
     def effects(self, progress: Progress = silent, **settings: Any) -> Run:
         """Steer labelled features and controls, and measure every value (`verbs/effects.py`)."""
         return self.do("effects", settings, progress)
@@ -158,6 +162,9 @@ class Study:
         """The run that `name` means: an id, or `latest` of the kind."""
         if name == "latest":
             return self.runs.latest(kind)
+        if not self.runs.exists(name):
+            known = [id for id in self.runs.ids() if id.startswith(f"{kind}-")]
+            raise NotFound(f"There is no finished run {name!r} of kind {kind!r} in {self.folder}.{nearest(name, [*known, 'latest'])}")
         run = self.runs.get(name)
         if run.kind != kind:
             raise BadInput(

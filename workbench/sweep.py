@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sae_training.model import Model
 
 Kind = Literal["feature", "random-feature", "random-direction", "joint", "direction", "prompt"]
+Choice = Literal["output", "input"]
 CHUNK = 48
 """Interventions between two checkpoints."""
 
@@ -48,18 +49,19 @@ class Intervention:
     """Method, strength and unit."""
 
 
-def choose_features(labels: pd.DataFrame, per_value: int) -> pd.DataFrame:
-    """Each value's `per_value` accepted features, the most specific on held-out texts first.
+def choose_features(labels: pd.DataFrame, per_value: int, by: Choice = "output") -> pd.DataFrame:
+    """Each value's `per_value` accepted features: those that raise the value most (`output`), or the most specific on held-out texts (`input`).
 
-    What a feature reads besides the value it is likely to write besides it, so specificity (`gain`) counts, not the score:
-    a feature of one of a value's many behaviours has a low score and can be perfectly specific.
+    Where no output score was measured, specificity decides. What a feature reads besides the value it is likely to write besides it, so of the
+    input scores specificity (`gain`) counts: a feature of one of a value's many behaviours has a low AUROC and can be perfectly specific.
     """
     accepted = labels[labels.accepted]
     if accepted.empty:
         raise BadInput(
             "No feature is labelled with a value, so there is nothing to steer. Look at the evidence: SELECT * FROM labels ORDER BY q."
         )
-    best = accepted.sort_values(["gain", "score", "feature"], ascending=[False, False, True])
+    order = (["output"] if by == "output" else []) + ["gain", "score"]
+    best = accepted.sort_values([*order, "feature"], ascending=[False] * len(order) + [True], na_position="last")
     best = best.drop_duplicates("feature")
     return best.groupby("value", sort=False).head(per_value)
 

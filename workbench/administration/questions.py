@@ -160,7 +160,7 @@ def too_long(model: Model, prompts: Sequence[Prompt], room: int) -> list[bool]:
     return [len(ids) + room > model.context for ids in model.tokenize(prompts, prompt=True)]
 
 
-def rows(asked: Sequence[Question]) -> list[Mapping[str, object]]:
+def prompt_rows(asked: Sequence[Question]) -> list[Mapping[str, object]]:
     """The prompts as rows of the relation `prompts`."""
     return [
         {

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from feature_store import registry
-from feature_store.errors import BadInput
+from feature_store.errors import BadInput, Incompatible
 from feature_store.records import Instrument, Item, Response, ValueProfile, ValueSystem
 from workbench.config import options
 
@@ -100,13 +100,13 @@ class Opened:
 
 
 def open_instrument(name: str, settings: Sequence[str], system: ValueSystem) -> Opened:
-    """The instrument `name` with `key=value` settings. Raises BadInput where it measures another value system."""
+    """The instrument `name` with `key=value` settings. Raises Incompatible where it measures another value system."""
     plugin = registry.get("instruments", name)()
     if settings and plugin.config is NoSettings:
         raise BadInput(f"{name} ships whole and has nothing to set, got {', '.join(settings)}. Leave --settings out.")
     instrument = plugin.load(options(plugin.config, settings), system)
     if instrument.system != system.id:
-        raise BadInput(f"{name} measures {instrument.system}, this study speaks {system.id}. Choose another instrument.")
+        raise Incompatible(f"{name} measures {instrument.system}, this study speaks {system.id}. Choose another instrument.")
     return Opened(plugin, instrument)
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from feature_store.errors import BadInput
 from feature_store.records import Positions, Run, Steering, Unit
-from workbench import arms, axbench, continuations, hard_prompts, material, organism, sweep, targets
+from workbench import arms, axbench, continuations, hard_prompts, material, organism, output_scores, sweep, targets
 from workbench.administration.questions import Question, option_texts
 from workbench.arms import Planned
 from workbench.causal import compare
@@ -30,6 +30,7 @@ from workbench.llm.answered import Answered
 from workbench.llm.judges import LLMJudge
 from workbench.progress import Progress
 from workbench.steered import edit_for
+from workbench.sweep import Choice
 from workbench.verbs import effects
 from workbench.verbs.predict import halves
 
@@ -54,6 +55,8 @@ class Config:
     """Steering plug-ins under which the SAE's features are steered; the controls use the first."""
     features_per_value: int = 8
     """Features of each value, steered as one direction."""
+    choose: Choice = "output"
+    """By which score of the labels a value's features come first: `output` or `input`, as in `effects`."""
     strengths: tuple[float, ...] = (0.1, 0.2, 0.3, 0.45, 0.6)
     """Strengths of every arm, positive and rising [unit]; a prompt has 1, 2, 3, ... sentences instead."""
     unit: Unit = "norm_share"
@@ -159,8 +162,8 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
 
 
 def _plan(study: "Study", config: Config, label_run: Run, sae_run: Run, probe_run: Run | None, asked: list[Question]) -> list[Planned]:
-    labels = study.store.sql("SELECT feature, value, polarity, gain, score, accepted FROM labels WHERE run = ?", [label_run.id])
-    chosen = sweep.choose_features(labels, config.features_per_value)
+    labels = output_scores.with_outputs(study, label_run.id)
+    chosen = sweep.choose_features(labels, config.features_per_value, config.choose)
     alive = study.store.sql("SELECT feature FROM features WHERE run = ? AND n_active > 0 ORDER BY feature", [sae_run.id]).feature
     able = set(chosen.value) & set(probe_run.summary["probed"] if probe_run else chosen.value)
     wanted = [study.system.resolve(value) for value in config.values] or [value for value in study.system.ids if value in able]

@@ -18,14 +18,15 @@ import pyarrow.compute as pc
 from feature_store.errors import Incompatible
 from feature_store.records import Positions, Run, Steering, Unit, ValueSystem
 from feature_store.runs import Work
-from workbench import material, sweep
-from workbench.administration.questions import Question
+from workbench import material, output_scores, sweep
+from workbench.administration.questions import Question, prompt_rows
 from workbench.causal.damage import Sweep, damage_rows
 from workbench.causal.effects import analyse
 from workbench.config import make, plain
 from workbench.instruments import one_scale
 from workbench.progress import Progress
 from workbench.steered import edit_for
+from workbench.sweep import Choice
 from workbench.verbs.measure import ask, wordings_for
 
 if TYPE_CHECKING:
@@ -37,7 +38,10 @@ class Config:
     labels: str = "latest"
     """Run of the labels; its SAE is steered."""
     features_per_value: int = 8
-    """Features of each value, the most specific on held-out texts first; the graph wants at least 5."""
+    """Features of each value; the graph wants at least 5."""
+    choose: Choice = "output"
+    """Features come first by their output score (how much a light steering raises the value, in contexts of its own) where the labels have
+    one; `input`: by how specific they are to the value on held-out texts."""
     method: str = "add"
     """Steering plug-in."""
     doses: tuple[float, ...] = (0.1, 0.2, 0.3, 0.45, 0.6)
@@ -153,7 +157,7 @@ def keep(
     work.table("interventions", pa.Table.from_pandas(pd.concat([interventions, hurt], axis=1), preserve_index=False))
     work.table("ratings", ratings, sort=("value", "intervention", "context"))
     work.table("damages", damage, sort=("intervention", "text"))
-    work.table("prompts", rows(asked), sort=("context", "wording", "order"))
+    work.table("prompts", prompt_rows(asked), sort=("context", "wording", "order"))
     return measured
 
 
@@ -166,10 +170,8 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
     plainly = plain(dataclasses.replace(config, labels=label_run.id))
     if study.runs.exists(id := study.runs.find("effects", plainly, inputs, config.seed)):
         return study.runs.get(id)
-    labels = study.store.sql(
-        "SELECT feature, value, polarity, gain, score, accepted FROM labels WHERE run = ?", [label_run.id]
-    )
-    chosen = sweep.choose_features(labels, config.features_per_value)
+    labels = output_scores.with_outputs(study, label_run.id)
+    chosen = sweep.choose_features(labels, config.features_per_value, config.choose)
     alive = study.store.sql(
         "SELECT feature FROM features WHERE run = ? AND n_active > 0 ORDER BY feature", [sae_run.id]
     ).feature
@@ -192,5 +194,6 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
             "values": len({cell.source for cell in off}), "features": len(chosen), "interventions": len(planned), "contexts": config.n_contexts,
             "starred": sum(cell.q < 0.05 for cell in off), "cells": len(off), "reached": int(found.matched.reached.sum()),
             "units": len(found.matched.reached), "circle_spearman": found.circle.r, "circle_p": found.circle.p,
-            "unit": config.unit, "delta": config.delta,
+            "unit": config.unit, "delta": config.delta, "chosen_by": "output" if config.choose == "output" and chosen.output.notna().any() else "input",
+            "questions_that_chose": output_scores.questions_in_both(study, label_run.id, asked),
         })  # fmt: skip

@@ -3,6 +3,8 @@
 1. The value-labelled texts pass through the model and the SAE once; each feature keeps its largest activation a text.
 2. The labeler compares texts with and without each value and writes one row a feature and value that competes:
    effect size with interval, p after multiplicity control, score on held-out texts, accepted or not.
+3. Accepted features are steered lightly, and the value's own items say how much each raises it: its output score (`output_scores.py`). It
+   accepts nothing and rejects nothing; sweeps choose their features by it.
 
 The questionnaire's items never serve as labelled texts: labels and measurements stay independent.
 """
@@ -14,11 +16,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from feature_store import registry
+from feature_store.errors import Incompatible
 from feature_store.records import Run
-from workbench import material
+from workbench import material, output_scores
+from workbench.administration.questions import Question, prompt_rows
 from workbench.config import options, plain
+from workbench.instruments import one_scale
 from workbench.labelers import LabelledActivations
 from workbench.progress import Progress
+from workbench.verbs.measure import ask, wordings_for
 
 if TYPE_CHECKING:
     from workbench.study import Study
@@ -48,8 +54,20 @@ class Config:
     """Longer texts are read in pieces of this length [tokens]."""
     rows: int = 128
     """Texts in one forward pass [texts]."""
+    instrument: str = "standin"
+    """Instrument plug-in behind the output scores."""
+    wordings: tuple[str, ...] = ()
+    """Its wordings; none: the first of those made for the model."""
+    contexts: str = ""
+    """File with one context a line, of which sweeps should use the same; empty: those made for the model."""
+    n_contexts: int = 6
+    """Contexts of the output scores, others than those of a sweep with the same seed; 0: no output scores."""
+    dose: float = 0.2
+    """Light strength at which features are steered for them [share of the median residual norm]."""
+    scored_per_value: int = 40
+    """Features of each value that get an output score, the most specific first."""
     seed: int = 0
-    """Seed of the sample and of the held-out split."""
+    """Seed of the sample, of the held-out split and of the output scores' contexts and random directions."""
 
 
 def run(study: "Study", config: Config, progress: Progress) -> Run:
@@ -69,7 +87,8 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
         config.limit,
         config.seed,
     )
-    told = hashlib.sha256(repr((data.texts, data.values.tolist(), data.contexts.tolist())).encode()).hexdigest()
+    asked = _asked(study, config, sae_run)
+    told = hashlib.sha256(repr((data.texts, data.values.tolist(), data.contexts.tolist(), [q.prompt for q in asked])).encode()).hexdigest()
     inputs = {"sae": sae_run.id, "labelled": told}
     plainly = plain(dataclasses.replace(config, sae=sae_run.id))
     if study.runs.exists(id := study.runs.find("labels", plainly, inputs, config.seed)):
@@ -86,8 +105,28 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
         progress("labelling", 1, 1)
         accepted = [label for label in labels if label.accepted]
         work.table("labels", labels, sort=("feature", "value"))
+        scored = output_scores.candidates(labels, config.scored_per_value) if asked else []
+        instrument = one_scale(config.instrument, study.system)
+        rows = output_scores.measure(work, study, sae_run, instrument, asked, scored, config.dose, config.seed, progress) if scored else []
+        work.table("output_scores", rows, sort=("feature", "value"))
+        work.table("prompts", prompt_rows(asked), sort=("context", "wording", "order"))
         return work.finish({
             "texts": len(data.texts), "features_labelled": len({label.feature for label in accepted}),
             "values_labelled": len({label.value for label in accepted}),
             "median_held_out_score": float(np.median([label.score for label in accepted])) if accepted else float("nan"),
+            "output_scores": len(rows), "median_output_score": float(np.nanmedian([row["output"] for row in rows])) if rows else float("nan"),
+            "raise_their_value": sum(row["low"] > 0 and row["output"] > row["null_high"] for row in rows), "output_contexts": config.n_contexts if asked else 0,
         })  # fmt: skip
+
+
+def _asked(study: "Study", config: Config, sae_run: Run) -> list[Question]:
+    """The questions behind the output scores; none where none are wanted, or where the instrument measures other values than the study's."""
+    name = sae_run.config["model"]
+    if config.n_contexts == 0:
+        return []
+    try:
+        one_scale(config.instrument, study.system)
+    except Incompatible:  # an instrument of other values; a sweep of this study could not use it either
+        return []
+    wordings = config.wordings or wordings_for(study, config.instrument, name)[:1]
+    return ask(study, name, config.instrument, wordings, config.contexts, config.n_contexts, config.seed, held=True)

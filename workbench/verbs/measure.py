@@ -95,11 +95,12 @@ class Config(Asking):
 
 
 def ask(
-    study: "Study", model_name: str, instrument: str, wordings: tuple[str, ...], contexts: str, n: int, seed: int
+    study: "Study", model_name: str, instrument: str, wordings: tuple[str, ...], contexts: str, n: int, seed: int, held: bool = False
 ) -> list[Question]:
-    """A sweep's questions for a model: its own wordings and contexts unless others are named."""
+    """A sweep's questions for a model: its own wordings and contexts unless others are named. `held`: in the contexts kept for choosing."""
     own = material.own(model_name)
-    return questions(one_scale(instrument, study.system), material.contexts(contexts or own, n, seed), wordings or wordings_for(study, instrument, model_name))
+    chosen = (material.held_contexts if held else material.contexts)(contexts or own, n, seed)
+    return questions(one_scale(instrument, study.system), chosen, wordings or wordings_for(study, instrument, model_name))
 
 
 def wordings_for(study: "Study", instrument: str, model_name: str) -> tuple[str, ...]:
@@ -181,7 +182,7 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
             # Behind a closed gate the model is as it was, to the bit: so is its answer.
             sets.append([next(changed) if open else dataclasses.replace(r, steering=said) for r, open in zip(responses, is_open, strict=True)])
             figures = {"gated": sum(is_open)} if config.gate else {}
-        work.table("prompts", asking.rows(asked), sort=("context", "wording", "order"))
+        work.table("prompts", asking.prompt_rows(asked), sort=("context", "wording", "order"))
         work.table("responses", [r for one in sets for r in one], sort=("steering", "value", "context"))
         work.table("profiles", [row for one in sets for row in opened.plugin.score(one, opened.instrument, study.system, config.replicates, config.seed)])
         work.table("quality", [row for one in sets for row in quality(one, opened.instrument, study.system, config.replicates, config.seed)])

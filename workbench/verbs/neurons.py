@@ -26,7 +26,7 @@ from feature_store.records import Run, ValueSystem
 from feature_store.runs import Work
 from sae_training.neurons import Group, edited, gates, latents
 from workbench import material
-from workbench.administration.questions import rows
+from workbench.administration.questions import prompt_rows
 from workbench.config import plain
 from workbench.instruments import one_scale
 from workbench.llm import Judge
@@ -158,7 +158,7 @@ def run(study: "Study", config: Config, progress: Progress, judge: Judge | None 
         work.table("interventions", _interventions(planned, hurt, config), sort=("intervention",))
         work.table("ratings", ratings, sort=("value", "intervention", "context"))
         work.table("damages", damage, sort=("intervention", "text"))
-        work.table("prompts", rows(asked), sort=("context", "wording", "order"))
+        work.table("prompts", prompt_rows(asked), sort=("context", "wording", "order"))
         work.table("neuron_effects", effects)
         missing = 0
         if judge:

@@ -20,7 +20,7 @@ from workbench.views import Chosen, clicked, here, missing, number, show, told
 
 ROWS = 25
 """Rows on a page of the table."""
-SORTS = {"Held-out score": ("score", True), "Effect, largest first": ("effect", True), "Effect, smallest first": ("effect", False),
+SORTS = {"Input score": ("score", True), "Output score": ("output", True), "Effect, largest first": ("effect", True), "Effect, smallest first": ("effect", False),
          "Number": ("feature", False), "Most frequent": ("density", True), "Rarest": ("density", False), "Strongest": ("max_activation", True)}  # fmt: skip
 POLARITY = {"any": 0, "held": 1, "rejected": -1}
 
@@ -81,12 +81,13 @@ def _table(found: queries.FeaturesPage, called: dict[str, str], at: int) -> None
     rows = found.rows
     polarity = rows.polarity.map({1: "", -1: ", rejected"}).fillna("")
     table = pd.DataFrame({
-        "feature": rows.feature, "value": rows.value.map(called).fillna("") + polarity, "score": rows.score, "fires on": rows.fires_on.fillna(""),
+        "feature": rows.feature, "value": rows.value.map(called).fillna("") + polarity, "score": rows.score, "output": rows.output, "fires on": rows.fires_on.fillna(""),
         "effect": rows.effect, "density": rows.density * 100, "strongest": rows.max_activation,
     })  # fmt: skip
     event = st.dataframe(table, hide_index=True, height=35 * (len(table) + 1) + 3, on_select="rerun", selection_mode="single-row", key=f"features-{st.session_state['features-filters']}-{at}", column_config={
         "feature": st.column_config.NumberColumn("feature", width=60, format="%d"), "value": st.column_config.TextColumn(width=150, help="Value it holds, or rejects."),
-        "score": st.column_config.ProgressColumn("held-out score", min_value=0, max_value=1, format="%.2f", width=105),
+        "score": st.column_config.ProgressColumn("input score", min_value=0, max_value=1, format="%.2f", width=95, help="How well it tells texts with the value: held-out area under the ROC curve."),
+        "output": st.column_config.NumberColumn("output score", format="%+.2f", width=80, help="How much a light steering along it raises the value's rating [points]; its interval is on the feature's page."),
         "fires on": st.column_config.TextColumn(width=205, help="Tokens at which it is most active, strongest first."),
         "effect": st.column_config.NumberColumn("effect [SD]", format="%+.2f", width=75, help="Difference between texts with and without the value; its interval is on the feature's page."),
         "density": st.column_config.NumberColumn("density [%]", format="%.3f", width=80, help="Share of tokens on which it is active."),
@@ -198,11 +199,19 @@ def _labels(study: Study, chosen: Chosen, labels: pd.DataFrame, called: dict[str
         return
     st.dataframe(pd.DataFrame({
         "accepted": labels.accepted, "value": labels.value.map(called), "polarity": labels.polarity.map({1: "held", -1: "rejected"}),
-        "effect [SD]": [f"{r.effect:+.2f} [{r.low:+.2f}, {r.high:+.2f}]" for r in labels.itertuples()], "held-out score": labels.score,
+        "effect [SD]": [f"{r.effect:+.2f} [{r.low:+.2f}, {r.high:+.2f}]" for r in labels.itertuples()], "input score": labels.score, "output score": [_output(r) for r in labels.itertuples()],
         "q": labels.q.map(number), "specificity": labels.gain.map(number), "texts": labels.n, "labeler": labels.method, "evidence": [_evidence(e) for e in labels.evidence],
-    }), hide_index=True, column_config={"held-out score": st.column_config.ProgressColumn(min_value=0, max_value=1, format="%.2f")})  # fmt: skip
+    }), hide_index=True, column_config={"input score": st.column_config.ProgressColumn(min_value=0, max_value=1, format="%.2f")})  # fmt: skip
     st.caption("Effect: difference between texts with and without the value, within contexts, with its 95 % interval. q: after Benjamini-Hochberg over all "
-               f"features and values. The score was never used to choose. Seed {chosen.labels.seed}.")  # fmt: skip
+               f"features and values. Input score: held-out area under the ROC curve. Output score: change of the value's rating [points] under a light steering, turned "
+               "by polarity, in contexts that no sweep of the same seed asks (n), with its 95 % interval; a random direction stays below the null. Beside: root mean "
+               f"square of the other values' changes. Seed {chosen.labels.seed}.")  # fmt: skip
+
+
+def _output(row) -> str:
+    if pd.isna(row.output):
+        return "not measured"
+    return f"{row.output:+.2f} [{row.output_low:+.2f}, {row.output_high:+.2f}], null {row.null_high:.2f}, beside {row.beside:.2f}, n {row.output_n:.0f}"
 
 
 def _evidence(told_evidence: str) -> str:
