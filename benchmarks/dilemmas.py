@@ -1,11 +1,12 @@
-"""The organism chooses in dilemmas as the texts before them lean: planted leanings against its profile, for each memory.
+"""The organism chooses in dilemmas as the texts before them lean: planted leanings against its profile.
 
 1. A leaning holds three values, rejects three and leaves four. Texts say so by one behaviour a value, other facets in each text.
-2. After the texts come the organism's own dilemmas, in which every two values meet once a step. Its profile is the mean over the texts.
-3. Figure: correlation of the profile with the leaning, over leanings and values, without memory; interval bootstrapped over leanings. With memory it reads its own choices
-   besides, and is drawn to what it has chosen: that figure stands beside, and carries no claim.
+2. After the texts come the organism's own dilemmas, each step by itself, in which every two values meet once a step. Its profile is the mean over the texts, less the profile after
+   texts that say nothing: some sentences are likelier than others, whoever speaks.
+3. Figure: correlation of that difference with the leaning, over leanings and values; interval bootstrapped over leanings.
 
-The planted graph does not enter: it says how ratings follow from behaviours, not which behaviour comes next.
+The planted graph does not enter: it says how ratings follow from behaviours, not which behaviour comes next. Left out: the steps' memory, in which the organism is drawn to what it
+has chosen.
 """
 
 import tempfile
@@ -20,7 +21,7 @@ from workbench.study import Study
 
 NAME = "dilemmas"
 REACH = 0.95
-LEANINGS, TEXTS, SEED = 6, 8, 0
+LEANINGS, TEXTS, SEED = 4, 8, 0
 
 
 def texts(leaning: dict[str, int], rng: np.random.Generator) -> list[str]:
@@ -30,32 +31,37 @@ def texts(leaning: dict[str, int], rng: np.random.Generator) -> list[str]:
     return [" ".join(rng.permutation(one)) for one in said]
 
 
+def profile(study: Study, name: str, before: list[str]) -> np.ndarray:
+    """The centred profile after these texts [value]."""
+    file = study.folder.with_name(f"{name}.txt")
+    file.write_text("\n".join(before), encoding="utf-8")
+    with in_terminal(name) as progress:
+        run = study.measure(
+            progress, model="organism", instrument="moral-dilemmas", settings=("items=organism", "memory=none"), contexts=str(file), n_contexts=TEXTS, length="sum",
+            seed=SEED,
+        )  # fmt: skip
+    told = study.store.sql("SELECT value, mean FROM profiles WHERE run = ? AND centred", [run.id]).set_index("value")["mean"]
+    return told.loc[list(organism.truth().values)].to_numpy(float)
+
+
 def main() -> dict:
-    """Reach: r of at least 0.95 without memory."""
+    """Reach: r of at least 0.95."""
     rng, values = np.random.default_rng((SEED, 31)), organism.truth().values
     study = Study(Path(tempfile.mkdtemp(prefix="workbench-")) / "study")
-    planted = np.zeros((LEANINGS, len(values)))
-    found = {memory: np.full(planted.shape, np.nan) for memory in ("none", "causal", "full")}
+    neutral = profile(study, "nothing", organism.neutral_texts(TEXTS, SEED))
+    planted, found = [], []
     for k in range(LEANINGS):
-        planted[k] = rng.permutation([1] * 3 + [-1] * 3 + [0] * (len(values) - 6))
-        file = study.folder.with_name(f"{k}.txt")
-        file.write_text("\n".join(texts(dict(zip(values, planted[k].astype(int).tolist(), strict=True)), rng)), encoding="utf-8")
-        for memory, rows in found.items():
-            with in_terminal(f"leaning {k}, {memory}") as progress:
-                run = study.measure(
-                    progress, model="organism", instrument="moral-dilemmas", settings=("items=organism", f"memory={memory}"), contexts=str(file), n_contexts=TEXTS,
-                    length="sum", seed=SEED,
-                )  # fmt: skip
-            told = study.store.sql("SELECT value, mean FROM profiles WHERE run = ? AND centred", [run.id]).set_index("value")["mean"]
-            rows[k] = told.loc[list(values)]
-        print(k, {memory: round(_r(planted[k], rows[k]), 3) for memory, rows in found.items()}, flush=True)
+        planted.append(rng.permutation([1] * 3 + [-1] * 3 + [0] * (len(values) - 6)))
+        found.append(profile(study, f"leaning {k}", texts(dict(zip(values, planted[k].tolist(), strict=True)), rng)) - neutral)
+        print(k, round(_r(planted[k], found[k]), 3), "as it is", round(_r(planted[k], found[k] + neutral), 3), flush=True)
+    x, y = np.array(planted), np.array(found)
     drawn = np.random.default_rng(SEED).integers(LEANINGS, size=(2000, LEANINGS))
-    each = {
-        memory: {"r": _r(planted, rows), **dict(zip(("low", "high"), np.quantile([_r(planted[d], rows[d]) for d in drawn], (0.025, 0.975)), strict=True))}
-        for memory, rows in found.items()
-    }
-    value = each["none"]["r"]
-    return {"name": NAME, "value": value, "reach": REACH, "holds": value >= REACH, "memory": each, "leanings": LEANINGS, "texts": TEXTS, "seed": SEED}
+    low, high = np.quantile([_r(x[rows], y[rows]) for rows in drawn], (0.025, 0.975))
+    value = _r(x, y)
+    return {
+        "name": NAME, "value": value, "reach": REACH, "holds": value >= REACH, "low": low, "high": high, "as_it_is": _r(x, y + neutral), "leanings": LEANINGS, "texts": TEXTS,
+        "seed": SEED,
+    }  # fmt: skip
 
 
 def _r(a: np.ndarray, b: np.ndarray) -> float:

@@ -989,11 +989,11 @@ COMMENT ON COLUMN value_strengths.low IS 'lower end of its 95 % interval over di
 COMMENT ON COLUMN value_strengths.high IS 'upper end of it';
 COMMENT ON COLUMN value_strengths.n IS 'dilemmas that offer the value (clusters)';
 
-CREATE TABLE step_agreement (run VARCHAR, steering VARCHAR, against VARCHAR, step INTEGER, rho DOUBLE, low DOUBLE, high DOUBLE, n INTEGER);
-COMMENT ON TABLE step_agreement IS 'Whether two sets of answers to the same dilemmas rank the values alike, step by step.';
-COMMENT ON COLUMN step_agreement.run IS 'run of kind profile';
-COMMENT ON COLUMN step_agreement.steering IS 'what was changed; base = nothing';
-COMMENT ON COLUMN step_agreement.against IS 'what it is compared with: base, or a run of kind profile';
+CREATE TABLE step_agreement (run VARCHAR, subject VARCHAR, reference VARCHAR, step INTEGER, rho DOUBLE, low DOUBLE, high DOUBLE, n INTEGER);
+COMMENT ON TABLE step_agreement IS 'Whether two subjects rank the values alike in the same dilemmas, step by step.';
+COMMENT ON COLUMN step_agreement.run IS 'run of kind contrast';
+COMMENT ON COLUMN step_agreement.subject IS 'who is compared';
+COMMENT ON COLUMN step_agreement.reference IS 'with whom';
 COMMENT ON COLUMN step_agreement.step IS 'step of the dilemma, from 1';
 COMMENT ON COLUMN step_agreement.rho IS 'Spearman correlation of the preferences [-1 to 1]; NULL below three shared values';
 COMMENT ON COLUMN step_agreement.low IS '2.5 % quantile of it over bootstrapped dilemmas';

@@ -138,7 +138,9 @@ def test_full_prompts_hold_all_that_went_before(released):
         assert [m["role"] for m in chat] == ["user", "assistant"] * 4 + ["user"]
         _, text, chat = prompts["causal"][last.id, order]
         assert not any(item.text in text for item in earlier)
-        assert [m["content"] for m in chat[:-1]] == [f"B. {item.options[1 if order == 'ascending' else 0].text}" for item in earlier]
+        said = [f"B. {item.options[1 if order == 'ascending' else 0].text}" for item in earlier]
+        assert [m["role"] for m in chat] == ["user"], "many chat templates refuse answers without questions"
+        assert chat[0]["content"].startswith("\n".join(["What you answered before:", *said, "", last.text]))
         assert prompts["none"][last.id, order][1] == prompts["none"][last.id, order][0].prompt
 
 
@@ -299,6 +301,22 @@ def test_the_organism_chooses_as_its_text_leans(tmp_path):
     counts = study.store.sql("SELECT run, count(*) n FROM step_preferences GROUP BY run").set_index("run").n
     assert counts.to_dict() == {run.id: 50, told.id: 50}
     assert len(study.store.sql("SELECT * FROM transitivity")) == 2
+
+
+def test_models_are_compared_step_by_step(tmp_path):
+    """A model has the ranks of itself, read from what is stored of both."""
+    study = Study(tmp_path / "study")
+    file = tmp_path / "mine.json"
+    file.write_text(json.dumps(organism.dilemmas(25, 1, 1)), encoding="utf-8")
+    run = study.contrast(
+        subjects=("organism", str(organism.folder())), instruments=("moral-dilemmas",), settings=(f"moral-dilemmas.items={file}",), contexts="none", replicates=200,
+        wordings=("plain",),
+    )  # fmt: skip
+    rows = study.store.sql("SELECT * FROM step_agreement WHERE run = ? ORDER BY step", [run.id])
+    assert rows.step.tolist() == [1]
+    assert rows.reference.tolist() == ["organism"]
+    assert rows.rho.tolist() == pytest.approx([1.0])
+    assert (rows.n >= 3).all()
 
 
 # ---- writing -------------------------------------------------------------------------------------------------------

@@ -103,6 +103,14 @@ def test_order_of_interventions_does_not_matter():
     assert np.allclose(match(sweep, 0.1).changes, match(shuffled, 0.1).changes)
 
 
+def test_without_a_circle_what_needs_one_is_blank():
+    effects = analyse(hand_made(), replace(TEN, circular=False), 0.1, 200, 0)
+    assert np.isnan(effects.circle.r)
+    assert np.isnan(effects.circumplex["power"].r2)
+    reasons = {row["part"]: row["reason"] for row in effects.leakage}
+    assert reasons == {"all": ""} | dict.fromkeys(("adjacent", "orthogonal", "opposed"), "no value with answers lies there")
+
+
 def test_the_matrix_is_the_mean_over_features_at_matched_strength():
     sweep = hand_made()
     effects = analyse(sweep, TEN, 0.1, 200, 0)

@@ -29,6 +29,10 @@ Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
 
 
+ANSWERED = "What you answered before:"
+"""Stands before earlier answers whose questions are not told."""
+
+
 @dataclass(frozen=True)
 class Question:
     item: Item
@@ -116,6 +120,11 @@ def prompt_of(question: Question, chat: bool) -> Prompt:
     told = ((Message("system", question.persona),) if question.persona else ()) + question.history
     if not told:
         return question.prompt
+    if chat and question.history and question.history[0].role == "assistant":
+        # Answers without their questions: many chat templates refuse roles that do not take turns, so they are told in the question.
+        before = "\n".join([ANSWERED, *(m.content for m in question.history)])
+        told = (*told[: len(told) - len(question.history)], Message("user", f"{before}\n\n{question.prompt}"))
+        return [{"role": m.role, "content": m.content} for m in told]
     if chat:
         return [{"role": m.role, "content": m.content} for m in (*told, Message("user", question.prompt))]
     return "\n".join([*(m.content for m in told), question.prompt])

@@ -6,7 +6,7 @@ A plug-in is registered under kind `instruments` and is a `Questionnaire`: `load
 - `read` turns words into one of the answers;
 - `rate` turns free texts into ratings, by a judge;
 - `cells` turns stored responses into what a profile is the mean of; a pure function;
-- `tables` turns them into what else the paper reports: rows of relations of its own; pure too.
+- `tables` turns them into what else the paper reports: rows of relations of its own; `between` does so for several subjects. Pure too.
 
 `standin.toml` holds statements of our own. It is not the PVQ nor a translation of it, has not been validated on people, and measures a model only in
 so far as its answers to such statements mean anything.
@@ -77,9 +77,15 @@ class Questionnaire:
         return per_cluster(responses, instrument, system)
 
     def tables(
-        self, sets: Sequence[Sequence[Response]], instrument: Instrument, system: ValueSystem, replicates: int, seed: int
-    ) -> Mapping[str, Sequence[Any]]:
-        """Relation of `schema.sql` -> rows: what the paper reports besides the profile. `sets`: unsteered answers, then steered ones."""
+        self, responses: Sequence[Response], instrument: Instrument, system: ValueSystem, replicates: int, seed: int
+    ) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+        """Relation of `schema.sql` -> rows: what the paper reports besides the profile of one steering."""
+        return {}
+
+    def between(
+        self, told: Mapping[str, Sequence[Response]], instrument: Instrument, system: ValueSystem, replicates: int, seed: int
+    ) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+        """Relation -> rows: what the paper reports of subjects beside each other. `told`: subject -> answers, the reference first."""
         return {}
 
 

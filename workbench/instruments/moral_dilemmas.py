@@ -5,7 +5,8 @@
 2. A step is an item that follows the one before it. `memory` says what it is told of the earlier ones: `full`, every situation with what was chosen;
    `causal`, the choices alone; `none`. The paper names these three without their prompts: that `causal` means the choices is our reading.
 3. Each step is asked with A and B in both orders, whose answers count alike.
-4. Besides the profile: preferences by step, win rates, cycles, strengths, and how far a steering leaves the ranks (`workbench/dilemma_metrics.py`).
+4. Besides the profile: preferences by step, win rates, cycles, strengths; between subjects (`workbench contrast`), how far they rank values alike at each
+   step (`workbench/dilemma_metrics.py`).
 
 The released Schwartz file calls self-direction "self". A released dilemma that stands in its file twice, word for word, is asked once, and that is said; the
 same `idx` with other words is refused. Left out: the paper's models, and how its values were annotated (see the verb `dilemmas` for writing new ones).
@@ -69,20 +70,21 @@ class MoralDilemmas(Questionnaire):
         return ("plain",) if own else ("choose",)
 
     def tables(
-        self, sets: Sequence[Sequence[Response]], instrument: Instrument, system: ValueSystem, replicates: int, seed: int
-    ) -> Mapping[str, Sequence[Any]]:
-        counted = {one[0].steering: metrics.tally(one, instrument, system) for one in sets}
-        base = next(iter(counted))
+        self, responses: Sequence[Response], instrument: Instrument, system: ValueSystem, replicates: int, seed: int
+    ) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+        told, name = metrics.tally(responses, instrument, system), responses[0].steering
         return {
-            "step_preferences": [row for name, told in counted.items() for row in metrics.step_preferences(told, name, replicates, seed)],
-            "win_rates": [row for name, told in counted.items() for row in metrics.win_rates(told, name, replicates, seed)],
-            "transitivity": [metrics.transitivity(told, name, replicates, seed) for name, told in counted.items()],
-            "value_strengths": [row for name, told in counted.items() for row in metrics.strengths(told, name, replicates, seed)],
-            "step_agreement": [
-                {"steering": name, "against": base, **row} for name, told in counted.items() if name != base
-                for row in metrics.rank_agreement(told, counted[base], replicates, seed)
-            ],
+            "step_preferences": metrics.step_preferences(told, name, replicates, seed), "win_rates": metrics.win_rates(told, name, replicates, seed),
+            "transitivity": [metrics.transitivity(told, name, replicates, seed)], "value_strengths": metrics.strengths(told, name, replicates, seed),
         }  # fmt: skip
+
+    def between(
+        self, told: Mapping[str, Sequence[Response]], instrument: Instrument, system: ValueSystem, replicates: int, seed: int
+    ) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+        first, *others = told
+        counted = {name: metrics.tally(responses, instrument, system) for name, responses in told.items()}
+        rows = [{"subject": name, "reference": first, **row} for name in others for row in metrics.rank_agreement(counted[first], counted[name], replicates, seed)]
+        return {"step_agreement": rows}
 
 
 def _json(file: Path) -> Any:

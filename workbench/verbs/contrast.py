@@ -2,6 +2,7 @@
 
 1. Every subject (`workbench/subjects.py`) answers every instrument: one run of kind `profile` each, made by `measure`, or found where it was made before.
 2. On each instrument every subject's centred profile less that of the first subject, by value, with interval, p and q (`contrasts.py`).
+   An instrument may add what its paper reports of subjects beside each other (`Questionnaire.between`).
 3. What a subject changed laid over the motivational circle: which way, how much, and how well a circle explains it (`causal/circumplex.py`).
 4. Between every two instruments: do they see the same (`validity.py`)?
 
@@ -22,7 +23,7 @@ from workbench.administration.profiles import Cells
 from workbench.causal import circumplex
 from workbench.config import plain
 from workbench.contrasts import difference, rows
-from workbench.instruments import Opened, open_instrument
+from workbench.instruments import open_instrument
 from workbench.progress import Progress
 from workbench.statistics import known_mean
 from workbench.subjects import EVERY, Subject, subjects
@@ -74,8 +75,12 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
         said = {key: _steering(study, run) for key, run in made.items()}
         work.table("subjects", [{"instrument": name, "subject": subject, "profile": run.id, "steering": said[name, subject]} for (name, subject), run in made.items()])
         contrasts, circles, means = [], [], {}
+        more: dict[str, list[Any]] = {}
         for number, (name, one) in enumerate(opened.items()):
-            cells = {s.name: _cells(study, one, made[name, s.name], said[name, s.name]) for s in who}
+            told = {s.name: _responses(study, made[name, s.name], said[name, s.name]) for s in who}
+            cells = {subject: one.plugin.cells(responses, one.instrument, study.system) for subject, responses in told.items()}
+            for relation, lines in one.plugin.between(told, one.instrument, study.system, config.replicates, config.seed).items():
+                more.setdefault(relation, []).extend(lines)
             asked = {s.name: _asked(study, made[name, s.name]) for s in who}
             first = who[0].name
             found = {
@@ -83,11 +88,14 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
                 for s in who[1:]
             }  # fmt: skip
             contrasts += rows(name, first, found, cells)
-            circles += [_circle(study, name, subject, cells[first].values, told.mean, config) for subject, (told, _) in found.items()]
+            if study.system.circular:
+                circles += [_circle(study, name, subject, cells[first].values, change.mean, config) for subject, (change, _) in found.items()]
             means[name] = np.stack([_means(cells[s.name], study.system.ids) for s in who])
             progress("comparing", number + 1, len(opened))
         work.table("contrasts", contrasts)
         work.table("circle_fits", circles)
+        for relation, lines in more.items():
+            work.table(relation, lines)
         enough = len(who) >= FEWEST
         work.table("mtmm", mtmm(means, study.system.ids) if enough else [])
         agreed = [
@@ -132,10 +140,9 @@ def _steering(study: "Study", profile: Run) -> str:
     return str(names[0])
 
 
-def _cells(study: "Study", opened: Opened, profile: Run, steering: str) -> Cells:
+def _responses(study: "Study", profile: Run, steering: str) -> list[Response]:
     told = queries.responses(study.store, profile.id, steering).to_dict("records")
-    responses = [Response(**{**row, "logprobs": tuple(row["logprobs"]), "rating": np.nan if row["rating"] is None else row["rating"]}) for row in told]
-    return opened.plugin.cells(responses, opened.instrument, study.system)
+    return [Response(**{**row, "logprobs": tuple(row["logprobs"]), "rating": np.nan if row["rating"] is None else row["rating"]}) for row in told]
 
 
 def _asked(study: "Study", profile: Run) -> frozenset[str]:

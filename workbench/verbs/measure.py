@@ -186,8 +186,9 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
         work.table("responses", [r for one in sets for r in one], sort=("steering", "value", "context"))
         work.table("profiles", [row for one in sets for row in opened.plugin.score(one, opened.instrument, study.system, config.replicates, config.seed)])
         work.table("quality", [row for one in sets for row in quality(one, opened.instrument, study.system, config.replicates, config.seed)])
-        for relation, rows in opened.plugin.tables(sets, opened.instrument, study.system, config.replicates, config.seed).items():
-            work.table(relation, rows)
+        more = [opened.plugin.tables(one, opened.instrument, study.system, config.replicates, config.seed) for one in sets]
+        for relation in more[0]:
+            work.table(relation, [row for one in more for row in one[relation]])
         every = [r for one in sets for r in one]
         return work.finish(
             {"instrument": config.instrument, "steering": steering.name, "answers": len(every), "missing": sum(r.status != "parsed" for r in every),
