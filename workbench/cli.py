@@ -88,7 +88,7 @@ def _open(study: Path, create: bool = False):
 
 def _make_run(verb: str, study: Path, job: Path | None, **flags: object) -> None:
     settings = config.from_toml(job, verbs.get(verb).config, verb) if job else {}
-    opened = _open(study, create=verb in ("train", "adopt", "measure"))
+    opened = _open(study, create=verb in ("train", "adopt", "measure", "index"))
     with in_terminal(verb) as progress:
         run = opened.do(verb, settings | flags, progress)
     print(describe(run))

@@ -53,6 +53,8 @@ class Clip:
             raise Incompatible(f"{config.model} does not embed images and texts in one space. Choose a CLIP or SigLIP.")
         self.module, self.processor, self.template = loaded.module, loaded.tokenizer, config.template
         self.length = getattr(loaded.module.config.get_text_config(), "max_position_embeddings", 77)
+        # SigLIP has only ever seen texts filled up to its full length.
+        self.filled = {"padding": "max_length", "max_length": self.length} if "siglip" in loaded.module.config.model_type else {}
         self.name = f"clip {config.model}@{loaded.revision[:12]} {config.template}"
 
     def images(self, images: "Sequence[Image]") -> Float[np.ndarray, "image dim"]:
@@ -71,8 +73,8 @@ class Clip:
         import torch
 
         found = []
-        for text in texts:  # one by one: families differ in what they want padded
-            inputs = self.processor(text=[self.template.replace("{}", text)], return_tensors="pt")
+        for text in texts:  # one by one, so that nothing else needs padding
+            inputs = self.processor(text=[self.template.replace("{}", text)], return_tensors="pt", **self.filled)
             if (n := inputs["input_ids"].shape[1]) > self.length:
                 raise BadInput(f"{text[:40]!r}... has {n} tokens, {self.name} reads {self.length}. Shorten it.")
             with torch.no_grad():

@@ -20,6 +20,7 @@ SUMMARIES = {
     "label": "Label the SAE's features by values, with evidence.",
     "probe": "Train a probe of each value at every layer, on pairs of texts that differ in the value alone.",
     "control": "Control a value by ConVA and judge success, fluency and benchmark accuracy, before and after.",
+    "index": "Index a folder of images by what they show, so that words find them.",
     "measure": "Measure a model's value profile, steered or not.",
     "effects": "Steer labelled features and controls over doses, and measure every value: the side-effect matrix.",
     "graph": "The causal graph among values, from a sweep's interventions; beside the planted one where there is one.",
