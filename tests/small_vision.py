@@ -1,5 +1,6 @@
 """Small random models that see: a CLIP, vision-language models of two families, and drawings to show them."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +93,12 @@ COLOURS = {
     "power": ("gold", "purple"), "benevolence": ("pink", "lightgreen"), "security": ("navy", "gray"), "stimulation": ("orange", "red"),
 }  # fmt: skip
 """Value -> colours that stand for it in the drawings."""
+
+
+def words(file: Path) -> str:
+    """The colours as a file of keywords; returns its name."""
+    file.write_text("".join(f"[{value}]\nkeywords = {json.dumps(list(colours))}\n" for value, colours in COLOURS.items()))
+    return str(file)
 
 
 def drawings(folder: Path, each: int = 8, seed: int = 0) -> dict[str, str]:

@@ -17,13 +17,11 @@ from workbench.study import Study
 from workbench.vision import images
 from workbench.vision.index import nearest, retrieve
 
-WORDS = "".join(f"[{value}]\nkeywords = {list(colours)!r}\n" for value, colours in small_vision.COLOURS.items()).replace("'", '"')
-
 
 @pytest.fixture
 def folder(tmp_path):
     small_vision.drawings(tmp_path / "images")
-    (tmp_path / "words.toml").write_text(WORDS)
+    small_vision.words(tmp_path / "words.toml")
     return tmp_path / "images"
 
 
