@@ -141,7 +141,7 @@ def test_missing_answers_never_enter_a_mean():
     assert cells.raw[0].tolist() == [2.0, 6.0]
     assert np.isnan(cells.raw[1]).all()
     assert cells.centred[0].tolist() == [-2.0, 2.0]  # MRAT is the mean of all items: (2 + 6) / 2
-    power = next(row for row in profile(told, INSTRUMENT, SYSTEM, 200, 0) if row.value == "power")
+    power = next(row for row in profile(told, INSTRUMENT, per_cluster(told, INSTRUMENT, SYSTEM), 200, 0) if row.value == "power")
     assert (power.parsed, power.missing) == (1, 2)
 
 
@@ -155,13 +155,13 @@ def test_an_item_of_several_values_counts_once_in_the_mean_of_all():
 
 def test_a_choice_is_scored_against_choosing_by_lot():
     told = [answer("one", 0, float("nan"), chosen=1), answer("two", 0, float("nan"), chosen=1)]
-    rows = {(row.value, row.centred): row for row in profile(told, dilemmas(), SYSTEM, 200, 0)}
+    rows = {(row.value, row.centred): row for row in profile(told, dilemmas(), per_cluster(told, dilemmas(), SYSTEM), 200, 0)}
     assert rows["benevolence", True].mean == 0.5
     assert rows["power", True].mean == -0.5
     assert rows["power", False].mean == 0
     assert rows["power", True].n == 1, "one dilemma is one cluster"
     unsure = [dataclasses.replace(r, logprobs=(np.log(0.25), np.log(0.75))) for r in told]
-    assert profile(unsure, dilemmas(), SYSTEM, 200, 0)[-1].mean == pytest.approx(0.25)
+    assert profile(unsure, dilemmas(), per_cluster(unsure, dilemmas(), SYSTEM), 200, 0)[-1].mean == pytest.approx(0.25)
 
 
 def test_what_is_too_long_is_counted_and_not_cut():

@@ -99,6 +99,10 @@ class Study:
         """Index a folder of images, so that words find them (`verbs/index.py`)."""
         return self.do("index", settings | {"folder": folder}, progress)
 
+    def contrast(self, progress: Progress = silent, **settings: Any) -> Run:
+        """Profiles of models and steerings beside each other, and whether instruments agree (`verbs/contrast.py`)."""
+        return self.do("contrast", settings, progress)
+
     def effects(self, progress: Progress = silent, **settings: Any) -> Run:
         """Steer labelled features and controls, and measure every value (`verbs/effects.py`)."""
         return self.do("effects", settings, progress)

@@ -22,17 +22,16 @@ from workbench.statistics import bootstrap_mean
 class Cells(NamedTuple):
     values: tuple[str, ...]
     """Ids of the values that were measured, in circle order."""
+    clusters: tuple[str, ...]
+    """Contexts, or groups of items: what the rows are."""
     raw: Float[np.ndarray, "cluster value"]
     """Mean of each cluster's answers; NaN where nothing was parsed."""
     centred: Float[np.ndarray, "cluster value"]
     """The same, centred."""
 
 
-def profile(
-    responses: Sequence[Response], instrument: Instrument, system: ValueSystem, replicates: int, seed: int
-) -> list[ValueProfile]:
+def profile(responses: Sequence[Response], instrument: Instrument, cells: Cells, replicates: int, seed: int) -> list[ValueProfile]:
     """Raw and centred profile of one steering. Values without a parsed answer are given as NaN with their counts."""
-    cells = per_cluster(responses, instrument, system)
     items = {item.id: item for item in instrument.items}
     measured = [(r.status == "parsed", measures(items[r.item])) for r in responses]
     rows = []
@@ -77,11 +76,11 @@ def per_cluster(responses: Sequence[Response], instrument: Instrument, system: V
                 all_count[row] += 1
     raw = _ratio(total, count)
     if instrument.answer == "choice":
-        return Cells(values, raw, raw - _ratio(chance, count))
+        return Cells(values, tuple(place), raw, raw - _ratio(chance, count))
     # Items as clusters measure few values each: what is subtracted is then the mean of all of them.
     if not by_context:
         all_total, all_count = all_total.sum(keepdims=True), all_count.sum(keepdims=True)
-    return Cells(values, raw, raw - _ratio(all_total, all_count)[:, None])
+    return Cells(values, tuple(place), raw, raw - _ratio(all_total, all_count)[:, None])
 
 
 def measures(item: Item) -> tuple[str, ...]:

@@ -1,13 +1,14 @@
 """Tables to figures, for the app and for notebooks; no Streamlit here.
 
 1. `style` says once what a value's colour is, where it stands on the circle, and how every figure looks.
-2. `profile`, `effects`, `compare`, `graph`, `plan` and `feature` turn frames of the store (`feature_store/queries.py`) into Plotly figures.
+2. `profile`, `contrast`, `effects`, `compare`, `graph`, `plan` and `feature` turn frames of the store (`feature_store/queries.py`) into Plotly figures.
 3. `picture` draws the one overview picture with matplotlib, which needs no browser.
 
 Every figure states in its title or axis what its bars and bands are.
 """
 
 from workbench.figures.compare import arm_forest
+from workbench.figures.contrast import difference_rows, mtmm_matrix
 from workbench.figures.effects import cell_doses, effect_matrix, feature_doses, leakage
 from workbench.figures.feature import activation_histogram, feature_map
 from workbench.figures.graph import value_graph
@@ -22,10 +23,12 @@ __all__ = [
     "cell_doses",
     "circumplex",
     "colours",
+    "difference_rows",
     "effect_matrix",
     "feature_doses",
     "feature_map",
     "leakage",
+    "mtmm_matrix",
     "plan_rows",
     "prediction_scatter",
     "profile_rows",

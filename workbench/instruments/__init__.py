@@ -5,7 +5,7 @@ A plug-in is registered under kind `instruments` and is a `Questionnaire`: `load
 
 - `read` turns words into one of the answers;
 - `rate` turns free texts into ratings, by a judge;
-- `score` turns stored responses into a profile; a pure function.
+- `cells` turns stored responses into what a profile is the mean of; a pure function.
 
 `standin.toml` holds statements of our own. It is not the PVQ nor a translation of it, has not been validated on people, and measures a model only in
 so far as its answers to such statements mean anything.
@@ -23,6 +23,7 @@ from feature_store.records import Instrument, Item, Response, ValueProfile, Valu
 from workbench.config import options
 
 if TYPE_CHECKING:
+    from workbench.administration.profiles import Cells
     from workbench.administration.questions import Question
     from workbench.administration.reading import Reading
     from workbench.llm import Judge
@@ -70,7 +71,13 @@ class Questionnaire:
         """The profile of one steering."""
         from workbench.administration.profiles import profile
 
-        return profile(responses, instrument, system, replicates, seed)
+        return profile(responses, instrument, self.cells(responses, instrument, system), replicates, seed)
+
+    def cells(self, responses: Sequence[Response], instrument: Instrument, system: ValueSystem) -> "Cells":
+        """What the profile is the mean of, by cluster; profiles are compared by it. A pure function of the responses."""
+        from workbench.administration.profiles import per_cluster
+
+        return per_cluster(responses, instrument, system)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +94,8 @@ def open_instrument(name: str, settings: Sequence[str], system: ValueSystem, hom
     """The instrument `name` with `key=value` settings, for the study in `home`. Raises BadInput where it measures another value system."""
     plugin = registry.get("instruments", name)()
     plugin.home = home
+    if settings and plugin.config is NoSettings:
+        raise BadInput(f"{name} ships whole and has nothing to set, got {', '.join(settings)}. Leave --settings out.")
     instrument = plugin.load(options(plugin.config, settings), system)
     if instrument.system != system.id:
         raise BadInput(f"{name} measures {instrument.system}, this study speaks {system.id}. Choose another instrument.")

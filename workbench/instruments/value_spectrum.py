@@ -23,17 +23,23 @@ from math import sqrt
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import numpy as np
+from jaxtyping import Float
+
 from feature_store.errors import BadInput, NotFound
 from feature_store.records import Action, Instrument, Item, Response, Run, ValueProfile, ValueSystem
 from feature_store.registry import register
 from feature_store.runs import Runs
 from feature_store.store import Store
+from workbench.administration.profiles import Cells
 from workbench.instruments import Questionnaire
+from workbench.statistics import known_mean
 from workbench.vision.images import digest
 from workbench.vision.index import nearest
 from workbench.vision.personas import DECIDED, HIGHEST, RATED, goes_on, isq_score
 
 PARTS = ("like", "dislike", "why", "describe", "isq")
+"""What can be asked of an image; answer 0 of the first and answer 1 of the second mean that it is liked."""
 LIKE = "Do you like what this image shows? Answer yes or no."
 DISLIKE = "Do you dislike what this image shows? Answer yes or no."
 WHY = "Why? Answer in one or two sentences."
@@ -92,58 +98,69 @@ class ValueSpectrum(Questionnaire):
             f"images of {index.id}; after Li et al., ACL 2025", "that of the images; questions MIT", "choice",
         )  # fmt: skip
 
+    def cells(self, responses: Sequence[Response], instrument: Instrument, system: ValueSystem) -> Cells:
+        """Whether each image is liked [%], by image and value."""
+        served, liked = _values(instrument), {image: _liked(told) for image, told in _by_image(responses).items()}
+        values = tuple(value for value in system.ids if any(value in served[image] for image in liked))
+        raw = np.array([[100 * share if value in served[image] else np.nan for value in values] for image, share in liked.items()]).reshape(-1, len(values))
+        return Cells(values, tuple(liked), raw, raw - 100 * float(known_mean(np.array([*liked.values()]), 0)))
+
     def score(self, responses: Sequence[Response], instrument: Instrument, system: ValueSystem, replicates: int, seed: int) -> list[ValueProfile]:
         """Share of each value's images that are liked [%], with Wilson's interval over images."""
-        values = {item.group: _served(item) for item in instrument.items if item.options}
-        answers: defaultdict[str, list[Response]] = defaultdict(list)
-        for r in responses:
-            image, _, part = r.item.partition("/")
-            if part not in ("why", "describe"):
-                answers[image].append(r)
-        liked = {image: share for image, told in answers.items() if (share := _liked(told)) is not None}
-        overall = sum(liked.values()) / len(liked) if liked else float("nan")
+        served, answers, found = _values(instrument), _by_image(responses), self.cells(responses, instrument, system)
         rows = []
         for centred in (False, True):
-            for value in (value for value in system.ids if any(value in served for served in values.values())):
-                own = [image for image in answers if value in values[image]]
-                told = [r.status == "parsed" for image in own for r in answers[image]]
-                shares = [liked[image] for image in own if image in liked]
-                mean, low, high = (100 * (x - overall * centred) for x in wilson(shares))
-                rows.append(ValueProfile(responses[0].steering, value, mean, low, high, len(shares), sum(told), len(told) - sum(told), centred))
+            for column, value in enumerate(found.values):
+                own = found.raw[:, column]
+                shift = float(np.nanmean(found.raw[:, column] - found.centred[:, column])) if centred and np.isfinite(own).any() else 0.0
+                mean, low, high = (100 * x - shift for x in wilson(own[np.isfinite(own)] / 100))
+                told = [r.status == "parsed" for image in answers if value in served[image] for r in answers[image]]
+                n = int(np.isfinite(own).sum())
+                rows.append(ValueProfile(responses[0].steering, value, mean, low, high, n, sum(told), len(told) - sum(told), centred))
         return rows
 
 
-def wilson(shares: Sequence[float]) -> tuple[float, float, float]:
+def wilson(shares: Float[np.ndarray, "n"]) -> tuple[float, float, float]:
     """Mean of shares [0 to 1] and Wilson's 95 % interval of it, as if each were a whole yes or no; NaN without any."""
     n, z = len(shares), 1.959964
     if not n:
         return (float("nan"),) * 3
-    mean = sum(shares) / n
+    mean = float(shares.mean())
     middle = (mean + z * z / (2 * n)) / (1 + z * z / n)
     reach = z / (1 + z * z / n) * sqrt(mean * (1 - mean) / n + z * z / (4 * n * n))
     return mean, max(0.0, middle - reach), min(1.0, middle + reach)
 
 
-def _liked(told: Sequence[Response]) -> float | None:
-    """How far one image is liked [0 to 1]; None where nothing was read, or a part of the ISQ was not."""
-    parts = defaultdict(list)
-    for r in told:
-        parts[r.item.partition("/")[2], r.context, r.wording, r.seed].append(r)
-    rounds: defaultdict[tuple[int, str, int], dict[str, int]] = defaultdict(dict)
+def _values(instrument: Instrument) -> dict[str, set[str]]:
+    """Image -> the values it was found for."""
+    return {item.group: {value for option in item.options for value, _ in option.scores} for item in instrument.items if item.options}
+
+
+def _by_image(responses: Sequence[Response]) -> dict[str, list[Response]]:
+    """Image -> the answers that say whether it is liked."""
+    found: defaultdict[str, list[Response]] = defaultdict(list)
+    for r in responses:
+        image, _, part = r.item.partition("/")
+        if part not in ("why", "describe"):
+            found[image].append(r)
+    return found
+
+
+def _liked(told: Sequence[Response]) -> float:
+    """How far one image is liked [0 to 1]; NaN where nothing was read, or a part of the ISQ was not."""
+    rounds: defaultdict[tuple[int, str, str, int], dict[str, int]] = defaultdict(dict)
     shares = []
-    for (part, *rest), found in parts.items():
-        for r in found:
-            if r.status != "parsed":
-                continue
-            if part == "like":
-                shares.append(float(r.chosen == 0))
-            elif part == "dislike":
-                shares.append(float(r.chosen == 1))
-            else:  # ratings are listed from 1 on, yes stands before no
-                rounds[rest[0], rest[1], rest[2]][part] = r.chosen + 1 if part in RATED else 1 - r.chosen
+    for r in told:
+        part = r.item.partition("/")[2]
+        if r.status != "parsed":
+            continue
+        if part in ("like", "dislike"):
+            shares.append(float(r.chosen == PARTS.index(part)))
+        else:  # ratings are listed from 1 on, yes stands before no
+            rounds[r.context, r.wording, r.order, r.seed][part] = r.chosen + 1 if part in RATED else 1 - r.chosen
     whole = RATED.keys() | DECIDED.keys()
     shares += [float(goes_on(isq_score(answers))) for answers in rounds.values() if answers.keys() == whole]
-    return sum(shares) / len(shares) if shares else None
+    return float(np.mean(shares)) if shares else float("nan")
 
 
 def _parts(settings: Settings) -> tuple[str, ...]:
@@ -212,10 +229,6 @@ def _items(picture: Picture, asked: Sequence[str], file: str, description: str) 
         ],
     }  # fmt: skip
     return [one for part in PARTS if part in asked for one in made[part]]
-
-
-def _served(item: Item) -> set[str]:
-    return {value for option in item.options for value, _ in option.scores}
 
 
 def _captions(runs: Runs, store: Store, named: str, pictures: Sequence[Picture]) -> dict[str, str]:

@@ -22,6 +22,7 @@ SUMMARIES = {
     "control": "Control a value by ConVA and judge success, fluency and benchmark accuracy, before and after.",
     "index": "Index a folder of images by what they show, so that words find them.",
     "measure": "Measure a model's value profile, steered or not.",
+    "contrast": "Compare the value profiles of models and steerings, on one or several instruments, and see whether instruments agree.",
     "effects": "Steer labelled features and controls over doses, and measure every value: the side-effect matrix.",
     "graph": "The causal graph among values, from a sweep's interventions; beside the planted one where there is one.",
     "predict": "Predict joint steerings of several features from single ones, then measure them.",

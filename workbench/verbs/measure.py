@@ -33,7 +33,37 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Asking:
+    """How an instrument is administered."""
+
+    wordings: tuple[str, ...] = ()
+    """Wordings to ask; none: those made for the model."""
+    contexts: str = ""
+    """File with one context a line; empty: those made for the model, or none where the instrument wants none. `none`: no context, items are the clusters."""
+    n_contexts: int = 24
+    """Contexts, the clusters of the intervals."""
+    persona: str = ""
+    """What the model is told it is, before everything else; empty: nothing."""
+    mode: Mode = "logprob"
+    """Score the answers, or let the model write."""
+    length: Length = "mean"
+    """Log-probability of an answer per token, which does not favour short ones, or summed over its tokens."""
+    temperature: float = 0.0
+    """Sampling temperature when it writes; 0: greedy."""
+    repeats: int = 1
+    """How often each question is asked when answers are sampled; their agreement is the test-retest reliability."""
+    new_tokens: int = 0
+    """Longest answer when it writes [tokens]; 0: 12 on a scale or among answers, 128 in free text."""
+    judge: str = ""
+    """Language model that rates free answers: organism, local:FOLDER-OR-HUB-ID or https://host/v1#model."""
+    replicates: int = 2000
+    """Bootstrap replicates."""
+    seed: int = 0
+    """Seed of contexts, sampling and bootstrap."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Asking):
     model: str = ""
     """Folder or hub id of the model, with `vision:` before it if it sees, or `organism`; empty: the model of `sae`."""
     revision: str = ""
@@ -64,30 +94,6 @@ class Config:
     """Instrument plug-in."""
     settings: tuple[str, ...] = ()
     """The instrument's own settings, as key=value: the file of its items, for one."""
-    wordings: tuple[str, ...] = ()
-    """Wordings to ask; none: those made for the model."""
-    contexts: str = ""
-    """File with one context a line; empty: those made for the model, or none where the instrument wants none. `none`: no context, items are the clusters."""
-    n_contexts: int = 24
-    """Contexts, the clusters of the intervals."""
-    persona: str = ""
-    """What the model is told it is, before everything else; empty: nothing."""
-    mode: Mode = "logprob"
-    """Score the answers, or let the model write."""
-    length: Length = "mean"
-    """Log-probability of an answer per token, which does not favour short ones, or summed over its tokens."""
-    temperature: float = 0.0
-    """Sampling temperature when it writes; 0: greedy."""
-    repeats: int = 1
-    """How often each question is asked when answers are sampled; their agreement is the test-retest reliability."""
-    new_tokens: int = 0
-    """Longest answer when it writes [tokens]; 0: 12 on a scale or among answers, 128 in free text."""
-    judge: str = ""
-    """Language model that rates free answers: organism, local:FOLDER-OR-HUB-ID or https://host/v1#model."""
-    replicates: int = 2000
-    """Bootstrap replicates."""
-    seed: int = 0
-    """Seed of contexts, sampling and bootstrap."""
 
 
 def ask(
@@ -185,8 +191,16 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
         every = [r for one in sets for r in one]
         return work.finish(
             {"instrument": config.instrument, "steering": steering.name, "answers": len(every), "missing": sum(r.status != "parsed" for r in every),
-             "too_long": sum(r.status == "too-long" for r in every), "contexts": len({q.context for q in asked})} | figures
+             "contexts": len({q.context for q in asked})} | _too_long(every) | figures
         )  # fmt: skip
+
+
+def _too_long(responses: list[Response]) -> dict[str, int | str]:
+    """How many questions were longer than the model reads, and which items; nothing where none was."""
+    items = list(dict.fromkeys(r.item for r in responses if r.status == "too-long"))
+    if not items:
+        return {}
+    return {"too_long": sum(r.status == "too-long" for r in responses), "too_long_items": ", ".join(items[:5]) + (", ..." if len(items) > 5 else "")}
 
 
 def _respondents(

@@ -58,12 +58,13 @@ def open_study(folder: str) -> Study:
 
 def pages() -> list[Any]:
     """The pages, in the order of the menu."""
-    from workbench.views import compare, effects, features, graph, overview, plan, review, steer
+    from workbench.views import compare, effects, features, graph, overview, plan, profiles, review, steer
 
     return [
         st.Page(overview.page, title="Overview", icon=":material/explore:", url_path="overview", default=True),
         st.Page(features.page, title="Features", icon=":material/scatter_plot:", url_path="features"),
         st.Page(steer.page, title="Steer", icon=":material/tune:", url_path="steer"),
+        st.Page(profiles.page, title="Profiles", icon=":material/donut_large:", url_path="profiles"),
         st.Page(effects.page, title="Side effects", icon=":material/grid_on:", url_path="effects"),
         st.Page(compare.page, title="Compare", icon=":material/balance:", url_path="compare"),
         st.Page(graph.page, title="Graph", icon=":material/hub:", url_path="graph"),
@@ -96,18 +97,23 @@ def choose(study: Study) -> Chosen:
     effects = pick("Side effects", queries.candidates(store, "effects", "labels", labels.run)) if labels is not None else None
     graph = pick("Graph", queries.candidates(store, "graph", "effects", effects.run)) if effects is not None else None
     asked = queries.candidates(store, "profile", "model", told(sae, "inputs").get("model", "")) if sae is not None else queries.candidates(store, "profile")
-    return Chosen(sae, labels, pick("Value profile", asked), effects, graph)
+    return Chosen(sae, labels, pick("Value profile", asked, "instrument", "steering"), effects, graph)
 
 
-def pick(label: str, runs: pd.DataFrame) -> pd.Series | None:
-    """One of the runs; a list appears only where there is a choice."""
+def pick(label: str, runs: pd.DataFrame, *named: str) -> pd.Series | None:
+    """One of the runs; a list appears only where there is a choice. `named`: what of their summaries tells them apart."""
     if runs.empty:
         return None
     by_id = runs.set_index("run", drop=False)
     if len(runs) == 1:
         return runs.iloc[0]
-    picked = st.selectbox(label, list(runs.run), format_func=lambda id: f"{by_id.loc[id, 'created']:%d %b %H:%M} · {id.split('-')[-1]}", key=f"run-{label}")
+    picked = st.selectbox(label, list(runs.run), format_func=lambda id: _called(by_id.loc[id], named), key=f"run-{label}")
     return by_id.loc[picked]
+
+
+def _called(run: pd.Series, named: tuple[str, ...]) -> str:
+    summary = told(run)
+    return " · ".join([*(str(summary[key]) for key in named if key in summary), f"{run.created:%d %b %H:%M}", run.run.split("-")[-1]])
 
 
 def told(run: pd.Series | None, column: str = "summary") -> dict[str, Any]:

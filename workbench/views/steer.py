@@ -157,7 +157,7 @@ def _asked(study: Study, chosen: Chosen, model: Any, steering: Steering, context
 
     from workbench import material
     from workbench.administration.asking import administer
-    from workbench.administration.profiles import profile
+    from workbench.administration.profiles import per_cluster, profile
     from workbench.administration.respondents import Weights
     from workbench.instruments import one_scale
     from workbench.steered import edit_for, steer
@@ -176,7 +176,7 @@ def _asked(study: Study, chosen: Chosen, model: Any, steering: Steering, context
         for ids in model.tokenize(texts):
             row = torch.tensor([ids[: model.context]])
             losses.append(float(model.loss(row, torch.ones_like(row, dtype=torch.bool))[0]))
-    rows = [dataclasses.asdict(r) for r in profile(responses, instrument, study.system, 1000, 0) if r.centred]
+    rows = [dataclasses.asdict(r) for r in profile(responses, instrument, per_cluster(responses, instrument, study.system), 1000, 0) if r.centred]
     return Asked(pd.DataFrame(rows), losses)
 
 
