@@ -128,7 +128,7 @@ def wilson(shares: Float[np.ndarray, "n"]) -> tuple[float, float, float]:
     mean = float(shares.mean())
     middle = (mean + z * z / (2 * n)) / (1 + z * z / n)
     reach = z / (1 + z * z / n) * sqrt(mean * (1 - mean) / n + z * z / (4 * n * n))
-    return mean, max(0.0, middle - reach), min(1.0, middle + reach)
+    return mean, min(mean, middle - reach), max(mean, middle + reach)  # at 0 and 1 they meet, but for rounding
 
 
 def _values(instrument: Instrument) -> dict[str, set[str]]:
