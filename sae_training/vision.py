@@ -46,6 +46,7 @@ class VisionModel(Model):
         super().__init__(module, processor.tokenizer, name, revision, chat)
         self.processor = processor
         """Its Hugging Face processor."""
+        self._lengths: dict[tuple[str, tuple[int, int]], int] = {}
 
     @classmethod
     def open(cls, address: str, revision: str, dtype: str, device: str, chat: str) -> "VisionModel":
@@ -58,35 +59,53 @@ class VisionModel(Model):
         template = getattr(processor, "chat_template", None) or getattr(processor.tokenizer, "chat_template", None)
         if chat == "on" and not template:
             raise Incompatible(f"{where} has no chat template. Use chat=auto or off.")
-        processor.tokenizer.chat_template = processor.tokenizer.chat_template or template
+        processor.chat_template = template  # where only the tokenizer brings one
         return cls(loaded.module, processor, address, loaded.revision, bool(template) and chat != "off")
 
-    def rendered(self, prompt: Prompt) -> str:
-        """A prompt as text, with the sign that stands for its image."""
-        sign = self.processor.image_token
-        if not self.chat:
-            assert isinstance(prompt, str), "messages need a chat template"
-            text = f"{sign}\n{prompt}"
-        else:
-            told = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
-            first = next(number for number, message in enumerate(told) if message["role"] == "user")
-            parts = [
-                {"role": m["role"], "content": [*([{"type": "image"}] if number == first else []), {"type": "text", "text": m["content"]}]}
-                for number, m in enumerate(told)
-            ]
-            text = self.processor.apply_chat_template(parts, tokenize=False, add_generation_prompt=True)
-        if (n := text.count(sign)) != 1:
-            raise BadInput(f"{self.name} marks an image by {sign!r}, which stands {n} times in {text[:60]!r}..., expected once. Take it out of the text.")
+    def render(self, prompt: Prompt) -> str:
+        """The prompt as the model reads it. Templates of models that see want messages in parts, and pass over plain text in silence."""
+        return self._rendered(prompt, 0) if self.chat else super().render(prompt)
+
+    def with_image(self, prompt: Prompt) -> str:
+        """A prompt as text, with the sign that stands for its image; in the text itself the sign stands for nothing."""
+        text = self._rendered(prompt, 1) if self.chat else f"{self._sign}\n{self._plain(prompt)}"
+        if (n := text.count(self._sign)) != 1:
+            raise BadInput(f"The chat template of {self.name} sets {n} signs {self._sign!r} for one image. Use another model, or chat=off.")
         return text
+
+    @property
+    def _sign(self) -> str:
+        return self.processor.image_token
+
+    def _plain(self, text: Prompt) -> str:
+        assert isinstance(text, str), "messages need a chat template"
+        return text.replace(self._sign, self._sign.strip("<|>"))
+
+    def _rendered(self, prompt: Prompt, images: int) -> str:
+        from jinja2 import TemplateError
+
+        told = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+        first = next((number for number, message in enumerate(told) if message["role"] == "user"), 0)
+        parts = [
+            {"role": m["role"], "content": [*([{"type": "image"}] * images if number == first else []), {"type": "text", "text": self._plain(m["content"])}]}
+            for number, m in enumerate(told)
+        ]
+        try:
+            return self.processor.apply_chat_template(parts, tokenize=False, add_generation_prompt=True)
+        except TemplateError as error:
+            raise BadInput(f"The chat template of {self.name} refuses the conversation: {error}. Leave the persona out, or use chat=off.") from None
 
     def prepared(self, shown: Shown) -> dict[str, Tensor]:
         """Everything that the forward pass takes, one row."""
-        inputs = self.processor(text=[self.rendered(shown.prompt)], images=[shown.image], return_tensors="pt", add_special_tokens=not self.chat)
+        inputs = self.processor(text=[self.with_image(shown.prompt)], images=[shown.image], return_tensors="pt", add_special_tokens=not self.chat)
         return {name: value for name, value in inputs.items() if isinstance(value, Tensor)}
 
     def length(self, shown: Shown) -> int:
-        """How many tokens text and image take."""
-        return self.prepared(shown)["input_ids"].shape[1]
+        """How many tokens text and image take; the same for images of one size."""
+        key = self.with_image(shown.prompt), shown.image.size
+        if key not in self._lengths:
+            self._lengths[key] = self.prepared(shown)["input_ids"].shape[1]
+        return self._lengths[key]
 
     def score_shown(self, shown: Sequence[Shown], options: Sequence[str]) -> Float[Tensor, "prompt option"]:
         """Log-probability of each option after each image and text [nats, summed over its tokens]; in a `steered` block, of the steered model."""

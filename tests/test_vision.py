@@ -100,9 +100,28 @@ def test_without_an_image_it_is_a_model_like_any_other(model):
     assert model.generate(["the cat"], 4) != [""]
 
 
-def test_two_images_or_none_are_refused(model):
-    with pytest.raises(BadInput, match="stands 2 times"):
-        model.score_shown([Shown(f"{model.processor.image_token} the cat", image("red"))], OPTIONS)
+def test_the_sign_of_an_image_in_a_text_is_text(model):
+    sign = model.processor.image_token
+    assert model.with_image(f"{sign} the cat").count(sign) == 1
+    assert sign not in model.render(f"{sign} the cat")
+    assert model.score_shown([Shown(f"{sign} the cat", image("red"))], OPTIONS).isfinite().all()
+
+
+def test_a_template_that_knows_parts_alone_or_no_system_role(model, monkeypatch):
+    only = "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system') }}{% endif %}{% for part in m.content %}"
+    only += "{% if part.type == 'image' %}<image>{% elif part.type == 'text' %}{{ part.text }}{% endif %}{% endfor %}{% endfor %}"
+    monkeypatch.setattr(model.processor, "chat_template", only)
+    assert model.render("the cat") == "the cat"
+    assert model.tokenize(["the cat"], prompt=True) == model.tokenizer(["the cat"], add_special_tokens=False)["input_ids"]
+    assert model.with_image("the cat") == "<image>the cat"
+    with pytest.raises(BadInput, match="refuses the conversation: no system"):
+        model.with_image([{"role": "system", "content": "You are."}, {"role": "user", "content": "the cat"}])
+    monkeypatch.setattr(model.processor, "chat_template", only.replace("<image>", ""))
+    with pytest.raises(BadInput, match="sets 0 signs"):
+        model.with_image("the cat")
+
+
+def test_one_steering_at_a_time(model):
     two = Add(push(model).vectors.expand(2, -1), ("all", "all"))
     with model.steered(two, 1), pytest.raises(BadInput, match="one steering at a time"):
         model.score_shown([Shown("the cat", image("red"))], OPTIONS)
@@ -111,7 +130,7 @@ def test_two_images_or_none_are_refused(model):
 def test_a_model_without_a_template_gets_the_image_first(tmp_path):
     model = Model.load(f"vision:{small_vision.llava(tmp_path / 'bare', chat=False)}", device="cpu")
     assert not model.chat
-    assert model.rendered("the cat") == "<image>\nthe cat"
+    assert model.with_image("the cat") == "<image>\nthe cat"
     assert model.score_shown([Shown("the cat", image("red"))], OPTIONS).isfinite().all()
 
 
