@@ -71,6 +71,18 @@ def test_words_find_the_images_that_were_drawn_for_them(tmp_path, folder):
         retrieve(study, "red", k=0)
 
 
+def test_equal_images_are_ordered_by_digest_and_k_may_be_more_than_there_are(tmp_path):
+    (tmp_path / "images").mkdir()
+    for number in range(5):
+        Image.new("RGB", (40 + number, 40), "red").save(tmp_path / "images" / f"{number}.png")
+    (tmp_path / "words.toml").write_text('[power]\nkeywords = ["red"]\n')
+    study, run = indexed(tmp_path, tmp_path / "images")
+    found = nearest(study.store, run.id, 99)
+    assert list(found.image) == sorted(found.image)
+    assert list(found["rank"]) == [1, 2, 3, 4, 5]
+    assert list(nearest(study.store, run.id, 2).image) == list(found.image[:2])
+
+
 def test_what_is_no_good_is_refused_named_and_counted(tmp_path, folder):
     spoil(folder)
     study, run = indexed(tmp_path, folder)

@@ -220,6 +220,9 @@ def test_the_text_arm_asks_about_descriptions(made, tmp_path):
     told = administer(Taste(lambda q: "yes" if "gold thing" in q.prompt else "no"), ready.instrument, questions(ready.instrument, [""], ("plain",)), "base", lambda *_: None)
     rows = {(row.value, row.centred): row.mean for row in ready.plugin.score(told, ready.instrument, made.system, 200, 0)}
     assert (rows["power", False], rows["security", False]) == (100, 0)
+    with pytest.warns(UserWarning, match="images have no description"):
+        run = made.measure(model="organism", instrument="value-spectrum", settings=("arm=text", "ask=like", "k=8", f"captions={tmp_path / 'told.csv'}"))
+    assert run.summary["answers"] == 16, "a model without eyes answers what is told"
 
 
 def measure(study, *words):
@@ -256,6 +259,9 @@ def test_the_whole_path_with_models_built_here(made, tmp_path, capsys):
     by = {steering: dict(zip(part["item"], part.logprobs, strict=True)) for steering, part in both.groupby("steering")}
     base = by.pop("base")
     assert max(abs(base[item] - logprobs).max() for item, logprobs in next(iter(by.values())).items()) > 0.01
+    made_of = study.contrast(subjects=("base", f"f{feature}@4"), instruments=("value-spectrum",), settings=("value-spectrum.k=6", "value-spectrum.ask=like"))
+    assert study.store.sql("SELECT profile FROM subjects WHERE run = ? AND subject <> 'base'", [made_of.id]).profile[0] == steered.id
+    assert len(study.store.sql("SELECT * FROM contrasts WHERE run = ? AND n > 0", [made_of.id])) == len(small_vision.COLOURS)
     plain = dict(zip(told["item"], told.logprobs, strict=True))
     assert all((base[item] == plain[item]).all() for item in base), "hooks leave no trace, and what was asked is not asked again"
     capsys.readouterr()
