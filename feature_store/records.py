@@ -308,7 +308,7 @@ class ValueProfile:
     value: str
     """Id of the value."""
     mean: float
-    """Mean over items and clusters [rating points; scores of what was chosen, -1 to 1, for choices]."""
+    """Mean over items and clusters [rating points; scores of what was chosen, -1 to 1, for choices; what the instrument's page says, where it scores itself]."""
     low: float
     """Lower end of the 95 % interval, bootstrapped over clusters [as the mean]."""
     high: float

@@ -27,6 +27,7 @@ PACKAGES = {
     "detectors": "workbench.detectors",
     "instruments": "workbench.instruments",
     "assessors": "workbench.assessors",
+    "embedders": "workbench.embedders",
     "loaders": "sae_training.loaders",
     "engines": "sae_training.engines",
 }

@@ -166,7 +166,7 @@ class Work:
 
 VERBS = {
     "sae": "train", "labels": "label", "profile": "measure", "probes": "probe", "prediction": "predict", "decisions": "decide",
-    "comparison": "compare",
+    "comparison": "compare", "images": "index",
 }  # fmt: skip
 """Kind of run -> the verb that makes it, where it has another name."""
 

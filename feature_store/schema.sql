@@ -115,7 +115,7 @@ COMMENT ON TABLE profiles IS 'Value profiles, raw and centred.';
 COMMENT ON COLUMN profiles.run IS 'run of kind profile';
 COMMENT ON COLUMN profiles.steering IS 'what was changed; base = nothing';
 COMMENT ON COLUMN profiles.value IS 'id of the value';
-COMMENT ON COLUMN profiles.mean IS 'mean over items and clusters [rating points; for choices the score of what was chosen, -1 to 1]';
+COMMENT ON COLUMN profiles.mean IS 'mean over items and clusters [rating points; for choices the score of what was chosen, -1 to 1; what the instrument''s page says, where it scores itself]';
 COMMENT ON COLUMN profiles.low IS 'lower end of the 95 % interval over clusters [as the mean]';
 COMMENT ON COLUMN profiles.high IS 'upper end of it [as the mean]';
 COMMENT ON COLUMN profiles.n IS 'contexts behind the interval, or groups of items where one context was asked [clusters]';
@@ -813,6 +813,24 @@ COMMENT ON COLUMN arm_texts.loss IS 'mean loss of the unsteered model on the tex
 COMMENT ON COLUMN arm_texts.concept IS 'rating [0, 1 or 2]; NaN where the judge was not read or not asked';
 COMMENT ON COLUMN arm_texts.instruct IS 'rating [0, 1 or 2]; NaN where the judge was not read or not asked';
 COMMENT ON COLUMN arm_texts.fluency IS 'rating [0, 1 or 2]; NaN where the judge was not read or not asked';
+
+CREATE TABLE images (run VARCHAR, file VARCHAR, image VARCHAR, status VARCHAR, reason VARCHAR, width INTEGER, height INTEGER, embedding FLOAT[]);
+COMMENT ON TABLE images IS 'The files of an image folder, those that were refused too, and where an embedder puts each image.';
+COMMENT ON COLUMN images.run IS 'run of kind images';
+COMMENT ON COLUMN images.file IS 'path inside the folder';
+COMMENT ON COLUMN images.image IS 'SHA-256 of the file, by which the image is known [hexadecimal]';
+COMMENT ON COLUMN images.status IS 'embedded, duplicate (same bytes as an earlier file) or refused';
+COMMENT ON COLUMN images.reason IS 'why it was refused, or the file it repeats; empty otherwise';
+COMMENT ON COLUMN images.width IS 'width as opened [pixels]; 0 unless embedded';
+COMMENT ON COLUMN images.height IS 'height as opened [pixels]; 0 unless embedded';
+COMMENT ON COLUMN images.embedding IS 'point of length one in the space of the embedder; empty unless embedded';
+
+CREATE TABLE image_keywords (run VARCHAR, value VARCHAR, keyword VARCHAR, embedding FLOAT[]);
+COMMENT ON TABLE image_keywords IS 'Words by which images are found for each value, and where the embedder of the images puts them.';
+COMMENT ON COLUMN image_keywords.run IS 'run of kind images';
+COMMENT ON COLUMN image_keywords.value IS 'id of the value';
+COMMENT ON COLUMN image_keywords.keyword IS 'the word';
+COMMENT ON COLUMN image_keywords.embedding IS 'point of length one in the space of the embedder';
 
 CREATE TABLE subjects (run VARCHAR, instrument VARCHAR, subject VARCHAR, profile VARCHAR, steering VARCHAR);
 COMMENT ON TABLE subjects IS 'Who was compared on which instrument, and where the answers are.';

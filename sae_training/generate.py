@@ -11,7 +11,7 @@
 Left out: beams, top-k and top-p (they hide what steering does to the distribution).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 import torch
@@ -55,10 +55,10 @@ def generate(model: Model, prompts: Sequence[Prompt], max_new_tokens: int, tempe
 def continuations(model: Model, prompts: Sequence[list[int]], max_new_tokens: int, temperature: float,
                   seed: int | Sequence[int], marks: spans.Marks = MappingProxyType({})) -> list[list[int]]:
     """The tokens that continue each prompt's. `marks`: where spans that are steered stand in the prompts."""
-    seeds = [_row_seed(seed, row) if isinstance(seed, int) else _row_seed(seed[row], 0) for row in range(len(prompts))]
+    seeds = [row_seed(seed, row) if isinstance(seed, int) else row_seed(seed[row], 0) for row in range(len(prompts))]
     new: list[list[int]] = [[] for _ in prompts]
     for at in range(0, len(prompts), ROWS):
-        for step in _steps(model, prompts[at:at + ROWS], at, max_new_tokens, temperature, seeds[at:at + ROWS], marks):
+        for step in steps(model, prompts[at:at + ROWS], at, max_new_tokens, temperature, seeds[at:at + ROWS], marks):
             for row, token in step:
                 new[at + row].append(token)
     return new
@@ -74,7 +74,7 @@ def stream(model: Model, prompt: str, max_new_tokens: int, temperature: float, s
     ids = prompt_ids(model, [prompt])[0]
     new: list[int] = []
     shown = ""
-    for step in _steps(model, [ids], 0, max_new_tokens, temperature, [_row_seed(seed, 0)], _marks(model, [prompt])):
+    for step in steps(model, [ids], 0, max_new_tokens, temperature, [row_seed(seed, 0)], _marks(model, [prompt])):
         new += [token for _, token in step]
         text = _decode(model, ids, new)
         if not text.endswith("\ufffd") and len(text) > len(shown):
@@ -85,9 +85,10 @@ def stream(model: Model, prompt: str, max_new_tokens: int, temperature: float, s
         yield rest
 
 
-def _steps(model: Model, rows: Sequence[list[int]], first_row: int, max_new_tokens: int, temperature: float,
-           seeds: Sequence[int], marks: spans.Marks) -> Iterator[list[tuple[int, int]]]:
-    """For each step, the (row, token) pairs of the rows that are not finished."""
+def steps(model: Model, rows: Sequence[list[int]], first_row: int, max_new_tokens: int, temperature: float,
+           seeds: Sequence[int], marks: spans.Marks,
+           given: Mapping[str, Tensor] = MappingProxyType({})) -> Iterator[list[tuple[int, int]]]:
+    """For each step, the (row, token) pairs of the rows that are not finished. `given`: what else the pass over the prompts takes, images for one."""
     from transformers import DynamicCache
 
     if not temperature >= 0 or temperature == float("inf"):
@@ -103,11 +104,14 @@ def _steps(model: Model, rows: Sequence[list[int]], first_row: int, max_new_toke
     part = slice(first_row, first_row + len(rows))
     going = list(range(len(rows)))
     step = 0
+    # A model that sees counts the positions of an image its own way, and of what follows it.
+    more: dict[str, Tensor | None] = {**given, "position_ids": None} if given else {}
     while going := [row for row in going if step < room[row]]:
         with model.lock:
-            out = model._forward(ids, mask, rows=part, frame=frame, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            out = model._forward(ids, mask, rows=part, frame=frame, past_key_values=cache, use_cache=True, logits_to_keep=1, **more)
         tokens = _choose(out.logits[:, -1].float().cpu(), temperature, draws).tolist()
         step += 1
+        more = {"position_ids": None} if given else {}
         going = [row for row in going if tokens[row] not in model.stop_tokens]
         yield [(row, tokens[row]) for row in going]
         ids = torch.tensor(tokens)[:, None]
@@ -117,7 +121,8 @@ def _steps(model: Model, rows: Sequence[list[int]], first_row: int, max_new_toke
         frame = Frame(alive, no, no, alive, dict.fromkeys(marks, no))
 
 
-def _row_seed(seed: int, row: int) -> int:
+def row_seed(seed: int, row: int) -> int:
+    """The seed from which a row draws."""
     return (seed * 1_000_003 + row) % 2**63
 
 

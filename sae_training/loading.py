@@ -1,4 +1,4 @@
-"""A language model by folder or hub id, or one clear line that says why not.
+"""A language model, or one that sees, by folder or hub id, or one clear line that says why not.
 
 1. The address is a folder, or a hub id; something that looks like a path and is not there is never asked of the hub.
 2. Weights must be safetensors (a pickle runs code when it is read), code from the repository is never run, and
@@ -6,13 +6,13 @@
 3. The revision is pinned: the commit of the hub snapshot, or a checksum of a folder's configuration and weights.
 4. `device="auto"` is the accelerator if there is one, all of them through `device_map` if there are several.
 
-Left out: quantised loading, adapters, and models that are no decoder-only causal LM.
+Left out: quantised loading, adapters, and encoder-decoder models.
 """
 
 import hashlib
 import os
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read once, when huggingface_hub is first imported
 
@@ -26,17 +26,26 @@ WHOLE = 256 * 2**20
 """Weight files up to this size enter the checksum whole, larger ones by size, first and last part [bytes]."""
 
 
+Kind = Literal["text", "vision", "embedding"]
+KINDS: dict[Kind, tuple[str, str, str]] = {
+    "text": ("AutoModelForCausalLM", "AutoTokenizer", "a causal language model"),
+    "vision": ("AutoModelForImageTextToText", "AutoProcessor", "a vision-language model"),
+    "embedding": ("AutoModel", "AutoProcessor", "a model that embeds images and texts"),
+}
+"""What is loaded -> the classes of transformers that read model and inputs, and its name for people."""
+
+
 class Loaded(NamedTuple):
     module: nn.Module
-    """The Hugging Face causal LM, in evaluation mode, without gradients."""
+    """The Hugging Face model, in evaluation mode, without gradients."""
     tokenizer: Any
-    """Its Hugging Face tokenizer."""
+    """Its Hugging Face tokenizer; the processor, which holds it, of a model that sees."""
     revision: str
     """Commit of the hub snapshot, or checksum of the folder."""
 
 
-def load(address: str | Path, revision: str, dtype: str, device: str) -> Loaded:
-    """The model and tokenizer at `address`. Raises a WorkbenchError for whatever a person can have got wrong."""
+def load(address: str | Path, revision: str, dtype: str, device: str, kind: Kind = "text") -> Loaded:
+    """The model and tokenizer, or processor, at `address`. Raises a WorkbenchError for whatever a person can have got wrong."""
     if dtype not in DTYPES:
         raise BadInput(f"A model's dtype is {', '.join(DTYPES)}; got {dtype!r}.{nearest(dtype, DTYPES)}")
     placement = _placement(device)
@@ -47,11 +56,11 @@ def load(address: str | Path, revision: str, dtype: str, device: str) -> Loaded:
         if revision and revision != found:
             raise Incompatible(f"The model in {address} has checksum {found}, expected {revision}: its files have changed. "
                                "Leave the revision empty to take it as it is.")
-        return Loaded(*_read(str(folder), None, dtype, placement), found)
+        return Loaded(*_read(str(folder), None, dtype, placement, kind), found)
     if address.startswith((".", "/", "~")) or address.count("/") > 1 or "\\" in address:
         raise NotFound(f"There is no model folder at {address}. Give a folder with config.json, or a hub id such as org/name.")
     commit = _commit(address, revision or None)
-    return Loaded(*_read(address, commit, dtype, placement), commit)
+    return Loaded(*_read(address, commit, dtype, placement, kind), commit)
 
 
 def _commit(address: str, revision: str | None) -> str:
@@ -64,7 +73,7 @@ def _commit(address: str, revision: str | None) -> str:
             return Path(cached).parent.name
         return HfApi().model_info(address, revision=revision, timeout=10).sha or revision or "main"
     except Exception as error:  # see _read
-        raise _explain(address, revision, error) from error
+        raise _explain(address, revision, error, "a model") from error
 
 
 def checksum(folder: Path) -> str:
@@ -109,22 +118,23 @@ def _placement(device: str) -> dict[str, Any]:
     return {"device": device}
 
 
-def _read(address: str, revision: str | None, dtype: str, placement: dict[str, Any]) -> tuple[nn.Module, Any]:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+def _read(address: str, revision: str | None, dtype: str, placement: dict[str, Any], kind: Kind) -> tuple[nn.Module, Any]:
+    import transformers
     from transformers.utils import logging
 
+    reader, inputs, name = KINDS[kind]
     shared = {"revision": revision, "trust_remote_code": False}
     bar = logging.is_progress_bar_enabled()
     verbosity = logging.get_verbosity()
     logging.disable_progress_bar()
     logging.set_verbosity_error()  # its load report and warnings would repeat what our own errors say
     try:
-        module, info = AutoModelForCausalLM.from_pretrained(
+        module, info = getattr(transformers, reader).from_pretrained(
             address, **shared, dtype=DTYPES[dtype], use_safetensors=True, output_loading_info=True,
             device_map=placement.get("device_map"))
-        tokenizer = AutoTokenizer.from_pretrained(address, **shared)
+        tokenizer = getattr(transformers, inputs).from_pretrained(address, **shared)
     except Exception as error:  # a dozen kinds from four packages; each is turned into its line
-        raise _explain(address, revision, error) from error
+        raise _explain(address, revision, error, name) from error
     finally:
         logging.set_verbosity(verbosity)
         if bar:
@@ -137,7 +147,7 @@ def _read(address: str, revision: str | None, dtype: str, placement: dict[str, A
     return module.eval().requires_grad_(False), tokenizer
 
 
-def _explain(address: str, revision: str | None, error: Exception) -> Exception:
+def _explain(address: str, revision: str | None, error: Exception, name: str) -> Exception:
     text = " ".join(str(error).split())
     kinds = {cls.__name__ for link in _chain(error) for cls in type(link).__mro__}
     lower = text.lower()
@@ -159,7 +169,11 @@ def _explain(address: str, revision: str | None, error: Exception) -> Exception:
     if "trust_remote_code" in lower:
         return BadInput(f"{address} needs code from its repository, which the workbench does not run. Choose a model that "
                         "transformers knows.")
-    return BadInput(f"{address} cannot be loaded as a causal language model: {text[:240] or type(error).__name__}")
+    if "torchvision" in lower:
+        return BadInput(f"The images of {address} are prepared by torchvision, which is not installed. Install the build that fits torch "
+                        "(https://pytorch.org), or choose a model that does without.")
+    hint = " A model that sees is named vision:FOLDER-OR-HUB-ID." if name == KINDS["text"][2] and "Config'> for this kind" in text else ""
+    return BadInput(f"{address} cannot be loaded as {name}: {text[:240] or type(error).__name__}.{hint}")
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:

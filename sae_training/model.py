@@ -32,6 +32,9 @@ LOGITS = 2**27
 """Logits held at once when only their loss is wanted [numbers]; a batch is cut into as few row groups as fit."""
 
 
+VISION = "vision:"
+"""Before the address of a model that sees."""
+
 Prompt = str | Sequence[Mapping[str, str]]
 """What a model is asked: a text, or the messages of a conversation, each with its `role` and `content` (chat models only)."""
 
@@ -74,11 +77,15 @@ class Model:
     @classmethod
     def load(cls, address: str | Path, revision: str = "", dtype: str = "float32", device: str = "auto",
              chat: str = "auto") -> "Model":
-        """The model at a folder or hub id. `chat`: `auto` uses the chat template where there is one, or `on`, `off`."""
+        """The model at a folder or hub id, `vision:` before it where it sees. `chat`: `auto` uses the chat template where there is one, or `on`, `off`."""
         from sae_training.loading import load
 
         if chat not in ("auto", "on", "off"):
             raise BadInput(f"chat is auto, on or off; got {chat!r}.")
+        if str(address).startswith(VISION):
+            from sae_training.vision import VisionModel
+
+            return VisionModel.open(str(address), revision, dtype, device, chat)
         loaded = load(address, revision, dtype, device)
         template = bool(getattr(loaded.tokenizer, "chat_template", None))
         if chat == "on" and not template:

@@ -52,9 +52,15 @@ def interp_engine_name(site: Site | Place) -> str:
 
 
 def layers(module: nn.Module, count: int) -> tuple[str, nn.ModuleList]:
-    """Path and list of the decoder layers: the outermost ModuleList with as many entries as the configuration says."""
+    """Path and list of the decoder layers: the outermost ModuleList with as many entries as the configuration says.
+
+    Of a model that sees, the language model's: its vision tower may have as many.
+    """
+    config = getattr(module, "config", None)
+    composite = config is not None and config.get_text_config() is not config
+    own = set((module.get_decoder() if composite else module).modules())
     found = [(path, child) for path, child in module.named_modules()
-             if isinstance(child, nn.ModuleList) and len(child) == count]
+             if isinstance(child, nn.ModuleList) and len(child) == count and child in own]
     if not found:
         raise BadInput(f"{type(module).__name__} has no list of {count} decoder layers. "
                        "The workbench reads decoder-only language models.")

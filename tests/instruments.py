@@ -26,7 +26,7 @@ def settings(name: str, folder: Path) -> tuple[str, ...]:
     if name == "decisions":
         system = registry.get("values", "schwartz10")
         write(folder / "scenarios.jsonl", organism.scenarios(subsets(system, 20, 1, 3, 0), 4, 0))
-        return (f"scenarios={folder / 'scenarios.jsonl'}",)
+        return (f"items={folder / 'scenarios.jsonl'}",)
     if name == "valuebench":
         rows = [
             ("Invented", f"I {what} {value}.", value, str(key), f"Should I {what} {value}?")
@@ -35,9 +35,22 @@ def settings(name: str, folder: Path) -> tuple[str, ...]:
         with (folder / "items.csv").open("w", encoding="utf-8", newline="") as handle:
             csv.writer(handle).writerows([("questionnaire", "item", "value", "agreement", "question"), *rows])
         return (f"items={folder / 'items.csv'}",)
+    if name == "value-spectrum":
+        return _indexed(folder)
     return ()
+
+
+def _indexed(folder: Path) -> tuple[str, ...]:
+    """A study in `folder` with an index of drawings."""
+    from tests.small_vision import drawings, words
+    from workbench.study import Study
+
+    study = Study(folder / "study")
+    drawings(folder / "drawings", each=2)
+    study.index(str(folder / "drawings"), embedder="colour", keywords=words(folder / "words.toml"))
+    return ("k=2", "ask=like")
 
 
 def opened(name: str, folder: Path) -> Opened:
     """The instrument with its invented items."""
-    return open_instrument(name, settings(name, folder), registry.get("values", SYSTEMS.get(name, "schwartz10")))
+    return open_instrument(name, settings(name, folder), registry.get("values", SYSTEMS.get(name, "schwartz10")), folder / "study")

@@ -36,7 +36,7 @@ def scores(**held):
 def test_a_decision_is_scored_against_choosing_by_lot(tmp_path):
     actions = (Action("I lead.", scores(power=1.0)), Action("I follow.", scores(power=-0.5)), Action("I help.", scores(benevolence=0.8)))
     write(tmp_path / "mine.jsonl", [Scenario("a", "A crowd waits.", ("power",), actions, "us")])
-    ready = open_instrument("decisions", (f"scenarios={tmp_path / 'mine.jsonl'}",), TEN)
+    ready = open_instrument("decisions", (f"items={tmp_path / 'mine.jsonl'}",), TEN)
     asked = questions(ready.instrument, [""], ready.plugin.wordings(ready.instrument, False))
     assert asked[0].prompt.startswith("A crowd waits.\n\nWhat do you do?\nA. I lead.\nB. I follow.\nC. I help.")
     told = administer(Scripted(lambda q: q.answers[0]), ready.instrument, asked, "base", silent, mode="generate")
@@ -51,7 +51,7 @@ def test_the_organism_decides_as_its_context_leans(tmp_path):
     for sign in (1, -1):
         (tmp_path / f"{sign}.txt").write_text("\n".join(organism.descriptions("power", sign, 3, 0)), encoding="utf-8")
         run = study.measure(
-            model="organism", instrument="decisions", settings=("scenarios=organism", "n=10", "actions=4"), contexts=str(tmp_path / f"{sign}.txt"), n_contexts=3,
+            model="organism", instrument="decisions", settings=("items=organism", "n=10", "actions=4"), contexts=str(tmp_path / f"{sign}.txt"), n_contexts=3,
             length="sum", replicates=200,
         )  # fmt: skip
         found[sign] = study.store.sql("SELECT value, mean FROM profiles WHERE run = ? AND centred", [run.id]).set_index("value")["mean"]
@@ -63,8 +63,8 @@ def test_the_organism_decides_as_its_context_leans(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ((), "scenarios=FILE"), (("scenarios=organism", "n=0"), "at least one"), (("scenarios=absent.jsonl",), "no file"),
-        (("scenario=organism",), "Did you mean 'scenarios'"),
+        ((), "items=FILE"), (("items=organism", "n=0"), "at least one"), (("items=absent.jsonl",), "no file"),
+        (("item=organism",), "Did you mean 'items'"),
     ],
 )  # fmt: skip
 def test_decisions_refuse(settings, said):
@@ -76,7 +76,7 @@ def test_more_actions_than_letters(tmp_path):
     many = tuple(Action(f"I do thing {k}.", scores(power=k / 30)) for k in range(27))
     write(tmp_path / "mine.jsonl", [Scenario("a", "A crowd waits.", ("power",), many, "us")])
     with pytest.raises(BadInput, match="27 actions; answers have letters, so 26"):
-        open_instrument("decisions", (f"scenarios={tmp_path / 'mine.jsonl'}",), TEN)
+        open_instrument("decisions", (f"items={tmp_path / 'mine.jsonl'}",), TEN)
 
 
 # ---- ValueBench ----------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("WANDB_MODE", "disabled")
 os.environ.setdefault("STREAMLIT_BROWSER_GATHER_USAGE_STATS", "false")
 
-BEGIN = ("train", "adopt", "measure", "dilemmas")
+BEGIN = ("train", "adopt", "measure", "dilemmas", "index")
 """Verbs that may be a study's first."""
 
 

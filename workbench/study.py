@@ -95,6 +95,10 @@ class Study:
         """The model's value profile, steered or not (`verbs/measure.py`)."""
         return self.do("measure", settings, progress)
 
+    def index(self, folder: str, progress: Progress = silent, **settings: Any) -> Run:
+        """Index a folder of images, so that words find them (`verbs/index.py`)."""
+        return self.do("index", settings | {"folder": folder}, progress)
+
     def contrast(self, progress: Progress = silent, **settings: Any) -> Run:
         """Profiles of models and steerings beside each other, and whether instruments agree (`verbs/contrast.py`)."""
         return self.do("contrast", settings, progress)

@@ -3,7 +3,8 @@
 1. Items that follow others are asked after them, in the same conversation: same context, wording, order and seed. What they are told of the
    earlier ones is the instrument's `memory`.
 2. `logprob`: the answer is the most likely one, the rating is the expectation under the softmax over the answers. `generate`: the
-   respondent writes and its words are read; a refusal and what cannot be read stay as responses with that status.
+   respondent writes and its words are read; a refusal and what cannot be read stay as responses with that status. A question that
+   offers no answers is answered in words whatever the mode.
 3. A question too long for the model is not cut: it stays as a response of status `too-long`, and is counted.
 
 Left out: what the answers add up to (`profiles`), and free texts' ratings, which a judge gives (`Questionnaire.rate`).
@@ -27,9 +28,9 @@ Read = Callable[[str, Question], Reading]
 
 def administer(
     respondent: Respondent, instrument: Instrument, asked: Sequence[Question], steering: str, progress: Progress, *,
-    mode: Mode = "logprob", length: Length = "mean", temperature: float = 0.0, new_tokens: int = 12, read: Read = read,
+    mode: Mode = "logprob", length: Length = "mean", temperature: float = 0.0, new_tokens: int = 0, read: Read = read,
 ) -> list[Response]:  # fmt: skip
-    """One response a question, in the questions' order; `steering` names what was changed."""
+    """One response a question, in the questions' order; `steering` names what was changed; `new_tokens` as `room` takes it."""
     given: dict[tuple[str, ...], tuple[Question, Response]] = {}
     waiting = list(asked)
     while waiting:
@@ -70,14 +71,25 @@ def _answers(
     respondent: Respondent, asked: list[Question], steering: str, progress: Progress, mode: Mode, length: Length, temperature: float, new_tokens: int,
     read: Read,
 ) -> list[Response]:  # fmt: skip
-    fits = respondent.fits(asked, new_tokens if mode == "generate" else 0)
-    some = [q for q, fit in zip(asked, fits, strict=True) if fit]
-    if mode == "logprob":
-        made = iter([_scored(q, steering, told) for q, told in zip(some, respondent.score(some, length, progress) if some else [], strict=True)])
-    else:
-        texts = respondent.answer(some, new_tokens, temperature, progress) if some else []
-        made = iter([_written(q, steering, text, read(text, q)) for q, text in zip(some, texts, strict=True)])
-    return [next(made) if fit else _response(q, steering, "", (), Reading(-1, "too-long"), float("nan")) for q, fit in zip(asked, fits, strict=True)]
+    found: dict[int, Response] = {}
+    for free in dict.fromkeys(not q.answers for q in asked):
+        rows = [row for row, q in enumerate(asked) if (not q.answers) == free]
+        some, scored, longest = [asked[row] for row in rows], mode == "logprob" and not free, room(free, new_tokens)
+        fits = respondent.fits(some, 0 if scored else longest)
+        fit = [q for q, fits_in in zip(some, fits, strict=True) if fits_in]
+        if scored:
+            made = iter([_scored(q, steering, told) for q, told in zip(fit, respondent.score(fit, length, progress) if fit else [], strict=True)])
+        else:
+            texts = respondent.answer(fit, longest, temperature, progress) if fit else []
+            made = iter([_written(q, steering, text, read(text, q)) for q, text in zip(fit, texts, strict=True)])
+        for row, q, fits_in in zip(rows, some, fits, strict=True):
+            found[row] = next(made) if fits_in else _response(q, steering, "", (), Reading(-1, "too-long"), float("nan"))
+    return [found[row] for row in range(len(asked))]
+
+
+def room(free: bool, new_tokens: int) -> int:
+    """Longest answer in words [tokens]: `new_tokens`, or, where that is 0, 128 in free text and 12 among answers."""
+    return new_tokens or (128 if free else 12)
 
 
 def _scored(q: Question, steering: str, logprobs: tuple[float, ...]) -> Response:

@@ -70,7 +70,8 @@ def _position(parsed: Sequence[Response], instrument: Instrument, replicates: in
     items, found = {item.id: item for item in instrument.items}, defaultdict(list)
     if instrument.answer == "choice":
         for key, r in zip(_clusters(parsed, instrument), parsed, strict=True):
-            n = len(items[r.item].options)
+            if not (n := len(items[r.item].options)):  # a free answer beside the choices
+                continue
             found[key].append(float(r.chosen == (0 if r.order == "ascending" else n - 1)) - 1 / n)
         return _mean("position", found, replicates, seed) if len({r.order for r in parsed}) == 2 else []
     orders: dict[Hashable, dict[str, tuple[Hashable, float]]] = defaultdict(dict)

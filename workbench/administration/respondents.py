@@ -10,11 +10,13 @@ A respondent's `name` says model, revision and steering, the SAE's run included;
 """
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
+from jaxtyping import Float
 
 from feature_store.errors import BadInput
 from feature_store.records import Point
@@ -64,6 +66,11 @@ class Weights:
         self._known: dict[str, Any] = {}
 
     def fits(self, asked: Sequence[Question], room: int) -> list[bool]:
+        if shown := [q for q in asked if q.item.image]:
+            raise BadInput(
+                f"{len(shown)} of {len(asked)} questions show an image, which {self.model.name} does not see. Name a model that does "
+                "(--model vision:FOLDER-OR-HUB-ID), or ask about descriptions (--settings arm=text)."
+            )
         prompts = [prompt_of(q, self.model.chat) for q in asked]
         longest = max((len(ids) for q in asked for ids in self._tokens(q.answers)), default=0)
         return [not long for long in too_long(self.model, prompts, room or longest)]
@@ -82,15 +89,20 @@ class Weights:
             for start in range(0, len(rows), TOGETHER):
                 part = rows[start : start + TOGETHER]
                 found = score_rows(self.model, [prompts[row] for row in part], as_continued(answers, self.model), self.edit, *self.site)[0]
-                told = found.double().numpy()
-                if not np.isfinite(told).all():
-                    raise BadInput(f"{self.name} gives NaN for {(~np.isfinite(told)).any(1).sum()} of {len(part)} questions. Lower the strength.")
-                self._keep(self._scores, {keys[row]: {"name": self.name, "logprobs": one.tolist()} for row, one in zip(part, told, strict=True)}, "logprobs")
+                self._keep_scores([keys[row] for row in part], found.double().numpy())
                 done += len(part)
                 progress("asking", done, len(asked))
         progress("asking", len(asked), len(asked))
+        return self._by_length(keys, asked, length)
+
+    def _by_length(self, keys: Sequence[str], asked: Sequence[Question], length: Length) -> list[tuple[float, ...]]:
         counts = {q.answers: [len(ids) if length == "mean" else 1 for ids in self._tokens(q.answers)] for q in asked}
         return [tuple((np.array(self._known[key]) / counts[q.answers]).tolist()) for key, q in zip(keys, asked, strict=True)]
+
+    def _keep_scores(self, keys: Sequence[str], told: Float[np.ndarray, "question answer"]) -> None:
+        if not np.isfinite(told).all():
+            raise BadInput(f"{self.name} gives NaN for {(~np.isfinite(told)).any(1).sum()} of {len(keys)} questions. Lower the strength.")
+        self._keep(self._scores, {key: {"name": self.name, "logprobs": one.tolist()} for key, one in zip(keys, told, strict=True)}, "logprobs")
 
     def answer(self, asked: Sequence[Question], new_tokens: int, temperature: float, progress: Progress) -> list[str]:
         prompts = [prompt_of(q, self.model.chat) for q in asked]
@@ -159,6 +171,10 @@ class Speaker:
 
 
 def conversation(question: Question) -> tuple[Message, ...]:
-    """The question as messages."""
-    told: "Prompt" = prompt_of(question, chat=True)
-    return ask(told) if isinstance(told, str) else tuple(Message(m["role"], m["content"]) for m in told)  # type: ignore[arg-type]
+    """The question as messages, its image with the first of the user's."""
+    prompt: "Prompt" = prompt_of(question, chat=True)
+    told = ask(prompt) if isinstance(prompt, str) else tuple(Message(m["role"], m["content"]) for m in prompt)  # type: ignore[arg-type]
+    if not question.item.image:
+        return told
+    first = next(number for number, message in enumerate(told) if message.role == "user")
+    return (*told[:first], dataclasses.replace(told[first], image=question.item.image), *told[first + 1 :])

@@ -45,6 +45,10 @@ class Questionnaire:
     """Frozen dataclass of the settings, each with a default."""
     judged = False
     """Whether free answers are rated by a judge, which then has to be named."""
+    contexts = True
+    """Whether short texts stand before the items unless others are named; they are the clusters of intervals, else the items are."""
+    home: Path | None = None
+    """Folder of the study that asks, for an instrument whose items come from its runs; None outside a study."""
 
     def load(self, settings: Any, system: ValueSystem) -> Instrument:
         """Items, answers and wordings. Raises BadInput or NotFound where a file is needed and none, or a wrong one, is named."""
@@ -99,9 +103,10 @@ class Opened:
     """Its items."""
 
 
-def open_instrument(name: str, settings: Sequence[str], system: ValueSystem) -> Opened:
-    """The instrument `name` with `key=value` settings. Raises Incompatible where it measures another value system."""
+def open_instrument(name: str, settings: Sequence[str], system: ValueSystem, home: Path | None = None) -> Opened:
+    """The instrument `name` with `key=value` settings, for the study in `home`. Raises Incompatible where it measures another value system."""
     plugin = registry.get("instruments", name)()
+    plugin.home = home
     if settings and plugin.config is NoSettings:
         raise BadInput(f"{name} ships whole and has nothing to set, got {', '.join(settings)}. Leave --settings out.")
     instrument = plugin.load(options(plugin.config, settings), system)

@@ -26,6 +26,8 @@ class Message:
     """Who speaks."""
     content: str
     """What is said."""
+    image: str = ""
+    """File of the image shown with it; empty: none."""
 
 
 Conversation = tuple[Message, ...]

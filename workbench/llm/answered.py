@@ -13,6 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from workbench.llm import LLM, Conversation
 from workbench.llm.lines import Lines, digest
+from workbench.vision.images import digest as digest_of_file
 
 
 @runtime_checkable
@@ -69,7 +70,8 @@ class Answered:
 
 
 def _told(conversation: Conversation) -> list[list[str]]:
-    return [[message.role, message.content] for message in conversation]
+    """Roles and words; of an image its digest, because what a file shows may change."""
+    return [[m.role, m.content, *([digest_of_file(m.image)] if m.image else [])] for m in conversation]
 
 
 def _each(llm: LLM, conversations: Sequence[Conversation], how: Mapping[str, Any]) -> Iterator[tuple[int, str]]:

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from feature_store.errors import BadInput, Incompatible, WorkbenchError
-from workbench.llm import Conversation
+from workbench.llm import Conversation, Message
+from workbench.vision.images import data_uri
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -139,7 +140,7 @@ class Endpoint:
         self._wait_for_turn()
         try:
             answer = client.chat.completions.create(
-                model=self.model, messages=[{"role": m.role, "content": m.content} for m in conversation],
+                model=self.model, messages=[{"role": m.role, "content": _content(m)} for m in conversation],
                 temperature=temperature, seed=seed, **{self._length: max_new_tokens},
             )  # fmt: skip
             message, served, usage = answer.choices[0].message, answer.model, answer.usage
@@ -202,6 +203,13 @@ def check_address(url: str) -> str:
     if parts.scheme == "http" and host not in LOOPBACK:
         raise BadInput(f"{host} is another machine, so what is sent must be encrypted. Use https://{parts.netloc}{parts.path}.")
     return host
+
+
+def _content(message: Message) -> str | list[dict[str, Any]]:
+    """What is said; with an image, the image before it, carried in the request."""
+    if not message.image:
+        return message.content
+    return [{"type": "image_url", "image_url": {"url": data_uri(message.image)}}, {"type": "text", "text": message.content}]
 
 
 def _key(host: str) -> str:

@@ -58,6 +58,8 @@ class Local:
             )
         for start in range(0, len(conversations), BATCH):
             part = conversations[start : start + BATCH]
+            if any(message.image for conversation in part for message in conversation):
+                raise BadInput(f"{self.model.name} is talked to in words and sees no images. Measure a model that sees (--model vision:FOLDER-OR-HUB-ID).")
             prompts = [_messages(self.model, c) if self.model.chat else plain_prompt(c) for c in part]
             texts = self.model.generate(prompts, max_new_tokens, temperature, [seed] * len(part))
             for number, text in enumerate(texts, start):

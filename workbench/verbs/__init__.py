@@ -20,6 +20,7 @@ SUMMARIES = {
     "label": "Label the SAE's features by values, with evidence.",
     "probe": "Train a probe of each value at every layer, on pairs of texts that differ in the value alone.",
     "control": "Control a value by ConVA and judge success, fluency and benchmark accuracy, before and after.",
+    "index": "Index a folder of images by what they show, so that words find them.",
     "measure": "Measure a model's value profile, steered or not.",
     "contrast": "Compare the value profiles of models and steerings, on one or several instruments, and see whether instruments agree.",
     "ordinal": "Compare models, personas or strengths of a steering by a Bayesian ordinal regression over their answers.",

@@ -60,7 +60,7 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
     """A run of kind `contrast`."""
     if not config.instruments:
         raise BadInput("Name at least one instrument with --instruments, such as standin.")
-    opened = {name: open_instrument(name, _settings(config, name), study.system) for name in config.instruments}
+    opened = {name: open_instrument(name, _settings(config, name), study.system, study.folder) for name in config.instruments}
     label_run = study.resolve("labels", config.labels) if any(name == EVERY or name[-1:] in "+-" for name in config.subjects) else None
     labels = queries.label_rows(study.store, label_run.id if label_run else "")
     sae = label_run.inputs["sae"] if label_run else config.sae
@@ -125,7 +125,7 @@ def _measure(study: "Study", config: Config, instrument: str, subject: Subject, 
         more["sae"] = sae
     if subject.steered:
         more |= {"method": config.method, "unit": config.unit}
-    if open_instrument(instrument, _settings(config, instrument), study.system).instrument.answer != "text":
+    if open_instrument(instrument, _settings(config, instrument), study.system, study.folder).instrument.answer != "text":
         asking["judge"] = ""
 
     def told(stage: str, done: int, total: int) -> None:

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING
 
 from feature_store.errors import BadInput
 from feature_store.records import Response, Run, Steering, Unit
+from sae_training.vision import VisionModel
 from workbench import detectors, material
 from workbench.administration import questions as asking
 from workbench.administration.asking import Mode, administer
 from workbench.administration.quality import quality
 from workbench.administration.questions import Question, questions
 from workbench.administration.respondents import Length, Respondent, Speaker, Weights
+from workbench.administration.seeing import Seeing
 from workbench.config import plain
 from workbench.instruments import Opened, one_scale, open_instrument
 from workbench.llm import open_llm
@@ -37,7 +39,7 @@ class Asking:
     wordings: tuple[str, ...] = ()
     """Wordings to ask; none: those made for the model."""
     contexts: str = ""
-    """File with one context a line; empty: those made for the model. `none`: no context, items are the clusters."""
+    """File with one context a line; empty: those made for the model, or none where the instrument wants none. `none`: no context, items are the clusters."""
     n_contexts: int = 24
     """Contexts, the clusters of the intervals."""
     persona: str = ""
@@ -63,7 +65,7 @@ class Asking:
 @dataclasses.dataclass(frozen=True)
 class Config(Asking):
     model: str = ""
-    """Folder or hub id of the model, or `organism`; empty: the model of `sae`."""
+    """Folder or hub id of the model, with `vision:` before it if it sees, or `organism`; empty: the model of `sae`."""
     revision: str = ""
     """Revision of a hub model."""
     dtype: str = "float32"
@@ -130,7 +132,8 @@ def _check(config: Config, opened: Opened, steering: Steering, study: "Study") -
 
 def _questions(study: "Study", config: Config, opened: Opened, name: str) -> list[Question]:
     own = material.own(name)
-    contexts = [""] if config.contexts == "none" else material.contexts(config.contexts or own, config.n_contexts, config.seed)
+    bare = config.contexts == "none" or not (config.contexts or opened.plugin.contexts)
+    contexts = [""] if bare else material.contexts(config.contexts or own, config.n_contexts, config.seed)
     wordings = config.wordings or opened.plugin.wordings(opened.instrument, bool(own))
     repeats = range(config.seed, config.seed + config.repeats)
     return questions(opened.instrument, contexts, wordings, repeats, config.persona)
@@ -147,7 +150,7 @@ def _gate(study: "Study", config: Config, asked: list[Question]) -> list[bool]:
 def run(study: "Study", config: Config, progress: Progress) -> Run:
     """A run of kind `profile`."""
     steering = Steering(parse_features(config.features), config.method, config.strength, config.unit)
-    opened = open_instrument(config.instrument, config.settings, study.system)
+    opened = open_instrument(config.instrument, config.settings, study.system, study.folder)
     _check(config, opened, steering, study)
     sae_run = None if config.model and steering.name == "base" else study.resolve("sae", config.sae)
     if sae_run and config.model and config.model != sae_run.config["model"]:
@@ -170,7 +173,7 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
                 return []
             found = administer(
                 who, opened.instrument, some, said, progress, mode=config.mode, length=config.length, temperature=config.temperature,
-                new_tokens=config.new_tokens or (128 if opened.instrument.answer == "text" else 12), read=opened.plugin.read,
+                new_tokens=config.new_tokens, read=opened.plugin.read,
             )  # fmt: skip
             return opened.plugin.rate(found, opened.instrument, judge) if judge else found
 
@@ -212,8 +215,9 @@ def _respondents(
         speaker = Speaker(open_llm(name, study.model), study.folder)
         return speaker, None, speaker.name
     model = study.model_of(sae_run) if sae_run else study.model(name, config.revision, config.dtype, config.device)
-    base = Weights(model, study.folder)
+    kind = Seeing if isinstance(model, VisionModel) else Weights
+    base = kind(model, study.folder)
     if sae_run is None or steering.name == "base":
         return base, None, model.revision
     edit, site = edit_for(study, sae_run, [steering]), (sae_run.summary["layer"], sae_run.summary["point"])
-    return base, Weights(model, study.folder, f"{sae_run.id}: {steering.name}", edit, *site), model.revision
+    return base, kind(model, study.folder, f"{sae_run.id}: {steering.name}", edit, *site), model.revision
