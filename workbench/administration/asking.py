@@ -54,8 +54,8 @@ def _history(q: Question, given: dict[tuple[str, ...], tuple[Question, Response]
         return ()
     before, response = given[_key(q, q.item.after)]
     said = Message("assistant", answer_text(before, response))
-    if memory == "causal":
-        return (*_history(before, given, memory), said)
+    if memory == "causal":  # a step too long to be asked has no answer to tell
+        return _history(before, given, memory) + ((said,) if said.content else ())
     return (*before.history, Message("user", before.prompt), said)
 
 

@@ -119,7 +119,8 @@ def _settings(config: Config, instrument: str) -> tuple[str, ...]:
 
 def _measure(study: "Study", config: Config, instrument: str, subject: Subject, sae: str, progress: Progress) -> Run:
     """The subject's profile on the instrument."""
-    asking: dict[str, Any] = {field.name: getattr(config, field.name) for field in dataclasses.fields(Asking)}
+    # What is left as it is stays so: 0 new tokens stand for as many as the instrument needs, and may not be said.
+    asking: dict[str, Any] = {field.name: told for field in dataclasses.fields(Asking) if (told := getattr(config, field.name)) != field.default}
     more: dict[str, Any] = dict(subject.settings)
     if "model" not in more:
         more["sae"] = sae
