@@ -32,6 +32,7 @@ SUMMARIES = {
     "scenarios": "Write scenarios in which values are at stake, with scored actions, and filter them.",
     "review": "Accept or reject a scenario, as a person does.",
     "decide": "Let a model decide in scenarios, steered or not: which values its decisions serve.",
+    "adaem": "Find questions that tell models, or steered variants of one, apart by their values; a new instrument (AdAEM).",
     "neurons": "Find the neurons, or SAE features, that tell a value from its reverse; edit them, and measure every value beside a control.",
 }
 """Verb -> what it does, in one line."""
