@@ -37,6 +37,8 @@ from workbench.progress import Progress
 if TYPE_CHECKING:
     from workbench.study import Study
 
+ANEW = 4
+"""Questions asked anew between two checkpoints."""
 AGREED = 20
 """Seed opinions on which the judge's agreement with itself is measured."""
 
@@ -192,15 +194,17 @@ def _sets(found: Found, config: Config) -> dict[str, list[int]]:
 
 
 def _fresh(work: Work, asker: Asker, found: Found, numbers: Sequence[int], config: Config, progress: Progress) -> dict[int, Read]:
-    """Number -> the question asked anew, one part a question."""
-    done, size, values = work.done("fresh"), len(asker.population.members), asker.system.ids
-    for turn, number in enumerate(numbers):
-        if number not in done:
-            seed = config.seed * SEED + SEED // 2 + number * size * config.fresh
-            (read,) = asker.ask([found.tried[number].read.text], config.fresh, seed)
-            work.part("fresh", number, pa.Table.from_pylist(asking.rows(read, values), schema=PART))
-        progress("asking anew", turn + 1, len(numbers))
-    return {number: asking.from_rows(work.kept("fresh", number).to_pylist(), values)[0] for number in numbers}
+    """Number -> the question asked anew, `ANEW` questions a part."""
+    done, size, values, found_anew = work.done("fresh"), len(asker.population.members), asker.system.ids, {}
+    for start in range(0, len(numbers), ANEW):
+        some = numbers[start : start + ANEW]
+        if start not in done:
+            seed = config.seed * SEED + SEED // 2 + start * size * config.fresh
+            read = asker.ask([found.tried[number].read.text for number in some], config.fresh, seed)
+            work.part("fresh", start, pa.Table.from_pylist([row for one in read for row in asking.rows(one, values)], schema=PART))
+        found_anew |= dict(zip(some, asking.from_rows(work.kept("fresh", start).to_pylist(), values), strict=True))
+        progress("asking anew", start + len(some), len(numbers))
+    return found_anew
 
 
 def _report(work: Work, asker: Asker, found: Found, sets: dict[str, list[int]], fresh: dict[int, Read], config: Config) -> dict[str, Any]:
