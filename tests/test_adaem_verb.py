@@ -13,6 +13,8 @@ from workbench.adaem import asking, population
 from workbench.adaem.asking import Asker
 from workbench.adaem.classifiers import Planted
 from workbench.adaem.divergence import gjs
+from workbench.administration.respondents import Weights
+from workbench.study import Study
 
 SMALL = {"budget": 2, "n_seeds": 3, "questions": 2, "rewrites": 2, "opinions": 4, "kept": 3, "fresh": 6, "answer": 3, "replicates": 200, "new_tokens": 16}
 
@@ -126,21 +128,19 @@ def test_seeds_of_a_file(probed_study, steered, tmp_path):
         probed_study.adaem(population=["base", *steered], seeds=str(file), **SMALL)
 
 
-def test_priming_raises_the_target_and_lowers_its_opposite(probed_study):
+def test_priming_raises_the_target_and_lowers_its_opposite(tmp_path):
     """A context that states a value, over all ten values; the opposite is the value across Schwartz's circle."""
-    system = probed_study.system
+    study = Study(tmp_path / "study")
+    system, model = study.system, study.model("organism")
     told = ("base", *(f"primed:{value}" for value in system.ids))
-    sae = probed_study.runs.latest("sae")
-    members = population.plan(told, probed_study, None, 8, Steering(strength=0.4), True, 0)
-    who = population.open_population(probed_study, members, sae)
-    texts = [f"{text} Now and then" for text in organism.situations(6, 1)]
-    asker = Asker(who, Planted(system), asking.by_model(who.model), system, 1.0, 20)
-    held = np.stack([read.by_member(len(told)) for read in asker.ask(texts, 20, 0)])  # question, member, opinion, value
+    members = tuple(population.plan(told, study, None, 8, Steering(strength=0.4), True, 0))
+    who = population.Population(members, (Weights(model, study.folder),) * len(members), model, True)
+    texts = [f"{text} Now and then" for text in organism.situations(4, 1)]
+    asker = Asker(who, Planted(system), asking.by_model(model), system, 1.0, 16)
+    held = np.stack([read.by_member(len(told)) for read in asker.ask(texts, 10, 0)])  # question, member, opinion, value
     share = np.nanmean(held, (0, 2))
-    angles = np.array([value.angle for value in system.values])
+    angles, places = np.array([value.angle for value in system.values]), np.arange(len(system.ids))
     opposite = [int(np.cos(angles - angle).argmin()) for angle in angles]
-    places = np.arange(len(system.ids))
-    target, opposed = share[1 + places, places] - share[0], share[1 + places, opposite] - share[0, opposite]
-    assert (target > 0).mean() >= 0.9
-    assert target.mean() > 0.1
-    assert opposed.mean() < 0
+    assert (share[1 + places, places] > share[0]).all(), "every value is held more often by the one who was told of it"
+    assert (share[1 + places, places] - share[0]).mean() > 0.2
+    assert share[1 + places, opposite].mean() < 0.7 * share[0, opposite].mean()
