@@ -37,6 +37,10 @@ def settings(name: str, folder: Path) -> tuple[str, ...]:
         return (f"items={folder / 'items.csv'}",)
     if name == "value-spectrum":
         return _indexed(folder)
+    if name == "adaem":
+        told = [{"id": f"q{k}", "text": text} for k, text in enumerate(("A bridge is closed.", "A friend asks for money.", "Two roads lead home."))]
+        (folder / "items.json").write_text(json.dumps({"format": 1, "system": "schwartz10", "questions": told}))
+        return (f"items={folder}",)
     return ()
 
 

@@ -155,6 +155,10 @@ class Study:
         """The model's decisions in scenarios, steered or not (`verbs/decide.py`)."""
         return self.do("decide", settings, progress)
 
+    def adaem(self, progress: Progress = silent, **settings: Any) -> Run:
+        """Find questions that tell a population apart, and make an instrument of them (`verbs/adaem.py`)."""
+        return self.do("adaem", settings, progress)
+
     def neurons(self, progress: Progress = silent, judge: "Judge | str" = "", **settings: Any) -> Run:
         """Find, edit and measure value neurons (`verbs/neurons.py`); a judge, named or given, scores samples besides."""
         if isinstance(judge, str):

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 Length = Literal["mean", "sum"]
 TOGETHER = 256
 """Prompts scored together, and lost together when the process dies."""
-WRITTEN = 32
+WRITTEN = 64
 """Answers written together."""
 
 

@@ -65,7 +65,7 @@ class Questionnaire:
         return read(text, question)
 
     def rate(self, responses: Sequence[Response], instrument: Instrument, judge: "Judge") -> list[Response]:
-        """Free answers with their ratings. Raises BadInput where the instrument's answers are not free."""
+        """Free answers with their ratings, one response a text or one a text and value. Raises BadInput where the instrument's answers are not free."""
         raise BadInput(f"{instrument.id} needs no judge: its answers are {instrument.answer}s. Leave --judge out.")
 
     def score(self, responses: Sequence[Response], instrument: Instrument, system: ValueSystem, replicates: int, seed: int) -> list[ValueProfile]:

@@ -4,8 +4,8 @@ It ships as package data, loads like any Hugging Face model, needs no network, a
 be scored against the truth before it is trusted on a model whose truth nobody knows.
 
 1. `folder()` is the model; `truth()` is what was planted: graph, total effects, facets, directions, adversaries.
-2. `labelled_texts`, `value_pairs`, `training_texts`, `neutral_texts`, `contexts`, `descriptions` and `questions` are its world, in words;
-   `scenarios` and `dilemmas` are what it can decide.
+2. `labelled_texts`, `value_pairs`, `training_texts`, `neutral_texts`, `contexts`, `descriptions`, `questions` and `situations` are its
+   world, in words; `scenarios` and `dilemmas` are what it can decide.
 3. `python -m workbench.organism.build OUT_FOLDER` makes the model again; `--check` measures a folder.
 
 Importing this loads no torch.
@@ -27,13 +27,14 @@ from .generate import (
     neutral_texts,
     openings,
     questions,
+    situations,
     training_texts,
     value_pairs,
 )
 from .planted import FOLDER, Facet, Truth
 
 __all__ = ["Facet", "LabelledText", "TextPair", "Truth", "contexts", "descriptions", "dilemmas", "folder", "held_sentences", "labelled_texts",
-           "neutral_texts", "openings", "questions", "scenarios", "training_texts", "truth", "value_pairs"]
+           "neutral_texts", "openings", "questions", "scenarios", "situations", "training_texts", "truth", "value_pairs"]
 
 
 def folder() -> Path:

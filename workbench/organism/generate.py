@@ -239,3 +239,13 @@ def questions(n: int, seed: int) -> list[str]:
     """`n` fillers: the organism knows no question that is not an item, it goes on from what was said."""
     rng, fillers = np.random.default_rng((seed, 6)), plan().fillers
     return [str(pick(rng, fillers)) for _ in range(n)]
+
+
+def situations(n: int, seed: int) -> list[str]:
+    """`n` different texts about a place and nothing else, the places in turns: a topic and a filler, of no value."""
+    rng, made = np.random.default_rng((seed, 9)), plan()
+    about = [lines[turn] for turn in range(max(map(len, made.topics.values()))) for lines in made.topics.values()]
+    if n > (most := len(about) * len(made.fillers)):
+        raise ValueError(f"The organism has {most} situations, {n} were asked for.")
+    fillers = [rng.permutation(made.fillers) for _ in about]
+    return [f"{about[k % len(about)]} {fillers[k % len(about)][k // len(about)]}" for k in range(n)]

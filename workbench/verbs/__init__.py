@@ -36,6 +36,7 @@ SUMMARIES = {
     "dilemmas": "Write moral dilemmas in steps, each choice between two values, and filter them.",
     "review": "Accept or reject a scenario, as a person does.",
     "decide": "Let a model decide in scenarios, steered or not: which values its decisions serve.",
+    "adaem": "Find questions that tell models, or steered variants of one, apart by their values; a new instrument (AdAEM).",
     "neurons": "Find the neurons, or SAE features, that tell a value from its reverse; edit them, and measure every value beside a control.",
 }
 """Verb -> what it does, in one line."""

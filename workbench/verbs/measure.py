@@ -171,11 +171,10 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
         def answers(who: Respondent, said: str, some: list[Question]) -> list[Response]:
             if not some:
                 return []
-            found = administer(
+            return administer(
                 who, opened.instrument, some, said, progress, mode=config.mode, length=config.length, temperature=config.temperature,
                 new_tokens=config.new_tokens, read=opened.plugin.read,
             )  # fmt: skip
-            return opened.plugin.rate(found, opened.instrument, judge) if judge else found
 
         responses = answers(base, "base", asked)
         sets, figures = [responses], {}
@@ -185,6 +184,8 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
             # Behind a closed gate the model is as it was, to the bit: so is its answer.
             sets.append([next(changed) if open else dataclasses.replace(r, steering=said) for r, open in zip(responses, is_open, strict=True)])
             figures = {"gated": sum(is_open)} if config.gate else {}
+        if judge:  # once all are there: a judge may find several values in a text, each a response of its own
+            sets = [opened.plugin.rate(one, opened.instrument, judge) for one in sets]
         work.table("prompts", asking.prompt_rows(asked), sort=("context", "wording", "order"))
         work.table("responses", [r for one in sets for r in one], sort=("steering", "value", "context"))
         work.table("profiles", [row for one in sets for row in opened.plugin.score(one, opened.instrument, study.system, config.replicates, config.seed)])
