@@ -12,8 +12,6 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from feature_store import registry
 from feature_store.errors import NotFound
 from feature_store.records import Instrument, Response, ValueSystem
