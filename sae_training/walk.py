@@ -1,7 +1,7 @@
 """One pass over a tree of prompts, unsteered or under a batch of interventions.
 
-1. Children of a node that are equally long run side by side, each under every intervention: a segment is one
-   forward pass of (children x interventions) sequences after the keys and values of their parent.
+1. The tree is walked level by level. Segments of a level that are equally long run side by side, each under every intervention: one
+   forward pass of (segments x interventions) sequences, each after the keys and values of its own parent, however long that is.
 2. As long as nothing is steered (positions `last` and `generated` begin late) a segment runs once for all
    interventions; its keys and values fan out where they part.
 3. The last tokens of the prompts run by themselves and give the scores; further option tokens continue there.
@@ -9,10 +9,13 @@
 The unsteered walk starts from the embedding and leaves the residual at the site in the tree; a steered one
 starts from those residuals, edited, at the site.
 
-Left out: padding. Segments of different length are different passes, so that no position is computed in vain.
+Where the keys and values of a level would fill the memory (`HELD`), what hangs below its first segments is walked before the rest of it.
+
+Left out: padding of segments. Those of different length are different passes, so that no position is computed in vain.
 """
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from jaxtyping import Float
@@ -21,7 +24,7 @@ from torch import Tensor
 from sae_training.edits import Edit, Frame
 from sae_training.model import Model
 from sae_training.prefixes import Final, Node
-from sae_training.resume import PrefixCache, run
+from sae_training.resume import PrefixCache, join, run
 
 Ids = Sequence[Sequence[int]]
 Progress = Callable[[int, int], None]
@@ -29,6 +32,8 @@ Progress = Callable[[int, int], None]
 
 TOKENS = {"cpu": 2048, "cuda": 16384}
 """Tokens of one forward pass: beyond it a processor's caches overflow and nothing is gained."""
+HELD = {"cpu": 2**28, "cuda": 2**31}
+"""Keys and values of one level that are held, and of one forward pass [bytes]."""
 LOGITS = 2**25
 """Logits of one forward pass [numbers]."""
 
@@ -46,30 +51,54 @@ class Walk:
         self.body_rows = self.rows if kinds & {"all", "prompt"} else 1
         self.last_rows = self.rows if kinds != {"generated"} else 1
         self.stems = list(dict.fromkeys(tuple(option[:-1]) for option in options if len(option) > 1))
+        self.longest = max(map(len, self.stems), default=0)
 
     def start(self, root: Node) -> None:
-        cache = PrefixCache(1, self.body_rows, 0, 0, {}, self.model.n_layers - 1)
+        cache = PrefixCache([0], self.body_rows, 0, {}, self.model.n_layers - 1)
         self._finals([root], cache)
-        self._below(root, cache)
+        self._below([root], cache)
 
-    def _below(self, parent: Node, cache: PrefixCache) -> None:
-        """Run the children of a node, those of one length together, then what is below them."""
-        lengths = sorted({len(child.ids) for child in parent.children})
-        for length in lengths:
-            alike = [child for child in parent.children if len(child.ids) == length]
-            side = max(1, budget(self.model) // (length * self.body_rows))
-            for first in range(0, len(alike), side):
-                nodes = alike[first:first + side]
-                branch = cache.fork([0] * len(nodes), self.body_rows, length + 1)
-                self._body(nodes, branch)
-                self._finals(nodes, branch)
-                for index, node in enumerate(nodes):
-                    if node.children:
-                        self._below(node, branch.group(index))
+    def _below(self, parents: Sequence[Node], cache: PrefixCache) -> None:
+        """Run the children of some nodes, the groups of `cache`, those of one length together, then what is below them."""
+        children = [(group, child) for group, parent in enumerate(parents) for child in parent.children]
+        children.sort(key=lambda one: (len(one[1].ids), cache.lengths[one[0]]))
+        waiting: list[tuple[PrefixCache, list[int], list[Node]]] = []
+        held = 0
+        for batch in self._batches(children, cache):
+            nodes = [child for _, child in batch]
+            branch = cache.fork([group for group, _ in batch], self.body_rows, len(nodes[0].ids) + 1 + self.longest)
+            self._body(nodes, branch)
+            self._finals(nodes, branch)
+            groups = [index for index, node in enumerate(nodes) if node.children]
+            if groups:
+                waiting.append((branch, groups, [nodes[index] for index in groups]))
+                held += branch.token_bytes * branch.capacity * branch.groups * branch.rows
+                if held > self._most:
+                    self._go_on(waiting)
+                    waiting, held = [], 0
+        if waiting:
+            self._go_on(waiting)
+
+    def _go_on(self, waiting: Sequence[tuple[PrefixCache, list[int], list[Node]]]) -> None:
+        """Below nodes that have run, in several caches."""
+        together = join([(cache, groups) for cache, groups, _ in waiting], self.body_rows, 0)
+        self._below([node for _, _, nodes in waiting for node in nodes], together)
+
+    def _batches(self, children: Sequence[tuple[int, Node]], cache: PrefixCache) -> Iterator[Sequence[tuple[int, Node]]]:
+        """Sorted children of one length, as many as one forward pass takes."""
+        for length, alike in itertools.groupby(children, key=lambda one: len(one[1].ids)):
+            some = list(alike)
+            room = cache.token_bytes * (cache.length + length) * self.body_rows
+            side = max(1, min(budget(self.model) // (length * self.body_rows), self._most // max(room, 1)))
+            yield from (some[first:first + side] for first in range(0, len(some), side))
+
+    @property
+    def _most(self) -> int:
+        return HELD["cpu" if self.model.device.type == "cpu" else "cuda"]
 
     def _body(self, nodes: Sequence[Node], cache: PrefixCache) -> None:
         if self.edit is not None and self.at == self.model.n_layers:  # no layer above the site reads what came before
-            cache.length += len(nodes[0].ids)
+            cache.grow(len(nodes[0].ids))
             return
         frame = self._frame(cache, len(nodes[0].ids))
         entering = self._edited([node.residual for node in nodes], cache.rows, frame)
@@ -86,7 +115,7 @@ class Walk:
         for first in range(0, len(ends), side):
             some = ends[first:first + side]
             finals = [final for _, final in some]
-            last = cache.fork([group for group, _ in some], self.last_rows, 1)
+            last = cache.fork([group for group, _ in some], self.last_rows, 1 + self.longest)
             frame = self._frame(last, 1, last=True)
             entering = self._edited([final.residual for final in finals], last.rows, frame)
             ran = run(self.model, [[final.token] for final in finals], last, entering, self._entry, False, self._watch)
@@ -132,7 +161,8 @@ class Walk:
 
     def _frame(self, cache: PrefixCache, width: int, last: bool = False, generated: bool = False) -> Frame:
         real = torch.ones(cache.rows, width, dtype=torch.bool, device=self.model.device)
-        first = torch.arange(cache.length, cache.length + width, device=real.device).expand_as(real) == 0
+        # Either no group has a past, or every group has one: the first speaks for all.
+        first = cache.positions(width, real.device)[:cache.rows] == 0
         return Frame(real, first, real & last, real & generated)
 
     def _edited(self, residuals: Sequence[Tensor | None], rows: int, frame: Frame) -> Float[Tensor, "seq tok d_model"] | None:
