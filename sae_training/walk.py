@@ -50,7 +50,9 @@ class Walk:
         kinds = {"all"} if edit is None else set(edit.positions)
         self.body_rows = self.rows if kinds & {"all", "prompt"} else 1
         self.last_rows = self.rows if kinds != {"generated"} else 1
-        self.stems = list(dict.fromkeys(tuple(option[:-1]) for option in options if len(option) > 1))
+        stems = dict.fromkeys(tuple(option[:-1]) for option in options if len(option) > 1)
+        # A stem that another one begins with is run with it.
+        self.stems = [stem for stem in stems if not any(longer[:len(stem)] == stem for longer in stems if longer != stem)]
         self.longest = max(map(len, self.stems), default=0)
 
     def start(self, root: Node) -> None:
@@ -128,10 +130,13 @@ class Walk:
         prompts = [final.prompt for final in finals]
         heads = logprobs(logits, [[option[0] for option in self.options]])[:, 0].unflatten(0, (len(finals), -1))
         scores = heads.transpose(0, 1).expand(self.rows, -1, -1).clone()
+        open_ = list(range(len(self.options)))
         for index, stem in enumerate(self.stems):
-            longer = [o for o, option in enumerate(self.options) if tuple(option[:-1]) == stem]
-            nexts = [[self.options[o][at + 1] for o in longer] for at in range(len(stem))]
-            tails = self._stem(finals, index, stem, last, nexts).unflatten(0, (len(finals), -1)).sum(2)
+            longer = [o for o in open_ if len(self.options[o]) > 1 and stem[:len(self.options[o]) - 1] == tuple(self.options[o][:-1])]
+            open_ = [o for o in open_ if o not in longer]
+            nexts = [[(*self.options[o], *stem)[at + 1] for o in longer] for at in range(len(stem))]
+            own = torch.tensor([[at + 1 < len(self.options[o]) for o in longer] for at in range(len(stem))], device=scores.device)
+            tails = (self._stem(finals, index, stem, last, nexts) * own).unflatten(0, (len(finals), -1)).sum(2)
             scores[:, :, longer] += tails.transpose(0, 1)
         self.scores[:, prompts] = scores.cpu()
         self.done += len(finals) * self.rows

@@ -65,7 +65,7 @@ class Weights:
 
     def fits(self, asked: Sequence[Question], room: int) -> list[bool]:
         prompts = [prompt_of(q, self.model.chat) for q in asked]
-        longest = max((len(ids) for q in asked for ids in self._tokens(q.answers)), default=0)
+        longest = max((len(ids) for answers in {q.answers for q in asked} for ids in self._tokens(answers)), default=0)
         return [not long for long in too_long(self.model, prompts, room or longest)]
 
     def score(self, asked: Sequence[Question], length: Length, progress: Progress) -> list[tuple[float, ...]]:
@@ -89,7 +89,7 @@ class Weights:
                 done += len(part)
                 progress("asking", done, len(asked))
         progress("asking", len(asked), len(asked))
-        counts = {q.answers: [len(ids) if length == "mean" else 1 for ids in self._tokens(q.answers)] for q in asked}
+        counts = {answers: [len(ids) if length == "mean" else 1 for ids in self._tokens(answers)] for answers in {q.answers for q in asked}}
         return [tuple((np.array(self._known[key]) / counts[q.answers]).tolist()) for key, q in zip(keys, asked, strict=True)]
 
     def answer(self, asked: Sequence[Question], new_tokens: int, temperature: float, progress: Progress) -> list[str]:
