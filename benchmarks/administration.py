@@ -1,6 +1,6 @@
 """A questionnaire of 520 items x 6 prompts by log-probability on the organism: ours, and one prompt at a time.
 
-Invented items in the shape of Value Portrait's: 104 passages with five responses each, of the lengths of the real ones (passages cut at 125 words, so that all
+Invented items in the shape of Value Portrait's: 104 passages with five responses each, of the lengths of the real ones (passages cut at 110 words, so that all
 fits the organism's context), in the organism's own words, asked in the instrument's three wordings with the six phrases in both orders. Phrases have
 two to five tokens. A quarter of the passages at a time, three ways in turn:
 
@@ -30,7 +30,7 @@ from workbench.instruments.value_portrait import PHRASES, WORDINGS
 
 NAME = "administration"
 PASSAGES, RESPONSES, PARTS = 104, 5, 4
-LENGTHS = {"passage": (3, 7, 12, 60, 125, 125, 125), "response": (5, 28, 32, 36, 40, 43, 46)}
+LENGTHS = {"passage": (3, 7, 12, 60, 110, 110, 110), "response": (5, 28, 32, 36, 40, 43, 46)}
 """Length at the quantiles 0, .1, .25, .5, .75, .9 and 1 of the real ones [words]."""
 REACH = {"batched": 10}
 

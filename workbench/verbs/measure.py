@@ -16,7 +16,7 @@ from feature_store.records import Response, Run, Steering, Unit
 from workbench import detectors, material
 from workbench.administration import questions as asking
 from workbench.administration.asking import Mode, administer
-from workbench.administration.quality import quality
+from workbench.administration.quality import change_quality, quality
 from workbench.administration.questions import Question, questions
 from workbench.administration.respondents import Length, Respondent, Speaker, Weights
 from workbench.config import plain
@@ -178,7 +178,9 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
         work.table("prompts", asking.rows(asked), sort=("context", "wording", "order"))
         work.table("responses", [r for one in sets for r in one], sort=("steering", "value", "context"))
         work.table("profiles", [row for one in sets for row in opened.plugin.score(one, opened.instrument, study.system, config.replicates, config.seed)])
-        work.table("quality", [row for one in sets for row in quality(one, opened.instrument, study.system, config.replicates, config.seed)])
+        told = [row for one in sets for row in quality(one, opened.instrument, study.system, config.replicates, config.seed)]
+        told += [row for one in sets[1:] for row in change_quality(responses, one, opened.instrument, study.system, config.seed)]
+        work.table("quality", told)
         every = [r for one in sets for r in one]
         return work.finish(
             {"instrument": config.instrument, "steering": steering.name, "answers": len(every), "missing": sum(r.status != "parsed" for r in every),
