@@ -11,7 +11,8 @@ above the site, which the caller gives, and from the keys and values of what cam
    stored: no query, no attention, no MLP there.
 4. `fork` gives one past to many continuations or many interventions and leaves room for the last token, which
    is then written in place.
-5. Pasts of different length stand side by side, the short ones padded on the left as in any batch: `join` makes them one.
+5. Pasts of different length stand side by side, the short ones padded on the left as in any batch. A segment may be padded on the right, where
+   nothing that is read comes after; `join` closes the gap before the next one.
 
 The result equals the full forward to floating-point error; `tests/test_resume.py` says so for each family.
 
@@ -49,28 +50,29 @@ class PrefixCache(Cache):
         """Interventions in each group."""
         self.lengths = tuple(lengths)
         """Tokens of each group whose keys and values are there."""
+        self.trailing = (0,) * self.groups
+        """Columns after each group's tokens that hold padding."""
+        self.length = max(lengths)
+        """Columns of the buffers that are taken."""
         self.capacity = capacity
         """Tokens that the buffers can hold."""
         self.past = past
-        """Layer -> (keys, values), each [groups, rows, head, capacity, dim]; a group's tokens end at `length`."""
+        """Layer -> (keys, values), each [groups, rows, head, capacity, dim]; a group's tokens end `trailing` columns before `length`."""
         self.stop = stop
         """Layer after whose keys and values a body segment ends."""
         self.body = False
         """Whether the segment being run is a body segment."""
 
     @property
-    def length(self) -> int:
-        """Columns of the buffers that are taken: tokens of the longest group."""
-        return max(self.lengths)
-
-    @property
     def token_bytes(self) -> int:
         """Memory of one token of one sequence [bytes]."""
         return sum(buffer.element_size() * buffer.shape[2] * buffer.shape[4] for pair in self.past.values() for buffer in pair)
 
-    def grow(self, width: int) -> None:
-        """`width` more tokens are there."""
-        self.lengths = tuple(length + width for length in self.lengths)
+    def grow(self, widths: Sequence[int]) -> None:
+        """So many more tokens of each group are there, the shorter ones followed by padding."""
+        self.lengths = tuple(length + width for length, width in zip(self.lengths, widths, strict=True))
+        self.trailing = tuple(max(widths) - width for width in widths)
+        self.length += max(widths)
 
     def positions(self, width: int, device: torch.device) -> Int[Tensor, "seq tok"]:
         """Positions of the next `width` tokens of each sequence."""
@@ -108,7 +110,7 @@ class PrefixCache(Cache):
 
         Shares the buffers where nothing is rearranged and there is room, else copies what is there.
         """
-        same = list(groups) == list(range(self.groups)) and rows == self.rows
+        same = list(groups) == list(range(self.groups)) and rows == self.rows and not any(self.trailing)
         if same and self.length + room <= self.capacity:
             return PrefixCache(self.lengths, rows, self.capacity, dict(self.past), self.stop)
         return join([(self, groups)], rows, room)
@@ -128,12 +130,11 @@ def join(parts: Sequence[tuple[PrefixCache, Sequence[int]]], rows: int, room: in
             copy = like.new_empty(len(lengths), rows, like.shape[2], capacity, like.shape[4])
             at = 0
             for cache, groups in parts:
-                taken = min(width, cache.length)  # groups end at the same column, so their last ones hold all of them
-                filled = cache.past[layer][which][..., cache.length - taken:cache.length, :]
-                copy[at:at + len(groups), ..., :width - taken, :] = 0  # never read, but NaN times 0 is NaN
-                for group, run in itertools.groupby(groups):  # one copy, without an index
-                    count = len(list(run))
-                    copy[at:at + count, ..., width - taken:width, :] = filled[group:group + 1]
+                for group, run in itertools.groupby(groups):  # one copy for a run, without an index
+                    count, length = len(list(run)), cache.lengths[group]
+                    end = cache.length - cache.trailing[group]
+                    copy[at:at + count, ..., :width - length, :] = 0  # never read, but NaN times 0 is NaN
+                    copy[at:at + count, ..., width - length:width, :] = cache.past[layer][which][group:group + 1, ..., end - length:end, :]
                     at += count
             copies.append(copy)
         past[layer] = (copies[0], copies[1])
@@ -157,12 +158,14 @@ def resumable(model: Model) -> bool:
 
 def run(model: Model, ids: Sequence[Sequence[int]], cache: PrefixCache, entering: Tensor | None, at: int, body: bool,
         watch: int = -1) -> Ran:
-    """Run one segment, a list of ids for each group, after what `cache` holds, and add it to the cache.
+    """Run one segment, a list of ids for each group (only a body segment's may differ in length), after what `cache` holds, and add it to the cache.
 
     `entering` [seq tok d_model] is the residual that enters layer `at`; None starts from the embedding. With
     `watch`, the residual at that boundary is kept.
     """
-    tokens = torch.tensor(ids, device=model.device).repeat_interleave(cache.rows, 0)
+    widths = [len(one) for one in ids]
+    padded = [[*one, *[0] * (max(widths) - len(one))] for one in ids]
+    tokens = torch.tensor(padded, device=model.device).repeat_interleave(cache.rows, 0)
     position = cache.positions(tokens.shape[1], model.device)
     mask = cache.mask(tokens.shape[1], model.device)
     if mask is None:
@@ -180,7 +183,7 @@ def run(model: Model, ids: Sequence[Sequence[int]], cache: PrefixCache, entering
     with (model.lock, torch.no_grad(), _resumed(model, at, entering), _watched(model, watch, keep), _framed(model, frame),
           suppress(_Stored)):
         logits = model.module(input_ids=tokens, attention_mask=mask, position_ids=position, past_key_values=cache, use_cache=True).logits
-    cache.grow(tokens.shape[1])
+    cache.grow(widths)
     return Ran(logits, seen[0] if seen else None)
 
 

@@ -1,6 +1,6 @@
 """One pass over a tree of prompts, unsteered or under a batch of interventions.
 
-1. The tree is walked level by level. Segments of a level that are equally long run side by side, each under every intervention: one
+1. The tree is walked level by level. Segments of a level that are about equally long run side by side, each under every intervention: one
    forward pass of (segments x interventions) sequences, each after the keys and values of its own parent, however long that is.
 2. As long as nothing is steered (positions `last` and `generated` begin late) a segment runs once for all
    interventions; its keys and values fan out where they part.
@@ -11,10 +11,9 @@ starts from those residuals, edited, at the site.
 
 Where the keys and values of a level would fill the memory (`HELD`), what hangs below its first segments is walked before the rest of it.
 
-Left out: padding of segments. Those of different length are different passes, so that no position is computed in vain.
+Left out: padding of segments after which a prompt ends: its last token follows in place. The others are padded by at most `PADDING`.
 """
 
-import itertools
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -34,6 +33,8 @@ TOKENS = {"cpu": 2048, "cuda": 16384}
 """Tokens of one forward pass: beyond it a processor's caches overflow and nothing is gained."""
 HELD = {"cpu": 2**28, "cuda": 2**31}
 """Keys and values of one level that are held, and of one forward pass [bytes]."""
+PADDING = 0.2
+"""Largest share of a forward pass that is padding [0 to 1]."""
 LOGITS = 2**25
 """Logits of one forward pass [numbers]."""
 
@@ -63,12 +64,12 @@ class Walk:
     def _below(self, parents: Sequence[Node], cache: PrefixCache) -> None:
         """Run the children of some nodes, the groups of `cache`, those of one length together, then what is below them."""
         children = [(group, child) for group, parent in enumerate(parents) for child in parent.children]
-        children.sort(key=lambda one: (len(one[1].ids), cache.lengths[one[0]]))
+        children.sort(key=lambda one: (bool(one[1].finals), len(one[1].ids), cache.lengths[one[0]]))
         waiting: list[tuple[PrefixCache, list[int], list[Node]]] = []
         held = 0
         for batch in self._batches(children, cache):
             nodes = [child for _, child in batch]
-            branch = cache.fork([group for group, _ in batch], self.body_rows, len(nodes[0].ids) + 1 + self.longest)
+            branch = cache.fork([group for group, _ in batch], self.body_rows, len(nodes[-1].ids) + 1 + self.longest)
             self._body(nodes, branch)
             self._finals(nodes, branch)
             groups = [index for index, node in enumerate(nodes) if node.children]
@@ -87,12 +88,21 @@ class Walk:
         self._below([node for _, _, nodes in waiting for node in nodes], together)
 
     def _batches(self, children: Sequence[tuple[int, Node]], cache: PrefixCache) -> Iterator[Sequence[tuple[int, Node]]]:
-        """Sorted children of one length, as many as one forward pass takes."""
-        for length, alike in itertools.groupby(children, key=lambda one: len(one[1].ids)):
-            some = list(alike)
-            room = cache.token_bytes * (cache.length + length) * self.body_rows
-            side = max(1, min(budget(self.model) // (length * self.body_rows), self._most // max(room, 1)))
-            yield from (some[first:first + side] for first in range(0, len(some), side))
+        """Sorted children, as many as one forward pass takes; of one length where prompts end, else with little padding."""
+        batch: list[tuple[int, Node]] = []
+        real = 0
+        for one in children:
+            length, ends = len(one[1].ids), bool(one[1].finals)
+            tokens = length * (len(batch) + 1)
+            full = tokens * self.body_rows > budget(self.model) or cache.token_bytes * (cache.length * (len(batch) + 1) + tokens) * self.body_rows > self._most
+            apart = bool(batch) and (ends != bool(batch[0][1].finals) or (ends and length != len(batch[0][1].ids)))
+            if batch and (full or apart or tokens - real - length > PADDING * tokens):
+                yield batch
+                batch, real = [], 0
+            batch.append(one)
+            real += length
+        if batch:
+            yield batch
 
     @property
     def _most(self) -> int:
@@ -100,14 +110,14 @@ class Walk:
 
     def _body(self, nodes: Sequence[Node], cache: PrefixCache) -> None:
         if self.edit is not None and self.at == self.model.n_layers:  # no layer above the site reads what came before
-            cache.grow(len(nodes[0].ids))
+            cache.grow([len(node.ids) for node in nodes])
             return
-        frame = self._frame(cache, len(nodes[0].ids))
+        frame = self._frame(cache, len(nodes[-1].ids))
         entering = self._edited([node.residual for node in nodes], cache.rows, frame)
         ran = run(self.model, [node.ids for node in nodes], cache, entering, self._entry, True, self._watch)
         if ran.residual is not None and self.edit is None:
             for node, residual in zip(nodes, ran.residual, strict=True):
-                node.residual = residual
+                node.residual = residual[:len(node.ids)]
 
     def _finals(self, nodes: Sequence[Node], cache: PrefixCache) -> None:
         """Score the prompts that end right after `nodes`, the groups of `cache`."""
@@ -174,8 +184,10 @@ class Walk:
         """Each residual under each intervention, in the order of the cache; None in the unsteered pass, which finds them."""
         if self.edit is None:
             return None
+        width = frame.real.shape[1]
+        residuals = [torch.nn.functional.pad(one, (0, 0, 0, width - len(one))) if len(one) < width else one for one in residuals]
         if rows < self.rows:  # nothing is steered here yet
-            return torch.stack(list(residuals))
+            return torch.stack(residuals)
         where = frame.where(self.edit.positions).to(residuals[0].device)
         return torch.cat([self.edit(one[None].expand(rows, -1, -1), where) for one in residuals])
 

@@ -10,6 +10,7 @@ A respondent's `name` says model, revision and steering, the SAE's run included;
 """
 
 import contextlib
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
@@ -29,7 +30,10 @@ if TYPE_CHECKING:
 
 Length = Literal["mean", "sum"]
 TOGETHER = 256
-"""Prompts scored together, and lost together when the process dies."""
+"""Prompts scored together at first."""
+SECONDS = 20.0
+"""As long as scoring some prompts takes less, twice as many go together: what is shared is found among more of them, and when the process dies at most twice
+this time is lost [s]."""
 WRITTEN = 32
 """Answers written together."""
 
@@ -79,8 +83,9 @@ class Weights:
         for answers in dict.fromkeys(asked[row].answers for row in missing.values()):
             # Sorted, so that prompts which begin alike are scored together.
             rows = sorted((row for row in missing.values() if asked[row].answers == answers), key=lambda row: str(prompts[row]))
-            for start in range(0, len(rows), TOGETHER):
-                part = rows[start : start + TOGETHER]
+            size = TOGETHER
+            while rows:
+                part, rows, start = rows[:size], rows[size:], time.monotonic()
                 found = score_rows(self.model, [prompts[row] for row in part], as_continued(answers, self.model), self.edit, *self.site)[0]
                 told = found.double().numpy()
                 if not np.isfinite(told).all():
@@ -88,6 +93,7 @@ class Weights:
                 self._keep(self._scores, {keys[row]: {"name": self.name, "logprobs": one.tolist()} for row, one in zip(part, told, strict=True)}, "logprobs")
                 done += len(part)
                 progress("asking", done, len(asked))
+                size *= 2 if time.monotonic() - start < SECONDS / 2 else 1
         progress("asking", len(asked), len(asked))
         counts = {answers: [len(ids) if length == "mean" else 1 for ids in self._tokens(answers)] for answers in {q.answers for q in asked}}
         return [tuple((np.array(self._known[key]) / counts[q.answers]).tolist()) for key, q in zip(keys, asked, strict=True)]

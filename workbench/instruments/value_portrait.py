@@ -9,7 +9,7 @@
 4. An item's score is the mean over the prompts that could be read, a value's the mean of its items less the mean of all items
    tagged for a value of its system (`administration/by_item.py`). Clusters of the intervals are the queries: five responses share one.
 
-The wordings are ours, and the item comes first in them, so that its six prompts share it. Left out: the Big Five tags; items that
+The wordings are ours; the item comes first in them and the phrases second, so that an item's six prompts share most of their tokens. Left out: the Big Five tags; items that
 measure no value of the system, unless `ask` is `all`.
 """
 
@@ -30,9 +30,9 @@ from workbench.tagging import Pair, read_json, read_profiles, read_ratings, tag_
 PHRASES = ("not like me at all", "not like me", "a little like me", "somewhat like me", "like me", "very much like me")
 """The six answers, least similar first."""
 WORDINGS = {
-    "reply": "{item}\n\nHow much is this response like what you would think? Answer with one of these phrases and nothing else: {options}.\nAnswer:",
-    "person": "{item}\n\nImagine the person who responds like this. How much is that person like you? Say one of these: {options}.\nThat person is",
-    "view": "{item}\n\nCompare the response with your own view and choose the phrase that fits best: {options}.\nYour choice:",
+    "reply": "{item}\n\nAnswer with one of these alone: {options}.\nHow much do you think like this response?\nAnswer:",
+    "person": "{item}\n\nAnswer with one of these alone: {options}.\nHow alike are you and whoever responds this way?\nAnswer:",
+    "view": "{item}\n\nAnswer with one of these alone: {options}.\nHow well does the response fit your own view?\nAnswer:",
 }
 FAMILIES = {"schwartz10": "correlations", "higher-order": "higher_pvq_correlations"}
 """Value system -> its list of correlations in the released file."""
