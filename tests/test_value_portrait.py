@@ -230,3 +230,17 @@ def test_untagged_items_are_asked_only_where_that_is_wanted(tmp_path):
     asked = questions(all_, [""], ["view"])
     found = administer(Scripted(lambda q: PHRASES[2]), all_, asked, "base", silent)
     assert item_scores(found, all_, SYSTEM).counted.sum() == len(few.items)
+
+
+def test_the_verb_measures_it_and_says_what_speaks_against_it(tmp_path):
+    from workbench.study import Study
+
+    study = Study(tmp_path / "study")
+    run = study.measure(model="organism", instrument="value-portrait", settings=value_portrait(tmp_path), contexts="none", replicates=200)
+    assert run.summary["answers"] == 12 * 4 * 6
+    rows = study.store.sql("SELECT * FROM profiles WHERE run = ? AND centred", [run.id])
+    assert len(rows) == 10
+    assert (rows.low < rows["mean"]).all()
+    assert (rows.n <= 12).all(), "queries are the clusters"
+    metrics = set(study.store.sql("SELECT metric FROM quality WHERE run = ?", [run.id]).metric)
+    assert {"unparsed", "too-long", "position", "split-half", "alternate-form", "length"} <= metrics

@@ -19,7 +19,7 @@ import numpy as np
 
 from feature_store.errors import BadInput
 from feature_store.records import Point
-from workbench.administration.questions import Progress, Question, as_continued, prompt_of, too_long
+from workbench.administration.questions import Progress, Question, as_continued, prompt_of
 from workbench.llm import LLM, Message, ask
 from workbench.llm.answered import Answered
 from workbench.llm.lines import Lines, digest
@@ -66,11 +66,14 @@ class Weights:
         self.name = f"{model.name}@{model.revision[:12]}" + ("" if steering == "base" else f" + {steering}")
         self._scores, self._texts = Lines(folder / "scores.jsonl"), Lines(folder / "answers.jsonl")
         self._known: dict[str, Any] = {}
+        self._ids: dict[str, list[int]] = {}
 
     def fits(self, asked: Sequence[Question], room: int) -> list[bool]:
         prompts = [prompt_of(q, self.model.chat) for q in asked]
         longest = max((len(ids) for answers in {q.answers for q in asked} for ids in self._tokens(answers)), default=0)
-        return [not long for long in too_long(self.model, prompts, room or longest)]
+        # Kept for the scoring that follows: tokenizing costs a tenth of it.
+        self._ids = dict(zip(map(str, prompts), self.model.tokenize(prompts, prompt=True), strict=True))
+        return [len(self._ids[str(prompt)]) + (room or longest) <= self.model.context for prompt in prompts]
 
     def score(self, asked: Sequence[Question], length: Length, progress: Progress) -> list[tuple[float, ...]]:
         from sae_training.scoring import score_rows
@@ -86,7 +89,10 @@ class Weights:
             size = TOGETHER
             while rows:
                 part, rows, start = rows[:size], rows[size:], time.monotonic()
-                found = score_rows(self.model, [prompts[row] for row in part], as_continued(answers, self.model), self.edit, *self.site)[0]
+                ids = [self._ids.get(str(prompts[row]), []) for row in part]
+                found = score_rows(
+                    self.model, [prompts[row] for row in part], as_continued(answers, self.model), self.edit, *self.site, ids=ids if all(ids) else None
+                )[0]
                 told = found.double().numpy()
                 if not np.isfinite(told).all():
                     raise BadInput(f"{self.name} gives NaN for {(~np.isfinite(told)).any(1).sum()} of {len(part)} questions. Lower the strength.")
