@@ -127,8 +127,8 @@ CREATE TABLE quality (run VARCHAR, steering VARCHAR, metric VARCHAR, value DOUBL
 COMMENT ON TABLE quality IS 'What stands beside every profile: missing answers, biases and reliability.';
 COMMENT ON COLUMN quality.run IS 'run of kind profile';
 COMMENT ON COLUMN quality.steering IS 'what was changed; base = nothing';
-COMMENT ON COLUMN quality.metric IS 'unparsed | refused | too-long | position | acquiescence | split-half | test-retest';
-COMMENT ON COLUMN quality.value IS 'shares [0 to 1]; position and acquiescence [rating points, or share above chance]; reliabilities [correlation, -1 to 1]';
+COMMENT ON COLUMN quality.metric IS 'unparsed | refused | too-long | position | acquiescence | split-half | split-half-change | length | test-retest | alternate-form';
+COMMENT ON COLUMN quality.value IS 'shares [0 to 1]; position and acquiescence [rating points, or share above chance]; reliabilities and length [correlation, -1 to 1]';
 COMMENT ON COLUMN quality.low IS 'lower end of the 95 % interval [as the value]';
 COMMENT ON COLUMN quality.high IS 'upper end of it [as the value]';
 COMMENT ON COLUMN quality.n IS 'answers (shares), clusters (biases), splits or items (reliabilities) behind it';

@@ -44,7 +44,7 @@ def losses(model: Model, texts: Ids, edit: Edit, layer: int, point: Point = "res
         side = max(1, min(budget(model) // len(ids), LOGITS // (vocabulary * len(ids))))
         residual = None
         if resumable(model):
-            ran = run(model, [ids], PrefixCache(1, 1, 0, len(ids), {}, model.n_layers - 1), None, 0, False, at)
+            ran = run(model, [ids], PrefixCache([0], 1, len(ids), {}, model.n_layers - 1), None, 0, False, at)
             base[column], residual = _mean_loss(ran.logits, tokens)[0], ran.residual
         else:
             base[column] = model.loss(tokens, mask)[0]
@@ -56,7 +56,7 @@ def losses(model: Model, texts: Ids, edit: Edit, layer: int, point: Point = "res
                 continue
             part = settle(part, residual[:, -1].expand(count, -1))
             where = prompt_frame(mask.expand(count, -1)).where(part.positions).to(residual.device)
-            cache = PrefixCache(1, count, 0, len(ids), {}, model.n_layers - 1)
+            cache = PrefixCache([0], count, len(ids), {}, model.n_layers - 1)
             ran = run(model, [ids], cache, part(residual.expand(count, -1, -1), where), at, False)
             steered[rows, column] = _mean_loss(ran.logits, tokens)
         if progress:

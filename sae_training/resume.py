@@ -11,6 +11,8 @@ above the site, which the caller gives, and from the keys and values of what cam
    stored: no query, no attention, no MLP there.
 4. `fork` gives one past to many continuations or many interventions and leaves room for the last token, which
    is then written in place.
+5. Pasts of different length stand side by side, the short ones padded on the left as in any batch. A segment may be padded on the right, where
+   nothing that is read comes after; `join` closes the gap before the next one.
 
 The result equals the full forward to floating-point error; `tests/test_resume.py` says so for each family.
 
@@ -18,12 +20,13 @@ Left out: layers that remember something else than keys and values (Mamba, RWKV,
 between layers: `resumable` is false there, and `scoring.py` runs full forward passes.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import Cache
 
@@ -36,25 +39,52 @@ class _Stored(Exception):
 
 
 class PrefixCache(Cache):
-    """Keys and values of some layers for groups x rows sequences of one length."""
+    """Keys and values of some layers for groups x rows sequences, those of a group of one length."""
 
-    def __init__(self, groups: int, rows: int, length: int, capacity: int, past: dict[int, tuple[Tensor, Tensor]],
+    def __init__(self, lengths: Sequence[int], rows: int, capacity: int, past: dict[int, tuple[Tensor, Tensor]],
                  stop: int) -> None:
         super().__init__(layers=[])
-        self.groups = groups
+        self.groups = len(lengths)
         """Continuations side by side; sequence `g * rows + r` is row r of group g."""
         self.rows = rows
         """Interventions in each group."""
-        self.length = length
-        """Tokens whose keys and values are there."""
+        self.lengths = tuple(lengths)
+        """Tokens of each group whose keys and values are there."""
+        self.trailing = (0,) * self.groups
+        """Columns after each group's tokens that hold padding."""
+        self.length = max(lengths)
+        """Columns of the buffers that are taken."""
         self.capacity = capacity
         """Tokens that the buffers can hold."""
         self.past = past
-        """Layer -> (keys, values), each [groups, rows, head, capacity, dim], filled up to `length`."""
+        """Layer -> (keys, values), each [groups, rows, head, capacity, dim]; a group's tokens end `trailing` columns before `length`."""
         self.stop = stop
         """Layer after whose keys and values a body segment ends."""
         self.body = False
         """Whether the segment being run is a body segment."""
+
+    @property
+    def token_bytes(self) -> int:
+        """Memory of one token of one sequence [bytes]."""
+        return sum(buffer.element_size() * buffer.shape[2] * buffer.shape[4] for pair in self.past.values() for buffer in pair)
+
+    def grow(self, widths: Sequence[int]) -> None:
+        """So many more tokens of each group are there, the shorter ones followed by padding."""
+        self.lengths = tuple(length + width for length, width in zip(self.lengths, widths, strict=True))
+        self.trailing = tuple(max(widths) - width for width in widths)
+        self.length += max(widths)
+
+    def positions(self, width: int, device: torch.device) -> Int[Tensor, "seq tok"]:
+        """Positions of the next `width` tokens of each sequence."""
+        starts = torch.tensor(self.lengths, device=device).repeat_interleave(self.rows)
+        return starts[:, None] + torch.arange(width, device=device)
+
+    def mask(self, width: int, device: torch.device) -> Int[Tensor, "seq tok"] | None:
+        """1 where a sequence has a token, the next `width` included; None where nothing is padded."""
+        if len(set(self.lengths)) == 1:
+            return None
+        starts = self.length - torch.tensor(self.lengths, device=device).repeat_interleave(self.rows)
+        return (torch.arange(self.length + width, device=device) >= starts[:, None]).long()
 
     def update(self, keys: Float[Tensor, "seq head tok dim"], values: Float[Tensor, "seq head tok dim"],
                layer_idx: int, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
@@ -80,28 +110,35 @@ class PrefixCache(Cache):
 
         Shares the buffers where nothing is rearranged and there is room, else copies what is there.
         """
-        same = list(groups) == list(range(self.groups)) and rows == self.rows
+        same = list(groups) == list(range(self.groups)) and rows == self.rows and not any(self.trailing)
         if same and self.length + room <= self.capacity:
-            return PrefixCache(self.groups, rows, self.length, self.capacity, dict(self.past), self.stop)
-        capacity = self.length + room
-        past = {}
-        for layer, pair in self.past.items():
-            copies = []
-            for buffer in pair:
-                copy = buffer.new_empty(len(groups), rows, buffer.shape[2], capacity, buffer.shape[4])
-                filled = buffer[..., :self.length, :]
-                copy[..., :self.length, :] = filled if len(filled) == 1 else filled[list(groups)]
-                copies.append(copy)
-            past[layer] = (copies[0], copies[1])
-        return PrefixCache(len(groups), rows, self.length, capacity, past, self.stop)
-
-    def group(self, index: int) -> "PrefixCache":
-        """One of the groups, sharing the buffers."""
-        past = {layer: (keys[index:index + 1], values[index:index + 1]) for layer, (keys, values) in self.past.items()}
-        return PrefixCache(1, self.rows, self.length, self.capacity, past, self.stop)
+            return PrefixCache(self.lengths, rows, self.capacity, dict(self.past), self.stop)
+        return join([(self, groups)], rows, room)
 
     def _empty(self, like: Tensor) -> Tensor:
         return like.new_empty(self.groups, self.rows, like.shape[1], self.capacity, like.shape[3])
+
+
+def join(parts: Sequence[tuple[PrefixCache, Sequence[int]]], rows: int, room: int) -> PrefixCache:
+    """The named groups of some caches in one cache of `rows` rows, which has room for `room` more tokens."""
+    lengths = [cache.lengths[group] for cache, groups in parts for group in groups]
+    width, first = max(lengths), parts[0][0]
+    capacity, past = width + room, {}
+    for layer, pair in first.past.items():
+        copies = []
+        for which, like in enumerate(pair):
+            copy = like.new_empty(len(lengths), rows, like.shape[2], capacity, like.shape[4])
+            at = 0
+            for cache, groups in parts:
+                for group, run in itertools.groupby(groups):  # one copy for a run, without an index
+                    count, length = len(list(run)), cache.lengths[group]
+                    end = cache.length - cache.trailing[group]
+                    copy[at:at + count, ..., :width - length, :] = 0  # never read, but NaN times 0 is NaN
+                    copy[at:at + count, ..., width - length:width, :] = cache.past[layer][which][group:group + 1, ..., end - length:end, :]
+                    at += count
+            copies.append(copy)
+        past[layer] = (copies[0], copies[1])
+    return PrefixCache(lengths, rows, capacity, past, first.stop)
 
 
 class Ran(NamedTuple):
@@ -121,13 +158,18 @@ def resumable(model: Model) -> bool:
 
 def run(model: Model, ids: Sequence[Sequence[int]], cache: PrefixCache, entering: Tensor | None, at: int, body: bool,
         watch: int = -1) -> Ran:
-    """Run one segment, a list of ids for each group, after what `cache` holds, and add it to the cache.
+    """Run one segment, a list of ids for each group (only a body segment's may differ in length), after what `cache` holds, and add it to the cache.
 
     `entering` [seq tok d_model] is the residual that enters layer `at`; None starts from the embedding. With
     `watch`, the residual at that boundary is kept.
     """
-    tokens = torch.tensor(ids, device=model.device).repeat_interleave(cache.rows, 0)
-    position = torch.arange(cache.length, cache.length + tokens.shape[1], device=model.device)[None]
+    widths = [len(one) for one in ids]
+    padded = [[*one, *[0] * (max(widths) - len(one))] for one in ids]
+    tokens = torch.tensor(padded, device=model.device).repeat_interleave(cache.rows, 0)
+    position = cache.positions(tokens.shape[1], model.device)
+    mask = cache.mask(tokens.shape[1], model.device)
+    if mask is None:
+        position = position[:1]
     seen: list[Tensor] = []
 
     def keep(hidden: Tensor) -> Tensor:
@@ -140,8 +182,8 @@ def run(model: Model, ids: Sequence[Sequence[int]], cache: PrefixCache, entering
     frame = Frame(~no, (position == 0).expand_as(no), no, no)  # for what edits neurons: it spares the first token
     with (model.lock, torch.no_grad(), _resumed(model, at, entering), _watched(model, watch, keep), _framed(model, frame),
           suppress(_Stored)):
-        logits = model.module(input_ids=tokens, position_ids=position, past_key_values=cache, use_cache=True).logits
-    cache.length += tokens.shape[1]
+        logits = model.module(input_ids=tokens, attention_mask=mask, position_ids=position, past_key_values=cache, use_cache=True).logits
+    cache.grow(widths)
     return Ran(logits, seen[0] if seen else None)
 
 

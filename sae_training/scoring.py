@@ -60,18 +60,18 @@ def score(model: Model, prompts: Sequence[str], options: Sequence[str]) -> Float
 
 
 def score_rows(model: Model, prompts: Sequence[str], options: Sequence[str], edit: Edit | None, layer: int,
-               point: Point = "resid_post", progress: Progress | None = None) -> Float[Tensor, "intervention prompt option"]:
-    """The scores under each row of `edit`; without an edit, one row of unsteered scores."""
-    found = sweep(model, prompts, options, edit, layer, point, progress)
+               point: Point = "resid_post", progress: Progress | None = None, ids: Ids | None = None) -> Float[Tensor, "intervention prompt option"]:
+    """The scores under each row of `edit`; without an edit, one row of unsteered scores. `ids`: the prompts' tokens, where they are known."""
+    found = sweep(model, prompts, options, edit, layer, point, progress, ids)
     return found.base[None] if edit is None else found.steered
 
 
 def sweep(model: Model, prompts: Sequence[str], options: Sequence[str], edit: Edit | None, layer: int,
-          point: Point = "resid_post", progress: Progress | None = None) -> Scores:
+          point: Point = "resid_post", progress: Progress | None = None, ids: Ids | None = None) -> Scores:
     """Unsteered and steered scores of texts; prompts go through the chat template where the model has one."""
     if not prompts or len(options) < 1:
         raise BadInput(f"Scoring needs at least one prompt and one option, got {len(prompts)} and {len(options)}.")
-    ids = prompt_ids(model, prompts)
+    ids = ids or prompt_ids(model, prompts)
     interventions = 0 if edit is None else edit.rows
     steered_spans = [] if edit is None else [where for where in edit.positions if isinstance(where, Span)]
     marks = spans.find(model, prompts, dict.fromkeys(steered_spans, range(len(prompts))))

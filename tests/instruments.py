@@ -41,7 +41,25 @@ def settings(name: str, folder: Path) -> tuple[str, ...]:
         told = [{"id": f"q{k}", "text": text} for k, text in enumerate(("A bridge is closed.", "A friend asks for money.", "Two roads lead home."))]
         (folder / "items.json").write_text(json.dumps({"format": 1, "system": "schwartz10", "questions": told}))
         return (f"items={folder}",)
+    if name == "value-portrait":
+        return value_portrait(folder)
     return ()
+
+
+def value_portrait(folder: Path, queries: int = 12) -> tuple[str, ...]:
+    """Queries of four responses each, in the released form; each response belongs to one of the ten values, some to a second one."""
+    values = [value.name.replace("-", "_").replace(" ", "_") for value in registry.get("values", "schwartz10").values]
+    told = []
+    for query in range(queries):
+        outputs = []
+        for number in range(4):
+            own = {values[(4 * query + number) % 10]: 0.4} | ({values[query % 10]: 0.35} if number == 3 else {})
+            rs = [[value, own.get(value, -0.4 if at % 3 else 0.1)] for at, value in enumerate(values)]
+            outputs.append({"id": number + 1, "content": f"I would try way {number} of {query}.", "correlations": rs, "higher_pvq_correlations": [["Conservation", 0.5]]})
+        content = {"title": None if query % 2 else f"Title {query}", "text": f"What should I do about case {query}?"}
+        told.append({"portrait_id": 1000 + query, "content": content, "outputs": outputs})
+    (folder / "portrait.json").write_text(json.dumps(told), encoding="utf-8")
+    return (f"items={folder / 'portrait.json'}",)
 
 
 def _indexed(folder: Path) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from feature_store import registry
-from feature_store.errors import BadInput, NotFound
+from feature_store.errors import BadInput, Incompatible, NotFound
 from feature_store.records import Steering
 from feature_store.runs import Runs
 from tests.endpoints import ScriptedLLM
@@ -348,7 +348,7 @@ GOOD = ({"id": "a", "text": "A bridge?"}, {"id": "b", "text": "A friend?"})
         (lambda f: (items(f, *GOOD, GOOD[0]),), BadInput, "more than once"),
         (lambda f: (items(f),), BadInput, "lacks"),
         (lambda f: (items(f, *GOOD, format=2),), BadInput, "format 2"),
-        (lambda f: (items(f, *GOOD, system="schwartz19"),), BadInput, "schwartz19"),
+        (lambda f: (items(f, *GOOD, system="schwartz19"),), Incompatible, "schwartz19"),
         (lambda f: ((f / "x.json").write_bytes("é".encode("latin-1")) and f"items={f / 'x.json'}",), BadInput, "UTF-8"),
         (lambda f: (items(f, *GOOD), "pool=and"), BadInput, "pool"),
     ],

@@ -11,7 +11,7 @@ from feature_store.errors import BadInput, NotFound
 from feature_store.records import Action, Instrument, Item, Response
 from workbench.administration.asking import administer
 from workbench.administration.profiles import per_cluster, profile
-from workbench.administration.quality import quality
+from workbench.administration.quality import change_quality, quality
 from workbench.administration.questions import Question, expected_ratings, prompt_of, questions
 from workbench.administration.reading import read
 
@@ -240,6 +240,28 @@ def test_nothing_is_asked_twice(tmp_path, monkeypatch):
     assert len((tmp_path / "scores.jsonl").read_text().splitlines()) == len(asked)
     with pytest.raises(AssertionError, match="asked again"):
         administer(Weights(model, tmp_path, "another steering"), standin(), asked, "base", silent)
-    monkeypatch.setattr(scoring, "score_rows", lambda model, prompts, answers, *_: torch.full((1, len(prompts), len(answers)), float("nan")))
+    monkeypatch.setattr(scoring, "score_rows", lambda model, prompts, answers, *_, **more: torch.full((1, len(prompts), len(answers)), float("nan")))
     with pytest.raises(BadInput, match="NaN for 3 of 3 questions"):
         administer(Weights(model, tmp_path, "a third"), standin(), asked[:3], "base", silent)
+
+
+def test_what_a_steering_changes_has_a_reliability_of_its_own():
+    """A change that every item of a value shows repeats in the other half of them; noise does not, however reliable the profile is."""
+    rng, made = np.random.default_rng(0), dataclasses.replace(wide(), items=tuple(dataclasses.replace(item, key=1) for item in wide().items))
+    held = dict(zip(SYSTEM.ids, rng.normal(3.5, 1, 10), strict=True))
+    base = [answer(item.id, 0, held[item.value] + rng.normal(0, 0.1)) for item in made.items]
+    lift = dict(zip(SYSTEM.ids, rng.normal(0, 0.5, 10), strict=True))
+    for own, noise, low, high in ((1.0, 0.1, 0.95, 1.0), (0.0, 0.5, -0.9, 0.6)):
+        after = [dataclasses.replace(r, steering="s", rating=r.rating + own * lift[i.value] + noise * rng.normal()) for r, i in zip(base, made.items, strict=True)]
+        (row,) = change_quality(base, after, made, SYSTEM, 0)
+        assert (row["metric"], row["steering"]) == ("split-half-change", "s")
+        assert low < row["value"] <= high
+    assert change_quality([], [], dilemmas(), SYSTEM, 0) == []
+
+
+def test_ratings_that_follow_length_are_told():
+    items = tuple(Item(f"i{k}", "long " * k, "power") for k in range(1, 12))
+    told = [answer(item.id, 0, 6 - len(item.text) / 20) for item in items]
+    rows = {row["metric"]: row for row in quality(told, dataclasses.replace(INSTRUMENT, items=items), SYSTEM, 200, 0)}
+    assert rows["length"]["value"] == pytest.approx(-1)
+    assert rows["length"]["n"] == 11

@@ -171,3 +171,42 @@ def test_losses_are_those_of_the_steered_model(family, edit, prompts, monkeypatc
     torch.testing.assert_close(losses(model, texts, edit, 1).steered, found.steered, atol=1e-5, rtol=1e-5)
     with pytest.raises(BadInput, match="Text 2 has 1 tokens; a loss needs 2 to 64"):
         losses(model, [texts[0], [5]], edit, 1)
+
+
+@pytest.mark.parametrize("family", small_models.CONFIGS)
+def test_pasts_of_different_length_stand_side_by_side(family, edit, monkeypatch):
+    """Items that share passages: responses of one length after passages of three; in few passes, and the same scores when memory is short."""
+    source = torch.Generator().manual_seed(3)
+
+    def tokens(count):
+        return torch.randint(300, (count,), generator=source).tolist()
+
+    asked = [passage + response + tail for passage in map(tokens, (9, 14, 20)) for response in (tokens(8), tokens(11)) for tail in (tokens(9), tokens(9))]
+    model, passes = small_models.model(family), []
+    ran = walk.run
+    monkeypatch.setattr(walk, "run", lambda *told, **more: passes.append(told[2].lengths) or ran(*told, **more))
+    found = sweep_ids(model, asked, OPTIONS, edit.take(torch.tensor([0])), 1)
+    assert any(len(set(lengths)) > 1 for lengths in passes)
+    assert max(map(len, passes)) == len(asked), "all last tokens run together"
+    torch.testing.assert_close(found.base, full_scores(model, asked, OPTIONS), atol=1e-4, rtol=0)
+    torch.testing.assert_close(found.steered, by_full_passes(model, asked, edit.take(torch.tensor([0])), 1, "resid_post"), atol=1e-4, rtol=0)
+    monkeypatch.setitem(walk.HELD, "cpu", 1)
+    torch.testing.assert_close(sweep_ids(model, asked, OPTIONS, None, 1).base, found.base, atol=1e-5, rtol=0)
+
+
+def test_an_options_tokens_are_those_of_the_whole_text():
+    """The ends of prompts are tokenized for them; the result is that of the whole, special characters and short prompts included."""
+    from sae_training.answers import by_answers
+    from sae_training.generate import prompt_ids
+
+    for chat in (False, True):
+        model = small_models.model("llama", chat)
+        texts = ["the", "the cat sat on the mat " * 4 + "and", "x" * 30, "the dog 🙂 " * 6, "a garden of the " * 5, "cat\n\nthe dog ran to the end: ", ""]
+        options = [" the", " then", "garden", " 🙂"]
+        ids = prompt_ids(model, texts)
+        for rows, answers in by_answers(model, texts, ids, options):
+            for row in rows:
+                for option, answer in zip([one.lstrip() if chat else one for one in options], answers, strict=True):
+                    whole = model.tokenizer(model.render(texts[row]) + option, add_special_tokens=not chat)["input_ids"]
+                    bare = model.tokenizer(option, add_special_tokens=False)["input_ids"]
+                    assert answer == (whole[len(ids[row]):] if whole[:len(ids[row])] == ids[row] else bare)

@@ -74,6 +74,42 @@ def bootstrap_mean(x: Float[np.ndarray, "cluster *cells"], replicates: int, seed
     return Interval(*(column.reshape(x.shape[1:]) for column in columns))
 
 
+def bootstrap_ratio(
+    total: Float[np.ndarray, "cluster cell"], count: Float[np.ndarray, "cluster cell"], replicates: int, seed: int,
+    less: tuple[Float[np.ndarray, "cluster"], Float[np.ndarray, "cluster"]] | None = None,
+) -> Interval:  # fmt: skip
+    """Mean over all members of unequal clusters, `total` over `count`; `less` a second such mean of the same clusters, subtracted in every replicate.
+
+    The same studentised interval; standard errors are those of the linearised ratio (Cochran 1977, 6.3), so large clusters count more.
+    """
+    if not len(total) or replicates < 100:
+        raise BadInput(
+            f"An interval needs clusters and at least 100 replicates, got {len(total)} and {replicates}. Give more of them."
+        )
+    weights, n = cluster_weights(len(total), replicates, seed), (count > 0).sum(0).astype(float)
+    sums, counts = total.sum(0), count.sum(0)
+    mean = np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
+    off = total - np.nan_to_num(mean) * count
+    drawn = np.maximum(weights @ count, 1.0)
+    linear, shift = off / np.maximum(counts, 1.0), weights @ off / drawn
+    variance = (weights @ off**2 - 2 * shift * (weights @ (off * count)) + shift**2 * (weights @ count**2)) / drawn**2
+    if less is not None:
+        of, among = less[0][:, None], less[1][:, None]
+        known = max(float(among.sum()), 1.0)
+        centre = float(of.sum()) / known
+        of = of - centre * among
+        met = np.maximum(weights @ among, 1.0)
+        moved = weights @ of / met
+        variance += (weights @ of**2 - 2 * moved * (weights @ (of * among)) + moved**2 * (weights @ among**2)) / met**2
+        both = weights @ (off * of) - moved * (weights @ (off * among)) - shift * (weights @ (count * of)) + shift * moved * (weights @ (count * among))
+        variance -= 2 * both / (drawn * met)
+        mean, linear, shift = mean - centre, linear - of / known, shift - moved
+    few = np.divide(n, n - 1, out=np.full_like(n, np.nan), where=n > 1)
+    spread = np.sqrt((linear**2).sum(0))
+    spread[spread <= 1e-12 * np.abs(total).max(initial=0.0)] = 0.0  # what rounding leaves is no spread
+    return _interval(mean, spread * np.sqrt(few), shift, np.maximum(variance, 0) * np.nan_to_num(few), n)
+
+
 def _split(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Values with 0 for what is missing, and 1 or 0 for what is known [cluster, cell]."""
     flat = x.reshape(len(x), -1)
@@ -94,6 +130,14 @@ def _studentised(x: np.ndarray, weights: np.ndarray) -> Interval:
     drawn = np.maximum(weights @ known, 1.0)
     shift = weights @ centred / drawn
     variance = np.maximum(weights @ centred**2 / drawn - shift**2, 0) / np.maximum(drawn - 1, 1)
+    return _interval(mean, se, shift, variance, n)
+
+
+def _interval(
+    mean: Float[np.ndarray, "cell"], se: Float[np.ndarray, "cell"], shift: Float[np.ndarray, "replicate cell"], variance: Float[np.ndarray, "replicate cell"],
+    n: Float[np.ndarray, "cell"],
+) -> Interval:  # fmt: skip
+    """Studentised interval and p of estimates with standard errors, from the replicates' shifts and variances."""
     # A replicate of few distinct clusters has next to no spread; a quarter of the real one bounds its ratio.
     ratio = shift / np.maximum(np.sqrt(variance), np.where(se > 0, se, 1.0) / 4)
     below, above = np.quantile(ratio, (0.025, 0.975), axis=0)

@@ -7,12 +7,15 @@
    that are all held, and is not given.
 4. *split-half*: correlation over values of the profiles of two random halves of each value's items, stepped up by Spearman and Brown; the mean of 100 splits, and
    the range of 95 % of them.
-5. *test-retest*, *alternate-form*: correlation over items of mean ratings in one half of the repeats and in the other, in one half of the wordings and in the
+5. *split-half-change*: the same of what a steering changes: the difference to the unsteered answers of the same questions.
+6. *length*: Spearman correlation over items of mean rating and length of the text, Fisher's interval: log-probabilities are known to follow length.
+7. *test-retest*, *alternate-form*: correlation over items of mean ratings in one half of the repeats and in the other, in one half of the wordings and in the
    other; Fisher's interval.
 
 What cannot be computed, for want of a second order, repeat or item, has no row. Left out: agreement with people, and between instruments.
 """
 
+import dataclasses
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from typing import Any
@@ -36,9 +39,24 @@ def quality(responses: Sequence[Response], instrument: Instrument, system: Value
         rows += _position(parsed, instrument, replicates, seed)
         if instrument.answer == "rating":
             rows += _acquiescence(parsed, instrument, replicates, seed)
-            rows += _split_half(parsed, instrument, system, seed)
+            rows += _split_half("split-half", _item_means(parsed), instrument, system, seed) + _length(parsed, instrument)
         rows += _repeated(parsed, "test-retest", [r.seed for r in parsed]) + _repeated(parsed, "alternate-form", [r.wording for r in parsed])
     return [{"steering": responses[0].steering, **row} for row in rows]
+
+
+def change_quality(
+    base: Sequence[Response], steered: Sequence[Response], instrument: Instrument, system: ValueSystem, seed: int
+) -> list[dict[str, Any]]:
+    """What stands beside a change: rows of `quality`, for the responses to the same questions unsteered and steered."""
+    if instrument.answer != "rating":
+        return []
+    changes = [
+        dataclasses.replace(after, rating=after.rating - before.rating)
+        for before, after in zip(base, steered, strict=True)
+        if before.status == after.status == "parsed"
+    ]
+    rows = _split_half("split-half-change", _item_means(changes), instrument, system, seed)
+    return [{"steering": steered[0].steering, **row} for row in rows]
 
 
 def _row(metric: str, value: float, low: float, high: float, n: int) -> dict[str, Any]:
@@ -100,8 +118,8 @@ def _item_means(parsed: Sequence[Response]) -> dict[str, float]:
     return {item: float(np.mean(ratings)) for item, ratings in told.items()}
 
 
-def _split_half(parsed: Sequence[Response], instrument: Instrument, system: ValueSystem, seed: int) -> list[dict[str, Any]]:
-    means, items = _item_means(parsed), {item.id: item for item in instrument.items}
+def _split_half(metric: str, means: dict[str, float], instrument: Instrument, system: ValueSystem, seed: int) -> list[dict[str, Any]]:
+    items = {item.id: item for item in instrument.items}
     own = {value: [means[id] for id in means if value in measures(items[id])] for value in system.ids}
     halved = [np.array(told) for told in own.values() if len(told) > 1]
     if len(halved) < 3:
@@ -112,7 +130,7 @@ def _split_half(parsed: Sequence[Response], instrument: Instrument, system: Valu
         r = _correlation(halves[:, 0], halves[:, 1])
         found.append(2 * r / (1 + r) if r > -1 else np.nan)
     known = np.array(found)[np.isfinite(found)]
-    return [_row("split-half", known.mean(), *np.quantile(known, (0.025, 0.975)), len(known))] if len(known) else []
+    return [_row(metric, known.mean(), *np.quantile(known, (0.025, 0.975)), len(known))] if len(known) else []
 
 
 def _halves(told: Float[np.ndarray, "item"], rng: np.random.Generator) -> tuple[float, float]:
@@ -131,12 +149,25 @@ def _repeated(parsed: Sequence[Response], metric: str, forms: Sequence[Hashable]
     shared = [item for item in one if item in other]
     if len(shared) < 4:
         return []
-    r = _correlation(np.array([one[item] for item in shared]), np.array([other[item] for item in shared]))
+    return _correlated(metric, np.array([one[item] for item in shared]), np.array([other[item] for item in shared]))
+
+
+def _length(parsed: Sequence[Response], instrument: Instrument) -> list[dict[str, Any]]:
+    means, texts = _item_means(parsed), {item.id: item.text for item in instrument.items}
+    if len(means) < 4:
+        return []
+    ranks = [stats.rankdata(told) for told in (list(means.values()), [len(texts[item]) for item in means])]
+    return _correlated("length", ranks[0], ranks[1])
+
+
+def _correlated(metric: str, a: Float[np.ndarray, "n"], b: Float[np.ndarray, "n"]) -> list[dict[str, Any]]:
+    """A correlation with Fisher's interval; no row where either does not vary."""
+    r = _correlation(a, b)
     if not np.isfinite(r):
         return []
-    reach = 1.96 / np.sqrt(len(shared) - 3)
+    reach = 1.96 / np.sqrt(len(a) - 3)
     z = np.arctanh(np.clip(r, -1 + 1e-12, 1 - 1e-12))
-    return [_row(metric, r, np.tanh(z - reach), np.tanh(z + reach), len(shared))]
+    return [_row(metric, r, np.tanh(z - reach), np.tanh(z + reach), len(a))]
 
 
 def _correlation(a: Float[np.ndarray, "n"], b: Float[np.ndarray, "n"]) -> float:

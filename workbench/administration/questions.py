@@ -155,11 +155,6 @@ def as_continued(answers: Sequence[str], model: Model) -> list[str]:
     return [answer if model.chat else f" {answer}" for answer in answers]
 
 
-def too_long(model: Model, prompts: Sequence[Prompt], room: int) -> list[bool]:
-    """Which prompts leave no room for `room` more tokens in the model's context."""
-    return [len(ids) + room > model.context for ids in model.tokenize(prompts, prompt=True)]
-
-
 def prompt_rows(asked: Sequence[Question]) -> list[Mapping[str, object]]:
     """The prompts as rows of the relation `prompts`."""
     return [

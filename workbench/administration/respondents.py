@@ -11,6 +11,7 @@ A respondent's `name` says model, revision and steering, the SAE's run included;
 
 import contextlib
 import dataclasses
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
@@ -20,7 +21,7 @@ from jaxtyping import Float
 
 from feature_store.errors import BadInput
 from feature_store.records import Point
-from workbench.administration.questions import Progress, Question, as_continued, prompt_of, too_long
+from workbench.administration.questions import Progress, Question, as_continued, prompt_of
 from workbench.llm import LLM, Message, ask
 from workbench.llm.answered import Answered
 from workbench.llm.lines import Lines, digest
@@ -31,7 +32,10 @@ if TYPE_CHECKING:
 
 Length = Literal["mean", "sum"]
 TOGETHER = 256
-"""Prompts scored together, and lost together when the process dies."""
+"""Prompts scored together at first."""
+SECONDS = 20.0
+"""As long as scoring some prompts takes less, twice as many go together: what is shared is found among more of them, and when the process dies at most twice
+this time is lost [s]."""
 WRITTEN = 64
 """Answers written together."""
 
@@ -64,6 +68,7 @@ class Weights:
         self.name = f"{model.name}@{model.revision[:12]}" + ("" if steering == "base" else f" + {steering}")
         self._scores, self._texts = Lines(folder / "scores.jsonl"), Lines(folder / "answers.jsonl")
         self._known: dict[str, Any] = {}
+        self._ids: dict[str, list[int]] = {}
 
     def fits(self, asked: Sequence[Question], room: int) -> list[bool]:
         if shown := [q for q in asked if q.item.image]:
@@ -72,8 +77,10 @@ class Weights:
                 "(--model vision:FOLDER-OR-HUB-ID), or ask about descriptions (--settings arm=text)."
             )
         prompts = [prompt_of(q, self.model.chat) for q in asked]
-        longest = max((len(ids) for q in asked for ids in self._tokens(q.answers)), default=0)
-        return [not long for long in too_long(self.model, prompts, room or longest)]
+        longest = max((len(ids) for answers in {q.answers for q in asked} for ids in self._tokens(answers)), default=0)
+        # Kept for the scoring that follows: tokenizing costs a tenth of it.
+        self._ids = dict(zip(map(str, prompts), self.model.tokenize(prompts, prompt=True), strict=True))
+        return [len(self._ids[str(prompt)]) + (room or longest) <= self.model.context for prompt in prompts]
 
     def score(self, asked: Sequence[Question], length: Length, progress: Progress) -> list[tuple[float, ...]]:
         from sae_training.scoring import score_rows
@@ -83,20 +90,26 @@ class Weights:
         self._catch_up(self._scores, "logprobs")
         missing = {key: row for row, key in enumerate(keys) if key not in self._known}
         done = len(asked) - len(missing)
-        for answers in dict.fromkeys(asked[row].answers for row in missing.values()):
-            # Sorted, so that prompts which begin alike are scored together.
-            rows = sorted((row for row in missing.values() if asked[row].answers == answers), key=lambda row: str(prompts[row]))
-            for start in range(0, len(rows), TOGETHER):
-                part = rows[start : start + TOGETHER]
-                found = score_rows(self.model, [prompts[row] for row in part], as_continued(answers, self.model), self.edit, *self.site)[0]
+        alike: dict[tuple[str, ...], list[int]] = {}
+        for row in sorted(missing.values(), key=lambda row: str(prompts[row])):  # so that prompts which begin alike are scored together
+            alike.setdefault(asked[row].answers, []).append(row)
+        for answers, rows in alike.items():
+            size = TOGETHER
+            while rows:
+                part, rows, start = rows[:size], rows[size:], time.monotonic()
+                ids = [self._ids.get(str(prompts[row]), []) for row in part]
+                found = score_rows(
+                    self.model, [prompts[row] for row in part], as_continued(answers, self.model), self.edit, *self.site, ids=ids if all(ids) else None
+                )[0]
                 self._keep_scores([keys[row] for row in part], found.double().numpy())
                 done += len(part)
                 progress("asking", done, len(asked))
+                size *= 2 if time.monotonic() - start < SECONDS / 2 else 1
         progress("asking", len(asked), len(asked))
         return self._by_length(keys, asked, length)
 
     def _by_length(self, keys: Sequence[str], asked: Sequence[Question], length: Length) -> list[tuple[float, ...]]:
-        counts = {q.answers: [len(ids) if length == "mean" else 1 for ids in self._tokens(q.answers)] for q in asked}
+        counts = {answers: [len(ids) if length == "mean" else 1 for ids in self._tokens(answers)] for answers in {q.answers for q in asked}}
         return [tuple((np.array(self._known[key]) / counts[q.answers]).tolist()) for key, q in zip(keys, asked, strict=True)]
 
     def _keep_scores(self, keys: Sequence[str], told: Float[np.ndarray, "question answer"]) -> None:

@@ -17,7 +17,7 @@ from sae_training.vision import VisionModel
 from workbench import detectors, material
 from workbench.administration import questions as asking
 from workbench.administration.asking import Mode, administer
-from workbench.administration.quality import quality
+from workbench.administration.quality import change_quality, quality
 from workbench.administration.questions import Question, questions
 from workbench.administration.respondents import Length, Respondent, Speaker, Weights
 from workbench.administration.seeing import Seeing
@@ -189,7 +189,9 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
         work.table("prompts", asking.prompt_rows(asked), sort=("context", "wording", "order"))
         work.table("responses", [r for one in sets for r in one], sort=("steering", "value", "context"))
         work.table("profiles", [row for one in sets for row in opened.plugin.score(one, opened.instrument, study.system, config.replicates, config.seed)])
-        work.table("quality", [row for one in sets for row in quality(one, opened.instrument, study.system, config.replicates, config.seed)])
+        told = [row for one in sets for row in quality(one, opened.instrument, study.system, config.replicates, config.seed)]
+        told += [row for one in sets[1:] for row in change_quality(sets[0], one, opened.instrument, study.system, config.seed)]
+        work.table("quality", told)
         more = [opened.plugin.tables(one, opened.instrument, study.system, config.replicates, config.seed) for one in sets]
         for relation in more[0]:
             work.table(relation, [row for one in more for row in one[relation]])
