@@ -31,7 +31,7 @@ Progress = Callable[[int, int], None]
 
 TOKENS = {"cpu": 2048, "cuda": 16384}
 """Tokens of one forward pass: beyond it a processor's caches overflow and nothing is gained."""
-HELD = {"cpu": 2**28, "cuda": 2**31}
+HELD = {"cpu": 2**30, "cuda": 2**32}
 """Keys and values of one level that are held, and of one forward pass [bytes]."""
 PADDING = 0.2
 """Largest share of a forward pass that is padding [0 to 1]."""
