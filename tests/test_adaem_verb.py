@@ -144,3 +144,32 @@ def test_priming_raises_the_target_and_lowers_its_opposite(tmp_path):
     assert (share[1 + places, places] > share[0]).all(), "every value is held more often by the one who was told of it"
     assert (share[1 + places, places] - share[0]).mean() > 0.2
     assert share[1 + places, opposite].mean() < 0.7 * share[0, opposite].mean()
+
+
+@pytest.mark.filterwarnings("ignore:.*agrees with itself:UserWarning")
+def test_models_that_only_talk_are_told_apart_by_a_rewriter_and_a_judge(tmp_path):
+    """One address plays a member, the rewriter and the judge; the other member runs here."""
+
+    def reply(body, _):
+        told = body["messages"][-1]["content"]
+        if "Rewrite the question" in told:
+            return "1. Who should lead the town?\n2. Who should follow?"
+        if "Choose one of these answers" in told:
+            return "fully" if "Is the reply about" in told else "yes" if "Power" in told and "I lead." in told else "no"
+        return "I lead."
+
+    seeds, study = tmp_path / "seeds.txt", Study(tmp_path / "study")
+    seeds.write_text("A town has no mayor.\nA road is closed.\n")
+    with serve(reply) as server:
+        address = f"{server.url}#tiny-1"
+        settings = {"population": [address, "organism"], "seeds": str(seeds), "judge": address}
+        with pytest.raises(BadInput, match="--llm"):
+            study.adaem(**settings, **SMALL)
+        run = study.adaem(**settings, llm=address, **SMALL | {"budget": 1, "opinions": 2, "kept": 2, "fresh": 2, "answer": 1})
+    rows = study.store.sql("SELECT member, value, share, classifier FROM adaem_ratings WHERE run = ? AND value = 'power'", [run.id]).set_index("member")
+    assert rows.share.to_dict() == {address: 1.0, "organism": 0.0}
+    assert set(rows.classifier) == {address}
+    written = study.store.sql("SELECT text, writer FROM adaem_questions WHERE run = ? AND pull = 0", [run.id])
+    assert set(written.text) == {"Who should lead the town?", "Who should follow?"}
+    assert set(written.writer) == {address}
+    assert run.summary["judge_agreement"] == 1
