@@ -38,13 +38,24 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def probed_study(tmp_path_factory):
-    """A study of the organism with a small SAE and probes of its values."""
+    """A study of the organism with a small SAE and probes of its values; made by the first worker that needs it, every worker has its own copy."""
+    import fcntl
+    import shutil
+
     from workbench.study import Study
 
-    study = Study(tmp_path_factory.mktemp("probed") / "study")
-    study.train(model="organism", documents=100, tokens=8_192, n_features=64, k=8, cache=False)
-    study.probe(n_pairs=30)
-    return study
+    own = tmp_path_factory.mktemp("probed") / "study"
+    common = tmp_path_factory.getbasetemp()
+    common = (common.parent if "PYTEST_XDIST_WORKER" in os.environ else common) / "probed-study"
+    with common.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (common / "made").exists():
+            study = Study(common / "study")
+            study.train(model="organism", documents=100, tokens=8_192, n_features=64, k=8, cache=False)
+            study.probe(n_pairs=30)
+            (common / "made").touch()
+    shutil.copytree(common / "study", own)
+    return Study(own)
 
 
 @pytest.fixture(scope="module")

@@ -49,3 +49,11 @@ def test_every_plug_in_kind_is_in_the_architecture():
     text = (ROOT / "docs" / "architecture.md").read_text()
     for package in registry.PACKAGES.values():
         assert package.replace(".", "/") in text, package
+
+
+def test_every_instrument_has_a_page_that_the_readme_links():
+    pages = {file.name: file.read_text() for file in (ROOT / "docs" / "instruments").glob("*.md")}
+    readme = (ROOT / "README.md").read_text()
+    for name in registry.names("instruments"):
+        held = [file for file, text in pages.items() if f"`{name}`" in text or text.startswith(f"# {name}")]
+        assert any(f"docs/instruments/{file}" in readme for file in held), f"{name} has no page in docs/instruments that the README links"
