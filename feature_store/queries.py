@@ -62,11 +62,6 @@ def prompts(store: Store, run: str) -> pd.DataFrame:
     return store.sql('SELECT * EXCLUDE (run) FROM prompts WHERE run = ? ORDER BY context, item, wording, "order"', [run])
 
 
-def label_rows(store: Store, labels: str) -> pd.DataFrame:
-    """What steering chooses features by: every label of a run, by feature and value."""
-    return store.sql("SELECT feature, value, polarity, gain, score, accepted FROM labels WHERE run = ? ORDER BY feature, value", [labels])
-
-
 def subjects(store: Store, contrast: str) -> pd.DataFrame:
     """Profiles: who answered which instrument, with the run that holds the answers; in the order they were compared."""
     return store.sql("SELECT * EXCLUDE (run) FROM subjects WHERE run = ?", [contrast])

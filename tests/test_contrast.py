@@ -16,7 +16,7 @@ from workbench.validity import correlations, mtmm, validity
 SYSTEM = registry.get("values", "schwartz10")
 LABELS = pd.DataFrame({
     "feature": [3, 4, 5, 6], "value": ["power", "power", "benevolence", "power"], "polarity": [1, -1, 1, 1], "gain": [0.9, 0.8, 0.7, 0.6],
-    "score": [0.9] * 4, "accepted": [True] * 4,
+    "score": [0.9] * 4, "accepted": [True] * 4, "output": [0.5, 0.4, 0.3, 0.2],
 })  # fmt: skip
 
 

@@ -1,7 +1,6 @@
 """The arms of a comparison: every way to steer a value, at every strength.
 
-1. `sae-METHOD`: the value's best labelled features as one direction, turned by their polarity, under a steering method. Weights are
-   1 / sqrt(K), so that K orthogonal features clamped one by one are as long together as their sum added.
+1. `sae-METHOD`: the value's best labelled features as one direction, turned by their polarity, under a steering method.
 2. `difference-of-means` and `probe` add the stored directions of a run of probes; `conva` shifts along the probe's normal just so far.
 3. `prompt`: sentences before the question; the strength is their number.
 4. Controls: `random-feature` (as many unlabelled features, random signs), `random-direction`, and `wrong-sign` (the first SAE arm reversed).
@@ -16,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from feature_store.records import Steering
-from workbench.sweep import Intervention, Kind
+from workbench.sweep import Intervention, Kind, as_direction
 
 BASELINES = ("prompt", "difference-of-means")
 CONTROLS = ("random-feature", "random-direction", "wrong-sign")
@@ -63,15 +62,13 @@ def plan(
     # What depends on the prompt comes first: a sweep measures a chunk that holds such a steering prompt by prompt.
     steered: dict[str, dict[str, Steering]] = {"conva": {}} | {f"sae-{method}": {} for method in methods}
     for number, value in enumerate(values):
-        own = chosen[chosen.value == value]
-        weight = 1 / np.sqrt(len(own))
-        features = tuple((int(f.feature), float(f.polarity * weight)) for f in own.itertuples())
+        features = as_direction(chosen, value)
         for method in methods:
             steered[f"sae-{method}"][value] = replace(template, method=method, features=features)
         if probes:
             for arm, method, kind in (("difference-of-means", "add", "difference-of-means"), ("probe", "add", "probe"), ("conva", "conva", "probe")):
                 steered.setdefault(arm, {})[value] = replace(template, method=method, direction=f"{probes}/{value}/{kind}")
-        drawn = rng.permutation(np.asarray(plain_features))[: len(own)]
+        drawn = rng.permutation(np.asarray(plain_features))[: len(features)]
         signs = rng.choice((-1.0, 1.0), size=len(drawn))
         if len(drawn):
             control = tuple((int(f), float(sign / np.sqrt(len(drawn)))) for f, sign in zip(drawn, signs, strict=True))

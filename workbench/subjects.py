@@ -10,7 +10,6 @@ A subject is written in one word:
 `values` stands for `base` and every labelled value up and down: a population whose profiles differ, which is what validity is computed from.
 """
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ import pandas as pd
 from feature_store.errors import BadInput, NotFound
 from feature_store.records import ValueSystem
 from workbench import material
-from workbench.sweep import choose_features
+from workbench.sweep import as_direction, choose_features
 
 EVERY = "values"
 _FEATURES = re.compile(r"(f\d+(?:\*-?[\d.]+)?(?:\+f\d+(?:\*-?[\d.]+)?)*)@(-?[\d.]+)")
@@ -41,7 +40,7 @@ class Subject:
 
 
 def subjects(told: Sequence[str], labels: pd.DataFrame, system: ValueSystem, each: int, strength: float) -> list[Subject]:
-    """The subjects in the order they were named, each once. `labels`: rows of the relation; `each`: features a value."""
+    """The subjects in the order they were named, each once. `labels`: as `output_scores.with_outputs` gives them; `each`: features a value."""
     chosen = choose_features(labels, each) if len(labels) else labels
     able = [value for value in system.ids if value in set(chosen.get("value", ()))]
     names = [name for one in told for name in (["base", *(f"{v}{sign}" for v in able for sign in "+-")] if one == EVERY else [one])]
@@ -64,10 +63,8 @@ def _subject(name: str, chosen: pd.DataFrame, able: Sequence[str], system: Value
             raise NotFound(f"The subject {name!r} should be a value with + or -: {error}") from None
         if value not in able:
             raise BadInput(f"No accepted label names a feature of {value}; {', '.join(able) or 'no value'} can be steered. Label more, or leave it out.")
-        own = chosen[chosen.value == value]
-        # As one direction: 1 / sqrt(K) keeps K orthogonal features as long together as one.
-        weight = (1 if name[-1] == "+" else -1) / math.sqrt(len(own))
-        return Subject(name, {"features": tuple(f"{f.feature}:{f.polarity * weight!r}" for f in own.itertuples()), "strength": strength})
+        features = as_direction(chosen, value, 1 if name[-1] == "+" else -1)
+        return Subject(name, {"features": tuple(f"{index}:{weight!r}" for index, weight in features), "strength": strength})
     if name == material.ORGANISM or "/" in name or "." in name:
         return Subject(name, {"model": name})
     raise BadInput(

@@ -66,6 +66,15 @@ def choose_features(labels: pd.DataFrame, per_value: int, by: Choice = "output")
     return best.groupby("value", sort=False).head(per_value)
 
 
+def as_direction(chosen: pd.DataFrame, value: str, sign: int = 1) -> tuple[tuple[int, float], ...]:
+    """A value's chosen features as (feature, weight) pairs of one direction, turned by their polarity; none where it has none.
+
+    Weights are 1 / sqrt(K), so that K orthogonal features clamped one by one are as long together as their sum added.
+    """
+    own = chosen[chosen.value == value]
+    return tuple((int(f.feature), float(sign * f.polarity / np.sqrt(len(own)))) for f in own.itertuples())
+
+
 def plan(
     chosen: pd.DataFrame, alive: Sequence[int], template: Steering, doses: Sequence[float], random_features: int, random_directions: int, seed: int
 ) -> list[Intervention]:  # fmt: skip

@@ -14,15 +14,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-
 from feature_store.errors import BadInput
 from feature_store.records import Run, Steering, ValueSystem
 from workbench import hard_prompts, material, organism
 from workbench.administration.respondents import Respondent, Speaker, Weights
 from workbench.llm import open_llm
+from workbench.output_scores import with_outputs
 from workbench.steered import edit_for
-from workbench.sweep import choose_features
+from workbench.sweep import as_direction, choose_features
 
 if TYPE_CHECKING:
     from sae_training.model import Model
@@ -86,13 +85,11 @@ def _member(name: str, study: "Study", labels: Run | None, per_value: int, templ
         return Member(name, "steered", replace(template, direction=what, strength=sign * template.strength))
     value = study.system.resolve(what)
     assert labels is not None  # the verb resolves the labels wherever a value is steered
-    known = study.store.sql("SELECT feature, value, polarity, gain, score, accepted FROM labels WHERE run = ?", [labels.id])
-    chosen = choose_features(known, per_value)
-    own = chosen[chosen.value == value]
-    if own.empty:
+    chosen = choose_features(with_outputs(study, labels.id), per_value)
+    features = as_direction(chosen, value, 1 if name[-1] == "+" else -1)
+    if not features:
         raise BadInput(f"{labels.id} has no accepted feature of {value}, so {name} cannot be steered. Choose among {', '.join(sorted(set(chosen.value)))}.")
-    weight = sign / np.sqrt(len(own))
-    return Member(name, "steered", replace(template, features=tuple((int(f.feature), float(f.polarity * weight)) for f in own.itertuples())))
+    return Member(name, "steered", replace(template, features=features))
 
 
 def _prime(name: str, system: ValueSystem, organism_only: bool, seed: int) -> str:

@@ -24,6 +24,7 @@ from workbench.causal import circumplex
 from workbench.config import plain
 from workbench.contrasts import difference, rows
 from workbench.instruments import open_instrument
+from workbench.output_scores import with_outputs
 from workbench.progress import Progress
 from workbench.statistics import known_mean
 from workbench.subjects import EVERY, Subject, subjects
@@ -62,7 +63,7 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
         raise BadInput("Name at least one instrument with --instruments, such as standin.")
     opened = {name: open_instrument(name, _settings(config, name), study.system, study.folder) for name in config.instruments}
     label_run = study.resolve("labels", config.labels) if any(name == EVERY or name[-1:] in "+-" for name in config.subjects) else None
-    labels = queries.label_rows(study.store, label_run.id if label_run else "")
+    labels = with_outputs(study, label_run.id if label_run else "")
     sae = label_run.inputs["sae"] if label_run else config.sae
     who = subjects(config.subjects, labels, study.system, config.features_per_value, config.strength)
     made = {(name, one.name): _measure(study, config, name, one, sae, progress) for name in opened for one in who}
