@@ -89,6 +89,15 @@ def test_few_subjects_have_no_correlation_over_subjects():
     assert [v.metric for v in validity(a, b, 200, 0)] == ["profile"]
 
 
+def test_instruments_are_compared_over_the_values_that_both_measure():
+    a, b = population(20, 0.5, np.random.default_rng(6))
+    a[:, :3], b[:, 5:7] = np.nan, np.nan
+    keep = [3, 4, 7, 8, 9]
+    assert str(validity(a, b, 200, 0)) == str(validity(a[:, keep], b[:, keep], 200, 0))
+    b[:, 3:] = np.nan
+    assert validity(a, b, 200, 0) == []
+
+
 def test_subjects_are_written_in_one_word():
     told = subjects(["base", "power-", "f12+f40*-1.5@0.4", "hub/model"], LABELS, SYSTEM, 2, 0.3)
     assert [s.name for s in told] == ["base", "power-", "f12+f40*-1.5@0.4", "hub/model"]

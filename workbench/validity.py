@@ -59,7 +59,14 @@ def mtmm(profiles: dict[str, Float[np.ndarray, "subject value"]], values: tuple[
 
 
 def validity(a: Float[np.ndarray, "subject value"], b: Float[np.ndarray, "subject value"], replicates: int, seed: int) -> list[Validity]:
-    """How far two instruments agree about the same subjects; correlations over subjects from `FEWEST` of them on."""
+    """How far two instruments agree about the same subjects, over the values that both measure; none where these are fewer than three.
+
+    Correlations over subjects are given from `FEWEST` of them on.
+    """
+    both = np.isfinite(a).all(0) & np.isfinite(b).all(0)
+    if both.sum() < 3:
+        return []
+    a, b = a[:, both], b[:, both]
     rng, n = np.random.default_rng(seed), len(a)
     drawn = rng.integers(n, size=(replicates, n))
     shuffled = [rng.permutation(n) for _ in range(replicates)]

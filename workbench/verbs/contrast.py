@@ -89,8 +89,10 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
                 for s in who[1:]
             }  # fmt: skip
             contrasts += rows(name, first, found, cells)
-            if study.system.circular:
-                circles += [_circle(study, name, subject, cells[first].values, change.mean, config) for subject, (change, _) in found.items()]
+            for subject, (change, _) in found.items():
+                known = {study.system[value].angle for value, x in zip(cells[first].values, change.mean, strict=True) if np.isfinite(x)}
+                if study.system.circular and len(known) > 2:
+                    circles.append(_circle(study, name, subject, cells[first].values, change.mean, config))
             means[name] = np.stack([_means(cells[s.name], study.system.ids) for s in who])
             progress("comparing", number + 1, len(opened))
         work.table("contrasts", contrasts)

@@ -56,11 +56,14 @@ def _difference(study: Study, run: pd.Series, instrument: str, reference: str, s
         show(figures.circumplex(told[1], study.system, before=told[0]), "circle")
     with b:
         show(figures.difference_rows(mine, study.system), "differences")
-    fit = queries.circle_fits(study.store, run.run, instrument).set_index("subject").loc[subject]
+    fits = queries.circle_fits(study.store, run.run, instrument).set_index("subject")
     called = names(study.system)
     paired = "paired, the same questions" if mine.paired.all() else "not paired: they were asked other questions"
     st.caption(f"{safe(subject)} less {safe(reference)} (grey), {paired}; {mine.n.max()} clusters, seed {run.seed}. {int((mine.q < 0.05).sum())} of {len(mine)} values differ (q < 0.05 over all "
-               f"subjects of the instrument). Along the circle it moved towards {called[fit.towards]} by {number(fit.b, 2)}; the circle explains {number(100 * fit.r2, 2)} % (permutation p {number(fit.p, 2)}).")  # fmt: skip
+               f"subjects of the instrument).")  # fmt: skip
+    if subject in fits.index:  # not where fewer than three places of the circle were measured, or the values have none
+        fit = fits.loc[subject]
+        st.caption(f"Along the circle it moved towards {called[fit.towards]} by {number(fit.b, 2)}; the circle explains {number(100 * fit.r2, 2)} % of it (permutation p {number(fit.p, 2)}).")
 
 
 def _quality(study: Study, own: pd.DataFrame) -> None:
