@@ -10,6 +10,7 @@ from tests.synthetic import PLANTED, synthetic
 from workbench import figures
 from workbench.figures.graph import judge
 from workbench.figures.style import places, plain, signed
+from workbench.validity import mtmm
 
 SYSTEM = registry.get("values", "schwartz10")
 
@@ -118,3 +119,23 @@ def test_a_profile_with_unmeasured_values(study):
     rows = queries.profile(study.store, run(study, "profile")).head(4)
     assert len(figures.circumplex(rows, SYSTEM).data) == 4
     assert isinstance(figures.profile_rows(pd.concat([rows, rows.assign(steering="add f1")]), SYSTEM).to_json(), str)
+
+
+def test_the_mtmm_matrix_names_its_instruments_and_keeps_every_correlation():
+    rng = np.random.default_rng(0)
+    rows = pd.DataFrame(mtmm({"one": rng.standard_normal((8, 10)), "two": rng.standard_normal((8, 10))}, SYSTEM.ids))
+    drawn = figures.mtmm_matrix(rows, SYSTEM)
+    assert drawn.data[0].z.shape == (20, 20)
+    np.testing.assert_allclose(np.diag(drawn.data[0].z), 1)
+    assert drawn.data[0].z[3, 14] == pytest.approx(rows[(rows.instrument == "one") & (rows.other_instrument == "two") & (rows.value == SYSTEM.ids[3]) & (rows.other_value == SYSTEM.ids[4])].r.iloc[0])
+    assert [a.text for a in drawn.layout.annotations] == ["<b>one</b>", "<b>two</b>"]
+
+
+def test_differences_are_filled_where_they_are_found():
+    rows = pd.DataFrame({
+        "instrument": "one", "reference": "base", "subject": "power+", "value": ["power", "security"], "before": 0.0, "difference": [1.0, 0.1], "low": [0.8, -0.1], "high": [1.2, 0.3],
+        "p": [0.001, 0.4], "q": [0.002, 0.4], "n": 8, "paired": True,
+    })  # fmt: skip
+    drawn = figures.difference_rows(rows, SYSTEM)
+    assert list(drawn.data[0].x) == [1.0, 0.1]
+    assert [colour == "white" for colour in drawn.data[0].marker.color] == [False, True]

@@ -42,7 +42,10 @@ def mtmm_matrix(mtmm: pd.DataFrame, system: ValueSystem, height: int = 620) -> g
     said = [[f"{plain(a[0])}: {called[a[1]]}<br>{plain(b[0])}: {called[b[1]]}<br>r {signed(x)}" for b, x in zip(order, row, strict=True)] for a, row in zip(order, z, strict=True)]
     places = list(range(len(order)))
     figure = go.Figure(go.Heatmap(z=z, x=places, y=places, zmin=-1, zmax=1, colorscale=DIVERGING, hovertext=said, hoverinfo="text", xgap=1, ygap=1, colorbar={"title": {"text": "r"}, "thickness": 12}))
-    dress(figure, height=height)
+    dress(figure, height=height, margin={"l": 8, "r": 8, "t": 36, "b": 8})
+    for one in instruments:
+        own = [place for place, (name, _) in zip(places, order, strict=True) if name == one]
+        figure.add_annotation(x=sum(own) / len(own), y=1, yref="paper", yanchor="bottom", text=f"<b>{plain(one)}</b>", showarrow=False)
     for number in range(1, len(instruments)):
         edge = sum(one in instruments[:number] for one, _ in order) - 0.5
         figure.add_hline(y=edge, line={"color": SOFT, "width": 2})

@@ -19,7 +19,7 @@ from workbench.views import here, missing, number, pick, safe, show
 PAGE = 25
 METRICS = {
     "unparsed": "unread answers", "refused": "refused", "too-long": "too long to ask", "position": "bias of place", "acquiescence": "agreement with anything",
-    "split-half": "split-half reliability", "test-retest": "test-retest reliability", "alternate-form": "agreement of wordings",
+    "length": "rating follows length", "split-half": "split-half reliability", "split-half-change": "the same of the change", "test-retest": "test-retest reliability", "alternate-form": "agreement of wordings",
 }  # fmt: skip
 AGREEMENT = {
     "convergent": "a value with itself, over subjects (convergent)", "discriminant": "a value with the others, over subjects (discriminant)",
