@@ -16,6 +16,7 @@ import torch
 from feature_store.errors import BadInput, Incompatible
 from feature_store.records import Run, Span, Steering, Where
 from workbench import directions
+from workbench.administration.respondents import Weights
 from workbench.steerings import Scale, build_edit
 
 if TYPE_CHECKING:
@@ -86,6 +87,15 @@ def strongest_features(study: "Study", sae_run: Run, prompts: Sequence[str], whe
     if not found:
         raise BadInput("No feature is active at the span, so there is none to steer. Name features, or another span.")
     return found
+
+
+def respondent(study: "Study", sae_run: Run, steering: Steering, kind: type[Weights] = Weights) -> Weights:
+    """The SAE's model under a steering, as one who answers an instrument; answers are kept in the study."""
+    model = study.model_of(sae_run)
+    if steering.name == "base":
+        return kind(model, study.folder)
+    edit = edit_for(study, sae_run, [steering])
+    return kind(model, study.folder, f"{sae_run.id}: {steering.name}", edit, sae_run.summary["layer"], sae_run.summary["point"])
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from workbench import hard_prompts, material, organism
 from workbench.administration.respondents import Respondent, Speaker, Weights
 from workbench.llm import open_llm
 from workbench.output_scores import with_outputs
-from workbench.steered import edit_for
+from workbench.steered import respondent
 from workbench.sweep import as_direction, choose_features
 
 if TYPE_CHECKING:
@@ -132,9 +132,5 @@ def open_population(study: "Study", members: Sequence[Member], sae_run: Run | No
             model = study.model_of(sae_run)
             names.append(sae_run.config["model"])
         here.append(model)
-        if member.steering.name == "base":
-            respondents.append(Weights(model, study.folder))
-        else:
-            edit, site = edit_for(study, sae_run, [member.steering]), (sae_run.summary["layer"], sae_run.summary["point"])
-            respondents.append(Weights(model, study.folder, f"{sae_run.id}: {member.steering.name}", edit, *site))
+        respondents.append(Weights(model, study.folder) if member.address else respondent(study, sae_run, member.steering))
     return Population(tuple(members), tuple(respondents), here[0] if here else None, all(name == material.ORGANISM for name in names))

@@ -6,7 +6,7 @@
 3. Both find what they said before by the digest of everything that determines it, their own name included: `scores.jsonl` and
    `answers.jsonl` in the study. So an interrupted run goes on where it was, and another run asks only what is new.
 
-A respondent's `name` says model, revision and steering, the SAE's run included; two that differ must not share it.
+A respondent's `name` says model, revision, number format and steering, the SAE's run included; two that differ must not share it.
 """
 
 import contextlib
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from jaxtyping import Float
 
 from feature_store.errors import BadInput
@@ -65,7 +66,9 @@ class Weights:
         self, model: "Model", folder: Path, steering: str = "base", edit: "Edit | None" = None, layer: int = 0, point: Point = "resid_post"
     ) -> None:
         self.model, self.edit, self.site = model, edit, (layer, point)
-        self.name = f"{model.name}@{model.revision[:12]}" + ("" if steering == "base" else f" + {steering}")
+        # Other number formats give other scores, which must not pass for those of float32.
+        kind = "" if model.dtype == torch.float32 else f" {str(model.dtype).removeprefix('torch.')}"
+        self.name = f"{model.name}@{model.revision[:12]}{kind}" + ("" if steering == "base" else f" + {steering}")
         self._scores, self._texts = Lines(folder / "scores.jsonl"), Lines(folder / "answers.jsonl")
         self._known: dict[str, Any] = {}
         self._ids: dict[str, list[int]] = {}

@@ -26,7 +26,7 @@ from workbench.instruments import Opened, one_scale, open_instrument
 from workbench.llm import open_llm
 from workbench.llm.judges import open_judge
 from workbench.progress import Progress
-from workbench.steered import edit_for, parse_features
+from workbench.steered import parse_features, respondent
 
 if TYPE_CHECKING:
     from workbench.study import Study
@@ -222,5 +222,4 @@ def _respondents(
     base = kind(model, study.folder)
     if sae_run is None or steering.name == "base":
         return base, None, model.revision
-    edit, site = edit_for(study, sae_run, [steering]), (sae_run.summary["layer"], sae_run.summary["point"])
-    return base, kind(model, study.folder, f"{sae_run.id}: {steering.name}", edit, *site), model.revision
+    return base, respondent(study, sae_run, steering, kind), model.revision

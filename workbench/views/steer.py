@@ -158,19 +158,15 @@ def _asked(study: Study, chosen: Chosen, model: Any, steering: Steering, context
     from workbench import material
     from workbench.administration.asking import administer
     from workbench.administration.profiles import per_cluster, profile
-    from workbench.administration.respondents import Weights
     from workbench.instruments import one_scale
-    from workbench.steered import edit_for, steer
+    from workbench.steered import respondent, steer
     from workbench.verbs.measure import ask
 
     name = told(chosen.sae, "config")["model"]
     questions = ask(study, name, "standin", (), "", contexts, 0)
     texts = material.neutral(material.ORGANISM if name == material.ORGANISM else "", neutral, 0)
     run, instrument = _run(study, chosen), one_scale("standin", study.system)
-    who = Weights(model, study.folder)
-    if steering.name != "base":
-        who = Weights(model, study.folder, f"{run.id}: {steering.name}", edit_for(study, run, [steering]), run.summary["layer"], run.summary["point"])
-    responses = administer(who, instrument, questions, steering.name, lambda stage, done, total: progress(done / total))
+    responses = administer(respondent(study, run, steering), instrument, questions, steering.name, lambda stage, done, total: progress(done / total))
     with steer(study, run, steering):
         losses = []
         for ids in model.tokenize(texts):
