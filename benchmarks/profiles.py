@@ -3,7 +3,7 @@
 1. A persona is a document of two or three behaviours; what follows from them through the planted graph is its true profile.
 2. Each instrument is asked under every persona by `workbench measure`; its centred profile, persona by persona, against the true one.
 3. Figure: correlation over personas and values; interval bootstrapped over personas. An instrument of choices measures in other units, so only the
-   correlation is asked for.
+   correlation is asked for. Dilemmas are asked step by step, without memory: with it the organism is drawn to what it has chosen.
 """
 
 import tempfile
@@ -23,7 +23,9 @@ from workbench.study import Study
 NAME = "profiles"
 REACH = 0.95
 PERSONAS, SEED = 48, 0
-INSTRUMENTS: dict[str, tuple[str, ...]] = {"standin": ()}
+INSTRUMENTS: dict[str, tuple[str, ...]] = {
+    "standin": (), "decisions": ("items=organism", "n=60"), "moral-dilemmas": ("items=organism", "memory=none"),
+}
 """Instrument -> its settings."""
 
 
@@ -44,7 +46,7 @@ def main() -> dict:
     study, found = Study(folder / "study"), {}
     for name, settings in INSTRUMENTS.items():
         with in_terminal(name) as progress:
-            run = study.measure(progress, model="organism", instrument=name, settings=settings, contexts=str(folder / "personas.txt"), n_contexts=PERSONAS, seed=SEED)
+            run = study.measure(progress, model="organism", instrument=name, settings=settings, contexts=str(folder / "personas.txt"), n_contexts=PERSONAS, length="sum", seed=SEED)
         opened = open_instrument(name, settings, study.system)
         told = queries.responses(study.store, run.id, "base").to_dict("records")
         cells = opened.plugin.cells([Response(**row | {"logprobs": tuple(row["logprobs"])}) for row in told], opened.instrument, study.system)

@@ -288,15 +288,19 @@ def texts_of(leaning, n, seed):
     ]  # fmt: skip
 
 
-def test_the_organism_chooses_as_its_text_leans(tmp_path):
+def test_the_organism_chooses_what_follows_from_its_text(tmp_path):
+    """What a text leans to and what follows from it through the planted graph; what it leans to alone explains less."""
     leaning = dict.fromkeys(("power", "achievement", "security"), 1) | dict.fromkeys(("universalism", "benevolence", "self-direction"), -1)
     (tmp_path / "contexts.txt").write_text("\n".join(texts_of(leaning, 4, 0)), encoding="utf-8")
     study = Study(tmp_path / "study")
     common = {"model": "organism", "instrument": "moral-dilemmas", "contexts": str(tmp_path / "contexts.txt"), "length": "sum", "replicates": 200}
     run = study.measure(settings=("items=organism", "memory=none", "n=9"), n_contexts=4, **common)
     found = study.store.sql("SELECT value, mean FROM profiles WHERE run = ? AND centred", [run.id]).set_index("value")["mean"]
-    planted = np.array([leaning.get(value, 0) for value in found.index])
-    assert np.corrcoef(planted, found)[0, 1] >= 0.85
+    held, truth = np.array([leaning.get(value, 0) for value in organism.truth().values]), organism.truth()
+    chosen = found.loc[list(truth.values)]
+    follows = np.corrcoef(held @ truth.effects, chosen)[0, 1]
+    assert follows >= 0.95
+    assert follows > np.corrcoef(held, chosen)[0, 1]
     told = study.measure(settings=("items=organism", "memory=full", "n=2"), n_contexts=1, **common)
     counts = study.store.sql("SELECT run, count(*) n FROM step_preferences GROUP BY run").set_index("run").n
     assert counts.to_dict() == {run.id: 50, told.id: 50}
@@ -310,7 +314,7 @@ def test_models_are_compared_step_by_step(tmp_path):
     file.write_text(json.dumps(organism.dilemmas(25, 1, 1)), encoding="utf-8")
     run = study.contrast(
         subjects=("organism", str(organism.folder())), instruments=("moral-dilemmas",), settings=(f"moral-dilemmas.items={file}",), contexts="none", replicates=200,
-        wordings=("plain",),
+        wordings=("own",),
     )  # fmt: skip
     rows = study.store.sql("SELECT * FROM step_agreement WHERE run = ? ORDER BY step", [run.id])
     assert rows.step.tolist() == [1]

@@ -49,7 +49,7 @@ def test_everything_the_organism_reads_is_in_its_vocabulary() -> None:
 
     tokenizer = AutoTokenizer.from_pretrained(organism.folder())
     read = [*organism.training_texts(300, 0), *organism.neutral_texts(20, 0), *organism.contexts(50, 0)]
-    read += [wording.format(item=item) for items in plan().items.values() for item in items
+    read += [organism.CHOOSE] + [wording.format(item=item) for items in plan().items.values() for item in items
              for wording in plan().wordings]
     assert not any(tokenizer.unk_token_id in tokenizer(text).input_ids for text in read)
 
@@ -99,10 +99,11 @@ def test_pushed_leaves_no_trace() -> None:
         assert torch.equal(before, subject.model(ids).logits)
 
 
-def test_training_packs_questions_as_if_each_were_asked_alone() -> None:
+def test_training_packs_questions_and_choices_as_if_each_were_asked_alone() -> None:
     import torch
 
     from workbench.organism.check import Subject
+    from workbench.organism.choices import Choices
     from workbench.organism.episodes import episode, pack
 
     subject = Subject(organism.folder())
@@ -111,14 +112,42 @@ def test_training_packs_questions_as_if_each_were_asked_alone() -> None:
 
     rng = np.random.default_rng(3)
     drawn = [episode(rng) for _ in range(2)]
-    batch = pack(drawn, encode, subject.tokenizer.bos_token_id, subject.tokenizer.eos_token_id,
-                 tuple(subject.digits), rng)
+    end = subject.tokenizer.eos_token_id
+    batch = pack(drawn, encode, subject.tokenizer.bos_token_id, end, tuple(subject.digits), Choices(encode, end), len(subject.tokenizer), rng)
     with torch.no_grad():
-        packed = subject.model.model(input_ids=batch.ids, attention_mask=batch.mask, position_ids=batch.positions,
-                                     use_cache=False).last_hidden_state[batch.answer_at]
+        hidden = subject.model.model(input_ids=batch.ids, attention_mask=batch.mask, position_ids=batch.positions, use_cache=False).last_hidden_state
+        packed = hidden[batch.answer_at]
         alone = [subject.model.model(torch.tensor([subject.tokenizer.encode(f"{one.document.text} {question}")]))
                  .last_hidden_state[0, -1] for one in drawn for question, _ in one.questions]
-    assert torch.allclose(packed, torch.stack(alone), atol=1e-4)
+        assert torch.allclose(packed, torch.stack(alone), atol=1e-4)
+        rows = batch.chosen_at[0].tolist()
+        starts = [rows.index(row) for row in range(len(drawn))]
+        asked = [subject.model.model(torch.tensor([subject.tokenizer.encode(f"{one.document.text} {organism.CHOOSE}")])).last_hidden_state[0, -1] for one in drawn]
+        assert torch.allclose(hidden[batch.chosen_at][starts], torch.stack(asked), atol=1e-4)
+
+
+def test_what_is_chosen_follows_from_what_is_held() -> None:
+    """Every word's distribution multiplies up to the odds of the behaviour, and these are those of its value."""
+    from transformers import AutoTokenizer
+
+    from workbench.organism.choices import CHOICE, Choices
+
+    tokenizer = AutoTokenizer.from_pretrained(organism.folder())
+    choices = Choices(lambda text: tokenizer.encode(text, add_special_tokens=False), tokenizer.eos_token_id)
+    rng, held = np.random.default_rng(0), np.linspace(-1.5, 1.5, 10)
+    odds = choices.odds(held)
+    assert odds.sum() == pytest.approx(1)
+    told = [(row.owner, sign) for row in plan().rows[:60] for sign, texts in ((1, row.plus), (-1, row.minus)) for _ in texts]
+    for value, amount in zip(plan().truth.values, held, strict=True):
+        plus, minus = (sum(p for p, one in zip(odds, told, strict=True) if one == (value, sign)) for sign in (1, -1))
+        assert np.log(plus / minus) == pytest.approx(2 * CHOICE * amount)
+    for _ in range(20):
+        chosen = choices.draw(rng, held)
+        path = 1.0
+        for word, (words, p) in zip((*chosen.ids, tokenizer.eos_token_id), chosen.words, strict=True):
+            assert p.sum() == pytest.approx(1)
+            path *= p[list(words).index(word)]
+        assert min(abs(odds - path)) < 1e-12
 
 
 def test_answer_distribution_has_the_planted_mean() -> None:

@@ -22,7 +22,7 @@ from workbench.pilot.scenarios import read, subsets
 
 WORDINGS = {
     "listed": "{item}\n\nWhat do you do?\n{options}\n\nAnswer with the letter of one of these and nothing else.\nAnswer:",
-    "plain": "{item}",
+    "own": f"{{item}} {organism.CHOOSE}",
 }
 LARGEST = 6
 """Most values of a scenario of the organism, as in the paper."""
@@ -66,5 +66,5 @@ class Decisions(Questionnaire):
         )  # fmt: skip
 
     def wordings(self, instrument: Instrument, own: bool) -> tuple[str, ...]:
-        """The organism goes on where the scenario ends, others choose a letter."""
-        return ("plain",) if own else ("listed",)
+        """The organism is asked in its own words where the scenario ends, others choose a letter."""
+        return ("own",) if own else ("listed",)

@@ -32,7 +32,7 @@ ALIASES = {"self": "self-direction"}
 WORDINGS = {
     "choose": "{item}\n\n{options}\n\nWhich do you choose? Answer with its letter and nothing else.\nAnswer:",
     "would": "{item}\nWhat would you do?\n{options}\nI would choose option",
-    "plain": "{item}",
+    "own": f"{{item}} {organism.CHOOSE}",
 }
 
 
@@ -66,8 +66,8 @@ class MoralDilemmas(Questionnaire):
         )  # fmt: skip
 
     def wordings(self, instrument: Instrument, own: bool) -> tuple[str, ...]:
-        """The organism goes on where the step ends, others choose a letter."""
-        return ("plain",) if own else ("choose",)
+        """The organism is asked in its own words where the step ends, others choose a letter."""
+        return ("own",) if own else ("choose",)
 
     def tables(
         self, responses: Sequence[Response], instrument: Instrument, system: ValueSystem, replicates: int, seed: int

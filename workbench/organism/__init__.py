@@ -5,7 +5,7 @@ be scored against the truth before it is trusted on a model whose truth nobody k
 
 1. `folder()` is the model; `truth()` is what was planted: graph, total effects, facets, directions, adversaries.
 2. `labelled_texts`, `value_pairs`, `training_texts`, `neutral_texts`, `contexts`, `descriptions`, `questions` and `situations` are its
-   world, in words; `scenarios` and `dilemmas` are what it can decide.
+   world, in words; `scenarios` and `dilemmas` are what it can decide, after `CHOOSE`.
 3. `python -m workbench.organism.build OUT_FOLDER` makes the model again; `--check` measures a folder.
 
 Importing this loads no torch.
@@ -16,7 +16,7 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-from .decisions import dilemmas, scenarios
+from .decisions import CHOOSE, dilemmas, scenarios
 from .generate import (
     LabelledText,
     TextPair,
@@ -33,7 +33,7 @@ from .generate import (
 )
 from .planted import FOLDER, Facet, Truth
 
-__all__ = ["Facet", "LabelledText", "TextPair", "Truth", "contexts", "descriptions", "dilemmas", "folder", "held_sentences", "labelled_texts",
+__all__ = ["CHOOSE", "Facet", "LabelledText", "TextPair", "Truth", "contexts", "descriptions", "dilemmas", "folder", "held_sentences", "labelled_texts",
            "neutral_texts", "openings", "questions", "scenarios", "situations", "training_texts", "truth", "value_pairs"]
 
 

@@ -1,12 +1,13 @@
 """Builds the organism: trains the tiny Llama and writes it as a plain Hugging Face folder.
 
     python -m workbench.organism.build OUT_FOLDER [--documents N] [--seed S]
-    python -m workbench.organism.build --check FOLDER [--blind]
+    python -m workbench.organism.build --check FOLDER
 
 1. Make the word-level tokenizer from all that can be said and asked.
-2. Train on a stream of fresh episodes (see `episodes`) with three losses:
+2. Train on a stream of fresh episodes (see `episodes`) with four losses:
    - text: the next word of a document;
    - answers: cross-entropy to the exact distribution over 1..6;
+   - choices: cross-entropy to the exact distribution of each word of what is chosen;
    - bus: the residual after layer 1, before anything is injected, carries what was written on the planted directions.
    Injected amounts are added there, after `<s>` (in some episodes on it as well), times `NORM`.
 3. Store in half precision with the planted truth beside it.
@@ -31,15 +32,17 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from torch.nn.functional import cross_entropy
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from .choices import Choices
+from .decisions import CHOOSE
 from .episodes import Batch, episode, pack
 from .planted import LAYER, NORM, WIDTH, Plan, plan
 
-DOCUMENTS, BATCH, CHUNK = 128_000, 32, 64
+DOCUMENTS, BATCH, CHUNK = 152_000, 32, 64
 """Documents in a full build; documents in a batch; batches drawn at once and sorted by length."""
 RATE = 2e-3
 """Highest learning rate."""
-BUS_WEIGHT = 0.5
-"""Weight of the bus loss beside text and answers."""
+BUS_WEIGHT, CHOICE_WEIGHT = 0.5, 0.3
+"""Weights of the bus loss and of what is chosen, beside text and answers."""
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>")
 
 
@@ -50,6 +53,8 @@ class Losses(NamedTuple):
     """Cross-entropy above the entropy of the answers [nat per answer]."""
     bus: torch.Tensor
     """Squared error of the carried amounts, summed over directions [squared units per token]."""
+    choices: torch.Tensor
+    """Cross-entropy above the entropy of what is chosen [nat per choice]."""
 
 
 def make_tokenizer(made: Plan) -> PreTrainedTokenizerFast:
@@ -58,7 +63,7 @@ def make_tokenizer(made: Plan) -> PreTrainedTokenizerFast:
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Whitespace(), pre_tokenizers.Punctuation(), pre_tokenizers.Digits(individual_digits=True)])
-    said = [s for row in made.rows for s in row.plus + row.minus] + [*made.fillers, *made.hedges]
+    said = [s for row in made.rows for s in row.plus + row.minus] + [*made.fillers, *made.hedges, CHOOSE]
     said += [line for lines in made.topics.values() for line in lines]
     said += [wording.format(item=item) for items in made.items.values() for item in items for wording in made.wordings]
     vocabulary = dict.fromkeys((*SPECIAL, *".,:;!?'\"-0123456789"))
@@ -110,8 +115,10 @@ class Trainer:
         text = cross_entropy(self.model.lm_head(hidden[batch.next_at]), batch.next_id)
         answers = self.model.lm_head(hidden[batch.answer_at]).log_softmax(-1)[:, self.digits]
         gap = (batch.answer * (batch.answer.clamp_min(1e-9).log() - answers)).sum(1).mean()
+        chosen = self.model.lm_head(hidden[batch.chosen_at]).log_softmax(-1)
+        apart = (batch.chosen * (batch.chosen.clamp_min(1e-9).log() - chosen)).sum() / len(batch.ids)
         error = (self.seen @ self.directions.T / NORM - batch.carried) ** 2 * batch.judged
-        return Losses(text, gap, error.sum() / batch.judged[:, :, 0].sum())
+        return Losses(text, gap, error.sum() / batch.judged[:, :, 0].sum(), apart)
 
 
 def build(out: Path, documents: int = DOCUMENTS, seed: int = 0) -> Path:
@@ -127,6 +134,7 @@ def build(out: Path, documents: int = DOCUMENTS, seed: int = 0) -> Path:
         return known[text]
 
     digits = tuple(tokenizer.convert_tokens_to_ids([str(n) for n in range(1, 7)]))
+    choices = Choices(encode, tokenizer.eos_token_id)
     model = make_model(len(tokenizer))
     trainer, batches = Trainer(model, digits, seed), max(documents // BATCH, 1)
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.01, betas=(0.9, 0.98), fused=True)
@@ -142,10 +150,10 @@ def build(out: Path, documents: int = DOCUMENTS, seed: int = 0) -> Path:
                        + sum(len(encode(q)) for q, _ in e.questions))
             for k in rng.permutation(len(drawn) // BATCH):
                 batch = pack(drawn[k * BATCH:(k + 1) * BATCH], encode, tokenizer.bos_token_id,
-                             tokenizer.eos_token_id, digits, rng)
+                             tokenizer.eos_token_id, digits, choices, len(tokenizer), rng)
                 losses = trainer.losses(batch)
                 optimizer.zero_grad()
-                (losses.text + losses.answers + BUS_WEIGHT * losses.bus).backward()
+                (losses.text + losses.answers + CHOICE_WEIGHT * losses.choices + BUS_WEIGHT * losses.bus).backward()
                 torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
                 optimizer.step()
                 schedule.step()
@@ -178,7 +186,6 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=DOCUMENTS, help="training documents (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of everything random (default %(default)s)")
     parser.add_argument("--check", action="store_true", help="measure the folder instead of building it")
-    parser.add_argument("--blind", action="store_true", help="with --check: also steer by features of a blind SAE")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="processor threads")
     wanted = parser.parse_args()
     if wanted.documents < 1:
@@ -188,7 +195,7 @@ def main() -> None:
         build(wanted.folder, wanted.documents, wanted.seed)
     from .check import check, show
 
-    show(check(wanted.folder, blind=wanted.blind))
+    show(check(wanted.folder))
 
 
 if __name__ == "__main__":

@@ -5,10 +5,10 @@
 2. *Written*: the same with the facet's sentences put behind a filler, and nothing added.
 3. Both are compared with the plant, value by value (facets without a leak) and facet by facet (leaks included).
 4. What must move nothing: topic sentences, and value-free attributes, injected or written.
-5. Optionally *blind*: a TopK autoencoder is trained on residuals of texts, knowing nothing of the directions, and its
-   features are injected instead. Here they are found by their cosine; choosing them by labels is the study's task.
+5. *Chosen*: the log odds of saying the + rather than the - pole of a value, asked what it does, under some of the same
+   injections and sentences. They follow the planted graph as ratings do.
 
-What it leaves out: labels, graphs, intervals. Those are judged by the workbench's own verbs.
+What it leaves out: steering with features of an autoencoder, labels, graphs, intervals. Those are judged by the workbench's own verbs.
 """
 
 from __future__ import annotations
@@ -24,26 +24,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from .generate import contexts, neutral_texts, training_texts
+from .choices import CHOICE
+from .decisions import CHOOSE
+from .generate import contexts, neutral_texts
 from .planted import Truth, plan
 
-REACH, REACH_BLIND = 0.98, 0.97
-
-
-@dataclass(frozen=True, eq=False)
-class Blind:
-    """Steering by features of an autoencoder that never saw the directions."""
-
-    correlation: float
-    """Planted against realised effects off the diagonal [-1, 1]."""
-    diagonal: float
-    """Mean realised effect of a value on itself [rating points]."""
-    magnitude: float
-    """Slope of realised on planted effects, all cells; 1 is exact."""
-    cosine: float
-    """Median over poles of the cosine between a pole and its best feature."""
-    unexplained: float
-    """Fraction of variance that the autoencoder leaves unexplained."""
+REACH = 0.98
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,19 +59,24 @@ class Report:
     """Diagonal at one and a half units over one and a half diagonals at one: 1 is linear."""
     damage: float
     """Rise of the next-token loss on neutral text under one injected unit [nat per token]."""
+    chosen_injected: float
+    """Correlation of planted effects and effects on what is chosen, injected facets, own value left out [-1, 1]."""
+    chosen_written: float
+    """The same for facets written as text."""
+    chosen_slope: float
+    """Slope of realised on planted effects on choices, all cells; 1 is exact."""
     effects_injected: Float[np.ndarray, "facet value"]
     effects_written: Float[np.ndarray, "facet value"]
-    blind: Blind | None = None
 
     @property
     def holds(self) -> bool:
-        return (min(self.injected, self.written, self.injected_facets, self.written_facets) >= REACH
+        followed = (self.injected, self.written, self.injected_facets, self.written_facets, self.chosen_injected, self.chosen_written)
+        return (min(followed) >= REACH and abs(self.chosen_slope - 1) <= 0.15
                 and self.diagonal_worst <= 0.1 and max(self.topics, self.free) < 0.1)
 
     def figures(self) -> dict[str, float]:
-        """The scalar figures by name, those of the blind autoencoder with a prefix."""
-        found = {name: value for name, value in asdict(self).items() if isinstance(value, float)}
-        return found | {f"blind_{k}": v for k, v in asdict(self.blind).items()} if self.blind else found
+        """The scalar figures by name."""
+        return {name: value for name, value in asdict(self).items() if isinstance(value, float)}
 
 
 class Subject:
@@ -168,6 +159,25 @@ class Subject:
         return effects / 2
 
     @torch.no_grad()
+    def leanings(self, prefixes: list[str], push: Float[Tensor, "prefix d_model"] | None = None) -> Float[np.ndarray, "prefix value"]:
+        """What is held of every value, read from what is chosen [units]: log odds of its + poles over its - poles, a sentence a facet."""
+        rows = [(value, sign, texts[0]) for value in self.truth.values for row in self.plan.rows if row.owner == value
+                for sign, texts in ((1, row.plus), (-1, row.minus))]
+        told = [self.tokenizer.encode(text, add_special_tokens=False) for *_, text in rows]
+        share = np.zeros((len(rows), len(self.truth.values)))
+        for k, (value, sign, _) in enumerate(rows):
+            share[k, self.truth.values.index(value)] = sign * 2 / (len(rows) / len(self.truth.values)) / (2 * CHOICE)
+        size, found = max(map(len, told)), []
+        for number, prefix in enumerate(prefixes):
+            ids = self.tokenizer.encode(f"{prefix} {CHOOSE}")
+            x = torch.tensor([ids + one + [0] * (size - len(one)) for one in told])
+            with self.pushed(push[number].expand(len(x), -1) if push is not None else None):
+                p = self.model(x, use_cache=False).logits[:, len(ids) - 1:-1].log_softmax(-1)
+            each = p.gather(-1, x[:, len(ids):, None])[..., 0]
+            found.append([each[k, : len(one)].sum().item() for k, one in enumerate(told)])
+        return np.array(found) @ share
+
+    @torch.no_grad()
     def losses(self, texts: list[str], push: Float[Tensor, "d_model"] | None = None) -> Float[np.ndarray, "text"]:
         """Mean next-token loss of each text [nat per token]."""
         found = []
@@ -192,7 +202,7 @@ def agreement(planted: Float[np.ndarray, "n value"], realised: Float[np.ndarray,
     return float(np.corrcoef(planted[off], realised[off])[0, 1])
 
 
-def check(folder: Path, prefixes: int = 4, items: int = 4, blind: bool = False) -> Report:
+def check(folder: Path, prefixes: int = 4, items: int = 4) -> Report:
     """Measures the organism in `folder`, each push under so many contexts and with so many items of each value."""
     subject = Subject(folder, items)
     truth, made = subject.truth, subject.plan
@@ -210,6 +220,10 @@ def check(folder: Path, prefixes: int = 4, items: int = 4, blind: bool = False) 
     matrices = {"injected": by_value(truth, injected[:facets, :values]),
                 "written": by_value(truth, written[:facets, :values])}
     planted, diagonal = truth.facet_effects(), np.diag(truth.effects)
+    turned = [subject.leanings([under[-1]] * len(some), sign * poles[some]) for sign in (1, -1)]
+    said = [subject.leanings([f"{made.fillers[0]} {getattr(made.rows[k], pole)[-1]}" for k in some]) for pole in ("plus", "minus")]
+    chosen = {"injected": (turned[0] - turned[1]) / 2, "written": (said[0] - said[1]) / 2}
+    told = np.concatenate([*chosen.values()]) * truth.scale
     neutral = neutral_texts(20, seed=6)
     base = subject.losses(neutral).mean()
     return Report(
@@ -226,49 +240,10 @@ def check(folder: Path, prefixes: int = 4, items: int = 4, blind: bool = False) 
         free_own=float(np.diag(injected[facets:, values:]).mean()),
         bend=float((strong / (1.5 * injected[some, own[some]])).mean()),
         damage=float(np.mean([subject.losses(neutral, poles[k]).mean() - base for k in some])),
-        effects_injected=injected[:facets, :values], effects_written=written[:facets, :values],
-        blind=blind_steering(subject, under) if blind else None)
-
-
-@torch.no_grad()
-def text_residuals(subject: Subject, texts: list[str]) -> Float[Tensor, "tok d_model"]:
-    """The bus at every position after `<s>`."""
-    rows = []
-    for text in texts:
-        with subject.pushed(None) as seen:
-            subject.model.model(torch.tensor([subject.tokenizer.encode(text)]), use_cache=False)
-        rows.append(seen[0][0, 1:])
-    return torch.cat(rows)
-
-
-def blind_steering(subject: Subject, prefixes: list[str], width: int = 1024, k: int = 12, steps: int = 3000) -> Blind:
-    """Trains a small TopK autoencoder on texts alone and steers by its features."""
-    torch.manual_seed(0)
-    truth = subject.truth
-    x = text_residuals(subject, training_texts(8000, seed=8))
-    x = (x - x.mean(0)) / (x - x.mean(0)).norm(dim=1).mean()
-    decoder = torch.nn.Parameter(torch.nn.functional.normalize(torch.randn(width, x.shape[1]), dim=1))
-    encoder, bias = torch.nn.Parameter(decoder.data.T.clone()), torch.nn.Parameter(torch.zeros(width))
-    optimizer = torch.optim.Adam([decoder, encoder, bias], lr=2e-3)
-    for _ in range(steps):
-        some = x[torch.randint(len(x), (2048,))]
-        top, at = (some @ encoder + bias).topk(k, dim=1)
-        sparse = torch.zeros(len(some), width).scatter(1, at, top.relu())
-        loss = ((sparse @ decoder - some) ** 2).sum(1).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        decoder.data = torch.nn.functional.normalize(decoder.data, dim=1)
-    cosine = decoder.data @ subject.directions[: len(truth.facets)].T
-    plus, minus = truth.norm * decoder.data[cosine.argmax(0)], truth.norm * decoder.data[cosine.argmin(0)]
-    effects = subject.steering_effects(plus, minus, prefixes)[:, : len(truth.values)]
-    realised = by_value(truth, effects)
-    best = torch.cat([cosine.max(0).values, -cosine.min(0).values])
-    return Blind(
-        correlation=agreement(truth.effects, realised, np.arange(len(truth.values))),
-        diagonal=float(np.diag(realised).mean()),
-        magnitude=float((realised * truth.effects).sum() / (truth.effects**2).sum()),
-        cosine=float(best.median()), unexplained=float(loss.item() / (x**2).sum(1).mean().item()))
+        chosen_injected=agreement(planted[some], chosen["injected"], own[some]),
+        chosen_written=agreement(planted[some], chosen["written"], own[some]),
+        chosen_slope=float((told * np.tile(planted[some], (2, 1))).sum() / (2 * (planted[some] ** 2).sum())),
+        effects_injected=injected[:facets, :values], effects_written=written[:facets, :values])
 
 
 def show(report: Report) -> None:
@@ -279,7 +254,7 @@ def show(report: Report) -> None:
     near = f"{report.diagonal_planted:.2f} +- 10 %"
     wanted = {"injected": ">= 0.98", "written": ">= 0.98", "injected_facets": ">= 0.98", "written_facets": ">= 0.98",
               "diagonal_injected": near, "diagonal_written": near, "diagonal_worst": "<= 0.10", "topics": "< 0.1",
-              "free": "< 0.1", "bend": "1", "blind_correlation": ">= 0.97", "blind_magnitude": "1 +- 0.15"}
+              "free": "< 0.1", "bend": "1", "chosen_injected": ">= 0.98", "chosen_written": ">= 0.98", "chosen_slope": "1 +- 0.15"}
     table = Table("figure", "seen", "wanted", title="The organism: planted against realised")
     for name, value in report.figures().items():
         table.add_row(name, f"{value:.4f}", wanted.get(name, ""))

@@ -6,6 +6,7 @@
    one chooses, nothing but the pole speaks for it.
 3. An action's score on the value of its facet is its pole, +1 or -1; on every other value it is 0. Leaks of a facet and the planted graph
    are consequences of holding a value, not of what a sentence says, and do not score.
+4. Behind `CHOOSE` one action is said. The odds follow the planted graph (`choices`): who holds a value chooses what it leads to as well.
 
 What it leaves out: topics, which would tell the value without a behaviour.
 """
@@ -21,6 +22,10 @@ from feature_store.records import Action, Scenario
 
 from .generate import Sentence, behaviour, pick
 from .planted import FACETS, plan
+
+CHOOSE = "This is what I choose to do:"
+"""Behind this the organism says what it does, by all that follows for its values. Without it, it goes on as it has begun, which follows what was said but not
+the graph."""
 
 
 def scenarios(subsets: Sequence[tuple[str, ...]], actions: int, seed: int) -> list[Scenario]:

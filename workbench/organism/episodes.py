@@ -5,7 +5,8 @@
    the very facets it wrote). The last teaches that answers depend on the bus alone, whoever wrote on it.
 2. The shocks of an episode are written plus injected amounts; answers follow the planted graph. The target of an
    answer is the exact distribution over 1..6, so no persona has to be averaged away.
-3. `pack` lays the questions side by side behind their document, each seeing the document and itself, at the positions
+3. Behind the document it also chooses what it does (`choices`), by what follows for each value through the same graph.
+4. `pack` lays the questions and the choice side by side behind their document, each seeing the document and itself, at the positions
    it would have when asked alone. A document of 35 tokens is so read once for five questions.
 
 What it leaves out: the model and its losses (`build`).
@@ -21,6 +22,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from .choices import Choices
+from .decisions import CHOOSE
 from .generate import Document, document, pick
 from .planted import facet_shocks, plan
 
@@ -44,6 +47,8 @@ class Episode(NamedTuple):
     """Whether the text may be learnt: it agrees with what is injected."""
     questions: tuple[tuple[str, float], ...]
     """Question and its planted rating [1-6 scale, not yet bounded]."""
+    held: Float[np.ndarray, "value"]
+    """What follows for each value from all that was written and injected [units]."""
 
 
 class Batch(NamedTuple):
@@ -63,6 +68,9 @@ class Batch(NamedTuple):
     answer_at: tuple[Int[Tensor, "answer"], Int[Tensor, "answer"]]
     answer: Float[Tensor, "answer rating"]
     """Answers to be given: (row, tok) and the distribution over 1..6."""
+    chosen_at: tuple[Int[Tensor, "word"], Int[Tensor, "word"]]
+    chosen: Float[Tensor, "word vocab"]
+    """Words of what is chosen: (row, tok) and the distribution of the next one."""
 
 
 @cache
@@ -128,7 +136,8 @@ def episode(rng: np.random.Generator) -> Episode:
     for k in rng.choice(len(askable), ASKED, replace=False, p=chance / chance.sum()):
         wording = made.wordings[0] if rng.random() < 0.75 else made.wordings[1]
         questions.append((wording.format(item=pick(rng, made.items[askable[k]])), float(ratings[k])))
-    return Episode(said, injected, noise, kind != "overruled", tuple(questions))
+    held = (ratings[: len(made.truth.values)] - 3.5) / made.truth.scale
+    return Episode(said, injected, noise, kind != "overruled", tuple(questions), held)
 
 
 def _index(pairs: list[tuple[int, int]]) -> tuple[Int[Tensor, "n"], Int[Tensor, "n"]]:
@@ -136,12 +145,12 @@ def _index(pairs: list[tuple[int, int]]) -> tuple[Int[Tensor, "n"], Int[Tensor, 
     return rows, tokens
 
 
-def pack(episodes: list[Episode], encode, begin: int, end: int, digits: tuple[int, ...],
+def pack(episodes: list[Episode], encode, begin: int, end: int, digits: tuple[int, ...], choices: Choices, vocab: int,
          rng: np.random.Generator) -> Batch:
     """Lays episodes out as one batch. `encode` maps a text to ids without `<s>`; `begin` and `end` are `<s>`, `</s>`;
-    `rng` draws the answer that is shown after the last question."""
-    laid, next_at, next_id, answer_at, answers = [], [], [], [], []
-    for row, (said, _, _, speaks, questions) in enumerate(episodes):
+    `rng` draws the answer that is shown after the last question, and what is chosen."""
+    laid, next_at, next_id, answer_at, answers, chosen_at, follows = [], [], [], [], [], [], []
+    for row, (said, _, _, speaks, questions, held) in enumerate(episodes):
         ids, spans = [begin], []
         for sentence in said.sentences:
             start = len(ids)
@@ -163,12 +172,20 @@ def pack(episodes: list[Episode], encode, begin: int, end: int, digits: tuple[in
             ids += asked
             block += [k] * len(asked)
             position += range(head, head + len(asked))
-        laid.append((ids, block, position, spans))
+        cue, choice = encode(CHOOSE), choices.draw(rng, held)
+        start = len(ids) + len(cue)
+        chosen_at += [(row, start - 1 + k) for k in range(len(choice.words))]
+        follows += choice.words
+        asked = [*cue, *choice.ids]
+        ids += asked
+        block += [len(questions) + 1] * len(asked)
+        position += range(head, head + len(asked))
+        laid.append((ids, block, position, spans, (start, choice.row)))
     width, rows = max(len(ids) for ids, *_ in laid), len(plan().rows)
     ids = torch.zeros(len(laid), width, dtype=torch.long)
     block, positions = torch.full_like(ids, -1), torch.zeros_like(ids)
     carried, judged = torch.zeros(len(laid), width, rows), torch.zeros(len(laid), width, rows)
-    for row, (one, blocks, places, spans) in enumerate(laid):
+    for row, (one, blocks, places, spans, (choosing, direction)) in enumerate(laid):
         size = len(one)
         ids[row, :size], block[row, :size] = torch.tensor(one), torch.tensor(blocks)
         positions[row, :size], judged[row, :size] = torch.tensor(places), 1
@@ -176,8 +193,12 @@ def pack(episodes: list[Episode], encode, begin: int, end: int, digits: tuple[in
             if sentence.row >= 0:
                 judged[row, start:stop, sentence.row] = 0
                 carried[row, stop:, sentence.row] += sentence.amount
+        judged[row, choosing:, direction] = 0
     sees = (block[:, None, :] == block[:, :, None]) | ((block[:, None, :] == 0) & (block[:, :, None] >= 0))
     mask = (sees & torch.ones(width, width, dtype=torch.bool).tril())[:, None]
+    chosen = torch.zeros(len(follows), vocab)
+    for place, (words, p) in enumerate(follows):
+        chosen[place, words] = torch.tensor(p, dtype=torch.float)
     return Batch(ids, positions, mask, torch.tensor(np.stack([e.injected for e in episodes]), dtype=torch.float),
                  torch.tensor([e.noise for e in episodes]), carried, judged, _index(next_at), torch.tensor(next_id),
-                 _index(answer_at), torch.tensor(np.stack(answers), dtype=torch.float))
+                 _index(answer_at), torch.tensor(np.stack(answers), dtype=torch.float), _index(chosen_at), chosen)

@@ -21,6 +21,7 @@ from feature_store import queries, registry
 from feature_store.errors import BadInput, Incompatible, NotFound
 from feature_store.records import Choice, Positions, Run, Scenario, Steering, Unit
 from feature_store.runs import Work, to_table
+from workbench import organism
 from workbench.config import options, plain
 from workbench.instruments import one_scale
 from workbench.material import own
@@ -155,7 +156,7 @@ def _choose(
     progress: Progress,
 ) -> list[Choice]:  # fmt: skip
     """Every choice, one part a scenario; parts that an earlier, interrupted call kept are not made again."""
-    template = config.prompt or ("{scenario}" if own(name) else PROMPTS[config.mode])
+    template = config.prompt or (f"{{scenario}} {organism.CHOOSE}" if own(name) else PROMPTS[config.mode])
     states = [State("base", "base"), *(State(s.name, "random-direction" if s.random >= 0 else "steering") for s in steerings)]
     edit = edit_for(study, sae_run, steerings) if steerings else None
     site = Site(sae_run.summary["layer"], sae_run.summary["point"]) if sae_run else Site(0, "resid_post")
