@@ -16,7 +16,7 @@ from feature_store.errors import BadInput, Incompatible, WorkbenchError
 from feature_store.records import Steering
 from tests.endpoints import ScriptedLLM, completion, serve
 from tests.small_models import TEMPLATE, TinySAE, model
-from workbench.llm import Message, ask, open_llm
+from workbench.llm import Message, ask, fitting, open_llm
 from workbench.llm.answered import Answered
 from workbench.llm.endpoint import Endpoint, Limits
 from workbench.llm.judges import PROMPT, LLMJudge, LogprobJudge, agreement, self_agreement
@@ -78,6 +78,12 @@ def test_a_local_model_talks_through_its_template_and_steered():
     both = edit.take(torch.tensor([0, 0]))
     with own.steered(both, 1), pytest.raises(BadInput, match="one steering for all"):
         Local(own, "x").chat([talk, talk])
+
+
+def test_a_local_model_says_which_conversations_leave_room(tmp_path):
+    kept = Answered(Local(model(chat=True)), tmp_path / "answers.jsonl")
+    assert fitting(kept, [ask("the cat"), ask("the cat " * 100), ask("the mat")]) == [True, False, True]
+    assert fitting(ScriptedLLM(str), [ask("the cat " * 10_000)]) == [True], "what an endpoint holds is not known here"
 
 
 def test_a_template_without_a_system_role_gets_its_words_from_the_user():

@@ -136,7 +136,7 @@ def control(study: "Study", settings: Control, judge: Judge, progress: Progress 
         raise BadInput("--options are the detector's. Name it with --detector, or leave them out.")
     value = study.system.resolve(settings.value)
     probes = study.resolve("probes", settings.probes)
-    layers = tuple(sorted(settings.layers)) or tuple(directions.chosen_layers(study, probes, value))
+    layers = tuple(sorted(set(settings.layers))) or tuple(directions.chosen_layers(study, probes, value))
     dilemmas, choices = read_dilemmas(settings.dilemmas, value, study.system), read_choices(settings.choices)
     settings = dataclasses.replace(settings, value=value, probes=probes.id, layers=layers)
     for layer in layers:
