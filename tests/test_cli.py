@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 
 import pytest
 
@@ -118,6 +119,8 @@ def latin(text):
         ("m.toml", latin("a = 'é'"), ("measure", "--job"), "not valid TOML"),
         ("q.toml", b"question = 3", ("couple", "--llm", "organism", "--questions"), "has an id and a text"),
         ("i.csv", b"number,text\n1,a\n1,b\n", ("measure", "--model", "organism", "--instrument", "pvq40", "--settings", "items="), "gives more than once item 1"),
+        ("i.json", b'{"1": "a", "1": "b"}', ("measure", "--model", "organism", "--instrument", "pvq40", "--settings", "items="), "'1' stands there more than once"),
+        ("i.json", b"3", ("measure", "--model", "organism", "--instrument", "pvq40", "--settings", "items="), "a list of items"),
         ("i.csv", latin("number,text\n1,é\n"), ("measure", "--model", "organism", "--instrument", "pvq40", "--settings", "items="), "must be UTF-8"),
     ],
 )
@@ -140,6 +143,12 @@ def test_a_command_that_does_not_exist_is_one_line_too(capsys, words, told):
     assert (stopped.value.code, said.count("\n")) == (2, 1)
     assert told in said
     assert "--help" in said
+
+
+def test_a_warning_is_one_line_without_the_place_in_our_source(capsys, monkeypatch):
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+    assert main(["plugins", "values"]) == 0
+    assert warnings.formatwarning("the judge\nwavers", UserWarning, "judges.py", 1) == "workbench: the judge wavers\n"
 
 
 def test_plugins_are_listed_with_their_place(capsys):

@@ -106,6 +106,7 @@ def test_a_model_without_a_template_reads_lines_and_stops_at_the_next_speaker():
 def test_a_sampled_answer_depends_on_its_conversation_and_seed_alone():
     own = Local(model(chat=True))
     texts = ["the cat", "the dog ran to the end", "the mat"]
+    assert own.chat([ask(texts[0])], max_new_tokens=6, temperature=1e-300) == own.chat([ask(texts[0])], max_new_tokens=6), "colder than numbers are"
     together = own.chat([ask(t) for t in texts], max_new_tokens=6, temperature=1.0, seed=3)
     alone = [own.chat([ask(t)], max_new_tokens=6, temperature=1.0, seed=3)[0] for t in texts]
     assert together == alone

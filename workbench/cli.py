@@ -9,6 +9,7 @@ import argparse
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -76,6 +77,7 @@ def parser(used: Container[str] = verbs.SUMMARIES) -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     signal.signal(signal.SIGTERM, _interrupt)
+    warnings.formatwarning = _warned
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         told = vars(parser(used=words[:1]).parse_args(words))
@@ -95,6 +97,11 @@ def _one_line(error: object) -> str:
     """What is said, in one line, the middle of a very long one left out."""
     told = " ".join(str(error).split())
     return told if len(told) <= LONGEST else f"{told[: LONGEST // 2]} ... {told[-LONGEST // 2 :]}"
+
+
+def _warned(message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:
+    """What a verb warns of (a judge that wavers, items left out) without the place in our source."""
+    return f"workbench: {_one_line(message)}\n" if category is UserWarning else f"{filename}:{lineno}: {category.__name__}: {message}\n"
 
 
 def _interrupt(signum: int, frame: object) -> None:
