@@ -5,8 +5,10 @@ what came, and what to do. The command line prints it without a traceback and ex
 shows it in place. Anything else that is raised is a defect of ours and keeps its traceback.
 """
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
 
 
 class WorkbenchError(Exception):
@@ -27,6 +29,17 @@ class Incompatible(WorkbenchError):
 
 class Busy(WorkbenchError):
     """Another process is doing the same work."""
+
+
+@contextlib.contextmanager
+def of_paths() -> Iterator[None]:
+    """What the operating system says of a path (too long, not to be read, a folder where a file should be) as BadInput that names it."""
+    try:
+        yield
+    except OSError as error:
+        if not isinstance(error.filename, str | bytes | os.PathLike):
+            raise
+        raise BadInput(f"{os.fsdecode(error.filename)} cannot be used: {error.strerror}. Check the path.") from error
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -10,7 +10,7 @@ belongs to the noun itself (the distance of two values on the circle, the name o
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -197,13 +197,27 @@ class Steering:
         """Readable and unique: `add f12+f7*-1 @0.5 norm_share`; `base` when nothing is changed."""
         if (self.strength == 0 and self.method == "add") or not (self.features or self.by_direction):
             return "base"  # other methods change something at strength 0: they remove the feature
+        return self._named(lambda number: f"{number:g}")
+
+    @property
+    def key(self) -> str:
+        """The name with every digit, and with what `combine` does to a single weight: two steerings that differ never share one."""
+        alone = " alone" if self.combine == "sum" and len(self.features) == 1 and self.features[0][1] != 1 else ""
+        return self.name if self.name == "base" else self._named(_exact) + alone
+
+    def _named(self, shown: Callable[[float], str]) -> str:
         what = self.direction or (
             f"random{self.random}"
             if self.random >= 0
-            else ("+" if self.combine == "direction" else " & ").join(f"f{i}" if w == 1 else f"f{i}*{w:g}" for i, w in self.features)
+            else ("+" if self.combine == "direction" else " & ").join(f"f{i}" if w == 1 else f"f{i}*{shown(w)}" for i, w in self.features)
         )
         where = "" if self.positions == "all" else f" {self.positions}"
-        return f"{self.method} {what} @{self.strength:g} {self.unit}{where}"
+        return f"{self.method} {what} @{shown(self.strength)} {self.unit}{where}"
+
+
+def _exact(number: float) -> str:
+    """Six digits where they are the number, as in a shown name, else all of them."""
+    return short if float(short := f"{number:g}") == number else repr(float(number))
 
 
 @dataclass(frozen=True)

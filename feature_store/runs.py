@@ -245,7 +245,12 @@ class Runs:
                         environment=_environment(),
                     )
                     write_atomically(described, json.dumps(asdict(run), indent=1))
-                yield Work(run, folder, self.folder / id)
+                try:
+                    yield Work(run, folder, self.folder / id)
+                except WorkbenchError:
+                    if not any(file.is_file() and file != described for file in folder.rglob("*")):
+                        shutil.rmtree(folder)  # refused before anything was kept: there is nothing to resume
+                    raise
 
     def damaged(self, id: str) -> list[str]:
         """Files of a run that are missing or whose checksum differs."""
@@ -284,8 +289,10 @@ def _lock(file: Path, id: str) -> Iterator[None]:
         handle.truncate(0)
         handle.write(str(os.getpid()))
         handle.flush()
-        yield
-    file.unlink(missing_ok=True)
+        try:
+            yield
+        finally:
+            file.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

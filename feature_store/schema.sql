@@ -142,13 +142,13 @@ COMMENT ON COLUMN scenarios.text IS 'the situation; empty unless parsed';
 COMMENT ON COLUMN scenarios.at_stake IS 'ids of the values it was to be about';
 COMMENT ON COLUMN scenarios.source IS 'who wrote and scored it';
 COMMENT ON COLUMN scenarios.answer IS 'the writer''s raw answer; empty for scenarios that were read or generated';
-COMMENT ON COLUMN scenarios.status IS 'parsed | refused | unparsed';
+COMMENT ON COLUMN scenarios.status IS 'parsed | refused | unparsed | too-long';
 COMMENT ON COLUMN scenarios.reason IS 'why the answer could not be read; empty otherwise';
 COMMENT ON COLUMN scenarios.leaks IS 'words of the text or an action that name a value';
 COMMENT ON COLUMN scenarios.reader IS 'who read it blind; empty where nobody did';
 COMMENT ON COLUMN scenarios.inferred IS 'values that a blind reader found in the text; empty unless asked and parsed';
 COMMENT ON COLUMN scenarios.inference IS 'the blind reader''s raw answer; empty where nobody was asked';
-COMMENT ON COLUMN scenarios.inference_status IS 'parsed | refused | unparsed; empty where nobody was asked';
+COMMENT ON COLUMN scenarios.inference_status IS 'parsed | refused | unparsed | too-long; empty where nobody was asked';
 COMMENT ON COLUMN scenarios.agreement IS 'Jaccard index of at_stake and inferred [0 to 1]; NULL where nothing was inferred';
 COMMENT ON COLUMN scenarios.passed IS 'whether all filters let it through; a person''s review comes on top';
 
@@ -484,7 +484,7 @@ COMMENT ON COLUMN couple_answers.question IS 'id of the question';
 COMMENT ON COLUMN couple_answers.asked IS 'the question';
 COMMENT ON COLUMN couple_answers.condition IS 'raw | value-prompt | couple';
 COMMENT ON COLUMN couple_answers.text IS 'the answer; empty where it could not be made';
-COMMENT ON COLUMN couple_answers.status IS 'parsed | refused | unparsed: whether every step was read';
+COMMENT ON COLUMN couple_answers.status IS 'parsed | refused | unparsed | too-long: whether every step was read';
 COMMENT ON COLUMN couple_answers.failed IS 'step that was not read; empty otherwise';
 COMMENT ON COLUMN couple_answers.distance IS 'sum of |target - abducted score| over the values set [rubric points]; NULL where not abducted';
 COMMENT ON COLUMN couple_answers.intervened IS 'whether the distance is more than theta';
@@ -514,7 +514,7 @@ COMMENT ON COLUMN couple_steps.value IS 'value that the step is about; empty whe
 COMMENT ON COLUMN couple_steps.prompt IS 'what was asked; empty where nothing was';
 COMMENT ON COLUMN couple_steps.text IS 'the raw reply';
 COMMENT ON COLUMN couple_steps.reading IS 'what was read from it [JSON]';
-COMMENT ON COLUMN couple_steps.status IS 'parsed | refused | unparsed';
+COMMENT ON COLUMN couple_steps.status IS 'parsed | refused | unparsed | too-long';
 COMMENT ON COLUMN couple_steps.llm IS 'who replied; empty where it was worked out';
 
 CREATE TABLE couple_metrics (run VARCHAR, condition VARCHAR, metric VARCHAR, estimate DOUBLE, low DOUBLE, high DOUBLE, n INTEGER, missing INTEGER);
@@ -1027,13 +1027,13 @@ COMMENT ON COLUMN dilemmas.norm IS 'the norm that is put in question; empty unle
 COMMENT ON COLUMN dilemmas.pairs IS 'the two values of each step, as a / b';
 COMMENT ON COLUMN dilemmas.source IS 'who wrote it';
 COMMENT ON COLUMN dilemmas.answer IS 'the writer''s raw answer; empty for generated ones';
-COMMENT ON COLUMN dilemmas.status IS 'parsed | refused | unparsed';
+COMMENT ON COLUMN dilemmas.status IS 'parsed | refused | unparsed | too-long';
 COMMENT ON COLUMN dilemmas.reason IS 'why the answer could not be read; empty otherwise';
 COMMENT ON COLUMN dilemmas.leaks IS 'words that name a value';
 COMMENT ON COLUMN dilemmas.reader IS 'who read it blind; empty where nobody did';
 COMMENT ON COLUMN dilemmas.inferred IS 'the two values of each step that a blind reader found, as a / b; empty unless parsed';
 COMMENT ON COLUMN dilemmas.inference IS 'the blind reader''s raw answer; empty where nobody was asked';
-COMMENT ON COLUMN dilemmas.inference_status IS 'parsed | refused | unparsed; empty where nobody was asked';
+COMMENT ON COLUMN dilemmas.inference_status IS 'parsed | refused | unparsed | too-long; empty where nobody was asked';
 COMMENT ON COLUMN dilemmas.passed IS 'whether all filters let it through';
 
 CREATE TABLE adaem_members (run VARCHAR, member VARCHAR, kind VARCHAR, respondent VARCHAR, steering VARCHAR, persona VARCHAR);

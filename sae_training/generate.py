@@ -25,6 +25,8 @@ from sae_training.model import Model, Prompt
 
 ROWS = 32
 """Prompts generated together; more rows are cut into batches of this size."""
+COLDEST = 1e-4
+"""Temperature below which sampling is greedy: logits divided by less leave the range of their numbers."""
 ANCHOR = 8
 """Tokens of the prompt that are decoded along, so that a continuation keeps its first space."""
 
@@ -133,7 +135,7 @@ def _marks(model: Model, prompts: Sequence[Prompt]) -> spans.Marks:
 
 
 def _choose(logits: Float[Tensor, "row vocab"], temperature: float, draws: Sequence[torch.Generator]) -> Int[Tensor, "row"]:
-    if temperature == 0:
+    if temperature < COLDEST:
         return logits.argmax(-1)
     below = torch.softmax(logits / temperature, -1).double().cumsum(-1)
     point = torch.cat([torch.rand(1, generator=draw, dtype=torch.float64) for draw in draws])[:, None] * below[:, -1:]

@@ -50,7 +50,7 @@ def load(address: str | Path, revision: str, dtype: str, device: str, kind: Kind
         raise BadInput(f"A model's dtype is {', '.join(DTYPES)}; got {dtype!r}.{nearest(dtype, DTYPES)}")
     placement = _placement(device)
     address = str(address)
-    folder = Path(address).expanduser()
+    folder = Path(os.path.expanduser(address))
     if folder.is_dir():
         found = _check_folder(folder)
         if revision and revision != found:

@@ -11,6 +11,7 @@ several documents into one row: a packed row lets a document read its neighbour.
 """
 
 import json
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -43,7 +44,7 @@ class Batch(NamedTuple):
 
 def read_texts(path: str | Path, column: str = "") -> list[str]:
     """Every non-empty document under `path`; of a table, the column `column` (default: `text`, or the only one)."""
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(path))
     if path.is_dir():
         files = sorted(file for file in path.rglob("*.txt") if file.is_file())
         if not files:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 
 import pytest
 
@@ -33,14 +34,16 @@ def test_a_folder_that_is_no_study(capsys, tmp_path):
     assert (tmp_path / "letters" / "a.txt").read_text() == "x"
     assert "is no study" in refused(capsys, "runs", tmp_path / "nowhere")
     assert "is no study" in refused(capsys, "app", tmp_path / "nowhere")
+    assert "Not a directory" in refused(capsys, "runs", tmp_path / "letters" / "a.txt")
 
 
 def test_a_study_of_a_newer_version_or_damaged(capsys, study):
     described = study.folder / "study.json"
     described.write_text('{"format": 9, "system": "schwartz10"}')
     assert "format 9" in refused(capsys, "runs", study.folder)
-    described.write_text("{")
-    assert "damaged" in refused(capsys, "runs", study.folder)
+    for content in (b"{", b"\xff\xfe", b"[]", b'{"format": "x", "system": "schwartz10"}'):
+        described.write_bytes(content)
+        assert "damaged" in refused(capsys, "runs", study.folder)
 
 
 @pytest.mark.parametrize(
@@ -60,6 +63,36 @@ def test_a_study_of_a_newer_version_or_damaged(capsys, study):
         (("train", "--model", "organism", "--context", "100000"), "100000"),
         (("train", "--job", "no.toml"), "no job file"),
         (("adopt", "no-such-sae", "--model", "organism"), "no-such-sae"),
+        (("measure", "--model", "organism", "--features", "3"), "--strength other than 0"),
+        (("measure", "--model", "organism", "--strength", "0.5"), "no feature at 0.5"),
+        (("decide", "--features", "3"), "--strength other than 0"),
+        (("measure", "--model", "organism", "--gate", "probe", "--gate-value", "power"), "leave --gate out"),
+        (("measure", "--model", "organism", "--gate-value", "power"), "Name it with --gate"),
+        (("decide", "--options", "a=1"), "--assessor"),
+        (("decide", "--folds", "1"), "--folds is between 2"),
+        (("decide", "--scenarios", "no.jsonl", "--model", "organism"), "There is no file no.jsonl"),
+        (("kang", "--sample", "0"), "--sample is between"),
+        (("kang", "--alpha", "2"), "--alpha is between"),
+        (("kang", "--top", "-1"), "--top is between 0"),
+        (("ordinal", "--answers", "99999999999999999999"), "--answers is between 1 and 10000"),
+        (("adopt", "x", "--rows", "-1"), "--rows is between 1"),
+        (("compare", "--delta", "-1"), "--delta is between"),
+        (("compare", "--methods", "add,ad"), "steerings has no 'ad'"),
+        (("effects", "--method", "nonsense"), "steerings has no 'nonsense'"),
+        (("effects", "--doses", "0.1,1e300"), "--doses is between"),
+        (("label", "--labeler", "nonsense"), "labelers has no 'nonsense'"),
+        (("index", "--folder", "x", "--embedder", "nonsense"), "embedders has no 'nonsense'"),
+        (("neurons", "--model", "organism", "--system", "nonsense"), "values has no 'nonsense'"),
+        (("control", "--value", "power", "--judge", "nonsense"), "local:FOLDER-OR-HUB-ID"),
+        (("couple", "--llm", "nonsense"), "local:FOLDER-OR-HUB-ID"),
+        (("scenarios", "--llm", "organism", "--file", "x.jsonl"), "cannot read scenarios"),
+        (("adaem", "--population", "nonsense,base"), "Run `workbench"),
+        (("review",), "Run `workbench scenarios` first"),
+        (("plan", "--want", "power +1"), "Run `workbench effects` first"),
+        (("train", "--model", "organism", "--texts", "x" * 5000), "File name too long"),
+        (("train", "--model", "organism", "--texts", "~nobody-has-this-name/x"), "There is no text"),
+        (("train", "--model", "~nobody-has-this-name", "--documents", "10"), "no model folder"),
+        (("train", "--job", "."), "directory"),
         (("sql", "SELEC 1"), "DuckDB cannot answer"),
         (("sql", "CREATE TABLE x (a INT)"), "changes nothing"),
     ],
@@ -67,7 +100,55 @@ def test_a_study_of_a_newer_version_or_damaged(capsys, study):
 def test_a_mistake_is_one_line(capsys, study, words, told):
     verb, *rest = words
     assert told in refused(capsys, verb, study.folder, *rest)
-    assert study.runs.all() == []
+    assert study.runs.all() == study.runs.interrupted() == []
+
+
+def latin(text):
+    return text.encode("latin-1")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words", "told"),
+    [
+        ("s.jsonl", latin("é"), ("decide", "--model", "organism", "--scenarios"), "must be UTF-8"),
+        ("s.jsonl", "[1]".encode("utf-16"), ("scenarios", "--file"), "must be UTF-8"),
+        ("p.toml", b"sentences = 3", ("compare", "--prompts"), "Run `workbench label` first"),
+        ("d.toml", b'template = 3\nquestions = ["a"]', ("neurons", "--model", "organism", "--descriptions"), "needs a `template`"),
+        ("d.toml", b'template = "{description} {question}"\nquestions = ["a"]\nvalues = 3', ("neurons", "--model", "organism", "--descriptions"), "[values.NAME]"),
+        ("m.toml", b"measure = 3", ("measure", "--job"), "written [measure]"),
+        ("m.toml", latin("a = 'é'"), ("measure", "--job"), "not valid TOML"),
+        ("q.toml", b"question = 3", ("couple", "--llm", "organism", "--questions"), "has an id and a text"),
+        ("i.csv", b"number,text\n1,a\n1,b\n", ("measure", "--model", "organism", "--instrument", "pvq40", "--settings", "items="), "gives more than once item 1"),
+        ("i.json", b'{"1": "a", "1": "b"}', ("measure", "--model", "organism", "--instrument", "pvq40", "--settings", "items="), "'1' stands there more than once"),
+        ("i.json", b"3", ("measure", "--model", "organism", "--instrument", "pvq40", "--settings", "items="), "a list of items"),
+        ("i.csv", latin("number,text\n1,é\n"), ("measure", "--model", "organism", "--instrument", "pvq40", "--settings", "items="), "must be UTF-8"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_named_in_one_line(capsys, study, tmp_path, name, content, words, told):
+    (tmp_path / name).write_bytes(content)
+    verb, *rest = words
+    rest = [*rest[:-1], rest[-1] + str(tmp_path / name)] if rest[-1].endswith("=") else [*rest, tmp_path / name]
+    assert told in refused(capsys, verb, study.folder, *rest)
+    assert study.runs.all() == study.runs.interrupted() == []
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [(("measure", "S", "--nonsense", "1"), "--nonsense"), (("nonsense",), "nonsense"), (("app", "S", "--port", "x"), "invalid int"), (("measure",), "study")],
+)
+def test_a_command_that_does_not_exist_is_one_line_too(capsys, words, told):
+    with pytest.raises(SystemExit) as stopped:
+        main(list(words))
+    said = capsys.readouterr().err
+    assert (stopped.value.code, said.count("\n")) == (2, 1)
+    assert told in said
+    assert "--help" in said
+
+
+def test_a_warning_is_one_line_without_the_place_in_our_source(capsys, monkeypatch):
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+    assert main(["plugins", "values"]) == 0
+    assert warnings.formatwarning("the judge\nwavers", UserWarning, "judges.py", 1) == "workbench: the judge wavers\n"
 
 
 def test_plugins_are_listed_with_their_place(capsys):

@@ -13,6 +13,7 @@ from workbench.causal import couple_texts as say
 from workbench.causal.counterfactual import Objective, counterfactuals
 from workbench.causal.couple import Asked, Interview, Switches, TextSCM, circle_relations, graph_relations
 from workbench.study import Study
+from workbench.verbs import couple as couple_verb
 
 TEN = registry.get("values", "schwartz10")
 ORIGINAL = {"power": 5, "achievement": 4, "security": 3, "benevolence": 2}
@@ -274,6 +275,34 @@ def test_refusals_are_counted_and_never_averaged(tmp_path, two):
     metric = study.store.sql("SELECT * FROM couple_metrics WHERE condition = 'couple - raw' AND metric = 'mae'").iloc[0]
     assert (metric.n, metric.missing) == (1, 1)
     assert run.summary["unread"] == 1
+
+
+class Short(ScriptedLLM):
+    """Reads prompts of so many characters at most."""
+
+    def __init__(self, answer, longest):
+        super().__init__(answer)
+        self.longest = longest
+
+    def fits(self, conversations):
+        return [len(conversation[-1].content) <= self.longest for conversation in conversations]
+
+
+def test_a_prompt_too_long_is_counted_and_the_others_are_asked(tmp_path, two, monkeypatch):
+    file = tmp_path / "q.toml"
+    file.write_text(TWO.replace("Shall I sell?", "Shall I sell? " + "Tell me. " * 2000))
+    monkeypatch.setattr(couple_verb, "open_llm", lambda *_: Short(world, 10_000))
+    study = Study(tmp_path / "study")
+    run = study.couple(**two | {"llm": "organism"})
+    assert (run.summary["unread"], run.summary["too_long_questions"]) == (3, "b")
+    assert run.summary["too_long"] >= 3
+    rows = study.store.sql("SELECT * FROM couple_answers").set_index(["question", "condition"])
+    assert set(rows.loc["a"].status) == {"parsed"}
+    assert rows.loc[("b", "value-prompt"), "status"] == "too-long"
+    monkeypatch.setattr(couple_verb, "open_llm", lambda *_: Short(world, 10))
+    with pytest.raises(BadInput, match="longer context"):
+        study.couple(**two | {"llm": "organism", "seed": 1})
+    assert study.runs.interrupted() == []
 
 
 @pytest.mark.parametrize(("reply", "status"), [("Moo moo moo.", "unparsed"), ("I'm sorry, I cannot.", "refused")])

@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from feature_store.errors import BadInput, Incompatible, NotFound
-from feature_store.records import ValueProfile
+from feature_store.records import Steering, ValueProfile
 from sae_training import scoring
 from sae_training.sae import SAE
 from workbench import organism
 from workbench.pilot.scenarios import scores, write
+from workbench.steered import respondent
 from workbench.study import Study
 
 POWER = tuple(str(f.direction) for f in organism.truth().facets if f.value == "power")
@@ -39,6 +40,18 @@ def told(tmp_path_factory):
 def effects(study, run, value="power"):
     rows = study.store.sql("SELECT * FROM decision_effects WHERE run = ? AND outcome = 'expected' AND value = ?", [run.id, value])
     return rows[rows.kind == "steering"].iloc[0], rows[rows.kind == "random-direction"]
+
+
+def test_answers_are_kept_under_every_digit_of_a_steering(told):
+    study, _, _ = told
+    names = {respondent(study, study.resolve("sae", "latest"), Steering(((3, 1.0),), strength=s, unit="raw")).name for s in (0.3, 0.30000001)}
+    assert len(names) == 2
+
+
+def test_a_flag_that_the_sae_contradicts_is_refused(told):
+    study, file, _ = told
+    with pytest.raises(BadInput, match="--dtype bfloat16"):
+        study.decide(scenarios=str(file), dtype="bfloat16")
 
 
 def test_steering_a_value_moves_decisions_its_way_and_random_directions_do_not(told, monkeypatch):

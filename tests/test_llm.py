@@ -16,7 +16,7 @@ from feature_store.errors import BadInput, Incompatible, WorkbenchError
 from feature_store.records import Steering
 from tests.endpoints import ScriptedLLM, completion, serve
 from tests.small_models import TEMPLATE, TinySAE, model
-from workbench.llm import Message, ask, open_llm
+from workbench.llm import Message, ask, fitting, open_llm
 from workbench.llm.answered import Answered
 from workbench.llm.endpoint import Endpoint, Limits
 from workbench.llm.judges import PROMPT, LLMJudge, LogprobJudge, agreement, self_agreement
@@ -80,6 +80,12 @@ def test_a_local_model_talks_through_its_template_and_steered():
         Local(own, "x").chat([talk, talk])
 
 
+def test_a_local_model_says_which_conversations_leave_room(tmp_path):
+    kept = Answered(Local(model(chat=True)), tmp_path / "answers.jsonl")
+    assert fitting(kept, [ask("the cat"), ask("the cat " * 100), ask("the mat")]) == [True, False, True]
+    assert fitting(ScriptedLLM(str), [ask("the cat " * 10_000)]) == [True], "what an endpoint holds is not known here"
+
+
 def test_a_template_without_a_system_role_gets_its_words_from_the_user():
     own = model(chat=True)
     own.tokenizer.chat_template = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}" + TEMPLATE
@@ -100,6 +106,7 @@ def test_a_model_without_a_template_reads_lines_and_stops_at_the_next_speaker():
 def test_a_sampled_answer_depends_on_its_conversation_and_seed_alone():
     own = Local(model(chat=True))
     texts = ["the cat", "the dog ran to the end", "the mat"]
+    assert own.chat([ask(texts[0])], max_new_tokens=6, temperature=1e-300) == own.chat([ask(texts[0])], max_new_tokens=6), "colder than numbers are"
     together = own.chat([ask(t) for t in texts], max_new_tokens=6, temperature=1.0, seed=3)
     alone = [own.chat([ask(t)], max_new_tokens=6, temperature=1.0, seed=3)[0] for t in texts]
     assert together == alone

@@ -286,6 +286,22 @@ def test_a_looser_agreement_lets_more_through_and_a_file_is_read_blind(tmp_path)
         study.scenarios()
 
 
+def test_a_request_too_long_is_counted_and_the_others_are_written(tmp_path):
+    longest = sorted(len(write_prompt(TEN, values, 10)[0].content) for values in subsets(TEN, 7, 1, 2, 0))[3]
+    study, speaker = Study(tmp_path / "study"), Scripted()
+    speaker.fits = lambda conversations: [len(message.content) <= longest for (message,) in conversations]
+    run = writing_verb.run(study, CONFIG, silent, speaker)
+    rows = queries.scenarios(study.store, run.id)
+    long = (rows.status == "too-long").to_numpy()
+    assert run.summary["too_long"] == long.sum() > 0
+    assert set(rows.answer[long]) == {""}
+    assert "longer" in rows.reason[long].iloc[0]
+    speaker.fits = lambda conversations: [False] * len(conversations)
+    with pytest.raises(BadInput, match="none of the 7 requests fits"):
+        writing_verb.run(study, writing_verb.Config(n=7, largest=2, seed=1), silent, speaker)
+    assert study.runs.interrupted() == []
+
+
 def test_prompts_say_what_is_wanted_and_no_more():
     (message,) = write_prompt(TEN, ("power", "security"), 10)
     about = message.content.split("\n\n")[0]

@@ -49,3 +49,13 @@ def test_every_field_of_every_record_is_documented():
 def test_a_run_s_figures_in_one_line():
     told = {"fvu": 0.0123456, "l0": 20, "kind": "topk", "values": ["power"], "counts": {"power": 3}}
     assert records.figures(told) == "fvu 0.01235, l0 20, kind topk"
+
+
+def test_the_key_of_a_steering_has_every_digit_and_the_shown_name_six():
+    shown, near = Steering(((3, 0.5), (4, 1.0)), strength=0.3), Steering(((3, 0.5), (4, 1.0)), strength=0.30000001)
+    assert shown.name == near.name
+    assert shown.key == shown.name
+    assert near.key != shown.key
+    assert Steering(((3, 0.50000001), (4, 1.0)), strength=0.3).key != shown.key
+    assert Steering(((3, 2.0),), strength=0.3, combine="sum").key != Steering(((3, 2.0),), strength=0.3).key
+    assert Steering(((3, 1.0),)).key == "base"

@@ -34,6 +34,20 @@ def test_a_finished_run_reads_back_whole(runs):
     assert not list((runs.folder / ".work").glob("*/"))
 
 
+def test_what_is_refused_before_anything_is_kept_leaves_nothing_and_what_kept_something_stays(runs):
+    def refuse(keep):
+        with pytest.raises(BadInput), runs.begin("graph", {"keep": keep}, {}, 0) as work:
+            if keep:
+                work.part("edges", 0, pa.table({"a": [1]}))
+            raise BadInput("no")
+
+    refuse(False)
+    assert runs.interrupted() == []
+    assert list((runs.folder / ".work").iterdir()) == []
+    refuse(True)
+    assert [run.config for run in runs.interrupted()] == [{"keep": True}]
+
+
 def test_the_same_work_has_the_same_id_and_other_work_another(runs):
     assert make(runs).id == runs.find("graph", {"a": 1}, {}, 0)
     assert runs.find("graph", {"a": 1}, {}, 1) != runs.find("graph", {"a": 1}, {}, 0)

@@ -9,8 +9,10 @@ import argparse
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Container, Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
 from feature_store import registry
 from feature_store.errors import BadInput, WorkbenchError
@@ -25,11 +27,20 @@ os.environ.setdefault("STREAMLIT_BROWSER_GATHER_USAGE_STATS", "false")
 
 BEGIN = ("train", "adopt", "measure", "dilemmas", "index")
 """Verbs that may be a study's first."""
+LONGEST = 1000
+"""Longest message [characters]: a name or a file's line that was given by mistake may be of any length."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line, as for every other mistake."""
+        print(f"workbench: {_one_line(message).rstrip('.')}. `{self.prog} --help` lists what there is.", file=sys.stderr)
+        raise SystemExit(2)
 
 
 def parser(used: Container[str] = verbs.SUMMARIES) -> argparse.ArgumentParser:
     """The command line, with the flags of the verbs that are used: each verb's flags cost the import of its module."""
-    top = argparse.ArgumentParser(prog="workbench", description="Label, steer and measure values in language models.")
+    top = _Parser(prog="workbench", description="Label, steer and measure values in language models.")
     commands = top.add_subparsers(dest="verb", required=True, metavar="VERB")
 
     def command(name: str, text: str, study: bool = True) -> argparse.ArgumentParser:
@@ -66,12 +77,13 @@ def parser(used: Container[str] = verbs.SUMMARIES) -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     signal.signal(signal.SIGTERM, _interrupt)
+    warnings.formatwarning = _warned
     words = list(sys.argv[1:] if arguments is None else arguments)
-    told = vars(parser(used=words[:1]).parse_args(words))
     try:
+        told = vars(parser(used=words[:1]).parse_args(words))
         return _COMMANDS.get(told["verb"], _make_run)(**told) or 0
     except WorkbenchError as error:
-        print(f"workbench: {error}", file=sys.stderr)
+        print(f"workbench: {_one_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("workbench: stopped. What is done is kept; the same command resumes it.", file=sys.stderr)
@@ -79,6 +91,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `workbench sql ... | head` closes the pipe; that is no failure
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _one_line(error: object) -> str:
+    """What is said, in one line, the middle of a very long one left out."""
+    told = " ".join(str(error).split())
+    return told if len(told) <= LONGEST else f"{told[: LONGEST // 2]} ... {told[-LONGEST // 2 :]}"
+
+
+def _warned(message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:
+    """What a verb warns of (a judge that wavers, items left out) without the place in our source."""
+    return f"workbench: {_one_line(message)}\n" if category is UserWarning else f"{filename}:{lineno}: {category.__name__}: {message}\n"
 
 
 def _interrupt(signum: int, frame: object) -> None:
@@ -91,7 +114,9 @@ def _open(study: Path, create: bool = False, system: str = "schwartz10"):
     return Study(study, system, create)
 
 
-def _make_run(verb: str, study: Path, job: Path | None, system: str = "schwartz10", **flags: object) -> None:
+def _make_run(verb: str, study: Path, job: Path | None, **flags: Any) -> None:
+    # `neurons` has a --system of its own: the values that it locates, not those that a study begins with.
+    system = flags.pop("system", "schwartz10") if verb in BEGIN else "schwartz10"
     settings = config.from_toml(job, verbs.get(verb).config, verb) if job else {}
     opened = _open(study, verb in BEGIN, system)
     if system not in ("schwartz10", opened.system_id):

@@ -23,17 +23,32 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from feature_store.errors import BadInput, NotFound, nearest
+from feature_store import registry
+from feature_store.errors import BadInput, NotFound, nearest, of_paths
 
 C = TypeVar("C")
-MANY = 1_000_000
-LIMITS = {
+MANY, HUGE = 1_000_000, 10**12
+LIMITS: Mapping[str, tuple[float, float]] = {
     "seed": (0, 2**31 - 1), "replicates": (1, 100_000), "permutations": (1, MANY), "features_per_value": (1, MANY), "steerings": (1, MANY),
-    "new_tokens": (1, MANY), "max_new_tokens": (1, MANY), "controls": (0, MANY), "random_features": (0, MANY), "random_directions": (0, MANY),
-    "draws": (0, MANY), "concurrency": (1, MANY), "scored_per_value": (1, MANY),
+    "new_tokens": (1, MANY), "max_new_tokens": (1, MANY), "llm_tokens": (1, MANY), "controls": (0, MANY), "random_features": (0, MANY),
+    "random_directions": (0, MANY), "draws": (0, MANY), "concurrency": (1, 1000), "scored_per_value": (1, MANY), "documents": (0, HUGE), "limit": (0, HUGE),
+    "context": (1, MANY), "rows": (1, MANY), "max_tokens": (1, MANY), "top_contexts": (1, 10_000), "n_features": (1, 100 * MANY), "warmup": (0, MANY),
+    "dead_tokens": (1, HUGE), "n_contexts": (0, MANY), "n_neutral": (1, MANY), "n_texts": (0, MANY), "n_pairs": (1, MANY), "n_answers": (1, MANY),
+    "n_seeds": (0, MANY), "n": (0, MANY), "top_features": (0, MANY), "repeats": (1, 10_000), "answers": (1, 10_000), "chains": (2, 1000),
+    "max_features": (1, MANY), "temperature": (0, 100), "llm_temperature": (0, 100), "threshold": (0, 1), "shared": (0, 1), "min_accuracy": (0, 1),
+    "agreement": (0, 1), "train_share": (0, 1), "per_minute": (0, MANY), "timeout": (0.001, MANY), "input_price": (0, MANY), "output_price": (0, MANY),
+    "strength": (-MANY, MANY), "delta": (1e-9, MANY), "dose": (1e-9, MANY), "lr": (0, 1000), "lr_end": (0, 1000), "aux": (0, MANY), "coefficient": (0, MANY),
+    "doses": (0, MANY), "strengths": (0, MANY), "gammas": (0, MANY), "judged_gamma": (0, MANY), "alpha": (1e-9, 1 - 1e-9), "sample": (1e-9, 1),
+    "roles": (1, MANY), "test_roles": (1, MANY), "top": (0, MANY), "steps": (1, 100), "actions": (2, 1000), "batch": (1, MANY), "folds": (2, MANY),
 }  # fmt: skip
-"""Smallest and largest of what every verb means alike: generators take no negative seed, replicates are drawn in memory, and a negative
-count would leave the last ones out."""
+"""Smallest and largest of what every verb means alike, where another number is a slip: generators take no negative seed, replicates are drawn in
+memory, a negative count would leave the last ones out. A verb may ask for more. A default holds whatever stands here."""
+
+PLUGINS = {
+    "method": "steerings", "methods": "steerings", "instrument": "instruments", "instruments": "instruments", "labeler": "labelers", "assessor": "assessors",
+    "embedder": "embedders", "engine": "engines", "gate": "detectors", "detector": "detectors",
+}  # fmt: skip
+"""Field that names a plug-in -> its kind: a name that does not exist is refused before anything is read or measured."""
 
 
 @functools.cache
@@ -98,28 +113,35 @@ def parse(name: str, kind: Any, told: Any) -> Any:
 def make(config: type[C], told: Mapping[str, Any]) -> C:
     """A configuration from flags or a job file's table. Raises NotFound for an unknown field."""
     kinds = typing.get_type_hints(config)
-    known = [field.name for field in dataclasses.fields(config)]  # type: ignore[arg-type]
+    known = {field.name: field.default for field in dataclasses.fields(config)}  # type: ignore[arg-type]
     fields = {name.replace("-", "_"): value for name, value in told.items()}
     for name in fields:
         if name not in known:
             raise NotFound(f"{config.__name__} has no setting {name!r}.{nearest(name, known)}")
     parsed = {name: parse(name, kinds[name], value) for name, value in fields.items()}
-    for name, (least, most) in LIMITS.items():
-        if name in parsed and not least <= parsed[name] <= most:
-            raise BadInput(f"--{name.replace('_', '-')} is between {least} and {most}, got {parsed[name]}.")
+    for name, told in parsed.items():
+        for number in told if isinstance(told, tuple) else (told,):
+            least, most = LIMITS.get(name, (-HUGE, HUGE))
+            if isinstance(number, int | float) and told != known[name] and not least <= number <= most:
+                raise BadInput(f"--{name.replace('_', '-')} is between {least} and {most}, got {number}.")
+            if name in PLUGINS and told != known[name]:
+                registry.get(PLUGINS[name], number)
     return config(**parsed)
 
 
 def from_toml(file: Path, config: type, verb: str) -> dict[str, Any]:
     """A verb's settings in a job file: its own table, and the file's top-level keys that it knows."""
+    if not file.exists():
+        raise NotFound(f"There is no job file {file}. `jobs/` holds examples.")
     try:
-        job = tomllib.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise NotFound(f"There is no job file {file}. `jobs/` holds examples.") from None
+        with of_paths():
+            job = tomllib.loads(file.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadInput(f"{file} is not valid TOML: {error}.") from None
     known = {field.name for field in dataclasses.fields(config)}
     told = {key.replace("-", "_"): value for key, value in job.items() if not isinstance(value, dict)}
+    if not isinstance(job.get(verb, {}), dict):
+        raise BadInput(f"{file}: {verb} should be a table of settings, written [{verb}], got {job[verb]!r}.")
     own = {key.replace("-", "_"): value for key, value in job.get(verb, {}).items()}
     return {key: value for key, value in told.items() if key in known} | own
 

@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float
 
+from feature_store.errors import BadInput
 from feature_store.records import Run, ValueSystem
 from workbench import conva, detectors, directions
 from workbench.config import plain
@@ -131,9 +132,11 @@ def summarise(
 
 def control(study: "Study", settings: Control, judge: Judge, progress: Progress = silent) -> Run:
     """A run of kind `control`. What is answered before an interruption is kept."""
+    if settings.options and not settings.detector:
+        raise BadInput("--options are the detector's. Name it with --detector, or leave them out.")
     value = study.system.resolve(settings.value)
     probes = study.resolve("probes", settings.probes)
-    layers = tuple(sorted(settings.layers)) or tuple(directions.chosen_layers(study, probes, value))
+    layers = tuple(sorted(set(settings.layers))) or tuple(directions.chosen_layers(study, probes, value))
     dilemmas, choices = read_dilemmas(settings.dilemmas, value, study.system), read_choices(settings.choices)
     settings = dataclasses.replace(settings, value=value, probes=probes.id, layers=layers)
     for layer in layers:

@@ -29,8 +29,8 @@ def system_of(folder: Path) -> str:
         )
     try:
         told = json.loads(file(folder).read_text(encoding="utf-8"))
-        version, system = told["format"], told["system"]
-    except (json.JSONDecodeError, KeyError, TypeError):
+        version, system = int(told["format"]), str(told["system"])
+    except (ValueError, KeyError, TypeError):
         raise BadInput(
             f'{file(folder)} is damaged. It should read {{"format": {FORMAT}, "system": "schwartz10"}}.'
         ) from None

@@ -6,6 +6,7 @@
 """
 
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,7 +52,8 @@ def read_choices(source: str) -> list[Choice]:
         rows = tomllib.loads(BUILT_IN.read_text("utf-8"))["choices"]
     found = []
     for number, row in enumerate(rows, 1):
-        options = row["options"].split("|") if isinstance(row["options"], str) else list(row["options"])
+        listed = row["options"]
+        options = listed.split("|") if isinstance(listed, str) else list(listed) if isinstance(listed, Iterable) else []
         known = str(row["answer"]).isdigit() and int(row["answer"]) < len(options)
         if not known or not 2 <= len(options) <= len(LETTERS):
             raise BadInput(f"{source or BUILT_IN.name}, item {number}: 2 to {len(LETTERS)} options and the 0-based index of the right one are "

@@ -52,7 +52,7 @@ def read(file: str) -> list[str]:
             sentence.format(name="", definition="")
     except FileNotFoundError:
         raise NotFound(f"There is no file of prompts {path}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, AttributeError, KeyError, IndexError, ValueError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
         raise BadInput(f"{path.name}: sentences are texts with {{name}} and {{definition}} in them, got {error}.") from None
     if not found:
         raise BadInput(f'{path.name} should hold a list, sentences = ["..."], got none.')

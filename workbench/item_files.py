@@ -86,18 +86,27 @@ def _rows(file: Path) -> list[dict[str, Any]]:
         told = told.get("items", told)
     if isinstance(told, dict):
         told = [{"number": number, "text": text} for number, text in told.items()]
-    rows = [{str(key).strip().lower(): cell for key, cell in row.items() if key is not None} if isinstance(row, dict) else {} for row in told or []]
+    if not isinstance(told, list):
+        raise BadInput(f"{file.name} should hold a list of items, or an object from number to text, got {type(told).__name__}. Put it right.")
+    rows = [{str(key).strip().lower(): cell for key, cell in row.items() if key is not None} if isinstance(row, dict) else {} for row in told]
     if not rows or not all({"text", "number"} <= set(row) or {"text", "id"} <= set(row) for row in rows):
         found = ", ".join(rows[0]) if rows and rows[0] else "none"
         raise BadInput(f"{file.name}: every entry needs `number` (or `id`) and `text`, got {found}. Name the columns so.")
     return rows
 
 
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, whose parser would keep the last of two equal keys."""
+    if twice := [key for key, times in Counter(key for key, _ in pairs).items() if times > 1]:
+        raise json.JSONDecodeError(f"{twice[0]!r} stands there more than once", "", 0)
+    return dict(pairs)
+
+
 def _parsed(text: str, suffix: str) -> Any:
     if suffix == ".toml":
         return tomllib.loads(text)
     if suffix == ".json":
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_once)
     if suffix == ".jsonl":
         return [json.loads(line) for line in text.splitlines() if line.strip()]
     return list(csv.DictReader(io.StringIO(text), delimiter="\t" if suffix == ".tsv" else ",", strict=True))

@@ -162,7 +162,13 @@ def _join(frame: pd.DataFrame, marks: pd.DataFrame, source: str, labels: str) ->
         raise BadInput(
             f"{source} and {labels} share no column to join them by. Give both an id column of the same name."
         )
-    return frame.merge(marks, on=shared, how="inner", validate="one_to_one")
+    try:
+        joined = frame.merge(marks, on=shared, how="inner", validate="one_to_one")
+    except ValueError as error:  # a row that stands there twice, or ids of different types
+        raise BadInput(f"{source} and {labels} cannot be joined by {', '.join(shared)}: {str(error).splitlines()[0]}. Give every text one row in each.") from None
+    if joined.empty:
+        raise BadInput(f"{source} and {labels} have no {', '.join(shared)} in common. Give both the same ids.")
+    return joined
 
 
 def _marks(

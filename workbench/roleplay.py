@@ -131,7 +131,10 @@ def from_table(file: Path) -> tuple[list[Item], list[Value]]:
     """
     if not file.exists():
         raise NotFound(f"There is no table of items {file}. Give a .csv with columns value, agreement, question.")
-    frame = pd.read_csv(file)
+    try:
+        frame = pd.read_csv(file)
+    except ValueError as error:
+        raise BadInput(f"{file.name} cannot be read as a table: {str(error).splitlines()[0]} Save it as CSV in UTF-8.") from None
     for column in ("value", "agreement", "question"):
         if column not in frame:
             raise NotFound(f"{file.name} has no column {column!r}; it has {', '.join(map(str, frame.columns))}.")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from feature_store.errors import BadInput, Incompatible
-from feature_store.records import Run, Span, Steering, Where
+from feature_store.records import Positions, Run, Span, Steering, Unit, Where
 from workbench import directions
 from workbench.administration.respondents import Weights
 from workbench.steerings import Scale, build_edit
@@ -35,6 +35,16 @@ def parse_features(told: Sequence[str]) -> tuple[tuple[int, float], ...]:
         except ValueError:
             raise BadInput(f"A steered feature is written as index or index:weight, got {text!r}.") from None
     return tuple(pairs)
+
+
+def one_steering(features: Sequence[str], method: str, strength: float, unit: Unit, positions: Positions = "all") -> Steering:
+    """The steering that flags describe, the base where they name none. Raises BadInput where half of it is missing."""
+    found = Steering(parse_features(features), method, strength, unit, positions)
+    if found.name == "base" and (features or strength):
+        raise BadInput(
+            f"A steering needs --features and a --strength other than 0, got {', '.join(features) or 'no feature'} at {strength}. Give both, or neither."
+        )
+    return found
 
 
 def scale_of(study: "Study", sae_run: Run) -> Scale:
@@ -95,7 +105,7 @@ def respondent(study: "Study", sae_run: Run, steering: Steering, kind: type[Weig
     if steering.name == "base":
         return kind(model, study.folder)
     edit = edit_for(study, sae_run, [steering])
-    return kind(model, study.folder, f"{sae_run.id}: {steering.name}", edit, sae_run.summary["layer"], sae_run.summary["point"])
+    return kind(model, study.folder, f"{sae_run.id}: {steering.key}", edit, sae_run.summary["layer"], sae_run.summary["point"])
 
 
 @contextlib.contextmanager

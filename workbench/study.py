@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from feature_store import registry
-from feature_store.errors import BadInput, Incompatible, NotFound, nearest
+from feature_store.errors import BadInput, Incompatible, NotFound, nearest, of_paths
 from feature_store.records import Run, ValueSystem
 from feature_store.runs import Runs, write_atomically
 from feature_store.store import Store
@@ -41,7 +41,8 @@ class Study:
 
     def __init__(self, folder: str | Path, system: str = "schwartz10", create: bool = True):
         self.folder = Path(folder)
-        empty = not self.folder.exists() or not any(self.folder.iterdir())
+        with of_paths():
+            empty = not self.folder.exists() or not any(self.folder.iterdir())
         if create and empty:
             registry.get("values", system)
             try:
@@ -69,7 +70,8 @@ class Study:
     def do(self, verb: str, settings: Mapping[str, Any], progress: Progress = silent) -> Run:
         """Run a verb with settings as flags or a job file give them."""
         job = verbs.get(verb)
-        return job.run(self, make(job.config, settings), progress)
+        with of_paths():
+            return job.run(self, make(job.config, settings), progress)
 
     def train(self, progress: Progress = silent, **settings: Any) -> Run:
         """Train an SAE on a model's residual stream and harvest its features (`verbs/train.py`)."""
@@ -201,6 +203,18 @@ class Study:
                 f"{model.revision[:12]}. Restore the model, or make a run for this one."
             )
         return model
+
+    def model_for(self, name: str, sae_run: Run | None, revision: str, dtype: str, device: str) -> "Model":
+        """The model that a run of kind `sae` reads, or `name` where there is none. Raises BadInput where a flag contradicts the run."""
+        if sae_run is None:
+            return self.model(name, revision, dtype, device)
+        for flag, told, usual in (("revision", revision, ""), ("dtype", dtype, "float32"), ("device", device, "auto")):
+            if told not in (usual, sae_run.config[flag]):
+                raise BadInput(
+                    f"{sae_run.id} pins its model with {flag} {sae_run.config[flag] or 'as it was found'}, got --{flag} {told}. Leave --{flag} out, or make "
+                    "an SAE's run with it."
+                )
+        return self.model_of(sae_run)
 
     def sae(self, run: Run) -> "SAE":
         """The SAE of a run of kind `sae`, on the device of its model."""

@@ -79,8 +79,8 @@ def plan(
     chosen: pd.DataFrame, alive: Sequence[int], template: Steering, doses: Sequence[float], random_features: int, random_directions: int, seed: int
 ) -> list[Intervention]:  # fmt: skip
     """Every labelled feature and control at every dose. `alive`: unlabelled live features to draw controls from."""
-    if any(dose <= 0 for dose in doses) or list(doses) != sorted(set(doses)):
-        raise BadInput(f"Doses are positive, rising numbers, got {', '.join(f'{d:g}' for d in doses)}.")
+    if not doses or any(dose <= 0 for dose in doses) or list(doses) != sorted(set(doses)):
+        raise BadInput(f"Doses are positive, rising numbers, got {', '.join(f'{d:g}' for d in doses) or 'none'}. Give them as 0.1,0.3.")
     rng = np.random.default_rng(seed)
     controls = rng.permutation(np.asarray(alive))[:random_features]
     units: list[tuple[Kind, int, str, int, Steering]] = [

@@ -11,6 +11,7 @@ A loader is one module with one function `load(rest: str) -> SAE`, registered un
 Left out: guessing. A name that is no folder is never asked of the hub.
 """
 
+import os
 from pathlib import Path
 
 from feature_store import registry
@@ -23,7 +24,7 @@ EXAMPLES = "a folder, saelens:RELEASE/SAE_ID or hub:ORG/NAME[/PATH]"
 def load_sae(address: str | Path) -> SAE:
     """The SAE at an address. Raises NotFound, BadInput or Incompatible with one line."""
     address = str(address)
-    if Path(address).expanduser().exists():
+    if os.path.exists(os.path.expanduser(address)):
         return registry.get("loaders", "folder")(address)
     scheme, colon, rest = address.partition(":")
     if not colon:

@@ -34,7 +34,7 @@ SPARSITY_FLOOR = 1e-10
 @register("loaders", "folder")
 def load(address: str) -> SAE:
     """A folder in sae-lens' format."""
-    folder = Path(address).expanduser()
+    folder = Path(os.path.expanduser(address))
     if not folder.exists():
         raise NotFound(f"There is no SAE at {address}. Give a folder with {CONFIG} and {WEIGHTS}.")
     if not folder.is_dir():

@@ -10,8 +10,8 @@ congruent, opposite or irrelevant to each other, and Sigma, their order of impor
    stay. Then stance and key points from concepts and the original answer, then the answer from these and eps2.
 3. Where no score changes, no concept does, and the response is the original: do(V = v') gives r by construction.
 
-Action and theta are in `counterfactual.py`. `Switches` leave out one part each. A reply that cannot be read ends its question
-there, with its status. Ours where the paper is silent: which value a concept stems from is asked together with the concepts, and
+Action and theta are in `counterfactual.py`. `Switches` leave out one part each. A reply that cannot be read, or a prompt that the model's
+context does not hold, ends its question there, with its status. Ours where the paper is silent: which value a concept stems from is asked together with the concepts, and
 scores are compared on the rubric's whole steps.
 """
 
@@ -27,7 +27,7 @@ from feature_store.records import Status, ValueSystem
 from workbench.causal import couple_texts as say
 from workbench.causal.counterfactual import Objective
 from workbench.causal.graph import SMALLEST
-from workbench.llm import LLM, ask
+from workbench.llm import LLM, ask, fitting
 from workbench.llm.reading import is_refusal
 from workbench.progress import Progress, silent
 
@@ -97,15 +97,18 @@ class Interview:
     def ask(
         self, step: str, about: Sequence[tuple[str, str]], prompts: Sequence[str], read: Callable[[str], Any]
     ) -> list[Any]:
-        """What each reply says; `about` gives the (question id, value id) of each prompt."""
+        """What each reply says; `about` gives the (question id, value id) of each prompt. A prompt too long for the model is not cut and has no reply."""
         found = []
         for start in range(0, len(prompts), CHUNK):
-            part = prompts[start : start + CHUNK]
-            texts = self.llm.chat([ask(prompt) for prompt in part], max_new_tokens=TOKENS)
-            for (question, value), prompt, text in zip(about[start : start + CHUNK], part, texts, strict=True):
+            part = [ask(prompt) for prompt in prompts[start : start + CHUNK]]
+            fits = fitting(self.llm, part)
+            told = [conversation for conversation, room in zip(part, fits, strict=True) if room]
+            texts = iter(self.llm.chat(told, max_new_tokens=TOKENS) if told else [])
+            for (question, value), (message,), room in zip(about[start : start + CHUNK], part, fits, strict=True):
+                prompt, text = message.content, next(texts) if room else ""
                 # A long reply with "I cannot" somewhere is an answer.
-                reading = None if is_refusal(text) and len(text.split()) < REFUSAL_WORDS else read(text)
-                status = "parsed" if reading is not None else "refused" if is_refusal(text) else "unparsed"
+                reading = None if not room or (is_refusal(text) and len(text.split()) < REFUSAL_WORDS) else read(text)
+                status: Status = "parsed" if reading is not None else "too-long" if not room else "refused" if is_refusal(text) else "unparsed"
                 self.steps.append(Step(question, step, value, prompt, text, json.dumps(reading, ensure_ascii=False), status, self.llm.name))
                 found.append(reading)
             self.progress(step, start + len(part), len(prompts))

@@ -45,6 +45,15 @@ class LLM(Protocol):
         ...
 
 
+@runtime_checkable
+class Bounded(Protocol):
+    """An LLM that knows how much it can read."""
+
+    def fits(self, conversations: Sequence[Conversation]) -> list[bool]:
+        """Which conversations leave room for an answer."""
+        ...
+
+
 @dataclass(frozen=True)
 class Verdict:
     choice: str
@@ -70,6 +79,11 @@ class Judge(Protocol):
 def ask(text: str) -> Conversation:
     """A conversation of one question."""
     return (Message("user", text),)
+
+
+def fitting(llm: LLM, conversations: Sequence[Conversation]) -> list[bool]:
+    """Which conversations `llm` can be asked. An endpoint's context is not known here: it says so itself."""
+    return llm.fits(conversations) if isinstance(llm, Bounded) else [True] * len(conversations)
 
 
 def open_llm(address: str, load: "Callable[[str], Model]", limits: "Limits | None" = None) -> LLM:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from workbench.llm import LLM, Conversation
+from workbench.llm import LLM, Conversation, fitting
 from workbench.llm.lines import Lines, digest
 from workbench.vision.images import digest as digest_of_file
 
@@ -55,6 +55,10 @@ class Answered:
             for number, text in _each(self.llm, list(missing.values()), how):
                 self._keep(order[number], name, missing[order[number]], how, text)
             return [self._known[key] for key in keys]
+
+    def fits(self, conversations: Sequence[Conversation]) -> list[bool]:
+        """Which conversations the model can be asked."""
+        return fitting(self.llm, conversations)
 
     def _catch_up(self, name: str) -> None:
         for told in self._lines.catch_up():

@@ -17,7 +17,7 @@ from feature_store.errors import BadInput
 from workbench.llm import Conversation, Message
 
 if TYPE_CHECKING:
-    from sae_training.model import Model
+    from sae_training.model import Model, Prompt
 
 BATCH = 32
 """Conversations continued together, and lost together when the process dies."""
@@ -60,10 +60,17 @@ class Local:
             part = conversations[start : start + BATCH]
             if any(message.image for conversation in part for message in conversation):
                 raise BadInput(f"{self.model.name} is talked to in words and sees no images. Measure a model that sees (--model vision:FOLDER-OR-HUB-ID).")
-            prompts = [_messages(self.model, c) if self.model.chat else plain_prompt(c) for c in part]
-            texts = self.model.generate(prompts, max_new_tokens, temperature, [seed] * len(part))
+            texts = self.model.generate(self._prompts(part), max_new_tokens, temperature, [seed] * len(part))
             for number, text in enumerate(texts, start):
                 yield number, (text if self.model.chat else _NEXT_SPEAKER.split(text)[0]).strip()
+
+
+    def fits(self, conversations: Sequence[Conversation]) -> list[bool]:
+        """Which conversations leave the model room for an answer."""
+        return [len(ids) < self.model.context for ids in self.model.tokenize(self._prompts(conversations), prompt=True)]
+
+    def _prompts(self, conversations: Sequence[Conversation]) -> "list[Prompt]":
+        return [_messages(self.model, c) if self.model.chat else plain_prompt(c) for c in conversations]
 
 
 def plain_prompt(conversation: Conversation) -> str:

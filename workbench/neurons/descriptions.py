@@ -74,14 +74,18 @@ def descriptions(source: str, system: ValueSystem, seed: int) -> Descriptions:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadInput(f"{file} is not valid TOML: {error}.") from None
     template, questions = told.get("template", ""), told.get("questions", [])
-    if "{description}" not in template or "{question}" not in template or not questions:
+    asked = isinstance(questions, list) and questions and all(isinstance(one, str) for one in questions)
+    if not isinstance(template, str) or "{description}" not in template or "{question}" not in template or not asked:
         raise BadInput(f"{file} needs a `template` with {{description}} and {{question}}, and a list of `questions`.")
     return Descriptions(_fold(_read(told, file), system), tuple(questions), template)
 
 
 def _read(told: dict, file: Path) -> dict[str, list[list[str]]]:
     found = {}
-    for value, poles in told.get("values", {}).items():
+    values = told.get("values", {})
+    if not isinstance(values, dict) or not all(isinstance(poles, dict) for poles in values.values()):
+        raise BadInput(f"{file}: descriptions stand in tables [values.NAME] with the lists {', '.join(POLES)}.")
+    for value, poles in values.items():
         found[value] = [poles.get(pole, []) for pole in POLES]
         for pole, texts in zip(POLES, found[value], strict=True):
             if not texts or not all(isinstance(text, str) and text.strip() for text in texts):

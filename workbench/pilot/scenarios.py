@@ -85,8 +85,12 @@ def read(file: Path, system: ValueSystem) -> list[Scenario]:
     """The scenarios of a JSON-lines file. Raises NotFound, or BadInput that names the line."""
     if not file.is_file():
         raise NotFound(f"There is no file {file}. Give a .jsonl file with one scenario a line.")
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{file} must be UTF-8, byte {error.start} is not. Save it as UTF-8.") from None
     found: dict[str, Scenario] = {}
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:

@@ -166,7 +166,9 @@ def _plan(study: "Study", config: Config, label_run: Run, sae_run: Run, probe_ru
     chosen = sweep.choose_features(labels, config.features_per_value, config.choose)
     alive = study.store.sql("SELECT feature FROM features WHERE run = ? AND n_active > 0 ORDER BY feature", [sae_run.id]).feature
     able = set(chosen.value) & set(probe_run.summary["probed"] if probe_run else chosen.value)
-    wanted = [study.system.resolve(value) for value in config.values] or [value for value in study.system.ids if value in able]
+    if not config.methods:
+        raise BadInput("Which steering methods are compared? Name at least one with --methods, such as add.")
+    wanted = list(dict.fromkeys(map(study.system.resolve, config.values))) or [value for value in study.system.ids if value in able]
     missing = [value for value in wanted if value not in able]
     if missing or not wanted:
         raise BadInput(f"Every arm needs labelled features and, with --probes, a probe of the value; missing for {', '.join(missing) or 'all values'}. "

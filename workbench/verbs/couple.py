@@ -15,7 +15,7 @@ import hashlib
 import itertools
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -127,6 +127,12 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
             if c.exogenous is not None and not c.intervened:
                 talk.note(q, "action", "", {})
         marks = {c: _marks(rating, c, answers[c], study.system) for c in CONDITIONS}
+        long = [step for step in steps if step.status == "too-long"]
+        if len(long) == sum(bool(step.prompt) for step in steps):
+            raise BadInput(
+                f"None of the {len(long)} prompts fits into what {writer.name} reads (the first: {long[0].step} of question {long[0].question}). "
+                "Name a model with a longer context, or ask shorter questions."
+            )
         rows = _answer_rows(asked, objectives, answers, found, marks, steps, writer, marker)
         work.table("couple_answers", rows)
         work.table("couple_scores", _score_rows(objectives, marks, study.system, marker.name), sort=("question", "condition"))
@@ -136,7 +142,7 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
         agreement = _agreement(marks, marker.name)
         summary = {
             "answered_by": "LLM-simulated", "questions": len(asked), "intervened": sum(c.intervened for c in found.values()),
-            "unread": sum(row["status"] != "parsed" for row in rows),
+            "unread": sum(row["status"] != "parsed" for row in rows), "too_long": len(long), "too_long_questions": _first({s.question: 1 for s in long}),
         }  # fmt: skip
         summary |= {f"{m['metric']}_{m['condition']}": m["estimate"] for m in metrics if m["condition"] in CONDITIONS}
         summary |= agreement | {"own_work_marked": writer.name == marker.name}
@@ -256,6 +262,10 @@ def _agreement(marks: dict[str, Marks], judge: str) -> dict[str, float | int | N
             f"({len(pairs)} pairs); differences of this size between conditions say nothing.", stacklevel=2,
         )  # fmt: skip
     return {"judge_difference": difference, "judge_pairs": len(pairs)}
+
+
+def _first(questions: Collection[str]) -> str:
+    return ", ".join(list(questions)[:5]) + (", ..." if len(questions) > 5 else "")
 
 
 def _spent(cached: Sequence[Answered]) -> dict[str, float | int]:

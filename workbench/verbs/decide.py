@@ -33,7 +33,7 @@ from workbench.pilot.outcomes import decision_effects, rankings
 from workbench.pilot.ranking import Variant, flows, rank
 from workbench.pilot.scenarios import read, scores, stakes
 from workbench.progress import Progress
-from workbench.steered import edit_for, parse_features, scale_of
+from workbench.steered import edit_for, one_steering, scale_of
 
 if TYPE_CHECKING:
     from sae_training.model import Model
@@ -98,17 +98,19 @@ class Config:
 
 def run(study: "Study", config: Config, progress: Progress) -> Run:
     """A run of kind `decisions`."""
-    steering = Steering(parse_features(config.features), config.method, config.strength, config.unit, config.positions)
+    steering = one_steering(config.features, config.method, config.strength, config.unit, config.positions)
     if config.preference and config.mode == "generate":
         raise BadInput("A ranking needs the probability of every action. Use --mode logprob with --preference.")
     if config.assessor and not config.preference:
         raise BadInput("An assessor's ratings are used to rank actions for preferences. Give --preference, or leave --assessor out.")
+    if config.options and not config.assessor:
+        raise BadInput("--options are the assessor's. Name it with --assessor, or leave them out.")
     sae_run = None if config.model and steering.name == "base" else study.resolve("sae", config.sae)
     if sae_run and config.model and config.model != sae_run.config["model"]:
         raise BadInput(f"{sae_run.id} belongs to {sae_run.config['model']}, not to {config.model}. Name its SAE with --sae, or leave --model out.")
     name = config.model or sae_run.config["model"]
     source, scenarios = _scenarios(study, config.scenarios)
-    model = study.model_of(sae_run) if sae_run else study.model(name, config.revision, config.dtype, config.device)
+    model = study.model_for(name, sae_run, config.revision, config.dtype, config.device)
     preferences = _preferences(study, config.preference, model) if config.preference else {}
     read_as = hashlib.sha256(repr((scenarios, {k: v.tolist() for k, v in preferences.items()})).encode()).hexdigest()
     inputs = {"model": model.revision, "scenarios": source, "content": read_as} | ({"sae": sae_run.id} if sae_run else {})

@@ -19,7 +19,7 @@ from feature_store.records import Run
 from feature_store.runs import digest
 from workbench import organism
 from workbench.config import plain
-from workbench.llm import LLM, Conversation, open_llm
+from workbench.llm import LLM, Conversation, fitting, open_llm
 from workbench.llm.answered import Answered
 from workbench.material import ORGANISM, lines
 from workbench.pilot.dilemmas import (
@@ -82,8 +82,9 @@ def run(study: "Study", config: Config, progress: Progress, llm: LLM | None = No
         (work.folder / "dilemmas.json").write_text(json.dumps(passed, ensure_ascii=False, indent=1), encoding="utf-8")
         return work.finish({
             "source": name, "asked": len(rows), "parsed": sum(r["status"] == "parsed" for r in rows), "refused": sum(r["status"] == "refused" for r in rows),
-            "unparsed": sum(r["status"] == "unparsed" for r in rows), "leaked": sum(len(r["leaks"]) > 0 for r in rows),
-            "inference_unread": sum(r["inference_status"] in ("refused", "unparsed") for r in rows),
+            "unparsed": sum(r["status"] == "unparsed" for r in rows), "too_long": sum("too-long" in (r["status"], r["inference_status"]) for r in rows),
+            "leaked": sum(len(r["leaks"]) > 0 for r in rows),
+            "inference_unread": sum(r["inference_status"] in ("refused", "unparsed", "too-long") for r in rows),
             "not_inferred": sum(r["inference_status"] == "parsed" and r["inferred"] != r["pairs"] for r in rows), "passed": len(passed),
         })  # fmt: skip
 
@@ -94,23 +95,31 @@ def _written(study: "Study", config: Config, llm: LLM, norms: list[str], progres
     wanted = pairs(system, config.n, config.steps, config.seed)
     turn = [norms[k % len(norms)] for k in range(config.n)]
 
-    def asked(stage: str, told: list[Conversation], temperature: float) -> list[str]:
-        # One at a time, each with a seed of its own: two dilemmas of one norm are two answers.
-        answers = []
+    def asked(stage: str, told: list[Conversation], temperature: float) -> list[str | None]:
+        # One at a time, each with a seed of its own: two dilemmas of one norm are two answers. None where the request is too long for the model.
+        room, answers = fitting(llm, told), []
+        if told and not any(room):
+            raise BadInput(f"{stage.capitalize()}: none of the {len(told)} requests fits into what {llm.name} reads. Name a model with a longer context.")
         for k, conversation in enumerate(told):
-            answers += kept.chat([conversation], max_new_tokens=config.new_tokens, temperature=temperature, seed=config.seed + k if temperature else 0)
+            seed = config.seed + k if temperature else 0
+            answers += kept.chat([conversation], max_new_tokens=config.new_tokens, temperature=temperature, seed=seed) if room[k] else [None]
             progress(stage, k + 1, len(told))
         return answers
 
     answers = asked("writing", [write_prompt(system, some, norm) for some, norm in zip(wanted, turn, strict=True)], config.temperature)
-    came = [read_written(answer, some, f"d{k:04d}", norm) for k, (answer, some, norm) in enumerate(zip(answers, wanted, turn, strict=True))]
+    too_long = Written(None, "too-long", f"The request is longer than {llm.name} reads.")
+    came = [
+        too_long if answer is None else read_written(answer, some, f"d{k:04d}", norm)
+        for k, (answer, some, norm) in enumerate(zip(answers, wanted, turn, strict=True))
+    ]
     there = [k for k, one in enumerate(came) if one.dilemma]
     said = dict(zip(there, asked("reading blind", [infer_prompt(system, came[k].dilemma or {}, config.steps) for k in there], 0.0), strict=True))
     rows = []
     for k, (one, some) in enumerate(zip(came, wanted, strict=True)):
         leaks = leaked(one.dilemma, config.steps, system) if one.dilemma else ()
-        found = read_inferred(said[k], system, config.steps) if k in said else None
-        rows.append(_row(k, one.dilemma, some, llm.name, answers[k], one, leaks, found, said.get(k, "")))
+        read = said.get(k)
+        found = read_inferred(read, system, config.steps) if read is not None else Inferred((), "too-long") if k in said else None
+        rows.append(_row(k, one.dilemma, some, llm.name, answers[k] or "", one, leaks, found, read or ""))
     return rows
 
 

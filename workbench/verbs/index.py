@@ -9,6 +9,7 @@
 import dataclasses
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,7 +43,7 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
     """A run of kind `images`."""
     if not config.folder:
         raise BadInput("Which folder holds the images? Name it with --folder.")
-    folder = Path(config.folder).expanduser().resolve()
+    folder = Path(os.path.expanduser(config.folder)).resolve()
     words = keywords(config.keywords, study.system)
     files = listing(folder, progress)
     embedder = make(config.embedder, config.options)

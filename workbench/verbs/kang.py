@@ -152,6 +152,8 @@ def _treatments(study: "Study", sae_run: Run, config: Config, told: Interview, w
     """Features, then random directions as long as the features' steps on average."""
     free = [q.prompt for role in told.roles if role.number == NOBODY for q in ask(told, role)]
     features = list(config.features) or strongest_features(study, sae_run, free, where, config.top)
+    if wrong := [feature for feature in features if not 0 <= feature < study.sae(sae_run).n_features]:
+        raise BadInput(f"The SAE has features 0 to {study.sae(sae_run).n_features - 1}, got feature {wrong[0]}. Correct --features.")
     norms = study.sae(sae_run).directions(features).norm(dim=-1).tolist()
     lengths = [config.coef * norm for norm in norms] if config.coef else [SHARE * sae_run.summary["median_norm"]] * len(features)
     found = [

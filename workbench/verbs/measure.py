@@ -26,7 +26,7 @@ from workbench.instruments import Opened, one_scale, open_instrument
 from workbench.llm import open_llm
 from workbench.llm.judges import open_judge
 from workbench.progress import Progress
-from workbench.steered import parse_features, respondent
+from workbench.steered import one_steering, respondent
 
 if TYPE_CHECKING:
     from workbench.study import Study
@@ -114,6 +114,10 @@ def wordings_for(study: "Study", instrument: str, model_name: str) -> tuple[str,
 def _check(config: Config, opened: Opened, steering: Steering, study: "Study") -> None:
     """Raises BadInput where flags do not go together."""
     free, talks = opened.instrument.answer == "text", "://" in config.model
+    if config.gate and steering.name == "base":
+        raise BadInput("A gate decides where a steering acts, and none was given. Name one with --features and --strength, or leave --gate out.")
+    if not config.gate and (config.gate_value or config.gate_options):
+        raise BadInput("--gate-value and --gate-options belong to a gate. Name it with --gate, or leave them out.")
     if config.gate and not config.gate_value:
         raise BadInput(f"Which value does the gate look for? Name it with --gate-value: {', '.join(study.system.ids)}.")
     if (free or talks) and config.mode == "logprob":
@@ -149,7 +153,7 @@ def _gate(study: "Study", config: Config, asked: list[Question]) -> list[bool]:
 
 def run(study: "Study", config: Config, progress: Progress) -> Run:
     """A run of kind `profile`."""
-    steering = Steering(parse_features(config.features), config.method, config.strength, config.unit)
+    steering = one_steering(config.features, config.method, config.strength, config.unit)
     opened = open_instrument(config.instrument, config.settings, study.system, study.folder)
     _check(config, opened, steering, study)
     sae_run = None if config.model and steering.name == "base" else study.resolve("sae", config.sae)
@@ -217,7 +221,7 @@ def _respondents(
     if "://" in name:
         speaker = Speaker(open_llm(name, study.model), study.folder)
         return speaker, None, speaker.name
-    model = study.model_of(sae_run) if sae_run else study.model(name, config.revision, config.dtype, config.device)
+    model = study.model_for(name, sae_run, config.revision, config.dtype, config.device)
     kind = Seeing if isinstance(model, VisionModel) else Weights
     base = kind(model, study.folder)
     if sae_run is None or steering.name == "base":

@@ -125,7 +125,7 @@ def run(study: "Study", config: Config, progress: Progress, judge: Judge | None 
     planned = plan(values, config.gammas, config.draws)
     asked = ask(study, name, config.instrument, config.wordings or wordings_for(study, config.instrument, name)[:1], config.contexts, config.n_contexts, config.seed)
     neutral = material.neutral(config.neutral or material.own(name), config.n_neutral, config.seed)
-    model = study.model_of(sae_run) if sae_run else study.model(name, config.revision, config.dtype, config.device)
+    model = study.model_for(name, sae_run, config.revision, config.dtype, config.device)
     prompts = [one.prompt for value in values for pole in POLES for one in told.asked(value, pole, config.n_answers, config.seed)]
     read = hashlib.sha256(repr([q.prompt for q in asked] + neutral + prompts).encode()).hexdigest()
     inputs = {"model": model.revision, "prompts": read} | ({"sae": sae_run.id} if sae_run else {}) | ({"judge": judge.name} if judge else {})

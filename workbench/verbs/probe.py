@@ -74,7 +74,7 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
     if sae_run and config.model and config.model != sae_run.config["model"]:
         raise BadInput(f"{sae_run.id} belongs to {sae_run.config['model']}, not to {config.model}. Name its SAE, or leave --sae out.")
     name = config.model or sae_run.config["model"]
-    model = study.model_of(sae_run) if sae_run else study.model(name, config.revision, config.dtype, config.device)
+    model = study.model_for(name, sae_run, config.revision, config.dtype, config.device)
     skip = config.skip_last if config.skip_last >= 0 else probing.skipped(model.n_layers)
     if skip >= model.n_layers:
         raise BadInput(f"The model has {model.n_layers} layers, --skip-last {skip} leaves none to choose. Lower it.")

@@ -3,7 +3,8 @@
 1. Sets of values are drawn, sizes in turns. A language model writes a scenario for each, with at least ten actions and a score of every
    action on every value; or the organism's own generator does; or they come from a file.
 2. A language model reads every situation blind and says which values are at stake. The organism's are not read: their truth is planted.
-3. Filters: no word names a value, and the blind reader finds the values that were meant. What is filtered, refused or unread stays, with the reason.
+3. Filters: no word names a value, and the blind reader finds the values that were meant. What is filtered, refused, unread or
+   too long to ask stays, with the reason.
 
 Every answer is kept as it comes, so an interrupted run asks nothing twice. A person's word is a run of its own (`review`).
 """
@@ -20,11 +21,11 @@ from feature_store.records import Run
 from feature_store.runs import Work, digest
 from workbench import organism
 from workbench.config import plain
-from workbench.llm import LLM, Conversation, open_llm
+from workbench.llm import LLM, Conversation, fitting, open_llm
 from workbench.material import ORGANISM
 from workbench.pilot.kept import Asked, rows
 from workbench.pilot.scenarios import read, subsets
-from workbench.pilot.writing import infer_prompt, read_inferred, read_written, write_prompt
+from workbench.pilot.writing import Inferred, infer_prompt, read_inferred, read_written, write_prompt
 from workbench.progress import Progress
 
 if TYPE_CHECKING:
@@ -84,14 +85,17 @@ def run(study: "Study", config: Config, progress: Progress, llm: LLM | None = No
             told = {number: write_prompt(system, values, config.actions) for number, values in enumerate(wanted)}
             for number, answer in _ask(work, "writing", told, speaker, config, config.temperature, progress).items():
                 id, values = f"s{number:04d}", wanted[number]
+                if answer is None:
+                    asked.append(Asked(number, id, values, name, None, "", "too-long", f"The request is longer than {name} reads."))
+                    continue
                 came = read_written(answer, system, values, config.actions, id, name)
                 asked.append(Asked(number, id, values, name, came.scenario, answer, came.status, came.reason))
         if speaker:
             told = {one.number: infer_prompt(system, one.scenario.text) for one in asked if one.scenario}
             for number, answer in _ask(work, "reading blind", told, speaker, config, 0.0, progress).items():
-                found = read_inferred(answer, system)
+                found = Inferred((), "too-long") if answer is None else read_inferred(answer, system)
                 asked[number] = dataclasses.replace(
-                    asked[number], reader=name, inferred=found.values, inference=answer, inference_status=found.status
+                    asked[number], reader=name, inferred=found.values, inference=answer or "", inference_status=found.status
                 )
         made = [rows(one, system, config.agreement) for one in asked]
         work.table("scenarios", [row for row, _ in made], sort=("number",))
@@ -100,18 +104,22 @@ def run(study: "Study", config: Config, progress: Progress, llm: LLM | None = No
         return work.finish({
             "source": name or Path(config.file).name, "asked": len(kept), "parsed": sum(r["status"] == "parsed" for r in kept),
             "refused": sum(r["status"] == "refused" for r in kept), "unparsed": sum(r["status"] == "unparsed" for r in kept),
-            "leaked": sum(len(r["leaks"]) > 0 for r in kept),
-            "inference_unread": sum(r["inference_status"] in ("refused", "unparsed") for r in kept),
+            "too_long": sum("too-long" in (r["status"], r["inference_status"]) for r in kept), "leaked": sum(len(r["leaks"]) > 0 for r in kept),
+            "inference_unread": sum(r["inference_status"] in ("refused", "unparsed", "too-long") for r in kept),
             "not_inferred": sum(r["agreement"] < config.agreement for r in kept), "passed": sum(r["passed"] for r in kept),
         })  # fmt: skip
 
 
 def _ask(
     work: Work, stage: str, told: Mapping[int, Conversation], llm: LLM, config: Config, temperature: float, progress: Progress
-) -> dict[int, str]:  # fmt: skip
-    """Number -> answer, in order of the numbers. What an earlier, interrupted call was answered is not asked again."""
+) -> dict[int, str | None]:  # fmt: skip
+    """Number -> answer, None where the request is too long for the model, in order of the numbers. What an earlier, interrupted call was answered
+    is not asked again. Raises BadInput where every request is too long."""
+    room = dict(zip(told, fitting(llm, list(told.values())), strict=True))
+    if told and not any(room.values()):
+        raise BadInput(f"{stage.capitalize()}: none of the {len(told)} requests fits into what {llm.name} reads. Name a model with a longer context.")
     done = work.done(stage)
-    waiting = [number for number in told if number not in done]
+    waiting = [number for number in told if number not in done and room[number]]
     for start in range(0, len(waiting), config.batch):
         some = waiting[start : start + config.batch]
         answers = llm.chat(
@@ -123,5 +131,5 @@ def _ask(
     if not told:
         return {}
     kept = work.parts(stage).to_pydict()
-    return dict(zip(kept["number"], kept["answer"], strict=True))
+    return dict.fromkeys(told) | dict(zip(kept["number"], kept["answer"], strict=True))
 
