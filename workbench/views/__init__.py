@@ -5,7 +5,7 @@
 2. A user's mistake is one line on the page; a verb that has not run yet is one line that says which command to type.
 3. Text that comes from a corpus or a model passes through `safe` (Markdown) or `html.escape` (HTML): it is shown, never run.
 
-Left out: anything a page does; those stand in their files and ask the store through `feature_store/queries.py`.
+Left out: anything a page does; those stand in their files and ask the store through `feature_store/queries`.
 """
 
 import html
