@@ -1,4 +1,4 @@
-"""The app's pages, one file each; here is what they share.
+"""The app's pages, one file or folder each; here is what they share.
 
 1. `open_study` opens the study once for all sessions, `choose` picks its runs in the sidebar (newest first, each built on
    the one above it), and `enter` runs a page.
