@@ -27,7 +27,7 @@ def instruments(folder: Path) -> Study:
     study = Study(folder)
     profile = _answers(study)
     _ordinal(study, profile)
-    _dilemmas(study)
+    _dilemmas(study, profile)
     _adaem(study)
     return study
 
@@ -67,7 +67,7 @@ def _ordinal(study: Study, profile: str) -> None:
         work.finish({"instrument": "standin", "conditions": 2, "items": 40, "answers": 800, "missing": 2, "asked_alike": False, "worst_r_hat": 1.03, "least_ess": 900.0})
 
 
-def _dilemmas(study: Study) -> None:
+def _dilemmas(study: Study, profile: str) -> None:
     """Six dilemmas of two steps a pair of the first four values; values earlier in the system win, later ones when steered."""
     rng, told = np.random.default_rng(0), []
     for number, (a, b) in enumerate([pair for pair in itertools.combinations(study.system.ids[:4], 2) for _ in range(6)]):
@@ -94,7 +94,10 @@ def _dilemmas(study: Study) -> None:
     items = hashlib.sha256(repr(opened.instrument).encode()).hexdigest()
     run = _profile(study, {"instrument": "moral-dilemmas", "settings": settings}, {"items": items}, {"responses": [r for one in sets.values() for r in one], "prompts": prompts, **tables})
     with study.runs.begin("contrast", {"subjects": ["base", "power+"]}, {"moral-dilemmas base": run}, 0) as work:
-        work.table("subjects", [{"instrument": "moral-dilemmas", "subject": who, "profile": run, "steering": steering} for who, steering in (("base", "base"), ("power+", STEERING))])
+        work.table("subjects", [
+            {"instrument": name, "subject": who, "profile": id, "steering": steering}
+            for name, id in (("moral-dilemmas", run), ("standin", profile)) for who, steering in (("base", "base"), ("power+", STEERING))
+        ])  # fmt: skip
         work.table("contrasts", [])
         work.table("circle_fits", [])
         work.table("mtmm", [])
