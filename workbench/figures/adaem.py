@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from feature_store.records import ValueSystem
 from workbench.figures.cells import Cell, matrix
-from workbench.figures.style import FALL, RISE, SOFT, bars, dress, names, plain
+from workbench.figures.style import CLICKED, FALL, RISE, SOFT, WHOLE, bars, dress, names, plain
 
 SETS = {"found": "found by the search", "best-seed": "best seeds", "seed": "seeds"}
 """Set of questions -> its name, the new instrument first."""
@@ -50,10 +50,10 @@ def search_history(pulls: pd.DataFrame, questions: pd.DataFrame, height: int = 3
         own = pulls[(pulls.accepted >= 0) == accepted]
         figure.add_scatter(
             x=own.pull, y=own.reward, mode="markers", name=name, marker={"size": 9, "color": paint, "line": {"color": RISE, "width": 1.5}}, hoverinfo="text",
-            customdata=[[-1 if q != q else int(q)] for q in own.question.astype(float)],
+            customdata=[[-1 if q != q else int(q)] for q in own.question.astype(float)], unselected=WHOLE,
             hovertext=[f"<b>pull {r.pull}</b>, topic {r.topic}<br>best of {r.tried} new questions: {r.reward:.3f} nats<br>expected {r.quality:.3f}, bonus {r.bonus:.3f}" for r in own.itertuples()],
         )  # fmt: skip
-    dress(figure, height=height, legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}, clickmode="event+select", dragmode=False)
+    dress(figure, height=height, legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}, **CLICKED)
     figure.update_xaxes(title_text="pull of the bandit", zeroline=False)
     figure.update_yaxes(title_text="score S in the search [nats]", rangemode="tozero")
     return figure

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import plotly.graph_objects as go
 
-from workbench.figures.style import BAND, DIVERGING, INK, SOFT, dress
+from workbench.figures.style import BAND, CLICKED, DIVERGING, INK, SOFT, dress
 
 
 class Cell(NamedTuple):
@@ -48,7 +48,7 @@ def matrix(cells: Sequence[Cell], rows: Sequence[str], columns: Sequence[str], s
         **at, mode="markers", marker={"symbol": "square", "size": 12 if small else 38, "opacity": 0.0}, customdata=[list(cell.data) for cell in cells], hoverinfo="text",
         hovertext=[cell.hover for cell in cells], selected={"marker": {"opacity": 0.0}}, unselected={"marker": {"opacity": 0.0}},
     )  # fmt: skip
-    dress(figure, height=height, showlegend=False, clickmode="event+select", dragmode=False)
+    dress(figure, height=height, showlegend=False, **CLICKED)
     axis = {"categoryorder": "array", "showgrid": False, "fixedrange": True, "ticks": "", "showline": False, "zeroline": False, "tickfont": {"size": 11 if small else 13}}
     figure.update_xaxes(side="top", tickangle=-38, categoryarray=list(columns), constrain="domain", **axis)
     figure.update_yaxes(autorange="reversed", categoryarray=list(rows), **axis)

@@ -9,7 +9,7 @@ from plotly.subplots import make_subplots
 
 from feature_store.records import ValueSystem
 from workbench.figures.cells import Cell, matrix
-from workbench.figures.style import INK, SOFT, bars, colours, dress, faded, looks, names, plain, signed
+from workbench.figures.style import CLICKED, INK, SOFT, WHOLE, bars, colours, dress, faded, looks, names, plain, signed
 
 ACROSS = 5
 """Panels in a row."""
@@ -31,12 +31,12 @@ def step_lines(rows: pd.DataFrame, system: ValueSystem, panel: int = 205) -> go.
         figure.add_scatter(x=[*known.step, *known.step[::-1]], y=[*known.low, *known.high[::-1]], fill="toself", mode="none", fillcolor=faded(hue[value], 0.18), hoverinfo="skip", **at)
         figure.add_scatter(
             x=own.step, y=own.preference, mode="lines+markers", line={"color": hue[value], "width": 2.5}, marker={"size": 8, "color": hue[value]}, connectgaps=False,
-            customdata=own[["step", "value"]].to_numpy(), hoverinfo="text",
+            customdata=own[["step", "value"]].to_numpy(), unselected=WHOLE, hoverinfo="text",
             hovertext=[f"<b>{called[value]}</b>, step {r.step}<br>{signed(r.preference)} [{signed(r.low)}, {signed(r.high)}]<br>{r.n} dilemmas, {r.offered} answers, {r.missing} missing"
                        for r in own.itertuples()], **at,
         )  # fmt: skip
         figure.add_hline(y=0, line={"color": "#c9ced4", "width": 1}, **at)
-    dress(figure, height=panel * down + 40, showlegend=False, clickmode="event+select", dragmode=False, margin={"l": 8, "r": 8, "t": 30, "b": 8})
+    dress(figure, height=panel * down + 40, showlegend=False, **CLICKED, margin={"l": 8, "r": 8, "t": 30, "b": 8})
     figure.update_annotations(font={"size": 13, "color": INK})
     figure.update_xaxes(dtick=1, range=[rows.step.min() - 0.35, rows.step.max() + 0.35], showgrid=False, zeroline=False, showticklabels=True)
     figure.update_xaxes(title_text="step", row=down)
@@ -65,10 +65,10 @@ def strength_rows(rows: pd.DataFrame, system: ValueSystem, height: int = 400) ->
     figure = go.Figure()
     figure.add_scatter(
         x=known.strength, y=places, mode="markers", marker={"size": 11, "color": [hue[v] for v in known.value], "line": {"color": "white", "width": 1}}, hoverinfo="text",
-        error_x=bars(known.strength, known.low, known.high), customdata=[[v] for v in known.value],
+        error_x=bars(known.strength, known.low, known.high), customdata=[[v] for v in known.value], unselected=WHOLE,
         hovertext=[f"<b>{called[r.value]}</b><br>{signed(r.strength)} [{signed(r.low)}, {signed(r.high)}] nats<br>{r.n} dilemmas" for r in known.itertuples()],
     )  # fmt: skip
-    dress(figure, height=height, showlegend=False, clickmode="event+select", dragmode=False)
+    dress(figure, height=height, showlegend=False, **CLICKED)
     figure.update_yaxes(tickmode="array", tickvals=places, ticktext=[called[v] for v in known.value], autorange="reversed", showgrid=False, zeroline=False)
     figure.update_xaxes(title_text="log-odds against a value of mean strength [nats]<br>bars: 95 % interval over dilemmas", zeroline=True)
     return figure

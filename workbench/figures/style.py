@@ -100,6 +100,12 @@ SUBJECTS = [("#6b7580", "circle-open"), ("#c4561a", "circle"), ("#1f6aa5", "diam
 """Colour and mark of those who are compared, the reference first."""
 
 
+CLICKED: dict[str, object] = {"clickmode": "event+select", "dragmode": False}
+"""Layout of a figure whose points open something."""
+WHOLE = {"marker": {"opacity": 1.0}}
+"""How points look that were not clicked: as before."""
+
+
 def looks(subjects: Sequence[str]) -> dict[str, tuple[str, str]]:
     """Subject -> its colour and its mark; past seven they come again."""
     return {name: SUBJECTS[k % len(SUBJECTS)] for k, name in enumerate(subjects)}

@@ -73,6 +73,9 @@ def _range(n: pd.Series) -> str:
 def _wins(study: Study, row: pd.Series) -> None:
     st.subheader("Which value wins")
     rows = queries.win_rates(study.store, row.run, row.steering)
+    if rows.empty:
+        st.caption("No choice could be read.")
+        return
     if rows.rate.notna().any():
         picked = newly(show(figures.win_matrix(rows, study.system), "wins", on_select="rerun", selection_mode="points"), "wins")
         if picked:

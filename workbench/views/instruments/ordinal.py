@@ -132,6 +132,9 @@ def _who(_study: Study, folder: str, profiles: tuple[str, ...]) -> pd.DataFrame:
 def _answers(study: Study, run: pd.Series, profiles: list[str], short: dict[str, str]) -> None:
     who = _who(study, str(study.folder), tuple(profiles))
     who = who.loc[[state for state in short if state in who.index]]
+    if who.empty:
+        st.info("The answers behind these conditions are not in this study's runs any more.")
+        return
     quality_table(study, who.rename(index=short))
     st.subheader("The answers")
     value_names = names(study.system)
