@@ -25,6 +25,7 @@ from workbench.instruments import open_instrument
 from workbench.llm.judges import LLMJudge
 from workbench.organism import reading
 from workbench.progress import silent
+from workbench.statistics import bootstrap_mean
 
 TEN = registry.get("values", "schwartz10")
 RNG = np.random.default_rng(0)
@@ -308,6 +309,16 @@ def test_trueskill_recovers_a_planted_order():
     second = [row for row in rows if row["value"] == "security"]
     assert all(row["win_rate"] == pytest.approx(0.5) and row["share"] == 0 for row in second)
     assert np.ptp([row["mu"] for row in second]) < 1e-6
+
+
+def test_the_interval_of_a_share_is_within_what_a_share_can_be():
+    held = np.zeros((5, 2, 30, 1))
+    for question, n in enumerate((0, 0, 1, 1, 2)):
+        held[question, 0, :n, 0] = 1
+    assert bootstrap_mean(held.mean(2), 500, 0).low[0, 0] < 0, "studentised, it would reach below"
+    rows = ratings.rate(held, 5, "ab", ("power",), 500, 0)
+    assert rows[0]["share_low"] == 0 < rows[0]["share"] < rows[0]["share_high"]
+    assert all(0 <= row[name] <= 1 for row in rows for name in ("share_low", "share_high", "win_low", "win_high"))
 
 
 def test_answers_pool_opinions_and_wins_are_counted():

@@ -1,24 +1,35 @@
 """Stored responses as conditions that are compared: models, personas, and strengths of one steering.
 
-1. `conditions` names each by what tells them apart, and keeps the unsteered answers that two runs share once.
-2. `answers` gives every response as one or more answers on the scale, 0 the least agreement. An answer in words is what it is; one that was scored by
+1. `marked` says of every response who gave it, `names` calls each by what tells them apart.
+2. `conditions` keeps the unsteered answers that two runs share once.
+3. `answers` gives every response as one or more answers on the scale, 0 the least agreement. An answer in words is what it is; one that was scored by
    log-probability is drawn from the probabilities of the options.
-3. `respondents` gives each context's centred scores: contexts as respondents.
+4. `respondents` gives each context's centred scores: contexts as respondents.
 
 Left out: choices among an item's own answers, and free texts. They have no common scale.
 """
+
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
 from feature_store.errors import BadInput
-from feature_store.records import Instrument
+from feature_store.records import Instrument, Run
 from workbench.administration.questions import softmax
 
 MARKS = ("model", "revision", "sae", "persona", "steering")
 """Columns that make two responses those of different conditions."""
 CONTENT = ["item", "context", "wording", "order", "seed", "text", "rating"]
+
+
+def marked(told: pd.DataFrame, of: Mapping[str, Run]) -> pd.DataFrame:
+    """Rows of `run`, `steering` and `persona` with the rest of `MARKS`; `of`: profile run by id."""
+    return told.assign(
+        model=[of[run].config["model"] for run in told.run], revision=[of[run].inputs["model"][:7] for run in told.run],
+        sae=["" if steering == "base" else of[run].inputs.get("sae", "") for run, steering in zip(told.run, told.steering, strict=True)],
+    )  # fmt: skip
 
 
 def conditions(told: pd.DataFrame) -> pd.DataFrame:
@@ -32,14 +43,19 @@ def conditions(told: pd.DataFrame) -> pd.DataFrame:
             )
         kept.append(by_run[0])
     found = pd.concat(kept, ignore_index=True)
+    return found.assign(condition=names(found))
+
+
+def names(found: pd.DataFrame) -> pd.Series:
+    """The condition of every row, called by those of `MARKS` that differ."""
     vary = [mark for mark in ("model", "persona") if found[mark].nunique() > 1]
     named = [*vary, "steering"] if found.steering.nunique() > 1 or not vary else vary
     for more in (None, "revision", "sae"):  # two revisions of a model, or features of two SAEs, have the same name otherwise
         named = named if more is None else [*named, more]
-        names = found[named].replace("", np.nan).agg(lambda row: ", ".join(row.dropna()) or "no persona", axis=1)
-        if len({*zip(names, *(found[mark] for mark in MARKS), strict=True)}) == names.nunique():
+        called = found[named].replace("", np.nan).agg(lambda row: ", ".join(row.dropna()) or "no persona", axis=1)
+        if len({*zip(called, *(found[mark] for mark in MARKS), strict=True)}) == called.nunique():
             break
-    return found.assign(condition=names)
+    return called
 
 
 def answers(told: pd.DataFrame, instrument: Instrument, least: int, seed: int) -> pd.DataFrame:

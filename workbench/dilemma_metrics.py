@@ -58,15 +58,15 @@ def steps(instrument: Instrument) -> dict[str, int]:
 def tally(responses: Sequence[Response], instrument: Instrument, system: ValueSystem) -> Tally:
     """Counts of one steering. Raises BadInput where an item is not a choice between two values."""
     items, step_of = {item.id: item for item in instrument.items}, steps(instrument)
-    sides = {item.id: _sides(item) for item in instrument.items}
-    values = tuple(value for value in system.ids if any(value in pair for pair in sides.values()))
+    pairs = {item.id: sides(item) for item in instrument.items}
+    values = tuple(value for value in system.ids if any(value in pair for pair in pairs.values()))
     dilemmas = tuple(dict.fromkeys(item.group or item.id for item in instrument.items))
     row, column = {name: k for k, name in enumerate(dilemmas)}, {value: k for k, value in enumerate(values)}
     shape = (len(dilemmas), max(step_of.values()), len(values))
     offered, chosen, missing = np.zeros(shape), np.zeros(shape), np.zeros(shape)
     wins = np.zeros((len(dilemmas), len(values), len(values)))
     for r in responses:
-        d, s, pair = row[items[r.item].group or r.item], step_of[r.item] - 1, [column[value] for value in sides[r.item]]
+        d, s, pair = row[items[r.item].group or r.item], step_of[r.item] - 1, [column[value] for value in pairs[r.item]]
         if r.status != "parsed":
             missing[d, s, pair] += 1
             continue
@@ -77,7 +77,8 @@ def tally(responses: Sequence[Response], instrument: Instrument, system: ValueSy
     return Tally(values, dilemmas, offered, chosen, missing, wins)
 
 
-def _sides(item: Item) -> tuple[str, str]:
+def sides(item: Item) -> tuple[str, str]:
+    """Ids of the values that its two answers serve, in their order. Raises BadInput where it is no choice between two values."""
     named = [option.scores[0][0] for option in item.options if len(option.scores) == 1]
     if len(named) != 2 or len(item.options) != 2 or named[0] == named[1]:
         raise BadInput(f"Item {item.id} is no choice between two values. Step preferences and win rates need such items.")

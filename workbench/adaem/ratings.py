@@ -17,7 +17,7 @@ import numpy as np
 import trueskill
 from jaxtyping import Float
 
-from workbench.statistics import bootstrap_mean, known_mean
+from workbench.statistics import Interval, bootstrap_mean, known_mean
 
 
 def pooled(held: Float[np.ndarray, "*rows opinion value"]) -> Float[np.ndarray, "*rows value"]:
@@ -46,6 +46,12 @@ def win_rates(won: Float[np.ndarray, "match member"]) -> Float[np.ndarray, "matc
     return np.where(np.isfinite(won).all(1, keepdims=True), rate, np.nan)
 
 
+def _shares(data: Float[np.ndarray, "question *cells"], replicates: int, seed: int) -> Interval:
+    """Mean shares over questions; a studentised interval may reach beyond what a share can be, and is cut there."""
+    found = bootstrap_mean(data, replicates, seed)
+    return found._replace(low=np.clip(found.low, 0, 1), high=np.clip(found.high, 0, 1))
+
+
 def rate(
     held: Float[np.ndarray, "question member opinion value"], answer: int, members: Sequence[str], values: Sequence[str], replicates: int, seed: int
 ) -> list[dict[str, Any]]:
@@ -54,12 +60,12 @@ def rate(
     turns = max(opinions // answer, 1)
     parts = [held[:, :, turn * answer : (turn + 1) * answer] for turn in range(turns)]
     won = np.stack([pooled(part) for part in parts], 1)  # question, turn, member, value
-    share = bootstrap_mean(known_mean(held, 2), replicates, seed)
+    share = _shares(known_mean(held, 2), replicates, seed)
     rows = []
     for column, value in enumerate(values):
         flat = won[..., column].reshape(-1, n_members)
         mu, sigma = skills(flat, seed)
-        wins = bootstrap_mean(known_mean(win_rates(flat).reshape(questions, turns, n_members), 1), replicates, seed)
+        wins = _shares(known_mean(win_rates(flat).reshape(questions, turns, n_members), 1), replicates, seed)
         for number, member in enumerate(members):
             cell = number, column
             rows.append({

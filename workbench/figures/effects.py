@@ -10,7 +10,8 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from feature_store.records import ValueSystem
-from workbench.figures.style import BAND, DIVERGING, INK, SOFT, UNITS, colours, dress, faded, names, signed
+from workbench.figures.cells import Cell, matrix
+from workbench.figures.style import INK, SOFT, UNITS, colours, dress, faded, names, signed
 
 
 def inside_null(cells: pd.DataFrame) -> pd.Series:
@@ -21,37 +22,18 @@ def inside_null(cells: pd.DataFrame) -> pd.Series:
 def effect_matrix(cells: pd.DataFrame, system: ValueSystem, height: int = 600, small: bool = False) -> go.Figure:
     """Rows are steered, columns measured (`queries.matrix`). `customdata` of every point is [source, target]."""
     called = names(system)
-    order = [v for v in system.ids if v in set(cells.source) | set(cells.target)]
-    grid = cells.assign(masked=inside_null(cells), hit=cells.q < 0.05)
-    shown = grid.assign(z=grid.effect.where(~grid.masked)).pivot(index="source", columns="target", values="z").reindex(index=order, columns=order)
-    grey = grid.assign(z=np.where(grid.masked, 0.0, np.nan)).pivot(index="source", columns="target", values="z").reindex(index=order, columns=order)
-    span = float(np.nanmax(np.abs(cells.effect))) or 1.0
-    axis = [called[v] for v in order]
-    figure = go.Figure()
-    figure.add_heatmap(z=grey.to_numpy(), x=axis, y=axis, colorscale=[(0, BAND), (1, BAND)], showscale=False, hoverinfo="skip", xgap=2, ygap=2)
-    figure.add_heatmap(z=shown.to_numpy(), x=axis, y=axis, colorscale=DIVERGING, zmid=0, zmin=-span, zmax=span, hoverinfo="skip", xgap=2, ygap=2, showscale=False)
-    if not small:
-        figure.add_scatter(
-            x=[called[v] for v in grid.target], y=[called[v] for v in grid.source], mode="text", hoverinfo="skip",
-            text=[f"{signed(r.effect)}{'*' if r.hit else ''}" for r in grid.itertuples()],
-            textfont={"size": 11.5, "color": [SOFT if r.masked else "white" if abs(r.effect) > 0.62 * span else INK for r in grid.itertuples()]},
-        )  # fmt: skip
-    # Heat maps cannot be selected in Plotly: an invisible marker on every cell can, and tells its numbers.
-    figure.add_scatter(
-        x=[called[v] for v in grid.target], y=[called[v] for v in grid.source], mode="markers", marker={"symbol": "square", "size": 12 if small else 38, "opacity": 0.0},
-        customdata=grid[["source", "target"]].to_numpy(), hoverinfo="text", selected={"marker": {"opacity": 0.0}}, unselected={"marker": {"opacity": 0.0}},
-        hovertext=[
+    order = [called[v] for v in system.ids if v in set(cells.source) | set(cells.target)]
+    drawn = [
+        Cell(
+            called[r.source], called[r.target], r.effect, f"{signed(r.effect)}{'*' if r.q < 0.05 else ''}",
             f"<b>{called[r.source]} on {called[r.target]}</b><br>{r.effect:+.2f} SD, 95 % interval [{r.low:+.2f}, {r.high:+.2f}]<br>"
             f"null band [{r.null_low:+.2f}, {r.null_high:+.2f}]{', inside' if r.masked else ''}<br>"
-            + (f"q = {r.q:.2g}, " if r.q == r.q else "") + f"{r.n} contexts, {r.features} features" for r in grid.itertuples()
-        ],
-    )  # fmt: skip
-    dress(figure, height=height, showlegend=False, clickmode="event+select", dragmode=False)
-    figure.update_xaxes(side="top", tickangle=-38, categoryorder="array", categoryarray=axis, showgrid=False, constrain="domain", fixedrange=True, ticks="", showline=False, zeroline=False,
-                        tickfont={"size": 11 if small else 13})  # fmt: skip
-    figure.update_yaxes(autorange="reversed", categoryorder="array", categoryarray=axis, showgrid=False, scaleanchor="x", constrain="domain", constraintoward="top", ticks="",
-                        showline=False, zeroline=False, fixedrange=True, tickfont={"size": 11 if small else 13})  # fmt: skip
-    return figure
+            + (f"q = {r.q:.2g}, " if r.q == r.q else "") + f"{r.n} contexts, {r.features} features",
+            r.masked, (r.source, r.target),
+        )
+        for r in cells.assign(masked=inside_null(cells)).itertuples()
+    ]  # fmt: skip
+    return matrix(drawn, order, order, float(np.nanmax(np.abs(cells.effect))) or 1.0, height, small)
 
 
 def _panels() -> go.Figure:

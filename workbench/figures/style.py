@@ -5,7 +5,9 @@ lightness too, so that they can be told apart without hue. No figure relies on c
 """
 
 import math
+from collections.abc import Sequence
 
+import pandas as pd
 import plotly.graph_objects as go
 
 from feature_store.records import ValueSystem
@@ -92,3 +94,23 @@ def dress(figure: go.Figure, title: str = "", height: int = 420, **layout: objec
     figure.update_yaxes(gridcolor=GRID, zerolinecolor="#c9ced4", linecolor=GRID, automargin=True, tickfont={"size": 12}, title_font={"size": 12, "color": SOFT})
     figure.update_layout(**layout)
     return figure
+
+
+SUBJECTS = [("#6b7580", "circle-open"), ("#c4561a", "circle"), ("#1f6aa5", "diamond"), ("#2f7d4f", "square"), ("#7a4fa3", "triangle-up"), ("#9c7a1a", "x"), ("#b03a6a", "star")]
+"""Colour and mark of those who are compared, the reference first."""
+
+
+CLICKED: dict[str, object] = {"clickmode": "event+select", "dragmode": False}
+"""Layout of a figure whose points open something."""
+WHOLE = {"marker": {"opacity": 1.0}}
+"""How points look that were not clicked: as before."""
+
+
+def looks(subjects: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Subject -> its colour and its mark; past seven they come again."""
+    return {name: SUBJECTS[k % len(SUBJECTS)] for k, name in enumerate(subjects)}
+
+
+def bars(mean: pd.Series, low: pd.Series, high: pd.Series, colour: str = "#c3c9cf", thickness: float = 3) -> dict[str, object]:
+    """Error bars from a mean to both ends of its interval."""
+    return {"type": "data", "symmetric": False, "array": high - mean, "arrayminus": mean - low, "thickness": thickness, "width": 0, "color": colour}

@@ -13,6 +13,7 @@ so far as its answers to such statements mean anything.
 """
 
 import dataclasses
+import hashlib
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from feature_store import registry
 from feature_store.errors import BadInput, Incompatible
-from feature_store.records import Instrument, Item, Response, ValueProfile, ValueSystem
+from feature_store.records import Instrument, Item, Response, Run, ValueProfile, ValueSystem
 from workbench.config import options
 
 if TYPE_CHECKING:
@@ -113,6 +114,14 @@ def open_instrument(name: str, settings: Sequence[str], system: ValueSystem, hom
     if instrument.system != system.id:
         raise Incompatible(f"{name} measures {instrument.system}, this study speaks {system.id}. Choose another instrument.")
     return Opened(plugin, instrument)
+
+
+def as_asked(run: Run, system: ValueSystem, home: Path | None = None) -> Opened:
+    """The instrument with the items that a profile run asked. Raises Incompatible where they have changed since."""
+    opened = open_instrument(run.config["instrument"], run.config.get("settings", ()), system, home)
+    if hashlib.sha256(repr(opened.instrument).encode()).hexdigest() != run.inputs.get("items"):
+        raise Incompatible(f"The items of {run.config['instrument']} are not those that {run.id} asked. Restore their file, or measure again.")
+    return opened
 
 
 def one_scale(name: str, system: ValueSystem) -> Instrument:

@@ -28,7 +28,7 @@ from feature_store.records import Instrument, Run, ValueSystem
 from workbench import conditions, ordinal
 from workbench.causal import circumplex
 from workbench.config import plain
-from workbench.instruments import open_instrument
+from workbench.instruments import as_asked
 from workbench.progress import Progress
 
 if TYPE_CHECKING:
@@ -100,10 +100,7 @@ def _instrument(study: "Study", profiles: Sequence[Run]) -> Instrument:
     asked = {found.inputs.get("items", "") for found in profiles}
     if len(asked) > 1:
         raise Incompatible(f"{', '.join(found.id for found in profiles)} were asked different items. Name runs of one instrument with the same items.")
-    first = profiles[0].config
-    instrument = open_instrument(first["instrument"], first.get("settings", ()), study.system).instrument
-    if hashlib.sha256(repr(instrument).encode()).hexdigest() not in asked:
-        raise Incompatible(f"The items of {first['instrument']} are not those that {profiles[0].id} asked. Restore their file, or measure again.")
+    instrument = as_asked(profiles[0], study.system, study.folder).instrument
     if instrument.answer != "rating" or any(item.tags for item in instrument.items):
         raise BadInput(f"An ordinal regression needs ratings of items of one value each, those of {instrument.id} are not. Choose another instrument.")
     return instrument
@@ -123,10 +120,7 @@ def _responses(study: "Study", profiles: Sequence[Run]) -> pd.DataFrame:
         'WHERE run IN (SELECT unnest(?)) ORDER BY list_position(?, run), steering <> \'base\', steering, item, context, wording, "order", seed',
         [list(of), list(of)],
     )
-    return conditions.conditions(told.assign(
-        model=[of[run].config["model"] for run in told.run], revision=[of[run].inputs["model"][:7] for run in told.run],
-        sae=["" if steering == "base" else of[run].inputs.get("sae", "") for run, steering in zip(told.run, told.steering, strict=True)],
-    ))  # fmt: skip
+    return conditions.conditions(conditions.marked(told, of))
 
 
 def _check(parsed: pd.DataFrame, names: Sequence[str], values: Sequence[str]) -> None:

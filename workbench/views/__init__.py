@@ -1,17 +1,17 @@
-"""The app's pages, one file each; here is what they share.
+"""The app's pages, one file or folder each; here is what they share.
 
 1. `open_study` opens the study once for all sessions, `choose` picks its runs in the sidebar (newest first, each built on
    the one above it), and `enter` runs a page.
 2. A user's mistake is one line on the page; a verb that has not run yet is one line that says which command to type.
 3. Text that comes from a corpus or a model passes through `safe` (Markdown) or `html.escape` (HTML): it is shown, never run.
 
-Left out: anything a page does; those stand in their files and ask the store through `feature_store/queries.py`.
+Left out: anything a page does; those stand in their files and ask the store through `feature_store/queries`.
 """
 
 import html
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -58,13 +58,14 @@ def open_study(folder: str) -> Study:
 
 def pages() -> list[Any]:
     """The pages, in the order of the menu."""
-    from workbench.views import compare, effects, features, graph, overview, plan, profiles, review, steer
+    from workbench.views import compare, effects, features, graph, instruments, overview, plan, profiles, review, steer
 
     return [
         st.Page(overview.page, title="Overview", icon=":material/explore:", url_path="overview", default=True),
         st.Page(features.page, title="Features", icon=":material/scatter_plot:", url_path="features"),
         st.Page(steer.page, title="Steer", icon=":material/tune:", url_path="steer"),
         st.Page(profiles.page, title="Profiles", icon=":material/donut_large:", url_path="profiles"),
+        st.Page(instruments.page, title="Instruments", icon=":material/science:", url_path="instruments"),
         st.Page(effects.page, title="Side effects", icon=":material/grid_on:", url_path="effects"),
         st.Page(compare.page, title="Compare", icon=":material/balance:", url_path="compare"),
         st.Page(graph.page, title="Graph", icon=":material/hub:", url_path="graph"),
@@ -121,9 +122,9 @@ def told(run: pd.Series | None, column: str = "summary") -> dict[str, Any]:
     return {} if run is None else json.loads(run[column])
 
 
-def missing(study: Study, kind: str, what: str) -> None:
-    """One friendly line: what is not there yet, and the command that makes it."""
-    command = f"workbench {verb_of(kind)} {shlex.quote(str(study.folder))}"
+def missing(study: Study, kind: str, what: str, flags: str = "") -> None:
+    """One friendly line: what is not there yet, and the command that makes it, with the flags it needs."""
+    command = f"workbench {verb_of(kind)} {shlex.quote(str(study.folder))} {flags}".rstrip()
     st.info(f"{what} Run `{command}`" + (" (or `workbench adopt`)." if kind == "sae" else ".") + " This page fills itself when it is done.", icon=":material/hourglass_empty:")
 
 
@@ -146,6 +147,21 @@ def clicked(selection: Any) -> Any:
     """`customdata` of the point that was clicked, or None."""
     points = selection.selection.points if selection else []
     return points[0].get("customdata") if points else None
+
+
+def newly(selection: Any, key: str) -> list[Any] | None:
+    """`customdata` of a point that was clicked since the last look, or None: a selection stays when something else is chosen."""
+    picked = clicked(selection)
+    if picked is None or list(picked) == st.session_state.get(f"clicked-{key}"):
+        return None
+    st.session_state[f"clicked-{key}"] = list(picked)
+    return list(picked)
+
+
+def keep(key: str, options: Sequence[Any], first: Any) -> None:
+    """Leave a widget's choice as it is where it is still on offer; else it becomes `first`."""
+    if st.session_state.get(key) not in options:
+        st.session_state[key] = first
 
 
 def facts(pairs: Mapping[str, str]) -> None:

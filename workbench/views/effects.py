@@ -13,7 +13,7 @@ from workbench import figures
 from workbench.figures.effects import inside_null
 from workbench.figures.style import names, signed
 from workbench.study import Study
-from workbench.views import Chosen, clicked, facts, here, missing, number, show, told
+from workbench.views import Chosen, facts, here, keep, missing, newly, number, show, told
 
 ROWS = 15
 """Prompts on a page."""
@@ -52,9 +52,8 @@ def page() -> None:
 
 
 def _matrix(study: Study, chosen: Chosen, cells: pd.DataFrame) -> None:
-    picked = clicked(show(figures.effect_matrix(cells, study.system, height=640), "matrix", on_select="rerun", selection_mode="points"))
-    if picked is not None and list(picked) != st.session_state.get("cell-clicked"):
-        st.session_state["cell-clicked"] = list(picked)
+    picked = newly(show(figures.effect_matrix(cells, study.system, height=640), "matrix", on_select="rerun", selection_mode="points"), "cell")
+    if picked:
         st.session_state["cell-source"], st.session_state["cell-target"] = picked
     off = cells[cells.source != cells.target]
     st.caption(
@@ -69,8 +68,7 @@ def _choose_cell(study: Study, cells: pd.DataFrame) -> tuple[str, str]:
     strongest = cells[cells.source != cells.target].sort_values("effect", key=abs, ascending=False)
     first = strongest.iloc[0] if len(strongest) else cells.iloc[0]
     for key, known, value in (("cell-source", order, first.source), ("cell-target", targets, first.target)):
-        if st.session_state.get(key) not in known:
-            st.session_state[key] = value
+        keep(key, known, value)
     a, b = st.columns(2)
     return a.selectbox("Steered", order, format_func=called.get, key="cell-source"), b.selectbox("Measured", targets, format_func=called.get, key="cell-target")
 

@@ -6,7 +6,6 @@
 4. The answers behind a value.
 """
 
-import numpy as np
 import pandas as pd
 import streamlit as st
 
@@ -15,12 +14,8 @@ from workbench import figures
 from workbench.figures.style import names, signed
 from workbench.study import Study
 from workbench.views import here, missing, number, pick, safe, show
+from workbench.views.shared import PAGE, answers_table, page_number, quality_table
 
-PAGE = 25
-METRICS = {
-    "unparsed": "unread answers", "refused": "refused", "too-long": "too long to ask", "position": "bias of place", "acquiescence": "agreement with anything",
-    "length": "rating follows length", "split-half": "split-half reliability", "split-half-change": "the same of the change", "test-retest": "test-retest reliability", "alternate-form": "agreement of wordings",
-}  # fmt: skip
 AGREEMENT = {
     "convergent": "a value with itself, over subjects (convergent)", "discriminant": "a value with the others, over subjects (discriminant)",
     "criterion": "values that agree best with themselves", "profile": "a subject's profile with itself, over values",
@@ -42,7 +37,7 @@ def page() -> None:
     reference, others = own.index[0], list(own.index[1:])
     subject = right.selectbox("Subject", others)
     _difference(study, run, instrument, reference, subject, own)
-    _quality(study, own.loc[[reference, subject]])
+    quality_table(study, own.loc[[reference, subject]])
     _agreement(study, run, len(own))
     _answers(study, own, [reference, *others])
 
@@ -64,20 +59,6 @@ def _difference(study: Study, run: pd.Series, instrument: str, reference: str, s
     if subject in fits.index:  # not where fewer than three places of the circle were measured, or the values have none
         fit = fits.loc[subject]
         st.caption(f"Along the circle it moved towards {called[fit.towards]} by {number(fit.b, 2)}; the circle explains {number(100 * fit.r2, 2)} % of it (permutation p {number(fit.p, 2)}).")
-
-
-def _quality(study: Study, own: pd.DataFrame) -> None:
-    st.subheader("How far to trust them")
-    found = []
-    for row in own.itertuples():
-        told = queries.quality(study.store, row.profile)
-        found.append(told[told.steering == row.steering].assign(subject=row.Index))
-    rows = pd.concat(found)
-    rows["figure"] = [f"{r.value:.3f} [{r.low:.3f}, {r.high:.3f}], n {r.n}" for r in rows.itertuples()]
-    shown = rows.pivot_table(index="metric", columns="subject", values="figure", aggfunc="first").reindex(index=METRICS, columns=own.index).dropna(how="all")
-    st.dataframe(shown.rename(index=METRICS).rename_axis(None), width="stretch")
-    st.caption("Shares from 0 to 1 with Wilson's interval; bias of place and agreement with anything in rating points (for choices, share above chance), over clusters; reliabilities are correlations. "
-               "What cannot be computed, for want of a second order, repeat or item, has no row.")  # fmt: skip
 
 
 def _agreement(study: Study, run: pd.Series, subjects: int) -> None:
@@ -104,12 +85,5 @@ def _answers(study: Study, own: pd.DataFrame, order: list[str]) -> None:
     subject = a.selectbox("Of", order)
     value = b.selectbox("About", list(study.system.ids), format_func=called.get)
     row = own.loc[subject]
-    at = int(c.number_input("Page", 1, 10_000, 1)) - 1
-    found = queries.item_responses(study.store, row.profile, row.steering, value, PAGE, at * PAGE)
-    if found.empty:
-        st.info("No answer here.")
-        return
-    st.dataframe(found.drop(columns="total").replace({np.nan: None}), hide_index=True, column_config={
-        "prompt": st.column_config.TextColumn(width="large"), "rating": st.column_config.NumberColumn(format="%.2f"),
-    })  # fmt: skip
-    st.caption(f"{PAGE * at + 1} to {PAGE * at + len(found)} of {int(found.total.iloc[0]):,} answers, as they were stored in {row.profile}.")
+    at = page_number(c, "answers-page")
+    answers_table(queries.item_responses(study.store, row.profile, row.steering, value, PAGE, at * PAGE), at, row.profile)

@@ -1,0 +1,65 @@
+"""Where an SAE reads, its features, and what speaks for their labels."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Point = Literal["resid_pre", "resid_post"]
+
+
+@dataclass(frozen=True)
+class Site:
+    model: str
+    """Folder or hub id of the language model."""
+    layer: int
+    """0-based decoder layer."""
+    point: Point = "resid_post"
+    """`resid_post`: what the layer writes to the residual stream; `resid_pre`: what it reads."""
+    revision: str = ""
+    """Commit of the hub snapshot, or checksum of a folder's configuration; empty until loaded."""
+
+
+@dataclass(frozen=True)
+class Feature:
+    sae: str
+    """Id of the run that holds the SAE."""
+    index: int
+    """0-based row of the decoder."""
+    density: float
+    """Share of tokens on which the feature is active [0 to 1]."""
+    max_activation: float
+    """Largest activation seen [activation units, > 0 if ever active]."""
+    decoder_norm: float
+    """Length of the decoder row [residual units]."""
+
+
+@dataclass(frozen=True)
+class Label:
+    feature: int
+    """0-based feature index."""
+    value: str
+    """Id of the value."""
+    polarity: Literal[-1, 1]
+    """+1: active where the value is held; -1: active where it is rejected."""
+    effect: float
+    """Standardised mean difference of the feature between texts with and without the value, within contexts [SD]."""
+    low: float
+    """Lower end of the 95 % interval of `effect` [SD]."""
+    high: float
+    """Upper end of the 95 % interval of `effect` [SD]."""
+    p: float
+    """Two-sided p of `effect` = 0 [0 to 1]."""
+    q: float
+    """`p` after Benjamini-Hochberg over all features x values of the run [0 to 1]."""
+    score: float
+    """Held-out area under the ROC curve, within contexts [0 to 1, 0.5 = chance]."""
+    gain: float
+    """Held-out specificity: share of the feature's activation on texts with the value, above its base rate within
+    contexts [at most 1: active on the value alone; 0: as if by chance]."""
+    n: int
+    """Texts that carry the value, held-out ones not counted."""
+    method: str
+    """Name of the labeler."""
+    accepted: bool
+    """Whether the labeler's own thresholds are met; rows that are not accepted stay as evidence."""
+    evidence: str
+    """JSON: thresholds, counts, runner-up value, or a person's note."""
