@@ -40,7 +40,7 @@ from sae_training.model import Model
 from sae_training.prefixes import tree
 from sae_training.resume import resumable
 from sae_training.tails import read, tails
-from sae_training.walk import End, Ids, Progress, Walk, budget
+from sae_training.walk import LOGITS, End, Ids, Progress, Walk, budget
 
 OptionIds = Ids | Sequence[Ids]
 """Answers as ids, shared by all prompts, or those of each prompt."""
@@ -107,7 +107,8 @@ def sweep_ids(model: Model, prompts: Ids, options: OptionIds, edit: Edit | None,
     steered = torch.empty(interventions, *base.shape)
     if edit is not None:
         longest = max(1 + walk.longest, *(len(node.ids) for node in root.walk()))
-        for rows in _chunks(edit, max(1, budget(model) // longest)):
+        logits = model.module.config.get_text_config().vocab_size * (1 + walk.longest)  # of one prompt under one intervention
+        for rows in _chunks(edit, max(1, min(budget(model) // longest, 4 * LOGITS // logits))):
             walk = Walk(model, ends, at, edit.take(rows), progress, walk.done, total)
             walk.start(root)
             steered[rows] = walk.scores[:, where]

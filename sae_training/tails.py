@@ -78,7 +78,7 @@ def _tail(options: Sequence[tuple[int, Sequence[int]]]) -> Tail:
     return Tail(tuple(start[-1] for start in places if start), tuple(parents), tuple(reads))
 
 
-def read(logits: Float[Tensor, "seq row tok vocab"], tails: Sequence[Tail]) -> tuple[Int[Tensor, "score"], Int[Tensor, "score"], Float[Tensor, "score row"]]:
+def read(logits: Float[Tensor, "seq row tok vocab"], tails: Sequence[Tail]) -> tuple[Int[Tensor, "n"], Int[Tensor, "n"], Float[Tensor, "n row"]]:
     """(tail, option, log-probability [nats]) of every option of some tails, whose logits these are."""
     logits = logits.float()
     reads = [(at, one) for at, tail in enumerate(tails) for one in tail.reads]
