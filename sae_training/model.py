@@ -115,6 +115,13 @@ class Model:
         return found[0]
 
     @cached_property
+    def branches(self) -> bool:
+        """Whether several continuations may stand side by side in one sequence, each seeing its own path alone."""
+        from sae_training.resume import branches
+
+        return branches(self)
+
+    @cached_property
     def first_token(self) -> int | None:
         """The token that the tokenizer sets before every text, if it does."""
         ids = self.tokenizer("a", verbose=False)["input_ids"]

@@ -25,10 +25,8 @@ class Final:
     """Last token of the prompt."""
     prompt: int
     """Index of the prompt."""
-    residual: Float[Tensor, "1 d_model"] | None = None
-    """Unsteered residual at the site, once the unsteered pass has been there."""
-    stems: list[Float[Tensor, "stem d_model"]] = field(default_factory=list)
-    """The same for the answer tokens that precede the last one of a multi-token option."""
+    residual: Float[Tensor, "tok d_model"] | None = None
+    """Unsteered residual at the site of this token and of the answers' tokens after it, once the unsteered pass has been there."""
 
 
 @dataclass

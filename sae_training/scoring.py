@@ -7,8 +7,10 @@ For R interventions, P prompts and O options, `sweep`
 3. for each chunk of interventions edits those residuals and runs only the layers above the site (`resume.py`),
    handing keys and values down the tree; what no intervention of the chunk changes (all of the prompt but its
    last token, where positions are `last`) is run once for all of them;
-4. runs each prompt's last token by itself: only there are the last layer's query and MLP and the head needed.
-   Further tokens of multi-token options continue from the same keys and values.
+4. runs each prompt's last token apart, with the tokens of its options that predict a further one (`tails.py`): only there are the last
+   layer's query and MLP and the head needed.
+
+Options may be shared or each prompt's own; prompts with different options run side by side all the same.
 
 An edit that depends on the prompt is settled for each prompt, and each prompt then is a tree of its own.
 
@@ -19,6 +21,7 @@ vocabulary. It equals that of a full forward pass to floating-point error.
 not know whose words they are), inside a `steered` block, and for tests.
 """
 
+import itertools
 from collections.abc import Sequence
 from types import MappingProxyType
 from typing import NamedTuple
@@ -30,145 +33,136 @@ from torch import Tensor
 from feature_store.errors import BadInput
 from feature_store.records import Point, Span
 from sae_training import sites, spans
-from sae_training.answers import by_answers
+from sae_training.answers import Options, own, tokens_of
 from sae_training.edits import Edit, Frame, by_prompt, prompt_frame, settle
 from sae_training.generate import prompt_ids
 from sae_training.model import Model
 from sae_training.prefixes import tree
 from sae_training.resume import resumable
-from sae_training.walk import Ids, Progress, Walk, budget, logprobs
+from sae_training.tails import read, tails
+from sae_training.walk import LOGITS, End, Ids, Progress, Walk, budget
+
+OptionIds = Ids | Sequence[Ids]
+"""Answers as ids, shared by all prompts, or those of each prompt."""
+Asked = tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]
+"""A prompt and its answers."""
 
 
 class Scores(NamedTuple):
     base: Float[Tensor, "prompt option"]
-    """Unsteered log-probabilities [nats]."""
+    """Unsteered log-probabilities [nats]; minus infinity where a prompt has fewer options than another one."""
     steered: Float[Tensor, "intervention prompt option"]
     """The same under each intervention; no rows without an edit."""
 
 
-def score(model: Model, prompts: Sequence[str], options: Sequence[str]) -> Float[Tensor, "prompt option"]:
+def score(model: Model, prompts: Sequence[str], options: Options) -> Float[Tensor, "prompt option"]:
     """Log-probability of each option after each prompt [nats]; inside a `steered` block, of the steered model."""
     with model.lock:  # another thread's block is over once the lock is ours
         if model.is_steered:
             ids = prompt_ids(model, prompts)
             marks = spans.find(model, prompts, spans.of_rows(model.edits, len(prompts)))
-            out = torch.empty(len(prompts), len(options))
-            for rows, answers in by_answers(model, prompts, ids, options):
-                out[rows] = full_scores(model, [ids[row] for row in rows], answers, torch.tensor(rows), _of(marks, rows))
-            return out
+            return full_scores(model, ids, tokens_of(model, prompts, ids, options), marks)
     return score_rows(model, prompts, options, None, 0)[0]
 
 
-def score_rows(model: Model, prompts: Sequence[str], options: Sequence[str], edit: Edit | None, layer: int,
+def score_rows(model: Model, prompts: Sequence[str], options: Options, edit: Edit | None, layer: int,
                point: Point = "resid_post", progress: Progress | None = None, ids: Ids | None = None) -> Float[Tensor, "intervention prompt option"]:
     """The scores under each row of `edit`; without an edit, one row of unsteered scores. `ids`: the prompts' tokens, where they are known."""
     found = sweep(model, prompts, options, edit, layer, point, progress, ids)
     return found.base[None] if edit is None else found.steered
 
 
-def sweep(model: Model, prompts: Sequence[str], options: Sequence[str], edit: Edit | None, layer: int,
+def sweep(model: Model, prompts: Sequence[str], options: Options, edit: Edit | None, layer: int,
           point: Point = "resid_post", progress: Progress | None = None, ids: Ids | None = None) -> Scores:
     """Unsteered and steered scores of texts; prompts go through the chat template where the model has one."""
-    if not prompts or len(options) < 1:
-        raise BadInput(f"Scoring needs at least one prompt and one option, got {len(prompts)} and {len(options)}.")
     ids = ids or prompt_ids(model, prompts)
-    interventions = 0 if edit is None else edit.rows
+    answers = tokens_of(model, prompts, ids, options)
     steered_spans = [] if edit is None else [where for where in edit.positions if isinstance(where, Span)]
     marks = spans.find(model, prompts, dict.fromkeys(steered_spans, range(len(prompts))))
-    base = torch.empty(len(prompts), len(options))
-    steered = torch.empty(interventions, len(prompts), len(options))
-    total, before = len(prompts) * (1 + interventions), 0
-    for rows, answers in by_answers(model, prompts, ids, options):
-        def report(done: int, of: int, before: int = before, share: int = len(rows) * (1 + interventions)) -> None:
-            if progress:
-                progress(before + done * share // of, total)
-
-        part = sweep_ids(model, [ids[row] for row in rows], answers, edit, layer, point, report, _of(marks, rows))
-        base[rows] = part.base
-        steered[:, rows] = part.steered
-        before += len(rows) * (1 + interventions)
-    return Scores(base, steered)
+    return sweep_ids(model, ids, answers, edit, layer, point, progress, marks)
 
 
-def sweep_ids(model: Model, prompts: Ids, options: Ids, edit: Edit | None, layer: int, point: Point = "resid_post",
+def sweep_ids(model: Model, prompts: Ids, options: OptionIds, edit: Edit | None, layer: int, point: Point = "resid_post",
               progress: Progress | None = None, marks: spans.Marks = MappingProxyType({})) -> Scores:
-    """The same on token ids; every prompt is answered by the same options. `marks`: where the edit's spans stand."""
+    """The same on token ids. `marks`: where the edit's spans stand."""
     at = sites.boundary(layer, point, model.n_layers)
     with model.lock:
         if model.is_steered:
             raise BadInput("A sweep steers by itself: call it outside the steered block.")
+    asked = [(tuple(ids), tuple(map(tuple, answers))) for ids, answers in zip(prompts, own(options, len(prompts)), strict=True)]
     if marks or not resumable(model):
-        return _full(model, prompts, options, edit, layer, point, progress, marks)
+        return _full(model, asked, edit, layer, point, progress, marks)
     if edit is not None and by_prompt(edit):
-        return _each_prompt(model, prompts, options, edit, layer, point, progress)
+        return _each_prompt(model, asked, edit, layer, point, progress)
     interventions = 0 if edit is None else edit.rows
-    unique = {tuple(ids): index for index, ids in enumerate(dict.fromkeys(map(tuple, prompts)))}
-    where = torch.tensor([unique[tuple(ids)] for ids in prompts])
+    unique = {one: index for index, one in enumerate(dict.fromkeys(asked))}
+    where = torch.tensor([unique[one] for one in asked])
+    made = {answers: tails(answers, model.branches) for answers in dict.fromkeys(answers for _, answers in unique)}
+    ends = [End(index, tail) for (_, answers), index in unique.items() for tail in made[answers]]
+    root = tree([ids for ids, answers in unique for _ in made[answers]])
     total = len(unique) * (1 + interventions)
-    root = tree(list(unique))
-    walk = Walk(model, options, len(unique), at, None, progress, 0, total)
+    walk = Walk(model, ends, at, None, progress, 0, total)
     walk.start(root)
     base = walk.scores[0][where]
-    steered = torch.empty(interventions, len(prompts), len(options))
+    steered = torch.empty(interventions, *base.shape)
     if edit is not None:
-        longest = max(len(node.ids) for node in root.walk()) or 1
-        for rows in _chunks(edit, max(1, budget(model) // longest)):
-            done = walk.done
-            walk = Walk(model, options, len(unique), at, edit.take(rows), progress, done, total)
+        longest = max(1 + walk.longest, *(len(node.ids) for node in root.walk()))
+        logits = model.module.config.get_text_config().vocab_size * (1 + walk.longest)  # of one prompt under one intervention
+        for rows in _chunks(edit, max(1, min(budget(model) // longest, 4 * LOGITS // logits))):
+            walk = Walk(model, ends, at, edit.take(rows), progress, walk.done, total)
             walk.start(root)
             steered[rows] = walk.scores[:, where]
     return Scores(base, steered)
 
 
-def full_scores(model: Model, prompts: Ids, options: Ids,
-                rows: Int[Tensor, "prompt"] | None = None, marks: spans.Marks = MappingProxyType({})) -> Float[Tensor, "prompt option"]:
-    """Scores by full forward passes, 32 prompts at once; in a `steered` block row `rows[i]` of the edit steers prompt i."""
-    rows = torch.arange(len(prompts)) if rows is None else rows
-    out = torch.empty(len(prompts), len(options))
-    for stem in dict.fromkeys(tuple(option[:-1]) for option in options):
-        alike = [o for o, option in enumerate(options) if tuple(option[:-1]) == stem]
-        wanted = [[options[o][at] for o in alike] for at in range(len(stem) + 1)]
-        for first in range(0, len(prompts), 32):
-            some = [[*ids, *stem] for ids in prompts[first:first + 32]]
-            width = max(map(len, some))
-            ids = torch.tensor([[0] * (width - len(row)) + row for row in some], device=model.device)
-            mask = torch.tensor([[False] * (width - len(row)) + [True] * len(row) for row in some], device=model.device)
-            answer = torch.arange(width, device=model.device).expand_as(mask) >= width - len(stem)
+def full_scores(model: Model, prompts: Ids, options: OptionIds, marks: spans.Marks = MappingProxyType({})) -> Float[Tensor, "prompt option"]:
+    """Scores by full forward passes, 32 at once; in a `steered` block row i of the edit steers prompt i."""
+    each = own(options, len(prompts))
+    out = torch.full((len(prompts), max(map(len, each))), -torch.inf)
+    paths = [(row, tail) for row, answers in enumerate(each) for tail in tails(answers, False)]
+    paths.sort(key=lambda one: len(one[1].tokens))
+    for after, some in itertools.groupby(paths, lambda one: len(one[1].tokens)):
+        waiting = list(some)
+        for part in (waiting[at:at + 32] for at in range(0, len(waiting), 32)):
+            rows = [row for row, _ in part]
+            whole = [[*prompts[row], *tail.tokens] for row, tail in part]
+            width = max(map(len, whole))
+            ids = torch.tensor([[0] * (width - len(one)) + one for one in whole], device=model.device)
+            mask = torch.tensor([[False] * (width - len(one)) + [True] * len(one) for one in whole], device=model.device)
+            answer = torch.arange(width, device=model.device).expand_as(mask) >= width - after
             given = prompt_frame(mask & ~answer)
-            found = spans.padded(marks, range(first, first + len(some)), width, len(stem))
-            frame = Frame(mask, given.first, given.last, answer, found)
+            frame = Frame(mask, given.first, given.last, answer, spans.padded(marks, rows, width, after))
             with model.lock:
-                logits = model._forward(ids, mask, rows[first:first + 32], frame, logits_to_keep=len(stem) + 1).logits
-            scores = logprobs(logits[:, -len(stem) - 1:], wanted).sum(1)
-            out[first:first + 32, alike] = scores.cpu()
+                logits = model._forward(ids, mask, torch.tensor(rows), frame, logits_to_keep=after + 1).logits[:, -after - 1:]
+            at, option, found = read(logits[:, None], [tail for _, tail in part])
+            out[torch.tensor(rows)[at], option] = found[:, 0]
     return out
 
 
-def _each_prompt(model: Model, prompts: Ids, options: Ids, edit: Edit, layer: int, point: Point,
-                 progress: Progress | None) -> Scores:
+def _each_prompt(model: Model, asked: Sequence[Asked], edit: Edit, layer: int, point: Point, progress: Progress | None) -> Scores:
     """One prompt after the other, each under the edit that its last token settles."""
-    found: dict[tuple[int, ...], Scores] = {}
-    for ids in dict.fromkeys(map(tuple, prompts)):
+    found: dict[Asked, Scores] = {}
+    most = max(len(answers) for _, answers in asked)
+    for one in (unique := dict.fromkeys(asked)):
+        ids, answers = one
         tokens = torch.tensor([ids])
         last = model.residuals(tokens, torch.ones_like(tokens, dtype=torch.bool), layer, point)[:, -1]
-        found[ids] = sweep_ids(model, [ids], options, settle(edit, last.expand(edit.rows, -1)), layer, point)
+        scores = sweep_ids(model, [ids], [answers], settle(edit, last.expand(edit.rows, -1)), layer, point)
+        found[one] = Scores(*(torch.nn.functional.pad(told, (0, most - len(answers)), value=-torch.inf) for told in scores))
         if progress:
-            progress(len(found) * (1 + edit.rows), len(set(map(tuple, prompts))) * (1 + edit.rows))
-    each = [found[tuple(ids)] for ids in prompts]
+            progress(len(found) * (1 + edit.rows), len(unique) * (1 + edit.rows))
+    each = [found[one] for one in asked]
     return Scores(torch.cat([one.base for one in each]), torch.cat([one.steered for one in each], dim=1))
 
 
-def _of(marks: spans.Marks, rows: Sequence[int]) -> spans.Marks:
-    return {span: [found[row] for row in rows] for span, found in marks.items()}
-
-
-def _full(model: Model, prompts: Ids, options: Ids, edit: Edit | None, layer: int, point: Point,
+def _full(model: Model, asked: Sequence[Asked], edit: Edit | None, layer: int, point: Point,
           progress: Progress | None, marks: spans.Marks) -> Scores:
+    prompts, options = zip(*asked, strict=True)
     base = full_scores(model, prompts, options)
-    steered = torch.empty(0 if edit is None else edit.rows, len(prompts), len(options))
+    steered = torch.empty(0 if edit is None else edit.rows, *base.shape)
     for row in range(len(steered)):
         with model.steered(edit.take(torch.tensor([row])), layer, point):
-            steered[row] = full_scores(model, prompts, options, marks=marks)
+            steered[row] = full_scores(model, prompts, options, marks)
         if progress:
             progress((row + 2) * len(prompts), (len(steered) + 1) * len(prompts))
     return Scores(base, steered)

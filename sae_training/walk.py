@@ -4,7 +4,7 @@
    forward pass of (segments x interventions) sequences, each after the keys and values of its own parent, however long that is.
 2. As long as nothing is steered (positions `last` and `generated` begin late) a segment runs once for all
    interventions; its keys and values fan out where they part.
-3. The last tokens of the prompts run by themselves and give the scores; further option tokens continue there.
+3. The last tokens of the prompts, and the answers' tokens after them (`tails.py`), run by themselves and give the scores.
 
 The unsteered walk starts from the embedding and leaves the residual at the site in the tree; a steered one
 starts from those residuals, edited, at the site.
@@ -15,6 +15,7 @@ Left out: padding of segments after which a prompt ends: its last token follows 
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -24,8 +25,11 @@ from sae_training.edits import Edit, Frame
 from sae_training.model import Model
 from sae_training.prefixes import Final, Node
 from sae_training.resume import PrefixCache, join, run
+from sae_training.tails import Tail, read
 
 Ids = Sequence[Sequence[int]]
+Branch = tuple[PrefixCache, int, Node]
+"""A node, and the group of a cache that holds what it needs: its own keys and values, or what stands before it."""
 Progress = Callable[[int, int], None]
 """Called with (scores done, scores in all), a score being one prompt under one intervention."""
 
@@ -39,68 +43,68 @@ LOGITS = 2**25
 """Logits of one forward pass [numbers]."""
 
 
+class End(NamedTuple):
+    prompt: int
+    """Row of the scores."""
+    tail: Tail
+    """What is scored after the prompt's last token."""
+
+
 class Walk:
     """One pass over the tree: unsteered and from the embedding, or steered and from the site."""
 
-    def __init__(self, model: Model, options: Ids, prompts: int, at: int, edit: Edit | None, progress: Progress | None,
-                 done: int, total: int) -> None:
-        self.model, self.options, self.at, self.edit = model, options, at, edit
+    def __init__(self, model: Model, ends: Sequence[End], at: int, edit: Edit | None, progress: Progress | None, done: int, total: int) -> None:
+        """`ends` belong to the prompts of the tree, in order."""
+        self.model, self.ends, self.at, self.edit = model, ends, at, edit
         self.progress, self.done, self.total = progress, done, total
         self.rows = 1 if edit is None else edit.rows
-        self.scores = torch.empty(self.rows, prompts, len(options))
+        options = 1 + max(read.option for end in ends for read in end.tail.reads)
+        self.scores = torch.full((self.rows, 1 + max(end.prompt for end in ends), options), -torch.inf)
+        """Scores so far [row, prompt, option]; minus infinity where a prompt has fewer options."""
         kinds = {"all"} if edit is None else set(edit.positions)
+        self.longest = max(len(end.tail.tokens) for end in ends)
         self.body_rows = self.rows if kinds & {"all", "prompt"} else 1
-        self.last_rows = self.rows if kinds != {"generated"} else 1
-        stems = dict.fromkeys(tuple(option[:-1]) for option in options if len(option) > 1)
-        # A stem that another one begins with is run with it.
-        self.stems = [stem for stem in stems if not any(longer[:len(stem)] == stem for longer in stems if longer != stem)]
-        self.longest = max(map(len, self.stems), default=0)
+        self.last_rows = self.rows if kinds != {"generated"} or self.longest else 1
 
     def start(self, root: Node) -> None:
         cache = PrefixCache([0], self.body_rows, 0, {}, self.model.n_layers - 1)
         self._finals([root], cache)
-        self._below([root], cache)
+        self._below([(cache, 0, root)])
 
-    def _below(self, parents: Sequence[Node], cache: PrefixCache) -> None:
-        """Run the children of some nodes, the groups of `cache`, those of one length together, then what is below them."""
-        children = [(group, child) for group, parent in enumerate(parents) for child in parent.children]
-        children.sort(key=lambda one: (bool(one[1].finals), len(one[1].ids), cache.lengths[one[0]]))
-        waiting: list[tuple[PrefixCache, list[int], list[Node]]] = []
+    def _below(self, parents: Sequence[Branch]) -> None:
+        """Run the children of some nodes, those of one length together, then what is below them."""
+        children = [(cache, group, child) for cache, group, parent in parents for child in parent.children]
+        children.sort(key=lambda one: (bool(one[2].finals), len(one[2].ids), one[0].lengths[one[1]]))
+        waiting: list[Branch] = []
         held = 0
-        for batch in self._batches(children, cache):
-            nodes = [child for _, child in batch]
-            branch = cache.fork([group for group, _ in batch], self.body_rows, len(nodes[-1].ids) + 1 + self.longest)
+        for batch in self._batches(children):
+            nodes = [child for _, _, child in batch]
+            branch = join([(cache, group) for cache, group, _ in batch], self.body_rows, len(nodes[-1].ids) + 1 + self.longest)
             self._body(nodes, branch)
             self._finals(nodes, branch)
-            groups = [index for index, node in enumerate(nodes) if node.children]
-            if groups:
-                waiting.append((branch, groups, [nodes[index] for index in groups]))
+            if any(node.children for node in nodes):
+                waiting += [(branch, group, node) for group, node in enumerate(nodes) if node.children]
                 held += branch.token_bytes * branch.capacity * branch.groups * branch.rows
                 if held > self._most:
-                    self._go_on(waiting)
+                    self._below(waiting)
                     waiting, held = [], 0
         if waiting:
-            self._go_on(waiting)
+            self._below(waiting)
 
-    def _go_on(self, waiting: Sequence[tuple[PrefixCache, list[int], list[Node]]]) -> None:
-        """Below nodes that have run, in several caches."""
-        together = join([(cache, groups) for cache, groups, _ in waiting], self.body_rows, 0)
-        self._below([node for _, _, nodes in waiting for node in nodes], together)
-
-    def _batches(self, children: Sequence[tuple[int, Node]], cache: PrefixCache) -> Iterator[Sequence[tuple[int, Node]]]:
+    def _batches(self, children: Sequence[Branch]) -> Iterator[Sequence[Branch]]:
         """Sorted children, as many as one forward pass takes; of one length where prompts end, else with little padding."""
-        batch: list[tuple[int, Node]] = []
-        real = 0
-        for one in children:
-            length, ends = len(one[1].ids), bool(one[1].finals)
-            tokens = length * (len(batch) + 1)
-            full = tokens * self.body_rows > budget(self.model) or cache.token_bytes * (cache.length * (len(batch) + 1) + tokens) * self.body_rows > self._most
-            apart = bool(batch) and (ends != bool(batch[0][1].finals) or (ends and length != len(batch[0][1].ids)))
+        batch: list[Branch] = []
+        real = past = 0
+        for cache, group, node in children:
+            length, ends = len(node.ids), bool(node.finals)
+            tokens, before = length * (len(batch) + 1), max(past, cache.lengths[group])
+            full = tokens * self.body_rows > budget(self.model) or cache.token_bytes * (before * (len(batch) + 1) + tokens) * self.body_rows > self._most
+            apart = bool(batch) and (ends != bool(batch[0][2].finals) or (ends and length != len(batch[0][2].ids)))
             if batch and (full or apart or tokens - real - length > PADDING * tokens):
                 yield batch
-                batch, real = [], 0
-            batch.append(one)
-            real += length
+                batch, real, past = [], 0, 0
+            batch.append((cache, group, node))
+            real, past = real + length, max(past, cache.lengths[group])
         if batch:
             yield batch
 
@@ -122,49 +126,43 @@ class Walk:
     def _finals(self, nodes: Sequence[Node], cache: PrefixCache) -> None:
         """Score the prompts that end right after `nodes`, the groups of `cache`."""
         ends = [(group, final) for group, node in enumerate(nodes) for final in node.finals]
-        config = self.model.module.config.get_text_config()
-        side = max(1, LOGITS // (config.vocab_size * self.last_rows))
-        for first in range(0, len(ends), side):
-            some = ends[first:first + side]
-            finals = [final for _, final in some]
-            last = cache.fork([group for group, _ in some], self.last_rows, 1 + self.longest)
-            frame = self._frame(last, 1, last=True)
-            entering = self._edited([final.residual for final in finals], last.rows, frame)
-            ran = run(self.model, [[final.token] for final in finals], last, entering, self._entry, False, self._watch)
-            if self.edit is None:
-                for final, residual in zip(finals, ran.residual, strict=True):
-                    final.residual = residual
-            self._score(finals, last, ran.logits)
+        ends.sort(key=lambda one: len(self._tail(one[1]).tokens))
+        most = LOGITS // (self.model.module.config.get_text_config().vocab_size * self.last_rows)
+        while ends:
+            fit = real = 0
+            for count, (_, final) in enumerate(ends, 1):
+                width = 1 + len(self._tail(final).tokens)
+                real += width
+                if count > 1 and (count * width > most or count * width - real > PADDING * count * width):
+                    break
+                fit = count
+            self._together(ends[:fit], cache)
+            ends = ends[fit:]
 
-    def _score(self, finals: Sequence[Final], last: PrefixCache, logits: Float[Tensor, "seq 1 vocab"]) -> None:
-        prompts = [final.prompt for final in finals]
-        heads = logprobs(logits, [[option[0] for option in self.options]])[:, 0].unflatten(0, (len(finals), -1))
-        scores = heads.transpose(0, 1).expand(self.rows, -1, -1).clone()
-        open_ = list(range(len(self.options)))
-        for index, stem in enumerate(self.stems):
-            longer = [o for o in open_ if len(self.options[o]) > 1 and stem[:len(self.options[o]) - 1] == tuple(self.options[o][:-1])]
-            open_ = [o for o in open_ if o not in longer]
-            nexts = [[(*self.options[o], *stem)[at + 1] for o in longer] for at in range(len(stem))]
-            own = torch.tensor([[at + 1 < len(self.options[o]) for o in longer] for at in range(len(stem))], device=scores.device)
-            tails = (self._stem(finals, index, stem, last, nexts) * own).unflatten(0, (len(finals), -1)).sum(2)
-            scores[:, :, longer] += tails.transpose(0, 1)
-        self.scores[:, prompts] = scores.cpu()
-        self.done += len(finals) * self.rows
+    def _together(self, ends: Sequence[tuple[int, Final]], cache: PrefixCache) -> None:
+        """Score some prompts, each with the group after which it ends, in one pass."""
+        finals = [final for _, final in ends]
+        tails = [self._tail(final) for final in finals]
+        width = 1 + max(len(tail.tokens) for tail in tails)
+        last = join([(cache, group) for group, _ in ends], self.last_rows, width)
+        entering = self._edited([final.residual for final in finals], last.rows, self._frame(last, width, last=True))
+        ran = run(self.model, [[final.token, *tail.tokens] for final, tail in zip(finals, tails, strict=True)], last, entering, self._entry, False,
+                  self._watch, tails)
+        if self.edit is None:
+            for final, tail, residual in zip(finals, tails, ran.residual, strict=True):
+                final.residual = residual[:1 + len(tail.tokens)]
+        self._keep(finals, tails, ran.logits)
+
+    def _keep(self, finals: Sequence[Final], tails: Sequence[Tail], logits: Float[Tensor, "seq tok vocab"]) -> None:
+        at, option, found = read(logits.unflatten(0, (len(finals), -1)), tails)
+        prompts = torch.tensor([self.ends[final.prompt].prompt for final in finals])
+        self.scores[:, prompts[at], option] = found.T.expand(self.rows, -1)
+        self.done += sum(any(read.option == 0 for read in tail.reads) for tail in tails) * self.rows  # a prompt of several tails counts once
         if self.progress:
             self.progress(self.done, self.total)
 
-    def _stem(self, finals: Sequence[Final], index: int, stem: Sequence[int], last: PrefixCache,
-              nexts: Ids) -> Float[Tensor, "seq stem option"]:
-        """Log-probabilities of the tokens after each token of `stem`."""
-        cache = last.fork(range(len(finals)), self.rows, len(stem))
-        frame = self._frame(cache, len(stem), generated=True)
-        given = [final.stems[index] for final in finals] if self.edit is not None else []
-        ran = run(self.model, [stem] * len(finals), cache, self._edited(given, cache.rows, frame), self._entry, False,
-                  self._watch)
-        if self.edit is None:
-            for final, residual in zip(finals, ran.residual, strict=True):
-                final.stems.append(residual)
-        return logprobs(ran.logits, nexts)
+    def _tail(self, final: Final) -> Tail:
+        return self.ends[final.prompt].tail
 
     @property
     def _entry(self) -> int:
@@ -174,11 +172,13 @@ class Walk:
     def _watch(self) -> int:
         return self.at if self.edit is None else -1
 
-    def _frame(self, cache: PrefixCache, width: int, last: bool = False, generated: bool = False) -> Frame:
+    def _frame(self, cache: PrefixCache, width: int, last: bool = False) -> Frame:
+        """The frame of a segment, with `last` of one that begins with prompts' last tokens."""
         real = torch.ones(cache.rows, width, dtype=torch.bool, device=self.model.device)
+        place = torch.arange(width, device=real.device).expand_as(real)
         # Either no group has a past, or every group has one: the first speaks for all.
-        first = cache.positions(width, real.device)[:cache.rows] == 0
-        return Frame(real, first, real & last, real & generated)
+        first = (place == 0) if cache.lengths[0] == 0 else ~real
+        return Frame(real, first, (place == 0) & last, (place > 0) & last)
 
     def _edited(self, residuals: Sequence[Tensor | None], rows: int, frame: Frame) -> Float[Tensor, "seq tok d_model"] | None:
         """Each residual under each intervention, in the order of the cache; None in the unsteered pass, which finds them."""

@@ -14,6 +14,7 @@ from workbench import organism
 from workbench.pilot.scenarios import scores, write
 from workbench.steered import respondent
 from workbench.study import Study
+from workbench.verbs import decide
 
 POWER = tuple(str(f.direction) for f in organism.truth().facets if f.value == "power")
 SETS = [("power",), ("power", "benevolence"), ("security", "power"), ("power", "tradition"), ("power",), ("hedonism", "power"), ("power",), ("achievement", "power")]
@@ -58,19 +59,20 @@ def test_steering_a_value_moves_decisions_its_way_and_random_directions_do_not(t
     study, file, _ = told
     settings = {"scenarios": str(file), "features": POWER, "unit": "raw", "strength": 6.0, "controls": 6}
     swept = []
-    true_sweep = scoring.sweep
-    monkeypatch.setattr(scoring, "sweep", lambda *args: (swept.append(1), true_sweep(*args))[1])
+    true_sweep = scoring.sweep_ids
+    monkeypatch.setattr(scoring, "sweep_ids", lambda model, ids, *more: (swept.extend(ids), true_sweep(model, ids, *more))[1])
+    monkeypatch.setattr(decide, "TOGETHER", 3)
 
     def stop(stage, done, total):
-        if done == 3:
+        if done == 4:  # in the middle of the second three
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         study.decide(stop, **settings)
     up = study.decide(**settings)
-    assert len(swept) == len(SETS), "an interrupted run goes on where it was"
+    assert len(swept) == len(SETS) + 3, "an interrupted run goes on where it was; the three at hand are asked again"
     assert study.decide(**settings) == up
-    assert len(swept) == len(SETS)
+    assert len(swept) == len(SETS) + 3
     found, controls = effects(study, up)
     assert found.low > 0
     assert found.effect > found.null_high

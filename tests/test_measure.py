@@ -240,7 +240,7 @@ def test_nothing_is_asked_twice(tmp_path, monkeypatch):
     assert len((tmp_path / "scores.jsonl").read_text().splitlines()) == len(asked)
     with pytest.raises(AssertionError, match="asked again"):
         administer(Weights(model, tmp_path, "another steering"), standin(), asked, "base", silent)
-    monkeypatch.setattr(scoring, "score_rows", lambda model, prompts, answers, *_, **more: torch.full((1, len(prompts), len(answers)), float("nan")))
+    monkeypatch.setattr(scoring, "score_rows", lambda model, prompts, answers, *_, **more: torch.full((1, len(prompts), len(answers[0])), float("nan")))
     with pytest.raises(BadInput, match="NaN for 3 of 3 questions"):
         administer(Weights(model, tmp_path, "a third"), standin(), asked[:3], "base", silent)
 

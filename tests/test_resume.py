@@ -10,6 +10,7 @@ from sae_training import scoring, walk
 from sae_training.losses import losses
 from sae_training.prefixes import tree
 from sae_training.scoring import full_scores, score_rows, sweep, sweep_ids
+from sae_training.tails import tails
 from tests import small_models
 from workbench.steerings import Scale, build_edit
 
@@ -22,7 +23,8 @@ STEERINGS = [
     Steering((), "add", 1.0, "norm_share", "generated", random=3),
     Steering((), "clamp", 1.0, "norm_share", "all", random=4),
 ]
-OPTIONS = [[11], [12], [13, 14], [13, 15, 16], [13, 15, 17]]
+OPTIONS = [[11], [12], [13, 14], [13, 15, 16], [13, 15, 17], [18, 15, 16], [18, 19]]
+"""Of one token, and of several that share their beginnings or not: a tree that branches."""
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +65,65 @@ def test_resumed_scores_are_those_of_the_full_forward(family, layer, point, edit
     torch.testing.assert_close(found.steered, expected, atol=1e-4, rtol=0)
     assert ((expected - base).abs().amax((1, 2)) > 1e-2).sum() >= 5  # they did steer
     assert seen[-1][0] == seen[-1][1] == 12 * 8  # 12 different prompts, unsteered and 7 interventions
+
+
+@pytest.mark.parametrize("family", small_models.CONFIGS)
+def test_prompts_with_options_of_their_own_are_scored_together(family, edit, prompts, monkeypatch):
+    """Each prompt has one to six options of one to twelve tokens; the scores are those of the plain forward of each whole text."""
+    source, model = torch.Generator().manual_seed(2), small_models.model(family)
+
+    def answer(start, count):
+        return [*start, *torch.randint(300, (count,), generator=source).tolist()]
+
+    asked = [*prompts, prompts[0]]  # the same prompt with other options
+    starts = [answer([], 3) for _ in asked]
+    options = [[answer(starts[row][:k % 3], 1 + (row * k) % 9) for k in range(1 + row % 6)] for row in range(len(asked))]
+    some = edit.take(torch.tensor([0, 4, 5]))
+    told = []
+    ran = walk.run
+    monkeypatch.setattr(walk, "run", lambda *given, **more: told.append(given[2].groups) or ran(*given, **more))
+    found = sweep_ids(model, asked, options, some, 1)
+    assert max(told) >= 5, "prompts run side by side, whatever their options"
+    for row, (prompt, answers) in enumerate(zip(asked, options, strict=True)):
+        assert (found.base[row, len(answers):] == -torch.inf).all()
+        for column, one in enumerate(answers):
+            logprobs = model.logits(torch.tensor([[*prompt, *one]]), torch.ones(1, len(prompt) + len(one), dtype=torch.bool))[0].log_softmax(-1)
+            plain = sum(float(logprobs[len(prompt) - 1 + at, token]) for at, token in enumerate(one))
+            assert float(found.base[row, column]) == pytest.approx(plain, abs=1e-4)
+    with model.steered(some.take(torch.tensor([2])), 1):
+        torch.testing.assert_close(full_scores(model, asked, options), found.steered[2], atol=1e-4, rtol=0)
+    alone = [sweep_ids(model, [prompt], answers, some, 1).steered for prompt, answers in zip(asked, options, strict=True)]
+    for row, scores in enumerate(alone):
+        torch.testing.assert_close(found.steered[:, row, :scores.shape[-1]], scores[:, 0], atol=1e-4, rtol=0)
+    model.branches = False  # each path by itself
+    apart = sweep_ids(model, asked, options, some, 1)
+    torch.testing.assert_close(apart.steered, found.steered, atol=1e-4, rtol=0)
+    torch.testing.assert_close(apart.base, found.base, atol=1e-4, rtol=0)
+    with pytest.raises(BadInput, match="Got 14 prompts and options for 13"):
+        sweep_ids(model, asked, options[1:], some, 1)
+
+
+def test_which_families_take_a_mask_of_ours_is_found_by_trying(monkeypatch):
+    assert {family: small_models.model(family).branches for family in small_models.CONFIGS} == {family: family != "bloom" for family in small_models.CONFIGS}
+    undeclared = small_models.model("qwen2")  # a window in layers that are not told
+    monkeypatch.setattr(undeclared.module.config, "sliding_window", 6)
+    monkeypatch.setattr(undeclared.module.config, "layer_types", None)
+    assert not undeclared.branches
+
+
+def test_a_tail_holds_every_stem_once():
+    (whole,) = tails(OPTIONS, True)
+    assert sorted(whole.tokens) == [13, 15, 15, 18]
+    assert not whole.is_path
+    for tail in (whole, *tails(OPTIONS, False)):
+        path = [[(0, *tail.tokens)[other] for other in row.nonzero()[1:, 0].tolist()] for row in tail.sees]
+        assert [len(one) for one in path] == tail.depths.tolist()
+        for number, option in enumerate(OPTIONS):
+            reads = sorted((one for one in tail.reads if one.option == number), key=lambda one: len(path[one.place]))
+            assert [one.token for one in reads] in ([], option)
+            assert all(path[one.place] == option[:at] for at, one in enumerate(reads))
+    assert all(tail.is_path for tail in tails(OPTIONS, False))
+    assert sorted(one.option for tail in tails(OPTIONS, False) for one in tail.reads) == sorted(one.option for one in whole.reads)
 
 
 def test_answers_are_steered_only_where_positions_say(edit, prompts):
@@ -187,7 +248,7 @@ def test_pasts_of_different_length_stand_side_by_side(family, edit, monkeypatch)
     monkeypatch.setattr(walk, "run", lambda *told, **more: passes.append(told[2].lengths) or ran(*told, **more))
     found = sweep_ids(model, asked, OPTIONS, edit.take(torch.tensor([0])), 1)
     assert any(len(set(lengths)) > 1 for lengths in passes)
-    assert max(map(len, passes)) == len(asked), "all last tokens run together"
+    assert max(map(len, passes)) == len(asked) * len(tails(OPTIONS, model.branches)), "all last tokens run together"
     torch.testing.assert_close(found.base, full_scores(model, asked, OPTIONS), atol=1e-4, rtol=0)
     torch.testing.assert_close(found.steered, by_full_passes(model, asked, edit.take(torch.tensor([0])), 1, "resid_post"), atol=1e-4, rtol=0)
     monkeypatch.setitem(walk.HELD, "cpu", 1)

@@ -1,7 +1,7 @@
 """Who answers: a model that runs here, steered or not, or one behind an endpoint; each question once.
 
-1. `Weights` scores answers by log-probability, or writes. Prompts with shared beginnings are scored together (`sae_training/scoring.py`), an
-   answer's log-probability is per token by default: summed ones track length.
+1. `Weights` scores answers by log-probability, or writes. Prompts with shared beginnings are scored together (`sae_training/scoring.py`), whatever their answers;
+   an answer's log-probability is per token by default: summed ones track length.
 2. `Speaker` is any `LLM`; it only writes.
 3. Both find what they said before by the digest of everything that determines it, their own name included: `scores.jsonl` and
    `answers.jsonl` in the study. So an interrupted run goes on where it was, and another run asks only what is new.
@@ -92,22 +92,17 @@ class Weights:
         keys = [digest(self.name, prompt, q.answers) for prompt, q in zip(prompts, asked, strict=True)]
         self._catch_up(self._scores, "logprobs")
         missing = {key: row for row, key in enumerate(keys) if key not in self._known}
-        done = len(asked) - len(missing)
-        alike: dict[tuple[str, ...], list[int]] = {}
-        for row in sorted(missing.values(), key=lambda row: str(prompts[row])):  # so that prompts which begin alike are scored together
-            alike.setdefault(asked[row].answers, []).append(row)
-        for answers, rows in alike.items():
-            size = TOGETHER
-            while rows:
-                part, rows, start = rows[:size], rows[size:], time.monotonic()
-                ids = [self._ids.get(str(prompts[row]), []) for row in part]
-                found = score_rows(
-                    self.model, [prompts[row] for row in part], as_continued(answers, self.model), self.edit, *self.site, ids=ids if all(ids) else None
-                )[0]
-                self._keep_scores([keys[row] for row in part], found.double().numpy())
-                done += len(part)
-                progress("asking", done, len(asked))
-                size *= 2 if time.monotonic() - start < SECONDS / 2 else 1
+        rows = sorted(missing.values(), key=lambda row: str(prompts[row]))  # so that prompts which begin alike are scored together
+        size = TOGETHER
+        while rows:
+            part, rows, start = rows[:size], rows[size:], time.monotonic()
+            ids = [self._ids.get(str(prompts[row]), []) for row in part]
+            options = [as_continued(asked[row].answers, self.model) for row in part]
+            found = score_rows(self.model, [prompts[row] for row in part], options, self.edit, *self.site, ids=ids if all(ids) else None)[0]
+            told = [one[: len(answers)] for one, answers in zip(found.double().numpy(), options, strict=True)]
+            self._keep_scores([keys[row] for row in part], told)
+            progress("asking", len(asked) - len(rows), len(asked))
+            size *= 2 if time.monotonic() - start < SECONDS / 2 else 1
         progress("asking", len(asked), len(asked))
         return self._by_length(keys, asked, length)
 
@@ -115,9 +110,9 @@ class Weights:
         counts = {answers: [len(ids) if length == "mean" else 1 for ids in self._tokens(answers)] for answers in {q.answers for q in asked}}
         return [tuple((np.array(self._known[key]) / counts[q.answers]).tolist()) for key, q in zip(keys, asked, strict=True)]
 
-    def _keep_scores(self, keys: Sequence[str], told: Float[np.ndarray, "question answer"]) -> None:
-        if not np.isfinite(told).all():
-            raise BadInput(f"{self.name} gives NaN for {(~np.isfinite(told)).any(1).sum()} of {len(keys)} questions. Lower the strength.")
+    def _keep_scores(self, keys: Sequence[str], told: Sequence[Float[np.ndarray, "answer"]]) -> None:
+        if bad := sum(not np.isfinite(one).all() for one in told):
+            raise BadInput(f"{self.name} gives NaN for {bad} of {len(keys)} questions. Lower the strength.")
         self._keep(self._scores, {key: {"name": self.name, "logprobs": one.tolist()} for key, one in zip(keys, told, strict=True)}, "logprobs")
 
     def answer(self, asked: Sequence[Question], new_tokens: int, temperature: float, progress: Progress) -> list[str]:

@@ -2,7 +2,7 @@
 
 1. A prompt is a template with `{scenario}` and, where the actions are to be listed, `{actions}`. Listed actions are
    offered in the given and in the reversed order: models prefer places.
-2. `by_logprob` scores each action's text as the continuation, all steerings in one sweep, and takes the softmax over the actions.
+2. `by_logprob` scores each action's text as the continuation, all scenarios and steerings in one sweep, and takes the softmax over the actions.
    A long action is less likely than a short one whatever it says, so by default its log-probability is divided by its tokens.
 3. `by_generation` lets the model answer, greedily, and reads the number of an action, or an action's own words. Refused and
    unparsed answers stay as choices with that status.
@@ -11,13 +11,14 @@ Left out: sampling, several turns, reasons. What the choices mean is in `outcome
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
 from feature_store.errors import BadInput
 from feature_store.records import Choice, Point, Scenario, Status
+from workbench.administration.questions import softmax
 from workbench.llm.reading import is_refusal
 
 if TYPE_CHECKING:
@@ -62,26 +63,29 @@ def prompts(scenario: Scenario, template: str) -> dict[Order, str]:
 
 
 def by_logprob(
-    model: "Model", scenario: Scenario, template: str, states: Sequence[State], edit: "Edit | None", site: Site, length: Length
-) -> list[Choice]:  # fmt: skip
-    """A choice a state and order. `states[0]` is the base, the others are the rows of `edit`."""
-    from sae_training.answers import by_answers
+    model: "Model", scenarios: Sequence[Scenario], template: str, states: Sequence[State], edit: "Edit | None", site: Site, length: Length,
+    progress: Callable[[int, int], None],
+) -> list[list[Choice]]:  # fmt: skip
+    """For each scenario a choice a state and order. `states[0]` is the base, the others are the rows of `edit`."""
+    from sae_training.answers import tokens_of
     from sae_training.generate import prompt_ids
-    from sae_training.scoring import sweep
+    from sae_training.scoring import sweep_ids
 
-    options, found = [f" {action.text}" for action in scenario.actions], []
-    for order, prompt in prompts(scenario, template).items():
-        scores = sweep(model, [prompt], options, edit, *site)
-        ((_, answers),) = by_answers(model, [prompt], prompt_ids(model, [prompt]), options)
-        tokens = np.array([len(answer) for answer in answers])
-        logprobs = np.vstack([scores.base.double().numpy(), scores.steered[:, 0].double().numpy()])
+    asked = [(number, order, prompt) for number, scenario in enumerate(scenarios) for order, prompt in prompts(scenario, template).items()]
+    texts = [prompt for _, _, prompt in asked]
+    ids = prompt_ids(model, texts)
+    answers = tokens_of(model, texts, ids, [[f" {action.text}" for action in scenarios[number].actions] for number, _, _ in asked])
+    scores = sweep_ids(model, ids, answers, edit, *site, progress)
+    every = np.concatenate([scores.base[None].double().numpy(), scores.steered.double().numpy()])
+    found: list[list[Choice]] = [[] for _ in scenarios]
+    for column, (number, order, _) in enumerate(asked):
+        tokens = np.array([len(answer) for answer in answers[column]])
+        logprobs, scenario = every[:, column, : len(tokens)], scenarios[number]
         if not np.isfinite(logprobs).all():
             bad = states[int(np.argwhere(~np.isfinite(logprobs))[0][0])]
             raise BadInput(f"Under {bad.name} the model gives NaN in scenario {scenario.id}. Lower the strength.")
-        weight = logprobs / tokens if length == "mean" else logprobs
-        shares = np.exp(weight - weight.max(1, keepdims=True))
-        shares /= shares.sum(1, keepdims=True)
-        found += [
+        shares = softmax(logprobs / tokens if length == "mean" else logprobs)
+        found[number] += [
             Choice(scenario.id, state.name, state.kind, order, tuple(row.tolist()), tuple(tokens.tolist()), tuple(share.tolist()),
                    int(share.argmax()), "", "parsed")
             for state, row, share in zip(states, logprobs, shares, strict=True)

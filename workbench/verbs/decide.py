@@ -46,6 +46,10 @@ PROMPTS = {
 """Mode -> template for models that read instructions; the organism goes on where the scenario ends."""
 
 
+TOGETHER = 16
+"""Scenarios whose actions are scored together; as many are asked again after an interruption."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Config:
     scenarios: str = "latest"
@@ -162,15 +166,23 @@ def _choose(
     states = [State("base", "base"), *(State(s.name, "random-direction" if s.random >= 0 else "steering") for s in steerings)]
     edit = edit_for(study, sae_run, steerings) if steerings else None
     site = Site(sae_run.summary["layer"], sae_run.summary["point"]) if sae_run else Site(0, "resid_post")
-    done = work.done("choices")
-    for number, scenario in enumerate(scenarios):
-        if number not in done:
-            if config.mode == "logprob":
-                found = by_logprob(model, scenario, template, states, edit, site, config.length)
-            else:
-                found = by_generation(model, scenario, template, states, edit, site, config.new_tokens)
-            work.part("choices", number, to_table("choices", found, work.run.id).drop_columns("run"))
-        progress("deciding", number + 1, len(scenarios))
+    done, written = work.done("choices"), config.mode == "generate"
+    left = [number for number in range(len(scenarios)) if number not in done]
+    size = 1 if written else TOGETHER
+    for start in range(0, len(left), size):
+        part = left[start : start + size]
+        some, before = [scenarios[number] for number in part], len(scenarios) - len(left) + start
+
+        def report(scored: int, total: int, before: int = before, share: int = len(part)) -> None:
+            progress("deciding", before + scored * share // total, len(scenarios))
+
+        if written:
+            found = [by_generation(model, some[0], template, states, edit, site, config.new_tokens)]
+        else:
+            found = by_logprob(model, some, template, states, edit, site, config.length, report)
+        for number, choices in zip(part, found, strict=True):
+            work.part("choices", number, to_table("choices", choices, work.run.id).drop_columns("run"))
+        progress("deciding", before + len(part), len(scenarios))
     return [
         Choice(**{key: tuple(cell) if isinstance(cell, list) else cell for key, cell in row.items()}) for row in work.parts("choices").to_pylist()
     ]
