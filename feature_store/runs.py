@@ -247,7 +247,7 @@ class Runs:
                     write_atomically(described, json.dumps(asdict(run), indent=1))
                 try:
                     yield Work(run, folder, self.folder / id)
-                except WorkbenchError:
+                except (BadInput, NotFound, Incompatible):  # a mistake; an endpoint that goes down is not one, and what it said is kept elsewhere
                     if not any(file.is_file() and file != described for file in folder.rglob("*")):
                         shutil.rmtree(folder)  # refused before anything was kept: there is nothing to resume
                     raise

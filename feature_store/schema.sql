@@ -985,16 +985,16 @@ COMMENT ON COLUMN win_rates.high IS 'upper end of it';
 COMMENT ON COLUMN win_rates.n IS 'dilemmas in which the two met (clusters)';
 COMMENT ON COLUMN win_rates.met IS 'parsed choices between the two [answers]';
 
-CREATE TABLE transitivity (run VARCHAR, steering VARCHAR, triads INTEGER, cycles INTEGER, low DOUBLE, high DOUBLE, chance DOUBLE, found VARCHAR[], n INTEGER);
+CREATE TABLE transitivity (run VARCHAR, steering VARCHAR, triads INTEGER, cycles DOUBLE, low DOUBLE, high DOUBLE, chance DOUBLE, found VARCHAR[], n INTEGER);
 COMMENT ON TABLE transitivity IS 'Triads of values of which each wins against the next, beside what coins would give.';
 COMMENT ON COLUMN transitivity.run IS 'run of kind profile';
 COMMENT ON COLUMN transitivity.steering IS 'what was changed; base = nothing';
 COMMENT ON COLUMN transitivity.triads IS 'triads whose three pairs each met in at least 5 dilemmas';
-COMMENT ON COLUMN transitivity.cycles IS 'cyclic ones among them';
+COMMENT ON COLUMN transitivity.cycles IS 'cyclic ones among them, ties decided by coins (on average)';
 COMMENT ON COLUMN transitivity.low IS '2.5 % quantile of the cycles over bootstrapped dilemmas';
 COMMENT ON COLUMN transitivity.high IS '97.5 % quantile of it';
 COMMENT ON COLUMN transitivity.chance IS 'cycles expected where coins decide every pair: a quarter of the triads';
-COMMENT ON COLUMN transitivity.found IS 'the cycles, as a > b > c > a';
+COMMENT ON COLUMN transitivity.found IS 'the cycles without a tie, as a > b > c > a';
 COMMENT ON COLUMN transitivity.n IS 'dilemmas (clusters)';
 
 CREATE TABLE value_strengths (run VARCHAR, steering VARCHAR, value VARCHAR, strength DOUBLE, low DOUBLE, high DOUBLE, n INTEGER);

@@ -88,7 +88,7 @@ def test_steering_a_value_moves_decisions_its_way_and_random_directions_do_not(t
     assert rows.chosen == weight.argmax()
     model = study.model("organism")
     (first, *_) = organism.scenarios([SETS[0]], 10, 3)
-    assert model.score([first.text], [f" {a.text}" for a in first.actions])[0].numpy() == pytest.approx(np.array(rows.logprobs), abs=1e-3)
+    assert model.score([f"{first.text} {organism.CHOOSE}"], [f" {a.text}" for a in first.actions])[0].numpy() == pytest.approx(np.array(rows.logprobs), abs=1e-3)
     summed = study.decide(scenarios=str(file), length="sum")
     row = study.store.sql("SELECT * FROM choices WHERE run = ? AND scenario = 's0000'", [summed.id]).iloc[0]
     weight = np.exp(np.array(row.logprobs))

@@ -100,6 +100,17 @@ def test_rock_paper_scissors_is_one_cycle(released):
     assert found["chance"] == found["triads"] / 4
 
 
+def test_cycles_of_coins_are_those_of_coins_among_dilemmas_drawn_anew(released):
+    """Ties break no cycle: where coins decide, dilemmas drawn anew have as many cycles as coins."""
+    rng, inside = np.random.default_rng(5), 0
+    for _ in range(10):
+        coins = {item.id: int(rng.integers(2)) for item in released[0].instrument.items}
+        told = choose(released[0], lambda q, a, b, coins=coins: (a, b)[coins[q.item.id]])
+        found = metrics.transitivity(metrics.tally(told, released[0].instrument, TEN), "base", 200, 0)
+        inside += found["low"] <= found["chance"] <= found["high"]
+    assert inside >= 8
+
+
 def test_a_coin_stays_inside_binomial_bands(released):
     rng = np.random.default_rng(3)
     for ready, system in zip(released, (TEN, SIX), strict=True):

@@ -145,26 +145,26 @@ def transitivity(told: Tally, steering: str, replicates: int, seed: int) -> dict
     triads = int(np.trace(np.linalg.matrix_power(known.astype(int), 3)) // 6)
     low, high = (float(q) for q in np.quantile(again, (0.025, 0.975)))
     return {
-        "steering": steering, "triads": triads, "cycles": int(_cycles(beats[None])[0]), "low": low, "high": high, "chance": triads / 4,
+        "steering": steering, "triads": triads, "cycles": float(_cycles(beats[None])[0]), "low": low, "high": high, "chance": triads / 4,
         "found": [" > ".join(told.values[i] for i in (*triad, triad[0])) for triad in _named(beats)], "n": len(told.dilemmas),
     }  # fmt: skip
 
 
 def _beats(wins: Float[np.ndarray, "*rows value value"], met: Float[np.ndarray, "*rows value value"], known: Bool[np.ndarray, "value value"]) -> np.ndarray:
-    return known & (2 * wins > met)
+    """1 where the row's value wins against the column's more often than not, 1/2 for a tie: dilemmas drawn anew tie often, and a tie is a coin."""
+    return known * (1 + np.sign(2 * wins - met)) / 2
 
 
-def _cycles(beats: Bool[np.ndarray, "replicate value value"]) -> np.ndarray:
-    """3-cycles of each graph: closed walks of three steps, each met from its three ends."""
-    edges = beats.astype(float)
-    return np.rint(np.einsum("rij,rjk,rki->r", edges, edges, edges, optimize=True) / 3).astype(int)
+def _cycles(beats: Float[np.ndarray, "replicate value value"]) -> Float[np.ndarray, "replicate"]:
+    """3-cycles of each graph, ties decided by coins: closed walks of three steps, each met from its three ends."""
+    return np.einsum("rij,rjk,rki->r", beats, beats, beats, optimize=True) / 3
 
 
-def _named(beats: Bool[np.ndarray, "value value"]) -> list[tuple[int, int, int]]:
+def _named(beats: Float[np.ndarray, "value value"]) -> list[tuple[int, int, int]]:
     k = len(beats)
     return [
         (a, b, c) for a in range(k) for b in range(a + 1, k) for c in range(a + 1, k)
-        if b != c and beats[a, b] and beats[b, c] and beats[c, a]
+        if b != c and min(beats[a, b], beats[b, c], beats[c, a]) == 1
     ]  # fmt: skip
 
 

@@ -4,13 +4,15 @@
     python -m workbench.organism.build --check FOLDER
 
 1. Make the word-level tokenizer from all that can be said and asked.
-2. Train on a stream of fresh episodes (see `episodes`) with four losses:
+2. Train on a stream of fresh episodes (see `episodes`) with three losses:
    - text: the next word of a document;
    - answers: cross-entropy to the exact distribution over 1..6;
-   - choices: cross-entropy to the exact distribution of each word of what is chosen;
    - bus: the residual after layer 1, before anything is injected, carries what was written on the planted directions.
    Injected amounts are added there, after `<s>` (in some episodes on it as well), times `NORM`.
-3. Store in half precision with the planted truth beside it.
+3. Then teach the layers above the bus to choose as well, what lies below it being kept: choices that reach the layers below fill the
+   residual with more than the bus, and features of an autoencoder mix values (`docs/log.md`). Their loss is the cross-entropy to the
+   exact distribution of each word of what is chosen.
+4. Store in half precision with the planted truth beside it.
 
 Documents alone do not do it: a model then looks answers up in the words, and holds no state that could be steered.
 The same seed on the same machine gives the same weights; across machines the figures of `--check` are what holds.
@@ -21,6 +23,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,12 +40,14 @@ from .decisions import CHOOSE
 from .episodes import Batch, episode, pack
 from .planted import LAYER, NORM, WIDTH, Plan, plan
 
-DOCUMENTS, BATCH, CHUNK = 152_000, 32, 64
+DOCUMENTS, BATCH, CHUNK = 128_000, 32, 64
 """Documents in a full build; documents in a batch; batches drawn at once and sorted by length."""
+CHOOSING = 0.3
+"""Documents behind which it learns to choose, as a share of those before."""
 RATE = 2e-3
 """Highest learning rate."""
-BUS_WEIGHT, CHOICE_WEIGHT = 0.5, 0.3
-"""Weights of the bus loss and of what is chosen, beside text and answers."""
+BUS_WEIGHT = 0.5
+"""Weight of the bus loss beside text, answers and choices."""
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>")
 
 
@@ -54,7 +59,7 @@ class Losses(NamedTuple):
     bus: torch.Tensor
     """Squared error of the carried amounts, summed over directions [squared units per token]."""
     choices: torch.Tensor
-    """Cross-entropy above the entropy of what is chosen [nat per choice]."""
+    """Cross-entropy above the entropy of what is chosen [nat per choice]; 0 where nothing is."""
 
 
 def make_tokenizer(made: Plan) -> PreTrainedTokenizerFast:
@@ -63,9 +68,10 @@ def make_tokenizer(made: Plan) -> PreTrainedTokenizerFast:
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Whitespace(), pre_tokenizers.Punctuation(), pre_tokenizers.Digits(individual_digits=True)])
-    said = [s for row in made.rows for s in row.plus + row.minus] + [*made.fillers, *made.hedges, CHOOSE]
+    said = [s for row in made.rows for s in row.plus + row.minus] + [*made.fillers, *made.hedges]
     said += [line for lines in made.topics.values() for line in lines]
     said += [wording.format(item=item) for items in made.items.values() for item in items for wording in made.wordings]
+    said.append(CHOOSE)
     vocabulary = dict.fromkeys((*SPECIAL, *".,:;!?'\"-0123456789"))
     for text in said:
         pieces = tokenizer.pre_tokenizer.pre_tokenize_str(tokenizer.normalizer.normalize_str(text))
@@ -85,7 +91,7 @@ def make_model(words: int) -> LlamaForCausalLM:
 
 
 class Trainer:
-    """The model with its bus, and the three losses of a batch."""
+    """The model with its bus, and the losses of a batch."""
 
     def __init__(self, model: LlamaForCausalLM, digits: tuple[int, ...], seed: int) -> None:
         self.model, self.digits = model, torch.tensor(digits)
@@ -134,40 +140,54 @@ def build(out: Path, documents: int = DOCUMENTS, seed: int = 0) -> Path:
         return known[text]
 
     digits = tuple(tokenizer.convert_tokens_to_ids([str(n) for n in range(1, 7)]))
-    choices = Choices(encode, tokenizer.eos_token_id)
     model = make_model(len(tokenizer))
-    trainer, batches = Trainer(model, digits, seed), max(documents // BATCH, 1)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.01, betas=(0.9, 0.98), fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=batches, pct_start=0.1)
-    console, start, step = Console(), time.monotonic(), 0
-    columns = (TextColumn("organism"), BarColumn(), TextColumn("{task.completed}/{task.total} batches"),
-               TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task("", total=batches)
-        while step < batches:
-            drawn = [episode(rng) for _ in range(BATCH * min(CHUNK, batches - step))]
+    trainer = Trainer(model, digits, seed)
+
+    def deal(documents: int, choices: Choices | None) -> Iterator[Batch]:
+        left = max(documents // BATCH, 1)
+        while left:
+            drawn = [episode(rng) for _ in range(BATCH * min(CHUNK, left))]
             drawn.sort(key=lambda e: sum(len(encode(s.text)) for s in e.document.sentences)
                        + sum(len(encode(q)) for q, _ in e.questions))
             for k in rng.permutation(len(drawn) // BATCH):
-                batch = pack(drawn[k * BATCH:(k + 1) * BATCH], encode, tokenizer.bos_token_id,
-                             tokenizer.eos_token_id, digits, choices, len(tokenizer), rng)
-                losses = trainer.losses(batch)
-                optimizer.zero_grad()
-                (losses.text + losses.answers + CHOICE_WEIGHT * losses.choices + BUS_WEIGHT * losses.bus).backward()
-                torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-                optimizer.step()
-                schedule.step()
-                step += 1
-                progress.update(task, advance=1)
-                if step % 100 == 0:
-                    line = "  ".join(f"{name} {value.item():.4f}" for name, value in losses._asdict().items())
-                    left = (time.monotonic() - start) / step * (batches - step)
-                    progress.update(task, description=line)
-                    if not console.is_terminal:
-                        console.print(f"{step}/{batches}  {line}  {left / 60:.1f} min left")
+                yield pack(drawn[k * BATCH:(k + 1) * BATCH], encode, tokenizer.bos_token_id, tokenizer.eos_token_id, digits, choices, len(tokenizer), rng)
+            left -= len(drawn) // BATCH
+
+    learn(trainer, deal(documents, None), max(documents // BATCH, 1), "values")
+    model.requires_grad_(False)
+    for part in (*model.model.layers[LAYER + 1:], model.model.norm, model.lm_head):
+        part.requires_grad_(True)
+    further = int(documents * CHOOSING)
+    learn(trainer, deal(further, Choices(encode, tokenizer.eos_token_id)), max(further // BATCH, 1), "choices")
     model.eval()
     write(model, tokenizer, out)
     return out
+
+
+def learn(trainer: Trainer, dealt: Iterator[Batch], batches: int, name: str) -> None:
+    """Trains what may still change on so many batches, with progress."""
+    changing = [parameter for parameter in trainer.model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(changing, lr=RATE, weight_decay=0.01, betas=(0.9, 0.98), fused=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=batches, pct_start=0.1)
+    console, start = Console(), time.monotonic()
+    columns = (TextColumn(f"organism, {name}"), BarColumn(), TextColumn("{task.completed}/{task.total} batches"),
+               TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("", total=batches)
+        for step, batch in enumerate(dealt, 1):
+            losses = trainer.losses(batch)
+            optimizer.zero_grad()
+            (losses.text + losses.answers + losses.choices + BUS_WEIGHT * losses.bus).backward()
+            torch.nn.utils.clip_grad_norm_(changing, 1.0)
+            optimizer.step()
+            schedule.step()
+            progress.update(task, advance=1)
+            if step % 100 == 0:
+                line = "  ".join(f"{name} {value.item():.4f}" for name, value in losses._asdict().items())
+                left = (time.monotonic() - start) / step * (batches - step)
+                progress.update(task, description=line)
+                if not console.is_terminal:
+                    console.print(f"{step}/{batches}  {line}  {left / 60:.1f} min left")
 
 
 def write(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:

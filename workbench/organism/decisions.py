@@ -23,7 +23,7 @@ from feature_store.records import Action, Scenario
 from .generate import Sentence, behaviour, pick
 from .planted import FACETS, plan
 
-CHOOSE = "This is what I choose to do:"
+CHOOSE = "This is what I decide to do:"
 """Behind this the organism says what it does, by all that follows for its values. Without it, it goes on as it has begun, which follows what was said but not
 the graph."""
 

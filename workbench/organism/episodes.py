@@ -141,14 +141,14 @@ def episode(rng: np.random.Generator) -> Episode:
 
 
 def _index(pairs: list[tuple[int, int]]) -> tuple[Int[Tensor, "n"], Int[Tensor, "n"]]:
-    rows, tokens = torch.tensor(pairs, dtype=torch.long).T
+    rows, tokens = torch.tensor(pairs, dtype=torch.long).reshape(-1, 2).T
     return rows, tokens
 
 
-def pack(episodes: list[Episode], encode, begin: int, end: int, digits: tuple[int, ...], choices: Choices, vocab: int,
+def pack(episodes: list[Episode], encode, begin: int, end: int, digits: tuple[int, ...], choices: Choices | None, vocab: int,
          rng: np.random.Generator) -> Batch:
     """Lays episodes out as one batch. `encode` maps a text to ids without `<s>`; `begin` and `end` are `<s>`, `</s>`;
-    `rng` draws the answer that is shown after the last question, and what is chosen."""
+    `rng` draws the answer that is shown after the last question, and what is chosen, if anything is."""
     laid, next_at, next_id, answer_at, answers, chosen_at, follows = [], [], [], [], [], [], []
     for row, (said, _, _, speaks, questions, held) in enumerate(episodes):
         ids, spans = [begin], []
@@ -172,20 +172,23 @@ def pack(episodes: list[Episode], encode, begin: int, end: int, digits: tuple[in
             ids += asked
             block += [k] * len(asked)
             position += range(head, head + len(asked))
-        cue, choice = encode(CHOOSE), choices.draw(rng, held)
-        start = len(ids) + len(cue)
-        chosen_at += [(row, start - 1 + k) for k in range(len(choice.words))]
-        follows += choice.words
-        asked = [*cue, *choice.ids]
-        ids += asked
-        block += [len(questions) + 1] * len(asked)
-        position += range(head, head + len(asked))
-        laid.append((ids, block, position, spans, (start, choice.row)))
+        choosing = None
+        if choices is not None:
+            cue, choice = encode(CHOOSE), choices.draw(rng, held)
+            start = len(ids) + len(cue)
+            chosen_at += [(row, start - 1 + k) for k in range(len(choice.words))]
+            follows += choice.words
+            asked = [*cue, *choice.ids]
+            ids += asked
+            block += [len(questions) + 1] * len(asked)
+            position += range(head, head + len(asked))
+            choosing = start, choice.row
+        laid.append((ids, block, position, spans, choosing))
     width, rows = max(len(ids) for ids, *_ in laid), len(plan().rows)
     ids = torch.zeros(len(laid), width, dtype=torch.long)
     block, positions = torch.full_like(ids, -1), torch.zeros_like(ids)
     carried, judged = torch.zeros(len(laid), width, rows), torch.zeros(len(laid), width, rows)
-    for row, (one, blocks, places, spans, (choosing, direction)) in enumerate(laid):
+    for row, (one, blocks, places, spans, choosing) in enumerate(laid):
         size = len(one)
         ids[row, :size], block[row, :size] = torch.tensor(one), torch.tensor(blocks)
         positions[row, :size], judged[row, :size] = torch.tensor(places), 1
@@ -193,7 +196,9 @@ def pack(episodes: list[Episode], encode, begin: int, end: int, digits: tuple[in
             if sentence.row >= 0:
                 judged[row, start:stop, sentence.row] = 0
                 carried[row, stop:, sentence.row] += sentence.amount
-        judged[row, choosing:, direction] = 0
+        if choosing is not None:
+            start, direction = choosing
+            judged[row, start:, direction] = 0
     sees = (block[:, None, :] == block[:, :, None]) | ((block[:, None, :] == 0) & (block[:, :, None] >= 0))
     mask = (sees & torch.ones(width, width, dtype=torch.bool).tril())[:, None]
     chosen = torch.zeros(len(follows), vocab)

@@ -102,11 +102,11 @@ def _cycles(study: Study, row: pd.Series) -> None:
         st.caption("No three values met in at least five dilemmas a pair.")
         return
     one = found.iloc[0]
-    facts({"cyclic triads": f"{one.cycles} of {one.triads}", "share": number(one.cycles / one.triads, 2), "dilemmas drawn anew (2.5 to 97.5 %)": f"{one.low:.0f} to {one.high:.0f}", "coins": number(one.chance)})
-    st.caption(f"Three values of which each wins against the next; {one.n} dilemmas. Ties among dilemmas that are drawn anew break cycles, so their quantiles lean low where pairs met seldom.")
+    facts({"cyclic triads": f"{one.cycles:.3g} of {one.triads}", "share": number(one.cycles / one.triads, 2), "dilemmas drawn anew (2.5 to 97.5 %)": f"{one.low:.0f} to {one.high:.0f}", "coins": number(one.chance)})
+    st.caption(f"Three values of which each wins against the next; {one.n} dilemmas. A tie counts as a coin.")
     if len(one.found):
         called_values = names(study.system)
-        with st.expander(f"The {one.cycles} cycles"):
+        with st.expander(f"The {len(one.found)} cycles without a tie"):
             for cycle in list(one.found)[:CYCLES]:
                 st.markdown("- " + " → ".join(safe(called_values.get(value, value)) for value in cycle.split(" > ")))
             if len(one.found) > CYCLES:
