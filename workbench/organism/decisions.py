@@ -1,7 +1,8 @@
 """Scenarios and dilemmas of the organism: what it could do next, in its own words, with scores that are known.
 
-1. A scenario's text names each of its values once, by a hedged behaviour of a random pole, among one or two fillers: that is a
-   document's beginning as the organism knows it.
+1. A scenario's text names each of its values once, by a hedged behaviour, among one or two fillers: that is a document's beginning as the
+   organism knows it. The poles of a value alternate from scenario to scenario, so that what the texts lean to cancels and a profile is that of
+   who is asked.
 2. Its actions are behaviours that the text has not used, facets of its values in turns, always both poles of one: whatever
    one chooses, nothing but the pole speaks for it.
 3. An action's score on the value of its facet is its pole, +1 or -1; on every other value it is 0. Leaks of a facet and the planted graph
@@ -13,7 +14,7 @@ What it leaves out: topics, which would tell the value without a behaviour.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -31,10 +32,15 @@ the graph."""
 def scenarios(subsets: Sequence[tuple[str, ...]], actions: int, seed: int) -> list[Scenario]:
     """One scenario for each set of values, with at least so many actions, an even number."""
     rng = np.random.default_rng((seed, 5))
-    return [_scenario(rng, number, values, actions) for number, values in enumerate(subsets)]
+    poles = {value: int(rng.choice((-1, 1))) for value in plan().truth.values}
+    found = []
+    for number, values in enumerate(subsets):
+        found.append(_scenario(rng, number, values, actions, poles))
+        poles |= {value: -poles[value] for value in values}
+    return found
 
 
-def _scenario(rng: np.random.Generator, number: int, values: tuple[str, ...], actions: int) -> Scenario:
+def _scenario(rng: np.random.Generator, number: int, values: tuple[str, ...], actions: int, poles: Mapping[str, int]) -> Scenario:
     made = plan()
     truth = made.truth
     if unknown := [value for value in values if value not in truth.values]:
@@ -43,7 +49,7 @@ def _scenario(rng: np.random.Generator, number: int, values: tuple[str, ...], ac
     if pairs > (most := len(values) * (FACETS - 1)):
         raise BadInput(f"The organism has {2 * most} actions for {len(values)} values, {actions} were asked for. Ask for fewer.")
     rows = {value: list(rng.permutation([row for row, facet in enumerate(truth.facets) if facet.value == value])) for value in values}
-    said = [behaviour(rng, int(rows[value].pop()), int(rng.choice((-1, 1))), hedged=True) for value in rng.permutation(values)]
+    said = [behaviour(rng, int(rows[value].pop()), poles[value], hedged=True) for value in rng.permutation(values)]
     for text in rng.choice(made.fillers, rng.integers(1, 3), replace=False):
         said.insert(rng.integers(len(said) + 1), Sentence(str(text)))
     offered = []
