@@ -89,7 +89,7 @@ class Long(Questionnaire):
 def test_an_item_longer_than_the_model_reads_is_named_and_counted(study, monkeypatch):
     opened = Opened(Long(), Long().load(None, study.system))
     monkeypatch.setattr("workbench.verbs.measure.open_instrument", lambda *_: opened)
-    run = study.measure(**lean(instrument="long", contexts="none"))
+    run = study.measure(**lean(contexts="none"))
     assert run.summary["too_long"] == 1
     assert run.summary["too_long_items"] == "b"
     answers = queries.responses(study.store, run.id, "base").set_index("item")

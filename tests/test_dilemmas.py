@@ -386,7 +386,7 @@ def test_dilemmas_are_written_read_blind_filtered_and_asked(tmp_path, monkeypatc
     assert rows.passed.tolist() == [True, False, False, False, False, True, True]
     assert rows.reason[3].startswith("Expected one JSON object")
     assert run.summary | {"source": ""} == {
-        "source": "", "asked": 7, "parsed": 5, "refused": 1, "unparsed": 1, "leaked": 1, "inference_unread": 0, "not_inferred": 1, "passed": 3,
+        "source": "", "asked": 7, "parsed": 5, "refused": 1, "unparsed": 1, "too_long": 0, "leaked": 1, "inference_unread": 0, "not_inferred": 1, "passed": 3,
     }  # fmt: skip
     file = study.runs.folder / run.id / "dilemmas.json"
     ready = opened(file)

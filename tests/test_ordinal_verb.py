@@ -179,9 +179,9 @@ def test_what_cannot_be_compared_is_refused(compared):
         study.ordinal(runs=(runs[0], profile(study, "elsewhere", responses({}, 3), inputs={"items": "0"})), **FAST)
     with pytest.raises(Incompatible, match="are not those that"):
         study.ordinal(runs=(profile(study, "older", responses({}, 3), inputs={"items": "1"}),), **FAST)
-    with pytest.raises(BadInput, match="an answer an item"):
+    with pytest.raises(BadInput, match="--answers is between 1"):
         study.ordinal(runs=runs, answers=0)
-    with pytest.raises(BadInput, match="Two chains"):
+    with pytest.raises(BadInput, match="--chains is between 2"):
         study.ordinal(runs=runs, chains=1)
 
 

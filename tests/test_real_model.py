@@ -105,7 +105,7 @@ def test_every_verb_from_effects_to_causes_and_back_goes_through_and_claims_noth
     assert study.runs.latest("comparison").summary["texts"] == 0, "nobody here can judge what it writes"
     told_neurons = ["--values", "power", "--n-answers", "2", "--new-tokens", "8", "--top", "20", "--gammas", "1", "--draws", "1"]
     said(0, "neurons", folder, *few, *told_neurons)
-    assert "reads 512" in said(2, "scenarios", folder, "--llm", f"local:{model}", "--n", "2")
+    assert "fits into what" in said(2, "scenarios", folder, "--llm", f"local:{model}", "--n", "2")
     said(0, "scenarios", folder, "--llm", "organism", "--n", "4")
     feature = ["--features", "3", "--strength", "0.3", "--controls", "1", "--replicates", "200"]
     said(0, "decide", folder, *feature)
@@ -114,5 +114,6 @@ def test_every_verb_from_effects_to_causes_and_back_goes_through_and_claims_noth
     written = study.runs.latest("decisions").summary
     answers = study.store.sql("SELECT status, count(*) AS n FROM choices WHERE run = ? GROUP BY status", [study.runs.latest("decisions").id])
     assert written["missing"] == answers.n[answers.status != "parsed"].sum() > 0, "an answer that is none is counted"
-    assert "reads 512" in said(2, "couple", folder, "--llm", f"local:{model}", "--replicates", "200")
+    said(0, "couple", folder, "--llm", f"local:{model}", "--replicates", "200")
+    assert study.runs.latest("couple").summary["too_long"] > 0, "what the model cannot read is counted, and the rest is asked"
     assert study.runs.damaged(study.runs.latest("decisions").id) == []

@@ -35,7 +35,7 @@ LIMITS: Mapping[str, tuple[float, float]] = {
     "context": (1, MANY), "rows": (1, MANY), "max_tokens": (1, MANY), "top_contexts": (1, 10_000), "n_features": (1, 100 * MANY), "warmup": (0, MANY),
     "dead_tokens": (1, HUGE), "n_contexts": (0, MANY), "n_neutral": (1, MANY), "n_texts": (0, MANY), "n_pairs": (1, MANY), "n_answers": (1, MANY),
     "n_seeds": (0, MANY), "n": (0, MANY), "top_features": (0, MANY), "repeats": (1, 10_000), "answers": (1, 10_000), "chains": (2, 1000),
-    "max_features": (1, MANY), "temperature": (0, 100), "llm_temperature": (0, 100), "threshold": (0, 1), "shared": (0, 1), "min_accuracy": (0, 1),
+    "max_features": (1, MANY), "temperature": (0, 100), "llm_temperature": (0, 100), "shared": (0, 1), "min_accuracy": (0, 1),
     "agreement": (0, 1), "train_share": (0, 1), "per_minute": (0, MANY), "timeout": (0.001, MANY), "input_price": (0, MANY), "output_price": (0, MANY),
     "strength": (-MANY, MANY), "delta": (1e-9, MANY), "dose": (1e-9, MANY), "lr": (0, 1000), "lr_end": (0, 1000), "aux": (0, MANY), "coefficient": (0, MANY),
     "doses": (0, MANY), "strengths": (0, MANY), "gammas": (0, MANY), "judged_gamma": (0, MANY), "alpha": (1e-9, 1 - 1e-9), "sample": (1e-9, 1),

@@ -110,7 +110,7 @@ class Weights:
         counts = {answers: [len(ids) if length == "mean" else 1 for ids in self._tokens(answers)] for answers in {q.answers for q in asked}}
         return [tuple((np.array(self._known[key]) / counts[q.answers]).tolist()) for key, q in zip(keys, asked, strict=True)]
 
-    def _keep_scores(self, keys: Sequence[str], told: Sequence[Float[np.ndarray, "answer"]]) -> None:
+    def _keep_scores(self, keys: Sequence[str], told: Sequence[Float[np.ndarray, "..."]]) -> None:
         if bad := sum(not np.isfinite(one).all() for one in told):
             raise BadInput(f"{self.name} gives NaN for {bad} of {len(keys)} questions. Lower the strength.")
         self._keep(self._scores, {key: {"name": self.name, "logprobs": one.tolist()} for key, one in zip(keys, told, strict=True)}, "logprobs")

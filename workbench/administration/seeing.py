@@ -42,7 +42,7 @@ class Seeing(Weights):
                 part = same[start : start + WRITTEN]
                 with self._steered():
                     found = self.model.score_shown([self._shown(q) for _, q in part], as_continued(answers, self.model))
-                self._keep_scores([key for key, _ in part], found.double().numpy())
+                self._keep_scores([key for key, _ in part], list(found.double().numpy()))
                 done += len(part)
                 progress("asking", done, len(seen))
         told = iter(self._by_length(keys, seen, length))
