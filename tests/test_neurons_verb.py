@@ -70,7 +70,7 @@ def test_a_run_holds_neurons_answers_measurements_and_effects(study, found):
 def test_the_planted_values_are_moved_by_their_neurons_and_not_by_others(study, found):
     run, _ = found
     own = study.store.sql("SELECT * FROM neuron_effects WHERE run = ? AND value = 'all' AND gamma = 1", [run.id]).set_index("condition")
-    assert own.excess["edited"] > 0 > own.excess_high["reversed"]  # a handful of contexts: the sizes are the benchmark's business
+    assert own.excess["edited"] > 0.05 > 0 > own.excess_high["reversed"]  # a handful of contexts: the sizes are the benchmark's business
 
 
 def test_sae_features_carry_the_values_too(study):

@@ -86,6 +86,14 @@ def fitting(llm: LLM, conversations: Sequence[Conversation]) -> list[bool]:
     return llm.fits(conversations) if isinstance(llm, Bounded) else [True] * len(conversations)
 
 
+def room_for(llm: LLM, stage: str, conversations: Sequence[Conversation]) -> list[bool]:
+    """`fitting`, for a stage of work. Raises BadInput where there are conversations and none of them fits."""
+    room = fitting(llm, conversations)
+    if room and not any(room):
+        raise BadInput(f"{stage.capitalize()}: none of the {len(room)} requests fits into what {llm.name} reads. Name a model with a longer context.")
+    return room
+
+
 def open_llm(address: str, load: "Callable[[str], Model]", limits: "Limits | None" = None) -> LLM:
     """The model at an address; `load` opens those that run here (a study's `model`), `limits` hold for endpoints."""
     if address.startswith(("http://", "https://")):

@@ -64,7 +64,6 @@ class Local:
             for number, text in enumerate(texts, start):
                 yield number, (text if self.model.chat else _NEXT_SPEAKER.split(text)[0]).strip()
 
-
     def fits(self, conversations: Sequence[Conversation]) -> list[bool]:
         """Which conversations leave the model room for an answer."""
         return [len(ids) < self.model.context for ids in self.model.tokenize(self._prompts(conversations), prompt=True)]

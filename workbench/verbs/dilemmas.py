@@ -19,7 +19,7 @@ from feature_store.records import Run
 from feature_store.runs import digest
 from workbench import organism
 from workbench.config import plain
-from workbench.llm import LLM, Conversation, fitting, open_llm
+from workbench.llm import LLM, Conversation, open_llm, room_for
 from workbench.llm.answered import Answered
 from workbench.material import ORGANISM, lines
 from workbench.pilot.dilemmas import (
@@ -97,9 +97,7 @@ def _written(study: "Study", config: Config, llm: LLM, norms: list[str], progres
 
     def asked(stage: str, told: list[Conversation], temperature: float) -> list[str | None]:
         # One at a time, each with a seed of its own: two dilemmas of one norm are two answers. None where the request is too long for the model.
-        room, answers = fitting(llm, told), []
-        if told and not any(room):
-            raise BadInput(f"{stage.capitalize()}: none of the {len(told)} requests fits into what {llm.name} reads. Name a model with a longer context.")
+        room, answers = room_for(llm, stage, told), []
         for k, conversation in enumerate(told):
             seed = config.seed + k if temperature else 0
             answers += kept.chat([conversation], max_new_tokens=config.new_tokens, temperature=temperature, seed=seed) if room[k] else [None]

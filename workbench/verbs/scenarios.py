@@ -21,7 +21,7 @@ from feature_store.records import Run
 from feature_store.runs import Work, digest
 from workbench import organism
 from workbench.config import plain
-from workbench.llm import LLM, Conversation, fitting, open_llm
+from workbench.llm import LLM, Conversation, open_llm, room_for
 from workbench.material import ORGANISM
 from workbench.pilot.kept import Asked, rows
 from workbench.pilot.scenarios import read, subsets
@@ -115,9 +115,7 @@ def _ask(
 ) -> dict[int, str | None]:  # fmt: skip
     """Number -> answer, None where the request is too long for the model, in order of the numbers. What an earlier, interrupted call was answered
     is not asked again. Raises BadInput where every request is too long."""
-    room = dict(zip(told, fitting(llm, list(told.values())), strict=True))
-    if told and not any(room.values()):
-        raise BadInput(f"{stage.capitalize()}: none of the {len(told)} requests fits into what {llm.name} reads. Name a model with a longer context.")
+    room = dict(zip(told, room_for(llm, stage, list(told.values())), strict=True))
     done = work.done(stage)
     waiting = [number for number in told if number not in done and room[number]]
     for start in range(0, len(waiting), config.batch):
