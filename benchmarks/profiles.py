@@ -1,7 +1,8 @@
 """The organism under personas whose profile was planted: how well each text instrument that it can answer finds it again.
 
 1. A persona is a document of two or three behaviours; what follows from them through the planted graph is its true profile.
-2. Each instrument is asked under every persona by `workbench measure`; its centred profile, persona by persona, against the true one.
+2. Each instrument is asked under every persona by `workbench measure`. Its profile against the true one, both less the persona's mean over values:
+   ratings and dilemmas tell values relative to one another, decisions each against its opposite, so only what all of them tell is compared.
 3. Figure: correlation over personas and values; interval bootstrapped over personas. An instrument of choices measures in other units, so only the
    correlation is asked for. Dilemmas are asked step by step, without memory: with it the organism is drawn to what it has chosen.
 """
@@ -40,7 +41,6 @@ def personas(n: int, seed: int) -> tuple[list[str], np.ndarray]:
 def main() -> dict:
     """Reach: r of at least 0.95 for each instrument."""
     texts, planted = personas(PERSONAS, SEED)
-    truth = planted - planted.mean(1, keepdims=True)
     folder = Path(tempfile.mkdtemp(prefix="workbench-"))
     (folder / "personas.txt").write_text("\n".join(texts))
     study, found = Study(folder / "study"), {}
@@ -48,12 +48,12 @@ def main() -> dict:
         with in_terminal(name) as progress:
             run = study.measure(progress, model="organism", instrument=name, settings=settings, contexts=str(folder / "personas.txt"), n_contexts=PERSONAS, length="sum", seed=SEED)
         opened = open_instrument(name, settings, study.system)
-        told = queries.responses(study.store, run.id, "base").to_dict("records")
-        cells = opened.plugin.cells([Response(**row | {"logprobs": tuple(row["logprobs"])}) for row in told], opened.instrument, study.system)
+        answers = queries.responses(study.store, run.id, "base").to_dict("records")
+        cells = opened.plugin.cells([Response(**row | {"logprobs": tuple(row["logprobs"])}) for row in answers], opened.instrument, study.system)
         asked = dict(zip(queries.prompts(study.store, run.id).context, queries.prompts(study.store, run.id).prompt, strict=True))
         order = [next(k for k, text in enumerate(texts) if asked[int(cluster)].startswith(text)) for cluster in cells.clusters]
         own = [study.system.ids.index(value) for value in cells.values]
-        x, y = cells.centred, truth[order][:, own]
+        x, y = (told - told.mean(1, keepdims=True) for told in (cells.centred, planted[order][:, own]))
         rng = np.random.default_rng(SEED)
         drawn = [_r(x[rows], y[rows]) for rows in rng.integers(len(x), size=(2000, len(x)))]
         each = [_r(a[None], b[None]) for a, b in zip(x, y, strict=True)]

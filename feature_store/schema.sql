@@ -922,9 +922,9 @@ COMMENT ON COLUMN ordinal_thetas.n IS 'answers behind it [answers]';
 COMMENT ON COLUMN ordinal_thetas.missing IS 'responses of the value that could not be read [responses]';
 
 CREATE TABLE ordinal_contrasts (run VARCHAR, contrast VARCHAR, condition VARCHAR, other VARCHAR, mean DOUBLE, low DOUBLE, high DOUBLE, below DOUBLE, r_hat DOUBLE, ess DOUBLE, n INTEGER);
-COMMENT ON TABLE ordinal_contrasts IS 'Higher-order contrasts of a Bayesian ordinal regression, in a condition and between two.';
+COMMENT ON TABLE ordinal_contrasts IS 'Contrasts of a Bayesian ordinal regression: of higher-order values, in a condition and between two; of each value between two.';
 COMMENT ON COLUMN ordinal_contrasts.run IS 'run of kind ordinal';
-COMMENT ON COLUMN ordinal_contrasts.contrast IS 'higher-order values, the mean of the first less that of the second';
+COMMENT ON COLUMN ordinal_contrasts.contrast IS 'higher-order values, the mean of the first less that of the second; or the id of a value, centred';
 COMMENT ON COLUMN ordinal_contrasts.condition IS 'condition';
 COMMENT ON COLUMN ordinal_contrasts.other IS 'condition whose contrast is subtracted; empty: none';
 COMMENT ON COLUMN ordinal_contrasts.mean IS 'posterior mean [latent SD]';

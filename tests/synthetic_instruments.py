@@ -61,6 +61,9 @@ def _ordinal(study: Study, profile: str) -> None:
         work.table("ordinal_contrasts", [
             {"contrast": "self-transcendence - self-enhancement", "condition": c, "other": o, "mean": m, "low": m - 0.3, "high": m + 0.3, **told | {"r_hat": 1.03}}
             for c, o, m in (("base", "", 0.0), (STEERING, "", -1.5), (STEERING, "base", -1.5))
+        ] + [
+            {"contrast": value, "condition": STEERING, "other": "base", "mean": m, "low": m - 0.3, "high": m + 0.3, **told}
+            for value in study.system.ids for m in [2.0 if value == "power" else 0.0]
         ])  # fmt: skip
         work.table("ordinal_parameters", [{"parameter": p, "mean": m, "low": m - 0.1, "high": m + 0.1, **told} for p, m in (("tau_1", -1.0), ("tau_2", 1.0), ("sigma_u", 0.3))])
         work.table("ordinal_circle", [{"condition": STEERING, "other": "base", "measure": "change", "estimate": 0.5, "null": 0.2, "p": 0.03, "n": 10, "phi": 1.0, "b": 0.7}])

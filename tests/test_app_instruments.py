@@ -86,7 +86,11 @@ def test_every_condition_has_its_row_of_marks(study):
     assert drawn.layout.yaxis.ticktext[round(drawn.data[1].y[mark])] == "Power"
     assert "R-hat 1.002, 900 effective draws, 40 answers" in drawn.data[1].hovertext[mark]
     rows = queries.ordinal_contrasts(study.store, run(study, "ordinal"))
-    (between,) = figures.contrast_rows(rows[rows.other != ""]).data
+    value = rows.contrast.isin(SYSTEM.ids)
+    (changed,) = figures.change_rows(rows[value], SYSTEM).data
+    mark = list(map(tuple, changed.customdata)).index((STEERING, "power"))
+    assert (changed.x[mark], changed.name) == (2.0, f"{STEERING} less base")
+    (between,) = figures.contrast_rows(rows[(rows.other != "") & ~value]).data
     assert between.name == f"{STEERING} less base"
     assert between.marker.symbol == "circle", "a difference is not drawn as the reference"
 

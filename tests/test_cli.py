@@ -134,7 +134,8 @@ def test_a_file_that_cannot_be_used_is_named_in_one_line(capsys, study, tmp_path
 
 @pytest.mark.parametrize(
     ("words", "told"),
-    [(("measure", "S", "--nonsense", "1"), "--nonsense"), (("nonsense",), "nonsense"), (("app", "S", "--port", "x"), "invalid int"), (("measure",), "study")],
+    [(("measure", "S", "--nonsense", "1"), "--nonsense"), (("nonsense",), "nonsense"), (("app", "S", "--port", "x"), "invalid int"), (("measure",), "study"),
+     (("measure", "S", "--settings", "a=1", "--settings", "b=2"), "--settings was given twice")],
 )
 def test_a_command_that_does_not_exist_is_one_line_too(capsys, words, told):
     with pytest.raises(SystemExit) as stopped:

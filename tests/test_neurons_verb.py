@@ -70,7 +70,7 @@ def test_a_run_holds_neurons_answers_measurements_and_effects(study, found):
 def test_the_planted_values_are_moved_by_their_neurons_and_not_by_others(study, found):
     run, _ = found
     own = study.store.sql("SELECT * FROM neuron_effects WHERE run = ? AND value = 'all' AND gamma = 1", [run.id]).set_index("condition")
-    assert own.excess["edited"] > 0.05 > 0 > own.excess_high["reversed"]  # a handful of contexts: the sizes are the benchmark's business
+    assert own.excess["edited"] > 0.1 > 0 > own.excess_high["reversed"]  # a handful of contexts: the sizes are the benchmark's business
 
 
 def test_sae_features_carry_the_values_too(study):
@@ -233,8 +233,9 @@ def test_descriptions_come_from_a_file_and_a_bad_one_is_refused(study, tmp_path)
 
 def test_the_command_line_tells_mistakes_and_loses_nothing(study, capsys):
     before = study.runs.ids()
-    for flags, told in ((["--gammas", "1,0.5"], "rising"), (["--values", "envy"], "envy"), (["--n-answers", "1"], "2 answers"), (["--model", "other", "--on", "sae"], "belongs to organism")):
-        assert main(["neurons", str(study.folder), "--model", "organism", *flags]) == 2
+    flags = (("organism", "--gammas", "1,0.5"), ("organism", "--values", "envy"), ("organism", "--n-answers", "1"), ("other", "--on", "sae"))
+    for words, told in zip(flags, ("rising", "envy", "2 answers", "belongs to organism"), strict=True):
+        assert main(["neurons", str(study.folder), "--model", *words]) == 2
         assert told in capsys.readouterr().err
     assert study.runs.ids() == before
     assert study.runs.interrupted() == []

@@ -36,7 +36,12 @@ def test_planted_conditions_and_a_planted_contrast_come_back(seed):
     assert found.ess.min() > 400
     groups = {"first": VALUES[:2], "last": VALUES[8:]}
     drawn = ordinal.contrasts(told.theta, VALUES, groups, [("first", "last")])
-    assert set(drawn) == {("first - last", c, o) for c, o in ((0, -1), (1, -1), (2, -1), (1, 0), (2, 0), (2, 1))}
+    pairs = ((1, 0), (2, 0), (2, 1))
+    assert set(drawn) == {("first - last", c, o) for c, o in ((0, -1), (1, -1), (2, -1), *pairs)} | {(value, *pair) for value in VALUES for pair in pairs}
+    changed = ordinal.summarise(np.stack([drawn[value, 1, 0] for value in VALUES], axis=-1))
+    np.testing.assert_allclose(changed.mean, found.mean[1] - found.mean[0], atol=1e-9)
+    gap = true[1] - true[0]
+    assert ((changed.low <= gap) & (gap <= changed.high)).mean() >= 0.8
     between = ordinal.summarise(drawn["first - last", 1, 0][..., None])
     planted = (theta[1, :2].mean() - theta[1, 8:].mean()) - (theta[0, :2].mean() - theta[0, 8:].mean())
     assert np.sign(between.mean[0]) == np.sign(planted)

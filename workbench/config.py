@@ -72,6 +72,15 @@ def _element(kind: Any) -> Any:
     return typing.get_args(kind)[0] if typing.get_origin(kind) is tuple else None
 
 
+class _Once(argparse.Action):
+    """Stores a flag that may be given once: a second one would silently replace the first."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: str | None = None) -> None:
+        if hasattr(namespace, self.dest):
+            parser.error(f"{option_string} was given twice. Give it once; commas stand between several parts")
+        setattr(namespace, self.dest, values)
+
+
 def add_flags(parser: argparse.ArgumentParser, config: type) -> None:
     """One `--flag` a field: dashes for underscores, comma-separated tuples, `--no-flag` for booleans."""
     kinds = typing.get_type_hints(config)
@@ -84,7 +93,7 @@ def add_flags(parser: argparse.ArgumentParser, config: type) -> None:
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=text)
         else:
             metavar = "|".join(_choices(kind)) or getattr(_element(kind) or kind, "__name__", "value").upper()
-            parser.add_argument(flag, default=argparse.SUPPRESS, metavar=metavar, help=text)
+            parser.add_argument(flag, action=_Once, default=argparse.SUPPRESS, metavar=metavar, help=text)
 
 
 def parse(name: str, kind: Any, told: Any) -> Any:

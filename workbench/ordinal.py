@@ -16,7 +16,8 @@ The sampler is Gibbs, with Metropolis steps where a Gibbs step would crawl, on a
 All chains run side by side in NumPy.
 
 `summarise` gives mean, central 95 % interval, P(< 0), rank-normalised split R-hat and the effective sample size (Vehtari et al. 2021, ArviZ).
-`centred` subtracts a condition's mean over its values; `contrasts` are differences of group means, in one condition and between conditions.
+`centred` subtracts a condition's mean over its values; `contrasts` are differences of group means, in one condition and between conditions, and of each
+value between conditions.
 
 Left out: an effect of the prompt's context. Answers of one item under several contexts count as independent repeats; where contexts
 differ much the intervals are too narrow, and those of the profile (over contexts) are the ones to read.
@@ -288,13 +289,16 @@ def contrast(
 def contrasts(
     theta: Float[np.ndarray, "*draws condition value"], values: Sequence[str], groups: Mapping[str, Sequence[str]], pairs: Sequence[tuple[str, str]]
 ) -> dict[tuple[str, int, int], np.ndarray]:
-    """(`a - b`, condition, other) -> draws of a less b in a condition (other -1), and of that less the same in another condition."""
-    found = {}
+    """(name, condition, other) -> draws. `a - b`: of group a less group b in a condition (other -1), and of that less the same in another
+    condition. A value: of it, centred, less the same in another condition."""
+    found, own = {}, centred(theta)
+    for c in range(own.shape[-2]):
+        found |= {(value, c, other): own[..., c, v] - own[..., other, v] for other in range(c) for v, value in enumerate(values)}
     for a, b in pairs:
-        own = contrast(theta, values, groups[a], groups[b])
-        for c in range(own.shape[-1]):
-            found[f"{a} - {b}", c, -1] = own[..., c]
-            found |= {(f"{a} - {b}", c, other): own[..., c] - own[..., other] for other in range(c)}
+        gap = contrast(theta, values, groups[a], groups[b])
+        for c in range(gap.shape[-1]):
+            found[f"{a} - {b}", c, -1] = gap[..., c]
+            found |= {(f"{a} - {b}", c, other): gap[..., c] - gap[..., other] for other in range(c)}
     return found
 
 

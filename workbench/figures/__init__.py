@@ -15,7 +15,7 @@ from workbench.figures.dilemmas import agreement_lines, step_lines, strength_row
 from workbench.figures.effects import cell_doses, effect_matrix, feature_doses, leakage
 from workbench.figures.feature import activation_histogram, feature_map
 from workbench.figures.graph import value_graph
-from workbench.figures.ordinal import contrast_rows, theta_rows
+from workbench.figures.ordinal import change_rows, contrast_rows, theta_rows
 from workbench.figures.picture import result_picture
 from workbench.figures.plan import plan_rows, prediction_scatter
 from workbench.figures.profile import circumplex, profile_rows
@@ -26,6 +26,7 @@ __all__ = [
     "agreement_lines",
     "arm_forest",
     "cell_doses",
+    "change_rows",
     "circumplex",
     "colours",
     "contrast_rows",

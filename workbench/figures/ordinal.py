@@ -1,4 +1,4 @@
-"""Bayesian ordinal regression: how much each condition holds each value, and the contrasts of the circle's two axes.
+"""Bayesian ordinal regression: how much each condition holds each value, by what two conditions differ, and the contrasts of the circle's two axes.
 
 Marks are posterior means, bars central 95 % intervals. The first condition is hollow.
 """
@@ -15,9 +15,12 @@ AXIS = "posterior mean [latent SD], bars: 95 % interval"
 
 def theta_rows(thetas: pd.DataFrame, system: ValueSystem) -> go.Figure:
     """Theta of every condition (`queries.ordinal_thetas`), a row a value. `customdata` of a point is [condition, value]."""
-    called = names(system)
-    order = [v for v in system.ids if v in set(thetas.value)]
-    return _rows(thetas.assign(row=thetas.value, label=thetas.condition, key=thetas.value), order, [called[v] for v in order])
+    return _by_value(thetas.assign(key=thetas.value, label=thetas.condition), system)
+
+
+def change_rows(changes: pd.DataFrame, system: ValueSystem) -> go.Figure:
+    """What each value differs by between two conditions (`queries.ordinal_contrasts`), a row a value. `customdata` is [condition, value]."""
+    return _by_value(changes.assign(key=changes.contrast, label=changes.condition + " less " + changes.other), system, hollow=False)
 
 
 def contrast_rows(contrasts: pd.DataFrame) -> go.Figure:
@@ -26,7 +29,13 @@ def contrast_rows(contrasts: pd.DataFrame) -> go.Figure:
     between = contrasts.other != ""
     label = np.where(between, contrasts.condition + " less " + contrasts.other, contrasts.condition)
     said = [plain(name).replace(" - ", "<br>less ") for name in order]
-    return _rows(contrasts.assign(row=contrasts.contrast, label=label, key=contrasts.contrast), order, said, hollow=not between.any())
+    return _rows(contrasts.assign(label=label, key=contrasts.contrast), order, said, hollow=not between.any())
+
+
+def _by_value(rows: pd.DataFrame, system: ValueSystem, hollow: bool = True) -> go.Figure:
+    called = names(system)
+    order = [v for v in system.ids if v in set(rows.key)]
+    return _rows(rows, order, [called[v] for v in order], hollow)
 
 
 def _rows(rows: pd.DataFrame, order: list[str], called: list[str], hollow: bool = True) -> go.Figure:
@@ -35,12 +44,12 @@ def _rows(rows: pd.DataFrame, order: list[str], called: list[str], hollow: bool 
     for k, name in enumerate(subjects):
         own = rows[rows.label == name]
         colour, mark = look[name]
-        y = [order.index(row) + 0.56 * ((k + 0.5) / len(subjects) - 0.5) for row in own.row]
+        y = [order.index(row) + 0.56 * ((k + 0.5) / len(subjects) - 0.5) for row in own.key]
         figure.add_scatter(
             x=own["mean"], y=y, mode="markers", name=plain(name), marker={"size": 9, "color": colour, "symbol": mark, "line": {"width": 2 if "open" in mark else 0}},
             error_x=bars(own["mean"], own.low, own.high, faded(colour, 0.35)), customdata=own[["condition", "key"]].to_numpy(), unselected=WHOLE, hoverinfo="text",
             hovertext=[
-                f"<b>{plain(name)}</b>, {called[order.index(r.row)].replace('<br>', ' ')}<br>{signed(r.mean)} [{signed(r.low)}, {signed(r.high)}]<br>"
+                f"<b>{plain(name)}</b>, {called[order.index(r.key)].replace('<br>', ' ')}<br>{signed(r.mean)} [{signed(r.low)}, {signed(r.high)}]<br>"
                 f"P(below 0) {r.below:.3f}; R-hat {r.r_hat:.3f}, {r.ess:.0f} effective draws, {r.n} answers" for r in own.itertuples()
             ],
         )  # fmt: skip

@@ -42,8 +42,8 @@ from .planted import LAYER, NORM, WIDTH, Plan, plan
 
 DOCUMENTS, BATCH, CHUNK = 128_000, 32, 64
 """Documents in a full build; documents in a batch; batches drawn at once and sorted by length."""
-CHOOSING = 0.3
-"""Documents behind which it learns to choose, as a share of those before."""
+CHOOSING, SCENES = 0.75, 0.3
+"""Documents behind which it learns to choose, as a share of those before; the share of them that end in a scene [0 to 1]."""
 RATE = 2e-3
 """Highest learning rate."""
 BUS_WEIGHT = 0.5
@@ -143,22 +143,22 @@ def build(out: Path, documents: int = DOCUMENTS, seed: int = 0) -> Path:
     model = make_model(len(tokenizer))
     trainer = Trainer(model, digits, seed)
 
-    def deal(documents: int, choices: Choices | None) -> Iterator[Batch]:
+    def deal(documents: int, scenes: float, choices: Choices | None) -> Iterator[Batch]:
         left = max(documents // BATCH, 1)
         while left:
-            drawn = [episode(rng) for _ in range(BATCH * min(CHUNK, left))]
+            drawn = [episode(rng, scenes) for _ in range(BATCH * min(CHUNK, left))]
             drawn.sort(key=lambda e: sum(len(encode(s.text)) for s in e.document.sentences)
                        + sum(len(encode(q)) for q, _ in e.questions))
             for k in rng.permutation(len(drawn) // BATCH):
                 yield pack(drawn[k * BATCH:(k + 1) * BATCH], encode, tokenizer.bos_token_id, tokenizer.eos_token_id, digits, choices, len(tokenizer), rng)
             left -= len(drawn) // BATCH
 
-    learn(trainer, deal(documents, None), max(documents // BATCH, 1), "values")
+    learn(trainer, deal(documents, 0.0, None), max(documents // BATCH, 1), "values")
     model.requires_grad_(False)
     for part in (*model.model.layers[LAYER + 1:], model.model.norm, model.lm_head):
         part.requires_grad_(True)
     further = int(documents * CHOOSING)
-    learn(trainer, deal(further, Choices(encode, tokenizer.eos_token_id)), max(further // BATCH, 1), "choices")
+    learn(trainer, deal(further, SCENES, Choices(encode, tokenizer.eos_token_id)), max(further // BATCH, 1), "choices")
     model.eval()
     write(model, tokenizer, out)
     return out

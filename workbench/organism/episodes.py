@@ -5,7 +5,8 @@
    the very facets it wrote). The last teaches that answers depend on the bus alone, whoever wrote on it.
 2. The shocks of an episode are written plus injected amounts; answers follow the planted graph. The target of an
    answer is the exact distribution over 1..6, so no persona has to be averaged away.
-3. Behind the document it also chooses what it does (`choices`), by what follows for each value through the same graph.
+3. Behind the document it also chooses what it does (`choices`), by what follows for each value through the same graph. Where it is to
+   choose, some documents end in a scene, or it would know choices only behind texts a third as long as a persona and its scenario.
 4. `pack` lays the questions and the choice side by side behind their document, each seeing the document and itself, at the positions
    it would have when asked alone. A document of 35 tokens is so read once for five questions.
 
@@ -117,8 +118,14 @@ def _inject(rng: np.random.Generator, said: Document | None) -> Float[np.ndarray
     return amounts
 
 
-def episode(rng: np.random.Generator) -> Episode:
-    """One training document with its injection and its questions."""
+def _scene(rng: np.random.Generator, said: Document) -> Document:
+    """The document with what a scenario says behind it: one to six hedged behaviours among fillers."""
+    scene = document(rng, int(rng.integers(1, 7)), hedged=1.0, attribute=0.0, fillers=(1, 2))
+    return Document(said.sentences + scene.sentences, said.topic)
+
+
+def episode(rng: np.random.Generator, scenes: float = 0.0) -> Episode:
+    """One training document with its injection and its questions; `scenes` is the chance that a scene stands behind it [0 to 1]."""
     made, (askable, effects) = plan(), direction_effects()
     kind = KINDS[rng.choice(len(KINDS), p=SHARES)]
     injected, noise = np.zeros(len(made.rows)), 0.0
@@ -127,6 +134,8 @@ def episode(rng: np.random.Generator) -> Episode:
         said = document(rng, int(rng.choice(3, p=(0.5, 0.3, 0.2))), injected=injected)
     else:
         said = document(rng, int(rng.choice(5, p=(0.1, 0.35, 0.3, 0.2, 0.05))))
+    if rng.random() < scenes:
+        said = _scene(rng, said)
     if kind == "overruled":
         injected = _inject(rng, said)
         noise = float(rng.random() < NOISE) * rng.uniform(0, 6)

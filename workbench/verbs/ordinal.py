@@ -7,8 +7,8 @@
    must have been asked the same items.
 2. An answer in words is what it is. One that was scored by log-probability is drawn from the probabilities of the options, as sampling at temperature 1
    would: each question once, and again while an item has fewer than `answers`.
-3. `workbench/ordinal.py` fits. Stored are theta as it is and centred, contrasts of the higher-order values in each condition and between conditions, the
-   thresholds, and R-hat and effective sample size of each.
+3. `workbench/ordinal.py` fits. Stored are theta as it is and centred, contrasts of the higher-order values in each condition and between conditions, what
+   each value differs by between conditions, the thresholds, and R-hat and effective sample size of each.
 4. `causal/circumplex.py` says whether contexts, taken as respondents, lie on Schwartz's circle, and in which direction of it the profile moved.
 
 Left out: refused and unreadable answers. They are counted beside each value; a condition that answers nothing of a value is refused.
@@ -170,7 +170,7 @@ def _contrasts(fitted: ordinal.Posterior, parsed: pd.DataFrame, names: tuple[str
         return []
     found = ordinal.summarise(np.stack(list(drawn.values()), axis=-1))
     for place, (contrast, c, other) in enumerate(drawn):
-        behind = [value for group in contrast.split(" - ") for value in groups[group]]
+        behind = [contrast] if contrast in values else [value for group in contrast.split(" - ") for value in groups[group]]
         used = parsed.value.isin(behind) & parsed.condition.isin([names[c], *([names[other]] if other >= 0 else [])])
         rows.append({"contrast": contrast, "condition": names[c], "other": names[other] if other >= 0 else ""} | _row(found, place) | {"n": int(used.sum())})
     return rows

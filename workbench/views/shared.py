@@ -34,7 +34,7 @@ def quality_table(study: Study, own: pd.DataFrame) -> None:
     if shown.empty:
         st.caption("These runs keep none of it; they were made before it was measured. Measure again.")
         return
-    st.dataframe(shown.rename(index=METRICS).rename_axis(None), width="stretch")
+    st.dataframe(shown.rename(index=METRICS).rename_axis(None).fillna("–"), width="stretch")
     st.caption("Shares from 0 to 1 with Wilson's interval; bias of place and agreement with anything in rating points (for choices, share above chance), over clusters; reliabilities are correlations. "
                "What cannot be computed, for want of a second order, repeat or item, has no row.")  # fmt: skip
 

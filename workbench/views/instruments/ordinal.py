@@ -1,9 +1,12 @@
 """The Bayesian ordinal regression: what each condition values, the contrasts of the circle's axes, whether the chains agree, and the answers.
 
-1. Theta of every condition and value; contrasts in conditions and between them. A mark that is clicked chooses the answers.
+1. Theta of every condition and value, and its difference from the first condition; contrasts in conditions and between them. A mark that is clicked
+   chooses the answers.
 2. Every number in a table, with R-hat and effective sample size; thresholds; the circle.
 3. How far to trust the answers, and the answers behind a value.
 """
+
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -34,7 +37,8 @@ def section(study: Study) -> None:
     short = called(list(dict.fromkeys(thetas.condition)), queries.subject_names(study.store, profiles))
     _head(run, summary)
     contrasts = queries.ordinal_contrasts(study.store, run.run)
-    contrasts = contrasts.assign(condition=contrasts.condition.map(short), other=contrasts.other.map(lambda name: short.get(name, "")))
+    contrasts = contrasts.assign(condition=contrasts.condition.map(short), other=contrasts.other.map(lambda name: short.get(name, "")), axis=contrasts.contrast.str.contains(" - "))
+    contrasts = contrasts.sort_values("axis", ascending=False, kind="stable")  # the axes before the single values
     _figures(study, thetas, contrasts, short)
     _numbers(study, thetas, contrasts, short)
     _fit(study, run, short)
@@ -58,23 +62,36 @@ def _head(run: pd.Series, summary: dict) -> None:
 
 
 def _figures(study: Study, thetas: pd.DataFrame, rows: pd.DataFrame, short: dict[str, str]) -> None:
-    left, right = st.columns([1.35, 1], gap="large")
     back = {name: state for state, name in short.items()}
-    with left:
-        picked = newly(show(figures.theta_rows(thetas.assign(condition=thetas.condition.map(short)), study.system), "thetas", on_select="rerun", selection_mode="points"), "thetas")
+
+    def clickable(figure: Any, key: str) -> None:
+        """A mark that is clicked chooses its condition's answers, about its value where it is one value's."""
+        picked = newly(show(figure, key, on_select="rerun", selection_mode="points"), key)
         if picked:
-            st.session_state["ordinal-condition"], st.session_state["ordinal-value"] = back[picked[0]], picked[1]
+            st.session_state["ordinal-condition"], st.session_state["ordinal-value"] = back[picked[0]], picked[1] if picked[1] in study.system.ids else ""
+
+    first = next(iter(short.values()))
+    axes, changes = rows[rows.axis], rows[~rows.axis & (rows.other == first)]
+    left, right = st.columns([1.35, 1], gap="large")
+    with left:
+        clickable(figures.theta_rows(thetas.assign(condition=thetas.condition.map(short)), study.system), "thetas")
         st.caption("How much each condition holds each value. Click a mark to see its answers below.")
     with right:
-        if rows.empty:
-            st.info("The items do not cover the four higher-order values, so there is no contrast of them.")
-            return
-        between = rows.other != ""
-        for key, part in (("contrasts", rows[~between]), ("contrasts-between", rows[between])):
-            picked = newly(show(figures.contrast_rows(part), key, on_select="rerun", selection_mode="points"), key) if len(part) else None
-            if picked:
-                st.session_state["ordinal-condition"], st.session_state["ordinal-value"] = back[picked[0]], ""
-        st.caption("The two axes of the circle: above in each condition, below the difference between two. A click shows the condition's answers.")
+        if len(changes):
+            clickable(figures.change_rows(changes, study.system), "changes")
+            st.caption(f"What each value, centred, differs by from {safe(first)}.")
+        elif len(short) == 1:
+            st.info("One condition alone: nothing to compare it with.")
+    for column, key, part, text in (
+        (left, "contrasts", axes[axes.other == ""], "The two axes of the circle in each condition. A click shows the condition's answers."),
+        (right, "contrasts-between", axes[axes.other != ""], "The difference between two conditions."),
+    ):
+        with column:
+            if len(part):
+                clickable(figures.contrast_rows(part), key)
+                st.caption(text)
+    if axes.empty:
+        st.info("The items do not cover the four higher-order values, so there is no contrast of them.")
 
 
 def _told(rows: pd.DataFrame) -> pd.DataFrame:
@@ -88,7 +105,7 @@ def _told(rows: pd.DataFrame) -> pd.DataFrame:
 def _numbers(study: Study, thetas: pd.DataFrame, contrasts: pd.DataFrame, short: dict[str, str]) -> None:
     st.subheader("The numbers")
     one_by_one = _told(thetas.assign(what=thetas.value.map(names(study.system)), of=thetas.condition.map(short)))
-    axes = _told(contrasts.assign(what=contrasts.contrast.str.replace(" - ", " less "), of=[r.condition + (f" less {r.other}" if r.other else "") for r in contrasts.itertuples()]))
+    axes = _told(contrasts.assign(what=contrasts.contrast.replace(names(study.system)).str.replace(" - ", " less "), of=[r.condition + (f" less {r.other}" if r.other else "") for r in contrasts.itertuples()]))
     one_by_one["not read"] = one_by_one["not read"].astype(str)
     st.dataframe(pd.concat([axes.assign(**{"not read": "–"}), one_by_one]) if len(axes) else one_by_one, hide_index=True, height=420)
     st.caption(f"Latent SD: the noise of one answer is 1. R-hat: rank-normalised, split; above {AGREE} (⚠) the chains disagree. Effective draws: the smaller one of bulk and tails.")
