@@ -374,8 +374,8 @@ COMMENT ON COLUMN control_answers.open IS 'whether this prompt was steered';
 COMMENT ON COLUMN control_answers.answer IS 'what the model wrote, or the option it preferred';
 COMMENT ON COLUMN control_answers.choice IS 'verdict on the value: Yes | No | Unclear; for benchmark items the right option; empty unless parsed';
 COMMENT ON COLUMN control_answers.fluent IS 'verdict on the language: Yes | No; empty unless parsed';
-COMMENT ON COLUMN control_answers.status IS 'parsed | refused | unparsed: the verdict on the value';
-COMMENT ON COLUMN control_answers.fluent_status IS 'parsed | refused | unparsed: the verdict on the language; empty for benchmark items';
+COMMENT ON COLUMN control_answers.status IS 'parsed | refused | unparsed | too-long: the verdict on the value';
+COMMENT ON COLUMN control_answers.fluent_status IS 'parsed | refused | unparsed | too-long: the verdict on the language; empty for benchmark items';
 COMMENT ON COLUMN control_answers.judge IS 'name of the judge; empty for benchmark items';
 
 CREATE TABLE control (run VARCHAR, steering VARCHAR, measure VARCHAR, value VARCHAR, mean DOUBLE, low DOUBLE, high DOUBLE, n INTEGER, missing INTEGER);
@@ -546,7 +546,7 @@ COMMENT ON COLUMN kang_answers.item IS 'id of the item';
 COMMENT ON COLUMN kang_answers.value IS 'id of the value it measures';
 COMMENT ON COLUMN kang_answers.agreement IS '+1: yes speaks for the value, -1: against it';
 COMMENT ON COLUMN kang_answers.score IS 'agreement times yes (1), no (-1), unsure (0), or between by log-probability [-1 to 1]; NULL unless parsed';
-COMMENT ON COLUMN kang_answers.status IS 'parsed | refused | unparsed';
+COMMENT ON COLUMN kang_answers.status IS 'parsed | refused | unparsed | too-long';
 COMMENT ON COLUMN kang_answers.reader IS 'rule | logprob | name of the judge; empty where nobody could read it';
 COMMENT ON COLUMN kang_answers.text IS 'raw answer, or the most likely option or expected rating';
 
@@ -682,7 +682,7 @@ COMMENT ON COLUMN neuron_samples.sample IS '0-based number; the same question un
 COMMENT ON COLUMN neuron_samples.prompt IS 'text as the model received it, before special tokens';
 COMMENT ON COLUMN neuron_samples.text IS 'what it wrote';
 COMMENT ON COLUMN neuron_samples.score IS 'how far the text expresses the value [1 to 5]; NULL unless parsed';
-COMMENT ON COLUMN neuron_samples.status IS 'parsed | refused | unparsed';
+COMMENT ON COLUMN neuron_samples.status IS 'parsed | refused | unparsed | too-long';
 COMMENT ON COLUMN neuron_samples.judge IS 'name of the judge';
 COMMENT ON COLUMN neuron_samples.reply IS 'the judge''s raw answer';
 

@@ -11,8 +11,8 @@ import tests.typecheck  # noqa: F401 - the hook below looks it up by name
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("WANDB_MODE", "disabled")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-if "PYTEST_XDIST_WORKER" in os.environ:  # several workers on few cores: threads of torch would fight
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+if "PYTEST_XDIST_WORKER" in os.environ:  # several workers on few cores: two that train with two threads each take ten times as long
+    os.environ |= {name: os.environ.get(name, "1") for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")}
 
 install_import_hook(["feature_store", "sae_training", "workbench"], "tests.typecheck.check")
 

@@ -78,3 +78,14 @@ class ScriptedLLM:
     def chat(self, conversations: list[Conversation], *, max_new_tokens: int = 256, temperature: float = 0.0, seed: int = 0) -> list[str]:
         self.asked += [c[-1].content for c in conversations]
         return [self.answer(c[-1].content) for c in conversations]
+
+
+class Short(ScriptedLLM):
+    """Reads prompts of so many characters at most."""
+
+    def __init__(self, answer: Callable[[str], str], longest: int) -> None:
+        super().__init__(answer)
+        self.longest = longest
+
+    def fits(self, conversations: list[Conversation]) -> list[bool]:
+        return [len(c[-1].content) <= self.longest for c in conversations]

@@ -11,7 +11,7 @@ from feature_store import registry
 from feature_store.errors import BadInput, Incompatible, NotFound
 from feature_store.records import Steering
 from feature_store.runs import Runs
-from tests.endpoints import ScriptedLLM
+from tests.endpoints import ScriptedLLM, Short
 from workbench import organism
 from workbench.adaem import ratings, report, rewriting
 from workbench.adaem.asking import Asker
@@ -133,6 +133,7 @@ def test_a_language_model_rewrites():
     assert "security" not in llm.asked[0]
     assert "b: no value. It said: (nothing)" in llm.asked[0]
     assert rewriting.Asked(ScriptedLLM(lambda _: "I'm sorry, I cannot help."), 0.5, 100).rewrite("Lead?", told, 2, 0) == []
+    assert rewriting.Asked(Short(lambda _: "1. Should one lead?", 1000), 0.5, 100).rewrite("Lead? " * 200, told, 2, 0) == [], "too long to be asked"
 
 
 def test_the_composer_stays_in_the_language_of_the_organism():

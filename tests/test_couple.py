@@ -7,7 +7,7 @@ import pytest
 
 from feature_store import registry
 from feature_store.errors import BadInput, WorkbenchError
-from tests.endpoints import ScriptedLLM, serve
+from tests.endpoints import ScriptedLLM, Short, serve
 from tests.synthetic import synthetic
 from workbench.causal import couple_texts as say
 from workbench.causal.counterfactual import Objective, counterfactuals
@@ -275,17 +275,6 @@ def test_refusals_are_counted_and_never_averaged(tmp_path, two):
     metric = study.store.sql("SELECT * FROM couple_metrics WHERE condition = 'couple - raw' AND metric = 'mae'").iloc[0]
     assert (metric.n, metric.missing) == (1, 1)
     assert run.summary["unread"] == 1
-
-
-class Short(ScriptedLLM):
-    """Reads prompts of so many characters at most."""
-
-    def __init__(self, answer, longest):
-        super().__init__(answer)
-        self.longest = longest
-
-    def fits(self, conversations):
-        return [len(conversation[-1].content) <= self.longest for conversation in conversations]
 
 
 def test_a_prompt_too_long_is_counted_and_the_others_are_asked(tmp_path, two, monkeypatch):

@@ -57,7 +57,7 @@ def test_the_job_runs_from_the_hub_cache(hub, tmp_path):
     (tmp_path / "texts.txt").write_text("\n\n".join(f"the cat sat on the mat and the dog ran to garden {i}" for i in range(30)))
     rows = [f"the dog ran to the garden {i},{i % 2},{(i // 2) % 2},topic{i % 3}" for i in range(60)]
     (tmp_path / "labelled.csv").write_text("Premise,Power: dominance,Hedonism,Conclusion\n" + "\n".join(rows))
-    environment = os.environ | {"HF_HUB_CACHE": str(hub), "HF_HOME": str(hub), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "2"}
+    environment = os.environ | {"HF_HUB_CACHE": str(hub), "HF_HOME": str(hub), "HF_HUB_OFFLINE": "1"}
     study = tmp_path / "study"
 
     def workbench(*words: object) -> subprocess.CompletedProcess:

@@ -14,7 +14,7 @@ import torch
 
 from feature_store.errors import BadInput, Incompatible, WorkbenchError
 from feature_store.records import Steering
-from tests.endpoints import ScriptedLLM, completion, serve
+from tests.endpoints import ScriptedLLM, Short, completion, serve
 from tests.small_models import TEMPLATE, TinySAE, model
 from workbench.llm import Message, ask, fitting, open_llm
 from workbench.llm.answered import Answered
@@ -331,6 +331,23 @@ def test_a_logprob_judge_takes_what_the_question_makes_likelier():
     assert [v.choice for v in verdicts] == [options[i] for i in best]
     # A judge that asks nothing learns nothing: every difference is 0.
     assert "+0.000; the dog" in judge.judge([""], options)[0].text
+
+
+def test_a_question_longer_than_the_judge_reads_is_told_and_the_others_are_judged():
+    llm = Short(lambda q: "yes", 200)
+    verdicts = LLMJudge(llm).judge(["1", "2 " * 200, "3"], ["yes", "no"])
+    assert [(v.choice, v.status) for v in verdicts] == [("yes", "parsed"), ("", "too-long"), ("yes", "parsed")]
+    assert len(llm.asked) == 2
+    own = LogprobJudge(model())
+    own.model.context = 256
+    questions, options = ["the cat sat", "the dog ran " * 300, "then the dog"], ["the cat", "on"]
+    verdicts = own.judge(questions, options)
+    assert [v.status for v in verdicts] == ["parsed", "too-long", "parsed"]
+    assert verdicts[::2] == own.judge(questions[::2], options)
+    assert [v.status for v in own.judge(questions[1:2], options)] == ["too-long"]
+    with pytest.warns(UserWarning, match="1 unread"):
+        told = self_agreement(LLMJudge(llm), ["1", "2 " * 200], ["yes", "no"])
+    assert (told.n, told.missing) == (1, 1)
 
 
 def test_a_judge_that_takes_the_first_option_is_found_out():

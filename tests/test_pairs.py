@@ -8,6 +8,7 @@ import pytest
 
 from feature_store import registry
 from feature_store.errors import BadInput, NotFound
+from tests.endpoints import Short
 from workbench import organism, pairs, probing
 from workbench.pairs import Pair
 
@@ -90,6 +91,12 @@ def test_a_language_model_writes_pairs_and_failures_are_kept():
     assert {pair.value for pair in told.pairs} == {"power", "security"}
     checked = pairs.check(told.pairs)
     assert sum(bool(pair.reason) for pair in checked) == 4
+
+
+def test_a_request_longer_than_the_model_reads_is_counted():
+    llm = Short(lambda q: json.dumps({"held": "I gladly kept the watch", "opposed": "I sadly kept the watch"}), 2000)
+    told = pairs.by_llm(llm, SYSTEM, ["power"], ["at sea", "at sea " * 400, "at home"])
+    assert ([pair.context for pair in told.pairs], told.unparsed, told.too_long) == (["at sea", "at home"], [], 1)
 
 
 def planted(rng, n, d, size, confound=0.0):

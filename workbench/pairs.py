@@ -21,7 +21,8 @@ from typing import NamedTuple
 from feature_store.errors import BadInput
 from feature_store.records import ValueSystem
 from workbench import material, organism
-from workbench.llm import LLM, ask
+from workbench.llm import LLM, ask, ask_fitting
+from workbench.progress import Progress, silent
 
 SHARED = 0.3
 """Least share of content words that the texts of a pair have in common (Dice) [0 to 1]."""
@@ -29,6 +30,8 @@ CONSTANT = 4
 """Pairs of a value that hold a word constant, for each one that changes it, from which on it is a context word."""
 LOSS = 0.5
 """Largest share of pairs that may be refused [0 to 1]."""
+CHUNK = 32
+"""Requests between two reports of progress."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,8 @@ class Written(NamedTuple):
     """What the language model wrote, unchecked."""
     unparsed: list[str]
     """Answers that held no pair."""
+    too_long: int
+    """Requests longer than the language model reads; they were not made."""
 
 
 def read(source: str, system: ValueSystem) -> list[Pair]:
@@ -84,18 +89,22 @@ Use the same words wherever you can: only what shows the value may differ, the t
 Answer with JSON alone: {{"held": "...", "opposed": "..."}}"""
 
 
-def by_llm(llm: LLM, system: ValueSystem, values: Sequence[str], scenarios: Sequence[str], seed: int = 0) -> Written:
+def by_llm(llm: LLM, system: ValueSystem, values: Sequence[str], scenarios: Sequence[str], seed: int = 0, progress: Progress = silent) -> Written:
     """One pair for each value and scenario, as the language model writes them; `check` says whether only the value differs."""
     asked = [(system[value], scenario) for value in values for scenario in scenarios]
     requests = [ask(REQUEST.format(scenario=scenario, name=value.name, definition=value.definition)) for value, scenario in asked]
-    pairs, unparsed = [], []
-    for (value, scenario), answer in zip(asked, llm.chat(requests, seed=seed), strict=True):
-        told = _parse(answer)
-        if told is None:
-            unparsed.append(answer)
-        else:
-            pairs.append(Pair(value.id, *told, scenario))
-    return Written(pairs, unparsed)
+    pairs, unparsed, too_long = [], [], 0
+    for start in range(0, len(asked), CHUNK):
+        some = slice(start, start + CHUNK)
+        for (value, scenario), answer in zip(asked[some], ask_fitting(llm, requests[some], seed=seed), strict=True):
+            if answer is None:
+                too_long += 1
+            elif told := _parse(answer):
+                pairs.append(Pair(value.id, *told, scenario))
+            else:
+                unparsed.append(answer)
+        progress("writing pairs", min(start + CHUNK, len(asked)), len(asked))
+    return Written(pairs, unparsed, too_long)
 
 
 def _parse(answer: str) -> tuple[str, str] | None:

@@ -195,7 +195,7 @@ class Answer:
     score: float
     """+1 yes, -1 no, 0 unsure, or between for log-probabilities; agreement not yet applied; NaN unless parsed [-1 to 1]."""
     status: Status
-    """`parsed`, `refused` or `unparsed`."""
+    """`parsed`, `refused`, `unparsed`, or `too-long` for the judge."""
     text: str
     """What was written, or the most likely option."""
     reader: str

@@ -2,7 +2,7 @@
 
 1. A `Rewriter` gets a question and what the members said to it, and gives new questions. Anything that does is one.
 2. `Asked` has a language model write them: it reads the question, each member's values and one of its kept opinions. A reply that is refused
-   or that holds no new question gives none, and the pull has fewer tries.
+   or that holds no new question, and a request longer than the model reads, give none, and the pull has fewer tries.
 3. `Composed` writes in the language of the organism, which reads no instructions: a question there is a few sentences to go on from. It
    drops, replaces or adds one (a filler, a place, a behaviour, more often of the value on which the members differ most), or lets the text
    end in the first words of a behaviour or not.
@@ -17,7 +17,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from workbench.llm import LLM, ask
+from workbench.llm import LLM, ask, ask_fitting
 from workbench.llm.reading import is_refusal
 from workbench.organism.planted import plan
 
@@ -65,8 +65,8 @@ class Asked:
     def rewrite(self, question: str, told: Sequence[Told], n: int, seed: int) -> list[str]:
         """One request; its list is read line by line."""
         prompt = PROMPT.format(question=question, told="\n".join(map(_line, told)), n=n)
-        (answer,) = self.llm.chat([ask(prompt)], max_new_tokens=self.new_tokens, temperature=self.temperature, seed=seed)
-        return read_list(answer, n)
+        (answer,) = ask_fitting(self.llm, [ask(prompt)], max_new_tokens=self.new_tokens, temperature=self.temperature, seed=seed)
+        return read_list(answer or "", n)
 
 
 def _line(one: Told) -> str:

@@ -27,7 +27,7 @@ from feature_store.records import Status, ValueSystem
 from workbench.causal import couple_texts as say
 from workbench.causal.counterfactual import Objective
 from workbench.causal.graph import SMALLEST
-from workbench.llm import LLM, ask, fitting
+from workbench.llm import LLM, ask, ask_fitting
 from workbench.llm.reading import is_refusal
 from workbench.progress import Progress, silent
 
@@ -101,15 +101,12 @@ class Interview:
         found = []
         for start in range(0, len(prompts), CHUNK):
             part = [ask(prompt) for prompt in prompts[start : start + CHUNK]]
-            fits = fitting(self.llm, part)
-            told = [conversation for conversation, room in zip(part, fits, strict=True) if room]
-            texts = iter(self.llm.chat(told, max_new_tokens=TOKENS) if told else [])
-            for (question, value), (message,), room in zip(about[start : start + CHUNK], part, fits, strict=True):
-                prompt, text = message.content, next(texts) if room else ""
+            for (question, value), (message,), reply in zip(about[start : start + CHUNK], part, ask_fitting(self.llm, part, max_new_tokens=TOKENS), strict=True):
+                text = reply or ""
                 # A long reply with "I cannot" somewhere is an answer.
-                reading = None if not room or (is_refusal(text) and len(text.split()) < REFUSAL_WORDS) else read(text)
-                status: Status = "parsed" if reading is not None else "too-long" if not room else "refused" if is_refusal(text) else "unparsed"
-                self.steps.append(Step(question, step, value, prompt, text, json.dumps(reading, ensure_ascii=False), status, self.llm.name))
+                reading = None if reply is None or (is_refusal(text) and len(text.split()) < REFUSAL_WORDS) else read(text)
+                status: Status = "parsed" if reading is not None else "too-long" if reply is None else "refused" if is_refusal(text) else "unparsed"
+                self.steps.append(Step(question, step, value, message.content, text, json.dumps(reading, ensure_ascii=False), status, self.llm.name))
                 found.append(reading)
             self.progress(step, start + len(part), len(prompts))
         return found

@@ -59,7 +59,7 @@ class Verdict:
     choice: str
     """One of the options; empty unless parsed."""
     status: Status
-    """`parsed`, `refused` or `unparsed`."""
+    """`parsed`, `refused`, `unparsed`, or `too-long` for the judge to be asked."""
     text: str
     """The raw answer."""
     judge: str
@@ -84,6 +84,14 @@ def ask(text: str) -> Conversation:
 def fitting(llm: LLM, conversations: Sequence[Conversation]) -> list[bool]:
     """Which conversations `llm` can be asked. An endpoint's context is not known here: it says so itself."""
     return llm.fits(conversations) if isinstance(llm, Bounded) else [True] * len(conversations)
+
+
+def ask_fitting(llm: LLM, conversations: Sequence[Conversation], *, max_new_tokens: int = 256, temperature: float = 0.0, seed: int = 0) -> list[str | None]:
+    """What `llm` says in each conversation that it can be asked; None in the others."""
+    room = fitting(llm, conversations)
+    told = [conversation for conversation, fits in zip(conversations, room, strict=True) if fits]
+    texts = iter(llm.chat(told, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed) if told else [])
+    return [next(texts) if fits else None for fits in room]
 
 
 def room_for(llm: LLM, stage: str, conversations: Sequence[Conversation]) -> list[bool]:

@@ -7,6 +7,8 @@
 3. `self_agreement` asks again with the options in reverse order. Cohen's kappa and the share of equal verdicts say how much of
    the judge is its reading of the question; below `LOW` it warns with the number.
 
+4. A question longer than the judge reads is not cut: its verdict is `too-long`.
+
 Left out: agreement with people. That needs their verdicts.
 """
 
@@ -17,10 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import Float
 from scipy import stats
 
 from feature_store.errors import BadInput
-from workbench.llm import LLM, Judge, Verdict, ask, open_llm
+from workbench.llm import LLM, Judge, Verdict, ask, ask_fitting, open_llm
 from workbench.llm.answered import Answered
 from workbench.llm.local import Local
 from workbench.llm.reading import read_choice
@@ -55,8 +58,8 @@ class LLMJudge:
         _check(options)
         listed = "\n".join(f"- {option}" for option in options)
         prompts = [ask(PROMPT.format(question=question, options=listed)) for question in questions]
-        answers = self.llm.chat(prompts, max_new_tokens=self.max_new_tokens)
-        return [Verdict(*read_choice(text, options), text, self.name) for text in answers]
+        answers = ask_fitting(self.llm, prompts, max_new_tokens=self.max_new_tokens)
+        return [_too_long(self) if text is None else Verdict(*read_choice(text, options), text, self.name) for text in answers]
 
 
 class LogprobJudge:
@@ -76,15 +79,16 @@ class LogprobJudge:
         listed = "\n".join(f"- {option}" for option in options)
         prompts = [PROMPT.format(question=question, options=listed) for question in ("", *questions)]
         texts = list(options) if self.model.chat else [f" {option}" for option in options]
-        scores = self.model.score(prompts, texts).double().cpu().numpy()
-        gains = scores[1:] - scores[0]
-        told = ["; ".join(f"{o} {g:+.3f}" for o, g in zip(options, row, strict=True)) for row in gains]
-        return [
-            Verdict(options[int(row.argmax())], "parsed", text, self.name)
-            if np.isfinite(row).all()
-            else Verdict("", "unparsed", text, self.name)
-            for row, text in zip(gains, told, strict=True)
-        ]
+        longest = max(map(len, self.model.tokenize(texts)))
+        fits = [len(ids) + longest <= self.model.context for ids in self.model.tokenize(prompts[1:], prompt=True)]
+        asked = [prompt for prompt, room in zip(prompts[1:], fits, strict=True) if room]
+        scores = self.model.score([prompts[0], *asked], texts).double().cpu().numpy() if asked else np.zeros((1, len(options)))
+        gains = iter(scores[1:] - scores[0])
+        return [self._read(next(gains), options) if room else _too_long(self) for room in fits]
+
+    def _read(self, gains: Float[np.ndarray, "answer"], options: Sequence[str]) -> Verdict:
+        told = "; ".join(f"{option} {gain:+.3f}" for option, gain in zip(options, gains, strict=True))
+        return Verdict(options[int(gains.argmax())], "parsed", told, self.name) if np.isfinite(gains).all() else Verdict("", "unparsed", told, self.name)
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,7 @@ class Agreement:
     n: int
     """Questions that were read both times."""
     missing: int
-    """Questions refused or unparsed at least once."""
+    """Questions refused, unparsed or too long at least once."""
 
 
 def self_agreement(judge: Judge, questions: Sequence[str], options: Sequence[str]) -> Agreement:
@@ -128,6 +132,10 @@ def agreement(pairs: Sequence[tuple[str, str]], missing: int = 0) -> Agreement:
     chance = sum(sum(a == x for a, _ in pairs) * sum(b == x for _, b in pairs) for x in names) / n**2
     kappa = (equal / n - chance) / (1 - chance) if chance < 1 else float("nan")
     return Agreement(equal / n, float(interval.low), float(interval.high), kappa, n, missing)
+
+
+def _too_long(judge: Judge) -> Verdict:
+    return Verdict("", "too-long", "", judge.name)
 
 
 def _check(options: Sequence[str]) -> None:

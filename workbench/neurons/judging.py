@@ -44,7 +44,7 @@ class Sample:
     score: float
     """[1 to 5]; NaN unless parsed."""
     status: str
-    """parsed, refused or unparsed."""
+    """parsed, refused, unparsed or too-long for the judge."""
     judge: str
     """Name of the judge."""
     reply: str

@@ -238,7 +238,8 @@ def _report(work: Work, asker: Asker, found: Found, sets: dict[str, list[int]], 
     every = [one for read in [*(t.read for t in found.tried), *fresh.values()] for one in read.opinions]
     figures = {key: first[key] for key in ("separation", "chance", "ratio", "ratio_low", "ratio_high", "beyond", "beyond_low", "beyond_high")}
     return {key: None if x != x else float(x) for key, x in figures.items()} | {
-        "seed_separation": float(separation[1]["separation"]), "accepted": sum(one.accepted >= 0 for one in found.pulls), "opinions": len(every),
+        "seed_separation": float(separation[1]["separation"]), "accepted": sum(one.accepted >= 0 for one in found.pulls),
+        "pulls_without_questions": sum(not one.tried for one in found.pulls), "opinions": len(every),
         "missing": sum(one.status != "parsed" for one in every),
     }  # fmt: skip
 

@@ -78,7 +78,7 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
     skip = config.skip_last if config.skip_last >= 0 else probing.skipped(model.n_layers)
     if skip >= model.n_layers:
         raise BadInput(f"The model has {model.n_layers} layers, --skip-last {skip} leaves none to choose. Lower it.")
-    made, unread = _pairs(study, config)
+    made, unread, too_long = _pairs(study, config, progress)
     checked = pairs.check(made, config.shared)
     told = hashlib.sha256(repr([dataclasses.astuple(pair) for pair in made]).encode()).hexdigest()
     inputs = {"model": model.revision, "pairs": told} | ({"sae": sae_run.id} if sae_run else {})
@@ -109,26 +109,27 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
         by_length = {value: round(auroc, 3) for value, auroc in long.items() if max(auroc, 1 - auroc) >= probing.LENGTH}
         return work.finish({
             "probed": values, "values": len(values), "layers": model.n_layers, "pairs": len(kept), "refused": len(checked) - len(kept),
-            "unread": unread,
+            "unread": len(unread), "too_long": too_long,
             "median_best_accuracy": float(best.median()), "chosen_layers": int(rows.chosen.sum()),
             "values_without_layer": int((~rows.groupby("value").chosen.any()).sum()),
             "told_apart_by_length": ", ".join(f"{value} (AUROC {auroc:g})" for value, auroc in by_length.items()) or "none",
         })  # fmt: skip
 
 
-def _pairs(study: "Study", config: Config) -> tuple[list[pairs.Pair], int]:
-    """The pairs, unchecked, and how many of a language model's answers held none."""
+def _pairs(study: "Study", config: Config, progress: Progress) -> pairs.Written:
+    """The pairs, unchecked, and what of a language model brought none."""
     if not config.llm:
         made = pairs.of_organism(config.n_pairs, config.seed) if config.pairs == material.ORGANISM else pairs.read(config.pairs, study.system)
-        return made, 0
+        return pairs.Written(made, [], 0)
     if not config.scenarios:
         raise BadInput("A language model writes pairs about situations. Give a file with one a line, as --scenarios.")
     llm = Answered(open_llm(config.llm, study.model), study.folder / "answers.jsonl")
     about = material.sample(material.lines(config.scenarios), config.n_pairs, config.seed)
-    written = pairs.by_llm(llm, study.system, study.system.ids, about, config.seed)
+    written = pairs.by_llm(llm, study.system, study.system.ids, about, config.seed, progress)
     if not written.pairs:
-        raise BadInput(f"{llm.name} wrote no pair that could be read, in {len(written.unparsed)} answers. Choose a larger model.")
-    return written.pairs, len(written.unparsed)
+        long = f"; {written.too_long} requests are longer than it reads" if written.too_long else ""
+        raise BadInput(f"{llm.name} wrote no pair that could be read, in {len(written.unparsed)} answers{long}. Choose a larger model, or shorter --scenarios.")
+    return written
 
 
 def _probe(work: Work, model: "Model", number: int, own: list[pairs.Pair], config: Config, skip: int) -> None:
