@@ -1,5 +1,6 @@
 """What the machine sees: models, sites, the steering engine, sparse autoencoders, harvest. May import `feature_store`."""
 
-from sae_training import memory
+from sae_training import process
 
-memory.keep()
+process.keep_memory()
+process.wait_briefly()

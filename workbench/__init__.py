@@ -10,6 +10,8 @@ Names are imported when they are used: `import workbench` loads neither torch no
 import importlib
 from typing import Any
 
+import sae_training  # noqa: F401 - before torch, which reads once how its threads are to wait
+
 _PUBLIC = {
     "Study": "workbench.study",
     "Steering": "feature_store.records",
