@@ -74,8 +74,8 @@ class Store:
     def kept(self, query: str, parameters: Sequence[Any] = ()) -> str:
         """Name of a table in this process's memory with the answer to a query about finished runs, which never change.
 
-        For what every page reads: the table is made at the first call and asked like any other. The oldest of more
-        than `KEPT` goes.
+        For what every page reads: the table is made at the first call and asked like any other. Of more than `KEPT`, the one
+        that was not asked for the longest goes.
         """
         key = (query, *parameters)
         with self._keeping:
@@ -88,6 +88,7 @@ class Store:
                     if len(self._kept) >= KEPT:
                         cursor.execute(f"DROP TABLE memory.main.{self._kept.pop(next(iter(self._kept)))}")
                 self._kept[key] = name
+            self._kept[key] = self._kept.pop(key)
             return self._kept[key]
 
     def relations(self) -> pd.DataFrame:

@@ -48,6 +48,10 @@ _BEST = (
 )
 
 
+def _best(store: Store, labels: str) -> str:
+    return store.kept(_BEST.format(accepted=_accepted(store, labels), narrow=""), [])
+
+
 class FeaturesPage(NamedTuple):
     rows: pd.DataFrame
     """One row a feature: statistics and its accepted label with the best held-out score."""
@@ -74,7 +78,7 @@ def features(
     if score:
         narrow.append("score >= ?")
         labelled.append(score)
-    best = _BEST.format(accepted=_accepted(store, labels), narrow=f"WHERE {' AND '.join(narrow)}" if narrow else "")
+    best = _BEST.format(accepted=_accepted(store, labels), narrow=f"WHERE {' AND '.join(narrow)}") if narrow else f"FROM {_best(store, labels)}"
     where = ["n_active > 0"] if alive else ["true"]
     if said := words.split(store, text) if text.strip() else []:
         query, sought = words.search(store, sae, said)
@@ -99,8 +103,9 @@ def feature_map(store: Store, sae: str, labels: str = "") -> pd.DataFrame:
     """Features: map coordinates, every labelled feature and an even sample of the others, by feature."""
     return store.sql(
         f"""
-        WITH best AS ({_BEST.format(accepted=_accepted(store, labels), narrow="")}),
-        placed AS (SELECT feature, x, y, density, value, polarity, score FROM {_statistics(store, sae)} LEFT JOIN best USING (feature) WHERE x IS NOT NULL)
+        WITH placed AS (
+            SELECT feature, x, y, density, value, polarity, score FROM {_statistics(store, sae)}
+            LEFT JOIN {_best(store, labels)} USING (feature) WHERE x IS NOT NULL)
         SELECT * FROM placed WHERE value IS NOT NULL OR feature % greatest(1, (SELECT count(*) FROM placed) // {MAP_POINTS}) = 0 ORDER BY feature"""
     )
 
