@@ -127,8 +127,8 @@ def _pairs(study: "Study", config: Config, progress: Progress) -> pairs.Written:
     about = material.sample(material.lines(config.scenarios), config.n_pairs, config.seed)
     written = pairs.by_llm(llm, study.system, study.system.ids, about, config.seed, progress)
     if not written.pairs:
-        long = f"; {written.too_long} requests are longer than it reads" if written.too_long else ""
-        raise BadInput(f"{llm.name} wrote no pair that could be read, in {len(written.unparsed)} answers{long}. Choose a larger model, or shorter --scenarios.")
+        long = f"; {written.too_long} requests are longer than it reads (shorten --scenarios)" if written.too_long else ""
+        raise BadInput(f"{llm.name} wrote no pair that could be read, in {len(written.unparsed)} answers{long}. Choose a larger model.")
     return written
 
 
