@@ -16,7 +16,7 @@ import sys
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """Numbers of the two settings in glibc's malloc.h."""
 ROUNDS = 20_000
-"""Rounds that a thread waits awake, of 300,000: fewer cost one job alone a tenth of its speed, 100,000 help two jobs little."""
+"""Rounds that a thread waits awake, of 300,000: these cost one job alone up to a tenth of its speed, 5,000 up to a quarter; 100,000 help two jobs little."""
 
 
 def keep_memory() -> bool:
