@@ -49,7 +49,7 @@ _BEST = (
 
 
 def _best(store: Store, labels: str) -> str:
-    return store.kept(_BEST.format(accepted=_accepted(store, labels), narrow=""), [])
+    return store.kept(_BEST.format(accepted=_accepted(store, labels), narrow=""))
 
 
 class FeaturesPage(NamedTuple):

@@ -82,7 +82,9 @@ class LogprobJudge:
         longest = max(map(len, self.model.tokenize(texts)))
         fits = [len(ids) + longest <= self.model.context for ids in self.model.tokenize(prompts[1:], prompt=True)]
         asked = [prompt for prompt, room in zip(prompts[1:], fits, strict=True) if room]
-        scores = self.model.score([prompts[0], *asked], texts).double().cpu().numpy() if asked else np.zeros((1, len(options)))
+        if not asked:
+            return [_too_long(self) for _ in questions]
+        scores = self.model.score([prompts[0], *asked], texts).double().cpu().numpy()
         gains = iter(scores[1:] - scores[0])
         return [self._read(next(gains), options) if room else _too_long(self) for room in fits]
 
