@@ -39,7 +39,9 @@ def of_paths() -> Iterator[None]:
     except OSError as error:
         if not isinstance(error.filename, str | bytes | os.PathLike):
             raise
-        raise BadInput(f"{os.fsdecode(error.filename)} cannot be used: {error.strerror}. Check the path.") from error
+        raise BadInput(
+            f"{os.fsdecode(error.filename)} cannot be used: {error.strerror}. Check the path."
+        ) from error
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

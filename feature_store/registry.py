@@ -54,7 +54,9 @@ def register(kind: str, name: str) -> Callable[[T], T]:
 
     def decorate(plugin: T) -> T:
         if name in _registered[kind]:
-            raise ValueError(f"{kind} already has a plug-in named {name!r}, defined in {origin(kind, name).file}.")
+            raise ValueError(
+                f"{kind} already has a plug-in named {name!r}, defined in {origin(kind, name).file}."
+            )
         _registered[kind][name] = plugin
         return plugin
 
@@ -82,7 +84,9 @@ def get(kind: str, name: str) -> Any:
     """The plug-in `name` of `kind`. Raises NotFound and suggests the nearest name."""
     known = names(kind)
     if name not in known:
-        raise NotFound(f"{kind} has no {name!r}.{nearest(name, known)} (`workbench plugins {kind}` lists them.)")
+        raise NotFound(
+            f"{kind} has no {name!r}.{nearest(name, known)} (`workbench plugins {kind}` lists them.)"
+        )
     return _registered[kind][name]
 
 
@@ -91,8 +95,14 @@ def origin(kind: str, name: str) -> Origin:
     plugin = _registered[kind][name]
     if inspect.isclass(plugin) or inspect.isfunction(plugin):
         summary = (inspect.getdoc(plugin) or "").split("\n")[0]
-        return Origin(inspect.getsourcefile(plugin) or "?", inspect.getsourcelines(plugin)[1], summary)
+        return Origin(
+            inspect.getsourcefile(plugin) or "?", inspect.getsourcelines(plugin)[1], summary
+        )
     # An instance carries no place of its own: it is that of the module which holds it.
-    modules = [m for m in list(sys.modules.values()) if any(value is plugin for value in list(vars(m).values()))]
+    modules = [
+        m
+        for m in list(sys.modules.values())
+        if any(value is plugin for value in list(vars(m).values()))
+    ]
     holder = min(modules, key=lambda m: not m.__name__.startswith(PACKAGES[kind]))
     return Origin(holder.__file__ or "?", 1, (holder.__doc__ or "").split("\n")[0])

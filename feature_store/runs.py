@@ -52,7 +52,10 @@ def schemas() -> dict[str, pa.Schema]:
     """Relation -> Arrow schema, as `schema.sql` declares them."""
     with duckdb.connect() as connection:
         connection.execute(tables())
-        names = [name for (name,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()]
+        names = [
+            name
+            for (name,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()
+        ]
         return {name: connection.table(name).to_arrow_table().schema for name in names}
 
 
@@ -79,7 +82,9 @@ def to_table(relation: str, rows: pa.Table | Sequence[Any], run: str) -> pa.Tabl
         plain = [r if isinstance(r, Mapping) else row(r) for r in rows]
         rows = pa.Table.from_pylist(plain, schema=pa.schema([f for f in schema if f.name != "run"]))
     if set(rows.column_names) != set(schema.names) - {"run"}:
-        raise ValueError(f"{relation}: schema.sql declares {schema.names}, the job wrote {rows.column_names}.")
+        raise ValueError(
+            f"{relation}: schema.sql declares {schema.names}, the job wrote {rows.column_names}."
+        )
     column = pa.array([run], pa.string()).take(pa.array([0] * rows.num_rows, pa.int32()))
     table = rows.append_column("run", column).select(schema.names).cast(schema)
     return pa.table([_nulls(column) for column in table.columns], schema=schema)
@@ -87,7 +92,9 @@ def to_table(relation: str, rows: pa.Table | Sequence[Any], run: str) -> pa.Tabl
 
 def _nulls(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Numbers that are not known are NULL. Parquet's statistics leave NaN out, so DuckDB would let them through a filter."""
-    return pc.if_else(pc.is_nan(column), None, column) if pa.types.is_floating(column.type) else column
+    return (
+        pc.if_else(pc.is_nan(column), None, column) if pa.types.is_floating(column.type) else column
+    )
 
 
 class Work:
@@ -104,7 +111,9 @@ class Work:
         path.mkdir(exist_ok=True)
         return path
 
-    def table(self, relation: str, rows: pa.Table | Sequence[Any], sort: Sequence[str] = ()) -> None:
+    def table(
+        self, relation: str, rows: pa.Table | Sequence[Any], sort: Sequence[str] = ()
+    ) -> None:
         """Write one relation of `schema.sql`. Sorted columns let queries skip the rest of the file."""
         table = to_table(relation, rows, self.run.id)
         if sort:
@@ -128,7 +137,9 @@ class Work:
 
     def parts(self, relation: str) -> pa.Table:
         """All kept parts of a relation, in order of their numbers."""
-        return pa.concat_tables(pq.read_table(file) for file in sorted((self.state / relation).glob("*.parquet")))
+        return pa.concat_tables(
+            pq.read_table(file) for file in sorted((self.state / relation).glob("*.parquet"))
+        )
 
     def save_time(self) -> None:
         """Note the working time so far, so that an interruption does not lose it."""
@@ -145,7 +156,15 @@ class Work:
             if file.is_file() and file.name != "run.json"
         }
         finished = Run(
-            **(row(self.run) | {"status": "finished", "seconds": seconds, "summary": dict(summary), "files": files})
+            **(
+                row(self.run)
+                | {
+                    "status": "finished",
+                    "seconds": seconds,
+                    "summary": dict(summary),
+                    "files": files,
+                }
+            )
         )
         write_atomically(self.folder / "run.json", json.dumps(asdict(finished), indent=1))
         self.folder.rename(self._target)
@@ -165,9 +184,15 @@ class Work:
 
 
 VERBS = {
-    "sae": "train", "labels": "label", "profile": "measure", "probes": "probe", "prediction": "predict", "decisions": "decide",
-    "comparison": "compare", "images": "index",
-}  # fmt: skip
+    "sae": "train",
+    "labels": "label",
+    "profile": "measure",
+    "probes": "probe",
+    "prediction": "predict",
+    "decisions": "decide",
+    "comparison": "compare",
+    "images": "index",
+}
 """Kind of run -> the verb that makes it, where it has another name."""
 
 
@@ -182,7 +207,9 @@ class Runs:
     def __init__(self, folder: Path):
         self.folder = folder
 
-    def find(self, kind: str, config: Mapping[str, Any], inputs: Mapping[str, str], seed: int) -> str:
+    def find(
+        self, kind: str, config: Mapping[str, Any], inputs: Mapping[str, str], seed: int
+    ) -> str:
         """Id of the run that this work makes, whether it exists or not."""
         told = json.dumps([FORMAT, kind, config, inputs, seed], sort_keys=True)
         return f"{kind}-{hashlib.sha256(told.encode()).hexdigest()[:10]}"
@@ -194,16 +221,22 @@ class Runs:
     def get(self, id: str) -> Run:
         """A finished run. Raises NotFound, Incompatible for a newer layout, BadInput for a damaged file."""
         if not self.exists(id):
-            raise NotFound(f"There is no finished run {id!r} in {self.folder.parent}.{nearest(id, self.ids())}")
+            raise NotFound(
+                f"There is no finished run {id!r} in {self.folder.parent}.{nearest(id, self.ids())}"
+            )
         return _read(self.folder / id / "run.json")
 
     def ids(self, kind: str = "") -> list[str]:
         """Ids of the finished runs, of one kind where given; no order."""
-        return [f.parent.name for f in self.folder.glob("*/run.json") if f.parent.name.startswith(kind)]
+        return [
+            f.parent.name for f in self.folder.glob("*/run.json") if f.parent.name.startswith(kind)
+        ]
 
     def all(self, kind: str = "") -> list[Run]:
         """The finished runs, oldest first."""
-        return sorted((self.get(id) for id in self.ids(kind)), key=lambda run: (run.created, run.id))
+        return sorted(
+            (self.get(id) for id in self.ids(kind)), key=lambda run: (run.created, run.id)
+        )
 
     def interrupted(self) -> list[Run]:
         """Runs that were begun and not finished; running their verb again resumes them."""
@@ -221,7 +254,9 @@ class Runs:
         return found[-1]
 
     @contextlib.contextmanager
-    def begin(self, kind: str, config: Mapping[str, Any], inputs: Mapping[str, str], seed: int) -> Iterator[Work]:
+    def begin(
+        self, kind: str, config: Mapping[str, Any], inputs: Mapping[str, str], seed: int
+    ) -> Iterator[Work]:
         """Start or resume a run. Raises Busy while another process makes the same one."""
         id = self.find(kind, config, inputs, seed)
         folder = self.folder / ".work" / id
@@ -247,16 +282,24 @@ class Runs:
                     write_atomically(described, json.dumps(asdict(run), indent=1))
                 try:
                     yield Work(run, folder, self.folder / id)
-                except (BadInput, NotFound, Incompatible):  # a mistake; an endpoint that goes down is not one, and what it said is kept elsewhere
+                except (
+                    BadInput,
+                    NotFound,
+                    Incompatible,
+                ):  # a mistake; an endpoint that goes down is not one, and what it said is kept elsewhere
                     if not any(file.is_file() and file != described for file in folder.rglob("*")):
-                        shutil.rmtree(folder)  # refused before anything was kept: there is nothing to resume
+                        shutil.rmtree(
+                            folder
+                        )  # refused before anything was kept: there is nothing to resume
                     raise
 
     def damaged(self, id: str) -> list[str]:
         """Files of a run that are missing or whose checksum differs."""
         folder, run = self.folder / id, self.get(id)
         return [
-            name for name, sha in run.files.items() if not (folder / name).is_file() or digest(folder / name) != sha
+            name
+            for name, sha in run.files.items()
+            if not (folder / name).is_file() or digest(folder / name) != sha
         ]
 
 

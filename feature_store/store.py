@@ -45,7 +45,9 @@ class Store:
         self._connection.execute(tables())
         self._connection.execute("USE memory")
         self._connection.execute("SET parquet_metadata_cache=true")  # finished files never change
-        self._connection.execute(f"SET allowed_directories=[{_quote(str(folder))}]; SET enable_external_access=false")
+        self._connection.execute(
+            f"SET allowed_directories=[{_quote(str(folder))}]; SET enable_external_access=false"
+        )
         self._lock, self._seen = threading.Lock(), None
         self._keeping, self._kept = threading.Lock(), {}
         self.refresh()
@@ -80,13 +82,20 @@ class Store:
         key = (query, *parameters)
         with self._keeping:
             if key not in self._kept:
-                answer, name = self.arrow(query, parameters), f"kept_{len(self._kept)}_{abs(hash(key)):x}"
+                answer, name = (
+                    self.arrow(query, parameters),
+                    f"kept_{len(self._kept)}_{abs(hash(key)):x}",
+                )
                 with self._connection.cursor() as cursor:
                     cursor.register("answer_to_keep", answer)
-                    cursor.execute(f"CREATE OR REPLACE TABLE memory.main.{name} AS SELECT * FROM answer_to_keep")
+                    cursor.execute(
+                        f"CREATE OR REPLACE TABLE memory.main.{name} AS SELECT * FROM answer_to_keep"
+                    )
                     cursor.unregister("answer_to_keep")
                     if len(self._kept) >= KEPT:
-                        cursor.execute(f"DROP TABLE memory.main.{self._kept.pop(next(iter(self._kept)))}")
+                        cursor.execute(
+                            f"DROP TABLE memory.main.{self._kept.pop(next(iter(self._kept)))}"
+                        )
                 self._kept[key] = name
             self._kept[key] = self._kept.pop(key)
             return self._kept[key]
@@ -118,7 +127,9 @@ class Store:
                 for relation in schemas():
                     rows = self.arrow(f'SELECT * FROM "{relation}"')
                     connection.register("rows_to_publish", rows)
-                    connection.execute(f'INSERT INTO "{relation}" BY NAME SELECT * FROM rows_to_publish')
+                    connection.execute(
+                        f'INSERT INTO "{relation}" BY NAME SELECT * FROM rows_to_publish'
+                    )
                     connection.unregister("rows_to_publish")
         except duckdb.Error as error:
             beside.unlink(missing_ok=True)
@@ -134,10 +145,14 @@ class Store:
         except duckdb.Error as error:
             raise BadInput(f"DuckDB cannot answer this query: {_sentence(error)}") from None
 
-    def _relation(self, query: str, parameters: Sequence[Any] | Mapping[str, Any]) -> duckdb.DuckDBPyRelation:
+    def _relation(
+        self, query: str, parameters: Sequence[Any] | Mapping[str, Any]
+    ) -> duckdb.DuckDBPyRelation:
         kinds = [statement.type for statement in self._connection.extract_statements(query)]
         if kinds not in ([duckdb.StatementType.SELECT], [duckdb.StatementType.EXPLAIN]):
-            raise BadInput("The store answers one question and changes nothing. Ask with SELECT, e.g. SELECT * FROM runs.")
+            raise BadInput(
+                "The store answers one question and changes nothing. Ask with SELECT, e.g. SELECT * FROM runs."
+            )
         return self._connection.cursor().sql(query, params=parameters or None)
 
     def _view(self, relation: str, ids: list[str]) -> None:
@@ -149,20 +164,37 @@ class Store:
         source = f"declared.main.{relation}"
         if files:
             source = f"read_parquet([{', '.join(map(_quote, files))}], union_by_name=true)"
-        self._connection.execute(f'CREATE OR REPLACE VIEW memory.main."{relation}" AS SELECT * FROM {source}')
+        self._connection.execute(
+            f'CREATE OR REPLACE VIEW memory.main."{relation}" AS SELECT * FROM {source}'
+        )
 
     def _register_runs(self, ids: list[str]) -> None:
         rows = []
         for run in sorted((self.runs.get(id) for id in ids), key=lambda run: run.created):
-            rows.append({
-                "run": run.id, "kind": run.kind, "status": run.status, "created": run.created.replace("+00:00", ""),
-                "seconds": run.seconds, "seed": run.seed, "config": json.dumps(run.config), "inputs": json.dumps(run.inputs),
-                "summary": json.dumps(run.summary), "environment": json.dumps(run.environment),
-            })  # fmt: skip
+            rows.append(
+                {
+                    "run": run.id,
+                    "kind": run.kind,
+                    "status": run.status,
+                    "created": run.created.replace("+00:00", ""),
+                    "seconds": run.seconds,
+                    "seed": run.seed,
+                    "config": json.dumps(run.config),
+                    "inputs": json.dumps(run.inputs),
+                    "summary": json.dumps(run.summary),
+                    "environment": json.dumps(run.environment),
+                }
+            )
         # Times travel as text: DuckDB reads ISO 8601 itself.
-        told = pa.Table.from_pylist(rows, schema=pa.schema([
-            field.with_type(pa.string()) if pa.types.is_timestamp(field.type) else field for field in schemas()["runs"]
-        ]))  # fmt: skip
+        told = pa.Table.from_pylist(
+            rows,
+            schema=pa.schema(
+                [
+                    field.with_type(pa.string()) if pa.types.is_timestamp(field.type) else field
+                    for field in schemas()["runs"]
+                ]
+            ),
+        )
         self._connection.register("runs_told", told)
         self._connection.execute(
             "CREATE OR REPLACE TABLE memory.main.runs AS SELECT * REPLACE (created::TIMESTAMP AS created, config::JSON AS config, "

@@ -82,7 +82,10 @@ def source(store: Store, run: str, name: str) -> str:
     file = _folder(store, run) / f"{name}.parquet"
     if file.exists():
         return f"read_parquet({_quote(str(file))})"
-    columns = {"words": "'' AS word, 0 AS feature, 0::UBIGINT AS ranks", "tops": "0 AS feature, '' AS fires_on"}[name]
+    columns = {
+        "words": "'' AS word, 0 AS feature, 0::UBIGINT AS ranks",
+        "tops": "0 AS feature, '' AS fires_on",
+    }[name]
     return f"(SELECT {columns} WHERE false)"
 
 
@@ -97,12 +100,18 @@ def search(store: Store, run: str, words: Sequence[str]) -> tuple[str, list[str]
     table, parts, parameters = source(store, run, "words"), [], []
     for word in words:
         prefix = word is words[-1] and len(word) > 2
-        if prefix:  # a range, not LIKE: the file is sorted by word, so DuckDB skips what lies outside
-            parts.append(f"SELECT feature, bit_or(ranks) AS ranks FROM {table} WHERE word >= ? AND word <= ? GROUP BY feature")
+        if (
+            prefix
+        ):  # a range, not LIKE: the file is sorted by word, so DuckDB skips what lies outside
+            parts.append(
+                f"SELECT feature, bit_or(ranks) AS ranks FROM {table} WHERE word >= ? AND word <= ? GROUP BY feature"
+            )
             parameters += [word, word + chr(0x10FFFF)]
         else:  # a word and a feature meet in one row
             parts.append(f"SELECT feature, ranks FROM {table} WHERE word = ?")
             parameters.append(word)
-    joined = " JOIN ".join(f"({part}) AS w{i}" + (" USING (feature)" if i else "") for i, part in enumerate(parts))
+    joined = " JOIN ".join(
+        f"({part}) AS w{i}" + (" USING (feature)" if i else "") for i, part in enumerate(parts)
+    )
     together = " & ".join(f"w{i}.ranks" for i in range(len(parts)))
     return f"SELECT feature FROM {joined} WHERE ({together}) <> 0", parameters

@@ -37,13 +37,19 @@ class CachedStream(ActivationStream):
     """Shuffled residuals of a model over texts, from a file that is made on first use."""
 
     def __init__(
-        self, model: Model, texts: Sequence[str], config: "TrainConfig", folder: Path,
+        self,
+        model: Model,
+        texts: Sequence[str],
+        config: "TrainConfig",
+        folder: Path,
         progress: Callable[[int, int], None] = lambda done, total: None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(model, texts, config)
         self._order: Tensor | None = None
         count = self._tokens(folder, progress)
-        flat = torch.from_file(str(folder / FILE), shared=False, size=count * model.d_model, dtype=torch.float32)
+        flat = torch.from_file(
+            str(folder / FILE), shared=False, size=count * model.d_model, dtype=torch.float32
+        )
         self._all = flat.view(count, model.d_model)
 
     def __next__(self) -> Float[Tensor, "tok d_model"]:
@@ -77,7 +83,9 @@ class CachedStream(ActivationStream):
         count, sha = 0, hashlib.sha256()
         config = self.config
         with file.open("wb") as opened:
-            for tokens in read(self.model, texts, config.layer, config.point, config.rows, config.context):
+            for tokens in read(
+                self.model, texts, config.layer, config.point, config.rows, config.context
+            ):
                 piece = tokens.x.cpu().numpy().tobytes()
                 if shutil.disk_usage(folder).free < 2 * len(piece):
                     raise BadInput(
@@ -93,7 +101,11 @@ class CachedStream(ActivationStream):
             opened.flush()
             os.fsync(opened.fileno())
         if count == 0:
-            raise BadInput("The texts hold no token beyond the first of each: nothing to train on. Give longer texts.")
-        progress(config.tokens, config.tokens)  # a small corpus ends earlier, and is read again and again
+            raise BadInput(
+                "The texts hold no token beyond the first of each: nothing to train on. Give longer texts."
+            )
+        progress(
+            config.tokens, config.tokens
+        )  # a small corpus ends earlier, and is read again and again
         told.write_text(json.dumps({"tokens": count, "sha256": sha.hexdigest()}))
         return count

@@ -38,8 +38,9 @@ class Edit(Protocol):
     def take(self, rows: Int[Tensor, "n"]) -> "Edit":
         """The edit whose row i is row `rows[i]` of this one."""
 
-    def __call__(self, hidden: Float[Tensor, "row tok d_model"],
-                 where: Bool[Tensor, "row tok"]) -> Float[Tensor, "row tok d_model"]:
+    def __call__(
+        self, hidden: Float[Tensor, "row tok d_model"], where: Bool[Tensor, "row tok"]
+    ) -> Float[Tensor, "row tok d_model"]:
         """The changed residual, a new tensor; positions outside `where` keep their exact bits."""
 
 
@@ -84,15 +85,24 @@ class Frame(NamedTuple):
             "prompt": self.real & ~self.first & ~self.generated,
             "last": self.last & ~self.first,
             "generated": self.generated & self.real,
-            **{span: marked.to(self.real.device) & self.real & ~self.first for span, marked in self.spans.items()},
+            **{
+                span: marked.to(self.real.device) & self.real & ~self.first
+                for span, marked in self.spans.items()
+            },
         }
         if unknown := [one for one in dict.fromkeys(positions) if one not in given]:
             if isinstance(unknown[0], Span):
-                raise BadInput(f"The span {unknown[0].text!r} is steered in prompts, and this is a pass over bare tokens. Use positions all.")
-            raise BadInput(f"Steered positions are {', '.join(map(str, given))}; got {', '.join(map(str, unknown))}.")
+                raise BadInput(
+                    f"The span {unknown[0].text!r} is steered in prompts, and this is a pass over bare tokens. Use positions all."
+                )
+            raise BadInput(
+                f"Steered positions are {', '.join(map(str, given))}; got {', '.join(map(str, unknown))}."
+            )
         rows = self.real.shape[0]
         if len(positions) not in (1, rows):
-            raise BadInput(f"The edit has {len(positions)} rows, the batch has {rows}: give one intervention a row, or one.")
+            raise BadInput(
+                f"The edit has {len(positions)} rows, the batch has {rows}: give one intervention a row, or one."
+            )
         if len(set(positions)) == 1:
             return given[positions[0]]
         return torch.stack([given[kind][row] for row, kind in enumerate(positions)])
@@ -132,8 +142,9 @@ class Add:
     def take(self, rows: Int[Tensor, "n"]) -> "Add":
         return Add(self.vectors[rows], tuple(self.positions[row] for row in rows.tolist()))
 
-    def __call__(self, hidden: Float[Tensor, "row tok d_model"],
-                 where: Bool[Tensor, "row tok"]) -> Float[Tensor, "row tok d_model"]:
+    def __call__(
+        self, hidden: Float[Tensor, "row tok d_model"], where: Bool[Tensor, "row tok"]
+    ) -> Float[Tensor, "row tok d_model"]:
         moved = hidden + self.vectors.to(hidden)[:, None]
         return moved if where.all() else torch.where(where[..., None], moved, hidden)
 
@@ -164,15 +175,26 @@ class Delta:
         return len(self.index)
 
     def take(self, rows: Int[Tensor, "n"]) -> "Delta":
-        return replace(self, index=self.index[rows], target=self.target[rows], used=self.used[rows],
-                       random=self.random[rows], positions=tuple(self.positions[row] for row in rows.tolist()))
+        return replace(
+            self,
+            index=self.index[rows],
+            target=self.target[rows],
+            used=self.used[rows],
+            random=self.random[rows],
+            positions=tuple(self.positions[row] for row in rows.tolist()),
+        )
 
-    def __call__(self, hidden: Float[Tensor, "row tok d_model"],
-                 where: Bool[Tensor, "row tok"]) -> Float[Tensor, "row tok d_model"]:
+    def __call__(
+        self, hidden: Float[Tensor, "row tok d_model"], where: Bool[Tensor, "row tok"]
+    ) -> Float[Tensor, "row tok d_model"]:
         W_dec, batch = self.sae.W_dec, len(hidden)
-        alike = batch > 1 and hidden.stride(0) == 0  # one residual under many interventions: encode it once
+        alike = (
+            batch > 1 and hidden.stride(0) == 0
+        )  # one residual under many interventions: encode it once
         features = self.sae.encode((hidden[:1] if alike else hidden).to(W_dec))
-        active = features.expand(batch, -1, -1).gather(-1, self.index[:, None].expand(batch, hidden.shape[1], -1))
+        active = features.expand(batch, -1, -1).gather(
+            -1, self.index[:, None].expand(batch, hidden.shape[1], -1)
+        )
         along = torch.einsum("rtd,rd->rt", hidden.to(W_dec), self.random.expand(batch, -1))
         control = self.random.any(-1)[:, None, None]
         active = torch.where(control, along[..., None], active)
@@ -185,10 +207,14 @@ class Delta:
 class Stack:
     """Rows of different methods in one batch."""
 
-    def __init__(self, parts: Sequence[Edit], part: Int[Tensor, "row"], row: Int[Tensor, "row"]) -> None:
+    def __init__(
+        self, parts: Sequence[Edit], part: Int[Tensor, "row"], row: Int[Tensor, "row"]
+    ) -> None:
         """Row i of the stack is row `row[i]` of `parts[part[i]]`."""
         self.parts, self.part, self.row = list(parts), part, row
-        self.positions = tuple(self.parts[p].positions[r] for p, r in zip(part.tolist(), row.tolist(), strict=True))
+        self.positions = tuple(
+            self.parts[p].positions[r] for p, r in zip(part.tolist(), row.tolist(), strict=True)
+        )
 
     @property
     def rows(self) -> int:
@@ -199,25 +225,32 @@ class Stack:
 
     @property
     def by_prompt(self) -> bool:
-        return any(by_prompt(self.parts[part]) for part in set(self.part.tolist()))  # a part without a row has no say
+        return any(
+            by_prompt(self.parts[part]) for part in set(self.part.tolist())
+        )  # a part without a row has no say
 
     def settle(self, last: Float[Tensor, "row d_model"]) -> Edit:
         """Each row by its own part; the settled parts hold the rows of this stack, in its order."""
         parts, row = [], torch.zeros_like(self.row)
         for index, part in enumerate(self.parts):
             mine = (self.part == index).nonzero().flatten()
-            parts.append(settle(part.take(self.row[mine]), last[mine.to(last.device)]) if len(mine) else part)
+            parts.append(
+                settle(part.take(self.row[mine]), last[mine.to(last.device)]) if len(mine) else part
+            )
             row[mine] = torch.arange(len(mine))
         return Stack(parts, self.part, row)
 
-    def __call__(self, hidden: Float[Tensor, "row tok d_model"],
-                 where: Bool[Tensor, "row tok"]) -> Float[Tensor, "row tok d_model"]:
+    def __call__(
+        self, hidden: Float[Tensor, "row tok d_model"], where: Bool[Tensor, "row tok"]
+    ) -> Float[Tensor, "row tok d_model"]:
         if self.rows == 1:
             return self.parts[int(self.part)].take(self.row)(hidden, where)
         out = torch.empty_like(hidden, memory_format=torch.contiguous_format)
         for index, part in enumerate(self.parts):
             mine = (self.part == index).nonzero().flatten()
             if len(mine):
-                part_hidden = hidden[:1].expand(len(mine), -1, -1) if hidden.stride(0) == 0 else hidden[mine]
+                part_hidden = (
+                    hidden[:1].expand(len(mine), -1, -1) if hidden.stride(0) == 0 else hidden[mine]
+                )
                 out[mine] = part.take(self.row[mine])(part_hidden, where[mine])
         return out

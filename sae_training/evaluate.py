@@ -91,7 +91,9 @@ class Splice:
     def take(self, rows: Int[Tensor, "n"]) -> "Splice":
         return self
 
-    def __call__(self, hidden: Float[Tensor, "row tok d_model"], where: Bool[Tensor, "row tok"]) -> Float[Tensor, "row tok d_model"]:
+    def __call__(
+        self, hidden: Float[Tensor, "row tok d_model"], where: Bool[Tensor, "row tok"]
+    ) -> Float[Tensor, "row tok d_model"]:
         out = hidden.clone()
         out[where] = self.replacement(hidden[where].float()).to(hidden)
         return out
@@ -117,11 +119,21 @@ def reconstruction(sae: SAE, residuals: Iterable[Float[Tensor, "_ d_model"]]) ->
     if n == 0:
         raise BadInput("There is no held-out token to evaluate on. Give more or longer texts.")
     variance = square - float(total.square().sum()) / n
-    return Reconstruction(error / max(variance, 1e-12), cosine / n, l0 / n, 1 - float(alive.float().mean()), n)
+    return Reconstruction(
+        error / max(variance, 1e-12), cosine / n, l0 / n, 1 - float(alive.float().mean()), n
+    )
 
 
-def evaluate(model: Model, sae: SAE, texts: Sequence[str], layer: int, point: Point = "resid_post", rows: int = 16,
-             context: int = 128, progress: Callable[[int, int], None] = lambda done, total: None) -> Evaluation:
+def evaluate(
+    model: Model,
+    sae: SAE,
+    texts: Sequence[str],
+    layer: int,
+    point: Point = "resid_post",
+    rows: int = 16,
+    context: int = 128,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Evaluation:
     """All figures over `texts`, which the SAE should not have seen."""
     sae.check_fits(model)
     pieces, mean, count = [], torch.zeros(model.d_model, dtype=torch.float64), 0
@@ -131,7 +143,11 @@ def evaluate(model: Model, sae: SAE, texts: Sequence[str], layer: int, point: Po
         count += len(tokens.x)
     figures = reconstruction(sae, pieces)
     average = (mean / count).float().to(model.device)
-    edits = {"spliced": Splice(sae.reconstruct), "zero": Splice(torch.zeros_like), "mean": Splice(lambda x: average.expand_as(x))}
+    edits = {
+        "spliced": Splice(sae.reconstruct),
+        "zero": Splice(torch.zeros_like),
+        "mean": Splice(lambda x: average.expand_as(x)),
+    }
     loss = dict.fromkeys(("clean", *edits), 0.0)
     divergence = dict.fromkeys(edits, 0.0)
     predictions = 0
@@ -148,18 +164,32 @@ def evaluate(model: Model, sae: SAE, texts: Sequence[str], layer: int, point: Po
                 with model.steered(edit, layer, point):
                     changed = model.logits(ids, mask)[:, :-1][counted].float().log_softmax(-1)
                 loss[name] -= float(changed.gather(1, target[:, None]).double().sum())
-                divergence[name] += float(functional.kl_div(changed, clean, reduction="none", log_target=True).double().sum())
+                divergence[name] += float(
+                    functional.kl_div(changed, clean, reduction="none", log_target=True)
+                    .double()
+                    .sum()
+                )
             predictions += len(target)
         seen.update(batch.document.tolist())
         progress(len(seen), len(texts))
     loss = {name: total / predictions for name, total in loss.items()}
     kl = {name: total / predictions for name, total in divergence.items()}
     return Evaluation(
-        figures.fvu, figures.cosine, figures.l0, figures.dead_share, figures.tokens,
-        loss["clean"], loss["spliced"], loss["zero"], loss["mean"],
-        _recovered(loss["clean"], loss["spliced"], loss["zero"]), _recovered(loss["clean"], loss["spliced"], loss["mean"]),
-        kl["spliced"], kl["zero"], _recovered(0.0, kl["spliced"], kl["zero"]),
-    )  # fmt: skip
+        figures.fvu,
+        figures.cosine,
+        figures.l0,
+        figures.dead_share,
+        figures.tokens,
+        loss["clean"],
+        loss["spliced"],
+        loss["zero"],
+        loss["mean"],
+        _recovered(loss["clean"], loss["spliced"], loss["zero"]),
+        _recovered(loss["clean"], loss["spliced"], loss["mean"]),
+        kl["spliced"],
+        kl["zero"],
+        _recovered(0.0, kl["spliced"], kl["zero"]),
+    )
 
 
 def _recovered(clean: float, spliced: float, ablated: float) -> float:

@@ -27,7 +27,9 @@ from sae_training.scoring import Scores
 def spread(edit: Edit, rows: int) -> Edit:
     """One intervention for each of `rows` prompts; an edit of as many rows is kept as it is."""
     if edit.rows not in (1, rows):
-        raise BadInput(f"A gate of {rows} rows needs an edit of as many, or of one; got {edit.rows}. Give one intervention a prompt.")
+        raise BadInput(
+            f"A gate of {rows} rows needs an edit of as many, or of one; got {edit.rows}. Give one intervention a prompt."
+        )
     return edit if edit.rows == rows else edit.take(torch.zeros(rows, dtype=torch.long))
 
 
@@ -77,8 +79,9 @@ class PromptGate(Gate):
     def take(self, rows: Int[Tensor, "n"]) -> "PromptGate":
         return PromptGate(self.edit.take(rows), self.open[rows])
 
-    def __call__(self, hidden: Float[Tensor, "row tok d_model"],
-                 where: Bool[Tensor, "row tok"]) -> Float[Tensor, "row tok d_model"]:
+    def __call__(
+        self, hidden: Float[Tensor, "row tok d_model"], where: Bool[Tensor, "row tok"]
+    ) -> Float[Tensor, "row tok d_model"]:
         return self.edit(hidden, where & self.open.to(where.device)[:, None])
 
 
@@ -102,8 +105,9 @@ class ProbeGate(Gate):
         """The gate as each prompt's last token leaves it."""
         return PromptGate(settle(spread(self.edit, len(last)), last), self.opens(last).cpu())
 
-    def __call__(self, hidden: Float[Tensor, "row tok d_model"],
-                 where: Bool[Tensor, "row tok"]) -> Float[Tensor, "row tok d_model"]:
+    def __call__(
+        self, hidden: Float[Tensor, "row tok d_model"], where: Bool[Tensor, "row tok"]
+    ) -> Float[Tensor, "row tok d_model"]:
         return self.edit(hidden, where & self.opens(hidden))
 
 
@@ -118,10 +122,17 @@ class ActivationGate(Gate):
 
     def __post_init__(self) -> None:
         if not 0 <= self.feature < self.sae.n_features:
-            raise BadInput(f"The SAE has features 0 to {self.sae.n_features - 1}, got gate feature {self.feature}.")
+            raise BadInput(
+                f"The SAE has features 0 to {self.sae.n_features - 1}, got gate feature {self.feature}."
+            )
 
-    def __call__(self, hidden: Float[Tensor, "row tok d_model"],
-                 where: Bool[Tensor, "row tok"]) -> Float[Tensor, "row tok d_model"]:
-        alike = len(hidden) > 1 and hidden.stride(0) == 0  # one residual under many interventions: encode it once
-        active = self.sae.encode((hidden[:1] if alike else hidden).to(self.sae.W_dec))[..., self.feature]
+    def __call__(
+        self, hidden: Float[Tensor, "row tok d_model"], where: Bool[Tensor, "row tok"]
+    ) -> Float[Tensor, "row tok d_model"]:
+        alike = (
+            len(hidden) > 1 and hidden.stride(0) == 0
+        )  # one residual under many interventions: encode it once
+        active = self.sae.encode((hidden[:1] if alike else hidden).to(self.sae.W_dec))[
+            ..., self.feature
+        ]
         return self.edit(hidden, where & (active > self.threshold).to(where.device))

@@ -36,31 +36,67 @@ def prompt_ids(model: Model, prompts: Sequence[Prompt]) -> list[list[int]]:
     rows = model.tokenize(prompts, prompt=True)
     for index, ids in enumerate(rows):
         if len(ids) >= model.context:
-            raise BadInput(f"Prompt {index + 1} ({str(prompts[index])[:40]!r}...) has {len(ids)} tokens; {model.name} reads "
-                           f"{model.context}, and the answer needs room. Shorten it, or choose a model that reads more.")
+            raise BadInput(
+                f"Prompt {index + 1} ({str(prompts[index])[:40]!r}...) has {len(ids)} tokens; {model.name} reads "
+                f"{model.context}, and the answer needs room. Shorten it, or choose a model that reads more."
+            )
         if not ids:
-            start = next((token for token in (model.tokenizer.bos_token_id, model.tokenizer.eos_token_id)
-                          if token is not None), None)
+            start = next(
+                (
+                    token
+                    for token in (model.tokenizer.bos_token_id, model.tokenizer.eos_token_id)
+                    if token is not None
+                ),
+                None,
+            )
             if start is None:
-                raise BadInput(f"Prompt {index + 1} is empty and {model.name} has no start token. Give it a word.")
+                raise BadInput(
+                    f"Prompt {index + 1} is empty and {model.name} has no start token. Give it a word."
+                )
             ids.append(start)
     return rows
 
 
-def generate(model: Model, prompts: Sequence[Prompt], max_new_tokens: int, temperature: float,
-             seed: int | Sequence[int]) -> list[str]:
+def generate(
+    model: Model,
+    prompts: Sequence[Prompt],
+    max_new_tokens: int,
+    temperature: float,
+    seed: int | Sequence[int],
+) -> list[str]:
     """The continuation of each prompt; `seed` is one for all, or one a prompt."""
     rows = prompt_ids(model, prompts)
-    return decode(model, rows, continuations(model, rows, max_new_tokens, temperature, seed, _marks(model, prompts)))
+    return decode(
+        model,
+        rows,
+        continuations(model, rows, max_new_tokens, temperature, seed, _marks(model, prompts)),
+    )
 
 
-def continuations(model: Model, prompts: Sequence[list[int]], max_new_tokens: int, temperature: float,
-                  seed: int | Sequence[int], marks: spans.Marks = MappingProxyType({})) -> list[list[int]]:
+def continuations(
+    model: Model,
+    prompts: Sequence[list[int]],
+    max_new_tokens: int,
+    temperature: float,
+    seed: int | Sequence[int],
+    marks: spans.Marks = MappingProxyType({}),
+) -> list[list[int]]:
     """The tokens that continue each prompt's. `marks`: where spans that are steered stand in the prompts."""
-    seeds = [row_seed(seed, row) if isinstance(seed, int) else row_seed(seed[row], 0) for row in range(len(prompts))]
+    seeds = [
+        row_seed(seed, row) if isinstance(seed, int) else row_seed(seed[row], 0)
+        for row in range(len(prompts))
+    ]
     new: list[list[int]] = [[] for _ in prompts]
     for at in range(0, len(prompts), ROWS):
-        for step in steps(model, prompts[at:at + ROWS], at, max_new_tokens, temperature, seeds[at:at + ROWS], marks):
+        for step in steps(
+            model,
+            prompts[at : at + ROWS],
+            at,
+            max_new_tokens,
+            temperature,
+            seeds[at : at + ROWS],
+            marks,
+        ):
             for row, token in step:
                 new[at + row].append(token)
     return new
@@ -71,25 +107,36 @@ def decode(model: Model, prompts: Sequence[list[int]], new: Sequence[list[int]])
     return [_decode(model, ids, tokens) for ids, tokens in zip(prompts, new, strict=True)]
 
 
-def stream(model: Model, prompt: str, max_new_tokens: int, temperature: float, seed: int) -> Iterator[str]:
+def stream(
+    model: Model, prompt: str, max_new_tokens: int, temperature: float, seed: int
+) -> Iterator[str]:
     """The continuation in pieces; a piece never ends inside a character."""
     ids = prompt_ids(model, [prompt])[0]
     new: list[int] = []
     shown = ""
-    for step in steps(model, [ids], 0, max_new_tokens, temperature, [row_seed(seed, 0)], _marks(model, [prompt])):
+    for step in steps(
+        model, [ids], 0, max_new_tokens, temperature, [row_seed(seed, 0)], _marks(model, [prompt])
+    ):
         new += [token for _, token in step]
         text = _decode(model, ids, new)
         if not text.endswith("\ufffd") and len(text) > len(shown):
-            yield text[len(shown):]
+            yield text[len(shown) :]
             shown = text
-    rest = _decode(model, ids, new)[len(shown):]
+    rest = _decode(model, ids, new)[len(shown) :]
     if rest:
         yield rest
 
 
-def steps(model: Model, rows: Sequence[list[int]], first_row: int, max_new_tokens: int, temperature: float,
-           seeds: Sequence[int], marks: spans.Marks,
-           given: Mapping[str, Tensor] = MappingProxyType({})) -> Iterator[list[tuple[int, int]]]:
+def steps(
+    model: Model,
+    rows: Sequence[list[int]],
+    first_row: int,
+    max_new_tokens: int,
+    temperature: float,
+    seeds: Sequence[int],
+    marks: spans.Marks,
+    given: Mapping[str, Tensor] = MappingProxyType({}),
+) -> Iterator[list[tuple[int, int]]]:
     """For each step, the (row, token) pairs of the rows that are not finished. `given`: what else the pass over the prompts takes, images for one."""
     from transformers import DynamicCache
 
@@ -102,7 +149,8 @@ def steps(model: Model, rows: Sequence[list[int]], first_row: int, max_new_token
     room = [min(max_new_tokens, model.context - len(row)) for row in rows]
     cache = DynamicCache(config=model.module.config)
     frame = prompt_frame(mask.to(model.device))._replace(
-        spans=spans.padded(marks, range(first_row, first_row + len(rows)), width))
+        spans=spans.padded(marks, range(first_row, first_row + len(rows)), width)
+    )
     part = slice(first_row, first_row + len(rows))
     going = list(range(len(rows)))
     step = 0
@@ -110,7 +158,16 @@ def steps(model: Model, rows: Sequence[list[int]], first_row: int, max_new_token
     more: dict[str, Tensor | None] = {**given, "position_ids": None} if given else {}
     while going := [row for row in going if step < room[row]]:
         with model.lock:
-            out = model._forward(ids, mask, rows=part, frame=frame, past_key_values=cache, use_cache=True, logits_to_keep=1, **more)
+            out = model._forward(
+                ids,
+                mask,
+                rows=part,
+                frame=frame,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+                **more,
+            )
         tokens = _choose(out.logits[:, -1].float().cpu(), temperature, draws).tolist()
         step += 1
         more = {"position_ids": None} if given else {}
@@ -118,7 +175,9 @@ def steps(model: Model, rows: Sequence[list[int]], first_row: int, max_new_token
         yield [(row, tokens[row]) for row in going]
         ids = torch.tensor(tokens)[:, None]
         mask = torch.cat([mask, torch.ones(len(rows), 1, dtype=torch.bool)], dim=1)
-        alive = torch.tensor([[row in going and step < room[row]] for row in range(len(rows))], device=model.device)
+        alive = torch.tensor(
+            [[row in going and step < room[row]] for row in range(len(rows))], device=model.device
+        )
         no = torch.zeros_like(alive)
         frame = Frame(alive, no, no, alive, dict.fromkeys(marks, no))
 
@@ -134,11 +193,16 @@ def _marks(model: Model, prompts: Sequence[Prompt]) -> spans.Marks:
         return spans.find(model, prompts, spans.of_rows(model.edits, len(prompts)))
 
 
-def _choose(logits: Float[Tensor, "row vocab"], temperature: float, draws: Sequence[torch.Generator]) -> Int[Tensor, "row"]:
+def _choose(
+    logits: Float[Tensor, "row vocab"], temperature: float, draws: Sequence[torch.Generator]
+) -> Int[Tensor, "row"]:
     if temperature < COLDEST:
         return logits.argmax(-1)
     below = torch.softmax(logits / temperature, -1).double().cumsum(-1)
-    point = torch.cat([torch.rand(1, generator=draw, dtype=torch.float64) for draw in draws])[:, None] * below[:, -1:]
+    point = (
+        torch.cat([torch.rand(1, generator=draw, dtype=torch.float64) for draw in draws])[:, None]
+        * below[:, -1:]
+    )
     return torch.searchsorted(below, point, right=True)[:, 0].clamp(max=logits.shape[-1] - 1)
 
 
@@ -147,5 +211,5 @@ def _decode(model: Model, prompt: Sequence[int], new: Sequence[int]) -> str:
     before = model.tokenizer.decode(anchor, skip_special_tokens=True)
     whole = model.tokenizer.decode([*anchor, *new], skip_special_tokens=True)
     if whole.startswith(before):
-        return whole[len(before):]
+        return whole[len(before) :]
     return model.tokenizer.decode(list(new), skip_special_tokens=True)

@@ -77,7 +77,7 @@ def active_pairs(sae: SAE, x: Float[Tensor, "tok d_model"]) -> Active:
     parts = []
     step = max(1, DENSE // sae.n_features)
     for start in range(0, len(x), step):
-        code = sae.encode_sparse(x[start:start + step])
+        code = sae.encode_sparse(x[start : start + step])
         token, slot = (code.value > 0).nonzero(as_tuple=True)
         parts.append((token + start, code.index[token, slot], code.value[token, slot]))
     if not parts:
@@ -87,8 +87,16 @@ def active_pairs(sae: SAE, x: Float[Tensor, "tok d_model"]) -> Active:
     return Active(token[order], feature[order], value[order])
 
 
-def pooled_activations(model: Model, sae: SAE, texts: Sequence[str], layer: int, point: Point = "resid_post", rows: int = 32,
-                       context: int = 128, progress: Callable[[int, int], None] = lambda done, total: None) -> csr_matrix:
+def pooled_activations(
+    model: Model,
+    sae: SAE,
+    texts: Sequence[str],
+    layer: int,
+    point: Point = "resid_post",
+    rows: int = 32,
+    context: int = 128,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> csr_matrix:
     """Largest activation of each feature in each text [text, feature]; what labelers compare."""
     sae.check_fits(model)
     documents, features, values = [], [], []
@@ -102,27 +110,52 @@ def pooled_activations(model: Model, sae: SAE, texts: Sequence[str], layer: int,
         progress(int(seen.sum()), len(texts))
     if not documents:
         return csr_matrix((len(texts), sae.n_features), dtype=np.float32)
-    document, feature, value = np.concatenate(documents), np.concatenate(features), np.concatenate(values)
-    order = np.lexsort((-value, feature, document))  # a long text comes in several batches: its largest first, the rest go
+    document, feature, value = (
+        np.concatenate(documents),
+        np.concatenate(features),
+        np.concatenate(values),
+    )
+    order = np.lexsort(
+        (-value, feature, document)
+    )  # a long text comes in several batches: its largest first, the rest go
     document, feature, value = document[order], feature[order], value[order]
     first = _starts(document * sae.n_features + feature)
     shape = (len(texts), sae.n_features)
-    return coo_matrix((value[first], (document[first], feature[first])), shape=shape, dtype=np.float32).tocsr()
+    return coo_matrix(
+        (value[first], (document[first], feature[first])), shape=shape, dtype=np.float32
+    ).tocsr()
 
 
-def harvest(model: Model, sae: SAE, texts: Sequence[str], layer: int, point: Point = "resid_post", rows: int = 32,
-            context: int = 128, contexts: int = 20, layout: str = "pca", seed: int = 0,
-            progress: Callable[[int, int], None] = lambda done, total: None) -> Harvest:
+def harvest(
+    model: Model,
+    sae: SAE,
+    texts: Sequence[str],
+    layer: int,
+    point: Point = "resid_post",
+    rows: int = 32,
+    context: int = 128,
+    contexts: int = 20,
+    layout: str = "pca",
+    seed: int = 0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Harvest:
     """Statistics, `contexts` top contexts, activations and map of every feature over the texts."""
     sae.check_fits(model)
     if layout not in ("pca", "umap"):
         raise BadInput(f"The map's layout is pca or umap, got {layout!r}.")
-    F, edges = sae.n_features, np.exp2(np.arange(-OCTAVES * PER_OCTAVE, OCTAVES * PER_OCTAVE + 1) / PER_OCTAVE)
+    F, edges = (
+        sae.n_features,
+        np.exp2(np.arange(-OCTAVES * PER_OCTAVE, OCTAVES * PER_OCTAVE + 1) / PER_OCTAVE),
+    )
     bins = len(edges) - 1
     count, total, largest = np.zeros(F, np.int64), np.zeros(F), np.zeros(F, np.float32)
     histogram = np.zeros(F * bins, np.int64)
     top, kept = _Top(F, contexts), _Kept(len(texts), seed)
-    norms, mean, seen = [], torch.zeros(sae.d_model, dtype=torch.float64), np.zeros(len(texts), bool)
+    norms, mean, seen = (
+        [],
+        torch.zeros(sae.d_model, dtype=torch.float64),
+        np.zeros(len(texts), bool),
+    )
     for tokens in read(model, texts, layer, point, rows, context):
         document, position = tokens.document.numpy(), tokens.position.numpy()
         norms.append(tokens.x.norm(dim=-1).cpu().numpy())
@@ -139,23 +172,45 @@ def harvest(model: Model, sae: SAE, texts: Sequence[str], layer: int, point: Poi
         progress(int(seen.sum()), len(texts))
     n = sum(map(len, norms))
     if n == 0:
-        raise BadInput("The texts hold no token beyond the first of each: nothing to harvest. Give longer texts.")
+        raise BadInput(
+            "The texts hold no token beyond the first of each: nothing to harvest. Give longer texts."
+        )
     x, y = _layout(sae, count > 0, layout, seed)
-    features = pa.table({
-        "feature": pa.array(np.arange(F), pa.int32()), "n_active": pa.array(count, pa.int64()), "density": count / n,
-        "max_activation": largest, "mean_activation": (total / np.maximum(count, 1)).astype(np.float32),
-        "decoder_norm": sae.W_dec.norm(dim=1).float().cpu().numpy(),
-        "x": pa.array(x, pa.float32(), from_pandas=True), "y": pa.array(y, pa.float32(), from_pandas=True),
-    })  # fmt: skip
+    features = pa.table(
+        {
+            "feature": pa.array(np.arange(F), pa.int32()),
+            "n_active": pa.array(count, pa.int64()),
+            "density": count / n,
+            "max_activation": largest,
+            "mean_activation": (total / np.maximum(count, 1)).astype(np.float32),
+            "decoder_norm": sae.W_dec.norm(dim=1).float().cpu().numpy(),
+            "x": pa.array(x, pa.float32(), from_pandas=True),
+            "y": pa.array(y, pa.float32(), from_pandas=True),
+        }
+    )
     filled = np.flatnonzero(histogram)
-    histograms = pa.table({
-        "feature": pa.array(filled // bins, pa.int32()), "bin": pa.array(filled % bins, pa.int32()),
-        "low": edges[filled % bins].astype(np.float32), "high": edges[filled % bins + 1].astype(np.float32),
-        "count": histogram[filled],
-    })  # fmt: skip
+    histograms = pa.table(
+        {
+            "feature": pa.array(filled // bins, pa.int32()),
+            "bin": pa.array(filled % bins, pa.int32()),
+            "low": edges[filled % bins].astype(np.float32),
+            "high": edges[filled % bins + 1].astype(np.float32),
+            "count": histogram[filled],
+        }
+    )
     length = np.concatenate(norms)
-    return Harvest(features, top.table(model), kept.table(), histograms, n, int(seen.sum()), kept.share,
-                   float(np.median(length)), float(length.mean()), (mean / n).numpy())
+    return Harvest(
+        features,
+        top.table(model),
+        kept.table(),
+        histograms,
+        n,
+        int(seen.sum()),
+        kept.share,
+        float(np.median(length)),
+        float(length.mean()),
+        (mean / n).numpy(),
+    )
 
 
 class _Best(NamedTuple):
@@ -175,7 +230,12 @@ def _strongest(active: Active, document: Int[ndarray, "tok"], features: int) -> 
     key = document[active.token].astype(np.int64) * features + active.feature
     order = np.lexsort((-active.value, key))
     first = order[_starts(key[order])]
-    return _Best(active.feature[first], document[active.token[first]], active.token[first], active.value[first])
+    return _Best(
+        active.feature[first],
+        document[active.token[first]],
+        active.token[first],
+        active.value[first],
+    )
 
 
 class _Top:
@@ -202,9 +262,17 @@ class _Top:
         known = active.token * features + active.feature
         wanted = around * features + feature[:, None]
         at = np.searchsorted(known, wanted).clip(max=max(len(known) - 1, 0))
-        found = (around >= 0) & (known[at] == wanted) if len(known) else np.zeros(around.shape, bool)
-        values = np.where(found, active.value[at], 0).astype(np.float32) if len(known) else np.zeros(around.shape, np.float32)
-        ids = np.where(around >= 0, tokens.ids.numpy()[row[:, None], np.where(inside, column, 0)], -1).astype(np.int32)
+        found = (
+            (around >= 0) & (known[at] == wanted) if len(known) else np.zeros(around.shape, bool)
+        )
+        values = (
+            np.where(found, active.value[at], 0).astype(np.float32)
+            if len(known)
+            else np.zeros(around.shape, np.float32)
+        )
+        ids = np.where(
+            around >= 0, tokens.ids.numpy()[row[:, None], np.where(inside, column, 0)], -1
+        ).astype(np.int32)
         self.parts.append((feature, document, tokens.position.numpy()[token], value, values, ids))
         self.pending += len(feature)
         if self.pending > self.limit:
@@ -217,7 +285,10 @@ class _Top:
         whole = tuple(np.concatenate(part) for part in zip(*self.parts, strict=True))
         feature, document, _, value = whole[:4]
         order = np.lexsort((-value, document, feature))  # one a document: the strongest
-        key = feature[order].astype(np.int64) * (int(document.max()) + 1 if len(document) else 1) + document[order]
+        key = (
+            feature[order].astype(np.int64) * (int(document.max()) + 1 if len(document) else 1)
+            + document[order]
+        )
         order = order[_starts(key)]
         order = order[np.lexsort((document[order], -value[order], feature[order]))]
         starts = _starts(feature[order])
@@ -230,7 +301,11 @@ class _Top:
 
     def table(self, model: Model) -> pa.Table:
         self._prune()
-        empty = (np.zeros(0, np.int64),) * 3 + (np.zeros(0, np.float32), np.zeros((0, 1), np.float32), np.zeros((0, 1), np.int32))
+        empty = (np.zeros(0, np.int64),) * 3 + (
+            np.zeros(0, np.float32),
+            np.zeros((0, 1), np.float32),
+            np.zeros((0, 1), np.int32),
+        )
         feature, document, position, value, values, ids = self.parts[0] if self.parts else empty
         starts = _starts(feature)
         rank = np.arange(len(feature)) - np.repeat(starts, np.diff(np.append(starts, len(feature))))
@@ -238,13 +313,20 @@ class _Top:
         offsets = pa.array(np.concatenate([[0], real.sum(1).cumsum()]), pa.int32())
         vocabulary, index = np.unique(ids[real], return_inverse=True)
         texts = pa.array(strings(model, vocabulary.tolist()), pa.string()).take(pa.array(index))
-        return pa.table({
-            "feature": pa.array(feature, pa.int32()), "rank": pa.array(rank, pa.int32()), "activation": value,
-            "document": pa.array(document, pa.int32()), "position": pa.array(position, pa.int32()),
-            "tokens": pa.ListArray.from_arrays(offsets, texts),
-            "activations": pa.ListArray.from_arrays(offsets, pa.array(values[real], pa.float32())),
-            "peak": pa.array(real[:, :BEFORE].sum(1), pa.int32()),
-        })  # fmt: skip
+        return pa.table(
+            {
+                "feature": pa.array(feature, pa.int32()),
+                "rank": pa.array(rank, pa.int32()),
+                "activation": value,
+                "document": pa.array(document, pa.int32()),
+                "position": pa.array(position, pa.int32()),
+                "tokens": pa.ListArray.from_arrays(offsets, texts),
+                "activations": pa.ListArray.from_arrays(
+                    offsets, pa.array(values[real], pa.float32())
+                ),
+                "peak": pa.array(real[:, :BEFORE].sum(1), pa.int32()),
+            }
+        )
 
 
 class _Kept:
@@ -256,11 +338,19 @@ class _Kept:
         self.parts: list[tuple[ndarray, ...]] = []
         self.rows = 0
 
-    def add(self, active: Active, document: Int[ndarray, "tok"], position: Int[ndarray, "tok"]) -> None:
+    def add(
+        self, active: Active, document: Int[ndarray, "tok"], position: Int[ndarray, "tok"]
+    ) -> None:
         kept = self.draw[document[active.token]] < self.share
         token = active.token[kept]
-        self.parts.append((active.feature[kept].astype(np.int32), document[token].astype(np.int32),
-                           position[token].astype(np.int32), active.value[kept]))
+        self.parts.append(
+            (
+                active.feature[kept].astype(np.int32),
+                document[token].astype(np.int32),
+                position[token].astype(np.int32),
+                active.value[kept],
+            )
+        )
         self.rows += len(token)
         while self.rows > ACTIVATIONS:
             self.share /= 2
@@ -270,10 +360,18 @@ class _Kept:
             self.rows = int(stay.sum())
 
     def table(self) -> pa.Table:
-        feature, document, position, value = (np.concatenate(part) for part in zip(*self.parts, strict=True))
+        feature, document, position, value = (
+            np.concatenate(part) for part in zip(*self.parts, strict=True)
+        )
         order = np.lexsort((position, document, feature))
-        return pa.table({"feature": feature[order], "document": document[order], "position": position[order],
-                         "activation": value[order]})
+        return pa.table(
+            {
+                "feature": feature[order],
+                "document": document[order],
+                "position": position[order],
+                "activation": value[order],
+            }
+        )
 
 
 def _layout(sae: SAE, live: ndarray, layout: str, seed: int) -> tuple[ndarray, ndarray]:
@@ -285,11 +383,17 @@ def _layout(sae: SAE, live: ndarray, layout: str, seed: int) -> tuple[ndarray, n
         from umap import UMAP  # seconds
 
         neighbours = min(15, len(rows) - 1)
-        init = "spectral" if len(rows) > 10 else "random"  # the spectral start needs more points than dimensions
-        place[live] = UMAP(n_neighbors=neighbours, metric="cosine", init=init, random_state=seed, n_jobs=1).fit_transform(rows.numpy())
+        init = (
+            "spectral" if len(rows) > 10 else "random"
+        )  # the spectral start needs more points than dimensions
+        place[live] = UMAP(
+            n_neighbors=neighbours, metric="cosine", init=init, random_state=seed, n_jobs=1
+        ).fit_transform(rows.numpy())
     elif len(rows):
         centred = rows - rows.mean(0)
         basis = torch.linalg.eigh((centred.T @ centred).double()).eigenvectors[:, -2:].flip(1)
-        basis = basis * basis.gather(0, basis.abs().argmax(0, keepdim=True)).sign()  # the sign of an axis is arbitrary: fix it
+        basis = (
+            basis * basis.gather(0, basis.abs().argmax(0, keepdim=True)).sign()
+        )  # the sign of an axis is arbitrary: fix it
         place[live] = (centred.double() @ basis).float().numpy()
     return place[:, 0], place[:, 1]

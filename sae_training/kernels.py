@@ -164,21 +164,41 @@ CHUNKS = 64
 """Pieces of work handed to the threads; more than there are cores, so that a busy core does not hold up the rest."""
 
 
-def select(pre: Float32[MEMORY, "row feat"], k: int, index: Int32[MEMORY, "row k"], value: Float32[MEMORY, "row k"]) -> None:
+def select(
+    pre: Float32[MEMORY, "row feat"],
+    k: int,
+    index: Int32[MEMORY, "row k"],
+    value: Float32[MEMORY, "row k"],
+) -> None:
     """The k largest of each row into `index` and `value`, negative ones as 0, in no particular order."""
     lanes = min(pre.shape[1], max(64, 1 << (4 * k - 1).bit_length()))
     _select(pre, k, lanes, CHUNKS, index, value)
 
 
-def decode(index: Int32[MEMORY, "row k"], value: Float32[MEMORY, "row k"], directions: Float32[MEMORY, "feat d_model"],
-           bias: Float32[MEMORY, "d_model"], x: Float32[MEMORY, "row d_model"], scale: float, error: Float32[MEMORY, "row d_model"],
-           gradient: Float32[MEMORY, "row k"], loss: Float32[MEMORY, "row"]) -> None:
+def decode(
+    index: Int32[MEMORY, "row k"],
+    value: Float32[MEMORY, "row k"],
+    directions: Float32[MEMORY, "feat d_model"],
+    bias: Float32[MEMORY, "d_model"],
+    x: Float32[MEMORY, "row d_model"],
+    scale: float,
+    error: Float32[MEMORY, "row d_model"],
+    gradient: Float32[MEMORY, "row k"],
+    loss: Float32[MEMORY, "row"],
+) -> None:
     """`error` = scale x (reconstruction - x), `gradient` of each kept activation, `loss` = squared error of each row."""
     _decode(index, value, directions, bias, x, np.float32(scale), CHUNKS, error, gradient, loss)
 
 
-def group(index: Int32[MEMORY, "row k"], value: Float32[MEMORY, "row k"], gradient: Float32[MEMORY, "row k"], start: Int64[MEMORY, "feat1"],
-          row: Int64[MEMORY, "n"], grouped: Float32[MEMORY, "n"], grouped_gradient: Float32[MEMORY, "n"]) -> int:
+def group(
+    index: Int32[MEMORY, "row k"],
+    value: Float32[MEMORY, "row k"],
+    gradient: Float32[MEMORY, "row k"],
+    start: Int64[MEMORY, "feat1"],
+    row: Int64[MEMORY, "n"],
+    grouped: Float32[MEMORY, "n"],
+    grouped_gradient: Float32[MEMORY, "n"],
+) -> int:
     """Active pairs by feature: feature f has entries start[f] to start[f + 1]; returns their number."""
     _group(index, value, gradient, start, row, grouped, grouped_gradient)
     return int(start[-1])

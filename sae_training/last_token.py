@@ -18,28 +18,38 @@ from feature_store.errors import BadInput
 from sae_training.model import Model
 
 
-def last_residuals(model: Model, texts: Sequence[Sequence[int]], layers: Sequence[int], rows: int = 32,
-                   progress: Callable[[int, int], None] | None = None) -> Float[Tensor, "text layer d_model"]:
+def last_residuals(
+    model: Model,
+    texts: Sequence[Sequence[int]],
+    layers: Sequence[int],
+    rows: int = 32,
+    progress: Callable[[int, int], None] | None = None,
+) -> Float[Tensor, "text layer d_model"]:
     """What each of `layers` (0-based, resid_post) writes at the last token of each text, on the CPU in double precision.
 
     Texts are token ids; row i of an edit whose block is open steers text i.
     """
-    texts = [list(ids)[-model.context:] for ids in texts]
+    texts = [list(ids)[-model.context :] for ids in texts]
     if empty := [number for number, ids in enumerate(texts, 1) if not ids]:
-        raise BadInput(f"Text {empty[0]} has no tokens, so it has no last one. Drop it, or give it a word.")
+        raise BadInput(
+            f"Text {empty[0]} has no tokens, so it has no last one. Drop it, or give it a word."
+        )
     out = torch.empty(len(texts), len(layers), model.d_model, dtype=torch.float64)
     for first in range(0, len(texts), rows):
-        some = texts[first:first + rows]
+        some = texts[first : first + rows]
         width = max(map(len, some))
         ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in some])
         mask = torch.tensor([[True] * len(row) + [False] * (width - len(row)) for row in some])
         last = torch.tensor([len(row) - 1 for row in some])
         with model.lock, ExitStack() as hooks:
             for column, layer in enumerate(layers):
-                def keep(hidden: Tensor, column: int = column, first: int = first, last: Tensor = last) -> Tensor:
+
+                def keep(
+                    hidden: Tensor, column: int = column, first: int = first, last: Tensor = last
+                ) -> Tensor:
                     at = last.to(hidden.device)
                     found = hidden[torch.arange(len(at), device=hidden.device), at]
-                    out[first:first + len(at), column] = found.double().cpu()
+                    out[first : first + len(at), column] = found.double().cpu()
                     return hidden
 
                 hooks.enter_context(model._hook(layer + 1, keep))

@@ -14,7 +14,9 @@ import os
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read once, when huggingface_hub is first imported
+os.environ.setdefault(
+    "HF_HUB_DISABLE_TELEMETRY", "1"
+)  # read once, when huggingface_hub is first imported
 
 import torch
 from torch import nn
@@ -44,21 +46,29 @@ class Loaded(NamedTuple):
     """Commit of the hub snapshot, or checksum of the folder."""
 
 
-def load(address: str | Path, revision: str, dtype: str, device: str, kind: Kind = "text") -> Loaded:
+def load(
+    address: str | Path, revision: str, dtype: str, device: str, kind: Kind = "text"
+) -> Loaded:
     """The model and tokenizer, or processor, at `address`. Raises a WorkbenchError for whatever a person can have got wrong."""
     if dtype not in DTYPES:
-        raise BadInput(f"A model's dtype is {', '.join(DTYPES)}; got {dtype!r}.{nearest(dtype, DTYPES)}")
+        raise BadInput(
+            f"A model's dtype is {', '.join(DTYPES)}; got {dtype!r}.{nearest(dtype, DTYPES)}"
+        )
     placement = _placement(device)
     address = str(address)
     folder = Path(os.path.expanduser(address))
     if folder.is_dir():
         found = _check_folder(folder)
         if revision and revision != found:
-            raise Incompatible(f"The model in {address} has checksum {found}, expected {revision}: its files have changed. "
-                               "Leave the revision empty to take it as it is.")
+            raise Incompatible(
+                f"The model in {address} has checksum {found}, expected {revision}: its files have changed. "
+                "Leave the revision empty to take it as it is."
+            )
         return Loaded(*_read(str(folder), None, dtype, placement, kind), found)
     if address.startswith((".", "/", "~")) or address.count("/") > 1 or "\\" in address:
-        raise NotFound(f"There is no model folder at {address}. Give a folder with config.json, or a hub id such as org/name.")
+        raise NotFound(
+            f"There is no model folder at {address}. Give a folder with config.json, or a hub id such as org/name."
+        )
     commit = _commit(address, revision or None)
     return Loaded(*_read(address, commit, dtype, placement, kind), commit)
 
@@ -79,7 +89,13 @@ def _commit(address: str, revision: str | None) -> str:
 def checksum(folder: Path) -> str:
     """Identity of a model folder [40 hexadecimal digits]: configuration, weight index and weights."""
     digest = hashlib.sha256()
-    for file in sorted([folder / "config.json", *folder.glob("*.safetensors.index.json"), *folder.glob("*.safetensors")]):
+    for file in sorted(
+        [
+            folder / "config.json",
+            *folder.glob("*.safetensors.index.json"),
+            *folder.glob("*.safetensors"),
+        ]
+    ):
         size = file.stat().st_size
         digest.update(f"{file.name}:{size}:".encode())
         with file.open("rb") as stream:
@@ -94,12 +110,16 @@ def checksum(folder: Path) -> str:
 
 def _check_folder(folder: Path) -> str:
     if not (folder / "config.json").is_file():
-        raise BadInput(f"{folder} is no model folder: it has no config.json. Give the folder that save_pretrained wrote.")
+        raise BadInput(
+            f"{folder} is no model folder: it has no config.json. Give the folder that save_pretrained wrote."
+        )
     if not list(folder.glob("*.safetensors")):
         pickles = [*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")]
         if pickles:
-            raise BadInput(f"{folder} has its weights as a pickle ({pickles[0].name}), which runs code when it is read; "
-                           "expected safetensors. Convert it once with save_pretrained(..., safe_serialization=True).")
+            raise BadInput(
+                f"{folder} has its weights as a pickle ({pickles[0].name}), which runs code when it is read; "
+                "expected safetensors. Convert it once with save_pretrained(..., safe_serialization=True)."
+            )
         raise BadInput(f"{folder} has no weights: expected *.safetensors beside config.json.")
     return checksum(folder)
 
@@ -112,13 +132,17 @@ def _placement(device: str) -> dict[str, Any]:
     try:
         wanted = torch.device(device)
         if wanted.type == "cuda" and not torch.cuda.is_available():
-            raise BadInput(f"This machine has no CUDA device, got device {device!r}. Use auto or cpu.")
+            raise BadInput(
+                f"This machine has no CUDA device, got device {device!r}. Use auto or cpu."
+            )
     except RuntimeError as error:
         raise BadInput(f"A device is auto, cpu, cuda or cuda:N; got {device!r}.") from error
     return {"device": device}
 
 
-def _read(address: str, revision: str | None, dtype: str, placement: dict[str, Any], kind: Kind) -> tuple[nn.Module, Any]:
+def _read(
+    address: str, revision: str | None, dtype: str, placement: dict[str, Any], kind: Kind
+) -> tuple[nn.Module, Any]:
     import transformers
     from transformers.utils import logging
 
@@ -130,8 +154,13 @@ def _read(address: str, revision: str | None, dtype: str, placement: dict[str, A
     logging.set_verbosity_error()  # its load report and warnings would repeat what our own errors say
     try:
         module, info = getattr(transformers, reader).from_pretrained(
-            address, **shared, dtype=DTYPES[dtype], use_safetensors=True, output_loading_info=True,
-            device_map=placement.get("device_map"))
+            address,
+            **shared,
+            dtype=DTYPES[dtype],
+            use_safetensors=True,
+            output_loading_info=True,
+            device_map=placement.get("device_map"),
+        )
         tokenizer = getattr(transformers, inputs).from_pretrained(address, **shared)
     except Exception as error:  # a dozen kinds from four packages; each is turned into its line
         raise _explain(address, revision, error, name) from error
@@ -140,8 +169,10 @@ def _read(address: str, revision: str | None, dtype: str, placement: dict[str, A
         if bar:
             logging.enable_progress_bar()
     if missing := sorted(info["missing_keys"]):
-        raise BadInput(f"The weights of {address} lack {len(missing)} tensors of its configuration, such as {missing[0]}. "
-                       "They belong to another model, or the file is incomplete.")
+        raise BadInput(
+            f"The weights of {address} lack {len(missing)} tensors of its configuration, such as {missing[0]}. "
+            "They belong to another model, or the file is incomplete."
+        )
     if "device" in placement:
         module = module.to(placement["device"])
     return module.eval().requires_grad_(False), tokenizer
@@ -152,28 +183,60 @@ def _explain(address: str, revision: str | None, error: Exception, name: str) ->
     kinds = {cls.__name__ for link in _chain(error) for cls in type(link).__mro__}
     lower = text.lower()
     if "GatedRepoError" in kinds or "gated repo" in lower:
-        return NotFound(f"The hub model {address} is gated. Accept its licence on its page, then log in with `hf auth login`.")
+        return NotFound(
+            f"The hub model {address} is gated. Accept its licence on its page, then log in with `hf auth login`."
+        )
     if "RevisionNotFoundError" in kinds:
-        return NotFound(f"The hub model {address} has no revision {revision!r}. Give a branch, tag or commit of it.")
+        return NotFound(
+            f"The hub model {address} has no revision {revision!r}. Give a branch, tag or commit of it."
+        )
     if "SafetensorError" in kinds or ("safetensors" in lower and "header" in lower):
-        return BadInput(f"The weights of {address} are no valid safetensors file ({text[:120]}). Copy or download it again.")
+        return BadInput(
+            f"The weights of {address} are no valid safetensors file ({text[:120]}). Copy or download it again."
+        )
     if "safetensors" in lower and ("no file named" in lower or "does not appear to have" in lower):
-        return BadInput(f"The hub model {address} has no safetensors weights; pickles are not read. Choose another revision.")
-    if kinds & {"RepositoryNotFoundError", "LocalEntryNotFoundError", "OfflineModeIsEnabled", "HFValidationError",
-                "ConnectError", "ConnectionError"} or "couldn't connect" in lower or "not a valid model identifier" in lower \
-            or "is not a local folder" in lower or "cached files" in lower:
-        return NotFound(f"{address} is neither a folder here nor a hub model that can be reached or is cached. "
-                        "Check the spelling, connect, or download it first with `hf download`.")
+        return BadInput(
+            f"The hub model {address} has no safetensors weights; pickles are not read. Choose another revision."
+        )
+    if (
+        kinds
+        & {
+            "RepositoryNotFoundError",
+            "LocalEntryNotFoundError",
+            "OfflineModeIsEnabled",
+            "HFValidationError",
+            "ConnectError",
+            "ConnectionError",
+        }
+        or "couldn't connect" in lower
+        or "not a valid model identifier" in lower
+        or "is not a local folder" in lower
+        or "cached files" in lower
+    ):
+        return NotFound(
+            f"{address} is neither a folder here nor a hub model that can be reached or is cached. "
+            "Check the spelling, connect, or download it first with `hf download`."
+        )
     if "size mismatch" in lower or "mismatched" in lower:
         return BadInput(f"The weights of {address} do not fit its configuration ({text[:160]}).")
     if "trust_remote_code" in lower:
-        return BadInput(f"{address} needs code from its repository, which the workbench does not run. Choose a model that "
-                        "transformers knows.")
+        return BadInput(
+            f"{address} needs code from its repository, which the workbench does not run. Choose a model that "
+            "transformers knows."
+        )
     if "torchvision" in lower:
-        return BadInput(f"The images of {address} are prepared by torchvision, which is not installed. Install the build that fits torch "
-                        "(https://pytorch.org), or choose a model that does without.")
-    hint = " A model that sees is named vision:FOLDER-OR-HUB-ID." if name == KINDS["text"][2] and "Config'> for this kind" in text else ""
-    return BadInput(f"{address} cannot be loaded as {name}: {text[:240] or type(error).__name__}.{hint}")
+        return BadInput(
+            f"The images of {address} are prepared by torchvision, which is not installed. Install the build that fits torch "
+            "(https://pytorch.org), or choose a model that does without."
+        )
+    hint = (
+        " A model that sees is named vision:FOLDER-OR-HUB-ID."
+        if name == KINDS["text"][2] and "Config'> for this kind" in text
+        else ""
+    )
+    return BadInput(
+        f"{address} cannot be loaded as {name}: {text[:240] or type(error).__name__}.{hint}"
+    )
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:

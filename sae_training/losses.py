@@ -29,13 +29,21 @@ class Losses(NamedTuple):
     """The same under each intervention."""
 
 
-def losses(model: Model, texts: Ids, edit: Edit, layer: int, point: Point = "resid_post",
-           progress: Progress | None = None) -> Losses:
+def losses(
+    model: Model,
+    texts: Ids,
+    edit: Edit,
+    layer: int,
+    point: Point = "resid_post",
+    progress: Progress | None = None,
+) -> Losses:
     """Mean next-token losses of token ids, unsteered and under each row of `edit`; a text is all prompt."""
     at = sites.boundary(layer, point, model.n_layers)
     for index, ids in enumerate(texts):
         if not 2 <= len(ids) <= model.context:
-            raise BadInput(f"Text {index + 1} has {len(ids)} tokens; a loss needs 2 to {model.context}. Cut or drop it.")
+            raise BadInput(
+                f"Text {index + 1} has {len(ids)} tokens; a loss needs 2 to {model.context}. Cut or drop it."
+            )
     base, steered = torch.empty(len(texts)), torch.empty(edit.rows, len(texts))
     for column, ids in enumerate(texts):
         tokens = torch.tensor([ids], device=model.device)
@@ -44,7 +52,15 @@ def losses(model: Model, texts: Ids, edit: Edit, layer: int, point: Point = "res
         side = max(1, min(budget(model) // len(ids), LOGITS // (vocabulary * len(ids))))
         residual = None
         if resumable(model):
-            ran = run(model, [ids], PrefixCache([0], 1, len(ids), {}, model.n_layers - 1), None, 0, False, at)
+            ran = run(
+                model,
+                [ids],
+                PrefixCache([0], 1, len(ids), {}, model.n_layers - 1),
+                None,
+                0,
+                False,
+                at,
+            )
             base[column], residual = _mean_loss(ran.logits, tokens)[0], ran.residual
         else:
             base[column] = model.loss(tokens, mask)[0]
@@ -52,7 +68,9 @@ def losses(model: Model, texts: Ids, edit: Edit, layer: int, point: Point = "res
             part, count = edit.take(rows), len(rows)
             if residual is None:
                 with model.steered(part, layer, point):
-                    steered[rows, column] = model.loss(tokens.expand(count, -1), mask.expand(count, -1)).cpu()
+                    steered[rows, column] = model.loss(
+                        tokens.expand(count, -1), mask.expand(count, -1)
+                    ).cpu()
                 continue
             part = settle(part, residual[:, -1].expand(count, -1))
             where = prompt_frame(mask.expand(count, -1)).where(part.positions).to(residual.device)
@@ -74,11 +92,13 @@ def loss_after(model: Model, before: Ids, texts: Ids, rows: int = 64) -> Float[T
     told = [row for row, ids in enumerate(texts) if ids]
     for row in told:
         if not before[row] or len(before[row]) + len(texts[row]) > model.context:
-            raise BadInput(f"Text {row + 1} has {len(texts[row])} tokens after {len(before[row])}; {model.name} reads 1 and more before, and "
-                           f"{model.context} in all. Shorten it.")
+            raise BadInput(
+                f"Text {row + 1} has {len(texts[row])} tokens after {len(before[row])}; {model.name} reads 1 and more before, and "
+                f"{model.context} in all. Shorten it."
+            )
     width = max((len(before[row]) + len(texts[row]) for row in told), default=1)
     size = max(1, min(rows, LOGITS // (vocabulary * width)))
-    for some in (told[at:at + size] for at in range(0, len(told), size)):
+    for some in (told[at : at + size] for at in range(0, len(told), size)):
         whole = [[*before[row], *texts[row]] for row in some]
         longest = max(map(len, whole))
         ids = torch.tensor([row + [0] * (longest - len(row)) for row in whole], device=model.device)

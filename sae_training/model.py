@@ -46,7 +46,9 @@ class _Reached(Exception):
 class Model:
     """A causal language model, its tokenizer, and the ways to read and steer its residual stream."""
 
-    def __init__(self, module: nn.Module, tokenizer: Any, name: str, revision: str = "", chat: bool = False) -> None:
+    def __init__(
+        self, module: nn.Module, tokenizer: Any, name: str, revision: str = "", chat: bool = False
+    ) -> None:
         """A loaded module; `tokenizer` may be None for work on ids alone. Use `Model.load` for a folder or hub id."""
         config = module.config.get_text_config()
         self.module = module
@@ -75,8 +77,14 @@ class Model:
         self._rows: slice | Tensor = slice(None)
 
     @classmethod
-    def load(cls, address: str | Path, revision: str = "", dtype: str = "float32", device: str = "auto",
-             chat: str = "auto") -> "Model":
+    def load(
+        cls,
+        address: str | Path,
+        revision: str = "",
+        dtype: str = "float32",
+        device: str = "auto",
+        chat: str = "auto",
+    ) -> "Model":
         """The model at a folder or hub id, `vision:` before it where it sees. `chat`: `auto` uses the chat template where there is one, or `on`, `off`."""
         from sae_training.loading import load
 
@@ -89,8 +97,16 @@ class Model:
         loaded = load(address, revision, dtype, device)
         template = bool(getattr(loaded.tokenizer, "chat_template", None))
         if chat == "on" and not template:
-            raise Incompatible(f"The tokenizer of {address} has no chat template. Use chat=auto or off.")
-        return cls(loaded.module, loaded.tokenizer, str(address), loaded.revision, template and chat != "off")
+            raise Incompatible(
+                f"The tokenizer of {address} has no chat template. Use chat=auto or off."
+            )
+        return cls(
+            loaded.module,
+            loaded.tokenizer,
+            str(address),
+            loaded.revision,
+            template and chat != "off",
+        )
 
     @property
     def device(self) -> torch.device:
@@ -106,7 +122,9 @@ class Model:
         """Whether a layer returns (residual, ...), as older families do, instead of the residual."""
         found: list[bool] = []
         with self.lock:
-            handle = self.layers[0].register_forward_hook(lambda _, __, out: found.append(isinstance(out, tuple)))
+            handle = self.layers[0].register_forward_hook(
+                lambda _, __, out: found.append(isinstance(out, tuple))
+            )
             try:
                 one = torch.ones(1, 1, dtype=torch.long)
                 self._forward(one, one.bool())
@@ -141,8 +159,12 @@ class Model:
         if not self.chat:
             assert isinstance(prompt, str), "messages need a chat template"
             return prompt
-        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
-        return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        messages = (
+            [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+        )
+        return self.tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True
+        )
 
     def tokenize(self, texts: Sequence[Prompt], prompt: bool = False) -> list[list[int]]:
         """Ids of each text, special tokens as the tokenizer sets them; with `prompt`, through the chat template."""
@@ -153,8 +175,13 @@ class Model:
             return self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
         return self.tokenizer(list(texts), verbose=False)["input_ids"]
 
-    def residuals(self, ids: Int[Tensor, "row tok"], mask: Bool[Tensor, "row tok"], layer: int,
-                  point: Point = "resid_post") -> Float[Tensor, "row tok d_model"]:
+    def residuals(
+        self,
+        ids: Int[Tensor, "row tok"],
+        mask: Bool[Tensor, "row tok"],
+        layer: int,
+        point: Point = "resid_post",
+    ) -> Float[Tensor, "row tok d_model"]:
         """The residual stream at a site; the forward pass stops there."""
         at = sites.boundary(layer, point, self.n_layers)
         found: list[Tensor] = []
@@ -167,16 +194,22 @@ class Model:
             self._forward(ids, mask, logits_to_keep=1)
         return found[0]
 
-    def logits(self, ids: Int[Tensor, "row tok"], mask: Bool[Tensor, "row tok"]) -> Float[Tensor, "row tok vocab"]:
+    def logits(
+        self, ids: Int[Tensor, "row tok"], mask: Bool[Tensor, "row tok"]
+    ) -> Float[Tensor, "row tok vocab"]:
         """The logits after every token."""
         with self.lock:
             return self._forward(ids, mask).logits
 
-    def loss(self, ids: Int[Tensor, "row tok"], mask: Bool[Tensor, "row tok"]) -> Float[Tensor, "row"]:
+    def loss(
+        self, ids: Int[Tensor, "row tok"], mask: Bool[Tensor, "row tok"]
+    ) -> Float[Tensor, "row"]:
         """Mean next-token loss of each row [nats a token]; NaN for a row of fewer than two tokens."""
         group = max(1, LOGITS // (ids.shape[1] * self.module.config.get_text_config().vocab_size))
         with self.lock:
-            return torch.cat([self._loss(ids, mask, slice(at, at + group)) for at in range(0, len(ids), group)])
+            return torch.cat(
+                [self._loss(ids, mask, slice(at, at + group)) for at in range(0, len(ids), group)]
+            )
 
     def _loss(self, ids: Tensor, mask: Tensor, rows: slice) -> Tensor:
         logits = self._forward(ids[rows], mask[rows], rows=rows).logits[:, :-1].float()
@@ -197,7 +230,9 @@ class Model:
 
         def change(hidden: Tensor) -> Tensor:
             nonlocal settled
-            assert self._frame is not None, "a steered model runs through Model, which knows what is padding"
+            assert self._frame is not None, (
+                "a steered model runs through Model, which knows what is padding"
+            )
             part = edit if edit.rows == 1 else edit.take(torch.arange(edit.rows)[self._rows])
             if by_prompt(part):
                 if self._frame.last.any():
@@ -222,27 +257,42 @@ class Model:
         """Prompts that the open `steered` blocks tell apart; 1 where every prompt is steered alike, or none is."""
         return max((edit.rows for edit in self.edits), default=1)
 
-    def generate(self, prompts: Sequence[Prompt], max_new_tokens: int, temperature: float = 0.0,
-                 seed: int | Sequence[int] = 0) -> list[str]:
+    def generate(
+        self,
+        prompts: Sequence[Prompt],
+        max_new_tokens: int,
+        temperature: float = 0.0,
+        seed: int | Sequence[int] = 0,
+    ) -> list[str]:
         """Continuations; greedy at temperature 0; one seed for all, or one a prompt. In a `steered` block, row i of the edit steers prompt i."""
         from sae_training.generate import generate
 
         return generate(self, prompts, max_new_tokens, temperature, seed)
 
-    def stream(self, prompt: str, max_new_tokens: int, temperature: float = 0.0, seed: int = 0) -> Iterator[str]:
+    def stream(
+        self, prompt: str, max_new_tokens: int, temperature: float = 0.0, seed: int = 0
+    ) -> Iterator[str]:
         """The continuation of one prompt, piece by piece as it is generated."""
         from sae_training.generate import stream
 
         return stream(self, prompt, max_new_tokens, temperature, seed)
 
-    def score(self, prompts: Sequence[str], options: Sequence[str]) -> Float[Tensor, "prompt option"]:
+    def score(
+        self, prompts: Sequence[str], options: Sequence[str]
+    ) -> Float[Tensor, "prompt option"]:
         """Log-probability of each option as the continuation of each prompt [nats, summed over its tokens]."""
         from sae_training.scoring import score
 
         return score(self, prompts, options)
 
-    def _forward(self, ids: Tensor, mask: Tensor, rows: slice | Tensor = slice(None),
-                 frame: Frame | None = None, **kwargs: Any) -> Any:
+    def _forward(
+        self,
+        ids: Tensor,
+        mask: Tensor,
+        rows: slice | Tensor = slice(None),
+        frame: Frame | None = None,
+        **kwargs: Any,
+    ) -> Any:
         """One forward pass. `mask` covers ids and, with a cache, what came before; `rows` of the edits take part."""
         ids, mask = ids.to(self.device), mask.to(self.device)
         width = ids.shape[1]
@@ -258,6 +308,7 @@ class Model:
     @contextmanager
     def _hook(self, at: int, change: Any) -> Iterator[None]:
         """The residual at boundary `at` becomes `change(residual)`."""
+
         def before(_: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
             if args:
                 return (change(args[0]), *args[1:]), kwargs

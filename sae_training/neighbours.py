@@ -24,11 +24,15 @@ ROWS = 64
 """Prompts in one batch at most; fewer where their logits would be many."""
 
 
-def score(model: Model, prompts: Sequence[str], options: Sequence[str]) -> Float[Tensor, "prompt option"]:
+def score(
+    model: Model, prompts: Sequence[str], options: Sequence[str]
+) -> Float[Tensor, "prompt option"]:
     """Log-probability of each option after each prompt [nats], as `scoring.score` gives it."""
     with model.lock:
         if model.is_steered:
-            raise BadInput("Neighbours are scored without steering: call this outside the steered block.")
+            raise BadInput(
+                "Neighbours are scored without steering: call this outside the steered block."
+            )
     ids, vocabulary = prompt_ids(model, prompts), model.module.config.get_text_config().vocab_size
     out = torch.empty(len(prompts), len(options))
     for rows, answers in by_answers(model, prompts, ids, options):
@@ -70,14 +74,33 @@ def _group(model: Model, rows: Ids, shared: int, wanted: Ids) -> Float[Tensor, "
     shortest, width, kept = min(map(len, tails)), max(map(len, tails)), len(wanted)
     # Padded on the right: a sliding window counts places, and padding between beginning and rest would fill it.
     ids = torch.tensor([tail + [0] * (width - len(tail)) for tail in tails])
-    mask = torch.tensor([[True] * (shared + len(tail)) + [False] * (width - len(tail)) for tail in tails])
+    mask = torch.tensor(
+        [[True] * (shared + len(tail)) + [False] * (width - len(tail)) for tail in tails]
+    )
     with model.lock:
         if shared:
             head = torch.tensor([rows[0][:shared]])
-            model._forward(head, torch.ones_like(head, dtype=torch.bool), past_key_values=cache, use_cache=True, logits_to_keep=1)
+            model._forward(
+                head,
+                torch.ones_like(head, dtype=torch.bool),
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
             cache.batch_repeat_interleave(len(rows))
         frame = prompt_frame(mask[:, shared:].to(model.device))
-        logits = model._forward(ids, mask, frame=frame, past_key_values=cache, use_cache=True, logits_to_keep=width - shortest + kept).logits
+        logits = model._forward(
+            ids,
+            mask,
+            frame=frame,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=width - shortest + kept,
+        ).logits
     first = torch.tensor([len(tail) - shortest for tail in tails], device=logits.device)
     at = first[:, None] + torch.arange(kept, device=logits.device)
-    return logprobs(logits[torch.arange(len(rows), device=logits.device)[:, None], at], wanted).sum(1).cpu()
+    return (
+        logprobs(logits[torch.arange(len(rows), device=logits.device)[:, None], at], wanted)
+        .sum(1)
+        .cpu()
+    )

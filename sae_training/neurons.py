@@ -77,7 +77,9 @@ class NeuronEdit:
 
     def __post_init__(self) -> None:
         if not 0 <= self.dropout < 1:
-            raise BadInput(f"A dropout is a chance from 0 up to 1, got {self.dropout:g}. The paper uses 0.1.")
+            raise BadInput(
+                f"A dropout is a chance from 0 up to 1, got {self.dropout:g}. The paper uses 0.1."
+            )
         if not np.isfinite(self.add).all():
             raise BadInput("A neuron cannot be moved by NaN or infinity. Give finite amounts.")
 
@@ -99,7 +101,9 @@ def gates(model: Model) -> list[Group]:
     shapes: list[list[tuple[int, ...]]] = [[] for _ in modules]
     with model.lock, ExitStack() as stack:
         for module, seen in zip(modules, shapes, strict=True):
-            stack.enter_context(_output(module, lambda out, seen=seen: seen.append(tuple(out.shape)) or out))
+            stack.enter_context(
+                _output(module, lambda out, seen=seen: seen.append(tuple(out.shape)) or out)
+            )
         one = torch.ones(1, 1, dtype=torch.long)
         model._forward(one, one.bool())
     for layer, seen in enumerate(shapes):
@@ -129,8 +133,14 @@ def latents(model: Model, sae: Encoder, layer: int, point: Point = "resid_post")
     return [Group(layer, sae.n_features, hook)]
 
 
-def answer(model: Model, groups: Sequence[Group], prompts: Sequence[list[int]], max_new_tokens: int, temperature: float = 0.0,
-           seed: int = 0) -> Answers:
+def answer(
+    model: Model,
+    groups: Sequence[Group],
+    prompts: Sequence[list[int]],
+    max_new_tokens: int,
+    temperature: float = 0.0,
+    seed: int = 0,
+) -> Answers:
     """Continue token ids, greedily at temperature 0, and count active neurons over the tokens of the answers."""
     active = [torch.zeros(len(prompts), group.width, dtype=torch.int32) for group in groups]
     tokens = torch.zeros(len(prompts), dtype=torch.int32)
@@ -141,7 +151,9 @@ def answer(model: Model, groups: Sequence[Group], prompts: Sequence[list[int]], 
             if number == 0:
                 tokens[model._rows] += where.sum(1).cpu().int()
             if where.any():
-                active[number][model._rows] += ((activations > 0) & where[..., None]).sum(1).cpu().int()
+                active[number][model._rows] += (
+                    ((activations > 0) & where[..., None]).sum(1).cpu().int()
+                )
             return activations
 
         return see
@@ -153,8 +165,14 @@ def answer(model: Model, groups: Sequence[Group], prompts: Sequence[list[int]], 
     return Answers(list(prompts), new, [counts.numpy() for counts in active], tokens.numpy())
 
 
-def percentiles(model: Model, groups: Sequence[Group], prompts: Sequence[list[int]], new: Sequence[list[int]], neurons: Neurons,
-                share: float = 0.95) -> Float[np.ndarray, "neuron"]:
+def percentiles(
+    model: Model,
+    groups: Sequence[Group],
+    prompts: Sequence[list[int]],
+    new: Sequence[list[int]],
+    neurons: Neurons,
+    share: float = 0.95,
+) -> Float[np.ndarray, "neuron"]:
     """The percentile of each neuron over the response tokens on which it is above 0 [activation units]; 0 where it never is.
 
     A percentile over all tokens would be 0 for every sparse latent, and below 0 for most gate units.
@@ -178,7 +196,7 @@ def percentiles(model: Model, groups: Sequence[Group], prompts: Sequence[list[in
             if len(members[number]):
                 stack.enter_context(group.hook(watch(number)))
         for start in range(0, len(rows), ROWS):
-            _replay(model, rows[start:start + ROWS])
+            _replay(model, rows[start : start + ROWS])
     found = np.zeros(len(neurons.index), np.float64)
     for number, place in enumerate(members):
         if kept[number]:
@@ -192,8 +210,16 @@ def edited(model: Model, groups: Sequence[Group], edit: NeuronEdit) -> Iterator[
     hooks = []
     for number, group in enumerate(groups):
         place = edit.neurons.of(number)
-        if len(place) and not 0 <= edit.neurons.index[place].min() <= edit.neurons.index[place].max() < group.width:
-            raise BadInput(f"Layer {group.layer} has neurons 0 to {group.width - 1}; the edit names another.")
+        if (
+            len(place)
+            and not 0
+            <= edit.neurons.index[place].min()
+            <= edit.neurons.index[place].max()
+            < group.width
+        ):
+            raise BadInput(
+                f"Layer {group.layer} has neurons 0 to {group.width - 1}; the edit names another."
+            )
         if len(place):
             hooks.append(group.hook(_editing(model, edit, place, number)))
     with model.lock, ExitStack() as stack:
@@ -202,7 +228,9 @@ def edited(model: Model, groups: Sequence[Group], edit: NeuronEdit) -> Iterator[
         yield model
 
 
-def _editing(model: Model, edit: NeuronEdit, place: Int[np.ndarray, "place"], number: int) -> Change:
+def _editing(
+    model: Model, edit: NeuronEdit, place: Int[np.ndarray, "place"], number: int
+) -> Change:
     index = torch.from_numpy(edit.neurons.index[place]).long()
     add, opposing = torch.from_numpy(edit.add[place]), torch.from_numpy(edit.opposing[place])
     draw = torch.Generator().manual_seed((edit.seed * 1_000_003 + number) % 2**63)
@@ -210,7 +238,11 @@ def _editing(model: Model, edit: NeuronEdit, place: Int[np.ndarray, "place"], nu
     def change(activations: Tensor) -> Tensor:
         device = activations.device
         kept = torch.rand(len(index), generator=draw) >= edit.dropout
-        at, more, hold = index[kept].to(device), add[kept].to(activations), opposing[kept].to(device)
+        at, more, hold = (
+            index[kept].to(device),
+            add[kept].to(activations),
+            opposing[kept].to(device),
+        )
         where = _frame(model).where(("all",)).to(device)[..., None]
         before = activations[..., at]
         after = torch.where(hold, before.clamp(max=0), before + more)
@@ -220,23 +252,34 @@ def _editing(model: Model, edit: NeuronEdit, place: Int[np.ndarray, "place"], nu
 
 
 def _frame(model: Model) -> Frame:
-    assert model._frame is not None, "neurons are watched through Model, which knows what is padding"
+    assert model._frame is not None, (
+        "neurons are watched through Model, which knows what is padding"
+    )
     return model._frame
 
 
 def _replay(model: Model, rows: Sequence[tuple[list[int], list[int]]]) -> None:
     """One pass over prompts with their answers, padded on the right."""
     width = max(len(prompt) + len(added) for prompt, added in rows)
-    ids = torch.tensor([[*prompt, *added, *[0] * (width - len(prompt) - len(added))] for prompt, added in rows])
+    ids = torch.tensor(
+        [[*prompt, *added, *[0] * (width - len(prompt) - len(added))] for prompt, added in rows]
+    )
     place = torch.arange(width)
     begin = torch.tensor([[len(prompt)] for prompt, _ in rows])
     end = torch.tensor([[len(prompt) + len(added)] for prompt, added in rows])
     given = prompt_frame(place < begin)
-    frame = Frame(*(part.to(model.device) for part in (place < end, given.first, given.last, (begin <= place) & (place < end))))
+    frame = Frame(
+        *(
+            part.to(model.device)
+            for part in (place < end, given.first, given.last, (begin <= place) & (place < end))
+        )
+    )
     model._forward(ids, place < end, frame=frame, logits_to_keep=1)
 
 
-def _percentile(activations: Float[np.ndarray, "tok neuron"], share: float) -> Float[np.ndarray, "neuron"]:
+def _percentile(
+    activations: Float[np.ndarray, "tok neuron"], share: float
+) -> Float[np.ndarray, "neuron"]:
     """Linear interpolation between the ranks of the positive numbers of each column, 0 without any."""
     ranked = np.sort(activations.astype(np.float64), axis=0)
     positive = (ranked > 0).sum(0)
@@ -250,7 +293,8 @@ def _percentile(activations: Float[np.ndarray, "tok neuron"], share: float) -> F
 def _activation(model: Model, layer: int) -> nn.Module:
     """The one activation module of a layer that stands outside attention."""
     found = {
-        path: module for path, module in model.layers[layer].named_modules()
+        path: module
+        for path, module in model.layers[layer].named_modules()
         if path.split(".")[-1] in ACTIVATIONS and "attn" not in path and "attention" not in path
     }
     if len(found) != 1:

@@ -69,7 +69,7 @@ def _grow(parent: Node, members: list[tuple[Sequence[int], int]], start: int, ag
     while rest:
         token = rest[0][0][agreed]
         group = [member for member in rest if member[0][agreed] == token]
-        rest = rest[len(group):]  # sorted, so a group is a run
+        rest = rest[len(group) :]  # sorted, so a group is a run
         shared = _shared(group)
         if len(group) > 1 and shared - start < SHARED:
             _grow(parent, group, start, shared)

@@ -43,8 +43,15 @@ class _Stored(Exception):
 class PrefixCache(Cache):
     """Keys and values of some layers for groups x rows sequences, those of a group of one length."""
 
-    def __init__(self, lengths: Sequence[int], rows: int, capacity: int, past: dict[int, tuple[Tensor, Tensor]],
-                 stop: int, length: int = 0) -> None:
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        rows: int,
+        capacity: int,
+        past: dict[int, tuple[Tensor, Tensor]],
+        stop: int,
+        length: int = 0,
+    ) -> None:
         super().__init__(layers=[])
         self.groups = len(lengths)
         """Continuations side by side; sequence `g * rows + r` is row r of group g."""
@@ -68,11 +75,17 @@ class PrefixCache(Cache):
     @property
     def token_bytes(self) -> int:
         """Memory of one token of one sequence [bytes]."""
-        return sum(buffer.element_size() * buffer.shape[2] * buffer.shape[4] for pair in self.past.values() for buffer in pair)
+        return sum(
+            buffer.element_size() * buffer.shape[2] * buffer.shape[4]
+            for pair in self.past.values()
+            for buffer in pair
+        )
 
     def grow(self, widths: Sequence[int]) -> None:
         """So many more tokens of each group are there, the shorter ones followed by padding."""
-        self.lengths = tuple(length + width for length, width in zip(self.lengths, widths, strict=True))
+        self.lengths = tuple(
+            length + width for length, width in zip(self.lengths, widths, strict=True)
+        )
         self.trailing = tuple(max(widths) - width for width in widths)
         self.length += max(widths)
 
@@ -85,17 +98,25 @@ class PrefixCache(Cache):
         """1 where a sequence has a token, the next `width` included; None where nothing is padded."""
         if set(self.lengths) == {self.length}:
             return None
-        starts = self.length - torch.tensor(self.lengths, device=device).repeat_interleave(self.rows)
+        starts = self.length - torch.tensor(self.lengths, device=device).repeat_interleave(
+            self.rows
+        )
         return (torch.arange(self.length + width, device=device) >= starts[:, None]).long()
 
-    def update(self, keys: Float[Tensor, "seq head tok dim"], values: Float[Tensor, "seq head tok dim"],
-               layer_idx: int, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+    def update(
+        self,
+        keys: Float[Tensor, "seq head tok dim"],
+        values: Float[Tensor, "seq head tok dim"],
+        layer_idx: int,
+        *args: Any,
+        **kwargs: Any,
+    ) -> tuple[Tensor, Tensor]:
         end = self.length + keys.shape[2]
         if layer_idx not in self.past:
             self.past[layer_idx] = (self._empty(keys), self._empty(values))
         joined = []
         for buffer, new in zip(self.past[layer_idx], (keys, values), strict=True):
-            buffer[..., self.length:end, :] = new.unflatten(0, (self.groups, self.rows))
+            buffer[..., self.length : end, :] = new.unflatten(0, (self.groups, self.rows))
             joined.append(buffer[..., :end, :].flatten(0, 1))
         if self.body and layer_idx == self.stop:
             raise _Stored
@@ -119,11 +140,21 @@ def join(parts: Sequence[tuple[PrefixCache, int]], rows: int, room: int) -> Pref
     first, start = parts[0]
     run_of_one = all(part == (first, start + index) for index, part in enumerate(parts))
     lengths = [cache.lengths[group] for cache, group in parts]
-    if run_of_one and rows == first.rows and not any(first.trailing) and first.length + room <= first.capacity:
-        shared = {layer: (keys[start:start + len(parts)], values[start:start + len(parts)]) for layer, (keys, values) in first.past.items()}
+    if (
+        run_of_one
+        and rows == first.rows
+        and not any(first.trailing)
+        and first.length + room <= first.capacity
+    ):
+        shared = {
+            layer: (keys[start : start + len(parts)], values[start : start + len(parts)])
+            for layer, (keys, values) in first.past.items()
+        }
         return PrefixCache(lengths, rows, first.capacity, shared, first.stop, first.length)
     width, past = max(lengths), {}
-    runs = [(cache, group, len(list(run))) for (cache, group), run in itertools.groupby(parts)]  # one copy for a run, without an index
+    runs = [
+        (cache, group, len(list(run))) for (cache, group), run in itertools.groupby(parts)
+    ]  # one copy for a run, without an index
     for layer, pair in first.past.items():
         copies = []
         for which, like in enumerate(pair):
@@ -131,8 +162,12 @@ def join(parts: Sequence[tuple[PrefixCache, int]], rows: int, room: int) -> Pref
             at = 0
             for cache, group, count in runs:
                 length, end = cache.lengths[group], cache.length - cache.trailing[group]
-                copy[at:at + count, ..., :width - length, :] = 0  # never read, but NaN times 0 is NaN
-                copy[at:at + count, ..., width - length:width, :] = cache.past[layer][which][group:group + 1, ..., end - length:end, :]
+                copy[at : at + count, ..., : width - length, :] = (
+                    0  # never read, but NaN times 0 is NaN
+                )
+                copy[at : at + count, ..., width - length : width, :] = cache.past[layer][which][
+                    group : group + 1, ..., end - length : end, :
+                ]
                 at += count
             copies.append(copy)
         past[layer] = (copies[0], copies[1])
@@ -151,11 +186,23 @@ def resumable(model: Model) -> bool:
     config = model.module.config.get_text_config()
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     shared = getattr(config, "num_kv_shared_layers", 0)
-    return kinds <= {"full_attention", "sliding_attention"} and not shared and not getattr(model.module, "_is_stateful", False)
+    return (
+        kinds <= {"full_attention", "sliding_attention"}
+        and not shared
+        and not getattr(model.module, "_is_stateful", False)
+    )
 
 
-def run(model: Model, ids: Sequence[Sequence[int]], cache: PrefixCache, entering: Tensor | None, at: int, body: bool,
-        watch: int = -1, tails: Sequence[Tail] = ()) -> Ran:
+def run(
+    model: Model,
+    ids: Sequence[Sequence[int]],
+    cache: PrefixCache,
+    entering: Tensor | None,
+    at: int,
+    body: bool,
+    watch: int = -1,
+    tails: Sequence[Tail] = (),
+) -> Ran:
     """Run one segment, a list of ids for each group, after what `cache` holds, and add it to the cache.
 
     `entering` [seq tok d_model] is the residual that enters layer `at`; None starts from the embedding. With
@@ -165,7 +212,10 @@ def run(model: Model, ids: Sequence[Sequence[int]], cache: PrefixCache, entering
     padded = [[*one, *[0] * (max(widths) - len(one))] for one in ids]
     tokens = torch.tensor(padded, device=model.device).repeat_interleave(cache.rows, 0)
     if all(tail.is_path for tail in tails):
-        position, mask = cache.positions(tokens.shape[1], model.device), cache.mask(tokens.shape[1], model.device)
+        position, mask = (
+            cache.positions(tokens.shape[1], model.device),
+            cache.mask(tokens.shape[1], model.device),
+        )
         if mask is None:
             position = position[:1]
     else:
@@ -179,10 +229,24 @@ def run(model: Model, ids: Sequence[Sequence[int]], cache: PrefixCache, entering
     cache.body = body
     logits = None
     no = torch.zeros_like(tokens, dtype=torch.bool)
-    frame = Frame(~no, (position == 0).expand_as(no), no, no)  # for what edits neurons: it spares the first token
-    with (model.lock, torch.no_grad(), _resumed(model, at, entering), _watched(model, watch, keep), _framed(model, frame),
-          suppress(_Stored)):
-        logits = model.module(input_ids=tokens, attention_mask=mask, position_ids=position, past_key_values=cache, use_cache=True).logits
+    frame = Frame(
+        ~no, (position == 0).expand_as(no), no, no
+    )  # for what edits neurons: it spares the first token
+    with (
+        model.lock,
+        torch.no_grad(),
+        _resumed(model, at, entering),
+        _watched(model, watch, keep),
+        _framed(model, frame),
+        suppress(_Stored),
+    ):
+        logits = model.module(
+            input_ids=tokens,
+            attention_mask=mask,
+            position_ids=position,
+            past_key_values=cache,
+            use_cache=True,
+        ).logits
     cache.grow(widths)
     return Ran(logits, seen[0] if seen else None)
 
@@ -190,8 +254,13 @@ def run(model: Model, ids: Sequence[Sequence[int]], cache: PrefixCache, entering
 def branches(model: Model) -> bool:
     """Whether a tail may branch: whether the model takes a mask of our own, and reads positions where we put them."""
     config = model.module.config.get_text_config()
-    windows = [getattr(config, name, None) for name in ("sliding_window", "window_size", "attention_window")]
-    if any(windows) and not getattr(config, "layer_types", None):  # which layers have the window is not told
+    windows = [
+        getattr(config, name, None)
+        for name in ("sliding_window", "window_size", "attention_window")
+    ]
+    if any(windows) and not getattr(
+        config, "layer_types", None
+    ):  # which layers have the window is not told
         return False
     tail, cache = Tail((3, 4, 5), (0, 0, 2), ()), PrefixCache([0], 1, 6, {}, model.n_layers - 1)
     try:
@@ -199,17 +268,31 @@ def branches(model: Model) -> bool:
         tree = run(model, [[2, *tail.tokens]], cache, None, 0, False, tails=[tail])
     except Exception:  # whatever a family raises at a mask that it does not expect
         return False
-    path = run(model, [[1, 2, 2, 4, 5]], PrefixCache([0], 1, 5, {}, model.n_layers - 1), None, 0, False)
+    path = run(
+        model, [[1, 2, 2, 4, 5]], PrefixCache([0], 1, 5, {}, model.n_layers - 1), None, 0, False
+    )
     expected, found = path.logits[0, 2:].float(), tree.logits[0, [0, 2, 3]].float()
-    return bool((expected - found).abs().max() <= max(1e-4, 10 * torch.finfo(model.dtype).eps) * expected.abs().max())
+    return bool(
+        (expected - found).abs().max()
+        <= max(1e-4, 10 * torch.finfo(model.dtype).eps) * expected.abs().max()
+    )
 
 
-def _branching(model: Model, cache: PrefixCache, tails: Sequence[Tail]) -> tuple[Int[Tensor, "seq tok"], Tensor | dict[str, Tensor]]:
+def _branching(
+    model: Model, cache: PrefixCache, tails: Sequence[Tail]
+) -> tuple[Int[Tensor, "seq tok"], Tensor | dict[str, Tensor]]:
     """Positions and additive masks [seq 1 tok key] of tails, one a group; a mask for each kind of layer where there are several."""
-    device, config, width = model.device, model.module.config.get_text_config(), max(len(tail.depths) for tail in tails)
+    device, config, width = (
+        model.device,
+        model.module.config.get_text_config(),
+        max(len(tail.depths) for tail in tails),
+    )
     number = {tail: index for index, tail in enumerate(dict.fromkeys(tails))}
     which = torch.tensor([number[tail] for tail in tails])
-    sees, depths = torch.eye(width, dtype=torch.bool).repeat(len(number), 1, 1), torch.zeros(len(number), width, dtype=torch.long)
+    sees, depths = (
+        torch.eye(width, dtype=torch.bool).repeat(len(number), 1, 1),
+        torch.zeros(len(number), width, dtype=torch.long),
+    )
     for tail, index in number.items():
         places = len(tail.depths)
         sees[index, :places, :places], depths[index, :places] = tail.sees, tail.depths
@@ -217,10 +300,14 @@ def _branching(model: Model, cache: PrefixCache, tails: Sequence[Tail]) -> tuple
     before = torch.arange(cache.length) - cache.length + lengths[:, None]  # negative in the padding
     position = lengths[:, None] + depths[which]
     allowed = torch.cat([(before >= 0)[:, None].expand(-1, width, -1), sees[which]], -1)
-    near = position[:, :, None] - torch.cat([before, position], 1)[:, None] < (getattr(config, "sliding_window", None) or model.context)
+    near = position[:, :, None] - torch.cat([before, position], 1)[:, None] < (
+        getattr(config, "sliding_window", None) or model.context
+    )
 
     def additive(allowed: Bool[Tensor, "group tok key"]) -> Float[Tensor, "seq 1 tok key"]:
-        mask = torch.zeros(allowed.shape, dtype=model.dtype).masked_fill(~allowed, torch.finfo(model.dtype).min)
+        mask = torch.zeros(allowed.shape, dtype=model.dtype).masked_fill(
+            ~allowed, torch.finfo(model.dtype).min
+        )
         return mask[:, None].to(device).repeat_interleave(cache.rows, 0)
 
     masks: Tensor | dict[str, Tensor] = additive(allowed)
@@ -254,7 +341,9 @@ def _resumed(model: Model, at: int, entering: Tensor | None) -> Iterator[None]:
         yield
         return
     below = list(model.layers)[:at]
-    own = [layer.__dict__.get("forward") for layer in below]  # set where accelerate has wrapped the layer
+    own = [
+        layer.__dict__.get("forward") for layer in below
+    ]  # set where accelerate has wrapped the layer
     through = _pass_in_tuple if model.tuples else _pass
     try:
         for layer in below:

@@ -74,21 +74,31 @@ class SAE:
 
     def __post_init__(self) -> None:
         if self.architecture not in ARCHITECTURES:
-            raise Incompatible(f"SAEs on a residual stream are {', '.join(ARCHITECTURES)}; got {self.architecture!r}.")
+            raise Incompatible(
+                f"SAEs on a residual stream are {', '.join(ARCHITECTURES)}; got {self.architecture!r}."
+            )
         if self.normalize_activations not in NORMALISATIONS:
             raise Incompatible(
                 f"The SAE's inputs are normalised by {self.normalize_activations!r}, which is not stored with its weights; "
                 f"supported are {', '.join(NORMALISATIONS)}. Fold the scale into the weights with sae-lens and save again."
             )
         if self.architecture == "topk" and not 1 <= self.k <= self.n_features:
-            raise BadInput(f"A TopK SAE keeps 1 to {self.n_features} features a token, got k={self.k}.")
-        needed = {"jumprelu": ("threshold",), "gated": ("r_mag", "b_mag")}.get(self.architecture, ())
+            raise BadInput(
+                f"A TopK SAE keeps 1 to {self.n_features} features a token, got k={self.k}."
+            )
+        needed = {"jumprelu": ("threshold",), "gated": ("r_mag", "b_mag")}.get(
+            self.architecture, ()
+        )
         for name in needed:
             if getattr(self, name) is None:
-                raise BadInput(f"A {self.architecture} SAE needs {name}, which is missing. Take a complete SAE.")
+                raise BadInput(
+                    f"A {self.architecture} SAE needs {name}, which is missing. Take a complete SAE."
+                )
         for name, tensor in self.tensors().items():
             if not bool(tensor.isfinite().all()):
-                raise BadInput(f"The SAE's {name} holds NaN or infinite numbers. Take an undamaged copy, or train again.")
+                raise BadInput(
+                    f"The SAE's {name} holds NaN or infinite numbers. Take an undamaged copy, or train again."
+                )
 
     @property
     def d_model(self) -> int:
@@ -114,8 +124,12 @@ class SAE:
         if not hook:
             raise BadInput("The SAE's cfg.json names no hook_name. Give the layer it belongs to.")
         place = sites.parse(hook)
-        return Site(self.metadata.get("model_name") or "", place.layer, place.point,
-                    self.metadata.get("model_revision") or "")
+        return Site(
+            self.metadata.get("model_name") or "",
+            place.layer,
+            place.point,
+            self.metadata.get("model_revision") or "",
+        )
 
     def to(self, device: torch.device | str) -> "SAE":
         """The same SAE on another device; itself where it is there already."""
@@ -150,14 +164,17 @@ class SAE:
         value, index = features.topk(most, dim=-1, sorted=False)
         return SparseCode(index, value)
 
-    def decode(self, features: Float[Tensor, "... feat"], x: Float[Tensor, "... d_model"] | None = None
-               ) -> Float[Tensor, "... d_model"]:
+    def decode(
+        self, features: Float[Tensor, "... feat"], x: Float[Tensor, "... d_model"] | None = None
+    ) -> Float[Tensor, "... d_model"]:
         """The residual that the activations stand for; `x`, what was encoded, is needed where tokens are normalised."""
         out = features @ self.W_dec + self.b_dec
         if self.normalize_activations == "none":
             return out
         if x is None:
-            raise BadInput(f"This SAE normalises each token ({self.normalize_activations}): decode needs the residual too.")
+            raise BadInput(
+                f"This SAE normalises each token ({self.normalize_activations}): decode needs the residual too."
+            )
         scale = self._scale(x)
         return out * scale.size + scale.shift
 
@@ -196,7 +213,9 @@ class SAE:
         x = x.to(self.W_enc)
         if self.normalize_activations != "none":
             scale = self._scale(x)
-            x = (x - scale.shift) / (scale.size + (EPSILON if self.normalize_activations == "layer_norm" else 0))
+            x = (x - scale.shift) / (
+                scale.size + (EPSILON if self.normalize_activations == "layer_norm" else 0)
+            )
         if self.apply_b_dec_to_input:
             x = x - self.b_dec
         pre = x @ self.W_enc

@@ -37,8 +37,10 @@ def parse(name: str) -> Place:
             return Place(int(found[layer]), found[point])
     if found := _MODULE.fullmatch(name):
         return Place(int(found[1]), "resid_post")  # a hook on a module sees what the module returns
-    raise BadInput(f"{name!r} names no place on the residual stream. Write blocks.5.hook_resid_post, resid_post.5 "
-                   "or a layer's module path such as model.layers.5.")
+    raise BadInput(
+        f"{name!r} names no place on the residual stream. Write blocks.5.hook_resid_post, resid_post.5 "
+        "or a layer's module path such as model.layers.5."
+    )
 
 
 def saelens_name(site: Site | Place) -> str:
@@ -59,11 +61,16 @@ def layers(module: nn.Module, count: int) -> tuple[str, nn.ModuleList]:
     config = getattr(module, "config", None)
     composite = config is not None and config.get_text_config() is not config
     own = set((module.get_decoder() if composite else module).modules())
-    found = [(path, child) for path, child in module.named_modules()
-             if isinstance(child, nn.ModuleList) and len(child) == count and child in own]
+    found = [
+        (path, child)
+        for path, child in module.named_modules()
+        if isinstance(child, nn.ModuleList) and len(child) == count and child in own
+    ]
     if not found:
-        raise BadInput(f"{type(module).__name__} has no list of {count} decoder layers. "
-                       "The workbench reads decoder-only language models.")
+        raise BadInput(
+            f"{type(module).__name__} has no list of {count} decoder layers. "
+            "The workbench reads decoder-only language models."
+        )
     return min(found, key=lambda entry: entry[0].count("."))
 
 

@@ -37,26 +37,37 @@ def of_rows(edits: Sequence[Edit], prompts: int) -> dict[Span, set[int]]:
     return needed
 
 
-def find(model: "Model", prompts: Sequence["Prompt"], needed: Mapping[Span, Collection[int]]) -> Marks:
+def find(
+    model: "Model", prompts: Sequence["Prompt"], needed: Mapping[Span, Collection[int]]
+) -> Marks:
     """The marks of every span in every prompt. Raises BadInput where a prompt that needs a span does not contain it."""
     if not needed:
         return {}
     if not getattr(model.tokenizer, "is_fast", False):
-        raise Incompatible(f"The tokenizer of {model.name} tells no offsets, so a span cannot be found. Steer all positions instead.")
+        raise Incompatible(
+            f"The tokenizer of {model.name} tells no offsets, so a span cannot be found. Steer all positions instead."
+        )
     texts = [model.render(prompt) for prompt in prompts]
-    offsets = model.tokenizer(texts, add_special_tokens=not model.chat, return_offsets_mapping=True, verbose=False)["offset_mapping"]
+    offsets = model.tokenizer(
+        texts, add_special_tokens=not model.chat, return_offsets_mapping=True, verbose=False
+    )["offset_mapping"]
     marks: dict[Span, list[list[bool]]] = {span: [] for span in needed}
     for span, rows in needed.items():
         for row, (text, places) in enumerate(zip(texts, offsets, strict=True)):
             found = _marked(span.text, text, places)
             if row in rows and not any(found):
-                raise BadInput(f"The span {span.text!r} does not occur in prompt {row + 1} ({prompts[row][:40]!r}...). Give words of the prompt.")
+                raise BadInput(
+                    f"The span {span.text!r} does not occur in prompt {row + 1} ({prompts[row][:40]!r}...). Give words of the prompt."
+                )
             marks[span].append(found)
     return marks
 
 
-def padded(marks: Marks, rows: Sequence[int], width: int, after: int = 0) -> dict[Span, Bool[Tensor, "row tok"]]:
+def padded(
+    marks: Marks, rows: Sequence[int], width: int, after: int = 0
+) -> dict[Span, Bool[Tensor, "row tok"]]:
     """The marks of some prompts, padded on the left to `width` columns, the last `after` of which follow the prompt."""
+
     def line(mark: Sequence[bool]) -> list[bool]:
         return [False] * (width - after - len(mark)) + list(mark) + [False] * after
 
@@ -67,6 +78,6 @@ def _marked(span: str, text: str, places: Sequence[tuple[int, int]]) -> list[boo
     inside = [False] * len(text)
     start = text.find(span)
     while start >= 0:
-        inside[start:start + len(span)] = [True] * len(span)
+        inside[start : start + len(span)] = [True] * len(span)
         start = text.find(span, start + 1)
     return [any(inside[low:high]) for low, high in places]

@@ -53,7 +53,9 @@ def residual_tokens(model: Model, batch: Batch, layer: int, point: Point) -> Tok
     return Tokens(flat, document, batch.start[row] + column, row, column, batch.ids)
 
 
-def read(model: Model, texts: Sequence[str], layer: int, point: Point, rows: int, context: int) -> Iterator[Tokens]:
+def read(
+    model: Model, texts: Sequence[str], layer: int, point: Point, rows: int, context: int
+) -> Iterator[Tokens]:
     """Every token of every text, in the order of `batches`."""
     for batch in batches(model, texts, rows, context):
         yield residual_tokens(model, batch, layer, point)

@@ -59,9 +59,22 @@ def tails(options: Sequence[Sequence[int]], branching: bool) -> list[Tail]:
     if branching:
         return [_tail(list(enumerate(options)))]
     stems = list(dict.fromkeys(tuple(option[:-1]) for option in options))
-    paths = [stem for stem in stems if not any(longer[:len(stem)] == stem for longer in stems if longer != stem)]
-    owner = {stem: next(path for path in paths if path[:len(stem)] == stem) for stem in stems}
-    return [_tail([(number, option) for number, option in enumerate(options) if owner[tuple(option[:-1])] == path]) for path in paths]
+    paths = [
+        stem
+        for stem in stems
+        if not any(longer[: len(stem)] == stem for longer in stems if longer != stem)
+    ]
+    owner = {stem: next(path for path in paths if path[: len(stem)] == stem) for stem in stems}
+    return [
+        _tail(
+            [
+                (number, option)
+                for number, option in enumerate(options)
+                if owner[tuple(option[:-1])] == path
+            ]
+        )
+        for path in paths
+    ]
 
 
 def _tail(options: Sequence[tuple[int, Sequence[int]]]) -> Tail:
@@ -78,12 +91,20 @@ def _tail(options: Sequence[tuple[int, Sequence[int]]]) -> Tail:
     return Tail(tuple(start[-1] for start in places if start), tuple(parents), tuple(reads))
 
 
-def read(logits: Float[Tensor, "seq row tok vocab"], tails: Sequence[Tail]) -> tuple[Int[Tensor, "n"], Int[Tensor, "n"], Float[Tensor, "n row"]]:
+def read(
+    logits: Float[Tensor, "seq row tok vocab"], tails: Sequence[Tail]
+) -> tuple[Int[Tensor, "n"], Int[Tensor, "n"], Float[Tensor, "n row"]]:
     """(tail, option, log-probability [nats]) of every option of some tails, whose logits these are."""
     logits = logits.float()
     reads = [(at, one) for at, tail in enumerate(tails) for one in tail.reads]
-    number = {pair: index for index, pair in enumerate(dict.fromkeys((at, one.option) for at, one in reads))}
-    at, place, token, score = torch.tensor([(at, one.place, one.token, number[at, one.option]) for at, one in reads], device=logits.device).T
+    number = {
+        pair: index
+        for index, pair in enumerate(dict.fromkeys((at, one.option) for at, one in reads))
+    }
+    at, place, token, score = torch.tensor(
+        [(at, one.place, one.token, number[at, one.option]) for at, one in reads],
+        device=logits.device,
+    ).T
     told = logits[at, :, place, token] - logits.logsumexp(-1)[at, :, place]
     found = told.new_zeros(len(number), told.shape[1]).index_add_(0, score, told)
     at, option = torch.tensor(list(number)).T

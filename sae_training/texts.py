@@ -48,21 +48,29 @@ def read_texts(path: str | Path, column: str = "") -> list[str]:
     if path.is_dir():
         files = sorted(file for file in path.rglob("*.txt") if file.is_file())
         if not files:
-            raise BadInput(f"{path} holds no .txt file. Give a folder of .txt files, or one {', '.join(TABLES)} file.")
+            raise BadInput(
+                f"{path} holds no .txt file. Give a folder of .txt files, or one {', '.join(TABLES)} file."
+            )
     elif path.is_file():
         files = [path]
     else:
-        raise NotFound(f"There is no text at {path}. Give a folder of .txt files or a file ({', '.join(TABLES)}).")
+        raise NotFound(
+            f"There is no text at {path}. Give a folder of .txt files or a file ({', '.join(TABLES)})."
+        )
     texts = [text for file in files for text in _read_file(file, column) if text.strip()]
     if not texts:
-        raise BadInput(f"{path} holds no text: every document is empty. Give a corpus with at least one sentence.")
+        raise BadInput(
+            f"{path} holds no text: every document is empty. Give a corpus with at least one sentence."
+        )
     return texts
 
 
 def _read_file(file: Path, column: str) -> list[str]:
     kind = file.suffix.lower()
     if kind not in (".txt", *TABLES):
-        raise BadInput(f"{file} is no text corpus: expected .txt, {', '.join(TABLES)}, got {kind or 'no suffix'}.")
+        raise BadInput(
+            f"{file} is no text corpus: expected .txt, {', '.join(TABLES)}, got {kind or 'no suffix'}."
+        )
     try:
         if kind == ".txt":
             return _documents(file.read_text(encoding="utf-8-sig"))
@@ -72,15 +80,21 @@ def _read_file(file: Path, column: str) -> list[str]:
             if all(isinstance(row, str) for row in rows):
                 return rows
             if not all(isinstance(row, dict) for row in rows):
-                raise BadInput(f"{file}: each line must be a JSON object with a text, or a JSON string.")
+                raise BadInput(
+                    f"{file}: each line must be a JSON object with a text, or a JSON string."
+                )
             names = list(dict.fromkeys(name for row in rows for name in row))
             name = _text_column(file, names, column)
             return [str(row.get(name) or "") for row in rows]
         return _read_table(file, kind, column)
     except UnicodeDecodeError as error:
-        raise BadInput(f"{file} is not UTF-8 text (byte {error.start}). Convert it, for instance with iconv.") from error
+        raise BadInput(
+            f"{file} is not UTF-8 text (byte {error.start}). Convert it, for instance with iconv."
+        ) from error
     except json.JSONDecodeError as error:
-        raise BadInput(f"{file} is not JSON lines: {error.msg}. Write one JSON object a line.") from error
+        raise BadInput(
+            f"{file} is not JSON lines: {error.msg}. Write one JSON object a line."
+        ) from error
 
 
 def _read_table(file: Path, kind: str, column: str) -> list[str]:
@@ -90,13 +104,22 @@ def _read_table(file: Path, kind: str, column: str) -> list[str]:
         if kind == ".parquet":
             table = pandas.read_parquet(file)
         else:
-            table = pandas.read_csv(file, sep="\t" if kind == ".tsv" else ",", dtype=str, encoding="utf-8-sig")
+            table = pandas.read_csv(
+                file, sep="\t" if kind == ".tsv" else ",", dtype=str, encoding="utf-8-sig"
+            )
     except UnicodeDecodeError:
         raise
-    except Exception as error:  # pandas and pyarrow raise a dozen kinds, all of which mean an unreadable file
+    except (
+        Exception
+    ) as error:  # pandas and pyarrow raise a dozen kinds, all of which mean an unreadable file
         reason = str(error).split("\n")[0]
         raise BadInput(f"{file} cannot be read as {kind[1:]}: {reason}") from error
-    return table[_text_column(file, [str(name) for name in table.columns], column)].fillna("").astype(str).tolist()
+    return (
+        table[_text_column(file, [str(name) for name in table.columns], column)]
+        .fillna("")
+        .astype(str)
+        .tolist()
+    )
 
 
 def _text_column(file: Path, names: Sequence[str], column: str) -> str:
@@ -106,7 +129,9 @@ def _text_column(file: Path, names: Sequence[str], column: str) -> str:
             return name
     if not column and len(names) == 1:
         return names[0]
-    raise BadInput(f"{file} has no column {wanted!r}; it has {', '.join(names) or 'none'}. Rename or choose the text column.")
+    raise BadInput(
+        f"{file} has no column {wanted!r}; it has {', '.join(names) or 'none'}. Rename or choose the text column."
+    )
 
 
 def _documents(text: str) -> list[str]:
@@ -114,7 +139,11 @@ def _documents(text: str) -> list[str]:
     documents: list[str] = []
     current = ""
     for paragraph in re.split(r"\n\s*\n", text):
-        pieces = [(paragraph, "\n\n")] if len(paragraph) <= LENGTH else [(line, "\n") for line in paragraph.split("\n")]
+        pieces = (
+            [(paragraph, "\n\n")]
+            if len(paragraph) <= LENGTH
+            else [(line, "\n") for line in paragraph.split("\n")]
+        )
         for piece, joint in pieces:
             if current and len(current) + len(piece) > LENGTH:
                 documents.append(current)
@@ -128,16 +157,23 @@ def batches(model: Model, texts: Sequence[str], rows: int, context: int) -> Iter
     if context < 2:
         raise BadInput(f"A context must be at least 2 tokens long, got {context}.")
     if context > model.context:
-        raise BadInput(f"{model.name} reads at most {model.context} tokens, the context asked for is {context}. "
-                       f"Set it to {model.context} or less.")
+        raise BadInput(
+            f"{model.name} reads at most {model.context} tokens, the context asked for is {context}. "
+            f"Set it to {model.context} or less."
+        )
     window = rows * WINDOW
     for first in range(0, len(texts), window):
         pieces: list[tuple[list[int], int, int]] = []
-        for offset, ids in enumerate(model.tokenize(texts[first:first + window])):
-            pieces += [(piece, first + offset, start) for piece, start in _cut(ids, context, model.first_token)]
-        pieces.sort(key=lambda piece: -len(piece[0]))  # stable, so equal lengths keep the order of the texts
+        for offset, ids in enumerate(model.tokenize(texts[first : first + window])):
+            pieces += [
+                (piece, first + offset, start)
+                for piece, start in _cut(ids, context, model.first_token)
+            ]
+        pieces.sort(
+            key=lambda piece: -len(piece[0])
+        )  # stable, so equal lengths keep the order of the texts
         for at in range(0, len(pieces), rows):
-            yield _pad(pieces[at:at + rows])
+            yield _pad(pieces[at : at + rows])
 
 
 def _cut(ids: list[int], context: int, first_token: int | None) -> list[tuple[list[int], int]]:
@@ -145,9 +181,9 @@ def _cut(ids: list[int], context: int, first_token: int | None) -> list[tuple[li
     if len(ids) <= context:
         return [(ids, 0)] if ids else []
     if first_token is None or ids[0] != first_token:
-        return [(ids[at:at + context], at) for at in range(0, len(ids), context)]
+        return [(ids[at : at + context], at) for at in range(0, len(ids), context)]
     step = context - 1
-    return [([first_token, *ids[at:at + step]], at - 1) for at in range(1, len(ids), step)]
+    return [([first_token, *ids[at : at + step]], at - 1) for at in range(1, len(ids), step)]
 
 
 def _pad(pieces: Sequence[tuple[list[int], int, int]]) -> Batch:
@@ -155,8 +191,8 @@ def _pad(pieces: Sequence[tuple[list[int], int, int]]) -> Batch:
     ids = torch.zeros(len(pieces), width, dtype=torch.long)
     mask = torch.zeros(len(pieces), width, dtype=torch.bool)
     for row, (piece, _, _) in enumerate(pieces):
-        ids[row, :len(piece)] = torch.tensor(piece)
-        mask[row, :len(piece)] = True
+        ids[row, : len(piece)] = torch.tensor(piece)
+        mask[row, : len(piece)] = True
     document = torch.tensor([document for _, document, _ in pieces])
     start = torch.tensor([start for _, _, start in pieces])
     return Batch(ids, mask, document, start)

@@ -33,8 +33,12 @@ def strings(model: Model, ids: Sequence[int]) -> list[str]:
     if "Ġ" not in signs:
         return [_sentencepiece(token) for token in raw]
     table = _bytes_of_signs()
-    return [bytes(table[sign] for sign in token).decode("utf-8", "replace") if all(sign in table for sign in token) else token
-            for token in raw]
+    return [
+        bytes(table[sign] for sign in token).decode("utf-8", "replace")
+        if all(sign in table for sign in token)
+        else token
+        for token in raw
+    ]
 
 
 def _sentencepiece(token: str) -> str:

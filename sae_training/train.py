@@ -106,14 +106,27 @@ class TrainConfig:
     """Seed of the split, the orders and the first weights."""
 
     def __post_init__(self) -> None:
-        for name in ("n_features", "k", "tokens", "batch_tokens", "buffer_tokens", "evaluate_every", "checkpoint_every", "rows"):
+        for name in (
+            "n_features",
+            "k",
+            "tokens",
+            "batch_tokens",
+            "buffer_tokens",
+            "evaluate_every",
+            "checkpoint_every",
+            "rows",
+        ):
             if getattr(self, name) < 1:
                 raise BadInput(f"{name} must be at least 1, got {getattr(self, name)}.")
         for name in ("lr", "lr_end", "coefficient", "aux"):
             if not 0 <= getattr(self, name) < float("inf"):
-                raise BadInput(f"{name} must be a finite number, 0 or more, got {getattr(self, name)}.")
+                raise BadInput(
+                    f"{name} must be a finite number, 0 or more, got {getattr(self, name)}."
+                )
         if self.k > self.n_features:
-            raise BadInput(f"k is {self.k}, but there are only {self.n_features} features. Take a smaller k.")
+            raise BadInput(
+                f"k is {self.k}, but there are only {self.n_features} features. Take a smaller k."
+            )
         if not 0 < self.held_out < 1:
             raise BadInput(f"held_out must lie between 0 and 1, got {self.held_out}.")
 
@@ -148,7 +161,9 @@ class ActivationStream:
 
     def __init__(self, model: Model, texts: Sequence[str], config: TrainConfig) -> None:
         if len(texts) < 2:
-            raise BadInput(f"Training needs at least 2 documents, one of them held out; got {len(texts)}. Give a larger corpus.")
+            raise BadInput(
+                f"Training needs at least 2 documents, one of them held out; got {len(texts)}. Give a larger corpus."
+            )
         self.model, self.config = model, config
         order = np.random.default_rng([config.seed, 0]).permutation(len(texts))
         count = min(len(texts) - 1, max(1, round(config.held_out * len(texts))))
@@ -169,13 +184,18 @@ class ActivationStream:
         if self._shard is None:
             self._shard = self._fill()
         self._given += 1
-        return self._shard[(self._given - 1) * size:self._given * size]
+        return self._shard[(self._given - 1) * size : self._given * size]
 
     def state(self) -> dict[str, int]:
         return {"epoch": self._epoch, "batch": self._batch, "given": self._given}
 
     def restore(self, state: dict[str, int]) -> None:
-        self._epoch, self._batch, self._given, self._shard = state["epoch"], state["batch"], state["given"], None
+        self._epoch, self._batch, self._given, self._shard = (
+            state["epoch"],
+            state["batch"],
+            state["given"],
+            None,
+        )
 
     def _fill(self) -> Float[Tensor, "tok d_model"]:
         """The shard that begins at the present place, permuted; notes where the next one begins."""
@@ -185,7 +205,9 @@ class ActivationStream:
             before = count
             order = np.random.default_rng([self.config.seed, 1, epoch]).permutation(len(self.texts))
             texts = [self.texts[i] for i in order]
-            for number, batch in enumerate(batches(self.model, texts, self.config.rows, self.config.context)):
+            for number, batch in enumerate(
+                batches(self.model, texts, self.config.rows, self.config.context)
+            ):
                 if number < skip:
                     continue
                 x = residual_tokens(self.model, batch, self.config.layer, self.config.point).x
@@ -193,50 +215,105 @@ class ActivationStream:
                 count += len(x)
                 if count >= wanted:
                     self._end = (epoch, number + 1)
-                    mixed = torch.from_numpy(np.random.default_rng([self.config.seed, 2, self._epoch, self._batch]).permutation(count))
+                    mixed = torch.from_numpy(
+                        np.random.default_rng(
+                            [self.config.seed, 2, self._epoch, self._batch]
+                        ).permutation(count)
+                    )
                     return torch.cat(parts)[mixed.to(x.device)]
             if count == before and skip == 0:
-                raise BadInput("The texts hold no token beyond the first of each: nothing to train on. Give longer texts.")
+                raise BadInput(
+                    "The texts hold no token beyond the first of each: nothing to train on. Give longer texts."
+                )
             epoch, skip = epoch + 1, 0
 
     def _held_out(self) -> Float[Tensor, "tok d_model"]:
         parts, count = [], 0
-        for tokens in read(self.model, self.held_out_texts, self.config.layer, self.config.point, self.config.rows, self.config.context):
+        for tokens in read(
+            self.model,
+            self.held_out_texts,
+            self.config.layer,
+            self.config.point,
+            self.config.rows,
+            self.config.context,
+        ):
             parts.append(tokens.x)
             count += len(tokens.x)
             if count >= HELD_OUT_TOKENS:
                 break
         if count == 0:
-            raise BadInput("The held-out documents hold no token beyond the first of each. Give more or longer texts.")
+            raise BadInput(
+                "The held-out documents hold no token beyond the first of each. Give more or longer texts."
+            )
         return torch.cat(parts)[:HELD_OUT_TOKENS]
 
 
-def train_on_model(model: Model, texts: Sequence[str], config: TrainConfig, work: Path,
-                   progress: Callable[[str, int, int], None] = lambda stage, done, total: None) -> TrainResult:
+def train_on_model(
+    model: Model,
+    texts: Sequence[str],
+    config: TrainConfig,
+    work: Path,
+    progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+) -> TrainResult:
     """Train on the residuals of `model` over `texts`, evaluate on the documents that were held out."""
     from sae_training.cache import CachedStream
 
     sites.boundary(config.layer, config.point, model.n_layers)
     if config.cache:
-        stream = CachedStream(model, texts, config, work, lambda done, total: progress("reading residuals", done, total))
+        stream = CachedStream(
+            model,
+            texts,
+            config,
+            work,
+            lambda done, total: progress("reading residuals", done, total),
+        )
     else:
         stream = ActivationStream(model, texts, config)
-    result = train(stream, config, model.d_model, work, lambda done, total, _: progress("training", done, total))
+    result = train(
+        stream,
+        config,
+        model.d_model,
+        work,
+        lambda done, total, _: progress("training", done, total),
+    )
     metadata = {
-        "model_name": model.name, "model_revision": model.revision, "hook_name": sites.saelens_name(sites.Place(config.layer, config.point)),
-        "hook_head_index": None, "dataset_path": config.texts, "context_size": config.context, "prepend_bos": model.first_token is not None,
-        "neuronpedia_id": None, "training_engine": config.engine, "training_architecture": config.architecture,
-    }  # fmt: skip
+        "model_name": model.name,
+        "model_revision": model.revision,
+        "hook_name": sites.saelens_name(sites.Place(config.layer, config.point)),
+        "hook_head_index": None,
+        "dataset_path": config.texts,
+        "context_size": config.context,
+        "prepend_bos": model.first_token is not None,
+        "neuronpedia_id": None,
+        "training_engine": config.engine,
+        "training_architecture": config.architecture,
+    }
     sae = dataclasses.replace(result.sae, metadata=metadata)
-    figures = evaluate(model, sae, stream.held_out_texts[:HELD_OUT_DOCUMENTS], config.layer, config.point, config.rows, config.context,
-                       lambda done, total: progress("evaluating", done, total))
+    figures = evaluate(
+        model,
+        sae,
+        stream.held_out_texts[:HELD_OUT_DOCUMENTS],
+        config.layer,
+        config.point,
+        config.rows,
+        config.context,
+        lambda done, total: progress("evaluating", done, total),
+    )
     last = result.rows[-1]["step"]
-    rows = result.rows + [{"step": last, "metric": f"final_{name}", "value": float(value)} for name, value in dataclasses.asdict(figures).items()]
+    rows = result.rows + [
+        {"step": last, "metric": f"final_{name}", "value": float(value)}
+        for name, value in dataclasses.asdict(figures).items()
+    ]
     return TrainResult(sae, rows, figures)
 
 
-def train(stream: Stream, config: TrainConfig, d_model: int, work: Path,
-          progress: Callable[[int, int, dict[str, float]], None] = lambda done, total, metrics: None) -> TrainResult:
+def train(
+    stream: Stream,
+    config: TrainConfig,
+    d_model: int,
+    work: Path,
+    progress: Callable[[int, int, dict[str, float]], None] = lambda done, total, metrics: None,
+) -> TrainResult:
     """Take the steps that `work` does not hold yet. Ctrl-C and SIGTERM leave a checkpoint and raise KeyboardInterrupt."""
     from sae_training.engines import steps
 
@@ -256,7 +333,17 @@ def train(stream: Stream, config: TrainConfig, d_model: int, work: Path,
         engine.begin(x * scale)
 
     def save() -> None:
-        _write(checkpoint, config, {"engine": engine.state(), "stream": stream.state(), "done": done, "rows": rows, "scale": scale})
+        _write(
+            checkpoint,
+            config,
+            {
+                "engine": engine.state(),
+                "stream": stream.state(),
+                "done": done,
+                "rows": rows,
+                "scale": scale,
+            },
+        )
 
     with _stop_signals() as stopped:
         while done < total:
@@ -265,9 +352,18 @@ def train(stream: Stream, config: TrainConfig, d_model: int, work: Path,
             x, done = None, done + 1
             metrics["loss"] /= scale**2
             if done % config.evaluate_every == 0 or done == total:
-                held_out = reconstruction(_in_residual_units(engine.export(), scale), [stream.held_out])
-                metrics |= {f"held_out_{name}": value for name, value in dataclasses.asdict(held_out).items() if name != "tokens"}
-                rows += [{"step": done, "metric": name, "value": float(value)} for name, value in metrics.items()]
+                held_out = reconstruction(
+                    _in_residual_units(engine.export(), scale), [stream.held_out]
+                )
+                metrics |= {
+                    f"held_out_{name}": value
+                    for name, value in dataclasses.asdict(held_out).items()
+                    if name != "tokens"
+                }
+                rows += [
+                    {"step": done, "metric": name, "value": float(value)}
+                    for name, value in metrics.items()
+                ]
             if done % config.checkpoint_every == 0 or stopped.is_set() or done == total:
                 save()
             if stopped.is_set():
@@ -283,17 +379,24 @@ def train(stream: Stream, config: TrainConfig, d_model: int, work: Path,
 def _in_residual_units(sae: SAE, scale: float) -> SAE:
     """The SAE for residuals that are not multiplied by `scale`: directions stay, everything with a unit shrinks."""
     names = ("b_enc", "b_dec", "threshold", "b_mag")
-    return dataclasses.replace(sae, **{name: tensor / scale for name, tensor in sae.tensors().items() if name in names})
+    return dataclasses.replace(
+        sae, **{name: tensor / scale for name, tensor in sae.tensors().items() if name in names}
+    )
 
 
 @contextmanager
 def _stop_signals() -> Iterator[threading.Event]:
     """An event that Ctrl-C and SIGTERM set instead of breaking into the middle of a step."""
     stopped = threading.Event()
-    if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals
+    if (
+        threading.current_thread() is not threading.main_thread()
+    ):  # only the main thread may handle signals
         yield stopped
         return
-    before = {kind: signal.signal(kind, lambda *_: stopped.set()) for kind in (signal.SIGINT, signal.SIGTERM)}
+    before = {
+        kind: signal.signal(kind, lambda *_: stopped.set())
+        for kind in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         yield stopped
     finally:
@@ -303,8 +406,14 @@ def _stop_signals() -> Iterator[threading.Event]:
 
 def _write(file: Path, config: TrainConfig, saved: dict[str, Any]) -> None:
     """One file, complete or not there."""
-    tensors = {name: value.detach().cpu().contiguous() for name, value in saved["engine"].items() if isinstance(value, Tensor)}
-    plain = {name: value for name, value in saved["engine"].items() if not isinstance(value, Tensor)}
+    tensors = {
+        name: value.detach().cpu().contiguous()
+        for name, value in saved["engine"].items()
+        if isinstance(value, Tensor)
+    }
+    plain = {
+        name: value for name, value in saved["engine"].items() if not isinstance(value, Tensor)
+    }
     told = json.dumps(saved | {"engine": plain, "config": dataclasses.asdict(config)})
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_suffix(".part")
@@ -319,9 +428,19 @@ def _read(file: Path, config: TrainConfig) -> dict[str, Any]:
         with safe_open(file, framework="pt") as opened:
             saved = json.loads(opened.metadata()["told"])
             saved["engine"] |= {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - safetensors files cannot be iterated
-    except Exception as error:  # safetensors, JSON and key errors: all mean that the file is not ours or not whole
-        raise BadInput(f"{file} is no readable checkpoint ({str(error)[:100]}). Remove it to train from the start.") from error
+    except (
+        Exception
+    ) as error:  # safetensors, JSON and key errors: all mean that the file is not ours or not whole
+        raise BadInput(
+            f"{file} is no readable checkpoint ({str(error)[:100]}). Remove it to train from the start."
+        ) from error
     if saved["config"] != json.loads(json.dumps(dataclasses.asdict(config))):
-        changed = [name for name, value in dataclasses.asdict(config).items() if saved["config"].get(name) != value]
-        raise Incompatible(f"{file} belongs to a training with other settings ({', '.join(changed)}). Use another folder, or remove it.")
+        changed = [
+            name
+            for name, value in dataclasses.asdict(config).items()
+            if saved["config"].get(name) != value
+        ]
+        raise Incompatible(
+            f"{file} belongs to a training with other settings ({', '.join(changed)}). Use another folder, or remove it."
+        )
     return saved

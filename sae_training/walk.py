@@ -53,13 +53,24 @@ class End(NamedTuple):
 class Walk:
     """One pass over the tree: unsteered and from the embedding, or steered and from the site."""
 
-    def __init__(self, model: Model, ends: Sequence[End], at: int, edit: Edit | None, progress: Progress | None, done: int, total: int) -> None:
+    def __init__(
+        self,
+        model: Model,
+        ends: Sequence[End],
+        at: int,
+        edit: Edit | None,
+        progress: Progress | None,
+        done: int,
+        total: int,
+    ) -> None:
         """`ends` belong to the prompts of the tree, in order."""
         self.model, self.ends, self.at, self.edit = model, ends, at, edit
         self.progress, self.done, self.total = progress, done, total
         self.rows = 1 if edit is None else edit.rows
         options = 1 + max(read.option for end in ends for read in end.tail.reads)
-        self.scores = torch.full((self.rows, 1 + max(end.prompt for end in ends), options), -torch.inf)
+        self.scores = torch.full(
+            (self.rows, 1 + max(end.prompt for end in ends), options), -torch.inf
+        )
         """Scores so far [row, prompt, option]; minus infinity where a prompt has fewer options."""
         kinds = {"all"} if edit is None else set(edit.positions)
         self.longest = max(len(end.tail.tokens) for end in ends)
@@ -73,17 +84,27 @@ class Walk:
 
     def _below(self, parents: Sequence[Branch]) -> None:
         """Run the children of some nodes, those of one length together, then what is below them."""
-        children = [(cache, group, child) for cache, group, parent in parents for child in parent.children]
-        children.sort(key=lambda one: (bool(one[2].finals), len(one[2].ids), one[0].lengths[one[1]]))
+        children = [
+            (cache, group, child) for cache, group, parent in parents for child in parent.children
+        ]
+        children.sort(
+            key=lambda one: (bool(one[2].finals), len(one[2].ids), one[0].lengths[one[1]])
+        )
         waiting: list[Branch] = []
         held = 0
         for batch in self._batches(children):
             nodes = [child for _, _, child in batch]
-            branch = join([(cache, group) for cache, group, _ in batch], self.body_rows, len(nodes[-1].ids) + 1 + self.longest)
+            branch = join(
+                [(cache, group) for cache, group, _ in batch],
+                self.body_rows,
+                len(nodes[-1].ids) + 1 + self.longest,
+            )
             self._body(nodes, branch)
             self._finals(nodes, branch)
             if any(node.children for node in nodes):
-                waiting += [(branch, group, node) for group, node in enumerate(nodes) if node.children]
+                waiting += [
+                    (branch, group, node) for group, node in enumerate(nodes) if node.children
+                ]
                 held += branch.token_bytes * branch.capacity * branch.groups * branch.rows
                 if held > self._most:
                     self._below(waiting)
@@ -98,8 +119,14 @@ class Walk:
         for cache, group, node in children:
             length, ends = len(node.ids), bool(node.finals)
             tokens, before = length * (len(batch) + 1), max(past, cache.lengths[group])
-            full = tokens * self.body_rows > budget(self.model) or cache.token_bytes * (before * (len(batch) + 1) + tokens) * self.body_rows > self._most
-            apart = bool(batch) and (ends != bool(batch[0][2].finals) or (ends and length != len(batch[0][2].ids)))
+            full = (
+                tokens * self.body_rows > budget(self.model)
+                or cache.token_bytes * (before * (len(batch) + 1) + tokens) * self.body_rows
+                > self._most
+            )
+            apart = bool(batch) and (
+                ends != bool(batch[0][2].finals) or (ends and length != len(batch[0][2].ids))
+            )
             if batch and (full or apart or tokens - real - length > PADDING * tokens):
                 yield batch
                 batch, real, past = [], 0, 0
@@ -113,15 +140,25 @@ class Walk:
         return HELD["cpu" if self.model.device.type == "cpu" else "cuda"]
 
     def _body(self, nodes: Sequence[Node], cache: PrefixCache) -> None:
-        if self.edit is not None and self.at == self.model.n_layers:  # no layer above the site reads what came before
+        if (
+            self.edit is not None and self.at == self.model.n_layers
+        ):  # no layer above the site reads what came before
             cache.grow([len(node.ids) for node in nodes])
             return
         frame = self._frame(cache, len(nodes[-1].ids))
         entering = self._edited([node.residual for node in nodes], cache.rows, frame)
-        ran = run(self.model, [node.ids for node in nodes], cache, entering, self._entry, True, self._watch)
+        ran = run(
+            self.model,
+            [node.ids for node in nodes],
+            cache,
+            entering,
+            self._entry,
+            True,
+            self._watch,
+        )
         if ran.residual is not None and self.edit is None:
             for node, residual in zip(nodes, ran.residual, strict=True):
-                node.residual = residual[:len(node.ids)]
+                node.residual = residual[: len(node.ids)]
 
     def _finals(self, nodes: Sequence[Node], cache: PrefixCache) -> None:
         """Score the prompts that end right after `nodes`, the groups of `cache`."""
@@ -133,7 +170,9 @@ class Walk:
             for count, (_, final) in enumerate(ends, 1):
                 width = 1 + len(self._tail(final).tokens)
                 real += width
-                if count > 1 and (count * width > most or count * width - real > PADDING * count * width):
+                if count > 1 and (
+                    count * width > most or count * width - real > PADDING * count * width
+                ):
                     break
                 fit = count
             self._together(ends[:fit], cache)
@@ -145,19 +184,33 @@ class Walk:
         tails = [self._tail(final) for final in finals]
         width = 1 + max(len(tail.tokens) for tail in tails)
         last = join([(cache, group) for group, _ in ends], self.last_rows, width)
-        entering = self._edited([final.residual for final in finals], last.rows, self._frame(last, width, last=True))
-        ran = run(self.model, [[final.token, *tail.tokens] for final, tail in zip(finals, tails, strict=True)], last, entering, self._entry, False,
-                  self._watch, tails)
+        entering = self._edited(
+            [final.residual for final in finals], last.rows, self._frame(last, width, last=True)
+        )
+        ran = run(
+            self.model,
+            [[final.token, *tail.tokens] for final, tail in zip(finals, tails, strict=True)],
+            last,
+            entering,
+            self._entry,
+            False,
+            self._watch,
+            tails,
+        )
         if self.edit is None:
             for final, tail, residual in zip(finals, tails, ran.residual, strict=True):
-                final.residual = residual[:1 + len(tail.tokens)]
+                final.residual = residual[: 1 + len(tail.tokens)]
         self._keep(finals, tails, ran.logits)
 
-    def _keep(self, finals: Sequence[Final], tails: Sequence[Tail], logits: Float[Tensor, "seq tok vocab"]) -> None:
+    def _keep(
+        self, finals: Sequence[Final], tails: Sequence[Tail], logits: Float[Tensor, "seq tok vocab"]
+    ) -> None:
         at, option, found = read(logits.unflatten(0, (len(finals), -1)), tails)
         prompts = torch.tensor([self.ends[final.prompt].prompt for final in finals])
         self.scores[:, prompts[at], option] = found.T.expand(self.rows, -1)
-        self.done += sum(any(read.option == 0 for read in tail.reads) for tail in tails) * self.rows  # a prompt of several tails counts once
+        self.done += (
+            sum(any(read.option == 0 for read in tail.reads) for tail in tails) * self.rows
+        )  # a prompt of several tails counts once
         if self.progress:
             self.progress(self.done, self.total)
 
@@ -180,19 +233,26 @@ class Walk:
         first = (place == 0) if cache.lengths[0] == 0 else ~real
         return Frame(real, first, (place == 0) & last, (place > 0) & last)
 
-    def _edited(self, residuals: Sequence[Tensor | None], rows: int, frame: Frame) -> Float[Tensor, "seq tok d_model"] | None:
+    def _edited(
+        self, residuals: Sequence[Tensor | None], rows: int, frame: Frame
+    ) -> Float[Tensor, "seq tok d_model"] | None:
         """Each residual under each intervention, in the order of the cache; None in the unsteered pass, which finds them."""
         if self.edit is None:
             return None
         width = frame.real.shape[1]
-        residuals = [torch.nn.functional.pad(one, (0, 0, 0, width - len(one))) if len(one) < width else one for one in residuals]
+        residuals = [
+            torch.nn.functional.pad(one, (0, 0, 0, width - len(one))) if len(one) < width else one
+            for one in residuals
+        ]
         if rows < self.rows:  # nothing is steered here yet
             return torch.stack(residuals)
         where = frame.where(self.edit.positions).to(residuals[0].device)
         return torch.cat([self.edit(one[None].expand(rows, -1, -1), where) for one in residuals])
 
 
-def logprobs(logits: Float[Tensor, "seq tok vocab"], wanted: Ids) -> Float[Tensor, "seq tok option"]:
+def logprobs(
+    logits: Float[Tensor, "seq tok vocab"], wanted: Ids
+) -> Float[Tensor, "seq tok option"]:
     """Log-probability of `wanted[tok]` at each token."""
     logits = logits.float()
     index = torch.tensor(wanted, device=logits.device).expand(len(logits), -1, -1)

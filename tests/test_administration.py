@@ -29,12 +29,24 @@ def lean(**more):
 def test_a_profile_of_a_model_that_only_talks(study):
     """Each answer is asked once, what cannot be read is counted, and an endpoint that changes midway is refused."""
     with serve(lambda body, number: ["5", "I cannot answer that.", "purple"][number % 3]) as script:
-        settings = lean(model=f"{script.url}#tiny-1", mode="generate", wordings=("number",), contexts="none", persona="You are a nurse.")
+        settings = lean(
+            model=f"{script.url}#tiny-1",
+            mode="generate",
+            wordings=("number",),
+            contexts="none",
+            persona="You are a nurse.",
+        )
         run = study.measure(**settings)
         assert len(script.requests) == 40 * 2, "two orders"
-        assert script.requests[0]["messages"][0] == {"role": "system", "content": "You are a nurse."}
+        assert script.requests[0]["messages"][0] == {
+            "role": "system",
+            "content": "You are a nurse.",
+        }
         assert study.measure(**settings).id == run.id
-        assert study.measure(**settings | {"replicates": 300}).summary["missing"] == run.summary["missing"]
+        assert (
+            study.measure(**settings | {"replicates": 300}).summary["missing"]
+            == run.summary["missing"]
+        )
         assert len(script.requests) == 40 * 2, "another run asks nothing that is known"
         told = queries.quality(study.store, run.id).set_index("metric").value
         assert told["refused"] == pytest.approx(27 / 80, abs=0.02)
@@ -51,8 +63,17 @@ def test_a_profile_of_a_model_that_only_talks(study):
 def test_an_endpoint_that_changes_its_name_midway_is_refused(study):
     from tests.endpoints import completion
 
-    with serve(lambda body, number: completion("5", model="tiny-1" if number < 5 else "tiny-2")) as script, pytest.raises(WorkbenchError, match="answered as tiny-1 before and as tiny-2 now"):
-        study.measure(**lean(model=f"{script.url}#tiny", mode="generate", wordings=("number",), contexts="none"))
+    with (
+        serve(
+            lambda body, number: completion("5", model="tiny-1" if number < 5 else "tiny-2")
+        ) as script,
+        pytest.raises(WorkbenchError, match="answered as tiny-1 before and as tiny-2 now"),
+    ):
+        study.measure(
+            **lean(
+                model=f"{script.url}#tiny", mode="generate", wordings=("number",), contexts="none"
+            )
+        )
     assert not study.runs.all()
 
 
@@ -71,19 +92,33 @@ def test_what_was_answered_before_an_interruption_is_not_asked_again(study, monk
     kept = len((study.folder / "scores.jsonl").read_text().splitlines())
     assert 64 <= kept < 3 * 40
     asked, score = [], scoring.score_rows
-    monkeypatch.setattr(scoring, "score_rows", lambda model, prompts, *more, **named: asked.extend(prompts) or score(model, prompts, *more, **named))
+    monkeypatch.setattr(
+        scoring,
+        "score_rows",
+        lambda model, prompts, *more, **named: (
+            asked.extend(prompts) or score(model, prompts, *more, **named)
+        ),
+    )
     run = study.measure(**lean())
     assert len(asked) == 3 * 40 - kept
     whole = Study(study.folder.parent / "another").measure(**lean())
-    assert queries.profile(study.store, run.id).equals(queries.profile(Study(study.folder.parent / "another").store, whole.id))
+    assert queries.profile(study.store, run.id).equals(
+        queries.profile(Study(study.folder.parent / "another").store, whole.id)
+    )
 
 
 class Long(Questionnaire):
     """Three items, of which one is longer than the organism reads."""
 
     def load(self, settings, system):
-        items = (Item("a", "I lead.", "power"), Item("b", "I lead. " * 400, "power"), Item("c", "I help.", "benevolence"))
-        return Instrument("long", "Long", items, tuple("123456"), (("plain", "{item} :"),), system.id, "", "")
+        items = (
+            Item("a", "I lead.", "power"),
+            Item("b", "I lead. " * 400, "power"),
+            Item("c", "I help.", "benevolence"),
+        )
+        return Instrument(
+            "long", "Long", items, tuple("123456"), (("plain", "{item} :"),), system.id, "", ""
+        )
 
 
 def test_an_item_longer_than_the_model_reads_is_named_and_counted(study, monkeypatch):
@@ -107,10 +142,23 @@ def test_answers_of_several_tokens_are_compared_per_token(tmp_path):
     phrases = ("like me", "I wanted to be in charge of all the others")
     told = dataclasses.replace(standin(), options=phrases)
     asked = questions(told, [""], ["plain"])[:4]
-    tokens = np.array([len(model.tokenizer(f" {phrase}", add_special_tokens=False)["input_ids"]) for phrase in phrases])
+    tokens = np.array(
+        [
+            len(model.tokenizer(f" {phrase}", add_special_tokens=False)["input_ids"])
+            for phrase in phrases
+        ]
+    )
     assert tokens[1] > tokens[0]
     per_token, summed = (
-        np.array([r.logprobs for r in administer(Weights(model, tmp_path), told, asked, "base", lambda *_: None, length=length)]) for length in ("mean", "sum")
+        np.array(
+            [
+                r.logprobs
+                for r in administer(
+                    Weights(model, tmp_path), told, asked, "base", lambda *_: None, length=length
+                )
+            ]
+        )
+        for length in ("mean", "sum")
     )
     np.testing.assert_allclose(per_token * tokens, summed, rtol=1e-9)
 

@@ -89,7 +89,12 @@ def test_a_matrix_cell_opens_what_is_behind_it(tab):
     tab.open("effects", "The prompts behind the number")
     tab.settled()
     # Cells are drawn row by row in the order of the store: source, then target, by name. The tenth is achievement's last.
-    cell = tab.page.locator(".js-plotly-plot").first.locator(".scatterlayer .trace").last.locator("path.point").nth(9)
+    cell = (
+        tab.page.locator(".js-plotly-plot")
+        .first.locator(".scatterlayer .trace")
+        .last.locator("path.point")
+        .nth(9)
+    )
     box = cell.bounding_box()
     tab.page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     tab.page.get_by_role("heading", name="Achievement on Universalism").wait_for()
@@ -109,7 +114,13 @@ def test_an_empty_study_says_what_to_run_and_runs_that_finish_appear(browser, tm
     with served(study.folder) as address:
         tab = Tab(browser, address)
         tab.open("", "has no sparse autoencoder yet")
-        for title, line in (("Features", "There are no features yet"), ("Steer", "no SAE to steer with"), ("Side effects", "There is no SAE yet"), ("Graph", "There is no SAE yet"), ("Plan", "nothing has been steered yet")):
+        for title, line in (
+            ("Features", "There are no features yet"),
+            ("Steer", "no SAE to steer with"),
+            ("Side effects", "There is no SAE yet"),
+            ("Graph", "There is no SAE yet"),
+            ("Plan", "nothing has been steered yet"),
+        ):
             tab.turn(title, line)
             tab.see("workbench effects" if title == "Plan" else "workbench train")
         synthetic(study.folder)

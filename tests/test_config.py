@@ -35,7 +35,9 @@ def flags(*words):
 
 def test_flags_become_the_dataclass():
     assert flags() == Settings()
-    assert flags("--doses", "0.1,2", "--mode", "slow", "--keep", "--seed", "7") == Settings(7, (0.1, 2.0), "slow", True)
+    assert flags("--doses", "0.1,2", "--mode", "slow", "--keep", "--seed", "7") == Settings(
+        7, (0.1, 2.0), "slow", True
+    )
 
 
 def test_help_is_the_string_beneath_the_field(capsys):
@@ -63,7 +65,7 @@ def test_a_wrong_value_names_its_flag(words, message):
 
 def test_a_job_file_is_read_and_a_flag_wins(tmp_path):
     job = tmp_path / "job.toml"
-    job.write_text('seed = 5\nunknown-to-this-verb = 1\n[sweep]\ndoses = [1, 2]\n[other]\nx = 1\n')
+    job.write_text("seed = 5\nunknown-to-this-verb = 1\n[sweep]\ndoses = [1, 2]\n[other]\nx = 1\n")
     told = config.from_toml(job, Settings, "sweep")
     assert config.make(Settings, told | {"seed": "9"}) == Settings(9, (1.0, 2.0))
     job.write_text("[sweep]\ndosis = 1\n")

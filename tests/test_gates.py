@@ -18,7 +18,9 @@ MODEL = model()
 PROMPTS = ["the cat sat on the mat", "the dog ran to the end", "the garden and then the mat ran"]
 OPTIONS = [" the", " dog"]
 ADD = Add(torch.randn(1, WIDTH, generator=torch.Generator().manual_seed(0)) * 2, ("all",))
-PROBE = Probe(torch.randn(WIDTH, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * 0.3, 0.1)
+PROBE = Probe(
+    torch.randn(WIDTH, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * 0.3, 0.1
+)
 SHIFT = minimum_shift(PROBE, [0.97])
 SAE = TinySAE()
 
@@ -44,7 +46,10 @@ def test_closed_gates_are_bit_identical_and_open_ones_transparent(inner):
     closed = torch.zeros(3, dtype=torch.bool)
     for shut, wide in (
         (PromptGate(spread(inner, 3), closed), PromptGate(spread(inner, 3), ~closed)),
-        (ProbeGate(inner, PROBE.weight, PROBE.bias, 1.1), ProbeGate(inner, PROBE.weight, PROBE.bias, 0.0)),
+        (
+            ProbeGate(inner, PROBE.weight, PROBE.bias, 1.1),
+            ProbeGate(inner, PROBE.weight, PROBE.bias, 0.0),
+        ),
         (ActivationGate(inner, SAE, 3, 1e9), ActivationGate(inner, SAE, 3, -1.0)),
     ):
         assert torch.equal(logits(shut), base), type(shut).__name__
@@ -76,7 +81,9 @@ def test_a_probe_decides_at_the_last_token_in_a_sweep_too():
     opens = said >= threshold
     assert 0 < opens.sum() < 3
     assert torch.equal(told.steered[0, ~opens], told.base[~opens])
-    torch.testing.assert_close(told.steered[0, opens], plain.steered[0, opens], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        told.steered[0, opens], plain.steered[0, opens], atol=1e-5, rtol=1e-4
+    )
 
 
 def test_a_sweep_is_gated_prompt_by_prompt():
@@ -84,7 +91,9 @@ def test_a_sweep_is_gated_prompt_by_prompt():
     told = gated_scores(sweep(MODEL, PROMPTS, OPTIONS, ADD, 1), open)
     assert torch.equal(told.steered[0, ~open], told.base[~open])
     with MODEL.steered(PromptGate(spread(ADD, 3), open), 1):
-        torch.testing.assert_close(told.steered[0], MODEL.score(PROMPTS, OPTIONS), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(
+            told.steered[0], MODEL.score(PROMPTS, OPTIONS), atol=1e-5, rtol=1e-4
+        )
 
 
 def test_a_feature_gates_token_by_token():

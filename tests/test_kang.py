@@ -104,7 +104,9 @@ def test_agreement_sees_features_that_repeat_and_not_features_that_do_not():
     lean = rng.dirichlet((0.3, 0.3, 0.3), size=(12, 6))
     draw = lambda p, n: np.array([[rng.multinomial(n, cell) for cell in row] for row in p])  # noqa: E731
     same = kang.agreement(draw(lean, 60), draw(lean, 20), 300, 0)
-    other = kang.agreement(draw(lean, 60), draw(rng.dirichlet((0.3, 0.3, 0.3), size=(12, 6)), 20), 300, 0)
+    other = kang.agreement(
+        draw(lean, 60), draw(rng.dirichlet((0.3, 0.3, 0.3), size=(12, 6)), 20), 300, 0
+    )
     assert same.mean > same.null + 0.2
     assert same.p < 0.01
     assert other.p > 0.05
@@ -124,7 +126,9 @@ def test_a_true_graph_beats_permuted_nodes_and_a_wrong_one_does_not():
     rng = np.random.default_rng(0)
     truth = pc.closure(edges(8, (0, 1), (1, 2), (3, 4), (4, 5)))
     pushed = rng.integers(8, size=200)
-    moved = ((truth | np.eye(8, dtype=bool))[pushed] & (rng.random((200, 8)) < 0.9)) | (rng.random((200, 8)) < 0.1)
+    moved = ((truth | np.eye(8, dtype=bool))[pushed] & (rng.random((200, 8)) < 0.9)) | (
+        rng.random((200, 8)) < 0.1
+    )
     roles = np.repeat(np.arange(20), 10)
     right = kang.side_effects(moved.astype(float), roles, truth, 500, 0)
     assert right.p < 0.01
@@ -133,7 +137,10 @@ def test_a_true_graph_beats_permuted_nodes_and_a_wrong_one_does_not():
     assert right.low > 0
     assert (right.rows, right.clusters) == (int(moved.any(1).sum()), 20)
     # Were the null a sham, graphs at random would often pass it.
-    random = [kang.side_effects(moved.astype(float), roles, truth[o][:, o], 200, 0).p for o in (rng.permutation(8) for _ in range(60))]
+    random = [
+        kang.side_effects(moved.astype(float), roles, truth[o][:, o], 200, 0).p
+        for o in (rng.permutation(8) for _ in range(60))
+    ]
     assert np.mean(np.array(random) <= 0.05) < 0.15
     nothing = kang.side_effects(moved.astype(float), roles, np.zeros((8, 8), bool), 100, 0)
     assert np.isnan(nothing.p)
@@ -143,7 +150,9 @@ def test_a_true_graph_beats_permuted_nodes_and_a_wrong_one_does_not():
 def test_moved_shares_and_the_best_feature():
     shares = kang.moved_shares(np.array([1, 1, 0, -1, np.nan]))
     assert (shares.up, shares.same, shares.down, shares.n) == (0.5, 0.25, 0.25, 4)
-    assert (shares.up_low, shares.up_high) == pytest.approx((0.1500, 0.8500), abs=1e-4)  # Wilson 1927, 2 of 4
+    assert (shares.up_low, shares.up_high) == pytest.approx(
+        (0.1500, 0.8500), abs=1e-4
+    )  # Wilson 1927, 2 of 4
     assert np.isnan(kang.moved_shares(np.full(2, np.nan)).up)
     train = np.array([[[5, 0, 5], [1, 9, 0]], [[4, 6, 0], [0, 2, 8]]])
     assert kang.best(train, 1).tolist() == [1, 0]
@@ -152,10 +161,19 @@ def test_moved_shares_and_the_best_feature():
 
 def released(shared):
     folder = shared / "data" / "kang"
-    train, test = (pd.read_csv(folder / f"ans_gemma_{part}_formal.csv") for part in ("train", "test"))
-    values = [c for c in train if c not in ("steer_dim", "player_name", "stds", "scstds") and not c.endswith(":scstd")]
+    train, test = (
+        pd.read_csv(folder / f"ans_gemma_{part}_formal.csv") for part in ("train", "test")
+    )
+    values = [
+        c
+        for c in train
+        if c not in ("steer_dim", "player_name", "stds", "scstds") and not c.endswith(":scstd")
+    ]
     told = json.loads((folder / "value_graph_gemma.json").read_text())["edges"]
-    graphs = {name: edges(17, *((values.index(a), values.index(b)) for a, b, *_ in told[name])) for name in ("gemma", "reference")}
+    graphs = {
+        name: edges(17, *((values.index(a), values.index(b)) for a, b, *_ in told[name]))
+        for name in ("gemma", "reference")
+    }
     return train, test, values, graphs
 
 
@@ -181,7 +199,9 @@ def test_the_released_gemma_graph_and_numbers(shared):
     assert round((everything & published).sum() / (everything | published).sum(), 2) == 0.56
 
     roles = test[test.steer_dim.isna() & test.player_name.notna()]
-    holt = {who: chosen(test[test.player_name == "Mary Holt"], who)[values] for who in (True, False)}
+    holt = {
+        who: chosen(test[test.player_name == "Mary Holt"], who)[values] for who in (True, False)
+    }
     assert frequencies(roles[values], own.edges) == (0.69, 0.56)
     assert frequencies(roles[values], graphs["reference"]) == (0.51, 0.60)
     assert frequencies(holt[True], own.edges) == (0.57, 0.51)
@@ -195,7 +215,9 @@ def test_the_released_gaps_lie_within_those_of_permuted_graphs(shared):
     x = test[test.steer_dim.isna() & test.player_name.notna()][values].to_numpy()
     moved = kang.signs(x[1:] - x[0], 0.0)
     own = kang.side_effects(moved, np.arange(len(moved)), pc.closure(graphs["gemma"]), 2000, 0)
-    reference = kang.side_effects(moved, np.arange(len(moved)), pc.closure(graphs["reference"]), 2000, 0)
+    reference = kang.side_effects(
+        moved, np.arange(len(moved)), pc.closure(graphs["reference"]), 2000, 0
+    )
     assert own.gap == pytest.approx(0.13, abs=0.005)
     assert own.null_low < reference.gap < own.null_high
     assert reference.p > 0.05
@@ -208,10 +230,18 @@ def test_the_released_hard_prompts_move_no_more_roles_than_the_best_feature(shar
     features = sorted(set(train.steer_dim.dropna()))
 
     def changes(frame):
-        base = frame[frame.steer_dim.isna()].set_index(frame[frame.steer_dim.isna()].player_name.fillna(""))[values]
-        return np.stack([
-            (of.set_index(of.player_name.fillna(""))[values].reindex(base.index) - base).to_numpy() for of in (frame[frame.steer_dim == f] for f in features)
-        ], axis=1)  # fmt: skip
+        base = frame[frame.steer_dim.isna()].set_index(
+            frame[frame.steer_dim.isna()].player_name.fillna("")
+        )[values]
+        return np.stack(
+            [
+                (
+                    of.set_index(of.player_name.fillna(""))[values].reindex(base.index) - base
+                ).to_numpy()
+                for of in (frame[frame.steer_dim == f] for f in features)
+            ],
+            axis=1,
+        )
 
     moved_train, moved_test = (kang.signs(changes(frame), 0.0) for frame in (train, test))
     told = kang.agreement(kang.counts(moved_train), kang.counts(moved_test), 200, 0)
@@ -219,6 +249,14 @@ def test_the_released_hard_prompts_move_no_more_roles_than_the_best_feature(shar
     at = kang.best(kang.counts(moved_train), 1)
     steered = np.mean([kang.moved_shares(moved_test[:, at[j], j]).up for j in range(17)])
     base = test[test.steer_dim.isna()][values].to_numpy()
-    prompted = np.mean([kang.moved_shares(kang.signs(compare[values].to_numpy() - base, 0.0)[:, j]).up for j in range(17)])
-    assert (round(told.mean, 2), round(told.null, 2)) == (0.85, 0.81)  # most of the agreement is what all features share
+    prompted = np.mean(
+        [
+            kang.moved_shares(kang.signs(compare[values].to_numpy() - base, 0.0)[:, j]).up
+            for j in range(17)
+        ]
+    )
+    assert (round(told.mean, 2), round(told.null, 2)) == (
+        0.85,
+        0.81,
+    )  # most of the agreement is what all features share
     assert (round(steered, 2), round(prompted, 2)) == (0.30, 0.28)

@@ -18,8 +18,15 @@ PLACES = ("market", "harbour", "library", "station", "bakery")
 
 def controlled(n=10):
     acts = [("shared", "hid"), ("carried", "dropped"), ("guided", "misled"), ("praised", "mocked")]
-    return [Pair("benevolence", f"At the {PLACES[i % 5]} my neighbour stood waiting, and I {acts[i % 4][0]} the basket with her.",
-                 f"At the {PLACES[i % 5]} my neighbour stood waiting, and I {acts[i % 4][1]} the basket with her.", f"c{i}") for i in range(n)]  # fmt: skip
+    return [
+        Pair(
+            "benevolence",
+            f"At the {PLACES[i % 5]} my neighbour stood waiting, and I {acts[i % 4][0]} the basket with her.",
+            f"At the {PLACES[i % 5]} my neighbour stood waiting, and I {acts[i % 4][1]} the basket with her.",
+            f"c{i}",
+        )
+        for i in range(n)
+    ]
 
 
 def test_controlled_pairs_are_kept():
@@ -29,10 +36,18 @@ def test_controlled_pairs_are_kept():
 
 
 def test_pairs_that_differ_in_more_than_the_value_are_refused_with_the_reason():
-    strange = Pair("benevolence", "At the market my neighbour stood waiting, and I shared the basket with her.",
-                   "We drove through fog until the engine failed near a bridge.", "x")  # fmt: skip
-    topic = Pair("benevolence", "At the market my neighbour stood waiting, and I shared the basket with her.",
-                 "At the harbour my neighbour stood waiting, and I hid the basket with her.", "y")  # fmt: skip
+    strange = Pair(
+        "benevolence",
+        "At the market my neighbour stood waiting, and I shared the basket with her.",
+        "We drove through fog until the engine failed near a bridge.",
+        "x",
+    )
+    topic = Pair(
+        "benevolence",
+        "At the market my neighbour stood waiting, and I shared the basket with her.",
+        "At the harbour my neighbour stood waiting, and I hid the basket with her.",
+        "y",
+    )
     same = Pair("benevolence", "I shared it.", "I shared it.", "z")
     told = pairs.check([*controlled(40), strange, topic, same])
     assert [pair.reason for pair in told[:40]] == [""] * 40
@@ -47,8 +62,12 @@ def test_a_table_is_read_in_any_spelling(tmp_path):
     file = tmp_path / "pairs.csv"
     pairs.write([*controlled(3), Pair("power", "a", "b", "c", reason="refused")], file)
     assert pairs.read(str(file), SYSTEM) == controlled(3)
-    pd.DataFrame({"value": ["Self-Direction: Thought"], "text": ["a"], "opposed": ["b"]}).to_json(tmp_path / "p.jsonl", orient="records", lines=True)
-    assert pairs.read(str(tmp_path / "p.jsonl"), SYSTEM) == [Pair("self-direction", "a", "b", "pair 1")]
+    pd.DataFrame({"value": ["Self-Direction: Thought"], "text": ["a"], "opposed": ["b"]}).to_json(
+        tmp_path / "p.jsonl", orient="records", lines=True
+    )
+    assert pairs.read(str(tmp_path / "p.jsonl"), SYSTEM) == [
+        Pair("self-direction", "a", "b", "pair 1")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -79,13 +98,27 @@ class Scripted:
             if number % 5 == 4:
                 out.append("I would rather not." if number % 2 else '{"held": "only one"}')
                 continue
-            other = "fled from a storm over distant mountains" if number % 5 == 3 else "kept the watch on the old bridge"
-            out.append("Sure:\n" + json.dumps({"held": "I gladly kept the watch on the old bridge", "opposed": f"I sadly {other}"}))
+            other = (
+                "fled from a storm over distant mountains"
+                if number % 5 == 3
+                else "kept the watch on the old bridge"
+            )
+            out.append(
+                "Sure:\n"
+                + json.dumps(
+                    {
+                        "held": "I gladly kept the watch on the old bridge",
+                        "opposed": f"I sadly {other}",
+                    }
+                )
+            )
         return out
 
 
 def test_a_language_model_writes_pairs_and_failures_are_kept():
-    told = pairs.by_llm(Scripted(), SYSTEM, ["power", "security"], [f"scene {i}" for i in range(10)])
+    told = pairs.by_llm(
+        Scripted(), SYSTEM, ["power", "security"], [f"scene {i}" for i in range(10)]
+    )
     assert len(told.pairs) == 16
     assert len(told.unparsed) == 4
     assert {pair.value for pair in told.pairs} == {"power", "security"}
@@ -94,9 +127,18 @@ def test_a_language_model_writes_pairs_and_failures_are_kept():
 
 
 def test_a_request_longer_than_the_model_reads_is_counted():
-    llm = Short(lambda q: json.dumps({"held": "I gladly kept the watch", "opposed": "I sadly kept the watch"}), 2000)
+    llm = Short(
+        lambda q: json.dumps(
+            {"held": "I gladly kept the watch", "opposed": "I sadly kept the watch"}
+        ),
+        2000,
+    )
     told = pairs.by_llm(llm, SYSTEM, ["power"], ["at sea", "at sea " * 400, "at home"])
-    assert ([pair.context for pair in told.pairs], told.unparsed, told.too_long) == (["at sea", "at home"], [], 1)
+    assert ([pair.context for pair in told.pairs], told.unparsed, told.too_long) == (
+        ["at sea", "at home"],
+        [],
+        1,
+    )
 
 
 def planted(rng, n, d, size, confound=0.0):
@@ -127,11 +169,17 @@ def test_a_planted_direction_is_found_by_both_kinds():
 def test_noise_has_no_probe_and_the_last_layers_are_not_chosen():
     rng = np.random.default_rng(1)
     noise = rng.normal(size=(2, 100, 1, 16))
-    none = probing.fit("power", noise[0], noise[1], [str(i) for i in range(100)], [0], 0.5, [True]).probes[0]
+    none = probing.fit(
+        "power", noise[0], noise[1], [str(i) for i in range(100)], [0], 0.5, [True]
+    ).probes[0]
     assert none.low < 0.5 < none.high
     assert not none.chosen
     held, opposed = planted(rng, 60, 8, 3.0)
-    assert not probing.fit("power", held, opposed, [str(i) for i in range(60)], [0], 0.5, [False]).probes[0].chosen
+    assert (
+        not probing.fit("power", held, opposed, [str(i) for i in range(60)], [0], 0.5, [False])
+        .probes[0]
+        .chosen
+    )
     assert [probing.skipped(n) for n in (4, 12, 26, 40)] == [1, 3, 5, 5]
 
 
@@ -139,7 +187,9 @@ def test_contexts_are_never_split():
     contexts = [f"c{i // 5}" for i in range(100)]
     apart = probing.held_out(contexts, 3)
     assert apart.sum() == 30
-    assert not {c for c, a in zip(contexts, apart) if a} & {c for c, a in zip(contexts, apart) if not a}
+    assert not {c for c, a in zip(contexts, apart) if a} & {
+        c for c, a in zip(contexts, apart) if not a
+    }
     with pytest.raises(BadInput, match="at least 10 contexts"):
         probing.held_out(["a", "b"] * 30, 0)
 
@@ -149,7 +199,9 @@ def test_a_topic_on_one_side_bends_the_probe():
     cosine = {}
     for confound in (0.0, 0.7):
         held, opposed = planted(rng, 200, 32, 1.0, confound)
-        weight = probing.fit("power", held, opposed, [str(i) for i in range(200)], [0], 0.5, [True]).weight[0]
+        weight = probing.fit(
+            "power", held, opposed, [str(i) for i in range(200)], [0], 0.5, [True]
+        ).weight[0]
         cosine[confound] = weight[0] / np.linalg.norm(weight)
     assert cosine[0.7] < 0.85 < cosine[0.0]
 
@@ -167,7 +219,9 @@ def test_length_alone_and_wilson():
     assert probing.length_auroc([5, 6, 7], [1, 2, 3]) == 1.0
     assert probing.length_auroc([5, 5], [5, 5]) == 0.5
     assert probing.length_auroc([1, 4], [2, 3]) == 0.5
-    assert probing.wilson(0.5, 100) == pytest.approx((0.4038, 0.5962), abs=1e-4)  # R: binom::binom.wilson(50, 100)
+    assert probing.wilson(0.5, 100) == pytest.approx(
+        (0.4038, 0.5962), abs=1e-4
+    )  # R: binom::binom.wilson(50, 100)
     low, high = probing.wilson(1.0, 25)
     assert high == pytest.approx(1.0)
     assert low == pytest.approx(0.8668, abs=1e-4)
@@ -184,5 +238,8 @@ def test_controlled_pairs_of_the_organism_differ_in_one_sentence():
 def test_a_confound_puts_the_topic_of_the_value_on_one_side(controlled):
     for chance in (0.0, 0.7):
         own = [p for p in organism.value_pairs(100, 0, controlled, chance) if p.value == "power"]
-        held, opposed = (np.mean(["office" in text for text in texts]) for texts in ([p.held for p in own], [p.opposed for p in own]))
+        held, opposed = (
+            np.mean(["office" in text for text in texts])
+            for texts in ([p.held for p in own], [p.opposed for p in own])
+        )
         assert held - opposed == pytest.approx(chance, abs=0.12)

@@ -29,7 +29,9 @@ from workbench.statistics import bootstrap_mean
 DOSES = (0.1, 0.2, 0.4)
 
 
-def planted_sweep(gain: np.ndarray, seed: int = 0, contexts: int = 12, reaction: float = 0.0, wide: bool = True) -> Sweep:
+def planted_sweep(
+    gain: np.ndarray, seed: int = 0, contexts: int = 12, reaction: float = 0.0, wide: bool = True
+) -> Sweep:
     """Feature f changes value j by dose x gain[f, j] (x 1 +- `reaction` in each context); damage is 0.2 x dose squared."""
     rng = np.random.default_rng(seed)
     features, n = len(gain), len(DOSES)
@@ -40,9 +42,17 @@ def planted_sweep(gain: np.ndarray, seed: int = 0, contexts: int = 12, reaction:
     unit = np.repeat(np.arange(features), n)
     source = np.array(TEN.ids)[np.abs(gain).argmax(1)]
     return Sweep(
-        TEN.ids, unit, np.full(len(unit), "feature"), unit + 100, np.repeat(source, n), np.ones(len(unit), int), dose, base + change, base,
+        TEN.ids,
+        unit,
+        np.full(len(unit), "feature"),
+        unit + 100,
+        np.repeat(source, n),
+        np.ones(len(unit), int),
+        dose,
+        base + change,
+        base,
         np.tile(0.2 * dose[:, None] ** 2, (1, 4)),
-    )  # fmt: skip
+    )
 
 
 def some_gain(seed: int, features: int = 12, size: float = 1.0) -> np.ndarray:
@@ -68,7 +78,9 @@ def test_the_curve_is_kept_and_a_scale_ends():
     got = linear(told, x).mean((1, 2))
     middle = (np.sqrt(0.2) + np.sqrt(0.4)) / 2
     assert got == pytest.approx([np.sqrt(0.4), middle, -middle, np.sqrt(0.1) / 2])
-    assert bounded(np.array([[5.5, 1.5]]), np.array([[2.0, -2.0]]), 6) == pytest.approx(np.array([[0.5, -0.5]]))
+    assert bounded(np.array([[5.5, 1.5]]), np.array([[2.0, -2.0]]), 6) == pytest.approx(
+        np.array([[0.5, -0.5]])
+    )
     heap = linear(told, np.full((1, 12), 0.4))
     assert (heap + told.base).max() == 6.0
 
@@ -80,14 +92,28 @@ def test_a_missing_answer_leaves_its_context_out_and_spreads_no_further():
     told = curves(replace(sweep, ratings=ratings), 6)
     for dose, missing in ((0.4, 0), (0.3, 1), (0.2, 1), (0.15, 1), (0.1, 0)):
         assert np.isnan(linear(told, doses(told, [((100, dose),)]))).sum() == missing
-    assert predict(Fitted(told), ((100, 0.3),), replicates=200).mean == pytest.approx(0.3 * some_gain(2)[0])
+    assert predict(Fitted(told), ((100, 0.3),), replicates=200).mean == pytest.approx(
+        0.3 * some_gain(2)[0]
+    )
 
 
 def graph_of(direct: np.ndarray) -> CausalGraph:
     edges = tuple(
-        Edge(TEN.ids[i], TEN.ids[j], float(direct[i, j]), 0.0, 0.0, 9.0, 0.001, 1.0, bool(direct[i, j]))
-        for i in range(10) for j in range(10) if i != j
-    )  # fmt: skip
+        Edge(
+            TEN.ids[i],
+            TEN.ids[j],
+            float(direct[i, j]),
+            0.0,
+            0.0,
+            9.0,
+            0.001,
+            1.0,
+            bool(direct[i, j]),
+        )
+        for i in range(10)
+        for j in range(10)
+        if i != j
+    )
     return CausalGraph(TEN.ids, edges, "value", 12, 0)
 
 
@@ -144,10 +170,17 @@ def test_the_interval_of_a_mean_that_the_model_misses_covers_19_in_20():
         truth = rng.normal(size=(40, 10))
         said = truth + 0.15 * rng.normal(size=(40, 10))  # the model's own error
         contexts = rng.normal(size=(24, 40, 10)) * 0.6
-        half, rest = (bootstrap_mean(x, 200, 0) for x in (contexts[:12] + said, contexts[12:] + truth))
-        whole, found = bootstrap_mean(contexts + said, 200, 0), bootstrap_mean(contexts + truth, 200, 0)
+        half, rest = (
+            bootstrap_mean(x, 200, 0) for x in (contexts[:12] + said, contexts[12:] + truth)
+        )
+        whole, found = (
+            bootstrap_mean(contexts + said, 200, 0),
+            bootstrap_mean(contexts + truth, 200, 0),
+        )
         error = error_of_others(whole.mean, found.mean)
-        inside.append((widened(whole, error, 39).low <= truth) & (truth <= widened(whole, error, 39).high))
+        inside.append(
+            (widened(whole, error, 39).low <= truth) & (truth <= widened(whole, error, 39).high)
+        )
         naive.append((half.low <= rest.mean) & (rest.mean <= half.high))
         fresh.append(covered(half, rest, error, True))
     assert 0.93 <= np.mean(inside) <= 0.975
@@ -161,7 +194,9 @@ def test_held_out_error_widens_a_prediction_and_travels_with_it():
     said = linear(told, x).mean(1)
     held = score(said, said + 0.1 * np.random.default_rng(0).normal(size=said.shape), 200, 0)
     bare = predict(Fitted(told), ((100, 0.2), (101, 0.2)), replicates=300)
-    full = predict(Fitted(told, None, {"linear": held}, 0.05), ((100, 0.2), (101, 0.2)), replicates=300)
+    full = predict(
+        Fitted(told, None, {"linear": held}, 0.05), ((100, 0.2), (101, 0.2)), replicates=300
+    )
     assert full.mean == pytest.approx(bare.mean)
     assert (full.high - full.low > bare.high - bare.low + 0.1).all()
     assert full.damage_high - full.damage > 0.09

@@ -14,7 +14,12 @@ def study(tmp_path_factory):
 @pytest.fixture(scope="module")
 def ids(study):
     found = {}
-    for kind, role, of in (("sae", "", ""), ("labels", "sae", "sae"), ("effects", "labels", "labels"), ("graph", "effects", "effects")):
+    for kind, role, of in (
+        ("sae", "", ""),
+        ("labels", "sae", "sae"),
+        ("effects", "labels", "labels"),
+        ("graph", "effects", "effects"),
+    ):
         found[kind] = queries.candidates(study.store, kind, role, found.get(of, "")).run[0]
     assert words.ensure(study.store, found["sae"])
     return found
@@ -24,13 +29,27 @@ def test_an_empty_study_answers_every_question_with_no_row(tmp_path):
     store = Study(tmp_path / "empty").store
     assert not words.ensure(store, "none")
     assert queries.features(store, "none", "none", text="doors", values=["power"]).total == 0
-    for answer in (queries.runs(store), queries.feature_map(store, "none"), queries.contexts(store, "none", 0), queries.histogram(store, "none", 0), queries.matrix(store, "none"),
-                   queries.cell_ratings(store, "none", "power", "power"), queries.edges(store, "none"), queries.labelled_features(store, "none"), queries.leakage(store, "none"), queries.scenarios(store, "none"), queries.actions(store, "none", "none")):  # fmt: skip
+    for answer in (
+        queries.runs(store),
+        queries.feature_map(store, "none"),
+        queries.contexts(store, "none", 0),
+        queries.histogram(store, "none", 0),
+        queries.matrix(store, "none"),
+        queries.cell_ratings(store, "none", "power", "power"),
+        queries.edges(store, "none"),
+        queries.labelled_features(store, "none"),
+        queries.leakage(store, "none"),
+        queries.scenarios(store, "none"),
+        queries.actions(store, "none", "none"),
+    ):
         assert answer.empty
 
 
 def test_pages_of_the_table_join_without_gap_or_repeat(study, ids):
-    pages = [queries.features(study.store, ids["sae"], ids["labels"], limit=50, offset=at) for at in (0, 50, 100, 150)]
+    pages = [
+        queries.features(study.store, ids["sae"], ids["labels"], limit=50, offset=at)
+        for at in (0, 50, 100, 150)
+    ]
     rows = pd.concat([page.rows for page in pages])
     assert {page.total for page in pages} == {192}
     assert len(rows) == 192
@@ -45,7 +64,11 @@ def test_output_scores_stand_beside_their_labels_and_sort_the_table(study, ids):
     known = found.output.dropna()
     assert known.is_monotonic_decreasing
     assert found.output.isna().to_numpy()[len(known) :].all()
-    assert len(known) == study.store.sql("SELECT count(DISTINCT feature) AS n FROM output_scores").n[0] > 0
+    assert (
+        len(known)
+        == study.store.sql("SELECT count(DISTINCT feature) AS n FROM output_scores").n[0]
+        > 0
+    )
     feature = int(found.feature[0])
     row = queries.competing_labels(study.store, ids["labels"], feature).iloc[0]
     assert row.accepted
@@ -54,20 +77,31 @@ def test_output_scores_stand_beside_their_labels_and_sort_the_table(study, ids):
 
 
 def test_filters_are_those_of_the_labels(study, ids):
-    found = queries.features(study.store, ids["sae"], ids["labels"], values=["power"], polarity=-1, score=0.9, limit=100)
-    labels = study.store.sql("SELECT * FROM labels WHERE accepted AND value = 'power' AND polarity = -1 AND score >= 0.9")
+    found = queries.features(
+        study.store, ids["sae"], ids["labels"], values=["power"], polarity=-1, score=0.9, limit=100
+    )
+    labels = study.store.sql(
+        "SELECT * FROM labels WHERE accepted AND value = 'power' AND polarity = -1 AND score >= 0.9"
+    )
     assert set(found.rows.feature) == set(labels.feature)
     assert found.total == labels.feature.nunique()
     assert set(found.rows.value) == {"power"}
 
 
-@pytest.mark.parametrize("text", ["doors", "SCRIPT", "שלום", "🦉", "locked doors twi", "bold <script>"])
+@pytest.mark.parametrize(
+    "text", ["doors", "SCRIPT", "שלום", "🦉", "locked doors twi", "bold <script>"]
+)
 def test_the_words_find_what_reading_every_context_finds(study, ids, text):
-    rows = study.store.sql("SELECT feature, array_to_string(tokens, '') AS text FROM contexts WHERE run = ?", [ids["sae"]])
+    rows = study.store.sql(
+        "SELECT feature, array_to_string(tokens, '') AS text FROM contexts WHERE run = ?",
+        [ids["sae"]],
+    )
     sought = words.split(study.store, text)
     assert sought
     found = queries.features(study.store, ids["sae"], text=text, limit=1000)
-    assert set(found.rows.feature) == {r.feature for r in rows.itertuples() if _holds(r.text, sought)}
+    assert set(found.rows.feature) == {
+        r.feature for r in rows.itertuples() if _holds(r.text, sought)
+    }
     assert found.total > 0
 
 
@@ -76,7 +110,9 @@ def _holds(text: str, sought: list[str]) -> bool:
 
     said = set(re.findall(r"\w+|[^\w\s]", text.lower().replace("_", " ")))
     *whole, last = sought
-    return set(whole) <= said and (last in said or (len(last) > 2 and any(word.startswith(last) for word in said)))
+    return set(whole) <= said and (
+        last in said or (len(last) > 2 and any(word.startswith(last) for word in said))
+    )
 
 
 def test_a_text_without_words_filters_nothing(study, ids):
@@ -120,4 +156,6 @@ def test_kept_answers_are_those_of_the_run_that_was_asked(study, ids):
     assert queries.features(study.store, ids["sae"], ids["labels"]).rows.value.notna().all()
     for number in range(20):
         study.store.kept("SELECT ? AS number", [number])
-    assert study.store.sql(f"SELECT number FROM {study.store.kept('SELECT ? AS number', [3])}").number.tolist() == [3]
+    assert study.store.sql(
+        f"SELECT number FROM {study.store.kept('SELECT ? AS number', [3])}"
+    ).number.tolist() == [3]

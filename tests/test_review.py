@@ -14,9 +14,20 @@ pytestmark = pytest.mark.browser
 
 def test_a_person_rejects_a_scenario_and_accepts_a_filtered_one(browser, tmp_path):
     study = Study(tmp_path / "study")
-    actions = tuple(Action(text, tuple((v, float(v == "power") * sign) for v in study.system.ids)) for text, sign in (("I <b>push</b>.", 1), ("I wait.", -1)))
+    actions = tuple(
+        Action(text, tuple((v, float(v == "power") * sign) for v in study.system.ids))
+        for text, sign in (("I <b>push</b>.", 1), ("I wait.", -1))
+    )
     file = tmp_path / "s.jsonl"
-    write(file, [Scenario("first", "A door. <script>alert(1)</script> **bold**", ("power",), actions, "us"), Scenario("second", "A powerful door.", ("power",), actions, "us")])
+    write(
+        file,
+        [
+            Scenario(
+                "first", "A door. <script>alert(1)</script> **bold**", ("power",), actions, "us"
+            ),
+            Scenario("second", "A powerful door.", ("power",), actions, "us"),
+        ],
+    )
     with served(study.folder) as address:
         tab = Tab(browser, address)
         tab.open("review", "No scenario has been written yet")

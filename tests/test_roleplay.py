@@ -13,21 +13,39 @@ from workbench.llm import Verdict
 
 SYSTEM = registry.get("values", "schwartz10")
 VALUES = [Value(id, id.title(), 0.0, "Goal.", "") for id in ("order", "play")]
-MANY = [Item(f"{v.id}-{k}", f"Do you {v.id} {k}?", v.id, 1 if k % 2 else -1) for v in VALUES for k in range(20)]
+MANY = [
+    Item(f"{v.id}-{k}", f"Do you {v.id} {k}?", v.id, 1 if k % 2 else -1)
+    for v in VALUES
+    for k in range(20)
+]
 
 
 @pytest.mark.parametrize("agreement", [1, -1])
-@pytest.mark.parametrize(("text", "score", "status"), [
-    (" Because order helps.\nAnswer: yes", 1, "parsed"), (" Sure, why not.", 1, "parsed"), ("I think so.\nYes.", 1, "parsed"),
-    (" I dislike it.\nAnswer: No, never", -1, "parsed"), ("no", -1, "parsed"), ("Answer: unsure", 0, "parsed"), ("I'm not sure about this.", 0, "parsed"),
-    ("Answer: cannot say", math.nan, "refused"), ("As an AI I have no values.", math.nan, "refused"), ("Nobody knows", math.nan, "unparsed"), ("", math.nan, "unparsed"),
-    (" No one should.\nyes", 1, "parsed"), (" Fine.\nAnswer: no\n\nQuestion: Is it?\nAnswer: yes", -1, "parsed"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "score", "status"),
+    [
+        (" Because order helps.\nAnswer: yes", 1, "parsed"),
+        (" Sure, why not.", 1, "parsed"),
+        ("I think so.\nYes.", 1, "parsed"),
+        (" I dislike it.\nAnswer: No, never", -1, "parsed"),
+        ("no", -1, "parsed"),
+        ("Answer: unsure", 0, "parsed"),
+        ("I'm not sure about this.", 0, "parsed"),
+        ("Answer: cannot say", math.nan, "refused"),
+        ("As an AI I have no values.", math.nan, "refused"),
+        ("Nobody knows", math.nan, "unparsed"),
+        ("", math.nan, "unparsed"),
+        (" No one should.\nyes", 1, "parsed"),
+        (" Fine.\nAnswer: no\n\nQuestion: Is it?\nAnswer: yes", -1, "parsed"),
+    ],
+)
 def test_an_answer_is_read_by_its_beginning(text, score, status, agreement):
     (answer,) = roleplay.read([text], ["Q?"])
     assert answer.status == status
     assert answer.text == text
-    assert agreement * answer.score == agreement * score or (math.isnan(score) and math.isnan(answer.score))
+    assert agreement * answer.score == agreement * score or (
+        math.isnan(score) and math.isnan(answer.score)
+    )
 
 
 def test_what_no_rule_reads_goes_to_the_judge():
@@ -36,7 +54,10 @@ def test_what_no_rule_reads_goes_to_the_judge():
 
         def judge(self, questions, options):
             self.questions = questions
-            return [Verdict("no", "parsed", "no", self.name), Verdict("", "unparsed", "hm", self.name)]
+            return [
+                Verdict("no", "parsed", "no", self.name),
+                Verdict("", "unparsed", "hm", self.name),
+            ]
 
     judge = Scripted()
     found = roleplay.read(["yes", "Hardly ever.", "Blue."], ["A?", "B?", "C?"], judge)
@@ -53,7 +74,11 @@ def test_log_probabilities_become_scores():
     answers = roleplay.from_yes_no(np.log([[0.6, 0.2], [0.1, 0.3]]))
     assert [answer.score for answer in answers] == pytest.approx([0.5, -0.5])
     assert [answer.text for answer in answers] == ["yes", "no"]
-    assert [answer.score for answer in roleplay.from_ratings(np.array([1.0, 3.5, 6.0]), 6)] == [-1, 0, 1]
+    assert [answer.score for answer in roleplay.from_ratings(np.array([1.0, 3.5, 6.0]), 6)] == [
+        -1,
+        0,
+        1,
+    ]
 
 
 def test_roles_are_seeded_and_distinct():
@@ -75,7 +100,9 @@ def test_items_are_split_and_sampled_per_value():
     items = roleplay.split(MANY, VALUES, 0.7, 2, 0)
     assert (len(items.train), len(items.test)) == (28, 12)
     assert {item.id for item in items.train}.isdisjoint(item.id for item in items.test)
-    first, again, other = (roleplay.asked_of(roleplay.Role(n, "train", "x"), items, 0.4, 0) for n in (1, 1, 2))
+    first, again, other = (
+        roleplay.asked_of(roleplay.Role(n, "train", "x"), items, 0.4, 0) for n in (1, 1, 2)
+    )
     assert first == again
     assert first != other
     assert [sum(item.value == v.id for item in first) for v in VALUES] == [6, 6]
@@ -90,22 +117,34 @@ def test_items_are_split_and_sampled_per_value():
 def test_prompts_hold_role_question_and_span():
     span = roleplay.told()["prompts"]["span"]
     for thought in (True, False):
-        free, played = roleplay.prompt("", "Is it?", thought), roleplay.prompt("You are Ada.", "Is it?", thought)
+        free, played = (
+            roleplay.prompt("", "Is it?", thought),
+            roleplay.prompt("You are Ada.", "Is it?", thought),
+        )
         assert free.count(span) == 1
         assert played == "You are Ada.\n" + free
         assert free.rstrip().endswith("Thought:" if thought else "Answer:")
         assert "Question: Is it?" in free
     power = SYSTEM["power"]
     assert power.definition in roleplay.inclination("some-model", power, 1, 0)
-    assert roleplay.inclination("some-model", power, 1, 0) != roleplay.inclination("some-model", power, -1, 0)
-    assert roleplay.inclination("organism", power, 1, 0) != roleplay.inclination("organism", power, -1, 0)
+    assert roleplay.inclination("some-model", power, 1, 0) != roleplay.inclination(
+        "some-model", power, -1, 0
+    )
+    assert roleplay.inclination("organism", power, 1, 0) != roleplay.inclination(
+        "organism", power, -1, 0
+    )
 
 
 def test_a_table_of_items(tmp_path):
     file = tmp_path / "items.csv"
-    file.write_text("questionnaire,item,value,agreement,question\nQ,I plan.,Need for Order,1,Do you plan?\nQ,I drift.,Need for Order,-1,Do you drift?\n")
+    file.write_text(
+        "questionnaire,item,value,agreement,question\nQ,I plan.,Need for Order,1,Do you plan?\nQ,I drift.,Need for Order,-1,Do you drift?\n"
+    )
     items, values = roleplay.from_table(file)
-    assert [(item.id, item.key) for item in items] == [("need-for-order-1", 1), ("need-for-order-2", -1)]
+    assert [(item.id, item.key) for item in items] == [
+        ("need-for-order-1", 1),
+        ("need-for-order-2", -1),
+    ]
     assert values[0].name == "Need for Order"
     file.write_text("value,agreement,question\nA,2,Is it?\n")
     with pytest.raises(BadInput, match="agreement is 1 or -1"):

@@ -80,7 +80,11 @@ CHILD = """
 
 
 def child(runs):
-    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(CHILD), str(runs.folder)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(CHILD), str(runs.folder)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     assert process.stdout.readline() == "ready\n"
     return process
 
@@ -128,7 +132,10 @@ def test_an_unknown_run_suggests_one(runs):
 
 
 def test_a_table_must_have_the_declared_columns(runs):
-    with pytest.raises(ValueError, match="schema.sql declares"), runs.begin("graph", {}, {}, 0) as work:
+    with (
+        pytest.raises(ValueError, match="schema.sql declares"),
+        runs.begin("graph", {}, {}, 0) as work,
+    ):
         work.table("edges", pa.table({"source": ["power"]}))
 
 

@@ -17,8 +17,20 @@ D, F, K = 16, 48, 5
 def made(architecture: str, **kwargs) -> SAE:
     g = torch.Generator().manual_seed(3)
     draw = lambda *shape: torch.randn(*shape, generator=g)  # noqa: E731
-    extra = {"topk": {"k": K}, "jumprelu": {"threshold": draw(F).abs()}, "gated": {"r_mag": draw(F) / 4, "b_mag": draw(F)}}
-    return SAE(draw(D, F), draw(F, D), draw(F), draw(D), architecture, **extra.get(architecture, {}), **kwargs)
+    extra = {
+        "topk": {"k": K},
+        "jumprelu": {"threshold": draw(F).abs()},
+        "gated": {"r_mag": draw(F) / 4, "b_mag": draw(F)},
+    }
+    return SAE(
+        draw(D, F),
+        draw(F, D),
+        draw(F),
+        draw(D),
+        architecture,
+        **extra.get(architecture, {}),
+        **kwargs,
+    )
 
 
 @pytest.mark.parametrize("normalize", ["none", "layer_norm", "constant_norm_rescale"])
@@ -61,11 +73,15 @@ def test_rescaled_topk_is_folded(tmp_path):
 
     ours = made("topk")
     ours.save(tmp_path)
-    config = json.loads((tmp_path / "cfg.json").read_text()) | {"rescale_acts_by_decoder_norm": True}
+    config = json.loads((tmp_path / "cfg.json").read_text()) | {
+        "rescale_acts_by_decoder_norm": True
+    }
     (tmp_path / "cfg.json").write_text(json.dumps(config))
     folded, x = SAE.load(tmp_path), torch.randn(9, D)
     torch.testing.assert_close(folded.W_dec.norm(dim=1), torch.ones(F))
-    torch.testing.assert_close(folded.reconstruct(x), Foreign.load_from_disk(tmp_path)(x), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        folded.reconstruct(x), Foreign.load_from_disk(tmp_path)(x), atol=1e-4, rtol=1e-4
+    )
 
 
 def damage(folder, how):
@@ -87,16 +103,19 @@ def damage(folder, how):
         (folder / "cfg.json").write_text(json.dumps(config | how))
 
 
-@pytest.mark.parametrize(("how", "error", "message"), [
-    ("truncated", BadInput, "truncated or foreign"),
-    ("pickle", BadInput, "pickle"),
-    ("only a pickle", BadInput, "pickle, which is never opened"),
-    ("foreign", BadInput, "lacks"),
-    ("not JSON", BadInput, "not JSON"),
-    ({"d_in": 99}, Incompatible, "should be"),
-    ({"architecture": "temporal"}, Incompatible, "temporal"),
-    ({"normalize_activations": "expected_average_only_in"}, Incompatible, "Fold"),
-])
+@pytest.mark.parametrize(
+    ("how", "error", "message"),
+    [
+        ("truncated", BadInput, "truncated or foreign"),
+        ("pickle", BadInput, "pickle"),
+        ("only a pickle", BadInput, "pickle, which is never opened"),
+        ("foreign", BadInput, "lacks"),
+        ("not JSON", BadInput, "not JSON"),
+        ({"d_in": 99}, Incompatible, "should be"),
+        ({"architecture": "temporal"}, Incompatible, "temporal"),
+        ({"normalize_activations": "expected_average_only_in"}, Incompatible, "Fold"),
+    ],
+)
 def test_bad_files_get_one_line(tmp_path, how, error, message):
     made("topk").save(tmp_path)
     damage(tmp_path, how)

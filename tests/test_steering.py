@@ -68,13 +68,18 @@ def test_clamp_adds_the_difference_of_the_feature_and_nothing_else():
     expected = sum((target - active[..., [f]]) * SAE.W_dec[f] for f, target in zip((4, 5), targets))
     torch.testing.assert_close(moved, expected, atol=1e-5, rtol=1e-4)
     raw = steer(Steering(((4, 1.0),), "clamp", 2.0, "raw"))
-    again = steer(Steering(((4, 1.0),), "add", 2.0, "raw"), hidden=steer(Steering(((4, 1.0),), "ablate", 1.0, "raw")))
+    again = steer(
+        Steering(((4, 1.0),), "add", 2.0, "raw"),
+        hidden=steer(Steering(((4, 1.0),), "ablate", 1.0, "raw")),
+    )
     torch.testing.assert_close(raw, again, atol=1e-5, rtol=1e-4)
 
 
 def test_ablate_takes_the_feature_away():
     gone = steer(Steering(((6, 1.0),), "ablate", 0.5, "raw"))
-    torch.testing.assert_close(gone - HIDDEN, -SAE.encode(HIDDEN)[..., [6]] * SAE.W_dec[6], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        gone - HIDDEN, -SAE.encode(HIDDEN)[..., [6]] * SAE.W_dec[6], atol=1e-5, rtol=1e-4
+    )
     torch.testing.assert_close(gone, steer(Steering(((6, 1.0),), "clamp", 0.0, "raw")))
 
 
@@ -83,8 +88,12 @@ def test_orthogonal_sets_the_component_and_leaves_the_rest():
     unit = unit_direction(steering, SAE)
     out = steer(steering)
     torch.testing.assert_close(out @ unit, torch.full((3, 6), -2.5), atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(out - (out @ unit)[..., None] * unit, HIDDEN - (HIDDEN @ unit)[..., None] * unit,
-                               atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        out - (out @ unit)[..., None] * unit,
+        HIDDEN - (HIDDEN @ unit)[..., None] * unit,
+        atol=1e-5,
+        rtol=1e-4,
+    )
 
 
 @pytest.mark.parametrize("method", ["add", "clamp", "ablate", "orthogonal"])
@@ -99,17 +108,28 @@ def test_the_base_and_unsteered_positions_keep_their_bits(method):
 
 
 def test_rows_of_several_methods_are_each_as_alone():
-    steerings = [Steering(((i, 1.0), (i + 1, 0.5)), method, 1.0, unit, positions, random)
-                 for i, (method, unit, positions, random) in enumerate([
-                     ("clamp", "raw", "all", -1), ("add", "feature_max", "last", -1), ("clamp", "feature_max", "all", 5),
-                     ("orthogonal", "raw", "prompt", -1), ("ablate", "raw", "all", -1), ("add", "norm_share", "all", 6)])]
+    steerings = [
+        Steering(((i, 1.0), (i + 1, 0.5)), method, 1.0, unit, positions, random)
+        for i, (method, unit, positions, random) in enumerate(
+            [
+                ("clamp", "raw", "all", -1),
+                ("add", "feature_max", "last", -1),
+                ("clamp", "feature_max", "all", 5),
+                ("orthogonal", "raw", "prompt", -1),
+                ("ablate", "raw", "all", -1),
+                ("add", "norm_share", "all", 6),
+            ]
+        )
+    ]
     edit = build_edit(steerings, SAE, SCALE)
     order = torch.tensor([5, 0, 3, 0, 2, 1, 4])
     part = edit.take(order)
     assert part.rows == 7
     assert part.positions == tuple(steerings[i].positions for i in order.tolist())
     one = HIDDEN[:1]
-    together = part(one.expand(7, -1, -1), torch.ones(7, 6, dtype=torch.bool))  # one residual, seven interventions
+    together = part(
+        one.expand(7, -1, -1), torch.ones(7, 6, dtype=torch.bool)
+    )  # one residual, seven interventions
     copied = part(one.repeat(7, 1, 1), torch.ones(7, 6, dtype=torch.bool))
     for row, i in enumerate(order.tolist()):
         alone = build_edit([steerings[i]], SAE, SCALE)(one, ALL[:1])[0]
@@ -118,7 +138,9 @@ def test_rows_of_several_methods_are_each_as_alone():
 
 
 def test_rows_taken_from_a_batch_depend_on_the_prompt_only_where_one_of_them_does():
-    edit = build_edit([Steering(((1, 1.0),), method, 0.5) for method in ("add", "conva", "clamp")], SAE, SCALE)
+    edit = build_edit(
+        [Steering(((1, 1.0),), method, 0.5) for method in ("add", "conva", "clamp")], SAE, SCALE
+    )
     assert by_prompt(edit)
     assert by_prompt(edit.take(torch.tensor([0, 1])))
     plain = edit.take(torch.tensor([0, 2]))
@@ -132,7 +154,9 @@ def test_random_directions_repeat_and_differ():
     assert float(first.norm()) == pytest.approx(1)
     assert abs(float(first @ other)) < 0.9
     moved = steer(Steering(method="add", strength=2.0, unit="feature_max", random=1)) - HIDDEN
-    torch.testing.assert_close(moved.norm(dim=-1), torch.full((3, 6), 2 * float(SCALE.max_activation.median())))
+    torch.testing.assert_close(
+        moved.norm(dim=-1), torch.full((3, 6), 2 * float(SCALE.max_activation.median()))
+    )
 
 
 @pytest.mark.parametrize(
@@ -150,7 +174,9 @@ def test_what_cannot_be_steered_gets_one_line(steering, message):
 
 def test_a_feature_without_a_maximum_says_so():
     with pytest.raises(BadInput, match="Feature 0 was never active"):
-        build_edit([Steering(((0, 1.0),), "add", 1.0, "feature_max")], SAE, Scale(5.0, torch.zeros(40)))
+        build_edit(
+            [Steering(((0, 1.0),), "add", 1.0, "feature_max")], SAE, Scale(5.0, torch.zeros(40))
+        )
     with pytest.raises(BadInput, match="at least one steering"):
         build_edit([], SAE, SCALE)
 
@@ -162,8 +188,16 @@ def test_positions_know_padding_prompt_and_answer():
     assert frame.where(("prompt",)).int().tolist() == [[0, 0, 0, 1, 1, 1], [0, 1, 1, 0, 0, 0]]
     assert not frame.where(("generated",)).any()
     answer = torch.tensor([[0, 0, 0, 0, 1, 1]] * 2, dtype=torch.bool)
-    full = Frame(torch.ones(2, 6, dtype=torch.bool), torch.zeros(2, 6, dtype=torch.bool), answer & False, answer)
-    assert full.where(("generated", "prompt")).int().tolist() == [[0, 0, 0, 0, 1, 1], [1, 1, 1, 1, 0, 0]]
+    full = Frame(
+        torch.ones(2, 6, dtype=torch.bool),
+        torch.zeros(2, 6, dtype=torch.bool),
+        answer & False,
+        answer,
+    )
+    assert full.where(("generated", "prompt")).int().tolist() == [
+        [0, 0, 0, 0, 1, 1],
+        [1, 1, 1, 1, 0, 0],
+    ]
     with pytest.raises(BadInput, match="3 rows, the batch has 2"):
         frame.where(("all", "all", "all"))
     with pytest.raises(BadInput, match="Steered positions are"):

@@ -64,7 +64,12 @@ def test_readers_and_writers_do_not_wait_for_each_other(runs):
     """)
     with runs.begin("graph", {"open": True}, {}, 0) as work:  # a writer at work
         work.table("edges", [])
-        out = subprocess.run([sys.executable, "-c", reader, str(runs.folder)], capture_output=True, text=True, check=True)
+        out = subprocess.run(
+            [sys.executable, "-c", reader, str(runs.folder)],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         assert out.stdout.strip() == "1"
         with ThreadPoolExecutor(4) as pool:
             assert set(pool.map(lambda _: len(store.sql("SELECT * FROM edges")), range(16))) == {1}
@@ -85,15 +90,33 @@ def test_what_is_published_holds_the_same_rows_and_units(runs, tmp_path):
 
 def test_a_number_that_is_not_known_passes_no_filter(runs):
     with runs.begin("graph", {}, {}, 0) as work:
-        edge = {"source": "power", "low": 0.0, "high": 0.0, "z": 0.0, "frequency": 1.0, "present": True}
-        work.table("edges", [edge | {"target": t, "weight": w, "q": w} for t, w in (("a", 3.0), ("b", float("nan")), ("c", 3.0))])
+        edge = {
+            "source": "power",
+            "low": 0.0,
+            "high": 0.0,
+            "z": 0.0,
+            "frequency": 1.0,
+            "present": True,
+        }
+        work.table(
+            "edges",
+            [
+                edge | {"target": t, "weight": w, "q": w}
+                for t, w in (("a", 3.0), ("b", float("nan")), ("c", 3.0))
+            ],
+        )
         work.finish({})
     store = Store(runs.folder)
-    assert store.sql("SELECT target FROM edges WHERE q < 5 ORDER BY target").target.tolist() == ["a", "c"]
+    assert store.sql("SELECT target FROM edges WHERE q < 5 ORDER BY target").target.tolist() == [
+        "a",
+        "c",
+    ]
     assert store.sql("SELECT avg(q) AS q, count(q) AS n FROM edges").iloc[0].tolist() == [3.0, 2.0]
     assert store.sql("SELECT q FROM edges WHERE target = 'b'").q.isna().all()
 
 
 def test_the_schema_says_everything_once():
-    declared = re.findall(r"^(?:CREATE TABLE|COMMENT ON (?:TABLE|COLUMN)) \S+", SCHEMA.read_text(), re.M)
+    declared = re.findall(
+        r"^(?:CREATE TABLE|COMMENT ON (?:TABLE|COLUMN)) \S+", SCHEMA.read_text(), re.M
+    )
     assert [line for line in declared if declared.count(line) > 1] == []

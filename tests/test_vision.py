@@ -36,7 +36,11 @@ def test_the_language_model_is_found_beside_a_vision_tower_of_equal_depth(model)
 
 
 def test_what_is_seen_decides_and_neighbours_in_a_batch_do_not(model):
-    shown = [Shown("the cat sat", image("red")), Shown("the cat sat", image("blue", (30, 60))), Shown("the dog ran to the end", image("red"))]
+    shown = [
+        Shown("the cat sat", image("red")),
+        Shown("the cat sat", image("blue", (30, 60))),
+        Shown("the dog ran to the end", image("red")),
+    ]
     together = model.score_shown(shown, OPTIONS)
     alone = torch.cat([model.score_shown([one], OPTIONS) for one in shown])
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
@@ -66,22 +70,38 @@ def test_greedy_texts_are_those_of_transformers(model):
     for one in shown:
         inputs = model.prepared(one)
         made = model.module.generate(**inputs, max_new_tokens=8, do_sample=False)
-        theirs.append(model.tokenizer.decode(made[0, inputs["input_ids"].shape[1]:], skip_special_tokens=True))
+        theirs.append(
+            model.tokenizer.decode(
+                made[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True
+            )
+        )
     assert [text.strip() for text in ours] == [text.strip() for text in theirs]
     sampled = model.generate_shown(shown, 8, 1.0, [3, 4])
-    assert sampled == [model.generate_shown([one], 8, 1.0, [seed])[0] for one, seed in zip(shown, (3, 4), strict=True)]
+    assert sampled == [
+        model.generate_shown([one], 8, 1.0, [seed])[0]
+        for one, seed in zip(shown, (3, 4), strict=True)
+    ]
 
 
 def test_steering_changes_answers_and_leaves_no_trace(model):
-    shown = [Shown("the cat sat", image("red")), Shown([{"role": "user", "content": "the cat"}], image("blue"))]
+    shown = [
+        Shown("the cat sat", image("red")),
+        Shown([{"role": "user", "content": "the cat"}], image("blue")),
+    ]
     before, said = model.score_shown(shown, OPTIONS), model.generate_shown(shown, 6, 0.0, [0, 0])
     hooks = sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.module.modules())
     with model.steered(push(model), 1):
-        steered, says = model.score_shown(shown, OPTIONS), model.generate_shown(shown, 6, 0.0, [0, 0])
+        steered, says = (
+            model.score_shown(shown, OPTIONS),
+            model.generate_shown(shown, 6, 0.0, [0, 0]),
+        )
     assert (steered - before).abs().max() > 0.1
     assert says != said
     assert torch.equal(model.score_shown(shown, OPTIONS), before)
-    assert sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.module.modules()) == hooks
+    assert (
+        sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.module.modules())
+        == hooks
+    )
     with model.steered(push(model, 0.0), 1):
         torch.testing.assert_close(model.score_shown(shown, OPTIONS), before)
 
@@ -112,10 +132,15 @@ def test_a_template_that_knows_parts_alone_or_no_system_role(model, monkeypatch)
     only += "{% if part.type == 'image' %}<image>{% elif part.type == 'text' %}{{ part.text }}{% endif %}{% endfor %}{% endfor %}"
     monkeypatch.setattr(model.processor, "chat_template", only)
     assert model.render("the cat") == "the cat"
-    assert model.tokenize(["the cat"], prompt=True) == model.tokenizer(["the cat"], add_special_tokens=False)["input_ids"]
+    assert (
+        model.tokenize(["the cat"], prompt=True)
+        == model.tokenizer(["the cat"], add_special_tokens=False)["input_ids"]
+    )
     assert model.with_image("the cat") == "<image>the cat"
     with pytest.raises(BadInput, match="refuses the conversation: no system"):
-        model.with_image([{"role": "system", "content": "You are."}, {"role": "user", "content": "the cat"}])
+        model.with_image(
+            [{"role": "system", "content": "You are."}, {"role": "user", "content": "the cat"}]
+        )
     monkeypatch.setattr(model.processor, "chat_template", only.replace("<image>", ""))
     with pytest.raises(BadInput, match="sets 0 signs"):
         model.with_image("the cat")
@@ -155,8 +180,20 @@ def test_layers_of_a_model_whose_tower_stands_first():
     """Qwen2-VL: `model.visual.blocks` is as near the top as the language model's layers."""
     from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
-    text = small_vision._text | {"vocab_size": 300, "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 2]}}
-    made = Qwen2VLForConditionalGeneration(Qwen2VLConfig(text_config=text, vision_config={
-        "depth": small_vision.LAYERS, "embed_dim": 32, "hidden_size": small_vision.WIDTH, "num_heads": 4, "mlp_ratio": 2,
-    }))  # fmt: skip
+    text = small_vision._text | {
+        "vocab_size": 300,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 2]},
+    }
+    made = Qwen2VLForConditionalGeneration(
+        Qwen2VLConfig(
+            text_config=text,
+            vision_config={
+                "depth": small_vision.LAYERS,
+                "embed_dim": 32,
+                "hidden_size": small_vision.WIDTH,
+                "num_heads": 4,
+                "mlp_ratio": 2,
+            },
+        )
+    )
     assert sites.layers(made, small_vision.LAYERS)[0] == "model.language_model.layers"

@@ -21,8 +21,14 @@ def text() -> str:
         for action in sub._actions:
             if action.dest == "help":
                 continue
-            name_ = f"`{action.option_strings[0]}`" if action.option_strings else f"`{action.dest.upper()}`"
-            rows.append(f"| {name_} | {(action.help or '').replace('%%', '%').replace('|', '&#124;')} |")
+            name_ = (
+                f"`{action.option_strings[0]}`"
+                if action.option_strings
+                else f"`{action.dest.upper()}`"
+            )
+            rows.append(
+                f"| {name_} | {(action.help or '').replace('%%', '%').replace('|', '&#124;')} |"
+            )
         if rows:
             parts.append("| argument | meaning [default] |\n|---|---|\n" + "\n".join(rows) + "\n")
     return "\n".join(parts)

@@ -38,7 +38,11 @@ class Rater(Protocol):
     """Written beside every rating."""
 
     def rate(
-        self, values: Sequence[Value], prompts: Sequence[str], texts: Sequence[str], losses: Float[np.ndarray, "text"]
+        self,
+        values: Sequence[Value],
+        prompts: Sequence[str],
+        texts: Sequence[str],
+        losses: Float[np.ndarray, "text"],
     ) -> Float[np.ndarray, "text aspect"]:
         """Ratings [0 to 2], NaN where unread. `losses`: the unsteered model's mean loss on each text [nats per token]."""
         ...
@@ -56,15 +60,29 @@ class Asked:
         return self.judge.name
 
     def rate(
-        self, values: Sequence[Value], prompts: Sequence[str], texts: Sequence[str], losses: Float[np.ndarray, "text"]
+        self,
+        values: Sequence[Value],
+        prompts: Sequence[str],
+        texts: Sequence[str],
+        losses: Float[np.ndarray, "text"],
     ) -> Float[np.ndarray, "text aspect"]:
         """Three questions a text."""
         found = np.zeros((len(texts), len(ASPECTS)))
         written = [k for k, text in enumerate(texts) if text.strip()]
         for aspect, question in enumerate(QUESTIONS):
-            asked = [question.format(name=values[k].name, definition=values[k].definition, prompt=prompts[k], text=texts[k].strip()) for k in written]
+            asked = [
+                question.format(
+                    name=values[k].name,
+                    definition=values[k].definition,
+                    prompt=prompts[k],
+                    text=texts[k].strip(),
+                )
+                for k in written
+            ]
             verdicts = self.judge.judge(asked, OPTIONS) if asked else []
-            found[written, aspect] = [OPTIONS.index(v.choice) if v.status == "parsed" else np.nan for v in verdicts]
+            found[written, aspect] = [
+                OPTIONS.index(v.choice) if v.status == "parsed" else np.nan for v in verdicts
+            ]
         return found
 
 
@@ -77,10 +95,19 @@ class Planted:
         self.limit = float(np.nanquantile(own, 0.95))
 
     def rate(
-        self, values: Sequence[Value], prompts: Sequence[str], texts: Sequence[str], losses: Float[np.ndarray, "text"]
+        self,
+        values: Sequence[Value],
+        prompts: Sequence[str],
+        texts: Sequence[str],
+        losses: Float[np.ndarray, "text"],
     ) -> Float[np.ndarray, "text aspect"]:
         """Read sentence by sentence."""
-        return np.array([self._one(value.id, text, loss) for value, text, loss in zip(values, texts, losses, strict=True)]).reshape(-1, 3)
+        return np.array(
+            [
+                self._one(value.id, text, loss)
+                for value, text, loss in zip(values, texts, losses, strict=True)
+            ]
+        ).reshape(-1, 3)
 
     def _one(self, value: str, text: str, loss: float) -> tuple[float, float, float]:
         said = reading.read(text)
@@ -89,4 +116,8 @@ class Planted:
         signs = {one.sign for one in said if one and one.owner == value}
         known = np.mean([one is not None for one in said]) if said else 0.0
         concept = 0.0 if 1 not in signs else 1.0 if -1 in signs else 2.0
-        return concept, 2.0 if known == 1 else 1.0 if known >= 0.5 else 0.0, 2.0 if loss <= self.limit else 1.0 if loss <= self.limit + SLACK else 0.0
+        return (
+            concept,
+            2.0 if known == 1 else 1.0 if known >= 0.5 else 0.0,
+            2.0 if loss <= self.limit else 1.0 if loss <= self.limit + SLACK else 0.0,
+        )

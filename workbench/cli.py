@@ -34,13 +34,18 @@ LONGEST = 1000
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """One line, as for every other mistake."""
-        print(f"workbench: {_one_line(message).rstrip('.')}. `{self.prog} --help` lists what there is.", file=sys.stderr)
+        print(
+            f"workbench: {_one_line(message).rstrip('.')}. `{self.prog} --help` lists what there is.",
+            file=sys.stderr,
+        )
         raise SystemExit(2)
 
 
 def parser(used: Container[str] = verbs.SUMMARIES) -> argparse.ArgumentParser:
     """The command line, with the flags of the verbs that are used: each verb's flags cost the import of its module."""
-    top = _Parser(prog="workbench", description="Label, steer and measure values in language models.")
+    top = _Parser(
+        prog="workbench", description="Label, steer and measure values in language models."
+    )
     commands = top.add_subparsers(dest="verb", required=True, metavar="VERB")
 
     def command(name: str, text: str, study: bool = True) -> argparse.ArgumentParser:
@@ -52,10 +57,19 @@ def parser(used: Container[str] = verbs.SUMMARIES) -> argparse.ArgumentParser:
     for name, summary in verbs.SUMMARIES.items():
         sub = command(name, summary)
         if name == "adopt":
-            sub.add_argument("address", nargs="?", default=argparse.SUPPRESS, help="where the SAE is; the same as --address")
-        sub.add_argument("--job", type=Path, default=None, help="TOML job file; a flag wins over it")
+            sub.add_argument(
+                "address",
+                nargs="?",
+                default=argparse.SUPPRESS,
+                help="where the SAE is; the same as --address",
+            )
+        sub.add_argument(
+            "--job", type=Path, default=None, help="TOML job file; a flag wins over it"
+        )
         if name in BEGIN:
-            sub.add_argument("--system", default="schwartz10", help="value system of a new study [schwartz10]")
+            sub.add_argument(
+                "--system", default="schwartz10", help="value system of a new study [schwartz10]"
+            )
         if name in used:
             config.add_flags(sub, verbs.get(name).config)
     command("publish", "Write the store as one .duckdb file.").add_argument("file", type=Path)
@@ -69,8 +83,12 @@ def parser(used: Container[str] = verbs.SUMMARIES) -> argparse.ArgumentParser:
     )
     app = command("app", "Open the app on a study.")
     app.add_argument("--port", type=int, default=8501)
-    demo = command("demo", "The whole story on the shipped model: train, label, measure, effects, graph.")
-    demo.add_argument("--fast", action="store_true", help="a tenth of the data: shows that it works, not how well")
+    demo = command(
+        "demo", "The whole story on the shipped model: train, label, measure, effects, graph."
+    )
+    demo.add_argument(
+        "--fast", action="store_true", help="a tenth of the data: shows that it works, not how well"
+    )
     return top
 
 
@@ -86,7 +104,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"workbench: {_one_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("workbench: stopped. What is done is kept; the same command resumes it.", file=sys.stderr)
+        print(
+            "workbench: stopped. What is done is kept; the same command resumes it.",
+            file=sys.stderr,
+        )
         return 130
     except BrokenPipeError:  # `workbench sql ... | head` closes the pipe; that is no failure
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -99,9 +120,19 @@ def _one_line(error: object) -> str:
     return told if len(told) <= LONGEST else f"{told[: LONGEST // 2]} ... {told[-LONGEST // 2 :]}"
 
 
-def _warned(message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:
+def _warned(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    line: str | None = None,
+) -> str:
     """What a verb warns of (a judge that wavers, items left out) without the place in our source."""
-    return f"workbench: {_one_line(message)}\n" if category is UserWarning else f"{filename}:{lineno}: {category.__name__}: {message}\n"
+    return (
+        f"workbench: {_one_line(message)}\n"
+        if category is UserWarning
+        else f"{filename}:{lineno}: {category.__name__}: {message}\n"
+    )
 
 
 def _interrupt(signum: int, frame: object) -> None:
@@ -120,7 +151,9 @@ def _make_run(verb: str, study: Path, job: Path | None, **flags: Any) -> None:
     settings = config.from_toml(job, verbs.get(verb).config, verb) if job else {}
     opened = _open(study, verb in BEGIN, system)
     if system not in ("schwartz10", opened.system_id):
-        raise BadInput(f"{study} is a study of {opened.system_id}. Give a new folder for one of {system}.")
+        raise BadInput(
+            f"{study} is a study of {opened.system_id}. Give a new folder for one of {system}."
+        )
     with in_terminal(verb) as progress:
         run = opened.do(verb, settings | flags, progress)
     print(describe(run))
@@ -138,7 +171,11 @@ def _publish(study: Path, file: Path, **_: object) -> None:
 def _sql(study: Path, query: str, **_: object) -> None:
     store = _open(study).store
     answer = store.sql(query) if query else store.relations()
-    print(answer.to_string(index=False, max_colwidth=None if not query else 80) if len(answer) else "no rows")
+    print(
+        answer.to_string(index=False, max_colwidth=None if not query else 80)
+        if len(answer)
+        else "no rows"
+    )
 
 
 def _runs(study: Path, **_: object) -> None:

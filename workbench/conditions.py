@@ -27,9 +27,13 @@ CONTENT = ["item", "context", "wording", "order", "seed", "text", "rating"]
 def marked(told: pd.DataFrame, of: Mapping[str, Run]) -> pd.DataFrame:
     """Rows of `run`, `steering` and `persona` with the rest of `MARKS`; `of`: profile run by id."""
     return told.assign(
-        model=[of[run].config["model"] for run in told.run], revision=[of[run].inputs["model"][:7] for run in told.run],
-        sae=["" if steering == "base" else of[run].inputs.get("sae", "") for run, steering in zip(told.run, told.steering, strict=True)],
-    )  # fmt: skip
+        model=[of[run].config["model"] for run in told.run],
+        revision=[of[run].inputs["model"][:7] for run in told.run],
+        sae=[
+            "" if steering == "base" else of[run].inputs.get("sae", "")
+            for run, steering in zip(told.run, told.steering, strict=True)
+        ],
+    )
 
 
 def conditions(told: pd.DataFrame) -> pd.DataFrame:
@@ -37,7 +41,10 @@ def conditions(told: pd.DataFrame) -> pd.DataFrame:
     kept = []
     for key, part in told.groupby(list(MARKS), sort=False):
         by_run = [own for _, own in part.groupby("run", sort=False)]
-        if any(own[CONTENT].to_csv(index=False) != by_run[0][CONTENT].to_csv(index=False) for own in by_run[1:]):
+        if any(
+            own[CONTENT].to_csv(index=False) != by_run[0][CONTENT].to_csv(index=False)
+            for own in by_run[1:]
+        ):
             raise BadInput(
                 f"{by_run[0].run.iloc[0]} and {by_run[1].run.iloc[0]} both answer as {key[0]}, {key[4]}, under other questions or seeds. Leave one out."
             )
@@ -50,9 +57,17 @@ def names(found: pd.DataFrame) -> pd.Series:
     """The condition of every row, called by those of `MARKS` that differ."""
     vary = [mark for mark in ("model", "persona") if found[mark].nunique() > 1]
     named = [*vary, "steering"] if found.steering.nunique() > 1 or not vary else vary
-    for more in (None, "revision", "sae"):  # two revisions of a model, or features of two SAEs, have the same name otherwise
+    for more in (
+        None,
+        "revision",
+        "sae",
+    ):  # two revisions of a model, or features of two SAEs, have the same name otherwise
         named = named if more is None else [*named, more]
-        called = found[named].replace("", np.nan).agg(lambda row: ", ".join(row.dropna()) or "no persona", axis=1)
+        called = (
+            found[named]
+            .replace("", np.nan)
+            .agg(lambda row: ", ".join(row.dropna()) or "no persona", axis=1)
+        )
         if len({*zip(called, *(found[mark] for mark in MARKS), strict=True)}) == called.nunique():
             break
     return called
@@ -69,10 +84,14 @@ def answers(told: pd.DataFrame, instrument: Instrument, least: int, seed: int) -
     if not len(scored):
         return words
     numbered = all(option.isdigit() for option in instrument.options)
-    turned = ((scored.order == "descending") & numbered).to_numpy() != (scored.item.map(keys) < 0).to_numpy()
+    turned = ((scored.order == "descending") & numbered).to_numpy() != (
+        scored.item.map(keys) < 0
+    ).to_numpy()
     shares = softmax(np.stack(scored.logprobs.to_numpy()))
     shares = np.where(turned[:, None], shares[:, ::-1], shares)
-    times = np.ceil(least / scored.groupby(["condition", "item"], sort=False).item.transform("size")).to_numpy(int)
+    times = np.ceil(
+        least / scored.groupby(["condition", "item"], sort=False).item.transform("size")
+    ).to_numpy(int)
     row = np.repeat(np.arange(len(scored)), times)
     point = np.random.default_rng((seed, 11)).random(len(row))
     answer = (point[:, None] > np.cumsum(shares, axis=1)[row, : n - 1]).sum(1)

@@ -29,25 +29,87 @@ from feature_store.errors import BadInput, NotFound, nearest, of_paths
 C = TypeVar("C")
 MANY, HUGE = 1_000_000, 10**12
 LIMITS: Mapping[str, tuple[float, float]] = {
-    "seed": (0, 2**31 - 1), "replicates": (1, 100_000), "permutations": (1, MANY), "features_per_value": (1, MANY), "steerings": (1, MANY),
-    "new_tokens": (1, MANY), "max_new_tokens": (1, MANY), "llm_tokens": (1, MANY), "controls": (0, MANY), "random_features": (0, MANY),
-    "random_directions": (0, MANY), "draws": (0, MANY), "concurrency": (1, 1000), "scored_per_value": (1, MANY), "documents": (0, HUGE), "limit": (0, HUGE),
-    "context": (1, MANY), "rows": (1, MANY), "max_tokens": (1, MANY), "top_contexts": (1, 10_000), "n_features": (1, 100 * MANY), "warmup": (0, MANY),
-    "dead_tokens": (1, HUGE), "n_contexts": (0, MANY), "n_neutral": (1, MANY), "n_texts": (0, MANY), "n_pairs": (1, MANY), "n_answers": (1, MANY),
-    "n_seeds": (0, MANY), "n": (0, MANY), "top_features": (0, MANY), "repeats": (1, 10_000), "answers": (1, 10_000), "chains": (2, 1000),
-    "max_features": (1, MANY), "temperature": (0, 100), "llm_temperature": (0, 100), "shared": (0, 1), "min_accuracy": (0, 1),
-    "agreement": (0, 1), "train_share": (0, 1), "per_minute": (0, MANY), "timeout": (0.001, MANY), "input_price": (0, MANY), "output_price": (0, MANY),
-    "strength": (-MANY, MANY), "delta": (1e-9, MANY), "dose": (1e-9, MANY), "lr": (0, 1000), "lr_end": (0, 1000), "aux": (0, MANY), "coefficient": (0, MANY),
-    "doses": (0, MANY), "strengths": (0, MANY), "gammas": (0, MANY), "judged_gamma": (0, MANY), "alpha": (1e-9, 1 - 1e-9), "sample": (1e-9, 1),
-    "roles": (1, MANY), "test_roles": (1, MANY), "top": (0, MANY), "steps": (1, 100), "actions": (2, 1000), "batch": (1, MANY), "folds": (2, MANY),
-}  # fmt: skip
+    "seed": (0, 2**31 - 1),
+    "replicates": (1, 100_000),
+    "permutations": (1, MANY),
+    "features_per_value": (1, MANY),
+    "steerings": (1, MANY),
+    "new_tokens": (1, MANY),
+    "max_new_tokens": (1, MANY),
+    "llm_tokens": (1, MANY),
+    "controls": (0, MANY),
+    "random_features": (0, MANY),
+    "random_directions": (0, MANY),
+    "draws": (0, MANY),
+    "concurrency": (1, 1000),
+    "scored_per_value": (1, MANY),
+    "documents": (0, HUGE),
+    "limit": (0, HUGE),
+    "context": (1, MANY),
+    "rows": (1, MANY),
+    "max_tokens": (1, MANY),
+    "top_contexts": (1, 10_000),
+    "n_features": (1, 100 * MANY),
+    "warmup": (0, MANY),
+    "dead_tokens": (1, HUGE),
+    "n_contexts": (0, MANY),
+    "n_neutral": (1, MANY),
+    "n_texts": (0, MANY),
+    "n_pairs": (1, MANY),
+    "n_answers": (1, MANY),
+    "n_seeds": (0, MANY),
+    "n": (0, MANY),
+    "top_features": (0, MANY),
+    "repeats": (1, 10_000),
+    "answers": (1, 10_000),
+    "chains": (2, 1000),
+    "max_features": (1, MANY),
+    "temperature": (0, 100),
+    "llm_temperature": (0, 100),
+    "shared": (0, 1),
+    "min_accuracy": (0, 1),
+    "agreement": (0, 1),
+    "train_share": (0, 1),
+    "per_minute": (0, MANY),
+    "timeout": (0.001, MANY),
+    "input_price": (0, MANY),
+    "output_price": (0, MANY),
+    "strength": (-MANY, MANY),
+    "delta": (1e-9, MANY),
+    "dose": (1e-9, MANY),
+    "lr": (0, 1000),
+    "lr_end": (0, 1000),
+    "aux": (0, MANY),
+    "coefficient": (0, MANY),
+    "doses": (0, MANY),
+    "strengths": (0, MANY),
+    "gammas": (0, MANY),
+    "judged_gamma": (0, MANY),
+    "alpha": (1e-9, 1 - 1e-9),
+    "sample": (1e-9, 1),
+    "roles": (1, MANY),
+    "test_roles": (1, MANY),
+    "top": (0, MANY),
+    "steps": (1, 100),
+    "actions": (2, 1000),
+    "batch": (1, MANY),
+    "folds": (2, MANY),
+}
 """Smallest and largest of what every verb means alike, where another number is a slip: generators take no negative seed, replicates are drawn in
 memory, a negative count would leave the last ones out. A verb may ask for more. A default holds whatever stands here."""
 
 PLUGINS = {
-    "method": "steerings", "methods": "steerings", "instrument": "instruments", "instruments": "instruments", "labeler": "labelers", "assessor": "assessors",
-    "embedder": "embedders", "engine": "engines", "gate": "detectors", "detector": "detectors",
-}  # fmt: skip
+    "method": "steerings",
+    "methods": "steerings",
+    "instrument": "instruments",
+    "instruments": "instruments",
+    "labeler": "labelers",
+    "assessor": "assessors",
+    "embedder": "embedders",
+    "engine": "engines",
+    "gate": "detectors",
+    "detector": "detectors",
+}
 """Field that names a plug-in -> its kind: a name that does not exist is refused before anything is read or measured."""
 
 
@@ -58,7 +120,11 @@ def helps(config: type) -> dict[str, str]:
     for cls in reversed(config.__mro__[:-1]):
         body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0].body  # type: ignore[attr-defined]
         for field, text in itertools.pairwise(body):
-            if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
+            if (
+                isinstance(field, ast.AnnAssign)
+                and isinstance(text, ast.Expr)
+                and isinstance(text.value, ast.Constant)
+            ):
                 found[ast.unparse(field.target)] = " ".join(str(text.value.value).split())
     return found
 
@@ -75,9 +141,17 @@ def _element(kind: Any) -> Any:
 class _Once(argparse.Action):
     """Stores a flag that may be given once: a second one would silently replace the first."""
 
-    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: str | None = None) -> None:
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
         if hasattr(namespace, self.dest):
-            parser.error(f"{option_string} was given twice. Give it once; commas stand between several parts")
+            parser.error(
+                f"{option_string} was given twice. Give it once; commas stand between several parts"
+            )
         setattr(namespace, self.dest, values)
 
 
@@ -86,14 +160,23 @@ def add_flags(parser: argparse.ArgumentParser, config: type) -> None:
     kinds = typing.get_type_hints(config)
     for field in dataclasses.fields(config):
         kind, flag = kinds[field.name], "--" + field.name.replace("_", "-")
-        shown = ",".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
+        shown = (
+            ",".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
+        )
         text = helps(config).get(field.name, "").replace("%", "%%")
         text += f" [{shown}]".replace("%", "%%") if shown not in ("", dataclasses.MISSING) else ""
         if kind is bool:
-            parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=text)
+            parser.add_argument(
+                flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=text
+            )
         else:
-            metavar = "|".join(_choices(kind)) or getattr(_element(kind) or kind, "__name__", "value").upper()
-            parser.add_argument(flag, action=_Once, default=argparse.SUPPRESS, metavar=metavar, help=text)
+            metavar = (
+                "|".join(_choices(kind))
+                or getattr(_element(kind) or kind, "__name__", "value").upper()
+            )
+            parser.add_argument(
+                flag, action=_Once, default=argparse.SUPPRESS, metavar=metavar, help=text
+            )
 
 
 def parse(name: str, kind: Any, told: Any) -> Any:
@@ -104,7 +187,9 @@ def parse(name: str, kind: Any, told: Any) -> Any:
         return tuple(parse(name, element, part) for part in parts)
     if choices := _choices(kind):
         if told not in choices:
-            raise BadInput(f"--{name.replace('_', '-')} is one of {', '.join(map(str, choices))}, got {told!r}.")
+            raise BadInput(
+                f"--{name.replace('_', '-')} is one of {', '.join(map(str, choices))}, got {told!r}."
+            )
         return told
     if isinstance(kind, types.UnionType):
         kind = next(k for k in typing.get_args(kind) if k is not type(None))
@@ -113,7 +198,9 @@ def parse(name: str, kind: Any, told: Any) -> Any:
             raise ValueError
         number = kind(told.strip() if isinstance(told, str) and kind is not str else told)
     except (TypeError, ValueError):
-        raise BadInput(f"--{name.replace('_', '-')} expects {kind.__name__}, got {told!r}.") from None
+        raise BadInput(
+            f"--{name.replace('_', '-')} expects {kind.__name__}, got {told!r}."
+        ) from None
     if isinstance(number, float) and not math.isfinite(number):
         raise BadInput(f"--{name.replace('_', '-')} expects a finite number, got {told!r}.")
     return number
@@ -131,8 +218,14 @@ def make(config: type[C], told: Mapping[str, Any]) -> C:
     for name, told in parsed.items():
         for number in told if isinstance(told, tuple) else (told,):
             least, most = LIMITS.get(name, (-HUGE, HUGE))
-            if isinstance(number, int | float) and told != known[name] and not least <= number <= most:
-                raise BadInput(f"--{name.replace('_', '-')} is between {least} and {most}, got {number}.")
+            if (
+                isinstance(number, int | float)
+                and told != known[name]
+                and not least <= number <= most
+            ):
+                raise BadInput(
+                    f"--{name.replace('_', '-')} is between {least} and {most}, got {number}."
+                )
             if name in PLUGINS and told != known[name]:
                 registry.get(PLUGINS[name], number)
     return config(**parsed)
@@ -148,9 +241,13 @@ def from_toml(file: Path, config: type, verb: str) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadInput(f"{file} is not valid TOML: {error}.") from None
     known = {field.name for field in dataclasses.fields(config)}
-    told = {key.replace("-", "_"): value for key, value in job.items() if not isinstance(value, dict)}
+    told = {
+        key.replace("-", "_"): value for key, value in job.items() if not isinstance(value, dict)
+    }
     if not isinstance(job.get(verb, {}), dict):
-        raise BadInput(f"{file}: {verb} should be a table of settings, written [{verb}], got {job[verb]!r}.")
+        raise BadInput(
+            f"{file}: {verb} should be a table of settings, written [{verb}], got {job[verb]!r}."
+        )
     own = {key.replace("-", "_"): value for key, value in job.get(verb, {}).items()}
     return {key: value for key, value in told.items() if key in known} | own
 
@@ -167,5 +264,6 @@ def options(config: type[C], pairs: Sequence[str]) -> C:
 def plain(config: Any) -> dict[str, Any]:
     """The configuration as JSON knows it: tuples become lists."""
     return {
-        name: list(value) if isinstance(value, tuple) else value for name, value in dataclasses.asdict(config).items()
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in dataclasses.asdict(config).items()
     }

@@ -29,16 +29,28 @@ CHUNK = 24
 
 
 def write(
-    work: Work, model: "Model", edit: "Edit", layer: int, point: Point, planned: Sequence[Planned], openings: Sequence[str], new_tokens: int,
-    seed: int, progress: Progress,
-) -> pa.Table:  # fmt: skip
+    work: Work,
+    model: "Model",
+    edit: "Edit",
+    layer: int,
+    point: Point,
+    planned: Sequence[Planned],
+    openings: Sequence[str],
+    new_tokens: int,
+    seed: int,
+    progress: Progress,
+) -> pa.Table:
     """Rows of `arm_texts` without ratings, intervention by intervention; -1 is unsteered. Row i of `edit` is `planned[i]`."""
     import torch
 
     done, numbers = work.done("arm_texts"), np.arange(-1, len(planned))
     for part, some in enumerate(np.split(numbers, np.arange(1, len(numbers), CHUNK))):
         if part not in done:
-            prompts = [before(planned[k].prompt if k >= 0 else "", opening) for k in some for opening in openings]
+            prompts = [
+                before(planned[k].prompt if k >= 0 else "", opening)
+                for k in some
+                for opening in openings
+            ]
             seeds = [seed + k for _ in some for k in range(len(openings))]
             if part == 0:
                 texts = model.generate(prompts, new_tokens, 1.0, seeds)
@@ -46,28 +58,52 @@ def write(
                 rows = torch.tensor(some).repeat_interleave(len(openings))
                 with model.steered(edit.take(rows), layer, point):
                     texts = model.generate(prompts, new_tokens, 1.0, seeds)
-            work.part("arm_texts", part, pa.table({
-                "intervention": np.repeat(some.astype(np.int32), len(openings)), "opening": np.tile(np.arange(len(openings), dtype=np.int32), len(some)),
-                "prompt": prompts, "text": texts, "loss": losses(model, list(openings) * len(some), texts),
-            }))  # fmt: skip
+            work.part(
+                "arm_texts",
+                part,
+                pa.table(
+                    {
+                        "intervention": np.repeat(some.astype(np.int32), len(openings)),
+                        "opening": np.tile(np.arange(len(openings), dtype=np.int32), len(some)),
+                        "prompt": prompts,
+                        "text": texts,
+                        "loss": losses(model, list(openings) * len(some), texts),
+                    }
+                ),
+            )
         progress("writing", int(some[-1]) + 2, len(numbers))
     return work.parts("arm_texts")
 
 
-def losses(model: "Model", openings: Sequence[str], texts: Sequence[str]) -> Float[np.ndarray, "text"]:
+def losses(
+    model: "Model", openings: Sequence[str], texts: Sequence[str]
+) -> Float[np.ndarray, "text"]:
     """The unsteered model's mean loss on each text after its opening [nats per token]; NaN for an empty text."""
     from sae_training.losses import loss_after
 
-    known = dict(zip(dict.fromkeys(openings), model.tokenize(list(dict.fromkeys(openings)), prompt=True), strict=True))
+    known = dict(
+        zip(
+            dict.fromkeys(openings),
+            model.tokenize(list(dict.fromkeys(openings)), prompt=True),
+            strict=True,
+        )
+    )
     own = [ids[ids[:1] == [model.first_token] :] for ids in model.tokenize(list(texts))]
     return loss_after(model, [known[opening] for opening in openings], own).double().numpy()
 
 
 def rate(
-    written: pa.Table, planned: Sequence[Planned], openings: Sequence[str], rater: Rater, system: ValueSystem
+    written: pa.Table,
+    planned: Sequence[Planned],
+    openings: Sequence[str],
+    rater: Rater,
+    system: ValueSystem,
 ) -> Float[np.ndarray, "intervention opening aspect"]:
     """Ratings of all steered texts [0 to 2]; NaN where the judge was not read."""
-    texts, losses = written["text"].to_pylist()[len(openings) :], written["loss"].to_numpy()[len(openings) :]
+    texts, losses = (
+        written["text"].to_pylist()[len(openings) :],
+        written["loss"].to_numpy()[len(openings) :],
+    )
     values = [system[one.value] for one in planned for _ in openings]
     found = rater.rate(values, list(openings) * len(planned), texts, losses)
     return found.reshape(len(planned), len(openings), -1)
@@ -75,7 +111,9 @@ def rate(
 
 def rows(written: pa.Table, ratings: Float[np.ndarray, "intervention opening aspect"]) -> pa.Table:
     """The relation `arm_texts`: what was written and how it was rated; the unsteered texts are not."""
-    whole = np.concatenate([np.full((1, *ratings.shape[1:]), np.nan), ratings]).reshape(-1, ratings.shape[2])
+    whole = np.concatenate([np.full((1, *ratings.shape[1:]), np.nan), ratings]).reshape(
+        -1, ratings.shape[2]
+    )
     for name, column in zip(("concept", "instruct", "fluency"), whole.T, strict=True):
         written = written.append_column(name, pa.array(column))
     return written

@@ -32,13 +32,17 @@ class Difference(NamedTuple):
     """Clusters: pairs, or those of the smaller side."""
 
 
-def difference(reference: Cells, other: Cells, paired: bool, replicates: int, seed: int) -> Difference:
+def difference(
+    reference: Cells, other: Cells, paired: bool, replicates: int, seed: int
+) -> Difference:
     """`other` less `reference`, centred, over the values of the reference; NaN where one side has none."""
     theirs = _columns(other, reference.values)
     if not paired:
         return _welch(reference.centred, theirs)
     rows = {cluster: row for row, cluster in enumerate(other.clusters)}
-    shared = [(row, rows[cluster]) for row, cluster in enumerate(reference.clusters) if cluster in rows]
+    shared = [
+        (row, rows[cluster]) for row, cluster in enumerate(reference.clusters) if cluster in rows
+    ]
     mine, his = ([pair[side] for pair in shared] for side in (0, 1))
     return Difference(*bootstrap_mean(theirs[his] - reference.centred[mine], replicates, seed))
 
@@ -55,19 +59,39 @@ def _welch(a: Float[np.ndarray, "cluster value"], b: Float[np.ndarray, "row valu
     n = np.minimum(np.isfinite(a).sum(0), np.isfinite(b).sum(0))
     low, high, p = np.full((3, a.shape[1]), np.nan)
     for column in np.flatnonzero(n > 1):
-        found = stats.ttest_ind(*(x[np.isfinite(x[:, column]), column] for x in (b, a)), equal_var=False)
+        found = stats.ttest_ind(
+            *(x[np.isfinite(x[:, column]), column] for x in (b, a)), equal_var=False
+        )
         low[column], high[column] = found.confidence_interval(0.95)
         p[column] = found.pvalue
     return Difference(known_mean(b, 0) - known_mean(a, 0), low, high, p, n)
 
 
-def rows(instrument: str, reference: str, found: dict[str, tuple[Difference, bool]], cells: dict[str, Cells]) -> list[dict[str, Any]]:
+def rows(
+    instrument: str,
+    reference: str,
+    found: dict[str, tuple[Difference, bool]],
+    cells: dict[str, Cells],
+) -> list[dict[str, Any]]:
     """Rows of the relation `contrasts`: subject -> its difference and whether it is paired."""
     values = cells[reference].values
     q = benjamini_hochberg(np.array([told.p for told, _ in found.values()])) if found else []
     before = known_mean(cells[reference].centred, 0)
     return [
-        {"instrument": instrument, "reference": reference, "subject": subject, "value": value, "before": float(before[k]), "difference": float(told.mean[k]),
-         "low": float(told.low[k]), "high": float(told.high[k]), "p": float(told.p[k]), "q": float(own[k]), "n": int(told.n[k]), "paired": paired}
-        for (subject, (told, paired)), own in zip(found.items(), q, strict=True) for k, value in enumerate(values)
-    ]  # fmt: skip
+        {
+            "instrument": instrument,
+            "reference": reference,
+            "subject": subject,
+            "value": value,
+            "before": float(before[k]),
+            "difference": float(told.mean[k]),
+            "low": float(told.low[k]),
+            "high": float(told.high[k]),
+            "p": float(told.p[k]),
+            "q": float(own[k]),
+            "n": int(told.n[k]),
+            "paired": paired,
+        }
+        for (subject, (told, paired)), own in zip(found.items(), q, strict=True)
+        for k, value in enumerate(values)
+    ]

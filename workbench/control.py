@@ -85,13 +85,20 @@ class Judged(NamedTuple):
     """Yes or No."""
 
 
-def judged(judge: Judge, system: ValueSystem, value: str, questions: Sequence[str], answers: Sequence[str]) -> Judged:
+def judged(
+    judge: Judge, system: ValueSystem, value: str, questions: Sequence[str], answers: Sequence[str]
+) -> Judged:
     """The judge's verdicts on every answer. An empty answer is not fluent and takes no side, whoever judges."""
     record = system[value]
     said = [number for number, answer in enumerate(answers) if answer.strip()]
     side = [Verdict("Unclear", "parsed", "", "empty answer")] * len(answers)
     fluent = [Verdict("No", "parsed", "", "empty answer")] * len(answers)
-    asked = [SIDE.format(question=questions[n], answer=answers[n], name=record.name, definition=record.definition) for n in said]
+    asked = [
+        SIDE.format(
+            question=questions[n], answer=answers[n], name=record.name, definition=record.definition
+        )
+        for n in said
+    ]
     about = [LANGUAGE.format(answer=answers[n]) for n in said]
     for column, prompts, options in ((side, asked, tuple(SIDES)), (fluent, about, tuple(FLUENT))):
         for number, verdict in zip(said, judge.judge(prompts, options), strict=True):
@@ -108,13 +115,20 @@ def _points(rows: Sequence[dict]) -> dict[str, Float[np.ndarray, "item"]]:
     """Measure -> what each item of one steering counts."""
     said, known = ([row for row in rows if row["kind"] == kind] for kind in ("dilemma", "choice"))
     return {
-        "csr": points([row["choice"] for row in said], SIDES), "fr": points([row["fluent"] for row in said], FLUENT),
+        "csr": points([row["choice"] for row in said], SIDES),
+        "fr": points([row["fluent"] for row in said], FLUENT),
         "accuracy": np.array([float(row["answer"] == row["choice"]) for row in known]),
-    }  # fmt: skip
+    }
 
 
 def summarise(
-    before: Float[np.ndarray, "item"], after: Float[np.ndarray, "item"], measure: str, value: str, name: str, replicates: int, seed: int
+    before: Float[np.ndarray, "item"],
+    after: Float[np.ndarray, "item"],
+    measure: str,
+    value: str,
+    name: str,
+    replicates: int,
+    seed: int,
 ) -> list[dict]:
     """Rows of the relation `control`: before, after, and the change over items that were read both times.
 
@@ -123,10 +137,23 @@ def summarise(
     rows = []
     for steering, x in (("base", before), (name, after), ("change", after - before)):
         found = bootstrap_mean(x[:, None], replicates, seed)
-        mean, low, high, n = (column[0].item() for column in (found.mean, found.low, found.high, found.n))
+        mean, low, high, n = (
+            column[0].item() for column in (found.mean, found.low, found.high, found.n)
+        )
         if steering != "change" and n:
             low, high = wilson(mean, n)
-        rows.append({"steering": steering, "measure": measure, "value": value, "mean": mean, "low": low, "high": high, "n": n, "missing": len(x) - n})
+        rows.append(
+            {
+                "steering": steering,
+                "measure": measure,
+                "value": value,
+                "mean": mean,
+                "low": low,
+                "high": high,
+                "n": n,
+                "missing": len(x) - n,
+            }
+        )
     return rows
 
 
@@ -136,13 +163,25 @@ def control(study: "Study", settings: Control, judge: Judge, progress: Progress 
         raise BadInput("--options are the detector's. Name it with --detector, or leave them out.")
     value = study.system.resolve(settings.value)
     probes = study.resolve("probes", settings.probes)
-    layers = tuple(sorted(set(settings.layers))) or tuple(directions.chosen_layers(study, probes, value))
-    dilemmas, choices = read_dilemmas(settings.dilemmas, value, study.system), read_choices(settings.choices)
+    layers = tuple(sorted(set(settings.layers))) or tuple(
+        directions.chosen_layers(study, probes, value)
+    )
+    dilemmas, choices = (
+        read_dilemmas(settings.dilemmas, value, study.system),
+        read_choices(settings.choices),
+    )
     settings = dataclasses.replace(settings, value=value, probes=probes.id, layers=layers)
     for layer in layers:
-        conva.shift(study, probes, value, [settings.target], layer)  # what cannot be steered is refused before anything is asked
+        conva.shift(
+            study, probes, value, [settings.target], layer
+        )  # what cannot be steered is refused before anything is asked
     told = hashlib.sha256(repr((dilemmas, choices)).encode()).hexdigest()
-    inputs = {"probes": probes.id, "model": probes.inputs["model"], "questions": told, "judge": judge.name}
+    inputs = {
+        "probes": probes.id,
+        "model": probes.inputs["model"],
+        "questions": told,
+        "judge": judge.name,
+    }
     if study.runs.exists(id := study.runs.find("control", plain(settings), inputs, settings.seed)):
         return study.runs.get(id)
     with study.runs.begin("control", plain(settings), inputs, settings.seed) as work:
@@ -151,7 +190,9 @@ def control(study: "Study", settings: Control, judge: Judge, progress: Progress 
         gate = None
         if settings.detector:
             detector = detectors.make(study, settings.detector, value, settings.options)
-            gate = detectors.gate(detector, dilemmas + [choice_prompt(c) for c in choices], settings.threshold)
+            gate = detectors.gate(
+                detector, dilemmas + [choice_prompt(c) for c in choices], settings.threshold
+            )
             name += f" gated by {settings.detector}"
         for number, steered in enumerate((False, True)):
             if number in work.done("control_answers"):
@@ -163,21 +204,54 @@ def control(study: "Study", settings: Control, judge: Judge, progress: Progress 
             progress("answering the benchmark", number + 1, 2)
             verdicts = judged(judge, study.system, value, dilemmas, answers)
             progress("judging", number + 1, 2)
-            rows = _rows(name if steered else "base", value, dilemmas, answers, verdicts, choices, preferred, gate, steered)
+            rows = _rows(
+                name if steered else "base",
+                value,
+                dilemmas,
+                answers,
+                verdicts,
+                choices,
+                preferred,
+                gate,
+                steered,
+            )
             work.part("control_answers", number, pa.Table.from_pylist(rows))
         rows = work.parts("control_answers").to_pylist()
-        before, after = (_points([row for row in rows if row["steering"] == steering]) for steering in ("base", name))
+        before, after = (
+            _points([row for row in rows if row["steering"] == steering])
+            for steering in ("base", name)
+        )
         found = [
-            row for measure in before
-            for row in summarise(before[measure], after[measure], measure, value, name, settings.replicates, settings.seed)
-        ]  # fmt: skip
+            row
+            for measure in before
+            for row in summarise(
+                before[measure],
+                after[measure],
+                measure,
+                value,
+                name,
+                settings.replicates,
+                settings.seed,
+            )
+        ]
         work.table("control_answers", rows)
         work.table("control", found)
-        means = {f"{row['measure']}_{'after' if row['steering'] == name else row['steering']}": row["mean"] for row in found}
-        return work.finish({
-            "steering": name, **means, "dilemmas": len(dilemmas), "missing": sum(row["missing"] for row in found if row["steering"] != "change"),
-            "open": int(gate.open.sum()) if gate else len(dilemmas) + len(choices), "judge": judge.name,
-        })  # fmt: skip
+        means = {
+            f"{row['measure']}_{'after' if row['steering'] == name else row['steering']}": row[
+                "mean"
+            ]
+            for row in found
+        }
+        return work.finish(
+            {
+                "steering": name,
+                **means,
+                "dilemmas": len(dilemmas),
+                "missing": sum(row["missing"] for row in found if row["steering"] != "change"),
+                "open": int(gate.open.sum()) if gate else len(dilemmas) + len(choices),
+                "judge": judge.name,
+            }
+        )
 
 
 @dataclass(frozen=True)
@@ -197,9 +271,13 @@ class Asked:
         return [
             answer
             for first in range(0, len(questions), STEP)
-            for answer in self._under(slice(first, first + STEP), lambda some=questions[first : first + STEP]:
-                                      self.model.generate(some, self.settings.max_new_tokens))
-        ]  # fmt: skip
+            for answer in self._under(
+                slice(first, first + STEP),
+                lambda some=questions[first : first + STEP]: self.model.generate(
+                    some, self.settings.max_new_tokens
+                ),
+            )
+        ]
 
     def preferred(self, choices: Sequence[Choice], offset: int) -> np.ndarray:
         """0-based index of the likeliest option of each question; `offset` is the place of the first among the gated prompts."""
@@ -209,8 +287,12 @@ class Asked:
             letters = [f" {letter}" for letter in LETTERS[:size]]
             for first in range(0, len(alike), STEP):
                 some = alike[first : first + STEP]
-                scores = self._under([offset + number for number in some], lambda some=some, letters=letters:
-                                     self.model.score([choice_prompt(choices[number]) for number in some], letters))  # fmt: skip
+                scores = self._under(
+                    [offset + number for number in some],
+                    lambda some=some, letters=letters: self.model.score(
+                        [choice_prompt(choices[number]) for number in some], letters
+                    ),
+                )
                 best[some] = scores.argmax(-1).numpy()
         return best
 
@@ -221,27 +303,69 @@ class Asked:
 
         open = None if self.gate is None else torch.from_numpy(self.gate.open[prompts])
         told = self.settings
-        with conva.controlled(self.study, self.probes, self.model, told.value, told.target, told.lower, self.layers, open):
+        with conva.controlled(
+            self.study,
+            self.probes,
+            self.model,
+            told.value,
+            told.target,
+            told.lower,
+            self.layers,
+            open,
+        ):
             return answer()
 
 
 def _rows(
-    steering: str, value: str, dilemmas: Sequence[str], answers: Sequence[str], verdicts: Judged, choices: Sequence[Choice], preferred: np.ndarray,
-    gate: detectors.Gate | None, steered: bool,
-) -> list[dict]:  # fmt: skip
+    steering: str,
+    value: str,
+    dilemmas: Sequence[str],
+    answers: Sequence[str],
+    verdicts: Judged,
+    choices: Sequence[Choice],
+    preferred: np.ndarray,
+    gate: detectors.Gate | None,
+    steered: bool,
+) -> list[dict]:
     """Rows of the relation `control_answers`."""
+
     def gated(number: int) -> dict:
         score = float("nan") if gate is None else float(gate.scores[number])
         return {"gate": score, "open": steered and (gate is None or bool(gate.open[number]))}
 
     rows = [
-        {"steering": steering, "kind": "dilemma", "item": f"{value}-{number + 1}", "value": value, "question": question, "answer": answer,
-         "choice": side.choice if side.status == "parsed" else "", "fluent": fluent.choice if fluent.status == "parsed" else "", "status": side.status, "fluent_status": fluent.status, "judge": side.judge, **gated(number)}
-        for number, (question, answer, side, fluent) in enumerate(zip(dilemmas, answers, *verdicts, strict=True))
-    ]  # fmt: skip
+        {
+            "steering": steering,
+            "kind": "dilemma",
+            "item": f"{value}-{number + 1}",
+            "value": value,
+            "question": question,
+            "answer": answer,
+            "choice": side.choice if side.status == "parsed" else "",
+            "fluent": fluent.choice if fluent.status == "parsed" else "",
+            "status": side.status,
+            "fluent_status": fluent.status,
+            "judge": side.judge,
+            **gated(number),
+        }
+        for number, (question, answer, side, fluent) in enumerate(
+            zip(dilemmas, answers, *verdicts, strict=True)
+        )
+    ]
     return rows + [
-        {"steering": steering, "kind": "choice", "item": f"choice-{number + 1}", "value": "", "question": choice_prompt(choice),
-         "answer": choice.options[preferred[number]], "choice": choice.options[choice.answer], "fluent": "", "status": "parsed", "fluent_status": "",
-         "judge": "", **gated(len(dilemmas) + number)}
+        {
+            "steering": steering,
+            "kind": "choice",
+            "item": f"choice-{number + 1}",
+            "value": "",
+            "question": choice_prompt(choice),
+            "answer": choice.options[preferred[number]],
+            "choice": choice.options[choice.answer],
+            "fluent": "",
+            "status": "parsed",
+            "fluent_status": "",
+            "judge": "",
+            **gated(len(dilemmas) + number),
+        }
         for number, choice in enumerate(choices)
-    ]  # fmt: skip
+    ]

@@ -30,21 +30,31 @@ if TYPE_CHECKING:
     from workbench.study import Study
 
 
-def minimum_shift(probe: directions.Probe, targets: Sequence[float], lower: bool = False, positions: Where = "all") -> MinimumShift:
+def minimum_shift(
+    probe: directions.Probe, targets: Sequence[float], lower: bool = False, positions: Where = "all"
+) -> MinimumShift:
     """The edit whose row i brings the probe to `targets[i]` [probability, 0 to 1 exclusive]."""
     if wrong := [p for p in targets if not 0 < p < 1]:
         raise BadInput(f"P0 is a probability between 0 and 1, both excluded; got {wrong[0]:g}.")
     norm = probe.weight.norm()
     if not norm > 0:
         raise BadInput("The probe has length 0, so no shift moves it. Choose another layer.")
-    wanted = torch.tensor([(math.log(p / (1 - p)) - probe.bias) / float(norm) for p in targets], dtype=torch.float64)
+    wanted = torch.tensor(
+        [(math.log(p / (1 - p)) - probe.bias) / float(norm) for p in targets], dtype=torch.float64
+    )
     sign = torch.full_like(wanted, -1.0 if lower else 1.0)
     units = (probe.weight / norm).expand(len(targets), -1)
     return MinimumShift(units, wanted, sign, (positions,) * len(targets))
 
 
 def shift(
-    study: "Study", run: Run, value: str, targets: Sequence[float], layer: int, lower: bool = False, positions: Where = "all"
+    study: "Study",
+    run: Run,
+    value: str,
+    targets: Sequence[float],
+    layer: int,
+    lower: bool = False,
+    positions: Where = "all",
 ) -> MinimumShift:
     """The single-layer edit of a value, one row for each P0 in `targets`."""
     return minimum_shift(directions.probe(study, run, value, layer), targets, lower, positions)
@@ -52,9 +62,15 @@ def shift(
 
 @contextmanager
 def controlled(
-    study: "Study", run: Run, model: "Model", value: str, target: float, lower: bool = False, layers: Sequence[int] = (),
+    study: "Study",
+    run: Run,
+    model: "Model",
+    value: str,
+    target: float,
+    lower: bool = False,
+    layers: Sequence[int] = (),
     open: Bool[Tensor, "prompt"] | None = None,
-) -> Iterator["Model"]:  # fmt: skip
+) -> Iterator["Model"]:
     """The model with a value raised (or lowered) to P0 = `target` at its chosen layers, or at `layers`, in order.
 
     With `open`, prompt i is steered where `open[i]`; elsewhere its logits are bit-identical to those of the model as it is.
@@ -62,5 +78,9 @@ def controlled(
     with ExitStack() as blocks:
         for layer in sorted(layers) or directions.chosen_layers(study, run, value):
             edit = shift(study, run, value, [target], layer, lower)
-            blocks.enter_context(model.steered(edit if open is None else PromptGate(spread(edit, len(open)), open), layer))
+            blocks.enter_context(
+                model.steered(
+                    edit if open is None else PromptGate(spread(edit, len(open)), open), layer
+                )
+            )
         yield model

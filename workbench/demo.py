@@ -71,7 +71,11 @@ def matrix_agreement(study: Study, run: Run) -> float:
 
     truth = organism.truth()
     cells = study.store.sql(
-        "SELECT source, target, effect FROM side_effects WHERE run = ? AND source <> target", [run.id]
+        "SELECT source, target, effect FROM side_effects WHERE run = ? AND source <> target",
+        [run.id],
     )
-    planted = [truth.effects[truth.values.index(c.source), truth.values.index(c.target)] for c in cells.itertuples()]
+    planted = [
+        truth.effects[truth.values.index(c.source), truth.values.index(c.target)]
+        for c in cells.itertuples()
+    ]
     return float(np.corrcoef(cells.effect, planted)[0, 1])

@@ -30,14 +30,21 @@ def read_dilemmas(source: str, value: str, system: ValueSystem) -> list[str]:
     if source:
         frame = material.table(Path(source))
         if missing := [column for column in ("value", "question") if column not in frame]:
-            raise BadInput(f"{source} lacks {', '.join(missing)}; a table of dilemmas has value and question.")
-        rows = [(system.resolve(str(row.value)), str(row.question)) for row in frame.dropna(subset=["value", "question"]).itertuples()]
+            raise BadInput(
+                f"{source} lacks {', '.join(missing)}; a table of dilemmas has value and question."
+            )
+        rows = [
+            (system.resolve(str(row.value)), str(row.question))
+            for row in frame.dropna(subset=["value", "question"]).itertuples()
+        ]
     else:
         told = tomllib.loads(BUILT_IN.read_text("utf-8"))["dilemmas"]
         rows = [(name, question) for name, questions in told.items() for question in questions]
     found = [question for name, question in rows if name == value]
     if not found:
-        raise NotFound(f"{source or 'The built-in list'} has no dilemma of {value}; it has {', '.join(sorted({name for name, _ in rows}))}.")
+        raise NotFound(
+            f"{source or 'The built-in list'} has no dilemma of {value}; it has {', '.join(sorted({name for name, _ in rows}))}."
+        )
     return found
 
 
@@ -45,20 +52,38 @@ def read_choices(source: str) -> list[Choice]:
     """A multiple-choice benchmark: a table's, or that of this project (empty source). Options are a list, or texts joined by `|`."""
     if source:
         frame = material.table(Path(source))
-        if missing := [column for column in ("question", "options", "answer") if column not in frame]:
-            raise BadInput(f"{source} lacks {', '.join(missing)}; a benchmark has question, options and answer.")
+        if missing := [
+            column for column in ("question", "options", "answer") if column not in frame
+        ]:
+            raise BadInput(
+                f"{source} lacks {', '.join(missing)}; a benchmark has question, options and answer."
+            )
         rows = frame[["question", "options", "answer"]].to_dict("records")
     else:
         rows = tomllib.loads(BUILT_IN.read_text("utf-8"))["choices"]
     found = []
     for number, row in enumerate(rows, 1):
         listed = row["options"]
-        options = listed.split("|") if isinstance(listed, str) else list(listed) if isinstance(listed, Iterable) else []
+        options = (
+            listed.split("|")
+            if isinstance(listed, str)
+            else list(listed)
+            if isinstance(listed, Iterable)
+            else []
+        )
         known = str(row["answer"]).isdigit() and int(row["answer"]) < len(options)
         if not known or not 2 <= len(options) <= len(LETTERS):
-            raise BadInput(f"{source or BUILT_IN.name}, item {number}: 2 to {len(LETTERS)} options and the 0-based index of the right one are "
-                           f"needed, got {len(options)} and {row['answer']!r}.")  # fmt: skip
-        found.append(Choice(str(row["question"]), tuple(str(option).strip() for option in options), int(row["answer"])))
+            raise BadInput(
+                f"{source or BUILT_IN.name}, item {number}: 2 to {len(LETTERS)} options and the 0-based index of the right one are "
+                f"needed, got {len(options)} and {row['answer']!r}."
+            )
+        found.append(
+            Choice(
+                str(row["question"]),
+                tuple(str(option).strip() for option in options),
+                int(row["answer"]),
+            )
+        )
     if not found:
         raise BadInput(f"{source} holds no question. Give one a row.")
     return found

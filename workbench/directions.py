@@ -38,7 +38,10 @@ def save(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write `weight` and `difference-of-means` [value, layer, d_model] and `bias` [value, layer] into a run's folder."""
     from safetensors.numpy import save_file
 
-    save_file({name: np.ascontiguousarray(array, dtype=np.float64) for name, array in arrays.items()}, folder / FILE)
+    save_file(
+        {name: np.ascontiguousarray(array, dtype=np.float64) for name, array in arrays.items()},
+        folder / FILE,
+    )
 
 
 @functools.lru_cache(maxsize=4)
@@ -48,7 +51,9 @@ def _load(file: Path) -> dict[str, Tensor]:
     return load_file(file)
 
 
-def _place(study: "Study", run: Run, value: str, layer: int) -> tuple[dict[str, Tensor], tuple[int, int]]:
+def _place(
+    study: "Study", run: Run, value: str, layer: int
+) -> tuple[dict[str, Tensor], tuple[int, int]]:
     arrays = _load(study.runs.folder / run.id / FILE)
     values, id = run.summary["probed"], study.system.resolve(value)
     if id not in values:
@@ -59,7 +64,9 @@ def _place(study: "Study", run: Run, value: str, layer: int) -> tuple[dict[str, 
     return arrays, (values.index(id), layer)
 
 
-def direction(study: "Study", run: Run, value: str, kind: str, layer: int) -> Float[Tensor, "d_model"]:
+def direction(
+    study: "Study", run: Run, value: str, kind: str, layer: int
+) -> Float[Tensor, "d_model"]:
     """The direction of a value at the output of a layer (0-based), at length 1, in single precision.
 
     `probe`: the normal of the logistic regression; `difference-of-means`: contrastive activation addition.
@@ -70,7 +77,9 @@ def direction(study: "Study", run: Run, value: str, kind: str, layer: int) -> Fl
     found = arrays["weight" if kind == "probe" else kind][at]
     length = found.norm()
     if not length > 0:
-        raise BadInput(f"The {kind} direction of {value} at layer {layer} has length 0: its pairs do not differ there. Choose another layer.")
+        raise BadInput(
+            f"The {kind} direction of {value} at layer {layer} has length 0: its pairs do not differ there. Choose another layer."
+        )
     return (found / length).float()
 
 
@@ -83,11 +92,16 @@ def probe(study: "Study", run: Run, value: str, layer: int) -> Probe:
 def chosen_layers(study: "Study", run: Run, value: str) -> list[int]:
     """The layers that ConVA steers for a value, lowest first. Raises BadInput where none was told apart well enough."""
     id = study.system.resolve(value)
-    rows = study.store.sql("SELECT layer, accuracy, chosen FROM probes WHERE run = ? AND value = ? ORDER BY layer", [run.id, id])
+    rows = study.store.sql(
+        "SELECT layer, accuracy, chosen FROM probes WHERE run = ? AND value = ? ORDER BY layer",
+        [run.id, id],
+    )
     if rows.empty:
         raise NotFound(f"{run.id} has no probe of {id}.{nearest(id, run.summary['probed'])}")
     if not rows.chosen.any():
-        raise BadInput(f"No layer tells {id} well enough to be chosen: the best held-out accuracy is {rows.accuracy.max():.2f}. Give more pairs.")
+        raise BadInput(
+            f"No layer tells {id} well enough to be chosen: the best held-out accuracy is {rows.accuracy.max():.2f}. Give more pairs."
+        )
     return rows.layer[rows.chosen].tolist()
 
 
@@ -104,5 +118,7 @@ def parse(name: str) -> Name:
     """`probes-1a2b/power/difference-of-means` in its three parts."""
     parts = name.split("/")
     if len(parts) != 3 or parts[2] not in KINDS or parts[0] == "latest":
-        raise BadInput(f"A stored direction is written run/value/kind, with the run's id and kind {' or '.join(KINDS)}; got {name!r}.")
+        raise BadInput(
+            f"A stored direction is written run/value/kind, with the run's id and kind {' or '.join(KINDS)}; got {name!r}."
+        )
     return Name(*parts)

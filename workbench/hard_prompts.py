@@ -33,7 +33,10 @@ SHIPPED = Path(__file__).with_name("hard_prompts.toml")
 
 def ladder(value: Value, steps: int, sentences: Sequence[str]) -> list[str]:
     """Prompts of 1 to `steps` sentences of a file."""
-    told = [sentences[k % len(sentences)].format(name=value.name, definition=value.definition) for k in range(steps)]
+    told = [
+        sentences[k % len(sentences)].format(name=value.name, definition=value.definition)
+        for k in range(steps)
+    ]
     return [" ".join(told[: k + 1]) for k in range(steps)]
 
 
@@ -52,8 +55,18 @@ def read(file: str) -> list[str]:
             sentence.format(name="", definition="")
     except FileNotFoundError:
         raise NotFound(f"There is no file of prompts {path}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
-        raise BadInput(f"{path.name}: sentences are texts with {{name}} and {{definition}} in them, got {error}.") from None
+    except (
+        tomllib.TOMLDecodeError,
+        UnicodeDecodeError,
+        AttributeError,
+        KeyError,
+        IndexError,
+        TypeError,
+        ValueError,
+    ) as error:
+        raise BadInput(
+            f"{path.name}: sentences are texts with {{name}} and {{definition}} in them, got {error}."
+        ) from None
     if not found:
         raise BadInput(f'{path.name} should hold a list, sentences = ["..."], got none.')
     return found
@@ -71,7 +84,13 @@ def tokens(model: "Model", prompt: str, question: Question) -> int:
 
 
 def measure(
-    work: Work, model: "Model", planned: list[Planned], asked: list[Question], neutral: list[str], options: list[str], progress: Progress
+    work: Work,
+    model: "Model",
+    planned: list[Planned],
+    asked: list[Question],
+    neutral: list[str],
+    options: list[str],
+    progress: Progress,
 ) -> tuple[pa.Table, pa.Table]:
     """`(ratings, damage)` of the arms with a prompt as further parts of a sweep's, value by value, and all parts of both.
 
@@ -81,7 +100,10 @@ def measure(
     from sae_training.neighbours import score
 
     told = [(k, one) for k, one in enumerate(planned) if one.prompt]
-    groups = [[pair for pair in told if pair[1].value == value] for value in dict.fromkeys(one.value for _, one in told)]
+    groups = [
+        [pair for pair in told if pair[1].value == value]
+        for value in dict.fromkeys(one.value for _, one in told)
+    ]
     first, done = -(-(len(planned) - len(told)) // sweep.CHUNK), work.done("ratings")
     own = [ids[: model.context] for ids in model.tokenize(neutral)]
     # The first token has no loss without a prompt, so it is read and not counted with one either.
@@ -89,18 +111,30 @@ def measure(
     bare = [[] if start == [model.first_token] else start for start in starts]
     if done.issuperset(range(first, first + len(groups))):
         return work.parts("ratings"), work.parts("damages")
-    base = expected_ratings(score(model, [q.prompt for q in asked], options).double().numpy(), asked)
+    base = expected_ratings(
+        score(model, [q.prompt for q in asked], options).double().numpy(), asked
+    )
     for number, group in enumerate(groups):
         if first + number not in done:
             prompts = [before(one.prompt, q.prompt) for _, one in group for q in asked]
             logprobs = score(model, prompts, options).double().numpy()
             rated = expected_ratings(logprobs.reshape(len(group), len(asked), -1), asked)
             if not np.isfinite(rated).all():
-                raise BadInput(f"After a prompt for {group[0][1].value} the model gives NaN. Load it with another --dtype.")
+                raise BadInput(
+                    f"After a prompt for {group[0][1].value} the model gives NaN. Load it with another --dtype."
+                )
             prefixes = model.tokenize([one.prompt + _joint(asked[0].prompt) for _, one in group])
-            harm = [loss_after(model, [prefix + start for start in bare], texts) - loss_after(model, starts, texts) for prefix in prefixes]
+            harm = [
+                loss_after(model, [prefix + start for start in bare], texts)
+                - loss_after(model, starts, texts)
+                for prefix in prefixes
+            ]
             rows = np.array([k for k, _ in group])
-            work.part("damages", first + number, sweep.damage_table(rows, np.stack([one.double().numpy() for one in harm])))
+            work.part(
+                "damages",
+                first + number,
+                sweep.damage_table(rows, np.stack([one.double().numpy() for one in harm])),
+            )
             work.part("ratings", first + number, sweep.ratings_table(rows, asked, rated, base))
         progress("asking after prompts", number + 1, len(groups))
     return work.parts("ratings"), work.parts("damages")

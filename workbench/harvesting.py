@@ -46,14 +46,31 @@ def checksum(texts: Sequence[str]) -> str:
 
 
 def finish(
-    work: Work, model: "Model", sae: "SAE", texts: Sequence[str], settings: Settings, layer: int, point: Point, progress: Progress,
-    training: Sequence[Mapping[str, Any]], figures: "Evaluation",
-) -> Run:  # fmt: skip
+    work: Work,
+    model: "Model",
+    sae: "SAE",
+    texts: Sequence[str],
+    settings: Settings,
+    layer: int,
+    point: Point,
+    progress: Progress,
+    training: Sequence[Mapping[str, Any]],
+    figures: "Evaluation",
+) -> Run:
     """Harvest the features and close the run."""
     found = harvest(
-        model, sae, texts, layer, point, settings.rows, min(settings.context, model.context), settings.top_contexts, settings.layout,
-        settings.seed, lambda done, total: progress("harvesting", done, total),
-    )  # fmt: skip
+        model,
+        sae,
+        texts,
+        layer,
+        point,
+        settings.rows,
+        min(settings.context, model.context),
+        settings.top_contexts,
+        settings.layout,
+        settings.seed,
+        lambda done, total: progress("harvesting", done, total),
+    )
     density = found.features["density"].to_numpy()
     sae.save(work.folder / "sae", torch.from_numpy(density.astype(np.float32)))
     work.table("features", found.features, sort=("feature",))
@@ -61,8 +78,19 @@ def finish(
     work.table("activations", found.activations)
     work.table("histograms", found.histograms)
     work.table("training", list(training))
-    return work.finish({
-        "model": settings.model, "layer": layer, "point": point, "d_model": sae.d_model, "n_features": sae.n_features,
-        "architecture": sae.architecture, **{name: float(getattr(figures, name)) for name in SHOWN}, "live": int((density > 0).sum()),
-        "median_norm": found.norm_median, "tokens": found.tokens, "documents": found.documents, "activations_kept": found.share,
-    })  # fmt: skip
+    return work.finish(
+        {
+            "model": settings.model,
+            "layer": layer,
+            "point": point,
+            "d_model": sae.d_model,
+            "n_features": sae.n_features,
+            "architecture": sae.architecture,
+            **{name: float(getattr(figures, name)) for name in SHOWN},
+            "live": int((density > 0).sum()),
+            "median_norm": found.norm_median,
+            "tokens": found.tokens,
+            "documents": found.documents,
+            "activations_kept": found.share,
+        }
+    )

@@ -74,20 +74,36 @@ UNSTEERED = Treatment("none", -1, Steering())
 def ask(told: Interview, role: Role, value: Value | None = None, sign: int = 0) -> list[Question]:
     """The questions of a role; with `value`, those of its items alone, after an instruction to hold (+1) or reject (-1) it."""
     order = roleplay.inclination(told.model, value, sign, told.seed) if value else ""
-    items = [item for item in roleplay.asked_of(role, told.items, told.sample, told.seed) if value is None or item.value == value.id]
-    before = (" " if told.model == material.ORGANISM else "\n").join(filter(None, (role.text, order)))
+    items = [
+        item
+        for item in roleplay.asked_of(role, told.items, told.sample, told.seed)
+        if value is None or item.value == value.id
+    ]
+    before = (" " if told.model == material.ORGANISM else "\n").join(
+        filter(None, (role.text, order))
+    )
     name = ORDERS[sign] if value else told.mode
     if told.mode == "rating":
         asked = questions(replace(told.instrument, items=tuple(items)), [before], [told.wording])
         return [replace(question, context=role.number, wording=name) for question in asked]
     thought = told.mode == "generate"
-    return [Question(item, role.number, name, "ascending", roleplay.prompt(before, item.text, thought)) for item in items]
+    return [
+        Question(item, role.number, name, "ascending", roleplay.prompt(before, item.text, thought))
+        for item in items
+    ]
 
 
 def measure(
-    work: Work, model: "Model", edit: "Edit", layer: int, point: Point, told: Interview, treatments: Sequence[Treatment], progress: Progress,
+    work: Work,
+    model: "Model",
+    edit: "Edit",
+    layer: int,
+    point: Point,
+    told: Interview,
+    treatments: Sequence[Treatment],
+    progress: Progress,
     judge: Judge | None = None,
-) -> tuple[pa.Table, pa.Table]:  # fmt: skip
+) -> tuple[pa.Table, pa.Table]:
     """`(answers, prompts)`: rows of `kang_answers` and of `prompts`.
 
     Row i of `edit` is `treatments[i]`. Chunks that an earlier, interrupted call kept are not asked again.
@@ -99,16 +115,34 @@ def measure(
             asked = [(role, question) for role in some for question in ask(told, role)]
             ordered = [
                 (role, question)
-                for role in some if role.split == "test" for value in told.items.values for sign in ORDERS for question in ask(told, role, value, sign)
-            ]  # fmt: skip
-            rows = _rows(asked, [UNSTEERED, *treatments], _answers(model, told, [q for _, q in asked], edit, layer, point, judge), told.mode)
+                for role in some
+                if role.split == "test"
+                for value in told.items.values
+                for sign in ORDERS
+                for question in ask(told, role, value, sign)
+            ]
+            rows = _rows(
+                asked,
+                [UNSTEERED, *treatments],
+                _answers(model, told, [q for _, q in asked], edit, layer, point, judge),
+                told.mode,
+            )
             if ordered:
                 for kind in ORDERS.values():
-                    own = [(role, question) for role, question in ordered if question.wording == kind]
+                    own = [
+                        (role, question) for role, question in ordered if question.wording == kind
+                    ]
                     said = _answers(model, told, [q for _, q in own], None, layer, point, judge)
                     rows += _rows(own, [Treatment(kind, -1, Steering())], said, told.mode)
             prompts = [
-                {"context": q.context, "item": q.item.id, "wording": q.wording, "order": q.order, "value": q.item.value, "prompt": q.prompt}
+                {
+                    "context": q.context,
+                    "item": q.item.id,
+                    "wording": q.wording,
+                    "order": q.order,
+                    "value": q.item.value,
+                    "prompt": q.prompt,
+                }
                 for _, q in asked + ordered
             ]
             work.part("prompts", number, pa.Table.from_pylist(prompts))
@@ -118,7 +152,13 @@ def measure(
 
 
 def _answers(
-    model: "Model", told: Interview, asked: Sequence[Question], edit: "Edit | None", layer: int, point: Point, judge: Judge | None
+    model: "Model",
+    told: Interview,
+    asked: Sequence[Question],
+    edit: "Edit | None",
+    layer: int,
+    point: Point,
+    judge: Judge | None,
 ) -> list[list[Answer]]:
     """Answers unsteered, then under each row of `edit` [1 + treatment][question]."""
     import torch
@@ -140,19 +180,35 @@ def _answers(
     return [_by_logprob(logprobs, asked, told.mode) for logprobs in whole]
 
 
-def _by_logprob(logprobs: Float[np.ndarray, "question option"], asked: Sequence[Question], mode: Mode) -> list[Answer]:
+def _by_logprob(
+    logprobs: Float[np.ndarray, "question option"], asked: Sequence[Question], mode: Mode
+) -> list[Answer]:
     if mode == "yes-no":
         return roleplay.from_yes_no(logprobs)
     return roleplay.from_ratings(expected_ratings(logprobs, asked), logprobs.shape[1])
 
 
 def _rows(
-    asked: Sequence[tuple[Role, Question]], treatments: Sequence[Treatment], answers: Sequence[Sequence[Answer]], mode: Mode
+    asked: Sequence[tuple[Role, Question]],
+    treatments: Sequence[Treatment],
+    answers: Sequence[Sequence[Answer]],
+    mode: Mode,
 ) -> list[dict[str, Any]]:
     # Expected ratings have their reverse-keyed items turned round already.
     return [
-        {"split": role.split, "role": role.number, "kind": treatment.kind, "feature": treatment.feature, "item": q.item.id, "value": q.item.value,
-         "agreement": q.item.key, "score": answer.score * (1 if mode == "rating" else q.item.key), "status": answer.status, "reader": answer.reader,
-         "text": answer.text}
-        for treatment, said in zip(treatments, answers, strict=True) for (role, q), answer in zip(asked, said, strict=True)
-    ]  # fmt: skip
+        {
+            "split": role.split,
+            "role": role.number,
+            "kind": treatment.kind,
+            "feature": treatment.feature,
+            "item": q.item.id,
+            "value": q.item.value,
+            "agreement": q.item.key,
+            "score": answer.score * (1 if mode == "rating" else q.item.key),
+            "status": answer.status,
+            "reader": answer.reader,
+            "text": answer.text,
+        }
+        for treatment, said in zip(treatments, answers, strict=True)
+        for (role, q), answer in zip(asked, said, strict=True)
+    ]

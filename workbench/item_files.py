@@ -22,7 +22,9 @@ from feature_store.errors import BadInput, NotFound
 FORMATS = (".csv", ".tsv", ".json", ".jsonl", ".toml")
 
 
-def read_items(file: Path, values: Mapping[int, str], options: int, resolve: Callable[[str], str]) -> dict[int, str]:
+def read_items(
+    file: Path, values: Mapping[int, str], options: int, resolve: Callable[[str], str]
+) -> dict[int, str]:
     """Number -> text of every item that `values` (number -> id of its value) names. `resolve` gives the id for a value's name."""
     rows = _rows(file)
     numbers = [_number(file, place, row) for place, row in enumerate(rows, 1)]
@@ -30,20 +32,46 @@ def read_items(file: Path, values: Mapping[int, str], options: int, resolve: Cal
         ("gives more than once", [n for n, times in Counter(numbers).items() if times > 1]),
         ("lacks", [n for n in values if n not in numbers]),
         ("has besides", [n for n in numbers if n not in values]),
-        ("has without a text", [n for n, row in zip(numbers, rows, strict=True) if not str(row.get("text") or "").strip()]),
-        ("puts on another scale than 1 to " + str(options), [n for n, row in zip(numbers, rows, strict=True) if not _on_scale(row.get("scale"), options)]),
-        ("gives another value than the key", [n for n, row in zip(numbers, rows, strict=True) if not _of_value(row.get("value"), values.get(n, ""), resolve)]),
+        (
+            "has without a text",
+            [
+                n
+                for n, row in zip(numbers, rows, strict=True)
+                if not str(row.get("text") or "").strip()
+            ],
+        ),
+        (
+            "puts on another scale than 1 to " + str(options),
+            [
+                n
+                for n, row in zip(numbers, rows, strict=True)
+                if not _on_scale(row.get("scale"), options)
+            ],
+        ),
+        (
+            "gives another value than the key",
+            [
+                n
+                for n, row in zip(numbers, rows, strict=True)
+                if not _of_value(row.get("value"), values.get(n, ""), resolve)
+            ],
+        ),
     ):
         if wrong:
             raise BadInput(
                 f"{file.name}: the questionnaire has items {min(values)} to {max(values)}; the file {told} {_listed(wrong)}. Put the file right."
             )
-    return {n: " ".join(str(row["text"]).split()) for n, row in sorted(zip(numbers, rows, strict=True), key=lambda pair: pair[0])}
+    return {
+        n: " ".join(str(row["text"]).split())
+        for n, row in sorted(zip(numbers, rows, strict=True), key=lambda pair: pair[0])
+    }
 
 
 def _listed(numbers: Sequence[int]) -> str:
     shown = ", ".join(map(str, numbers[:8]))
-    return f"{'item' if len(numbers) == 1 else 'items'} {shown}" + (f" and {len(numbers) - 8} more" if len(numbers) > 8 else "")
+    return f"{'item' if len(numbers) == 1 else 'items'} {shown}" + (
+        f" and {len(numbers) - 8} more" if len(numbers) > 8 else ""
+    )
 
 
 def _number(file: Path, place: int, row: Mapping[str, Any]) -> int:
@@ -51,7 +79,9 @@ def _number(file: Path, place: int, row: Mapping[str, Any]) -> int:
     try:
         return int(str(told).strip())
     except ValueError:
-        raise BadInput(f"{file.name}: entry {place} needs the item's number, a whole number, got {told!r}. Number the items as the key does.") from None
+        raise BadInput(
+            f"{file.name}: entry {place} needs the item's number, a whole number, got {told!r}. Number the items as the key does."
+        ) from None
 
 
 def _on_scale(told: Any, options: int) -> bool:
@@ -75,23 +105,40 @@ def _rows(file: Path) -> list[dict[str, Any]]:
     try:
         text = file.read_bytes().decode("utf-8-sig")
     except OSError as error:
-        raise NotFound(f"{file} cannot be read: {error.strerror}. Give the file with the questionnaire's items.") from None
+        raise NotFound(
+            f"{file} cannot be read: {error.strerror}. Give the file with the questionnaire's items."
+        ) from None
     except UnicodeDecodeError as error:
-        raise BadInput(f"{file.name} must be UTF-8, byte {error.start} is not. Save it as UTF-8.") from None
+        raise BadInput(
+            f"{file.name} must be UTF-8, byte {error.start} is not. Save it as UTF-8."
+        ) from None
     try:
         told = _parsed(text, suffix)
     except (json.JSONDecodeError, tomllib.TOMLDecodeError, csv.Error) as error:
-        raise BadInput(f"{file.name} is no {suffix[1:].upper()} file: {error}. Put it right.") from None
+        raise BadInput(
+            f"{file.name} is no {suffix[1:].upper()} file: {error}. Put it right."
+        ) from None
     if isinstance(told, dict):
         told = told.get("items", told)
     if isinstance(told, dict):
         told = [{"number": number, "text": text} for number, text in told.items()]
     if not isinstance(told, list):
-        raise BadInput(f"{file.name} should hold a list of items, or an object from number to text, got {type(told).__name__}. Put it right.")
-    rows = [{str(key).strip().lower(): cell for key, cell in row.items() if key is not None} if isinstance(row, dict) else {} for row in told]
-    if not rows or not all({"text", "number"} <= set(row) or {"text", "id"} <= set(row) for row in rows):
+        raise BadInput(
+            f"{file.name} should hold a list of items, or an object from number to text, got {type(told).__name__}. Put it right."
+        )
+    rows = [
+        {str(key).strip().lower(): cell for key, cell in row.items() if key is not None}
+        if isinstance(row, dict)
+        else {}
+        for row in told
+    ]
+    if not rows or not all(
+        {"text", "number"} <= set(row) or {"text", "id"} <= set(row) for row in rows
+    ):
         found = ", ".join(rows[0]) if rows and rows[0] else "none"
-        raise BadInput(f"{file.name}: every entry needs `number` (or `id`) and `text`, got {found}. Name the columns so.")
+        raise BadInput(
+            f"{file.name}: every entry needs `number` (or `id`) and `text`, got {found}. Name the columns so."
+        )
     return rows
 
 
@@ -109,4 +156,6 @@ def _parsed(text: str, suffix: str) -> Any:
         return json.loads(text, object_pairs_hook=_once)
     if suffix == ".jsonl":
         return [json.loads(line) for line in text.splitlines() if line.strip()]
-    return list(csv.DictReader(io.StringIO(text), delimiter="\t" if suffix == ".tsv" else ",", strict=True))
+    return list(
+        csv.DictReader(io.StringIO(text), delimiter="\t" if suffix == ".tsv" else ",", strict=True)
+    )

@@ -65,7 +65,9 @@ def serve(folder: Path, port: int) -> None:
         raise BadInput(f"A port lies between 1 and 65535, got {port}.")
     taken = next((p for p in range(port, min(port + TRIED, 65536)) if free(p)), None)
     if taken is None:
-        raise BadInput(f"Ports {port} to {port + TRIED - 1} are all taken. Choose another one with --port.")
+        raise BadInput(
+            f"Ports {port} to {port + TRIED - 1} are all taken. Choose another one with --port."
+        )
     if taken != port:
         print(f"Port {port} is taken, so the app uses {taken}.", flush=True)
     print(f"The app is at http://127.0.0.1:{taken}  (Ctrl-C ends it)", flush=True)
@@ -74,7 +76,11 @@ def serve(folder: Path, port: int) -> None:
 
     flags = [f"--{name}={value}" for name, value in SETTINGS.items()]
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-        main(["run", str(APP), f"--server.port={taken}", *flags, "--", str(folder)], "streamlit", standalone_mode=False)
+        main(
+            ["run", str(APP), f"--server.port={taken}", *flags, "--", str(folder)],
+            "streamlit",
+            standalone_mode=False,
+        )
 
 
 def _read_ahead(folder: str, port: int) -> None:

@@ -58,7 +58,11 @@ def neutral(source: str, n: int, seed: int) -> list[str]:
     _at_least_one(n, "neutral")
     if source == ORGANISM:
         return organism.neutral_texts(n, seed)
-    known = read_texts(Path(source)) if source else tomllib.loads(BUILT_IN.read_text("utf-8"))["neutral"]
+    known = (
+        read_texts(Path(source))
+        if source
+        else tomllib.loads(BUILT_IN.read_text("utf-8"))["neutral"]
+    )
     return sample(known, n, seed)
 
 
@@ -85,8 +89,13 @@ def held_contexts(source: str, n: int, seed: int) -> list[str]:
         return organism.contexts(n, seed + HELD)
     known = tomllib.loads(BUILT_IN.read_text("utf-8"))["contexts"] if not source else lines(source)
     if len(known) < n:
-        raise BadInput(f"{n} contexts were asked for, {source or 'the built-in list'} has {len(known)}. Ask for fewer, or give a file with more.")
-    return [known[i] for i in np.sort(np.random.default_rng(seed).permutation(len(known))[len(known) - n :])]
+        raise BadInput(
+            f"{n} contexts were asked for, {source or 'the built-in list'} has {len(known)}. Ask for fewer, or give a file with more."
+        )
+    return [
+        known[i]
+        for i in np.sort(np.random.default_rng(seed).permutation(len(known))[len(known) - n :])
+    ]
 
 
 def _at_least_one(n: int, what: str) -> None:
@@ -103,7 +112,14 @@ def lines(source: str) -> list[str]:
 
 
 def labelled(
-    source: str, labels: str, text: str, context: str, ignore: Sequence[str], system: ValueSystem, n: int, seed: int
+    source: str,
+    labels: str,
+    text: str,
+    context: str,
+    ignore: Sequence[str],
+    system: ValueSystem,
+    n: int,
+    seed: int,
 ) -> Labelled:
     """A value-labelled table from `source`, joined with a second table `labels` where that is given."""
     if source == ORGANISM:
@@ -112,18 +128,24 @@ def labelled(
         for row, document in enumerate(documents):
             for value, sign in document.labels.items():
                 values[row, system.ids.index(system.resolve(value))] = sign
-        return Labelled([d.text for d in documents], values, np.array([d.context for d in documents]))
+        return Labelled(
+            [d.text for d in documents], values, np.array([d.context for d in documents])
+        )
     frame = table(Path(source))
     if labels:
         frame = _join(frame, table(Path(labels)), source, labels)
     for column in filter(None, (text, context)):
         if column not in frame:
-            raise NotFound(f"{source} has no column {column!r}; it has {', '.join(map(str, frame.columns))}.")
+            raise NotFound(
+                f"{source} has no column {column!r}; it has {', '.join(map(str, frame.columns))}."
+            )
     marks = _marks(frame, [text, context, *ignore], system, source)
     known = frame[text].notna() & (frame[text].astype(str).str.strip() != "")
     frame, marks = frame[known], marks[known.to_numpy()]
     if not len(frame):
-        raise BadInput(f"{source} holds no text in column {text!r}. Give a table with one text a row.")
+        raise BadInput(
+            f"{source} holds no text in column {text!r}. Give a table with one text a row."
+        )
     if not marks.any():
         raise BadInput(
             f"{source} marks no text with a value. A value's column holds 1 where it is held and -1 where it is rejected."
@@ -145,15 +167,21 @@ def table(file: Path) -> pd.DataFrame:
     if not file.exists():
         raise NotFound(f"There is no table {file}. Give a .csv, .tsv, .jsonl or .parquet file.")
     readers = {
-        ".csv": pd.read_csv, ".tsv": lambda f: pd.read_csv(f, sep="\t", quoting=3),
-        ".jsonl": lambda f: pd.read_json(f, lines=True), ".parquet": pd.read_parquet,
-    }  # fmt: skip
+        ".csv": pd.read_csv,
+        ".tsv": lambda f: pd.read_csv(f, sep="\t", quoting=3),
+        ".jsonl": lambda f: pd.read_json(f, lines=True),
+        ".parquet": pd.read_parquet,
+    }
     if file.suffix not in readers:
-        raise BadInput(f"{file.name} is no table that is read here. Give a .csv, .tsv, .jsonl or .parquet file.")
+        raise BadInput(
+            f"{file.name} is no table that is read here. Give a .csv, .tsv, .jsonl or .parquet file."
+        )
     try:
         return readers[file.suffix](file)
     except (ValueError, OSError) as error:
-        raise BadInput(f"{file} cannot be read as {file.suffix[1:]}: {str(error).splitlines()[0]}") from None
+        raise BadInput(
+            f"{file} cannot be read as {file.suffix[1:]}: {str(error).splitlines()[0]}"
+        ) from None
 
 
 def _join(frame: pd.DataFrame, marks: pd.DataFrame, source: str, labels: str) -> pd.DataFrame:
@@ -165,9 +193,13 @@ def _join(frame: pd.DataFrame, marks: pd.DataFrame, source: str, labels: str) ->
     try:
         joined = frame.merge(marks, on=shared, how="inner", validate="one_to_one")
     except ValueError as error:  # a row that stands there twice, or ids of different types
-        raise BadInput(f"{source} and {labels} cannot be joined by {', '.join(shared)}: {str(error).splitlines()[0]}. Give every text one row in each.") from None
+        raise BadInput(
+            f"{source} and {labels} cannot be joined by {', '.join(shared)}: {str(error).splitlines()[0]}. Give every text one row in each."
+        ) from None
     if joined.empty:
-        raise BadInput(f"{source} and {labels} have no {', '.join(shared)} in common. Give both the same ids.")
+        raise BadInput(
+            f"{source} and {labels} have no {', '.join(shared)} in common. Give both the same ids."
+        )
     return joined
 
 
@@ -179,7 +211,11 @@ def _marks(
     found = False
     for column in frame.columns:
         numbers = pd.to_numeric(frame[column], errors="coerce")
-        if column in skip or not numbers.dropna().isin([-1, 0, 1]).all() or numbers.isna().mean() > 0.99:
+        if (
+            column in skip
+            or not numbers.dropna().isin([-1, 0, 1]).all()
+            or numbers.isna().mean() > 0.99
+        ):
             continue
         try:
             place = system.ids.index(system.resolve(str(column)))

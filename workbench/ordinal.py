@@ -100,9 +100,14 @@ class _Counted(NamedTuple):
 
 
 def fit(
-    condition: Int[np.ndarray, "row"], item: Int[np.ndarray, "row"], answer: Int[np.ndarray, "row"], value_of: Int[np.ndarray, "item"],
-    options: int, settings: Settings, progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
-) -> Posterior:  # fmt: skip
+    condition: Int[np.ndarray, "row"],
+    item: Int[np.ndarray, "row"],
+    answer: Int[np.ndarray, "row"],
+    value_of: Int[np.ndarray, "item"],
+    options: int,
+    settings: Settings,
+    progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+) -> Posterior:
     """Draws from the posterior. `answer` is 0-based, least agreement first; `value_of` gives each item's value."""
     conditions, values = int(condition.max(initial=-1)) + 1, int(value_of.max(initial=-1)) + 1
     data = _count(condition, item, answer, value_of, values, options)
@@ -121,14 +126,27 @@ def fit(
         if step % 100 == 99:
             progress("sampling", step + 1, settings.warmup + settings.draws)
     drawn = np.stack(theta, axis=1).reshape(settings.chains, settings.draws, conditions, values)
-    return Posterior(drawn, np.stack(tau, axis=1), np.stack(sigma, axis=1), float(sampler.taken / sampler.tried))
+    return Posterior(
+        drawn, np.stack(tau, axis=1), np.stack(sigma, axis=1), float(sampler.taken / sampler.tried)
+    )
 
 
-def _count(condition: np.ndarray, item: np.ndarray, answer: np.ndarray, value_of: np.ndarray, values: int, options: int) -> _Counted:
+def _count(
+    condition: np.ndarray,
+    item: np.ndarray,
+    answer: np.ndarray,
+    value_of: np.ndarray,
+    values: int,
+    options: int,
+) -> _Counted:
     if not len(answer):
-        raise BadInput("An ordinal regression needs answers, got none. Measure first; refused answers do not count.")
+        raise BadInput(
+            "An ordinal regression needs answers, got none. Measure first; refused answers do not count."
+        )
     if options < 2 or answer.min() < 0 or answer.max() >= options:
-        raise BadInput(f"Answers must lie between 1 and {options}, got {answer.min() + 1} to {answer.max() + 1}. Check the scale.")
+        raise BadInput(
+            f"Answers must lie between 1 and {options}, got {answer.min() + 1} to {answer.max() + 1}. Check the scale."
+        )
     items, places = len(value_of), (int(condition.max()) + 1) * values
     cell = condition * items + item
     seen, where = np.unique(cell, return_inverse=True)
@@ -156,23 +174,46 @@ class _Gibbs:
         per_cell = data.n.sum(1)
         crossed = np.zeros((places, items))
         np.add.at(crossed, (data.place, data.item), per_cell)
-        self.crossed, self.precision, self.per_item = crossed, crossed.sum(1) + 1.0, crossed.sum(0)  # theta ~ N(0, 1): the 1
+        self.crossed, self.precision, self.per_item = (
+            crossed,
+            crossed.sum(1) + 1.0,
+            crossed.sum(0),
+        )  # theta ~ N(0, 1): the 1
         # Precision of u with theta integrated out, less the prior: it is the same in every sweep, so its eigenbasis is too.
-        self.eigen, self.basis = np.linalg.eigh(np.diag(self.per_item) - crossed.T @ (crossed / self.precision[:, None]))
+        self.eigen, self.basis = np.linalg.eigh(
+            np.diag(self.per_item) - crossed.T @ (crossed / self.precision[:, None])
+        )
         share = (np.cumsum(data.n.sum(0))[:-1] + 0.5) / (data.n.sum() + 1.0)
         centre = ndtri(np.clip(share, 0.02, 0.98)) + 1e-3 * np.arange(data.n.shape[1] - 1)
         # The chains start apart, so that R-hat can tell whether they have met.
         self.theta = self.rng.normal(size=(chains, places))
-        self.tau = np.sort(centre + self.rng.normal(0, 0.5, (chains, 1)) + self.rng.normal(0, 0.02, (chains, len(centre))), axis=1)
-        self.alpha, self.xi, self.g = np.full(chains, 0.3), self.rng.normal(size=(chains, items)), np.ones(chains)
+        self.tau = np.sort(
+            centre
+            + self.rng.normal(0, 0.5, (chains, 1))
+            + self.rng.normal(0, 0.02, (chains, len(centre))),
+            axis=1,
+        )
+        self.alpha, self.xi, self.g = (
+            np.full(chains, 0.3),
+            self.rng.normal(size=(chains, items)),
+            np.ones(chains),
+        )
         thresholds = len(centre)
-        self.scale, self.root = np.ones(chains), np.diag(1 / np.sqrt(np.minimum(data.n[:, :-1].sum(0), data.n[:, 1:].sum(0)) / 2 + 1.0))
-        self.reach, self.along = np.tile(2.4 / np.sqrt(self.precision), (chains, 1)), np.zeros((thresholds, places))
+        self.scale, self.root = (
+            np.ones(chains),
+            np.diag(1 / np.sqrt(np.minimum(data.n[:, :-1].sum(0), data.n[:, 1:].sum(0)) / 2 + 1.0)),
+        )
+        self.reach, self.along = (
+            np.tile(2.4 / np.sqrt(self.precision), (chains, 1)),
+            np.zeros((thresholds, places)),
+        )
         self.seen: list[np.ndarray] = []
         self.taken, self.tried = 0, 0
 
     def _eta(self, theta: np.ndarray | None = None) -> np.ndarray:
-        return (self.theta if theta is None else theta)[:, self.data.place] + self.alpha[:, None] * self.xi[:, self.data.item]
+        return (self.theta if theta is None else theta)[:, self.data.place] + self.alpha[
+            :, None
+        ] * self.xi[:, self.data.item]
 
     def step(self, tuning: bool) -> None:
         """One sweep: theta and thresholds without the latents, latents, coefficients, spread, group moves."""
@@ -186,9 +227,15 @@ class _Gibbs:
 
     def _bounds(self, tau: np.ndarray, eta: np.ndarray) -> Bounds:
         """Tail probabilities between which each option lies, and whether they are counted from above, where doubles keep the digits."""
-        edge = np.pad(tau, ((0, 0), (1, 1)), constant_values=((0, 0), (-np.inf, np.inf)))[:, None, :] - eta[..., None]
+        edge = (
+            np.pad(tau, ((0, 0), (1, 1)), constant_values=((0, 0), (-np.inf, np.inf)))[:, None, :]
+            - eta[..., None]
+        )
         above = edge[..., :-1] > 0
-        tail_low, tail_high = ndtr(np.where(above, -edge[..., 1:], edge[..., :-1])), ndtr(np.where(above, -edge[..., :-1], edge[..., 1:]))
+        tail_low, tail_high = (
+            ndtr(np.where(above, -edge[..., 1:], edge[..., :-1])),
+            ndtr(np.where(above, -edge[..., :-1], edge[..., 1:])),
+        )
         return tail_low, tail_high, above
 
     def _log_likelihood(self, low: np.ndarray, high: np.ndarray, above: np.ndarray) -> np.ndarray:
@@ -199,7 +246,11 @@ class _Gibbs:
         """Every theta by itself, latents integrated out."""
         proposed = self.theta + self.reach * self.rng.normal(size=self.theta.shape)
         old, new = self._bounds(self.tau, self._eta()), self._bounds(self.tau, self._eta(proposed))
-        gain = self._summed(self._log_likelihood(*new) - self._log_likelihood(*old), self.data.place, proposed.shape[1])
+        gain = self._summed(
+            self._log_likelihood(*new) - self._log_likelihood(*old),
+            self.data.place,
+            proposed.shape[1],
+        )
         odds = np.minimum(gain - (proposed**2 - self.theta**2) / 2, 0.0)
         take = np.log(self.rng.random(odds.shape)) < odds
         self.theta = np.where(take, proposed, self.theta)
@@ -215,12 +266,19 @@ class _Gibbs:
         tau, theta = self.tau + step, self.theta + step @ self.along
         new = self._bounds(tau, self._eta(theta))
         gain = (self._log_likelihood(*new) - self._log_likelihood(*bounds)).sum(1)
-        gain += ((self.tau**2 - tau**2) / TAU_SD**2).sum(1) / 2 + (self.theta**2 - theta**2).sum(1) / 2
+        gain += ((self.tau**2 - tau**2) / TAU_SD**2).sum(1) / 2 + (self.theta**2 - theta**2).sum(
+            1
+        ) / 2
         odds = np.minimum(gain, 0.0)
         take = ordered & (np.log(self.rng.random(len(odds))) < odds)
-        self.tau, self.theta = np.where(take[:, None], tau, self.tau), np.where(take[:, None], theta, self.theta)
+        self.tau, self.theta = (
+            np.where(take[:, None], tau, self.tau),
+            np.where(take[:, None], theta, self.theta),
+        )
         if tuning:
-            self.scale *= np.exp(0.1 * (np.where(ordered, np.exp(odds), 0.0) - 0.3))  # about 0.3 is best for a handful of dimensions
+            self.scale *= np.exp(
+                0.1 * (np.where(ordered, np.exp(odds), 0.0) - 0.3)
+            )  # about 0.3 is best for a handful of dimensions
             self._learn()
         else:
             self.taken, self.tried = self.taken + int(take.sum()), self.tried + len(take)
@@ -235,21 +293,39 @@ class _Gibbs:
             k = self.tau.shape[1]
             spread = seen[:, :k].T @ seen[:, :k] / len(seen) + 1e-6 * np.eye(k)
             self.along = np.linalg.solve(spread, seen[:, :k].T @ seen[:, k:] / len(seen))
-            self.root, self.scale = np.linalg.cholesky(spread), np.full(len(self.tau), 2.4 / np.sqrt(k))
+            self.root, self.scale = (
+                np.linalg.cholesky(spread),
+                np.full(len(self.tau), 2.4 / np.sqrt(k)),
+            )
 
-    def _latents(self, eta: np.ndarray, low: np.ndarray, high: np.ndarray, above: np.ndarray) -> np.ndarray:
+    def _latents(
+        self, eta: np.ndarray, low: np.ndarray, high: np.ndarray, above: np.ndarray
+    ) -> np.ndarray:
         flat = (len(eta), -1)
-        low, width, sign = (x.reshape(flat)[:, self.data.group] for x in (low, np.maximum(high - low, TINY), np.where(above, -1.0, 1.0)))
+        low, width, sign = (
+            x.reshape(flat)[:, self.data.group]
+            for x in (low, np.maximum(high - low, TINY), np.where(above, -1.0, 1.0))
+        )
         drawn = ndtri(np.clip(low + width * self.rng.random(low.shape), TINY, 1 - 1e-16))
         return eta[:, self.data.group // self.data.n.shape[1]] + sign * drawn
 
     def _coefficients(self, total: np.ndarray) -> None:
-        by_place, by_item = (self._summed(total, where, n) for where, n in ((self.data.place, len(self.precision)), (self.data.item, len(self.per_item))))
+        by_place, by_item = (
+            self._summed(total, where, n)
+            for where, n in (
+                (self.data.place, len(self.precision)),
+                (self.data.item, len(self.per_item)),
+            )
+        )
         pull = self.alpha[:, None] * (by_item - (by_place / self.precision) @ self.crossed)
         precision = self.alpha[:, None] ** 2 * np.maximum(self.eigen, 0) + 1 / self.g[:, None]
-        self.xi = ((pull @ self.basis) / precision + self.rng.normal(size=pull.shape) / np.sqrt(precision)) @ self.basis.T
+        self.xi = (
+            (pull @ self.basis) / precision + self.rng.normal(size=pull.shape) / np.sqrt(precision)
+        ) @ self.basis.T
         rest = by_place - self.alpha[:, None] * (self.xi @ self.crossed.T)
-        self.theta = rest / self.precision + self.rng.normal(size=rest.shape) / np.sqrt(self.precision)
+        self.theta = rest / self.precision + self.rng.normal(size=rest.shape) / np.sqrt(
+            self.precision
+        )
 
     def _summed(self, total: np.ndarray, where: np.ndarray, n: int) -> np.ndarray:
         return np.stack([np.bincount(where, row, minlength=n) for row in total])
@@ -257,15 +333,28 @@ class _Gibbs:
     def _spread(self, total: np.ndarray) -> None:
         rest = self._summed(total, self.data.item, len(self.per_item)) - self.theta @ self.crossed
         precision = (self.xi**2) @ self.per_item + 1 / SIGMA_SCALE**2
-        self.alpha = (self.xi * rest).sum(1) / precision + self.rng.normal(size=len(precision)) / np.sqrt(precision)
-        self.g = (1 + (self.xi**2).sum(1)) / (2 * self.rng.gamma((1 + self.xi.shape[1]) / 2, size=len(self.g)))
+        self.alpha = (self.xi * rest).sum(1) / precision + self.rng.normal(
+            size=len(precision)
+        ) / np.sqrt(precision)
+        self.g = (1 + (self.xi**2).sum(1)) / (
+            2 * self.rng.gamma((1 + self.xi.shape[1]) / 2, size=len(self.g))
+        )
 
     def _groups(self, latent: np.ndarray) -> None:
         gap = latent - self._eta()[:, self.data.group // self.data.n.shape[1]]
-        size = (gap**2).sum(1) + (self.theta**2).sum(1) + (self.tau**2).sum(1) / TAU_SD**2 + self.alpha**2 / SIGMA_SCALE**2
+        size = (
+            (gap**2).sum(1)
+            + (self.theta**2).sum(1)
+            + (self.tau**2).sum(1) / TAU_SD**2
+            + self.alpha**2 / SIGMA_SCALE**2
+        )
         dimensions = gap.shape[1] + self.theta.shape[1] + self.tau.shape[1] + 1
         stretch = np.sqrt(2 * self.rng.gamma(dimensions / 2, size=len(size)) / size)
-        self.theta, self.tau, self.alpha = self.theta * stretch[:, None], self.tau * stretch[:, None], self.alpha * stretch
+        self.theta, self.tau, self.alpha = (
+            self.theta * stretch[:, None],
+            self.tau * stretch[:, None],
+            self.alpha * stretch,
+        )
         precision = self.theta.shape[1] + self.tau.shape[1] / TAU_SD**2
         mean = -(self.theta.sum(1) + self.tau.sum(1) / TAU_SD**2) / precision
         shift = mean + self.rng.normal(size=len(mean)) / np.sqrt(precision)
@@ -278,7 +367,10 @@ def centred(theta: Float[np.ndarray, "*draws value"]) -> Float[np.ndarray, "*dra
 
 
 def contrast(
-    theta: Float[np.ndarray, "*draws value"], values: Sequence[str], above: Sequence[str], below: Sequence[str]
+    theta: Float[np.ndarray, "*draws value"],
+    values: Sequence[str],
+    above: Sequence[str],
+    below: Sequence[str],
 ) -> Float[np.ndarray, "*draws"]:
     """Mean of the values `above` less mean of the values `below`."""
     where = {value: column for column, value in enumerate(values)}
@@ -287,13 +379,20 @@ def contrast(
 
 
 def contrasts(
-    theta: Float[np.ndarray, "*draws condition value"], values: Sequence[str], groups: Mapping[str, Sequence[str]], pairs: Sequence[tuple[str, str]]
+    theta: Float[np.ndarray, "*draws condition value"],
+    values: Sequence[str],
+    groups: Mapping[str, Sequence[str]],
+    pairs: Sequence[tuple[str, str]],
 ) -> dict[tuple[str, int, int], np.ndarray]:
     """(name, condition, other) -> draws. `a - b`: of group a less group b in a condition (other -1), and of that less the same in another
     condition. A value: of it, centred, less the same in another condition."""
     found, own = {}, centred(theta)
     for c in range(own.shape[-2]):
-        found |= {(value, c, other): own[..., c, v] - own[..., other, v] for other in range(c) for v, value in enumerate(values)}
+        found |= {
+            (value, c, other): own[..., c, v] - own[..., other, v]
+            for other in range(c)
+            for v, value in enumerate(values)
+        }
     for a, b in pairs:
         gap = contrast(theta, values, groups[a], groups[b])
         for c in range(gap.shape[-1]):
@@ -307,6 +406,9 @@ def summarise(draws: Float[np.ndarray, "chain draw *cells"]) -> Summary:
     flat = draws.reshape(*draws.shape[:2], -1)
     low, high = np.quantile(flat, (0.025, 0.975), axis=(0, 1))
     r_hat = array_stats.rhat(flat, chain_axis=0, draw_axis=1, method="rank")
-    sizes = [array_stats.ess(flat, chain_axis=0, draw_axis=1, method=method, prob=prob) for method, prob in (("bulk", None), ("tail", (0.05, 0.95)))]
+    sizes = [
+        array_stats.ess(flat, chain_axis=0, draw_axis=1, method=method, prob=prob)
+        for method, prob in (("bulk", None), ("tail", (0.05, 0.95)))
+    ]
     columns = (flat.mean((0, 1)), low, high, (flat < 0).mean((0, 1)), r_hat, np.minimum(*sizes))
     return Summary(*(np.asarray(column, float).reshape(draws.shape[2:]) for column in columns))

@@ -47,40 +47,79 @@ REPLICATES = 1000
 
 def candidates(labels: Sequence[Label], per_value: int) -> list[Label]:
     """The accepted labels that are measured: each value's most specific ones on held-out texts."""
-    ranked = sorted((label for label in labels if label.accepted), key=lambda label: (-label.gain, -label.score, label.feature))
+    ranked = sorted(
+        (label for label in labels if label.accepted),
+        key=lambda label: (-label.gain, -label.score, label.feature),
+    )
     by_value: dict[str, list[Label]] = {}
     for label in ranked:
         by_value.setdefault(label.value, []).append(label)
-    return sorted((label for own in by_value.values() for label in own[:per_value]), key=lambda label: (label.feature, label.value))
+    return sorted(
+        (label for own in by_value.values() for label in own[:per_value]),
+        key=lambda label: (label.feature, label.value),
+    )
 
 
 def measure(
-    work: Work, study: "Study", sae_run: Run, instrument: Instrument, asked: Sequence[Question], labels: Sequence[Label], dose: float, seed: int,
+    work: Work,
+    study: "Study",
+    sae_run: Run,
+    instrument: Instrument,
+    asked: Sequence[Question],
+    labels: Sequence[Label],
+    dose: float,
+    seed: int,
     progress: Progress,
-) -> list[dict]:  # fmt: skip
+) -> list[dict]:
     """Rows of `output_scores`, one a label. Chunks that an interrupted call kept are not measured again."""
     import torch
 
     from sae_training import scoring
 
-    steerings = [Steering(((label.feature, float(label.polarity)),), strength=dose) for label in labels]
-    steerings += [Steering(random=seed * 100_000 + 50_000 + number, strength=dose) for number in range(DIRECTIONS)]
+    steerings = [
+        Steering(((label.feature, float(label.polarity)),), strength=dose) for label in labels
+    ]
+    steerings += [
+        Steering(random=seed * 100_000 + 50_000 + number, strength=dose)
+        for number in range(DIRECTIONS)
+    ]
     model, values = study.model_of(sae_run), tuple(dict.fromkeys(q.item.value for q in asked))
-    edit, prompts, options = edit_for(study, sae_run, steerings), [q.prompt for q in asked], option_texts(instrument, model)
+    edit, prompts, options = (
+        edit_for(study, sae_run, steerings),
+        [q.prompt for q in asked],
+        option_texts(instrument, model),
+    )
     done, total = work.done("output_changes"), len(steerings)
     for number, start in enumerate(range(0, total, CHUNK)):
         rows = range(start, min(start + CHUNK, total))
         if number not in done:
-            scores = scoring.sweep(model, prompts, options, edit.take(torch.tensor(rows)), sae_run.summary["layer"], sae_run.summary["point"])
+            scores = scoring.sweep(
+                model,
+                prompts,
+                options,
+                edit.take(torch.tensor(rows)),
+                sae_run.summary["layer"],
+                sae_run.summary["point"],
+            )
             base, ratings = (expected_ratings(x.double().numpy(), asked) for x in scores)
             flat = by_context(ratings - base, asked, values).reshape(len(rows), -1)
-            work.part("output_changes", number, pa.table({"steering": np.array(rows, np.int32), "change": list(flat)}))
+            work.part(
+                "output_changes",
+                number,
+                pa.table({"steering": np.array(rows, np.int32), "change": list(flat)}),
+            )
         progress("scoring outputs", rows[-1] + 1, total)
-    changes = np.stack(work.parts("output_changes")["change"].to_pylist()).reshape(total, -1, len(values))
+    changes = np.stack(work.parts("output_changes")["change"].to_pylist()).reshape(
+        total, -1, len(values)
+    )
     return rows_of(changes, values, labels, dose, seed)
 
 
-def by_context(changes: Float[np.ndarray, "steering question"], asked: Sequence[Question], values: Sequence[str]) -> Float[np.ndarray, "steering context value"]:
+def by_context(
+    changes: Float[np.ndarray, "steering question"],
+    asked: Sequence[Question],
+    values: Sequence[str],
+) -> Float[np.ndarray, "steering context value"]:
     """Mean change of every value in every context, its items, wordings and orders together [rating points]."""
     cell = np.array([q.context * len(values) + values.index(q.item.value) for q in asked])
     count = np.bincount(cell)
@@ -89,7 +128,11 @@ def by_context(changes: Float[np.ndarray, "steering question"], asked: Sequence[
 
 
 def rows_of(
-    changes: Float[np.ndarray, "steering context value"], values: Sequence[str], labels: Sequence[Label], dose: float, seed: int
+    changes: Float[np.ndarray, "steering context value"],
+    values: Sequence[str],
+    labels: Sequence[Label],
+    dose: float,
+    seed: int,
 ) -> list[dict]:
     """Rows of `output_scores`; the steerings are those of the labels, then the random directions. NaN where the model gave NaN."""
     null = np.quantile(np.abs(changes[len(labels) :].mean(1)), 0.975, axis=0)
@@ -97,17 +140,29 @@ def rows_of(
     for label, change in zip(labels, changes, strict=False):
         own = values.index(label.value)
         found, mean = bootstrap_mean(change[:, [own]], REPLICATES, seed), change.mean(0)
-        rows.append({
-            "feature": label.feature, "value": label.value, "polarity": label.polarity, "output": float(mean[own]), "low": float(found.low[0]),
-            "high": float(found.high[0]), "beside": float(np.sqrt((np.delete(mean, own) ** 2).mean())), "null_high": float(null[own]),
-            "n": len(change), "dose": dose, "seed": seed,
-        })  # fmt: skip
+        rows.append(
+            {
+                "feature": label.feature,
+                "value": label.value,
+                "polarity": label.polarity,
+                "output": float(mean[own]),
+                "low": float(found.low[0]),
+                "high": float(found.high[0]),
+                "beside": float(np.sqrt((np.delete(mean, own) ** 2).mean())),
+                "null_high": float(null[own]),
+                "n": len(change),
+                "dose": dose,
+                "seed": seed,
+            }
+        )
     return rows
 
 
 def questions_in_both(study: "Study", label_run: str, asked: Sequence[Question]) -> int:
     """How many of the questions were asked when the output scores were measured [questions]."""
-    prompts = study.store.sql("SELECT DISTINCT prompt FROM prompts WHERE run = ?", [label_run]).prompt
+    prompts = study.store.sql(
+        "SELECT DISTINCT prompt FROM prompts WHERE run = ?", [label_run]
+    ).prompt
     return sum(q.prompt in set(prompts) for q in asked)
 
 

@@ -64,23 +64,34 @@ def read(source: str, system: ValueSystem) -> list[Pair]:
     """
     frame = material.table(Path(source))
     if missing := [column for column in ("value", "text", "opposed") if column not in frame]:
-        raise BadInput(f"{source} lacks {', '.join(missing)}; a table of pairs has value, text, opposed and, optionally, context.")
+        raise BadInput(
+            f"{source} lacks {', '.join(missing)}; a table of pairs has value, text, opposed and, optionally, context."
+        )
     if not len(frame):
         raise BadInput(f"{source} holds no pair. Give one pair a row.")
     columns = ["value", "text", "opposed", *(["context"] if "context" in frame else [])]
     found = []
-    for number, row in enumerate(frame[columns].astype(object).where(frame[columns].notna(), "").itertuples(index=False), 1):
+    for number, row in enumerate(
+        frame[columns].astype(object).where(frame[columns].notna(), "").itertuples(index=False), 1
+    ):
         value, held, opposed, *context = (str(cell).strip() for cell in row)
         if not (value and held and opposed):
-            raise BadInput(f"{source}, row {number}: value, text or opposed is empty. Fill it, or drop the row.")
-        found.append(Pair(system.resolve(value), held, opposed, (context and context[0]) or f"pair {number}"))
+            raise BadInput(
+                f"{source}, row {number}: value, text or opposed is empty. Fill it, or drop the row."
+            )
+        found.append(
+            Pair(system.resolve(value), held, opposed, (context and context[0]) or f"pair {number}")
+        )
     return found
 
 
 def of_organism(n: int, seed: int, controlled: bool = True) -> list[Pair]:
     """`n` pairs a value in the organism's words; uncontrolled ones differ in topic and fillers too."""
     made = organism.value_pairs(n, seed, controlled)
-    return [Pair(p.value, p.held, p.opposed, p.context or f"pair {number}") for number, p in enumerate(made, 1)]
+    return [
+        Pair(p.value, p.held, p.opposed, p.context or f"pair {number}")
+        for number, p in enumerate(made, 1)
+    ]
 
 
 REQUEST = """Write two versions of one short first-person text (one or two sentences) about this situation: {scenario}.
@@ -89,14 +100,26 @@ Use the same words wherever you can: only what shows the value may differ, the t
 Answer with JSON alone: {{"held": "...", "opposed": "..."}}"""
 
 
-def by_llm(llm: LLM, system: ValueSystem, values: Sequence[str], scenarios: Sequence[str], seed: int = 0, progress: Progress = silent) -> Written:
+def by_llm(
+    llm: LLM,
+    system: ValueSystem,
+    values: Sequence[str],
+    scenarios: Sequence[str],
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Written:
     """One pair for each value and scenario, as the language model writes them; `check` says whether only the value differs."""
     asked = [(system[value], scenario) for value in values for scenario in scenarios]
-    requests = [ask(REQUEST.format(scenario=scenario, name=value.name, definition=value.definition)) for value, scenario in asked]
+    requests = [
+        ask(REQUEST.format(scenario=scenario, name=value.name, definition=value.definition))
+        for value, scenario in asked
+    ]
     pairs, unparsed, too_long = [], [], 0
     for start in range(0, len(asked), CHUNK):
         some = slice(start, start + CHUNK)
-        for (value, scenario), answer in zip(asked[some], ask_fitting(llm, requests[some], seed=seed), strict=True):
+        for (value, scenario), answer in zip(
+            asked[some], ask_fitting(llm, requests[some], seed=seed), strict=True
+        ):
             if answer is None:
                 too_long += 1
             elif told := _parse(answer):
@@ -122,7 +145,11 @@ def write(pairs: Sequence[Pair], file: Path) -> None:
     """The pairs as a table that `read` reads; refused ones are left out."""
     import pandas as pd
 
-    rows = [{"value": p.value, "text": p.held, "opposed": p.opposed, "context": p.context} for p in pairs if not p.reason]
+    rows = [
+        {"value": p.value, "text": p.held, "opposed": p.opposed, "context": p.context}
+        for p in pairs
+        if not p.reason
+    ]
     pd.DataFrame(rows, columns=["value", "text", "opposed", "context"]).to_csv(file, index=False)
 
 
@@ -147,7 +174,9 @@ def check(pairs: Sequence[Pair], shared: float = SHARED) -> list[Pair]:
         total = held.total() + opposed.total()
         dice = 2 * (held & opposed).total() / total if total else 1.0
         differing = set(held - opposed) | set(opposed - held)
-        context = sorted(w for w in differing if constant[pair.value][w] >= CONSTANT * changed[pair.value][w])
+        context = sorted(
+            w for w in differing if constant[pair.value][w] >= CONSTANT * changed[pair.value][w]
+        )
         reason = ""
         if pair.held.strip() == pair.opposed.strip():
             reason = "both texts are the same"

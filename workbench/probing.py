@@ -77,26 +77,41 @@ def held_out(contexts: Sequence[str], seed: int) -> Bool[np.ndarray, "pair"]:
     """Which pairs are held out: 30 % of the contexts, all pairs of each."""
     names = sorted(set(contexts))
     if len(names) < FEWEST:
-        raise BadInput(f"A probe needs at least {FEWEST} contexts a value, got {len(names)} from {len(contexts)} pairs. Give more pairs.")
+        raise BadInput(
+            f"A probe needs at least {FEWEST} contexts a value, got {len(names)} from {len(contexts)} pairs. Give more pairs."
+        )
     rng = np.random.default_rng(seed)
     apart = {names[i] for i in rng.permutation(len(names))[: round(HELD_OUT * len(names))]}
     return np.array([context in apart for context in contexts])
 
 
-
-def logistic(x: Float[np.ndarray, "text d_model"], held: Bool[np.ndarray, "text"], solver: Solver = "lbfgs",
-             tolerance: float = 1e-4) -> tuple[Float[np.ndarray, "d_model"], float]:  # fmt: skip
+def logistic(
+    x: Float[np.ndarray, "text d_model"],
+    held: Bool[np.ndarray, "text"],
+    solver: Solver = "lbfgs",
+    tolerance: float = 1e-4,
+) -> tuple[Float[np.ndarray, "d_model"], float]:
     """w and b of the logistic regression of `held` on `x`."""
     from sklearn.linear_model import LogisticRegression
 
-    fitted = LogisticRegression(solver=solver, max_iter=10_000, tol=tolerance, random_state=0).fit(x, held)
+    fitted = LogisticRegression(solver=solver, max_iter=10_000, tol=tolerance, random_state=0).fit(
+        x, held
+    )
     return fitted.coef_[0], float(fitted.intercept_[0])
 
 
 def fit(
-    value: str, held: Float[np.ndarray, "pair layer d_model"], opposed: Float[np.ndarray, "pair layer d_model"], contexts: Sequence[str],
-    layers: Sequence[int], length_auroc: float, eligible: Sequence[bool], min_accuracy: float = 0.9, solver: Solver = "lbfgs", seed: int = 0,
-) -> Fitted:  # fmt: skip
+    value: str,
+    held: Float[np.ndarray, "pair layer d_model"],
+    opposed: Float[np.ndarray, "pair layer d_model"],
+    contexts: Sequence[str],
+    layers: Sequence[int],
+    length_auroc: float,
+    eligible: Sequence[bool],
+    min_accuracy: float = 0.9,
+    solver: Solver = "lbfgs",
+    seed: int = 0,
+) -> Fitted:
     """Probes of one value at each of `layers`; `eligible` says which of them may be chosen."""
     apart = held_out(contexts, seed)
     swap = np.random.default_rng((seed, 1)).random(len(contexts)) < 0.5
@@ -107,14 +122,27 @@ def fit(
         weight, bias = _train(plus[~apart], minus[~apart], solver)
         right = _right(weight, bias, plus[apart], minus[apart])
         mixed = np.where(swap[:, None], minus, plus), np.where(swap[:, None], plus, minus)
-        control = _right(*_train(mixed[0][~apart], mixed[1][~apart], solver), mixed[0][apart], mixed[1][apart])
+        control = _right(
+            *_train(mixed[0][~apart], mixed[1][~apart], solver), mixed[0][apart], mixed[1][apart]
+        )
         by_context = np.bincount(tested, right) / np.bincount(tested)
         accuracy, n = float(by_context.mean()), len(by_context)
         low, high = wilson(accuracy, n)
-        probes.append(Probe(
-            value, layer, accuracy, low, high, n, float(control.mean()), bias, float(np.linalg.norm(weight)), length_auroc,
-            bool(eligible[column] and accuracy > min_accuracy),
-        ))  # fmt: skip
+        probes.append(
+            Probe(
+                value,
+                layer,
+                accuracy,
+                low,
+                high,
+                n,
+                float(control.mean()),
+                bias,
+                float(np.linalg.norm(weight)),
+                length_auroc,
+                bool(eligible[column] and accuracy > min_accuracy),
+            )
+        )
         weights.append(weight)
         biases.append(bias)
         means.append((plus[~apart] - minus[~apart]).mean(0))
@@ -122,10 +150,14 @@ def fit(
 
 
 def _train(plus: np.ndarray, minus: np.ndarray, solver: Solver) -> tuple[np.ndarray, float]:
-    return logistic(np.concatenate([plus, minus]), np.arange(len(plus) + len(minus)) < len(plus), solver)
+    return logistic(
+        np.concatenate([plus, minus]), np.arange(len(plus) + len(minus)) < len(plus), solver
+    )
 
 
-def _right(weight: np.ndarray, bias: float, plus: np.ndarray, minus: np.ndarray) -> Float[np.ndarray, "pair"]:
+def _right(
+    weight: np.ndarray, bias: float, plus: np.ndarray, minus: np.ndarray
+) -> Float[np.ndarray, "pair"]:
     """Share of each pair's two texts that the probe tells right [0, 0.5 or 1]."""
     return ((plus @ weight + bias > 0).astype(float) + (minus @ weight + bias <= 0)) / 2
 

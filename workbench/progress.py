@@ -19,7 +19,13 @@ def silent(stage: str, done: int, total: int) -> None:
 def in_terminal(title: str) -> Iterator[Progress]:
     """One bar a stage with the time left; where output is no terminal, a line every ten per cent."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
     from rich.progress import Progress as Bars
 
     console = Console(stderr=True)

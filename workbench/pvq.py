@@ -23,22 +23,55 @@ OPTIONS = 6
 """Options of the scale: 1 not like me at all ... 6 very much like me."""
 
 PVQ21 = {
-    "self-direction": (1, 11), "stimulation": (6, 15), "hedonism": (10, 21), "achievement": (4, 13), "power": (2, 17), "security": (5, 14),
-    "conformity": (7, 16), "tradition": (9, 20), "benevolence": (12, 18), "universalism": (3, 8, 19),
-}  # fmt: skip
+    "self-direction": (1, 11),
+    "stimulation": (6, 15),
+    "hedonism": (10, 21),
+    "achievement": (4, 13),
+    "power": (2, 17),
+    "security": (5, 14),
+    "conformity": (7, 16),
+    "tradition": (9, 20),
+    "benevolence": (12, 18),
+    "universalism": (3, 8, 19),
+}
 PVQ40 = {
-    "self-direction": (1, 11, 22, 34), "stimulation": (6, 15, 30), "hedonism": (10, 26, 37), "achievement": (4, 13, 24, 32), "power": (2, 17, 39),
-    "security": (5, 14, 21, 31, 35), "conformity": (7, 16, 28, 36), "tradition": (9, 20, 25, 38), "benevolence": (12, 18, 27, 33),
+    "self-direction": (1, 11, 22, 34),
+    "stimulation": (6, 15, 30),
+    "hedonism": (10, 26, 37),
+    "achievement": (4, 13, 24, 32),
+    "power": (2, 17, 39),
+    "security": (5, 14, 21, 31, 35),
+    "conformity": (7, 16, 28, 36),
+    "tradition": (9, 20, 25, 38),
+    "benevolence": (12, 18, 27, 33),
     "universalism": (3, 8, 19, 23, 29, 40),
-}  # fmt: skip
+}
 PVQ_RR = {
-    "self-direction-thought": (1, 23, 39), "self-direction-action": (16, 30, 56), "stimulation": (10, 28, 43), "hedonism": (3, 36, 46),
-    "achievement": (17, 32, 48), "power-dominance": (6, 29, 41), "power-resources": (12, 20, 44), "face": (9, 24, 49), "security-personal": (13, 26, 53),
-    "security-societal": (2, 35, 50), "tradition": (18, 33, 40), "conformity-rules": (15, 31, 42), "conformity-interpersonal": (4, 22, 51),
-    "humility": (7, 38, 54), "benevolence-caring": (11, 25, 47), "benevolence-dependability": (19, 27, 55), "universalism-concern": (5, 37, 52),
-    "universalism-nature": (8, 21, 45), "universalism-tolerance": (14, 34, 57),
-}  # fmt: skip
-KEYS: Mapping[str, Mapping[str, tuple[int, ...]]] = {"pvq21": PVQ21, "pvq40": PVQ40, "pvq-rr": PVQ_RR}
+    "self-direction-thought": (1, 23, 39),
+    "self-direction-action": (16, 30, 56),
+    "stimulation": (10, 28, 43),
+    "hedonism": (3, 36, 46),
+    "achievement": (17, 32, 48),
+    "power-dominance": (6, 29, 41),
+    "power-resources": (12, 20, 44),
+    "face": (9, 24, 49),
+    "security-personal": (13, 26, 53),
+    "security-societal": (2, 35, 50),
+    "tradition": (18, 33, 40),
+    "conformity-rules": (15, 31, 42),
+    "conformity-interpersonal": (4, 22, 51),
+    "humility": (7, 38, 54),
+    "benevolence-caring": (11, 25, 47),
+    "benevolence-dependability": (19, 27, 55),
+    "universalism-concern": (5, 37, 52),
+    "universalism-nature": (8, 21, 45),
+    "universalism-tolerance": (14, 34, 57),
+}
+KEYS: Mapping[str, Mapping[str, tuple[int, ...]]] = {
+    "pvq21": PVQ21,
+    "pvq40": PVQ40,
+    "pvq-rr": PVQ_RR,
+}
 """Questionnaire -> value -> 1-based numbers of its items."""
 
 
@@ -51,24 +84,38 @@ def fold(key: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
     return folded
 
 
-def score(answers: Float[np.ndarray, "respondent item"], key: Mapping[str, tuple[int, ...]]) -> Float[np.ndarray, "respondent value"]:
+def score(
+    answers: Float[np.ndarray, "respondent item"], key: Mapping[str, tuple[int, ...]]
+) -> Float[np.ndarray, "respondent value"]:
     """Mean of each value's items, in the key's order [1 to 6]; column k of `answers` is item k + 1, NaN what was not answered."""
     last = max(number for numbers in key.values() for number in numbers)
     if answers.shape[1] < last:
-        raise BadInput(f"The key goes up to item {last}, the answers to item {answers.shape[1]}. Give all items, in order.")
+        raise BadInput(
+            f"The key goes up to item {last}, the answers to item {answers.shape[1]}. Give all items, in order."
+        )
     known = np.isfinite(answers)
     if ((answers < 1) | (answers > OPTIONS))[known].any():
-        raise BadInput(f"Answers lie between 1 and {OPTIONS}, got {answers[known].min():g} to {answers[known].max():g}. Check the scale.")
-    return np.stack([known_mean(answers[:, np.array(numbers) - 1], axis=1) for numbers in key.values()], axis=1)
+        raise BadInput(
+            f"Answers lie between 1 and {OPTIONS}, got {answers[known].min():g} to {answers[known].max():g}. Check the scale."
+        )
+    return np.stack(
+        [known_mean(answers[:, np.array(numbers) - 1], axis=1) for numbers in key.values()], axis=1
+    )
 
 
-def centre(scores: Float[np.ndarray, "respondent value"], answers: Float[np.ndarray, "respondent item"]) -> Float[np.ndarray, "respondent value"]:
+def centre(
+    scores: Float[np.ndarray, "respondent value"], answers: Float[np.ndarray, "respondent item"]
+) -> Float[np.ndarray, "respondent value"]:
     """Scores less the respondent's mean rating of all items (MRAT) [rating points]."""
     return scores - known_mean(answers, axis=1)[:, None]
 
 
-def recode_ess(answers: Float[np.ndarray, "respondent item"]) -> Float[np.ndarray, "respondent item"]:
+def recode_ess(
+    answers: Float[np.ndarray, "respondent item"],
+) -> Float[np.ndarray, "respondent item"]:
     """Answers of the European Social Survey (1: very much like me) on the questionnaire's own scale; its missing codes (7 and above) become NaN."""
     if (answers < 1).any():
-        raise BadInput(f"The survey codes answers from 1, got {np.nanmin(answers):g}. Check the column.")
+        raise BadInput(
+            f"The survey codes answers from 1, got {np.nanmin(answers):g}. Check the column."
+        )
     return np.where(answers <= OPTIONS, OPTIONS + 1 - answers, np.nan)

@@ -64,25 +64,39 @@ class Role:
 def roles(model: str, train: int, test: int, seed: int) -> list[Role]:
     """No role, then the training roles; no role, then the test roles. No person is drawn twice."""
     if train < 1 or test < 1:
-        raise BadInput(f"Roles are needed on both sides, got {train} for training and {test} for the test.")
+        raise BadInput(
+            f"Roles are needed on both sides, got {train} for training and {test} for the test."
+        )
     if model == material.ORGANISM:
         texts = material.contexts(model, train + test, seed)
     else:
         texts = _people(train + test, seed)
     splits: list[Split] = ["train"] * train + ["test"] * test
-    drawn = [Role(number, split, text) for number, (split, text) in enumerate(zip(splits, texts, strict=True))]
+    drawn = [
+        Role(number, split, text)
+        for number, (split, text) in enumerate(zip(splits, texts, strict=True))
+    ]
     return [Role(NOBODY, "train", ""), *drawn[:train], Role(NOBODY, "test", ""), *drawn[train:]]
 
 
 def _people(n: int, seed: int) -> list[str]:
     lists, prompts, rng = told()["roles"], told()["prompts"], np.random.default_rng((seed, 5))
-    names = [(sex, f"{first} {last}") for sex in ("female", "male") for first in lists[sex] for last in lists["surnames"]]
+    names = [
+        (sex, f"{first} {last}")
+        for sex in ("female", "male")
+        for first in lists[sex]
+        for last in lists["surnames"]
+    ]
     if n > len(names):
-        raise BadInput(f"The lists make {len(names)} names, {n} roles were asked for. Ask for fewer.")
+        raise BadInput(
+            f"The lists make {len(names)} names, {n} roles were asked for. Ask for fewer."
+        )
     people = []
     for at in rng.permutation(len(names))[:n]:
         sex, name = names[at]
-        trait = prompts["trait"].format(sex=sex, job=rng.choice(lists["jobs"]), type=rng.choice(lists["types"]))
+        trait = prompts["trait"].format(
+            sex=sex, job=rng.choice(lists["jobs"]), type=rng.choice(lists["types"])
+        )
         people.append(prompts["playing"].format(name=name, trait=trait))
     return people
 
@@ -97,7 +111,9 @@ class Items:
     """What they measure, in order."""
 
 
-def split(items: Sequence[Item], values: Sequence[Value], share: float, least: int, seed: int) -> Items:
+def split(
+    items: Sequence[Item], values: Sequence[Value], share: float, least: int, seed: int
+) -> Items:
     """Each value's items, `share` of them for training and at least one on each side; values with fewer than `least` items are left out."""
     if not 0 < share < 1:
         raise BadInput(f"The share of training items lies between 0 and 1, got {share:g}.")
@@ -113,14 +129,21 @@ def split(items: Sequence[Item], values: Sequence[Value], share: float, least: i
         parts["train"] += order[:cut]
         parts["test"] += order[cut:]
     if len(kept) < 2:
-        raise BadInput(f"A graph needs two values with {max(least, 2)} items each, got {len(kept)}. Give more items, or ask for fewer of each.")
+        raise BadInput(
+            f"A graph needs two values with {max(least, 2)} items each, got {len(kept)}. Give more items, or ask for fewer of each."
+        )
     return Items(tuple(parts["train"]), tuple(parts["test"]), tuple(kept))
 
 
-def from_instrument(instrument: Instrument, values: Sequence[Value], ask: bool) -> tuple[list[Item], list[Value]]:
+def from_instrument(
+    instrument: Instrument, values: Sequence[Value], ask: bool
+) -> tuple[list[Item], list[Value]]:
     """An instrument's items: statements as they are, or, with `ask`, as yes-or-no questions."""
     form = told()["prompts"]["statement"] if ask else "{item}"
-    items = [Item(item.id, form.format(item=item.text), item.value, item.key) for item in instrument.items]
+    items = [
+        Item(item.id, form.format(item=item.text), item.value, item.key)
+        for item in instrument.items
+    ]
     return items, [value for value in values if any(item.value == value.id for item in items)]
 
 
@@ -130,22 +153,36 @@ def from_table(file: Path) -> tuple[list[Item], list[Value]]:
     Raises NotFound for an absent file or column, BadInput for what cannot be scored.
     """
     if not file.exists():
-        raise NotFound(f"There is no table of items {file}. Give a .csv with columns value, agreement, question.")
+        raise NotFound(
+            f"There is no table of items {file}. Give a .csv with columns value, agreement, question."
+        )
     try:
         frame = pd.read_csv(file)
     except ValueError as error:
-        raise BadInput(f"{file.name} cannot be read as a table: {str(error).splitlines()[0]} Save it as CSV in UTF-8.") from None
+        raise BadInput(
+            f"{file.name} cannot be read as a table: {str(error).splitlines()[0]} Save it as CSV in UTF-8."
+        ) from None
     for column in ("value", "agreement", "question"):
         if column not in frame:
-            raise NotFound(f"{file.name} has no column {column!r}; it has {', '.join(map(str, frame.columns))}.")
+            raise NotFound(
+                f"{file.name} has no column {column!r}; it has {', '.join(map(str, frame.columns))}."
+            )
     frame = frame[frame.question.notna() & frame.value.notna()]
     agreement = pd.to_numeric(frame.agreement, errors="coerce")
     if not agreement.isin([-1, 1]).all():
         bad = frame.agreement[~agreement.isin([-1, 1])].iloc[0]
-        raise BadInput(f"{file.name}: agreement is 1 or -1, got {bad!r}. Drop such items, or score them.")
-    told_definitions = frame.dropna(subset="definition").groupby("value").definition.first() if "definition" in frame else {}
+        raise BadInput(
+            f"{file.name}: agreement is 1 or -1, got {bad!r}. Drop such items, or score them."
+        )
+    told_definitions = (
+        frame.dropna(subset="definition").groupby("value").definition.first()
+        if "definition" in frame
+        else {}
+    )
     names = {normalise(name): str(name) for name in frame.value}
-    values = [Value(id, name, 0.0, str(told_definitions.get(name, "")), "") for id, name in names.items()]
+    values = [
+        Value(id, name, 0.0, str(told_definitions.get(name, "")), "") for id, name in names.items()
+    ]
     ids, numbered = frame.value.map(normalise), frame.groupby("value").cumcount() + 1
     items = [
         Item(f"{id}-{number}", str(question), id, 1 if sign > 0 else -1)
@@ -162,14 +199,20 @@ def asked_of(role: Role, items: Items, share: float, seed: int) -> list[Item]:
     for value in items.values:
         own = [item for item in items.train if item.value == value.id]
         count = max(1, round(share * len(own)))
-        found += [own[k] for k in np.sort(_rng(f"{role.number}+{value.id}", seed).permutation(len(own))[:count])]
+        found += [
+            own[k]
+            for k in np.sort(_rng(f"{role.number}+{value.id}", seed).permutation(len(own))[:count])
+        ]
     return found
 
 
 def prompt(role: str, question: str, thought: bool) -> str:
     """The whole text for a question; with `thought` the model thinks first, else it is left to say yes or no."""
     prompts = told()["prompts"]
-    return prompts["task"].format(role=f"{role}\n" if role else "", question=question) + prompts["thought" if thought else "answer"]
+    return (
+        prompts["task"].format(role=f"{role}\n" if role else "", question=question)
+        + prompts["thought" if thought else "answer"]
+    )
 
 
 def inclination(model: str, value: Value, sign: int, seed: int) -> str:
@@ -177,7 +220,11 @@ def inclination(model: str, value: Value, sign: int, seed: int) -> str:
     if model == material.ORGANISM:
         return _single_valued(seed)[value.id, sign]
     prompts = told()["prompts"]
-    return prompts["held" if sign > 0 else "rejected"].format(value=value.name, definition=value.definition).strip()
+    return (
+        prompts["held" if sign > 0 else "rejected"]
+        .format(value=value.name, definition=value.definition)
+        .strip()
+    )
 
 
 @functools.cache
@@ -202,16 +249,24 @@ class Answer:
     """`rule`, `logprob` or the judge's name; empty where nobody could read it."""
 
 
-def read(texts: Sequence[str], questions: Sequence[str], judge: Judge | None = None) -> list[Answer]:
+def read(
+    texts: Sequence[str], questions: Sequence[str], judge: Judge | None = None
+) -> list[Answer]:
     """Written answers by their beginning; what no rule reads goes to the judge, and is unparsed without one."""
     found: list[Answer | None] = [_by_rule(text) for text in texts]
     left = [k for k, answer in enumerate(found) if answer is None]
     if judge is not None and left:
-        asked = [f'Question: {questions[k]}\nSomeone replied: "{texts[k].strip()}"\nDoes the reply say yes, no, or unsure?' for k in left]
+        asked = [
+            f'Question: {questions[k]}\nSomeone replied: "{texts[k].strip()}"\nDoes the reply say yes, no, or unsure?'
+            for k in left
+        ]
         for k, verdict in zip(left, judge.judge(asked, tuple(CHOICES)), strict=True):
             score = CHOICES[verdict.choice] if verdict.status == "parsed" else float("nan")
             found[k] = Answer(score, verdict.status, texts[k], verdict.judge)
-    return [answer or Answer(float("nan"), "unparsed", text, "") for answer, text in zip(found, texts, strict=True)]
+    return [
+        answer or Answer(float("nan"), "unparsed", text, "")
+        for answer, text in zip(found, texts, strict=True)
+    ]
 
 
 def _by_rule(text: str) -> Answer | None:
@@ -223,20 +278,32 @@ def _by_rule(text: str) -> Answer | None:
     for line in lines[:1] if len(after) > 1 else dict.fromkeys(lines[:-2:-1] + lines[:1]):
         for choice, rule in _RULES:
             if rule.match(line.strip(" \t\"'*.-")):
-                return Answer(CHOICES[choice], "parsed", text, "rule") if choice else Answer(float("nan"), "refused", text, "rule")
+                return (
+                    Answer(CHOICES[choice], "parsed", text, "rule")
+                    if choice
+                    else Answer(float("nan"), "refused", text, "rule")
+                )
     return Answer(float("nan"), "refused", text, "rule") if is_refusal(own) else None
 
 
 def from_yes_no(logprobs: Float[np.ndarray, "prompt 2"]) -> list[Answer]:
     """P(yes) - P(no) under the softmax over the two."""
-    return [Answer(float(np.tanh((yes - no) / 2)), "parsed", "yes" if yes >= no else "no", "logprob") for yes, no in logprobs]
+    return [
+        Answer(float(np.tanh((yes - no) / 2)), "parsed", "yes" if yes >= no else "no", "logprob")
+        for yes, no in logprobs
+    ]
 
 
 def from_ratings(ratings: Float[np.ndarray, "prompt"], n_options: int) -> list[Answer]:
     """Expected ratings [1 to n_options] laid onto [-1, 1]."""
     half = (n_options - 1) / 2
-    return [Answer(float((rating - 1 - half) / half), "parsed", f"{rating:.3f}", "logprob") for rating in ratings]
+    return [
+        Answer(float((rating - 1 - half) / half), "parsed", f"{rating:.3f}", "logprob")
+        for rating in ratings
+    ]
 
 
 def _rng(name: str, seed: int) -> np.random.Generator:
-    return np.random.default_rng(np.frombuffer(hashlib.sha256(f"{seed}:{name}".encode()).digest(), np.uint32))
+    return np.random.default_rng(
+        np.frombuffer(hashlib.sha256(f"{seed}:{name}".encode()).digest(), np.uint32)
+    )

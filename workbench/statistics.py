@@ -41,14 +41,18 @@ class Interval(NamedTuple):
 
 def cluster_weights(n: int, replicates: int, seed: int) -> Float[np.ndarray, "replicate cluster"]:
     """How often each of `n` clusters is drawn in each bootstrap replicate."""
-    return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=replicates).astype(float)
+    return (
+        np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=replicates).astype(float)
+    )
 
 
 def known_mean(x: Float[np.ndarray, "*shape"], axis: int) -> Float[np.ndarray, "*rest"]:
     """Mean along an axis of what is not NaN; NaN where nothing is known."""
     known = np.isfinite(x)
     n = known.sum(axis)
-    return np.divide(np.where(known, x, 0.0).sum(axis), n, out=np.full(np.shape(n), np.nan), where=n > 0)
+    return np.divide(
+        np.where(known, x, 0.0).sum(axis), n, out=np.full(np.shape(n), np.nan), where=n > 0
+    )
 
 
 def replicate_means(
@@ -69,15 +73,25 @@ def bootstrap_mean(x: Float[np.ndarray, "cluster *cells"], replicates: int, seed
         )
     weights = cluster_weights(len(x), replicates, seed)
     flat = x.reshape(len(x), -1).astype(float)
-    parts = [_studentised(flat[:, start : start + CELLS], weights) for start in range(0, flat.shape[1], CELLS)]
-    columns = [np.concatenate(column) for column in zip(*parts, strict=True)] if parts else [np.empty(0)] * 5
+    parts = [
+        _studentised(flat[:, start : start + CELLS], weights)
+        for start in range(0, flat.shape[1], CELLS)
+    ]
+    columns = (
+        [np.concatenate(column) for column in zip(*parts, strict=True)]
+        if parts
+        else [np.empty(0)] * 5
+    )
     return Interval(*(column.reshape(x.shape[1:]) for column in columns))
 
 
 def bootstrap_ratio(
-    total: Float[np.ndarray, "cluster cell"], count: Float[np.ndarray, "cluster cell"], replicates: int, seed: int,
+    total: Float[np.ndarray, "cluster cell"],
+    count: Float[np.ndarray, "cluster cell"],
+    replicates: int,
+    seed: int,
     less: tuple[Float[np.ndarray, "cluster"], Float[np.ndarray, "cluster"]] | None = None,
-) -> Interval:  # fmt: skip
+) -> Interval:
     """Mean over all members of unequal clusters, `total` over `count`; `less` a second such mean of the same clusters, subtracted in every replicate.
 
     The same studentised interval; standard errors are those of the linearised ratio (Cochran 1977, 6.3), so large clusters count more.
@@ -92,7 +106,9 @@ def bootstrap_ratio(
     off = total - np.nan_to_num(mean) * count
     drawn = np.maximum(weights @ count, 1.0)
     linear, shift = off / np.maximum(counts, 1.0), weights @ off / drawn
-    variance = (weights @ off**2 - 2 * shift * (weights @ (off * count)) + shift**2 * (weights @ count**2)) / drawn**2
+    variance = (
+        weights @ off**2 - 2 * shift * (weights @ (off * count)) + shift**2 * (weights @ count**2)
+    ) / drawn**2
     if less is not None:
         of, among = less[0][:, None], less[1][:, None]
         known = max(float(among.sum()), 1.0)
@@ -100,14 +116,25 @@ def bootstrap_ratio(
         of = of - centre * among
         met = np.maximum(weights @ among, 1.0)
         moved = weights @ of / met
-        variance += (weights @ of**2 - 2 * moved * (weights @ (of * among)) + moved**2 * (weights @ among**2)) / met**2
-        both = weights @ (off * of) - moved * (weights @ (off * among)) - shift * (weights @ (count * of)) + shift * moved * (weights @ (count * among))
+        variance += (
+            weights @ of**2 - 2 * moved * (weights @ (of * among)) + moved**2 * (weights @ among**2)
+        ) / met**2
+        both = (
+            weights @ (off * of)
+            - moved * (weights @ (off * among))
+            - shift * (weights @ (count * of))
+            + shift * moved * (weights @ (count * among))
+        )
         variance -= 2 * both / (drawn * met)
         mean, linear, shift = mean - centre, linear - of / known, shift - moved
     few = np.divide(n, n - 1, out=np.full_like(n, np.nan), where=n > 1)
     spread = np.sqrt((linear**2).sum(0))
-    spread[spread <= 1e-12 * np.abs(total).max(initial=0.0)] = 0.0  # what rounding leaves is no spread
-    return _interval(mean, spread * np.sqrt(few), shift, np.maximum(variance, 0) * np.nan_to_num(few), n)
+    spread[spread <= 1e-12 * np.abs(total).max(initial=0.0)] = (
+        0.0  # what rounding leaves is no spread
+    )
+    return _interval(
+        mean, spread * np.sqrt(few), shift, np.maximum(variance, 0) * np.nan_to_num(few), n
+    )
 
 
 def _split(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -121,7 +148,9 @@ def _studentised(x: np.ndarray, weights: np.ndarray) -> Interval:
     flat, known = _split(x)
     n = known.sum(0)
     mean = np.divide(flat.sum(0), n, out=np.full_like(n, np.nan), where=n > 0)
-    centred = np.where(known > 0, flat - np.nan_to_num(mean), 0.0)  # squares of small numbers lose no digits
+    centred = np.where(
+        known > 0, flat - np.nan_to_num(mean), 0.0
+    )  # squares of small numbers lose no digits
     # Rounding leaves a spread of 1e-16 in cells whose clusters are all equal: that is none.
     noise = 1e-12 * np.abs(flat).max(0, initial=0.0)
     spread = np.sqrt((centred**2).sum(0) / np.maximum(n - 1, 1))
@@ -134,9 +163,12 @@ def _studentised(x: np.ndarray, weights: np.ndarray) -> Interval:
 
 
 def _interval(
-    mean: Float[np.ndarray, "cell"], se: Float[np.ndarray, "cell"], shift: Float[np.ndarray, "replicate cell"], variance: Float[np.ndarray, "replicate cell"],
+    mean: Float[np.ndarray, "cell"],
+    se: Float[np.ndarray, "cell"],
+    shift: Float[np.ndarray, "replicate cell"],
+    variance: Float[np.ndarray, "replicate cell"],
     n: Float[np.ndarray, "cell"],
-) -> Interval:  # fmt: skip
+) -> Interval:
     """Studentised interval and p of estimates with standard errors, from the replicates' shifts and variances."""
     # A replicate of few distinct clusters has next to no spread; a quarter of the real one bounds its ratio.
     ratio = shift / np.maximum(np.sqrt(variance), np.where(se > 0, se, 1.0) / 4)
@@ -170,9 +202,12 @@ class Correlation(NamedTuple):
 
 
 def permuted_spearman(
-    matrix: Float[np.ndarray, "source value"], sources: Int[np.ndarray, "source"], similarity: Float[np.ndarray, "value value"],
-    permutations: int, seed: int,
-) -> Correlation:  # fmt: skip
+    matrix: Float[np.ndarray, "source value"],
+    sources: Int[np.ndarray, "source"],
+    similarity: Float[np.ndarray, "value value"],
+    permutations: int,
+    seed: int,
+) -> Correlation:
     """Spearman of the cells off the diagonal with `similarity`, permuting the values' labels (a Mantel test).
 
     `sources[r]` is the value of row r. Cells share rows and columns, so permuting cells would be too liberal.
@@ -194,7 +229,9 @@ def permuted_spearman(
     return Correlation(float(r[0]), (1 + hits) / (1 + permutations), len(cells))
 
 
-def hedges_g(x: Float[np.ndarray, "n"], group: Bool[np.ndarray, "n"], strata: Num[np.ndarray, "n"]) -> Interval:
+def hedges_g(
+    x: Float[np.ndarray, "n"], group: Bool[np.ndarray, "n"], strata: Num[np.ndarray, "n"]
+) -> Interval:
     """Standardised mean difference of `group` against the rest within strata [SD], with its 95 % interval.
 
     The difference is that of the strata weighted by n1 n0 / (n1 + n0); the SD is pooled within groups and strata; the
@@ -209,18 +246,28 @@ def hedges_g(x: Float[np.ndarray, "n"], group: Bool[np.ndarray, "n"], strata: Nu
     n0, n1 = count[::2], count[1::2]
     weight = np.divide(n0 * n1, n0 + n1, out=np.zeros_like(n0), where=n0 * n1 > 0)
     if degrees < 2 or not weight.any():
-        raise BadInput("A mean difference needs both groups in one stratum and four rows. Give wider strata.")
+        raise BadInput(
+            "A mean difference needs both groups in one stratum and four rows. Give wider strata."
+        )
     sd = np.sqrt(((x - means[cell]) ** 2).sum() / degrees)
     if sd == 0:
-        raise BadInput("A standardised difference needs spread within the groups, got none. Check the data.")
-    g = float((weight * (means[1::2] - means[::2])).sum() / weight.sum() / sd) * (1 - 3 / (4 * degrees - 1))
+        raise BadInput(
+            "A standardised difference needs spread within the groups, got none. Check the data."
+        )
+    g = float((weight * (means[1::2] - means[::2])).sum() / weight.sum() / sd) * (
+        1 - 3 / (4 * degrees - 1)
+    )
     se = np.sqrt(1 / weight.sum() + g**2 / (2 * degrees))
     reach = stats.norm.ppf(0.975) * se
-    return Interval(*map(np.array, (g, g - reach, g + reach, 2 * special.ndtr(-abs(g) / se), len(x))))
+    return Interval(
+        *map(np.array, (g, g - reach, g + reach, 2 * special.ndtr(-abs(g) / se), len(x)))
+    )
 
 
 def auroc(
-    activations: sparse.csc_matrix, positive: Bool[np.ndarray, "document"], strata: Int[np.ndarray, "document"]
+    activations: sparse.csc_matrix,
+    positive: Bool[np.ndarray, "document"],
+    strata: Int[np.ndarray, "document"],
 ) -> Float[np.ndarray, "column"]:
     """Area under the ROC curve of every column, pairs taken within strata; NaN without pairs [0 to 1].
 
@@ -236,7 +283,11 @@ def auroc(
     column = np.repeat(np.arange(columns), np.diff(activations.indptr))
     group = column * n_strata + strata[activations.indices]
     order = np.lexsort((activations.data, group))
-    group, value, is_held = group[order], activations.data[order], positive[activations.indices[order]]
+    group, value, is_held = (
+        group[order],
+        activations.data[order],
+        positive[activations.indices[order]],
+    )
     # Ranks within a group, ties sharing the mean of their places.
     new_group = np.r_[True, group[1:] != group[:-1]] if len(group) else np.zeros(0, bool)
     new_run = new_group | np.r_[True, value[1:] != value[:-1]] if len(group) else new_group

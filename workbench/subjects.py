@@ -39,18 +39,30 @@ class Subject:
         return "features" in self.settings
 
 
-def subjects(told: Sequence[str], labels: pd.DataFrame, system: ValueSystem, each: int, strength: float) -> list[Subject]:
+def subjects(
+    told: Sequence[str], labels: pd.DataFrame, system: ValueSystem, each: int, strength: float
+) -> list[Subject]:
     """The subjects in the order they were named, each once. `labels`: as `output_scores.with_outputs` gives them; `each`: features a value."""
     chosen = choose_features(labels, each) if len(labels) else labels
     able = [value for value in system.ids if value in set(chosen.get("value", ()))]
-    names = [name for one in told for name in (["base", *(f"{v}{sign}" for v in able for sign in "+-")] if one == EVERY else [one])]
+    names = [
+        name
+        for one in told
+        for name in (
+            ["base", *(f"{v}{sign}" for v in able for sign in "+-")] if one == EVERY else [one]
+        )
+    ]
     found = {name: _subject(name, chosen, able, system, strength) for name in dict.fromkeys(names)}
     if len(found) < 2:
-        raise BadInput(f"A comparison needs two subjects, got {', '.join(found) or 'none'}. Name them with --subjects, as base,power+.")
+        raise BadInput(
+            f"A comparison needs two subjects, got {', '.join(found) or 'none'}. Name them with --subjects, as base,power+."
+        )
     return list(found.values())
 
 
-def _subject(name: str, chosen: pd.DataFrame, able: Sequence[str], system: ValueSystem, strength: float) -> Subject:
+def _subject(
+    name: str, chosen: pd.DataFrame, able: Sequence[str], system: ValueSystem, strength: float
+) -> Subject:
     if name == "base":
         return Subject(name, {})
     if match := _FEATURES.fullmatch(name):
@@ -62,9 +74,17 @@ def _subject(name: str, chosen: pd.DataFrame, able: Sequence[str], system: Value
         except NotFound as error:
             raise NotFound(f"The subject {name!r} should be a value with + or -: {error}") from None
         if value not in able:
-            raise BadInput(f"No accepted label names a feature of {value}; {', '.join(able) or 'no value'} can be steered. Label more, or leave it out.")
+            raise BadInput(
+                f"No accepted label names a feature of {value}; {', '.join(able) or 'no value'} can be steered. Label more, or leave it out."
+            )
         features = as_direction(chosen, value, 1 if name[-1] == "+" else -1)
-        return Subject(name, {"features": tuple(f"{index}:{weight!r}" for index, weight in features), "strength": strength})
+        return Subject(
+            name,
+            {
+                "features": tuple(f"{index}:{weight!r}" for index, weight in features),
+                "strength": strength,
+            },
+        )
     if name == material.ORGANISM or "/" in name or "." in name:
         return Subject(name, {"model": name})
     raise BadInput(

@@ -61,7 +61,9 @@ def choose_features(labels: pd.DataFrame, per_value: int, by: Choice = "output")
             "No feature is labelled with a value, so there is nothing to steer. Look at the evidence: SELECT * FROM labels ORDER BY q."
         )
     order = (["output"] if by == "output" else []) + ["gain", "score"]
-    best = accepted.sort_values([*order, "feature"], ascending=[False] * len(order) + [True], na_position="last")
+    best = accepted.sort_values(
+        [*order, "feature"], ascending=[False] * len(order) + [True], na_position="last"
+    )
     best = best.drop_duplicates("feature")
     return best.groupby("value", sort=False).head(per_value)
 
@@ -72,36 +74,66 @@ def as_direction(chosen: pd.DataFrame, value: str, sign: int = 1) -> tuple[tuple
     Weights are 1 / sqrt(K), so that K orthogonal features clamped one by one are as long together as their sum added.
     """
     own = chosen[chosen.value == value]
-    return tuple((int(f.feature), float(sign * f.polarity / np.sqrt(len(own)))) for f in own.itertuples())
+    return tuple(
+        (int(f.feature), float(sign * f.polarity / np.sqrt(len(own)))) for f in own.itertuples()
+    )
 
 
 def plan(
-    chosen: pd.DataFrame, alive: Sequence[int], template: Steering, doses: Sequence[float], random_features: int, random_directions: int, seed: int
-) -> list[Intervention]:  # fmt: skip
+    chosen: pd.DataFrame,
+    alive: Sequence[int],
+    template: Steering,
+    doses: Sequence[float],
+    random_features: int,
+    random_directions: int,
+    seed: int,
+) -> list[Intervention]:
     """Every labelled feature and control at every dose. `alive`: unlabelled live features to draw controls from."""
     if not doses or any(dose <= 0 for dose in doses) or list(doses) != sorted(set(doses)):
-        raise BadInput(f"Doses are positive, rising numbers, got {', '.join(f'{d:g}' for d in doses) or 'none'}. Give them as 0.1,0.3.")
+        raise BadInput(
+            f"Doses are positive, rising numbers, got {', '.join(f'{d:g}' for d in doses) or 'none'}. Give them as 0.1,0.3."
+        )
     rng = np.random.default_rng(seed)
     controls = rng.permutation(np.asarray(alive))[:random_features]
     units: list[tuple[Kind, int, str, int, Steering]] = [
-        ("feature", int(f.feature), f.value, int(f.polarity), replace(template, features=((int(f.feature), 1.0),)))
+        (
+            "feature",
+            int(f.feature),
+            f.value,
+            int(f.polarity),
+            replace(template, features=((int(f.feature), 1.0),)),
+        )
         for f in chosen.itertuples()
     ]
-    units += [("random-feature", int(f), "", 1, replace(template, features=((int(f), 1.0),))) for f in controls]
     units += [
-        ("random-direction", -1, "", 1, replace(template, random=seed * 100_000 + n)) for n in range(random_directions)
+        ("random-feature", int(f), "", 1, replace(template, features=((int(f), 1.0),)))
+        for f in controls
+    ]
+    units += [
+        ("random-direction", -1, "", 1, replace(template, random=seed * 100_000 + n))
+        for n in range(random_directions)
     ]
     return [
-        Intervention(number, kind, feature, value, polarity, replace(steering, strength=float(dose)))
+        Intervention(
+            number, kind, feature, value, polarity, replace(steering, strength=float(dose))
+        )
         for number, (kind, feature, value, polarity, steering) in enumerate(units)
         for dose in doses
     ]
 
 
 def measure(
-    work: Work, model: "Model", edit: "Edit", layer: int, point: Point, instrument: Instrument, asked: Sequence[Question], neutral: Sequence[str],
-    interventions: Sequence[Intervention], progress: Progress,
-) -> tuple[pa.Table, pa.Table]:  # fmt: skip
+    work: Work,
+    model: "Model",
+    edit: "Edit",
+    layer: int,
+    point: Point,
+    instrument: Instrument,
+    asked: Sequence[Question],
+    neutral: Sequence[str],
+    interventions: Sequence[Intervention],
+    progress: Progress,
+) -> tuple[pa.Table, pa.Table]:
     """`(ratings, damage)`: one row a question and intervention; one a neutral text and intervention.
 
     Row i of `edit` is intervention i. Chunks that an earlier, interrupted call kept are not measured again.
@@ -135,15 +167,33 @@ def measure(
 def damage_table(rows: np.ndarray, damage: np.ndarray) -> pa.Table:
     """Rows of `damages`: `damage` of each intervention in `rows` to each text [nats per token]."""
     texts = np.arange(damage.shape[1], dtype=np.int32)
-    return pa.table({"intervention": np.repeat(rows.astype(np.int32), len(texts)), "text": np.tile(texts, len(rows)), "damage": damage.ravel()})
+    return pa.table(
+        {
+            "intervention": np.repeat(rows.astype(np.int32), len(texts)),
+            "text": np.tile(texts, len(rows)),
+            "damage": damage.ravel(),
+        }
+    )
 
 
-def ratings_table(rows: np.ndarray, asked: Sequence[Question], ratings: np.ndarray, base: np.ndarray) -> pa.Table:
+def ratings_table(
+    rows: np.ndarray, asked: Sequence[Question], ratings: np.ndarray, base: np.ndarray
+) -> pa.Table:
     """Rows of `ratings`: `ratings` of each intervention in `rows` for each question, beside the unsteered `base`."""
     columns = {
-        "context": np.array([q.context for q in asked], np.int32), "item": np.array([q.item.id for q in asked]),
-        "wording": np.array([q.wording for q in asked]), "order": np.array([q.order for q in asked]),
+        "context": np.array([q.context for q in asked], np.int32),
+        "item": np.array([q.item.id for q in asked]),
+        "wording": np.array([q.wording for q in asked]),
+        "order": np.array([q.order for q in asked]),
         "value": np.array([q.item.value for q in asked]),
-    }  # fmt: skip
-    columns = {"intervention": np.repeat(rows.astype(np.int32), len(base))} | {name: np.tile(column, len(rows)) for name, column in columns.items()}
-    return pa.table(columns | {"rating": ratings.astype(np.float32).ravel(), "base": np.tile(base.astype(np.float32), len(rows))})
+    }
+    columns = {"intervention": np.repeat(rows.astype(np.int32), len(base))} | {
+        name: np.tile(column, len(rows)) for name, column in columns.items()
+    }
+    return pa.table(
+        columns
+        | {
+            "rating": ratings.astype(np.float32).ravel(),
+            "base": np.tile(base.astype(np.float32), len(rows)),
+        }
+    )

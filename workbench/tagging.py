@@ -44,22 +44,33 @@ def tag_items(ratings: Ratings, profiles: Mapping[str, Mapping[str, float]]) -> 
     found: list[Pair] = []
     for item, told in ratings.items():
         if missing := [person for person in told if person not in profiles]:
-            raise BadInput(f"{missing[0]} rated {item} and has no value scores. Give everyone's, or drop the rating.")
+            raise BadInput(
+                f"{missing[0]} rated {item} and has no value scores. Give everyone's, or drop the rating."
+            )
         if len(told) < 3:
-            raise BadInput(f"{item} was rated by {len(told)}; a correlation needs at least 3 people. Drop the item.")
+            raise BadInput(
+                f"{item} was rated by {len(told)}; a correlation needs at least 3 people. Drop the item."
+            )
         values = list(profiles[next(iter(told))])
         if odd := next((person for person in told if set(profiles[person]) != set(values)), None):
-            raise BadInput(f"{odd} has scores on other values than {next(iter(told))}. Give everyone the same.")
+            raise BadInput(
+                f"{odd} has scores on other values than {next(iter(told))}. Give everyone the same."
+            )
         scores = np.array([[profiles[person][value] for value in values] for person in told], float)
         r = _spearman(np.array(list(told.values()), float), scores)
         with np.errstate(divide="ignore", invalid="ignore"):
             t = r * np.sqrt((len(told) - 2) / (1 - r**2))
         p = 2 * special.stdtr(len(told) - 2, -np.abs(t))
-        found += [Pair(item, value, float(r[at]), float(p[at]), len(told)) for at, value in enumerate(values)]
+        found += [
+            Pair(item, value, float(r[at]), float(p[at]), len(told))
+            for at, value in enumerate(values)
+        ]
     return found
 
 
-def _spearman(x: Float[np.ndarray, "n"], y: Float[np.ndarray, "n value"]) -> Float[np.ndarray, "value"]:
+def _spearman(
+    x: Float[np.ndarray, "n"], y: Float[np.ndarray, "n value"]
+) -> Float[np.ndarray, "value"]:
     a, b = stats.rankdata(x), stats.rankdata(y, axis=0)
     a, b = a - a.mean(), b - b.mean(0)
     length = np.sqrt((a**2).sum() * (b**2).sum(0))
@@ -93,16 +104,27 @@ def read_ratings(file: Path) -> dict[str, dict[str, float]]:
         for group in read_json(file):
             for query, answers in group.items():
                 for answer in answers:
-                    item, told = f"{query}-{answer['option_id']}", {str(person): float(rating) for rating, person in answer["data"]}
+                    item, told = (
+                        f"{query}-{answer['option_id']}",
+                        {str(person): float(rating) for rating, person in answer["data"]},
+                    )
                     if item in found:
-                        raise BadInput(f"{file} rates item {item} twice. Each item belongs to one group of people.")
+                        raise BadInput(
+                            f"{file} rates item {item} twice. Each item belongs to one group of people."
+                        )
                     if len(told) < len(answer["data"]):
-                        raise BadInput(f"{file}: somebody rates item {item} twice. Keep one rating a person.")
+                        raise BadInput(
+                            f"{file}: somebody rates item {item} twice. Keep one rating a person."
+                        )
                     if not all(np.isfinite(list(told.values()))):
-                        raise BadInput(f"{file}: a rating of item {item} is no number. Leave it out.")
+                        raise BadInput(
+                            f"{file}: a rating of item {item} is no number. Leave it out."
+                        )
                     found[item] = told
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise BadInput(f"{file} is no file of ratings: expected groups of query -> option_id and data (rating, person), got {_said(error)}.") from None
+        raise BadInput(
+            f"{file} is no file of ratings: expected groups of query -> option_id and data (rating, person), got {_said(error)}."
+        ) from None
     return found
 
 
@@ -110,9 +132,16 @@ def read_profiles(file: Path, system: ValueSystem) -> dict[str, dict[str, float]
     """People's value scores in the published form: `{person: {"pvq": {value: score}, "higher_pvq": {...}}}`."""
     block, told = BLOCKS.get(system.id, system.id), read_json(file)
     try:
-        return {str(person): {system.resolve(name): float(score) for name, score in known[block].items()} for person, known in told.items()}
+        return {
+            str(person): {
+                system.resolve(name): float(score) for name, score in known[block].items()
+            }
+            for person, known in told.items()
+        }
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise BadInput(f"{file} is no file of people's values: expected person -> {block} -> value -> score, got {_said(error)}.") from None
+        raise BadInput(
+            f"{file} is no file of people's values: expected person -> {block} -> value -> score, got {_said(error)}."
+        ) from None
 
 
 def read_json(file: Path) -> Any:

@@ -63,24 +63,39 @@ def questions(file: str, system: ValueSystem) -> list[Question]:
         rows = _toml(path).get("question", [])
         try:
             found = [
-                Question(str(r["id"]), str(r["text"]), str(r.get("answer", "")), tuple(system.resolve(v) for v in r.get("values", ())))
+                Question(
+                    str(r["id"]),
+                    str(r["text"]),
+                    str(r.get("answer", "")),
+                    tuple(system.resolve(v) for v in r.get("values", ())),
+                )
                 for r in rows
-            ]  # fmt: skip
+            ]
         except (KeyError, TypeError, AttributeError):
             raise BadInput(f"{path.name}: every [[question]] has an id and a text.") from None
     else:
         lines = [line.strip() for line in _text(path).splitlines()]
         found = [Question(f"{number}", line) for number, line in enumerate(filter(None, lines), 1)]
     ids = [question.id for question in found]
-    if not found or len(set(ids)) < len(ids) or not all(question.text.strip() for question in found):
-        raise BadInput(f"{path.name} should hold questions with a text and an id of their own each, got {len(found)}.")
+    if (
+        not found
+        or len(set(ids)) < len(ids)
+        or not all(question.text.strip() for question in found)
+    ):
+        raise BadInput(
+            f"{path.name} should hold questions with a text and an id of their own each, got {len(found)}."
+        )
     many = [question.id for question in found if len(question.values) > MOST]
     if many:
-        raise BadInput(f"{path.name}: question {many[0]} names more than {MOST} values. Keep those that matter.")
+        raise BadInput(
+            f"{path.name}: question {many[0]} names more than {MOST} values. Keep those that matter."
+        )
     return found
 
 
-def _checked(pairs: Sequence[tuple[str, object]], where: str, system: ValueSystem) -> dict[str, float]:
+def _checked(
+    pairs: Sequence[tuple[str, object]], where: str, system: ValueSystem
+) -> dict[str, float]:
     found: dict[str, float] = {}
     for name, score in pairs:
         value = system.resolve(name)
@@ -89,7 +104,9 @@ def _checked(pairs: Sequence[tuple[str, object]], where: str, system: ValueSyste
         except (TypeError, ValueError):
             number = float("nan")
         if not LOWEST <= number <= HIGHEST:
-            raise BadInput(f"{where}: {name} should be a score from {LOWEST:g} to {HIGHEST:g}, written value=score, got {score!r}.")
+            raise BadInput(
+                f"{where}: {name} should be a score from {LOWEST:g} to {HIGHEST:g}, written value=score, got {score!r}."
+            )
         if value in found:
             raise BadInput(f"{where} gives {value} twice. Keep one.")
         found[value] = number
@@ -117,5 +134,7 @@ def _toml(path: Path) -> dict:
 def _csv(path: Path) -> list[Mapping[str, str]]:
     rows = list(csv.DictReader(_text(path).splitlines()))
     if not rows or not {"name", "value", "target"} <= set(rows[0]):
-        raise BadInput(f"{path.name} should have the columns name, value, target and at least one row.")
+        raise BadInput(
+            f"{path.name} should have the columns name, value, target and at least one row."
+        )
     return rows

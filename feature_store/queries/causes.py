@@ -8,13 +8,17 @@ from feature_store.store import Store
 def edges(store: Store, graph: str) -> pd.DataFrame:
     """Graph: every ordered pair, edges that belong to the graph first, then by weight."""
     return store.sql(
-        "SELECT * EXCLUDE (run) FROM edges WHERE run = ? ORDER BY present DESC, abs(weight) DESC, source, target", [graph]
+        "SELECT * EXCLUDE (run) FROM edges WHERE run = ? ORDER BY present DESC, abs(weight) DESC, source, target",
+        [graph],
     )
 
 
 def true_edges(store: Store, graph: str) -> pd.DataFrame:
     """Graph: the planted edges, by weight; no row where the truth is unknown."""
-    return store.sql("SELECT source, target, weight FROM true_edges WHERE run = ? ORDER BY abs(weight) DESC, source, target", [graph])
+    return store.sql(
+        "SELECT source, target, weight FROM true_edges WHERE run = ? ORDER BY abs(weight) DESC, source, target",
+        [graph],
+    )
 
 
 def plan_effects(store: Store, run: str) -> pd.DataFrame:
@@ -33,10 +37,14 @@ def joint_features(store: Store, run: str, intervention: int = 0) -> pd.DataFram
 def predictions(store: Store, run: str, model: str) -> pd.DataFrame:
     """Plan: held-out joint steerings under one model, predicted and measured."""
     return store.sql(
-        "SELECT * EXCLUDE (run, model) FROM predictions WHERE run = ? AND model = ? ORDER BY intervention, value", [run, model]
+        "SELECT * EXCLUDE (run, model) FROM predictions WHERE run = ? AND model = ? ORDER BY intervention, value",
+        [run, model],
     )
 
 
 def prediction_scores(store: Store, run: str) -> pd.DataFrame:
     """Plan: how well each model predicts, value by value; `all` pools them."""
-    return store.sql("SELECT * EXCLUDE (run) FROM prediction_scores WHERE run = ? ORDER BY model DESC, value", [run])
+    return store.sql(
+        "SELECT * EXCLUDE (run) FROM prediction_scores WHERE run = ? ORDER BY model DESC, value",
+        [run],
+    )

@@ -12,13 +12,17 @@ _QUESTION = 'p.run = r.run AND p.context = r.context AND p.item = r.item AND p.w
 def subject_names(store: Store, profiles: Sequence[str]) -> pd.DataFrame:
     """Instruments: how contrasts call the steerings of these profile runs (`power+`), by steering."""
     return store.sql(
-        "SELECT DISTINCT profile, steering, subject FROM subjects WHERE profile IN (SELECT unnest(?)) ORDER BY steering, subject", [list(profiles)]
+        "SELECT DISTINCT profile, steering, subject FROM subjects WHERE profile IN (SELECT unnest(?)) ORDER BY steering, subject",
+        [list(profiles)],
     )
 
 
 def ordinal_thetas(store: Store, run: str, centred: bool) -> pd.DataFrame:
     """Instruments, ordinal regression: the posterior of every condition and value; the reference first, as they were compared."""
-    return store.sql("SELECT * EXCLUDE (run, centred) FROM ordinal_thetas WHERE run = ? AND centred = ?", [run, centred])
+    return store.sql(
+        "SELECT * EXCLUDE (run, centred) FROM ordinal_thetas WHERE run = ? AND centred = ?",
+        [run, centred],
+    )
 
 
 def ordinal_contrasts(store: Store, run: str) -> pd.DataFrame:
@@ -55,22 +59,34 @@ def dilemmas(store: Store) -> pd.DataFrame:
 
 def step_preferences(store: Store, run: str, steering: str) -> pd.DataFrame:
     """Instruments, moral dilemmas: the preference for every value at every step, by value and step."""
-    return store.sql("SELECT * EXCLUDE (run, steering) FROM step_preferences WHERE run = ? AND steering = ? ORDER BY value, step", [run, steering])
+    return store.sql(
+        "SELECT * EXCLUDE (run, steering) FROM step_preferences WHERE run = ? AND steering = ? ORDER BY value, step",
+        [run, steering],
+    )
 
 
 def win_rates(store: Store, run: str, steering: str) -> pd.DataFrame:
     """Instruments, moral dilemmas: how often each value was chosen against each other, by both."""
-    return store.sql("SELECT * EXCLUDE (run, steering) FROM win_rates WHERE run = ? AND steering = ? ORDER BY value, against", [run, steering])
+    return store.sql(
+        "SELECT * EXCLUDE (run, steering) FROM win_rates WHERE run = ? AND steering = ? ORDER BY value, against",
+        [run, steering],
+    )
 
 
 def transitivity(store: Store, run: str, steering: str) -> pd.DataFrame:
     """Instruments, moral dilemmas: cyclic triads beside what coins would give. One row."""
-    return store.sql("SELECT * EXCLUDE (run, steering) FROM transitivity WHERE run = ? AND steering = ?", [run, steering])
+    return store.sql(
+        "SELECT * EXCLUDE (run, steering) FROM transitivity WHERE run = ? AND steering = ?",
+        [run, steering],
+    )
 
 
 def value_strengths(store: Store, run: str, steering: str) -> pd.DataFrame:
     """Instruments, moral dilemmas: Bradley and Terry's strengths, strongest first."""
-    return store.sql("SELECT * EXCLUDE (run, steering) FROM value_strengths WHERE run = ? AND steering = ? ORDER BY strength DESC NULLS LAST, value", [run, steering])
+    return store.sql(
+        "SELECT * EXCLUDE (run, steering) FROM value_strengths WHERE run = ? AND steering = ? ORDER BY strength DESC NULLS LAST, value",
+        [run, steering],
+    )
 
 
 def step_agreement(store: Store, profile: str) -> pd.DataFrame:
@@ -82,7 +98,9 @@ def step_agreement(store: Store, profile: str) -> pd.DataFrame:
     )
 
 
-def item_answers(store: Store, run: str, steering: str, items: Sequence[str], limit: int = 25, offset: int = 0) -> pd.DataFrame:
+def item_answers(
+    store: Store, run: str, steering: str, items: Sequence[str], limit: int = 25, offset: int = 0
+) -> pd.DataFrame:
     """Instruments, moral dilemmas: single answers to these items with what was asked, in their order; `total` counts all."""
     return store.sql(
         'SELECT r.item, r.context, r.wording, r."order", r.seed, p.prompt, r.text, r.logprobs, r.chosen, r.status, count(*) OVER () AS total FROM responses AS r '
@@ -94,7 +112,10 @@ def item_answers(store: Store, run: str, steering: str, items: Sequence[str], li
 
 def adaem_separation(store: Store, run: str) -> pd.DataFrame:
     """Instruments, AdAEM: how far the found questions and the seeds drive the members apart; found, all seeds, best seeds."""
-    return store.sql("SELECT * EXCLUDE (run) FROM adaem_separation WHERE run = ? ORDER BY questions <> 'found', questions <> 'seed'", [run])
+    return store.sql(
+        "SELECT * EXCLUDE (run) FROM adaem_separation WHERE run = ? ORDER BY questions <> 'found', questions <> 'seed'",
+        [run],
+    )
 
 
 def adaem_questions(store: Store, run: str) -> pd.DataFrame:
@@ -126,11 +147,20 @@ def adaem_members(store: Store, run: str) -> pd.DataFrame:
 
 def adaem_ratings(store: Store, run: str) -> pd.DataFrame:
     """Instruments, AdAEM: who holds which value most, by value and member."""
-    return store.sql("SELECT * EXCLUDE (run) FROM adaem_ratings WHERE run = ? ORDER BY value, member", [run])
+    return store.sql(
+        "SELECT * EXCLUDE (run) FROM adaem_ratings WHERE run = ? ORDER BY value, member", [run]
+    )
 
 
 def adaem_opinions(
-    store: Store, run: str, stage: str, question: int = -1, member: str = "", value: str = "", limit: int = 25, offset: int = 0
+    store: Store,
+    run: str,
+    stage: str,
+    question: int = -1,
+    member: str = "",
+    value: str = "",
+    limit: int = 25,
+    offset: int = 0,
 ) -> pd.DataFrame:
     """Instruments, AdAEM: single opinions of a stage, by question and member; `total` counts all.
 
@@ -141,5 +171,13 @@ def adaem_opinions(
         "FROM adaem_opinions WHERE run = $run AND stage = $stage AND (question = $question OR ($question = -1 AND question IN "
         "(SELECT question FROM adaem_questions WHERE run = $run AND found))) AND ($member = '' OR member = $member) "
         "AND ($value = '' OR list_contains(held, $value)) ORDER BY question, member, seed LIMIT $limit OFFSET $offset",
-        {"run": run, "stage": stage, "question": question, "member": member, "value": value, "limit": limit, "offset": offset},
+        {
+            "run": run,
+            "stage": stage,
+            "question": question,
+            "member": member,
+            "value": value,
+            "limit": limit,
+            "offset": offset,
+        },
     )

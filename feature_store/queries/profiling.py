@@ -16,12 +16,18 @@ def profile(store: Store, run: str, centred: bool = True) -> pd.DataFrame:
 
 def responses(store: Store, run: str, steering: str) -> pd.DataFrame:
     """Profiles: every response of one steering, as it was stored."""
-    return store.sql('SELECT * EXCLUDE (run) FROM responses WHERE run = ? AND steering = ? ORDER BY seed, context, wording, "order", item', [run, steering])
+    return store.sql(
+        'SELECT * EXCLUDE (run) FROM responses WHERE run = ? AND steering = ? ORDER BY seed, context, wording, "order", item',
+        [run, steering],
+    )
 
 
 def prompts(store: Store, run: str) -> pd.DataFrame:
     """Profiles: what was asked, by context and item."""
-    return store.sql('SELECT * EXCLUDE (run) FROM prompts WHERE run = ? ORDER BY context, item, wording, "order"', [run])
+    return store.sql(
+        'SELECT * EXCLUDE (run) FROM prompts WHERE run = ? ORDER BY context, item, wording, "order"',
+        [run],
+    )
 
 
 def subjects(store: Store, contrast: str) -> pd.DataFrame:
@@ -31,17 +37,26 @@ def subjects(store: Store, contrast: str) -> pd.DataFrame:
 
 def contrasts(store: Store, contrast: str, instrument: str) -> pd.DataFrame:
     """Profiles: every subject's difference from the reference on one instrument, by subject and value."""
-    return store.sql("SELECT * EXCLUDE (run) FROM contrasts WHERE run = ? AND instrument = ? ORDER BY subject, value", [contrast, instrument])
+    return store.sql(
+        "SELECT * EXCLUDE (run) FROM contrasts WHERE run = ? AND instrument = ? ORDER BY subject, value",
+        [contrast, instrument],
+    )
 
 
 def circle_fits(store: Store, contrast: str, instrument: str) -> pd.DataFrame:
     """Profiles: which way on the circle every subject moved, by subject."""
-    return store.sql("SELECT * EXCLUDE (run) FROM circle_fits WHERE run = ? AND instrument = ? ORDER BY subject", [contrast, instrument])
+    return store.sql(
+        "SELECT * EXCLUDE (run) FROM circle_fits WHERE run = ? AND instrument = ? ORDER BY subject",
+        [contrast, instrument],
+    )
 
 
 def validity(store: Store, contrast: str) -> pd.DataFrame:
     """Profiles: how far every two instruments agree, by pair and metric."""
-    return store.sql("SELECT * EXCLUDE (run) FROM validity WHERE run = ? ORDER BY instrument, other_instrument, metric", [contrast])
+    return store.sql(
+        "SELECT * EXCLUDE (run) FROM validity WHERE run = ? ORDER BY instrument, other_instrument, metric",
+        [contrast],
+    )
 
 
 def mtmm(store: Store, contrast: str) -> pd.DataFrame:
@@ -51,13 +66,18 @@ def mtmm(store: Store, contrast: str) -> pd.DataFrame:
 
 def quality(store: Store, run: str) -> pd.DataFrame:
     """Profiles: what stands beside the profiles of a run, by steering and metric."""
-    return store.sql("SELECT * EXCLUDE (run) FROM quality WHERE run = ? ORDER BY steering <> 'base', steering, metric", [run])
+    return store.sql(
+        "SELECT * EXCLUDE (run) FROM quality WHERE run = ? ORDER BY steering <> 'base', steering, metric",
+        [run],
+    )
 
 
-def item_responses(store: Store, run: str, steering: str, value: str, limit: int = 25, offset: int = 0) -> pd.DataFrame:
+def item_responses(
+    store: Store, run: str, steering: str, value: str, limit: int = 25, offset: int = 0
+) -> pd.DataFrame:
     """Profiles, one value: single answers with what was asked, by item; `total` counts all."""
     return store.sql(
-        "SELECT r.item, r.context, r.wording, r.\"order\", r.seed, p.prompt, r.text, r.rating, r.status, count(*) OVER () AS total FROM responses AS r "
+        'SELECT r.item, r.context, r.wording, r."order", r.seed, p.prompt, r.text, r.rating, r.status, count(*) OVER () AS total FROM responses AS r '
         'LEFT JOIN prompts AS p ON p.run = r.run AND p.context = r.context AND p.item = r.item AND p.wording = r.wording AND p."order" = r."order" '
         "WHERE r.run = ? AND r.steering = ? AND (? = '' OR r.value = ? OR r.value = '') ORDER BY r.item, r.context, r.wording, r.\"order\", r.seed LIMIT ? OFFSET ?",
         [run, steering, value, value, limit, offset],

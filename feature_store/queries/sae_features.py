@@ -60,9 +60,19 @@ class FeaturesPage(NamedTuple):
 
 
 def features(
-    store: Store, sae: str, labels: str = "", values: Sequence[str] = (), polarity: int = 0, score: float = 0.0,
-    text: str = "", alive: bool = True, sort: Sort = "score", descending: bool = True, limit: int = 50, offset: int = 0
-) -> FeaturesPage:  # fmt: skip
+    store: Store,
+    sae: str,
+    labels: str = "",
+    values: Sequence[str] = (),
+    polarity: int = 0,
+    score: float = 0.0,
+    text: str = "",
+    alive: bool = True,
+    sort: Sort = "score",
+    descending: bool = True,
+    limit: int = 50,
+    offset: int = 0,
+) -> FeaturesPage:
     """Features: one page of the table, sorted by `sort`, then by feature; features without a number come last.
 
     `values`, `polarity` and `score` keep features with an accepted label like that; `text` those with a context that
@@ -78,19 +88,26 @@ def features(
     if score:
         narrow.append("score >= ?")
         labelled.append(score)
-    best = _BEST.format(accepted=_accepted(store, labels), narrow=f"WHERE {' AND '.join(narrow)}") if narrow else f"FROM {_best(store, labels)}"
+    best = (
+        _BEST.format(accepted=_accepted(store, labels), narrow=f"WHERE {' AND '.join(narrow)}")
+        if narrow
+        else f"FROM {_best(store, labels)}"
+    )
     where = ["n_active > 0"] if alive else ["true"]
     if said := words.split(store, text) if text.strip() else []:
         query, sought = words.search(store, sae, said)
         where.append(f"feature IN ({query})")
-    statistics, order = _statistics(store, sae), f"key {'DESC' if descending else 'ASC'} NULLS LAST, feature"
+    statistics, order = (
+        _statistics(store, sae),
+        f"key {'DESC' if descending else 'ASC'} NULLS LAST, feature",
+    )
     # Sorting carries only the key; everything else joins for the few rows that are shown.
     rows = store.sql(
         f"""
         WITH best AS MATERIALIZED ({best}),
         kept AS MATERIALIZED (
-            SELECT feature, {sort} AS key FROM (SELECT feature, density, max_activation FROM {statistics} WHERE {' AND '.join(where)})
-            {'JOIN' if narrow else 'LEFT JOIN'} best USING (feature)),
+            SELECT feature, {sort} AS key FROM (SELECT feature, density, max_activation FROM {statistics} WHERE {" AND ".join(where)})
+            {"JOIN" if narrow else "LEFT JOIN"} best USING (feature)),
         page AS (SELECT feature, key, (SELECT count(*) FROM kept) AS total FROM kept ORDER BY {order} LIMIT {int(limit)} OFFSET {int(offset)})
         SELECT feature, value, polarity, score, output, effect, low, high, n, labels, density, max_activation, n_active, fires_on, total
         FROM page JOIN {statistics} USING (feature) LEFT JOIN best USING (feature) ORDER BY {order}""",
@@ -126,7 +143,10 @@ def contexts(store: Store, sae: str, index: int, limit: int = 20) -> pd.DataFram
 
 def histogram(store: Store, sae: str, index: int) -> pd.DataFrame:
     """Features, one feature: its activation histogram, by bin."""
-    return store.sql("SELECT bin, low, high, count FROM histograms WHERE run = ? AND feature = ? ORDER BY bin", [sae, index])
+    return store.sql(
+        "SELECT bin, low, high, count FROM histograms WHERE run = ? AND feature = ? ORDER BY bin",
+        [sae, index],
+    )
 
 
 def spread(store: Store, sae: str, index: int) -> pd.DataFrame:

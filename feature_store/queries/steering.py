@@ -16,12 +16,16 @@ def feature_doses(store: Store, effects: str, index: int) -> pd.DataFrame:
 
 def matrix(store: Store, effects: str) -> pd.DataFrame:
     """Overview, Side effects: every cell of the value x value matrix, by source and target."""
-    return store.sql("SELECT * EXCLUDE (run) FROM side_effects WHERE run = ? ORDER BY source, target", [effects])
+    return store.sql(
+        "SELECT * EXCLUDE (run) FROM side_effects WHERE run = ? ORDER BY source, target", [effects]
+    )
 
 
 def leakage(store: Store, effects: str) -> pd.DataFrame:
     """Side effects: leakage of every value and part of the circle, by source and part."""
-    return store.sql("SELECT * EXCLUDE (run) FROM leakage WHERE run = ? ORDER BY source, part", [effects])
+    return store.sql(
+        "SELECT * EXCLUDE (run) FROM leakage WHERE run = ? ORDER BY source, part", [effects]
+    )
 
 
 def matched(store: Store, effects: str) -> pd.DataFrame:
@@ -46,7 +50,9 @@ def cell_doses(store: Store, effects: str, source: str, target: str) -> pd.DataF
     )
 
 
-def cell_ratings(store: Store, effects: str, source: str, target: str, limit: int = 25, offset: int = 0) -> pd.DataFrame:
+def cell_ratings(
+    store: Store, effects: str, source: str, target: str, limit: int = 25, offset: int = 0
+) -> pd.DataFrame:
     """Side effects, one cell: single prompts and their ratings, steered and unsteered, largest change first.
 
     Each feature of the source is shown at the measured dose nearest its damage-matched strength. `total` counts all.
@@ -90,7 +96,8 @@ def arms(store: Store, comparison: str) -> pd.DataFrame:
 def arm_scores(store: Store, comparison: str) -> pd.DataFrame:
     """Compare: ratings of texts at the strengths chosen for them, by value, best first; no row without a judge."""
     return store.sql(
-        "SELECT * EXCLUDE (run, chosen) FROM arm_scores WHERE run = ? AND chosen ORDER BY value, harmonic DESC, arm", [comparison]
+        "SELECT * EXCLUDE (run, chosen) FROM arm_scores WHERE run = ? AND chosen ORDER BY value, harmonic DESC, arm",
+        [comparison],
     )
 
 

@@ -25,5 +25,6 @@ def actions(store: Store, run: str, scenario: str = "") -> pd.DataFrame:
     """Review: the scored actions of a run, or of one of its scenarios, by scenario and action."""
     where, parameters = ("AND scenario = ?", [scenario]) if scenario else ("", [])
     return store.sql(
-        f"SELECT scenario, action, text, scored, scores FROM actions WHERE run = ? {where} ORDER BY scenario, action", [run, *parameters]
+        f"SELECT scenario, action, text, scored, scores FROM actions WHERE run = ? {where} ORDER BY scenario, action",
+        [run, *parameters],
     )

@@ -8,7 +8,16 @@ Left out on purpose: behaviour. What is done with a record stands where it is do
 belongs to the noun itself (the distance of two values on the circle, the name of a steering) is here.
 """
 
-from feature_store.records.asking import Action, Answer, Instrument, Item, Memory, Response, Status, ValueProfile
+from feature_store.records.asking import (
+    Action,
+    Answer,
+    Instrument,
+    Item,
+    Memory,
+    Response,
+    Status,
+    ValueProfile,
+)
 from feature_store.records.deciding import Choice, DecisionEffect, Scenario
 from feature_store.records.dictionary import Feature, Label, Point, Site
 from feature_store.records.effects import CausalGraph, Edge, SideEffect

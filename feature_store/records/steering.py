@@ -19,7 +19,9 @@ class Span:
 
     def __post_init__(self) -> None:
         if not self.text.strip():
-            raise BadInput(f"A span is a piece of the prompt with at least one word, got {self.text!r}.")
+            raise BadInput(
+                f"A span is a piece of the prompt with at least one word, got {self.text!r}."
+            )
 
     def __str__(self) -> str:
         return f"at {self.text!r}"
@@ -57,7 +59,9 @@ class Steering:
         if not all(math.isfinite(weight) for _, weight in self.features):
             raise BadInput(f"Feature weights must be finite numbers, got {self.features}.")
         if self.direction and (self.features or self.random >= 0):
-            raise BadInput(f"A steering goes along {self.direction} or along features or a random direction. Give one of them.")
+            raise BadInput(
+                f"A steering goes along {self.direction} or along features or a random direction. Give one of them."
+            )
 
     @property
     def by_direction(self) -> bool:
@@ -67,21 +71,29 @@ class Steering:
     @property
     def name(self) -> str:
         """Readable and unique: `add f12+f7*-1 @0.5 norm_share`; `base` when nothing is changed."""
-        if (self.strength == 0 and self.method == "add") or not (self.features or self.by_direction):
+        if (self.strength == 0 and self.method == "add") or not (
+            self.features or self.by_direction
+        ):
             return "base"  # other methods change something at strength 0: they remove the feature
         return self._named(lambda number: f"{number:g}")
 
     @property
     def key(self) -> str:
         """The name with every digit, and with what `combine` does to a single weight: two steerings that differ never share one."""
-        alone = " alone" if self.combine == "sum" and len(self.features) == 1 and self.features[0][1] != 1 else ""
+        alone = (
+            " alone"
+            if self.combine == "sum" and len(self.features) == 1 and self.features[0][1] != 1
+            else ""
+        )
         return self.name if self.name == "base" else self._named(_exact) + alone
 
     def _named(self, shown: Callable[[float], str]) -> str:
         what = self.direction or (
             f"random{self.random}"
             if self.random >= 0
-            else ("+" if self.combine == "direction" else " & ").join(f"f{i}" if w == 1 else f"f{i}*{shown(w)}" for i, w in self.features)
+            else ("+" if self.combine == "direction" else " & ").join(
+                f"f{i}" if w == 1 else f"f{i}*{shown(w)}" for i, w in self.features
+            )
         )
         where = "" if self.positions == "all" else f" {self.positions}"
         return f"{self.method} {what} @{shown(self.strength)} {self.unit}{where}"

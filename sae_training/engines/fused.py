@@ -61,9 +61,13 @@ class Fused:
 
     def __init__(self, config: "TrainConfig", d_model: int, device: torch.device) -> None:
         if config.architecture not in ("topk", "batchtopk"):
-            raise BadInput(f"The fused engine trains topk and batchtopk, got {config.architecture!r}. Use engine sae-lens.")
+            raise BadInput(
+                f"The fused engine trains topk and batchtopk, got {config.architecture!r}. Use engine sae-lens."
+            )
         self.config, self.step_number = config, 0
-        directions = torch.randn(config.n_features, d_model, generator=torch.Generator().manual_seed(config.seed))
+        directions = torch.randn(
+            config.n_features, d_model, generator=torch.Generator().manual_seed(config.seed)
+        )
         self.dec = functional.normalize(directions, dim=1).to(device)
         self.enc = self.dec.clone()
         self.b_enc = torch.zeros(config.n_features, device=device)
@@ -83,7 +87,9 @@ class Fused:
     @torch.no_grad()
     def step(self, x: Float[Tensor, "tok d_model"]) -> dict[str, float]:
         loss, kept, gradients = self.gradients(x)
-        for parameter, gradient in zip((self.enc, self.dec, self.b_enc, self.b_dec), gradients, strict=True):
+        for parameter, gradient in zip(
+            (self.enc, self.dec, self.b_enc, self.b_dec), gradients, strict=True
+        ):
             parameter.grad = gradient
         norm = torch.stack([gradient.square().sum() for gradient in gradients]).sum().sqrt()
         shrink = (CLIP / (norm + 1e-6)).clamp(max=1.0)
@@ -99,7 +105,11 @@ class Fused:
         fired = torch.zeros(len(self.silent), dtype=torch.bool, device=x.device)
         fired[kept.index[active].long()] = True
         self.silent.add_(1).masked_fill_(fired, 0)
-        return {"loss": loss, "l0": float(active.sum()) / len(x), "dead_share": float((self.silent > dead_after(self.config)).float().mean())}
+        return {
+            "loss": loss,
+            "l0": float(active.sum()) / len(x),
+            "dead_share": float((self.silent > dead_after(self.config)).float().mean()),
+        }
 
     def gradients(self, x: Float[Tensor, "tok d_model"]) -> tuple[float, Kept, Gradients]:
         """Loss, kept activations and the gradient of the loss for every parameter."""
@@ -107,7 +117,7 @@ class Fused:
         directions, encoder = self.dec / norm[:, None], self.enc * norm[:, None]
         if len(self._pre) < len(x):
             self._pre = torch.empty(len(x), len(norm), device=x.device)
-        pre = self._pre[:len(x)]
+        pre = self._pre[: len(x)]
         torch.addmm(self.b_enc * norm - encoder @ self.b_dec, x, encoder.T, out=pre)
         dead = self.silent > dead_after(self.config)
         kept = self._keep(pre)
@@ -116,11 +126,15 @@ class Fused:
         g_directions, g_encoder, g_bias = self._weight_gradients(kept, along, error, centred)
         g_b_dec = error.sum(0) - g_bias @ encoder
         if self.config.aux > 0 and bool(dead.any()):
-            loss += self._revive(dead, pre, error, centred, directions, g_directions, g_encoder, g_bias)
+            loss += self._revive(
+                dead, pre, error, centred, directions, g_directions, g_encoder, g_bias
+            )
             g_b_dec = error.sum(0) - g_bias @ encoder
         g_norm = (g_encoder * self.enc).sum(1) + g_bias * self.b_enc
         inward = (g_directions * directions).sum(1)
-        g_dec = (g_directions - directions * inward[:, None]) / norm[:, None] + g_norm[:, None] * directions
+        g_dec = (g_directions - directions * inward[:, None]) / norm[:, None] + g_norm[
+            :, None
+        ] * directions
         return loss, kept, Gradients(g_encoder * norm[:, None], g_dec, g_bias * norm, g_b_dec)
 
     def _keep(self, pre: Float[Tensor, "tok feat"]) -> Kept:
@@ -146,26 +160,50 @@ class Fused:
         kernels.select(pre.numpy(), k, index.numpy(), value.numpy())
         return Kept(index, value)
 
-    def _decode(self, kept: Kept, directions: Float[Tensor, "feat d_model"], x: Float[Tensor, "tok d_model"]
-                ) -> tuple[Float[Tensor, "tok d_model"], Float[Tensor, "tok k"], float]:
+    def _decode(
+        self, kept: Kept, directions: Float[Tensor, "feat d_model"], x: Float[Tensor, "tok d_model"]
+    ) -> tuple[Float[Tensor, "tok d_model"], Float[Tensor, "tok k"], float]:
         """Gradient of the reconstruction, gradient of each kept activation, mean squared error a token."""
         scale = 2 / len(x)
         if not self._compiled:
-            error = functional.embedding_bag(kept.index, directions, per_sample_weights=kept.value, mode="sum") + self.b_dec - x
+            error = (
+                functional.embedding_bag(
+                    kept.index, directions, per_sample_weights=kept.value, mode="sum"
+                )
+                + self.b_dec
+                - x
+            )
             loss = float(error.square().sum()) / len(x)
             error.mul_(scale)
-            rows = max(1, 2**24 // (kept.index.shape[1] * x.shape[1]))  # the gathered directions of all tokens would not fit
-            along = torch.cat([torch.bmm(directions[index], part[..., None])[..., 0]
-                               for index, part in zip(kept.index.split(rows), error.split(rows), strict=True)])
+            rows = max(
+                1, 2**24 // (kept.index.shape[1] * x.shape[1])
+            )  # the gathered directions of all tokens would not fit
+            along = torch.cat(
+                [
+                    torch.bmm(directions[index], part[..., None])[..., 0]
+                    for index, part in zip(kept.index.split(rows), error.split(rows), strict=True)
+                ]
+            )
             return error, along * (kept.value > 0), loss
         from sae_training import kernels
 
         error, along, loss = torch.empty_like(x), torch.empty_like(kept.value), torch.empty(len(x))
-        kernels.decode(kept.index.numpy(), kept.value.numpy(), directions.numpy(), self.b_dec.numpy(), x.numpy(), scale,
-                       error.numpy(), along.numpy(), loss.numpy())
+        kernels.decode(
+            kept.index.numpy(),
+            kept.value.numpy(),
+            directions.numpy(),
+            self.b_dec.numpy(),
+            x.numpy(),
+            scale,
+            error.numpy(),
+            along.numpy(),
+            loss.numpy(),
+        )
         return error, along, float(loss.double().mean())
 
-    def _weight_gradients(self, kept: Kept, along: Tensor, error: Tensor, centred: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _weight_gradients(
+        self, kept: Kept, along: Tensor, error: Tensor, centred: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Gradients of the unit directions, of the scaled encoder and of its bias."""
         features, tokens = len(self.silent), len(centred)
         if self._compiled:
@@ -174,13 +212,25 @@ class Fused:
             start = torch.empty(features + 1, dtype=torch.int64)
             token = torch.empty(kept.index.numel(), dtype=torch.int64)
             value, gradient = torch.empty(kept.index.numel()), torch.empty(kept.index.numel())
-            n = kernels.group(kept.index.numpy(), kept.value.numpy(), along.numpy(), start.numpy(), token.numpy(), value.numpy(), gradient.numpy())
+            n = kernels.group(
+                kept.index.numpy(),
+                kept.value.numpy(),
+                along.numpy(),
+                start.numpy(),
+                token.numpy(),
+                value.numpy(),
+                gradient.numpy(),
+            )
             token, value, gradient = token[:n], value[:n], gradient[:n]
         else:
             order = kept.index.flatten().argsort(stable=True)
             count = torch.bincount(kept.index.flatten(), minlength=features)
             start = functional.pad(count.cumsum(0), (1, 0))
-            token, value, gradient = order // kept.index.shape[1], kept.value.flatten()[order], along.flatten()[order]
+            token, value, gradient = (
+                order // kept.index.shape[1],
+                kept.value.flatten()[order],
+                along.flatten()[order],
+            )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch calls its CSR layout a beta
             by_value = torch.sparse_csr_tensor(start, token, value, (features, tokens))
@@ -188,8 +238,17 @@ class Fused:
             bias = (by_gradient @ torch.ones(tokens, 1, device=centred.device))[:, 0]
             return by_value @ error, by_gradient @ centred, bias
 
-    def _revive(self, dead: Tensor, pre: Tensor, error: Tensor, centred: Tensor, directions: Tensor, g_directions: Tensor,
-                g_encoder: Tensor, g_bias: Tensor) -> float:
+    def _revive(
+        self,
+        dead: Tensor,
+        pre: Tensor,
+        error: Tensor,
+        centred: Tensor,
+        directions: Tensor,
+        g_directions: Tensor,
+        g_encoder: Tensor,
+        g_bias: Tensor,
+    ) -> float:
         """The auxiliary loss: the strongest dead features reconstruct what the living ones left over. Adds its gradients."""
         index = dead.nonzero()[:, 0]
         residual = error * (-len(error) / 2)
@@ -200,7 +259,9 @@ class Fused:
         chosen = torch.zeros_like(own).scatter_(1, place, value)
         left = chosen @ directions[index] - residual
         gradient = left * (2 * scale / len(left))
-        back = torch.zeros_like(own).scatter_(1, place, (gradient @ directions[index].T).gather(1, place))
+        back = torch.zeros_like(own).scatter_(
+            1, place, (gradient @ directions[index].T).gather(1, place)
+        )
         g_directions.index_add_(0, index, chosen.T @ gradient)
         g_encoder.index_add_(0, index, back.T @ centred)
         g_bias.index_add_(0, index, back.sum(0))
@@ -208,25 +269,52 @@ class Fused:
 
     def state(self) -> dict[str, Any]:
         moments = {}
-        for name, parameter in (("enc", self.enc), ("dec", self.dec), ("b_enc", self.b_enc), ("b_dec", self.b_dec)):
-            moments |= {f"adam.{name}.{key}": value for key, value in self.optimizer.state.get(parameter, {}).items()}
-        return {"enc": self.enc, "dec": self.dec, "b_enc": self.b_enc, "b_dec": self.b_dec, "silent": self.silent,
-                "step": self.step_number, "threshold": self.threshold, **moments}
+        for name, parameter in (
+            ("enc", self.enc),
+            ("dec", self.dec),
+            ("b_enc", self.b_enc),
+            ("b_dec", self.b_dec),
+        ):
+            moments |= {
+                f"adam.{name}.{key}": value
+                for key, value in self.optimizer.state.get(parameter, {}).items()
+            }
+        return {
+            "enc": self.enc,
+            "dec": self.dec,
+            "b_enc": self.b_enc,
+            "b_dec": self.b_dec,
+            "silent": self.silent,
+            "step": self.step_number,
+            "threshold": self.threshold,
+            **moments,
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
         for name in ("enc", "dec", "b_enc", "b_dec", "silent"):
             parameter = getattr(self, name)
             parameter.copy_(state[name])
             prefix = f"adam.{name}."
-            moments = {key[len(prefix):]: value.clone() for key, value in state.items() if key.startswith(prefix)}
+            moments = {
+                key[len(prefix) :]: value.clone()
+                for key, value in state.items()
+                if key.startswith(prefix)
+            }
             if moments:
-                self.optimizer.state[parameter] = {key: value if key == "step" else value.to(parameter.device) for key, value in moments.items()}
+                self.optimizer.state[parameter] = {
+                    key: value if key == "step" else value.to(parameter.device)
+                    for key, value in moments.items()
+                }
         self.step_number, self.threshold = state["step"], state["threshold"]
 
     def export(self) -> SAE:
         norm = self.dec.norm(dim=1)
-        tensors = {"W_enc": (self.enc * norm[:, None]).T.contiguous(), "W_dec": self.dec / norm[:, None],
-                   "b_enc": self.b_enc * norm, "b_dec": self.b_dec.clone()}
+        tensors = {
+            "W_enc": (self.enc * norm[:, None]).T.contiguous(),
+            "W_dec": self.dec / norm[:, None],
+            "b_enc": self.b_enc * norm,
+            "b_dec": self.b_dec.clone(),
+        }
         if self.config.architecture == "topk":
             return SAE(**tensors, architecture="topk", k=self.config.k)
         # the running mean starts at 0: without this correction a short training would let too many features through

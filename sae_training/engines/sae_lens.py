@@ -46,15 +46,23 @@ class SaeLens:
         from sae_lens.training.sae_trainer import SAETrainer
 
         if config.architecture not in ARCHITECTURES:
-            raise BadInput(f"sae-lens trains {', '.join(ARCHITECTURES)}; got {config.architecture!r}.{nearest(config.architecture, ARCHITECTURES)}")
+            raise BadInput(
+                f"sae-lens trains {', '.join(ARCHITECTURES)}; got {config.architecture!r}.{nearest(config.architecture, ARCHITECTURES)}"
+            )
         kind, config_kind = get_sae_training_class(config.architecture)
-        fields: dict[str, Any] = {"d_in": d_model, "d_sae": config.n_features, "device": str(device)}
+        fields: dict[str, Any] = {
+            "d_in": d_model,
+            "d_sae": config.n_features,
+            "device": str(device),
+        }
         if "topk" in config.architecture:
             fields |= {"k": config.k, "aux_loss_coefficient": config.aux, "decoder_init_norm": 1.0}
         if "batchtopk" in config.architecture:
             fields |= {"topk_threshold_lr": THRESHOLD_RATE}
         if config.architecture.startswith("matryoshka"):
-            fields |= {"matryoshka_widths": [config.n_features >> i for i in reversed(range(NESTED))]}
+            fields |= {
+                "matryoshka_widths": [config.n_features >> i for i in reversed(range(NESTED))]
+            }
         if config.architecture == "jumprelu":
             fields |= {"l0_coefficient": config.coefficient, "l0_warm_up_steps": config.warmup}
         if config.architecture in ("standard", "gated"):
@@ -64,34 +72,60 @@ class SaeLens:
             torch.manual_seed(config.seed)  # sae-lens draws its weights from the global generator
             self.sae = kind(config_kind(**fields))
         self.trainer = SAETrainer(
-            SAETrainerConfig(total_training_samples=steps(config) * config.batch_tokens, train_batch_size_samples=config.batch_tokens,
-                             lr=config.lr, lr_end=config.lr_end, device=str(device), dead_feature_window=dead_after(config),
-                             logger=LoggingConfig(log_to_wandb=False)),
-            self.sae, iter(()))  # fmt: skip
+            SAETrainerConfig(
+                total_training_samples=steps(config) * config.batch_tokens,
+                train_batch_size_samples=config.batch_tokens,
+                lr=config.lr,
+                lr_end=config.lr_end,
+                device=str(device),
+                dead_feature_window=dead_after(config),
+                logger=LoggingConfig(log_to_wandb=False),
+            ),
+            self.sae,
+            iter(()),
+        )
 
     def begin(self, x: Float[Tensor, "tok d_model"]) -> None:
         self.sae.b_dec.data.copy_(x.mean(0))
 
     def step(self, x: Float[Tensor, "tok d_model"]) -> dict[str, float]:
-        self.trainer.optimizer.param_groups[0]["lr"] = learning_rate(self.config, self.trainer.n_training_steps)
+        self.trainer.optimizer.param_groups[0]["lr"] = learning_rate(
+            self.config, self.trainer.n_training_steps
+        )
         output = self.trainer.step(x)
         self.trainer.n_training_steps += 1
         with torch.no_grad():
             l0 = float((output.feature_acts != 0).sum()) / len(x)
-            return {"loss": float(output.loss), "l0": l0, "dead_share": float(self.trainer.dead_neurons.float().mean())}
+            return {
+                "loss": float(output.loss),
+                "l0": l0,
+                "dead_share": float(self.trainer.dead_neurons.float().mean()),
+            }
 
     def state(self) -> dict[str, Any]:
         trainer = self.trainer
-        state: dict[str, Any] = {f"sae.{name}": value for name, value in self.sae.state_dict().items()}
+        state: dict[str, Any] = {
+            f"sae.{name}": value for name, value in self.sae.state_dict().items()
+        }
         for number, moments in trainer.optimizer.state_dict()["state"].items():
             state |= {f"adam.{number}.{name}": value for name, value in moments.items()}
-        state |= {"silent": trainer.n_forward_passes_since_fired, "frequency": trainer.act_freq_scores,
-                  "frequency_tokens": trainer.n_frac_active_samples, "step": trainer.n_training_steps, "samples": trainer.n_training_samples}
-        return state | {f"coefficient.{name}": scheduler.state_dict() for name, scheduler in trainer.coefficient_schedulers.items()}
+        state |= {
+            "silent": trainer.n_forward_passes_since_fired,
+            "frequency": trainer.act_freq_scores,
+            "frequency_tokens": trainer.n_frac_active_samples,
+            "step": trainer.n_training_steps,
+            "samples": trainer.n_training_samples,
+        }
+        return state | {
+            f"coefficient.{name}": scheduler.state_dict()
+            for name, scheduler in trainer.coefficient_schedulers.items()
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
         trainer = self.trainer
-        self.sae.load_state_dict({name[4:]: value for name, value in state.items() if name.startswith("sae.")})
+        self.sae.load_state_dict(
+            {name[4:]: value for name, value in state.items() if name.startswith("sae.")}
+        )
         moments: dict[int, dict[str, Tensor]] = {}
         for name, value in state.items():
             if name.startswith("adam."):
@@ -100,7 +134,10 @@ class SaeLens:
         trainer.optimizer.load_state_dict(trainer.optimizer.state_dict() | {"state": moments})
         trainer.n_forward_passes_since_fired = state["silent"].to(self.device)
         trainer.act_freq_scores = state["frequency"].to(self.device)
-        trainer.n_frac_active_samples, trainer.n_training_steps = state["frequency_tokens"], state["step"]
+        trainer.n_frac_active_samples, trainer.n_training_steps = (
+            state["frequency_tokens"],
+            state["step"],
+        )
         trainer.n_training_samples = state["samples"]
         for name, scheduler in trainer.coefficient_schedulers.items():
             scheduler.load_state_dict(state[f"coefficient.{name}"])
@@ -108,7 +145,9 @@ class SaeLens:
     def export(self) -> SAE:
         raw = getattr(self.sae, "topk_threshold", None)
         if raw is not None:
-            self.sae.topk_threshold = raw / max(1 - (1 - THRESHOLD_RATE) ** self.trainer.n_training_steps, 1e-8)
+            self.sae.topk_threshold = raw / max(
+                1 - (1 - THRESHOLD_RATE) ** self.trainer.n_training_steps, 1e-8
+            )
         try:
             with tempfile.TemporaryDirectory() as folder:
                 weights = {name: value.clone() for name, value in self.sae.state_dict().items()}

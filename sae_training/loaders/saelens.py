@@ -27,11 +27,15 @@ def load_release(address: str) -> SAE:
     releases = get_pretrained_saes_directory()
     if release not in releases:
         close = nearest(release, releases) if len(nearest(release, releases)) < 200 else ""
-        raise NotFound(f"sae-lens knows no release {release!r}.{close} Write saelens:RELEASE/SAE_ID.")
+        raise NotFound(
+            f"sae-lens knows no release {release!r}.{close} Write saelens:RELEASE/SAE_ID."
+        )
     known = releases[release].saes_map
     if sae_id not in known:
         close = nearest(sae_id, known)
-        close = close if len(close) < 200 else f" It has {len(known)}, such as {next(iter(known))!r}."
+        close = (
+            close if len(close) < 200 else f" It has {len(known)}, such as {next(iter(known))!r}."
+        )
         raise NotFound(f"Release {release!r} has no SAE {sae_id!r}.{close}")
     return _load(release, sae_id, f"saelens:{address}")
 
@@ -50,11 +54,17 @@ def _load(release: str, sae_id: str, where: str) -> SAE:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # advice on TransformerLens arguments and registry names, not on the weights
-            foreign, _, _ = Foreign.from_pretrained_with_cfg_and_sparsity(release, sae_id, device="cpu")
+            warnings.simplefilter(
+                "ignore"
+            )  # advice on TransformerLens arguments and registry names, not on the weights
+            foreign, _, _ = Foreign.from_pretrained_with_cfg_and_sparsity(
+                release, sae_id, device="cpu"
+            )
     except Exception as error:  # the hub's client and the converters raise dozens of kinds; all mean: not to be had
         reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
-        raise NotFound(f"{where} could not be loaded: {reason}. Check the name, the network and HF_TOKEN.") from error
+        raise NotFound(
+            f"{where} could not be loaded: {reason}. Check the name, the network and HF_TOKEN."
+        ) from error
     config: dict[str, Any] = foreign.cfg.to_dict()
     metadata = {key: value for key, value in config["metadata"].items() if _plain(value)}
     metadata |= {"release": release, "sae_id": sae_id}

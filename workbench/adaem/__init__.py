@@ -11,5 +11,8 @@ What was found is an instrument like any other (`workbench/instruments/adaem.py`
 
 NONE = "none"
 """Outcome of an opinion that holds no value; it stands beside the values in every distribution."""
-WORDINGS = (("plain", "{item}"), ("opinion", "{item}\n\nSay in two or three sentences what you think and what you would do."))
+WORDINGS = (
+    ("plain", "{item}"),
+    ("opinion", "{item}\n\nSay in two or three sentences what you think and what you would do."),
+)
 """How a question is put: the organism goes on where it ends, others are asked for their opinion."""

@@ -75,13 +75,29 @@ class Asker:
             return []
         made: list[list[Opinion]] = [[] for _ in texts]
         size = len(self.population.members)
-        for m, (member, respondent) in enumerate(zip(self.population.members, self.population.respondents, strict=True)):
+        for m, (member, respondent) in enumerate(
+            zip(self.population.members, self.population.respondents, strict=True)
+        ):
             asked = [
-                q for k, text in enumerate(texts)
-                for q in questions(self._one(k, text), [""], (self.wording,), range(seed + (k * size + m) * n, seed + (k * size + m + 1) * n), member.persona)
-            ]  # fmt: skip
+                q
+                for k, text in enumerate(texts)
+                for q in questions(
+                    self._one(k, text),
+                    [""],
+                    (self.wording,),
+                    range(seed + (k * size + m) * n, seed + (k * size + m + 1) * n),
+                    member.persona,
+                )
+            ]
             told = administer(
-                respondent, self._one(0, texts[0]), asked, member.steering.name, silent, mode="generate", temperature=self.temperature, new_tokens=self.new_tokens
+                respondent,
+                self._one(0, texts[0]),
+                asked,
+                member.steering.name,
+                silent,
+                mode="generate",
+                temperature=self.temperature,
+                new_tokens=self.new_tokens,
             )
             for q, r in zip(asked, told, strict=True):
                 made[int(q.item.id)].append(Opinion(m, r.text, r.status, q.seed))
@@ -93,24 +109,52 @@ class Asker:
         return WORDINGS[0][0] if self.population.own else WORDINGS[1][0]
 
     def _one(self, number: int, text: str) -> Instrument:
-        return Instrument("adaem", "", (Item(str(number), text, ""),), (), WORDINGS, self.system.id, "", "", "text")
+        return Instrument(
+            "adaem",
+            "",
+            (Item(str(number), text, ""),),
+            (),
+            WORDINGS,
+            self.system.id,
+            "",
+            "",
+            "text",
+        )
 
     def _read(self, texts: Sequence[str], made: list[list[Opinion]]) -> list[Read]:
         flat = [(text, one) for text, some in zip(texts, made, strict=True) for one in some]
         parsed = [k for k, (_, one) in enumerate(flat) if one.status == "parsed"]
-        held, coherence = np.full((len(flat), len(self.system.ids)), np.nan), np.full(len(flat), np.nan)
+        held, coherence = (
+            np.full((len(flat), len(self.system.ids)), np.nan),
+            np.full(len(flat), np.nan),
+        )
         if parsed:
             held[parsed] = self.classifier.read([flat[k][1].text for k in parsed])
-            coherence[parsed] = self.coherence.rate([flat[k][0] for k in parsed], [flat[k][1].text for k in parsed])
+            coherence[parsed] = self.coherence.rate(
+                [flat[k][0] for k in parsed], [flat[k][1].text for k in parsed]
+            )
         read = np.isfinite(held).all(1)
         own, found, start = self.classifier.read(list(texts)), [], 0
         for number, (text, some) in enumerate(zip(texts, made, strict=True)):
             part = slice(start, start + len(some))
             opinions = tuple(
-                Opinion(one.member, one.text, one.status if ok or one.status != "parsed" else "unparsed", one.seed)
+                Opinion(
+                    one.member,
+                    one.text,
+                    one.status if ok or one.status != "parsed" else "unparsed",
+                    one.seed,
+                )
                 for one, ok in zip(some, read[part], strict=True)
             )
-            found.append(Read(text, opinions, held[part], coherence[part], distribution(own[number : number + 1])))
+            found.append(
+                Read(
+                    text,
+                    opinions,
+                    held[part],
+                    coherence[part],
+                    distribution(own[number : number + 1]),
+                )
+            )
             start += len(some)
         return found
 
@@ -119,11 +163,17 @@ def by_model(model: "Model") -> Coherence:
     """The probability per token of an opinion after its question, under the model as it is."""
 
     def rate(asked: Sequence[str], texts: Sequence[str]) -> Float[np.ndarray, "opinion"]:
-        before, after = (list(map(len, model.tokenize(list(some), prompt=True))) for some in (asked, texts))
+        before, after = (
+            list(map(len, model.tokenize(list(some), prompt=True))) for some in (asked, texts)
+        )
         found = np.full(len(texts), np.nan)
-        short = [k for k, (a, b) in enumerate(zip(before, after, strict=True)) if a + b <= model.context]
+        short = [
+            k for k, (a, b) in enumerate(zip(before, after, strict=True)) if a + b <= model.context
+        ]
         if short:
-            found[short] = np.exp(-losses(model, [asked[k] for k in short], [texts[k] for k in short]))
+            found[short] = np.exp(
+                -losses(model, [asked[k] for k in short], [texts[k] for k in short])
+            )
         return found
 
     return Coherence(f"probability per token under {model.name}@{model.revision[:12]}", rate)
@@ -133,8 +183,16 @@ def by_judge(judge: Judge) -> Coherence:
     """Whether a judge finds that the opinion is about the question: 0, 1/2 or 1."""
 
     def rate(asked: Sequence[str], texts: Sequence[str]) -> Float[np.ndarray, "opinion"]:
-        told = [axbench.QUESTIONS[1].format(prompt=question, text=text) for question, text in zip(asked, texts, strict=True)]
-        return np.array([axbench.OPTIONS.index(v.choice) / 2 if v.status == "parsed" else np.nan for v in judge.judge(told, axbench.OPTIONS)])
+        told = [
+            axbench.QUESTIONS[1].format(prompt=question, text=text)
+            for question, text in zip(asked, texts, strict=True)
+        ]
+        return np.array(
+            [
+                axbench.OPTIONS.index(v.choice) / 2 if v.status == "parsed" else np.nan
+                for v in judge.judge(told, axbench.OPTIONS)
+            ]
+        )
 
     return Coherence(f"judged by {judge.name}", rate)
 
@@ -142,10 +200,18 @@ def by_judge(judge: Judge) -> Coherence:
 def rows(read: Read, values: Sequence[str]) -> list[dict[str, Any]]:
     """The opinions as plain rows; `from_rows` reads them back."""
     return [
-        {"question": read.text, "asked": read.asked.tolist(), "member": one.member, "text": one.text, "status": one.status, "seed": one.seed,
-         "held": [v for v, mark in zip(values, marks, strict=True) if mark == 1], "coherence": float(c)}
+        {
+            "question": read.text,
+            "asked": read.asked.tolist(),
+            "member": one.member,
+            "text": one.text,
+            "status": one.status,
+            "seed": one.seed,
+            "held": [v for v, mark in zip(values, marks, strict=True) if mark == 1],
+            "coherence": float(c),
+        }
         for one, marks, c in zip(read.opinions, read.held, read.coherence, strict=True)
-    ]  # fmt: skip
+    ]
 
 
 def from_rows(told: Sequence[dict[str, Any]], values: Sequence[str]) -> list[Read]:
@@ -153,7 +219,20 @@ def from_rows(told: Sequence[dict[str, Any]], values: Sequence[str]) -> list[Rea
     found = []
     for question in dict.fromkeys(row["question"] for row in told):
         own = [row for row in told if row["question"] == question]
-        held = [[float(v in row["held"]) if row["status"] == "parsed" else np.nan for v in values] for row in own]
-        opinions = tuple(Opinion(row["member"], row["text"], row["status"], row["seed"]) for row in own)
-        found.append(Read(question, opinions, np.array(held), np.array([row["coherence"] for row in own]), np.array(own[0]["asked"])))
+        held = [
+            [float(v in row["held"]) if row["status"] == "parsed" else np.nan for v in values]
+            for row in own
+        ]
+        opinions = tuple(
+            Opinion(row["member"], row["text"], row["status"], row["seed"]) for row in own
+        )
+        found.append(
+            Read(
+                question,
+                opinions,
+                np.array(held),
+                np.array([row["coherence"] for row in own]),
+                np.array(own[0]["asked"]),
+            )
+        )
     return found

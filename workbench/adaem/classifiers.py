@@ -66,7 +66,13 @@ class Judged:
         """As many questions a text as there are values; a text without a word holds none and is not asked about."""
         told = [row for row, text in enumerate(texts) if text.strip()]
         found = np.zeros((len(texts), len(self.values)))
-        verdicts = self.judge.judge([question(value, texts[row]) for row in told for value in self.values], HELD) if told else []
+        verdicts = (
+            self.judge.judge(
+                [question(value, texts[row]) for row in told for value in self.values], HELD
+            )
+            if told
+            else []
+        )
         marks = [float(v.choice == HELD[0]) if v.status == "parsed" else np.nan for v in verdicts]
         found[told] = np.array(marks).reshape(len(told), len(self.values))
         found[np.isnan(found).any(1)] = np.nan

@@ -30,18 +30,24 @@ class Score(NamedTuple):
     """The second term, beta and 1/K included [nats; a share for total variation]."""
 
 
-def kl(p: Float[np.ndarray, "*rows outcome"], q: Float[np.ndarray, "*rows outcome"]) -> Float[np.ndarray, "*rows"]:
+def kl(
+    p: Float[np.ndarray, "*rows outcome"], q: Float[np.ndarray, "*rows outcome"]
+) -> Float[np.ndarray, "*rows"]:
     """KL(p || q) of every row [nats]; q must hold all that p holds."""
     return (xlogy(p, p) - xlogy(p, np.where(p > 0, q, 1.0))).sum(-1)
 
 
-def gjs(p: Float[np.ndarray, "member outcome"], weights: Float[np.ndarray, "member"] | None = None) -> float:
+def gjs(
+    p: Float[np.ndarray, "member outcome"], weights: Float[np.ndarray, "member"] | None = None
+) -> float:
     """Generalised Jensen-Shannon divergence of the rows [nats]; equal weights unless given."""
     a = np.full(len(p), 1 / len(p)) if weights is None else weights
     return float(a @ kl(p, np.broadcast_to(a @ p, p.shape)))
 
 
-def apart(p: Float[np.ndarray, "outcome"], q: Float[np.ndarray, "outcome"], distance: Distance) -> float:
+def apart(
+    p: Float[np.ndarray, "outcome"], q: Float[np.ndarray, "outcome"], distance: Distance
+) -> float:
     """Jensen-Shannon's divergence [nats], or total variation [0 to 1]."""
     return gjs(np.stack([p, q])) if distance == "js" else float(np.abs(p - q).sum() / 2)
 
@@ -55,13 +61,22 @@ def distribution(held: Float[np.ndarray, "opinion value"]) -> Float[np.ndarray, 
 def spread(held: Float[np.ndarray, "opinion value"]) -> Float[np.ndarray, "opinion outcome"]:
     """Each opinion's mass over the values it holds, or on `none`."""
     count = held.sum(1, keepdims=True)
-    return np.hstack([np.divide(held, count, out=np.zeros_like(held), where=count > 0), (count == 0).astype(float)])
+    return np.hstack(
+        [
+            np.divide(held, count, out=np.zeros_like(held), where=count > 0),
+            (count == 0).astype(float),
+        ]
+    )
 
 
 def score(
-    p: Float[np.ndarray, "member outcome"], asked: Float[np.ndarray, "outcome"], beta: float, distance: Distance = "js", averaged: bool = True,
+    p: Float[np.ndarray, "member outcome"],
+    asked: Float[np.ndarray, "outcome"],
+    beta: float,
+    distance: Distance = "js",
+    averaged: bool = True,
     weights: Float[np.ndarray, "member"] | None = None,
-) -> Score:  # fmt: skip
+) -> Score:
     """S of one question; `asked` is what the question itself holds."""
     if not (np.isfinite(p).all() and np.isfinite(asked).all()):
         return Score(float("nan"), float("nan"), float("nan"))

@@ -59,7 +59,13 @@ class Population:
 
 
 def plan(
-    told: Sequence[str], study: "Study", labels: Run | None, per_value: int, template: Steering, organism_only: bool, seed: int
+    told: Sequence[str],
+    study: "Study",
+    labels: Run | None,
+    per_value: int,
+    template: Steering,
+    organism_only: bool,
+    seed: int,
 ) -> list[Member]:
     """The members by their names. Raises BadInput for fewer than two, the same one twice, or a value without features."""
     if len(told) < 2 or len(set(told)) < len(told):
@@ -69,11 +75,24 @@ def plan(
     return [_member(name, study, labels, per_value, template, organism_only, seed) for name in told]
 
 
-def _member(name: str, study: "Study", labels: Run | None, per_value: int, template: Steering, organism_only: bool, seed: int) -> Member:
+def _member(
+    name: str,
+    study: "Study",
+    labels: Run | None,
+    per_value: int,
+    template: Steering,
+    organism_only: bool,
+    seed: int,
+) -> Member:
     if name == "base":
         return Member(name, "base", Steering())
     if name.startswith("primed:"):
-        return Member(name, "primed", Steering(), _prime(name.removeprefix("primed:"), study.system, organism_only, seed))
+        return Member(
+            name,
+            "primed",
+            Steering(),
+            _prime(name.removeprefix("primed:"), study.system, organism_only, seed),
+        )
     if is_address(name):
         return Member(name, "model", Steering(), address=name)
     if name[-1:] not in ("+", "-"):
@@ -82,13 +101,17 @@ def _member(name: str, study: "Study", labels: Run | None, per_value: int, templ
         )
     sign, what = (1.0 if name[-1] == "+" else -1.0), name[:-1]
     if "/" in what:
-        return Member(name, "steered", replace(template, direction=what, strength=sign * template.strength))
+        return Member(
+            name, "steered", replace(template, direction=what, strength=sign * template.strength)
+        )
     value = study.system.resolve(what)
     assert labels is not None  # the verb resolves the labels wherever a value is steered
     chosen = choose_features(with_outputs(study, labels.id), per_value)
     features = as_direction(chosen, value, 1 if name[-1] == "+" else -1)
     if not features:
-        raise BadInput(f"{labels.id} has no accepted feature of {value}, so {name} cannot be steered. Choose among {', '.join(sorted(set(chosen.value)))}.")
+        raise BadInput(
+            f"{labels.id} has no accepted feature of {value}, so {name} cannot be steered. Choose among {', '.join(sorted(set(chosen.value)))}."
+        )
     return Member(name, "steered", replace(template, features=features))
 
 
@@ -106,7 +129,10 @@ def is_address(name: str) -> bool:
 
 def needs_labels(told: Sequence[str]) -> bool:
     """Whether a member is steered along labelled features."""
-    return any(name[-1:] in ("+", "-") and "/" not in name and not name.startswith("primed:") for name in told)
+    return any(
+        name[-1:] in ("+", "-") and "/" not in name and not name.startswith("primed:")
+        for name in told
+    )
 
 
 def needs_sae(told: Sequence[str]) -> bool:
@@ -132,5 +158,14 @@ def open_population(study: "Study", members: Sequence[Member], sae_run: Run | No
             model = study.model_of(sae_run)
             names.append(sae_run.config["model"])
         here.append(model)
-        respondents.append(Weights(model, study.folder) if member.address else respondent(study, sae_run, member.steering))
-    return Population(tuple(members), tuple(respondents), here[0] if here else None, all(name == material.ORGANISM for name in names))
+        respondents.append(
+            Weights(model, study.folder)
+            if member.address
+            else respondent(study, sae_run, member.steering)
+        )
+    return Population(
+        tuple(members),
+        tuple(respondents),
+        here[0] if here else None,
+        all(name == material.ORGANISM for name in names),
+    )

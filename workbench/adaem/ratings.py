@@ -26,7 +26,9 @@ def pooled(held: Float[np.ndarray, "*rows opinion value"]) -> Float[np.ndarray, 
     return np.where(known.any(-2), np.where(known, held, 0.0).max(-2), np.nan)
 
 
-def skills(won: Float[np.ndarray, "match member"], seed: int) -> tuple[Float[np.ndarray, "member"], Float[np.ndarray, "member"]]:
+def skills(
+    won: Float[np.ndarray, "match member"], seed: int
+) -> tuple[Float[np.ndarray, "member"], Float[np.ndarray, "member"]]:
     """Means and standard deviations of the members' TrueSkill; `won` is 1 for the first place and 0 for the last, NaN spoils a match."""
     matches = won[np.isfinite(won).all(1)]
     first, second = np.triu_indices(won.shape[1], 1)
@@ -53,7 +55,12 @@ def _shares(data: Float[np.ndarray, "question *cells"], replicates: int, seed: i
 
 
 def rate(
-    held: Float[np.ndarray, "question member opinion value"], answer: int, members: Sequence[str], values: Sequence[str], replicates: int, seed: int
+    held: Float[np.ndarray, "question member opinion value"],
+    answer: int,
+    members: Sequence[str],
+    values: Sequence[str],
+    replicates: int,
+    seed: int,
 ) -> list[dict[str, Any]]:
     """Rows of `adaem_ratings`: every member on every value; `answer` opinions make one answer."""
     questions, n_members, opinions, n_values = held.shape
@@ -65,13 +72,28 @@ def rate(
     for column, value in enumerate(values):
         flat = won[..., column].reshape(-1, n_members)
         mu, sigma = skills(flat, seed)
-        wins = _shares(known_mean(win_rates(flat).reshape(questions, turns, n_members), 1), replicates, seed)
+        wins = _shares(
+            known_mean(win_rates(flat).reshape(questions, turns, n_members), 1), replicates, seed
+        )
         for number, member in enumerate(members):
             cell = number, column
-            rows.append({
-                "member": member, "value": value, "mu": mu[number], "sigma": sigma[number], "low": mu[number] - 1.96 * sigma[number],
-                "high": mu[number] + 1.96 * sigma[number], "win_rate": wins.mean[number], "win_low": wins.low[number], "win_high": wins.high[number],
-                "share": share.mean[cell], "share_low": share.low[cell], "share_high": share.high[cell], "n": int(share.n[cell]),
-                "matches": int(np.isfinite(flat).all(1).sum()), "missing": int((~np.isfinite(held[:, number, :, column])).sum()),
-            })  # fmt: skip
+            rows.append(
+                {
+                    "member": member,
+                    "value": value,
+                    "mu": mu[number],
+                    "sigma": sigma[number],
+                    "low": mu[number] - 1.96 * sigma[number],
+                    "high": mu[number] + 1.96 * sigma[number],
+                    "win_rate": wins.mean[number],
+                    "win_low": wins.low[number],
+                    "win_high": wins.high[number],
+                    "share": share.mean[cell],
+                    "share_low": share.low[cell],
+                    "share_high": share.high[cell],
+                    "n": int(share.n[cell]),
+                    "matches": int(np.isfinite(flat).all(1).sum()),
+                    "missing": int((~np.isfinite(held[:, number, :, column])).sum()),
+                }
+            )
     return rows

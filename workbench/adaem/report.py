@@ -46,26 +46,37 @@ def chance(held: Float[np.ndarray, "member opinion value"], seed: int) -> float:
         return float("nan")
     rng, ends = np.random.default_rng((seed, 4)), np.cumsum(known.sum(1))[:-1]
     mass = spread(held[known])
-    deals = [gjs(np.stack([part.mean(0) for part in np.split(rng.permutation(mass), ends)])) for _ in range(DEALS)]
+    deals = [
+        gjs(np.stack([part.mean(0) for part in np.split(rng.permutation(mass), ends)]))
+        for _ in range(DEALS)
+    ]
     return float(np.mean(deals))
 
 
-def ratio(a: Float[np.ndarray, "first"], b: Float[np.ndarray, "second"], replicates: int, seed: int) -> Ratio:
+def ratio(
+    a: Float[np.ndarray, "first"], b: Float[np.ndarray, "second"], replicates: int, seed: int
+) -> Ratio:
     """Mean of a over mean of b with its interval; NaN where a mean is not above 0. Raises BadInput below two questions a set."""
     a, b = a[np.isfinite(a)], b[np.isfinite(b)]
     if min(len(a), len(b)) < 2:
-        raise BadInput(f"A ratio needs two readable questions a set, got {len(a)} and {len(b)}. Give more seeds, or a larger --questions.")
+        raise BadInput(
+            f"A ratio needs two readable questions a set, got {len(a)} and {len(b)}. Give more seeds, or a larger --questions."
+        )
     if min(a.mean(), b.mean()) <= 0:
         return Ratio(*[float("nan")] * 3)
     logs, ses = zip(*(_log_mean(x, np.ones((1, len(x)))) for x in (a, b)), strict=True)
     log, se = float(logs[0][0] - logs[1][0]), float(np.hypot(ses[0][0], ses[1][0]))
     if se == 0:
         return Ratio(float(np.exp(log)), float(np.exp(log)), float(np.exp(log)))
-    drawn = [_log_mean(x, cluster_weights(len(x), replicates, seed + k)) for k, x in enumerate((a, b))]
+    drawn = [
+        _log_mean(x, cluster_weights(len(x), replicates, seed + k)) for k, x in enumerate((a, b))
+    ]
     # A replicate of few distinct questions has next to no spread; a quarter of the real one bounds its ratio.
     t = (drawn[0][0] - drawn[1][0] - log) / np.maximum(np.hypot(drawn[0][1], drawn[1][1]), se / 4)
     below, above = np.quantile(t[np.isfinite(t)], (0.025, 0.975))
-    return Ratio(float(np.exp(log)), float(np.exp(log - above * se)), float(np.exp(log - below * se)))
+    return Ratio(
+        float(np.exp(log)), float(np.exp(log - above * se)), float(np.exp(log - below * se))
+    )
 
 
 def _log_mean(x: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -78,19 +89,38 @@ def _log_mean(x: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def rows(
-    sets: dict[str, Float[np.ndarray, "question"]], chances: dict[str, Float[np.ndarray, "question"]], searched: dict[str, Float[np.ndarray, "question"]],
-    replicates: int, seed: int,
-) -> list[dict[str, Any]]:  # fmt: skip
+    sets: dict[str, Float[np.ndarray, "question"]],
+    chances: dict[str, Float[np.ndarray, "question"]],
+    searched: dict[str, Float[np.ndarray, "question"]],
+    replicates: int,
+    seed: int,
+) -> list[dict[str, Any]]:
     """Rows of `adaem_separation`: every set's mean, and its ratio to the seeds, plain and beyond chance."""
     found = []
     for name, told in sets.items():
         mean = bootstrap_mean(told[:, None], replicates, seed)
         unknown = Ratio(*[float("nan")] * 3)
         plain = unknown if name == "seed" else ratio(told, sets["seed"], replicates, seed)
-        beyond = unknown if name == "seed" else ratio(told - chances[name], sets["seed"] - chances["seed"], replicates, seed)
-        found.append({
-            "questions": name, "separation": mean.mean[0], "low": mean.low[0], "high": mean.high[0], "n": int(mean.n[0]),
-            "chance": float(np.nanmean(chances[name])), "searched": float(np.nanmean(searched[name])), "ratio": plain.ratio, "ratio_low": plain.low,
-            "ratio_high": plain.high, "beyond": beyond.ratio, "beyond_low": beyond.low, "beyond_high": beyond.high,
-        })  # fmt: skip
+        beyond = (
+            unknown
+            if name == "seed"
+            else ratio(told - chances[name], sets["seed"] - chances["seed"], replicates, seed)
+        )
+        found.append(
+            {
+                "questions": name,
+                "separation": mean.mean[0],
+                "low": mean.low[0],
+                "high": mean.high[0],
+                "n": int(mean.n[0]),
+                "chance": float(np.nanmean(chances[name])),
+                "searched": float(np.nanmean(searched[name])),
+                "ratio": plain.ratio,
+                "ratio_low": plain.low,
+                "ratio_high": plain.high,
+                "beyond": beyond.ratio,
+                "beyond_low": beyond.low,
+                "beyond_high": beyond.high,
+            }
+        )
     return found

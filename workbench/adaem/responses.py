@@ -44,7 +44,10 @@ class Coherence:
 
 
 def criteria(
-    member: Int[np.ndarray, "opinion"], held: Float[np.ndarray, "opinion value"], coherence: Float[np.ndarray, "opinion"], texts: Sequence[str]
+    member: Int[np.ndarray, "opinion"],
+    held: Float[np.ndarray, "opinion value"],
+    coherence: Float[np.ndarray, "opinion"],
+    texts: Sequence[str],
 ) -> Float[np.ndarray, "opinion criterion"]:
     """The four criteria of parsed opinions on one question [0 to 1]."""
     from sklearn.feature_extraction.text import TfidfVectorizer
@@ -71,7 +74,9 @@ def criteria(
     return found
 
 
-def keep(member: Int[np.ndarray, "opinion"], total: Float[np.ndarray, "opinion"], n: int) -> Bool[np.ndarray, "opinion"]:
+def keep(
+    member: Int[np.ndarray, "opinion"], total: Float[np.ndarray, "opinion"], n: int
+) -> Bool[np.ndarray, "opinion"]:
     """Each member's `n` opinions of the largest sum of criteria; earlier ones first where sums are equal."""
     kept = np.zeros(len(member), bool)
     for m in np.unique(member):

@@ -65,7 +65,13 @@ class Asked:
     def rewrite(self, question: str, told: Sequence[Told], n: int, seed: int) -> list[str]:
         """One request; its list is read line by line."""
         prompt = PROMPT.format(question=question, told="\n".join(map(_line, told)), n=n)
-        (answer,) = ask_fitting(self.llm, [ask(prompt)], max_new_tokens=self.new_tokens, temperature=self.temperature, seed=seed)
+        (answer,) = ask_fitting(
+            self.llm,
+            [ask(prompt)],
+            max_new_tokens=self.new_tokens,
+            temperature=self.temperature,
+            seed=seed,
+        )
         return read_list(answer or "", n)
 
 
@@ -80,7 +86,7 @@ def read_list(answer: str, n: int) -> list[str]:
     found = re.findall(r"^\s*(?:\d+[.):]|[-*•])\s+(.+?)\s*$", answer, re.M)
     if not found and is_refusal(answer):
         return []
-    return list(dict.fromkeys(text.strip("\"“”* ") for text in found if text.strip("\"“”* ")))[:n]
+    return list(dict.fromkeys(text.strip('"“”* ') for text in found if text.strip('"“”* ')))[:n]
 
 
 class Composed:
@@ -99,7 +105,11 @@ class Composed:
         end = question.rsplit(".", 1)[-1].strip()
         move = rng.choice(["open", "add", "replace", "drop"], p=(0.3, 0.25, 0.3, 0.15))
         if move == "open" or (move == "drop" and len(sentences) < 2):
-            end = "" if end and rng.random() < 0.5 else str(rng.choice([hedge for hedge in made.hedges if hedge != end]))
+            end = (
+                ""
+                if end and rng.random() < 0.5
+                else str(rng.choice([hedge for hedge in made.hedges if hedge != end]))
+            )
         elif move == "add" or not sentences:
             sentences.insert(int(rng.integers(len(sentences) + 1)), self._sentence(disputed, rng))
         elif move == "replace":
@@ -116,12 +126,18 @@ class Composed:
         if kind < 0.6:
             return str(rng.choice([text for texts in made.topics.values() for text in texts]))
         owner = disputed if disputed and rng.random() < 0.5 else str(rng.choice(made.truth.values))
-        row = made.rows[int(rng.choice([k for k, row in enumerate(made.rows) if row.owner == owner]))]
+        row = made.rows[
+            int(rng.choice([k for k, row in enumerate(made.rows) if row.owner == owner]))
+        ]
         return str(rng.choice(row.plus if rng.random() < 0.5 else row.minus))
 
 
 def _disputed(told: Sequence[Told]) -> str:
     """The value of the largest spread over the members; empty where none was shown."""
     values = dict.fromkeys(value for one in told for value in one.shares)
-    spread = {value: float(np.ptp([one.shares.get(value, 0.0) for one in told])) for value in values}
-    return max(spread, key=lambda value: spread[value]) if spread and max(spread.values()) > 0 else ""
+    spread = {
+        value: float(np.ptp([one.shares.get(value, 0.0) for one in told])) for value in values
+    }
+    return (
+        max(spread, key=lambda value: spread[value]) if spread and max(spread.values()) > 0 else ""
+    )

@@ -30,10 +30,18 @@ TOGETHER = 16
 """Seed questions asked between two checkpoints."""
 SEED = 1_000_000_000
 """Seeds of opinions that one seed of a run stands for; the search uses the first half of them, the report the second."""
-PART = pa.schema({
-    "question": pa.string(), "asked": pa.list_(pa.float64()), "member": pa.int32(), "text": pa.string(), "status": pa.string(), "seed": pa.int64(),
-    "held": pa.list_(pa.string()), "coherence": pa.float64(),
-})  # fmt: skip
+PART = pa.schema(
+    {
+        "question": pa.string(),
+        "asked": pa.list_(pa.float64()),
+        "member": pa.int32(),
+        "text": pa.string(),
+        "status": pa.string(),
+        "seed": pa.int64(),
+        "held": pa.list_(pa.string()),
+        "coherence": pa.float64(),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -102,7 +110,11 @@ class Found:
 def judge(read: Read, members: int, objective: Objective) -> tuple[np.ndarray, np.ndarray, Score]:
     """Criteria, kept opinions and S of one question."""
     known = np.isfinite(read.held).all(1)
-    four, kept, member = np.full((len(known), len(CRITERIA)), np.nan), np.zeros(len(known), bool), read.member
+    four, kept, member = (
+        np.full((len(known), len(CRITERIA)), np.nan),
+        np.zeros(len(known), bool),
+        read.member,
+    )
     if known.any():
         texts = [one.text for one, ok in zip(read.opinions, known, strict=True) if ok]
         four[known] = criteria(member[known], read.held[known], read.coherence[known], texts)
@@ -115,10 +127,24 @@ class Search:
     """A search over `seeds` with so many pulls and `rewrites` new questions a pull."""
 
     def __init__(
-        self, work: Work, asker: Asker, rewriter: Rewriter, objective: Objective, seeds: Sequence[str], pulls: int, rewrites: int, seed: int,
+        self,
+        work: Work,
+        asker: Asker,
+        rewriter: Rewriter,
+        objective: Objective,
+        seeds: Sequence[str],
+        pulls: int,
+        rewrites: int,
+        seed: int,
         progress: Progress,
-    ) -> None:  # fmt: skip
-        self.work, self.asker, self.rewriter, self.objective, self.progress = work, asker, rewriter, objective, progress
+    ) -> None:
+        self.work, self.asker, self.rewriter, self.objective, self.progress = (
+            work,
+            asker,
+            rewriter,
+            objective,
+            progress,
+        )
         self.seeds, self.pulls, self.rewrites, self.seed = list(seeds), pulls, rewrites, seed
         self.tried: list[Tried] = []
 
@@ -126,7 +152,9 @@ class Search:
         """All pulls; what an earlier, interrupted call kept is not asked again."""
         for part, start in enumerate(range(0, len(self.seeds), TOGETHER)):
             some = self.seeds[start : start + TOGETHER]
-            self._take(self._asked("seeds", part, some), range(start, start + len(some)), -1, -1, "seed")
+            self._take(
+                self._asked("seeds", part, some), range(start, start + len(some)), -1, -1, "seed"
+            )
             self.progress("asking seeds", start + len(some), len(self.seeds))
         best = [one.number for one in self.tried]
         bandit, pulls = Bandit(np.array([one.score.total for one in self.tried]), self.pulls), []
@@ -135,13 +163,23 @@ class Search:
             pull = bandit.choose()
             parent = self.tried[best[pull.topic]]
             texts = [] if number in done else self._rewritten(parent, number)
-            new = self._take(self._asked("pulls", number, texts), [pull.topic], parent.number, number, self.rewriter.name)
+            new = self._take(
+                self._asked("pulls", number, texts),
+                [pull.topic],
+                parent.number,
+                number,
+                self.rewriter.name,
+            )
             scores = [one.score.total for one in new if math.isfinite(one.score.total)]
             reward = max(scores, default=float("nan"))
             bandit.reward(pull.topic, reward)
             accepted = -1
-            if scores and not reward <= parent.score.total:  # also where the seed's own S is not known
-                accepted = best[pull.topic] = next(one.number for one in new if one.score.total == reward)
+            if (
+                scores and not reward <= parent.score.total
+            ):  # also where the seed's own S is not known
+                accepted = best[pull.topic] = next(
+                    one.number for one in new if one.score.total == reward
+                )
             pulls.append(Pulled(pull, reward, len(new), accepted))
             self.progress("searching", number + 1, self.pulls)
         return Found(self.tried, pulls, best)
@@ -149,7 +187,9 @@ class Search:
     def _rewritten(self, parent: Tried, pull: int) -> list[str]:
         """New questions; none that was tried before."""
         known = {one.read.text for one in self.tried}
-        found = self.rewriter.rewrite(parent.read.text, self._told(parent), self.rewrites, self.seed * SEED + pull)
+        found = self.rewriter.rewrite(
+            parent.read.text, self._told(parent), self.rewrites, self.seed * SEED + pull
+        )
         return [text for text in dict.fromkeys(found) if text.strip() and text not in known]
 
     def _told(self, parent: Tried) -> list[Told]:
@@ -158,8 +198,14 @@ class Search:
             own = np.flatnonzero(parent.kept & (parent.read.member == m))
             p = distribution(parent.read.held[own])
             best = own[np.argmax(parent.criteria[own].sum(1))] if len(own) else -1
-            shares = {value: float(x) for value, x in zip(self.asker.system.ids, p, strict=False)} if len(own) else {}
-            found.append(Told(member.name, shares, parent.read.opinions[best].text if len(own) else ""))
+            shares = (
+                {value: float(x) for value, x in zip(self.asker.system.ids, p, strict=False)}
+                if len(own)
+                else {}
+            )
+            found.append(
+                Told(member.name, shares, parent.read.opinions[best].text if len(own) else "")
+            )
         return found
 
     def _asked(self, stage: str, part: int, texts: Sequence[str]) -> list[Read]:
@@ -172,10 +218,20 @@ class Search:
         self.work.part(stage, part, pa.Table.from_pylist(told, schema=PART))
         return found
 
-    def _take(self, read: Sequence[Read], topics: Sequence[int], parent: int, pull: int, writer: str) -> list[Tried]:
+    def _take(
+        self, read: Sequence[Read], topics: Sequence[int], parent: int, pull: int, writer: str
+    ) -> list[Tried]:
         size = len(self.asker.population.members)
         new = [
-            Tried(len(self.tried) + k, topics[k % len(topics)], parent, pull, writer, one, *judge(one, size, self.objective))
+            Tried(
+                len(self.tried) + k,
+                topics[k % len(topics)],
+                parent,
+                pull,
+                writer,
+                one,
+                *judge(one, size, self.objective),
+            )
             for k, one in enumerate(read)
         ]
         self.tried += new

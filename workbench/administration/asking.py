@@ -27,9 +27,18 @@ Read = Callable[[str, Question], Reading]
 
 
 def administer(
-    respondent: Respondent, instrument: Instrument, asked: Sequence[Question], steering: str, progress: Progress, *,
-    mode: Mode = "logprob", length: Length = "mean", temperature: float = 0.0, new_tokens: int = 0, read: Read = read,
-) -> list[Response]:  # fmt: skip
+    respondent: Respondent,
+    instrument: Instrument,
+    asked: Sequence[Question],
+    steering: str,
+    progress: Progress,
+    *,
+    mode: Mode = "logprob",
+    length: Length = "mean",
+    temperature: float = 0.0,
+    new_tokens: int = 0,
+    read: Read = read,
+) -> list[Response]:
     """One response a question, in the questions' order; `steering` names what was changed; `new_tokens` as `room` takes it."""
     given: dict[tuple[str, ...], tuple[Question, Response]] = {}
     waiting = list(asked)
@@ -37,8 +46,16 @@ def administer(
         ready = [q for q in waiting if not q.item.after or _key(q, q.item.after) in given]
         if not ready:  # an item that follows none of those asked opens a conversation of its own
             ready = waiting
-        told = [dataclasses.replace(q, history=_history(q, given, instrument.memory)) for q in ready]
-        for q, response in zip(told, _answers(respondent, told, steering, progress, mode, length, temperature, new_tokens, read), strict=True):
+        told = [
+            dataclasses.replace(q, history=_history(q, given, instrument.memory)) for q in ready
+        ]
+        for q, response in zip(
+            told,
+            _answers(
+                respondent, told, steering, progress, mode, length, temperature, new_tokens, read
+            ),
+            strict=True,
+        ):
             given[_key(q, q.item.id)] = q, response
         waiting = [q for q in waiting if _key(q, q.item.id) not in given]
     return [given[_key(q, q.item.id)][1] for q in asked]
@@ -48,7 +65,9 @@ def _key(q: Question, item: str) -> tuple[str, ...]:
     return item, str(q.context), q.wording, q.order, str(q.seed)
 
 
-def _history(q: Question, given: dict[tuple[str, ...], tuple[Question, Response]], memory: Memory) -> tuple[Message, ...]:
+def _history(
+    q: Question, given: dict[tuple[str, ...], tuple[Question, Response]], memory: Memory
+) -> tuple[Message, ...]:
     """What is told of the items that went before."""
     if not q.item.after or memory == "none" or _key(q, q.item.after) not in given:
         return ()
@@ -68,22 +87,49 @@ def answer_text(q: Question, response: Response) -> str:
 
 
 def _answers(
-    respondent: Respondent, asked: list[Question], steering: str, progress: Progress, mode: Mode, length: Length, temperature: float, new_tokens: int,
+    respondent: Respondent,
+    asked: list[Question],
+    steering: str,
+    progress: Progress,
+    mode: Mode,
+    length: Length,
+    temperature: float,
+    new_tokens: int,
     read: Read,
-) -> list[Response]:  # fmt: skip
+) -> list[Response]:
     found: dict[int, Response] = {}
     for free in dict.fromkeys(not q.answers for q in asked):
         rows = [row for row, q in enumerate(asked) if (not q.answers) == free]
-        some, scored, longest = [asked[row] for row in rows], mode == "logprob" and not free, room(free, new_tokens)
+        some, scored, longest = (
+            [asked[row] for row in rows],
+            mode == "logprob" and not free,
+            room(free, new_tokens),
+        )
         fits = respondent.fits(some, 0 if scored else longest)
         fit = [q for q, fits_in in zip(some, fits, strict=True) if fits_in]
         if scored:
-            made = iter([_scored(q, steering, told) for q, told in zip(fit, respondent.score(fit, length, progress) if fit else [], strict=True)])
+            made = iter(
+                [
+                    _scored(q, steering, told)
+                    for q, told in zip(
+                        fit, respondent.score(fit, length, progress) if fit else [], strict=True
+                    )
+                ]
+            )
         else:
             texts = respondent.answer(fit, longest, temperature, progress) if fit else []
-            made = iter([_written(q, steering, text, read(text, q)) for q, text in zip(fit, texts, strict=True)])
+            made = iter(
+                [
+                    _written(q, steering, text, read(text, q))
+                    for q, text in zip(fit, texts, strict=True)
+                ]
+            )
         for row, q, fits_in in zip(rows, some, fits, strict=True):
-            found[row] = next(made) if fits_in else _response(q, steering, "", (), Reading(-1, "too-long"), float("nan"))
+            found[row] = (
+                next(made)
+                if fits_in
+                else _response(q, steering, "", (), Reading(-1, "too-long"), float("nan"))
+            )
     return [found[row] for row in range(len(asked))]
 
 
@@ -101,11 +147,32 @@ def _scored(q: Question, steering: str, logprobs: tuple[float, ...]) -> Response
 
 def _written(q: Question, steering: str, text: str, reading: Reading) -> Response:
     rated = reading.chosen >= 0 and not q.item.options
-    return _response(q, steering, text, (), reading, float(reading.chosen + 1) if rated else float("nan"))
+    return _response(
+        q, steering, text, (), reading, float(reading.chosen + 1) if rated else float("nan")
+    )
 
 
-def _response(q: Question, steering: str, text: str, logprobs: tuple[float, ...], reading: Reading, rating: float) -> Response:
+def _response(
+    q: Question,
+    steering: str,
+    text: str,
+    logprobs: tuple[float, ...],
+    reading: Reading,
+    rating: float,
+) -> Response:
     rating = len(q.answers) + 1 - rating if q.turned else rating
     return Response(
-        q.item.id, q.item.value, q.context, q.wording, q.order, q.seed, steering, text, logprobs, rating, reading.status, reading.chosen, q.persona
-    )  # fmt: skip
+        q.item.id,
+        q.item.value,
+        q.context,
+        q.wording,
+        q.order,
+        q.seed,
+        steering,
+        text,
+        logprobs,
+        rating,
+        reading.status,
+        reading.chosen,
+        q.persona,
+    )

@@ -36,7 +36,9 @@ class ItemScores(NamedTuple):
         return np.isfinite(self.score) & self.tagged.any(1)
 
 
-def item_scores(responses: Sequence[Response], instrument: Instrument, system: ValueSystem) -> ItemScores:
+def item_scores(
+    responses: Sequence[Response], instrument: Instrument, system: ValueSystem
+) -> ItemScores:
     """Each item's score, its values and its cluster."""
     items = {item.id: item for item in instrument.items}
     by_context = len({r.context for r in responses}) > 1
@@ -50,17 +52,31 @@ def item_scores(responses: Sequence[Response], instrument: Instrument, system: V
     return ItemScores(
         values,
         np.array([np.mean(ratings) if ratings else np.nan for ratings in told.values()]),
-        np.array([[value in items[item].values for value in values] for _, item in told], bool).reshape(len(told), len(values)),
+        np.array(
+            [[value in items[item].values for value in values] for _, item in told], bool
+        ).reshape(len(told), len(values)),
         np.array([places[key] for key in keys]),
     )
 
 
-def item_profile(responses: Sequence[Response], instrument: Instrument, system: ValueSystem, replicates: int, seed: int) -> list[ValueProfile]:
+def item_profile(
+    responses: Sequence[Response],
+    instrument: Instrument,
+    system: ValueSystem,
+    replicates: int,
+    seed: int,
+) -> list[ValueProfile]:
     """Raw and centred profile of one steering. Values without a parsed answer are given as NaN with their counts."""
-    found, items = item_scores(responses, instrument, system), {item.id: item for item in instrument.items}
+    found, items = (
+        item_scores(responses, instrument, system),
+        {item.id: item for item in instrument.items},
+    )
     marks = found.tagged & found.counted[:, None]
     rated = np.where(found.counted, found.score, 0.0)
-    total, count = _by_cluster(rated[:, None] * marks, found.cluster), _by_cluster(marks.astype(float), found.cluster)
+    total, count = (
+        _by_cluster(rated[:, None] * marks, found.cluster),
+        _by_cluster(marks.astype(float), found.cluster),
+    )
     everything = (
         _by_cluster(rated[:, None], found.cluster)[:, 0],
         _by_cluster(found.counted[:, None].astype(float), found.cluster)[:, 0],
@@ -71,14 +87,25 @@ def item_profile(responses: Sequence[Response], instrument: Instrument, system: 
         interval = bootstrap_ratio(total, count, replicates, seed, everything if centred else None)
         for column, value in enumerate(found.values):
             own = [parsed for parsed, values in answers if value in values]
-            rows.append(ValueProfile(
-                responses[0].steering, value, float(interval.mean[column]), float(interval.low[column]), float(interval.high[column]),
-                int(interval.n[column]), sum(own), len(own) - sum(own), centred,
-            ))  # fmt: skip
+            rows.append(
+                ValueProfile(
+                    responses[0].steering,
+                    value,
+                    float(interval.mean[column]),
+                    float(interval.low[column]),
+                    float(interval.high[column]),
+                    int(interval.n[column]),
+                    sum(own),
+                    len(own) - sum(own),
+                    centred,
+                )
+            )
     return rows
 
 
-def _by_cluster(x: Float[np.ndarray, "cell *value"], cluster: Int[np.ndarray, "cell"]) -> Float[np.ndarray, "cluster *value"]:
+def _by_cluster(
+    x: Float[np.ndarray, "cell *value"], cluster: Int[np.ndarray, "cell"]
+) -> Float[np.ndarray, "cluster *value"]:
     out = np.zeros((cluster.max(initial=-1) + 1, *x.shape[1:]))
     np.add.at(out, cluster, x)
     return out

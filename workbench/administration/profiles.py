@@ -30,7 +30,9 @@ class Cells(NamedTuple):
     """The same, centred."""
 
 
-def profile(responses: Sequence[Response], instrument: Instrument, cells: Cells, replicates: int, seed: int) -> list[ValueProfile]:
+def profile(
+    responses: Sequence[Response], instrument: Instrument, cells: Cells, replicates: int, seed: int
+) -> list[ValueProfile]:
     """Raw and centred profile of one steering. Values without a parsed answer are given as NaN with their counts."""
     items = {item.id: item for item in instrument.items}
     measured = [(r.status == "parsed", measures(items[r.item])) for r in responses]
@@ -39,14 +41,25 @@ def profile(responses: Sequence[Response], instrument: Instrument, cells: Cells,
         interval = bootstrap_mean(ratings, replicates, seed)
         for column, value in enumerate(cells.values):
             own = [parsed for parsed, values in measured if value in values]
-            rows.append(ValueProfile(
-                responses[0].steering, value, float(interval.mean[column]), float(interval.low[column]), float(interval.high[column]),
-                int(np.isfinite(ratings[:, column]).sum()), sum(own), len(own) - sum(own), centred,
-            ))  # fmt: skip
+            rows.append(
+                ValueProfile(
+                    responses[0].steering,
+                    value,
+                    float(interval.mean[column]),
+                    float(interval.low[column]),
+                    float(interval.high[column]),
+                    int(np.isfinite(ratings[:, column]).sum()),
+                    sum(own),
+                    len(own) - sum(own),
+                    centred,
+                )
+            )
     return rows
 
 
-def per_cluster(responses: Sequence[Response], instrument: Instrument, system: ValueSystem) -> Cells:
+def per_cluster(
+    responses: Sequence[Response], instrument: Instrument, system: ValueSystem
+) -> Cells:
     """Mean rating, or score of what was chosen, of each value in each cluster."""
     items = {item.id: item for item in instrument.items}
     named = {value for r in responses for value in measures(items[r.item])}
@@ -62,7 +75,9 @@ def per_cluster(responses: Sequence[Response], instrument: Instrument, system: V
             continue
         row, item = place[key], items[r.item]
         if item.options:
-            shares = softmax(np.array(r.logprobs)) if r.logprobs else np.eye(len(item.options))[r.chosen]
+            shares = (
+                softmax(np.array(r.logprobs)) if r.logprobs else np.eye(len(item.options))[r.chosen]
+            )
             for value, scores in served(item).items():
                 total[row, column[value]] += shares @ scores
                 chance[row, column[value]] += scores.mean()

@@ -31,7 +31,13 @@ from workbench.statistics import bootstrap_mean
 SPLITS = 100
 
 
-def quality(responses: Sequence[Response], instrument: Instrument, system: ValueSystem, replicates: int, seed: int) -> list[dict[str, Any]]:
+def quality(
+    responses: Sequence[Response],
+    instrument: Instrument,
+    system: ValueSystem,
+    replicates: int,
+    seed: int,
+) -> list[dict[str, Any]]:
     """Rows of the relation `quality`, for the responses of one steering."""
     rows = [_share(responses, status) for status in ("unparsed", "refused", "too-long")]
     parsed = [r for r in responses if r.status == "parsed"]
@@ -39,13 +45,21 @@ def quality(responses: Sequence[Response], instrument: Instrument, system: Value
         rows += _position(parsed, instrument, replicates, seed)
         if instrument.answer == "rating":
             rows += _acquiescence(parsed, instrument, replicates, seed)
-            rows += _split_half("split-half", _item_means(parsed), instrument, system, seed) + _length(parsed, instrument)
-        rows += _repeated(parsed, "test-retest", [r.seed for r in parsed]) + _repeated(parsed, "alternate-form", [r.wording for r in parsed])
+            rows += _split_half(
+                "split-half", _item_means(parsed), instrument, system, seed
+            ) + _length(parsed, instrument)
+        rows += _repeated(parsed, "test-retest", [r.seed for r in parsed]) + _repeated(
+            parsed, "alternate-form", [r.wording for r in parsed]
+        )
     return [{"steering": responses[0].steering, **row} for row in rows]
 
 
 def change_quality(
-    base: Sequence[Response], steered: Sequence[Response], instrument: Instrument, system: ValueSystem, seed: int
+    base: Sequence[Response],
+    steered: Sequence[Response],
+    instrument: Instrument,
+    system: ValueSystem,
+    seed: int,
 ) -> list[dict[str, Any]]:
     """What stands beside a change: rows of `quality`, for the responses to the same questions unsteered and steered."""
     if instrument.answer != "rating":
@@ -69,11 +83,15 @@ def _share(responses: Sequence[Response], status: str) -> dict[str, Any]:
     return _row(status, k / len(responses), interval.low, interval.high, len(responses))
 
 
-def _mean(metric: str, by_cluster: dict[Hashable, list[float]], replicates: int, seed: int) -> list[dict[str, Any]]:
+def _mean(
+    metric: str, by_cluster: dict[Hashable, list[float]], replicates: int, seed: int
+) -> list[dict[str, Any]]:
     """A mean over clusters with its interval."""
     if not by_cluster:
         return []
-    found = bootstrap_mean(np.array([np.mean(told) for told in by_cluster.values()])[:, None], replicates, seed)
+    found = bootstrap_mean(
+        np.array([np.mean(told) for told in by_cluster.values()])[:, None], replicates, seed
+    )
     return [_row(metric, found.mean[0], found.low[0], found.high[0], int(found.n[0]))]
 
 
@@ -84,14 +102,20 @@ def _clusters(responses: Sequence[Response], instrument: Instrument) -> list[Has
     return [r.context if by_context else groups[r.item] for r in responses]
 
 
-def _position(parsed: Sequence[Response], instrument: Instrument, replicates: int, seed: int) -> list[dict[str, Any]]:
+def _position(
+    parsed: Sequence[Response], instrument: Instrument, replicates: int, seed: int
+) -> list[dict[str, Any]]:
     items, found = {item.id: item for item in instrument.items}, defaultdict(list)
     if instrument.answer == "choice":
         for key, r in zip(_clusters(parsed, instrument), parsed, strict=True):
             if not (n := len(items[r.item].options)):  # a free answer beside the choices
                 continue
             found[key].append(float(r.chosen == (0 if r.order == "ascending" else n - 1)) - 1 / n)
-        return _mean("position", found, replicates, seed) if len({r.order for r in parsed}) == 2 else []
+        return (
+            _mean("position", found, replicates, seed)
+            if len({r.order for r in parsed}) == 2
+            else []
+        )
     orders: dict[Hashable, dict[str, tuple[Hashable, float]]] = defaultdict(dict)
     for key, r in zip(_clusters(parsed, instrument), parsed, strict=True):
         orders[r.item, r.context, r.wording, r.seed][r.order] = key, r.rating
@@ -102,8 +126,14 @@ def _position(parsed: Sequence[Response], instrument: Instrument, replicates: in
     return _mean("position", found, replicates, seed)
 
 
-def _acquiescence(parsed: Sequence[Response], instrument: Instrument, replicates: int, seed: int) -> list[dict[str, Any]]:
-    keys, n, found = {item.id: item.key for item in instrument.items}, len(instrument.options), defaultdict(list)
+def _acquiescence(
+    parsed: Sequence[Response], instrument: Instrument, replicates: int, seed: int
+) -> list[dict[str, Any]]:
+    keys, n, found = (
+        {item.id: item.key for item in instrument.items},
+        len(instrument.options),
+        defaultdict(list),
+    )
     if len(set(keys.values())) < 2:
         return []
     for key, r in zip(_clusters(parsed, instrument), parsed, strict=True):
@@ -118,9 +148,13 @@ def _item_means(parsed: Sequence[Response]) -> dict[str, float]:
     return {item: float(np.mean(ratings)) for item, ratings in told.items()}
 
 
-def _split_half(metric: str, means: dict[str, float], instrument: Instrument, system: ValueSystem, seed: int) -> list[dict[str, Any]]:
+def _split_half(
+    metric: str, means: dict[str, float], instrument: Instrument, system: ValueSystem, seed: int
+) -> list[dict[str, Any]]:
     items = {item.id: item for item in instrument.items}
-    own = {value: [means[id] for id in means if value in measures(items[id])] for value in system.ids}
+    own = {
+        value: [means[id] for id in means if value in measures(items[id])] for value in system.ids
+    }
     halved = [np.array(told) for told in own.values() if len(told) > 1]
     if len(halved) < 3:
         return []
@@ -130,7 +164,11 @@ def _split_half(metric: str, means: dict[str, float], instrument: Instrument, sy
         r = _correlation(halves[:, 0], halves[:, 1])
         found.append(2 * r / (1 + r) if r > -1 else np.nan)
     known = np.array(found)[np.isfinite(found)]
-    return [_row(metric, known.mean(), *np.quantile(known, (0.025, 0.975)), len(known))] if len(known) else []
+    return (
+        [_row(metric, known.mean(), *np.quantile(known, (0.025, 0.975)), len(known))]
+        if len(known)
+        else []
+    )
 
 
 def _halves(told: Float[np.ndarray, "item"], rng: np.random.Generator) -> tuple[float, float]:
@@ -138,29 +176,45 @@ def _halves(told: Float[np.ndarray, "item"], rng: np.random.Generator) -> tuple[
     return float(told[order[: len(told) // 2]].mean()), float(told[order[len(told) // 2 :]].mean())
 
 
-def _repeated(parsed: Sequence[Response], metric: str, forms: Sequence[Hashable]) -> list[dict[str, Any]]:
+def _repeated(
+    parsed: Sequence[Response], metric: str, forms: Sequence[Hashable]
+) -> list[dict[str, Any]]:
     names = list(dict.fromkeys(forms))
     if len(names) < 2:
         return []
     first = set(names[: len(names) // 2])
     one, other = (
-        _item_means([r for r, form in zip(parsed, forms, strict=True) if (form in first) == half and np.isfinite(r.rating)]) for half in (True, False)
+        _item_means(
+            [
+                r
+                for r, form in zip(parsed, forms, strict=True)
+                if (form in first) == half and np.isfinite(r.rating)
+            ]
+        )
+        for half in (True, False)
     )
     shared = [item for item in one if item in other]
     if len(shared) < 4:
         return []
-    return _correlated(metric, np.array([one[item] for item in shared]), np.array([other[item] for item in shared]))
+    return _correlated(
+        metric, np.array([one[item] for item in shared]), np.array([other[item] for item in shared])
+    )
 
 
 def _length(parsed: Sequence[Response], instrument: Instrument) -> list[dict[str, Any]]:
     means, texts = _item_means(parsed), {item.id: item.text for item in instrument.items}
     if len(means) < 4:
         return []
-    ranks = [stats.rankdata(told) for told in (list(means.values()), [len(texts[item]) for item in means])]
+    ranks = [
+        stats.rankdata(told)
+        for told in (list(means.values()), [len(texts[item]) for item in means])
+    ]
     return _correlated("length", ranks[0], ranks[1])
 
 
-def _correlated(metric: str, a: Float[np.ndarray, "n"], b: Float[np.ndarray, "n"]) -> list[dict[str, Any]]:
+def _correlated(
+    metric: str, a: Float[np.ndarray, "n"], b: Float[np.ndarray, "n"]
+) -> list[dict[str, Any]]:
     """A correlation with Fisher's interval; no row where either does not vary."""
     r = _correlation(a, b)
     if not np.isfinite(r):

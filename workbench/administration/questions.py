@@ -66,7 +66,11 @@ class Question:
 
 
 def questions(
-    instrument: Instrument, contexts: Sequence[str], wordings: Sequence[str], repeats: Sequence[int] = (0,), persona: str = ""
+    instrument: Instrument,
+    contexts: Sequence[str],
+    wordings: Sequence[str],
+    repeats: Sequence[int] = (0,),
+    persona: str = "",
 ) -> list[Question]:
     """Every prompt, in the order repeat, context, wording, order, item; `repeats` are seeds. Raises NotFound for an unknown wording."""
     templates = dict(instrument.wordings)
@@ -74,7 +78,9 @@ def questions(
         if name not in templates:
             raise NotFound(f"{instrument.id} has no wording {name!r}.{nearest(name, templates)}")
     return [
-        _question(instrument, item, number, context, wording, templates[wording], order, seed, persona)
+        _question(
+            instrument, item, number, context, wording, templates[wording], order, seed, persona
+        )
         for seed in repeats
         for number, context in enumerate(contexts)
         for wording in wordings
@@ -85,11 +91,23 @@ def questions(
 
 def orders(template: str) -> tuple[str, ...]:
     """The orders in which a wording can be asked."""
-    return ("ascending", "descending") if "{low}" in template or "{options}" in template else ("ascending",)
+    return (
+        ("ascending", "descending")
+        if "{low}" in template or "{options}" in template
+        else ("ascending",)
+    )
 
 
 def _question(
-    instrument: Instrument, item: Item, number: int, context: str, wording: str, template: str, order: str, seed: int, persona: str
+    instrument: Instrument,
+    item: Item,
+    number: int,
+    context: str,
+    wording: str,
+    template: str,
+    order: str,
+    seed: int,
+    persona: str,
 ) -> Question:
     low, high = LIKENESS if order == "ascending" else LIKENESS[::-1]
     answers, shown = _answers(instrument, item, order, "{options}" in template)
@@ -101,7 +119,9 @@ def _question(
     return Question(item, number, wording, order, prompt, answers, seed, persona)
 
 
-def _answers(instrument: Instrument, item: Item, order: str, listed: bool) -> tuple[tuple[str, ...], str]:
+def _answers(
+    instrument: Instrument, item: Item, order: str, listed: bool
+) -> tuple[tuple[str, ...], str]:
     """What may be answered, in the instrument's order, and how it is shown."""
     turn = slice(None, None, -1) if order == "descending" else slice(None)
     if instrument.answer == "text":
@@ -112,7 +132,9 @@ def _answers(instrument: Instrument, item: Item, order: str, listed: bool) -> tu
     if not listed:
         return tuple(texts), ""
     letters = string.ascii_uppercase[: len(texts)]
-    return tuple(letters[turn]), "\n".join(f"{letter}. {text}" for letter, text in zip(letters, texts[turn], strict=True))
+    return tuple(letters[turn]), "\n".join(
+        f"{letter}. {text}" for letter, text in zip(letters, texts[turn], strict=True)
+    )
 
 
 def prompt_of(question: Question, chat: bool) -> Prompt:
@@ -123,10 +145,16 @@ def prompt_of(question: Question, chat: bool) -> Prompt:
     if chat and question.history and question.history[0].role == "assistant":
         # Answers without their questions: many chat templates refuse roles that do not take turns, so they are told in the question.
         before = "\n".join([ANSWERED, *(m.content for m in question.history)])
-        told = (*told[: len(told) - len(question.history)], Message("user", f"{before}\n\n{question.prompt}"))
+        told = (
+            *told[: len(told) - len(question.history)],
+            Message("user", f"{before}\n\n{question.prompt}"),
+        )
         return [{"role": m.role, "content": m.content} for m in told]
     if chat:
-        return [{"role": m.role, "content": m.content} for m in (*told, Message("user", question.prompt))]
+        return [
+            {"role": m.role, "content": m.content}
+            for m in (*told, Message("user", question.prompt))
+        ]
     return "\n".join([*(m.content for m in told), question.prompt])
 
 

@@ -27,7 +27,9 @@ def read(text: str, question: Question) -> Reading:
     """Which of the question's answers `text` gives."""
     answers = question.answers
     if not answers:
-        return Reading(-1, "refused" if is_refusal(text) else "parsed" if text.strip() else "unparsed")
+        return Reading(
+            -1, "refused" if is_refusal(text) else "parsed" if text.strip() else "unparsed"
+        )
     if question.numbered:
         return _found(re.search(r"(?<![\d.])\d+(?![\d.]*\d)", text), text, answers)
     if all(len(answer) == 1 for answer in answers):

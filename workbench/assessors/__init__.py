@@ -45,7 +45,9 @@ class Fitter(Protocol):
     config: type
     """Frozen dataclass of the plug-in's settings."""
 
-    def fit(self, texts: Sequence[str], ratings: Float[np.ndarray, "text value"], settings: Any) -> Assessor:
+    def fit(
+        self, texts: Sequence[str], ratings: Float[np.ndarray, "text value"], settings: Any
+    ) -> Assessor:
         """An assessor that learned from rated texts."""
         ...
 
@@ -53,6 +55,8 @@ class Fitter(Protocol):
 def check(texts: Sequence[str], ratings: Float[np.ndarray, "text value"]) -> None:
     """Raises BadInput unless there is one row of ratings in [-1, 1] a text, and at least two texts."""
     if len(texts) != len(ratings) or len(texts) < 2:
-        raise BadInput(f"An assessor learns from at least two texts with one row of ratings each, got {len(texts)} and {len(ratings)}.")
+        raise BadInput(
+            f"An assessor learns from at least two texts with one row of ratings each, got {len(texts)} and {len(ratings)}."
+        )
     if not (np.abs(ratings) <= 1).all():
         raise BadInput("Ratings that an assessor learns from lie in [-1, 1], got others.")

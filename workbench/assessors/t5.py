@@ -71,12 +71,16 @@ class T5:
     config = T5Config
 
     @staticmethod
-    def fit(texts: Sequence[str], ratings: Float[np.ndarray, "text value"], settings: T5Config) -> "Fitted":
+    def fit(
+        texts: Sequence[str], ratings: Float[np.ndarray, "text value"], settings: T5Config
+    ) -> "Fitted":
         """Trains the head; the encoder stays as it is. Raises NotFound without a folder that holds one."""
         check(texts, ratings)
         tokenizer, encoder = _load(settings.folder)
         if encoder.config.d_model % settings.heads:
-            raise BadInput(f"The encoder is {encoder.config.d_model} wide, which {settings.heads} heads do not divide. Choose another number.")
+            raise BadInput(
+                f"The encoder is {encoder.config.d_model} wide, which {settings.heads} heads do not divide. Choose another number."
+            )
         states = [_read(tokenizer, encoder, text, settings.max_tokens) for text in texts]
         target = torch.tensor(ratings, dtype=torch.float32)
         order = np.random.default_rng(settings.seed)
@@ -116,7 +120,14 @@ class Fitted:
         with torch.no_grad():
             for start in range(0, len(texts), self.settings.rows):
                 some = texts[start : start + self.settings.rows]
-                rate, odds = self.head(*_padded([_read(self.tokenizer, self.encoder, text, self.settings.max_tokens) for text in some]))
+                rate, odds = self.head(
+                    *_padded(
+                        [
+                            _read(self.tokenizer, self.encoder, text, self.settings.max_tokens)
+                            for text in some
+                        ]
+                    )
+                )
                 rates.append(rate.double().numpy())
                 labels.append(torch.sigmoid(odds).double().numpy())
         return Assessment(np.concatenate(rates), np.concatenate(labels))
@@ -126,11 +137,17 @@ def _load(folder: str) -> tuple[Any, nn.Module]:
     from transformers import AutoTokenizer, T5EncoderModel
 
     if not folder or not (Path(folder) / "config.json").is_file():
-        raise NotFound(f"The t5 assessor needs a local folder with a T5 model and its tokenizer, got {folder!r}. Give folder=PATH.")
+        raise NotFound(
+            f"The t5 assessor needs a local folder with a T5 model and its tokenizer, got {folder!r}. Give folder=PATH."
+        )
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True), T5EncoderModel.from_pretrained(folder, local_files_only=True).eval()
+        return AutoTokenizer.from_pretrained(
+            folder, local_files_only=True
+        ), T5EncoderModel.from_pretrained(folder, local_files_only=True).eval()
     except (OSError, ValueError) as error:
-        raise BadInput(f"{folder} cannot be loaded as a T5 encoder: {str(error).splitlines()[0]}") from None
+        raise BadInput(
+            f"{folder} cannot be loaded as a T5 encoder: {str(error).splitlines()[0]}"
+        ) from None
 
 
 def _read(tokenizer: Any, encoder: nn.Module, text: str, longest: int) -> Float[Tensor, "tok d"]:
@@ -139,7 +156,9 @@ def _read(tokenizer: Any, encoder: nn.Module, text: str, longest: int) -> Float[
         return encoder(input_ids=torch.tensor([ids])).last_hidden_state[0]
 
 
-def _padded(states: Sequence[Float[Tensor, "_ d"]]) -> tuple[Float[Tensor, "row tok d"], Bool[Tensor, "row tok"]]:
+def _padded(
+    states: Sequence[Float[Tensor, "_ d"]],
+) -> tuple[Float[Tensor, "row tok d"], Bool[Tensor, "row tok"]]:
     lengths = torch.tensor([len(one) for one in states])
     mask = torch.arange(int(lengths.max()))[None] < lengths[:, None]
     return nn.utils.rnn.pad_sequence(list(states), batch_first=True), mask

@@ -33,7 +33,9 @@ class Tfidf:
     config = TfidfConfig
 
     @staticmethod
-    def fit(texts: Sequence[str], ratings: Float[np.ndarray, "text value"], settings: TfidfConfig) -> "Fitted":
+    def fit(
+        texts: Sequence[str], ratings: Float[np.ndarray, "text value"], settings: TfidfConfig
+    ) -> "Fitted":
         """One pair of regressions a value."""
         from sklearn.feature_extraction.text import TfidfVectorizer
         from sklearn.linear_model import LogisticRegression, Ridge
@@ -46,7 +48,9 @@ class Tfidf:
         for column in ratings.T:
             held = np.abs(column) > PRESENT
             rates.append(
-                Ridge(settings.penalty).fit(seen[held], column[held]) if held.sum() > 1 else float(column[held].sum())
+                Ridge(settings.penalty).fit(seen[held], column[held])
+                if held.sum() > 1
+                else float(column[held].sum())
             )
             labels.append(
                 LogisticRegression(C=settings.inverse_penalty, max_iter=1000).fit(seen, held)
@@ -69,6 +73,11 @@ class Fitted:
         """Rates and labels of texts."""
         seen = self.words.transform(texts)
         same = np.ones(len(texts))
-        rate = [same * m if isinstance(m, float) else np.clip(m.predict(seen), -1, 1) for m in self.rates]
-        label = [same * m if isinstance(m, float) else m.predict_proba(seen)[:, 1] for m in self.labels]
+        rate = [
+            same * m if isinstance(m, float) else np.clip(m.predict(seen), -1, 1)
+            for m in self.rates
+        ]
+        label = [
+            same * m if isinstance(m, float) else m.predict_proba(seen)[:, 1] for m in self.labels
+        ]
         return Assessment(np.stack(rate, 1), np.stack(label, 1))

@@ -59,7 +59,9 @@ def correlations(scores: Float[np.ndarray, "respondent value"]) -> Float[np.ndar
     """Pearson correlations of the values over respondents whose scores are all known; NaN for a value that does not vary."""
     known = scores[np.isfinite(scores).all(1)]
     if len(known) < 3:
-        raise BadInput(f"A correlation needs three respondents with all values, got {len(known)}. Measure more contexts or people.")
+        raise BadInput(
+            f"A correlation needs three respondents with all values, got {len(known)}. Measure more contexts or people."
+        )
     z = known - known.mean(0)
     spread = np.sqrt((z**2).sum(0))
     z = np.divide(z, spread, out=np.full_like(z, np.nan), where=spread > 1e-9 * np.sqrt(len(known)))
@@ -69,11 +71,18 @@ def correlations(scores: Float[np.ndarray, "respondent value"]) -> Float[np.ndar
 def place(r: Float[np.ndarray, "value value"]) -> Float[np.ndarray, "value 2"]:
     """Where the values lie in the plane: classical scaling of sqrt(2 - 2r) [SD]."""
     centring = np.eye(len(r)) - 1 / len(r)
-    size, axes = np.linalg.eigh(centring @ r @ centring)  # the doubly centred squared distances are those of r itself
+    size, axes = np.linalg.eigh(
+        centring @ r @ centring
+    )  # the doubly centred squared distances are those of r itself
     return axes[:, :-3:-1] * np.sqrt(np.maximum(size[:-3:-1], 0.0))
 
 
-def congruence(scores: Float[np.ndarray, "respondent value"], theta: Float[np.ndarray, "value"], permutations: int, seed: int) -> Likeness:
+def congruence(
+    scores: Float[np.ndarray, "respondent value"],
+    theta: Float[np.ndarray, "value"],
+    permutations: int,
+    seed: int,
+) -> Likeness:
     """How well the values, laid out in the plane, fall on the circle at angles `theta` (Procrustes correlation)."""
     r = correlations(scores)
     if not np.isfinite(r).all():
@@ -83,11 +92,18 @@ def congruence(scores: Float[np.ndarray, "respondent value"], theta: Float[np.nd
     labels = _labels(len(theta), permutations, seed)
     cross = np.einsum("vi,pvj->pij", points, circle[labels])
     # The two singular values of a 2 x 2 matrix add up to this.
-    reached = np.sqrt((cross**2).sum((1, 2)) + 2 * np.abs(np.linalg.det(cross))) / np.sqrt((points**2).sum() * (circle**2).sum())
+    reached = np.sqrt((cross**2).sum((1, 2)) + 2 * np.abs(np.linalg.det(cross))) / np.sqrt(
+        (points**2).sum() * (circle**2).sum()
+    )
     return _likeness(reached, len(scores))
 
 
-def agreement(scores: Float[np.ndarray, "respondent value"], theta: Float[np.ndarray, "value"], permutations: int, seed: int) -> Likeness:
+def agreement(
+    scores: Float[np.ndarray, "respondent value"],
+    theta: Float[np.ndarray, "value"],
+    permutations: int,
+    seed: int,
+) -> Likeness:
     """Share of the variance of the values' correlations that the cosine of their angle explains (R2)."""
     r = correlations(scores)
     if not np.isfinite(r).all():
@@ -111,13 +127,20 @@ def _likeness(reached: np.ndarray, n: int) -> Likeness:
     return Likeness(float(reached[0]), float(reached[1:].mean()), (1 + hits) / len(reached), n)
 
 
-def fit(change: Float[np.ndarray, "value"], theta: Float[np.ndarray, "value"], permutations: int, seed: int) -> Circumplex:
+def fit(
+    change: Float[np.ndarray, "value"],
+    theta: Float[np.ndarray, "value"],
+    permutations: int,
+    seed: int,
+) -> Circumplex:
     """Least-squares circle through the changes of the values at angles `theta`, with a permutation p; values without a change are left out."""
     known = np.isfinite(change)
     change, theta = change[known], theta[known]
     design = np.column_stack([np.ones_like(theta), np.cos(theta), np.sin(theta)])
     if np.linalg.matrix_rank(design) < 3:
-        raise BadInput(f"A circle needs three different angles, got {len(set(theta.tolist()))}. Measure more values.")
+        raise BadInput(
+            f"A circle needs three different angles, got {len(set(theta.tolist()))}. Measure more values."
+        )
     a, x, y = np.linalg.lstsq(design, change, rcond=None)[0]
     phi, b = float(np.arctan2(y, x) % (2 * np.pi)), float(np.hypot(x, y))
     if not np.ptp(change):

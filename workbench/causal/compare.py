@@ -23,7 +23,13 @@ from feature_store.errors import BadInput
 from feature_store.records import ValueSystem
 from workbench.causal.damage import Sweep
 from workbench.causal.effects import PARTS, leakage, unsteered_sd
-from workbench.statistics import benjamini_hochberg, bootstrap_mean, cluster_weights, known_mean, replicate_means
+from workbench.statistics import (
+    benjamini_hochberg,
+    bootstrap_mean,
+    cluster_weights,
+    known_mean,
+    replicate_means,
+)
 
 ALL = "all"
 """Name of the mean over values in `arm_contrasts`."""
@@ -51,21 +57,30 @@ class Compared(NamedTuple):
     """Rows of `arm_means` but for its costs: the mean over values."""
 
 
-def on_target(changes: Float[np.ndarray, "intervention context value"], sweep: Sweep) -> Float[np.ndarray, "intervention context"]:
+def on_target(
+    changes: Float[np.ndarray, "intervention context value"], sweep: Sweep
+) -> Float[np.ndarray, "intervention context"]:
     """Each intervention's change of the value that it is for."""
     own = np.array([sweep.values.index(source) for source in sweep.source])
     return changes[np.arange(len(own)), :, own]
 
 
 def choose(
-    score: Float[np.ndarray, "intervention"], damage: Float[np.ndarray, "intervention"], delta: float, sweep: Sweep,
-    arms: Sequence[str], values: Sequence[str], reverses: Mapping[str, str],
-) -> Chosen:  # fmt: skip
+    score: Float[np.ndarray, "intervention"],
+    damage: Float[np.ndarray, "intervention"],
+    delta: float,
+    sweep: Sweep,
+    arms: Sequence[str],
+    values: Sequence[str],
+    reverses: Mapping[str, str],
+) -> Chosen:
     """The strength of every arm for every value. `reverses`: arm -> the arm whose strength it takes."""
     row = np.full((len(arms), len(values)), -1)
     for a, arm in enumerate(arms):
         for v, value in enumerate(values):
-            mine = np.flatnonzero((sweep.kind == arm) & (sweep.source == value) & np.isfinite(score))
+            mine = np.flatnonzero(
+                (sweep.kind == arm) & (sweep.source == value) & np.isfinite(score)
+            )
             if len(mine) and arm not in reverses:
                 allowed = mine[damage[mine] <= delta]
                 # Of equal scores the smaller strength is taken.
@@ -83,14 +98,25 @@ def choose(
 
 
 def compare(
-    sweep: Sweep, system: ValueSystem, contexts: Halves, texts: Halves, delta: float, baselines: Sequence[str],
-    reverses: Mapping[str, str], replicates: int, seed: int,
-) -> Compared:  # fmt: skip
+    sweep: Sweep,
+    system: ValueSystem,
+    contexts: Halves,
+    texts: Halves,
+    delta: float,
+    baselines: Sequence[str],
+    reverses: Mapping[str, str],
+    replicates: int,
+    seed: int,
+) -> Compared:
     """All that a comparison says. `sweep.kind` names the arm of each intervention, `sweep.source` the value it is for."""
     if not delta > 0:
-        raise BadInput(f"The damage budget must be positive, got {delta:g} nats. Give a limit such as 0.1.")
+        raise BadInput(
+            f"The damage budget must be positive, got {delta:g} nats. Give a limit such as 0.1."
+        )
     if min(map(len, (*contexts, *texts))) < 2:
-        raise BadInput("Choosing and reporting need two contexts and two neutral texts each. Give four or more of both.")
+        raise BadInput(
+            "Choosing and reporting need two contexts and two neutral texts each. Give four or more of both."
+        )
     sd = unsteered_sd(sweep)
     changes = sweep.changes() / sd
     arms = list(dict.fromkeys(sweep.kind.tolist()))
@@ -105,32 +131,70 @@ def compare(
     leaks = [leaks[at : at + len(PARTS)] for at in range(0, len(leaks), len(PARTS))]
     harm = bootstrap_mean(sweep.damage[:, texts[1]].T, replicates, seed)
     place = [sweep.values.index(source) for source in sweep.source]
-    picked = {int(row): bool(chosen.within[cell]) for cell, row in np.ndenumerate(chosen.row) if row >= 0}
+    picked = {
+        int(row): bool(chosen.within[cell]) for cell, row in np.ndenumerate(chosen.row) if row >= 0
+    }
     rows = []
     for k, j in enumerate(place):
         leak = {part["part"]: part for part in leaks[k]}
-        rows.append({
-            "value": str(sweep.source[k]), "arm": str(sweep.kind[k]), "intervention": k, "dose": float(sweep.dose[k]), "chosen": k in picked,
-            "within": bool(hurt[k] <= delta), "selected": float(score[k]), "effect": float(cells.mean[k, j]), "low": float(cells.low[k, j]),
-            "high": float(cells.high[k, j]), "points": float(cells.mean[k, j] * sd[j]), "n": int(cells.n[k, j]), "damage": float(harm.mean[k]),
-            "damage_low": float(harm.low[k]), "damage_high": float(harm.high[k]), "damage_n": int(harm.n[k]),
-            "leakage": leak["all"]["leakage"], "leakage_low": leak["all"]["low"], "leakage_high": leak["all"]["high"],
-            **{f"leakage_{part}": leak[part]["leakage"] for part in PARTS[1:]}, "reason": leak["all"]["reason"],
-        })  # fmt: skip
+        rows.append(
+            {
+                "value": str(sweep.source[k]),
+                "arm": str(sweep.kind[k]),
+                "intervention": k,
+                "dose": float(sweep.dose[k]),
+                "chosen": k in picked,
+                "within": bool(hurt[k] <= delta),
+                "selected": float(score[k]),
+                "effect": float(cells.mean[k, j]),
+                "low": float(cells.low[k, j]),
+                "high": float(cells.high[k, j]),
+                "points": float(cells.mean[k, j] * sd[j]),
+                "n": int(cells.n[k, j]),
+                "damage": float(harm.mean[k]),
+                "damage_low": float(harm.low[k]),
+                "damage_high": float(harm.high[k]),
+                "damage_n": int(harm.n[k]),
+                "leakage": leak["all"]["leakage"],
+                "leakage_low": leak["all"]["low"],
+                "leakage_high": leak["all"]["high"],
+                **{f"leakage_{part}": leak[part]["leakage"] for part in PARTS[1:]},
+                "reason": leak["all"]["reason"],
+            }
+        )
     effects = [
-        {"value": rows[k]["value"], "arm": rows[k]["arm"], "target": target, "effect": float(cells.mean[k, j]), "low": float(cells.low[k, j]),
-         "high": float(cells.high[k, j]), "points": float(cells.mean[k, j] * sd[j]), "n": int(cells.n[k, j])}
-        for k in sorted(picked) for j, target in enumerate(sweep.values)
-    ]  # fmt: skip
+        {
+            "value": rows[k]["value"],
+            "arm": rows[k]["arm"],
+            "target": target,
+            "effect": float(cells.mean[k, j]),
+            "low": float(cells.low[k, j]),
+            "high": float(cells.high[k, j]),
+            "points": float(cells.mean[k, j] * sd[j]),
+            "n": int(cells.n[k, j]),
+        }
+        for k in sorted(picked)
+        for j, target in enumerate(sweep.values)
+    ]
     shown = np.where(chosen.row >= 0, 1.0, np.nan)[..., None] * own[chosen.row][:, :, contexts[1]]
     contrasts = _contrasts(shown, chosen.score, arms, values, baselines, replicates, seed)
-    return Compared(rows, effects, contrasts, _means(shown, chosen, sweep.damage[:, texts[1]], rows, arms, replicates, seed))
+    return Compared(
+        rows,
+        effects,
+        contrasts,
+        _means(shown, chosen, sweep.damage[:, texts[1]], rows, arms, replicates, seed),
+    )
 
 
 def _contrasts(
-    shown: Float[np.ndarray, "arm value context"], score: Float[np.ndarray, "arm value"], arms: list[str], values: list[str],
-    baselines: Sequence[str], replicates: int, seed: int,
-) -> list[dict[str, Any]]:  # fmt: skip
+    shown: Float[np.ndarray, "arm value context"],
+    score: Float[np.ndarray, "arm value"],
+    arms: list[str],
+    values: list[str],
+    baselines: Sequence[str],
+    replicates: int,
+    seed: int,
+) -> list[dict[str, Any]]:
     """Each arm less the best baseline, value by value and in the mean over values."""
     known = [a for a, arm in enumerate(arms) if arm in baselines]
     if not known:
@@ -150,16 +214,30 @@ def _contrasts(
     for family in (pooled, ~pooled):
         q[family] = benjamini_hochberg(found.p[family])
     return [
-        {"value": [*values, ALL][v], "arm": arms[a], "baseline": arms[best], "difference": float(found.mean[k]), "low": float(found.low[k]),
-         "high": float(found.high[k]), "p": float(found.p[k]), "q": float(q[k]), "n": int(found.n[k])}
+        {
+            "value": [*values, ALL][v],
+            "arm": arms[a],
+            "baseline": arms[best],
+            "difference": float(found.mean[k]),
+            "low": float(found.low[k]),
+            "high": float(found.high[k]),
+            "p": float(found.p[k]),
+            "q": float(q[k]),
+            "n": int(found.n[k]),
+        }
         for k, (v, a, best) in enumerate(places)
-    ]  # fmt: skip
+    ]
 
 
 def _means(
-    shown: Float[np.ndarray, "arm value context"], chosen: Chosen, damage: Float[np.ndarray, "intervention text"],
-    rows: list[dict[str, Any]], arms: list[str], replicates: int, seed: int,
-) -> list[dict[str, Any]]:  # fmt: skip
+    shown: Float[np.ndarray, "arm value context"],
+    chosen: Chosen,
+    damage: Float[np.ndarray, "intervention text"],
+    rows: list[dict[str, Any]],
+    arms: list[str],
+    replicates: int,
+    seed: int,
+) -> list[dict[str, Any]]:
     """Mean over values of every arm at its chosen strengths; values count equally, contexts are the clusters."""
     effect = bootstrap_mean(known_mean(shown, 1).T, replicates, seed)
     measured = chosen.row >= 0
@@ -168,12 +246,23 @@ def _means(
     found = []
     for a, arm in enumerate(arms):
         leaks = np.array([rows[k]["leakage"] for k in chosen.row[a][measured[a]]])
-        found.append({
-            "arm": arm, "effect": float(effect.mean[a]), "low": float(effect.low[a]), "high": float(effect.high[a]), "n": int(effect.n[a]),
-            "damage": float(harm.mean[a]), "damage_low": float(harm.low[a]), "damage_high": float(harm.high[a]), "damage_n": int(harm.n[a]),
-            "leakage": float(known_mean(leaks, 0)), "leakage_values": int(np.isfinite(leaks).sum()), "n_values": int(measured[a].sum()),
-            "within": int(chosen.within[a].sum()),
-        })  # fmt: skip
+        found.append(
+            {
+                "arm": arm,
+                "effect": float(effect.mean[a]),
+                "low": float(effect.low[a]),
+                "high": float(effect.high[a]),
+                "n": int(effect.n[a]),
+                "damage": float(harm.mean[a]),
+                "damage_low": float(harm.low[a]),
+                "damage_high": float(harm.high[a]),
+                "damage_n": int(harm.n[a]),
+                "leakage": float(known_mean(leaks, 0)),
+                "leakage_values": int(np.isfinite(leaks).sum()),
+                "n_values": int(measured[a].sum()),
+                "within": int(chosen.within[a].sum()),
+            }
+        )
     return found
 
 
@@ -185,9 +274,13 @@ class Scored(NamedTuple):
 
 
 def score_texts(
-    scores: Float[np.ndarray, "intervention opening aspect"], sweep: Sweep, halves: Halves, reverses: Mapping[str, str],
-    replicates: int, seed: int,
-) -> Scored:  # fmt: skip
+    scores: Float[np.ndarray, "intervention opening aspect"],
+    sweep: Sweep,
+    halves: Halves,
+    reverses: Mapping[str, str],
+    replicates: int,
+    seed: int,
+) -> Scored:
     """AxBench's table (Wu et al. 2025): aspects are concept, instruct and fluency [0 to 2], NaN where the judge was not read.
 
     The harmonic mean is taken text by text; the strength with the best mean over the first half of openings is chosen, whatever the
@@ -204,15 +297,30 @@ def score_texts(
     found = bootstrap_mean(four[:, second].transpose(1, 0, 2), replicates, seed)
     rows = []
     for k in range(len(selected)):
-        row = {"value": str(sweep.source[k]), "arm": str(sweep.kind[k]), "intervention": k, "dose": float(sweep.dose[k]), "chosen": k in picked,
-               "selected": float(selected[k])}  # fmt: skip
+        row = {
+            "value": str(sweep.source[k]),
+            "arm": str(sweep.kind[k]),
+            "intervention": k,
+            "dose": float(sweep.dose[k]),
+            "chosen": k in picked,
+            "selected": float(selected[k]),
+        }
         for aspect, name in enumerate(("concept", "instruct", "fluency", "harmonic")):
-            row |= {name: float(found.mean[k, aspect]), f"{name}_low": float(found.low[k, aspect]), f"{name}_high": float(found.high[k, aspect])}
+            row |= {
+                name: float(found.mean[k, aspect]),
+                f"{name}_low": float(found.low[k, aspect]),
+                f"{name}_high": float(found.high[k, aspect]),
+            }
         rows.append(row | {"n": int(found.n[k, 3]), "missing": int(len(second) - found.n[k, 3])})
     shown = np.where(chosen.row >= 0, 1.0, np.nan)[..., None] * joint[chosen.row][:, :, second]
     pooled = bootstrap_mean(known_mean(shown, 1).T, replicates, seed)
     means = {
-        arm: {"harmonic": float(pooled.mean[a]), "harmonic_low": float(pooled.low[a]), "harmonic_high": float(pooled.high[a])} for a, arm in enumerate(arms)
+        arm: {
+            "harmonic": float(pooled.mean[a]),
+            "harmonic_low": float(pooled.low[a]),
+            "harmonic_high": float(pooled.high[a]),
+        }
+        for a, arm in enumerate(arms)
     }
     return Scored(rows, means)
 
@@ -220,4 +328,8 @@ def score_texts(
 def harmonic(scores: Float[np.ndarray, "*texts aspect"]) -> Float[np.ndarray, "*texts"]:
     """Harmonic mean over the last axis; 0 where any is 0, NaN where any is."""
     inverse = np.divide(1.0, scores, out=np.full_like(scores, np.inf), where=scores != 0)
-    return np.where(np.isnan(scores).any(-1), np.nan, scores.shape[-1] / np.where(np.isnan(inverse), 1.0, inverse).sum(-1))
+    return np.where(
+        np.isnan(scores).any(-1),
+        np.nan,
+        scores.shape[-1] / np.where(np.isnan(inverse), 1.0, inverse).sum(-1),
+    )

@@ -95,29 +95,69 @@ class Interview:
         self.llm, self.steps, self.progress = llm, steps, progress
 
     def ask(
-        self, step: str, about: Sequence[tuple[str, str]], prompts: Sequence[str], read: Callable[[str], Any]
+        self,
+        step: str,
+        about: Sequence[tuple[str, str]],
+        prompts: Sequence[str],
+        read: Callable[[str], Any],
     ) -> list[Any]:
         """What each reply says; `about` gives the (question id, value id) of each prompt. A prompt too long for the model is not cut and has no reply."""
         found = []
         for start in range(0, len(prompts), CHUNK):
             part = [ask(prompt) for prompt in prompts[start : start + CHUNK]]
-            for (question, value), (message,), reply in zip(about[start : start + CHUNK], part, ask_fitting(self.llm, part, max_new_tokens=TOKENS), strict=True):
+            for (question, value), (message,), reply in zip(
+                about[start : start + CHUNK],
+                part,
+                ask_fitting(self.llm, part, max_new_tokens=TOKENS),
+                strict=True,
+            ):
                 text = reply or ""
                 # A long reply with "I cannot" somewhere is an answer.
-                reading = None if reply is None or (is_refusal(text) and len(text.split()) < REFUSAL_WORDS) else read(text)
-                status: Status = "parsed" if reading is not None else "too-long" if reply is None else "refused" if is_refusal(text) else "unparsed"
-                self.steps.append(Step(question, step, value, message.content, text, json.dumps(reading, ensure_ascii=False), status, self.llm.name))
+                reading = (
+                    None
+                    if reply is None or (is_refusal(text) and len(text.split()) < REFUSAL_WORDS)
+                    else read(text)
+                )
+                status: Status = (
+                    "parsed"
+                    if reading is not None
+                    else "too-long"
+                    if reply is None
+                    else "refused"
+                    if is_refusal(text)
+                    else "unparsed"
+                )
+                self.steps.append(
+                    Step(
+                        question,
+                        step,
+                        value,
+                        message.content,
+                        text,
+                        json.dumps(reading, ensure_ascii=False),
+                        status,
+                        self.llm.name,
+                    )
+                )
                 found.append(reading)
             self.progress(step, start + len(part), len(prompts))
         return found
 
     def note(self, question: str, step: str, value: str, reading: Any) -> None:
         """Keep a step that was worked out, not asked."""
-        self.steps.append(Step(question, step, value, "", "", json.dumps(reading, ensure_ascii=False), "parsed", ""))
+        self.steps.append(
+            Step(
+                question, step, value, "", "", json.dumps(reading, ensure_ascii=False), "parsed", ""
+            )
+        )
 
 
 def score(
-    interview: Interview, answers: Sequence[Asked], values: Sequence[str], system: ValueSystem, step: str = "score"
+    interview: Interview,
+    answers: Sequence[Asked],
+    values: Sequence[str],
+    system: ValueSystem,
+    step: str = "score",
 ) -> list[dict[str, float] | None]:
     """The rubric score of every value in each answer, all rated together; None where nothing was read."""
     prompts = [say.scores(a.question, a.response, values, system) for a in answers]
@@ -128,85 +168,150 @@ class TextSCM:
     """The structural model over text; `relations` is G."""
 
     def __init__(
-        self, interview: Interview, system: ValueSystem, relations: Mapping[tuple[str, str], Relation], switches: Switches
+        self,
+        interview: Interview,
+        system: ValueSystem,
+        relations: Mapping[tuple[str, str], Relation],
+        switches: Switches,
     ) -> None:
-        self.interview, self.system, self.relations, self.switches = interview, system, relations, switches
+        self.interview, self.system, self.relations, self.switches = (
+            interview,
+            system,
+            relations,
+            switches,
+        )
 
     def abduct(self, observed: Sequence[Asked]) -> list[Exogenous | None]:
         """Scores, concepts and residual of each answer; None where a reply was not read."""
         values = self.system.ids
         scores = score(self.interview, observed, values, self.system)
-        known = [number for number, found in enumerate(scores) if found is not None and set(values) <= set(found)]
+        known = [
+            number
+            for number, found in enumerate(scores)
+            if found is not None and set(values) <= set(found)
+        ]
         ideas: dict[int, Any] = {number: [] for number in known}
         rest: dict[int, Any] = dict.fromkeys(known, "")
         if self.switches.abduction:
             seen = [observed[i] for i in known]
             prompts = [say.concepts(a.question, a.response, self.system) for a in seen]
-            ideas = dict(zip(known, self._ask("concepts", seen, prompts, say.read_concepts(self.system)), strict=True))
+            ideas = dict(
+                zip(
+                    known,
+                    self._ask("concepts", seen, prompts, say.read_concepts(self.system)),
+                    strict=True,
+                )
+            )
             known = [i for i in known if ideas[i] is not None]
             seen = [observed[i] for i in known]
-            prompts = [say.residual(observed[i].question, observed[i].response, ideas[i]) for i in known]
-            rest = dict(zip(known, self._ask("residual", seen, prompts, say.read_residual), strict=True))
+            prompts = [
+                say.residual(observed[i].question, observed[i].response, ideas[i]) for i in known
+            ]
+            rest = dict(
+                zip(known, self._ask("residual", seen, prompts, say.read_residual), strict=True)
+            )
         return [
-            Exogenous(asked, scores[i], tuple(map(tuple, ideas[i])), rest[i]) if rest.get(i) is not None else None
+            Exogenous(asked, scores[i], tuple(map(tuple, ideas[i])), rest[i])
+            if rest.get(i) is not None
+            else None
             for i, asked in enumerate(observed)
         ]
 
-    def predict(self, exogenous: Sequence[Exogenous], objectives: Sequence[Objective]) -> list[Asked | None]:
+    def predict(
+        self, exogenous: Sequence[Exogenous], objectives: Sequence[Objective]
+    ) -> list[Asked | None]:
         """Each question with its counterfactual answer; None where a reply was not read."""
         changed = [self._changed(e, o) for e, o in zip(exogenous, objectives, strict=True)]
         for e, objective in zip(exogenous, objectives, strict=True):
             self.interview.note(e.asked.id, "action", "", dict(objective.targets))
         ideas = self._ideas(exogenous, objectives, changed)
         # Without a change, the terms that were abducted give back what they were abducted from.
-        out: list[Asked | None] = [e.asked if not c else None for e, c in zip(exogenous, changed, strict=True)]
+        out: list[Asked | None] = [
+            e.asked if not c else None for e, c in zip(exogenous, changed, strict=True)
+        ]
         rows = [i for i, c in enumerate(changed) if c and ideas[i] is not None]
         asked = [exogenous[i].asked for i in rows]
         original = [a.response if self.switches.abduction else "" for a in asked]
         prompts = [
-            say.outline(a.question, ideas[i] or ["(no idea in particular)"], self.switches.importance, text)
+            say.outline(
+                a.question, ideas[i] or ["(no idea in particular)"], self.switches.importance, text
+            )
             for i, a, text in zip(rows, asked, original, strict=True)
         ]
         plans = self._ask("outline", asked, prompts, say.read_text)
         planned = [(i, plan) for i, plan in zip(rows, plans, strict=True) if plan is not None]
         asked = [exogenous[i].asked for i, _ in planned]
-        prompts = [say.response(a.question, plan, exogenous[i].residual) for a, (i, plan) in zip(asked, planned, strict=True)]
-        for (i, _), a, text in zip(planned, asked, self._ask("response", asked, prompts, say.read_text), strict=True):
+        prompts = [
+            say.response(a.question, plan, exogenous[i].residual)
+            for a, (i, plan) in zip(asked, planned, strict=True)
+        ]
+        for (i, _), a, text in zip(
+            planned, asked, self._ask("response", asked, prompts, say.read_text), strict=True
+        ):
             out[i] = None if text is None else Asked(a.id, a.question, text)
         return out
 
     def _changed(self, exogenous: Exogenous, objective: Objective) -> dict[str, int]:
         """Values whose step on the rubric changes, with the new one."""
-        return {v: say.rounded(t) for v, t in objective.targets if say.rounded(t) != say.rounded(exogenous.scores[v])}
+        return {
+            v: say.rounded(t)
+            for v, t in objective.targets
+            if say.rounded(t) != say.rounded(exogenous.scores[v])
+        }
 
     def _ideas(
-        self, exogenous: Sequence[Exogenous], objectives: Sequence[Objective], changed: Sequence[Mapping[str, int]]
+        self,
+        exogenous: Sequence[Exogenous],
+        objectives: Sequence[Objective],
+        changed: Sequence[Mapping[str, int]],
     ) -> list[list[str] | None]:
         """The ideas that each new answer rests on, most important first; None where one was not read."""
         if not self.switches.concepts:
-            return [[say.idea_line(o, value, self.system) for value in o.values] for o in objectives]
-        wanted = [(i, value) for i, change in enumerate(changed) for value in change if change[value] != ABSENT]
+            return [
+                [say.idea_line(o, value, self.system) for value in o.values] for o in objectives
+            ]
+        wanted = [
+            (i, value)
+            for i, change in enumerate(changed)
+            for value in change
+            if change[value] != ABSENT
+        ]
         prompts = [
             say.concept(
-                exogenous[i].asked.question, value, changed[i][value], exogenous[i].scores, exogenous[i].concepts,
-                self._interplay(value, changed[i][value], objectives[i]), self.system,
+                exogenous[i].asked.question,
+                value,
+                changed[i][value],
+                exogenous[i].scores,
+                exogenous[i].concepts,
+                self._interplay(value, changed[i][value], objectives[i]),
+                self.system,
             )
             for i, value in wanted
-        ]  # fmt: skip
+        ]
         about = [(exogenous[i].asked.id, value) for i, value in wanted]
-        made = dict(zip(wanted, self.interview.ask("concept", about, prompts, say.read_idea), strict=True))
+        made = dict(
+            zip(wanted, self.interview.ask("concept", about, prompts, say.read_idea), strict=True)
+        )
         return [
-            self._ordered(e, o, c, {value: made[i, value] for value in c if (i, value) in made}) if c else []
+            self._ordered(e, o, c, {value: made[i, value] for value in c if (i, value) in made})
+            if c
+            else []
             for i, (e, o, c) in enumerate(zip(exogenous, objectives, changed, strict=True))
         ]
 
     def _ordered(
-        self, exogenous: Exogenous, objective: Objective, changed: Mapping[str, int], made: Mapping[str, str | None]
+        self,
+        exogenous: Exogenous,
+        objective: Objective,
+        changed: Mapping[str, int],
+        made: Mapping[str, str | None],
     ) -> list[str] | None:
         if any(idea is None for idea in made.values()):
             return None
         weights = dict(exogenous.scores) | dict(objective.targets)
-        ideas = [(idea, value, "kept") for idea, value in exogenous.concepts if value not in changed]
+        ideas = [
+            (idea, value, "kept") for idea, value in exogenous.concepts if value not in changed
+        ]
         for value in changed:
             for idea, source in exogenous.concepts:
                 if source == value:
@@ -224,15 +329,23 @@ class TextSCM:
         """What the other values of the objective do to this one's concept, by G."""
         lines = []
         for other, target in objective.targets:
-            relation = self.relations.get((value, other), "irrelevant") if other != value else "irrelevant"
+            relation = (
+                self.relations.get((value, other), "irrelevant") if other != value else "irrelevant"
+            )
             name = self.system[other].name
             if relation == "opposite" and target > weight:
-                lines.append(f"{name} weighs {target:g} and pulls the other way: hold the idea back.")
+                lines.append(
+                    f"{name} weighs {target:g} and pulls the other way: hold the idea back."
+                )
             elif relation == "congruent" and say.rounded(target) > ABSENT:
-                lines.append(f"{name} weighs {target:g} and points the same way: let the idea serve both.")
+                lines.append(
+                    f"{name} weighs {target:g} and points the same way: let the idea serve both."
+                )
         return lines
 
-    def _ask(self, step: str, asked: Sequence[Asked], prompts: Sequence[str], read: Callable[[str], Any]) -> list[Any]:
+    def _ask(
+        self, step: str, asked: Sequence[Asked], prompts: Sequence[str], read: Callable[[str], Any]
+    ) -> list[Any]:
         return self.interview.ask(step, [(a.id, "") for a in asked], prompts, read)
 
 
@@ -242,16 +355,30 @@ def circle_relations(system: ValueSystem) -> dict[tuple[str, str], Relation]:
     for a in system.ids:
         for b in system.ids:
             degrees = np.degrees(system.distance(a, b))
-            found[a, b] = "congruent" if degrees <= 60 + 1e-9 else "opposite" if degrees >= 120 - 1e-9 else "irrelevant"
+            found[a, b] = (
+                "congruent"
+                if degrees <= 60 + 1e-9
+                else "opposite"
+                if degrees >= 120 - 1e-9
+                else "irrelevant"
+            )
     return found
 
 
-def graph_relations(values: Sequence[str], direct: Float[np.ndarray, "source target"]) -> dict[tuple[str, str], Relation]:
+def graph_relations(
+    values: Sequence[str], direct: Float[np.ndarray, "source target"]
+) -> dict[tuple[str, str], Relation]:
     """G from an estimated graph: the sign of the larger total effect between two values, irrelevant below the smallest of interest."""
     total = np.linalg.inv(np.eye(len(values)) - direct)
     found: dict[tuple[str, str], Relation] = {}
     for i, a in enumerate(values):
         for j, b in enumerate(values):
             effect = max(total[i, j], total[j, i], key=abs)
-            found[a, b] = "irrelevant" if abs(effect) < SMALLEST else "congruent" if effect > 0 else "opposite"
+            found[a, b] = (
+                "irrelevant"
+                if abs(effect) < SMALLEST
+                else "congruent"
+                if effect > 0
+                else "opposite"
+            )
     return found

@@ -79,8 +79,14 @@ def residual(question: str, answer: str, ideas: Sequence[Concept]) -> str:
 
 
 def concept(
-    question: str, value: str, score: int, seen: Mapping[str, float], ideas: Sequence[Concept], interplay: Sequence[str], system: ValueSystem
-) -> str:  # fmt: skip
+    question: str,
+    value: str,
+    score: int,
+    seen: Mapping[str, float],
+    ideas: Sequence[Concept],
+    interplay: Sequence[str],
+    system: ValueSystem,
+) -> str:
     """The idea behind one value at its new score; `seen` and `ideas` are how the values led to ideas before (the proxy of eps1)."""
     before = ""
     if ideas:
@@ -96,7 +102,9 @@ def concept(
 
 def outline(question: str, ideas: Sequence[str], ordered: bool, original: str) -> str:
     """Stance and key points from ideas and the original answer."""
-    listed = "\n".join(f"{number}. {idea}" if ordered else f"- {idea}" for number, idea in enumerate(ideas, 1))
+    listed = "\n".join(
+        f"{number}. {idea}" if ordered else f"- {idea}" for number, idea in enumerate(ideas, 1)
+    )
     before = f"\nAn earlier answer: {original}" if original else ""
     order = ", the most important first" if ordered else ""
     change = " Change the earlier answer only where the ideas ask for it." if original else ""
@@ -154,7 +162,9 @@ def read_concepts(system: ValueSystem) -> Callable[[str], list[Concept] | None]:
     return read
 
 
-def read_values(values: Sequence[str], system: ValueSystem) -> Callable[[str], tuple[str, ...] | None]:
+def read_values(
+    values: Sequence[str], system: ValueSystem
+) -> Callable[[str], tuple[str, ...] | None]:
     """A reader of value names, one a line: the first five of `values`; None without any."""
 
     def read(text: str) -> tuple[str, ...] | None:
@@ -175,7 +185,9 @@ def read_scores(system: ValueSystem) -> Callable[[str], dict[str, float] | None]
             digits = re.match(r"\s*([1-5])(?:\s*/\s*5)?(?![.,]?\d|\w)", number)
             if digits and (value := _known(name, system)):
                 found.setdefault(value, set()).add(float(digits[1]))
-        return {value: numbers.pop() for value, numbers in found.items() if len(numbers) == 1} or None
+        return {
+            value: numbers.pop() for value, numbers in found.items() if len(numbers) == 1
+        } or None
 
     return read
 
@@ -193,7 +205,10 @@ def _idea(line: str) -> str:
 
 
 def _bullets(ideas: Sequence[Concept], system: ValueSystem | None = None) -> str:
-    return "\n".join(f"- {idea}" + (f" | {system[value].name}" if system and value else "") for idea, value in ideas)
+    return "\n".join(
+        f"- {idea}" + (f" | {system[value].name}" if system and value else "")
+        for idea, value in ideas
+    )
 
 
 def _defined(values: Sequence[str], system: ValueSystem) -> str:

@@ -44,7 +44,10 @@ class Sweep:
 
     def __post_init__(self) -> None:
         rows, contexts, values = self.ratings.shape
-        sizes = {len(getattr(self, name)) for name in ("unit_id", "kind", "feature", "source", "polarity", "dose", "damage")}
+        sizes = {
+            len(getattr(self, name))
+            for name in ("unit_id", "kind", "feature", "source", "polarity", "dose", "damage")
+        }
         if sizes != {rows} or self.base.shape != (contexts, values) or values != len(self.values):
             raise BadInput(
                 f"A sweep of {rows} interventions, {contexts} contexts, {values} values does not fit base "
@@ -53,10 +56,14 @@ class Sweep:
         if not np.isfinite(self.damage).all():
             raise BadInput("Damage must be finite, some neutral text gave NaN. Use smaller doses.")
         if not (np.isfinite(self.dose) & (self.dose > 0)).all():
-            raise BadInput("Doses must be finite and positive. Leave the unsteered row out; it is `base`.")
+            raise BadInput(
+                "Doses must be finite and positive. Leave the unsteered row out; it is `base`."
+            )
         strange = sorted(set(self.source.tolist()) - set(self.values) - {""})
         if strange:
-            raise BadInput(f"Labelled values must be measured ones, got {', '.join(strange)}. Measure them, or drop them.")
+            raise BadInput(
+                f"Labelled values must be measured ones, got {', '.join(strange)}. Measure them, or drop them."
+            )
 
     def changes(self) -> Float[np.ndarray, "intervention context value"]:
         """Steered less unsteered rating, paired by context [rating points]."""
@@ -92,17 +99,26 @@ class Matched(NamedTuple):
     def rows(self) -> list[dict[str, Any]]:
         """Rows of the store's table `matched`."""
         return [
-            {"unit_id": int(self.unit_id[k]), "kind": str(self.kind[k]), "feature": int(self.feature[k]), "value": str(self.source[k]),
-             "polarity": int(self.polarity[k]), "strength": float(self.strength[k]), "reached": bool(self.reached[k]),
-             "damage": float(self.damage[k])}
+            {
+                "unit_id": int(self.unit_id[k]),
+                "kind": str(self.kind[k]),
+                "feature": int(self.feature[k]),
+                "value": str(self.source[k]),
+                "polarity": int(self.polarity[k]),
+                "strength": float(self.strength[k]),
+                "reached": bool(self.reached[k]),
+                "damage": float(self.damage[k]),
+            }
             for k in range(len(self.unit_id))
-        ]  # fmt: skip
+        ]
 
 
 def match(sweep: Sweep, delta: float) -> Matched:
     """Interpolates every unit to the strength whose damage is `delta` [nats per token]."""
     if not delta > 0:
-        raise BadInput(f"The damage to match must be positive, got {delta:g} nats. Give a limit such as 0.1.")
+        raise BadInput(
+            f"The damage to match must be positive, got {delta:g} nats. Give a limit such as 0.1."
+        )
     _, first = np.unique(sweep.unit_id, return_index=True)
     first = np.sort(first)
     changes, hurt = sweep.changes(), sweep.damage.mean(1)
@@ -119,12 +135,23 @@ def match(sweep: Sweep, delta: float) -> Matched:
         reached.append(hit)
         damage.append(delta if hit else hurt[rows[-1]])
         # At a dose itself the lower one has no say, or its missing answers would spread.
-        at.append(changes[rows[upper - 1]] if share == 1.0 else (1 - share) * below + share * changes[rows[upper - 1]])
+        at.append(
+            changes[rows[upper - 1]]
+            if share == 1.0
+            else (1 - share) * below + share * changes[rows[upper - 1]]
+        )
     polarity = sweep.polarity[first]
     return Matched(
-        sweep.unit_id[first], sweep.kind[first], sweep.feature[first], sweep.source[first], polarity, np.array(strength), np.array(reached),
-        np.array(damage), np.stack(at) * polarity[:, None, None],
-    )  # fmt: skip
+        sweep.unit_id[first],
+        sweep.kind[first],
+        sweep.feature[first],
+        sweep.source[first],
+        polarity,
+        np.array(strength),
+        np.array(reached),
+        np.array(damage),
+        np.stack(at) * polarity[:, None, None],
+    )
 
 
 def damage_rows(sweep: Sweep, replicates: int, seed: int) -> list[dict[str, float]]:

@@ -33,10 +33,14 @@ def counts(moved: Float[np.ndarray, "role *cells"]) -> Int[np.ndarray, "*cells 3
     return np.stack([(moved == sign).sum(0) for sign in (1, 0, -1)], axis=-1)
 
 
-def cosines(one: Int[np.ndarray, "*cells 3"], other: Int[np.ndarray, "*cells 3"]) -> Float[np.ndarray, "*cells"]:
+def cosines(
+    one: Int[np.ndarray, "*cells 3"], other: Int[np.ndarray, "*cells 3"]
+) -> Float[np.ndarray, "*cells"]:
     """Cosine of two count vectors [0 to 1]; NaN where one is empty."""
     length = np.linalg.norm(one, axis=-1) * np.linalg.norm(other, axis=-1)
-    return np.divide((one * other).sum(-1), length, out=np.full(length.shape, np.nan), where=length > 0)
+    return np.divide(
+        (one * other).sum(-1), length, out=np.full(length.shape, np.nan), where=length > 0
+    )
 
 
 class Agreement(NamedTuple):
@@ -50,14 +54,29 @@ class Agreement(NamedTuple):
     """Features x values."""
 
 
-def agreement(train: Int[np.ndarray, "feature value 3"], test: Int[np.ndarray, "feature value 3"], permutations: int, seed: int) -> Agreement:
+def agreement(
+    train: Int[np.ndarray, "feature value 3"],
+    test: Int[np.ndarray, "feature value 3"],
+    permutations: int,
+    seed: int,
+) -> Agreement:
     """Whether features do on test roles what they did on training roles, against features exchanged."""
     rng, own = np.random.default_rng(seed), cosines(train, test)
     if not np.isfinite(own).any():
         return Agreement(*[float("nan")] * 3, 0)
-    drawn = np.array([known_mean(cosines(train, test[rng.permutation(len(test))]).ravel(), 0) for _ in range(permutations)])
+    drawn = np.array(
+        [
+            known_mean(cosines(train, test[rng.permutation(len(test))]).ravel(), 0)
+            for _ in range(permutations)
+        ]
+    )
     mean = float(known_mean(own.ravel(), 0))
-    return Agreement(mean, float(drawn.mean()), (1 + int((drawn >= mean - 1e-12).sum())) / (1 + permutations), int(np.isfinite(own).sum()))
+    return Agreement(
+        mean,
+        float(drawn.mean()),
+        (1 + int((drawn >= mean - 1e-12).sum())) / (1 + permutations),
+        int(np.isfinite(own).sum()),
+    )
 
 
 def together(moved: Float[np.ndarray, "row value"]) -> Float[np.ndarray, "2 value value"]:
@@ -73,12 +92,16 @@ class Frequency(NamedTuple):
     """Mean change frequency of the other values [0 to 1]."""
 
 
-def change_frequencies(pairs: Float[np.ndarray, "*#r 2 value value"], descendants: Bool[np.ndarray, "*#r value value"]) -> Frequency:
+def change_frequencies(
+    pairs: Float[np.ndarray, "*#r 2 value value"], descendants: Bool[np.ndarray, "*#r value value"]
+) -> Frequency:
     """Expected and unexpected change, from `together`, averaged over values j, then over the values i that have such j."""
     both, asked = pairs[..., 0, :, :], pairs[..., 1, :, :]
     share = np.divide(both, asked, out=np.full(both.shape, np.nan), where=asked > 0)
     off = ~np.eye(both.shape[-1], dtype=bool)
-    return Frequency(_mean_of_means(share, descendants & off), _mean_of_means(share, ~descendants & off))
+    return Frequency(
+        _mean_of_means(share, descendants & off), _mean_of_means(share, ~descendants & off)
+    )
 
 
 def _mean_of_means(share: np.ndarray, chosen: np.ndarray) -> np.ndarray:
@@ -113,15 +136,20 @@ class SideEffects(NamedTuple):
 
 
 def side_effects(
-    moved: Float[np.ndarray, "row value"], clusters: Shaped[np.ndarray, "row"], descendants: Bool[np.ndarray, "value value"],
-    replicates: int, seed: int,
-) -> SideEffects:  # fmt: skip
+    moved: Float[np.ndarray, "row value"],
+    clusters: Shaped[np.ndarray, "row"],
+    descendants: Bool[np.ndarray, "value value"],
+    replicates: int,
+    seed: int,
+) -> SideEffects:
     """Expected against unexpected change of a graph, with an interval and the node-permutation null.
 
     `moved` are `signs` [+1, 0, -1, NaN]; `descendants` a closure. `replicates` of the bootstrap, and permutations of the null.
     """
     if not len(moved):
-        raise BadInput("Side effects need rows of changes, got none. Give roles or steered features.")
+        raise BadInput(
+            "Side effects need rows of changes, got none. Give roles or steered features."
+        )
     names, inverse = np.unique(clusters, return_inverse=True)
     by_cluster = np.stack([together(moved[inverse == k]) for k in range(len(names))])
     whole = by_cluster.sum(0)
@@ -131,17 +159,31 @@ def side_effects(
     if len(names) > 1 and np.isfinite(gap):
         drawn = np.tensordot(cluster_weights(len(names), replicates, seed), by_cluster, 1)
         found = change_frequencies(drawn, descendants)
-        low, high = (float(x) for x in np.nanquantile(found.expected - found.unexpected, (0.025, 0.975)))
+        low, high = (
+            float(x) for x in np.nanquantile(found.expected - found.unexpected, (0.025, 0.975))
+        )
     rng, size = np.random.default_rng((seed, 1)), len(descendants)
     orders = np.stack([rng.permutation(size) for _ in range(replicates)])
     permuted = change_frequencies(whole, descendants[orders[:, :, None], orders[:, None, :]])
-    null = (permuted.expected - permuted.unexpected)[np.isfinite(permuted.expected - permuted.unexpected)]
+    null = (permuted.expected - permuted.unexpected)[
+        np.isfinite(permuted.expected - permuted.unexpected)
+    ]
     band, p = (float("nan"), float("nan")), float("nan")
     if np.isfinite(gap) and len(null):
         band = tuple(map(float, np.quantile(null, (0.025, 0.975))))
         p = (1 + int((null >= gap - 1e-12).sum())) / (1 + len(null))
     changed = int((np.nan_to_num(moved) != 0).any(1).sum())
-    return SideEffects(float(point.expected), float(point.unexpected), gap, low, high, *band, p, changed, len(names))
+    return SideEffects(
+        float(point.expected),
+        float(point.unexpected),
+        gap,
+        low,
+        high,
+        *band,
+        p,
+        changed,
+        len(names),
+    )
 
 
 class Moved(NamedTuple):

@@ -41,13 +41,17 @@ def discover(data: Float[np.ndarray, "row value"], alpha: float = ALPHA) -> Disc
     edges, oriented = np.zeros((2, size, size), bool)
     varied = np.flatnonzero(np.ptp(data, axis=0) > 0) if len(data) else np.zeros(0, int)
     if len(data) <= size + 3:
-        raise BadInput(f"PC over {size} values needs more than {size + 3} complete rows, got {len(data)}. Ask more roles, or drop features.")
+        raise BadInput(
+            f"PC over {size} values needs more than {size + 3} complete rows, got {len(data)}. Ask more roles, or drop features."
+        )
     if len(varied) < 2:
         return Discovered(edges, oriented, len(data))
     try:
         marks = pc(data[:, varied], alpha, indep_test="fisherz", show_progress=False).G.graph
     except ValueError as error:
-        raise BadInput(f"PC cannot run: {str(error).splitlines()[0]} Leave out a value that is a sum of others.") from None
+        raise BadInput(
+            f"PC cannot run: {str(error).splitlines()[0]} Leave out a value that is a sum of others."
+        ) from None
     # causal-learn: i -> j is marks[i, j] = -1 (tail at i) and marks[j, i] = 1 (head at j).
     told = (marks == -1) & (marks.T == 1)
     either = (marks != 0) & (marks == marks.T)
@@ -70,7 +74,9 @@ def reduction(edges: Bool[np.ndarray, "value value"]) -> Bool[np.ndarray, "value
     mutual = (reach & reach.T) | np.eye(len(reach), dtype=bool)
     leaders = np.unique(mutual.argmax(1))  # the first member speaks for its component
     between = reach[np.ix_(leaders, leaders)] & ~np.eye(len(leaders), dtype=bool)
-    longer = (between.astype(int) @ between.astype(int)) > 0  # in a DAG, an edge that a path of two steps replaces
+    longer = (
+        between.astype(int) @ between.astype(int)
+    ) > 0  # in a DAG, an edge that a path of two steps replaces
     out = np.zeros_like(edges)
     out[np.ix_(leaders, leaders)] = between & ~longer
     for leader in leaders:
@@ -89,8 +95,13 @@ class Frequencies(NamedTuple):
     """Replicates that ran; one in which PC is undefined is left out."""
 
 
-def replicate(data: Float[np.ndarray, "row value"], clusters: Shaped[np.ndarray, "row"], seed: int, number: int,
-              alpha: float = ALPHA) -> Bool[np.ndarray, "value value"] | None:
+def replicate(
+    data: Float[np.ndarray, "row value"],
+    clusters: Shaped[np.ndarray, "row"],
+    seed: int,
+    number: int,
+    alpha: float = ALPHA,
+) -> Bool[np.ndarray, "value value"] | None:
     """The edges of replicate `number`: as many clusters as there are, drawn with replacement; None where PC is undefined."""
     names, inverse = np.unique(clusters, return_inverse=True)
     members = [np.flatnonzero(inverse == k) for k in range(len(names))]
@@ -105,11 +116,22 @@ def frequencies(replicates: Sequence[Bool[np.ndarray, "value value"] | None]) ->
     """How often each edge and each descent is found. Raises BadInput when no replicate ran."""
     ran = [edges for edges in replicates if edges is not None]
     if not ran:
-        raise BadInput("PC is undefined in every bootstrap replicate. Ask more roles, or more items.")
-    return Frequencies(np.mean(ran, axis=0), np.mean([closure(edges) for edges in ran], axis=0), len(ran))
+        raise BadInput(
+            "PC is undefined in every bootstrap replicate. Ask more roles, or more items."
+        )
+    return Frequencies(
+        np.mean(ran, axis=0), np.mean([closure(edges) for edges in ran], axis=0), len(ran)
+    )
 
 
-def bootstrap(data: Float[np.ndarray, "row value"], clusters: Shaped[np.ndarray, "row"], replicates: int, seed: int,
-              alpha: float = ALPHA) -> Frequencies:
+def bootstrap(
+    data: Float[np.ndarray, "row value"],
+    clusters: Shaped[np.ndarray, "row"],
+    replicates: int,
+    seed: int,
+    alpha: float = ALPHA,
+) -> Frequencies:
     """Edge frequencies over clusters resampled with replacement."""
-    return frequencies([replicate(data, clusters, seed, number, alpha) for number in range(replicates)])
+    return frequencies(
+        [replicate(data, clusters, seed, number, alpha) for number in range(replicates)]
+    )

@@ -72,11 +72,16 @@ def alike(told: Curves, smallest: float = ALIKE) -> list[tuple[str, str, float]]
     length = np.linalg.norm(gain, axis=0)
     still = [(value, value, 0.0) for value, x in zip(told.values, length, strict=True) if x < 1e-9]
     unit = gain / np.maximum(length, 1e-12)
-    pairs = [(told.values[a], told.values[b], float(unit[:, a] @ unit[:, b])) for a, b in combinations(range(len(told.values)), 2)]
+    pairs = [
+        (told.values[a], told.values[b], float(unit[:, a] @ unit[:, b]))
+        for a, b in combinations(range(len(told.values)), 2)
+    ]
     return still + [pair for pair in pairs if abs(pair[2]) >= smallest]
 
 
-def plan(told: Curves, goal: Goal, most: int, error: Float[np.ndarray, "value"] | None = None) -> Plan:
+def plan(
+    told: Curves, goal: Goal, most: int, error: Float[np.ndarray, "value"] | None = None
+) -> Plan:
     """The steering for a goal, of at most `most` features. `error`: the model's error at each value [rating points].
 
     Raises Unreachable with the nearest steering, and BadInput where the unsteered model meets the wish already.
@@ -85,10 +90,14 @@ def plan(told: Curves, goal: Goal, most: int, error: Float[np.ndarray, "value"] 
         raise BadInput(f"A steering needs at least one feature, got at most {most}.")
     nothing = np.zeros(len(told.values))
     if goal.met(nothing).all():
-        raise BadInput("The unsteered model meets the wish, so there is nothing to plan. Ask for a change.")
+        raise BadInput(
+            "The unsteered model meets the wish, so there is nothing to plan. Ask for a change."
+        )
     search = _Search(told, goal)
     everything = np.ones(len(told.feature), bool)
-    start = search.convex(np.zeros(len(told.feature)), everything, told.dose[-1], goal, nearest=True)
+    start = search.convex(
+        np.zeros(len(told.feature)), everything, told.dose[-1], goal, nearest=True
+    )
     best = search.follow(start.doses, everything, goal, nearest=True)
     if search.miss(best, goal) > MET:
         raise search.unreachable(best, start, everything, f"doses up to {told.dose[-1]:g}")
@@ -97,7 +106,9 @@ def plan(told: Curves, goal: Goal, most: int, error: Float[np.ndarray, "value"] 
     x, kept = search.drop(x, careful, most)
     if search.miss(x, goal) > MET:
         solved = search.convex(x, kept, told.dose[-1], goal, nearest=True)
-        raise search.unreachable(x, solved, kept, f"at most {most} features" if most > 1 else "one feature")
+        raise search.unreachable(
+            x, solved, kept, f"at most {most} features" if most > 1 else "one feature"
+        )
     return search.as_plan(x)
 
 
@@ -123,7 +134,10 @@ class _Search:
         """Rating points by which the bounds are missed, over all values together; damage beyond its limit is dearer than any of them."""
         change = self.change(x)
         outside = np.maximum(goal.low - change, 0) + np.maximum(change - goal.high, 0)
-        return float(outside.sum() + DAMAGE_PRICE * max(0.0, self.hurt(x) - goal.damage) / max(goal.damage, MET))
+        return float(
+            outside.sum()
+            + DAMAGE_PRICE * max(0.0, self.hurt(x) - goal.damage) / max(goal.damage, MET)
+        )
 
     def merit(self, x: np.ndarray, goal: Goal, nearest: bool) -> float:
         """What a followed step must lower."""
@@ -137,12 +151,21 @@ class _Search:
             up, down = x.copy(), x.copy()
             up[f], down[f] = min(x[f] + step, self.reach), max(x[f] - step, -self.reach)
             lines[f] = (self.change(up) - self.change(down)) / (up[f] - down[f])
-            harm[f] = max(0.0, float(along(self.told.damage[f], self.told.dose, float(x[f])).mean()) / x[f] ** 2)
+            harm[f] = max(
+                0.0,
+                float(along(self.told.damage[f], self.told.dose, float(x[f])).mean()) / x[f] ** 2,
+            )
         return lines, harm
 
     def convex(
-        self, x: np.ndarray, kept: Bool[np.ndarray, "feature"], radius: float, goal: Goal, nearest: bool = False, prices: np.ndarray | None = None
-    ) -> _Solved:  # fmt: skip
+        self,
+        x: np.ndarray,
+        kept: Bool[np.ndarray, "feature"],
+        radius: float,
+        goal: Goal,
+        nearest: bool = False,
+        prices: np.ndarray | None = None,
+    ) -> _Solved:
         """One convex program around `x` over the kept features: slacks first; then the doses' prices, or closeness to the targets."""
         import cvxpy as cp
 
@@ -150,9 +173,15 @@ class _Search:
         lines, harm, at = lines[kept], harm[kept], x[kept]
         dose, slack = cp.Variable(int(kept.sum())), cp.Variable(len(goal.low), nonneg=True)
         change = self.change(x) + lines.T @ (dose - at)
-        limits = [dose <= np.minimum(at + radius, self.reach), dose >= np.maximum(at - radius, -self.reach)]
+        limits = [
+            dose <= np.minimum(at + radius, self.reach),
+            dose >= np.maximum(at - radius, -self.reach),
+        ]
         below, above = (np.flatnonzero(np.isfinite(bound)) for bound in (goal.low, goal.high))
-        bounds = [change[below] >= goal.low[below] - slack[below], change[above] <= goal.high[above] + slack[above]]
+        bounds = [
+            change[below] >= goal.low[below] - slack[below],
+            change[above] <= goal.high[above] + slack[above],
+        ]
         excess = cp.Variable(nonneg=True)
         if np.isfinite(goal.damage):
             limits.append(cp.sum(cp.multiply(harm, cp.square(dose))) <= goal.damage + excess)
@@ -170,14 +199,18 @@ class _Search:
         problem = cp.Problem(cp.Minimize(cost), limits + bounds)
         problem.solve(solver=cp.CLARABEL)
         if dose.value is None:
-            raise RuntimeError(f"The planner's convex program ended as {problem.status}; it always has a solution.")
+            raise RuntimeError(
+                f"The planner's convex program ended as {problem.status}; it always has a solution."
+            )
         found, price = np.zeros(len(x)), np.zeros(len(goal.low))
         found[kept] = np.clip(dose.value, -self.reach, self.reach)
         price[below] += np.abs(bounds[0].dual_value)
         price[above] += np.abs(bounds[1].dual_value)
         return _Solved(found, np.maximum(slack.value, 0), price)
 
-    def follow(self, x: np.ndarray, kept: np.ndarray, goal: Goal, nearest: bool = False, steps: int = 12) -> np.ndarray:
+    def follow(
+        self, x: np.ndarray, kept: np.ndarray, goal: Goal, nearest: bool = False, steps: int = 12
+    ) -> np.ndarray:
         """Sequential convex programming along the curves from `x`; never ends worse than it began."""
         merit, radius = self.merit(x, goal, nearest), 0.5 * self.reach
         for _ in range(steps):
@@ -203,7 +236,8 @@ class _Search:
         tight = self.goal._replace(low=self.goal.low + spare, high=self.goal.high - spare)
         change = self.change(self.follow(x, np.ones(len(x), bool), tight, nearest=True))
         return tight._replace(
-            low=np.clip(np.minimum(tight.low, change), self.goal.low, None), high=np.clip(np.maximum(tight.high, change), None, self.goal.high)
+            low=np.clip(np.minimum(tight.low, change), self.goal.low, None),
+            high=np.clip(np.maximum(tight.high, change), None, self.goal.high),
         )
 
     def sparse(self, x: np.ndarray, goal: Goal, most: int, rounds: int = 6) -> np.ndarray:
@@ -217,7 +251,9 @@ class _Search:
         # Lines overrate features that saturate: where those that are left fall short on the curves, the best of all others help.
         for more in (0, most, 4 * most, len(x)):
             kept = (at != 0) | np.isin(everything.cumsum() - 1, np.argsort(-np.abs(x))[:more])
-            found = self.follow(np.where(at != 0, at, np.where(kept, x, 0.0)) if more < len(x) else x, kept, goal)
+            found = self.follow(
+                np.where(at != 0, at, np.where(kept, x, 0.0)) if more < len(x) else x, kept, goal
+            )
             if self.miss(found, goal) <= MET:
                 break
         return found
@@ -244,28 +280,49 @@ class _Search:
         """The doses as pairs, rounded to what is given to the model."""
         x = x.round(4)
         order = [f for f in np.argsort(-np.abs(x)) if x[f]]
-        return Plan(tuple((int(self.told.feature[f]), float(x[f])) for f in order), self.change(x), self.hurt(x))
+        return Plan(
+            tuple((int(self.told.feature[f]), float(x[f])) for f in order),
+            self.change(x),
+            self.hurt(x),
+        )
 
-    def unreachable(self, x: np.ndarray, solved: _Solved, kept: np.ndarray, limit: str) -> Unreachable:
+    def unreachable(
+        self, x: np.ndarray, solved: _Solved, kept: np.ndarray, limit: str
+    ) -> Unreachable:
         """Why, as an error: the nearest profile, who pulls against whom, and which limits bind."""
         nearest, goal, values = self.as_plan(x), self.goal, self.told.values
         missed = ~goal.met(nearest.predicted, MET / len(values))
         local = self.convex(x, kept, 0.1 * self.reach, goal, nearest=True)
         priced = (solved.price > 1e-3) | (local.price > 1e-3)
-        conflicts = tuple(value for value, away, dear in zip(values, missed, priced, strict=True) if away or dear)
-        got = [f"{values[j]} {nearest.predicted[j]:+.2f} (asked {_asked(goal, int(j))})" for j in np.flatnonzero(missed)]
-        bound = f" and damage up to {goal.damage:g} nats" if nearest.damage > 0.95 * goal.damage else ""
-        pairs = [f"{a} and {b}" for a, b, _ in alike(self.told) if a in conflicts and b in conflicts and a != b]
+        conflicts = tuple(
+            value for value, away, dear in zip(values, missed, priced, strict=True) if away or dear
+        )
+        got = [
+            f"{values[j]} {nearest.predicted[j]:+.2f} (asked {_asked(goal, int(j))})"
+            for j in np.flatnonzero(missed)
+        ]
+        bound = (
+            f" and damage up to {goal.damage:g} nats" if nearest.damage > 0.95 * goal.damage else ""
+        )
+        pairs = [
+            f"{a} and {b}"
+            for a, b, _ in alike(self.told)
+            if a in conflicts and b in conflicts and a != b
+        ]
         message = (
             f"No steering within {limit}{bound} gives this profile; the nearest gives {', '.join(got) or f'damage {nearest.damage:.2f}'}"
             + (f"; in conflict: {', '.join(conflicts)}" if len(conflicts) > 1 else "")
             + (f"; every feature moves {', '.join(pairs)} alike" if pairs else "")
             + ". Ask for that, or allow wider bounds, more damage or more features."
-        )  # fmt: skip
+        )
         return Unreachable(message, nearest, conflicts)
 
 
 def _asked(goal: Goal, j: int) -> str:
     if np.isfinite(goal.low[j]) and np.isfinite(goal.high[j]):
         return f"{goal.low[j]:+.2f} to {goal.high[j]:+.2f}"
-    return f"at least {goal.low[j]:+.2f}" if np.isfinite(goal.low[j]) else f"at most {goal.high[j]:+.2f}"
+    return (
+        f"at least {goal.low[j]:+.2f}"
+        if np.isfinite(goal.low[j])
+        else f"at most {goal.high[j]:+.2f}"
+    )

@@ -97,19 +97,27 @@ def parse(text: str, system: ValueSystem, unit: Scale = "points") -> Wish:
         name = normalise(found["name"])
         if name == "damage":
             if found["bound"] not in ("<=", "≤"):
-                raise BadInput(f"Damage has a largest value only, got {clause!r}. Write `damage <= 0.1`.")
+                raise BadInput(
+                    f"Damage has a largest value only, got {clause!r}. Write `damage <= 0.1`."
+                )
             damage = min(damage, _number(found["limit"]))
             if damage < 0:
-                raise BadInput(f"A limit of damage is 0 nats or more, got {damage:g}. Doing nothing has damage 0.")
+                raise BadInput(
+                    f"A limit of damage is 0 nats or more, got {damage:g}. Doing nothing has damage 0."
+                )
         elif name == "others":
             if found["width"] is None or _number(found["width"]) < 0:
-                raise BadInput(f"The other values have a width only, got {clause!r}. Write `others within 0.2`.")
+                raise BadInput(
+                    f"The other values have a width only, got {clause!r}. Write `others within 0.2`."
+                )
             others = min(others, _number(found["width"]))
         else:
             id = _resolve(found["name"].strip(), system)
             wanted[id] = _narrow(wanted.get(id, Wanted(id)), found, clause)
     if not wanted:
-        raise BadInput(f"The wish {text!r} names no value to change. Write one, such as `{system.ids[0]} +0.5`.")
+        raise BadInput(
+            f"The wish {text!r} names no value to change. Write one, such as `{system.ids[0]} +0.5`."
+        )
     return Wish(tuple(wanted.values()), others, damage, unit)
 
 
@@ -121,7 +129,9 @@ def goal(wish: Wish, values: tuple[str, ...], sd: Float[np.ndarray, "value"]) ->
     target = np.full(len(values), math.nan if free else 0.0)
     for one in wish.values:
         if one.value not in values:
-            raise BadInput(f"{one.value} was not measured in the sweep, so nothing can be wished of it. Choose of {', '.join(values)}.")
+            raise BadInput(
+                f"{one.value} was not measured in the sweep, so nothing can be wished of it. Choose of {', '.join(values)}."
+            )
         at = values.index(one.value)
         low[at], high[at], target[at] = one.low, one.high, one.target
     return Goal(low * unit, high * unit, target * unit, wish.damage)
@@ -132,7 +142,9 @@ def _resolve(name: str, system: ValueSystem) -> str:
         return system.resolve(name)
     except NotFound:
         known = (*system.ids, "others", "damage")
-        raise NotFound(f"{name!r} is no value of {system.id}.{nearest(normalise(name), known)}") from None
+        raise NotFound(
+            f"{name!r} is no value of {system.id}.{nearest(normalise(name), known)}"
+        ) from None
 
 
 def _narrow(known: Wanted, found: re.Match[str], clause: str) -> Wanted:
@@ -146,15 +158,18 @@ def _narrow(known: Wanted, found: re.Match[str], clause: str) -> Wanted:
         target = _number(found["target"])
         tolerance = _number(found["tolerance"]) if found["tolerance"] else TOLERANCE
         if math.isfinite(known.target) and known.target != target:
-            raise BadInput(f"{known.value} has two targets, {known.target:+g} and {target:+g}. Give one.")
+            raise BadInput(
+                f"{known.value} has two targets, {known.target:+g} and {target:+g}. Give one."
+            )
         low, high = target - tolerance, target + tolerance
     narrowed = replace(known, low=max(low, known.low), high=min(high, known.high), target=target)
     off_target = math.isfinite(target) and not narrowed.low <= target <= narrowed.high
     if narrowed.low > narrowed.high or off_target:
         raise BadInput(
             f"What is asked of {known.value} contradicts itself at {clause!r}: a change of at least {narrowed.low:+g} and at most {narrowed.high:+g}"
-            + (f" around a target of {target:+g}" if off_target else "") + ". Drop one of the clauses."
-        )  # fmt: skip
+            + (f" around a target of {target:+g}" if off_target else "")
+            + ". Drop one of the clauses."
+        )
     return narrowed
 
 

@@ -57,5 +57,7 @@ def gate(detector: Detector, prompts: Sequence[str], threshold: float) -> Gate:
     """Which prompts are steered: those whose score is at least `threshold`; 0 opens for all, more than 1 for none."""
     scores = detector.scores(prompts)
     if not np.isfinite(scores).all():
-        raise BadInput(f"{detector.name} gives NaN for prompt {int(np.flatnonzero(~np.isfinite(scores))[0]) + 1}. Use another detector.")
+        raise BadInput(
+            f"{detector.name} gives NaN for prompt {int(np.flatnonzero(~np.isfinite(scores))[0]) + 1}. Use another detector."
+        )
     return Gate(scores, scores >= threshold)

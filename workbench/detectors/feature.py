@@ -41,8 +41,12 @@ class FeatureDetector:
 
         model = self.study.model_of(self.run)
         site = self.run.summary["layer"], self.run.summary["point"]
-        pooled = pooled_activations(model, self.study.sae(self.run), texts, *site, context=model.context)
-        return np.minimum(pooled[:, [self.feature]].toarray()[:, 0].astype(float) / self.largest, 1.0)
+        pooled = pooled_activations(
+            model, self.study.sae(self.run), texts, *site, context=model.context
+        )
+        return np.minimum(
+            pooled[:, [self.feature]].toarray()[:, 0].astype(float) / self.largest, 1.0
+        )
 
 
 @register("detectors", "feature")
@@ -59,12 +63,19 @@ class Feature:
         if feature < 0:
             rows = study.store.sql(
                 "SELECT l.feature FROM labels l JOIN runs r ON r.run = l.run WHERE l.value = ? AND l.accepted AND l.polarity = 1 "
-                "AND r.inputs->>'sae' = ? ORDER BY l.gain DESC, l.feature LIMIT 1", [value, run.id]
-            )  # fmt: skip
+                "AND r.inputs->>'sae' = ? ORDER BY l.gain DESC, l.feature LIMIT 1",
+                [value, run.id],
+            )
             if rows.empty:
-                raise NotFound(f"No feature of {run.id} has an accepted label of {value}. Run `workbench label`, or name one with feature=INDEX.")
+                raise NotFound(
+                    f"No feature of {run.id} has an accepted label of {value}. Run `workbench label`, or name one with feature=INDEX."
+                )
             feature = int(rows.feature[0])
-        known = study.store.sql("SELECT max_activation FROM features WHERE run = ? AND feature = ?", [run.id, feature])
+        known = study.store.sql(
+            "SELECT max_activation FROM features WHERE run = ? AND feature = ?", [run.id, feature]
+        )
         if known.empty or not known.max_activation[0] > 0:
-            raise BadInput(f"{run.id} has no feature {feature} that was ever active. Choose another feature.")
+            raise BadInput(
+                f"{run.id} has no feature {feature} that was ever active. Choose another feature."
+            )
         return FeatureDetector(study, run, feature, float(known.max_activation[0]))

@@ -55,7 +55,16 @@ class ProbePlugin:
         layer = settings.layer
         if layer < 0:
             chosen = directions.chosen_layers(study, run, value)
-            rows = study.store.sql("SELECT layer, accuracy FROM probes WHERE run = ? AND value = ?", [run.id, value])
-            best = rows[rows.layer.isin(chosen)].sort_values(["accuracy", "layer"], ascending=[False, True])
+            rows = study.store.sql(
+                "SELECT layer, accuracy FROM probes WHERE run = ? AND value = ?", [run.id, value]
+            )
+            best = rows[rows.layer.isin(chosen)].sort_values(
+                ["accuracy", "layer"], ascending=[False, True]
+            )
             layer = int(best.layer.iloc[0])
-        return ProbeDetector(study.model_of(run), directions.probe(study, run, value, layer), layer, f"probe {run.id} {value} layer {layer}")
+        return ProbeDetector(
+            study.model_of(run),
+            directions.probe(study, run, value, layer),
+            layer,
+            f"probe {run.id} {value} layer {layer}",
+        )

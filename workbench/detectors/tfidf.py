@@ -69,18 +69,37 @@ class Tfidf:
         from sklearn.model_selection import train_test_split
         from sklearn.pipeline import make_pipeline
 
-        data = material.labelled(settings.labelled, settings.labels, settings.text, "", (), study.system, settings.limit, settings.seed)
+        data = material.labelled(
+            settings.labelled,
+            settings.labels,
+            settings.text,
+            "",
+            (),
+            study.system,
+            settings.limit,
+            settings.seed,
+        )
         marks = data.values[:, study.system.ids.index(value)]
         speaks = marks > 0 if settings.held else marks != 0
         if min(speaks.sum(), (~speaks).sum()) < FEWEST:
-            raise BadInput(f"{settings.labelled} has {speaks.sum()} texts that speak of {value} and {(~speaks).sum()} that do not; "
-                           f"a detector needs {FEWEST} of each. Give more labelled texts.")  # fmt: skip
+            raise BadInput(
+                f"{settings.labelled} has {speaks.sum()} texts that speak of {value} and {(~speaks).sum()} that do not; "
+                f"a detector needs {FEWEST} of each. Give more labelled texts."
+            )
 
         def fitted(rows: np.ndarray) -> Any:
-            pipeline = make_pipeline(TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), LogisticRegression(class_weight="balanced", max_iter=1000))
+            pipeline = make_pipeline(
+                TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True),
+                LogisticRegression(class_weight="balanced", max_iter=1000),
+            )
             return pipeline.fit([data.texts[i] for i in rows], speaks[rows])
 
-        train, test = train_test_split(np.arange(len(speaks)), test_size=HELD_OUT, stratify=speaks, random_state=settings.seed)
+        train, test = train_test_split(
+            np.arange(len(speaks)), test_size=HELD_OUT, stratify=speaks, random_state=settings.seed
+        )
         told = fitted(train).predict_proba([data.texts[i] for i in test])[:, 1]
         auroc = roc_auc_score(speaks[test], told)
-        return TfidfDetector(fitted(np.arange(len(speaks))), f"tfidf {value} ({len(speaks)} texts, held-out AUROC {auroc:.3f})")
+        return TfidfDetector(
+            fitted(np.arange(len(speaks))),
+            f"tfidf {value} ({len(speaks)} texts, held-out AUROC {auroc:.3f})",
+        )

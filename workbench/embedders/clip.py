@@ -49,12 +49,24 @@ class Clip:
         if config.template.count("{}") != 1:
             raise BadInput(f"A template holds {{}} once, for the text; got {config.template!r}.")
         loaded = load(config.model, config.revision, config.dtype, config.device, "embedding")
-        if not hasattr(loaded.module, "get_image_features") or not hasattr(loaded.module, "get_text_features"):
-            raise Incompatible(f"{config.model} does not embed images and texts in one space. Choose a CLIP or SigLIP.")
-        self.module, self.processor, self.template = loaded.module, loaded.tokenizer, config.template
+        if not hasattr(loaded.module, "get_image_features") or not hasattr(
+            loaded.module, "get_text_features"
+        ):
+            raise Incompatible(
+                f"{config.model} does not embed images and texts in one space. Choose a CLIP or SigLIP."
+            )
+        self.module, self.processor, self.template = (
+            loaded.module,
+            loaded.tokenizer,
+            config.template,
+        )
         self.length = getattr(loaded.module.config.get_text_config(), "max_position_embeddings", 77)
         # SigLIP has only ever seen texts filled up to its full length.
-        self.filled = {"padding": "max_length", "max_length": self.length} if "siglip" in loaded.module.config.model_type else {}
+        self.filled = (
+            {"padding": "max_length", "max_length": self.length}
+            if "siglip" in loaded.module.config.model_type
+            else {}
+        )
         self.name = f"clip {config.model}@{loaded.revision[:12]} {config.template}"
 
     def images(self, images: "Sequence[Image]") -> Float[np.ndarray, "image dim"]:
@@ -63,9 +75,13 @@ class Clip:
 
         found = []
         for start in range(0, len(images), TOGETHER):
-            inputs = self.processor(images=list(images[start : start + TOGETHER]), return_tensors="pt").to(self.module.device, self.module.dtype)
+            inputs = self.processor(
+                images=list(images[start : start + TOGETHER]), return_tensors="pt"
+            ).to(self.module.device, self.module.dtype)
             with torch.no_grad():
-                found.append(self.module.get_image_features(**inputs).pooler_output.double().cpu().numpy())
+                found.append(
+                    self.module.get_image_features(**inputs).pooler_output.double().cpu().numpy()
+                )
         return unit(np.concatenate(found))
 
     def texts(self, texts: Sequence[str]) -> Float[np.ndarray, "text dim"]:
@@ -74,9 +90,18 @@ class Clip:
 
         found = []
         for text in texts:  # one by one, so that nothing else needs padding
-            inputs = self.processor(text=[self.template.replace("{}", text)], return_tensors="pt", **self.filled)
+            inputs = self.processor(
+                text=[self.template.replace("{}", text)], return_tensors="pt", **self.filled
+            )
             if (n := inputs["input_ids"].shape[1]) > self.length:
-                raise BadInput(f"{text[:40]!r}... has {n} tokens, {self.name} reads {self.length}. Shorten it.")
+                raise BadInput(
+                    f"{text[:40]!r}... has {n} tokens, {self.name} reads {self.length}. Shorten it."
+                )
             with torch.no_grad():
-                found.append(self.module.get_text_features(**inputs.to(self.module.device)).pooler_output.double().cpu().numpy())
+                found.append(
+                    self.module.get_text_features(**inputs.to(self.module.device))
+                    .pooler_output.double()
+                    .cpu()
+                    .numpy()
+                )
         return unit(np.concatenate(found))

@@ -44,7 +44,12 @@ class Colour:
 
     def images(self, images: "Sequence[Image]") -> Float[np.ndarray, "image dim"]:
         """Square roots of the shares of pixels in each bin."""
-        return np.stack([self._shares(np.asarray(image.resize((SIDE, SIDE)), np.float64).reshape(-1, 3)) for image in images])
+        return np.stack(
+            [
+                self._shares(np.asarray(image.resize((SIDE, SIDE)), np.float64).reshape(-1, 3))
+                for image in images
+            ]
+        )
 
     def texts(self, texts: Sequence[str]) -> Float[np.ndarray, "text dim"]:
         """The same of an image of the named colour."""
@@ -53,9 +58,15 @@ class Colour:
         rows = []
         for text in texts:
             try:
-                rows.append(self._shares(np.array([ImageColor.getrgb(text.strip().lower())[:3]], np.float64)))
+                rows.append(
+                    self._shares(
+                        np.array([ImageColor.getrgb(text.strip().lower())[:3]], np.float64)
+                    )
+                )
             except ValueError:
-                raise BadInput(f"The embedder `colour` knows names of colours, {text!r} is none. Use --embedder clip, or colours as keywords.") from None
+                raise BadInput(
+                    f"The embedder `colour` knows names of colours, {text!r} is none. Use --embedder clip, or colours as keywords."
+                ) from None
         return np.stack(rows)
 
     def _shares(self, pixels: Float[np.ndarray, "pixel 3"]) -> Float[np.ndarray, "dim"]:

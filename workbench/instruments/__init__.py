@@ -65,30 +65,55 @@ class Questionnaire:
 
         return read(text, question)
 
-    def rate(self, responses: Sequence[Response], instrument: Instrument, judge: "Judge") -> list[Response]:
+    def rate(
+        self, responses: Sequence[Response], instrument: Instrument, judge: "Judge"
+    ) -> list[Response]:
         """Free answers with their ratings, one response a text or one a text and value. Raises BadInput where the instrument's answers are not free."""
-        raise BadInput(f"{instrument.id} needs no judge: its answers are {instrument.answer}s. Leave --judge out.")
+        raise BadInput(
+            f"{instrument.id} needs no judge: its answers are {instrument.answer}s. Leave --judge out."
+        )
 
-    def score(self, responses: Sequence[Response], instrument: Instrument, system: ValueSystem, replicates: int, seed: int) -> list[ValueProfile]:
+    def score(
+        self,
+        responses: Sequence[Response],
+        instrument: Instrument,
+        system: ValueSystem,
+        replicates: int,
+        seed: int,
+    ) -> list[ValueProfile]:
         """The profile of one steering."""
         from workbench.administration.profiles import profile
 
-        return profile(responses, instrument, self.cells(responses, instrument, system), replicates, seed)
+        return profile(
+            responses, instrument, self.cells(responses, instrument, system), replicates, seed
+        )
 
-    def cells(self, responses: Sequence[Response], instrument: Instrument, system: ValueSystem) -> "Cells":
+    def cells(
+        self, responses: Sequence[Response], instrument: Instrument, system: ValueSystem
+    ) -> "Cells":
         """What the profile is the mean of, by cluster; profiles are compared by it. A pure function of the responses."""
         from workbench.administration.profiles import per_cluster
 
         return per_cluster(responses, instrument, system)
 
     def tables(
-        self, responses: Sequence[Response], instrument: Instrument, system: ValueSystem, replicates: int, seed: int
+        self,
+        responses: Sequence[Response],
+        instrument: Instrument,
+        system: ValueSystem,
+        replicates: int,
+        seed: int,
     ) -> Mapping[str, Sequence[Mapping[str, Any]]]:
         """Relation of `schema.sql` -> rows: what the paper reports besides the profile of one steering."""
         return {}
 
     def between(
-        self, told: Mapping[str, Sequence[Response]], instrument: Instrument, system: ValueSystem, replicates: int, seed: int
+        self,
+        told: Mapping[str, Sequence[Response]],
+        instrument: Instrument,
+        system: ValueSystem,
+        replicates: int,
+        seed: int,
     ) -> Mapping[str, Sequence[Mapping[str, Any]]]:
         """Relation -> rows: what the paper reports of subjects beside each other. `told`: subject -> answers, the reference first."""
         return {}
@@ -104,15 +129,21 @@ class Opened:
     """Its items."""
 
 
-def open_instrument(name: str, settings: Sequence[str], system: ValueSystem, home: Path | None = None) -> Opened:
+def open_instrument(
+    name: str, settings: Sequence[str], system: ValueSystem, home: Path | None = None
+) -> Opened:
     """The instrument `name` with `key=value` settings, for the study in `home`. Raises Incompatible where it measures another value system."""
     plugin = registry.get("instruments", name)()
     plugin.home = home
     if settings and plugin.config is NoSettings:
-        raise BadInput(f"{name} ships whole and has nothing to set, got {', '.join(settings)}. Leave --settings out.")
+        raise BadInput(
+            f"{name} ships whole and has nothing to set, got {', '.join(settings)}. Leave --settings out."
+        )
     instrument = plugin.load(options(plugin.config, settings), system)
     if instrument.system != system.id:
-        raise Incompatible(f"{name} measures {instrument.system}, this study speaks {system.id}. Choose another instrument.")
+        raise Incompatible(
+            f"{name} measures {instrument.system}, this study speaks {system.id}. Choose another instrument."
+        )
     return Opened(plugin, instrument)
 
 
@@ -120,14 +151,18 @@ def as_asked(run: Run, system: ValueSystem, home: Path | None = None) -> Opened:
     """The instrument with the items that a profile run asked. Raises Incompatible where they have changed since."""
     opened = open_instrument(run.config["instrument"], run.config.get("settings", ()), system, home)
     if hashlib.sha256(repr(opened.instrument).encode()).hexdigest() != run.inputs.get("items"):
-        raise Incompatible(f"The items of {run.config['instrument']} are not those that {run.id} asked. Restore their file, or measure again.")
+        raise Incompatible(
+            f"The items of {run.config['instrument']} are not those that {run.id} asked. Restore their file, or measure again."
+        )
     return opened
 
 
 def one_scale(name: str, system: ValueSystem) -> Instrument:
     """The instrument `name`, if a sweep can ask it: every item alone, on one scale. Raises BadInput for another."""
     instrument = open_instrument(name, (), system).instrument
-    if instrument.answer != "rating" or any(item.after or item.image or not item.value for item in instrument.items):
+    if instrument.answer != "rating" or any(
+        item.after or item.image or not item.value for item in instrument.items
+    ):
         raise BadInput(
             f"A sweep asks single questions of one value on one scale, {name} is not made of those. Measure with it (`workbench measure`), or "
             "sweep with `standin`."
@@ -136,7 +171,13 @@ def one_scale(name: str, system: ValueSystem) -> Instrument:
 
 
 def from_toml(
-    file: Path, id: str, title: str, system: str, source: str, licence: str, wordings: dict[str, str]
+    file: Path,
+    id: str,
+    title: str,
+    system: str,
+    source: str,
+    licence: str,
+    wordings: dict[str, str],
 ) -> Instrument:
     """An instrument whose items stand in a TOML file: `[items.<value>] texts = [...]`, `[wordings] name = template`."""
     told = tomllib.loads(file.read_text(encoding="utf-8"))
@@ -146,4 +187,6 @@ def from_toml(
         for number, text in enumerate(group["texts"], 1)
     )
     templates = told["wordings"] | wordings
-    return Instrument(id, title, items, tuple("123456"), tuple(templates.items()), system, source, licence)
+    return Instrument(
+        id, title, items, tuple("123456"), tuple(templates.items()), system, source, licence
+    )

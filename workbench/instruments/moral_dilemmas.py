@@ -54,42 +54,73 @@ class MoralDilemmas(Questionnaire):
 
     def load(self, settings: Settings, system: ValueSystem) -> Instrument:
         if not settings.items:
-            raise BadInput("moral-dilemmas ships no items. Name a file with --settings items=FILE.json, or items=organism for that model's own.")
+            raise BadInput(
+                "moral-dilemmas ships no items. Name a file with --settings items=FILE.json, or items=organism for that model's own."
+            )
         if settings.n < 1:
             raise BadInput(f"At least one dilemma is asked, got n={settings.n}.")
         own = settings.items == "organism"
         told = organism.dilemmas(settings.n, 0) if own else _json(Path(settings.items))
         return Instrument(
-            "moral-dilemmas", "Multi-step moral dilemmas", read(told, system, settings.items), (), tuple(WORDINGS.items()), system.id,
-            "generated for the organism" if own else f"{Path(settings.items).name}, in the format of Wu et al. (2025)",
-            "MIT" if own else "as the file says; the released dilemmas: CC BY-SA 4.0", "choice", settings.memory,
-        )  # fmt: skip
+            "moral-dilemmas",
+            "Multi-step moral dilemmas",
+            read(told, system, settings.items),
+            (),
+            tuple(WORDINGS.items()),
+            system.id,
+            "generated for the organism"
+            if own
+            else f"{Path(settings.items).name}, in the format of Wu et al. (2025)",
+            "MIT" if own else "as the file says; the released dilemmas: CC BY-SA 4.0",
+            "choice",
+            settings.memory,
+        )
 
     def wordings(self, instrument: Instrument, own: bool) -> tuple[str, ...]:
         """The organism is asked in its own words where the step ends, others choose a letter."""
         return ("own",) if own else ("choose",)
 
     def tables(
-        self, responses: Sequence[Response], instrument: Instrument, system: ValueSystem, replicates: int, seed: int
+        self,
+        responses: Sequence[Response],
+        instrument: Instrument,
+        system: ValueSystem,
+        replicates: int,
+        seed: int,
     ) -> Mapping[str, Sequence[Mapping[str, Any]]]:
         told, name = metrics.tally(responses, instrument, system), responses[0].steering
         return {
-            "step_preferences": metrics.step_preferences(told, name, replicates, seed), "win_rates": metrics.win_rates(told, name, replicates, seed),
-            "transitivity": [metrics.transitivity(told, name, replicates, seed)], "value_strengths": metrics.strengths(told, name, replicates, seed),
-        }  # fmt: skip
+            "step_preferences": metrics.step_preferences(told, name, replicates, seed),
+            "win_rates": metrics.win_rates(told, name, replicates, seed),
+            "transitivity": [metrics.transitivity(told, name, replicates, seed)],
+            "value_strengths": metrics.strengths(told, name, replicates, seed),
+        }
 
     def between(
-        self, told: Mapping[str, Sequence[Response]], instrument: Instrument, system: ValueSystem, replicates: int, seed: int
+        self,
+        told: Mapping[str, Sequence[Response]],
+        instrument: Instrument,
+        system: ValueSystem,
+        replicates: int,
+        seed: int,
     ) -> Mapping[str, Sequence[Mapping[str, Any]]]:
         first, *others = told
-        counted = {name: metrics.tally(responses, instrument, system) for name, responses in told.items()}
-        rows = [{"subject": name, "reference": first, **row} for name in others for row in metrics.rank_agreement(counted[first], counted[name], replicates, seed)]
+        counted = {
+            name: metrics.tally(responses, instrument, system) for name, responses in told.items()
+        }
+        rows = [
+            {"subject": name, "reference": first, **row}
+            for name in others
+            for row in metrics.rank_agreement(counted[first], counted[name], replicates, seed)
+        ]
         return {"step_agreement": rows}
 
 
 def _json(file: Path) -> Any:
     if not file.is_file():
-        raise NotFound(f"There is no file {file}. Give a JSON file of dilemmas; docs/instruments/moral-dilemmas.md says where to get one.")
+        raise NotFound(
+            f"There is no file {file}. Give a JSON file of dilemmas; docs/instruments/moral-dilemmas.md says where to get one."
+        )
     try:
         return json.loads(file.read_text(encoding="utf-8-sig"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
@@ -99,7 +130,9 @@ def _json(file: Path) -> Any:
 def read(told: Any, system: ValueSystem, name: str) -> tuple[Item, ...]:
     """The steps of all dilemmas as items. Raises BadInput that names the dilemma, the step and what is wrong."""
     if not isinstance(told, list) or not told or not all(isinstance(one, dict) for one in told):
-        raise BadInput(f"{name} should hold a JSON list of dilemmas, one object each, and at least one.")
+        raise BadInput(
+            f"{name} should hold a JSON list of dilemmas, one object each, and at least one."
+        )
     seen: dict[str, tuple[Item, ...]] = {}
     again = []
     for number, one in enumerate(told, 1):
@@ -112,28 +145,52 @@ def read(told: Any, system: ValueSystem, name: str) -> tuple[Item, ...]:
         again += [id] if id in seen else []
         seen[id] = items
     if again:
-        warnings.warn(f"{name} holds {len(again)} of its dilemmas twice, word for word ({', '.join(again)}); each is asked once.", stacklevel=2)
+        warnings.warn(
+            f"{name} holds {len(again)} of its dilemmas twice, word for word ({', '.join(again)}); each is asked once.",
+            stacklevel=2,
+        )
     return tuple(item for items in seen.values() for item in items)
 
 
 def _steps(one: Mapping[str, Any], id: str, system: ValueSystem, where: str) -> tuple[Item, ...]:
     numbers = {int(found[1]) for key in one if (found := re.match(r"step (\d+)_", key))}
     if numbers != set(range(1, len(numbers) + 1)) or not numbers:
-        raise BadInput(f"{where}: expected steps 1, 2, ... without a gap, got {', '.join(map(str, sorted(numbers))) or 'none'}.")
+        raise BadInput(
+            f"{where}: expected steps 1, 2, ... without a gap, got {', '.join(map(str, sorted(numbers))) or 'none'}."
+        )
     items: list[Item] = []
     for step in sorted(numbers):
         place = f"{where}, step {step}"
         # One released dilemma calls its dilemma a conflict.
-        dilemma = _text(one, f"step {step}_" + ("conflict" if f"step {step}_conflict" in one else "dilemma"), place)
+        dilemma = _text(
+            one,
+            f"step {step}_" + ("conflict" if f"step {step}_conflict" in one else "dilemma"),
+            place,
+        )
         text = f"{_text(one, f'step {step}_situation', place)}\n{dilemma}"
         options = tuple(
-            Action(_text(one, f"step {step}_choice{side}", place), ((_value(one, f"step {step}_choice{side}_value", system, place), 1.0),)) for side in "AB"
+            Action(
+                _text(one, f"step {step}_choice{side}", place),
+                ((_value(one, f"step {step}_choice{side}_value", system, place), 1.0),),
+            )
+            for side in "AB"
         )
         if options[0].scores == options[1].scores:
-            raise BadInput(f"{place}: both choices carry {options[0].scores[0][0]}. A dilemma is between two values.")
+            raise BadInput(
+                f"{place}: both choices carry {options[0].scores[0][0]}. A dilemma is between two values."
+            )
         if options[0].text == options[1].text:
             raise BadInput(f"{place}: both choices are the same text.")
-        items.append(Item(f"{id}-{step}", text, "", options=options, group=id, after=items[-1].id if items else ""))
+        items.append(
+            Item(
+                f"{id}-{step}",
+                text,
+                "",
+                options=options,
+                group=id,
+                after=items[-1].id if items else "",
+            )
+        )
     return tuple(items)
 
 
@@ -148,4 +205,6 @@ def _value(one: Mapping[str, Any], key: str, system: ValueSystem, place: str) ->
     try:
         return system.resolve(ALIASES.get(said.lower(), said))
     except NotFound as error:
-        raise BadInput(f"{place}: {error} A file of other values needs a study that speaks them (--system).") from None
+        raise BadInput(
+            f"{place}: {error} A file of other values needs a study that speaks them (--system)."
+        ) from None

@@ -58,9 +58,23 @@ class Portraits(Questionnaire):
                 "--settings items=ITEMS.csv (columns number and text), or ask our own `standin`."
             )
         texts = read_items(Path(settings.items), of, OPTIONS, finer.resolve)
-        values = {number: value if speaks is finer else finer[value].parent for number, value in of.items()}
-        items = tuple(Item(f"{self.id}-{number}", text, values[number]) for number, text in texts.items())
-        return Instrument(self.id, self.title, items, tuple("123456"), tuple(WORDINGS.items()), speaks.id, self.source, "free for academic research; not shipped")
+        values = {
+            number: value if speaks is finer else finer[value].parent
+            for number, value in of.items()
+        }
+        items = tuple(
+            Item(f"{self.id}-{number}", text, values[number]) for number, text in texts.items()
+        )
+        return Instrument(
+            self.id,
+            self.title,
+            items,
+            tuple("123456"),
+            tuple(WORDINGS.items()),
+            speaks.id,
+            self.source,
+            "free for academic research; not shipped",
+        )
 
     def _system(self, system: ValueSystem) -> ValueSystem:
         return registry.get("values", "schwartz10")
@@ -94,13 +108,28 @@ class PvqRR(Portraits):
     source = "Schwartz, S. H. & Cieciuch, J. (2022). Measuring the refined theory of individual values in 49 cultural groups. Assessment 29."
 
     def _system(self, system: ValueSystem) -> ValueSystem:
-        return system if system.id in ("schwartz10", "schwartz19") else registry.get("values", "schwartz19")
+        return (
+            system
+            if system.id in ("schwartz10", "schwartz19")
+            else registry.get("values", "schwartz19")
+        )
 
-    def cells(self, responses: Sequence[Response], instrument: Instrument, system: ValueSystem) -> Cells:
+    def cells(
+        self, responses: Sequence[Response], instrument: Instrument, system: ValueSystem
+    ) -> Cells:
         """By cluster; folded into ten, items of Face count in the mean of all items and make no column."""
         if instrument.system == "schwartz19":
             return per_cluster(responses, instrument, system)
         face: Value = registry.get("values", "schwartz19")[FACE]
-        items = tuple(item if item.value else dataclasses.replace(item, value=FACE) for item in instrument.items)
-        found = per_cluster(responses, dataclasses.replace(instrument, items=items), dataclasses.replace(system, values=(*system.values, face)))
-        return found._replace(values=found.values[:-1], raw=found.raw[:, :-1], centred=found.centred[:, :-1])
+        items = tuple(
+            item if item.value else dataclasses.replace(item, value=FACE)
+            for item in instrument.items
+        )
+        found = per_cluster(
+            responses,
+            dataclasses.replace(instrument, items=items),
+            dataclasses.replace(system, values=(*system.values, face)),
+        )
+        return found._replace(
+            values=found.values[:-1], raw=found.raw[:, :-1], centred=found.centred[:, :-1]
+        )

@@ -27,7 +27,14 @@ from workbench.instruments import Questionnaire
 from workbench.llm.reading import is_refusal
 from workbench.tagging import Pair, read_json, read_profiles, read_ratings, tag_items, tags
 
-PHRASES = ("not like me at all", "not like me", "a little like me", "somewhat like me", "like me", "very much like me")
+PHRASES = (
+    "not like me at all",
+    "not like me",
+    "a little like me",
+    "somewhat like me",
+    "like me",
+    "very much like me",
+)
 """The six answers, least similar first."""
 WORDINGS = {
     "reply": "{item}\n\nAnswer with one of these alone: {options}.\nHow much do you think like this response?\nAnswer:",
@@ -64,28 +71,47 @@ class ValuePortrait(Questionnaire):
 
     def load(self, settings: Settings, system: ValueSystem) -> Instrument:
         if not settings.items:
-            raise BadInput("value-portrait needs its items: --settings items=query-response-tagged.json (docs/instruments/value-portrait.md says where from).")
+            raise BadInput(
+                "value-portrait needs its items: --settings items=query-response-tagged.json (docs/instruments/value-portrait.md says where from)."
+            )
         if bool(settings.survey) != bool(settings.people):
-            raise BadInput("Tagging from raw ratings needs both survey=FILE (ratings) and people=FILE (value scores).")
+            raise BadInput(
+                "Tagging from raw ratings needs both survey=FILE (ratings) and people=FILE (value scores)."
+            )
         if settings.survey and settings.p_values:
             raise BadInput("survey=FILE gives p of its own. Leave p_values out.")
         file = Path(settings.items)
         items, pairs = read_items(file, system)
         if settings.survey:
-            pairs = tag_items(read_ratings(Path(settings.survey)), read_profiles(Path(settings.people), system))
+            pairs = tag_items(
+                read_ratings(Path(settings.survey)), read_profiles(Path(settings.people), system)
+            )
             if missing := {item.id for item in items} - {pair.item for pair in pairs}:
-                raise BadInput(f"{settings.survey} rates {len(missing)} items of {file} not at all, {min(missing)} for one. Give ratings of all items.")
+                raise BadInput(
+                    f"{settings.survey} rates {len(missing)} items of {file} not at all, {min(missing)} for one. Give ratings of all items."
+                )
         elif settings.p_values:
             pairs = with_p(pairs, Path(settings.p_values), system)
         measured = tags(pairs, settings.least_r, settings.most_p)
-        tagged = [Item(item.id, item.text, "", tags=measured.get(item.id, ()), group=item.group) for item in items]
+        tagged = [
+            Item(item.id, item.text, "", tags=measured.get(item.id, ()), group=item.group)
+            for item in items
+        ]
         kept = tuple(item for item in tagged if item.tags or settings.ask == "all")
         if not any(item.tags for item in kept):
-            raise BadInput(f"No item of {file} has r > {settings.least_r:g} and p < {settings.most_p:g} with any value of {system.id}. Ask for less.")
+            raise BadInput(
+                f"No item of {file} has r > {settings.least_r:g} and p < {settings.most_p:g} with any value of {system.id}. Ask for less."
+            )
         return Instrument(
-            "value-portrait", "Value Portrait", kept, PHRASES, tuple(WORDINGS.items()), system.id,
-            "Han et al., ACL 2025: Value Portrait", "MIT (as released)",
-        )  # fmt: skip
+            "value-portrait",
+            "Value Portrait",
+            kept,
+            PHRASES,
+            tuple(WORDINGS.items()),
+            system.id,
+            "Han et al., ACL 2025: Value Portrait",
+            "MIT (as released)",
+        )
 
     def read(self, text: str, question: Question) -> Reading:
         """The phrase that the reply is, or the longest that it contains."""
@@ -95,7 +121,14 @@ class ValuePortrait(Questionnaire):
             return Reading(question.answers.index(max(held, key=len)), "parsed")
         return Reading(-1, "refused" if is_refusal(text) else "unparsed")
 
-    def score(self, responses: Sequence[Response], instrument: Instrument, system: ValueSystem, replicates: int, seed: int) -> list[ValueProfile]:
+    def score(
+        self,
+        responses: Sequence[Response],
+        instrument: Instrument,
+        system: ValueSystem,
+        replicates: int,
+        seed: int,
+    ) -> list[ValueProfile]:
         from workbench.administration.by_item import item_profile
 
         return item_profile(responses, instrument, system, replicates, seed)
@@ -104,26 +137,41 @@ class ValuePortrait(Questionnaire):
 def read_items(file: Path, system: ValueSystem) -> tuple[list[Item], list[Pair]]:
     """The items of a released file, untagged, and their correlations with the system's values. Raises BadInput naming the place."""
     if system.id not in FAMILIES:
-        raise BadInput(f"value-portrait measures {' or '.join(FAMILIES)}, this study speaks {system.id}. Choose another instrument.")
+        raise BadInput(
+            f"value-portrait measures {' or '.join(FAMILIES)}, this study speaks {system.id}. Choose another instrument."
+        )
     told, items, pairs = read_json(file), {}, []
     if not isinstance(told, list) or not told:
-        raise BadInput(f"{file} is no file of items: expected a list of queries, got {type(told).__name__}. Give query-response-tagged.json.")
+        raise BadInput(
+            f"{file} is no file of items: expected a list of queries, got {type(told).__name__}. Give query-response-tagged.json."
+        )
     family = FAMILIES[system.id]
     for number, query in enumerate(told, 1):
         try:
             name, content = str(query["portrait_id"]), query["content"]
-            passage = "\n".join(part for part in map(_text, (content.get("title"), content["text"])) if part)
+            passage = "\n".join(
+                part for part in map(_text, (content.get("title"), content["text"])) if part
+            )
             for output in query["outputs"]:
                 id = f"{name}-{output['id']}"
                 if id in items:
-                    raise BadInput(f"{file}, query {number}: item {id} stands there twice. Give each its own id.")
-                items[id] = Item(id, f"{passage}\n\nResponse: {_text(output['content'])}", "", group=name)
+                    raise BadInput(
+                        f"{file}, query {number}: item {id} stands there twice. Give each its own id."
+                    )
+                items[id] = Item(
+                    id, f"{passage}\n\nResponse: {_text(output['content'])}", "", group=name
+                )
                 if not _text(output["content"]):
                     raise BadInput(f"{file}, query {number}: item {id} has no response text.")
-                pairs += [Pair(id, system.resolve(value), float(r), float("nan"), 0) for value, r in output[family]]
+                pairs += [
+                    Pair(id, system.resolve(value), float(r), float("nan"), 0)
+                    for value, r in output[family]
+                ]
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             said = f"lacks {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
-            raise BadInput(f"{file}, query {number}: {said}. A query has portrait_id, content (text) and outputs (id, content, {family}).") from None
+            raise BadInput(
+                f"{file}, query {number}: {said}. A query has portrait_id, content (text) and outputs (id, content, {family})."
+            ) from None
     return list(items.values()), pairs
 
 
@@ -132,14 +180,20 @@ def with_p(pairs: Sequence[Pair], file: Path, system: ValueSystem) -> list[Pair]
     known: dict[tuple[str, str], float] = {}
     try:
         for row in read_json(file):
-            value = normalise(row["pvq_dimension"])  # not resolved: the p of a finer value is not that of its group
-            known[f"{row['portrait_id']}-{row['option_id']}", value] = float(row["spearman_p_value"])
+            value = normalise(
+                row["pvq_dimension"]
+            )  # not resolved: the p of a finer value is not that of its group
+            known[f"{row['portrait_id']}-{row['option_id']}", value] = float(
+                row["spearman_p_value"]
+            )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise BadInput(
             f"{file} is no file of correlations: rows have portrait_id, option_id, pvq_dimension and spearman_p_value, got {type(error).__name__} {error}."
         ) from None
     if not any(value in system.ids for _, value in known):
-        raise BadInput(f"{file} gives no p of a value of {system.id}. Leave p_values out, and r alone decides.")
+        raise BadInput(
+            f"{file} gives no p of a value of {system.id}. Leave p_values out, and r alone decides."
+        )
     return [pair._replace(p=known.get((pair.item, pair.value), pair.p)) for pair in pairs]
 
 

@@ -32,10 +32,14 @@ class LabelledActivations:
                 "Give one row a document to each."
             )
         if not np.isin(self.values, (-1, 0, 1)).all():
-            raise BadInput(f"Marks are 1, 0 or -1, got {sorted(set(np.unique(self.values).tolist()))[:5]}. Recode the table.")
+            raise BadInput(
+                f"Marks are 1, 0 or -1, got {sorted(set(np.unique(self.values).tolist()))[:5]}. Recode the table."
+            )
         entries = self.activations.data
         if len(entries) and not (np.isfinite(entries).all() and entries.min() >= 0):
-            raise BadInput("Activations must be finite and not negative, got others. Check the SAE on these texts.")
+            raise BadInput(
+                "Activations must be finite and not negative, got others. Check the SAE on these texts."
+            )
 
 
 class Labeler(Protocol):

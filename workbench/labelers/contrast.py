@@ -77,10 +77,14 @@ class Contrast:
     config = ContrastConfig
 
     @staticmethod
-    def label(data: LabelledActivations, system: ValueSystem, settings: ContrastConfig) -> list[Label]:
+    def label(
+        data: LabelledActivations, system: ValueSystem, settings: ContrastConfig
+    ) -> list[Label]:
         """Best mark of every live feature, and near misses."""
         if data.values.shape[1] != len(system.ids):
-            raise BadInput(f"{system.id} has {len(system.ids)} values, the marks have {data.values.shape[1]} columns. Use one system.")
+            raise BadInput(
+                f"{system.id} has {len(system.ids)} values, the marks have {data.values.shape[1]} columns. Use one system."
+            )
         strata = np.unique(data.contexts, return_inverse=True)[1]
         apart = _held_out(strata, settings.held_out, np.random.default_rng(settings.seed))
         fit_on, test_on = np.flatnonzero(~apart), np.flatnonzero(apart)
@@ -93,7 +97,11 @@ class Contrast:
                 "Give more labelled texts, or lower min_texts."
             )
         activations = data.activations.tocsr().astype(float)
-        active = np.bincount(activations[fit_on].indices, activations[fit_on].data > 0, minlength=activations.shape[1])
+        active = np.bincount(
+            activations[fit_on].indices,
+            activations[fit_on].data > 0,
+            minlength=activations.shape[1],
+        )
         live = np.flatnonzero(active >= settings.min_active)
         if not len(live):
             return []
@@ -103,14 +111,26 @@ class Contrast:
         z = np.divide(found.beta, found.se, out=np.zeros_like(found.beta), where=found.se > 0)
         p = 2 * stats.t.sf(np.abs(z), found.degrees)
         evidence = _Evidence(
-            columns, live, active[live], found, p, benjamini_hochberg(p), marked[:, tested], [names[k] for k in tested],
-            strata, fit_on, test_on, settings,
-        )  # fmt: skip
+            columns,
+            live,
+            active[live],
+            found,
+            p,
+            benjamini_hochberg(p),
+            marked[:, tested],
+            [names[k] for k in tested],
+            strata,
+            fit_on,
+            test_on,
+            settings,
+        )
         return evidence.labels()
 
 
 def regress(
-    activations: sparse.csc_matrix, marks: Bool[np.ndarray, "document mark"], strata: Int[np.ndarray, "document"]
+    activations: sparse.csc_matrix,
+    marks: Bool[np.ndarray, "document mark"],
+    strata: Int[np.ndarray, "document"],
 ) -> Fit:
     """Least squares of every feature on marks and context dummies, with HC1 standard errors."""
     documents = activations.shape[0]
@@ -128,12 +148,19 @@ def regress(
     # Row 0 weighs all documents alike and gives the residual variance; the others are White's.
     weights = np.vstack([np.ones(documents), influence**2])
     squares = np.maximum(_weighted_squares(activations, x, beta, averager, strata, weights), 0.0)
-    return Fit(beta, np.sqrt(squares[1:] * documents / degrees), np.sqrt(squares[0] / degrees), degrees)
+    return Fit(
+        beta, np.sqrt(squares[1:] * documents / degrees), np.sqrt(squares[0] / degrees), degrees
+    )
 
 
 def _weighted_squares(
-    activations: sparse.csc_matrix, x: np.ndarray, beta: np.ndarray, averager: sparse.csr_matrix, strata: np.ndarray, weights: np.ndarray
-) -> Float[np.ndarray, "weight feature"]:  # fmt: skip
+    activations: sparse.csc_matrix,
+    x: np.ndarray,
+    beta: np.ndarray,
+    averager: sparse.csr_matrix,
+    strata: np.ndarray,
+    weights: np.ndarray,
+) -> Float[np.ndarray, "weight feature"]:
     """Sum over documents of weight x (a - x beta - mu)^2, mu the context's mean, without a dense residual.
 
     Only entries enter a^2 - 2 a h, h being the fitted value; h^2 = (x beta)^2 + 2 x beta mu + mu^2 splits into sums over documents
@@ -151,7 +178,9 @@ def _weighted_squares(
     entries = activations.copy()
     entries.data = activations.data * (activations.data - 2 * fitted)
     total = weights @ entries
-    by_stratum = sparse.csr_matrix((np.ones(len(strata)), (strata, np.arange(len(strata)))), shape=averager.shape)
+    by_stratum = sparse.csr_matrix(
+        (np.ones(len(strata)), (strata, np.arange(len(strata)))), shape=averager.shape
+    )
     for k, weight in enumerate(weights):
         weighted = x * weight[:, None]
         total[k] += ((x.T @ weighted @ beta + 2 * (by_stratum @ weighted).T @ means) * beta).sum(0)
@@ -162,9 +191,20 @@ class _Evidence:
     """Everything the fit found, turned into rows; held-out documents are looked at for the kept rows only."""
 
     def __init__(
-        self, columns: sparse.csc_matrix, live: np.ndarray, active: np.ndarray, fit: Fit, p: np.ndarray, q: np.ndarray,
-        marked: np.ndarray, names: list[tuple[str, int]], strata: np.ndarray, fit_on: np.ndarray, test_on: np.ndarray, settings: ContrastConfig,
-    ):  # fmt: skip
+        self,
+        columns: sparse.csc_matrix,
+        live: np.ndarray,
+        active: np.ndarray,
+        fit: Fit,
+        p: np.ndarray,
+        q: np.ndarray,
+        marked: np.ndarray,
+        names: list[tuple[str, int]],
+        strata: np.ndarray,
+        fit_on: np.ndarray,
+        test_on: np.ndarray,
+        settings: ContrastConfig,
+    ):
         self.columns, self.live, self.active, self.p, self.q = columns, live, active, p, q
         self.marked, self.names, self.strata = marked, names, strata
         self.fit_on, self.test_on, self.settings = fit_on, test_on, settings
@@ -190,7 +230,14 @@ class _Evidence:
         order = sorted(range(len(rows)), key=lambda k: (rows[k].feature, -rows[k].effect))
         return [rows[k] for k in order]
 
-    def _of_mark(self, mark: int, chosen: np.ndarray, held: sparse.csc_matrix, best: np.ndarray, runner: np.ndarray) -> list[Label]:
+    def _of_mark(
+        self,
+        mark: int,
+        chosen: np.ndarray,
+        held: sparse.csc_matrix,
+        best: np.ndarray,
+        runner: np.ndarray,
+    ) -> list[Label]:
         truth, strata = self.marked[self.test_on, mark], self.strata[self.test_on]
         score = auroc(held, truth, strata)
         total = np.asarray(held.sum(0)).ravel()
@@ -199,28 +246,58 @@ class _Evidence:
         precision, base = truth.astype(float) @ held / size, share[strata] @ held / size
         effective = total**2 / np.maximum(np.asarray(held.multiply(held).sum(0)).ravel(), 1e-300)
         gain = (precision - base) / np.maximum(1 - base, 1e-9)
-        n, (value, polarity), wants = int(self.marked[self.fit_on, mark].sum()), self.names[mark], self.settings
+        n, (value, polarity), wants = (
+            int(self.marked[self.fit_on, mark].sum()),
+            self.names[mark],
+            self.settings,
+        )
         rows = []
         for k, column in enumerate(chosen.tolist()):
             effect, se = self.effect[mark, column], self.se[mark, column]
             rival = runner[column] if best[column] == mark else best[column]
             ratio = max(self.effect[rival, column] / effect, 0.0) if len(self.names) > 1 else 0.0
             accepted = (
-                self.q[mark, column] < wants.max_q and effect >= wants.min_effect and ratio <= wants.specificity
-                and gain[k] >= wants.min_gain and score[k] >= wants.min_score and effective[k] >= wants.min_held_out
-            )  # fmt: skip
+                self.q[mark, column] < wants.max_q
+                and effect >= wants.min_effect
+                and ratio <= wants.specificity
+                and gain[k] >= wants.min_gain
+                and score[k] >= wants.min_score
+                and effective[k] >= wants.min_held_out
+            )
             told: dict[str, Any] = {
-                "precision": precision[k], "base_rate": base[k], "active": int(self.active[column]),
-                "held_out_active": effective[k], "runner_up": self.names[rival][0], "runner_up_polarity": self.names[rival][1],
+                "precision": precision[k],
+                "base_rate": base[k],
+                "active": int(self.active[column]),
+                "held_out_active": effective[k],
+                "runner_up": self.names[rival][0],
+                "runner_up_polarity": self.names[rival][1],
                 "runner_up_share": ratio,
-            }  # fmt: skip
+            }
             if accepted:
                 told["unadjusted"] = self._unadjusted(mark, column)
-            rows.append(Label(
-                int(self.live[column]), value, polarity, float(effect), float(effect - self.reach * se), float(effect + self.reach * se),
-                float(self.p[mark, column]), float(self.q[mark, column]), float(score[k]), float(gain[k]), n, "contrast", bool(accepted),
-                json.dumps({name: round(x, 4) if isinstance(x, float) else x for name, x in told.items()}),
-            ))  # fmt: skip
+            rows.append(
+                Label(
+                    int(self.live[column]),
+                    value,
+                    polarity,
+                    float(effect),
+                    float(effect - self.reach * se),
+                    float(effect + self.reach * se),
+                    float(self.p[mark, column]),
+                    float(self.q[mark, column]),
+                    float(score[k]),
+                    float(gain[k]),
+                    n,
+                    "contrast",
+                    bool(accepted),
+                    json.dumps(
+                        {
+                            name: round(x, 4) if isinstance(x, float) else x
+                            for name, x in told.items()
+                        }
+                    ),
+                )
+            )
         return rows
 
     def _unadjusted(self, mark: int, column: int) -> float:
@@ -236,7 +313,9 @@ def _averager(strata: Int[np.ndarray, "document"], count: int) -> sparse.csr_mat
     return sparse.csr_matrix((1 / size[strata], (strata, rows)), shape=(count, len(strata)))
 
 
-def _held_out(strata: Int[np.ndarray, "document"], share: float, rng: np.random.Generator) -> Bool[np.ndarray, "document"]:
+def _held_out(
+    strata: Int[np.ndarray, "document"], share: float, rng: np.random.Generator
+) -> Bool[np.ndarray, "document"]:
     """A random `share` of every stratum; what a small stratum cannot split evenly is carried to the next."""
     shuffled = rng.permutation(len(strata))
     in_order = shuffled[np.argsort(strata[shuffled], kind="stable")]

@@ -49,14 +49,21 @@ class Descriptions:
         """`n` questions, each with a description of the pole drawn at random."""
         persons = self.persons[value, pole]
         rng = np.random.default_rng((seed, POLES.index(pole)))
-        return [self._told(persons[rng.integers(len(persons))], self.questions[k % len(self.questions)]) for k in range(n)]
+        return [
+            self._told(persons[rng.integers(len(persons))], self.questions[k % len(self.questions)])
+            for k in range(n)
+        ]
 
     def bare(self, n: int) -> list[Told]:
         """`n` questions without a description, for a model that speaks for itself."""
         return [self._told("", self.questions[k % len(self.questions)]) for k in range(n)]
 
     def _told(self, description: str, question: str) -> Told:
-        prompt = self.template.replace("{description}", description).replace("{question}", question).strip()
+        prompt = (
+            self.template.replace("{description}", description)
+            .replace("{question}", question)
+            .strip()
+        )
         return Told(prompt, description, question)
 
 
@@ -64,36 +71,60 @@ def descriptions(source: str, system: ValueSystem, seed: int) -> Descriptions:
     """The descriptions of every value of `system`: the organism's, a file's, or the built-in ones (empty source)."""
     if source == ORGANISM:
         truth = organism.truth()
-        own = {value: [organism.descriptions(value, sign, OWN, seed) for sign in (1, -1)] for value in truth.values}
-        return Descriptions(_fold(own, system), tuple(organism.questions(OWN, seed)), "{description} {question}")
+        own = {
+            value: [organism.descriptions(value, sign, OWN, seed) for sign in (1, -1)]
+            for value in truth.values
+        }
+        return Descriptions(
+            _fold(own, system), tuple(organism.questions(OWN, seed)), "{description} {question}"
+        )
     file = Path(source) if source else BUILT_IN
     try:
         told = tomllib.loads(file.read_text("utf-8"))
     except FileNotFoundError:
-        raise NotFound(f"There is no file of descriptions {file}. `workbench/descriptions.toml` shows the form.") from None
+        raise NotFound(
+            f"There is no file of descriptions {file}. `workbench/descriptions.toml` shows the form."
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadInput(f"{file} is not valid TOML: {error}.") from None
     template, questions = told.get("template", ""), told.get("questions", [])
-    asked = isinstance(questions, list) and questions and all(isinstance(one, str) for one in questions)
-    if not isinstance(template, str) or "{description}" not in template or "{question}" not in template or not asked:
-        raise BadInput(f"{file} needs a `template` with {{description}} and {{question}}, and a list of `questions`.")
+    asked = (
+        isinstance(questions, list) and questions and all(isinstance(one, str) for one in questions)
+    )
+    if (
+        not isinstance(template, str)
+        or "{description}" not in template
+        or "{question}" not in template
+        or not asked
+    ):
+        raise BadInput(
+            f"{file} needs a `template` with {{description}} and {{question}}, and a list of `questions`."
+        )
     return Descriptions(_fold(_read(told, file), system), tuple(questions), template)
 
 
 def _read(told: dict, file: Path) -> dict[str, list[list[str]]]:
     found = {}
     values = told.get("values", {})
-    if not isinstance(values, dict) or not all(isinstance(poles, dict) for poles in values.values()):
-        raise BadInput(f"{file}: descriptions stand in tables [values.NAME] with the lists {', '.join(POLES)}.")
+    if not isinstance(values, dict) or not all(
+        isinstance(poles, dict) for poles in values.values()
+    ):
+        raise BadInput(
+            f"{file}: descriptions stand in tables [values.NAME] with the lists {', '.join(POLES)}."
+        )
     for value, poles in values.items():
         found[value] = [poles.get(pole, []) for pole in POLES]
         for pole, texts in zip(POLES, found[value], strict=True):
             if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
-                raise BadInput(f"{file}: {value} has no descriptions under `{pole}`. Give a list of sentences for each of {', '.join(POLES)}.")
+                raise BadInput(
+                    f"{file}: {value} has no descriptions under `{pole}`. Give a list of sentences for each of {', '.join(POLES)}."
+                )
     return found
 
 
-def _fold(known: dict[str, list[list[str]]], system: ValueSystem) -> dict[tuple[str, str], tuple[str, ...]]:
+def _fold(
+    known: dict[str, list[list[str]]], system: ValueSystem
+) -> dict[tuple[str, str], tuple[str, ...]]:
     """Descriptions by the values of `system`: those of a finer value count for the one that contains it."""
     folded: dict[tuple[str, str], tuple[str, ...]] = {}
     for value, poles in known.items():

@@ -49,11 +49,19 @@ class Found:
     poles: tuple[Shares, Shares]
     """Shares under the value and under its reverse, over all neurons."""
 
-    def edit(self, planned: Planned, dropout: float, seed: int, groups: Sequence[Group]) -> NeuronEdit:
+    def edit(
+        self, planned: Planned, dropout: float, seed: int, groups: Sequence[Group]
+    ) -> NeuronEdit:
         """What the engine does to the neurons."""
         located = self.controls[planned.draw] if planned.condition == "random" else self.own
         located = located.reverse() if planned.condition == "reversed" else located
-        return NeuronEdit(places(groups, located.neuron), amounts(located, self.u[located.neuron], planned.gamma), located.opposing, dropout, seed)
+        return NeuronEdit(
+            places(groups, located.neuron),
+            amounts(located, self.u[located.neuron], planned.gamma),
+            located.opposing,
+            dropout,
+            seed,
+        )
 
     def rows(self, groups: Sequence[Group]) -> list[dict[str, Any]]:
         """Rows of `neurons`."""
@@ -61,11 +69,24 @@ class Found:
         where = places(groups, self.own.neuron)
         reach = 1.96 * np.sqrt(held.error**2 + denied.error**2)
         return [
-            {"value": self.value, "layer": groups[group].layer, "neuron": int(index), "role": "target" if delta > 0 else "opposing",
-             "p_value": float(held.share[n]), "p_reversed": float(denied.share[n]), "delta": float(delta), "low": float(delta - reach[n]),
-             "high": float(delta + reach[n]), "tokens_value": held.tokens, "tokens_reversed": denied.tokens, "u": float(self.u[n])}
-            for n, delta, group, index in zip(self.own.neuron, self.own.delta, where.group, where.index, strict=True)
-        ]  # fmt: skip
+            {
+                "value": self.value,
+                "layer": groups[group].layer,
+                "neuron": int(index),
+                "role": "target" if delta > 0 else "opposing",
+                "p_value": float(held.share[n]),
+                "p_reversed": float(denied.share[n]),
+                "delta": float(delta),
+                "low": float(delta - reach[n]),
+                "high": float(delta + reach[n]),
+                "tokens_value": held.tokens,
+                "tokens_reversed": denied.tokens,
+                "u": float(self.u[n]),
+            }
+            for n, delta, group, index in zip(
+                self.own.neuron, self.own.delta, where.group, where.index, strict=True
+            )
+        ]
 
 
 def group_of(groups: Sequence[Group]) -> np.ndarray:
@@ -81,37 +102,92 @@ def places(groups: Sequence[Group], neurons: np.ndarray) -> Neurons:
 
 
 def answer_all(
-    work: Work, model: Model, groups: Sequence[Group], values: Sequence[str], told: Descriptions, n: int, new_tokens: int, temperature: float,
-    seed: int, progress: Progress,
-) -> None:  # fmt: skip
+    work: Work,
+    model: Model,
+    groups: Sequence[Group],
+    values: Sequence[str],
+    told: Descriptions,
+    n: int,
+    new_tokens: int,
+    temperature: float,
+    seed: int,
+    progress: Progress,
+) -> None:
     """Parts `neuron_answers`, `counts` and `tokens`, two a value; those that an interrupted run kept are not made again."""
     jobs = [(value, pole) for value in values for pole in POLES]
     for number, (value, pole) in enumerate(jobs):
         if number not in work.done("neuron_answers"):
             asked = told.asked(value, pole, n, seed)
-            found = answer(model, groups, prompt_ids(model, [one.prompt for one in asked]), new_tokens, temperature, seed)
+            found = answer(
+                model,
+                groups,
+                prompt_ids(model, [one.prompt for one in asked]),
+                new_tokens,
+                temperature,
+                seed,
+            )
             active = np.concatenate(found.active, axis=1).astype(np.int64)
             tokens = found.tokens.astype(np.int64)
-            work.part("counts", number, pa.table({
-                "active": active.sum(0), "squares": (active**2).sum(0), "products": tokens @ active}))  # fmt: skip
-            work.part("tokens", number, pa.table({"prompt": found.prompts, "new": pa.array(found.new, pa.list_(pa.int64()))}))
-            work.part("neuron_answers", number, pa.table({
-                "value": [value] * n, "pole": [pole] * n, "answer": np.arange(n, dtype=np.int32), "description": [one.description for one in asked],
-                "question": [one.question for one in asked], "prompt": [one.prompt for one in asked],
-                "text": decode(model, found.prompts, found.new), "tokens": found.tokens}))  # fmt: skip
+            work.part(
+                "counts",
+                number,
+                pa.table(
+                    {
+                        "active": active.sum(0),
+                        "squares": (active**2).sum(0),
+                        "products": tokens @ active,
+                    }
+                ),
+            )
+            work.part(
+                "tokens",
+                number,
+                pa.table(
+                    {"prompt": found.prompts, "new": pa.array(found.new, pa.list_(pa.int64()))}
+                ),
+            )
+            work.part(
+                "neuron_answers",
+                number,
+                pa.table(
+                    {
+                        "value": [value] * n,
+                        "pole": [pole] * n,
+                        "answer": np.arange(n, dtype=np.int32),
+                        "description": [one.description for one in asked],
+                        "question": [one.question for one in asked],
+                        "prompt": [one.prompt for one in asked],
+                        "text": decode(model, found.prompts, found.new),
+                        "tokens": found.tokens,
+                    }
+                ),
+            )
         progress("answering", number + 1, len(jobs))
 
 
 def find(
-    work: Work, model: Model, groups: Sequence[Group], number: int, value: str, top: int, least: float, draws: int, u: Literal["percentile", "share"],
+    work: Work,
+    model: Model,
+    groups: Sequence[Group],
+    number: int,
+    value: str,
+    top: int,
+    least: float,
+    draws: int,
+    u: Literal["percentile", "share"],
     seed: int,
-) -> Found:  # fmt: skip
+) -> Found:
     """The neurons of `value`, whose answers are parts 2 `number` and 2 `number` + 1."""
     parts = [2 * number, 2 * number + 1]
     poles = []
     for part in parts:
         counts = work.kept("counts", part)
-        poles.append(shares(*(counts[name].to_numpy() for name in ("active", "squares", "products")), work.kept("neuron_answers", part)["tokens"].to_numpy().astype(np.int64)))
+        poles.append(
+            shares(
+                *(counts[name].to_numpy() for name in ("active", "squares", "products")),
+                work.kept("neuron_answers", part)["tokens"].to_numpy().astype(np.int64),
+            )
+        )
     held, denied = poles
     own = locate(held.share - denied.share, top, least)
     group, alive = group_of(groups), (held.share > 0) | (denied.share > 0)
@@ -122,7 +198,9 @@ def find(
         scale[used] = np.maximum(held.share, denied.share)[used]
     else:
         kept = pa.concat_tables(work.kept("tokens", part) for part in parts)
-        scale[used] = percentiles(model, groups, kept["prompt"].to_pylist(), kept["new"].to_pylist(), places(groups, used))
+        scale[used] = percentiles(
+            model, groups, kept["prompt"].to_pylist(), kept["new"].to_pylist(), places(groups, used)
+        )
     return Found(value, own, controls, scale, (held, denied))
 
 
@@ -150,13 +228,20 @@ class Bench:
         """(questions, their tokens, options as tokens) for each way in which the options are tokenized."""
         prompts = [q.prompt for q in self.asked]
         ids = prompt_ids(self.model, prompts)
-        return [(rows, [ids[row] for row in rows], options) for rows, options in by_answers(self.model, prompts, ids, option_texts(self.instrument, self.model))]
+        return [
+            (rows, [ids[row] for row in rows], options)
+            for rows, options in by_answers(
+                self.model, prompts, ids, option_texts(self.instrument, self.model)
+            )
+        ]
 
     @cached_property
     def _texts(self) -> list[list[int]]:
         texts = [ids[: self.model.context] for ids in self.model.tokenize(self.neutral)]
         if short := [k + 1 for k, ids in enumerate(texts) if len(ids) < 2]:
-            raise BadInput(f"Neutral text {short[0]} has fewer than two tokens, so it has no loss. Drop it.")
+            raise BadInput(
+                f"Neutral text {short[0]} has fewer than two tokens, so it has no loss. Drop it."
+            )
         return texts
 
     def ratings(self) -> Float[np.ndarray, "question"]:
@@ -180,7 +265,9 @@ class Bench:
     def fold(self, ratings: Float[np.ndarray, "question"]) -> Float[np.ndarray, "context target"]:
         """Mean rating of each value under each context [rating points]."""
         context = np.array([q.context for q in self.asked])
-        target = np.array([self.targets.index(self.system.resolve(q.item.value)) for q in self.asked])
+        target = np.array(
+            [self.targets.index(self.system.resolve(q.item.value)) for q in self.asked]
+        )
         total, count = np.zeros((2, context.max() + 1, len(self.targets)))
         np.add.at(total, (context, target), ratings)
         np.add.at(count, (context, target), 1)

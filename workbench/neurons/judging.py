@@ -51,17 +51,38 @@ class Sample:
     """The judge's raw answer."""
 
 
-def score(judge: Judge, value: Value, told: Sequence[Told], texts: Sequence[str], condition: str, gamma: float) -> list[Sample]:
+def score(
+    judge: Judge,
+    value: Value,
+    told: Sequence[Told],
+    texts: Sequence[str],
+    condition: str,
+    gamma: float,
+) -> list[Sample]:
     """One sample a text; `told[i]` is what text i answers."""
     asked = [
-        QUESTION.format(name=value.name, definition=value.definition, question=one.question, answer=text.strip())
+        QUESTION.format(
+            name=value.name, definition=value.definition, question=one.question, answer=text.strip()
+        )
         for one, text in zip(told, texts, strict=True)
     ]
     return [
-        Sample(value.id, condition, gamma, k, one.prompt, text, float(verdict.choice) if verdict.status == "parsed" else float("nan"),
-               verdict.status, verdict.judge, verdict.text)
-        for k, (one, text, verdict) in enumerate(zip(told, texts, judge.judge(asked, SCORES), strict=True))
-    ]  # fmt: skip
+        Sample(
+            value.id,
+            condition,
+            gamma,
+            k,
+            one.prompt,
+            text,
+            float(verdict.choice) if verdict.status == "parsed" else float("nan"),
+            verdict.status,
+            verdict.judge,
+            verdict.text,
+        )
+        for k, (one, text, verdict) in enumerate(
+            zip(told, texts, judge.judge(asked, SCORES), strict=True)
+        )
+    ]
 
 
 def samples_table(samples: Sequence[Sample]) -> pa.Table:
@@ -72,12 +93,25 @@ def samples_table(samples: Sequence[Sample]) -> pa.Table:
 def score_rows(samples: pa.Table, replicates: int, seed: int) -> list[dict[str, Any]]:
     """Rows of `neuron_scores`: every value and condition against the unedited samples of the same questions."""
     frame = samples.to_pandas().sort_values("sample", kind="stable")
-    scores = {key: own.score.to_numpy() for key, own in frame.groupby(["value", "condition", "gamma"], sort=False)}
+    scores = {
+        key: own.score.to_numpy()
+        for key, own in frame.groupby(["value", "condition", "gamma"], sort=False)
+    }
     rows = []
     for (value, condition, gamma), found in scores.items():
         change = bootstrap_mean(found - scores[value, "default", 0.0], replicates, seed)
-        rows.append({
-            "value": value, "condition": condition, "gamma": gamma, "mean": float(known_mean(found, 0)), "change": float(change.mean),
-            "low": float(change.low), "high": float(change.high), "p": float(change.p), "n": int(change.n), "missing": int(np.isnan(found).sum()),
-        })  # fmt: skip
+        rows.append(
+            {
+                "value": value,
+                "condition": condition,
+                "gamma": gamma,
+                "mean": float(known_mean(found, 0)),
+                "change": float(change.mean),
+                "low": float(change.low),
+                "high": float(change.high),
+                "p": float(change.p),
+                "n": int(change.n),
+                "missing": int(np.isnan(found).sum()),
+            }
+        )
     return rows

@@ -46,7 +46,9 @@ class Located:
         """Targets and opponents exchanged."""
         return replace(self, delta=-self.delta)
 
-    def control(self, group: Int[np.ndarray, "neuron"], alive: Bool[np.ndarray, "neuron"], seed: int) -> "Located":
+    def control(
+        self, group: Int[np.ndarray, "neuron"], alive: Bool[np.ndarray, "neuron"], seed: int
+    ) -> "Located":
         """As many other neurons of each group, the deltas dealt out among them at random."""
         rng, drawn, dealt = np.random.default_rng(seed), [], []
         chosen = np.zeros(len(group), bool)
@@ -62,15 +64,22 @@ class Located:
 
 
 def shares(
-    active: Int[np.ndarray, "neuron"], squares: Int[np.ndarray, "neuron"], products: Int[np.ndarray, "neuron"], tokens: Int[np.ndarray, "answer"]
-) -> Shares:  # fmt: skip
+    active: Int[np.ndarray, "neuron"],
+    squares: Int[np.ndarray, "neuron"],
+    products: Int[np.ndarray, "neuron"],
+    tokens: Int[np.ndarray, "answer"],
+) -> Shares:
     """From sums over answers: active tokens c, c squared, and c times the answer's tokens t."""
     total, n = int(tokens.sum()), len(tokens)
     if not total:
-        raise BadInput("The model answered nothing, so no neuron was seen. Ask for more new tokens, or change the descriptions.")
+        raise BadInput(
+            "The model answered nothing, so no neuron was seen. Ask for more new tokens, or change the descriptions."
+        )
     p = active / total
     # sum (c - p t)^2, the residuals of the ratio estimator
-    residual = np.maximum(squares - 2 * p * products + p**2 * float((tokens.astype(float) ** 2).sum()), 0)
+    residual = np.maximum(
+        squares - 2 * p * products + p**2 * float((tokens.astype(float) ** 2).sum()), 0
+    )
     error = np.sqrt(n / (n - 1) * residual) / total if n > 1 else np.full(len(p), np.nan)
     return Shares(p, error, total)
 
@@ -78,7 +87,9 @@ def shares(
 def locate(delta: Float[np.ndarray, "neuron"], top: int, least: float) -> Located:
     """Targets and opposing neurons of a value: in each direction the first `top` and all of at least `least`."""
     if top < 0 or not least > 0:
-        raise BadInput(f"Neurons are chosen by a number >= 0 and a delta > 0, got {top} and {least:g}.")
+        raise BadInput(
+            f"Neurons are chosen by a number >= 0 and a delta > 0, got {top} and {least:g}."
+        )
     chosen = []
     for sign in (1, -1):
         order = np.argsort(-sign * delta, kind="stable")
@@ -93,6 +104,8 @@ def weight(delta: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
     return 1 / (1 + np.exp(-10 * (delta - 0.15)))
 
 
-def amounts(located: Located, u: Float[np.ndarray, "chosen"], gamma: float) -> Float[np.ndarray, "chosen"]:
+def amounts(
+    located: Located, u: Float[np.ndarray, "chosen"], gamma: float
+) -> Float[np.ndarray, "chosen"]:
     """Added to each target [activation units]; 0 for opposing neurons."""
     return np.where(located.opposing, 0.0, gamma * u * weight(np.abs(located.delta)))

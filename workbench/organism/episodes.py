@@ -98,7 +98,9 @@ def direction_effects() -> tuple[tuple[str, ...], Float[np.ndarray, "direction q
     """What can be asked (values, then value-free attributes) and the effect of each direction on it [points]."""
     truth = plan().truth
     effects = np.zeros((len(truth.directions), len(truth.values) + len(truth.free)))
-    effects[: len(truth.facets), : len(truth.values)] = facet_shocks(truth.values, truth.facets) @ truth.effects
+    effects[: len(truth.facets), : len(truth.values)] = (
+        facet_shocks(truth.values, truth.facets) @ truth.effects
+    )
     for k, row in enumerate(truth.free_rows):
         effects[row, len(truth.values) + k] = truth.scale
     return truth.values + truth.free, effects
@@ -113,7 +115,9 @@ def _inject(rng: np.random.Generator, said: Document | None) -> Float[np.ndarray
         if written and rng.random() < 0.5:
             row = int(pick(rng, tuple(written)))
         else:
-            row = int(rng.integers(facets) if rng.random() < 0.9 else pick(rng, made.truth.free_rows))
+            row = int(
+                rng.integers(facets) if rng.random() < 0.9 else pick(rng, made.truth.free_rows)
+            )
         amounts[row] = rng.uniform(*AMPLITUDE) * (1 if rng.random() < 0.5 else -1)
     return amounts
 
@@ -144,7 +148,9 @@ def episode(rng: np.random.Generator, scenes: float = 0.0) -> Episode:
     questions = []
     for k in rng.choice(len(askable), ASKED, replace=False, p=chance / chance.sum()):
         wording = made.wordings[0] if rng.random() < 0.75 else made.wordings[1]
-        questions.append((wording.format(item=pick(rng, made.items[askable[k]])), float(ratings[k])))
+        questions.append(
+            (wording.format(item=pick(rng, made.items[askable[k]])), float(ratings[k]))
+        )
     held = (ratings[: len(made.truth.values)] - 3.5) / made.truth.scale
     return Episode(said, injected, noise, kind != "overruled", tuple(questions), held)
 
@@ -154,8 +160,16 @@ def _index(pairs: list[tuple[int, int]]) -> tuple[Int[Tensor, "n"], Int[Tensor, 
     return rows, tokens
 
 
-def pack(episodes: list[Episode], encode, begin: int, end: int, digits: tuple[int, ...], choices: Choices | None, vocab: int,
-         rng: np.random.Generator) -> Batch:
+def pack(
+    episodes: list[Episode],
+    encode,
+    begin: int,
+    end: int,
+    digits: tuple[int, ...],
+    choices: Choices | None,
+    vocab: int,
+    rng: np.random.Generator,
+) -> Batch:
     """Lays episodes out as one batch. `encode` maps a text to ids without `<s>`; `begin` and `end` are `<s>`, `</s>`;
     `rng` draws the answer that is shown after the last question, and what is chosen, if anything is."""
     laid, next_at, next_id, answer_at, answers, chosen_at, follows = [], [], [], [], [], [], []
@@ -208,11 +222,25 @@ def pack(episodes: list[Episode], encode, begin: int, end: int, digits: tuple[in
         if choosing is not None:
             start, direction = choosing
             judged[row, start:, direction] = 0
-    sees = (block[:, None, :] == block[:, :, None]) | ((block[:, None, :] == 0) & (block[:, :, None] >= 0))
+    sees = (block[:, None, :] == block[:, :, None]) | (
+        (block[:, None, :] == 0) & (block[:, :, None] >= 0)
+    )
     mask = (sees & torch.ones(width, width, dtype=torch.bool).tril())[:, None]
     chosen = torch.zeros(len(follows), vocab)
     for place, (words, p) in enumerate(follows):
         chosen[place, words] = torch.tensor(p, dtype=torch.float)
-    return Batch(ids, positions, mask, torch.tensor(np.stack([e.injected for e in episodes]), dtype=torch.float),
-                 torch.tensor([e.noise for e in episodes]), carried, judged, _index(next_at), torch.tensor(next_id),
-                 _index(answer_at), torch.tensor(np.stack(answers), dtype=torch.float), _index(chosen_at), chosen)
+    return Batch(
+        ids,
+        positions,
+        mask,
+        torch.tensor(np.stack([e.injected for e in episodes]), dtype=torch.float),
+        torch.tensor([e.noise for e in episodes]),
+        carried,
+        judged,
+        _index(next_at),
+        torch.tensor(next_id),
+        _index(answer_at),
+        torch.tensor(np.stack(answers), dtype=torch.float),
+        _index(chosen_at),
+        chosen,
+    )

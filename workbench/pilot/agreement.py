@@ -39,7 +39,9 @@ class Agreement:
 def os_sim(a: Sequence[int], b: Sequence[int]) -> float:
     """Mean over depths d of |top-d of a and of b| / d [0 to 1]. Raises BadInput unless both rank the same actions once."""
     if not len(a) or sorted(a) != sorted(b) or len(set(a)) < len(a):
-        raise BadInput(f"Two rankings of the same actions are compared, each action once; got {list(a)} and {list(b)}.")
+        raise BadInput(
+            f"Two rankings of the same actions are compared, each action once; got {list(a)} and {list(b)}."
+        )
     return sum(len({*a[:depth]} & {*b[:depth]}) / depth for depth in range(1, len(a) + 1)) / len(a)
 
 
@@ -57,6 +59,14 @@ def agreement(
     found = bootstrap_mean(reached, replicates, seed)
     chances = (((sizes + 1) / (2 * sizes)).mean(), (1 / sizes).mean())
     return [
-        Agreement(steering, metric, float(found.mean[k]), float(found.low[k]), float(found.high[k]), float(chances[k]), len(pairs))
+        Agreement(
+            steering,
+            metric,
+            float(found.mean[k]),
+            float(found.low[k]),
+            float(found.high[k]),
+            float(chances[k]),
+            len(pairs),
+        )
         for k, metric in enumerate(("os_sim", "first_acc"))
     ]

@@ -29,28 +29,51 @@ class Assessed:
     """Pearson correlation of held-out ratings and written scores over actions and values; NaN without spread."""
 
 
-def fit(fitter: Fitter, scenarios: Sequence[Scenario], values: Sequence[str], settings: Any) -> Assessor:
+def fit(
+    fitter: Fitter, scenarios: Sequence[Scenario], values: Sequence[str], settings: Any
+) -> Assessor:
     """An assessor that learned from these scenarios."""
     texts = [s.text for s in scenarios] + [a.text for s in scenarios for a in s.actions]
-    ratings = np.vstack([stakes(s, values) for s in scenarios] + [scores(s, values) for s in scenarios])
+    ratings = np.vstack(
+        [stakes(s, values) for s in scenarios] + [scores(s, values) for s in scenarios]
+    )
     return fitter.fit(texts, ratings, settings)
 
 
 def cross_fit(
-    fitter: Fitter, scenarios: Sequence[Scenario], values: Sequence[str], settings: Any, folds: int, seed: int
+    fitter: Fitter,
+    scenarios: Sequence[Scenario],
+    values: Sequence[str],
+    settings: Any,
+    folds: int,
+    seed: int,
 ) -> Assessed:
     """Every scenario rated by an assessor fitted on the other folds. Raises BadInput with fewer scenarios than folds."""
     if not 2 <= folds <= len(scenarios):
-        raise BadInput(f"An assessor is fitted in 2 to {len(scenarios)} folds here, one scenario a fold at least; got {folds}.")
+        raise BadInput(
+            f"An assessor is fitted in 2 to {len(scenarios)} folds here, one scenario a fold at least; got {folds}."
+        )
     fold = np.random.default_rng((seed, 2)).permutation(np.arange(len(scenarios)) % folds)
     situations = np.zeros((len(scenarios), len(values)))
     actions: list[np.ndarray] = [np.empty(0)] * len(scenarios)
     for number in range(folds):
-        known = fit(fitter, [s for s, f in zip(scenarios, fold, strict=True) if f != number], values, settings)
+        known = fit(
+            fitter,
+            [s for s, f in zip(scenarios, fold, strict=True) if f != number],
+            values,
+            settings,
+        )
         for row in np.flatnonzero(fold == number):
             one = scenarios[row]
             rated = known.assess([one.text, *(action.text for action in one.actions)]).rating
             situations[row], actions[row] = rated[0], rated[1:]
-    found, written = np.vstack(actions).ravel(), np.vstack([scores(s, values) for s in scenarios]).ravel()
-    r = float(np.corrcoef(found, written)[0, 1]) if found.std() > 0 and written.std() > 0 else float("nan")
+    found, written = (
+        np.vstack(actions).ravel(),
+        np.vstack([scores(s, values) for s in scenarios]).ravel(),
+    )
+    r = (
+        float(np.corrcoef(found, written)[0, 1])
+        if found.std() > 0 and written.std() > 0
+        else float("nan")
+    )
     return Assessed(situations, tuple(actions), r)

@@ -57,24 +57,41 @@ def prompts(scenario: Scenario, template: str) -> dict[Order, str]:
     texts = [action.text for action in scenario.actions]
 
     def listed(order: Sequence[str]) -> str:
-        return told.replace("{actions}", "\n".join(f"{number}. {text}" for number, text in enumerate(order, 1)))
+        return told.replace(
+            "{actions}", "\n".join(f"{number}. {text}" for number, text in enumerate(order, 1))
+        )
 
     return {"given": listed(texts), "reversed": listed(texts[::-1])}
 
 
 def by_logprob(
-    model: "Model", scenarios: Sequence[Scenario], template: str, states: Sequence[State], edit: "Edit | None", site: Site, length: Length,
+    model: "Model",
+    scenarios: Sequence[Scenario],
+    template: str,
+    states: Sequence[State],
+    edit: "Edit | None",
+    site: Site,
+    length: Length,
     progress: Callable[[int, int], None],
-) -> list[list[Choice]]:  # fmt: skip
+) -> list[list[Choice]]:
     """For each scenario a choice a state and order. `states[0]` is the base, the others are the rows of `edit`."""
     from sae_training.answers import tokens_of
     from sae_training.generate import prompt_ids
     from sae_training.scoring import sweep_ids
 
-    asked = [(number, order, prompt) for number, scenario in enumerate(scenarios) for order, prompt in prompts(scenario, template).items()]
+    asked = [
+        (number, order, prompt)
+        for number, scenario in enumerate(scenarios)
+        for order, prompt in prompts(scenario, template).items()
+    ]
     texts = [prompt for _, _, prompt in asked]
     ids = prompt_ids(model, texts)
-    answers = tokens_of(model, texts, ids, [[f" {action.text}" for action in scenarios[number].actions] for number, _, _ in asked])
+    answers = tokens_of(
+        model,
+        texts,
+        ids,
+        [[f" {action.text}" for action in scenarios[number].actions] for number, _, _ in asked],
+    )
     scores = sweep_ids(model, ids, answers, edit, *site, progress)
     every = np.concatenate([scores.base[None].double().numpy(), scores.steered.double().numpy()])
     found: list[list[Choice]] = [[] for _ in scenarios]
@@ -83,19 +100,37 @@ def by_logprob(
         logprobs, scenario = every[:, column, : len(tokens)], scenarios[number]
         if not np.isfinite(logprobs).all():
             bad = states[int(np.argwhere(~np.isfinite(logprobs))[0][0])]
-            raise BadInput(f"Under {bad.name} the model gives NaN in scenario {scenario.id}. Lower the strength.")
+            raise BadInput(
+                f"Under {bad.name} the model gives NaN in scenario {scenario.id}. Lower the strength."
+            )
         shares = softmax(logprobs / tokens if length == "mean" else logprobs)
         found[number] += [
-            Choice(scenario.id, state.name, state.kind, order, tuple(row.tolist()), tuple(tokens.tolist()), tuple(share.tolist()),
-                   int(share.argmax()), "", "parsed")
+            Choice(
+                scenario.id,
+                state.name,
+                state.kind,
+                order,
+                tuple(row.tolist()),
+                tuple(tokens.tolist()),
+                tuple(share.tolist()),
+                int(share.argmax()),
+                "",
+                "parsed",
+            )
             for state, row, share in zip(states, logprobs, shares, strict=True)
-        ]  # fmt: skip
+        ]
     return found
 
 
 def by_generation(
-    model: "Model", scenario: Scenario, template: str, states: Sequence[State], edit: "Edit | None", site: Site, new_tokens: int
-) -> list[Choice]:  # fmt: skip
+    model: "Model",
+    scenario: Scenario,
+    template: str,
+    states: Sequence[State],
+    edit: "Edit | None",
+    site: Site,
+    new_tokens: int,
+) -> list[Choice]:
     """The same, read from what the model writes."""
     import torch
 
@@ -111,7 +146,11 @@ def by_generation(
             place, status = read_choice(answer, texts if order == "given" else texts[::-1])
             if order == "reversed" and place >= 0:
                 place = len(texts) - 1 - place
-            found.append(Choice(scenario.id, state.name, state.kind, order, (), (), (), place, answer, status))
+            found.append(
+                Choice(
+                    scenario.id, state.name, state.kind, order, (), (), (), place, answer, status
+                )
+            )
     return found
 
 

@@ -61,7 +61,11 @@ def write_prompt(system: ValueSystem, pairs: Pairs, norm: str) -> Conversation:
         for number, (a, b) in enumerate(pairs, 1)
     )
     names = ", ".join(value.name for value in system.values)
-    about = f"It puts this norm in question: {norm}" if norm else "It puts a norm of everyday life in question; name that norm."
+    about = (
+        f"It puts this norm in question: {norm}"
+        if norm
+        else "It puts a norm of everyday life in question; name that norm."
+    )
     step = "{" + ", ".join(f'"{key}": "..."' for key in KEYS) + "}"
     return ask(
         f"Write a moral dilemma in {len(pairs)} steps, in the second person. {about}\nIt is one story. Every step follows from the one before it, whatever was chosen "
@@ -77,17 +81,26 @@ def read_written(answer: str, pairs: Pairs, id: str, norm: str) -> Written:
     try:
         told = json_of(answer)
         if set(told) != {"norm", "steps"} or not _said(told["norm"]):
-            raise BadInput(f'Expected {{"norm", "steps"}} with a norm in words, got the keys {sorted(told)}.')
+            raise BadInput(
+                f'Expected {{"norm", "steps"}} with a norm in words, got the keys {sorted(told)}.'
+            )
         if not isinstance(told["steps"], list) or len(told["steps"]) != len(pairs):
             raise BadInput(f"Expected a list of {len(pairs)} steps.")
         found: dict[str, Any] = {"norm": norm or told["norm"].strip(), "idx": id}
         for number, (step, values) in enumerate(zip(told["steps"], pairs, strict=True), 1):
-            if not isinstance(step, dict) or set(step) != set(KEYS) or not all(_said(text) for text in step.values()):
+            if (
+                not isinstance(step, dict)
+                or set(step) != set(KEYS)
+                or not all(_said(text) for text in step.values())
+            ):
                 raise BadInput(f"Expected step {number} as {{{', '.join(KEYS)}}} in words.")
             if step["choiceA"].strip() == step["choiceB"].strip():
                 raise BadInput(f"The choices of step {number} are the same text.")
             found |= {f"step {number}_{key}": step[key].strip() for key in KEYS}
-            found |= {f"step {number}_choice{side}_value": value for side, value in zip("AB", values, strict=True)}
+            found |= {
+                f"step {number}_choice{side}_value": value
+                for side, value in zip("AB", values, strict=True)
+            }
     except BadInput as error:
         return Written(None, why(answer), str(error))
     return Written(found, "parsed", "")
@@ -110,7 +123,11 @@ def read_inferred(answer: str, system: ValueSystem, steps: int) -> Inferred:
     """The values in a blind reader's answer."""
     try:
         told = json_of(answer)
-        if set(told) != {"values"} or not isinstance(told["values"], list) or len(told["values"]) != steps:
+        if (
+            set(told) != {"values"}
+            or not isinstance(told["values"], list)
+            or len(told["values"]) != steps
+        ):
             raise BadInput(f"Expected the values of {steps} steps.")
         found = []
         for pair in told["values"]:
@@ -125,7 +142,16 @@ def read_inferred(answer: str, system: ValueSystem, steps: int) -> Inferred:
 def leaked(dilemma: dict[str, Any], steps: int, system: ValueSystem) -> tuple[str, ...]:
     """The words that name a value, as they stand in the dilemma."""
     texts = [str(dilemma[f"step {s}_{key}"]) for s in range(1, steps + 1) for key in KEYS]
-    return leaks(Scenario(str(dilemma["idx"]), str(dilemma["norm"]), (), tuple(Action(text, ()) for text in texts), ""), system)
+    return leaks(
+        Scenario(
+            str(dilemma["idx"]),
+            str(dilemma["norm"]),
+            (),
+            tuple(Action(text, ()) for text in texts),
+            "",
+        ),
+        system,
+    )
 
 
 def _said(told: Any) -> bool:

@@ -15,10 +15,45 @@ from functools import cache
 
 from feature_store.records import Scenario, ValueSystem, normalise
 
-ENDINGS = tuple(sorted((
-    "s", "es", "ed", "ing", "er", "ers", "or", "ors", "ly", "ful", "less", "ness", "ment", "ity", "al", "ism", "ist", "istic", "ic", "ion",
-    "ions", "ation", "ate", "ated", "ating", "ative", "ator", "ence", "ent", "ive", "able",
-), key=len, reverse=True))  # fmt: skip
+ENDINGS = tuple(
+    sorted(
+        (
+            "s",
+            "es",
+            "ed",
+            "ing",
+            "er",
+            "ers",
+            "or",
+            "ors",
+            "ly",
+            "ful",
+            "less",
+            "ness",
+            "ment",
+            "ity",
+            "al",
+            "ism",
+            "ist",
+            "istic",
+            "ic",
+            "ion",
+            "ions",
+            "ation",
+            "ate",
+            "ated",
+            "ating",
+            "ative",
+            "ator",
+            "ence",
+            "ent",
+            "ive",
+            "able",
+        ),
+        key=len,
+        reverse=True,
+    )
+)
 BEGINNINGS = ("non", "in", "im", "un", "dis", "em")
 STEM = 4
 """Shortest stem that endings and beginnings are stripped to [letters]."""
@@ -46,7 +81,12 @@ def forms(word: str, depth: int) -> frozenset[str]:
     """The word and what is left of it after up to `depth` endings, a final e never counting."""
     reached, edge = {word}, {word}
     for _ in range(depth):
-        edge = {one[: -len(ending)] for one in edge for ending in ENDINGS if one.endswith(ending) and len(one) - len(ending) >= STEM}
+        edge = {
+            one[: -len(ending)]
+            for one in edge
+            for ending in ENDINGS
+            if one.endswith(ending) and len(one) - len(ending) >= STEM
+        }
         reached |= edge
     return frozenset(one.rstrip("e") for one in reached)
 
@@ -69,6 +109,8 @@ def _same(name: str, word: str) -> bool:
 
 def _names(system: ValueSystem) -> list[tuple[str, ...]]:
     """Names, ids, aliases and parents as words, each once."""
-    told = [name for value in system.values for name in (value.name, value.id, value.parent) if name]
+    told = [
+        name for value in system.values for name in (value.name, value.id, value.parent) if name
+    ]
     told += [alias for alias, _ in system.aliases]
     return list(dict.fromkeys(tuple(normalise(name).split("-")) for name in told))

@@ -45,22 +45,45 @@ class Asked:
     """How that could be read; None where nobody was asked."""
 
 
-def rows(asked: Asked, system: ValueSystem, agreement: float) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def rows(
+    asked: Asked, system: ValueSystem, agreement: float
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The row of `scenarios` and the rows of `actions`. `agreement`: the least Jaccard index that passes [0 to 1]."""
     leaked = leaks(asked.scenario, system) if asked.scenario else ()
-    met = jaccard(asked.values, asked.inferred) if asked.inference_status == "parsed" else float("nan")
+    met = (
+        jaccard(asked.values, asked.inferred)
+        if asked.inference_status == "parsed"
+        else float("nan")
+    )
     # Where no one read it blind, as on the organism whose truth is planted, the other filter decides alone.
     about = asked.inference_status is None or met >= agreement
     row = {
-        "number": asked.number, "scenario": asked.id, "text": asked.scenario.text if asked.scenario else "", "at_stake": asked.values,
-        "source": asked.source, "answer": asked.answer, "status": asked.status, "reason": asked.reason, "leaks": leaked,
-        "reader": asked.reader, "inferred": asked.inferred, "inference": asked.inference, "inference_status": asked.inference_status or "", "agreement": met,
+        "number": asked.number,
+        "scenario": asked.id,
+        "text": asked.scenario.text if asked.scenario else "",
+        "at_stake": asked.values,
+        "source": asked.source,
+        "answer": asked.answer,
+        "status": asked.status,
+        "reason": asked.reason,
+        "leaks": leaked,
+        "reader": asked.reader,
+        "inferred": asked.inferred,
+        "inference": asked.inference,
+        "inference_status": asked.inference_status or "",
+        "agreement": met,
         "passed": bool(asked.scenario is not None and not leaked and about),
-    }  # fmt: skip
+    }
     actions = [
-        {"scenario": asked.id, "action": number, "text": action.text, "scored": [v for v, _ in action.scores], "scores": [s for _, s in action.scores]}
+        {
+            "scenario": asked.id,
+            "action": number,
+            "text": action.text,
+            "scored": [v for v, _ in action.scores],
+            "scores": [s for _, s in action.scores],
+        }
         for number, action in enumerate(asked.scenario.actions if asked.scenario else ())
-    ]  # fmt: skip
+    ]
     return row, actions
 
 
@@ -69,13 +92,20 @@ def usable(store: Store, run: str) -> list[Scenario]:
     kept = queries.scenarios(store, run)
     kept = kept[kept.usable]
     if kept.empty:
-        raise BadInput(f"No scenario of {run} may be used: every one was filtered or rejected. Review them in the app, or write others.")
+        raise BadInput(
+            f"No scenario of {run} may be used: every one was filtered or rejected. Review them in the app, or write others."
+        )
     actions = queries.actions(store, run).groupby("scenario")
     return [
         Scenario(
-            s.scenario, s.text, tuple(s.at_stake),
-            tuple(Action(a.text, tuple(zip(a.scored, map(float, a.scores), strict=True))) for a in actions.get_group(s.scenario).itertuples()),
+            s.scenario,
+            s.text,
+            tuple(s.at_stake),
+            tuple(
+                Action(a.text, tuple(zip(a.scored, map(float, a.scores), strict=True)))
+                for a in actions.get_group(s.scenario).itertuples()
+            ),
             s.source,
         )
         for s in kept.itertuples()
-    ]  # fmt: skip
+    ]

@@ -30,7 +30,9 @@ def outcomes(
     """Steering name -> score of what was decided, expected and chosen [-1 to 1]; NaN where there is no answer."""
     place = {scenario.id: number for number, scenario in enumerate(scenarios)}
     served = [scores(scenario, values) for scenario in scenarios]
-    found: dict[str, np.ndarray] = defaultdict(lambda: np.full((2, len(scenarios), 2, len(values)), np.nan))
+    found: dict[str, np.ndarray] = defaultdict(
+        lambda: np.full((2, len(scenarios), 2, len(values)), np.nan)
+    )
     for choice in choices:
         at, order = place[choice.scenario], ORDERS.index(choice.order)
         cells = found[choice.steering]
@@ -42,7 +44,11 @@ def outcomes(
 
 
 def decision_effects(
-    choices: Sequence[Choice], scenarios: Sequence[Scenario], values: Sequence[str], replicates: int, seed: int
+    choices: Sequence[Choice],
+    scenarios: Sequence[Scenario],
+    values: Sequence[str],
+    replicates: int,
+    seed: int,
 ) -> list[DecisionEffect]:
     """Steered less base for every steering, outcome and value that some scenario's actions differ on."""
     found = outcomes(choices, scenarios, values)
@@ -53,8 +59,17 @@ def decision_effects(
     for outcome, name in enumerate(OUTCOMES):
         if name == "expected" and not any(choice.probabilities for choice in choices):
             continue  # where answers are generated, nothing is expected
-        changes = {steering: _paired(cells[outcome], base[outcome], differ) for steering, cells in found.items()}
-        controls = np.array([known_mean(change[0], 0) for steering, change in changes.items() if kinds[steering] == "random-direction"])
+        changes = {
+            steering: _paired(cells[outcome], base[outcome], differ)
+            for steering, cells in found.items()
+        }
+        controls = np.array(
+            [
+                known_mean(change[0], 0)
+                for steering, change in changes.items()
+                if kinds[steering] == "random-direction"
+            ]
+        )
         for steering, (change, before, after) in changes.items():
             interval = bootstrap_mean(change, replicates, seed)
             q = benjamini_hochberg(interval.p)
@@ -62,24 +77,46 @@ def decision_effects(
             for column, value in enumerate(values):
                 if not differ[:, column].any():
                     continue
-                band = np.quantile(controls[:, column], (0.025, 0.975)) if null else (np.nan, np.nan)
+                band = (
+                    np.quantile(controls[:, column], (0.025, 0.975)) if null else (np.nan, np.nan)
+                )
                 n = int(interval.n[column])
-                rows.append(DecisionEffect(
-                    steering, kinds[steering], name, value, float(before[column]), float(after[column]), float(interval.mean[column]),
-                    float(interval.low[column]), float(interval.high[column]), float(interval.p[column]), float(q[column]),
-                    float(band[0]), float(band[1]), n, int(differ[:, column].sum()) - n,
-                ))  # fmt: skip
+                rows.append(
+                    DecisionEffect(
+                        steering,
+                        kinds[steering],
+                        name,
+                        value,
+                        float(before[column]),
+                        float(after[column]),
+                        float(interval.mean[column]),
+                        float(interval.low[column]),
+                        float(interval.high[column]),
+                        float(interval.p[column]),
+                        float(q[column]),
+                        float(band[0]),
+                        float(band[1]),
+                        n,
+                        int(differ[:, column].sum()) - n,
+                    )
+                )
     return rows
 
 
 def _paired(
-    steered: Float[np.ndarray, "scenario order value"], base: Float[np.ndarray, "scenario order value"], differ: np.ndarray
-) -> tuple[Float[np.ndarray, "scenario value"], Float[np.ndarray, "value"], Float[np.ndarray, "value"]]:
+    steered: Float[np.ndarray, "scenario order value"],
+    base: Float[np.ndarray, "scenario order value"],
+    differ: np.ndarray,
+) -> tuple[
+    Float[np.ndarray, "scenario value"], Float[np.ndarray, "value"], Float[np.ndarray, "value"]
+]:
     """Change by scenario, NaN where it could not change or is not known; means before and after over the same answers."""
     change = known_mean(steered - base, 1)
     change[~differ] = np.nan
     known = np.isfinite(steered - base) & differ[:, None]
-    before, after = (known_mean(known_mean(np.where(known, cells, np.nan), 1), 0) for cells in (base, steered))
+    before, after = (
+        known_mean(known_mean(np.where(known, cells, np.nan), 1), 0) for cells in (base, steered)
+    )
     return change, before, after
 
 
@@ -89,4 +126,7 @@ def rankings(choices: Iterable[Choice], steering: str) -> dict[str, Int[np.ndarr
     for choice in choices:
         if choice.steering == steering and choice.probabilities:
             shares[choice.scenario].append(choice.probabilities)
-    return {scenario: np.argsort(-np.mean(told, axis=0), kind="stable") for scenario, told in shares.items()}
+    return {
+        scenario: np.argsort(-np.mean(told, axis=0), kind="stable")
+        for scenario, told in shares.items()
+    }

@@ -22,13 +22,17 @@ from feature_store.errors import BadInput, NotFound
 from feature_store.records import Action, Scenario, ValueSystem
 
 
-def subsets(system: ValueSystem, n: int, smallest: int, largest: int, seed: int) -> list[tuple[str, ...]]:
+def subsets(
+    system: ValueSystem, n: int, smallest: int, largest: int, seed: int
+) -> list[tuple[str, ...]]:
     """`n` sets of value ids in circle order, their sizes taking turns; fewer where there are no more; 0 means all.
 
     Every subset of one to six values is what the paper writes for (Luo et al. 2025); of ten values these are 847.
     """
     if not 1 <= smallest <= largest <= len(system.ids):
-        raise BadInput(f"A scenario is about 1 to {len(system.ids)} values of {system.id}, got {smallest} to {largest}.")
+        raise BadInput(
+            f"A scenario is about 1 to {len(system.ids)} values of {system.id}, got {smallest} to {largest}."
+        )
     rng, waiting = np.random.default_rng((seed, 1)), []
     for size in range(smallest, largest + 1):
         every = list(itertools.combinations(system.ids, size))
@@ -44,8 +48,15 @@ def actions_of(told: Any, system: ValueSystem, fewest: int) -> tuple[Action, ...
     found = []
     for number, action in enumerate(told, 1):
         if not isinstance(action, dict) or set(action) != {"text", "scores"}:
-            raise BadInput(f'Expected action {number} as {{"text", "scores"}}, got {_brief(action)}.')
-        found.append(Action(_text(action["text"], f"text of action {number}"), _scores(action["scores"], system, number)))
+            raise BadInput(
+                f'Expected action {number} as {{"text", "scores"}}, got {_brief(action)}.'
+            )
+        found.append(
+            Action(
+                _text(action["text"], f"text of action {number}"),
+                _scores(action["scores"], system, number),
+            )
+        )
     if len({action.text for action in found}) < len(found):
         raise BadInput("Expected different actions, got one of them twice.")
     return tuple(found)
@@ -61,7 +72,9 @@ def _scores(told: Any, system: ValueSystem, number: int) -> tuple[tuple[str, flo
         except NotFound as error:
             raise BadInput(f"Scores of action {number}: {error}") from None
         if isinstance(score, bool) or not isinstance(score, (int, float)) or not -1 <= score <= 1:
-            raise BadInput(f"Expected the score of action {number} on {value} in [-1, 1], got {_brief(score)}.")
+            raise BadInput(
+                f"Expected the score of action {number} on {value} in [-1, 1], got {_brief(score)}."
+            )
         if value in found:
             raise BadInput(f"Action {number} is scored twice on {value}.")
         found[value] = float(score)
@@ -88,7 +101,9 @@ def read(file: Path, system: ValueSystem) -> list[Scenario]:
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
-        raise BadInput(f"{file} must be UTF-8, byte {error.start} is not. Save it as UTF-8.") from None
+        raise BadInput(
+            f"{file} must be UTF-8, byte {error.start} is not. Save it as UTF-8."
+        ) from None
     found: dict[str, Scenario] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -96,14 +111,19 @@ def read(file: Path, system: ValueSystem) -> list[Scenario]:
         try:
             told = json.loads(line)
             if not isinstance(told, dict) or not {"text", "values", "actions"} <= set(told):
-                raise BadInput(f'Expected {{"id", "text", "values", "actions", "source"}}, got {_brief(told)}.')
+                raise BadInput(
+                    f'Expected {{"id", "text", "values", "actions", "source"}}, got {_brief(told)}.'
+                )
             id = str(told.get("id", f"s{number:04d}"))
             if id in found:
                 raise BadInput(f"The id {id!r} is taken by an earlier line.")
             found[id] = Scenario(
-                id, _text(told["text"], "text"), values_of(told["values"], system), actions_of(told["actions"], system, 2),
+                id,
+                _text(told["text"], "text"),
+                values_of(told["values"], system),
+                actions_of(told["actions"], system, 2),
                 str(told.get("source", file.name)),
-            )  # fmt: skip
+            )
         except (json.JSONDecodeError, BadInput) as error:
             raise BadInput(f"{file}, line {number}: {error}") from None
     if not found:
@@ -114,16 +134,25 @@ def read(file: Path, system: ValueSystem) -> list[Scenario]:
 def write(file: Path, scenarios: Sequence[Scenario]) -> None:
     """The scenarios as a file that `read` reads."""
     lines = [
-        {"id": s.id, "text": s.text, "values": list(s.values), "source": s.source,
-         "actions": [{"text": a.text, "scores": dict(a.scores)} for a in s.actions]}
+        {
+            "id": s.id,
+            "text": s.text,
+            "values": list(s.values),
+            "source": s.source,
+            "actions": [{"text": a.text, "scores": dict(a.scores)} for a in s.actions],
+        }
         for s in scenarios
-    ]  # fmt: skip
-    file.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
+    ]
+    file.write_text(
+        "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8"
+    )
 
 
 def scores(scenario: Scenario, values: Sequence[str]) -> Float[np.ndarray, "action value"]:
     """How far each action serves each of `values` [-1 to 1]."""
-    return np.array([[dict(action.scores)[value] for value in values] for action in scenario.actions])
+    return np.array(
+        [[dict(action.scores)[value] for value in values] for action in scenario.actions]
+    )
 
 
 def stakes(scenario: Scenario, values: Sequence[str]) -> Float[np.ndarray, "value"]:

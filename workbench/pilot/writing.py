@@ -62,8 +62,14 @@ def read_written(
     """The scenario in a writer's answer."""
     try:
         told = json_of(answer)
-        if set(told) != {"scenario", "actions"} or not isinstance(told["scenario"], str) or not told["scenario"].strip():
-            raise BadInput(f'Expected {{"scenario", "actions"}} with a situation in words, got the keys {sorted(told)}.')
+        if (
+            set(told) != {"scenario", "actions"}
+            or not isinstance(told["scenario"], str)
+            or not told["scenario"].strip()
+        ):
+            raise BadInput(
+                f'Expected {{"scenario", "actions"}} with a situation in words, got the keys {sorted(told)}.'
+            )
         found = actions_of(told["actions"], system, actions)
     except BadInput as error:
         return Written(None, why(answer), str(error))

@@ -42,10 +42,22 @@ class Scale:
         mean the same vectors when they are given together, to the bit.
         """
         if steering.combine == "sum" and not steering.by_direction:
-            alone = [(weight, replace(steering, features=((index, 1.0),), combine="direction")) for index, weight in features(steering, sae)]
-            return sum((weight * self.direction(one, sae) for weight, one in alone), torch.zeros_like(sae.W_dec[0]))
+            alone = [
+                (weight, replace(steering, features=((index, 1.0),), combine="direction"))
+                for index, weight in features(steering, sae)
+            ]
+            return sum(
+                (weight * self.direction(one, sae) for weight, one in alone),
+                torch.zeros_like(sae.W_dec[0]),
+            )
         if steering.unit == "feature_max" and not steering.by_direction:
-            return _sum([(index, weight * self._maximum(index)) for index, weight in features(steering, sae)], sae)
+            return _sum(
+                [
+                    (index, weight * self._maximum(index))
+                    for index, weight in features(steering, sae)
+                ],
+                sae,
+            )
         return unit_direction(steering, sae, self.directions) * self.length(steering)
 
     def length(self, steering: Steering) -> float:
@@ -68,8 +80,10 @@ class Scale:
     def _maximum(self, index: int) -> float:
         found = float(self.max_activation[index])
         if not found > 0:
-            raise BadInput(f"Feature {index} was never active, so it has no maximum to scale by. "
-                           "Give its strength as norm_share, or choose another feature.")
+            raise BadInput(
+                f"Feature {index} was never active, so it has no maximum to scale by. "
+                "Give its strength as norm_share, or choose another feature."
+            )
         return found
 
 
@@ -81,20 +95,28 @@ def features(steering: Steering, sae: Encoder) -> tuple[tuple[int, float], ...]:
     return steering.features
 
 
-def unit_direction(steering: Steering, sae: Encoder, directions: Mapping[str, Tensor] | None = None) -> Float[Tensor, "d_model"]:
+def unit_direction(
+    steering: Steering, sae: Encoder, directions: Mapping[str, Tensor] | None = None
+) -> Float[Tensor, "d_model"]:
     """The steering's direction at length 1, the same on every device."""
     if steering.random >= 0:
-        found = torch.randn(sae.d_model, generator=torch.Generator().manual_seed(steering.random)).to(sae.W_dec)
+        found = torch.randn(
+            sae.d_model, generator=torch.Generator().manual_seed(steering.random)
+        ).to(sae.W_dec)
     elif steering.direction:
         if steering.direction not in (known := directions or {}):
-            raise NotFound(f"There is no direction {steering.direction!r} at this site.{nearest(steering.direction, known)}")
+            raise NotFound(
+                f"There is no direction {steering.direction!r} at this site.{nearest(steering.direction, known)}"
+            )
         found = known[steering.direction].to(sae.W_dec)
     else:
         found = _sum(features(steering, sae), sae)
     length = found.norm()
     if not length > 0:
-        raise BadInput(f"The direction of steering {steering.name!r} has length 0: its decoder rows cancel or are empty. "
-                       "Choose other features or weights.")
+        raise BadInput(
+            f"The direction of steering {steering.name!r} has length 0: its decoder rows cancel or are empty. "
+            "Choose other features or weights."
+        )
     return found / length
 
 
@@ -103,21 +125,30 @@ def changes_nothing(steering: Steering) -> bool:
     return steering.name == "base"
 
 
-def delta(steerings: Sequence[Steering], sae: Encoder, scale: Scale, targets: Sequence[Sequence[float]]) -> Delta:
+def delta(
+    steerings: Sequence[Steering], sae: Encoder, scale: Scale, targets: Sequence[Sequence[float]]
+) -> Delta:
     """The edit that sets each steering's features (or its random or stored direction) to `targets` [activation units]."""
     slots = max([1, *map(len, targets)])
-    edit = Delta(sae, torch.zeros(len(steerings), slots, dtype=torch.long, device=sae.W_dec.device),
-                 sae.W_dec.new_zeros(len(steerings), slots), sae.W_dec.new_zeros(len(steerings), slots),
-                 sae.W_dec.new_zeros(len(steerings), sae.d_model), tuple(one.positions for one in steerings))
+    edit = Delta(
+        sae,
+        torch.zeros(len(steerings), slots, dtype=torch.long, device=sae.W_dec.device),
+        sae.W_dec.new_zeros(len(steerings), slots),
+        sae.W_dec.new_zeros(len(steerings), slots),
+        sae.W_dec.new_zeros(len(steerings), sae.d_model),
+        tuple(one.positions for one in steerings),
+    )
     for row, (one, wanted) in enumerate(zip(steerings, targets, strict=True)):
         if changes_nothing(one):
             continue
-        edit.target[row, :len(wanted)] = torch.tensor(wanted).to(edit.target)
-        edit.used[row, :len(wanted)] = 1
+        edit.target[row, : len(wanted)] = torch.tensor(wanted).to(edit.target)
+        edit.used[row, : len(wanted)] = 1
         if one.by_direction:
             edit.random[row] = unit_direction(one, sae, scale.directions)
         else:
-            edit.index[row, :len(wanted)] = torch.tensor([index for index, _ in features(one, sae)]).to(edit.index)
+            edit.index[row, : len(wanted)] = torch.tensor(
+                [index for index, _ in features(one, sae)]
+            ).to(edit.index)
     return edit
 
 
@@ -126,8 +157,13 @@ def build_edit(steerings: Sequence[Steering], sae: Encoder, scale: Scale) -> Edi
     if not steerings:
         raise BadInput("A steering edit needs at least one steering, got none.")
     methods = list(dict.fromkeys(steering.method for steering in steerings))
-    members = {method: [i for i, one in enumerate(steerings) if one.method == method] for method in methods}
-    parts = [registry.get("steerings", method)([steerings[i] for i in members[method]], sae, scale) for method in methods]
+    members = {
+        method: [i for i, one in enumerate(steerings) if one.method == method] for method in methods
+    }
+    parts = [
+        registry.get("steerings", method)([steerings[i] for i in members[method]], sae, scale)
+        for method in methods
+    ]
     if len(parts) == 1:
         return parts[0]
     part = torch.tensor([methods.index(one.method) for one in steerings])

@@ -14,4 +14,9 @@ from workbench.steerings import Scale, delta
 @register("steerings", "ablate")
 def build(steerings: Sequence[Steering], sae: Encoder, scale: Scale) -> Delta:
     """Take the feature's own contribution away."""
-    return delta(steerings, sae, scale, [[0.0] * (1 if one.by_direction else len(one.features)) for one in steerings])
+    return delta(
+        steerings,
+        sae,
+        scale,
+        [[0.0] * (1 if one.by_direction else len(one.features)) for one in steerings],
+    )

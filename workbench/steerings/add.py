@@ -18,5 +18,8 @@ from workbench.steerings import Scale, changes_nothing
 def build(steerings: Sequence[Steering], sae: Encoder, scale: Scale) -> Add:
     """Add the direction to every steered token."""
     zero = torch.zeros_like(sae.W_dec[0])
-    vectors = [zero if changes_nothing(one) else one.strength * scale.direction(one, sae) for one in steerings]
+    vectors = [
+        zero if changes_nothing(one) else one.strength * scale.direction(one, sae)
+        for one in steerings
+    ]
     return Add(torch.stack(vectors), tuple(one.positions for one in steerings))

@@ -42,23 +42,37 @@ class MinimumShift:
         return len(self.units)
 
     def take(self, rows: Int[Tensor, "n"]) -> "MinimumShift":
-        return MinimumShift(self.units[rows], self.targets[rows], self.signs[rows], tuple(self.positions[row] for row in rows.tolist()))
+        return MinimumShift(
+            self.units[rows],
+            self.targets[rows],
+            self.signs[rows],
+            tuple(self.positions[row] for row in rows.tolist()),
+        )
 
-    def shifts(self, residual: Float[Tensor, "row tok d_model"]) -> Float[Tensor, "row tok d_model"]:
+    def shifts(
+        self, residual: Float[Tensor, "row tok d_model"]
+    ) -> Float[Tensor, "row tok d_model"]:
         """The smallest vectors that bring each residual to its row's target; zero where it is there [residual units]."""
         exact = torch.promote_types(residual.dtype, torch.float32)
-        units, targets, signs = (one.to(residual.device, exact) for one in (self.units, self.targets, self.signs))
-        gap = targets[:, None] - torch.einsum("rtd,rd->rt", residual.to(exact), units.expand(len(residual), -1))
+        units, targets, signs = (
+            one.to(residual.device, exact) for one in (self.units, self.targets, self.signs)
+        )
+        gap = targets[:, None] - torch.einsum(
+            "rtd,rd->rt", residual.to(exact), units.expand(len(residual), -1)
+        )
         amount = signs[:, None] * (signs[:, None] * gap).clamp(min=0)
         return amount[..., None] * units[:, None]
 
     def settle(self, last: Float[Tensor, "row d_model"]) -> Add:
         """The shift of each prompt, to be added wherever its row steers."""
         vectors = self.shifts(last[:, None])[:, 0]
-        return Add(vectors, self.positions if self.rows == len(vectors) else self.positions * len(vectors))
+        return Add(
+            vectors, self.positions if self.rows == len(vectors) else self.positions * len(vectors)
+        )
 
-    def __call__(self, hidden: Float[Tensor, "row tok d_model"],
-                 where: Bool[Tensor, "row tok"]) -> Float[Tensor, "row tok d_model"]:
+    def __call__(
+        self, hidden: Float[Tensor, "row tok d_model"], where: Bool[Tensor, "row tok"]
+    ) -> Float[Tensor, "row tok d_model"]:
         return torch.where(where[..., None], hidden + self.shifts(hidden).to(hidden), hidden)
 
 
@@ -67,9 +81,16 @@ def build(steerings: Sequence[Steering], sae: Encoder, scale: Scale) -> MinimumS
     """Shift just as far as the prompt's last token needs to reach the strength along the direction."""
     units, targets = [], []
     for one in steerings:
-        whole = torch.zeros_like(sae.W_dec[0]) if changes_nothing(one) else scale.direction(one, sae)
+        whole = (
+            torch.zeros_like(sae.W_dec[0]) if changes_nothing(one) else scale.direction(one, sae)
+        )
         length = whole.norm()
         units.append(whole / length if length > 0 else whole)
         targets.append(one.strength * length)
     signs = [-1.0 if one.strength < 0 else 1.0 for one in steerings]
-    return MinimumShift(torch.stack(units), torch.stack(targets), torch.tensor(signs).to(sae.W_dec), tuple(one.positions for one in steerings))
+    return MinimumShift(
+        torch.stack(units),
+        torch.stack(targets),
+        torch.tensor(signs).to(sae.W_dec),
+        tuple(one.positions for one in steerings),
+    )

@@ -31,10 +31,15 @@ class Orthogonal:
         return len(self.units)
 
     def take(self, rows: Int[Tensor, "n"]) -> "Orthogonal":
-        return Orthogonal(self.units[rows], self.lengths[rows], tuple(self.positions[row] for row in rows.tolist()))
+        return Orthogonal(
+            self.units[rows],
+            self.lengths[rows],
+            tuple(self.positions[row] for row in rows.tolist()),
+        )
 
-    def __call__(self, hidden: Float[Tensor, "row tok d_model"],
-                 where: Bool[Tensor, "row tok"]) -> Float[Tensor, "row tok d_model"]:
+    def __call__(
+        self, hidden: Float[Tensor, "row tok d_model"], where: Bool[Tensor, "row tok"]
+    ) -> Float[Tensor, "row tok d_model"]:
         units = self.units.to(hidden)[:, None]
         along = (hidden * units).sum(-1, keepdim=True)
         moved = hidden + (self.lengths.to(hidden)[:, None, None] - along) * units
@@ -46,8 +51,12 @@ def build(steerings: Sequence[Steering], sae: Encoder, scale: Scale) -> Orthogon
     """Set the residual's component along the direction, leaving what is orthogonal to it."""
     units, lengths = [], []
     for one in steerings:
-        whole = torch.zeros_like(sae.W_dec[0]) if changes_nothing(one) else scale.direction(one, sae)
+        whole = (
+            torch.zeros_like(sae.W_dec[0]) if changes_nothing(one) else scale.direction(one, sae)
+        )
         length = whole.norm()
         units.append(whole / length if length > 0 else whole)
         lengths.append(one.strength * length)
-    return Orthogonal(torch.stack(units), torch.stack(lengths), tuple(one.positions for one in steerings))
+    return Orthogonal(
+        torch.stack(units), torch.stack(lengths), tuple(one.positions for one in steerings)
+    )

@@ -61,7 +61,9 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
     from sae_training.loaders import load_sae
 
     if not config.address:
-        raise BadInput("Which SAE? Give its address: a folder, saelens:RELEASE/SAE_ID, or hub:ORG/NAME.")
+        raise BadInput(
+            "Which SAE? Give its address: a folder, saelens:RELEASE/SAE_ID, or hub:ORG/NAME."
+        )
     sae = load_sae(config.address)
     site = sae.site() if config.layer < 0 else None
     layer, point = (site.layer, site.point) if site else (config.layer, "resid_post")

@@ -44,5 +44,14 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
         result = train_on_model(model, texts, config, work.state, progress)
         work.save_time()
         return finish(
-            work, model, result.sae, texts, config, config.layer, config.point, progress, result.rows, result.evaluation
+            work,
+            model,
+            result.sae,
+            texts,
+            config,
+            config.layer,
+            config.point,
+            progress,
+            result.rows,
+            result.evaluation,
         )

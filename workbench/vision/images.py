@@ -32,18 +32,28 @@ def open_image(file: str | Path) -> Image.Image:
     """The image in RGB. Raises BadInput with the reason why it is refused."""
     file = Path(file)
     if not file.is_file():
-        raise NotFound(f"There is no image {file}. It was moved or removed; restore it, or index the folder again.")
+        raise NotFound(
+            f"There is no image {file}. It was moved or removed; restore it, or index the folder again."
+        )
     if (size := file.stat().st_size) > BYTES:
-        raise BadInput(f"{file.name} has {size / 2**20:.0f} MiB, at most {BYTES / 2**20:.0f} are read. Save it smaller.")
+        raise BadInput(
+            f"{file.name} has {size / 2**20:.0f} MiB, at most {BYTES / 2**20:.0f} are read. Save it smaller."
+        )
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's own warning of large images; the limit below is ours
+            warnings.simplefilter(
+                "ignore"
+            )  # Pillow's own warning of large images; the limit below is ours
             with Image.open(file, formats=FORMATS) as opened:
                 width, height = opened.size
                 if width * height > PIXELS:
-                    raise BadInput(f"{file.name} unpacks to {width} x {height} pixels, at most {PIXELS} are read. Save it smaller.")
+                    raise BadInput(
+                        f"{file.name} unpacks to {width} x {height} pixels, at most {PIXELS} are read. Save it smaller."
+                    )
                 if max(width, height) > RATIO * min(width, height):
-                    raise BadInput(f"{file.name} is {width} x {height} pixels, too narrow to be looked at. Crop it.")
+                    raise BadInput(
+                        f"{file.name} is {width} x {height} pixels, too narrow to be looked at. Crop it."
+                    )
                 turned = ImageOps.exif_transpose(opened)
                 if "A" in turned.getbands() or "transparency" in turned.info:
                     clear = turned.convert("RGBA")
@@ -52,11 +62,15 @@ def open_image(file: str | Path) -> Image.Image:
     except BadInput:
         raise
     except Image.DecompressionBombError:
-        raise BadInput(f"{file.name} unpacks to more than {PIXELS} pixels. Save it smaller.") from None
+        raise BadInput(
+            f"{file.name} unpacks to more than {PIXELS} pixels. Save it smaller."
+        ) from None
     except Image.UnidentifiedImageError:
         raise BadInput(f"{file.name} is no image in {', '.join(FORMATS)}.") from None
     except Exception as error:  # Pillow's readers raise a dozen kinds on a torn file: OSError, SyntaxError, struct.error, ...
-        raise BadInput(f"{file.name} is broken: {' '.join(str(error).split())[:120] or type(error).__name__}.") from None
+        raise BadInput(
+            f"{file.name} is broken: {' '.join(str(error).split())[:120] or type(error).__name__}."
+        ) from None
 
 
 def digest(file: str | Path) -> str:
