@@ -11,9 +11,9 @@ import tempfile
 from pathlib import Path
 
 from benchmarks._study import made
+from feature_store.progress import in_terminal
 from feature_store.records import Run
 from workbench import organism
-from workbench.progress import in_terminal
 from workbench.study import Study
 
 NAME = "adaem"

@@ -21,12 +21,12 @@ import numpy as np
 import torch
 
 from feature_store.records import Instrument, Item
-from sae_training.model import Model
+from sae_training.engine.model import Model
 from workbench import organism
-from workbench.administration.asking import administer
-from workbench.administration.questions import Question, expected_ratings, questions
-from workbench.administration.respondents import Weights
 from workbench.instruments.value_portrait import PHRASES, WORDINGS
+from workbench.measuring.administer import administer
+from workbench.measuring.questions import Question, expected_ratings, questions
+from workbench.measuring.respondents import Weights
 
 NAME = "administration"
 PASSAGES, RESPONSES, PARTS = 104, 5, 4

@@ -47,7 +47,15 @@ def main(folder: str = "", starts: int = 3, rounds: int = 5) -> dict:
             port = free_port()
             start = time.perf_counter()
             child = subprocess.Popen(
-                [sys.executable, "-m", "workbench.cli", "app", str(study), "--port", str(port)],
+                [
+                    sys.executable,
+                    "-m",
+                    "workbench.command.cli",
+                    "app",
+                    str(study),
+                    "--port",
+                    str(port),
+                ],
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
             )

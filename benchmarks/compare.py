@@ -2,7 +2,7 @@
 
 from benchmarks._study import made
 from feature_store import queries
-from workbench.progress import in_terminal
+from feature_store.progress import in_terminal
 
 NAME, REACH = "compare", 600
 

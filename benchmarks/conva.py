@@ -10,10 +10,11 @@
 
 import numpy as np
 
-from sae_training.last_token import last_residuals
-from sae_training.model import Model
-from workbench import organism, probing
+from sae_training.engine.model import Model
+from sae_training.model.last_token import last_residuals
+from workbench import organism
 from workbench.organism.generate import TOPIC_WITH_VALUE
+from workbench.steering import probes
 
 NAME = "conva"
 POOL, DRAWN, RESAMPLES = 120, 40, 100
@@ -38,7 +39,7 @@ def residuals(controlled: bool, confound: float) -> np.ndarray:
 def directions(pool: np.ndarray, drawn: np.ndarray) -> dict[str, np.ndarray]:
     """Unit directions of one value from the drawn pairs of its pool [pair, side, d_model]."""
     held, opposed = pool[drawn, 0], pool[drawn, 1]
-    weight, _ = probing.logistic(
+    weight, _ = probes.logistic(
         np.concatenate([held, opposed]), np.arange(2 * len(drawn)) < len(drawn)
     )
     found = {"probe": weight, "difference-of-means": (held - opposed).mean(0)}

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
-from workbench.statistics import bootstrap_mean, cluster_weights, replicate_means
+from workbench.statistics.intervals import bootstrap_mean, cluster_weights, replicate_means
 
 NAME = "coverage"
 REACH = [0.93, 0.97]

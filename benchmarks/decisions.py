@@ -3,11 +3,11 @@
 import pandas as pd
 
 from benchmarks._study import made
+from feature_store.progress import in_terminal
 from feature_store.records import Run
-from workbench.output_scores import with_outputs
-from workbench.progress import in_terminal
+from workbench.features.output_scores import with_outputs
 from workbench.study import Study
-from workbench.sweep import choose_features
+from workbench.sweeps.sweep import choose_features
 
 NAME = "decisions"
 REACH = 0.9

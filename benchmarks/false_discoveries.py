@@ -20,9 +20,9 @@ import numpy as np
 from benchmarks._study import made
 from feature_store.errors import BadInput
 from feature_store.records import ValueSystem
-from workbench.causal.damage import Matched, Sweep, match
 from workbench.causal.effects import analyse
 from workbench.causal.graph import find
+from workbench.sweeps.damage import Matched, Sweep, match
 from workbench.verbs.effects import read_sweep
 
 NAME = "false_discoveries"

@@ -20,10 +20,10 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks._study import made
 from workbench import organism
+from workbench.features.output_scores import with_outputs
 from workbench.organism.generate import Sentence, study_document
 from workbench.organism.planted import plan
-from workbench.output_scores import with_outputs
-from workbench.sweep import choose_features
+from workbench.sweeps.sweep import choose_features
 
 NAME = "labels"
 DOCUMENTS = 6_000
@@ -50,7 +50,7 @@ def _meaning(sentence: Sentence) -> tuple[str, str, int]:
 
 def main() -> dict:
     """Reach: precision >= 0.95, recall >= 0.9, no topic feature labelled."""
-    from sae_training.harvest import pooled_activations
+    from sae_training.dictionary.harvest import pooled_activations
 
     told, truth = made(), organism.truth()
     study, run = told.study, told.runs["train"]

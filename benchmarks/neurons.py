@@ -1,7 +1,7 @@
 """Value neurons of the organism (ValueLocate), on MLP neurons and on SAE features: edit, reverse edit, matched random control."""
 
 from benchmarks._study import made
-from workbench.progress import in_terminal
+from feature_store.progress import in_terminal
 
 NAME = "neurons"
 VALUES = ("power", "security", "stimulation")

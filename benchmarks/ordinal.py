@@ -14,7 +14,7 @@ import time
 
 import numpy as np
 
-from workbench import ordinal
+from workbench.statistics import ordinal
 
 NAME = "ordinal"
 REACH = 30.0

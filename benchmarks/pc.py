@@ -11,8 +11,8 @@ import pandas as pd
 from benchmarks._study import made
 from feature_store.errors import BadInput
 from workbench import organism
-from workbench.causal.damage import match
-from workbench.causal.pc import bootstrap, discover
+from workbench.sweeps.damage import match
+from workbench.systems.kang.pc import bootstrap, discover
 from workbench.verbs.effects import read_sweep
 
 NAME = "pc"

@@ -23,19 +23,21 @@ import torch
 
 from benchmarks._study import Made, made
 from feature_store.records import Run
-from workbench import conva, directions, organism
-from workbench.administration.questions import Question, expected_ratings, option_texts
+from workbench import organism
 from workbench.causal import predict
-from workbench.causal.wish import Goal, goal, parse
-from workbench.instruments import one_scale
+from workbench.causal.wanted import Goal, goal, parse
+from workbench.measuring.questionnaire import one_scale
+from workbench.measuring.questions import Question, expected_ratings, option_texts
 from workbench.organism.generate import behaviour
 from workbench.organism.planted import plan as phrases
+from workbench.steering import directions
 from workbench.study import Study
+from workbench.systems.conva import shift
 from workbench.verbs.effects import asked_again
 from workbench.verbs.predict import curves_of, halves
 
 if TYPE_CHECKING:
-    from sae_training.model import Model
+    from sae_training.engine.model import Model
 
 NAME = "planner"
 WISHES, SEED = 10, 0
@@ -106,8 +108,8 @@ def questions(s: Setting, contexts: np.ndarray) -> list[Question]:
 
 def under_vectors(s: Setting, vectors: torch.Tensor, contexts: np.ndarray) -> np.ndarray:
     """Mean change of every value when each vector is added to the residual [vector value]."""
-    from sae_training import scoring
-    from workbench.steerings.add import Add
+    from sae_training.engine import scoring
+    from workbench.steering.methods.add import Add
 
     asked = questions(s, contexts)
     options = option_texts(one_scale("standin", s.study.system), s.model)
@@ -140,7 +142,7 @@ def under_conva(
 ) -> np.ndarray:
     """Mean change of every value when the value's probe is brought to P0 = `target` at some layers, in order [value]."""
     asked = questions(s, contexts)
-    with conva.controlled(s.study, s.probes, s.model, value, target, lower, layers) as model:
+    with shift.controlled(s.study, s.probes, s.model, value, target, lower, layers) as model:
         scores = model.score(
             [q.prompt for q in asked], option_texts(one_scale("standin", s.study.system), model)
         )

@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from feature_store import queries
+from feature_store.progress import in_terminal
 from feature_store.records import Response
 from workbench import organism
-from workbench.instruments import open_instrument
+from workbench.measuring.questionnaire import open_instrument
 from workbench.organism.episodes import direction_effects
 from workbench.organism.generate import document
-from workbench.progress import in_terminal
 from workbench.study import Study
 
 NAME = "profiles"

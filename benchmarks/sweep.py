@@ -6,7 +6,7 @@ under 12 features at two doses. One context after the other, three ways in turn:
 
 1. loop: what a user writes: one prompt and one intervention at a time, under a forward hook;
 2. batched: full forward passes over a batch of interventions, logits at the last token only;
-3. ours: `sae_training.scoring.sweep_ids`.
+3. ours: `sae_training.engine.scoring.sweep_ids`.
 
 The scores must agree to 1e-4. Half of it is timed again for prompts that share nothing.
 """
@@ -19,9 +19,9 @@ from typing import Any
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from sae_training.edits import Add
-from sae_training.model import Model
-from sae_training.scoring import sweep_ids
+from sae_training.engine.model import Model
+from sae_training.engine.scoring import sweep_ids
+from sae_training.model.edits import Add
 
 NAME = "sweep"
 LAYER = 8

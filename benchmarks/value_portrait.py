@@ -2,7 +2,7 @@
 
 1. Eight models' answers, six prompts an item, become responses; the instrument's own score is set beside the released table in every cell: centred and
    original mean, standard deviation over items, and number of items, of the ten values and the four higher-order ones.
-2. Raw ratings and value scores of the survey's people become correlations (`workbench/tagging.py`), compared with the released ones.
+2. Raw ratings and value scores of the survey's people become correlations (`workbench/instruments/value_portrait/tags.py`), compared with the released ones.
 
 The tags are those of the answers' own file where they differ from the item file: one model's lacks the tags of one item, and so does its table. Group 0 of the survey
 is known to differ from what was published, and is not counted.
@@ -15,10 +15,8 @@ from typing import NamedTuple
 from feature_store import registry
 from feature_store.errors import NotFound
 from feature_store.records import Instrument, Response, ValueSystem
-from workbench.administration.by_item import item_profile, item_scores
-from workbench.instruments import open_instrument
 from workbench.instruments.value_portrait import FAMILIES
-from workbench.tagging import (
+from workbench.instruments.value_portrait.tags import (
     BLOCKS,
     false_discoveries,
     read_json,
@@ -26,6 +24,8 @@ from workbench.tagging import (
     read_ratings,
     tag_items,
 )
+from workbench.measuring.by_item import item_profile, item_scores
+from workbench.measuring.questionnaire import open_instrument
 
 NAME = "value_portrait"
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "value_portrait"

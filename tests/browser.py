@@ -49,7 +49,7 @@ def served(folder: Path) -> Iterator[str]:
     """The address of the app on a study."""
     port = free_port()
     child = subprocess.Popen(
-        [sys.executable, "-m", "workbench.cli", "app", str(folder), "--port", str(port)],
+        [sys.executable, "-m", "workbench.command.cli", "app", str(folder), "--port", str(port)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

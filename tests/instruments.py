@@ -5,9 +5,10 @@ import json
 from pathlib import Path
 
 from feature_store import registry
-from workbench import organism, pvq
-from workbench.instruments import Opened, open_instrument
-from workbench.pilot.scenarios import subsets, write
+from workbench import organism
+from workbench.instruments.pvq import keys
+from workbench.measuring.questionnaire import Opened, open_instrument
+from workbench.systems.value_pilot.scenarios import subsets, write
 
 SYSTEMS: dict[str, str] = {"standin19": "schwartz19"}
 """Instrument -> the value system it is opened for, where that is not Schwartz's ten."""
@@ -15,9 +16,9 @@ SYSTEMS: dict[str, str] = {"standin19": "schwartz19"}
 
 def settings(name: str, folder: Path) -> tuple[str, ...]:
     """What an instrument needs to be opened, written into `folder`: invented items, never published ones."""
-    if name in pvq.KEYS:
+    if name in keys.KEYS:
         file = folder / f"{name}.csv"
-        numbers = sorted(number for numbers in pvq.KEYS[name].values() for number in numbers)
+        numbers = sorted(number for numbers in keys.KEYS[name].values() for number in numbers)
         file.write_text(
             "number,text\n"
             + "".join(f"{number},Invented portrait {number}.\n" for number in numbers),

@@ -22,7 +22,7 @@ from transformers import (
     T5EncoderModel,
 )
 
-from sae_training.model import Model
+from sae_training.engine.model import Model
 
 LAYERS, WIDTH, VOCABULARY, CONTEXT = 4, 32, 300, 64
 _size = {

@@ -12,7 +12,7 @@ import numpy as np
 
 from feature_store.records import Response
 from tests.synthetic import HOSTILE
-from workbench.instruments import open_instrument
+from workbench.measuring.questionnaire import open_instrument
 from workbench.study import Study
 
 STEERING = "add f1*0.353553+f2*0.353553+f3*0.353553+f4*0.353553+f5*0.353553 @0.3 norm_share"

@@ -9,23 +9,23 @@ import pytest
 
 from feature_store import registry
 from feature_store.errors import BadInput, Incompatible, NotFound
+from feature_store.progress import silent
 from feature_store.records import Steering
 from feature_store.runs import Runs
 from tests.endpoints import ScriptedLLM, Short
 from workbench import organism
-from workbench.adaem import ratings, report, rewriting
-from workbench.adaem.asking import Asker
-from workbench.adaem.bandit import Bandit
-from workbench.adaem.classifiers import Judged, Planted
-from workbench.adaem.divergence import distribution, gjs, score
-from workbench.adaem.population import Member, Population, plan
-from workbench.adaem.responses import Coherence, criteria, keep
-from workbench.adaem.search import Objective, Search
-from workbench.instruments import open_instrument
 from workbench.llm.judges import LLMJudge
+from workbench.measuring.questionnaire import open_instrument
 from workbench.organism import reading
-from workbench.progress import silent
-from workbench.statistics import bootstrap_mean
+from workbench.statistics.intervals import bootstrap_mean
+from workbench.systems.adaem import ratings, report, rewriting
+from workbench.systems.adaem.asking import Asker
+from workbench.systems.adaem.bandit import Bandit
+from workbench.systems.adaem.classifiers import Judged, Planted
+from workbench.systems.adaem.divergence import distribution, gjs, score
+from workbench.systems.adaem.population import Member, Population, plan
+from workbench.systems.adaem.responses import Coherence, criteria, keep
+from workbench.systems.adaem.search import Objective, Search
 
 TEN = registry.get("values", "schwartz10")
 RNG = np.random.default_rng(0)
@@ -472,8 +472,8 @@ def test_a_wrong_file_of_questions_is_refused_in_one_line(tmp_path, settings, er
 
 @pytest.mark.parametrize(("pool", "expected"), [("or", (1.0, 0.0)), ("share", (1 / 2, 0.0))])
 def test_opinions_are_pooled_into_a_profile(tmp_path, pool, expected):
-    from workbench.administration.asking import administer
-    from workbench.administration.questions import questions
+    from workbench.measuring.administer import administer
+    from workbench.measuring.questions import questions
 
     opened = open_instrument("adaem", (items(tmp_path, *GOOD), f"pool={pool}"), TEN)
 

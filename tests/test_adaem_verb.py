@@ -9,12 +9,12 @@ from feature_store.errors import BadInput, NotFound
 from feature_store.records import Steering
 from tests.endpoints import serve
 from workbench import organism
-from workbench.adaem import asking, population
-from workbench.adaem.asking import Asker
-from workbench.adaem.classifiers import Planted
-from workbench.adaem.divergence import gjs
-from workbench.administration.respondents import Weights
+from workbench.measuring.respondents import Weights
 from workbench.study import Study
+from workbench.systems.adaem import asking, population
+from workbench.systems.adaem.asking import Asker
+from workbench.systems.adaem.classifiers import Planted
+from workbench.systems.adaem.divergence import gjs
 
 SMALL = {
     "budget": 2,

@@ -9,11 +9,11 @@ from feature_store import queries
 from feature_store.errors import BadInput, Incompatible, WorkbenchError
 from feature_store.records import Instrument, Item
 from tests.endpoints import serve
-from workbench import instruments
-from workbench.administration.asking import administer
-from workbench.administration.questions import questions
-from workbench.administration.respondents import Weights
-from workbench.instruments import Opened, Questionnaire
+from workbench.measuring import questionnaire
+from workbench.measuring.administer import administer
+from workbench.measuring.questionnaire import Opened, Questionnaire
+from workbench.measuring.questions import questions
+from workbench.measuring.respondents import Weights
 from workbench.study import Study
 
 
@@ -78,8 +78,8 @@ def test_an_endpoint_that_changes_its_name_midway_is_refused(study):
 
 
 def test_what_was_answered_before_an_interruption_is_not_asked_again(study, monkeypatch):
-    from sae_training import scoring
-    from workbench.administration import respondents
+    from sae_training.engine import scoring
+    from workbench.measuring import respondents
 
     monkeypatch.setattr(respondents, "TOGETHER", 32)
 
@@ -134,7 +134,7 @@ def test_an_item_longer_than_the_model_reads_is_named_and_counted(study, monkeyp
 
 
 def test_answers_of_several_tokens_are_compared_per_token(tmp_path):
-    from sae_training.model import Model
+    from sae_training.engine.model import Model
     from workbench import organism
     from workbench.instruments.standin import standin
 
@@ -172,4 +172,4 @@ def test_wrong_settings_are_one_line(study):
         study.measure(**lean(mode="generate", judge="organism"))
     with pytest.raises(BadInput, match="not sampled are the same answer"):
         study.measure(**lean(repeats=3))
-    assert instruments.open_instrument("standin", (), study.system).instrument.answer == "rating"
+    assert questionnaire.open_instrument("standin", (), study.system).instrument.answer == "rating"

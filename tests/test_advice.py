@@ -14,13 +14,13 @@ from feature_store.errors import BadInput, NotFound
 from feature_store.records import Action, Scenario
 from tests.test_measure import Scripted, silent
 from workbench import organism
-from workbench.administration.asking import administer
-from workbench.administration.questions import questions
-from workbench.instruments import open_instrument
 from workbench.llm import Verdict
 from workbench.llm.scales import rate, weighted_kappa
-from workbench.pilot.scenarios import write
+from workbench.measuring.administer import administer
+from workbench.measuring.questionnaire import open_instrument
+from workbench.measuring.questions import questions
 from workbench.study import Study
+from workbench.systems.value_pilot.scenarios import write
 
 TEN = registry.get("values", "schwartz10")
 COLUMNS = ("questionnaire", "item", "value", "agreement", "question")

@@ -11,7 +11,7 @@ import pytest
 
 from tests.browser import Tab, free_port, served, wait_until_up
 from tests.synthetic import HOSTILE, synthetic
-from workbench import launch
+from workbench.command import serve
 from workbench.study import Study
 
 pytestmark = pytest.mark.browser
@@ -146,7 +146,7 @@ def test_a_taken_port_is_said_and_ctrl_c_ends_the_app(tmp_path):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        code = f"import sys; from pathlib import Path; from workbench.launch import serve; sys.exit(serve(Path({str(study.folder)!r}), {port}))"
+        code = f"import sys; from pathlib import Path; from workbench.command.serve import serve; sys.exit(serve(Path({str(study.folder)!r}), {port}))"
         child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
         told = child.stdout.readline()
         assert f"Port {port} is taken" in told
@@ -155,10 +155,10 @@ def test_a_taken_port_is_said_and_ctrl_c_ends_the_app(tmp_path):
         child.send_signal(signal.SIGINT)
         assert child.wait(15) == 0
         end = time.monotonic() + 10
-        while not launch.free(used):
+        while not serve.free(used):
             assert time.monotonic() < end
             time.sleep(0.05)
 
 
 def test_a_free_port_is_free():
-    assert launch.free(free_port())
+    assert serve.free(free_port())

@@ -257,7 +257,7 @@ def test_a_cell_of_dilemmas_leads_to_the_answers_behind_it(study):
 
 def test_dilemmas_that_changed_since_are_not_shown_as_those_that_were_asked(tmp_path):
     from feature_store.errors import Incompatible
-    from workbench.instruments import as_asked
+    from workbench.measuring.questionnaire import as_asked
 
     study = instruments(tmp_path / "study")
     asked = study.runs.get(dilemmas(study))

@@ -9,7 +9,7 @@ import warnings
 
 import pytest
 
-from workbench.cli import main
+from workbench.command.cli import main
 from workbench.study import Study
 
 
@@ -254,7 +254,7 @@ def test_a_stopped_command_says_so_and_is_resumed(study, how):
     words = [
         sys.executable,
         "-m",
-        "workbench.cli",
+        "workbench.command.cli",
         "measure",
         str(study.folder),
         "--model",

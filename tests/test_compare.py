@@ -12,11 +12,12 @@ from feature_store.errors import BadInput
 from feature_store.records import Steering
 from tests import small_models
 from tests.test_effects import TEN
-from workbench import arms, axbench, hard_prompts, organism
-from workbench.causal.compare import compare, harmonic, score_texts
-from workbench.causal.damage import Sweep
+from workbench import organism
+from workbench.comparing.methods import compare, harmonic, score_texts
 from workbench.llm import Verdict
 from workbench.organism import reading
+from workbench.sweeps import arms, ratings, value_prompts
+from workbench.sweeps.damage import Sweep
 
 DOSES = (0.2, 0.4, 0.8)
 HALVES = (np.arange(0, 24, 2), np.arange(1, 24, 2))
@@ -243,7 +244,7 @@ class Scripted:
 
 def test_a_judge_is_asked_three_questions_a_text_and_none_about_an_empty_one():
     judge = Scripted()
-    found = axbench.Asked(judge).rate(
+    found = ratings.Asked(judge).rate(
         [TEN["power"]] * 3, ["May I?"] * 3, ["Take it.", " ", "odd"], np.ones(3)
     )
     assert found[0] == pytest.approx([1, 2, 2])
@@ -265,7 +266,7 @@ def test_the_organism_s_language_is_read_and_rated():
         ("", 0),
     ]
     assert reading.read("The moon ate it.") == [None]
-    rater = axbench.Planted(np.linspace(0, 1, 101))
+    rater = ratings.Planted(np.linspace(0, 1, 101))
     assert rater.limit == pytest.approx(0.95)
     texts = [held, f"{held} {rejected}", rejected, f"{held} The moon ate it.", "the the moon", ""]
     found = rater.rate(
@@ -279,7 +280,7 @@ def test_the_organism_s_language_is_read_and_rated():
 def test_prompts_of_the_organism_hold_the_value_and_stand_in_no_question():
     asked = organism.contexts(24, 0)
     for value in TEN.values:
-        ladder = hard_prompts.organism_ladder(value, 5, asked, 0)
+        ladder = value_prompts.organism_ladder(value, 5, asked, 0)
         assert [len(reading.read(prompt)) for prompt in ladder] == [1, 2, 3, 4, 5]
         assert set(reading.read(ladder[-1])) == {(value.id, 1)}
         assert all(ladder[k + 1].startswith(ladder[k]) for k in range(4))
@@ -288,21 +289,21 @@ def test_prompts_of_the_organism_hold_the_value_and_stand_in_no_question():
             for sentence in ladder[-1].split(". ")
             for text in asked
         )
-    assert len(set(hard_prompts.organism_ladder(TEN["power"], 9, [], 0)[-1].split(". "))) == 9
+    assert len(set(value_prompts.organism_ladder(TEN["power"], 9, [], 0)[-1].split(". "))) == 9
 
 
 def test_prompts_of_other_models_come_from_a_file(tmp_path):
-    ladder = hard_prompts.ladder(TEN["power"], 7, hard_prompts.read(""))
+    ladder = value_prompts.ladder(TEN["power"], 7, value_prompts.read(""))
     assert TEN["power"].definition in ladder[0]
     assert all(len(a) < len(b) for a, b in itertools.pairwise(ladder))
     (file := tmp_path / "p.toml").write_text('sentences = ["{colour} first."]')
     with pytest.raises(BadInput, match="sentences are texts with"):
-        hard_prompts.read(str(file))
+        value_prompts.read(str(file))
     file.write_text("")
     with pytest.raises(BadInput, match="should hold a list"):
-        hard_prompts.read(str(file))
-    assert hard_prompts.before("Be bold.", "Do you?\nYes:") == "Be bold.\nDo you?\nYes:"
-    assert hard_prompts.before("", "Do you?") == "Do you?"
+        value_prompts.read(str(file))
+    assert value_prompts.before("Be bold.", "Do you?\nYes:") == "Be bold.\nDo you?\nYes:"
+    assert value_prompts.before("", "Do you?") == "Do you?"
 
 
 def test_the_plan_has_every_arm_at_every_strength_in_equal_norm():
@@ -367,7 +368,7 @@ def test_the_plan_has_every_arm_at_every_strength_in_equal_norm():
 
 
 def test_the_loss_after_a_prefix_counts_the_text_s_own_tokens():
-    from sae_training.losses import loss_after
+    from sae_training.engine.losses import loss_after
 
     model = small_models.model("llama")
     before, texts = [[0, 5, 9], [0], [0, 7]], [[11, 12], [13, 14, 15], []]
@@ -389,7 +390,7 @@ def test_the_loss_after_a_prefix_counts_the_text_s_own_tokens():
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gemma3", "neox"])
 def test_neighbours_score_as_each_prompt_alone(family):
-    from sae_training import neighbours, scoring
+    from sae_training.engine import neighbours, scoring
 
     model = small_models.model(family)
     contexts = [

@@ -46,8 +46,8 @@ def test_a_value_system(name):
 def test_an_instrument(name, tmp_path):
     """Items, answers and wordings hold together, and whoever always answers the same way has a profile."""
     from tests.instruments import opened
-    from workbench.administration.asking import administer
-    from workbench.administration.questions import questions
+    from workbench.measuring.administer import administer
+    from workbench.measuring.questions import questions
 
     ready = opened(name, tmp_path)
     instrument, system = ready.instrument, registry.get("values", ready.instrument.system)
@@ -118,7 +118,7 @@ class Decoder:
 @every("steerings")
 @pytest.mark.parametrize("unit", ["raw", "feature_max", "norm_share"])
 def test_a_steering(name, unit):
-    from workbench.steerings import Scale, build_edit
+    from workbench.steering.methods import Scale, build_edit
 
     torch.manual_seed(0)
     sae = Decoder(torch.nn.functional.normalize(torch.randn(8, 16), dim=1))
@@ -147,7 +147,7 @@ def test_a_steering(name, unit):
 
 @every("labelers")
 def test_a_labeler(name):
-    from workbench.labelers import LabelledActivations
+    from workbench.features.labelers import LabelledActivations
 
     labeler = registry.get("labelers", name)
     assert dataclasses.is_dataclass(labeler.config)
@@ -170,7 +170,7 @@ def test_a_labeler(name):
 def test_an_embedder(name, tmp_path):
     from PIL import Image
 
-    from workbench.embedders import Embedder, make
+    from workbench.vision.embedders import Embedder, make
 
     config = registry.get("embedders", name).config
     assert dataclasses.is_dataclass(config)
@@ -261,7 +261,7 @@ def tiny_classifier(folder, values):
 
 @every("detectors")
 def test_a_detector(name, probed_study, classifier):
-    from workbench.detectors import Detector, gate, make
+    from workbench.steering.gates import Detector, gate, make
 
     study = probed_study
     plugin = registry.get("detectors", name)

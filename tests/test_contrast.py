@@ -8,10 +8,10 @@ import pytest
 
 from feature_store import queries, registry
 from feature_store.errors import BadInput, NotFound
-from workbench.administration.profiles import Cells
-from workbench.contrasts import difference
-from workbench.subjects import subjects
-from workbench.validity import correlations, mtmm, validity
+from workbench.comparing.contrasts import difference
+from workbench.comparing.subjects import subjects
+from workbench.comparing.validity import correlations, mtmm, validity
+from workbench.measuring.profiles import Cells
 
 SYSTEM = registry.get("values", "schwartz10")
 LABELS = pd.DataFrame(

@@ -10,15 +10,17 @@ import torch
 from feature_store.errors import BadInput, NotFound
 from feature_store.records import Steering
 from tests.endpoints import serve
-from workbench import conva, directions, organism
-from workbench.administration.questions import option_texts
-from workbench.control import SIDES, Control, control, judged, points, summarise
-from workbench.detectors import make
-from workbench.dilemmas import choice_prompt, read_choices, read_dilemmas
+from workbench import organism
 from workbench.instruments.standin import standin
 from workbench.llm import Verdict
-from workbench.steered import edit_for
+from workbench.measuring.questions import option_texts
+from workbench.steering import directions
+from workbench.steering.apply import edit_for
+from workbench.steering.gates import make
 from workbench.study import Study
+from workbench.systems.conva import shift
+from workbench.systems.conva.control import SIDES, Control, control, judged, points, summarise
+from workbench.systems.conva.questions import choice_prompt, read_choices, read_dilemmas
 from workbench.verbs import probe as probe_verb
 
 TRUTH = organism.truth()
@@ -43,7 +45,7 @@ def true_direction(value):
 
 def ratings(model, value):
     """Expected rating of the value's items under some contexts."""
-    from workbench.administration.questions import expected_ratings, questions
+    from workbench.measuring.questions import expected_ratings, questions
 
     instrument = standin()
     asked = [
@@ -160,11 +162,11 @@ def test_length_that_tells_the_classes_apart_is_named(tmp_path):
 def test_control_moves_the_value_and_leaves_nothing_behind(study, run, lower, target):
     model = study.model_of(run)
     before = ratings(model, "power")
-    with conva.controlled(study, run, model, "power", target, lower):
+    with shift.controlled(study, run, model, "power", target, lower):
         moved = ratings(model, "power") - before
     assert (-1 if lower else 1) * moved.mean() > 0.5
     assert np.array_equal(ratings(model, "power"), before)
-    with conva.controlled(
+    with shift.controlled(
         study, run, model, "power", target, lower, open=torch.zeros(len(before), dtype=torch.bool)
     ):
         assert np.allclose(ratings(model, "power"), before, atol=1e-5)

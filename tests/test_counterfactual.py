@@ -5,7 +5,7 @@ import pytest
 
 from feature_store import registry
 from feature_store.errors import BadInput, NotFound
-from workbench import targets
+from workbench.causal import targets
 from workbench.causal.counterfactual import Objective, counterfactuals, mae, spearman
 from workbench.causal.linear_scm import LinearSCM, fresh
 

@@ -9,9 +9,10 @@ from feature_store import registry
 from feature_store.errors import BadInput, WorkbenchError
 from tests.endpoints import ScriptedLLM, Short, serve
 from tests.synthetic import synthetic
-from workbench.causal import couple_texts as say
 from workbench.causal.counterfactual import Objective, counterfactuals
-from workbench.causal.couple import (
+from workbench.study import Study
+from workbench.systems.couple import texts as say
+from workbench.systems.couple.text_scm import (
     Asked,
     Interview,
     Switches,
@@ -19,7 +20,6 @@ from workbench.causal.couple import (
     circle_relations,
     graph_relations,
 )
-from workbench.study import Study
 from workbench.verbs import couple as couple_verb
 
 TEN = registry.get("values", "schwartz10")

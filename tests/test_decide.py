@@ -8,12 +8,12 @@ import torch
 
 from feature_store.errors import BadInput, Incompatible, NotFound
 from feature_store.records import Steering, ValueProfile
-from sae_training import scoring
-from sae_training.sae import SAE
+from sae_training.dictionary.sae import SAE
+from sae_training.engine import scoring
 from workbench import organism
-from workbench.pilot.scenarios import scores, write
-from workbench.steered import respondent
+from workbench.steering.apply import respondent
 from workbench.study import Study
+from workbench.systems.value_pilot.scenarios import scores, write
 from workbench.verbs import decide
 
 POWER = tuple(str(f.direction) for f in organism.truth().facets if f.value == "power")

@@ -13,16 +13,16 @@ from scipy import stats
 from feature_store import registry
 from feature_store.errors import BadInput, NotFound
 from tests.test_measure import Scripted, silent
-from workbench import dilemma_metrics as metrics
 from workbench import organism
-from workbench.administration.asking import administer
-from workbench.administration.questions import prompt_of, questions
-from workbench.cli import main
-from workbench.instruments import open_instrument
+from workbench.command.cli import main
+from workbench.instruments.moral_dilemmas import metrics
+from workbench.measuring.administer import administer
+from workbench.measuring.questionnaire import open_instrument
+from workbench.measuring.questions import prompt_of, questions
 from workbench.organism.generate import behaviour
 from workbench.organism.planted import plan
-from workbench.pilot.dilemmas import leaked, pairs
 from workbench.study import Study
+from workbench.systems.value_pilot.dilemmas import leaked, pairs
 from workbench.verbs import dilemmas as verb
 
 TEN, SIX = registry.get("values", "schwartz10"), registry.get("values", "moral-foundations")
@@ -478,7 +478,7 @@ class Writer:
 
 def test_dilemmas_are_written_read_blind_filtered_and_asked(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "workbench.pilot.dilemmas.leaks",
+        "workbench.systems.value_pilot.dilemmas.leaks",
         lambda scenario, system: tuple(
             "power" for a in scenario.actions if "gives power" in a.text
         ),

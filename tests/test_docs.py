@@ -7,7 +7,7 @@ from pathlib import Path
 
 import benchmarks
 from feature_store import registry
-from workbench.cli import parser
+from workbench.command.cli import parser
 
 ROOT = Path(__file__).parents[1]
 

@@ -8,9 +8,9 @@ from scipy import stats
 
 from feature_store import registry
 from feature_store.errors import BadInput
-from workbench.causal.circumplex import angles, distances, fit
-from workbench.causal.damage import Sweep, damage_rows, match
 from workbench.causal.effects import analyse, dose_effects, null_band, unsteered_sd
+from workbench.statistics.circle import angles, distances, fit
+from workbench.sweeps.damage import Sweep, damage_rows, match
 
 TEN = registry.get("values", "schwartz10")
 

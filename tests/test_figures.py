@@ -8,9 +8,9 @@ import pytest
 from feature_store import queries, registry
 from tests.synthetic import PLANTED, synthetic
 from workbench import figures
+from workbench.comparing.validity import mtmm
 from workbench.figures.graph import judge
 from workbench.figures.style import places, plain, signed
-from workbench.validity import mtmm
 
 SYSTEM = registry.get("values", "schwartz10")
 

@@ -5,14 +5,14 @@ import pytest
 import torch
 
 from feature_store.errors import BadInput
-from sae_training.edits import Add, by_prompt
-from sae_training.gates import ActivationGate, ProbeGate, PromptGate, gated_scores, spread
-from sae_training.last_token import last_residuals
-from sae_training.scoring import sweep
+from sae_training.engine.gates import ActivationGate, ProbeGate, PromptGate, gated_scores, spread
+from sae_training.engine.scoring import sweep
+from sae_training.model.edits import Add, by_prompt
+from sae_training.model.last_token import last_residuals
 from tests.small_models import WIDTH, TinySAE, model
-from workbench.conva import minimum_shift
-from workbench.detectors import gate
-from workbench.directions import Probe
+from workbench.steering.directions import Probe
+from workbench.steering.gates import gate
+from workbench.systems.conva.shift import minimum_shift
 
 MODEL = model()
 PROMPTS = ["the cat sat on the mat", "the dog ran to the end", "the garden and then the mat ran"]

@@ -84,7 +84,7 @@ def test_the_job_runs_from_the_hub_cache(hub, tmp_path):
     study = tmp_path / "study"
 
     def workbench(*words: object) -> subprocess.CompletedProcess:
-        command = [sys.executable, "-m", "workbench.cli", *map(str, words)]
+        command = [sys.executable, "-m", "workbench.command.cli", *map(str, words)]
         return subprocess.run(
             command, capture_output=True, text=True, env=environment, cwd=ROOT, check=False
         )

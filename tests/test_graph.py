@@ -6,7 +6,6 @@ import pytest
 from feature_store.errors import BadInput
 from feature_store.records import CausalGraph, Edge
 from tests.test_effects import TEN, simulate
-from workbench.causal.damage import match
 from workbench.causal.graph import (
     compare,
     direct_effects,
@@ -16,6 +15,7 @@ from workbench.causal.graph import (
     total_effects,
     weights,
 )
+from workbench.sweeps.damage import match
 
 
 def planted(seed: int, edges: int = 8) -> np.ndarray:

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from feature_store.errors import BadInput
-from sae_training import harvest as module
-from sae_training.harvest import harvest, pooled_activations
-from sae_training.sae import SAE
-from sae_training.stream import read
+from sae_training.dictionary import harvest as module
+from sae_training.dictionary.harvest import harvest, pooled_activations
+from sae_training.dictionary.sae import SAE
+from sae_training.dictionary.stream import read
 from tests import small_models
 
 TEXTS = [

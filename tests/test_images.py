@@ -12,9 +12,9 @@ from PIL import Image
 
 from feature_store.errors import BadInput, NotFound
 from tests import small_vision
-from workbench.embedders import make
+from workbench.material import images
 from workbench.study import Study
-from workbench.vision import images
+from workbench.vision.embedders import make
 from workbench.vision.index import nearest, retrieve
 
 
@@ -148,8 +148,8 @@ def test_an_image_is_turned_and_laid_on_white(tmp_path):
 def test_an_interrupted_index_goes_on_and_a_known_image_is_not_embedded_again(
     tmp_path, folder, monkeypatch
 ):
-    from workbench.embedders.colour import Colour
     from workbench.vision import index
+    from workbench.vision.embedders.colour import Colour
 
     monkeypatch.setattr(index, "PART", 16)
     seen, whole = [], Colour.images

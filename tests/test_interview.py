@@ -5,43 +5,43 @@ import pytest
 import torch
 
 from feature_store.errors import BadInput
+from feature_store.progress import silent
 from feature_store.records import Item, Span, Steering, Value
 from feature_store.runs import Runs
 from tests.small_models import TinySAE, model
-from workbench import interview, roleplay
 from workbench.instruments.standin import standin
-from workbench.interview import Interview, Treatment
 from workbench.llm import Verdict
-from workbench.progress import silent
-from workbench.steerings import Scale, build_edit
+from workbench.steering.methods import Scale, build_edit
 from workbench.study import Study
+from workbench.systems.kang import interview, roles
+from workbench.systems.kang.interview import Interview, Treatment
 
 VALUES = (Value("order", "Order", 0.0, "Goal.", ""), Value("play", "Play", 0.0, "Goal.", ""))
-ITEMS = roleplay.split(
+ITEMS = roles.split(
     [Item(f"{v.id}-{k}", f"cat {k}?", v.id, -1 if k == 1 else 1) for v in VALUES for k in range(4)],
     VALUES,
     0.5,
     2,
     0,
 )
-SPAN = Span(roleplay.told()["prompts"]["span"])
+SPAN = Span(roles.told()["prompts"]["span"])
 
 
 @pytest.fixture
 def short(monkeypatch):
-    """The prompt of `roleplay.toml` is longer than the small model reads."""
-    prompts = roleplay.told()["prompts"] | {
+    """The prompt of `roles.toml` is longer than the small model reads."""
+    prompts = roles.told()["prompts"] | {
         "task": "{role}By your values: {question}\n",
         "held": "{value}!",
         "rejected": "no {value}!",
     }
-    monkeypatch.setitem(roleplay.told(), "prompts", prompts)
+    monkeypatch.setitem(roles.told(), "prompts", prompts)
 
 
-def told(mode, roles=5):
+def told(mode, count=5):
     people = [
-        roleplay.Role(roleplay.NOBODY, "train", ""),
-        *(roleplay.Role(n, "train" if n < roles - 1 else "test", "") for n in range(roles)),
+        roles.Role(roles.NOBODY, "train", ""),
+        *(roles.Role(n, "train" if n < count - 1 else "test", "") for n in range(count)),
     ]
     return Interview("tiny", mode, standin(), "plain", ITEMS, people, 0.5, 3, 0)
 

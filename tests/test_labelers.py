@@ -9,8 +9,8 @@ from scipy import sparse
 
 from feature_store import registry
 from feature_store.errors import BadInput
-from workbench.labelers import LabelledActivations
-from workbench.labelers.contrast import regress
+from workbench.features.labelers import LabelledActivations
+from workbench.features.labelers.contrast import regress
 
 TEN = registry.get("values", "schwartz10")
 CONTRAST = registry.get("labelers", "contrast")

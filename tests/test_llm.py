@@ -21,7 +21,7 @@ from workbench.llm.answered import Answered
 from workbench.llm.endpoint import Endpoint, Limits
 from workbench.llm.local import Local
 from workbench.llm.reading import read_choice
-from workbench.steerings import Scale, build_edit
+from workbench.steering.methods import Scale, build_edit
 
 QUICK = Limits(retries=2, timeout=5, concurrency=3)
 

@@ -9,11 +9,11 @@ import torch
 from feature_store import registry
 from feature_store.errors import BadInput, NotFound
 from feature_store.records import Action, Instrument, Item, Response
-from workbench.administration.asking import administer
-from workbench.administration.profiles import per_cluster, profile
-from workbench.administration.quality import change_quality, quality
-from workbench.administration.questions import Question, expected_ratings, prompt_of, questions
-from workbench.administration.reading import read
+from workbench.measuring.administer import administer
+from workbench.measuring.profiles import per_cluster, profile
+from workbench.measuring.quality import change_quality, quality
+from workbench.measuring.questions import Question, expected_ratings, prompt_of, questions
+from workbench.measuring.reading import read
 
 SYSTEM = registry.get("values", "schwartz10")
 ITEMS = (
@@ -325,11 +325,11 @@ def test_reliability_falls_with_noise_as_it_must(noise):
 
 
 def test_nothing_is_asked_twice(tmp_path, monkeypatch):
-    from sae_training import scoring
-    from sae_training.model import Model
+    from sae_training.engine import scoring
+    from sae_training.engine.model import Model
     from workbench import organism
-    from workbench.administration.respondents import Weights
     from workbench.instruments.standin import standin
+    from workbench.measuring.respondents import Weights
 
     model = Model.load(str(organism.folder()))
     asked = questions(standin(), ["", "The bus came a little late."], ["plain"])

@@ -7,10 +7,10 @@ import torch
 
 from feature_store.errors import BadInput, Incompatible, NotFound
 from feature_store.records import Steering
-from sae_training.model import Model
-from sae_training.texts import batches
+from sae_training.dictionary.texts import batches
+from sae_training.engine.model import Model
 from tests import small_models
-from workbench.steerings import Scale, build_edit
+from workbench.steering.methods import Scale, build_edit
 
 PROMPTS = ["the cat sat on", "then the dog ran to the end of the garden and", "the"]
 
@@ -72,7 +72,7 @@ def test_the_loss_is_the_same_in_groups_of_rows(monkeypatch):
     ids, mask = padded(model, PROMPTS)
     with model.steered(edit(1, 2, 3), 1):
         whole = model.loss(ids, mask)
-        monkeypatch.setattr("sae_training.model.LOGITS", 1)
+        monkeypatch.setattr("sae_training.engine.model.LOGITS", 1)
         torch.testing.assert_close(model.loss(ids, mask), whole)
     assert torch.isnan(model.loss(torch.tensor([[5]]), torch.ones(1, 1, dtype=torch.bool))).all()
 

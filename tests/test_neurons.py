@@ -8,14 +8,22 @@ from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from feature_store.errors import BadInput, Incompatible
-from sae_training.losses import losses
-from sae_training.model import Model
-from sae_training.neurons import NeuronEdit, Neurons, answer, edited, gates, latents, percentiles
-from sae_training.scoring import full_scores, sweep_ids
+from sae_training.engine.losses import losses
+from sae_training.engine.model import Model
+from sae_training.engine.neurons import (
+    NeuronEdit,
+    Neurons,
+    answer,
+    edited,
+    gates,
+    latents,
+    percentiles,
+)
+from sae_training.engine.scoring import full_scores, sweep_ids
 from tests import small_models
-from workbench.neurons.effects import cells, effect_rows, plan
-from workbench.neurons.experiment import group_of, places
-from workbench.neurons.locate import Located, amounts, locate, shares, weight
+from workbench.systems.value_locate.effects import cells, effect_rows, plan
+from workbench.systems.value_locate.experiment import group_of, places
+from workbench.systems.value_locate.locate import Located, amounts, locate, shares, weight
 
 PROMPTS = [[0, 40, 41, 42], [0, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59], [0, 60, 61]]
 
@@ -138,7 +146,7 @@ def test_scores_with_shared_beginnings_are_those_of_full_passes(family):
 
 def small_models_edit(strength):
     from feature_store.records import Steering
-    from workbench.steerings import Scale, build_edit
+    from workbench.steering.methods import Scale, build_edit
 
     return build_edit(
         [Steering(((0, 1.0),), "add", strength, "raw")],

@@ -8,11 +8,11 @@ import pytest
 from feature_store.errors import BadInput, NotFound
 from feature_store.records import Value
 from workbench import organism
-from workbench.cli import main
+from workbench.command.cli import main
 from workbench.llm import Verdict
-from workbench.neurons.descriptions import BUILT_IN, POLES, Told, descriptions
-from workbench.neurons.judging import samples_table, score, score_rows
 from workbench.study import Study
+from workbench.systems.value_locate.descriptions import BUILT_IN, POLES, Told, descriptions
+from workbench.systems.value_locate.judging import samples_table, score, score_rows
 
 SMALL = {
     "values": ("power", "security"),

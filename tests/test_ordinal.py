@@ -6,8 +6,8 @@ from arviz_stats.base import array_stats
 from scipy import stats
 
 from feature_store.errors import BadInput
-from workbench import ordinal
-from workbench.ordinal import SIGMA_SCALE, TAU_SD, Settings
+from workbench.statistics import ordinal
+from workbench.statistics.ordinal import SIGMA_SCALE, TAU_SD, Settings
 
 ITEMS = np.repeat(np.arange(10), 4)
 """Value of each of 40 items."""

@@ -8,8 +8,8 @@ import pytest
 from feature_store import registry
 from feature_store.errors import BadInput, Incompatible
 from feature_store.records import Response
-from workbench import conditions
-from workbench.instruments import open_instrument
+from workbench.comparing import conditions
+from workbench.measuring.questionnaire import open_instrument
 from workbench.study import Study
 
 VALUES = registry.get("values", "schwartz10").ids

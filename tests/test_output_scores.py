@@ -5,12 +5,14 @@ import pandas as pd
 import pytest
 
 from feature_store.errors import BadInput
+from feature_store.progress import silent
 from feature_store.records import Label, Steering
-from workbench import material, output_scores, sweep
-from workbench.administration.questions import expected_ratings, option_texts
+from workbench import material
+from workbench.features import output_scores
 from workbench.instruments.standin import standin
-from workbench.progress import silent
-from workbench.steered import steer
+from workbench.measuring.questions import expected_ratings, option_texts
+from workbench.steering.apply import steer
+from workbench.sweeps import sweep
 from workbench.verbs.measure import ask
 
 
@@ -139,7 +141,7 @@ def test_contexts_that_choose_are_others_than_those_that_measure(seed, tmp_path)
 
 
 def test_a_score_is_what_steering_does_and_an_interrupted_one_goes_on(probed_study, monkeypatch):
-    from sae_training import scoring
+    from sae_training.engine import scoring
 
     study = probed_study
     sae_run, instrument = study.runs.latest("sae"), standin()

@@ -9,8 +9,9 @@ import pytest
 from feature_store import registry
 from feature_store.errors import BadInput, NotFound
 from tests.endpoints import Short
-from workbench import organism, pairs, probing
-from workbench.pairs import Pair
+from workbench import organism
+from workbench.steering import pairs, probes
+from workbench.steering.pairs import Pair
 
 SYSTEM = registry.get("values", "schwartz10")
 PLACES = ("market", "harbour", "library", "station", "bakery")
@@ -153,7 +154,7 @@ def planted(rng, n, d, size, confound=0.0):
 def test_a_planted_direction_is_found_by_both_kinds():
     held, opposed = planted(np.random.default_rng(0), 200, 32, 2.0)
     contexts = [str(i) for i in range(200)]
-    told = probing.fit("power", held, opposed, contexts, [7], 0.5, [True])
+    told = probes.fit("power", held, opposed, contexts, [7], 0.5, [True])
     assert told.weight[0, 0] / np.linalg.norm(told.weight[0]) > 0.9
     assert told.means[0, 0] / np.linalg.norm(told.means[0]) > 0.9
     (probe,) = told.probes
@@ -162,36 +163,36 @@ def test_a_planted_direction_is_found_by_both_kinds():
     assert probe.n == 60
     assert probe.low < probe.accuracy <= probe.high
     assert abs(probe.control - 0.5) < 0.2, "sides swapped at random cannot be told"
-    again = probing.fit("power", held, opposed, contexts, [7], 0.5, [True])
+    again = probes.fit("power", held, opposed, contexts, [7], 0.5, [True])
     assert np.array_equal(again.weight, told.weight)
 
 
 def test_noise_has_no_probe_and_the_last_layers_are_not_chosen():
     rng = np.random.default_rng(1)
     noise = rng.normal(size=(2, 100, 1, 16))
-    none = probing.fit(
+    none = probes.fit(
         "power", noise[0], noise[1], [str(i) for i in range(100)], [0], 0.5, [True]
     ).probes[0]
     assert none.low < 0.5 < none.high
     assert not none.chosen
     held, opposed = planted(rng, 60, 8, 3.0)
     assert (
-        not probing.fit("power", held, opposed, [str(i) for i in range(60)], [0], 0.5, [False])
+        not probes.fit("power", held, opposed, [str(i) for i in range(60)], [0], 0.5, [False])
         .probes[0]
         .chosen
     )
-    assert [probing.skipped(n) for n in (4, 12, 26, 40)] == [1, 3, 5, 5]
+    assert [probes.skipped(n) for n in (4, 12, 26, 40)] == [1, 3, 5, 5]
 
 
 def test_contexts_are_never_split():
     contexts = [f"c{i // 5}" for i in range(100)]
-    apart = probing.held_out(contexts, 3)
+    apart = probes.held_out(contexts, 3)
     assert apart.sum() == 30
     assert not {c for c, a in zip(contexts, apart) if a} & {
         c for c, a in zip(contexts, apart) if not a
     }
     with pytest.raises(BadInput, match="at least 10 contexts"):
-        probing.held_out(["a", "b"] * 30, 0)
+        probes.held_out(["a", "b"] * 30, 0)
 
 
 def test_a_topic_on_one_side_bends_the_probe():
@@ -199,7 +200,7 @@ def test_a_topic_on_one_side_bends_the_probe():
     cosine = {}
     for confound in (0.0, 0.7):
         held, opposed = planted(rng, 200, 32, 1.0, confound)
-        weight = probing.fit(
+        weight = probes.fit(
             "power", held, opposed, [str(i) for i in range(200)], [0], 0.5, [True]
         ).weight[0]
         cosine[confound] = weight[0] / np.linalg.norm(weight)
@@ -210,19 +211,19 @@ def test_lbfgs_and_saga_reach_the_same_minimum():
     rng = np.random.default_rng(3)
     x = rng.normal(size=(120, 12))
     y = x[:, 0] + 0.5 * rng.normal(size=120) > 0
-    ours, paper = (probing.logistic(x, y, solver, 1e-8) for solver in ("lbfgs", "saga"))
+    ours, paper = (probes.logistic(x, y, solver, 1e-8) for solver in ("lbfgs", "saga"))
     np.testing.assert_allclose(ours[0], paper[0], atol=1e-4)
     assert ours[1] == pytest.approx(paper[1], abs=1e-4)
 
 
 def test_length_alone_and_wilson():
-    assert probing.length_auroc([5, 6, 7], [1, 2, 3]) == 1.0
-    assert probing.length_auroc([5, 5], [5, 5]) == 0.5
-    assert probing.length_auroc([1, 4], [2, 3]) == 0.5
-    assert probing.wilson(0.5, 100) == pytest.approx(
+    assert probes.length_auroc([5, 6, 7], [1, 2, 3]) == 1.0
+    assert probes.length_auroc([5, 5], [5, 5]) == 0.5
+    assert probes.length_auroc([1, 4], [2, 3]) == 0.5
+    assert probes.wilson(0.5, 100) == pytest.approx(
         (0.4038, 0.5962), abs=1e-4
     )  # R: binom::binom.wilson(50, 100)
-    low, high = probing.wilson(1.0, 25)
+    low, high = probes.wilson(1.0, 25)
     assert high == pytest.approx(1.0)
     assert low == pytest.approx(0.8668, abs=1e-4)
 

@@ -7,21 +7,21 @@ import pytest
 
 from feature_store import queries, registry
 from feature_store.errors import BadInput, NotFound
+from feature_store.progress import silent
 from feature_store.records import Action, Choice, Scenario
 from tests import small_models
 from tests.endpoints import serve
 from workbench import organism
-from workbench.pilot.agreement import agreement, first_acc, os_sim
-from workbench.pilot.assess import cross_fit
-from workbench.pilot.deciding import Site, State, by_generation, prompts, read_choice
-from workbench.pilot.filters import jaccard, leaks
-from workbench.pilot.kept import usable
-from workbench.pilot.outcomes import decision_effects, rankings
-from workbench.pilot.ranking import flows, mix, rank, sharpen
-from workbench.pilot.scenarios import read, scores, subsets, write
-from workbench.pilot.writing import read_inferred, read_written, write_prompt
-from workbench.progress import silent
 from workbench.study import Study
+from workbench.systems.value_pilot.agreement import agreement, first_acc, os_sim
+from workbench.systems.value_pilot.assess import cross_fit
+from workbench.systems.value_pilot.deciding import Site, State, by_generation, prompts, read_choice
+from workbench.systems.value_pilot.filters import jaccard, leaks
+from workbench.systems.value_pilot.kept import usable
+from workbench.systems.value_pilot.outcomes import decision_effects, rankings
+from workbench.systems.value_pilot.ranking import flows, mix, rank, sharpen
+from workbench.systems.value_pilot.scenarios import read, scores, subsets, write
+from workbench.systems.value_pilot.writing import read_inferred, read_written, write_prompt
 from workbench.verbs import scenarios as writing_verb
 
 TEN = registry.get("values", "schwartz10")

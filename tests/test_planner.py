@@ -7,9 +7,9 @@ import pytest
 
 from feature_store.errors import BadInput, NotFound
 from tests.test_predict import TEN, planted_sweep, some_gain
-from workbench.causal.planner import Unreachable, alike, plan
+from workbench.causal.plan import Unreachable, alike, plan
 from workbench.causal.predict import curves
-from workbench.causal.wish import Wanted, Wish, goal, parse
+from workbench.causal.wanted import Wanted, Wish, goal, parse
 
 ONE = np.ones(10)
 

@@ -8,7 +8,6 @@ import pytest
 from feature_store.errors import BadInput, NotFound
 from feature_store.records import CausalGraph, Edge
 from tests.test_effects import TEN, simulate
-from workbench.causal.damage import Sweep
 from workbench.causal.predict import (
     Fitted,
     bounded,
@@ -24,7 +23,8 @@ from workbench.causal.predict import (
     through_graph,
     widened,
 )
-from workbench.statistics import bootstrap_mean
+from workbench.statistics.intervals import bootstrap_mean
+from workbench.sweeps.damage import Sweep
 
 DOSES = (0.1, 0.2, 0.4)
 

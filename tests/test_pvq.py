@@ -11,12 +11,12 @@ from scipy import stats
 from feature_store import registry
 from feature_store.errors import BadInput, Incompatible, NotFound
 from tests.instruments import settings as invented
-from workbench import pvq
-from workbench.administration.asking import administer
-from workbench.administration.questions import questions
-from workbench.causal import circumplex
-from workbench.instruments import open_instrument
-from workbench.item_files import read_items
+from workbench.instruments.pvq import keys
+from workbench.instruments.pvq.item_files import read_items
+from workbench.measuring.administer import administer
+from workbench.measuring.questionnaire import open_instrument
+from workbench.measuring.questions import questions
+from workbench.statistics import circle
 
 PEOPLES_COLUMNS = {
     "self-direction": (21, 44, 63, 107),
@@ -46,7 +46,7 @@ SCALE = (
     [("pvq21", 21, "schwartz10"), ("pvq40", 40, "schwartz10"), ("pvq-rr", 57, "schwartz19")],
 )
 def test_every_item_has_one_value_and_every_value_its_items(name, items, system):
-    key = pvq.KEYS[name]
+    key = keys.KEYS[name]
     assert sorted(number for numbers in key.values() for number in numbers) == list(
         range(1, items + 1)
     )
@@ -54,54 +54,56 @@ def test_every_item_has_one_value_and_every_value_its_items(name, items, system)
 
 
 def test_the_nineteen_fold_into_the_ten():
-    ten = pvq.fold(pvq.PVQ_RR)
+    ten = keys.fold(keys.PVQ_RR)
     assert set(ten) == set(registry.get("values", "schwartz10").ids)
     assert ten["tradition"] == (7, 18, 33, 38, 40, 54)  # with Humility
     assert ten["power"] == (6, 12, 20, 29, 41, 44)
     assert len(ten["universalism"]) == 9
-    assert not set(pvq.PVQ_RR["face"]) & {number for numbers in ten.values() for number in numbers}
+    assert not set(keys.PVQ_RR["face"]) & {number for numbers in ten.values() for number in numbers}
 
 
 def test_scores_are_means_and_centring_takes_the_mean_of_all_items():
     key = {"a": (1, 3), "b": (2,)}
     answers = np.array([[1.0, 6.0, 2.0, 3.0], [np.nan, 5.0, 4.0, 3.0], [2.0, np.nan, 2.0, 2.0]])
-    scores = pvq.score(answers, key)
+    scores = keys.score(answers, key)
     assert np.allclose(scores, [[1.5, 6], [4, 5], [2, np.nan]], equal_nan=True)
     assert np.allclose(
-        pvq.centre(scores, answers), [[-1.5, 3], [0, 1], [0, np.nan]], equal_nan=True
+        keys.centre(scores, answers), [[-1.5, 3], [0, 1], [0, np.nan]], equal_nan=True
     )  # item 4 counts in the mean
     with pytest.raises(BadInput, match="between 1 and 6, got 0 to 6"):
-        pvq.score(np.array([[0.0, 6.0, 1.0]]), key)
+        keys.score(np.array([[0.0, 6.0, 1.0]]), key)
     with pytest.raises(BadInput, match="key goes up to item 3, the answers to item 2"):
-        pvq.score(np.ones((1, 2)), key)
+        keys.score(np.ones((1, 2)), key)
 
 
 def test_the_european_social_survey_is_coded_the_other_way_round():
     assert np.allclose(
-        pvq.recode_ess(np.array([[1.0, 6.0, 2.0, 77.0, 9.0]])),
+        keys.recode_ess(np.array([[1.0, 6.0, 2.0, 77.0, 9.0]])),
         [[6, 1, 5, np.nan, np.nan]],
         equal_nan=True,
     )
     with pytest.raises(BadInput, match="codes answers from 1, got 0"):
-        pvq.recode_ess(np.array([[0.0]]))
+        keys.recode_ess(np.array([[0.0]]))
 
 
 def test_of_76_people_the_values_lie_on_the_circle(shared):
     table = pd.read_csv(shared / "data/survey/pvq40_people.csv")
     answers = np.full((len(table), 40), np.nan)
     for value, columns in PEOPLES_COLUMNS.items():
-        for number, column in zip(pvq.PVQ40[value], columns, strict=True):
+        for number, column in zip(keys.PVQ40[value], columns, strict=True):
             answers[:, number - 1] = table[f"N{column}"].map(
                 {word: rank for rank, word in enumerate(SCALE, 1)}
             )
     assert answers.shape == (76, 40)
     assert np.isfinite(answers).all()
-    scores = pvq.score(answers, pvq.PVQ40)
-    centred = pvq.centre(scores, answers)
+    scores = keys.score(answers, keys.PVQ40)
+    centred = keys.centre(scores, answers)
     # Each item counts once in the mean of all, so centred values, weighted by their items, sum to nothing.
-    assert np.abs(centred @ np.array([len(numbers) for numbers in pvq.PVQ40.values()])).max() < 1e-9
+    assert (
+        np.abs(centred @ np.array([len(numbers) for numbers in keys.PVQ40.values()])).max() < 1e-9
+    )
     assert not np.allclose(centred.std(1), 1)
-    means = dict(zip(pvq.PVQ40, centred.mean(0), strict=True))
+    means = dict(zip(keys.PVQ40, centred.mean(0), strict=True))
     # The order found in most countries (Schwartz & Bardi 2001), best liked first.
     order = [
         "benevolence",
@@ -117,11 +119,11 @@ def test_of_76_people_the_values_lie_on_the_circle(shared):
     ]
     assert stats.spearmanr([-means[value] for value in order], range(10)).statistic > 0.6
     assert min(means, key=means.__getitem__) == "power"
-    theta = circumplex.angles(registry.get("values", "schwartz10"), tuple(pvq.PVQ40))
-    told = circumplex.congruence(centred, theta, 999, 0)
+    theta = circle.angles(registry.get("values", "schwartz10"), tuple(keys.PVQ40))
+    told = circle.congruence(centred, theta, 999, 0)
     assert told.estimate > 0.8
     assert told.p < 0.01
-    assert circumplex.agreement(centred, theta, 999, 0).p < 0.01
+    assert circle.agreement(centred, theta, 999, 0).p < 0.01
 
 
 def test_of_569_people_security_alone_is_displaced(shared):
@@ -136,12 +138,12 @@ def test_of_569_people_security_alone_is_displaced(shared):
     )
     assert scores.shape == (569, 10)
     theta = np.arange(10) * 2 * np.pi / 10
-    found = circumplex.congruence(scores, theta, 4999, 0)
+    found = circle.congruence(scores, theta, 4999, 0)
     assert found.estimate == pytest.approx(0.923, abs=5e-4)
-    agreed = circumplex.agreement(scores, theta, 4999, 0)
+    agreed = circle.agreement(scores, theta, 4999, 0)
     assert agreed.estimate == pytest.approx(0.61, abs=0.005)
     assert agreed.p < 5e-4
-    at = circumplex.place(circumplex.correlations(scores))
+    at = circle.place(circle.correlations(scores))
     ring = [
         values[k]
         for k in np.argsort(np.arctan2(at[:, 1], at[:, 0]))
@@ -163,18 +165,18 @@ def planted(n, seed, noise=0.6):
 def test_a_planted_circle_is_found_and_no_circle_is_not():
     scores, theta = planted(400, 0)
     for told in (
-        circumplex.congruence(scores, theta, 499, 0),
-        circumplex.agreement(scores, theta, 499, 0),
+        circle.congruence(scores, theta, 499, 0),
+        circle.agreement(scores, theta, 499, 0),
     ):
         assert told.estimate > 0.95
         assert told.p == pytest.approx(0.002)
         assert told.n == 400
     assert (
-        circumplex.congruence(scores[:, np.random.default_rng(1).permutation(10)], theta, 499, 0).p
+        circle.congruence(scores[:, np.random.default_rng(1).permutation(10)], theta, 499, 0).p
         > 0.05
     )
     ps = [
-        circumplex.congruence(np.random.default_rng(seed).normal(size=(40, 10)), theta, 199, seed).p
+        circle.congruence(np.random.default_rng(seed).normal(size=(40, 10)), theta, 199, seed).p
         for seed in range(60)
     ]
     assert 0.3 < np.mean(ps) < 0.7
@@ -183,17 +185,17 @@ def test_a_planted_circle_is_found_and_no_circle_is_not():
 
 def test_the_plane_is_that_of_the_distances():
     scores, theta = planted(5000, 1, noise=0.0)
-    at = circumplex.place(circumplex.correlations(scores))
+    at = circle.place(circle.correlations(scores))
     assert np.allclose(np.hypot(*at.T), 1, atol=0.05)
-    assert circumplex.congruence(scores, theta, 100, 0).estimate > 0.999
+    assert circle.congruence(scores, theta, 100, 0).estimate > 0.999
 
 
 def test_a_value_that_does_not_vary_has_no_place():
     scores, theta = planted(50, 2)
     scores[:, 3] = 4.0
-    assert np.isnan(circumplex.congruence(scores, theta, 100, 0).estimate)
+    assert np.isnan(circle.congruence(scores, theta, 100, 0).estimate)
     with pytest.raises(BadInput, match="three respondents"):
-        circumplex.correlations(scores[:2])
+        circle.correlations(scores[:2])
 
 
 THREE = {1: "power", 2: "hedonism", 3: "power"}

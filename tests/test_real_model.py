@@ -5,7 +5,7 @@ A model of 260,032 parameters carries no claim about values; this shows that the
 
 import pytest
 
-from workbench.cli import main
+from workbench.command.cli import main
 from workbench.study import Study
 
 

@@ -5,14 +5,14 @@ import torch
 
 from feature_store.errors import BadInput
 from feature_store.records import Steering
-from sae_training import losses as losses_module
-from sae_training import scoring, walk
-from sae_training.losses import losses
-from sae_training.prefixes import tree
-from sae_training.scoring import full_scores, score_rows, sweep, sweep_ids
-from sae_training.tails import tails
+from sae_training.engine import losses as losses_module
+from sae_training.engine import scoring, walk
+from sae_training.engine.losses import losses
+from sae_training.engine.prefixes import tree
+from sae_training.engine.scoring import full_scores, score_rows, sweep, sweep_ids
+from sae_training.engine.tails import tails
 from tests import small_models
-from workbench.steerings import Scale, build_edit
+from workbench.steering.methods import Scale, build_edit
 
 STEERINGS = [
     Steering(((0, 1.0), (1, -0.5)), "add", 1.0, "norm_share", "all"),
@@ -334,8 +334,8 @@ def test_pasts_of_different_length_stand_side_by_side(family, edit, monkeypatch)
 
 def test_an_options_tokens_are_those_of_the_whole_text():
     """The ends of prompts are tokenized for them; the result is that of the whole, special characters and short prompts included."""
-    from sae_training.answers import by_answers
-    from sae_training.generate import prompt_ids
+    from sae_training.engine.answers import by_answers
+    from sae_training.engine.generate import prompt_ids
 
     for chat in (False, True):
         model = small_models.model("llama", chat)

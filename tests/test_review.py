@@ -5,9 +5,9 @@ import pytest
 from feature_store import queries
 from feature_store.records import Action, Scenario
 from tests.browser import Tab, served
-from workbench.pilot.kept import usable
-from workbench.pilot.scenarios import write
 from workbench.study import Study
+from workbench.systems.value_pilot.kept import usable
+from workbench.systems.value_pilot.scenarios import write
 
 pytestmark = pytest.mark.browser
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from feature_store.errors import BadInput, Incompatible, NotFound
-from sae_training.loaders import load_sae
-from sae_training.sae import SAE
+from sae_training.dictionary.loaders import load_sae
+from sae_training.dictionary.sae import SAE
 from tests import small_models
 
 D, F, K = 16, 48, 5

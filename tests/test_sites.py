@@ -2,7 +2,7 @@ import pytest
 
 from feature_store.errors import BadInput
 from feature_store.records import Site
-from sae_training import sites
+from sae_training.model import sites
 from tests import small_models
 
 

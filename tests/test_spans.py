@@ -5,10 +5,11 @@ import torch
 
 from feature_store.errors import BadInput
 from feature_store.records import Span, Steering
-from sae_training import scoring, spans
-from sae_training.losses import losses
+from sae_training.engine import scoring
+from sae_training.engine.losses import losses
+from sae_training.model import spans
 from tests.small_models import TinySAE, model
-from workbench.steerings import Scale, build_edit
+from workbench.steering.methods import Scale, build_edit
 
 SAE = TinySAE()
 SCALE = Scale(5.0, torch.ones(40))

@@ -5,7 +5,7 @@ import pytest
 from scipy import sparse, stats
 
 from feature_store.errors import BadInput
-from workbench.statistics import (
+from workbench.statistics.intervals import (
     auroc,
     benjamini_hochberg,
     bootstrap_mean,

@@ -6,9 +6,9 @@ import torch
 from feature_store import registry
 from feature_store.errors import BadInput
 from feature_store.records import Steering
-from sae_training.edits import Frame, by_prompt, prompt_frame, settle
+from sae_training.model.edits import Frame, by_prompt, prompt_frame, settle
 from tests.small_models import WIDTH, TinySAE
-from workbench.steerings import Scale, build_edit, unit_direction
+from workbench.steering.methods import Scale, build_edit, unit_direction
 
 SAE = TinySAE()
 SCALE = Scale(5.0, torch.linspace(1, 3, 40))

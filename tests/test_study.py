@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from feature_store.errors import BadInput, Incompatible
+from feature_store.progress import silent
 from feature_store.records import Steering
 from tests.browser import Tab, served
 from workbench import organism, steer
-from workbench.demo import FAST, demo
-from workbench.progress import silent
+from workbench.command.demo import FAST, demo
 from workbench.study import Study
 
 
@@ -258,7 +258,7 @@ def test_a_killed_sweep_resumes_to_the_same_numbers(told, tmp_path):
         "--random-directions",
         "2",
     ]
-    words = [sys.executable, "-m", "workbench.cli", "effects", str(copy.folder), *flags]
+    words = [sys.executable, "-m", "workbench.command.cli", "effects", str(copy.folder), *flags]
     process = subprocess.Popen(
         words, stderr=subprocess.PIPE, env=os.environ | {"OMP_NUM_THREADS": "1"}
     )

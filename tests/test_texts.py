@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from feature_store.errors import BadInput, NotFound
-from sae_training.texts import LENGTH, batches, read_texts
+from sae_training.dictionary.texts import LENGTH, batches, read_texts
 from tests import small_models
 
 

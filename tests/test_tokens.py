@@ -1,5 +1,5 @@
-from sae_training.model import Model
-from sae_training.tokens import strings
+from sae_training.engine.model import Model
+from sae_training.model.tokens import strings
 from tests import small_models
 from workbench import organism
 

@@ -14,8 +14,14 @@ from torch.nn import functional
 
 from feature_store import registry
 from feature_store.errors import BadInput, Incompatible
-from sae_training.engines.fused import Fused
-from sae_training.train import CHECKPOINT, ActivationStream, TrainConfig, train, train_on_model
+from sae_training.training.engines.fused import Fused
+from sae_training.training.train import (
+    CHECKPOINT,
+    ActivationStream,
+    TrainConfig,
+    train,
+    train_on_model,
+)
 from tests import small_models
 
 CPU = torch.device("cpu")
@@ -107,7 +113,7 @@ def test_hand_written_gradient_is_autograds(architecture, compiled, dead):
 
 
 def test_selection_is_exact_with_ties_and_odd_widths():
-    from sae_training import kernels
+    from sae_training.training import kernels
 
     for width, k in ((7, 3), (64, 64), (130, 5), (1000, 31)):
         pre = torch.randn(50, width)
@@ -233,7 +239,7 @@ def test_a_killed_training_continues_bit_for_bit(tmp_path, kind):
     program = textwrap.dedent("""
         import sys, time, torch
         from pathlib import Path
-        from sae_training.train import train
+        from sae_training.training.train import train
         from tests.test_train import Planted, config
         slow = len(sys.argv) > 2
         def progress(done, total, metrics):

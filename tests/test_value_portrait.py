@@ -13,12 +13,11 @@ from feature_store.errors import BadInput, NotFound
 from feature_store.records import Response
 from tests.instruments import opened, value_portrait
 from tests.test_measure import Scripted, silent
-from workbench import tagging
-from workbench.administration.asking import administer
-from workbench.administration.by_item import item_profile, item_scores
-from workbench.administration.questions import questions
-from workbench.instruments import open_instrument
-from workbench.instruments.value_portrait import PHRASES
+from workbench.instruments.value_portrait import PHRASES, tags
+from workbench.measuring.administer import administer
+from workbench.measuring.by_item import item_profile, item_scores
+from workbench.measuring.questionnaire import open_instrument
+from workbench.measuring.questions import questions
 
 SYSTEM = registry.get("values", "schwartz10")
 
@@ -178,8 +177,8 @@ def test_tags_are_found_where_they_were_planted():
         "nothing": {p: float(rng.normal()) for p in list(people)[:200]},
         "same": dict.fromkeys(people, 3.0),
     }
-    pairs = tagging.tag_items(ratings, people)
-    assert tagging.tags(pairs, 0.3, 0.05) == {"about-power": ("power",)}
+    pairs = tags.tag_items(ratings, people)
+    assert tags.tags(pairs, 0.3, 0.05) == {"about-power": ("power",)}
     known = {(pair.item, pair.value): pair for pair in pairs}
     for item, value in (("about-power", "power"), ("nothing", "security")):
         told = stats.spearmanr(
@@ -195,7 +194,7 @@ def test_false_discoveries_are_foretold():
     rng = np.random.default_rng(1)
     people = {f"p{n}": dict(zip(SYSTEM.ids, rng.normal(0, 1, 10), strict=True)) for n in range(46)}
     ratings = {f"i{n}": {p: float(rng.normal()) for p in people} for n in range(300)}
-    kept, chance = tagging.false_discoveries(tagging.tag_items(ratings, people), 0.3, 0.05)
+    kept, chance = tags.false_discoveries(tags.tag_items(ratings, people), 0.3, 0.05)
     assert kept == pytest.approx(chance, rel=0.35), "nothing was planted, so what is kept is chance"
 
 
@@ -228,7 +227,7 @@ def test_raw_ratings_tag_the_items_of_a_file(tmp_path):
     group["1000"][0]["data"] *= 2
     (tmp_path / "survey.json").write_text(json.dumps([group]))
     with pytest.raises(BadInput, match="rates item 1000-1 twice"):
-        tagging.read_ratings(tmp_path / "survey.json")
+        tags.read_ratings(tmp_path / "survey.json")
 
 
 def spoil(told, how):

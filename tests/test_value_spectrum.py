@@ -11,14 +11,14 @@ from feature_store.errors import BadInput, NotFound, WorkbenchError
 from feature_store.records import Response
 from tests import small_vision
 from tests.endpoints import serve
-from workbench.administration.asking import administer
-from workbench.administration.questions import questions
-from workbench.administration.respondents import Speaker
-from workbench.administration.seeing import Seeing
-from workbench.cli import main
-from workbench.instruments import one_scale, open_instrument
+from workbench.command.cli import main
 from workbench.instruments.value_spectrum import wilson
 from workbench.llm.local import Local
+from workbench.measuring.administer import administer
+from workbench.measuring.questionnaire import one_scale, open_instrument
+from workbench.measuring.questions import questions
+from workbench.measuring.respondents import Speaker
+from workbench.measuring.seeing import Seeing
 from workbench.study import Study
 from workbench.vision.personas import DECIDED, RATED, goes_on, isq_score, simple_persona
 
@@ -415,8 +415,8 @@ def test_the_whole_path_with_models_built_here(made, tmp_path, capsys):
 def test_nothing_is_asked_twice_and_another_picture_is_another_question(
     made, tmp_path, monkeypatch
 ):
-    from sae_training.model import Model
-    from sae_training.vision import VisionModel
+    from sae_training.engine.model import Model
+    from sae_training.engine.vision import VisionModel
 
     model = Model.load(f"vision:{small_vision.llava(tmp_path / 'llava')}", device="cpu")
     ready = opened(made, "k=1")

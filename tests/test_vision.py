@@ -5,10 +5,10 @@ import torch
 from PIL import Image
 
 from feature_store.errors import BadInput, Incompatible
-from sae_training import sites
-from sae_training.edits import Add
-from sae_training.model import Model
-from sae_training.vision import Shown
+from sae_training.engine.model import Model
+from sae_training.engine.vision import Shown
+from sae_training.model import sites
+from sae_training.model.edits import Add
 from tests import small_vision
 
 OPTIONS = [" yes", " no", " not at all"]
@@ -108,7 +108,7 @@ def test_steering_changes_answers_and_leaves_no_trace(model):
 
 def test_without_an_image_it_is_a_model_like_any_other(model):
     """Its sweeps, resumed above the site, equal full forward passes."""
-    from sae_training.scoring import full_scores, score_rows
+    from sae_training.engine.scoring import full_scores, score_rows
 
     prompts = ["the cat", "the dog ran to the end"]
     told = score_rows(model, prompts, OPTIONS, push(model), 1)[0]

@@ -23,16 +23,16 @@ from typing import TYPE_CHECKING, Any
 
 from feature_store import registry
 from feature_store.errors import BadInput, Incompatible, NotFound, nearest, of_paths
+from feature_store.progress import Progress, silent
 from feature_store.records import Run, ValueSystem
 from feature_store.runs import Runs, write_atomically
 from feature_store.store import Store
-from workbench import described, verbs
-from workbench.config import make
-from workbench.progress import Progress, silent
+from workbench import study_file, verbs
+from workbench.settings import make
 
 if TYPE_CHECKING:
-    from sae_training.model import Model
-    from sae_training.sae import SAE
+    from sae_training.dictionary.sae import SAE
+    from sae_training.engine.model import Model
     from workbench.llm import Judge
 
 
@@ -47,12 +47,12 @@ class Study:
             registry.get("values", system)
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
-                write_atomically(described.file(self.folder), described.text(system))
+                write_atomically(study_file.file(self.folder), study_file.text(system))
             except OSError as error:
                 raise BadInput(
                     f"{self.folder} cannot be made a study: {error.strerror}. Choose a folder you may write to."
                 ) from None
-        self.system_id = described.system_of(self.folder)
+        self.system_id = study_file.system_of(self.folder)
         self.runs = Runs(self.folder / "runs")
         self._models: dict[tuple[str, ...], Model] = {}
         self._loading = threading.Lock()
@@ -190,7 +190,7 @@ class Study:
         self, address: str, revision: str = "", dtype: str = "float32", device: str = "auto"
     ) -> "Model":
         """The live model at an address, loaded once."""
-        from sae_training.model import Model
+        from sae_training.engine.model import Model
         from workbench.material import model_address
 
         key = (address, revision, dtype, device)
@@ -237,6 +237,6 @@ class Study:
 
 @functools.lru_cache(maxsize=4)
 def _load_sae(folder: Path) -> "SAE":
-    from sae_training.sae import SAE
+    from sae_training.dictionary.sae import SAE
 
     return SAE.load(folder)

@@ -49,11 +49,7 @@ from feature_store.queries.profiling import (
     subjects,
     validity,
 )
-from feature_store.queries.run_list import (
-    candidates,
-    metrics,
-    runs,
-)
+from feature_store.queries.run_list import candidates, metrics, runs
 from feature_store.queries.sae_features import (
     MAP_POINTS,
     FeaturesPage,
@@ -81,10 +77,7 @@ from feature_store.queries.steering import (
     matched,
     matrix,
 )
-from feature_store.queries.written import (
-    actions,
-    scenarios,
-)
+from feature_store.queries.written import actions, scenarios
 
 __all__ = [
     "MAP_POINTS",

@@ -23,9 +23,8 @@ from scipy import stats
 
 from feature_store.errors import BadInput
 from feature_store.records import SideEffect, ValueSystem
-from workbench.causal.circumplex import Circumplex, angles, distances, fit
-from workbench.causal.damage import Matched, Sweep, match
-from workbench.statistics import (
+from workbench.statistics.circle import Circumplex, angles, distances, fit
+from workbench.statistics.intervals import (
     Correlation,
     Interval,
     benjamini_hochberg,
@@ -35,6 +34,7 @@ from workbench.statistics import (
     permuted_spearman,
     replicate_means,
 )
+from workbench.sweeps.damage import Matched, Sweep, match
 
 SMALLEST_SD = 1e-4
 """Unsteered ratings that vary less over contexts cannot be a unit [rating points]."""

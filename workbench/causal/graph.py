@@ -24,13 +24,13 @@ from scipy import stats
 
 from feature_store.errors import BadInput
 from feature_store.records import CausalGraph, Edge
-from workbench.causal.damage import Matched
-from workbench.statistics import (
+from workbench.statistics.intervals import (
     benjamini_hochberg,
     bootstrap_mean,
     cluster_weights,
     replicate_means,
 )
+from workbench.sweeps.damage import Matched
 
 SMALLEST = 0.15
 """Smallest effect of interest [rating points per rating point]. Ratings driven into the ends of their scale leave small

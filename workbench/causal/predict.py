@@ -25,9 +25,9 @@ from scipy import stats
 
 from feature_store.errors import BadInput, NotFound
 from feature_store.records import CausalGraph
-from workbench.causal.damage import Sweep
 from workbench.causal.graph import weights
-from workbench.statistics import Interval, bootstrap_mean, cluster_weights, known_mean
+from workbench.statistics.intervals import Interval, bootstrap_mean, cluster_weights, known_mean
+from workbench.sweeps.damage import Sweep
 
 Model = Literal["linear", "graph"]
 Weights = Sequence[tuple[int, float]]

@@ -21,11 +21,11 @@ from jaxtyping import Float
 from feature_store.errors import BadInput, NotFound
 from feature_store.records import Instrument, Item, Response, ValueProfile, ValueSystem
 from feature_store.registry import register
-from workbench.adaem import WORDINGS
-from workbench.adaem.classifiers import Judged
-from workbench.instruments import Questionnaire
 from workbench.llm import Judge
-from workbench.statistics import bootstrap_mean, known_mean
+from workbench.measuring.questionnaire import Questionnaire
+from workbench.statistics.intervals import bootstrap_mean, known_mean
+from workbench.systems.adaem import WORDINGS
+from workbench.systems.adaem.classifiers import Judged
 
 EXPECTED = 'a JSON object like {"format": 1, "system": "schwartz10", "questions": [{"id": "q0001", "text": "..."}]}'
 

@@ -17,8 +17,8 @@ from feature_store.errors import BadInput
 from feature_store.records import Instrument, Item, ValueSystem
 from feature_store.registry import register
 from workbench import organism
-from workbench.instruments import Questionnaire
-from workbench.pilot.scenarios import read, subsets
+from workbench.measuring.questionnaire import Questionnaire
+from workbench.systems.value_pilot.scenarios import read, subsets
 
 WORDINGS = {
     "listed": "{item}\n\nWhat do you do?\n{options}\n\nAnswer with the letter of one of these and nothing else.\nAnswer:",

@@ -31,10 +31,10 @@ from feature_store.records import Action, Instrument, Item, Response, Run, Value
 from feature_store.registry import register
 from feature_store.runs import Runs
 from feature_store.store import Store
-from workbench.administration.profiles import Cells
-from workbench.instruments import Questionnaire
-from workbench.statistics import known_mean
-from workbench.vision.images import digest
+from workbench.material.images import digest
+from workbench.measuring.profiles import Cells
+from workbench.measuring.questionnaire import Questionnaire
+from workbench.statistics.intervals import known_mean
 from workbench.vision.index import nearest
 from workbench.vision.personas import DECIDED, HIGHEST, RATED, goes_on, isq_score
 

@@ -22,9 +22,9 @@ from pathlib import Path
 from feature_store.errors import BadInput, NotFound
 from feature_store.records import Instrument, Item, Response, ValueSystem, normalise
 from feature_store.registry import register
-from workbench.instruments import Questionnaire
 from workbench.llm import Judge
 from workbench.llm.scales import rate
+from workbench.measuring.questionnaire import Questionnaire
 
 COLUMNS = ("questionnaire", "item", "value", "agreement", "question")
 TOP = 10

@@ -16,7 +16,7 @@ from feature_store.errors import BadInput
 from feature_store.records import Status
 
 if TYPE_CHECKING:
-    from sae_training.model import Model
+    from sae_training.engine.model import Model
     from workbench.llm.endpoint import Limits
 
 

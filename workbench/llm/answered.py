@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from workbench.llm import LLM, Conversation, fitting
 from workbench.llm.lines import Lines, digest
-from workbench.vision.images import digest as digest_of_file
+from workbench.material.images import digest as digest_of_file
 
 
 @runtime_checkable

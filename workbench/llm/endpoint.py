@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from feature_store.errors import BadInput, Incompatible, WorkbenchError
 from workbench.llm import Conversation, Message
-from workbench.vision.images import data_uri
+from workbench.material.images import data_uri
 
 if TYPE_CHECKING:
     from openai import OpenAI

@@ -29,7 +29,7 @@ from workbench.llm.local import Local
 from workbench.llm.reading import read_choice
 
 if TYPE_CHECKING:
-    from sae_training.model import Model
+    from sae_training.engine.model import Model
 
 PROMPT = "{question}\n\nChoose one of these answers:\n{options}\n\nReply with that answer, word for word, and nothing else."
 LOW = 0.6

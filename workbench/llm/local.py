@@ -17,7 +17,7 @@ from feature_store.errors import BadInput
 from workbench.llm import Conversation, Message
 
 if TYPE_CHECKING:
-    from sae_training.model import Model, Prompt
+    from sae_training.engine.model import Model, Prompt
 
 BATCH = 32
 """Conversations continued together, and lost together when the process dies."""

@@ -1,7 +1,7 @@
 """Find questions that tell a population of models, or of steered variants of one model, apart by their values (AdAEM, Duan et al. 2026).
 
 1. Seed questions are topics: of a file, or the organism's own situations. A bandit chooses which to refine; a language model rewrites, or on the organism
-   a composer of its language; the population answers; a classifier reads the values (`workbench/adaem`).
+   a composer of its language; the population answers; a classifier reads the values (`workbench/systems/adaem`).
 2. The best questions are asked anew, with seeds and opinions that the search never saw, beside the seeds: how much better they separate the
    population, with interval, chance level, and what choosing among the seeds alone would have brought.
 3. Members are rated value by value: OR of several opinions, TrueSkill, win rate.
@@ -20,19 +20,19 @@ import numpy as np
 import pyarrow as pa
 
 from feature_store.errors import BadInput
+from feature_store.progress import Progress
 from feature_store.records import Run, Steering, Unit
 from feature_store.runs import Work, write_atomically
 from workbench import material, organism
-from workbench.adaem import asking, population, ratings, report, rewriting
-from workbench.adaem.asking import Asker, Read
-from workbench.adaem.classifiers import HELD, Classifier, Judged, Planted, question
-from workbench.adaem.divergence import Distance
-from workbench.adaem.search import PART, SEED, Found, Objective, Search
-from workbench.config import plain
 from workbench.llm import Judge, open_llm
 from workbench.llm.answered import Answered
 from workbench.llm.judges import open_judge, self_agreement
-from workbench.progress import Progress
+from workbench.settings import plain
+from workbench.systems.adaem import asking, population, ratings, report, rewriting
+from workbench.systems.adaem.asking import Asker, Read
+from workbench.systems.adaem.classifiers import HELD, Classifier, Judged, Planted, question
+from workbench.systems.adaem.divergence import Distance
+from workbench.systems.adaem.search import PART, SEED, Found, Objective, Search
 
 if TYPE_CHECKING:
     from workbench.study import Study
@@ -261,7 +261,7 @@ def _rewriter(study: "Study", config: Config, own: bool) -> rewriting.Rewriter:
 
 
 def _seeds(study: "Study", config: Config, own: bool) -> list[str]:
-    from workbench import targets
+    from workbench.causal import targets
 
     if config.seeds:
         known = material.sample(material.lines(config.seeds), config.n_seeds, config.seed)

@@ -4,7 +4,7 @@
    The residual is steered by a sweep (`sweep.py`); prompts are asked of the unsteered model, and their damage is the rise of the loss on
    the neutral text's own tokens after the prompt.
 2. Strengths are chosen on half of the contexts, effects reported on the other half (`causal/compare.py`).
-3. Where somebody can judge texts, openings are continued under every arm and rated as in AxBench (`axbench.py`): the organism's own
+3. Where somebody can judge texts, openings are continued under every arm and rated as in AxBench (`ratings.py`): the organism's own
    language is known, other models need `judge`. Without one that table is empty, and the questionnaire stands alone.
 
 Everything is kept in chunks: an interrupted comparison goes on where it was.
@@ -18,35 +18,28 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from feature_store.errors import BadInput
+from feature_store.progress import Progress
 from feature_store.records import Positions, Run, Steering, Unit
-from workbench import (
-    arms,
-    axbench,
-    continuations,
-    hard_prompts,
-    material,
-    organism,
-    output_scores,
-    sweep,
-    targets,
-)
-from workbench.administration.questions import Question, option_texts
-from workbench.arms import Planned
-from workbench.causal import compare
-from workbench.config import plain
-from workbench.instruments import one_scale
+from workbench import material, organism
+from workbench.causal import targets
+from workbench.comparing import methods
+from workbench.features import output_scores
 from workbench.llm import open_llm
 from workbench.llm.answered import Answered
 from workbench.llm.judges import LLMJudge
-from workbench.progress import Progress
-from workbench.steered import edit_for
-from workbench.sweep import Choice
+from workbench.measuring.questionnaire import one_scale
+from workbench.measuring.questions import Question, option_texts
+from workbench.settings import plain
+from workbench.steering.apply import edit_for
+from workbench.sweeps import arms, sweep, texts, value_prompts
+from workbench.sweeps.arms import Planned
+from workbench.sweeps.sweep import Choice
 from workbench.verbs import effects
 from workbench.verbs.predict import halves
 
 if TYPE_CHECKING:
-    from sae_training.edits import Edit
-    from sae_training.model import Model
+    from sae_training.engine.model import Model
+    from sae_training.model.edits import Edit
     from workbench.study import Study
 
 TIMED = 32
@@ -149,7 +142,7 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
         instrument = one_scale(config.instrument, study.system)
         steered = [one.intervention for one in planned if not one.prompt]
         sweep.measure(work, model, edit, *at, instrument, asked, neutral, steered, progress)
-        ratings, damage = hard_prompts.measure(
+        ratings, damage = value_prompts.measure(
             work, model, planned, asked, neutral, option_texts(instrument, model), progress
         )
         measured = effects.keep(
@@ -165,7 +158,7 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
         measured = dataclasses.replace(measured, kind=np.array([one.arm for one in planned]))
         progress("analysing", 0, 1)
         reverses = {"wrong-sign": f"sae-{config.methods[0]}"}
-        found = compare.compare(
+        found = methods.compare(
             measured,
             study.system,
             halves(config.n_contexts, config.seed),
@@ -179,16 +172,16 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
         progress("analysing", 1, 1)
         scored = None
         if openings:
-            written = continuations.write(
+            written = texts.write(
                 work, model, edit, *at, planned, openings, config.new_tokens, config.seed, progress
             )
             rater = (
-                axbench.Asked(judge)
+                ratings.Asked(judge)
                 if judge
-                else axbench.Planted(written["loss"].to_numpy()[: len(openings)])
+                else ratings.Planted(written["loss"].to_numpy()[: len(openings)])
             )
-            rated = continuations.rate(written, planned, openings, rater, study.system)
-            scored = compare.score_texts(
+            rated = texts.rate(written, planned, openings, rater, study.system)
+            scored = methods.score_texts(
                 rated,
                 measured,
                 halves(len(openings), config.seed + 2),
@@ -196,14 +189,12 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
                 config.replicates,
                 config.seed,
             )
-            work.table(
-                "arm_texts", continuations.rows(written, rated), sort=("intervention", "opening")
-            )
+            work.table("arm_texts", texts.rows(written, rated), sort=("intervention", "opening"))
             work.table("arm_scores", [row | {"judge": rater.name} for row in scored.rows])
         else:
             work.table("arm_texts", [])
             work.table("arm_scores", [])
-        tokens = [hard_prompts.tokens(model, one.prompt, asked[0]) for one in planned]
+        tokens = [value_prompts.tokens(model, one.prompt, asked[0]) for one in planned]
         rows = [
             row | {"prompt": one.prompt, "tokens": extra}
             for row, one, extra in zip(found.arms, planned, tokens, strict=True)
@@ -229,12 +220,12 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
                 }
             )
         work.table("arm_means", means)
-        methods = [row for row in means if row["arm"] not in arms.CONTROLS]
-        best = max(methods, key=lambda row: row["effect"])
+        rivals = [row for row in means if row["arm"] not in arms.CONTROLS]
+        best = max(rivals, key=lambda row: row["effect"])
         return work.finish(
             {
                 "arms": len(means),
-                "methods": len(methods),
+                "methods": len(rivals),
                 "values": len({one.value for one in planned}),
                 "interventions": len(planned),
                 "contexts": config.n_contexts,
@@ -242,7 +233,7 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
                 "best": best["arm"],
                 "best_effect": best["effect"],
                 "beat_baseline": sum(
-                    row["value"] == compare.ALL and row["q"] < 0.05 and row["difference"] > 0
+                    row["value"] == methods.ALL and row["q"] < 0.05 and row["difference"] > 0
                     for row in found.arm_contrasts
                 ),
                 "left_out": ", ".join(
@@ -293,13 +284,13 @@ def _plan(
     if sae_run.config["model"] == material.ORGANISM and not config.prompts:
         texts = [question.prompt for question in asked]
         ladders = {
-            value: hard_prompts.organism_ladder(study.system[value], steps, texts, config.seed)
+            value: value_prompts.organism_ladder(study.system[value], steps, texts, config.seed)
             for value in wanted
         }
     else:
-        sentences = hard_prompts.read(config.prompts)
+        sentences = value_prompts.read(config.prompts)
         ladders = {
-            value: hard_prompts.ladder(study.system[value], steps, sentences) for value in wanted
+            value: value_prompts.ladder(study.system[value], steps, sentences) for value in wanted
         }
     template = Steering(unit=config.unit, positions=config.positions)
     unlabelled = sorted(set(alive) - set(labels.feature[labels.accepted]))
@@ -357,7 +348,7 @@ def _seconds(
         (pair for pair in enumerate(planned) if pair[1].arm == arm),
         key=lambda pair: (pair[1].dose, -pair[0]),
     )
-    prompts = [hard_prompts.before(one.prompt, q.prompt) for q in asked[:TIMED]]
+    prompts = [value_prompts.before(one.prompt, q.prompt) for q in asked[:TIMED]]
     with model.steered(edit.take(torch.tensor([row])), *at):
         model.score(prompts[:1], options)
         start = time.perf_counter()
@@ -384,7 +375,7 @@ def _needs(label_run: Run, probe_run: Run | None):
     return lambda arm: known.get(arm, features)
 
 
-def _score_of(scored: compare.Scored | None, arm: str) -> dict[str, float | None]:
+def _score_of(scored: methods.Scored | None, arm: str) -> dict[str, float | None]:
     return (
         scored.means[arm]
         if scored

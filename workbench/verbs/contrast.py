@@ -1,6 +1,6 @@
 """Compare the value profiles of models and steerings, on one or several instruments, and see whether the instruments agree.
 
-1. Every subject (`workbench/subjects.py`) answers every instrument: one run of kind `profile` each, made by `measure`, or found where it was made before.
+1. Every subject (`workbench/comparing/subjects.py`) answers every instrument: one run of kind `profile` each, made by `measure`, or found where it was made before.
 2. On each instrument every subject's centred profile less that of the first subject, by value, with interval, p and q (`contrasts.py`).
    An instrument may add what its paper reports of subjects beside each other (`Questionnaire.between`).
 3. What a subject changed laid over the motivational circle: which way, how much, and how well a circle explains it (`causal/circumplex.py`).
@@ -18,17 +18,17 @@ import numpy as np
 
 from feature_store import queries
 from feature_store.errors import BadInput
+from feature_store.progress import Progress
 from feature_store.records import Response, Run, Unit
-from workbench.administration.profiles import Cells
-from workbench.causal import circumplex
-from workbench.config import plain
-from workbench.contrasts import difference, rows
-from workbench.instruments import open_instrument
-from workbench.output_scores import with_outputs
-from workbench.progress import Progress
-from workbench.statistics import known_mean
-from workbench.subjects import EVERY, Subject, subjects
-from workbench.validity import FEWEST, mtmm, validity
+from workbench.comparing.contrasts import difference, rows
+from workbench.comparing.subjects import EVERY, Subject, subjects
+from workbench.comparing.validity import FEWEST, mtmm, validity
+from workbench.features.output_scores import with_outputs
+from workbench.measuring.profiles import Cells
+from workbench.measuring.questionnaire import open_instrument
+from workbench.settings import plain
+from workbench.statistics import circle
+from workbench.statistics.intervals import known_mean
 from workbench.verbs.measure import Asking
 
 if TYPE_CHECKING:
@@ -261,9 +261,7 @@ def _circle(
     config: Config,
 ) -> dict[str, Any]:
     """The row of `circle_fits`."""
-    fit = circumplex.fit(
-        change, circumplex.angles(study.system, values), config.replicates, config.seed
-    )
+    fit = circle.fit(change, circle.angles(study.system, values), config.replicates, config.seed)
     nearest = min(
         values, key=lambda value: abs(np.angle(np.exp(1j * (study.system[value].angle - fit.phi))))
     )

@@ -7,10 +7,10 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from feature_store.errors import BadInput
+from feature_store.progress import Progress
 from feature_store.records import Run
-from workbench.control import Control, control
 from workbench.llm.judges import open_judge
-from workbench.progress import Progress
+from workbench.systems.conva.control import Control, control
 
 if TYPE_CHECKING:
     from workbench.study import Study

@@ -18,14 +18,14 @@ import pandas as pd
 from jaxtyping import Float
 
 from feature_store.errors import BadInput
+from feature_store.progress import Progress
 from feature_store.records import Run
-from workbench import targets
+from workbench.causal import targets
 from workbench.causal.counterfactual import HIGHEST, LOWEST, Objective, counterfactuals
 from workbench.causal.linear_scm import LinearSCM, fresh
-from workbench.config import plain
-from workbench.instruments import one_scale
-from workbench.progress import Progress
-from workbench.statistics import bootstrap_mean
+from workbench.measuring.questionnaire import one_scale
+from workbench.settings import plain
+from workbench.statistics.intervals import bootstrap_mean
 
 if TYPE_CHECKING:
     from workbench.study import Study

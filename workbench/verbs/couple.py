@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from feature_store.errors import BadInput
+from feature_store.progress import Progress
 from feature_store.records import Run, ValueSystem
-from workbench import targets
-from workbench.causal import couple_texts as say
+from workbench.causal import targets
 from workbench.causal.counterfactual import (
     MOST,
     Counterfactual,
@@ -32,7 +32,13 @@ from workbench.causal.counterfactual import (
     mae,
     spearman,
 )
-from workbench.causal.couple import (
+from workbench.llm import LLM, open_llm
+from workbench.llm.answered import Answered
+from workbench.llm.endpoint import Endpoint, Limits
+from workbench.settings import plain
+from workbench.statistics.intervals import bootstrap_mean
+from workbench.systems.couple import texts as say
+from workbench.systems.couple.text_scm import (
     Asked,
     Interview,
     Step,
@@ -42,12 +48,6 @@ from workbench.causal.couple import (
     graph_relations,
     score,
 )
-from workbench.config import plain
-from workbench.llm import LLM, open_llm
-from workbench.llm.answered import Answered
-from workbench.llm.endpoint import Endpoint, Limits
-from workbench.progress import Progress
-from workbench.statistics import bootstrap_mean
 from workbench.verbs.counterfactual import read_graph, wanted
 
 if TYPE_CHECKING:

@@ -19,24 +19,24 @@ from jaxtyping import Float
 
 from feature_store import queries, registry
 from feature_store.errors import BadInput, Incompatible, NotFound
+from feature_store.progress import Progress
 from feature_store.records import Choice, Positions, Run, Scenario, Steering, Unit
 from feature_store.runs import Work, to_table
 from workbench import organism
-from workbench.config import options, plain
-from workbench.instruments import one_scale
 from workbench.material import own
-from workbench.pilot.agreement import Agreement, agreement
-from workbench.pilot.assess import cross_fit
-from workbench.pilot.deciding import Length, Site, State, by_generation, by_logprob
-from workbench.pilot.kept import usable
-from workbench.pilot.outcomes import decision_effects, rankings
-from workbench.pilot.ranking import Variant, flows, rank
-from workbench.pilot.scenarios import read, scores, stakes
-from workbench.progress import Progress
-from workbench.steered import edit_for, one_steering, scale_of
+from workbench.measuring.questionnaire import one_scale
+from workbench.settings import options, plain
+from workbench.steering.apply import edit_for, one_steering, scale_of
+from workbench.systems.value_pilot.agreement import Agreement, agreement
+from workbench.systems.value_pilot.assess import cross_fit
+from workbench.systems.value_pilot.deciding import Length, Site, State, by_generation, by_logprob
+from workbench.systems.value_pilot.kept import usable
+from workbench.systems.value_pilot.outcomes import decision_effects, rankings
+from workbench.systems.value_pilot.ranking import Variant, flows, rank
+from workbench.systems.value_pilot.scenarios import read, scores, stakes
 
 if TYPE_CHECKING:
-    from sae_training.model import Model
+    from sae_training.engine.model import Model
     from workbench.study import Study
 
 PROMPTS = {

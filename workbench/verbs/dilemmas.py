@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from feature_store.errors import BadInput
+from feature_store.progress import Progress
 from feature_store.records import Run
 from feature_store.runs import digest
 from workbench import organism
-from workbench.config import plain
 from workbench.llm import LLM, Conversation, open_llm, room_for
 from workbench.llm.answered import Answered
 from workbench.material import ORGANISM, lines
-from workbench.pilot.dilemmas import (
+from workbench.settings import plain
+from workbench.systems.value_pilot.dilemmas import (
     Inferred,
     Pairs,
     Written,
@@ -33,7 +34,6 @@ from workbench.pilot.dilemmas import (
     read_written,
     write_prompt,
 )
-from workbench.progress import Progress
 
 if TYPE_CHECKING:
     from workbench.study import Study

@@ -16,17 +16,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store.errors import Incompatible
+from feature_store.progress import Progress
 from feature_store.records import Positions, Run, Steering, Unit, ValueSystem
 from feature_store.runs import Work
-from workbench import material, output_scores, sweep
-from workbench.administration.questions import Question, prompt_rows
-from workbench.causal.damage import Sweep, damage_rows
+from workbench import material
 from workbench.causal.effects import analyse
-from workbench.config import make, plain
-from workbench.instruments import one_scale
-from workbench.progress import Progress
-from workbench.steered import edit_for
-from workbench.sweep import Choice
+from workbench.features import output_scores
+from workbench.measuring.questionnaire import one_scale
+from workbench.measuring.questions import Question, prompt_rows
+from workbench.settings import make, plain
+from workbench.steering.apply import edit_for
+from workbench.sweeps import sweep
+from workbench.sweeps.damage import Sweep, damage_rows
+from workbench.sweeps.sweep import Choice
 from workbench.verbs.measure import ask, wordings_for
 
 if TYPE_CHECKING:

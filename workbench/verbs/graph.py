@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from feature_store.progress import Progress
 from feature_store.records import Run
 from workbench import material, organism
-from workbench.causal.damage import match
 from workbench.causal.graph import compare, find
-from workbench.config import plain
-from workbench.progress import Progress
+from workbench.settings import plain
+from workbench.sweeps.damage import match
 from workbench.verbs.effects import read_sweep
 
 if TYPE_CHECKING:

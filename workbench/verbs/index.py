@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from feature_store.errors import BadInput
+from feature_store.progress import Progress
 from feature_store.records import Run
 from feature_store.runs import schemas
-from workbench.config import plain
-from workbench.embedders import make
-from workbench.progress import Progress
+from workbench.settings import plain
+from workbench.vision.embedders import make
 from workbench.vision.index import build_index, keywords, known_points, listing
 
 if TYPE_CHECKING:

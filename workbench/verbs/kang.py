@@ -1,6 +1,6 @@
 """Roles and steered features answer for or against values, and PC finds a graph in their scores (Kang et al., ACL Findings 2025).
 
-1. Roles, items and prompts come from `roleplay.py`, the answers from `interview.py`. The features are those most active at a span of the role-free prompt; each is added at the
+1. Roles, items and prompts come from `roles.py`, the answers from `interview.py`. The features are those most active at a span of the role-free prompt; each is added at the
    span's tokens in the prompt pass alone. Where no span is known (the organism's own wordings) the whole prompt is the span.
 2. Every role answers unsteered, under every feature and under random directions of the same length; test roles also under prompts
    that say outright what to value. A few roles at a time are kept, so a killed run goes on where it was.
@@ -26,17 +26,17 @@ import pyarrow as pa
 
 from feature_store import registry
 from feature_store.errors import BadInput
+from feature_store.progress import Progress
 from feature_store.records import Run, Span, Steering, Where
 from feature_store.runs import Work
-from workbench import material, organism, roleplay
-from workbench.causal import kang, pc
-from workbench.config import plain
-from workbench.instruments import one_scale
-from workbench.interview import ORDERS, Interview, Treatment, ask, measure
+from workbench import material, organism
 from workbench.llm.judges import open_judge
-from workbench.progress import Progress
-from workbench.roleplay import NOBODY
-from workbench.steered import edit_for, strongest_features
+from workbench.measuring.questionnaire import one_scale
+from workbench.settings import plain
+from workbench.steering.apply import edit_for, strongest_features
+from workbench.systems.kang import metrics, pc, roles
+from workbench.systems.kang.interview import ORDERS, Interview, Treatment, ask, measure
+from workbench.systems.kang.roles import NOBODY
 from workbench.verbs.measure import wordings_for
 
 if TYPE_CHECKING:
@@ -172,20 +172,20 @@ def _interview(study: "Study", config: Config, model: str) -> Interview:
         )
     instrument = one_scale(config.instrument, study.system)
     if config.items:
-        items, values = roleplay.from_table(Path(config.items))
+        items, values = roles.from_table(Path(config.items))
     else:
-        items, values = roleplay.from_instrument(
+        items, values = roles.from_instrument(
             instrument, registry.get("values", instrument.system).values, mode != "rating"
         )
-    parts = roleplay.split(items, values, config.train_share, config.least_items, config.seed)
-    roles = roleplay.roles(model, config.roles, config.test_roles, config.seed)
+    parts = roles.split(items, values, config.train_share, config.least_items, config.seed)
+    people = roles.roles(model, config.roles, config.test_roles, config.seed)
     return Interview(
         model,
         mode,
         instrument,
         wordings_for(study, config.instrument, model)[0],
         parts,
-        roles,
+        people,
         config.sample,
         config.max_new_tokens,
         config.seed,
@@ -193,7 +193,7 @@ def _interview(study: "Study", config: Config, model: str) -> Interview:
 
 
 def _where(config: Config, told: Interview) -> Where:
-    span = config.span or ("" if told.mode == "rating" else roleplay.told()["prompts"]["span"])
+    span = config.span or ("" if told.mode == "rating" else roles.told()["prompts"]["span"])
     return Span(span) if span else "prompt"
 
 
@@ -333,18 +333,18 @@ def _metrics(
     values = [value.id for value in told.items.values]
     kinds = [kind for kind in ("feature", "random-direction") if kind in test.index]
     moved = {
-        kind: [kang.signs(_changes(part, kind), smallest) for part in (train, test)]
+        kind: [metrics.signs(_changes(part, kind), smallest) for part in (train, test)]
         for kind in kinds
     }
     units = {
         kind: test.loc[kind].index.get_level_values("feature").unique().tolist() for kind in kinds
     }
-    tallies = {kind: [kang.counts(part) for part in parts] for kind, parts in moved.items()}
+    tallies = {kind: [metrics.counts(part) for part in parts] for kind, parts in moved.items()}
     work.table(
         "kang_counts",
         [row for kind in kinds for row in _count_rows(kind, units[kind], values, *tallies[kind])],
     )
-    agreed = kang.agreement(*tallies["feature"], config.permutations, config.seed)
+    agreed = metrics.agreement(*tallies["feature"], config.permutations, config.seed)
 
     graphs = {} if reach is None else {"pc": reach}
     if told.model == material.ORGANISM:
@@ -352,7 +352,7 @@ def _metrics(
         places = [truth.values.index(value) for value in values]
         graphs["planted"] = pc.closure(truth.graph[np.ix_(places, places)] != 0)
     none = test.loc["none"].droplevel("feature")
-    roles = kang.signs((none.drop(NOBODY) - none.loc[NOBODY]).to_numpy(), smallest)
+    roles = metrics.signs((none.drop(NOBODY) - none.loc[NOBODY]).to_numpy(), smallest)
     number = none.drop(NOBODY).index.to_numpy()
     by = {"role": (roles, number)}
     by |= {
@@ -360,7 +360,7 @@ def _metrics(
         for kind, parts in moved.items()
     }
     found = {
-        (graph, what): kang.side_effects(*rows, graph_reach, config.permutations, config.seed)
+        (graph, what): metrics.side_effects(*rows, graph_reach, config.permutations, config.seed)
         for graph, graph_reach in graphs.items()
         for what, rows in by.items()
     }
@@ -399,7 +399,7 @@ def _changes(table: pd.DataFrame, kind: str) -> np.ndarray:
 def _count_rows(
     kind: str, units: Sequence[int], values: Sequence[str], train: np.ndarray, test: np.ndarray
 ) -> list[dict[str, Any]]:
-    cosine, names = kang.cosines(train, test), ("up", "same", "down")
+    cosine, names = metrics.cosines(train, test), ("up", "same", "down")
     return [
         {"kind": kind, "feature": unit, "value": value, "cosine": float(cosine[f, j])}
         | {f"train_{name}": int(train[f, j, k]) for k, name in enumerate(names)}
@@ -421,17 +421,17 @@ def _control_rows(
     base, rows = test.loc["none"].droplevel("feature").drop(NOBODY), []
     for direction, order in ORDERS.items():
         for kind, parts in moved.items():
-            at = kang.best(tallies[kind][0], direction)
+            at = metrics.best(tallies[kind][0], direction)
             rows += [
                 {"value": value, "direction": direction, "by": kind, "feature": units[kind][at[j]]}
-                | kang.moved_shares(parts[1][:, at[j], j])._asdict()
+                | metrics.moved_shares(parts[1][:, at[j], j])._asdict()
                 for j, value in enumerate(values)
             ]
         ordered = test.loc[order].droplevel("feature").reindex(base.index)
-        told = kang.signs((ordered - base).to_numpy(), smallest)
+        told = metrics.signs((ordered - base).to_numpy(), smallest)
         rows += [
             {"value": value, "direction": direction, "by": "prompt", "feature": -1}
-            | kang.moved_shares(told[:, j])._asdict()
+            | metrics.moved_shares(told[:, j])._asdict()
             for j, value in enumerate(values)
         ]
     return rows

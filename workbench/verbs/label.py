@@ -17,13 +17,14 @@ import numpy as np
 
 from feature_store import registry
 from feature_store.errors import Incompatible
+from feature_store.progress import Progress
 from feature_store.records import Run
-from workbench import material, output_scores
-from workbench.administration.questions import Question, prompt_rows
-from workbench.config import options, plain
-from workbench.instruments import one_scale
-from workbench.labelers import LabelledActivations
-from workbench.progress import Progress
+from workbench import material
+from workbench.features import output_scores
+from workbench.features.labelers import LabelledActivations
+from workbench.measuring.questionnaire import one_scale
+from workbench.measuring.questions import Question, prompt_rows
+from workbench.settings import options, plain
 from workbench.verbs.measure import ask, wordings_for
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class Config:
 
 def run(study: "Study", config: Config, progress: Progress) -> Run:
     """A run of kind `labels`."""
-    from sae_training.harvest import pooled_activations
+    from sae_training.dictionary.harvest import pooled_activations
 
     sae_run = study.resolve("sae", config.sae)
     labeler = registry.get("labelers", config.labeler)

@@ -12,21 +12,22 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from feature_store.errors import BadInput
+from feature_store.progress import Progress
 from feature_store.records import Response, Run, Steering, Unit
-from sae_training.vision import VisionModel
-from workbench import detectors, material
-from workbench.administration import questions as asking
-from workbench.administration.asking import Mode, administer
-from workbench.administration.quality import change_quality, quality
-from workbench.administration.questions import Question, questions
-from workbench.administration.respondents import Length, Respondent, Speaker, Weights
-from workbench.administration.seeing import Seeing
-from workbench.config import plain
-from workbench.instruments import Opened, one_scale, open_instrument
+from sae_training.engine.vision import VisionModel
+from workbench import material
 from workbench.llm import open_llm
 from workbench.llm.judges import open_judge
-from workbench.progress import Progress
-from workbench.steered import one_steering, respondent
+from workbench.measuring import questions as asking
+from workbench.measuring.administer import Mode, administer
+from workbench.measuring.quality import change_quality, quality
+from workbench.measuring.questionnaire import Opened, one_scale, open_instrument
+from workbench.measuring.questions import Question, questions
+from workbench.measuring.respondents import Length, Respondent, Speaker, Weights
+from workbench.measuring.seeing import Seeing
+from workbench.settings import plain
+from workbench.steering import gates
+from workbench.steering.apply import one_steering, respondent
 
 if TYPE_CHECKING:
     from workbench.study import Study
@@ -177,8 +178,8 @@ def _gate(study: "Study", config: Config, asked: list[Question]) -> list[bool]:
     """Which questions are steered."""
     if not config.gate:
         return [True] * len(asked)
-    detector = detectors.make(study, config.gate, config.gate_value, config.gate_options)
-    return detectors.gate(detector, [q.prompt for q in asked], config.threshold).open.tolist()
+    detector = gates.make(study, config.gate, config.gate_value, config.gate_options)
+    return gates.gate(detector, [q.prompt for q in asked], config.threshold).open.tolist()
 
 
 def run(study: "Study", config: Config, progress: Progress) -> Run:

@@ -22,26 +22,34 @@ from jaxtyping import Float
 
 from feature_store import registry
 from feature_store.errors import BadInput, NotFound
+from feature_store.progress import Progress
 from feature_store.records import Run, ValueSystem
 from feature_store.runs import Work
-from sae_training.neurons import Group, edited, gates, latents
+from sae_training.engine.neurons import Group, edited, gates, latents
 from workbench import material
-from workbench.administration.questions import prompt_rows
-from workbench.config import plain
-from workbench.instruments import one_scale
 from workbench.llm import Judge
 from workbench.llm.judges import open_judge
-from workbench.neurons.descriptions import POLES, Descriptions, descriptions
-from workbench.neurons.effects import OWN, TOGETHER, Condition, Planned, cells, effect_rows, plan
-from workbench.neurons.experiment import Bench, Found, answer_all, find
-from workbench.neurons.judging import samples_table, score, score_rows
-from workbench.progress import Progress
-from workbench.statistics import bootstrap_mean
-from workbench.sweep import ratings_table
+from workbench.measuring.questionnaire import one_scale
+from workbench.measuring.questions import prompt_rows
+from workbench.settings import plain
+from workbench.statistics.intervals import bootstrap_mean
+from workbench.sweeps.sweep import ratings_table
+from workbench.systems.value_locate.descriptions import POLES, Descriptions, descriptions
+from workbench.systems.value_locate.effects import (
+    OWN,
+    TOGETHER,
+    Condition,
+    Planned,
+    cells,
+    effect_rows,
+    plan,
+)
+from workbench.systems.value_locate.experiment import Bench, Found, answer_all, find
+from workbench.systems.value_locate.judging import samples_table, score, score_rows
 from workbench.verbs.measure import ask, wordings_for
 
 if TYPE_CHECKING:
-    from sae_training.model import Model
+    from sae_training.engine.model import Model
     from workbench.study import Study
 
 

@@ -3,11 +3,11 @@
     workbench measure STUDY --instrument pvq40 --settings file=items.csv --model A --contexts none --mode generate --temperature 1 --repeats 10
     workbench ordinal STUDY --runs PROFILE_OF_A,PROFILE_OF_B
 
-1. Every steering of every profile run is a condition (`workbench/conditions.py`): models, personas, or one model unsteered and at several strengths. All
+1. Every steering of every profile run is a condition (`workbench/comparing/conditions.py`): models, personas, or one model unsteered and at several strengths. All
    must have been asked the same items.
 2. An answer in words is what it is. One that was scored by log-probability is drawn from the probabilities of the options, as sampling at temperature 1
    would: each question once, and again while an item has fewer than `answers`.
-3. `workbench/ordinal.py` fits. Stored are theta as it is and centred, contrasts of the higher-order values in each condition and between conditions, what
+3. `workbench/statistics/ordinal.py` fits. Stored are theta as it is and centred, contrasts of the higher-order values in each condition and between conditions, what
    each value differs by between conditions, the thresholds, and R-hat and effective sample size of each.
 4. `causal/circumplex.py` says whether contexts, taken as respondents, lie on Schwartz's circle, and in which direction of it the profile moved.
 
@@ -24,12 +24,12 @@ import pandas as pd
 
 from feature_store import registry
 from feature_store.errors import BadInput, Incompatible, NotFound
+from feature_store.progress import Progress
 from feature_store.records import Instrument, Run, ValueSystem
-from workbench import conditions, ordinal
-from workbench.causal import circumplex
-from workbench.config import plain
-from workbench.instruments import as_asked
-from workbench.progress import Progress
+from workbench.comparing import conditions
+from workbench.measuring.questionnaire import as_asked
+from workbench.settings import plain
+from workbench.statistics import circle, ordinal
 
 if TYPE_CHECKING:
     from workbench.study import Study
@@ -248,14 +248,14 @@ def _circle(
     config: Config,
 ) -> list[dict[str, Any]]:
     """Contexts as respondents on the circle, and the change from the first condition around it."""
-    theta, rows = circumplex.angles(system, values), []
+    theta, rows = circle.angles(system, values), []
     mean = fitted.theta.mean((0, 1))
     for c, name in enumerate(names):
         scores = conditions.respondents(told[told.condition == name], values)
         if len(scores) >= RESPONDENTS and len(values) > 3:
             for measure, judge in (
-                ("congruence", circumplex.congruence),
-                ("agreement", circumplex.agreement),
+                ("congruence", circle.congruence),
+                ("agreement", circle.agreement),
             ):
                 found = judge(scores, theta, config.permutations, config.seed)
                 rows.append(
@@ -272,7 +272,7 @@ def _circle(
                     }
                 )
         if c and len(values) > 3:
-            moved = circumplex.fit(mean[c] - mean[0], theta, config.permutations, config.seed)
+            moved = circle.fit(mean[c] - mean[0], theta, config.permutations, config.seed)
             rows.append(
                 {
                     "condition": name,

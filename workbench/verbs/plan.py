@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from feature_store.errors import BadInput
+from feature_store.progress import Progress
 from feature_store.records import Run
-from workbench.causal import planner, predict
-from workbench.causal.damage import Sweep
-from workbench.causal.wish import Goal, Scale, goal, parse
-from workbench.config import plain
-from workbench.progress import Progress
-from workbench.statistics import bootstrap_mean, cluster_weights, replicate_means
+from workbench.causal import plan, predict
+from workbench.causal.wanted import Goal, Scale, goal, parse
+from workbench.settings import plain
+from workbench.statistics.intervals import bootstrap_mean, cluster_weights, replicate_means
+from workbench.sweeps.damage import Sweep
 from workbench.verbs.effects import asked_again, measure_into
 from workbench.verbs.predict import fitted, halves, joint, joint_rows, newest_of
 
@@ -46,7 +46,7 @@ class Config:
 
 
 def run(study: "Study", config: Config, progress: Progress) -> Run:
-    """A run of kind `plan`. Raises `planner.Unreachable` for a wish that cannot be met."""
+    """A run of kind `plan`. Raises `plan.Unreachable` for a wish that cannot be met."""
     wish = parse(config.want, study.system, config.unit)
     effects_run = study.resolve("effects", config.effects)
     sae_run = study.runs.get(effects_run.inputs["sae"])
@@ -69,9 +69,7 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
     first, second = halves(len(told.curves.base), config.seed)
     half = told._replace(curves=told.curves.of_contexts(first))
     held = (told.held or {}).get("linear")
-    found = planner.plan(
-        half.curves, wanted, config.max_features, held.error[:-1] if held else None
-    )
+    found = plan.plan(half.curves, wanted, config.max_features, held.error[:-1] if held else None)
     progress("planning", 1, 1)
     steerings = [found.weights, *_control(study, effects_run, found.weights, config.seed)]
     with study.runs.begin("plan", plainly, inputs, config.seed) as work:
@@ -96,7 +94,7 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
                 "steering": planned[0].steering.name,
                 "features": len(found.weights),
                 "unit": swept.unit,
-                "alike": [f"{a} and {b}" for a, b, _ in planner.alike(half.curves)],
+                "alike": [f"{a} and {b}" for a, b, _ in plan.alike(half.curves)],
                 "held_out_r2": float(held.r2[-1]) if held else None,
                 "held_out_n": held.n if held else 0,
             }

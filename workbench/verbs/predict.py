@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from feature_store.errors import NotFound
+from feature_store.progress import Progress
 from feature_store.records import CausalGraph, Edge, Run, Steering
-from workbench import sweep
 from workbench.causal import predict
-from workbench.causal.damage import Sweep
-from workbench.config import plain
-from workbench.instruments import one_scale
-from workbench.progress import Progress
-from workbench.statistics import bootstrap_mean
+from workbench.measuring.questionnaire import one_scale
+from workbench.settings import plain
+from workbench.statistics.intervals import bootstrap_mean
+from workbench.sweeps import sweep
+from workbench.sweeps.damage import Sweep
 from workbench.verbs.effects import asked_again, measure_into, read_sweep
 
 if TYPE_CHECKING:

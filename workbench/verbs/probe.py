@@ -2,7 +2,7 @@
 
 1. The pairs are read or made, and checked: a pair that differs in more than the value is refused, kept as a row and counted.
 2. One value after the other, its texts pass through the model (raw text, no chat template) and every layer is probed at the last token
-   (`probing.py`). A finished value is kept, so an interrupted run goes on with the next.
+   (`probes.py`). A finished value is kept, so an interrupted run goes on with the next.
 3. Probes and differences of means go to `directions.safetensors`, where steerings find them.
 4. Where an SAE of the model is there, both directions at its site are laid beside its decoder rows: the features they are made of, with
    the largest cosine that a random direction would have.
@@ -15,17 +15,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from feature_store.errors import BadInput
+from feature_store.progress import Progress
 from feature_store.records import Run
 from feature_store.runs import Work
-from workbench import directions, material, pairs, probing
-from workbench.config import plain
+from workbench import material
 from workbench.llm import open_llm
 from workbench.llm.answered import Answered
-from workbench.pairs import SHARED
-from workbench.progress import Progress
+from workbench.settings import plain
+from workbench.steering import directions, pairs, probes
+from workbench.steering.pairs import SHARED
 
 if TYPE_CHECKING:
-    from sae_training.model import Model
+    from sae_training.engine.model import Model
     from workbench.study import Study
 
 NULLS = 200
@@ -58,7 +59,7 @@ class Config:
     """Held-out accuracy above which a layer is chosen for steering [0 to 1]."""
     skip_last: int = -1
     """Last layers that are never chosen [layers]; -1: 5, on models of fewer than 20 layers a quarter of them."""
-    solver: probing.Solver = "lbfgs"
+    solver: probes.Solver = "lbfgs"
     """Optimiser of the logistic regression; saga as in the paper, lbfgs reaches the same minimum sooner."""
     top_features: int = 20
     """SAE features listed of each direction."""
@@ -79,7 +80,7 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
         )
     name = config.model or sae_run.config["model"]
     model = study.model_for(name, sae_run, config.revision, config.dtype, config.device)
-    skip = config.skip_last if config.skip_last >= 0 else probing.skipped(model.n_layers)
+    skip = config.skip_last if config.skip_last >= 0 else probes.skipped(model.n_layers)
     if skip >= model.n_layers:
         raise BadInput(
             f"The model has {model.n_layers} layers, --skip-last {skip} leaves none to choose. Lower it."
@@ -137,7 +138,7 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
         by_length = {
             value: round(auroc, 3)
             for value, auroc in long.items()
-            if max(auroc, 1 - auroc) >= probing.LENGTH
+            if max(auroc, 1 - auroc) >= probes.LENGTH
         }
         return work.finish(
             {
@@ -194,7 +195,7 @@ def _probe(
     import pyarrow as pa
     from safetensors.numpy import save_file
 
-    from sae_training.last_token import last_residuals
+    from sae_training.model.last_token import last_residuals
 
     ids = model.tokenize([pair.held for pair in own] + [pair.opposed for pair in own])
     layers = list(range(model.n_layers))
@@ -205,13 +206,13 @@ def _probe(
         )
     held, opposed = residuals[: len(own)], residuals[len(own) :]
     lengths = [len(row) for row in ids]
-    fitted = probing.fit(
+    fitted = probes.fit(
         own[0].value,
         held,
         opposed,
         [pair.context for pair in own],
         layers,
-        probing.length_auroc(lengths[: len(own)], lengths[len(own) :]),
+        probes.length_auroc(lengths[: len(own)], lengths[len(own) :]),
         [layer < model.n_layers - skip for layer in layers],
         config.min_accuracy,
         config.solver,

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Literal
 
 from feature_store import queries
 from feature_store.errors import BadInput, NotFound, nearest
+from feature_store.progress import Progress
 from feature_store.records import Run
-from workbench.config import plain
-from workbench.progress import Progress
+from workbench.settings import plain
 
 if TYPE_CHECKING:
     from workbench.study import Study

@@ -17,22 +17,22 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from feature_store.errors import BadInput
+from feature_store.progress import Progress
 from feature_store.records import Run
 from feature_store.runs import Work, digest
 from workbench import organism
-from workbench.config import plain
 from workbench.llm import LLM, Conversation, open_llm, room_for
 from workbench.material import ORGANISM
-from workbench.pilot.kept import Asked, rows
-from workbench.pilot.scenarios import read, subsets
-from workbench.pilot.writing import (
+from workbench.settings import plain
+from workbench.systems.value_pilot.kept import Asked, rows
+from workbench.systems.value_pilot.scenarios import read, subsets
+from workbench.systems.value_pilot.writing import (
     Inferred,
     infer_prompt,
     read_inferred,
     read_written,
     write_prompt,
 )
-from workbench.progress import Progress
 
 if TYPE_CHECKING:
     from workbench.study import Study

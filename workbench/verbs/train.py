@@ -9,13 +9,13 @@ Stopped at any step, the same command goes on from its checkpoint and ends with 
 import dataclasses
 from typing import TYPE_CHECKING, Literal
 
+from feature_store.progress import Progress
 from feature_store.records import Run
-from sae_training import sites
-from sae_training.train import TrainConfig, train_on_model
+from sae_training.model import sites
+from sae_training.training.train import TrainConfig, train_on_model
 from workbench import material
-from workbench.config import plain
-from workbench.harvesting import checksum, finish
-from workbench.progress import Progress
+from workbench.features.harvesting import checksum, finish
+from workbench.settings import plain
 
 if TYPE_CHECKING:
     from workbench.study import Study

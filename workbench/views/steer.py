@@ -50,7 +50,7 @@ def page() -> None:
 
 def _methods() -> list[str]:
     # By file name: asking the registry would load torch before the page is drawn.
-    place = importlib.util.find_spec("workbench.steerings").submodule_search_locations
+    place = importlib.util.find_spec("workbench.steering.methods").submodule_search_locations
     return sorted(module.name for module in pkgutil.iter_modules(place))
 
 
@@ -147,7 +147,7 @@ def _texts(study: Study, chosen: Chosen, steering: Steering) -> None:
         box.html('<div class="written"></div>')
     if not go:
         return
-    from workbench.steered import steer
+    from workbench.steering.apply import steer
 
     model, run = _ready(study, chosen), _run(study, chosen)
     with st.spinner("Writing; another session that steers is waited for …"):
@@ -242,10 +242,10 @@ def _asked(
     import torch
 
     from workbench import material
-    from workbench.administration.asking import administer
-    from workbench.administration.profiles import per_cluster, profile
-    from workbench.instruments import one_scale
-    from workbench.steered import respondent, steer
+    from workbench.measuring.administer import administer
+    from workbench.measuring.profiles import per_cluster, profile
+    from workbench.measuring.questionnaire import one_scale
+    from workbench.steering.apply import respondent, steer
     from workbench.verbs.measure import ask
 
     name = told(chosen.sae, "config")["model"]
@@ -277,7 +277,7 @@ def _asked(
 def _damage(before: list[float], after: list[float]) -> tuple[float, float, float]:
     import numpy as np
 
-    from workbench.statistics import bootstrap_mean
+    from workbench.statistics.intervals import bootstrap_mean
 
     found = bootstrap_mean(np.array(after)[:, None] - np.array(before)[:, None], 1000, 0)
     return float(found.mean[0]), float(found.low[0]), float(found.high[0])

@@ -203,18 +203,18 @@ def _values(n: pd.Series) -> str:
 @st.cache_data(show_spinner="Reading the dilemmas …")
 def _items(_study: Study, folder: str, run: str) -> pd.DataFrame:
     """Every item of the run: its dilemma, its step and the two values it sets against each other. Raises Incompatible where the file has changed."""
-    from workbench import dilemma_metrics
-    from workbench.instruments import as_asked
+    from workbench.instruments.moral_dilemmas import metrics
+    from workbench.measuring.questionnaire import as_asked
 
     instrument = as_asked(_study.runs.get(run), _study.system, _study.folder).instrument
-    step = dilemma_metrics.steps(instrument)
+    step = metrics.steps(instrument)
     return pd.DataFrame(
         [
             {
                 "item": i.id,
                 "dilemma": i.group or i.id,
                 "step": step[i.id],
-                "sides": dilemma_metrics.sides(i),
+                "sides": metrics.sides(i),
             }
             for i in instrument.items
         ]

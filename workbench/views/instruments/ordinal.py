@@ -243,7 +243,7 @@ def _parameter(name: str) -> str:
 @st.cache_data(show_spinner="Looking up who answered …")
 def _who(_study: Study, folder: str, profiles: tuple[str, ...]) -> pd.DataFrame:
     """Condition -> profile run and steering that hold its answers, called as the verb calls them."""
-    from workbench import conditions
+    from workbench.comparing import conditions
 
     rows = (
         conditions.marked(
