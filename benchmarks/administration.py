@@ -50,22 +50,22 @@ def instrument(passages: int, seed: int) -> Instrument:
         passage = text("passage")
         items += [
             Item(
-                f"{number}-{k}",
-                f"{passage}\n\nResponse: {text('response')}",
-                "power",
+                id=f"{number}-{k}",
+                text=f"{passage}\n\nResponse: {text('response')}",
+                value="power",
                 group=str(number),
             )
             for k in range(RESPONSES)
         ]
     return Instrument(
-        "invented",
-        "Invented items",
-        tuple(items),
-        PHRASES,
-        tuple(WORDINGS.items()),
-        "schwartz10",
-        "made here",
-        "MIT",
+        id="invented",
+        title="Invented items",
+        items=tuple(items),
+        options=PHRASES,
+        wordings=tuple(WORDINGS.items()),
+        system="schwartz10",
+        source="made here",
+        licence="MIT",
     )
 
 

@@ -81,17 +81,17 @@ def scores(folder: Path) -> list[Cell]:
             ]
             responses = [
                 Response(
-                    f"{a['portrait_id']}-{a['option_id']}",
-                    "",
-                    0,
-                    prompt.removesuffix("_reversed"),
-                    "descending" if prompt.endswith("_reversed") else "ascending",
-                    0,
-                    file.stem,
-                    "",
-                    (),
-                    rating,
-                    "parsed",
+                    item=f"{a['portrait_id']}-{a['option_id']}",
+                    value="",
+                    context=0,
+                    wording=prompt.removesuffix("_reversed"),
+                    order="descending" if prompt.endswith("_reversed") else "ascending",
+                    seed=0,
+                    steering=file.stem,
+                    text="",
+                    logprobs=(),
+                    rating=rating,
+                    status="parsed",
                 )
                 for a in answers
                 for prompt, rating in a["version_responses"].items()
@@ -112,7 +112,12 @@ def scores(folder: Path) -> list[Cell]:
                     "n": len(own_items),
                 }
                 found += [
-                    Cell(file.stem, id, figure, abs(figures[figure] - told))
+                    Cell(
+                        model=file.stem,
+                        value=id,
+                        figure=figure,
+                        difference=abs(figures[figure] - told),
+                    )
                     for figure, told in cells.items()
                 ]
     return found

@@ -269,14 +269,14 @@ class Runs:
                 else:
                     created = datetime.now(UTC).isoformat(timespec="milliseconds")
                     run = Run(
-                        id,
-                        kind,
-                        "interrupted",
-                        dict(config),
-                        dict(inputs),
-                        seed,
-                        created,
-                        0.0,
+                        id=id,
+                        kind=kind,
+                        status="interrupted",
+                        config=dict(config),
+                        inputs=dict(inputs),
+                        seed=seed,
+                        created=created,
+                        seconds=0.0,
                         environment=_environment(),
                     )
                     write_atomically(described, json.dumps(asdict(run), indent=1))

@@ -58,19 +58,19 @@ def _answers(study: Study) -> str:
     opened = open_instrument("standin", (), study.system).instrument
     responses = [
         Response(
-            item.id,
-            item.value,
-            0,
-            "plain",
-            "ascending",
-            0,
-            steering,
-            HOSTILE[k % len(HOSTILE)],
-            (),
-            4.0,
-            "parsed",
-            3,
-            "",
+            item=item.id,
+            value=item.value,
+            context=0,
+            wording="plain",
+            order="ascending",
+            seed=0,
+            steering=steering,
+            text=HOSTILE[k % len(HOSTILE)],
+            logprobs=(),
+            rating=4.0,
+            status="parsed",
+            chosen=3,
+            persona="",
         )
         for steering in ("base", STEERING)
         for k, item in enumerate(opened.items)
@@ -221,19 +221,19 @@ def _dilemmas(study: Study, profile: str) -> None:
     sets = {
         steering: [
             Response(
-                i.id,
-                "",
-                0,
-                "choose",
-                "ascending",
-                0,
-                steering,
-                i.options[c].text,
-                (-1.0, -2.0) if c == 0 else (-2.0, -1.0),
-                float("nan"),
-                "parsed",
-                c,
-                "",
+                item=i.id,
+                value="",
+                context=0,
+                wording="choose",
+                order="ascending",
+                seed=0,
+                steering=steering,
+                text=i.options[c].text,
+                logprobs=(-1.0, -2.0) if c == 0 else (-2.0, -1.0),
+                rating=float("nan"),
+                status="parsed",
+                chosen=c,
+                persona="",
             )
             for i in opened.instrument.items
             for c in [int((rng.random() < NOISE) != (steering != "base"))]

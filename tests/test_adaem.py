@@ -266,18 +266,26 @@ class Climber:
 
 
 def searching(work, speakers, climber, progress=silent, pulls=30):
-    members = tuple(Member(s.name, "model", Steering()) for s in speakers)
+    members = tuple(Member(name=s.name, kind="model", steering=Steering()) for s in speakers)
     asker = Asker(
-        Population(members, tuple(speakers), None, True),
-        Words(),
-        Coherence("none", lambda q, t: np.zeros(len(t))),
-        TEN,
-        1.0,
-        5,
+        population=Population(members=members, respondents=tuple(speakers), model=None, own=True),
+        classifier=Words(),
+        coherence=Coherence("none", lambda q, t: np.zeros(len(t))),
+        system=TEN,
+        temperature=1.0,
+        new_tokens=5,
     )
     seeds = ["A 2", "B 5", "C 0"]
     return Search(
-        work, asker, climber, Objective(12, 10, 1.0, "js", True), seeds, pulls, 3, 0, progress
+        work,
+        asker,
+        climber,
+        Objective(opinions=12, kept=10, beta=1.0, distance="js", averaged=True),
+        seeds,
+        pulls,
+        3,
+        0,
+        progress,
     )
 
 

@@ -180,10 +180,20 @@ def test_priming_raises_the_target_and_lowers_its_opposite(tmp_path):
     told = ("base", *(f"primed:{value}" for value in system.ids))
     members = tuple(population.plan(told, study, None, 8, Steering(strength=0.4), True, 0))
     who = population.Population(
-        members, (Weights(model, study.folder),) * len(members), model, True
+        members=members,
+        respondents=(Weights(model, study.folder),) * len(members),
+        model=model,
+        own=True,
     )
     texts = [f"{text} Now and then" for text in organism.situations(4, 1)]
-    asker = Asker(who, Planted(system), asking.by_model(model), system, 1.0, 16)
+    asker = Asker(
+        population=who,
+        classifier=Planted(system),
+        coherence=asking.by_model(model),
+        system=system,
+        temperature=1.0,
+        new_tokens=16,
+    )
     held = np.stack(
         [read.by_member(len(told)) for read in asker.ask(texts, 10, 0)]
     )  # question, member, opinion, value

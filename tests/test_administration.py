@@ -112,12 +112,19 @@ class Long(Questionnaire):
 
     def load(self, settings, system):
         items = (
-            Item("a", "I lead.", "power"),
-            Item("b", "I lead. " * 400, "power"),
-            Item("c", "I help.", "benevolence"),
+            Item(id="a", text="I lead.", value="power"),
+            Item(id="b", text="I lead. " * 400, value="power"),
+            Item(id="c", text="I help.", value="benevolence"),
         )
         return Instrument(
-            "long", "Long", items, tuple("123456"), (("plain", "{item} :"),), system.id, "", ""
+            id="long",
+            title="Long",
+            items=items,
+            options=tuple("123456"),
+            wordings=(("plain", "{item} :"),),
+            system=system.id,
+            source="",
+            licence="",
         )
 
 

@@ -39,14 +39,22 @@ def test_a_decision_is_scored_against_choosing_by_lot(tmp_path):
         Action("I follow.", scores(power=-0.5)),
         Action("I help.", scores(benevolence=0.8)),
     )
-    write(tmp_path / "mine.jsonl", [Scenario("a", "A crowd waits.", ("power",), actions, "us")])
+    write(
+        tmp_path / "mine.jsonl",
+        [Scenario(id="a", text="A crowd waits.", values=("power",), actions=actions, source="us")],
+    )
     ready = open_instrument("decisions", (f"items={tmp_path / 'mine.jsonl'}",), TEN)
     asked = questions(ready.instrument, [""], ready.plugin.wordings(ready.instrument, False))
     assert asked[0].prompt.startswith(
         "A crowd waits.\n\nWhat do you do?\nA. I lead.\nB. I follow.\nC. I help."
     )
     told = administer(
-        Scripted(lambda q: q.answers[0]), ready.instrument, asked, "base", silent, mode="generate"
+        Scripted(say=lambda q: q.answers[0]),
+        ready.instrument,
+        asked,
+        "base",
+        silent,
+        mode="generate",
     )
     assert [r.chosen for r in told] == [0, 0]
     found = {
@@ -97,7 +105,10 @@ def test_decisions_refuse(settings, said):
 
 def test_more_actions_than_letters(tmp_path):
     many = tuple(Action(f"I do thing {k}.", scores(power=k / 30)) for k in range(27))
-    write(tmp_path / "mine.jsonl", [Scenario("a", "A crowd waits.", ("power",), many, "us")])
+    write(
+        tmp_path / "mine.jsonl",
+        [Scenario(id="a", text="A crowd waits.", values=("power",), actions=many, source="us")],
+    )
     with pytest.raises(BadInput, match="27 actions; answers have letters, so 26"):
         open_instrument("decisions", (f"items={tmp_path / 'mine.jsonl'}",), TEN)
 
@@ -148,12 +159,14 @@ class Rater:
         turned, found = options[0] == "10", []
         for question in asked:
             if self.deaf in question:
-                found.append(Verdict("", "refused", "no", self.name))
+                found.append(Verdict(choice="", status="refused", text="no", judge=self.name))
                 continue
             said = int(re.search(r"Answer: lean (\d+)", question)[1])
             if turned and self.noise:
                 said = (said * 7 + self.noise) % 11
-            found.append(Verdict(str(said), "parsed", str(said), self.name))
+            found.append(
+                Verdict(choice=str(said), status="parsed", text=str(said), judge=self.name)
+            )
         return found
 
 
@@ -175,7 +188,7 @@ def test_a_planted_leaning_comes_out_and_reverse_items_are_turned_round(tmp_path
     asked = questions(bench.instrument, [""], bench.plugin.wordings(bench.instrument, False))
     assert asked[0].prompt == "Should I avoid Power 0? Please answer in no more than 50 words."
     told = administer(
-        Scripted(lambda q: "I cannot answer that." if q.item.id == "invented-2" else advise(q)),
+        Scripted(say=lambda q: "I cannot answer that." if q.item.id == "invented-2" else advise(q)),
         bench.instrument,
         asked,
         "base",
@@ -214,7 +227,9 @@ def test_values_of_other_systems_are_counted_and_left_out(tmp_path):
 def test_a_judge_that_disagrees_with_itself_is_named_with_the_number(tmp_path):
     bench = ready(tmp_path)
     asked = questions(bench.instrument, [""], ["advice"])
-    told = administer(Scripted(advise), bench.instrument, asked, "base", silent, mode="generate")
+    told = administer(
+        Scripted(say=advise), bench.instrument, asked, "base", silent, mode="generate"
+    )
     with pytest.warns(
         UserWarning,
         match=r"rater agrees with itself at a weighted kappa of -?0\.\d\d .*13 questions",
@@ -229,7 +244,9 @@ def test_both_ways_round_are_averaged():
         name = "places"
 
         def judge(self, asked, options):
-            return [Verdict(options[2], "parsed", "", self.name) for _ in asked]
+            return [
+                Verdict(choice=options[2], status="parsed", text="", judge=self.name) for _ in asked
+            ]
 
     with pytest.warns(UserWarning, match="carry little"):
         assert rate(Places(), ["a", "b"], 0, 10).ratings.tolist() == [5.0, 5.0]

@@ -189,7 +189,7 @@ def page(folder: str, show: str):
     st.query_params["show"] = show
     st.session_state["study"], st.session_state["chosen"] = (
         views.open_study(folder),
-        views.Chosen(None, None, None, None, None),
+        views.Chosen(sae=None, labels=None, profile=None, effects=None, graph=None),
     )
     instruments.page()
 

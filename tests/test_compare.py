@@ -49,16 +49,16 @@ def planted(
         :, None
     ] + 0.001 * rng.normal(size=(len(cells), 12))
     return Sweep(
-        TEN.ids,
-        np.arange(len(cells)) // 3,
-        kind,
-        np.full(len(cells), -1),
-        source,
-        np.ones(len(cells), int),
-        dose,
-        base + change,
-        base,
-        hurt,
+        values=TEN.ids,
+        unit_id=np.arange(len(cells)) // 3,
+        kind=kind,
+        feature=np.full(len(cells), -1),
+        source=source,
+        polarity=np.ones(len(cells), int),
+        dose=dose,
+        ratings=base + change,
+        base=base,
+        damage=hurt,
     )
 
 
@@ -235,9 +235,9 @@ class Scripted:
         self.asked += questions
         choice = lambda q: "partly" if "express" in q else "fully"  # noqa: E731
         return [
-            Verdict("", "refused", "no", self.name)
+            Verdict(choice="", status="refused", text="no", judge=self.name)
             if "odd" in q
-            else Verdict(choice(q), "parsed", "", self.name)
+            else Verdict(choice=choice(q), status="parsed", text="", judge=self.name)
             for q in questions
         ]
 

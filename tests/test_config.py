@@ -36,7 +36,7 @@ def flags(*words):
 def test_flags_become_the_dataclass():
     assert flags() == Settings()
     assert flags("--doses", "0.1,2", "--mode", "slow", "--keep", "--seed", "7") == Settings(
-        7, (0.1, 2.0), "slow", True
+        seed=7, doses=(0.1, 2.0), mode="slow", keep=True
     )
 
 
@@ -67,7 +67,7 @@ def test_a_job_file_is_read_and_a_flag_wins(tmp_path):
     job = tmp_path / "job.toml"
     job.write_text("seed = 5\nunknown-to-this-verb = 1\n[sweep]\ndoses = [1, 2]\n[other]\nx = 1\n")
     told = settings.from_toml(job, Settings, "sweep")
-    assert settings.make(Settings, told | {"seed": "9"}) == Settings(9, (1.0, 2.0))
+    assert settings.make(Settings, told | {"seed": "9"}) == Settings(seed=9, doses=(1.0, 2.0))
     job.write_text("[sweep]\ndosis = 1\n")
     with pytest.raises(NotFound, match="Did you mean 'doses'"):
         settings.make(Settings, settings.from_toml(job, Settings, "sweep"))
@@ -77,6 +77,6 @@ def test_a_job_file_is_read_and_a_flag_wins(tmp_path):
 
 
 def test_options_of_a_plug_in():
-    assert settings.options(Settings, ["seed=4", "mode=slow"]) == Settings(4, mode="slow")
+    assert settings.options(Settings, ["seed=4", "mode=slow"]) == Settings(seed=4, mode="slow")
     with pytest.raises(BadInput, match="key=value"):
         settings.options(Settings, ["seed"])

@@ -124,7 +124,7 @@ def test_a_steering(name, unit):
     sae = Decoder(torch.nn.functional.normalize(torch.randn(8, 16), dim=1))
     scale = Scale(4.0, torch.full((8,), 3.0))
     told = [
-        Steering(((feature, 1.0),), name, strength, unit)
+        Steering(features=((feature, 1.0),), method=name, strength=strength, unit=unit)
         for feature, strength in ((0, 1.0), (3, 2.0), (3, -1.0))
     ]
     edit = build_edit(told, sae, scale)
@@ -142,7 +142,9 @@ def test_a_steering(name, unit):
         "rows do not depend on each other"
     )
     with pytest.raises(WorkbenchError, match="features 0 to 7"):
-        build_edit([Steering(((8, 1.0),), name, 1.0, unit)], sae, scale)(hidden[:1], where[:1])
+        build_edit(
+            [Steering(features=((8, 1.0),), method=name, strength=1.0, unit=unit)], sae, scale
+        )(hidden[:1], where[:1])
 
 
 @every("labelers")

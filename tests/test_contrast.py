@@ -28,7 +28,9 @@ LABELS = pd.DataFrame(
 
 
 def cells(x, values=("power", "benevolence"), start=0):
-    return Cells(values, tuple(str(k + start) for k in range(len(x))), x, x)
+    return Cells(
+        values=values, clusters=tuple(str(k + start) for k in range(len(x))), raw=x, centred=x
+    )
 
 
 def test_paired_differences_forget_what_clusters_share():

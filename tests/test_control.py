@@ -204,19 +204,19 @@ class Scripted:
         out = []
         for number, question in enumerate(questions):
             if number % 3 == 2:
-                out.append(Verdict("", "unparsed", "hm", self.name))
+                out.append(Verdict(choice="", status="unparsed", text="hm", judge=self.name))
             else:
                 choice = (
                     "Yes"
                     if any(digit in question.split("Answer:")[-1] for digit in "456")
                     else "No"
                 )
-                out.append(Verdict(choice, "parsed", choice, self.name))
+                out.append(Verdict(choice=choice, status="parsed", text=choice, judge=self.name))
         return out
 
 
 def test_answers_are_judged_counted_and_kept(study, run):
-    told = control(study, Control("Power", target=0.999), Scripted())
+    told = control(study, Control(value="Power", target=0.999), Scripted())
     answers = study.store.sql("SELECT * FROM control_answers WHERE run = ?", [told.id])
     own = answers[answers.kind == "dilemma"]
     assert len(own) == 6
@@ -241,7 +241,7 @@ def test_answers_are_judged_counted_and_kept(study, run):
         assert rows.loc[("accuracy", steering), "n"] == len(read_choices(""))
     assert answers[answers.steering == "base"].open.sum() == 0
     assert answers[answers.steering == name].open.all()
-    assert control(study, Control("power", target=0.999), Scripted()).id == told.id
+    assert control(study, Control(value="power", target=0.999), Scripted()).id == told.id
 
 
 def test_an_interrupted_control_asks_only_what_is_missing(study):
@@ -251,7 +251,7 @@ def test_an_interrupted_control_asks_only_what_is_missing(study):
                 raise KeyboardInterrupt
             return super().judge(questions, options)
 
-    settings = Control("security", target=0.99, max_new_tokens=8)
+    settings = Control(value="security", target=0.99, max_new_tokens=8)
     with pytest.raises(KeyboardInterrupt):
         control(study, settings, Stops())
     judge = Scripted()
@@ -264,12 +264,12 @@ def test_an_interrupted_control_asks_only_what_is_missing(study):
 
 @pytest.mark.parametrize("detector", ["tfidf", "probe"])
 def test_a_closed_gate_answers_as_before_and_an_open_one_as_without(study, run, detector):
-    free = control(study, Control("power", target=0.999), Scripted())
+    free = control(study, Control(value="power", target=0.999), Scripted())
     shut = control(
-        study, Control("power", target=0.999, detector=detector, threshold=1.01), Scripted()
+        study, Control(value="power", target=0.999, detector=detector, threshold=1.01), Scripted()
     )
     wide = control(
-        study, Control("power", target=0.999, detector=detector, threshold=0.0), Scripted()
+        study, Control(value="power", target=0.999, detector=detector, threshold=0.0), Scripted()
     )
     assert shut.summary["open"] == 0
     written = {}
@@ -308,7 +308,7 @@ def test_an_empty_answer_takes_no_side_and_asks_no_judge(study):
     judge = Scripted()
     told = judged(judge, study.system, "power", ["q1", "q2"], ["4", "  "])
     assert [v.choice for v in told.side] == ["Yes", "Unclear"]
-    assert told.fluent[1] == Verdict("No", "parsed", "", "empty answer")
+    assert told.fluent[1] == Verdict(choice="No", status="parsed", text="", judge="empty answer")
     assert len(judge.seen) == 2
     assert "Power" in judge.seen[0]
 

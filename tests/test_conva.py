@@ -42,7 +42,11 @@ def test_the_shift_reaches_p0_exactly_and_nothing_smaller_does(lower):
     )
     for goal in goals:
         amount = shift.minimum_shift(probe, [goal], lower).shifts(e)
-        before, after, short = says(probe, e), says(probe, e + amount), says(probe, e + 0.99 * amount)
+        before, after, short = (
+            says(probe, e),
+            says(probe, e + amount),
+            says(probe, e + 0.99 * amount),
+        )
         there = before <= goal if lower else before >= goal
         assert 0 < there.sum() < len(e)
         assert not amount[there].any(), "already there: nothing moves"
@@ -183,5 +187,5 @@ def test_a_stored_direction_is_steered_like_any_other():
     with pytest.raises(NotFound, match="Did you mean"):
         build_edit([Steering(strength=1.0, direction="probes-1/powr/probe")], sae, scale)
     with pytest.raises(BadInput, match="Give one of them"):
-        Steering(((1, 1.0),), direction=name)
+        Steering(features=((1, 1.0),), direction=name)
     assert Steering(direction=name, strength=0.0).name == "base"

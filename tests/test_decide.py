@@ -38,9 +38,12 @@ def told(tmp_path_factory):
     rows = torch.tensor(organism.truth().directions, dtype=torch.float32)
     config = {"model": "organism", "revision": "", "dtype": "float32", "device": "auto"}
     with study.runs.begin("sae", config, {"model": model.revision}, 0) as work:
-        SAE(rows.T.contiguous(), rows, torch.zeros(len(rows)), torch.zeros(rows.shape[1])).save(
-            work.folder / "sae"
-        )
+        SAE(
+            W_enc=rows.T.contiguous(),
+            W_dec=rows,
+            b_enc=torch.zeros(len(rows)),
+            b_dec=torch.zeros(rows.shape[1]),
+        ).save(work.folder / "sae")
         work.table(
             "features",
             [
@@ -80,7 +83,9 @@ def test_answers_are_kept_under_every_digit_of_a_steering(told):
     study, _, _ = told
     names = {
         respondent(
-            study, study.resolve("sae", "latest"), Steering(((3, 1.0),), strength=s, unit="raw")
+            study,
+            study.resolve("sae", "latest"),
+            Steering(features=((3, 1.0),), strength=s, unit="raw"),
         ).name
         for s in (0.3, 0.30000001)
     }
@@ -225,7 +230,17 @@ def test_preferences_rank_the_actions_and_the_models_ranking_is_compared(told, t
             work.table(
                 "profiles",
                 [
-                    ValueProfile("base", v, mean, mean, mean, 9, 9, 0, False)
+                    ValueProfile(
+                        steering="base",
+                        value=v,
+                        mean=mean,
+                        low=mean,
+                        high=mean,
+                        n=9,
+                        parsed=9,
+                        missing=0,
+                        centred=False,
+                    )
                     for v in study.system.ids
                 ],
             )

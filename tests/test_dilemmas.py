@@ -42,7 +42,7 @@ def choose(ready, prefer, mode="logprob"):
         return q.answers[values.index(prefer(q, *values))]
 
     asked = questions(ready.instrument, [""], ready.plugin.wordings(ready.instrument, False))
-    return administer(Scripted(say), ready.instrument, asked, "base", silent, mode=mode)
+    return administer(Scripted(say=say), ready.instrument, asked, "base", silent, mode=mode)
 
 
 def first(order):
@@ -163,7 +163,7 @@ def test_full_prompts_hold_all_that_went_before(released):
     asked = questions(ten.instrument, [""], ["choose"])
     prompts = {}
     for memory in ("full", "causal", "none"):
-        who = Scripted(lambda q: "B")
+        who = Scripted(say=lambda q: "B")
         ready = opened_like(ten, memory)
         administer(who, ready.instrument, asked, "base", silent)
         prompts[memory] = {
@@ -284,7 +284,7 @@ def test_in_the_organisms_dilemmas_every_two_values_meet_once_a_step():
 def test_a_bias_to_the_first_place_cancels():
     ready = opened("organism")
     asked = questions(ready.instrument, [""], ["choose"])
-    told = administer(Scripted(lambda q: "A"), ready.instrument, asked, "base", silent)
+    told = administer(Scripted(say=lambda q: "A"), ready.instrument, asked, "base", silent)
     rows = metrics.step_preferences(metrics.tally(told, ready.instrument, TEN), "base", 200, 0)
     assert {row["preference"] for row in rows} == {0.0}
     assert all(row["low"] < -0.2 and row["high"] > 0.2 for row in rows), "no spread is no certainty"
@@ -294,7 +294,7 @@ def test_what_is_missing_is_counted_and_does_not_enter():
     ready = opened("organism")
     asked = questions(ready.instrument, [""], ["choose"])
     told = administer(
-        Scripted(lambda q: "I cannot say." if q.item.group == "o0000" else "A"),
+        Scripted(say=lambda q: "I cannot say." if q.item.group == "o0000" else "A"),
         ready.instrument,
         asked,
         "base",

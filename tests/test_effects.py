@@ -61,16 +61,16 @@ def simulate(
     kind = np.array(["feature"] * (10 * features) + ["random-feature"] * controls)
     dose = np.repeat(doses, units)
     return Sweep(
-        TEN.ids,
-        np.tile(np.arange(units), n),
-        np.tile(kind, n),
-        np.tile(np.arange(units), n),
-        np.tile(np.r_[np.repeat(TEN.ids, features), [""] * controls], n),
-        np.tile(polarity, n),
-        dose,
-        np.concatenate(steered),
-        np.clip(3.5 + latent, 1.1, 5.9).mean(1),
-        0.08 * dose[:, None] ** 2 + 0.01 * rng.normal(size=(n * units, 12)),
+        values=TEN.ids,
+        unit_id=np.tile(np.arange(units), n),
+        kind=np.tile(kind, n),
+        feature=np.tile(np.arange(units), n),
+        source=np.tile(np.r_[np.repeat(TEN.ids, features), [""] * controls], n),
+        polarity=np.tile(polarity, n),
+        dose=dose,
+        ratings=np.concatenate(steered),
+        base=np.clip(3.5 + latent, 1.1, 5.9).mean(1),
+        damage=0.08 * dose[:, None] ** 2 + 0.01 * rng.normal(size=(n * units, 12)),
     )
 
 
@@ -84,16 +84,16 @@ def hand_made() -> Sweep:
     change[[0, 1], :, 8] = np.array([-0.2, -0.4])[:, None]
     hurt = np.array([0.05, 0.15, 0.02, 0.04, 0.2, 0.3])
     return Sweep(
-        TEN.ids,
-        np.repeat([7, 3, 9], 2),
-        np.repeat(["feature", "feature", "random-direction"], 2),
-        np.repeat([70, 30, -1], 2),
-        np.repeat(["power", "power", ""], 2),
-        np.repeat([1, -1, 1], 2),
-        np.tile([1.0, 2.0], 3),
-        base + change,
-        base,
-        np.tile(hurt[:, None], (1, 4)),
+        values=TEN.ids,
+        unit_id=np.repeat([7, 3, 9], 2),
+        kind=np.repeat(["feature", "feature", "random-direction"], 2),
+        feature=np.repeat([70, 30, -1], 2),
+        source=np.repeat(["power", "power", ""], 2),
+        polarity=np.repeat([1, -1, 1], 2),
+        dose=np.tile([1.0, 2.0], 3),
+        ratings=base + change,
+        base=base,
+        damage=np.tile(hurt[:, None], (1, 4)),
     )
 
 

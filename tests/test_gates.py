@@ -47,10 +47,13 @@ def test_closed_gates_are_bit_identical_and_open_ones_transparent(inner):
     for shut, wide in (
         (PromptGate(spread(inner, 3), closed), PromptGate(spread(inner, 3), ~closed)),
         (
-            ProbeGate(inner, PROBE.weight, PROBE.bias, 1.1),
-            ProbeGate(inner, PROBE.weight, PROBE.bias, 0.0),
+            ProbeGate(edit=inner, weight=PROBE.weight, bias=PROBE.bias, threshold=1.1),
+            ProbeGate(edit=inner, weight=PROBE.weight, bias=PROBE.bias, threshold=0.0),
         ),
-        (ActivationGate(inner, SAE, 3, 1e9), ActivationGate(inner, SAE, 3, -1.0)),
+        (
+            ActivationGate(edit=inner, sae=SAE, feature=3, threshold=1e9),
+            ActivationGate(edit=inner, sae=SAE, feature=3, threshold=-1.0),
+        ),
     ):
         assert torch.equal(logits(shut), base), type(shut).__name__
         torch.testing.assert_close(logits(wide), steered, atol=1e-5, rtol=1e-5)
@@ -76,7 +79,13 @@ def test_a_probe_decides_at_the_last_token_in_a_sweep_too():
     residuals = last_residuals(MODEL, MODEL.tokenize(PROMPTS), [1])[:, 0]
     said = torch.sigmoid(residuals @ PROBE.weight + PROBE.bias)
     threshold = float(said.sort().values[1:].mean())  # one prompt opens, or two
-    told = sweep(MODEL, PROMPTS, OPTIONS, ProbeGate(ADD, PROBE.weight, PROBE.bias, threshold), 1)
+    told = sweep(
+        MODEL,
+        PROMPTS,
+        OPTIONS,
+        ProbeGate(edit=ADD, weight=PROBE.weight, bias=PROBE.bias, threshold=threshold),
+        1,
+    )
     plain = sweep(MODEL, PROMPTS, OPTIONS, ADD, 1)
     opens = said >= threshold
     assert 0 < opens.sum() < 3
@@ -102,11 +111,11 @@ def test_a_feature_gates_token_by_token():
     where[:, 0] = False
     fires = SAE.encode(hidden)[..., 4] > 0.5
     assert 0 < (fires & where).sum() < where.sum()
-    out = ActivationGate(ADD, SAE, 4, 0.5)(hidden, where)
+    out = ActivationGate(edit=ADD, sae=SAE, feature=4, threshold=0.5)(hidden, where)
     assert torch.equal(out[~(fires & where)], hidden[~(fires & where)])
     torch.testing.assert_close(out[fires & where], (hidden + ADD.vectors[0])[fires & where])
     with pytest.raises(BadInput, match="features 0 to 39"):
-        ActivationGate(ADD, SAE, 40)
+        ActivationGate(edit=ADD, sae=SAE, feature=40)
 
 
 class Half:

@@ -164,12 +164,22 @@ def test_values_moved_alike_are_refused_by_name():
 def by_hand(present: dict[tuple[str, str], float]) -> CausalGraph:
     names = ("self-direction", "stimulation", "hedonism")
     edges = tuple(
-        Edge(a, b, present.get((a, b), 0.01), -1.0, 1.0, 3.0, 0.01, 1.0, (a, b) in present)
+        Edge(
+            source=a,
+            target=b,
+            weight=present.get((a, b), 0.01),
+            low=-1.0,
+            high=1.0,
+            z=3.0,
+            q=0.01,
+            frequency=1.0,
+            present=(a, b) in present,
+        )
         for a in names
         for b in names
         if a != b
     )
-    return CausalGraph(names, edges, "value", 24, 0)
+    return CausalGraph(values=names, edges=edges, level="value", n=24, seed=0)
 
 
 def test_comparison_counts_ordered_pairs_reversals_and_signs():

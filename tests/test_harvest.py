@@ -33,11 +33,11 @@ def sae():
         torch.randn(40, small_models.WIDTH, generator=g), dim=1
     )
     return SAE(
-        directions.T.contiguous(),
-        directions,
-        torch.zeros(40),
-        torch.zeros(small_models.WIDTH),
-        "topk",
+        W_enc=directions.T.contiguous(),
+        W_dec=directions,
+        b_enc=torch.zeros(40),
+        b_dec=torch.zeros(small_models.WIDTH),
+        architecture="topk",
         k=4,
     )
 

@@ -16,9 +16,16 @@ from workbench.study import Study
 from workbench.systems.kang import interview, roles
 from workbench.systems.kang.interview import Interview, Treatment
 
-VALUES = (Value("order", "Order", 0.0, "Goal.", ""), Value("play", "Play", 0.0, "Goal.", ""))
+VALUES = (
+    Value(id="order", name="Order", angle=0.0, definition="Goal.", parent=""),
+    Value(id="play", name="Play", angle=0.0, definition="Goal.", parent=""),
+)
 ITEMS = roles.split(
-    [Item(f"{v.id}-{k}", f"cat {k}?", v.id, -1 if k == 1 else 1) for v in VALUES for k in range(4)],
+    [
+        Item(id=f"{v.id}-{k}", text=f"cat {k}?", value=v.id, key=-1 if k == 1 else 1)
+        for v in VALUES
+        for k in range(4)
+    ],
     VALUES,
     0.5,
     2,
@@ -43,12 +50,27 @@ def told(mode, count=5):
         roles.Role(roles.NOBODY, "train", ""),
         *(roles.Role(n, "train" if n < count - 1 else "test", "") for n in range(count)),
     ]
-    return Interview("tiny", mode, standin(), "plain", ITEMS, people, 0.5, 3, 0)
+    return Interview(
+        model="tiny",
+        mode=mode,
+        instrument=standin(),
+        wording="plain",
+        items=ITEMS,
+        roles=people,
+        sample=0.5,
+        max_new_tokens=3,
+        seed=0,
+    )
 
 
 def treatments():
     return [
-        Treatment("feature", f, Steering(((f, 1.0),), "add", 30.0, "raw", SPAN)) for f in (3, 8)
+        Treatment(
+            "feature",
+            f,
+            Steering(features=((f, 1.0),), method="add", strength=30.0, unit="raw", positions=SPAN),
+        )
+        for f in (3, 8)
     ]
 
 
@@ -103,7 +125,10 @@ def test_scores_are_agreement_times_answer(short, tmp_path):
         name = "always"
 
         def judge(self, questions, options):
-            return [Verdict("yes", "parsed", "yes", self.name) for _ in questions]
+            return [
+                Verdict(choice="yes", status="parsed", text="yes", judge=self.name)
+                for _ in questions
+            ]
 
     with Runs(tmp_path / "runs").begin("kang", {}, {}, 0) as work:
         answers, _ = interview.measure(

@@ -75,7 +75,9 @@ def test_a_local_model_talks_through_its_template_and_steered():
     plain = Local(own).chat([talk], max_new_tokens=8)
     assert seen == ["[system]the cat[user]sat on[assistant]the mat[user]and then[model]"]
     edit = build_edit(
-        [Steering(((3, 1.0),), "add", 40.0, "raw")], TinySAE(), Scale(5.0, torch.ones(40))
+        [Steering(features=((3, 1.0),), method="add", strength=40.0, unit="raw")],
+        TinySAE(),
+        Scale(5.0, torch.ones(40)),
     )
     with own.steered(edit, 1):
         steered = Local(own, "add f3 @40 raw").chat([talk], max_new_tokens=8)

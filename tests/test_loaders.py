@@ -41,11 +41,11 @@ def hub(tmp_path, monkeypatch):
 
 def test_hub_folder(hub):
     sae = SAE(
-        torch.randn(8, 20),
-        torch.randn(20, 8),
-        torch.zeros(20),
-        torch.zeros(8),
-        "topk",
+        W_enc=torch.randn(8, 20),
+        W_dec=torch.randn(20, 8),
+        b_enc=torch.zeros(20),
+        b_dec=torch.zeros(8),
+        architecture="topk",
         k=3,
         metadata={"hook_name": "blocks.2.hook_resid_post"},
     )

@@ -17,19 +17,19 @@ from workbench.measuring.reading import read
 
 SYSTEM = registry.get("values", "schwartz10")
 ITEMS = (
-    Item("a", "I lead.", "power"),
-    Item("b", "I follow.", "power", -1),
-    Item("c", "I help.", "benevolence"),
+    Item(id="a", text="I lead.", value="power"),
+    Item(id="b", text="I follow.", value="power", key=-1),
+    Item(id="c", text="I help.", value="benevolence"),
 )
 INSTRUMENT = Instrument(
-    "tiny",
-    "Tiny",
-    ITEMS,
-    tuple("123456"),
-    (("plain", "{item} :"), ("scale", "1 {low} 6 {high}\n{item}")),
-    "schwartz10",
-    "",
-    "",
+    id="tiny",
+    title="Tiny",
+    items=ITEMS,
+    options=tuple("123456"),
+    wordings=(("plain", "{item} :"), ("scale", "1 {low} 6 {high}\n{item}")),
+    system="schwartz10",
+    source="",
+    licence="",
 )
 PHRASES = ("not like me", "a little like me", "like me", "very much like me")
 
@@ -41,26 +41,37 @@ def dilemmas(memory="full"):
         Action("I share it.", (("benevolence", 1.0),)),
     )
     items = (
-        Item("one", "Cake.", "", options=options, group="d"),
-        Item("two", "More cake.", "", options=options, group="d", after="one"),
+        Item(id="one", text="Cake.", value="", options=options, group="d"),
+        Item(id="two", text="More cake.", value="", options=options, group="d", after="one"),
     )
     return Instrument(
-        "steps",
-        "Steps",
-        items,
-        (),
-        (("listed", "{item}\n{options}\nAnswer:"),),
-        "schwartz10",
-        "",
-        "",
-        "choice",
-        memory,
+        id="steps",
+        title="Steps",
+        items=items,
+        options=(),
+        wordings=(("listed", "{item}\n{options}\nAnswer:"),),
+        system="schwartz10",
+        source="",
+        licence="",
+        answer="choice",
+        memory=memory,
     )
 
 
 def answer(item, context, rating, status="parsed", **more):
     return Response(
-        item, "", context, "plain", "ascending", 0, "base", "", (), rating, status, **more
+        item=item,
+        value="",
+        context=context,
+        wording="plain",
+        order="ascending",
+        seed=0,
+        steering="base",
+        text="",
+        logprobs=(),
+        rating=rating,
+        status=status,
+        **more,
     )
 
 
@@ -112,7 +123,12 @@ def test_listed_phrases_are_turned_round_and_keep_their_meaning():
         down.prompt == "I lead. Choose: very much like me, like me, a little like me, not like me."
     )
     found = administer(
-        Scripted(lambda q: "very much like me"), told, [up, down], "base", silent, mode="generate"
+        Scripted(say=lambda q: "very much like me"),
+        told,
+        [up, down],
+        "base",
+        silent,
+        mode="generate",
     )
     assert [r.rating for r in found] == [4, 4], "a phrase means the same wherever it stands"
 
@@ -121,7 +137,7 @@ def test_letters_follow_the_order_in_which_answers_are_listed():
     asked = questions(dilemmas(), [""], ["listed"])
     assert [q.answers for q in asked] == [("A", "B"), ("A", "B"), ("B", "A"), ("B", "A")]
     assert asked[2].prompt == "Cake.\nA. I share it.\nB. I take it.\nAnswer:"
-    found = administer(Scripted(lambda q: "A"), dilemmas(), asked, "base", silent)
+    found = administer(Scripted(say=lambda q: "A"), dilemmas(), asked, "base", silent)
     assert [r.chosen for r in found] == [0, 0, 1, 1]
 
 
@@ -134,7 +150,7 @@ def test_letters_follow_the_order_in_which_answers_are_listed():
     ],
 )
 def test_a_later_step_is_told_of_the_earlier_one(memory, told):
-    who = Scripted(lambda q: "B")
+    who = Scripted(say=lambda q: "B")
     asked = [q for q in questions(dilemmas(memory), [""], ["listed"]) if q.order == "ascending"]
     administer(who, dilemmas(memory), asked, "base", silent)
     assert [m.content for m in who.heard[1].history] == told
@@ -193,7 +209,12 @@ def test_expected_ratings_put_keys_and_orders_right():
     ],
 )
 def test_answers_are_read_or_kept_as_data(answers, text, chosen, status):
-    assert read(text, Question(ITEMS[0], 0, "plain", "ascending", "", answers)) == (chosen, status)
+    assert read(
+        text,
+        Question(
+            item=ITEMS[0], context=0, wording="plain", order="ascending", prompt="", answers=answers
+        ),
+    ) == (chosen, status)
 
 
 def test_missing_answers_never_enter_a_mean():
@@ -217,7 +238,10 @@ def test_missing_answers_never_enter_a_mean():
 
 
 def test_an_item_of_several_values_counts_once_in_the_mean_of_all():
-    items = (Item("both", "x", "", tags=("power", "benevolence")), Item("one", "y", "power"))
+    items = (
+        Item(id="both", text="x", value="", tags=("power", "benevolence")),
+        Item(id="one", text="y", value="power"),
+    )
     told = [answer("both", 0, 6.0), answer("one", 0, 1.0)]
     cells = per_cluster(told, dataclasses.replace(INSTRUMENT, items=items), SYSTEM)
     assert np.nanmean(cells.raw, 0).tolist() == [3.5, 6.0]
@@ -242,7 +266,7 @@ def test_a_choice_is_scored_against_choosing_by_lot():
 
 def test_what_is_too_long_is_counted_and_not_cut():
     asked = questions(INSTRUMENT, [""], ["plain"])
-    who = Scripted(lambda q: "6", room=len("I lead. :"))
+    who = Scripted(say=lambda q: "6", room=len("I lead. :"))
     found = administer(who, INSTRUMENT, asked, "base", silent, mode="generate")
     assert [r.status for r in found] == ["parsed", "too-long", "parsed"]
     assert all(len(q.prompt) <= who.room for q in who.heard)
@@ -253,14 +277,18 @@ def test_what_is_too_long_is_counted_and_not_cut():
 def wide(n=8):
     """An instrument with n items a value, half of them reverse-keyed."""
     items = tuple(
-        Item(f"{v}-{k}", f"{v} {k}", v, 1 if k % 2 else -1) for v in SYSTEM.ids for k in range(n)
+        Item(id=f"{v}-{k}", text=f"{v} {k}", value=v, key=1 if k % 2 else -1)
+        for v in SYSTEM.ids
+        for k in range(n)
     )
     return dataclasses.replace(INSTRUMENT, items=items)
 
 
 def test_biases_are_found_where_they_were_planted():
     asked = questions(wide(), [f"{k}." for k in range(6)], ["scale"])
-    always_six = administer(Scripted(lambda q: "6"), wide(), asked, "base", silent, mode="generate")
+    always_six = administer(
+        Scripted(say=lambda q: "6"), wide(), asked, "base", silent, mode="generate"
+    )
     told = {row["metric"]: row for row in quality(always_six, wide(), SYSTEM, 200, 0)}
     # The same number in both orders: as an agreement 6 and then 1; over keys nothing is left.
     assert told["position"]["value"] == pytest.approx(0)
@@ -275,7 +303,9 @@ def test_biases_are_found_where_they_were_planted():
     told = {
         row["metric"]: row
         for row in quality(
-            administer(Scripted(lambda q: "6"), positive, asked, "base", silent, mode="generate"),
+            administer(
+                Scripted(say=lambda q: "6"), positive, asked, "base", silent, mode="generate"
+            ),
             positive,
             SYSTEM,
             200,
@@ -293,7 +323,7 @@ def test_first_place_bias_of_choices():
     told = {
         row["metric"]: row
         for row in quality(
-            administer(Scripted(lambda q: "A"), dilemmas(), asked, "base", silent),
+            administer(Scripted(say=lambda q: "A"), dilemmas(), asked, "base", silent),
             dilemmas(),
             SYSTEM,
             200,
@@ -391,7 +421,7 @@ def test_what_a_steering_changes_has_a_reliability_of_its_own():
 
 
 def test_ratings_that_follow_length_are_told():
-    items = tuple(Item(f"i{k}", "long " * k, "power") for k in range(1, 12))
+    items = tuple(Item(id=f"i{k}", text="long " * k, value="power") for k in range(1, 12))
     told = [answer(item.id, 0, 6 - len(item.text) / 20) for item in items]
     rows = {
         row["metric"]: row

@@ -17,7 +17,9 @@ PROMPTS = ["the cat sat on", "then the dog ran to the end of the garden and", "t
 
 def edit(*strengths, positions="all", method="add"):
     steerings = [
-        Steering(((i, 1.0),), method, strength, "raw", positions)
+        Steering(
+            features=((i, 1.0),), method=method, strength=strength, unit="raw", positions=positions
+        )
         for i, strength in enumerate(strengths)
     ]
     return build_edit(steerings, small_models.TinySAE(), Scale(5.0, torch.ones(40)))

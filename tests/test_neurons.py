@@ -41,11 +41,11 @@ def edit(groups, dropout=0.0, seed=0):
     group = np.repeat(np.arange(len(groups)), 6)
     index = np.concatenate([np.arange(6) * 3 for _ in groups])
     return NeuronEdit(
-        Neurons(group, index),
-        np.full(len(group), 0.7),
-        np.arange(len(group)) % 2 == 0,
-        dropout,
-        seed,
+        neurons=Neurons(group, index),
+        add=np.full(len(group), 0.7),
+        opposing=np.arange(len(group)) % 2 == 0,
+        dropout=dropout,
+        seed=seed,
     )
 
 
@@ -149,7 +149,7 @@ def small_models_edit(strength):
     from workbench.steering.methods import Scale, build_edit
 
     return build_edit(
-        [Steering(((0, 1.0),), "add", strength, "raw")],
+        [Steering(features=((0, 1.0),), method="add", strength=strength, unit="raw")],
         small_models.TinySAE(),
         Scale(5.0, torch.ones(40)),
     )
@@ -179,11 +179,11 @@ def test_dropout_is_seeded_and_leaves_about_its_share_out():
     ids, mask = padded(PROMPTS)
     width = groups[0].width
     everything = NeuronEdit(
-        Neurons(np.zeros(width, int), np.arange(width)),
-        np.full(width, 100.0),
-        np.zeros(width, bool),
-        0.3,
-        5,
+        neurons=Neurons(np.zeros(width, int), np.arange(width)),
+        add=np.full(width, 100.0),
+        opposing=np.zeros(width, bool),
+        dropout=0.3,
+        seed=5,
     )
     shares_left = []
     for _ in range(2):
@@ -263,7 +263,9 @@ def test_an_sae_edit_keeps_what_the_sae_does_not_reconstruct():
     ids, mask = padded(PROMPTS)
     plain = model.residuals(ids, mask, 1)
     target = NeuronEdit(
-        Neurons(np.array([0, 0]), np.array([4, 9])), np.array([2.0, 0.0]), np.array([False, True])
+        neurons=Neurons(np.array([0, 0]), np.array([4, 9])),
+        add=np.array([2.0, 0.0]),
+        opposing=np.array([False, True]),
     )
     seen = []
     with edited(model, groups, target), model._hook(2, lambda h: seen.append(h) or h):
@@ -282,7 +284,11 @@ def test_bad_edits_and_models_without_one_mlp_a_layer_are_refused():
         edited(
             model,
             groups,
-            NeuronEdit(Neurons(np.array([1]), np.array([48])), np.ones(1), np.zeros(1, bool)),
+            NeuronEdit(
+                neurons=Neurons(np.array([1]), np.array([48])),
+                add=np.ones(1),
+                opposing=np.zeros(1, bool),
+            ),
         ),
     ):
         pass
@@ -290,7 +296,9 @@ def test_bad_edits_and_models_without_one_mlp_a_layer_are_refused():
         edit(groups, dropout=1.0)
     with pytest.raises(BadInput, match="finite"):
         NeuronEdit(
-            Neurons(np.zeros(1, int), np.zeros(1, int)), np.array([np.nan]), np.zeros(1, bool)
+            neurons=Neurons(np.zeros(1, int), np.zeros(1, int)),
+            add=np.array([np.nan]),
+            opposing=np.zeros(1, bool),
         )
     model.layers[1].mlp.act = nn.ReLU()
     with pytest.raises(Incompatible, match="Layer 1.*2 activation modules"):
@@ -490,9 +498,9 @@ def test_the_planted_readout_follows_gamma_and_the_control_stays_flat(toy, toy_f
             toy,
             groups,
             NeuronEdit(
-                places(groups, located.neuron),
-                amounts(located, u[located.neuron], gamma),
-                located.opposing,
+                neurons=places(groups, located.neuron),
+                add=amounts(located, u[located.neuron], gamma),
+                opposing=located.opposing,
             ),
         ):
             return readout(toy) - base

@@ -191,12 +191,18 @@ class Scripted:
             self.asked += 1
             assert options == ("1", "2", "3", "4", "5")
             if self.asked % 7 == 0:
-                verdicts.append(Verdict("", "refused", "I cannot say.", self.name))
+                verdicts.append(
+                    Verdict(choice="", status="refused", text="I cannot say.", judge=self.name)
+                )
             elif self.asked % 11 == 0:
-                verdicts.append(Verdict("", "unparsed", "perhaps", self.name))
+                verdicts.append(
+                    Verdict(choice="", status="unparsed", text="perhaps", judge=self.name)
+                )
             else:
                 choice = str(1 + question.count("i ") % 5)
-                verdicts.append(Verdict(choice, "parsed", choice, self.name))
+                verdicts.append(
+                    Verdict(choice=choice, status="parsed", text=choice, judge=self.name)
+                )
         return verdicts
 
 
@@ -225,14 +231,17 @@ def test_a_judge_scores_samples_under_every_condition(study):
 
 
 def test_scores_pair_samples_of_the_same_question():
-    value = Value("power", "Power", 0.0, "control over others", "")
+    value = Value(id="power", name="Power", angle=0.0, definition="control over others", parent="")
     told = [Told(f"q{k}", "", f"q{k}") for k in range(8)]
 
     class ByNumber:
         name = "n"
 
         def judge(self, questions, options):
-            return [Verdict(q.split("Answer: ")[1][0], "parsed", "", "n") for q in questions]
+            return [
+                Verdict(choice=q.split("Answer: ")[1][0], status="parsed", text="", judge="n")
+                for q in questions
+            ]
 
     plain = score(ByNumber(), value, told, [str(1 + k % 4) for k in range(8)], "default", 0.0)
     raised = score(ByNumber(), value, told, [str(2 + k % 4) for k in range(8)], "edited", 1.0)

@@ -34,19 +34,19 @@ def responses(theta, seed, steering="base", contexts=1, repeats=10, logprob=Fals
                 )
                 told.append(
                     Response(
-                        item.id,
-                        item.value,
-                        context,
-                        "number",
-                        order,
-                        repeat,
-                        steering,
-                        str(said + 1),
-                        scored,
-                        float(answer + 1),
-                        "parsed",
-                        said,
-                        "",
+                        item=item.id,
+                        value=item.value,
+                        context=context,
+                        wording="number",
+                        order=order,
+                        seed=repeat,
+                        steering=steering,
+                        text=str(said + 1),
+                        logprobs=scored,
+                        rating=float(answer + 1),
+                        status="parsed",
+                        chosen=said,
+                        persona="",
                     )
                 )
     return told
@@ -216,19 +216,19 @@ def test_scored_answers_are_drawn_as_often_as_asked_and_the_right_way_round():
 def test_an_answer_follows_its_probabilities():
     shares = np.array([0.05, 0.1, 0.15, 0.2, 0.3, 0.2])
     one = Response(
-        "power-1",
-        "power",
-        0,
-        "number",
-        "descending",
-        0,
-        "base",
-        "2",
-        tuple(np.log(shares)),
-        3.0,
-        "parsed",
-        1,
-        "",
+        item="power-1",
+        value="power",
+        context=0,
+        wording="number",
+        order="descending",
+        seed=0,
+        steering="base",
+        text="2",
+        logprobs=tuple(np.log(shares)),
+        rating=3.0,
+        status="parsed",
+        chosen=1,
+        persona="",
     )
     drawn = conditions.answers(conditions.conditions(_frame([one])), INSTRUMENT, 20_000, 0)
     assert np.bincount(drawn.answer, minlength=6) / len(drawn) == pytest.approx(

@@ -20,20 +20,20 @@ def label(
     feature: int, value: str = "power", polarity: int = 1, gain: float = 0.5, accepted: bool = True
 ) -> Label:
     return Label(
-        feature,
-        value,
-        polarity,
-        1.0,
-        0.8,
-        1.2,
-        1e-6,
-        1e-5,
-        0.7,
-        gain,
-        50,
-        "contrast",
-        accepted,
-        "{}",
+        feature=feature,
+        value=value,
+        polarity=polarity,
+        effect=1.0,
+        low=0.8,
+        high=1.2,
+        p=1e-6,
+        q=1e-5,
+        score=0.7,
+        gain=gain,
+        n=50,
+        method="contrast",
+        accepted=accepted,
+        evidence="{}",
     )
 
 
@@ -177,7 +177,9 @@ def test_a_score_is_what_steering_does_and_an_interrupted_one_goes_on(probed_stu
     for row in (rows[0], rows[1]):
         base = expected_ratings(model.score([q.prompt for q in own], options).double().numpy(), own)
         with steer(
-            study, sae_run, Steering(((row["feature"], float(row["polarity"])),), strength=0.2)
+            study,
+            sae_run,
+            Steering(features=((row["feature"], float(row["polarity"])),), strength=0.2),
         ) as steered:
             after = expected_ratings(
                 steered.score([q.prompt for q in own], options).double().numpy(), own

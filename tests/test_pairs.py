@@ -21,10 +21,10 @@ def controlled(n=10):
     acts = [("shared", "hid"), ("carried", "dropped"), ("guided", "misled"), ("praised", "mocked")]
     return [
         Pair(
-            "benevolence",
-            f"At the {PLACES[i % 5]} my neighbour stood waiting, and I {acts[i % 4][0]} the basket with her.",
-            f"At the {PLACES[i % 5]} my neighbour stood waiting, and I {acts[i % 4][1]} the basket with her.",
-            f"c{i}",
+            value="benevolence",
+            held=f"At the {PLACES[i % 5]} my neighbour stood waiting, and I {acts[i % 4][0]} the basket with her.",
+            opposed=f"At the {PLACES[i % 5]} my neighbour stood waiting, and I {acts[i % 4][1]} the basket with her.",
+            context=f"c{i}",
         )
         for i in range(n)
     ]
@@ -38,18 +38,18 @@ def test_controlled_pairs_are_kept():
 
 def test_pairs_that_differ_in_more_than_the_value_are_refused_with_the_reason():
     strange = Pair(
-        "benevolence",
-        "At the market my neighbour stood waiting, and I shared the basket with her.",
-        "We drove through fog until the engine failed near a bridge.",
-        "x",
+        value="benevolence",
+        held="At the market my neighbour stood waiting, and I shared the basket with her.",
+        opposed="We drove through fog until the engine failed near a bridge.",
+        context="x",
     )
     topic = Pair(
-        "benevolence",
-        "At the market my neighbour stood waiting, and I shared the basket with her.",
-        "At the harbour my neighbour stood waiting, and I hid the basket with her.",
-        "y",
+        value="benevolence",
+        held="At the market my neighbour stood waiting, and I shared the basket with her.",
+        opposed="At the harbour my neighbour stood waiting, and I hid the basket with her.",
+        context="y",
     )
-    same = Pair("benevolence", "I shared it.", "I shared it.", "z")
+    same = Pair(value="benevolence", held="I shared it.", opposed="I shared it.", context="z")
     told = pairs.check([*controlled(40), strange, topic, same])
     assert [pair.reason for pair in told[:40]] == [""] * 40
     assert told[40].reason.startswith("only 0.00 of the content words")
@@ -61,13 +61,16 @@ def test_pairs_that_differ_in_more_than_the_value_are_refused_with_the_reason():
 
 def test_a_table_is_read_in_any_spelling(tmp_path):
     file = tmp_path / "pairs.csv"
-    pairs.write([*controlled(3), Pair("power", "a", "b", "c", reason="refused")], file)
+    pairs.write(
+        [*controlled(3), Pair(value="power", held="a", opposed="b", context="c", reason="refused")],
+        file,
+    )
     assert pairs.read(str(file), SYSTEM) == controlled(3)
     pd.DataFrame({"value": ["Self-Direction: Thought"], "text": ["a"], "opposed": ["b"]}).to_json(
         tmp_path / "p.jsonl", orient="records", lines=True
     )
     assert pairs.read(str(tmp_path / "p.jsonl"), SYSTEM) == [
-        Pair("self-direction", "a", "b", "pair 1")
+        Pair(value="self-direction", held="a", opposed="b", context="pair 1")
     ]
 
 

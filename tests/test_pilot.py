@@ -38,7 +38,7 @@ def scenario(id="a", text="You wait for a bus.", values=("power",), actions=None
         action("I push to the front.", power=1.0),
         action("I let others in.", power=-1.0),
     )
-    return Scenario(id, text, values, tuple(actions), source)
+    return Scenario(id=id, text=text, values=values, actions=tuple(actions), source=source)
 
 
 # ---- ranking -------------------------------------------------------------------------------------------------------
@@ -432,16 +432,16 @@ def choice(id, steering, kind, shares, order="given", status="parsed"):
     """A choice of the most probable action; none where it was not parsed."""
     chosen = int(np.argmax(shares)) if status == "parsed" else -1
     return Choice(
-        id,
-        steering,
-        kind,
-        order,
-        shares,
-        (1,) * len(shares),
-        shares if status == "parsed" else (),
-        chosen,
-        "",
-        status,
+        scenario=id,
+        steering=steering,
+        kind=kind,
+        order=order,
+        logprobs=shares,
+        tokens=(1,) * len(shares),
+        probabilities=shares if status == "parsed" else (),
+        chosen=chosen,
+        text="",
+        status=status,
     )
 
 
@@ -570,13 +570,13 @@ def test_words_are_learned_across_scenarios():
     assert rated.r > 0.7
     scrambled = [
         Scenario(
-            s.id,
-            s.text,
-            s.values,
-            tuple(
+            id=s.id,
+            text=s.text,
+            values=s.values,
+            actions=tuple(
                 Action(a.text, made[-1 - i].actions[k].scores) for k, a in enumerate(s.actions[:10])
             ),
-            "",
+            source="",
         )
         for i, s in enumerate(made)
     ]

@@ -28,18 +28,20 @@ def test_a_wish_is_read():
         TEN,
     )
     assert told == Wish(
-        (
-            Wanted("benevolence", 0.4, 0.6, 0.5),
-            Wanted("power", -math.inf, 0.0),
-            Wanted("self-direction", -0.3 - 0.05, -0.3 + 0.05, -0.3),
-            Wanted("security", -0.1, 0.2),
+        values=(
+            Wanted(value="benevolence", low=0.4, high=0.6, target=0.5),
+            Wanted(value="power", low=-math.inf, high=0.0),
+            Wanted(value="self-direction", low=-0.3 - 0.05, high=-0.3 + 0.05, target=-0.3),
+            Wanted(value="security", low=-0.1, high=0.2),
         ),
-        0.2,
-        0.1,
+        others=0.2,
+        damage=0.1,
     )
-    assert parse("power = 0.25 within 0.125", TEN).values == (Wanted("power", 0.125, 0.375, 0.25),)
+    assert parse("power = 0.25 within 0.125", TEN).values == (
+        Wanted(value="power", low=0.125, high=0.375, target=0.25),
+    )
     assert parse("power −0.3 +- 0.1", TEN).values[0].target == -0.3
-    assert parse("power within 0.1", TEN).values == (Wanted("power", -0.1, 0.1),)
+    assert parse("power within 0.1", TEN).values == (Wanted(value="power", low=-0.1, high=0.1),)
     asked = goal(parse("power +2, others within 1", TEN, "sd"), TEN.ids, np.linspace(0.1, 1.0, 10))
     assert asked.target[at("power")] == pytest.approx(2 * 0.5)
     assert asked.high[at("universalism")] == pytest.approx(1.0)

@@ -42,16 +42,16 @@ def planted_sweep(
     unit = np.repeat(np.arange(features), n)
     source = np.array(TEN.ids)[np.abs(gain).argmax(1)]
     return Sweep(
-        TEN.ids,
-        unit,
-        np.full(len(unit), "feature"),
-        unit + 100,
-        np.repeat(source, n),
-        np.ones(len(unit), int),
-        dose,
-        base + change,
-        base,
-        np.tile(0.2 * dose[:, None] ** 2, (1, 4)),
+        values=TEN.ids,
+        unit_id=unit,
+        kind=np.full(len(unit), "feature"),
+        feature=unit + 100,
+        source=np.repeat(source, n),
+        polarity=np.ones(len(unit), int),
+        dose=dose,
+        ratings=base + change,
+        base=base,
+        damage=np.tile(0.2 * dose[:, None] ** 2, (1, 4)),
     )
 
 
@@ -61,7 +61,7 @@ def some_gain(seed: int, features: int = 12, size: float = 1.0) -> np.ndarray:
 
 def test_a_joint_steering_is_the_sum_of_the_planted_effects():
     gain = some_gain(0)
-    fitted = Fitted(curves(planted_sweep(gain), 6))
+    fitted = Fitted(curves=curves(planted_sweep(gain), 6))
     said = predict(fitted, ((103, 0.3), (107, -0.2), (100, 0.4)), replicates=200)
     assert said.mean == pytest.approx(0.3 * gain[3] - 0.2 * gain[7] + 0.4 * gain[0])
     # Damage is linear between two doses: at 0.3 it lies midway between those of 0.2 and 0.4; at -0.2 it is that of 0.2.
@@ -92,7 +92,7 @@ def test_a_missing_answer_leaves_its_context_out_and_spreads_no_further():
     told = curves(replace(sweep, ratings=ratings), 6)
     for dose, missing in ((0.4, 0), (0.3, 1), (0.2, 1), (0.15, 1), (0.1, 0)):
         assert np.isnan(linear(told, doses(told, [((100, dose),)]))).sum() == missing
-    assert predict(Fitted(told), ((100, 0.3),), replicates=200).mean == pytest.approx(
+    assert predict(Fitted(curves=told), ((100, 0.3),), replicates=200).mean == pytest.approx(
         0.3 * some_gain(2)[0]
     )
 
@@ -100,21 +100,21 @@ def test_a_missing_answer_leaves_its_context_out_and_spreads_no_further():
 def graph_of(direct: np.ndarray) -> CausalGraph:
     edges = tuple(
         Edge(
-            TEN.ids[i],
-            TEN.ids[j],
-            float(direct[i, j]),
-            0.0,
-            0.0,
-            9.0,
-            0.001,
-            1.0,
-            bool(direct[i, j]),
+            source=TEN.ids[i],
+            target=TEN.ids[j],
+            weight=float(direct[i, j]),
+            low=0.0,
+            high=0.0,
+            z=9.0,
+            q=0.001,
+            frequency=1.0,
+            present=bool(direct[i, j]),
         )
         for i in range(10)
         for j in range(10)
         if i != j
     )
-    return CausalGraph(TEN.ids, edges, "value", 12, 0)
+    return CausalGraph(values=TEN.ids, edges=edges, level="value", n=12, seed=0)
 
 
 def test_the_graph_carries_pushes_on_through_cycles_and_leaves_leaks_out():
@@ -193,16 +193,18 @@ def test_held_out_error_widens_a_prediction_and_travels_with_it():
     x = doses(told, draw(told, 30, 3, 0))
     said = linear(told, x).mean(1)
     held = score(said, said + 0.1 * np.random.default_rng(0).normal(size=said.shape), 200, 0)
-    bare = predict(Fitted(told), ((100, 0.2), (101, 0.2)), replicates=300)
+    bare = predict(Fitted(curves=told), ((100, 0.2), (101, 0.2)), replicates=300)
     full = predict(
-        Fitted(told, None, {"linear": held}, 0.05), ((100, 0.2), (101, 0.2)), replicates=300
+        Fitted(curves=told, graph=None, held={"linear": held}, damage_error=0.05),
+        ((100, 0.2), (101, 0.2)),
+        replicates=300,
     )
     assert full.mean == pytest.approx(bare.mean)
     assert (full.high - full.low > bare.high - bare.low + 0.1).all()
     assert full.damage_high - full.damage > 0.09
     assert full.held is held
     with pytest.raises(BadInput, match="needs a causal graph of the same sweep"):
-        predict(Fitted(told), ((100, 0.2),), "graph")
+        predict(Fitted(curves=told), ((100, 0.2),), "graph")
 
 
 def test_joint_steerings_are_seeded_and_inside_what_was_measured():
@@ -223,9 +225,9 @@ def test_joint_steerings_are_seeded_and_inside_what_was_measured():
 def test_what_was_not_measured_is_not_predicted():
     told = curves(planted_sweep(some_gain(6)), 6)
     with pytest.raises(NotFound, match="Feature 7 was not swept"):
-        predict(Fitted(told), ((7, 0.2),))
+        predict(Fitted(curves=told), ((7, 0.2),))
     with pytest.raises(BadInput, match="measured up to dose 0.4, -0.5 lies beyond"):
-        predict(Fitted(told), ((100, -0.5),))
+        predict(Fitted(curves=told), ((100, -0.5),))
     sweep = planted_sweep(some_gain(6))
     dose = sweep.dose.copy()
     dose[:3] = (0.1, 0.2, 0.5)

@@ -7,10 +7,13 @@ from feature_store.errors import BadInput, NotFound
 from feature_store.records import Steering, Value, ValueSystem, normalise
 
 SYSTEM = ValueSystem(
-    "two",
-    (Value("self-direction", "Self-Direction", 0.1, "", ""), Value("power", "Power", 6.2, "", "")),
-    "here",
-    (("self-direction-thought", "self-direction"),),
+    id="two",
+    values=(
+        Value(id="self-direction", name="Self-Direction", angle=0.1, definition="", parent=""),
+        Value(id="power", name="Power", angle=6.2, definition="", parent=""),
+    ),
+    source="here",
+    aliases=(("self-direction-thought", "self-direction"),),
 )
 
 
@@ -28,14 +31,17 @@ def test_names_are_resolved_whatever_their_spelling():
 @pytest.mark.parametrize("dose", [float("nan"), float("inf"), -float("inf")])
 def test_a_dose_must_be_finite(dose):
     with pytest.raises(BadInput, match="finite"):
-        Steering(((1, 1.0),), strength=dose)
+        Steering(features=((1, 1.0),), strength=dose)
     with pytest.raises(BadInput, match="finite"):
-        Steering(((1, dose),), strength=1.0)
+        Steering(features=((1, dose),), strength=1.0)
 
 
 def test_a_steering_that_changes_nothing_is_called_base():
-    assert Steering().name == Steering(((3, 1.0),), strength=0).name == "base"
-    assert Steering(((3, 1.0), (4, -2.0)), strength=0.5).name == "add f3+f4*-2 @0.5 norm_share"
+    assert Steering().name == Steering(features=((3, 1.0),), strength=0).name == "base"
+    assert (
+        Steering(features=((3, 1.0), (4, -2.0)), strength=0.5).name
+        == "add f3+f4*-2 @0.5 norm_share"
+    )
     assert Steering(random=7, strength=1).name != Steering(random=8, strength=1).name
 
 
@@ -66,15 +72,15 @@ def test_a_run_s_figures_in_one_line():
 
 def test_the_key_of_a_steering_has_every_digit_and_the_shown_name_six():
     shown, near = (
-        Steering(((3, 0.5), (4, 1.0)), strength=0.3),
-        Steering(((3, 0.5), (4, 1.0)), strength=0.30000001),
+        Steering(features=((3, 0.5), (4, 1.0)), strength=0.3),
+        Steering(features=((3, 0.5), (4, 1.0)), strength=0.30000001),
     )
     assert shown.name == near.name
     assert shown.key == shown.name
     assert near.key != shown.key
-    assert Steering(((3, 0.50000001), (4, 1.0)), strength=0.3).key != shown.key
+    assert Steering(features=((3, 0.50000001), (4, 1.0)), strength=0.3).key != shown.key
     assert (
-        Steering(((3, 2.0),), strength=0.3, combine="sum").key
-        != Steering(((3, 2.0),), strength=0.3).key
+        Steering(features=((3, 2.0),), strength=0.3, combine="sum").key
+        != Steering(features=((3, 2.0),), strength=0.3).key
     )
-    assert Steering(((3, 1.0),)).key == "base"
+    assert Steering(features=((3, 1.0),)).key == "base"

@@ -15,13 +15,27 @@ from tests import small_models
 from workbench.steering.methods import Scale, build_edit
 
 STEERINGS = [
-    Steering(((0, 1.0), (1, -0.5)), "add", 1.0, "norm_share", "all"),
-    Steering(((2, 1.0),), "clamp", 2.0, "feature_max", "prompt"),
-    Steering(((3, 1.0),), "ablate", 1.0, "raw", "all"),
-    Steering(((4, 1.0),), "orthogonal", 2.0, "raw", "last"),
-    Steering(((5, 1.0),), "clamp", 0.5, "norm_share", "last"),
-    Steering((), "add", 1.0, "norm_share", "generated", random=3),
-    Steering((), "clamp", 1.0, "norm_share", "all", random=4),
+    Steering(
+        features=((0, 1.0), (1, -0.5)),
+        method="add",
+        strength=1.0,
+        unit="norm_share",
+        positions="all",
+    ),
+    Steering(
+        features=((2, 1.0),), method="clamp", strength=2.0, unit="feature_max", positions="prompt"
+    ),
+    Steering(features=((3, 1.0),), method="ablate", strength=1.0, unit="raw", positions="all"),
+    Steering(features=((4, 1.0),), method="orthogonal", strength=2.0, unit="raw", positions="last"),
+    Steering(
+        features=((5, 1.0),), method="clamp", strength=0.5, unit="norm_share", positions="last"
+    ),
+    Steering(
+        features=(), method="add", strength=1.0, unit="norm_share", positions="generated", random=3
+    ),
+    Steering(
+        features=(), method="clamp", strength=1.0, unit="norm_share", positions="all", random=4
+    ),
 ]
 OPTIONS = [[11], [12], [13, 14], [13, 15, 16], [13, 15, 17], [18, 15, 16], [18, 19]]
 """Of one token, and of several that share their beginnings or not: a tree that branches."""

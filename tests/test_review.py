@@ -23,9 +23,19 @@ def test_a_person_rejects_a_scenario_and_accepts_a_filtered_one(browser, tmp_pat
         file,
         [
             Scenario(
-                "first", "A door. <script>alert(1)</script> **bold**", ("power",), actions, "us"
+                id="first",
+                text="A door. <script>alert(1)</script> **bold**",
+                values=("power",),
+                actions=actions,
+                source="us",
             ),
-            Scenario("second", "A powerful door.", ("power",), actions, "us"),
+            Scenario(
+                id="second",
+                text="A powerful door.",
+                values=("power",),
+                actions=actions,
+                source="us",
+            ),
         ],
     )
     with served(study.folder) as address:

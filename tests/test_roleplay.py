@@ -12,9 +12,12 @@ from workbench.llm import Verdict
 from workbench.systems.kang import roles
 
 SYSTEM = registry.get("values", "schwartz10")
-VALUES = [Value(id, id.title(), 0.0, "Goal.", "") for id in ("order", "play")]
+VALUES = [
+    Value(id=id, name=id.title(), angle=0.0, definition="Goal.", parent="")
+    for id in ("order", "play")
+]
 MANY = [
-    Item(f"{v.id}-{k}", f"Do you {v.id} {k}?", v.id, 1 if k % 2 else -1)
+    Item(id=f"{v.id}-{k}", text=f"Do you {v.id} {k}?", value=v.id, key=1 if k % 2 else -1)
     for v in VALUES
     for k in range(20)
 ]
@@ -55,8 +58,8 @@ def test_what_no_rule_reads_goes_to_the_judge():
         def judge(self, questions, options):
             self.questions = questions
             return [
-                Verdict("no", "parsed", "no", self.name),
-                Verdict("", "unparsed", "hm", self.name),
+                Verdict(choice="no", status="parsed", text="no", judge=self.name),
+                Verdict(choice="", status="unparsed", text="hm", judge=self.name),
             ]
 
     judge = Scripted()

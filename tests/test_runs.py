@@ -12,7 +12,17 @@ from feature_store.errors import BadInput, Busy, Incompatible, NotFound, Workben
 from feature_store.records import Edge
 from feature_store.runs import Runs
 
-EDGE = Edge("power", "universalism", -0.7, -0.9, -0.5, -8.0, 0.001, 1.0, True)
+EDGE = Edge(
+    source="power",
+    target="universalism",
+    weight=-0.7,
+    low=-0.9,
+    high=-0.5,
+    z=-8.0,
+    q=0.001,
+    frequency=1.0,
+    present=True,
+)
 
 
 @pytest.fixture

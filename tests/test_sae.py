@@ -23,11 +23,11 @@ def made(architecture: str, **kwargs) -> SAE:
         "gated": {"r_mag": draw(F) / 4, "b_mag": draw(F)},
     }
     return SAE(
-        draw(D, F),
-        draw(F, D),
-        draw(F),
-        draw(D),
-        architecture,
+        W_enc=draw(D, F),
+        W_dec=draw(F, D),
+        b_enc=draw(F),
+        b_dec=draw(D),
+        architecture=architecture,
         **extra.get(architecture, {}),
         **kwargs,
     )
@@ -126,7 +126,12 @@ def test_bad_files_get_one_line(tmp_path, how, error, message):
 
 def test_nan_weights_and_wrong_model():
     with pytest.raises(BadInput, match="W_dec holds NaN"):
-        SAE(torch.zeros(D, F), torch.full((F, D), torch.nan), torch.zeros(F), torch.zeros(D))
+        SAE(
+            W_enc=torch.zeros(D, F),
+            W_dec=torch.full((F, D), torch.nan),
+            b_enc=torch.zeros(F),
+            b_dec=torch.zeros(D),
+        )
     with pytest.raises(Incompatible, match="SAE expects d_model 16, the model gives 32"):
         made("topk").check_fits(small_models.model())
 

@@ -30,7 +30,7 @@ def test_other_names_are_refused(name):
 
 
 def test_names_go_out_and_come_back():
-    site = Site("m", 5, "resid_pre")
+    site = Site(model="m", layer=5, point="resid_pre")
     assert sites.parse(sites.saelens_name(site)) == (5, "resid_pre")
     assert sites.parse(sites.interp_engine_name(site)) == (5, "resid_pre")
 

@@ -24,7 +24,14 @@ PROMPTS = [
 
 def edit(*rows):
     return build_edit(
-        [Steering(((FEATURE, 1.0),), "add", COEF, "raw", where) for where in rows], SAE, SCALE
+        [
+            Steering(
+                features=((FEATURE, 1.0),), method="add", strength=COEF, unit="raw", positions=where
+            )
+            for where in rows
+        ],
+        SAE,
+        SCALE,
     )
 
 
@@ -154,6 +161,12 @@ def test_a_span_that_does_not_occur_is_refused_in_one_line():
     with pytest.raises(BadInput, match="at least one word"):
         Span(" ")
     assert (
-        Steering(((3, 1.0),), "add", 100, "raw", Span(" your values")).name
+        Steering(
+            features=((3, 1.0),),
+            method="add",
+            strength=100,
+            unit="raw",
+            positions=Span(" your values"),
+        ).name
         == "add f3 @100 raw at ' your values'"
     )

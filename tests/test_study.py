@@ -140,7 +140,9 @@ def test_steering_changes_the_profile_and_leaves_nothing_behind(told):
     model = study.model_of(sae_run)
     prompts = ["I was at home."] * 2
     before = model.score(prompts, [" 1", " 6"])
-    with steer(study, sae_run, Steering(((int(label.feature), 1.0),), strength=0.5)) as steered:
+    with steer(
+        study, sae_run, Steering(features=((int(label.feature), 1.0),), strength=0.5)
+    ) as steered:
         assert steered.generate(prompts, 5)
     assert (model.score(prompts, [" 1", " 6"]) == before).all()
     run = study.measure(features=f"{label.feature}", strength=0.5, n_contexts=6, replicates=200)

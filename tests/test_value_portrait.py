@@ -51,7 +51,7 @@ def test_two_tags_are_dropped_for_their_p(shared):
 @pytest.mark.parametrize("value", ["hedonism", "tradition"])
 def test_who_agrees_with_one_values_items_ranks_it_first(tmp_path, mode, value):
     ready = opened("value-portrait", tmp_path)
-    who = Scripted(lambda q: PHRASES[5] if value in q.item.tags else PHRASES[0])
+    who = Scripted(say=lambda q: PHRASES[5] if value in q.item.tags else PHRASES[0])
     asked = questions(ready.instrument, [""], ready.plugin.wordings(ready.instrument, False))
     assert len(asked) == 6 * len(ready.instrument.items)
     told = administer(
@@ -85,7 +85,19 @@ def test_the_longest_phrase_of_a_reply_counts(tmp_path, said, chosen, status):
 
 
 def answer(item, rating, wording="reply", status="parsed"):
-    return Response(item, "", 0, wording, "ascending", 0, "base", "", (), rating, status)
+    return Response(
+        item=item,
+        value="",
+        context=0,
+        wording=wording,
+        order="ascending",
+        seed=0,
+        steering="base",
+        text="",
+        logprobs=(),
+        rating=rating,
+        status=status,
+    )
 
 
 def test_an_item_counts_once_however_many_prompts_could_be_read(tmp_path):
@@ -300,7 +312,7 @@ def test_untagged_items_are_asked_only_where_that_is_wanted(tmp_path):
     )
     assert {item.id for item in all_.items} - {item.id for item in few.items} == {"1000-1"}
     asked = questions(all_, [""], ["view"])
-    found = administer(Scripted(lambda q: PHRASES[2]), all_, asked, "base", silent)
+    found = administer(Scripted(say=lambda q: PHRASES[2]), all_, asked, "base", silent)
     assert item_scores(found, all_, SYSTEM).counted.sum() == len(few.items)
 
 

@@ -492,7 +492,18 @@ def test_responses_that_were_stored_are_scored_again(made):
     images = [item for item in ready.instrument.items if item.options]
     rows = [
         Response(
-            item.id, "", 0, "plain", "ascending", seed, "base", "", (), float("nan"), "parsed", seed
+            item=item.id,
+            value="",
+            context=0,
+            wording="plain",
+            order="ascending",
+            seed=seed,
+            steering="base",
+            text="",
+            logprobs=(),
+            rating=float("nan"),
+            status="parsed",
+            chosen=seed,
         )
         for item in images
         for seed in (0, 1)

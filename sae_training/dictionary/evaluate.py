@@ -88,7 +88,7 @@ class Splice:
     """The same for every row of a batch."""
     positions: tuple[Where, ...] = ("all",)
 
-    def take(self, rows: Int[Tensor, "n"]) -> "Splice":
+    def take(self, rows: Int[Tensor, " n"]) -> "Splice":
         return self
 
     def __call__(
@@ -120,7 +120,11 @@ def reconstruction(sae: SAE, residuals: Iterable[Float[Tensor, "_ d_model"]]) ->
         raise BadInput("There is no held-out token to evaluate on. Give more or longer texts.")
     variance = square - float(total.square().sum()) / n
     return Reconstruction(
-        error / max(variance, 1e-12), cosine / n, l0 / n, 1 - float(alive.float().mean()), n
+        fvu=error / max(variance, 1e-12),
+        cosine=cosine / n,
+        l0=l0 / n,
+        dead_share=1 - float(alive.float().mean()),
+        tokens=n,
     )
 
 
@@ -175,20 +179,20 @@ def evaluate(
     loss = {name: total / predictions for name, total in loss.items()}
     kl = {name: total / predictions for name, total in divergence.items()}
     return Evaluation(
-        figures.fvu,
-        figures.cosine,
-        figures.l0,
-        figures.dead_share,
-        figures.tokens,
-        loss["clean"],
-        loss["spliced"],
-        loss["zero"],
-        loss["mean"],
-        _recovered(loss["clean"], loss["spliced"], loss["zero"]),
-        _recovered(loss["clean"], loss["spliced"], loss["mean"]),
-        kl["spliced"],
-        kl["zero"],
-        _recovered(0.0, kl["spliced"], kl["zero"]),
+        fvu=figures.fvu,
+        cosine=figures.cosine,
+        l0=figures.l0,
+        dead_share=figures.dead_share,
+        tokens=figures.tokens,
+        loss_clean=loss["clean"],
+        loss_spliced=loss["spliced"],
+        loss_zero=loss["zero"],
+        loss_mean=loss["mean"],
+        loss_recovered=_recovered(loss["clean"], loss["spliced"], loss["zero"]),
+        loss_recovered_mean=_recovered(loss["clean"], loss["spliced"], loss["mean"]),
+        kl_spliced=kl["spliced"],
+        kl_zero=kl["zero"],
+        kl_recovered=_recovered(0.0, kl["spliced"], kl["zero"]),
     )
 
 

@@ -60,15 +60,15 @@ class Harvest(NamedTuple):
     """Median length of the residual [residual units]: the unit of a steering strength."""
     norm_mean: float
     """Mean length of the residual [residual units]."""
-    mean: Float[ndarray, "d_model"]
+    mean: Float[ndarray, " d_model"]
     """Mean residual [residual units]."""
 
 
 class Active(NamedTuple):
-    token: Int[ndarray, "n"]
+    token: Int[ndarray, " n"]
     """Index into the batch's tokens, ascending."""
-    feature: Int[ndarray, "n"]
-    value: Float[ndarray, "n"]
+    feature: Int[ndarray, " n"]
+    value: Float[ndarray, " n"]
     """Activation [activation units, > 0]."""
 
 
@@ -200,41 +200,41 @@ def harvest(
     )
     length = np.concatenate(norms)
     return Harvest(
-        features,
-        top.table(model),
-        kept.table(),
-        histograms,
-        n,
-        int(seen.sum()),
-        kept.share,
-        float(np.median(length)),
-        float(length.mean()),
-        (mean / n).numpy(),
+        features=features,
+        contexts=top.table(model),
+        activations=kept.table(),
+        histograms=histograms,
+        tokens=n,
+        documents=int(seen.sum()),
+        share=kept.share,
+        norm_median=float(np.median(length)),
+        norm_mean=float(length.mean()),
+        mean=(mean / n).numpy(),
     )
 
 
 class _Best(NamedTuple):
-    feature: Int[ndarray, "n"]
-    document: Int[ndarray, "n"]
-    token: Int[ndarray, "n"]
-    value: Float[ndarray, "n"]
+    feature: Int[ndarray, " n"]
+    document: Int[ndarray, " n"]
+    token: Int[ndarray, " n"]
+    value: Float[ndarray, " n"]
 
 
-def _starts(key: Int[ndarray, "n"]) -> Int[ndarray, "m"]:
+def _starts(key: Int[ndarray, " n"]) -> Int[ndarray, " m"]:
     """Index of the first of each run of equal keys."""
     return np.flatnonzero(np.diff(key, prepend=-1))
 
 
-def _strongest(active: Active, document: Int[ndarray, "tok"], features: int) -> _Best:
+def _strongest(active: Active, document: Int[ndarray, " tok"], features: int) -> _Best:
     """Of each feature and document of the batch the strongest token."""
     key = document[active.token].astype(np.int64) * features + active.feature
     order = np.lexsort((-active.value, key))
     first = order[_starts(key[order])]
     return _Best(
-        active.feature[first],
-        document[active.token[first]],
-        active.token[first],
-        active.value[first],
+        feature=active.feature[first],
+        document=document[active.token[first]],
+        token=active.token[first],
+        value=active.value[first],
     )
 
 
@@ -339,7 +339,7 @@ class _Kept:
         self.rows = 0
 
     def add(
-        self, active: Active, document: Int[ndarray, "tok"], position: Int[ndarray, "tok"]
+        self, active: Active, document: Int[ndarray, " tok"], position: Int[ndarray, " tok"]
     ) -> None:
         kept = self.draw[document[active.token]] < self.share
         token = active.token[kept]

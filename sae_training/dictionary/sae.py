@@ -51,19 +51,19 @@ class SAE:
     """Encoder."""
     W_dec: Float[Tensor, "feat d_model"]
     """Direction that each feature writes [residual units per activation unit]."""
-    b_enc: Float[Tensor, "feat"]
+    b_enc: Float[Tensor, " feat"]
     """Encoder bias; of a gated SAE the bias of the gate."""
-    b_dec: Float[Tensor, "d_model"]
+    b_dec: Float[Tensor, " d_model"]
     """What is reconstructed when no feature is active [residual units]."""
     architecture: str = "standard"
     """`standard`, `topk`, `jumprelu` or `gated`."""
     k: int = 0
     """Features active on a token, of `topk` [>= 1]."""
-    threshold: Float[Tensor, "feat"] | None = None
+    threshold: Float[Tensor, " feat"] | None = None
     """Smallest pre-activation that counts, of `jumprelu`, exclusive [activation units]."""
-    r_mag: Float[Tensor, "feat"] | None = None
+    r_mag: Float[Tensor, " feat"] | None = None
     """Logarithm of the magnitude path's scale, of `gated`."""
-    b_mag: Float[Tensor, "feat"] | None = None
+    b_mag: Float[Tensor, " feat"] | None = None
     """Bias of the magnitude path, of `gated`."""
     apply_b_dec_to_input: bool = True
     """Whether `b_dec` is subtracted before encoding."""
@@ -125,10 +125,10 @@ class SAE:
             raise BadInput("The SAE's cfg.json names no hook_name. Give the layer it belongs to.")
         place = sites.parse(hook)
         return Site(
-            self.metadata.get("model_name") or "",
-            place.layer,
-            place.point,
-            self.metadata.get("model_revision") or "",
+            model=self.metadata.get("model_name") or "",
+            layer=place.layer,
+            point=place.point,
+            revision=self.metadata.get("model_revision") or "",
         )
 
     def to(self, device: torch.device | str) -> "SAE":
@@ -182,14 +182,14 @@ class SAE:
         """Encode and decode; same dtype as `x`."""
         return self.decode(self.encode(x), x).to(x.dtype)
 
-    def directions(self, indices: Int[Tensor, "n"] | list[int]) -> Float[Tensor, "n d_model"]:
+    def directions(self, indices: Int[Tensor, " n"] | list[int]) -> Float[Tensor, "n d_model"]:
         """What the features write [residual units per activation unit]."""
         rows = torch.as_tensor(indices, dtype=torch.long, device=self.device)
         if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < self.n_features:
             raise BadInput(f"The SAE has features 0 to {self.n_features - 1}, got {rows.tolist()}.")
         return self.W_dec[rows]
 
-    def save(self, folder: str | Path, density: Float[Tensor, "feat"] | None = None) -> None:
+    def save(self, folder: str | Path, density: Float[Tensor, " feat"] | None = None) -> None:
         """Write sae-lens' folder; `density`: share of tokens on which each feature is active [0 to 1]."""
         from sae_training.dictionary.loaders.folder import save
 

@@ -23,13 +23,13 @@ from sae_training.engine.model import Model
 class Tokens(NamedTuple):
     x: Float[Tensor, "tok d_model"]
     """Residual of each token [residual units], float32, on the model's device."""
-    document: Int[Tensor, "tok"]
+    document: Int[Tensor, " tok"]
     """0-based number of the text, on the CPU."""
-    position: Int[Tensor, "tok"]
+    position: Int[Tensor, " tok"]
     """0-based position in the text [tokens]."""
-    row: Int[Tensor, "tok"]
+    row: Int[Tensor, " tok"]
     """Row of the batch."""
-    column: Int[Tensor, "tok"]
+    column: Int[Tensor, " tok"]
     """Column of the batch."""
     ids: Int[Tensor, "row width"]
     """Token ids of the batch, the dropped first column included."""
@@ -50,7 +50,14 @@ def residual_tokens(model: Model, batch: Batch, layer: int, point: Point) -> Tok
             f"The model gives NaN or infinite activations at layer {layer}: {len(bad)} tokens in {len(bad.unique())} documents, "
             f"first in document {int(bad[0])}. Load the model in float32 or bfloat16, or leave those documents out."
         )
-    return Tokens(flat, document, batch.start[row] + column, row, column, batch.ids)
+    return Tokens(
+        x=flat,
+        document=document,
+        position=batch.start[row] + column,
+        row=row,
+        column=column,
+        ids=batch.ids,
+    )
 
 
 def read(

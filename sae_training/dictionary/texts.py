@@ -36,9 +36,9 @@ class Batch(NamedTuple):
     """Token ids, padded on the right with 0."""
     mask: Bool[Tensor, "row tok"]
     """True where there is a token."""
-    document: Int[Tensor, "row"]
+    document: Int[Tensor, " row"]
     """Index of the row's text."""
-    start: Int[Tensor, "row"]
+    start: Int[Tensor, " row"]
     """Column j of the row is token `start + j` of its document (a repeated first token in column 0 aside)."""
 
 
@@ -195,4 +195,4 @@ def _pad(pieces: Sequence[tuple[list[int], int, int]]) -> Batch:
         mask[row, : len(piece)] = True
     document = torch.tensor([document for _, document, _ in pieces])
     start = torch.tensor([start for _, _, start in pieces])
-    return Batch(ids, mask, document, start)
+    return Batch(ids=ids, mask=mask, document=document, start=start)

@@ -33,7 +33,7 @@ def spread(edit: Edit, rows: int) -> Edit:
     return edit if edit.rows == rows else edit.take(torch.zeros(rows, dtype=torch.long))
 
 
-def gated_scores(found: Scores, open: Bool[Tensor, "prompt"]) -> Scores:
+def gated_scores(found: Scores, open: Bool[Tensor, " prompt"]) -> Scores:
     """A sweep's scores where prompts with a closed gate are not steered, under any intervention."""
     return Scores(found.base, torch.where(open[None, :, None], found.steered, found.base))
 
@@ -53,7 +53,7 @@ class Gate:
     def rows(self) -> int:
         return self.edit.rows
 
-    def take(self, rows: Int[Tensor, "n"]) -> "Gate":
+    def take(self, rows: Int[Tensor, " n"]) -> "Gate":
         return replace(self, edit=self.edit.take(rows))
 
     @property
@@ -69,14 +69,14 @@ class Gate:
 class PromptGate(Gate):
     """Opens prompt by prompt; its edit has as many rows as there are prompts."""
 
-    open: Bool[Tensor, "row"]
+    open: Bool[Tensor, " row"]
     """Whether each prompt is steered."""
 
     @property
     def rows(self) -> int:
         return len(self.open)
 
-    def take(self, rows: Int[Tensor, "n"]) -> "PromptGate":
+    def take(self, rows: Int[Tensor, " n"]) -> "PromptGate":
         return PromptGate(self.edit.take(rows), self.open[rows])
 
     def __call__(
@@ -87,7 +87,7 @@ class PromptGate(Gate):
 
 @dataclass(frozen=True)
 class ProbeGate(Gate):
-    weight: Float[Tensor, "d_model"]
+    weight: Float[Tensor, " d_model"]
     """Normal of the probe."""
     bias: float
     """Its bias [nats of log-odds]."""

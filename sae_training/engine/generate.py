@@ -179,7 +179,9 @@ def steps(
             [[row in going and step < room[row]] for row in range(len(rows))], device=model.device
         )
         no = torch.zeros_like(alive)
-        frame = Frame(alive, no, no, alive, dict.fromkeys(marks, no))
+        frame = Frame(
+            real=alive, first=no, last=no, generated=alive, spans=dict.fromkeys(marks, no)
+        )
 
 
 def row_seed(seed: int, row: int) -> int:
@@ -195,7 +197,7 @@ def _marks(model: Model, prompts: Sequence[Prompt]) -> spans.Marks:
 
 def _choose(
     logits: Float[Tensor, "row vocab"], temperature: float, draws: Sequence[torch.Generator]
-) -> Int[Tensor, "row"]:
+) -> Int[Tensor, " row"]:
     if temperature < COLDEST:
         return logits.argmax(-1)
     below = torch.softmax(logits / temperature, -1).double().cumsum(-1)

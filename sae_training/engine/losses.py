@@ -23,7 +23,7 @@ from sae_training.model.edits import Edit, prompt_frame, settle
 
 
 class Losses(NamedTuple):
-    base: Float[Tensor, "text"]
+    base: Float[Tensor, " text"]
     """Unsteered mean next-token loss of each text [nats a token]."""
     steered: Float[Tensor, "intervention text"]
     """The same under each intervention."""
@@ -82,7 +82,7 @@ def losses(
     return Losses(base, steered)
 
 
-def loss_after(model: Model, before: Ids, texts: Ids, rows: int = 64) -> Float[Tensor, "text"]:
+def loss_after(model: Model, before: Ids, texts: Ids, rows: int = 64) -> Float[Tensor, " text"]:
     """Mean loss of each text's own tokens after the ids that stand before it [nats a token]; NaN for an empty text.
 
     `before[i]` must hold a token at least; what it says is read and not counted.
@@ -112,7 +112,7 @@ def loss_after(model: Model, before: Ids, texts: Ids, rows: int = 64) -> Float[T
     return out
 
 
-def _mean_loss(logits: Float[Tensor, "row tok vocab"], tokens: Tensor) -> Float[Tensor, "row"]:
+def _mean_loss(logits: Float[Tensor, "row tok vocab"], tokens: Tensor) -> Float[Tensor, " row"]:
     logits = logits[:, :-1].float()
     target = tokens[:, 1:, None].to(logits.device).expand(len(logits), -1, -1)
     return (logits.logsumexp(-1) - logits.gather(-1, target)[..., 0]).mean(-1).cpu()

@@ -203,7 +203,7 @@ class Model:
 
     def loss(
         self, ids: Int[Tensor, "row tok"], mask: Bool[Tensor, "row tok"]
-    ) -> Float[Tensor, "row"]:
+    ) -> Float[Tensor, " row"]:
         """Mean next-token loss of each row [nats a token]; NaN for a row of fewer than two tokens."""
         group = max(1, LOGITS // (ids.shape[1] * self.module.config.get_text_config().vocab_size))
         with self.lock:

@@ -52,12 +52,12 @@ class Group:
 
 @dataclass(frozen=True, eq=False)
 class Neurons:
-    group: Int[np.ndarray, "neuron"]
+    group: Int[np.ndarray, " neuron"]
     """0-based number of the group that each neuron belongs to."""
-    index: Int[np.ndarray, "neuron"]
+    index: Int[np.ndarray, " neuron"]
     """0-based number within its group."""
 
-    def of(self, group: int) -> Int[np.ndarray, "place"]:
+    def of(self, group: int) -> Int[np.ndarray, " place"]:
         """Places of a group's neurons."""
         return np.flatnonzero(self.group == group)
 
@@ -66,9 +66,9 @@ class Neurons:
 class NeuronEdit:
     neurons: Neurons
     """What is edited."""
-    add: Float[np.ndarray, "neuron"]
+    add: Float[np.ndarray, " neuron"]
     """Added to each target neuron [activation units]."""
-    opposing: Bool[np.ndarray, "neuron"]
+    opposing: Bool[np.ndarray, " neuron"]
     """True: the neuron is held at or below 0 instead."""
     dropout: float = 0.0
     """Chance with which a neuron is left out of a pass [0 to 1]."""
@@ -91,7 +91,7 @@ class Answers(NamedTuple):
     """Token ids of each answer."""
     active: list[Int[np.ndarray, "answer neuron"]]
     """For each group: response tokens on which a neuron was above 0."""
-    tokens: Int[np.ndarray, "answer"]
+    tokens: Int[np.ndarray, " answer"]
     """Response tokens that were counted."""
 
 
@@ -162,7 +162,12 @@ def answer(
         for number, group in enumerate(groups):
             stack.enter_context(group.hook(watch(number)))
         new = continuations(model, prompts, max_new_tokens, temperature, seed)
-    return Answers(list(prompts), new, [counts.numpy() for counts in active], tokens.numpy())
+    return Answers(
+        prompts=list(prompts),
+        new=new,
+        active=[counts.numpy() for counts in active],
+        tokens=tokens.numpy(),
+    )
 
 
 def percentiles(
@@ -172,7 +177,7 @@ def percentiles(
     new: Sequence[list[int]],
     neurons: Neurons,
     share: float = 0.95,
-) -> Float[np.ndarray, "neuron"]:
+) -> Float[np.ndarray, " neuron"]:
     """The percentile of each neuron over the response tokens on which it is above 0 [activation units]; 0 where it never is.
 
     A percentile over all tokens would be 0 for every sparse latent, and below 0 for most gate units.
@@ -229,7 +234,7 @@ def edited(model: Model, groups: Sequence[Group], edit: NeuronEdit) -> Iterator[
 
 
 def _editing(
-    model: Model, edit: NeuronEdit, place: Int[np.ndarray, "place"], number: int
+    model: Model, edit: NeuronEdit, place: Int[np.ndarray, " place"], number: int
 ) -> Change:
     index = torch.from_numpy(edit.neurons.index[place]).long()
     add, opposing = torch.from_numpy(edit.add[place]), torch.from_numpy(edit.opposing[place])
@@ -279,7 +284,7 @@ def _replay(model: Model, rows: Sequence[tuple[list[int], list[int]]]) -> None:
 
 def _percentile(
     activations: Float[np.ndarray, "tok neuron"], share: float
-) -> Float[np.ndarray, "neuron"]:
+) -> Float[np.ndarray, " neuron"]:
     """Linear interpolation between the ranks of the positive numbers of each column, 0 without any."""
     ranked = np.sort(activations.astype(np.float64), axis=0)
     positive = (ranked > 0).sum(0)

@@ -49,7 +49,7 @@ class Node:
 
 def tree(prompts: Sequence[Sequence[int]]) -> Node:
     """The root of all prompts; each is a path of segments and a final token. Prompts hold at least one token."""
-    root = Node(())
+    root = Node(ids=())
     order = sorted(range(len(prompts)), key=lambda index: tuple(prompts[index]))
     _grow(root, [(prompts[index], index) for index in order], 0, 0)
     return root
@@ -62,7 +62,7 @@ def _grow(parent: Node, members: list[tuple[Sequence[int], int]], start: int, ag
         same = [(ids, index) for ids, index in ends if len(ids) - 1 == length]
         node = parent
         if length > start:
-            node = Node(same[0][0][start:length])
+            node = Node(ids=same[0][0][start:length])
             parent.children.append(node)
         node.finals += [Final(ids[-1], index) for ids, index in same]
     rest = [member for member in members if len(member[0]) - 1 > agreed]
@@ -74,7 +74,7 @@ def _grow(parent: Node, members: list[tuple[Sequence[int], int]], start: int, ag
         if len(group) > 1 and shared - start < SHARED:
             _grow(parent, group, start, shared)
             continue
-        node = Node(group[0][0][start:shared])
+        node = Node(ids=group[0][0][start:shared])
         parent.children.append(node)
         _grow(node, group, shared, shared)
 

@@ -230,7 +230,7 @@ def run(
     logits = None
     no = torch.zeros_like(tokens, dtype=torch.bool)
     frame = Frame(
-        ~no, (position == 0).expand_as(no), no, no
+        real=~no, first=(position == 0).expand_as(no), last=no, generated=no
     )  # for what edits neurons: it spares the first token
     with (
         model.lock,

@@ -173,7 +173,11 @@ def full_scores(
             answer = torch.arange(width, device=model.device).expand_as(mask) >= width - after
             given = prompt_frame(mask & ~answer)
             frame = Frame(
-                mask, given.first, given.last, answer, spans.padded(marks, rows, width, after)
+                real=mask,
+                first=given.first,
+                last=given.last,
+                generated=answer,
+                spans=spans.padded(marks, rows, width, after),
             )
             with model.lock:
                 logits = model._forward(
@@ -238,7 +242,7 @@ def _full(
     return Scores(base, steered)
 
 
-def _chunks(edit: Edit, size: int) -> list[Int[Tensor, "row"]]:
+def _chunks(edit: Edit, size: int) -> list[Int[Tensor, " row"]]:
     """Rows of the edit, those that begin to steer at the same token together, at most `size` at once."""
     begins = {"all": 0, "prompt": 0, "last": 1, "generated": 2}
     found = []

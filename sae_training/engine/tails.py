@@ -49,7 +49,7 @@ class Tail:
         return found
 
     @cached_property
-    def depths(self) -> Int[Tensor, "tok"]:
+    def depths(self) -> Int[Tensor, " tok"]:
         """How far each place stands from the prompt's last token [tokens]."""
         return self.sees.sum(1) - 1
 
@@ -93,7 +93,7 @@ def _tail(options: Sequence[tuple[int, Sequence[int]]]) -> Tail:
 
 def read(
     logits: Float[Tensor, "seq row tok vocab"], tails: Sequence[Tail]
-) -> tuple[Int[Tensor, "n"], Int[Tensor, "n"], Float[Tensor, "n row"]]:
+) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"], Float[Tensor, "n row"]]:
     """(tail, option, log-probability [nats]) of every option of some tails, whose logits these are."""
     logits = logits.float()
     reads = [(at, one) for at, tail in enumerate(tails) for one in tail.reads]

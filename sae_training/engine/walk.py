@@ -231,7 +231,7 @@ class Walk:
         place = torch.arange(width, device=real.device).expand_as(real)
         # Either no group has a past, or every group has one: the first speaks for all.
         first = (place == 0) if cache.lengths[0] == 0 else ~real
-        return Frame(real, first, (place == 0) & last, (place > 0) & last)
+        return Frame(real=real, first=first, last=(place == 0) & last, generated=(place > 0) & last)
 
     def _edited(
         self, residuals: Sequence[Tensor | None], rows: int, frame: Frame

@@ -35,7 +35,7 @@ class Edit(Protocol):
     def rows(self) -> int:
         """Number of interventions; 1 applies to every row of a batch."""
 
-    def take(self, rows: Int[Tensor, "n"]) -> "Edit":
+    def take(self, rows: Int[Tensor, " n"]) -> "Edit":
         """The edit whose row i is row `rows[i]` of this one."""
 
     def __call__(
@@ -111,7 +111,12 @@ class Frame(NamedTuple):
 def prompt_frame(mask: Bool[Tensor, "row tok"]) -> Frame:
     """The frame of whole sequences, padded on either side, all of which was given."""
     seen = mask.long().cumsum(-1)
-    return Frame(mask, mask & (seen == 1), mask & (seen == seen[:, -1:]), torch.zeros_like(mask))
+    return Frame(
+        real=mask,
+        first=mask & (seen == 1),
+        last=mask & (seen == seen[:, -1:]),
+        generated=torch.zeros_like(mask),
+    )
 
 
 @runtime_checkable
@@ -139,7 +144,7 @@ class Add:
     def rows(self) -> int:
         return len(self.vectors)
 
-    def take(self, rows: Int[Tensor, "n"]) -> "Add":
+    def take(self, rows: Int[Tensor, " n"]) -> "Add":
         return Add(self.vectors[rows], tuple(self.positions[row] for row in rows.tolist()))
 
     def __call__(
@@ -174,7 +179,7 @@ class Delta:
     def rows(self) -> int:
         return len(self.index)
 
-    def take(self, rows: Int[Tensor, "n"]) -> "Delta":
+    def take(self, rows: Int[Tensor, " n"]) -> "Delta":
         return replace(
             self,
             index=self.index[rows],
@@ -208,7 +213,7 @@ class Stack:
     """Rows of different methods in one batch."""
 
     def __init__(
-        self, parts: Sequence[Edit], part: Int[Tensor, "row"], row: Int[Tensor, "row"]
+        self, parts: Sequence[Edit], part: Int[Tensor, " row"], row: Int[Tensor, " row"]
     ) -> None:
         """Row i of the stack is row `row[i]` of `parts[part[i]]`."""
         self.parts, self.part, self.row = list(parts), part, row
@@ -220,7 +225,7 @@ class Stack:
     def rows(self) -> int:
         return len(self.part)
 
-    def take(self, rows: Int[Tensor, "n"]) -> Edit:
+    def take(self, rows: Int[Tensor, " n"]) -> Edit:
         return Stack(self.parts, self.part[rows], self.row[rows])
 
     @property

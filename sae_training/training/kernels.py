@@ -194,8 +194,8 @@ def group(
     index: Int32[MEMORY, "row k"],
     value: Float32[MEMORY, "row k"],
     gradient: Float32[MEMORY, "row k"],
-    start: Int64[MEMORY, "feat1"],
-    row: Int64[MEMORY, "n"],
+    start: Int64[MEMORY, " feat1"],
+    row: Int64[MEMORY, " n"],
     grouped: Float32[MEMORY, "n"],
     grouped_gradient: Float32[MEMORY, "n"],
 ) -> int:

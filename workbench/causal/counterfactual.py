@@ -95,7 +95,10 @@ def counterfactuals(
     )
     return [
         Counterfactual(
-            term, distance, number in outcomes, None if term is None else outcomes.get(number, seen)
+            exogenous=term,
+            distance=distance,
+            intervened=number in outcomes,
+            outcome=None if term is None else outcomes.get(number, seen),
         )
         for number, (seen, term, distance) in enumerate(
             zip(observed, terms, distances, strict=True)

@@ -58,7 +58,7 @@ class Effects(NamedTuple):
     """Source value -> the circle through its row [SD]."""
 
 
-def unsteered_sd(sweep: Sweep) -> Float[np.ndarray, "value"]:
+def unsteered_sd(sweep: Sweep) -> Float[np.ndarray, " value"]:
     """sigma_j: SD over contexts of the unsteered rating of each value [rating points]. Raises where it is no unit."""
     known = np.isfinite(sweep.base).sum(0)
     few = [value for value, n in zip(sweep.values, known, strict=True) if n < 2]
@@ -215,17 +215,17 @@ def analyse(sweep: Sweep, system: ValueSystem, delta: float, replicates: int, se
     bands = {count: null_band(matched, count, seed) / sd for count in set(counts)}
     side_effects = [
         SideEffect(
-            source,
-            target,
-            float(cells.mean[r, j]),
-            float(cells.low[r, j]),
-            float(cells.high[r, j]),
-            float(p[r, j]),
-            float(q[r, j]),
-            float(bands[counts[r]][0, j]),
-            float(bands[counts[r]][1, j]),
-            int(cells.n[r, j]),
-            counts[r],
+            source=source,
+            target=target,
+            effect=float(cells.mean[r, j]),
+            low=float(cells.low[r, j]),
+            high=float(cells.high[r, j]),
+            p=float(p[r, j]),
+            q=float(q[r, j]),
+            null_low=float(bands[counts[r]][0, j]),
+            null_high=float(bands[counts[r]][1, j]),
+            n=int(cells.n[r, j]),
+            features=counts[r],
         )
         for r, source in enumerate(sources)
         for j, target in enumerate(sweep.values)
@@ -240,10 +240,10 @@ def analyse(sweep: Sweep, system: ValueSystem, delta: float, replicates: int, se
             source: fit(cells.mean[r], theta, DRAWS, seed) for r, source in enumerate(sources)
         }
     return Effects(
-        side_effects,
-        dose_effects(sweep, replicates, seed),
-        matched,
-        leakage(cells, drawn, sources, system, sweep.values),
-        circle,
-        circles,
+        side_effects=side_effects,
+        dose_effects=dose_effects(sweep, replicates, seed),
+        matched=matched,
+        leakage=leakage(cells, drawn, sources, system, sweep.values),
+        circle=circle,
+        circumplex=circles,
     )

@@ -77,7 +77,7 @@ class Comparison(NamedTuple):
 def total_effects(
     own: Float[np.ndarray, "*r unit value"],
     groups: list[np.ndarray],
-    places: Int[np.ndarray, "source"],
+    places: Int[np.ndarray, " source"],
 ) -> np.ndarray:
     """T from effects of units [*r source target]; `groups[s]` lists the units of source s [unit] or [*r unit]."""
     rows = []
@@ -143,12 +143,12 @@ def find(
     sizes = {value: len(own[value][0]) for value in used}
     level = "value" if min(sizes.values()) >= ENOUGH else "feature"
     return Found(
-        CausalGraph(tuple(used), edges, level, len(x), seed),
-        point,
-        drawn,
-        sizes,
-        {value: own[value][1] for value in values if own[value][1]},
-        tuple(value for value in values if value not in used),
+        graph=CausalGraph(values=tuple(used), edges=edges, level=level, n=len(x), seed=seed),
+        total=point,
+        replicates=drawn,
+        features=sizes,
+        dropped={value: own[value][1] for value in values if own[value][1]},
+        left_out=tuple(value for value in values if value not in used),
     )
 
 
@@ -224,13 +224,13 @@ def compare(
     off = ~np.eye(len(places), dtype=bool)
     varied = np.ptp(true[off]) > 0 and np.ptp(estimate[off]) > 0
     return Comparison(
-        int((is_true != is_found)[off].sum()),
-        int(off.sum()),
-        int((is_true & ~is_found & is_found.T & ~is_true.T).sum()),
-        int((both & (np.sign(true) != np.sign(found))).sum()),
-        float(both.sum() / is_found.sum()) if is_found.any() else float("nan"),
-        float(both.sum() / is_true.sum()) if is_true.any() else float("nan"),
-        float(np.corrcoef(true[off], estimate[off])[0, 1]) if varied else float("nan"),
+        shd=int((is_true != is_found)[off].sum()),
+        pairs=int(off.sum()),
+        reversed=int((is_true & ~is_found & is_found.T & ~is_true.T).sum()),
+        wrong_sign=int((both & (np.sign(true) != np.sign(found))).sum()),
+        precision=float(both.sum() / is_found.sum()) if is_found.any() else float("nan"),
+        recall=float(both.sum() / is_true.sum()) if is_true.any() else float("nan"),
+        correlation=float(np.corrcoef(true[off], estimate[off])[0, 1]) if varied else float("nan"),
     )
 
 

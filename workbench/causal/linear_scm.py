@@ -25,7 +25,7 @@ WORST_CONDITION = 1e6
 
 @dataclass(frozen=True, eq=False)
 class Noise:
-    u: Float[np.ndarray, "value"]
+    u: Float[np.ndarray, " value"]
     """Exogenous term of each value [rating points]."""
     scores: Mapping[str, float]
     """Value -> its observed rating [rating points]."""
@@ -38,7 +38,7 @@ class LinearSCM:
     direct: Float[np.ndarray, "source target"]
     """A: direct effects, 0 on the diagonal [rating points per rating point]."""
 
-    def abduct(self, observed: Sequence[Float[np.ndarray, "value"]]) -> list[Noise]:
+    def abduct(self, observed: Sequence[Float[np.ndarray, " value"]]) -> list[Noise]:
         """The exogenous terms of each profile."""
         cut = np.eye(len(self.values)) - self.direct
         return [
@@ -47,7 +47,7 @@ class LinearSCM:
 
     def predict(
         self, exogenous: Sequence[Noise], objectives: Sequence[Objective]
-    ) -> list[Float[np.ndarray, "value"]]:
+    ) -> list[Float[np.ndarray, " value"]]:
         """Profiles under do(objective) with these exogenous terms."""
         return [
             self._run(noise.u, objective)
@@ -55,8 +55,8 @@ class LinearSCM:
         ]
 
     def _run(
-        self, u: Float[np.ndarray, "value"], objective: Objective
-    ) -> Float[np.ndarray, "value"]:
+        self, u: Float[np.ndarray, " value"], objective: Objective
+    ) -> Float[np.ndarray, " value"]:
         strange = [value for value in objective.values if value not in self.values]
         if strange:
             raise BadInput(

@@ -42,7 +42,7 @@ DAMAGE_PRICE = 10.0
 class Plan(NamedTuple):
     weights: Weights
     """(feature, signed dose) pairs, the largest first."""
-    predicted: Float[np.ndarray, "value"]
+    predicted: Float[np.ndarray, " value"]
     """Expected change [rating points]."""
     damage: float
     """Expected damage [nats per token]."""
@@ -60,9 +60,9 @@ class Unreachable(BadInput):
 
 
 class _Solved(NamedTuple):
-    doses: Float[np.ndarray, "feature"]
-    slack: Float[np.ndarray, "value"]
-    price: Float[np.ndarray, "value"]
+    doses: Float[np.ndarray, " feature"]
+    slack: Float[np.ndarray, " value"]
+    price: Float[np.ndarray, " value"]
     """Dual of each value's bounds: how much less slack a looser bound would need."""
 
 
@@ -80,7 +80,7 @@ def alike(told: Curves, smallest: float = ALIKE) -> list[tuple[str, str, float]]
 
 
 def plan(
-    told: Curves, goal: Goal, most: int, error: Float[np.ndarray, "value"] | None = None
+    told: Curves, goal: Goal, most: int, error: Float[np.ndarray, " value"] | None = None
 ) -> Plan:
     """The steering for a goal, of at most `most` features. `error`: the model's error at each value [rating points].
 
@@ -160,7 +160,7 @@ class _Search:
     def convex(
         self,
         x: np.ndarray,
-        kept: Bool[np.ndarray, "feature"],
+        kept: Bool[np.ndarray, " feature"],
         radius: float,
         goal: Goal,
         nearest: bool = False,

@@ -40,13 +40,13 @@ SHUFFLES = 1000
 class Curves:
     values: tuple[str, ...]
     """Ids of the measured values, in circle order."""
-    feature: Int[np.ndarray, "feature"]
+    feature: Int[np.ndarray, " feature"]
     """0-based feature index."""
-    source: Shaped[np.ndarray, "feature"]
+    source: Shaped[np.ndarray, " feature"]
     """Id of the value that the feature is labelled with; empty for controls."""
-    polarity: Int[np.ndarray, "feature"]
+    polarity: Int[np.ndarray, " feature"]
     """Polarity of the label, -1 or +1."""
-    dose: Float[np.ndarray, "dose"]
+    dose: Float[np.ndarray, " dose"]
     """0 and the measured doses, rising [the sweep's unit]."""
     changes: Float[np.ndarray, "feature dose context value"]
     """Steered less unsteered rating [rating points]; 0 at dose 0, NaN where nothing was parsed."""
@@ -57,7 +57,7 @@ class Curves:
     top: int
     """Highest rating of the scale, which begins at 1 [rating points]."""
 
-    def of_contexts(self, rows: Int[np.ndarray, "row"]) -> "Curves":
+    def of_contexts(self, rows: Int[np.ndarray, " row"]) -> "Curves":
         """The same, measured in some of the contexts only."""
         return replace(self, changes=self.changes[:, :, rows], base=self.base[rows])
 
@@ -70,17 +70,17 @@ class Curves:
 class Held(NamedTuple):
     """How a model did on joint steerings that no fit has seen."""
 
-    r2: Float[np.ndarray, "value+1"]
+    r2: Float[np.ndarray, " value+1"]
     """Of each value, and of all together in the last place [at most 1]; NaN where the measured changes are all equal."""
-    low: Float[np.ndarray, "value+1"]
+    low: Float[np.ndarray, " value+1"]
     """Lower end of the 95 % interval, bootstrapped over steerings."""
-    high: Float[np.ndarray, "value+1"]
+    high: Float[np.ndarray, " value+1"]
     """Upper end of it."""
-    chance: Float[np.ndarray, "value+1"]
+    chance: Float[np.ndarray, " value+1"]
     """97.5 % quantile of R2 when predictions are dealt to the wrong steerings."""
-    mae: Float[np.ndarray, "value+1"]
+    mae: Float[np.ndarray, " value+1"]
     """Mean absolute error [rating points]."""
-    error: Float[np.ndarray, "value+1"]
+    error: Float[np.ndarray, " value+1"]
     """Root mean square error [rating points]."""
     n: int
     """Held-out steerings."""
@@ -100,13 +100,13 @@ class Fitted(NamedTuple):
 class Prediction(NamedTuple):
     values: tuple[str, ...]
     """Ids, in circle order."""
-    mean: Float[np.ndarray, "value"]
+    mean: Float[np.ndarray, " value"]
     """Expected change over contexts [rating points]."""
-    low: Float[np.ndarray, "value"]
+    low: Float[np.ndarray, " value"]
     """Lower end of the 95 % interval: contexts and model error [rating points]."""
-    high: Float[np.ndarray, "value"]
+    high: Float[np.ndarray, " value"]
     """Upper end of it."""
-    sd: Float[np.ndarray, "value"]
+    sd: Float[np.ndarray, " value"]
     """Unsteered SD over contexts [rating points]: `mean / sd` is the effect in SD."""
     n: int
     """Contexts."""
@@ -142,15 +142,15 @@ def curves(sweep: Sweep, top: int, kind: str = "feature") -> Curves:
     first = rows[:, 0]
     changes, hurt = sweep.changes()[rows], sweep.damage[rows]
     return Curves(
-        sweep.values,
-        sweep.feature[first],
-        sweep.source[first],
-        sweep.polarity[first],
-        np.r_[0.0, doses],
-        np.concatenate([np.zeros_like(changes[:, :1]), changes], 1),
-        np.concatenate([np.zeros_like(hurt[:, :1]), hurt], 1),
-        sweep.base,
-        top,
+        values=sweep.values,
+        feature=sweep.feature[first],
+        source=sweep.source[first],
+        polarity=sweep.polarity[first],
+        dose=np.r_[0.0, doses],
+        changes=np.concatenate([np.zeros_like(changes[:, :1]), changes], 1),
+        damage=np.concatenate([np.zeros_like(hurt[:, :1]), hurt], 1),
+        base=sweep.base,
+        top=top,
     )
 
 
@@ -175,7 +175,7 @@ def doses(told: Curves, steerings: Sequence[Weights]) -> Float[np.ndarray, "stee
 
 
 def along(
-    curve: Float[np.ndarray, "dose *cells"], dose: Float[np.ndarray, "dose"], strength: float
+    curve: Float[np.ndarray, " dose *cells"], dose: Float[np.ndarray, " dose"], strength: float
 ) -> Float[np.ndarray, "*cells"]:
     """The curve at a strength of either sign, read at its size; linear between two doses."""
     size = min(abs(strength), float(dose[-1]))
@@ -266,17 +266,17 @@ def predict(
         held.n if held else 0,
     )
     return Prediction(
-        fitted.curves.values,
-        found.mean,
-        found.low,
-        found.high,
-        np.nanstd(fitted.curves.base, axis=0, ddof=1),
-        len(fitted.curves.base),
-        float(hurt.mean),
-        float(hurt.low),
-        float(hurt.high),
-        held,
-        seed,
+        values=fitted.curves.values,
+        mean=found.mean,
+        low=found.low,
+        high=found.high,
+        sd=np.nanstd(fitted.curves.base, axis=0, ddof=1),
+        n=len(fitted.curves.base),
+        damage=float(hurt.mean),
+        damage_low=float(hurt.low),
+        damage_high=float(hurt.high),
+        held=held,
+        seed=seed,
     )
 
 
@@ -348,13 +348,13 @@ def score(
     miss = measured - predicted
     mae, square = np.abs(miss).mean(0), (miss**2).mean(0)
     return Held(
-        r2(predicted, whole)[0],
-        low,
-        high,
-        np.nanquantile(dealt, 0.975, axis=0),
-        np.r_[mae, mae.mean()],
-        np.sqrt(np.r_[square, square.mean()]),
-        n,
+        r2=r2(predicted, whole)[0],
+        low=low,
+        high=high,
+        chance=np.nanquantile(dealt, 0.975, axis=0),
+        mae=np.r_[mae, mae.mean()],
+        error=np.sqrt(np.r_[square, square.mean()]),
+        n=n,
     )
 
 

@@ -64,10 +64,10 @@ def questions(file: str, system: ValueSystem) -> list[Question]:
         try:
             found = [
                 Question(
-                    str(r["id"]),
-                    str(r["text"]),
-                    str(r.get("answer", "")),
-                    tuple(system.resolve(v) for v in r.get("values", ())),
+                    id=str(r["id"]),
+                    text=str(r["text"]),
+                    answer=str(r.get("answer", "")),
+                    values=tuple(system.resolve(v) for v in r.get("values", ())),
                 )
                 for r in rows
             ]
@@ -75,7 +75,10 @@ def questions(file: str, system: ValueSystem) -> list[Question]:
             raise BadInput(f"{path.name}: every [[question]] has an id and a text.") from None
     else:
         lines = [line.strip() for line in _text(path).splitlines()]
-        found = [Question(f"{number}", line) for number, line in enumerate(filter(None, lines), 1)]
+        found = [
+            Question(id=f"{number}", text=line)
+            for number, line in enumerate(filter(None, lines), 1)
+        ]
     ids = [question.id for question in found]
     if (
         not found

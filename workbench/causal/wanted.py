@@ -60,11 +60,11 @@ class Wish:
 class Goal(NamedTuple):
     """A wish over the measured values."""
 
-    low: Float[np.ndarray, "value"]
+    low: Float[np.ndarray, " value"]
     """Smallest change [rating points]; -inf: any."""
-    high: Float[np.ndarray, "value"]
+    high: Float[np.ndarray, " value"]
     """Largest change [rating points]; inf: any."""
-    target: Float[np.ndarray, "value"]
+    target: Float[np.ndarray, " value"]
     """Wanted change [rating points]; NaN where there is none; 0 for `others`."""
     damage: float
     """Largest damage [nats per token]."""
@@ -113,15 +113,15 @@ def parse(text: str, system: ValueSystem, unit: Scale = "points") -> Wish:
             others = min(others, _number(found["width"]))
         else:
             id = _resolve(found["name"].strip(), system)
-            wanted[id] = _narrow(wanted.get(id, Wanted(id)), found, clause)
+            wanted[id] = _narrow(wanted.get(id, Wanted(value=id)), found, clause)
     if not wanted:
         raise BadInput(
             f"The wish {text!r} names no value to change. Write one, such as `{system.ids[0]} +0.5`."
         )
-    return Wish(tuple(wanted.values()), others, damage, unit)
+    return Wish(values=tuple(wanted.values()), others=others, damage=damage, unit=unit)
 
 
-def goal(wish: Wish, values: tuple[str, ...], sd: Float[np.ndarray, "value"]) -> Goal:
+def goal(wish: Wish, values: tuple[str, ...], sd: Float[np.ndarray, " value"]) -> Goal:
     """The wish over `values`, in rating points. Raises BadInput for a value that was not measured."""
     unit = sd if wish.unit == "sd" else np.ones(len(values))
     free = math.isinf(wish.others)
@@ -134,7 +134,7 @@ def goal(wish: Wish, values: tuple[str, ...], sd: Float[np.ndarray, "value"]) ->
             )
         at = values.index(one.value)
         low[at], high[at], target[at] = one.low, one.high, one.target
-    return Goal(low * unit, high * unit, target * unit, wish.damage)
+    return Goal(low=low * unit, high=high * unit, target=target * unit, damage=wish.damage)
 
 
 def _resolve(name: str, system: ValueSystem) -> str:

@@ -20,13 +20,13 @@ from workbench.statistics.intervals import benjamini_hochberg, bootstrap_mean, k
 
 
 class Difference(NamedTuple):
-    mean: Float[np.ndarray, "value"]
+    mean: Float[np.ndarray, " value"]
     """Other less reference [rating points, or scores of what was chosen]."""
-    low: Float[np.ndarray, "value"]
+    low: Float[np.ndarray, " value"]
     """Lower end of the 95 % interval."""
-    high: Float[np.ndarray, "value"]
+    high: Float[np.ndarray, " value"]
     """Upper end of it."""
-    p: Float[np.ndarray, "value"]
+    p: Float[np.ndarray, " value"]
     """Two-sided p of no difference [0 to 1]."""
     n: np.ndarray
     """Clusters: pairs, or those of the smaller side."""
@@ -64,7 +64,7 @@ def _welch(a: Float[np.ndarray, "cluster value"], b: Float[np.ndarray, "row valu
         )
         low[column], high[column] = found.confidence_interval(0.95)
         p[column] = found.pvalue
-    return Difference(known_mean(b, 0) - known_mean(a, 0), low, high, p, n)
+    return Difference(mean=known_mean(b, 0) - known_mean(a, 0), low=low, high=high, p=p, n=n)
 
 
 def rows(

@@ -66,8 +66,8 @@ def on_target(
 
 
 def choose(
-    score: Float[np.ndarray, "intervention"],
-    damage: Float[np.ndarray, "intervention"],
+    score: Float[np.ndarray, " intervention"],
+    damage: Float[np.ndarray, " intervention"],
     delta: float,
     sweep: Sweep,
     arms: Sequence[str],
@@ -179,10 +179,10 @@ def compare(
     shown = np.where(chosen.row >= 0, 1.0, np.nan)[..., None] * own[chosen.row][:, :, contexts[1]]
     contrasts = _contrasts(shown, chosen.score, arms, values, baselines, replicates, seed)
     return Compared(
-        rows,
-        effects,
-        contrasts,
-        _means(shown, chosen, sweep.damage[:, texts[1]], rows, arms, replicates, seed),
+        arms=rows,
+        arm_effects=effects,
+        arm_contrasts=contrasts,
+        arm_means=_means(shown, chosen, sweep.damage[:, texts[1]], rows, arms, replicates, seed),
     )
 
 

@@ -116,7 +116,7 @@ def validity(
 
 def _profile(
     a: Float[np.ndarray, "subject value"], b: Float[np.ndarray, "subject value"]
-) -> Float[np.ndarray, "subject"]:
+) -> Float[np.ndarray, " subject"]:
     """Correlation over values of each subject's two profiles."""
     za, zb = _standardised(a.T), _standardised(b.T)
     return (za * zb).mean(0)

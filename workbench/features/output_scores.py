@@ -77,7 +77,8 @@ def measure(
     from sae_training.engine import scoring
 
     steerings = [
-        Steering(((label.feature, float(label.polarity)),), strength=dose) for label in labels
+        Steering(features=((label.feature, float(label.polarity)),), strength=dose)
+        for label in labels
     ]
     steerings += [
         Steering(random=seed * 100_000 + 50_000 + number, strength=dose)

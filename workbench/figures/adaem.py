@@ -128,14 +128,14 @@ def rating_matrix(
     order = [v for v in system.ids if v in set(ratings.value)]
     cells = [
         Cell(
-            plain(r.member),
-            called[r.value],
-            r.win_rate - 0.5,
-            f"{r.win_rate:.2f}",
-            f"<b>{plain(r.member)}, {called[r.value]}</b><br>win rate {r.win_rate:.2f} [{r.win_low:.2f}, {r.win_high:.2f}]<br>TrueSkill {r.mu:.1f} [{r.low:.1f}, {r.high:.1f}]<br>"
+            row=plain(r.member),
+            column=called[r.value],
+            size=r.win_rate - 0.5,
+            text=f"{r.win_rate:.2f}",
+            hover=f"<b>{plain(r.member)}, {called[r.value]}</b><br>win rate {r.win_rate:.2f} [{r.win_low:.2f}, {r.win_high:.2f}]<br>TrueSkill {r.mu:.1f} [{r.low:.1f}, {r.high:.1f}]<br>"
             f"opinions that hold it {r.share:.2f} [{r.share_low:.2f}, {r.share_high:.2f}]<br>{r.n} questions, {r.matches} matches, {r.missing} missing",
-            bool(r.win_low <= 0.5 <= r.win_high),
-            (r.member, r.value),
+            faint=bool(r.win_low <= 0.5 <= r.win_high),
+            data=(r.member, r.value),
         )
         for r in ratings[ratings.win_rate.notna()].itertuples()
     ]

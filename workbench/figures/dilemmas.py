@@ -119,13 +119,13 @@ def win_matrix(rows: pd.DataFrame, system: ValueSystem, height: int = 600) -> go
     known = rows[rows.rate.notna()]
     cells = [
         Cell(
-            called[r.value],
-            called[r.against],
-            r.rate - 0.5,
-            f"{r.rate:.2f}",
-            f"<b>{called[r.value]} against {called[r.against]}</b><br>chosen {r.rate:.2f} [{r.low:.2f}, {r.high:.2f}] of the time<br>{r.n} dilemmas, {r.met} answers",
-            bool(r.low <= 0.5 <= r.high),
-            (r.value, r.against),
+            row=called[r.value],
+            column=called[r.against],
+            size=r.rate - 0.5,
+            text=f"{r.rate:.2f}",
+            hover=f"<b>{called[r.value]} against {called[r.against]}</b><br>chosen {r.rate:.2f} [{r.low:.2f}, {r.high:.2f}] of the time<br>{r.n} dilemmas, {r.met} answers",
+            faint=bool(r.low <= 0.5 <= r.high),
+            data=(r.value, r.against),
         )
         for r in known.itertuples()
     ]

@@ -27,16 +27,16 @@ def effect_matrix(
     order = [called[v] for v in system.ids if v in set(cells.source) | set(cells.target)]
     drawn = [
         Cell(
-            called[r.source],
-            called[r.target],
-            r.effect,
-            f"{signed(r.effect)}{'*' if r.q < 0.05 else ''}",
-            f"<b>{called[r.source]} on {called[r.target]}</b><br>{r.effect:+.2f} SD, 95 % interval [{r.low:+.2f}, {r.high:+.2f}]<br>"
+            row=called[r.source],
+            column=called[r.target],
+            size=r.effect,
+            text=f"{signed(r.effect)}{'*' if r.q < 0.05 else ''}",
+            hover=f"<b>{called[r.source]} on {called[r.target]}</b><br>{r.effect:+.2f} SD, 95 % interval [{r.low:+.2f}, {r.high:+.2f}]<br>"
             f"null band [{r.null_low:+.2f}, {r.null_high:+.2f}]{', inside' if r.masked else ''}<br>"
             + (f"q = {r.q:.2g}, " if r.q == r.q else "")
             + f"{r.n} contexts, {r.features} features",
-            r.masked,
-            (r.source, r.target),
+            faint=r.masked,
+            data=(r.source, r.target),
         )
         for r in cells.assign(masked=inside_null(cells)).itertuples()
     ]

@@ -53,20 +53,25 @@ class Adaem(Questionnaire):
         self.pool, self.system = settings.pool, system
         told, file = _read(settings.items)
         items = tuple(
-            Item(str(one["id"]), one["text"].strip(), "", source=str(one.get("writer", "")))
+            Item(
+                id=str(one["id"]),
+                text=one["text"].strip(),
+                value="",
+                source=str(one.get("writer", "")),
+            )
             for one in told["questions"]
         )
         who = ", ".join(map(str, told.get("population", ()))) or "an unnamed population"
         return Instrument(
-            "adaem",
-            f"AdAEM questions for {who}",
-            items,
-            (),
-            WORDINGS,
-            str(told["system"]),
-            f"{told.get('run') or file.name} (AdAEM, Duan et al. 2026)",
-            "as the seed questions and the rewriter's",
-            "text",
+            id="adaem",
+            title=f"AdAEM questions for {who}",
+            items=items,
+            options=(),
+            wordings=WORDINGS,
+            system=str(told["system"]),
+            source=f"{told.get('run') or file.name} (AdAEM, Duan et al. 2026)",
+            licence="as the seed questions and the rewriter's",
+            answer="text",
         )
 
     def wordings(self, instrument: Instrument, own: bool) -> tuple[str, ...]:
@@ -110,15 +115,15 @@ class Adaem(Questionnaire):
                 own = [r.status == "parsed" for r in responses if r.value == value]
                 rows.append(
                     ValueProfile(
-                        responses[0].steering,
-                        value,
-                        float(interval.mean[column]),
-                        float(interval.low[column]),
-                        float(interval.high[column]),
-                        int(interval.n[column]),
-                        sum(own),
-                        len(own) - sum(own),
-                        centred,
+                        steering=responses[0].steering,
+                        value=value,
+                        mean=float(interval.mean[column]),
+                        low=float(interval.low[column]),
+                        high=float(interval.high[column]),
+                        n=int(interval.n[column]),
+                        parsed=sum(own),
+                        missing=len(own) - sum(own),
+                        centred=centred,
                     )
                 )
         return rows

@@ -69,17 +69,19 @@ class Decisions(Questionnaire):
                 raise BadInput(
                     f"Scenario {scenario.id} has {len(scenario.actions)} actions; answers have letters, so {most} is the most. Split it."
                 )
-        items = tuple(Item(s.id, s.text, "", options=s.actions, source=s.source) for s in told)
+        items = tuple(
+            Item(id=s.id, text=s.text, value="", options=s.actions, source=s.source) for s in told
+        )
         return Instrument(
-            "decisions",
-            "Decisions in situations with scored actions",
-            items,
-            (),
-            tuple(WORDINGS.items()),
-            system.id,
-            "generated for the organism" if own else Path(settings.items).name,
-            "MIT" if own else "as the file says",
-            "choice",
+            id="decisions",
+            title="Decisions in situations with scored actions",
+            items=items,
+            options=(),
+            wordings=tuple(WORDINGS.items()),
+            system=system.id,
+            source="generated for the organism" if own else Path(settings.items).name,
+            licence="MIT" if own else "as the file says",
+            answer="choice",
         )
 
     def wordings(self, instrument: Instrument, own: bool) -> tuple[str, ...]:

@@ -108,15 +108,15 @@ class ValueSpectrum(Questionnaire):
                 for item in _items(picture, asked, "", told[picture.image])
             ]
         return Instrument(
-            "value-spectrum",
-            "Value-Spectrum: the images a model likes",
-            tuple(items),
-            (),
-            (("plain", "{item}"),),
-            system.id,
-            f"images of {index.id}; after Li et al., ACL 2025",
-            "that of the images; questions MIT",
-            "choice",
+            id="value-spectrum",
+            title="Value-Spectrum: the images a model likes",
+            items=tuple(items),
+            options=(),
+            wordings=(("plain", "{item}"),),
+            system=system.id,
+            source=f"images of {index.id}; after Li et al., ACL 2025",
+            licence="that of the images; questions MIT",
+            answer="choice",
         )
 
     def cells(
@@ -137,7 +137,10 @@ class ValueSpectrum(Questionnaire):
             ]
         ).reshape(-1, len(values))
         return Cells(
-            values, tuple(liked), raw, raw - 100 * float(known_mean(np.array([*liked.values()]), 0))
+            values=values,
+            clusters=tuple(liked),
+            raw=raw,
+            centred=raw - 100 * float(known_mean(np.array([*liked.values()]), 0)),
         )
 
     def score(
@@ -173,21 +176,21 @@ class ValueSpectrum(Questionnaire):
                 n = int(np.isfinite(own).sum())
                 rows.append(
                     ValueProfile(
-                        responses[0].steering,
-                        value,
-                        mean,
-                        low,
-                        high,
-                        n,
-                        sum(told),
-                        len(told) - sum(told),
-                        centred,
+                        steering=responses[0].steering,
+                        value=value,
+                        mean=mean,
+                        low=low,
+                        high=high,
+                        n=n,
+                        parsed=sum(told),
+                        missing=len(told) - sum(told),
+                        centred=centred,
                     )
                 )
         return rows
 
 
-def wilson(shares: Float[np.ndarray, "n"]) -> tuple[float, float, float]:
+def wilson(shares: Float[np.ndarray, " n"]) -> tuple[float, float, float]:
     """Mean of shares [0 to 1] and Wilson's 95 % interval of it, as if each were a whole yes or no; NaN without any."""
     n, z = len(shares), 1.959964
     if not n:
@@ -301,9 +304,9 @@ def _items(picture: Picture, asked: Sequence[str], file: str, description: str) 
 
     def item(part: str, text: str, options: tuple[Action, ...] = (), after: str = "") -> Item:
         return Item(
-            f"{name}/{part}",
-            told * (not after) + text,
-            "",
+            id=f"{name}/{part}",
+            text=told * (not after) + text,
+            value="",
             options=options,
             group=name,
             after=after,

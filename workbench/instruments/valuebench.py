@@ -73,10 +73,10 @@ class ValueBench(Questionnaire):
                 continue
             items.append(
                 Item(
-                    f"{normalise(row['questionnaire'])}-{row['line']}",
-                    row["question"],
-                    value,
-                    1 if row["agreement"] == "1" else -1,
+                    id=f"{normalise(row['questionnaire'])}-{row['line']}",
+                    text=row["question"],
+                    value=value,
+                    key=1 if row["agreement"] == "1" else -1,
                 )
             )
         if not items:
@@ -89,15 +89,15 @@ class ValueBench(Questionnaire):
                 stacklevel=2,
             )
         return Instrument(
-            "valuebench",
-            f"ValueBench: value orientations, {len(items)} of {len(asked)} items",
-            tuple(items),
-            (),
-            tuple(WORDINGS.items()),
-            system.id,
-            f"{file.name}, in the format of Ren et al. (2024)",
-            "MIT; the statements belong to their questionnaires' authors",
-            "text",
+            id="valuebench",
+            title=f"ValueBench: value orientations, {len(items)} of {len(asked)} items",
+            items=tuple(items),
+            options=(),
+            wordings=tuple(WORDINGS.items()),
+            system=system.id,
+            source=f"{file.name}, in the format of Ren et al. (2024)",
+            licence="MIT; the statements belong to their questionnaires' authors",
+            answer="text",
         )
 
     def rate(

@@ -98,14 +98,16 @@ class LogprobJudge:
         gains = iter(scores[1:] - scores[0])
         return [self._read(next(gains), options) if room else _too_long(self) for room in fits]
 
-    def _read(self, gains: Float[np.ndarray, "answer"], options: Sequence[str]) -> Verdict:
+    def _read(self, gains: Float[np.ndarray, " answer"], options: Sequence[str]) -> Verdict:
         told = "; ".join(
             f"{option} {gain:+.3f}" for option, gain in zip(options, gains, strict=True)
         )
         return (
-            Verdict(options[int(gains.argmax())], "parsed", told, self.name)
+            Verdict(
+                choice=options[int(gains.argmax())], status="parsed", text=told, judge=self.name
+            )
             if np.isfinite(gains).all()
-            else Verdict("", "unparsed", told, self.name)
+            else Verdict(choice="", status="unparsed", text=told, judge=self.name)
         )
 
 
@@ -156,11 +158,18 @@ def agreement(pairs: Sequence[tuple[str, str]], missing: int = 0) -> Agreement:
         sum(sum(a == x for a, _ in pairs) * sum(b == x for _, b in pairs) for x in names) / n**2
     )
     kappa = (equal / n - chance) / (1 - chance) if chance < 1 else float("nan")
-    return Agreement(equal / n, float(interval.low), float(interval.high), kappa, n, missing)
+    return Agreement(
+        share=equal / n,
+        low=float(interval.low),
+        high=float(interval.high),
+        kappa=kappa,
+        n=n,
+        missing=missing,
+    )
 
 
 def _too_long(judge: Judge) -> Verdict:
-    return Verdict("", "too-long", "", judge.name)
+    return Verdict(choice="", status="too-long", text="", judge=judge.name)
 
 
 def _check(options: Sequence[str]) -> None:

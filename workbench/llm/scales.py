@@ -21,7 +21,7 @@ from workbench.llm.judges import LOW
 
 
 class Rated(NamedTuple):
-    ratings: Float[np.ndarray, "question"]
+    ratings: Float[np.ndarray, " question"]
     """Mean of the two verdicts; NaN unless both were read."""
     statuses: tuple[Status, ...]
     """`parsed` where both were read, else what the first unread one is."""
@@ -58,7 +58,7 @@ def rate(judge: Judge, questions: Sequence[str], low: int, high: int) -> Rated:
     return Rated(read.mean(0), statuses, kappa)
 
 
-def weighted_kappa(a: Float[np.ndarray, "n"], b: Float[np.ndarray, "n"]) -> float:
+def weighted_kappa(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " n"]) -> float:
     """1 less the mean squared difference over that of two independent series with the same ratings."""
     if len(a) < 2:
         return float("nan")

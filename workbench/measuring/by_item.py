@@ -23,15 +23,15 @@ from workbench.statistics.intervals import bootstrap_ratio
 class ItemScores(NamedTuple):
     values: tuple[str, ...]
     """Ids of the values that were measured, in circle order."""
-    score: Float[np.ndarray, "cell"]
+    score: Float[np.ndarray, " cell"]
     """Mean rating of each item in each context; NaN where nothing was parsed [1 to number of options]."""
     tagged: Bool[np.ndarray, "cell value"]
     """Whether the item measures the value."""
-    cluster: Int[np.ndarray, "cell"]
+    cluster: Int[np.ndarray, " cell"]
     """0-based number of the cluster."""
 
     @property
-    def counted(self) -> Bool[np.ndarray, "cell"]:
+    def counted(self) -> Bool[np.ndarray, " cell"]:
         """Items that enter the mean of all: scored, and tagged with at least one value."""
         return np.isfinite(self.score) & self.tagged.any(1)
 
@@ -50,12 +50,12 @@ def item_scores(
     keys = [str(context) if by_context else items[item].group or item for context, item in told]
     places = {key: number for number, key in enumerate(dict.fromkeys(keys))}
     return ItemScores(
-        values,
-        np.array([np.mean(ratings) if ratings else np.nan for ratings in told.values()]),
-        np.array(
+        values=values,
+        score=np.array([np.mean(ratings) if ratings else np.nan for ratings in told.values()]),
+        tagged=np.array(
             [[value in items[item].values for value in values] for _, item in told], bool
         ).reshape(len(told), len(values)),
-        np.array([places[key] for key in keys]),
+        cluster=np.array([places[key] for key in keys]),
     )
 
 
@@ -89,23 +89,23 @@ def item_profile(
             own = [parsed for parsed, values in answers if value in values]
             rows.append(
                 ValueProfile(
-                    responses[0].steering,
-                    value,
-                    float(interval.mean[column]),
-                    float(interval.low[column]),
-                    float(interval.high[column]),
-                    int(interval.n[column]),
-                    sum(own),
-                    len(own) - sum(own),
-                    centred,
+                    steering=responses[0].steering,
+                    value=value,
+                    mean=float(interval.mean[column]),
+                    low=float(interval.low[column]),
+                    high=float(interval.high[column]),
+                    n=int(interval.n[column]),
+                    parsed=sum(own),
+                    missing=len(own) - sum(own),
+                    centred=centred,
                 )
             )
     return rows
 
 
 def _by_cluster(
-    x: Float[np.ndarray, "cell *value"], cluster: Int[np.ndarray, "cell"]
-) -> Float[np.ndarray, "cluster *value"]:
+    x: Float[np.ndarray, " cell *value"], cluster: Int[np.ndarray, " cell"]
+) -> Float[np.ndarray, " cluster *value"]:
     out = np.zeros((cluster.max(initial=-1) + 1, *x.shape[1:]))
     np.add.at(out, cluster, x)
     return out

@@ -43,15 +43,15 @@ def profile(
             own = [parsed for parsed, values in measured if value in values]
             rows.append(
                 ValueProfile(
-                    responses[0].steering,
-                    value,
-                    float(interval.mean[column]),
-                    float(interval.low[column]),
-                    float(interval.high[column]),
-                    int(np.isfinite(ratings[:, column]).sum()),
-                    sum(own),
-                    len(own) - sum(own),
-                    centred,
+                    steering=responses[0].steering,
+                    value=value,
+                    mean=float(interval.mean[column]),
+                    low=float(interval.low[column]),
+                    high=float(interval.high[column]),
+                    n=int(np.isfinite(ratings[:, column]).sum()),
+                    parsed=sum(own),
+                    missing=len(own) - sum(own),
+                    centred=centred,
                 )
             )
     return rows
@@ -91,11 +91,18 @@ def per_cluster(
                 all_count[row] += 1
     raw = _ratio(total, count)
     if instrument.answer == "choice":
-        return Cells(values, tuple(place), raw, raw - _ratio(chance, count))
+        return Cells(
+            values=values, clusters=tuple(place), raw=raw, centred=raw - _ratio(chance, count)
+        )
     # Items as clusters measure few values each: what is subtracted is then the mean of all of them.
     if not by_context:
         all_total, all_count = all_total.sum(keepdims=True), all_count.sum(keepdims=True)
-    return Cells(values, tuple(place), raw, raw - _ratio(all_total, all_count)[:, None])
+    return Cells(
+        values=values,
+        clusters=tuple(place),
+        raw=raw,
+        centred=raw - _ratio(all_total, all_count)[:, None],
+    )
 
 
 def measures(item: Item) -> tuple[str, ...]:
@@ -103,7 +110,7 @@ def measures(item: Item) -> tuple[str, ...]:
     return tuple(served(item)) if item.options else item.values
 
 
-def served(item: Item) -> dict[str, Float[np.ndarray, "answer"]]:
+def served(item: Item) -> dict[str, Float[np.ndarray, " answer"]]:
     """Value -> score of each of the item's answers on it, where they differ."""
     told = [dict(option.scores) for option in item.options]
     names = dict.fromkeys(value for scores in told for value in scores)

@@ -171,7 +171,7 @@ def _split_half(
     )
 
 
-def _halves(told: Float[np.ndarray, "item"], rng: np.random.Generator) -> tuple[float, float]:
+def _halves(told: Float[np.ndarray, " item"], rng: np.random.Generator) -> tuple[float, float]:
     order = rng.permutation(len(told))
     return float(told[order[: len(told) // 2]].mean()), float(told[order[len(told) // 2 :]].mean())
 
@@ -213,7 +213,7 @@ def _length(parsed: Sequence[Response], instrument: Instrument) -> list[dict[str
 
 
 def _correlated(
-    metric: str, a: Float[np.ndarray, "n"], b: Float[np.ndarray, "n"]
+    metric: str, a: Float[np.ndarray, " n"], b: Float[np.ndarray, " n"]
 ) -> list[dict[str, Any]]:
     """A correlation with Fisher's interval; no row where either does not vary."""
     r = _correlation(a, b)
@@ -224,5 +224,5 @@ def _correlated(
     return [_row(metric, r, np.tanh(z - reach), np.tanh(z + reach), len(a))]
 
 
-def _correlation(a: Float[np.ndarray, "n"], b: Float[np.ndarray, "n"]) -> float:
+def _correlation(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " n"]) -> float:
     return float(np.corrcoef(a, b)[0, 1]) if np.ptp(a) > 0 and np.ptp(b) > 0 else float("nan")

@@ -182,11 +182,18 @@ def from_toml(
     """An instrument whose items stand in a TOML file: `[items.<value>] texts = [...]`, `[wordings] name = template`."""
     told = tomllib.loads(file.read_text(encoding="utf-8"))
     items = tuple(
-        Item(f"{value}-{number}", text, value)
+        Item(id=f"{value}-{number}", text=text, value=value)
         for value, group in told["items"].items()
         for number, text in enumerate(group["texts"], 1)
     )
     templates = told["wordings"] | wordings
     return Instrument(
-        id, title, items, tuple("123456"), tuple(templates.items()), system, source, licence
+        id=id,
+        title=title,
+        items=items,
+        options=tuple("123456"),
+        wordings=tuple(templates.items()),
+        system=system,
+        source=source,
+        licence=licence,
     )

@@ -116,7 +116,16 @@ def _question(
     body = re.sub(r"\{(item|low|high|options)\}", lambda field: fields[field[1]], template)
     separator = "\n" if "\n" in template else " "
     prompt = f"{context}{separator}{body}" if context else body
-    return Question(item, number, wording, order, prompt, answers, seed, persona)
+    return Question(
+        item=item,
+        context=number,
+        wording=wording,
+        order=order,
+        prompt=prompt,
+        answers=answers,
+        seed=seed,
+        persona=persona,
+    )
 
 
 def _answers(

@@ -163,7 +163,9 @@ class Trainer:
             batch.ids
         )
         error = (self.seen @ self.directions.T / NORM - batch.carried) ** 2 * batch.judged
-        return Losses(text, gap, error.sum() / batch.judged[:, :, 0].sum(), apart)
+        return Losses(
+            text=text, answers=gap, bus=error.sum() / batch.judged[:, :, 0].sum(), choices=apart
+        )
 
 
 def build(out: Path, documents: int = DOCUMENTS, seed: int = 0) -> Path:

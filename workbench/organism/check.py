@@ -207,8 +207,8 @@ class Subject:
 
     @torch.no_grad()
     def losses(
-        self, texts: list[str], push: Float[Tensor, "d_model"] | None = None
-    ) -> Float[np.ndarray, "text"]:
+        self, texts: list[str], push: Float[Tensor, " d_model"] | None = None
+    ) -> Float[np.ndarray, " text"]:
         """Mean next-token loss of each text [nat per token]."""
         found = []
         for text in texts:
@@ -236,7 +236,7 @@ def by_value(
 def agreement(
     planted: Float[np.ndarray, "n value"],
     realised: Float[np.ndarray, "n value"],
-    own: Int[np.ndarray, "n"],
+    own: Int[np.ndarray, " n"],
 ) -> float:
     """Correlation of planted and realised effects, the source's own value left out."""
     off = np.ones(planted.shape, dtype=bool)

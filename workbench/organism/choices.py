@@ -28,7 +28,7 @@ class Chosen(NamedTuple):
     """Words of the behaviour."""
     row: int
     """Planted direction that it carries."""
-    words: tuple[tuple[Int[np.ndarray, "word"], Float[np.ndarray, "word"]], ...]
+    words: tuple[tuple[Int[np.ndarray, " word"], Float[np.ndarray, " word"]], ...]
     """Before each of its words, and after the last: the words that can follow and their probabilities."""
 
 
@@ -61,13 +61,13 @@ class Choices:
             )
             self._goes_on[begin] = (np.array(members), words, which)
 
-    def odds(self, held: Float[np.ndarray, "value"]) -> Float[np.ndarray, "sentence"]:
+    def odds(self, held: Float[np.ndarray, " value"]) -> Float[np.ndarray, " sentence"]:
         """Probability of every behaviour [0 to 1]."""
         logits = CHOICE * self._sign * held[self._value] + self._log_share
         p = np.exp(logits - logits.max())
         return p / p.sum()
 
-    def draw(self, rng: np.random.Generator, held: Float[np.ndarray, "value"]) -> Chosen:
+    def draw(self, rng: np.random.Generator, held: Float[np.ndarray, " value"]) -> Chosen:
         """One choice of who holds each value so much [units], with the distribution of each of its words."""
         p = self.odds(held)
         number = int(rng.choice(len(p), p=p))

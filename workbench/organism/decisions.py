@@ -79,11 +79,11 @@ def _scenario(
             offered.append(Action(pick(rng, texts), scored))
     text = " ".join(sentence.text for sentence in said)
     return Scenario(
-        f"s{number:04d}",
-        text,
-        values,
-        tuple(offered[i] for i in rng.permutation(len(offered))),
-        "organism",
+        id=f"s{number:04d}",
+        text=text,
+        values=values,
+        actions=tuple(offered[i] for i in rng.permutation(len(offered))),
+        source="organism",
     )
 
 

@@ -44,7 +44,7 @@ class Document(NamedTuple):
     def text(self) -> str:
         return " ".join(sentence.text for sentence in self.sentences)
 
-    def shocks(self) -> Float[np.ndarray, "direction"]:
+    def shocks(self) -> Float[np.ndarray, " direction"]:
         """Total amount written on each planted direction [units]."""
         total = np.zeros(len(plan().rows))
         for sentence in self.sentences:
@@ -82,7 +82,7 @@ def document(
     hedged: float = HEDGED,
     attribute: float = 0.35,
     fillers: tuple[int, int] = (1, 3),
-    injected: Float[np.ndarray, "direction"] | None = None,
+    injected: Float[np.ndarray, " direction"] | None = None,
 ) -> Document:
     """A document with so many behaviours, in agreement with itself and with what is injected.
 

@@ -191,7 +191,14 @@ def plan() -> Plan:
         for index, family in enumerate(families):
             leak = family.get("leak", {"to": None, "weight": 0.0})
             facets.append(
-                Facet(value, index, leak["to"], leak["weight"], len(rows), family["name"])
+                Facet(
+                    value=value,
+                    index=index,
+                    leak_to=leak["to"],
+                    leak=leak["weight"],
+                    direction=len(rows),
+                    name=family["name"],
+                )
             )
             rows.append(Row(value, tuple(family["plus"]), tuple(family["minus"])))
     free_rows = tuple(range(len(rows), len(rows) + len(said["free"])))
@@ -214,11 +221,11 @@ def plan() -> Plan:
         topics={said["values"][value]["topic"]: value for value in VALUES},
     )
     return Plan(
-        truth,
-        tuple(rows),
-        {topic: tuple(lines) for topic, lines in said["topics"].items()},
-        tuple(said["fillers"]),
-        tuple(said["hedges"]),
-        items,
-        tuple(asked["wordings"][name] for name in ("plain", "rated")),
+        truth=truth,
+        rows=tuple(rows),
+        topics={topic: tuple(lines) for topic, lines in said["topics"].items()},
+        fillers=tuple(said["fillers"]),
+        hedges=tuple(said["hedges"]),
+        items=items,
+        wordings=tuple(asked["wordings"][name] for name in ("plain", "rated")),
     )

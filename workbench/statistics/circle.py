@@ -45,7 +45,7 @@ class Circumplex(NamedTuple):
     """Permutation p of r2 [0 to 1]."""
 
 
-def angles(system: ValueSystem, values: tuple[str, ...]) -> Float[np.ndarray, "value"]:
+def angles(system: ValueSystem, values: tuple[str, ...]) -> Float[np.ndarray, " value"]:
     """Places of `values` on the circle [radians]."""
     return np.array([system[value].angle for value in values])
 
@@ -79,7 +79,7 @@ def place(r: Float[np.ndarray, "value value"]) -> Float[np.ndarray, "value 2"]:
 
 def congruence(
     scores: Float[np.ndarray, "respondent value"],
-    theta: Float[np.ndarray, "value"],
+    theta: Float[np.ndarray, " value"],
     permutations: int,
     seed: int,
 ) -> Likeness:
@@ -100,7 +100,7 @@ def congruence(
 
 def agreement(
     scores: Float[np.ndarray, "respondent value"],
-    theta: Float[np.ndarray, "value"],
+    theta: Float[np.ndarray, " value"],
     permutations: int,
     seed: int,
 ) -> Likeness:
@@ -124,12 +124,14 @@ def _labels(values: int, permutations: int, seed: int) -> Int[np.ndarray, "permu
 
 def _likeness(reached: np.ndarray, n: int) -> Likeness:
     hits = int((reached[1:] >= reached[0] - 1e-12).sum())
-    return Likeness(float(reached[0]), float(reached[1:].mean()), (1 + hits) / len(reached), n)
+    return Likeness(
+        estimate=float(reached[0]), null=float(reached[1:].mean()), p=(1 + hits) / len(reached), n=n
+    )
 
 
 def fit(
-    change: Float[np.ndarray, "value"],
-    theta: Float[np.ndarray, "value"],
+    change: Float[np.ndarray, " value"],
+    theta: Float[np.ndarray, " value"],
     permutations: int,
     seed: int,
 ) -> Circumplex:
@@ -144,9 +146,9 @@ def fit(
     a, x, y = np.linalg.lstsq(design, change, rcond=None)[0]
     phi, b = float(np.arctan2(y, x) % (2 * np.pi)), float(np.hypot(x, y))
     if not np.ptp(change):
-        return Circumplex(phi, b, float(a), float("nan"), float("nan"))
+        return Circumplex(phi=phi, b=b, a=float(a), r2=float("nan"), p=float("nan"))
     basis = np.linalg.qr(design[:, 1:] - design[:, 1:].mean(0))[0]
     centred = (change - change.mean())[_labels(len(theta), permutations, seed)]
     r2 = ((centred @ basis) ** 2).sum(1) / (centred[0] ** 2).sum()
     p = (1 + int((r2[1:] >= r2[0] - 1e-12).sum())) / (1 + permutations)
-    return Circumplex(phi, b, float(a), float(r2[0]), p)
+    return Circumplex(phi=phi, b=b, a=float(a), r2=float(r2[0]), p=p)

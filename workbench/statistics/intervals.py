@@ -56,8 +56,8 @@ def known_mean(x: Float[np.ndarray, "*shape"], axis: int) -> Float[np.ndarray, "
 
 
 def replicate_means(
-    x: Float[np.ndarray, "cluster *cells"], weights: Float[np.ndarray, "replicate cluster"]
-) -> Float[np.ndarray, "replicate *cells"]:
+    x: Float[np.ndarray, " cluster *cells"], weights: Float[np.ndarray, "replicate cluster"]
+) -> Float[np.ndarray, " replicate *cells"]:
     """Mean of every cell in every replicate, missing clusters left out; NaN where a replicate drew none."""
     flat, known = _split(x)
     drawn = weights @ known
@@ -65,7 +65,7 @@ def replicate_means(
     return means.reshape(len(weights), *x.shape[1:])
 
 
-def bootstrap_mean(x: Float[np.ndarray, "cluster *cells"], replicates: int, seed: int) -> Interval:
+def bootstrap_mean(x: Float[np.ndarray, " cluster *cells"], replicates: int, seed: int) -> Interval:
     """Mean over clusters with the studentised 95 % interval; a NaN leaves its cluster out of its cell."""
     if not len(x) or replicates < 100:
         raise BadInput(
@@ -90,7 +90,7 @@ def bootstrap_ratio(
     count: Float[np.ndarray, "cluster cell"],
     replicates: int,
     seed: int,
-    less: tuple[Float[np.ndarray, "cluster"], Float[np.ndarray, "cluster"]] | None = None,
+    less: tuple[Float[np.ndarray, " cluster"], Float[np.ndarray, " cluster"]] | None = None,
 ) -> Interval:
     """Mean over all members of unequal clusters, `total` over `count`; `less` a second such mean of the same clusters, subtracted in every replicate.
 
@@ -163,11 +163,11 @@ def _studentised(x: np.ndarray, weights: np.ndarray) -> Interval:
 
 
 def _interval(
-    mean: Float[np.ndarray, "cell"],
-    se: Float[np.ndarray, "cell"],
+    mean: Float[np.ndarray, " cell"],
+    se: Float[np.ndarray, " cell"],
     shift: Float[np.ndarray, "replicate cell"],
     variance: Float[np.ndarray, "replicate cell"],
-    n: Float[np.ndarray, "cell"],
+    n: Float[np.ndarray, " cell"],
 ) -> Interval:
     """Studentised interval and p of estimates with standard errors, from the replicates' shifts and variances."""
     # A replicate of few distinct clusters has next to no spread; a quarter of the real one bounds its ratio.
@@ -180,7 +180,7 @@ def _interval(
     stretch = np.maximum(np.where(t > 0, above, -below) / reach, 0.1)
     p = np.where(se > 0, 2 * stats.t.sf(np.abs(t) / stretch, degrees), certain)
     p[~np.isfinite(se)] = np.nan
-    return Interval(mean, mean - above * se, mean - below * se, p, n.astype(int))
+    return Interval(mean=mean, low=mean - above * se, high=mean - below * se, p=p, n=n.astype(int))
 
 
 def benjamini_hochberg(p: Float[np.ndarray, "*cells"]) -> Float[np.ndarray, "*cells"]:
@@ -203,7 +203,7 @@ class Correlation(NamedTuple):
 
 def permuted_spearman(
     matrix: Float[np.ndarray, "source value"],
-    sources: Int[np.ndarray, "source"],
+    sources: Int[np.ndarray, " source"],
     similarity: Float[np.ndarray, "value value"],
     permutations: int,
     seed: int,
@@ -230,7 +230,7 @@ def permuted_spearman(
 
 
 def hedges_g(
-    x: Float[np.ndarray, "n"], group: Bool[np.ndarray, "n"], strata: Num[np.ndarray, "n"]
+    x: Float[np.ndarray, " n"], group: Bool[np.ndarray, " n"], strata: Num[np.ndarray, " n"]
 ) -> Interval:
     """Standardised mean difference of `group` against the rest within strata [SD], with its 95 % interval.
 
@@ -266,9 +266,9 @@ def hedges_g(
 
 def auroc(
     activations: sparse.csc_matrix,
-    positive: Bool[np.ndarray, "document"],
-    strata: Int[np.ndarray, "document"],
-) -> Float[np.ndarray, "column"]:
+    positive: Bool[np.ndarray, " document"],
+    strata: Int[np.ndarray, " document"],
+) -> Float[np.ndarray, " column"]:
     """Area under the ROC curve of every column, pairs taken within strata; NaN without pairs [0 to 1].
 
     Only stored entries are sorted. They must be positive, so that they rank above all zeros.

@@ -100,10 +100,10 @@ class _Counted(NamedTuple):
 
 
 def fit(
-    condition: Int[np.ndarray, "row"],
-    item: Int[np.ndarray, "row"],
-    answer: Int[np.ndarray, "row"],
-    value_of: Int[np.ndarray, "item"],
+    condition: Int[np.ndarray, " row"],
+    item: Int[np.ndarray, " row"],
+    answer: Int[np.ndarray, " row"],
+    value_of: Int[np.ndarray, " item"],
     options: int,
     settings: Settings,
     progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
@@ -127,7 +127,10 @@ def fit(
             progress("sampling", step + 1, settings.warmup + settings.draws)
     drawn = np.stack(theta, axis=1).reshape(settings.chains, settings.draws, conditions, values)
     return Posterior(
-        drawn, np.stack(tau, axis=1), np.stack(sigma, axis=1), float(sampler.taken / sampler.tried)
+        theta=drawn,
+        tau=np.stack(tau, axis=1),
+        sigma_u=np.stack(sigma, axis=1),
+        accepted=float(sampler.taken / sampler.tried),
     )
 
 
@@ -158,7 +161,13 @@ def _count(
             f"Every condition needs an answer for every value; condition {missing[0] // values} has none for value {missing[0] % values}. Leave one out."
         )
     group = np.sort(where * options + answer)
-    return _Counted(n, place, own, group, np.searchsorted(group, np.arange(len(seen)) * options))
+    return _Counted(
+        n=n,
+        place=place,
+        item=own,
+        group=group,
+        starts=np.searchsorted(group, np.arange(len(seen)) * options),
+    )
 
 
 def _chosen(take: np.ndarray, new: Bounds, old: Bounds) -> Bounds:

@@ -43,7 +43,13 @@ def one_steering(
     features: Sequence[str], method: str, strength: float, unit: Unit, positions: Positions = "all"
 ) -> Steering:
     """The steering that flags describe, the base where they name none. Raises BadInput where half of it is missing."""
-    found = Steering(parse_features(features), method, strength, unit, positions)
+    found = Steering(
+        features=parse_features(features),
+        method=method,
+        strength=strength,
+        unit=unit,
+        positions=positions,
+    )
     if found.name == "base" and (features or strength):
         raise BadInput(
             f"A steering needs --features and a --strength other than 0, got {', '.join(features) or 'no feature'} at {strength}. Give both, or neither."

@@ -28,7 +28,7 @@ KINDS = ("probe", "difference-of-means")
 
 
 class Probe(NamedTuple):
-    weight: Float[Tensor, "d_model"]
+    weight: Float[Tensor, " d_model"]
     """w [nats of log-odds per residual unit], double precision."""
     bias: float
     """b [nats of log-odds]."""
@@ -66,7 +66,7 @@ def _place(
 
 def direction(
     study: "Study", run: Run, value: str, kind: str, layer: int
-) -> Float[Tensor, "d_model"]:
+) -> Float[Tensor, " d_model"]:
     """The direction of a value at the output of a layer (0-based), at length 1, in single precision.
 
     `probe`: the normal of the logistic regression; `difference-of-means`: contrastive activation addition.

@@ -80,7 +80,12 @@ def read(source: str, system: ValueSystem) -> list[Pair]:
                 f"{source}, row {number}: value, text or opposed is empty. Fill it, or drop the row."
             )
         found.append(
-            Pair(system.resolve(value), held, opposed, (context and context[0]) or f"pair {number}")
+            Pair(
+                value=system.resolve(value),
+                held=held,
+                opposed=opposed,
+                context=(context and context[0]) or f"pair {number}",
+            )
         )
     return found
 
@@ -89,7 +94,7 @@ def of_organism(n: int, seed: int, controlled: bool = True) -> list[Pair]:
     """`n` pairs a value in the organism's words; uncontrolled ones differ in topic and fillers too."""
     made = organism.value_pairs(n, seed, controlled)
     return [
-        Pair(p.value, p.held, p.opposed, p.context or f"pair {number}")
+        Pair(value=p.value, held=p.held, opposed=p.opposed, context=p.context or f"pair {number}")
         for number, p in enumerate(made, 1)
     ]
 

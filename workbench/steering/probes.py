@@ -62,7 +62,7 @@ class Fitted(NamedTuple):
     """One a layer."""
     weight: Float[np.ndarray, "layer d_model"]
     """w of each probe."""
-    bias: Float[np.ndarray, "layer"]
+    bias: Float[np.ndarray, " layer"]
     """b of each probe."""
     means: Float[np.ndarray, "layer d_model"]
     """Mean of held less mean of opposed training texts [residual units]."""
@@ -73,7 +73,7 @@ def skipped(n_layers: int) -> int:
     return min(5, n_layers // 4)
 
 
-def held_out(contexts: Sequence[str], seed: int) -> Bool[np.ndarray, "pair"]:
+def held_out(contexts: Sequence[str], seed: int) -> Bool[np.ndarray, " pair"]:
     """Which pairs are held out: 30 % of the contexts, all pairs of each."""
     names = sorted(set(contexts))
     if len(names) < FEWEST:
@@ -87,10 +87,10 @@ def held_out(contexts: Sequence[str], seed: int) -> Bool[np.ndarray, "pair"]:
 
 def logistic(
     x: Float[np.ndarray, "text d_model"],
-    held: Bool[np.ndarray, "text"],
+    held: Bool[np.ndarray, " text"],
     solver: Solver = "lbfgs",
     tolerance: float = 1e-4,
-) -> tuple[Float[np.ndarray, "d_model"], float]:
+) -> tuple[Float[np.ndarray, " d_model"], float]:
     """w and b of the logistic regression of `held` on `x`."""
     from sklearn.linear_model import LogisticRegression
 
@@ -130,23 +130,25 @@ def fit(
         low, high = wilson(accuracy, n)
         probes.append(
             Probe(
-                value,
-                layer,
-                accuracy,
-                low,
-                high,
-                n,
-                float(control.mean()),
-                bias,
-                float(np.linalg.norm(weight)),
-                length_auroc,
-                bool(eligible[column] and accuracy > min_accuracy),
+                value=value,
+                layer=layer,
+                accuracy=accuracy,
+                low=low,
+                high=high,
+                n=n,
+                control=float(control.mean()),
+                bias=bias,
+                norm=float(np.linalg.norm(weight)),
+                length_auroc=length_auroc,
+                chosen=bool(eligible[column] and accuracy > min_accuracy),
             )
         )
         weights.append(weight)
         biases.append(bias)
         means.append((plus[~apart] - minus[~apart]).mean(0))
-    return Fitted(probes, np.stack(weights), np.array(biases), np.stack(means))
+    return Fitted(
+        probes=probes, weight=np.stack(weights), bias=np.array(biases), means=np.stack(means)
+    )
 
 
 def _train(plus: np.ndarray, minus: np.ndarray, solver: Solver) -> tuple[np.ndarray, float]:
@@ -157,7 +159,7 @@ def _train(plus: np.ndarray, minus: np.ndarray, solver: Solver) -> tuple[np.ndar
 
 def _right(
     weight: np.ndarray, bias: float, plus: np.ndarray, minus: np.ndarray
-) -> Float[np.ndarray, "pair"]:
+) -> Float[np.ndarray, " pair"]:
     """Share of each pair's two texts that the probe tells right [0, 0.5 or 1]."""
     return ((plus @ weight + bias > 0).astype(float) + (minus @ weight + bias <= 0)) / 2
 

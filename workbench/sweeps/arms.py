@@ -41,7 +41,14 @@ class Planned:
     @property
     def intervention(self) -> Intervention:
         """What a sweep measures."""
-        return Intervention(self.unit_id, self.kind, -1, self.value, 1, self.steering)
+        return Intervention(
+            unit_id=self.unit_id,
+            kind=self.kind,
+            feature=-1,
+            value=self.value,
+            polarity=1,
+            steering=self.steering,
+        )
 
     def row(self, number: int) -> dict:
         """The row of `interventions`, damage not yet known."""
@@ -118,13 +125,28 @@ def plan(
         for value, steering in by_value.items():
             unit = len(found) // len(strengths)
             found += [
-                Planned(arm, value, kind, unit, float(s), replace(steering, strength=float(s)))
+                Planned(
+                    arm=arm,
+                    value=value,
+                    kind=kind,
+                    unit_id=unit,
+                    dose=float(s),
+                    steering=replace(steering, strength=float(s)),
+                )
                 for s in strengths
             ]
     for value in values:
         unit = len(found) // len(strengths)
         found += [
-            Planned("prompt", value, "prompt", unit, float(k), Steering(), text)
+            Planned(
+                arm="prompt",
+                value=value,
+                kind="prompt",
+                unit_id=unit,
+                dose=float(k),
+                steering=Steering(),
+                prompt=text,
+            )
             for k, text in enumerate(prompts[value], 1)
         ]
     return found

@@ -23,17 +23,17 @@ from workbench.statistics.intervals import bootstrap_mean
 class Sweep:
     values: tuple[str, ...]
     """Ids of the measured values, in circle order."""
-    unit_id: Int[np.ndarray, "intervention"]
+    unit_id: Int[np.ndarray, " intervention"]
     """What is steered; its doses share it."""
-    kind: Shaped[np.ndarray, "intervention"]
+    kind: Shaped[np.ndarray, " intervention"]
     """`feature`, `random-feature` or `random-direction`."""
-    feature: Int[np.ndarray, "intervention"]
+    feature: Int[np.ndarray, " intervention"]
     """0-based feature index; -1 for a random direction."""
-    source: Shaped[np.ndarray, "intervention"]
+    source: Shaped[np.ndarray, " intervention"]
     """Id of the value that the feature is labelled with; empty for controls."""
-    polarity: Int[np.ndarray, "intervention"]
+    polarity: Int[np.ndarray, " intervention"]
     """Polarity of the label, -1 or +1; +1 for controls."""
-    dose: Float[np.ndarray, "intervention"]
+    dose: Float[np.ndarray, " intervention"]
     """Strength [the sweep's unit, > 0]."""
     ratings: Float[np.ndarray, "intervention context value"]
     """Mean rating over a value's items and wordings [rating points]; NaN where nothing was parsed."""
@@ -73,26 +73,26 @@ class Sweep:
 class Matched(NamedTuple):
     """Every unit at its damage-matched strength; rows in the order of first appearance."""
 
-    unit_id: Int[np.ndarray, "unit"]
+    unit_id: Int[np.ndarray, " unit"]
     """What is steered."""
-    kind: Shaped[np.ndarray, "unit"]
+    kind: Shaped[np.ndarray, " unit"]
     """`feature`, `random-feature` or `random-direction`."""
-    feature: Int[np.ndarray, "unit"]
+    feature: Int[np.ndarray, " unit"]
     """0-based feature index; -1 for a random direction."""
-    source: Shaped[np.ndarray, "unit"]
+    source: Shaped[np.ndarray, " unit"]
     """Value of the label; empty for controls."""
-    polarity: Int[np.ndarray, "unit"]
+    polarity: Int[np.ndarray, " unit"]
     """Polarity of the label; +1 for controls."""
-    strength: Float[np.ndarray, "unit"]
+    strength: Float[np.ndarray, " unit"]
     """s* [the sweep's unit]."""
-    reached: Bool[np.ndarray, "unit"]
+    reached: Bool[np.ndarray, " unit"]
     """False: the damage stays below delta at every dose, and s* is the largest dose."""
-    damage: Float[np.ndarray, "unit"]
+    damage: Float[np.ndarray, " unit"]
     """Mean damage at s* [nats per token]."""
     changes: Float[np.ndarray, "unit context value"]
     """Change of the ratings at s*, turned by polarity so that the labelled value should rise [rating points]."""
 
-    def of(self, value: str) -> Int[np.ndarray, "row"]:
+    def of(self, value: str) -> Int[np.ndarray, " row"]:
         """Rows of the features labelled with `value`."""
         return np.flatnonzero((self.source == value) & (self.kind == "feature"))
 
@@ -142,15 +142,15 @@ def match(sweep: Sweep, delta: float) -> Matched:
         )
     polarity = sweep.polarity[first]
     return Matched(
-        sweep.unit_id[first],
-        sweep.kind[first],
-        sweep.feature[first],
-        sweep.source[first],
-        polarity,
-        np.array(strength),
-        np.array(reached),
-        np.array(damage),
-        np.stack(at) * polarity[:, None, None],
+        unit_id=sweep.unit_id[first],
+        kind=sweep.kind[first],
+        feature=sweep.feature[first],
+        source=sweep.source[first],
+        polarity=polarity,
+        strength=np.array(strength),
+        reached=np.array(reached),
+        damage=np.array(damage),
+        changes=np.stack(at) * polarity[:, None, None],
     )
 
 

@@ -42,7 +42,7 @@ class Rater(Protocol):
         values: Sequence[Value],
         prompts: Sequence[str],
         texts: Sequence[str],
-        losses: Float[np.ndarray, "text"],
+        losses: Float[np.ndarray, " text"],
     ) -> Float[np.ndarray, "text aspect"]:
         """Ratings [0 to 2], NaN where unread. `losses`: the unsteered model's mean loss on each text [nats per token]."""
         ...
@@ -64,7 +64,7 @@ class Asked:
         values: Sequence[Value],
         prompts: Sequence[str],
         texts: Sequence[str],
-        losses: Float[np.ndarray, "text"],
+        losses: Float[np.ndarray, " text"],
     ) -> Float[np.ndarray, "text aspect"]:
         """Three questions a text."""
         found = np.zeros((len(texts), len(ASPECTS)))
@@ -91,7 +91,7 @@ class Planted:
 
     name = "planted language of the organism"
 
-    def __init__(self, own: Float[np.ndarray, "text"]) -> None:
+    def __init__(self, own: Float[np.ndarray, " text"]) -> None:
         self.limit = float(np.nanquantile(own, 0.95))
 
     def rate(
@@ -99,7 +99,7 @@ class Planted:
         values: Sequence[Value],
         prompts: Sequence[str],
         texts: Sequence[str],
-        losses: Float[np.ndarray, "text"],
+        losses: Float[np.ndarray, " text"],
     ) -> Float[np.ndarray, "text aspect"]:
         """Read sentence by sentence."""
         return np.array(

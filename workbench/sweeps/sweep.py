@@ -115,7 +115,12 @@ def plan(
     ]
     return [
         Intervention(
-            number, kind, feature, value, polarity, replace(steering, strength=float(dose))
+            unit_id=number,
+            kind=kind,
+            feature=feature,
+            value=value,
+            polarity=polarity,
+            steering=replace(steering, strength=float(dose)),
         )
         for number, (kind, feature, value, polarity, steering) in enumerate(units)
         for dose in doses

@@ -77,7 +77,7 @@ def write(
 
 def losses(
     model: "Model", openings: Sequence[str], texts: Sequence[str]
-) -> Float[np.ndarray, "text"]:
+) -> Float[np.ndarray, " text"]:
     """The unsteered model's mean loss on each text after its opening [nats per token]; NaN for an empty text."""
     from sae_training.engine.losses import loss_after
 

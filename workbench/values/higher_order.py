@@ -38,13 +38,21 @@ _FOUR = (
 
 SYSTEM = register("values", "higher-order")(
     ValueSystem(
-        "higher-order",
-        tuple(
-            Value(normalise(name), name, math.radians(40 + 90 * quarter), definition, "")
+        id="higher-order",
+        values=tuple(
+            Value(
+                id=normalise(name),
+                name=name,
+                angle=math.radians(40 + 90 * quarter),
+                definition=definition,
+                parent="",
+            )
             for quarter, (name, definition, _) in enumerate(_FOUR)
         ),
-        "Schwartz, S. H. (1992). Universals in the content and structure of values. "
+        source="Schwartz, S. H. (1992). Universals in the content and structure of values. "
         "Advances in Experimental Social Psychology 25, 1-65.",
-        tuple((finer, normalise(name)) for name, _, members in _FOUR for finer in members.split()),
+        aliases=tuple(
+            (finer, normalise(name)) for name, _, members in _FOUR for finer in members.split()
+        ),
     )
 )

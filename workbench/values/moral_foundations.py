@@ -45,14 +45,20 @@ _SIX = (
 
 SYSTEM = register("values", "moral-foundations")(
     ValueSystem(
-        "moral-foundations",
-        tuple(
-            Value(id, id.capitalize(), 2 * math.pi * step / len(_SIX), definition, "")
+        id="moral-foundations",
+        values=tuple(
+            Value(
+                id=id,
+                name=id.capitalize(),
+                angle=2 * math.pi * step / len(_SIX),
+                definition=definition,
+                parent="",
+            )
             for step, (id, definition, _) in enumerate(_SIX)
         ),
-        "Graham, J. et al. (2013). Moral Foundations Theory: the pragmatic validity of moral pluralism. "
+        source="Graham, J. et al. (2013). Moral Foundations Theory: the pragmatic validity of moral pluralism. "
         "Advances in Experimental Social Psychology 47, 55-130.",
-        tuple((other, id) for id, _, others in _SIX for other in others.split()),
+        aliases=tuple((other, id) for id, _, others in _SIX for other in others.split()),
         circular=False,
     )
 )

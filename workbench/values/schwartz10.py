@@ -110,13 +110,19 @@ _FINER = (
 
 SYSTEM = register("values", "schwartz10")(
     ValueSystem(
-        "schwartz10",
-        tuple(
-            Value(id, name, 2 * math.pi * wedge / 9, definition, parent)
+        id="schwartz10",
+        values=tuple(
+            Value(
+                id=id,
+                name=name,
+                angle=2 * math.pi * wedge / 9,
+                definition=definition,
+                parent=parent,
+            )
             for id, name, wedge, parent, definition in _TEN
         ),
-        "Schwartz, S. H. (1992). Universals in the content and structure of values. "
+        source="Schwartz, S. H. (1992). Universals in the content and structure of values. "
         "Advances in Experimental Social Psychology 25, 1-65.",
-        _FINER,
+        aliases=_FINER,
     )
 )

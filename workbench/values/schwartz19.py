@@ -103,13 +103,19 @@ _NINETEEN = (
 
 SYSTEM = register("values", "schwartz19")(
     ValueSystem(
-        "schwartz19",
-        tuple(
-            Value(id, name, 2 * math.pi * step / len(_NINETEEN), definition, parent)
+        id="schwartz19",
+        values=tuple(
+            Value(
+                id=id,
+                name=name,
+                angle=2 * math.pi * step / len(_NINETEEN),
+                definition=definition,
+                parent=parent,
+            )
             for step, (id, name, parent, definition) in enumerate(_NINETEEN)
         ),
-        "Schwartz, S. H. et al. (2012). Refining the theory of basic individual values. "
+        source="Schwartz, S. H. et al. (2012). Refining the theory of basic individual values. "
         "Journal of Personality and Social Psychology 103, 663-688.",
-        (("benevolence-care", "benevolence-caring"),),
+        aliases=(("benevolence-care", "benevolence-caring"),),
     )
 )

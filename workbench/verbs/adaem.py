@@ -152,15 +152,19 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
     classifier: Classifier = Judged(judge, study.system) if judge else Planted(study.system)
     coherence = asking.by_model(who.model) if who.model else asking.by_judge(judge)
     asker = Asker(
-        who,
-        classifier,
-        coherence,
-        study.system,
-        config.temperature,
-        config.new_tokens or (24 if who.own else 96),
+        population=who,
+        classifier=classifier,
+        coherence=coherence,
+        system=study.system,
+        temperature=config.temperature,
+        new_tokens=config.new_tokens or (24 if who.own else 96),
     )
     objective = Objective(
-        config.opinions, config.kept, config.beta, config.distance, config.averaged
+        opinions=config.opinions,
+        kept=config.kept,
+        beta=config.beta,
+        distance=config.distance,
+        averaged=config.averaged,
     )
     with study.runs.begin("adaem", plainly, inputs, config.seed) as work:
         found = Search(

@@ -123,9 +123,9 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
             "Which language model? Name it with --llm: local:FOLDER-OR-HUB-ID, or https://host/v1#model."
         )
     limits = Limits(
-        config.concurrency,
-        config.per_minute,
-        config.timeout,
+        concurrency=config.concurrency,
+        per_minute=config.per_minute,
+        timeout=config.timeout,
         input_price=config.input_price,
         output_price=config.output_price,
     )

@@ -252,7 +252,7 @@ def _choose(
 
 def _preferences(
     study: "Study", told: str, model: "Model"
-) -> dict[str, Float[np.ndarray, "value"]]:
+) -> dict[str, Float[np.ndarray, " value"]]:
     """Steering name -> preference for each value [0 to 1]; a file's are those of the base and of whatever is steered, under the name ``."""
     values = study.system.ids
     if told.endswith(".json"):
@@ -292,7 +292,7 @@ def _agreements(
     config: Config,
     scenarios: list[Scenario],
     choices: list[Choice],
-    preferences: dict[str, Float[np.ndarray, "value"]],
+    preferences: dict[str, Float[np.ndarray, " value"]],
 ) -> tuple[list[Agreement], float]:
     """The model's rankings against those for its preferences, in every state whose preferences are known; the assessor's held-out r."""
     values, r = study.system.ids, float("nan")

@@ -102,16 +102,16 @@ def as_sweep(rows: pd.DataFrame, ratings: pa.Table, damage: pa.Table, system: Va
     steered[at, context, place] = ratings["rating"].to_numpy()
     base[context, place] = ratings["base"].to_numpy()
     return Sweep(
-        values,
-        rows.unit_id.to_numpy(),
-        rows.kind.to_numpy(),
-        rows.feature.to_numpy(),
-        rows.value.to_numpy(),
-        rows.polarity.to_numpy(),
-        rows.dose.to_numpy(),
-        steered,
-        base,
-        damage["damage"].to_numpy().reshape(len(rows), -1),
+        values=values,
+        unit_id=rows.unit_id.to_numpy(),
+        kind=rows.kind.to_numpy(),
+        feature=rows.feature.to_numpy(),
+        source=rows.value.to_numpy(),
+        polarity=rows.polarity.to_numpy(),
+        dose=rows.dose.to_numpy(),
+        ratings=steered,
+        base=base,
+        damage=damage["damage"].to_numpy().reshape(len(rows), -1),
     )
 
 

@@ -180,15 +180,15 @@ def _interview(study: "Study", config: Config, model: str) -> Interview:
     parts = roles.split(items, values, config.train_share, config.least_items, config.seed)
     people = roles.roles(model, config.roles, config.test_roles, config.seed)
     return Interview(
-        model,
-        mode,
-        instrument,
-        wordings_for(study, config.instrument, model)[0],
-        parts,
-        people,
-        config.sample,
-        config.max_new_tokens,
-        config.seed,
+        model=model,
+        mode=mode,
+        instrument=instrument,
+        wording=wordings_for(study, config.instrument, model)[0],
+        items=parts,
+        roles=people,
+        sample=config.sample,
+        max_new_tokens=config.max_new_tokens,
+        seed=config.seed,
     )
 
 
@@ -216,7 +216,17 @@ def _treatments(
         else [SHARE * sae_run.summary["median_norm"]] * len(features)
     )
     found = [
-        Treatment("feature", feature, Steering(((feature, 1.0),), "add", length, "raw", where))
+        Treatment(
+            "feature",
+            feature,
+            Steering(
+                features=((feature, 1.0),),
+                method="add",
+                strength=length,
+                unit="raw",
+                positions=where,
+            ),
+        )
         for feature, length in zip(features, lengths, strict=True)
     ]
     mean = float(np.mean(np.abs(lengths)))
@@ -224,7 +234,14 @@ def _treatments(
         Treatment(
             "random-direction",
             n,
-            Steering((), "add", mean, "raw", where, config.seed * 100_000 + n),
+            Steering(
+                features=(),
+                method="add",
+                strength=mean,
+                unit="raw",
+                positions=where,
+                random=config.seed * 100_000 + n,
+            ),
         )
         for n in range(config.random_directions)
     ]

@@ -199,7 +199,13 @@ def run(study: "Study", config: Config, progress: Progress, judge: Judge | None 
                 config.seed,
             )
             progress("locating", number + 1, len(values))
-        bench = Bench(model, one_scale(config.instrument, study.system), asked, neutral, system)
+        bench = Bench(
+            model=model,
+            instrument=one_scale(config.instrument, study.system),
+            asked=asked,
+            neutral=neutral,
+            system=system,
+        )
         base = _measure(work, bench, groups, found, planned, config, progress)
         if judge:
             _judge(work, model, groups, found, told, system, judge, config, progress)
@@ -247,7 +253,7 @@ def _measure(
     planned: Sequence[Planned],
     config: Config,
     progress: Progress,
-) -> Float[np.ndarray, "question"]:
+) -> Float[np.ndarray, " question"]:
     """Parts `ratings` and `damages`, one an edit; returns the unedited ratings."""
     base, loss = bench.ratings(), bench.losses()
     for number, one in enumerate(planned):
@@ -309,7 +315,9 @@ def _judge(
                 )
             else:
                 gamma = config.judged_gamma
-                one = Planned(value, kind, gamma, 0 if kind == "random" else -1)
+                one = Planned(
+                    value=value, condition=kind, gamma=gamma, draw=0 if kind == "random" else -1
+                )
                 with edited(
                     model, groups, found[value].edit(one, config.dropout, config.seed, groups)
                 ):

@@ -88,7 +88,9 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
             parsed.answer.to_numpy(),
             np.array([values.index(of[item]) for item in items]),
             len(instrument.options),
-            ordinal.Settings(config.chains, config.warmup, config.draws, config.seed),
+            ordinal.Settings(
+                chains=config.chains, warmup=config.warmup, draws=config.draws, seed=config.seed
+            ),
             progress,
         )
         thetas, contrasts = (

@@ -50,9 +50,16 @@ class Config:
 def joint(number: int, weights: predict.Weights, config: object) -> sweep.Intervention:
     """Features steered together, each at its own dose, as an intervention of a sweep with that configuration."""
     steering = Steering(
-        tuple(weights), config.method, 1.0, config.unit, config.positions, combine="sum"
+        features=tuple(weights),
+        method=config.method,
+        strength=1.0,
+        unit=config.unit,
+        positions=config.positions,
+        combine="sum",
     )
-    return sweep.Intervention(number, "joint", -1, "", 1, steering)
+    return sweep.Intervention(
+        unit_id=number, kind="joint", feature=-1, value="", polarity=1, steering=steering
+    )
 
 
 def joint_rows(told: predict.Curves, steerings: list[predict.Weights]) -> list[dict]:
@@ -90,7 +97,13 @@ def read_graph(study: "Study", run: str) -> CausalGraph:
     edges = tuple(Edge(**row) for row in rows.to_dict("records"))
     named = {edge.source for edge in edges}
     values = tuple(value for value in study.system.ids if value in named)
-    return CausalGraph(values, edges, told.summary["level"], told.summary["contexts"], told.seed)
+    return CausalGraph(
+        values=values,
+        edges=edges,
+        level=told.summary["level"],
+        n=told.summary["contexts"],
+        seed=told.seed,
+    )
 
 
 def curves_of(study: "Study", effects: Run, kind: str = "feature") -> predict.Curves:
@@ -103,7 +116,9 @@ def fitted(study: "Study", effects: str = "latest") -> predict.Fitted:
     """All that the study knows for predicting a joint steering: curves, graph, and how held-out predictions did."""
     run = study.resolve("effects", effects)
     graph, checked = newest_of(study, "graph", run.id), newest_of(study, "prediction", run.id)
-    told = predict.Fitted(curves_of(study, run), read_graph(study, graph.id) if graph else None)
+    told = predict.Fitted(
+        curves=curves_of(study, run), graph=read_graph(study, graph.id) if graph else None
+    )
     return (
         told
         if checked is None
@@ -141,7 +156,8 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
     if study.runs.exists(id := study.runs.find("prediction", plainly, inputs, config.seed)):
         return study.runs.get(id)
     told = predict.Fitted(
-        curves_of(study, effects_run), read_graph(study, graph_run.id) if graph_run else None
+        curves=curves_of(study, effects_run),
+        graph=read_graph(study, graph_run.id) if graph_run else None,
     )
     drawn = predict.draw(told.curves, config.steerings, config.largest, config.seed)
     x = predict.doses(told.curves, drawn)

@@ -91,7 +91,10 @@ def run(study: "Study", config: Config, progress: Progress, llm: LLM | None = No
     speaker = None if not name or name == ORGANISM else llm or open_llm(name, study.model)
     with study.runs.begin("scenarios", plainly, inputs, config.seed) as work:
         if given is not None:
-            asked = [Asked(number, s.id, s.values, s.source, s) for number, s in enumerate(given)]
+            asked = [
+                Asked(number=number, id=s.id, values=s.values, source=s.source, scenario=s)
+                for number, s in enumerate(given)
+            ]
         else:
             asked = []
             told = {
@@ -105,20 +108,29 @@ def run(study: "Study", config: Config, progress: Progress, llm: LLM | None = No
                 if answer is None:
                     asked.append(
                         Asked(
-                            number,
-                            id,
-                            values,
-                            name,
-                            None,
-                            "",
-                            "too-long",
-                            f"The request is longer than {name} reads.",
+                            number=number,
+                            id=id,
+                            values=values,
+                            source=name,
+                            scenario=None,
+                            answer="",
+                            status="too-long",
+                            reason=f"The request is longer than {name} reads.",
                         )
                     )
                     continue
                 came = read_written(answer, system, values, config.actions, id, name)
                 asked.append(
-                    Asked(number, id, values, name, came.scenario, answer, came.status, came.reason)
+                    Asked(
+                        number=number,
+                        id=id,
+                        values=values,
+                        source=name,
+                        scenario=came.scenario,
+                        answer=answer,
+                        status=came.status,
+                        reason=came.reason,
+                    )
                 )
         if speaker:
             told = {

@@ -138,7 +138,11 @@ def choose(study: Study) -> Chosen:
         else queries.candidates(store, "profile")
     )
     return Chosen(
-        sae, labels, pick("Value profile", asked, "instrument", "steering"), effects, graph
+        sae=sae,
+        labels=labels,
+        profile=pick("Value profile", asked, "instrument", "steering"),
+        effects=effects,
+        graph=graph,
     )
 
 

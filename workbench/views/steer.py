@@ -116,7 +116,7 @@ def _controls(study: Study, chosen: Chosen) -> Steering:
     )
     methods = _methods()
     method = st.selectbox("Method", methods, index=methods.index("add") if "add" in methods else 0)
-    return Steering(tuple(pairs), method, strength, unit)
+    return Steering(features=tuple(pairs), method=method, strength=strength, unit=unit)
 
 
 def _run(study: Study, chosen: Chosen) -> Run:

@@ -116,7 +116,7 @@ def _part(
     return rows
 
 
-def _finite(point: Float[np.ndarray, "dim"], name: str, what: str) -> list[float]:
+def _finite(point: Float[np.ndarray, " dim"], name: str, what: str) -> list[float]:
     if not np.isfinite(point).all():
         raise BadInput(
             f"{name} gives NaN for {what}. Use float32 (--options dtype=float32), or another model."

@@ -51,8 +51,8 @@ class Kept(NamedTuple):
 class Gradients(NamedTuple):
     enc: Float[Tensor, "feat d_model"]
     dec: Float[Tensor, "feat d_model"]
-    b_enc: Float[Tensor, "feat"]
-    b_dec: Float[Tensor, "d_model"]
+    b_enc: Float[Tensor, " feat"]
+    b_dec: Float[Tensor, " d_model"]
 
 
 @register("engines", "fused")
@@ -135,7 +135,11 @@ class Fused:
         g_dec = (g_directions - directions * inward[:, None]) / norm[:, None] + g_norm[
             :, None
         ] * directions
-        return loss, kept, Gradients(g_encoder * norm[:, None], g_dec, g_bias * norm, g_b_dec)
+        return (
+            loss,
+            kept,
+            Gradients(enc=g_encoder * norm[:, None], dec=g_dec, b_enc=g_bias * norm, b_dec=g_b_dec),
+        )
 
     def _keep(self, pre: Float[Tensor, "tok feat"]) -> Kept:
         k = self.config.k

@@ -21,7 +21,7 @@ class LabelledActivations:
     """Largest activation of each feature in each document [document, feature; activation units, >= 0]."""
     values: Int[np.ndarray, "document value"]
     """1: the value is held, -1: it is rejected, 0: neither; columns in circle order."""
-    contexts: Shaped[np.ndarray, "document"]
+    contexts: Shaped[np.ndarray, " document"]
     """What documents are compared within: a topic; one empty string for all where none is known."""
 
     def __post_init__(self) -> None:

@@ -64,7 +64,7 @@ class Fit(NamedTuple):
     """Adjusted difference [activation units]."""
     se: Float[np.ndarray, "mark feature"]
     """Its robust standard error [activation units]."""
-    sd: Float[np.ndarray, "feature"]
+    sd: Float[np.ndarray, " feature"]
     """Residual SD within contexts and marks [activation units]."""
     degrees: int
     """Degrees of freedom of the residuals."""
@@ -130,7 +130,7 @@ class Contrast:
 def regress(
     activations: sparse.csc_matrix,
     marks: Bool[np.ndarray, "document mark"],
-    strata: Int[np.ndarray, "document"],
+    strata: Int[np.ndarray, " document"],
 ) -> Fit:
     """Least squares of every feature on marks and context dummies, with HC1 standard errors."""
     documents = activations.shape[0]
@@ -149,7 +149,10 @@ def regress(
     weights = np.vstack([np.ones(documents), influence**2])
     squares = np.maximum(_weighted_squares(activations, x, beta, averager, strata, weights), 0.0)
     return Fit(
-        beta, np.sqrt(squares[1:] * documents / degrees), np.sqrt(squares[0] / degrees), degrees
+        beta=beta,
+        se=np.sqrt(squares[1:] * documents / degrees),
+        sd=np.sqrt(squares[0] / degrees),
+        degrees=degrees,
     )
 
 
@@ -277,20 +280,20 @@ class _Evidence:
                 told["unadjusted"] = self._unadjusted(mark, column)
             rows.append(
                 Label(
-                    int(self.live[column]),
-                    value,
-                    polarity,
-                    float(effect),
-                    float(effect - self.reach * se),
-                    float(effect + self.reach * se),
-                    float(self.p[mark, column]),
-                    float(self.q[mark, column]),
-                    float(score[k]),
-                    float(gain[k]),
-                    n,
-                    "contrast",
-                    bool(accepted),
-                    json.dumps(
+                    feature=int(self.live[column]),
+                    value=value,
+                    polarity=polarity,
+                    effect=float(effect),
+                    low=float(effect - self.reach * se),
+                    high=float(effect + self.reach * se),
+                    p=float(self.p[mark, column]),
+                    q=float(self.q[mark, column]),
+                    score=float(score[k]),
+                    gain=float(gain[k]),
+                    n=n,
+                    method="contrast",
+                    accepted=bool(accepted),
+                    evidence=json.dumps(
                         {
                             name: round(x, 4) if isinstance(x, float) else x
                             for name, x in told.items()
@@ -306,7 +309,7 @@ class _Evidence:
         return float(hedges_g(dense, self.marked[self.fit_on, mark], self.strata[self.fit_on]).mean)
 
 
-def _averager(strata: Int[np.ndarray, "document"], count: int) -> sparse.csr_matrix:
+def _averager(strata: Int[np.ndarray, " document"], count: int) -> sparse.csr_matrix:
     """Matrix that takes the mean of each stratum [stratum, document]; rows of strata without documents are 0."""
     size = np.bincount(strata, minlength=count)
     rows = np.arange(len(strata))
@@ -314,8 +317,8 @@ def _averager(strata: Int[np.ndarray, "document"], count: int) -> sparse.csr_mat
 
 
 def _held_out(
-    strata: Int[np.ndarray, "document"], share: float, rng: np.random.Generator
-) -> Bool[np.ndarray, "document"]:
+    strata: Int[np.ndarray, " document"], share: float, rng: np.random.Generator
+) -> Bool[np.ndarray, " document"]:
     """A random `share` of every stratum; what a small stratum cannot split evenly is carried to the next."""
     shuffled = rng.permutation(len(strata))
     in_order = shuffled[np.argsort(strata[shuffled], kind="stable")]

@@ -62,18 +62,18 @@ class MoralDilemmas(Questionnaire):
         own = settings.items == "organism"
         told = organism.dilemmas(settings.n, 0) if own else _json(Path(settings.items))
         return Instrument(
-            "moral-dilemmas",
-            "Multi-step moral dilemmas",
-            read(told, system, settings.items),
-            (),
-            tuple(WORDINGS.items()),
-            system.id,
-            "generated for the organism"
+            id="moral-dilemmas",
+            title="Multi-step moral dilemmas",
+            items=read(told, system, settings.items),
+            options=(),
+            wordings=tuple(WORDINGS.items()),
+            system=system.id,
+            source="generated for the organism"
             if own
             else f"{Path(settings.items).name}, in the format of Wu et al. (2025)",
-            "MIT" if own else "as the file says; the released dilemmas: CC BY-SA 4.0",
-            "choice",
-            settings.memory,
+            licence="MIT" if own else "as the file says; the released dilemmas: CC BY-SA 4.0",
+            answer="choice",
+            memory=settings.memory,
         )
 
     def wordings(self, instrument: Instrument, own: bool) -> tuple[str, ...]:
@@ -183,9 +183,9 @@ def _steps(one: Mapping[str, Any], id: str, system: ValueSystem, where: str) -> 
             raise BadInput(f"{place}: both choices are the same text.")
         items.append(
             Item(
-                f"{id}-{step}",
-                text,
-                "",
+                id=f"{id}-{step}",
+                text=text,
+                value="",
                 options=options,
                 group=id,
                 after=items[-1].id if items else "",

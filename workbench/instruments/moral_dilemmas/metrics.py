@@ -81,7 +81,9 @@ def tally(responses: Sequence[Response], instrument: Instrument, system: ValueSy
         offered[d, s, pair] += 1
         chosen[d, s, won] += 1
         wins[d, won, lost] += 1
-    return Tally(values, dilemmas, offered, chosen, missing, wins)
+    return Tally(
+        values=values, dilemmas=dilemmas, offered=offered, chosen=chosen, missing=missing, wins=wins
+    )
 
 
 def sides(item: Item) -> tuple[str, str]:
@@ -106,8 +108,8 @@ class Rates(NamedTuple):
 
 
 def rates(
-    hits: Float[np.ndarray, "dilemma *cells"],
-    every: Float[np.ndarray, "dilemma *cells"],
+    hits: Float[np.ndarray, " dilemma *cells"],
+    every: Float[np.ndarray, " dilemma *cells"],
     replicates: int,
     seed: int,
 ) -> Rates:
@@ -209,7 +211,7 @@ def _beats(
     return known * (1 + np.sign(2 * wins - met)) / 2
 
 
-def _cycles(beats: Float[np.ndarray, "replicate value value"]) -> Float[np.ndarray, "replicate"]:
+def _cycles(beats: Float[np.ndarray, "replicate value value"]) -> Float[np.ndarray, " replicate"]:
     """3-cycles of each graph, ties decided by coins: closed walks of three steps, each met from its three ends."""
     return np.einsum("rij,rjk,rki->r", beats, beats, beats, optimize=True) / 3
 
@@ -317,7 +319,7 @@ def rank_agreement(one: Tally, other: Tally, replicates: int, seed: int) -> list
 
 def _spearman(
     a: Float[np.ndarray, "replicate value"], b: Float[np.ndarray, "replicate value"]
-) -> Float[np.ndarray, "replicate"]:
+) -> Float[np.ndarray, " replicate"]:
     ranks = [stats.rankdata(told.round(12), axis=1) for told in (a, b)]
     x, y = (told - told.mean(1, keepdims=True) for told in ranks)
     length = np.sqrt((x**2).sum(1) * (y**2).sum(1))

@@ -63,17 +63,18 @@ class Portraits(Questionnaire):
             for number, value in of.items()
         }
         items = tuple(
-            Item(f"{self.id}-{number}", text, values[number]) for number, text in texts.items()
+            Item(id=f"{self.id}-{number}", text=text, value=values[number])
+            for number, text in texts.items()
         )
         return Instrument(
-            self.id,
-            self.title,
-            items,
-            tuple("123456"),
-            tuple(WORDINGS.items()),
-            speaks.id,
-            self.source,
-            "free for academic research; not shipped",
+            id=self.id,
+            title=self.title,
+            items=items,
+            options=tuple("123456"),
+            wordings=tuple(WORDINGS.items()),
+            system=speaks.id,
+            source=self.source,
+            licence="free for academic research; not shipped",
         )
 
     def _system(self, system: ValueSystem) -> ValueSystem:

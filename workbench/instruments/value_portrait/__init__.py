@@ -101,7 +101,13 @@ class ValuePortrait(Questionnaire):
             pairs = with_p(pairs, Path(settings.p_values), system)
         measured = tags(pairs, settings.least_r, settings.most_p)
         tagged = [
-            Item(item.id, item.text, "", tags=measured.get(item.id, ()), group=item.group)
+            Item(
+                id=item.id,
+                text=item.text,
+                value="",
+                tags=measured.get(item.id, ()),
+                group=item.group,
+            )
             for item in items
         ]
         kept = tuple(item for item in tagged if item.tags or settings.ask == "all")
@@ -110,14 +116,14 @@ class ValuePortrait(Questionnaire):
                 f"No item of {file} has r > {settings.least_r:g} and p < {settings.most_p:g} with any value of {system.id}. Ask for less."
             )
         return Instrument(
-            "value-portrait",
-            "Value Portrait",
-            kept,
-            PHRASES,
-            tuple(WORDINGS.items()),
-            system.id,
-            "Han et al., ACL 2025: Value Portrait",
-            "MIT (as released)",
+            id="value-portrait",
+            title="Value Portrait",
+            items=kept,
+            options=PHRASES,
+            wordings=tuple(WORDINGS.items()),
+            system=system.id,
+            source="Han et al., ACL 2025: Value Portrait",
+            licence="MIT (as released)",
         )
 
     def read(self, text: str, question: Question) -> Reading:
@@ -166,12 +172,15 @@ def read_items(file: Path, system: ValueSystem) -> tuple[list[Item], list[Pair]]
                         f"{file}, query {number}: item {id} stands there twice. Give each its own id."
                     )
                 items[id] = Item(
-                    id, f"{passage}\n\nResponse: {_text(output['content'])}", "", group=name
+                    id=id,
+                    text=f"{passage}\n\nResponse: {_text(output['content'])}",
+                    value="",
+                    group=name,
                 )
                 if not _text(output["content"]):
                     raise BadInput(f"{file}, query {number}: item {id} has no response text.")
                 pairs += [
-                    Pair(id, system.resolve(value), float(r), float("nan"), 0)
+                    Pair(item=id, value=system.resolve(value), r=float(r), p=float("nan"), n=0)
                     for value, r in output[family]
                 ]
         except (AttributeError, KeyError, TypeError, ValueError) as error:

@@ -62,15 +62,15 @@ def tag_items(ratings: Ratings, profiles: Mapping[str, Mapping[str, float]]) -> 
             t = r * np.sqrt((len(told) - 2) / (1 - r**2))
         p = 2 * special.stdtr(len(told) - 2, -np.abs(t))
         found += [
-            Pair(item, value, float(r[at]), float(p[at]), len(told))
+            Pair(item=item, value=value, r=float(r[at]), p=float(p[at]), n=len(told))
             for at, value in enumerate(values)
         ]
     return found
 
 
 def _spearman(
-    x: Float[np.ndarray, "n"], y: Float[np.ndarray, "n value"]
-) -> Float[np.ndarray, "value"]:
+    x: Float[np.ndarray, " n"], y: Float[np.ndarray, "n value"]
+) -> Float[np.ndarray, " value"]:
     a, b = stats.rankdata(x), stats.rankdata(y, axis=0)
     a, b = a - a.mean(), b - b.mean(0)
     length = np.sqrt((a**2).sum() * (b**2).sum(0))

@@ -26,7 +26,7 @@ class Detector(Protocol):
     name: str
     """Plug-in, value and what it was made of; written beside every decision."""
 
-    def scores(self, texts: Sequence[str]) -> Float[np.ndarray, "text"]:
+    def scores(self, texts: Sequence[str]) -> Float[np.ndarray, " text"]:
         """How surely each text speaks of the value [0 to 1]."""
         ...
 
@@ -41,9 +41,9 @@ class DetectorPlugin(Protocol):
 
 
 class Gate(NamedTuple):
-    scores: Float[np.ndarray, "prompt"]
+    scores: Float[np.ndarray, " prompt"]
     """Score of each prompt [0 to 1]."""
-    open: Bool[np.ndarray, "prompt"]
+    open: Bool[np.ndarray, " prompt"]
     """Whether it reaches the threshold, and so is steered."""
 
 

@@ -47,7 +47,7 @@ class ClassifierDetector:
             name,
         )
 
-    def scores(self, texts: Sequence[str]) -> Float[np.ndarray, "text"]:
+    def scores(self, texts: Sequence[str]) -> Float[np.ndarray, " text"]:
         """Probability of the class."""
         import torch
 

@@ -35,7 +35,7 @@ class FeatureDetector:
         self.study, self.run, self.feature, self.largest = study, run, feature, largest
         self.name = f"feature {run.id} f{feature}"
 
-    def scores(self, texts: Sequence[str]) -> Float[np.ndarray, "text"]:
+    def scores(self, texts: Sequence[str]) -> Float[np.ndarray, " text"]:
         """Largest activation in each text, over the largest harvested one."""
         from sae_training.dictionary.harvest import pooled_activations
 

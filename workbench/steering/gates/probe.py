@@ -33,7 +33,7 @@ class ProbeDetector:
     def __init__(self, model: "Model", probe: directions.Probe, layer: int, name: str):
         self.model, self.probe, self.layer, self.name = model, probe, layer, name
 
-    def scores(self, texts: Sequence[str]) -> Float[np.ndarray, "text"]:
+    def scores(self, texts: Sequence[str]) -> Float[np.ndarray, " text"]:
         """The probe's probability at the last token, of the model as it stands."""
         from sae_training.engine.generate import prompt_ids
         from sae_training.model.last_token import last_residuals

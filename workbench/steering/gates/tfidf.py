@@ -49,7 +49,7 @@ class TfidfDetector:
     def __init__(self, pipeline: Any, name: str):
         self.pipeline, self.name = pipeline, name
 
-    def scores(self, texts: Sequence[str]) -> Float[np.ndarray, "text"]:
+    def scores(self, texts: Sequence[str]) -> Float[np.ndarray, " text"]:
         """Probability of the class that speaks of the value, classes weighted alike."""
         return self.pipeline.predict_proba(list(texts))[:, 1]
 

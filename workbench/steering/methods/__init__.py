@@ -29,12 +29,12 @@ from sae_training.model.edits import Delta, Edit, Encoder, Stack
 class Scale:
     median_norm: float
     """Median length of the residual at the site over the training text [residual units]."""
-    max_activation: Float[Tensor, "feat"]
+    max_activation: Float[Tensor, " feat"]
     """Largest activation seen of each feature [activation units]."""
-    directions: Mapping[str, Float[Tensor, "d_model"]] = field(default_factory=dict)
+    directions: Mapping[str, Float[Tensor, " d_model"]] = field(default_factory=dict)
     """Stored directions at the site, by the name that a steering calls them [any length]."""
 
-    def direction(self, steering: Steering, sae: Encoder) -> Float[Tensor, "d_model"]:
+    def direction(self, steering: Steering, sae: Encoder) -> Float[Tensor, " d_model"]:
         """What one unit of strength adds [residual units].
 
         `raw` and `norm_share` scale the unit direction; `feature_max` moves each feature by its own maximum. Combined
@@ -97,7 +97,7 @@ def features(steering: Steering, sae: Encoder) -> tuple[tuple[int, float], ...]:
 
 def unit_direction(
     steering: Steering, sae: Encoder, directions: Mapping[str, Tensor] | None = None
-) -> Float[Tensor, "d_model"]:
+) -> Float[Tensor, " d_model"]:
     """The steering's direction at length 1, the same on every device."""
     if steering.random >= 0:
         found = torch.randn(
@@ -131,12 +131,12 @@ def delta(
     """The edit that sets each steering's features (or its random or stored direction) to `targets` [activation units]."""
     slots = max([1, *map(len, targets)])
     edit = Delta(
-        sae,
-        torch.zeros(len(steerings), slots, dtype=torch.long, device=sae.W_dec.device),
-        sae.W_dec.new_zeros(len(steerings), slots),
-        sae.W_dec.new_zeros(len(steerings), slots),
-        sae.W_dec.new_zeros(len(steerings), sae.d_model),
-        tuple(one.positions for one in steerings),
+        sae=sae,
+        index=torch.zeros(len(steerings), slots, dtype=torch.long, device=sae.W_dec.device),
+        target=sae.W_dec.new_zeros(len(steerings), slots),
+        used=sae.W_dec.new_zeros(len(steerings), slots),
+        random=sae.W_dec.new_zeros(len(steerings), sae.d_model),
+        positions=tuple(one.positions for one in steerings),
     )
     for row, (one, wanted) in enumerate(zip(steerings, targets, strict=True)):
         if changes_nothing(one):
@@ -171,7 +171,7 @@ def build_edit(steerings: Sequence[Steering], sae: Encoder, scale: Scale) -> Edi
     return Stack(parts, part, row)
 
 
-def _sum(weights: Sequence[tuple[int, float]], sae: Encoder) -> Float[Tensor, "d_model"]:
+def _sum(weights: Sequence[tuple[int, float]], sae: Encoder) -> Float[Tensor, " d_model"]:
     out = torch.zeros_like(sae.W_dec[0])
     for index, weight in weights:
         out = out + weight * sae.W_dec[index]

@@ -28,9 +28,9 @@ from workbench.steering.methods import Scale, changes_nothing
 class MinimumShift:
     units: Float[Tensor, "row d_model"]
     """Unit directions; zero in a row that changes nothing."""
-    targets: Float[Tensor, "row"]
+    targets: Float[Tensor, " row"]
     """Component along the direction to be reached [residual units]."""
-    signs: Float[Tensor, "row"]
+    signs: Float[Tensor, " row"]
     """+1: raise to at least the target; -1: lower to at most."""
     positions: tuple[Where, ...]
     """Tokens that each row steers."""
@@ -41,12 +41,12 @@ class MinimumShift:
     def rows(self) -> int:
         return len(self.units)
 
-    def take(self, rows: Int[Tensor, "n"]) -> "MinimumShift":
+    def take(self, rows: Int[Tensor, " n"]) -> "MinimumShift":
         return MinimumShift(
-            self.units[rows],
-            self.targets[rows],
-            self.signs[rows],
-            tuple(self.positions[row] for row in rows.tolist()),
+            units=self.units[rows],
+            targets=self.targets[rows],
+            signs=self.signs[rows],
+            positions=tuple(self.positions[row] for row in rows.tolist()),
         )
 
     def shifts(
@@ -89,8 +89,8 @@ def build(steerings: Sequence[Steering], sae: Encoder, scale: Scale) -> MinimumS
         targets.append(one.strength * length)
     signs = [-1.0 if one.strength < 0 else 1.0 for one in steerings]
     return MinimumShift(
-        torch.stack(units),
-        torch.stack(targets),
-        torch.tensor(signs).to(sae.W_dec),
-        tuple(one.positions for one in steerings),
+        units=torch.stack(units),
+        targets=torch.stack(targets),
+        signs=torch.tensor(signs).to(sae.W_dec),
+        positions=tuple(one.positions for one in steerings),
     )

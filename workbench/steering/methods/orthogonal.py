@@ -21,7 +21,7 @@ from workbench.steering.methods import Scale, changes_nothing
 class Orthogonal:
     units: Float[Tensor, "row d_model"]
     """Unit directions; zero in a row that changes nothing."""
-    lengths: Float[Tensor, "row"]
+    lengths: Float[Tensor, " row"]
     """Component along the direction afterwards [residual units]."""
     positions: tuple[Where, ...]
     """Tokens that each row steers."""
@@ -30,7 +30,7 @@ class Orthogonal:
     def rows(self) -> int:
         return len(self.units)
 
-    def take(self, rows: Int[Tensor, "n"]) -> "Orthogonal":
+    def take(self, rows: Int[Tensor, " n"]) -> "Orthogonal":
         return Orthogonal(
             self.units[rows],
             self.lengths[rows],

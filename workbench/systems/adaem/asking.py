@@ -39,9 +39,9 @@ class Read:
     """Of all members, member by member."""
     held: Float[np.ndarray, "opinion value"]
     """1: held, 0: not, NaN in the whole row where the opinion does not count."""
-    coherence: Float[np.ndarray, "opinion"]
+    coherence: Float[np.ndarray, " opinion"]
     """Coherence of each opinion [0 to 1]; NaN where it does not count or the pair is longer than the model that rates it reads."""
-    asked: Float[np.ndarray, "outcome"]
+    asked: Float[np.ndarray, " outcome"]
     """What the question itself holds, `none` last; NaN where it could not be read."""
 
     @property
@@ -100,7 +100,9 @@ class Asker:
                 new_tokens=self.new_tokens,
             )
             for q, r in zip(asked, told, strict=True):
-                made[int(q.item.id)].append(Opinion(m, r.text, r.status, q.seed))
+                made[int(q.item.id)].append(
+                    Opinion(member=m, text=r.text, status=r.status, seed=q.seed)
+                )
         return self._read(texts, made)
 
     @property
@@ -110,15 +112,15 @@ class Asker:
 
     def _one(self, number: int, text: str) -> Instrument:
         return Instrument(
-            "adaem",
-            "",
-            (Item(str(number), text, ""),),
-            (),
-            WORDINGS,
-            self.system.id,
-            "",
-            "",
-            "text",
+            id="adaem",
+            title="",
+            items=(Item(id=str(number), text=text, value=""),),
+            options=(),
+            wordings=WORDINGS,
+            system=self.system.id,
+            source="",
+            licence="",
+            answer="text",
         )
 
     def _read(self, texts: Sequence[str], made: list[list[Opinion]]) -> list[Read]:
@@ -139,20 +141,20 @@ class Asker:
             part = slice(start, start + len(some))
             opinions = tuple(
                 Opinion(
-                    one.member,
-                    one.text,
-                    one.status if ok or one.status != "parsed" else "unparsed",
-                    one.seed,
+                    member=one.member,
+                    text=one.text,
+                    status=one.status if ok or one.status != "parsed" else "unparsed",
+                    seed=one.seed,
                 )
                 for one, ok in zip(some, read[part], strict=True)
             )
             found.append(
                 Read(
-                    text,
-                    opinions,
-                    held[part],
-                    coherence[part],
-                    distribution(own[number : number + 1]),
+                    text=text,
+                    opinions=opinions,
+                    held=held[part],
+                    coherence=coherence[part],
+                    asked=distribution(own[number : number + 1]),
                 )
             )
             start += len(some)
@@ -162,7 +164,7 @@ class Asker:
 def by_model(model: "Model") -> Coherence:
     """The probability per token of an opinion after its question, under the model as it is."""
 
-    def rate(asked: Sequence[str], texts: Sequence[str]) -> Float[np.ndarray, "opinion"]:
+    def rate(asked: Sequence[str], texts: Sequence[str]) -> Float[np.ndarray, " opinion"]:
         before, after = (
             list(map(len, model.tokenize(list(some), prompt=True))) for some in (asked, texts)
         )
@@ -182,7 +184,7 @@ def by_model(model: "Model") -> Coherence:
 def by_judge(judge: Judge) -> Coherence:
     """Whether a judge finds that the opinion is about the question: 0, 1/2 or 1."""
 
-    def rate(asked: Sequence[str], texts: Sequence[str]) -> Float[np.ndarray, "opinion"]:
+    def rate(asked: Sequence[str], texts: Sequence[str]) -> Float[np.ndarray, " opinion"]:
         told = [
             ratings.QUESTIONS[1].format(prompt=question, text=text)
             for question, text in zip(asked, texts, strict=True)
@@ -224,15 +226,16 @@ def from_rows(told: Sequence[dict[str, Any]], values: Sequence[str]) -> list[Rea
             for row in own
         ]
         opinions = tuple(
-            Opinion(row["member"], row["text"], row["status"], row["seed"]) for row in own
+            Opinion(member=row["member"], text=row["text"], status=row["status"], seed=row["seed"])
+            for row in own
         )
         found.append(
             Read(
-                question,
-                opinions,
-                np.array(held),
-                np.array([row["coherence"] for row in own]),
-                np.array(own[0]["asked"]),
+                text=question,
+                opinions=opinions,
+                held=np.array(held),
+                coherence=np.array([row["coherence"] for row in own]),
+                asked=np.array(own[0]["asked"]),
             )
         )
     return found

@@ -29,7 +29,7 @@ class Pull:
 class Bandit:
     """Topics with their qualities; `budget` is B [pulls]."""
 
-    def __init__(self, seeds: Float[np.ndarray, "topic"], budget: int) -> None:
+    def __init__(self, seeds: Float[np.ndarray, " topic"], budget: int) -> None:
         self.quality = np.where(np.isfinite(seeds), seeds, 0.0)
         self.count = np.ones(len(seeds), int)
         self._log = math.log(max(budget, 2))
@@ -38,7 +38,12 @@ class Bandit:
         """The topic of the largest upper bound, the first where several are equal."""
         bonus = np.sqrt(2 * self._log / self.count)
         topic = int((self.quality + bonus).argmax())
-        return Pull(topic, float(self.quality[topic]), float(bonus[topic]), int(self.count[topic]))
+        return Pull(
+            topic=topic,
+            quality=float(self.quality[topic]),
+            bonus=float(bonus[topic]),
+            count=int(self.count[topic]),
+        )
 
     def reward(self, topic: int, reward: float) -> None:
         """Take in what a pull brought."""

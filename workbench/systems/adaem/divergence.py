@@ -38,7 +38,7 @@ def kl(
 
 
 def gjs(
-    p: Float[np.ndarray, "member outcome"], weights: Float[np.ndarray, "member"] | None = None
+    p: Float[np.ndarray, "member outcome"], weights: Float[np.ndarray, " member"] | None = None
 ) -> float:
     """Generalised Jensen-Shannon divergence of the rows [nats]; equal weights unless given."""
     a = np.full(len(p), 1 / len(p)) if weights is None else weights
@@ -46,13 +46,13 @@ def gjs(
 
 
 def apart(
-    p: Float[np.ndarray, "outcome"], q: Float[np.ndarray, "outcome"], distance: Distance
+    p: Float[np.ndarray, " outcome"], q: Float[np.ndarray, " outcome"], distance: Distance
 ) -> float:
     """Jensen-Shannon's divergence [nats], or total variation [0 to 1]."""
     return gjs(np.stack([p, q])) if distance == "js" else float(np.abs(p - q).sum() / 2)
 
 
-def distribution(held: Float[np.ndarray, "opinion value"]) -> Float[np.ndarray, "outcome"]:
+def distribution(held: Float[np.ndarray, "opinion value"]) -> Float[np.ndarray, " outcome"]:
     """p(v|x) over the values and, last, `none`; rows with NaN are not read and left out. NaN where no row is left."""
     known = held[np.isfinite(held).all(1)]
     return spread(known).mean(0) if len(known) else np.full(held.shape[1] + 1, np.nan)
@@ -71,11 +71,11 @@ def spread(held: Float[np.ndarray, "opinion value"]) -> Float[np.ndarray, "opini
 
 def score(
     p: Float[np.ndarray, "member outcome"],
-    asked: Float[np.ndarray, "outcome"],
+    asked: Float[np.ndarray, " outcome"],
     beta: float,
     distance: Distance = "js",
     averaged: bool = True,
-    weights: Float[np.ndarray, "member"] | None = None,
+    weights: Float[np.ndarray, " member"] | None = None,
 ) -> Score:
     """S of one question; `asked` is what the question itself holds."""
     if not (np.isfinite(p).all() and np.isfinite(asked).all()):

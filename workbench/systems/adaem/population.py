@@ -86,16 +86,16 @@ def _member(
     seed: int,
 ) -> Member:
     if name == "base":
-        return Member(name, "base", Steering())
+        return Member(name=name, kind="base", steering=Steering())
     if name.startswith("primed:"):
         return Member(
-            name,
-            "primed",
-            Steering(),
-            _prime(name.removeprefix("primed:"), study.system, organism_only, seed),
+            name=name,
+            kind="primed",
+            steering=Steering(),
+            persona=_prime(name.removeprefix("primed:"), study.system, organism_only, seed),
         )
     if is_address(name):
-        return Member(name, "model", Steering(), address=name)
+        return Member(name=name, kind="model", steering=Steering(), address=name)
     if name[-1:] not in ("+", "-"):
         raise BadInput(
             f"A member is base, VALUE+ or VALUE-, RUN/VALUE/KIND+, primed:VALUE, or a model's address, got {name!r}. Add + or - to steer up or down."
@@ -103,7 +103,9 @@ def _member(
     sign, what = (1.0 if name[-1] == "+" else -1.0), name[:-1]
     if "/" in what:
         return Member(
-            name, "steered", replace(template, direction=what, strength=sign * template.strength)
+            name=name,
+            kind="steered",
+            steering=replace(template, direction=what, strength=sign * template.strength),
         )
     value = study.system.resolve(what)
     assert labels is not None  # the verb resolves the labels wherever a value is steered
@@ -113,7 +115,7 @@ def _member(
         raise BadInput(
             f"{labels.id} has no accepted feature of {value}, so {name} cannot be steered. Choose among {', '.join(sorted(set(chosen.value)))}."
         )
-    return Member(name, "steered", replace(template, features=features))
+    return Member(name=name, kind="steered", steering=replace(template, features=features))
 
 
 def _prime(name: str, system: ValueSystem, organism_only: bool, seed: int) -> str:
@@ -165,8 +167,8 @@ def open_population(study: "Study", members: Sequence[Member], sae_run: Run | No
             else respondent(study, sae_run, member.steering)
         )
     return Population(
-        tuple(members),
-        tuple(respondents),
-        here[0] if here else None,
-        all(name == material.ORGANISM for name in names),
+        members=tuple(members),
+        respondents=tuple(respondents),
+        model=here[0] if here else None,
+        own=all(name == material.ORGANISM for name in names),
     )

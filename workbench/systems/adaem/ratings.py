@@ -28,7 +28,7 @@ def pooled(held: Float[np.ndarray, "*rows opinion value"]) -> Float[np.ndarray, 
 
 def skills(
     won: Float[np.ndarray, "match member"], seed: int
-) -> tuple[Float[np.ndarray, "member"], Float[np.ndarray, "member"]]:
+) -> tuple[Float[np.ndarray, " member"], Float[np.ndarray, " member"]]:
     """Means and standard deviations of the members' TrueSkill; `won` is 1 for the first place and 0 for the last, NaN spoils a match."""
     matches = won[np.isfinite(won).all(1)]
     first, second = np.triu_indices(won.shape[1], 1)
@@ -48,7 +48,7 @@ def win_rates(won: Float[np.ndarray, "match member"]) -> Float[np.ndarray, "matc
     return np.where(np.isfinite(won).all(1, keepdims=True), rate, np.nan)
 
 
-def _shares(data: Float[np.ndarray, "question *cells"], replicates: int, seed: int) -> Interval:
+def _shares(data: Float[np.ndarray, " question *cells"], replicates: int, seed: int) -> Interval:
     """Mean shares over questions; a studentised interval may reach beyond what a share can be, and is cut there."""
     found = bootstrap_mean(data, replicates, seed)
     return found._replace(low=np.clip(found.low, 0, 1), high=np.clip(found.high, 0, 1))

@@ -54,7 +54,7 @@ def chance(held: Float[np.ndarray, "member opinion value"], seed: int) -> float:
 
 
 def ratio(
-    a: Float[np.ndarray, "first"], b: Float[np.ndarray, "second"], replicates: int, seed: int
+    a: Float[np.ndarray, " first"], b: Float[np.ndarray, " second"], replicates: int, seed: int
 ) -> Ratio:
     """Mean of a over mean of b with its interval; NaN where a mean is not above 0. Raises BadInput below two questions a set."""
     a, b = a[np.isfinite(a)], b[np.isfinite(b)]
@@ -89,9 +89,9 @@ def _log_mean(x: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def rows(
-    sets: dict[str, Float[np.ndarray, "question"]],
-    chances: dict[str, Float[np.ndarray, "question"]],
-    searched: dict[str, Float[np.ndarray, "question"]],
+    sets: dict[str, Float[np.ndarray, " question"]],
+    chances: dict[str, Float[np.ndarray, " question"]],
+    searched: dict[str, Float[np.ndarray, " question"]],
     replicates: int,
     seed: int,
 ) -> list[dict[str, Any]]:

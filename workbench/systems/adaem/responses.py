@@ -39,14 +39,14 @@ class Opinion:
 class Coherence:
     name: str
     """What stands in for coherence; written on every row."""
-    rate: Callable[[Sequence[str], Sequence[str]], Float[np.ndarray, "opinion"]]
+    rate: Callable[[Sequence[str], Sequence[str]], Float[np.ndarray, " opinion"]]
     """From questions and opinions to coherence [0 to 1]; NaN where it is not known."""
 
 
 def criteria(
-    member: Int[np.ndarray, "opinion"],
+    member: Int[np.ndarray, " opinion"],
     held: Float[np.ndarray, "opinion value"],
-    coherence: Float[np.ndarray, "opinion"],
+    coherence: Float[np.ndarray, " opinion"],
     texts: Sequence[str],
 ) -> Float[np.ndarray, "opinion criterion"]:
     """The four criteria of parsed opinions on one question [0 to 1]."""
@@ -75,8 +75,8 @@ def criteria(
 
 
 def keep(
-    member: Int[np.ndarray, "opinion"], total: Float[np.ndarray, "opinion"], n: int
-) -> Bool[np.ndarray, "opinion"]:
+    member: Int[np.ndarray, " opinion"], total: Float[np.ndarray, " opinion"], n: int
+) -> Bool[np.ndarray, " opinion"]:
     """Each member's `n` opinions of the largest sum of criteria; earlier ones first where sums are equal."""
     kept = np.zeros(len(member), bool)
     for m in np.unique(member):

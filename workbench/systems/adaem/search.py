@@ -74,7 +74,7 @@ class Tried:
     """Question and opinions."""
     criteria: Float[np.ndarray, "opinion criterion"]
     """The response step's four criteria [0 to 1]; NaN where an opinion does not count."""
-    kept: Bool[np.ndarray, "opinion"]
+    kept: Bool[np.ndarray, " opinion"]
     """Which opinions the score is taken from."""
     score: Score
     """S from the kept opinions."""
@@ -180,7 +180,7 @@ class Search:
                 accepted = best[pull.topic] = next(
                     one.number for one in new if one.score.total == reward
                 )
-            pulls.append(Pulled(pull, reward, len(new), accepted))
+            pulls.append(Pulled(pull=pull, reward=reward, tried=len(new), accepted=accepted))
             self.progress("searching", number + 1, self.pulls)
         return Found(self.tried, pulls, best)
 

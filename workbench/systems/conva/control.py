@@ -98,8 +98,10 @@ def judged(
     """The judge's verdicts on every answer. An empty answer is not fluent and takes no side, whoever judges."""
     record = system[value]
     said = [number for number, answer in enumerate(answers) if answer.strip()]
-    side = [Verdict("Unclear", "parsed", "", "empty answer")] * len(answers)
-    fluent = [Verdict("No", "parsed", "", "empty answer")] * len(answers)
+    side = [Verdict(choice="Unclear", status="parsed", text="", judge="empty answer")] * len(
+        answers
+    )
+    fluent = [Verdict(choice="No", status="parsed", text="", judge="empty answer")] * len(answers)
     asked = [
         SIDE.format(
             question=questions[n], answer=answers[n], name=record.name, definition=record.definition
@@ -113,12 +115,12 @@ def judged(
     return Judged(side, fluent)
 
 
-def points(choices: Sequence[str], worth: dict[str, float]) -> Float[np.ndarray, "item"]:
+def points(choices: Sequence[str], worth: dict[str, float]) -> Float[np.ndarray, " item"]:
     """What each verdict counts; NaN where it could not be read (an empty choice)."""
     return np.array([worth.get(choice, np.nan) for choice in choices])
 
 
-def _points(rows: Sequence[dict]) -> dict[str, Float[np.ndarray, "item"]]:
+def _points(rows: Sequence[dict]) -> dict[str, Float[np.ndarray, " item"]]:
     """Measure -> what each item of one steering counts."""
     said, known = ([row for row in rows if row["kind"] == kind] for kind in ("dilemma", "choice"))
     return {
@@ -129,8 +131,8 @@ def _points(rows: Sequence[dict]) -> dict[str, Float[np.ndarray, "item"]]:
 
 
 def summarise(
-    before: Float[np.ndarray, "item"],
-    after: Float[np.ndarray, "item"],
+    before: Float[np.ndarray, " item"],
+    after: Float[np.ndarray, " item"],
     measure: str,
     value: str,
     name: str,
@@ -204,7 +206,15 @@ def control(study: "Study", settings: Control, judge: Judge, progress: Progress 
         for number, steered in enumerate((False, True)):
             if number in work.done("control_answers"):
                 continue
-            asked = Asked(study, probes, model, settings, layers, gate, steered)
+            asked = Asked(
+                study=study,
+                probes=probes,
+                model=model,
+                settings=settings,
+                layers=layers,
+                gate=gate,
+                steered=steered,
+            )
             answers = asked.written(dilemmas)
             progress("answering dilemmas", number + 1, 2)
             preferred = asked.preferred(choices, len(dilemmas))

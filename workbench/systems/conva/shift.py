@@ -44,7 +44,9 @@ def minimum_shift(
     )
     sign = torch.full_like(wanted, -1.0 if lower else 1.0)
     units = (probe.weight / norm).expand(len(targets), -1)
-    return MinimumShift(units, wanted, sign, (positions,) * len(targets))
+    return MinimumShift(
+        units=units, targets=wanted, signs=sign, positions=(positions,) * len(targets)
+    )
 
 
 def shift(
@@ -69,7 +71,7 @@ def controlled(
     target: float,
     lower: bool = False,
     layers: Sequence[int] = (),
-    open: Bool[Tensor, "prompt"] | None = None,
+    open: Bool[Tensor, " prompt"] | None = None,
 ) -> Iterator["Model"]:
     """The model with a value raised (or lowered) to P0 = `target` at its chosen layers, or at `layers`, in order.
 

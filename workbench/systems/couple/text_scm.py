@@ -129,14 +129,14 @@ class Interview:
                 )
                 self.steps.append(
                     Step(
-                        question,
-                        step,
-                        value,
-                        message.content,
-                        text,
-                        json.dumps(reading, ensure_ascii=False),
-                        status,
-                        self.llm.name,
+                        question=question,
+                        step=step,
+                        value=value,
+                        prompt=message.content,
+                        text=text,
+                        reading=json.dumps(reading, ensure_ascii=False),
+                        status=status,
+                        llm=self.llm.name,
                     )
                 )
                 found.append(reading)
@@ -147,7 +147,14 @@ class Interview:
         """Keep a step that was worked out, not asked."""
         self.steps.append(
             Step(
-                question, step, value, "", "", json.dumps(reading, ensure_ascii=False), "parsed", ""
+                question=question,
+                step=step,
+                value=value,
+                prompt="",
+                text="",
+                reading=json.dumps(reading, ensure_ascii=False),
+                status="parsed",
+                llm="",
             )
         )
 
@@ -211,7 +218,12 @@ class TextSCM:
                 zip(known, self._ask("residual", seen, prompts, say.read_residual), strict=True)
             )
         return [
-            Exogenous(asked, scores[i], tuple(map(tuple, ideas[i])), rest[i])
+            Exogenous(
+                asked=asked,
+                scores=scores[i],
+                concepts=tuple(map(tuple, ideas[i])),
+                residual=rest[i],
+            )
             if rest.get(i) is not None
             else None
             for i, asked in enumerate(observed)

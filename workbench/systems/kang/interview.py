@@ -89,7 +89,13 @@ def ask(told: Interview, role: Role, value: Value | None = None, sign: int = 0) 
         return [replace(question, context=role.number, wording=name) for question in asked]
     thought = told.mode == "generate"
     return [
-        Question(item, role.number, name, "ascending", roles.prompt(before, item.text, thought))
+        Question(
+            item=item,
+            context=role.number,
+            wording=name,
+            order="ascending",
+            prompt=roles.prompt(before, item.text, thought),
+        )
         for item in items
     ]
 

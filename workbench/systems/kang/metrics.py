@@ -28,7 +28,7 @@ def signs(changes: Float[np.ndarray, "*shape"], smallest: float) -> Float[np.nda
     return np.where(np.isfinite(changes), moved, np.nan)
 
 
-def counts(moved: Float[np.ndarray, "role *cells"]) -> Int[np.ndarray, "*cells 3"]:
+def counts(moved: Float[np.ndarray, " role *cells"]) -> Int[np.ndarray, "*cells 3"]:
     """Roles that rose, stayed and fell, from their `signs`."""
     return np.stack([(moved == sign).sum(0) for sign in (1, 0, -1)], axis=-1)
 
@@ -72,10 +72,10 @@ def agreement(
     )
     mean = float(known_mean(own.ravel(), 0))
     return Agreement(
-        mean,
-        float(drawn.mean()),
-        (1 + int((drawn >= mean - 1e-12).sum())) / (1 + permutations),
-        int(np.isfinite(own).sum()),
+        mean=mean,
+        null=float(drawn.mean()),
+        p=(1 + int((drawn >= mean - 1e-12).sum())) / (1 + permutations),
+        n=int(np.isfinite(own).sum()),
     )
 
 
@@ -137,7 +137,7 @@ class SideEffects(NamedTuple):
 
 def side_effects(
     moved: Float[np.ndarray, "row value"],
-    clusters: Shaped[np.ndarray, "row"],
+    clusters: Shaped[np.ndarray, " row"],
     descendants: Bool[np.ndarray, "value value"],
     replicates: int,
     seed: int,
@@ -201,7 +201,7 @@ class Moved(NamedTuple):
     """Roles with both scores."""
 
 
-def moved_shares(moved: Float[np.ndarray, "role"]) -> Moved:
+def moved_shares(moved: Float[np.ndarray, " role"]) -> Moved:
     """Shares of one column of `signs`; NaN without roles."""
     from scipy.stats import binomtest
 
@@ -210,9 +210,16 @@ def moved_shares(moved: Float[np.ndarray, "role"]) -> Moved:
     if not n:
         return Moved(*[float("nan")] * 5, 0)
     interval = binomtest(up, n).proportion_ci(method="wilson")
-    return Moved(up / n, same / n, down / n, float(interval.low), float(interval.high), n)
+    return Moved(
+        up=up / n,
+        same=same / n,
+        down=down / n,
+        up_low=float(interval.low),
+        up_high=float(interval.high),
+        n=n,
+    )
 
 
-def best(train: Int[np.ndarray, "feature value 3"], direction: int) -> Int[np.ndarray, "value"]:
+def best(train: Int[np.ndarray, "feature value 3"], direction: int) -> Int[np.ndarray, " value"]:
     """For each value, the row of the feature with the most training roles moved in `direction` (+1, -1) beyond those moved against it."""
     return ((train[..., 0] - train[..., 2]) * direction).argmax(0)

@@ -97,7 +97,7 @@ class Frequencies(NamedTuple):
 
 def replicate(
     data: Float[np.ndarray, "row value"],
-    clusters: Shaped[np.ndarray, "row"],
+    clusters: Shaped[np.ndarray, " row"],
     seed: int,
     number: int,
     alpha: float = ALPHA,
@@ -126,7 +126,7 @@ def frequencies(replicates: Sequence[Bool[np.ndarray, "value value"] | None]) ->
 
 def bootstrap(
     data: Float[np.ndarray, "row value"],
-    clusters: Shaped[np.ndarray, "row"],
+    clusters: Shaped[np.ndarray, " row"],
     replicates: int,
     seed: int,
     alpha: float = ALPHA,

@@ -141,7 +141,7 @@ def from_instrument(
     """An instrument's items: statements as they are, or, with `ask`, as yes-or-no questions."""
     form = told()["prompts"]["statement"] if ask else "{item}"
     items = [
-        Item(item.id, form.format(item=item.text), item.value, item.key)
+        Item(id=item.id, text=form.format(item=item.text), value=item.value, key=item.key)
         for item in instrument.items
     ]
     return items, [value for value in values if any(item.value == value.id for item in items)]
@@ -181,11 +181,14 @@ def from_table(file: Path) -> tuple[list[Item], list[Value]]:
     )
     names = {normalise(name): str(name) for name in frame.value}
     values = [
-        Value(id, name, 0.0, str(told_definitions.get(name, "")), "") for id, name in names.items()
+        Value(
+            id=id, name=name, angle=0.0, definition=str(told_definitions.get(name, "")), parent=""
+        )
+        for id, name in names.items()
     ]
     ids, numbered = frame.value.map(normalise), frame.groupby("value").cumcount() + 1
     items = [
-        Item(f"{id}-{number}", str(question), id, 1 if sign > 0 else -1)
+        Item(id=f"{id}-{number}", text=str(question), value=id, key=1 if sign > 0 else -1)
         for id, number, question, sign in zip(ids, numbered, frame.question, agreement, strict=True)
     ]
     return items, values
@@ -262,9 +265,11 @@ def read(
         ]
         for k, verdict in zip(left, judge.judge(asked, tuple(CHOICES)), strict=True):
             score = CHOICES[verdict.choice] if verdict.status == "parsed" else float("nan")
-            found[k] = Answer(score, verdict.status, texts[k], verdict.judge)
+            found[k] = Answer(
+                score=score, status=verdict.status, text=texts[k], reader=verdict.judge
+            )
     return [
-        answer or Answer(float("nan"), "unparsed", text, "")
+        answer or Answer(score=float("nan"), status="unparsed", text=text, reader="")
         for answer, text in zip(found, texts, strict=True)
     ]
 
@@ -279,26 +284,40 @@ def _by_rule(text: str) -> Answer | None:
         for choice, rule in _RULES:
             if rule.match(line.strip(" \t\"'*.-")):
                 return (
-                    Answer(CHOICES[choice], "parsed", text, "rule")
+                    Answer(score=CHOICES[choice], status="parsed", text=text, reader="rule")
                     if choice
-                    else Answer(float("nan"), "refused", text, "rule")
+                    else Answer(score=float("nan"), status="refused", text=text, reader="rule")
                 )
-    return Answer(float("nan"), "refused", text, "rule") if is_refusal(own) else None
+    return (
+        Answer(score=float("nan"), status="refused", text=text, reader="rule")
+        if is_refusal(own)
+        else None
+    )
 
 
 def from_yes_no(logprobs: Float[np.ndarray, "prompt 2"]) -> list[Answer]:
     """P(yes) - P(no) under the softmax over the two."""
     return [
-        Answer(float(np.tanh((yes - no) / 2)), "parsed", "yes" if yes >= no else "no", "logprob")
+        Answer(
+            score=float(np.tanh((yes - no) / 2)),
+            status="parsed",
+            text="yes" if yes >= no else "no",
+            reader="logprob",
+        )
         for yes, no in logprobs
     ]
 
 
-def from_ratings(ratings: Float[np.ndarray, "prompt"], n_options: int) -> list[Answer]:
+def from_ratings(ratings: Float[np.ndarray, " prompt"], n_options: int) -> list[Answer]:
     """Expected ratings [1 to n_options] laid onto [-1, 1]."""
     half = (n_options - 1) / 2
     return [
-        Answer(float((rating - 1 - half) / half), "parsed", f"{rating:.3f}", "logprob")
+        Answer(
+            score=float((rating - 1 - half) / half),
+            status="parsed",
+            text=f"{rating:.3f}",
+            reader="logprob",
+        )
         for rating in ratings
     ]
 

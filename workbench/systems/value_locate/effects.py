@@ -46,7 +46,7 @@ def plan(values: Sequence[str], gammas: Sequence[float], draws: int) -> list[Pla
         *(("random", k) for k in range(draws)),
     ]
     return [
-        Planned(value, kind, float(gamma), draw)
+        Planned(value=value, condition=kind, gamma=float(gamma), draw=draw)
         for value in values
         for kind, draw in kinds
         for gamma in gammas
@@ -64,7 +64,7 @@ class Cell(NamedTuple):
     """How far targets are pushed [multiples of u]."""
     target: str
     """Value that is measured."""
-    base: Float[np.ndarray, "context"]
+    base: Float[np.ndarray, " context"]
     """Unedited rating [rating points]."""
     change: Float[np.ndarray, "draw context"]
     """Edited less unedited rating; one draw unless it is the control [rating points]."""
@@ -91,14 +91,14 @@ def cells(
         members.setdefault((one.value, one.condition, one.gamma), []).append(number)
     found = [
         Cell(
-            "",
-            "default",
-            0.0,
-            target,
-            base[:, c],
-            np.zeros((1, len(base))),
-            np.zeros((1, damage.shape[1])),
-            0,
+            value="",
+            condition="default",
+            gamma=0.0,
+            target=target,
+            base=base[:, c],
+            change=np.zeros((1, len(base))),
+            damage=np.zeros((1, damage.shape[1])),
+            neurons=0,
         )
         for c, target in enumerate(targets)
     ]

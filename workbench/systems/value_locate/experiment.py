@@ -44,7 +44,7 @@ class Found:
     """Its target and opposing neurons."""
     controls: tuple[Located, ...]
     """Draws of the control."""
-    u: Float[np.ndarray, "neuron"]
+    u: Float[np.ndarray, " neuron"]
     """Scale of each neuron's edit, over all neurons; 0 for those in no set [activation units, or a share]."""
     poles: tuple[Shares, Shares]
     """Shares under the value and under its reverse, over all neurons."""
@@ -56,11 +56,11 @@ class Found:
         located = self.controls[planned.draw] if planned.condition == "random" else self.own
         located = located.reverse() if planned.condition == "reversed" else located
         return NeuronEdit(
-            places(groups, located.neuron),
-            amounts(located, self.u[located.neuron], planned.gamma),
-            located.opposing,
-            dropout,
-            seed,
+            neurons=places(groups, located.neuron),
+            add=amounts(located, self.u[located.neuron], planned.gamma),
+            opposing=located.opposing,
+            dropout=dropout,
+            seed=seed,
         )
 
     def rows(self, groups: Sequence[Group]) -> list[dict[str, Any]]:
@@ -201,7 +201,7 @@ def find(
         scale[used] = percentiles(
             model, groups, kept["prompt"].to_pylist(), kept["new"].to_pylist(), places(groups, used)
         )
-    return Found(value, own, controls, scale, (held, denied))
+    return Found(value=value, own=own, controls=controls, u=scale, poles=(held, denied))
 
 
 @dataclass(frozen=True, eq=False)
@@ -244,14 +244,14 @@ class Bench:
             )
         return texts
 
-    def ratings(self) -> Float[np.ndarray, "question"]:
+    def ratings(self) -> Float[np.ndarray, " question"]:
         """Expected rating of every question [1 to number of options]."""
         logprobs = np.empty((len(self.asked), len(self.instrument.options)))
         for rows, ids, options in self._options:
             logprobs[rows] = sweep_ids(self.model, ids, options, None, 0).base.double().numpy()
         return expected_ratings(logprobs, self.asked)
 
-    def losses(self) -> Float[np.ndarray, "text"]:
+    def losses(self) -> Float[np.ndarray, " text"]:
         """Mean next-token loss of every neutral text [nats a token]."""
         found = []
         for start in range(0, len(self._texts), TEXTS):
@@ -262,7 +262,7 @@ class Bench:
             found.append(self.model.loss(ids, mask).double().cpu().numpy())
         return np.concatenate(found)
 
-    def fold(self, ratings: Float[np.ndarray, "question"]) -> Float[np.ndarray, "context target"]:
+    def fold(self, ratings: Float[np.ndarray, " question"]) -> Float[np.ndarray, "context target"]:
         """Mean rating of each value under each context [rating points]."""
         context = np.array([q.context for q in self.asked])
         target = np.array(

@@ -68,16 +68,16 @@ def score(
     ]
     return [
         Sample(
-            value.id,
-            condition,
-            gamma,
-            k,
-            one.prompt,
-            text,
-            float(verdict.choice) if verdict.status == "parsed" else float("nan"),
-            verdict.status,
-            verdict.judge,
-            verdict.text,
+            value=value.id,
+            condition=condition,
+            gamma=gamma,
+            sample=k,
+            prompt=one.prompt,
+            text=text,
+            score=float(verdict.choice) if verdict.status == "parsed" else float("nan"),
+            status=verdict.status,
+            judge=verdict.judge,
+            reply=verdict.text,
         )
         for k, (one, text, verdict) in enumerate(
             zip(told, texts, judge.judge(asked, SCORES), strict=True)

@@ -22,9 +22,9 @@ from feature_store.errors import BadInput
 
 @dataclass(frozen=True, eq=False)
 class Shares:
-    share: Float[np.ndarray, "neuron"]
+    share: Float[np.ndarray, " neuron"]
     """Share of response tokens on which each neuron is active [0 to 1]."""
-    error: Float[np.ndarray, "neuron"]
+    error: Float[np.ndarray, " neuron"]
     """Its standard error over answers; NaN below two answers."""
     tokens: int
     """Response tokens."""
@@ -32,13 +32,13 @@ class Shares:
 
 @dataclass(frozen=True, eq=False)
 class Located:
-    neuron: Int[np.ndarray, "chosen"]
+    neuron: Int[np.ndarray, " chosen"]
     """0-based number among the neurons of all groups."""
-    delta: Float[np.ndarray, "chosen"]
+    delta: Float[np.ndarray, " chosen"]
     """p(value) - p(reversed); above 0 in targets, below 0 in opposing neurons."""
 
     @property
-    def opposing(self) -> Bool[np.ndarray, "chosen"]:
+    def opposing(self) -> Bool[np.ndarray, " chosen"]:
         """Which neurons are held at or below 0."""
         return self.delta < 0
 
@@ -47,7 +47,7 @@ class Located:
         return replace(self, delta=-self.delta)
 
     def control(
-        self, group: Int[np.ndarray, "neuron"], alive: Bool[np.ndarray, "neuron"], seed: int
+        self, group: Int[np.ndarray, " neuron"], alive: Bool[np.ndarray, " neuron"], seed: int
     ) -> "Located":
         """As many other neurons of each group, the deltas dealt out among them at random."""
         rng, drawn, dealt = np.random.default_rng(seed), [], []
@@ -64,10 +64,10 @@ class Located:
 
 
 def shares(
-    active: Int[np.ndarray, "neuron"],
-    squares: Int[np.ndarray, "neuron"],
-    products: Int[np.ndarray, "neuron"],
-    tokens: Int[np.ndarray, "answer"],
+    active: Int[np.ndarray, " neuron"],
+    squares: Int[np.ndarray, " neuron"],
+    products: Int[np.ndarray, " neuron"],
+    tokens: Int[np.ndarray, " answer"],
 ) -> Shares:
     """From sums over answers: active tokens c, c squared, and c times the answer's tokens t."""
     total, n = int(tokens.sum()), len(tokens)
@@ -84,7 +84,7 @@ def shares(
     return Shares(p, error, total)
 
 
-def locate(delta: Float[np.ndarray, "neuron"], top: int, least: float) -> Located:
+def locate(delta: Float[np.ndarray, " neuron"], top: int, least: float) -> Located:
     """Targets and opposing neurons of a value: in each direction the first `top` and all of at least `least`."""
     if top < 0 or not least > 0:
         raise BadInput(
@@ -105,7 +105,7 @@ def weight(delta: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
 
 
 def amounts(
-    located: Located, u: Float[np.ndarray, "chosen"], gamma: float
-) -> Float[np.ndarray, "chosen"]:
+    located: Located, u: Float[np.ndarray, " chosen"], gamma: float
+) -> Float[np.ndarray, " chosen"]:
     """Added to each target [activation units]; 0 for opposing neurons."""
     return np.where(located.opposing, 0.0, gamma * u * weight(np.abs(located.delta)))

@@ -60,13 +60,13 @@ def agreement(
     chances = (((sizes + 1) / (2 * sizes)).mean(), (1 / sizes).mean())
     return [
         Agreement(
-            steering,
-            metric,
-            float(found.mean[k]),
-            float(found.low[k]),
-            float(found.high[k]),
-            float(chances[k]),
-            len(pairs),
+            steering=steering,
+            metric=metric,
+            mean=float(found.mean[k]),
+            low=float(found.low[k]),
+            high=float(found.high[k]),
+            chance=float(chances[k]),
+            n=len(pairs),
         )
         for k, metric in enumerate(("os_sim", "first_acc"))
     ]

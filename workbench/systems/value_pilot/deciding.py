@@ -106,16 +106,16 @@ def by_logprob(
         shares = softmax(logprobs / tokens if length == "mean" else logprobs)
         found[number] += [
             Choice(
-                scenario.id,
-                state.name,
-                state.kind,
-                order,
-                tuple(row.tolist()),
-                tuple(tokens.tolist()),
-                tuple(share.tolist()),
-                int(share.argmax()),
-                "",
-                "parsed",
+                scenario=scenario.id,
+                steering=state.name,
+                kind=state.kind,
+                order=order,
+                logprobs=tuple(row.tolist()),
+                tokens=tuple(tokens.tolist()),
+                probabilities=tuple(share.tolist()),
+                chosen=int(share.argmax()),
+                text="",
+                status="parsed",
             )
             for state, row, share in zip(states, logprobs, shares, strict=True)
         ]
@@ -148,7 +148,16 @@ def by_generation(
                 place = len(texts) - 1 - place
             found.append(
                 Choice(
-                    scenario.id, state.name, state.kind, order, (), (), (), place, answer, status
+                    scenario=scenario.id,
+                    steering=state.name,
+                    kind=state.kind,
+                    order=order,
+                    logprobs=(),
+                    tokens=(),
+                    probabilities=(),
+                    chosen=place,
+                    text=answer,
+                    status=status,
                 )
             )
     return found

@@ -144,11 +144,11 @@ def leaked(dilemma: dict[str, Any], steps: int, system: ValueSystem) -> tuple[st
     texts = [str(dilemma[f"step {s}_{key}"]) for s in range(1, steps + 1) for key in KEYS]
     return leaks(
         Scenario(
-            str(dilemma["idx"]),
-            str(dilemma["norm"]),
-            (),
-            tuple(Action(text, ()) for text in texts),
-            "",
+            id=str(dilemma["idx"]),
+            text=str(dilemma["norm"]),
+            values=(),
+            actions=tuple(Action(text, ()) for text in texts),
+            source="",
         ),
         system,
     )

@@ -98,14 +98,14 @@ def usable(store: Store, run: str) -> list[Scenario]:
     actions = queries.actions(store, run).groupby("scenario")
     return [
         Scenario(
-            s.scenario,
-            s.text,
-            tuple(s.at_stake),
-            tuple(
+            id=s.scenario,
+            text=s.text,
+            values=tuple(s.at_stake),
+            actions=tuple(
                 Action(a.text, tuple(zip(a.scored, map(float, a.scores), strict=True)))
                 for a in actions.get_group(s.scenario).itertuples()
             ),
-            s.source,
+            source=s.source,
         )
         for s in kept.itertuples()
     ]

@@ -83,21 +83,21 @@ def decision_effects(
                 n = int(interval.n[column])
                 rows.append(
                     DecisionEffect(
-                        steering,
-                        kinds[steering],
-                        name,
-                        value,
-                        float(before[column]),
-                        float(after[column]),
-                        float(interval.mean[column]),
-                        float(interval.low[column]),
-                        float(interval.high[column]),
-                        float(interval.p[column]),
-                        float(q[column]),
-                        float(band[0]),
-                        float(band[1]),
-                        n,
-                        int(differ[:, column].sum()) - n,
+                        steering=steering,
+                        kind=kinds[steering],
+                        outcome=name,
+                        value=value,
+                        base=float(before[column]),
+                        steered=float(after[column]),
+                        effect=float(interval.mean[column]),
+                        low=float(interval.low[column]),
+                        high=float(interval.high[column]),
+                        p=float(interval.p[column]),
+                        q=float(q[column]),
+                        null_low=float(band[0]),
+                        null_high=float(band[1]),
+                        n=n,
+                        missing=int(differ[:, column].sum()) - n,
                     )
                 )
     return rows
@@ -108,7 +108,7 @@ def _paired(
     base: Float[np.ndarray, "scenario order value"],
     differ: np.ndarray,
 ) -> tuple[
-    Float[np.ndarray, "scenario value"], Float[np.ndarray, "value"], Float[np.ndarray, "value"]
+    Float[np.ndarray, "scenario value"], Float[np.ndarray, " value"], Float[np.ndarray, " value"]
 ]:
     """Change by scenario, NaN where it could not change or is not known; means before and after over the same answers."""
     change = known_mean(steered - base, 1)
@@ -120,7 +120,7 @@ def _paired(
     return change, before, after
 
 
-def rankings(choices: Iterable[Choice], steering: str) -> dict[str, Int[np.ndarray, "action"]]:
+def rankings(choices: Iterable[Choice], steering: str) -> dict[str, Int[np.ndarray, " action"]]:
     """Scenario -> its actions, most probable first, under one steering; orders averaged."""
     shares: dict[str, list[tuple[float, ...]]] = defaultdict(list)
     for choice in choices:

@@ -32,18 +32,18 @@ def sharpen(x: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
 
 
 def mix(
-    rho: Float[np.ndarray, "*rows value"], weights: Float[np.ndarray, "value"]
+    rho: Float[np.ndarray, "*rows value"], weights: Float[np.ndarray, " value"]
 ) -> Float[np.ndarray, "*rows value"]:
     """`r = 0.3 d + 0.7 rho` with `d = 1 - ||rho| - p'|` [-0.7 to 1]; rises with rho."""
     return 0.3 * (1 - np.abs(np.abs(rho) - weights)) + 0.7 * rho
 
 
 def flows(
-    scenario: Float[np.ndarray, "value"],
+    scenario: Float[np.ndarray, " value"],
     actions: Float[np.ndarray, "action value"],
-    preferences: Float[np.ndarray, "value"],
+    preferences: Float[np.ndarray, " value"],
     variant: Variant = "paper",
-) -> Float[np.ndarray, "action"]:
+) -> Float[np.ndarray, " action"]:
     """Net flow phi of every action, the best one's largest; they sum to 0. Raises BadInput for what is out of range."""
     if len(actions) < 2:
         raise BadInput(f"Ranking needs at least two actions, got {len(actions)}.")
@@ -66,6 +66,6 @@ def flows(
     return (preferred.sum(1) - preferred.sum(0)) / others
 
 
-def rank(phi: Float[np.ndarray, "action"]) -> Int[np.ndarray, "action"]:
+def rank(phi: Float[np.ndarray, " action"]) -> Int[np.ndarray, " action"]:
     """Numbers of the actions, best first; equal ones in their order."""
     return np.argsort(-phi, kind="stable")

@@ -118,11 +118,11 @@ def read(file: Path, system: ValueSystem) -> list[Scenario]:
             if id in found:
                 raise BadInput(f"The id {id!r} is taken by an earlier line.")
             found[id] = Scenario(
-                id,
-                _text(told["text"], "text"),
-                values_of(told["values"], system),
-                actions_of(told["actions"], system, 2),
-                str(told.get("source", file.name)),
+                id=id,
+                text=_text(told["text"], "text"),
+                values=values_of(told["values"], system),
+                actions=actions_of(told["actions"], system, 2),
+                source=str(told.get("source", file.name)),
             )
         except (json.JSONDecodeError, BadInput) as error:
             raise BadInput(f"{file}, line {number}: {error}") from None
@@ -155,7 +155,7 @@ def scores(scenario: Scenario, values: Sequence[str]) -> Float[np.ndarray, "acti
     )
 
 
-def stakes(scenario: Scenario, values: Sequence[str]) -> Float[np.ndarray, "value"]:
+def stakes(scenario: Scenario, values: Sequence[str]) -> Float[np.ndarray, " value"]:
     """1 for the values the scenario is about, 0 for the others."""
     return np.array([float(value in scenario.values) for value in values])
 

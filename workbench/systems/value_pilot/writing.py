@@ -73,7 +73,11 @@ def read_written(
         found = actions_of(told["actions"], system, actions)
     except BadInput as error:
         return Written(None, why(answer), str(error))
-    return Written(Scenario(id, told["scenario"].strip(), values, found, source), "parsed", "")
+    return Written(
+        Scenario(id=id, text=told["scenario"].strip(), values=values, actions=found, source=source),
+        "parsed",
+        "",
+    )
 
 
 def infer_prompt(system: ValueSystem, text: str) -> Conversation:

@@ -69,7 +69,7 @@ class Colour:
                 ) from None
         return np.stack(rows)
 
-    def _shares(self, pixels: Float[np.ndarray, "pixel 3"]) -> Float[np.ndarray, "dim"]:
+    def _shares(self, pixels: Float[np.ndarray, "pixel 3"]) -> Float[np.ndarray, " dim"]:
         place = pixels / 255 * (self.bins - 1)
         low = np.minimum(place.astype(int), self.bins - 2)
         high = place - low

@@ -100,7 +100,7 @@ class T5:
                 steps.zero_grad()
                 loss.backward()
                 steps.step()
-        return Fitted(tokenizer, encoder, head.eval(), settings)
+        return Fitted(tokenizer=tokenizer, encoder=encoder, head=head.eval(), settings=settings)
 
 
 @dataclass(frozen=True, eq=False)
