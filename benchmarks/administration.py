@@ -22,6 +22,7 @@ import torch
 
 from feature_store.records import Instrument, Item
 from sae_training.engine.model import Model
+from sae_training.engine.opening import open_model
 from workbench import organism
 from workbench.instruments.value_portrait import PHRASES, WORDINGS
 from workbench.measuring.administer import administer
@@ -132,7 +133,7 @@ def ours(model: Model, made: Instrument, asked: list[Question]) -> np.ndarray:
 
 def main() -> dict[str, Any]:
     """Reach: ten times as fast as one batched pass a prompt, the same scores to 1e-4."""
-    model, made = Model.load(organism.folder()), instrument(PASSAGES, 0)
+    model, made = open_model(organism.folder()), instrument(PASSAGES, 0)
     asked = questions(made, [""], list(WORDINGS))
     lengths = [len(ids) for ids in model.tokenize([q.prompt for q in asked])]
     print(

@@ -10,7 +10,7 @@
 
 import numpy as np
 
-from sae_training.engine.model import Model
+from sae_training.engine.opening import open_model
 from sae_training.model.last_token import last_residuals
 from workbench import organism
 from workbench.organism.generate import TOPIC_WITH_VALUE
@@ -29,7 +29,7 @@ ARMS = {
 
 def residuals(controlled: bool, confound: float) -> np.ndarray:
     """Residuals of a pool's pairs [value, pair, side, d_model], held texts first."""
-    truth, model = organism.truth(), Model.load(organism.folder())
+    truth, model = organism.truth(), open_model(organism.folder())
     pairs = organism.value_pairs(POOL, 0, controlled, confound)
     ids = model.tokenize([text for pair in pairs for text in (pair.held, pair.opposed)])
     found = last_residuals(model, ids, [truth.layer], rows=128)[:, 0].numpy()

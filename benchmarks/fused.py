@@ -83,8 +83,8 @@ def competitors() -> dict[str, Callable[[Any], float]]:
     from sparsify import SparseCoder
     from sparsify.config import SparseCoderConfig
 
+    from sae_training.training.config import TrainConfig
     from sae_training.training.engines.fused import Fused
-    from sae_training.training.train import TrainConfig
 
     cpu = torch.device("cpu")
     ways: dict[str, Callable[[Any], float]] = {}

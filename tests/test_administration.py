@@ -141,11 +141,11 @@ def test_an_item_longer_than_the_model_reads_is_named_and_counted(study, monkeyp
 
 
 def test_answers_of_several_tokens_are_compared_per_token(tmp_path):
-    from sae_training.engine.model import Model
+    from sae_training.engine.opening import open_model
     from workbench import organism
     from workbench.instruments.standin import standin
 
-    model = Model.load(str(organism.folder()))
+    model = open_model(str(organism.folder()))
     phrases = ("like me", "I wanted to be in charge of all the others")
     told = dataclasses.replace(standin(), options=phrases)
     asked = questions(told, [""], ["plain"])[:4]

@@ -8,6 +8,7 @@ import torch
 
 from feature_store.errors import BadInput, Incompatible, NotFound
 from feature_store.records import Steering, ValueProfile
+from sae_training.dictionary.loaders import save_sae
 from sae_training.dictionary.sae import SAE
 from sae_training.engine import scoring
 from workbench import organism
@@ -38,12 +39,13 @@ def told(tmp_path_factory):
     rows = torch.tensor(organism.truth().directions, dtype=torch.float32)
     config = {"model": "organism", "revision": "", "dtype": "float32", "device": "auto"}
     with study.runs.begin("sae", config, {"model": model.revision}, 0) as work:
-        SAE(
+        sae = SAE(
             W_enc=rows.T.contiguous(),
             W_dec=rows,
             b_enc=torch.zeros(len(rows)),
             b_dec=torch.zeros(rows.shape[1]),
-        ).save(work.folder / "sae")
+        )
+        save_sae(sae, work.folder / "sae")
         work.table(
             "features",
             [

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from feature_store.errors import NotFound
-from sae_training.dictionary.loaders import load_sae
+from sae_training.dictionary.loaders import load_sae, save_sae
 from sae_training.dictionary.sae import SAE
 
 COMMIT = "0" * 40
@@ -49,7 +49,7 @@ def test_hub_folder(hub):
         k=3,
         metadata={"hook_name": "blocks.2.hook_resid_post"},
     )
-    sae.save(hub("org/sae") / "layer_2")
+    save_sae(sae, hub("org/sae") / "layer_2")
     loaded = load_sae("hub:org/sae/layer_2")
     torch.testing.assert_close(loaded.W_dec, sae.W_dec)
     assert (loaded.site().layer, loaded.site().point) == (2, "resid_post")

@@ -357,11 +357,12 @@ def test_reliability_falls_with_noise_as_it_must(noise):
 def test_nothing_is_asked_twice(tmp_path, monkeypatch):
     from sae_training.engine import scoring
     from sae_training.engine.model import Model
+    from sae_training.engine.opening import open_model
     from workbench import organism
     from workbench.instruments.standin import standin
     from workbench.measuring.respondents import Weights
 
-    model = Model.load(str(organism.folder()))
+    model = open_model(str(organism.folder()))
     asked = questions(standin(), ["", "The bus came a little late."], ["plain"])
     first = administer(Weights(model, tmp_path), standin(), asked, "base", silent)
     alone = np.stack(

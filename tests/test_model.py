@@ -8,7 +8,7 @@ import torch
 from feature_store.errors import BadInput, Incompatible, NotFound
 from feature_store.records import Steering
 from sae_training.dictionary.texts import batches
-from sae_training.engine.model import Model
+from sae_training.engine.opening import open_model
 from tests import small_models
 from workbench.steering.methods import Scale, build_edit
 
@@ -74,7 +74,7 @@ def test_the_loss_is_the_same_in_groups_of_rows(monkeypatch):
     ids, mask = padded(model, PROMPTS)
     with model.steered(edit(1, 2, 3), 1):
         whole = model.loss(ids, mask)
-        monkeypatch.setattr("sae_training.engine.model.LOGITS", 1)
+        monkeypatch.setattr("sae_training.model.runtime.LOGITS", 1)
         torch.testing.assert_close(model.loss(ids, mask), whole)
     assert torch.isnan(model.loss(torch.tensor([[5]]), torch.ones(1, 1, dtype=torch.bool))).all()
 
@@ -226,7 +226,7 @@ def folder(tmp_path):
 
 
 def test_a_folder_is_loaded_and_its_revision_pinned(folder):
-    model = Model.load(folder)
+    model = open_model(folder)
     assert (model.d_model, model.n_layers, model.context, model.dtype, model.chat) == (
         32,
         4,
@@ -234,12 +234,12 @@ def test_a_folder_is_loaded_and_its_revision_pinned(folder):
         torch.float32,
         False,
     )
-    assert Model.load(folder, dtype="bfloat16").dtype == torch.bfloat16
-    assert Model.load(folder, revision=model.revision).revision == model.revision
+    assert open_model(folder, dtype="bfloat16").dtype == torch.bfloat16
+    assert open_model(folder, revision=model.revision).revision == model.revision
     with pytest.raises(Incompatible, match="its files have changed"):
-        Model.load(folder, revision="0" * 40)
+        open_model(folder, revision="0" * 40)
     with pytest.raises(Incompatible, match="no chat template"):
-        Model.load(folder, chat="on")
+        open_model(folder, chat="on")
 
 
 def test_a_cached_hub_model_is_pinned_to_its_commit(folder, tmp_path, monkeypatch):
@@ -251,9 +251,9 @@ def test_a_cached_hub_model_is_pinned_to_its_commit(folder, tmp_path, monkeypatc
     folder.rename(cache / "snapshots" / commit)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    assert Model.load("org/tiny").revision == commit
+    assert open_model("org/tiny").revision == commit
     with pytest.raises(NotFound, match=r"org/tiny"):
-        Model.load("org/tiny", revision="other")
+        open_model("org/tiny", revision="other")
 
 
 def test_what_is_no_model_gets_one_line(folder, tmp_path):
@@ -267,7 +267,7 @@ def test_what_is_no_model_gets_one_line(folder, tmp_path):
     ]
     for address, settings, error, message in cases:
         with pytest.raises(error, match=message) as caught:
-            Model.load(address, **settings)
+            open_model(address, **settings)
         assert "\n" not in str(caught.value)
 
 
@@ -276,21 +276,21 @@ def test_bad_weights_are_refused(folder):
     whole = weights.read_bytes()
     weights.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(BadInput, match="no valid safetensors file"):
-        Model.load(folder)
+        open_model(folder)
     small_models.module("gpt2").save_pretrained(folder.parent / "other")
     weights.write_bytes((folder.parent / "other" / "model.safetensors").read_bytes())
     with pytest.raises(BadInput, match=r"lack .* tensors of its configuration"):
-        Model.load(folder)
+        open_model(folder)
     weights.rename(folder / "pytorch_model.bin")
     with pytest.raises(BadInput, match="as a pickle"):
-        Model.load(folder)
+        open_model(folder)
     (folder / "pytorch_model.bin").unlink()
     with pytest.raises(BadInput, match="has no weights"):
-        Model.load(folder)
+        open_model(folder)
 
 
 def test_the_real_model_tells_its_story(shared):
-    model = Model.load(shared / "models" / "stories260K", device="cpu")
+    model = open_model(shared / "models" / "stories260K", device="cpu")
     story = (
         "Once upon a time, there was a little girl named Lily. She loved to play outside in the park. "
         "One day, she saw a big, red ball"

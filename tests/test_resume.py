@@ -9,6 +9,7 @@ from sae_training.engine import losses as losses_module
 from sae_training.engine import scoring, walk
 from sae_training.engine.losses import losses
 from sae_training.engine.prefixes import tree
+from sae_training.engine.resume import branches
 from sae_training.engine.scoring import full_scores, score_rows, sweep, sweep_ids
 from sae_training.engine.tails import tails
 from tests import small_models
@@ -141,7 +142,7 @@ def test_prompts_with_options_of_their_own_are_scored_together(family, edit, pro
         torch.testing.assert_close(
             found.steered[:, row, : scores.shape[-1]], scores[:, 0], atol=1e-4, rtol=0
         )
-    model.branches = False  # each path by itself
+    monkeypatch.setattr(scoring, "branches", lambda _: False)  # each path by itself
     apart = sweep_ids(model, asked, options, some, 1)
     torch.testing.assert_close(apart.steered, found.steered, atol=1e-4, rtol=0)
     torch.testing.assert_close(apart.base, found.base, atol=1e-4, rtol=0)
@@ -150,13 +151,13 @@ def test_prompts_with_options_of_their_own_are_scored_together(family, edit, pro
 
 
 def test_which_families_take_a_mask_of_ours_is_found_by_trying(monkeypatch):
-    assert {family: small_models.model(family).branches for family in small_models.CONFIGS} == {
+    assert {family: branches(small_models.model(family)) for family in small_models.CONFIGS} == {
         family: family != "bloom" for family in small_models.CONFIGS
     }
     undeclared = small_models.model("qwen2")  # a window in layers that are not told
     monkeypatch.setattr(undeclared.module.config, "sliding_window", 6)
     monkeypatch.setattr(undeclared.module.config, "layer_types", None)
-    assert not undeclared.branches
+    assert not branches(undeclared)
 
 
 def test_a_tail_holds_every_stem_once():
@@ -330,7 +331,7 @@ def test_pasts_of_different_length_stand_side_by_side(family, edit, monkeypatch)
     )
     found = sweep_ids(model, asked, OPTIONS, edit.take(torch.tensor([0])), 1)
     assert any(len(set(lengths)) > 1 for lengths in passes)
-    assert max(map(len, passes)) == len(asked) * len(tails(OPTIONS, model.branches)), (
+    assert max(map(len, passes)) == len(asked) * len(tails(OPTIONS, branches(model))), (
         "all last tokens run together"
     )
     torch.testing.assert_close(found.base, full_scores(model, asked, OPTIONS), atol=1e-4, rtol=0)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from feature_store.errors import BadInput, Incompatible, NotFound
-from sae_training.dictionary.loaders import load_sae
+from sae_training.dictionary.loaders import load_sae, save_sae
 from sae_training.dictionary.sae import SAE
 from tests import small_models
 
@@ -39,7 +39,7 @@ def test_sae_lens_reads_ours_and_agrees(tmp_path, architecture, normalize):
     from sae_lens import SAE as Foreign
 
     ours = made(architecture, normalize_activations=normalize)
-    ours.save(tmp_path, torch.rand(F))
+    save_sae(ours, tmp_path, torch.rand(F))
     theirs = Foreign.load_from_disk(tmp_path)
     x = torch.randn(7, 3, D)
     assert (theirs.encode(x) > 0).any()
@@ -63,7 +63,7 @@ def test_we_read_what_sae_lens_saves(tmp_path, architecture):
         if architecture == "batchtopk":
             sae.topk_threshold.fill_(0.2)
     sae.save_inference_model(tmp_path)
-    ours, theirs, x = SAE.load(tmp_path), Foreign.load_from_disk(tmp_path), torch.randn(9, D)
+    ours, theirs, x = load_sae(tmp_path), Foreign.load_from_disk(tmp_path), torch.randn(9, D)
     torch.testing.assert_close(ours.encode(x), theirs.encode(x), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(ours.reconstruct(x), theirs(x), atol=1e-5, rtol=1e-5)
 
@@ -72,12 +72,12 @@ def test_rescaled_topk_is_folded(tmp_path):
     from sae_lens import SAE as Foreign
 
     ours = made("topk")
-    ours.save(tmp_path)
+    save_sae(ours, tmp_path)
     config = json.loads((tmp_path / "cfg.json").read_text()) | {
         "rescale_acts_by_decoder_norm": True
     }
     (tmp_path / "cfg.json").write_text(json.dumps(config))
-    folded, x = SAE.load(tmp_path), torch.randn(9, D)
+    folded, x = load_sae(tmp_path), torch.randn(9, D)
     torch.testing.assert_close(folded.W_dec.norm(dim=1), torch.ones(F))
     torch.testing.assert_close(
         folded.reconstruct(x), Foreign.load_from_disk(tmp_path)(x), atol=1e-4, rtol=1e-4
@@ -117,10 +117,10 @@ def damage(folder, how):
     ],
 )
 def test_bad_files_get_one_line(tmp_path, how, error, message):
-    made("topk").save(tmp_path)
+    save_sae(made("topk"), tmp_path)
     damage(tmp_path, how)
     with pytest.raises(error, match=message) as told:
-        SAE.load(tmp_path)
+        load_sae(tmp_path)
     assert "\n" not in str(told.value)
 
 

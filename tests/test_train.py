@@ -14,14 +14,10 @@ from torch.nn import functional
 
 from feature_store import registry
 from feature_store.errors import BadInput, Incompatible
+from sae_training.training.config import TrainConfig
 from sae_training.training.engines.fused import Fused
-from sae_training.training.train import (
-    CHECKPOINT,
-    ActivationStream,
-    TrainConfig,
-    train,
-    train_on_model,
-)
+from sae_training.training.streams import ActivationStream
+from sae_training.training.train import CHECKPOINT, train, train_on_model
 from tests import small_models
 
 CPU = torch.device("cpu")

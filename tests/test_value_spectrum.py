@@ -415,10 +415,10 @@ def test_the_whole_path_with_models_built_here(made, tmp_path, capsys):
 def test_nothing_is_asked_twice_and_another_picture_is_another_question(
     made, tmp_path, monkeypatch
 ):
-    from sae_training.engine.model import Model
+    from sae_training.engine.opening import open_model
     from sae_training.engine.vision import VisionModel
 
-    model = Model.load(f"vision:{small_vision.llava(tmp_path / 'llava')}", device="cpu")
+    model = open_model(f"vision:{small_vision.llava(tmp_path / 'llava')}", device="cpu")
     ready = opened(made, "k=1")
     asked = questions(ready.instrument, [""], ("plain",))
     told = administer(

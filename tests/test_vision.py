@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 
 from feature_store.errors import BadInput, Incompatible
-from sae_training.engine.model import Model
+from sae_training.engine.opening import open_model
 from sae_training.engine.vision import Shown
 from sae_training.model import sites
 from sae_training.model.edits import Add
@@ -17,7 +17,7 @@ OPTIONS = [" yes", " no", " not at all"]
 @pytest.fixture(scope="module", params=["llava", "idefics"])
 def model(request, tmp_path_factory):
     folder = getattr(small_vision, request.param)(tmp_path_factory.mktemp("vision") / request.param)
-    return Model.load(f"vision:{folder}", device="cpu")
+    return open_model(f"vision:{folder}", device="cpu")
 
 
 def image(colour, size=(50, 40)):
@@ -153,7 +153,7 @@ def test_one_steering_at_a_time(model):
 
 
 def test_a_model_without_a_template_gets_the_image_first(tmp_path):
-    model = Model.load(f"vision:{small_vision.llava(tmp_path / 'bare', chat=False)}", device="cpu")
+    model = open_model(f"vision:{small_vision.llava(tmp_path / 'bare', chat=False)}", device="cpu")
     assert not model.chat
     assert model.with_image("the cat") == "<image>\nthe cat"
     assert model.score_shown([Shown("the cat", image("red"))], OPTIONS).isfinite().all()
@@ -165,14 +165,14 @@ def test_what_does_not_see_is_refused(tmp_path):
     module("llama").save_pretrained(tmp_path / "blind")
     tokenizer().save_pretrained(tmp_path / "blind")
     with pytest.raises(BadInput, match="cannot be loaded as a vision-language model"):
-        Model.load(f"vision:{tmp_path / 'blind'}")
+        open_model(f"vision:{tmp_path / 'blind'}")
     folder = small_vision.llava(tmp_path / "sees")
     with pytest.raises(BadInput, match="named vision:FOLDER-OR-HUB-ID"):
-        Model.load(folder)
+        open_model(folder)
     for file in ("processor_config.json", "chat_template.jinja"):
         (folder / file).unlink()
     with pytest.raises((BadInput, Incompatible)) as caught:
-        Model.load(f"vision:{folder}")
+        open_model(f"vision:{folder}")
     assert "\n" not in str(caught.value)
 
 

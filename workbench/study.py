@@ -33,6 +33,7 @@ from workbench.settings import make
 if TYPE_CHECKING:
     from sae_training.dictionary.sae import SAE
     from sae_training.engine.model import Model
+    from sae_training.engine.opening import open_model
     from workbench.llm import Judge
 
 
@@ -190,13 +191,12 @@ class Study:
         self, address: str, revision: str = "", dtype: str = "float32", device: str = "auto"
     ) -> "Model":
         """The live model at an address, loaded once."""
-        from sae_training.engine.model import Model
         from workbench.material import model_address
 
         key = (address, revision, dtype, device)
         with self._loading:
             if key not in self._models:
-                self._models[key] = Model.load(
+                self._models[key] = open_model(
                     model_address(address), revision=revision, dtype=dtype, device=device
                 )
             return self._models[key]
@@ -237,6 +237,6 @@ class Study:
 
 @functools.lru_cache(maxsize=4)
 def _load_sae(folder: Path) -> "SAE":
-    from sae_training.dictionary.sae import SAE
+    from sae_training.dictionary.loaders import load_sae
 
-    return SAE.load(folder)
+    return load_sae(folder)

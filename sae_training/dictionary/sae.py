@@ -7,13 +7,12 @@
    arXiv:2407.14435; BatchTopK and Matryoshka are saved as it) and `gated` (arXiv:2404.16014).
 3. A TopK SAE that ranks by activation x decoder norm is folded when it is read: unit decoder rows, the norm in the
    encoder. The features are the same.
-4. `load_sae(address)` in `sae_training.dictionary.loaders` finds one; `SAE.load` and `SAE.save` are the folder format.
+4. `load_sae(address)` and `save_sae(sae, folder)` in `sae_training.dictionary.loaders` read and write one.
 
 Left out: training (`train.py`), transcoders, attention-head inputs and other architectures: refused by name.
 """
 
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -188,19 +187,6 @@ class SAE:
         if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < self.n_features:
             raise BadInput(f"The SAE has features 0 to {self.n_features - 1}, got {rows.tolist()}.")
         return self.W_dec[rows]
-
-    def save(self, folder: str | Path, density: Float[Tensor, " feat"] | None = None) -> None:
-        """Write sae-lens' folder; `density`: share of tokens on which each feature is active [0 to 1]."""
-        from sae_training.dictionary.loaders.folder import save
-
-        save(self, Path(folder), density)
-
-    @classmethod
-    def load(cls, folder: str | Path) -> "SAE":
-        """Read sae-lens' folder. Raises a WorkbenchError for whatever is not one."""
-        from sae_training.dictionary.loaders.folder import load
-
-        return load(str(folder))
 
     def _scale(self, x: Float[Tensor, "... d_model"]) -> Scale:
         x = x.to(self.W_enc)

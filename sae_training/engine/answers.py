@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 from feature_store.errors import BadInput
-from sae_training.engine.model import Model, Prompt
+from sae_training.model.runtime import Prompt, Runtime
 
 TAIL = 80
 """Characters at the end of a prompt, from a space on, with which its answers are tokenized."""
@@ -36,7 +36,7 @@ def own(
 
 
 def tokens_of(
-    model: Model, prompts: Sequence[Prompt], ids: Sequence[list[int]], options: Options
+    model: Runtime, prompts: Sequence[Prompt], ids: Sequence[list[int]], options: Options
 ) -> list[tuple[tuple[int, ...], ...]]:
     """Each prompt's options as ids; `ids` are the prompts' tokens."""
     each = [
@@ -59,7 +59,7 @@ def tokens_of(
 
 
 def by_answers(
-    model: Model, prompts: Sequence[Prompt], ids: Sequence[list[int]], options: Sequence[str]
+    model: Runtime, prompts: Sequence[Prompt], ids: Sequence[list[int]], options: Sequence[str]
 ) -> Iterator[tuple[list[int], list[list[int]]]]:
     """(prompts, options as ids) for each way in which shared options are tokenized."""
     groups: dict[tuple[tuple[int, ...], ...], list[int]] = {}
@@ -70,7 +70,7 @@ def by_answers(
 
 
 def _after_tails(
-    model: Model,
+    model: Runtime,
     prompts: Sequence[Prompt],
     ids: Sequence[list[int]],
     options: Sequence[tuple[str, ...]],
@@ -102,7 +102,7 @@ def _after_tails(
 
 
 def _continued(
-    model: Model,
+    model: Runtime,
     asked: Sequence[tuple[str, tuple[str, ...]]],
     ids: Sequence[list[int]],
     special: bool,
@@ -124,7 +124,7 @@ def _continued(
     return found
 
 
-def _tokens(model: Model, texts: Sequence[str], special: bool) -> list[list[int]]:
+def _tokens(model: Runtime, texts: Sequence[str], special: bool) -> list[list[int]]:
     return (
         model.tokenizer(list(texts), add_special_tokens=special, verbose=False)["input_ids"]
         if texts

@@ -19,9 +19,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from feature_store.errors import BadInput
-from sae_training.engine.model import Model, Prompt
 from sae_training.model import spans
 from sae_training.model.edits import Frame, prompt_frame
+from sae_training.model.runtime import Prompt, Runtime
 
 ROWS = 32
 """Prompts generated together; more rows are cut into batches of this size."""
@@ -31,7 +31,7 @@ ANCHOR = 8
 """Tokens of the prompt that are decoded along, so that a continuation keeps its first space."""
 
 
-def prompt_ids(model: Model, prompts: Sequence[Prompt]) -> list[list[int]]:
+def prompt_ids(model: Runtime, prompts: Sequence[Prompt]) -> list[list[int]]:
     """Ids of each prompt, at least one, at most as many as the context holds with room for an answer."""
     rows = model.tokenize(prompts, prompt=True)
     for index, ids in enumerate(rows):
@@ -58,7 +58,7 @@ def prompt_ids(model: Model, prompts: Sequence[Prompt]) -> list[list[int]]:
 
 
 def generate(
-    model: Model,
+    model: Runtime,
     prompts: Sequence[Prompt],
     max_new_tokens: int,
     temperature: float,
@@ -74,7 +74,7 @@ def generate(
 
 
 def continuations(
-    model: Model,
+    model: Runtime,
     prompts: Sequence[list[int]],
     max_new_tokens: int,
     temperature: float,
@@ -102,13 +102,13 @@ def continuations(
     return new
 
 
-def decode(model: Model, prompts: Sequence[list[int]], new: Sequence[list[int]]) -> list[str]:
+def decode(model: Runtime, prompts: Sequence[list[int]], new: Sequence[list[int]]) -> list[str]:
     """The texts of continuations, as they read after their prompts."""
     return [_decode(model, ids, tokens) for ids, tokens in zip(prompts, new, strict=True)]
 
 
 def stream(
-    model: Model, prompt: str, max_new_tokens: int, temperature: float, seed: int
+    model: Runtime, prompt: str, max_new_tokens: int, temperature: float, seed: int
 ) -> Iterator[str]:
     """The continuation in pieces; a piece never ends inside a character."""
     ids = prompt_ids(model, [prompt])[0]
@@ -128,7 +128,7 @@ def stream(
 
 
 def steps(
-    model: Model,
+    model: Runtime,
     rows: Sequence[list[int]],
     first_row: int,
     max_new_tokens: int,
@@ -189,7 +189,7 @@ def row_seed(seed: int, row: int) -> int:
     return (seed * 1_000_003 + row) % 2**63
 
 
-def _marks(model: Model, prompts: Sequence[Prompt]) -> spans.Marks:
+def _marks(model: Runtime, prompts: Sequence[Prompt]) -> spans.Marks:
     """Where the spans of the open `steered` blocks stand in the prompts."""
     with model.lock:  # another thread's block is over once the lock is ours
         return spans.find(model, prompts, spans.of_rows(model.edits, len(prompts)))
@@ -208,7 +208,7 @@ def _choose(
     return torch.searchsorted(below, point, right=True)[:, 0].clamp(max=logits.shape[-1] - 1)
 
 
-def _decode(model: Model, prompt: Sequence[int], new: Sequence[int]) -> str:
+def _decode(model: Runtime, prompt: Sequence[int], new: Sequence[int]) -> str:
     anchor = list(prompt[-ANCHOR:])
     before = model.tokenizer.decode(anchor, skip_special_tokens=True)
     whole = model.tokenizer.decode([*anchor, *new], skip_special_tokens=True)

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from feature_store.errors import BadInput
 from feature_store.records import Point
-from sae_training.engine.model import Model
 from sae_training.engine.resume import PrefixCache, resumable, run
 from sae_training.engine.walk import LOGITS, Ids, Progress, budget
 from sae_training.model import sites
 from sae_training.model.edits import Edit, prompt_frame, settle
+from sae_training.model.runtime import Runtime
 
 
 class Losses(NamedTuple):
@@ -30,7 +30,7 @@ class Losses(NamedTuple):
 
 
 def losses(
-    model: Model,
+    model: Runtime,
     texts: Ids,
     edit: Edit,
     layer: int,
@@ -82,7 +82,7 @@ def losses(
     return Losses(base, steered)
 
 
-def loss_after(model: Model, before: Ids, texts: Ids, rows: int = 64) -> Float[Tensor, " text"]:
+def loss_after(model: Runtime, before: Ids, texts: Ids, rows: int = 64) -> Float[Tensor, " text"]:
     """Mean loss of each text's own tokens after the ids that stand before it [nats a token]; NaN for an empty text.
 
     `before[i]` must hold a token at least; what it says is read and not counted.

@@ -16,16 +16,16 @@ from torch import Tensor
 from feature_store.errors import BadInput
 from sae_training.engine.answers import by_answers
 from sae_training.engine.generate import prompt_ids
-from sae_training.engine.model import Model
 from sae_training.engine.walk import LOGITS, Ids, logprobs
 from sae_training.model.edits import prompt_frame
+from sae_training.model.runtime import Runtime
 
 ROWS = 64
 """Prompts in one batch at most; fewer where their logits would be many."""
 
 
 def score(
-    model: Model, prompts: Sequence[str], options: Sequence[str]
+    model: Runtime, prompts: Sequence[str], options: Sequence[str]
 ) -> Float[Tensor, "prompt option"]:
     """Log-probability of each option after each prompt [nats], as `scoring.score` gives it."""
     with model.lock:
@@ -66,7 +66,7 @@ def _alike(a: list[int], b: list[int], most: int) -> int:
     return next((k for k in range(most) if a[k] != b[k]), max(most, 0))
 
 
-def _group(model: Model, rows: Ids, shared: int, wanted: Ids) -> Float[Tensor, "prompt option"]:
+def _group(model: Runtime, rows: Ids, shared: int, wanted: Ids) -> Float[Tensor, "prompt option"]:
     from transformers import DynamicCache
 
     cache = DynamicCache(config=model.module.config)

@@ -29,9 +29,9 @@ from torch import Tensor, nn
 from feature_store.errors import BadInput, Incompatible
 from feature_store.records import Point
 from sae_training.engine.generate import ROWS, continuations
-from sae_training.engine.model import Model
 from sae_training.model import sites
 from sae_training.model.edits import Encoder, Frame, prompt_frame
+from sae_training.model.runtime import Runtime
 
 ACTIVATIONS = ("act_fn", "act", "gelu_impl", "activation_fn", "activation")
 """What the families call the module of their MLP's activation function."""
@@ -95,7 +95,7 @@ class Answers(NamedTuple):
     """Response tokens that were counted."""
 
 
-def gates(model: Model) -> list[Group]:
+def gates(model: Runtime) -> list[Group]:
     """The MLP neurons of every decoder layer. Raises Incompatible where the activation module cannot be told."""
     modules = [_activation(model, number) for number in range(model.n_layers)]
     shapes: list[list[tuple[int, ...]]] = [[] for _ in modules]
@@ -118,7 +118,7 @@ def gates(model: Model) -> list[Group]:
     ]
 
 
-def latents(model: Model, sae: Encoder, layer: int, point: Point = "resid_post") -> list[Group]:
+def latents(model: Runtime, sae: Encoder, layer: int, point: Point = "resid_post") -> list[Group]:
     """The SAE's latents at its site, a single group."""
     at = sites.boundary(layer, point, model.n_layers)
 
@@ -134,7 +134,7 @@ def latents(model: Model, sae: Encoder, layer: int, point: Point = "resid_post")
 
 
 def answer(
-    model: Model,
+    model: Runtime,
     groups: Sequence[Group],
     prompts: Sequence[list[int]],
     max_new_tokens: int,
@@ -171,7 +171,7 @@ def answer(
 
 
 def percentiles(
-    model: Model,
+    model: Runtime,
     groups: Sequence[Group],
     prompts: Sequence[list[int]],
     new: Sequence[list[int]],
@@ -210,7 +210,7 @@ def percentiles(
 
 
 @contextmanager
-def edited(model: Model, groups: Sequence[Group], edit: NeuronEdit) -> Iterator[Model]:
+def edited(model: Runtime, groups: Sequence[Group], edit: NeuronEdit) -> Iterator[Runtime]:
     """Inside the block the neurons are edited on every pass; after it the model is exactly as before."""
     hooks = []
     for number, group in enumerate(groups):
@@ -234,7 +234,7 @@ def edited(model: Model, groups: Sequence[Group], edit: NeuronEdit) -> Iterator[
 
 
 def _editing(
-    model: Model, edit: NeuronEdit, place: Int[np.ndarray, " place"], number: int
+    model: Runtime, edit: NeuronEdit, place: Int[np.ndarray, " place"], number: int
 ) -> Change:
     index = torch.from_numpy(edit.neurons.index[place]).long()
     add, opposing = torch.from_numpy(edit.add[place]), torch.from_numpy(edit.opposing[place])
@@ -256,14 +256,14 @@ def _editing(
     return change
 
 
-def _frame(model: Model) -> Frame:
+def _frame(model: Runtime) -> Frame:
     assert model._frame is not None, (
         "neurons are watched through Model, which knows what is padding"
     )
     return model._frame
 
 
-def _replay(model: Model, rows: Sequence[tuple[list[int], list[int]]]) -> None:
+def _replay(model: Runtime, rows: Sequence[tuple[list[int], list[int]]]) -> None:
     """One pass over prompts with their answers, padded on the right."""
     width = max(len(prompt) + len(added) for prompt, added in rows)
     ids = torch.tensor(
@@ -295,7 +295,7 @@ def _percentile(
     return np.where(positive > 0, low + (at - below) * (high - low), 0.0)
 
 
-def _activation(model: Model, layer: int) -> nn.Module:
+def _activation(model: Runtime, layer: int) -> nn.Module:
     """The one activation module of a layer that stands outside attention."""
     found = {
         path: module

@@ -25,15 +25,16 @@ import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import Cache
 
-from sae_training.engine.model import Model
 from sae_training.engine.tails import Tail
 from sae_training.model.edits import Frame
+from sae_training.model.runtime import Runtime
 
 
 class _Stored(Exception):
@@ -181,7 +182,7 @@ class Ran(NamedTuple):
     """Residual at the boundary that was asked for, where the pass came by."""
 
 
-def resumable(model: Model) -> bool:
+def resumable(model: Runtime) -> bool:
     """Whether every layer keeps keys and values of its own and nothing else."""
     config = model.module.config.get_text_config()
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
@@ -194,7 +195,7 @@ def resumable(model: Model) -> bool:
 
 
 def run(
-    model: Model,
+    model: Runtime,
     ids: Sequence[Sequence[int]],
     cache: PrefixCache,
     entering: Tensor | None,
@@ -251,8 +252,22 @@ def run(
     return Ran(logits, seen[0] if seen else None)
 
 
-def branches(model: Model) -> bool:
-    """Whether a tail may branch: whether the model takes a mask of our own, and reads positions where we put them."""
+_BRANCHING: WeakKeyDictionary[Runtime, bool] = WeakKeyDictionary()
+"""Model -> whether its tails may branch: trying takes three passes, so each model is tried once."""
+
+
+def branches(model: Runtime) -> bool:
+    """Say whether a tail may branch: several answers side by side, each token seeing its own path alone.
+
+    That needs a model that takes a mask of ours and reads positions where we put them.
+    """
+    if model not in _BRANCHING:
+        _BRANCHING[model] = _takes_our_mask(model)
+    return _BRANCHING[model]
+
+
+def _takes_our_mask(model: Runtime) -> bool:
+    """Try one small tree beside the same path written out, and compare the logits."""
     config = model.module.config.get_text_config()
     windows = [
         getattr(config, name, None)
@@ -279,7 +294,7 @@ def branches(model: Model) -> bool:
 
 
 def _branching(
-    model: Model, cache: PrefixCache, tails: Sequence[Tail]
+    model: Runtime, cache: PrefixCache, tails: Sequence[Tail]
 ) -> tuple[Int[Tensor, "seq tok"], Tensor | dict[str, Tensor]]:
     """Positions and additive masks [seq 1 tok key] of tails, one a group; a mask for each kind of layer where there are several."""
     device, config, width = (
@@ -317,7 +332,7 @@ def _branching(
 
 
 @contextmanager
-def _framed(model: Model, frame: Frame) -> Iterator[None]:
+def _framed(model: Runtime, frame: Frame) -> Iterator[None]:
     model._frame = frame
     try:
         yield
@@ -326,7 +341,7 @@ def _framed(model: Model, frame: Frame) -> Iterator[None]:
 
 
 @contextmanager
-def _watched(model: Model, at: int, keep: Any) -> Iterator[None]:
+def _watched(model: Runtime, at: int, keep: Any) -> Iterator[None]:
     if at < 0:
         yield
         return
@@ -335,7 +350,7 @@ def _watched(model: Model, at: int, keep: Any) -> Iterator[None]:
 
 
 @contextmanager
-def _resumed(model: Model, at: int, entering: Tensor | None) -> Iterator[None]:
+def _resumed(model: Runtime, at: int, entering: Tensor | None) -> Iterator[None]:
     """Layers below `at` pass their input through, and `entering` takes the place of what would enter layer `at`."""
     if entering is None:
         yield

@@ -34,13 +34,13 @@ from feature_store.errors import BadInput
 from feature_store.records import Point, Span
 from sae_training.engine.answers import Options, own, tokens_of
 from sae_training.engine.generate import prompt_ids
-from sae_training.engine.model import Model
 from sae_training.engine.prefixes import tree
-from sae_training.engine.resume import resumable
+from sae_training.engine.resume import branches, resumable
 from sae_training.engine.tails import read, tails
 from sae_training.engine.walk import LOGITS, End, Ids, Progress, Walk, budget
 from sae_training.model import sites, spans
 from sae_training.model.edits import Edit, Frame, by_prompt, prompt_frame, settle
+from sae_training.model.runtime import Runtime
 
 OptionIds = Ids | Sequence[Ids]
 """Answers as ids, shared by all prompts, or those of each prompt."""
@@ -55,7 +55,9 @@ class Scores(NamedTuple):
     """The same under each intervention; no rows without an edit."""
 
 
-def score(model: Model, prompts: Sequence[str], options: Options) -> Float[Tensor, "prompt option"]:
+def score(
+    model: Runtime, prompts: Sequence[str], options: Options
+) -> Float[Tensor, "prompt option"]:
     """Log-probability of each option after each prompt [nats]; inside a `steered` block, of the steered model."""
     with model.lock:  # another thread's block is over once the lock is ours
         if model.is_steered:
@@ -66,7 +68,7 @@ def score(model: Model, prompts: Sequence[str], options: Options) -> Float[Tenso
 
 
 def score_rows(
-    model: Model,
+    model: Runtime,
     prompts: Sequence[str],
     options: Options,
     edit: Edit | None,
@@ -81,7 +83,7 @@ def score_rows(
 
 
 def sweep(
-    model: Model,
+    model: Runtime,
     prompts: Sequence[str],
     options: Options,
     edit: Edit | None,
@@ -101,7 +103,7 @@ def sweep(
 
 
 def sweep_ids(
-    model: Model,
+    model: Runtime,
     prompts: Ids,
     options: OptionIds,
     edit: Edit | None,
@@ -127,7 +129,7 @@ def sweep_ids(
     unique = {one: index for index, one in enumerate(dict.fromkeys(asked))}
     where = torch.tensor([unique[one] for one in asked])
     made = {
-        answers: tails(answers, model.branches)
+        answers: tails(answers, branches(model))
         for answers in dict.fromkeys(answers for _, answers in unique)
     }
     ends = [End(index, tail) for (_, answers), index in unique.items() for tail in made[answers]]
@@ -150,7 +152,7 @@ def sweep_ids(
 
 
 def full_scores(
-    model: Model, prompts: Ids, options: OptionIds, marks: spans.Marks = MappingProxyType({})
+    model: Runtime, prompts: Ids, options: OptionIds, marks: spans.Marks = MappingProxyType({})
 ) -> Float[Tensor, "prompt option"]:
     """Scores by full forward passes, 32 at once; in a `steered` block row i of the edit steers prompt i."""
     each = own(options, len(prompts))
@@ -189,7 +191,7 @@ def full_scores(
 
 
 def _each_prompt(
-    model: Model,
+    model: Runtime,
     asked: Sequence[Asked],
     edit: Edit,
     layer: int,
@@ -223,7 +225,7 @@ def _each_prompt(
 
 
 def _full(
-    model: Model,
+    model: Runtime,
     asked: Sequence[Asked],
     edit: Edit | None,
     layer: int,

@@ -1,6 +1,6 @@
 """VisionModel: a vision-language model, whose language side is read and steered like any other `Model`.
 
-1. `vision:FOLDER-OR-HUB-ID` names one (`Model.load`). Without an image it is a `Model` in every respect: SAEs are trained on the residual stream of
+1. `vision:FOLDER-OR-HUB-ID` names one (`open_model`). Without an image it is a `Model` in every respect: SAEs are trained on the residual stream of
    its language model, steering and sweeps work as they do elsewhere.
 2. With an image the processor that belongs to it prepares text and image. The image stands in the first message of the user; a model without a
    chat template gets it before the text.
@@ -23,11 +23,14 @@ from torch import Tensor, nn
 
 from feature_store.errors import BadInput, Incompatible
 from sae_training.engine.generate import decode, row_seed, steps
-from sae_training.engine.model import VISION, Model, Prompt
+from sae_training.engine.model import Model
 from sae_training.engine.walk import logprobs
 from sae_training.model.edits import prompt_frame
 from sae_training.model.loading import load
+from sae_training.model.runtime import Prompt
 
+VISION = "vision:"
+"""Before the address of a model that sees."""
 TOGETHER = 8
 """Images that go through together."""
 

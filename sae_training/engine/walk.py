@@ -21,11 +21,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sae_training.engine.model import Model
 from sae_training.engine.prefixes import Final, Node
 from sae_training.engine.resume import PrefixCache, join, run
 from sae_training.engine.tails import Tail, read
 from sae_training.model.edits import Edit, Frame
+from sae_training.model.runtime import Runtime
 
 Ids = Sequence[Sequence[int]]
 Branch = tuple[PrefixCache, int, Node]
@@ -55,7 +55,7 @@ class Walk:
 
     def __init__(
         self,
-        model: Model,
+        model: Runtime,
         ends: Sequence[End],
         at: int,
         edit: Edit | None,
@@ -259,6 +259,6 @@ def logprobs(
     return logits.gather(-1, index) - logits.logsumexp(-1, keepdim=True)
 
 
-def budget(model: Model) -> int:
+def budget(model: Runtime) -> int:
     """Tokens of one forward pass on the model's device."""
     return TOKENS["cpu" if model.device.type == "cpu" else "cuda"]

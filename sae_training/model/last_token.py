@@ -15,11 +15,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from feature_store.errors import BadInput
-from sae_training.engine.model import Model
+from sae_training.model.runtime import Runtime
 
 
 def last_residuals(
-    model: Model,
+    model: Runtime,
     texts: Sequence[Sequence[int]],
     layers: Sequence[int],
     rows: int = 32,

@@ -21,7 +21,7 @@ from feature_store.records import Span
 from sae_training.model.edits import Edit
 
 if TYPE_CHECKING:
-    from sae_training.engine.model import Model, Prompt
+    from sae_training.model.runtime import Prompt, Runtime
 
 Marks = Mapping[Span, Sequence[Sequence[bool]]]
 """Span -> for each prompt, whether each of its tokens is in the span."""
@@ -38,7 +38,7 @@ def of_rows(edits: Sequence[Edit], prompts: int) -> dict[Span, set[int]]:
 
 
 def find(
-    model: "Model", prompts: Sequence["Prompt"], needed: Mapping[Span, Collection[int]]
+    model: "Runtime", prompts: Sequence["Prompt"], needed: Mapping[Span, Collection[int]]
 ) -> Marks:
     """The marks of every span in every prompt. Raises BadInput where a prompt that needs a span does not contain it."""
     if not needed:

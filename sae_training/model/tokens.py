@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from functools import cache
 
-from sae_training.engine.model import Model
+from sae_training.model.runtime import Runtime
 
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
@@ -22,7 +22,7 @@ def _bytes_of_signs() -> dict[str, int]:
     return {chr(byte): byte for byte in plain} | {chr(256 + i): byte for i, byte in enumerate(rest)}
 
 
-def strings(model: Model, ids: Sequence[int]) -> list[str]:
+def strings(model: Runtime, ids: Sequence[int]) -> list[str]:
     """One readable string per id."""
     if model.tokenizer is None:
         return [str(id) for id in ids]

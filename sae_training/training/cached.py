@@ -15,7 +15,6 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -25,10 +24,8 @@ from torch import Tensor
 from feature_store.errors import BadInput
 from sae_training.dictionary.stream import read
 from sae_training.engine.model import Model
-from sae_training.training.train import ActivationStream
-
-if TYPE_CHECKING:
-    from sae_training.training.train import TrainConfig
+from sae_training.training.config import TrainConfig
+from sae_training.training.streams import ActivationStream
 
 FILE, TOLD = "residuals.f32", "residuals.json"
 
@@ -40,7 +37,7 @@ class CachedStream(ActivationStream):
         self,
         model: Model,
         texts: Sequence[str],
-        config: "TrainConfig",
+        config: TrainConfig,
         folder: Path,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:

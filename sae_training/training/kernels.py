@@ -179,12 +179,12 @@ def decode(
     index: Int32[MEMORY, "row k"],
     value: Float32[MEMORY, "row k"],
     directions: Float32[MEMORY, "feat d_model"],
-    bias: Float32[MEMORY, "d_model"],
+    bias: Float32[MEMORY, " d_model"],
     x: Float32[MEMORY, "row d_model"],
     scale: float,
     error: Float32[MEMORY, "row d_model"],
     gradient: Float32[MEMORY, "row k"],
-    loss: Float32[MEMORY, "row"],
+    loss: Float32[MEMORY, " row"],
 ) -> None:
     """`error` = scale x (reconstruction - x), `gradient` of each kept activation, `loss` = squared error of each row."""
     _decode(index, value, directions, bias, x, np.float32(scale), CHUNKS, error, gradient, loss)
@@ -196,8 +196,8 @@ def group(
     gradient: Float32[MEMORY, "row k"],
     start: Int64[MEMORY, " feat1"],
     row: Int64[MEMORY, " n"],
-    grouped: Float32[MEMORY, "n"],
-    grouped_gradient: Float32[MEMORY, "n"],
+    grouped: Float32[MEMORY, " n"],
+    grouped_gradient: Float32[MEMORY, " n"],
 ) -> int:
     """Active pairs by feature: feature f has entries start[f] to start[f + 1]; returns their number."""
     _group(index, value, gradient, start, row, grouped, grouped_gradient)

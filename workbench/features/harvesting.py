@@ -19,6 +19,7 @@ from sae_training.dictionary.harvest import harvest
 
 if TYPE_CHECKING:
     from sae_training.dictionary.evaluate import Evaluation
+    from sae_training.dictionary.loaders import save_sae
     from sae_training.dictionary.sae import SAE
     from sae_training.engine.model import Model
 
@@ -72,7 +73,7 @@ def finish(
         lambda done, total: progress("harvesting", done, total),
     )
     density = found.features["density"].to_numpy()
-    sae.save(work.folder / "sae", torch.from_numpy(density.astype(np.float32)))
+    save_sae(sae, work.folder / "sae", torch.from_numpy(density.astype(np.float32)))
     work.table("features", found.features, sort=("feature",))
     work.table("contexts", found.contexts)
     work.table("activations", found.activations)

@@ -17,7 +17,8 @@ from feature_store.errors import BadInput
 from workbench.llm import Conversation, Message
 
 if TYPE_CHECKING:
-    from sae_training.engine.model import Model, Prompt
+    from sae_training.engine.model import Model
+    from sae_training.model.runtime import Prompt
 
 BATCH = 32
 """Conversations continued together, and lost together when the process dies."""

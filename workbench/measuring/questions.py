@@ -21,7 +21,8 @@ from jaxtyping import Float
 
 from feature_store.errors import NotFound, nearest
 from feature_store.records import Instrument, Item
-from sae_training.engine.model import Model, Prompt
+from sae_training.engine.model import Model
+from sae_training.model.runtime import Prompt
 from workbench.llm import Message
 from workbench.measuring.questionnaire import LIKENESS
 

@@ -28,8 +28,9 @@ from workbench.llm.lines import Lines, digest
 from workbench.measuring.questions import Progress, Question, as_continued, prompt_of
 
 if TYPE_CHECKING:
-    from sae_training.engine.model import Model, Prompt
+    from sae_training.engine.model import Model
     from sae_training.model.edits import Edit
+    from sae_training.model.runtime import Prompt
 
 Length = Literal["mean", "sum"]
 TOGETHER = 256

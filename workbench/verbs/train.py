@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Literal
 from feature_store.progress import Progress
 from feature_store.records import Run
 from sae_training.model import sites
-from sae_training.training.train import TrainConfig, train_on_model
+from sae_training.training.config import TrainConfig
+from sae_training.training.train import train_on_model
 from workbench import material
 from workbench.features.harvesting import checksum, finish
 from workbench.settings import plain

@@ -1,7 +1,7 @@
 """Where SAEs come from: a folder, a sae-lens release, a hub repository.
 
 A loader is one module with one function `load(rest: str) -> SAE`, registered under the scheme it answers to.
-`load_sae` alone reads addresses:
+`load_sae` alone reads addresses, `save_sae` writes the folder format:
 
 - a folder in sae-lens' format: its path, or `folder:PATH`;
 - `saelens:RELEASE/SAE_ID`, e.g. `saelens:gemma-scope-2b-pt-res-canonical/layer_20/width_16k/canonical`;
@@ -16,7 +16,10 @@ from pathlib import Path
 
 from feature_store import registry
 from feature_store.errors import NotFound, nearest
+from sae_training.dictionary.loaders.folder import save_sae
 from sae_training.dictionary.sae import SAE
+
+__all__ = ["EXAMPLES", "load_sae", "save_sae"]
 
 EXAMPLES = "a folder, saelens:RELEASE/SAE_ID or hub:ORG/NAME[/PATH]"
 

@@ -137,7 +137,7 @@ def build(config: dict[str, Any], weights: dict[str, Tensor], where: str) -> SAE
     )
 
 
-def save(sae: SAE, folder: Path, density: Float[Tensor, " feat"] | None = None) -> None:
+def save_sae(sae: SAE, folder: Path, density: Float[Tensor, " feat"] | None = None) -> None:
     """Write the folder that `sae_lens.SAE.load_from_disk` reads."""
     config = {
         "architecture": sae.architecture,

@@ -7,25 +7,20 @@ Both engines see the same batches, use the same learning-rate schedule and give 
 - `sae-lens`: every architecture sae-lens trains on a residual stream.
 """
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from sae_training.dictionary.sae import SAE
-
-if TYPE_CHECKING:
-    from sae_training.training.train import TrainConfig
-
-DECAY = 0.2
-"""Share of the steps at the end over which the learning rate falls to `lr_end`, linearly."""
+from sae_training.training.config import TrainConfig
 
 
 class Engine(Protocol):
     """One optimisation of one SAE."""
 
-    def __init__(self, config: "TrainConfig", d_model: int, device: torch.device) -> None: ...
+    def __init__(self, config: TrainConfig, d_model: int, device: torch.device) -> None: ...
 
     def begin(self, x: Float[Tensor, "tok d_model"]) -> None:
         """Set the decoder bias to the mean of the first tokens; once, before the first step."""
@@ -41,22 +36,3 @@ class Engine(Protocol):
 
     def export(self) -> SAE:
         """The SAE as it is now, for inference, without metadata."""
-
-
-def steps(config: "TrainConfig") -> int:
-    """Optimiser steps of the whole training."""
-    return max(1, config.tokens // config.batch_tokens)
-
-
-def learning_rate(config: "TrainConfig", step: int) -> float:
-    """Learning rate of a 0-based step: linear warm-up, constant, linear decay."""
-    total = steps(config)
-    fall = max(1, int(total * DECAY))
-    rate = config.lr * min(1.0, (step + 1) / max(1, config.warmup))
-    late = max(0.0, (step - (total - fall) + 1) / fall)
-    return rate + (config.lr_end - rate) * late if late else rate
-
-
-def dead_after(config: "TrainConfig") -> int:
-    """Steps without firing after which a feature counts as dead."""
-    return max(1, config.dead_tokens // config.batch_tokens)

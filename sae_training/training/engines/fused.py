@@ -18,7 +18,7 @@ Left out: mixed precision, several devices, other architectures (the `sae-lens` 
 """
 
 import warnings
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -28,10 +28,8 @@ from torch.nn import functional
 from feature_store.errors import BadInput
 from feature_store.registry import register
 from sae_training.dictionary.sae import SAE
-from sae_training.training.engines import dead_after, learning_rate
-
-if TYPE_CHECKING:
-    from sae_training.training.train import TrainConfig
+from sae_training.training.config import TrainConfig
+from sae_training.training.schedule import dead_after, learning_rate
 
 CAP = 3
 """Of BatchTopK: activations looked at per token, as a multiple of k."""
@@ -59,7 +57,7 @@ class Gradients(NamedTuple):
 class Fused:
     """TopK and BatchTopK by a hand-written gradient; several times faster than autograd."""
 
-    def __init__(self, config: "TrainConfig", d_model: int, device: torch.device) -> None:
+    def __init__(self, config: TrainConfig, d_model: int, device: torch.device) -> None:
         if config.architecture not in ("topk", "batchtopk"):
             raise BadInput(
                 f"The fused engine trains topk and batchtopk, got {config.architecture!r}. Use engine sae-lens."

@@ -13,8 +13,7 @@ Left out: temporal SAEs, transcoders, matching pursuit and AbsTopK, which are no
 
 import tempfile
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -22,11 +21,10 @@ from torch import Tensor
 
 from feature_store.errors import BadInput, nearest
 from feature_store.registry import register
+from sae_training.dictionary.loaders import load_sae
 from sae_training.dictionary.sae import SAE
-from sae_training.training.engines import dead_after, learning_rate, steps
-
-if TYPE_CHECKING:
-    from sae_training.training.train import TrainConfig
+from sae_training.training.config import TrainConfig
+from sae_training.training.schedule import dead_after, learning_rate, steps
 
 ARCHITECTURES = ("batchtopk", "gated", "jumprelu", "matryoshka_batchtopk", "standard", "topk")
 THRESHOLD_RATE = 0.1
@@ -39,7 +37,7 @@ NESTED = 4
 class SaeLens:
     """sae-lens' SAETrainer: topk, batchtopk, matryoshka_batchtopk, jumprelu, gated, standard."""
 
-    def __init__(self, config: "TrainConfig", d_model: int, device: torch.device) -> None:
+    def __init__(self, config: TrainConfig, d_model: int, device: torch.device) -> None:
         from sae_lens import SAE as _  # noqa: F401 - registers the architectures
         from sae_lens.config import LoggingConfig, SAETrainerConfig
         from sae_lens.registry import get_sae_training_class
@@ -152,7 +150,7 @@ class SaeLens:
             with tempfile.TemporaryDirectory() as folder:
                 weights = {name: value.clone() for name, value in self.sae.state_dict().items()}
                 self.sae.save_inference_model(folder)
-                exported = SAE.load(Path(folder)).to(self.device)
+                exported = load_sae(folder).to(self.device)
                 self.sae.load_state_dict(weights)  # saving folds the decoder norms in place
         finally:
             if raw is not None:
