@@ -83,13 +83,13 @@ def competitors() -> dict[str, Callable[[Any], float]]:
     from sparsify import SparseCoder
     from sparsify.config import SparseCoderConfig
 
-    from sae_training.training.config import TrainConfig
+    from sae_training.training.config import TrainingSettings
     from sae_training.training.engines.fused import Fused
 
     cpu = torch.device("cpu")
     ways: dict[str, Callable[[Any], float]] = {}
     for architecture in ("topk", "batchtopk"):
-        config = TrainConfig(
+        config = TrainingSettings(
             architecture=architecture,
             n_features=FEATURES,
             k=K,

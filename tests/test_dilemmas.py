@@ -484,7 +484,7 @@ def test_dilemmas_are_written_read_blind_filtered_and_asked(tmp_path, monkeypatc
         ),
     )
     study = Study(tmp_path / "study")
-    config = verb.Config(n=7, steps=3)
+    config = verb.DilemmasSettings(n=7, steps=3)
     with pytest.raises(ConnectionError):
         verb.run(study, config, silent, Writer(calls=9))
     writer = Writer()

@@ -7,7 +7,7 @@ from scipy import stats
 
 from feature_store.errors import BadInput
 from workbench.statistics import ordinal
-from workbench.statistics.ordinal import SIGMA_SCALE, TAU_SD, Settings
+from workbench.statistics.ordinal import SIGMA_SCALE, TAU_SD, SamplerSettings
 
 ITEMS = np.repeat(np.arange(10), 4)
 """Value of each of 40 items."""
@@ -35,7 +35,9 @@ def test_planted_conditions_and_a_planted_contrast_come_back(seed):
         1.5  # the planted contrast: condition 1 holds a and b more than condition 0 does
     )
     theta[0, :2] -= 0.5
-    told = ordinal.fit(*simulate(theta, seed), ITEMS, 6, Settings(warmup=300, draws=500, seed=seed))
+    told = ordinal.fit(
+        *simulate(theta, seed), ITEMS, 6, SamplerSettings(warmup=300, draws=500, seed=seed)
+    )
     true, found = ordinal.centred(theta), ordinal.summarise(ordinal.centred(told.theta))
     assert np.corrcoef(true.ravel(), found.mean.ravel())[0, 1] > 0.9
     assert ((found.low <= true) & (true <= found.high)).mean() >= 0.85
@@ -63,7 +65,10 @@ def test_planted_conditions_and_a_planted_contrast_come_back(seed):
 
 
 def test_items_that_differ_widen_the_intervals():
-    theta, settings = np.random.default_rng(2).normal(size=(2, 10)), Settings(warmup=300, draws=500)
+    theta, settings = (
+        np.random.default_rng(2).normal(size=(2, 10)),
+        SamplerSettings(warmup=300, draws=500),
+    )
     alike, apart = (
         ordinal.fit(*simulate(theta, 5, spread=spread), ITEMS, 6, settings) for spread in (0.0, 1.0)
     )
@@ -75,7 +80,9 @@ def test_items_that_differ_widen_the_intervals():
 
 def test_without_an_effect_the_contrast_keeps_zero():
     theta = np.tile(np.random.default_rng(7).normal(size=10), (2, 1))
-    told = ordinal.fit(*simulate(theta, 3), ITEMS, 6, Settings(warmup=300, draws=500, seed=3))
+    told = ordinal.fit(
+        *simulate(theta, 3), ITEMS, 6, SamplerSettings(warmup=300, draws=500, seed=3)
+    )
     drawn = ordinal.contrasts(told.theta, VALUES, {"x": VALUES[:5], "y": VALUES[5:]}, [("x", "y")])
     gap = ordinal.summarise(drawn["x - y", 1, 0][..., None])
     assert gap.low[0] < 0 < gap.high[0]
@@ -97,7 +104,7 @@ def test_the_sampler_leaves_the_joint_distribution_of_parameters_and_answers_as_
             else _answers(rng, state, condition, item, value_of)
         )
         data = ordinal._count(condition, item, answer, value_of, 2, 3)
-        sampler = ordinal._Gibbs(data, places, 3, Settings(chains=chains))
+        sampler = ordinal._Gibbs(data, places, 3, SamplerSettings(chains=chains))
         sampler.rng = rng
         if state is not None:
             for name, held in state.items():
@@ -160,7 +167,7 @@ def test_one_cell_agrees_with_the_integral():
         answers,
         np.array([0]),
         2,
-        Settings(draws=3000, seed=1),
+        SamplerSettings(draws=3000, seed=1),
     )
     grid = np.linspace(-6, 6, 241)
     u = SIGMA_SCALE * np.tan(
@@ -184,7 +191,7 @@ def test_a_condition_that_always_agrees_and_an_option_nobody_took_stay_finite():
     answer = np.where(
         condition == 0, 5, np.random.default_rng(0).integers(1, 5, 160)
     )  # nobody takes option 1
-    told = ordinal.fit(condition, item, answer, ITEMS, 6, Settings(draws=500))
+    told = ordinal.fit(condition, item, answer, ITEMS, 6, SamplerSettings(draws=500))
     assert np.isfinite(told.theta).all()
     assert np.isfinite(told.tau).all()
     assert (np.diff(told.tau, axis=-1) > 0).all()
@@ -198,7 +205,7 @@ def test_a_saturated_condition_mixes():
     condition, item, answer = simulate(
         theta, 0, repeats=20, spread=0.0, thresholds=(-3.2, -1.6, 0.0, 1.6, 3.2)
     )
-    told = ordinal.fit(condition, item, answer, ITEMS, 6, Settings(warmup=600, draws=600))
+    told = ordinal.fit(condition, item, answer, ITEMS, 6, SamplerSettings(warmup=600, draws=600))
     for drawn in (told.theta, told.tau):
         found = ordinal.summarise(drawn)
         assert found.r_hat.max() < 1.02
@@ -207,7 +214,7 @@ def test_a_saturated_condition_mixes():
 
 def test_same_seed_same_draws():
     data = simulate(np.zeros((2, 10)), 0, repeats=2)
-    few = Settings(warmup=100, draws=100, seed=4)
+    few = SamplerSettings(warmup=100, draws=100, seed=4)
     assert np.array_equal(
         ordinal.fit(*data, ITEMS, 6, few).theta, ordinal.fit(*data, ITEMS, 6, few).theta
     )
@@ -226,7 +233,7 @@ def test_same_seed_same_draws():
         ),
         ({"answer": np.full(40, 6)}, "between 1 and 6, got 7 to 7"),
         ({"item": np.zeros(40, int)}, "condition 0 has none for value 1"),
-        ({"settings": Settings(chains=1)}, "Two chains"),
+        ({"settings": SamplerSettings(chains=1)}, "Two chains"),
     ],
 )
 def test_what_cannot_be_fitted_is_refused(change, told):
@@ -236,7 +243,7 @@ def test_what_cannot_be_fitted_is_refused(change, told):
         "answer": np.full(40, 2),
         "value_of": ITEMS,
         "options": 6,
-        "settings": Settings(),
+        "settings": SamplerSettings(),
     }
     with pytest.raises(BadInput, match=told):
         ordinal.fit(**(asked | change))

@@ -192,10 +192,10 @@ def test_a_study_of_other_values_than_the_instrument_gets_labels_without_output_
     tmp_path, probed_study
 ):
     from workbench.study import Study
-    from workbench.verbs.label import Config, _asked
+    from workbench.verbs.label import LabelSettings, _asked
 
     other = Study(tmp_path / "nineteen", system="schwartz19")
     run = probed_study.runs.latest("sae")
-    assert _asked(other, Config(), run) == []
-    assert len(_asked(probed_study, Config(), run)) == 6 * 40
-    assert _asked(probed_study, Config(n_contexts=0), run) == []
+    assert _asked(other, LabelSettings(), run) == []
+    assert len(_asked(probed_study, LabelSettings(), run)) == 6 * 40
+    assert _asked(probed_study, LabelSettings(n_contexts=0), run) == []

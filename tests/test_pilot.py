@@ -289,7 +289,7 @@ class Scripted:
         return json.dumps({"values": [v for k, v in enumerate(VALUES) if f"<{k}>" in prompt]})
 
 
-CONFIG = writing_verb.Config(n=7, largest=2)
+CONFIG = writing_verb.ScenariosSettings(n=7, largest=2)
 
 
 def test_scenarios_are_written_filtered_kept_and_reviewed(tmp_path):
@@ -372,7 +372,7 @@ def test_a_looser_agreement_lets_more_through_and_a_file_is_read_blind(tmp_path)
     run = study.scenarios(file=str(file))
     assert run.summary["passed"] == 2, "nobody was asked"
     for least, passed in ((1.0, 0), (0.5, 1)):
-        config = writing_verb.Config(file=str(file), agreement=least)
+        config = writing_verb.ScenariosSettings(file=str(file), agreement=least)
         assert writing_verb.run(study, config, silent, Scripted()).summary["passed"] == passed
     with pytest.raises(BadInput, match="Nobody was told"):
         study.scenarios()
@@ -394,7 +394,9 @@ def test_a_request_too_long_is_counted_and_the_others_are_written(tmp_path):
     assert "longer" in rows.reason[long].iloc[0]
     speaker.fits = lambda conversations: [False] * len(conversations)
     with pytest.raises(BadInput, match="none of the 7 requests fits"):
-        writing_verb.run(study, writing_verb.Config(n=7, largest=2, seed=1), silent, speaker)
+        writing_verb.run(
+            study, writing_verb.ScenariosSettings(n=7, largest=2, seed=1), silent, speaker
+        )
     assert study.runs.interrupted() == []
 
 

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from feature_store import registry
 from feature_store.errors import BadInput, Incompatible
-from sae_training.training.config import TrainConfig
+from sae_training.training.config import TrainingSettings
 from sae_training.training.engines.fused import Fused
 from sae_training.training.streams import ActivationStream
 from sae_training.training.train import CHECKPOINT, train, train_on_model
@@ -50,7 +50,7 @@ class Planted:
 
 
 def config(**settings):
-    return TrainConfig(
+    return TrainingSettings(
         **{
             "n_features": 128,
             "k": 3,

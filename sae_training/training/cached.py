@@ -24,7 +24,7 @@ from torch import Tensor
 from feature_store.errors import BadInput
 from sae_training.dictionary.stream import read
 from sae_training.engine.model import Model
-from sae_training.training.config import TrainConfig
+from sae_training.training.config import TrainingSettings
 from sae_training.training.streams import ActivationStream
 
 FILE, TOLD = "residuals.f32", "residuals.json"
@@ -37,7 +37,7 @@ class CachedStream(ActivationStream):
         self,
         model: Model,
         texts: Sequence[str],
-        config: TrainConfig,
+        config: TrainingSettings,
         folder: Path,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:

@@ -20,10 +20,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from feature_store.errors import BadInput, Incompatible
-from sae_training.training.config import TrainConfig
+from sae_training.training.config import TrainingSettings
 
 
-def write(file: Path, config: TrainConfig, saved: dict[str, Any]) -> None:
+def write(file: Path, config: TrainingSettings, saved: dict[str, Any]) -> None:
     """One file, complete or not there."""
     tensors = {
         name: value.detach().cpu().contiguous()
@@ -42,7 +42,7 @@ def write(file: Path, config: TrainConfig, saved: dict[str, Any]) -> None:
     os.replace(partial, file)
 
 
-def read(file: Path, config: TrainConfig) -> dict[str, Any]:
+def read(file: Path, config: TrainingSettings) -> dict[str, Any]:
     try:
         with safe_open(file, framework="pt") as opened:
             saved = json.loads(opened.metadata()["told"])

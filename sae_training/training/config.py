@@ -1,12 +1,14 @@
 """The settings of a training run: what is read, what is trained, and for how long."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
+from feature_store.bounds import HUGE, MANY, Between, Count, CountOrZero, NotNegative, Plugin, Seed
 from feature_store.errors import BadInput
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class TrainingSettings:
     model: str = "organism"
     """Folder or hub id of the language model."""
     revision: str = ""
@@ -21,33 +23,33 @@ class TrainConfig:
     """Number format of the language model: float32, bfloat16, float16."""
     device: str = "auto"
     """`auto`, `cpu`, `cuda`, ..."""
-    context: int = 128
+    context: Count = 128
     """Longer texts are read in pieces of this length [tokens]."""
-    rows: int = 128
+    rows: Count = 128
     """Texts in one forward pass [texts]."""
-    engine: str = "fused"
+    engine: Annotated[str, Plugin("engines")] = "fused"
     """Plug-in that takes the steps: `fused` (topk, batchtopk) or `sae-lens` (every architecture it has)."""
     architecture: str = "topk"
     """topk, batchtopk; with sae-lens also matryoshka_batchtopk, jumprelu, gated, standard."""
-    n_features: int = 512
+    n_features: Annotated[int, Between(1, 100 * MANY)] = 512
     """Features of the dictionary."""
     k: int = 20
     """Features active on a token, of the topk kinds (mean over the batch for batchtopk)."""
-    coefficient: float = 1.0
+    coefficient: NotNegative = 1.0
     """Weight of the sparsity loss: L0 of jumprelu, L1 of standard and gated."""
     tokens: int = 3_000_000
     """Tokens trained on, repeated ones counted [tokens]."""
     batch_tokens: int = 4096
     """Tokens in one step [tokens]."""
-    lr: float = 1e-3
+    lr: Annotated[float, Between(0, 1000)] = 1e-3
     """Learning rate of Adam."""
-    lr_end: float = 1e-4
+    lr_end: Annotated[float, Between(0, 1000)] = 1e-4
     """Learning rate at the end; it falls to it over the last fifth of the steps."""
-    warmup: int = 20
+    warmup: CountOrZero = 20
     """Steps over which the learning rate and the sparsity loss rise [steps]."""
-    aux: float = 0.03125
+    aux: NotNegative = 0.03125
     """Weight of the loss that revives dead features, of the topk kinds."""
-    dead_tokens: int = 400_000
+    dead_tokens: Annotated[int, Between(1, HUGE)] = 400_000
     """A feature that was silent for so many tokens counts as dead while training [tokens]."""
     buffer_tokens: int = 131_072
     """Tokens shuffled together [tokens]."""
@@ -60,7 +62,7 @@ class TrainConfig:
     """Steps between evaluations on held-out tokens [steps]."""
     checkpoint_every: int = 200
     """Steps between checkpoints [steps]."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the split, the orders and the first weights."""
 
     def __post_init__(self) -> None:

@@ -1,17 +1,17 @@
 """How many steps a training takes, how its learning rate runs, and when a feature counts as dead."""
 
-from sae_training.training.config import TrainConfig
+from sae_training.training.config import TrainingSettings
 
 DECAY = 0.2
 """Share of the steps at the end over which the learning rate falls to `lr_end`, linearly."""
 
 
-def steps(config: TrainConfig) -> int:
+def steps(config: TrainingSettings) -> int:
     """Optimiser steps of the whole training."""
     return max(1, config.tokens // config.batch_tokens)
 
 
-def learning_rate(config: TrainConfig, step: int) -> float:
+def learning_rate(config: TrainingSettings, step: int) -> float:
     """Learning rate of a 0-based step: linear warm-up, constant, linear decay."""
     total = steps(config)
     fall = max(1, int(total * DECAY))
@@ -20,6 +20,6 @@ def learning_rate(config: TrainConfig, step: int) -> float:
     return rate + (config.lr_end - rate) * late if late else rate
 
 
-def dead_after(config: TrainConfig) -> int:
+def dead_after(config: TrainingSettings) -> int:
     """Steps without firing after which a feature counts as dead."""
     return max(1, config.dead_tokens // config.batch_tokens)

@@ -20,7 +20,7 @@ from feature_store.errors import BadInput
 from sae_training.dictionary.stream import read, residual_tokens
 from sae_training.dictionary.texts import batches
 from sae_training.engine.model import Model
-from sae_training.training.config import TrainConfig
+from sae_training.training.config import TrainingSettings
 
 HELD_OUT_TOKENS = 32_768
 """Held-out tokens kept in memory for the evaluations on the way."""
@@ -45,7 +45,7 @@ class Stream(Protocol):
 class ActivationStream:
     """Shuffled residuals of a model over texts."""
 
-    def __init__(self, model: Model, texts: Sequence[str], config: TrainConfig) -> None:
+    def __init__(self, model: Model, texts: Sequence[str], config: TrainingSettings) -> None:
         if len(texts) < 2:
             raise BadInput(
                 f"Training needs at least 2 documents, one of them held out; got {len(texts)}. Give a larger corpus."

@@ -23,7 +23,7 @@ from sae_training.model import sites
 from sae_training.training import checkpoint as checkpoints
 from sae_training.training.cached import CachedStream
 from sae_training.training.checkpoint import stop_signals
-from sae_training.training.config import TrainConfig
+from sae_training.training.config import TrainingSettings
 from sae_training.training.schedule import steps
 from sae_training.training.streams import ActivationStream, Stream
 
@@ -44,7 +44,7 @@ class TrainResult(NamedTuple):
 def train_on_model(
     model: Model,
     texts: Sequence[str],
-    config: TrainConfig,
+    config: TrainingSettings,
     work: Path,
     progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
 ) -> TrainResult:
@@ -100,7 +100,7 @@ def train_on_model(
 
 def train(
     stream: Stream,
-    config: TrainConfig,
+    config: TrainingSettings,
     d_model: int,
     work: Path,
     progress: Callable[[int, int, dict[str, float]], None] = lambda done, total, metrics: None,

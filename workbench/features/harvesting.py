@@ -16,10 +16,10 @@ from feature_store.progress import Progress
 from feature_store.records import Point, Run
 from feature_store.runs import Work
 from sae_training.dictionary.harvest import harvest
+from sae_training.dictionary.loaders import save_sae
 
 if TYPE_CHECKING:
     from sae_training.dictionary.evaluate import Evaluation
-    from sae_training.dictionary.loaders import save_sae
     from sae_training.dictionary.sae import SAE
     from sae_training.engine.model import Model
 
@@ -29,7 +29,7 @@ SHOWN = ("fvu", "l0", "dead_share", "loss_recovered", "kl_recovered")
 
 
 @runtime_checkable
-class Settings(Protocol):
+class HarvestSettings(Protocol):
     model: str
     rows: int
     context: int
@@ -51,7 +51,7 @@ def finish(
     model: "Model",
     sae: "SAE",
     texts: Sequence[str],
-    settings: Settings,
+    settings: HarvestSettings,
     layer: int,
     point: Point,
     progress: Progress,

@@ -31,7 +31,7 @@ EXPECTED = 'a JSON object like {"format": 1, "system": "schwartz10", "questions"
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class AdaemItemsSettings:
     items: str = ""
     """File `items.json` that `workbench adaem` wrote, or the folder of its run."""
     pool: Literal["or", "share"] = "or"
@@ -42,14 +42,14 @@ class Settings:
 class Adaem(Questionnaire):
     """Questions that AdAEM found to separate a population of models; opinions read by a judge."""
 
-    config = Settings
+    config = AdaemItemsSettings
     judged = True
 
     def __init__(self) -> None:
-        self.pool = Settings.pool
+        self.pool = AdaemItemsSettings.pool
         self.system: ValueSystem | None = None
 
-    def load(self, settings: Settings, system: ValueSystem) -> Instrument:
+    def load(self, settings: AdaemItemsSettings, system: ValueSystem) -> Instrument:
         self.pool, self.system = settings.pool, system
         told, file = _read(settings.items)
         items = tuple(

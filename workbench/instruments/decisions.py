@@ -12,7 +12,9 @@ reviews, which belong to a run of kind `scenarios`; a file is used as it is.
 import string
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
+from feature_store.bounds import Between, CountOrZero, Seed
 from feature_store.errors import BadInput
 from feature_store.records import Instrument, Item, ValueSystem
 from feature_store.registry import register
@@ -29,14 +31,14 @@ LARGEST = 6
 
 
 @dataclass(frozen=True)
-class Settings:
+class DecisionsSettings:
     items: str = ""
     """JSON-lines file with one scenario a line, or `organism` for scenarios in that model's own words."""
-    n: int = 60
+    n: CountOrZero = 60
     """Scenarios to make for the organism; a file's are all asked."""
-    actions: int = 6
+    actions: Annotated[int, Between(2, 1000)] = 6
     """Fewest actions of a scenario of the organism."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the organism's scenarios."""
 
 
@@ -44,9 +46,9 @@ class Settings:
 class Decisions(Questionnaire):
     """Situations with scored actions (ValuePilot, Luo et al. 2025), from a file of yours or the organism's own."""
 
-    config = Settings
+    config = DecisionsSettings
 
-    def load(self, settings: Settings, system: ValueSystem) -> Instrument:
+    def load(self, settings: DecisionsSettings, system: ValueSystem) -> Instrument:
         if not settings.items:
             raise BadInput(
                 "decisions ships no scenarios. Name a file with --settings items=FILE.jsonl, or items=organism for that model's own."

@@ -50,7 +50,7 @@ SHORT = 12
 
 
 @dataclass(frozen=True)
-class Settings:
+class ValueSpectrumSettings:
     index: str = "latest"
     """Run of the images."""
     k: int = 5
@@ -76,10 +76,10 @@ class Picture(NamedTuple):
 class ValueSpectrum(Questionnaire):
     """Which images a vision-language model likes, value by value (Li et al. 2025)."""
 
-    config = Settings
+    config = ValueSpectrumSettings
     contexts = False
 
-    def load(self, settings: Settings, system: ValueSystem) -> Instrument:
+    def load(self, settings: ValueSpectrumSettings, system: ValueSystem) -> Instrument:
         asked = _parts(settings)
         if self.home is None:
             raise BadInput(
@@ -245,7 +245,7 @@ def _liked(told: Sequence[Response]) -> float:
     return float(np.mean(shares)) if shares else float("nan")
 
 
-def _parts(settings: Settings) -> tuple[str, ...]:
+def _parts(settings: ValueSpectrumSettings) -> tuple[str, ...]:
     asked = tuple(part.strip() for part in settings.ask.split("+"))
     if unknown := [part for part in asked if part not in PARTS]:
         raise BadInput(f"ask names {', '.join(PARTS)}, joined by +; got {unknown[0]!r}.")
@@ -260,7 +260,7 @@ def _parts(settings: Settings) -> tuple[str, ...]:
             f"Nothing of {settings.ask!r} says whether an image is liked. Add like, or isq."
         )
     if settings.arm == "text" and "describe" in asked:
-        if settings.ask != Settings.ask:
+        if settings.ask != ValueSpectrumSettings.ask:
             raise BadInput("arm=text shows a description already. Leave describe out.")
         asked = tuple(part for part in asked if part != "describe")
     return asked

@@ -37,7 +37,7 @@ RATING = (
 
 
 @dataclass(frozen=True)
-class Settings:
+class ValuebenchSettings:
     items: str = ""
     """CSV file with the columns questionnaire, item, value, agreement, question."""
     questionnaire: str = ""
@@ -48,10 +48,10 @@ class Settings:
 class ValueBench(Questionnaire):
     """ValueBench's value orientations (Ren et al. 2024): advice, rated by a judge; items from a file of yours."""
 
-    config = Settings
+    config = ValuebenchSettings
     judged = True
 
-    def load(self, settings: Settings, system: ValueSystem) -> Instrument:
+    def load(self, settings: ValuebenchSettings, system: ValueSystem) -> Instrument:
         if not settings.items:
             raise BadInput(
                 "valuebench ships no items. Name a file with --settings items=FILE.csv; docs/instruments/valuebench.md says where to get one."

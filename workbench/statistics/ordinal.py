@@ -25,13 +25,14 @@ differ much the intervals are too narrow, and those of the profile (over context
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 from arviz_stats.base import array_stats
 from jaxtyping import Float, Int
 from scipy.special import ndtr, ndtri
 
+from feature_store.bounds import Between, CountOrZero, Seed
 from feature_store.errors import BadInput
 
 TAU_SD, SIGMA_SCALE = 3.0, 0.5
@@ -45,14 +46,14 @@ Bounds = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
-class Settings:
-    chains: int = 4
+class SamplerSettings:
+    chains: Annotated[int, Between(2, 1000)] = 4
     """Chains; R-hat needs two [chains]."""
-    warmup: int = 600
+    warmup: CountOrZero = 600
     """Iterations a chain that are thrown away, and in which the step of the thresholds is tuned [iterations]."""
-    draws: int = 1000
+    draws: CountOrZero = 1000
     """Iterations a chain that are kept [iterations]."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the sampler."""
 
 
@@ -105,7 +106,7 @@ def fit(
     answer: Int[np.ndarray, " row"],
     value_of: Int[np.ndarray, " item"],
     options: int,
-    settings: Settings,
+    settings: SamplerSettings,
     progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
 ) -> Posterior:
     """Draws from the posterior. `answer` is 0-based, least agreement first; `value_of` gives each item's value."""
@@ -178,7 +179,7 @@ def _chosen(take: np.ndarray, new: Bounds, old: Bounds) -> Bounds:
 class _Gibbs:
     """The state of all chains, and one sweep over it."""
 
-    def __init__(self, data: _Counted, places: int, items: int, settings: Settings):
+    def __init__(self, data: _Counted, places: int, items: int, settings: SamplerSettings):
         self.data, self.rng, chains = data, np.random.default_rng(settings.seed), settings.chains
         per_cell = data.n.sum(1)
         crossed = np.zeros((places, items))

@@ -14,11 +14,21 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import pyarrow as pa
 
+from feature_store.bounds import (
+    MANY,
+    Between,
+    Count,
+    CountOrZero,
+    Plugin,
+    Replicates,
+    Seed,
+    Temperature,
+)
 from feature_store.errors import BadInput
 from feature_store.progress import Progress
 from feature_store.records import Run, Steering, Unit
@@ -44,24 +54,24 @@ AGREED = 20
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class AdaemSettings:
     population: tuple[str, ...] = ()
     """Members: base, VALUE+ or VALUE- (steered), RUN/VALUE/KIND+ or - (stored direction), primed:VALUE, organism, local:MODEL, https://host/v1#model."""
     labels: str = "latest"
     """Run of the labels; its SAE's features steer `VALUE+` and `VALUE-`."""
     sae: str = "latest"
     """Run of the SAE where no labels are needed."""
-    features_per_value: int = 8
+    features_per_value: Count = 8
     """Features of each value, steered as one direction."""
-    method: str = "add"
+    method: Annotated[str, Plugin("steerings")] = "add"
     """Steering plug-in."""
-    strength: float = 0.45
+    strength: Annotated[float, Between(-MANY, MANY)] = 0.45
     """How far every steered member is steered, up or down [unit]."""
     unit: Unit = "norm_share"
     """raw: residual units; feature_max: multiples of the feature's maximum; norm_share: share of the median residual norm."""
     seeds: str = ""
     """File with one seed question a line; empty: the organism's situations, or the shipped everyday questions."""
-    n_seeds: int = 20
+    n_seeds: CountOrZero = 20
     """Seed questions, one a topic (N1; the paper: 1535); 0: all of the file."""
     budget: int = 60
     """Pulls of the bandit (B; the paper: 1500)."""
@@ -83,25 +93,25 @@ class Config:
     """Opinions of every member on every question of the report."""
     answer: int = 5
     """Opinions that make one answer, by OR, when members are rated."""
-    temperature: float = 1.0
+    temperature: Temperature = 1.0
     """Sampling temperature of the members."""
-    new_tokens: int = 0
+    new_tokens: Count = 0
     """Longest opinion [tokens]; 0: 24 for the organism, 96 for others."""
     llm: str = ""
     """Language model that rewrites: local:FOLDER-OR-HUB-ID or https://host/v1#model; empty: on the organism a composer of its language."""
-    llm_temperature: float = 0.8
+    llm_temperature: Temperature = 0.8
     """Sampling temperature of the rewriter."""
-    llm_tokens: int = 600
+    llm_tokens: Count = 600
     """Longest reply of the rewriter [tokens]."""
     judge: str = ""
     """Language model that reads values: local:FOLDER-OR-HUB-ID or https://host/v1#model; empty: on the organism its known language."""
-    replicates: int = 2000
+    replicates: Replicates = 2000
     """Bootstrap replicates."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of opinions, rewriting, sampled seeds and bootstrap."""
 
 
-def run(study: "Study", config: Config, progress: Progress) -> Run:
+def run(study: "Study", config: AdaemSettings, progress: Progress) -> Run:
     """A run of kind `adaem`."""
     _check(config)
     labels = (
@@ -208,7 +218,7 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
         )
 
 
-def _check(config: Config) -> None:
+def _check(config: AdaemSettings) -> None:
     if (
         config.opinions < 2
         or not 1 <= config.kept <= config.opinions
@@ -240,7 +250,7 @@ def _model(name: str, sae_run: Run | None) -> str:
     return sae_run.config["model"] if sae_run else ""
 
 
-def _judge(study: "Study", config: Config, own: bool) -> Judge | None:
+def _judge(study: "Study", config: AdaemSettings, own: bool) -> Judge | None:
     if not config.judge and not own:
         raise BadInput(
             "Nobody was told to read which values an opinion holds. Name a language model with --judge."
@@ -252,7 +262,7 @@ def _judge(study: "Study", config: Config, own: bool) -> Judge | None:
     )
 
 
-def _rewriter(study: "Study", config: Config, own: bool) -> rewriting.Rewriter:
+def _rewriter(study: "Study", config: AdaemSettings, own: bool) -> rewriting.Rewriter:
     if not config.llm and not own:
         raise BadInput("Nobody was told to rewrite questions. Name a language model with --llm.")
     if not config.llm:
@@ -264,7 +274,7 @@ def _rewriter(study: "Study", config: Config, own: bool) -> rewriting.Rewriter:
     )
 
 
-def _seeds(study: "Study", config: Config, own: bool) -> list[str]:
+def _seeds(study: "Study", config: AdaemSettings, own: bool) -> list[str]:
     from workbench.causal import targets
 
     if config.seeds:
@@ -283,7 +293,7 @@ def _seeds(study: "Study", config: Config, own: bool) -> list[str]:
     return found
 
 
-def _sets(found: Found, config: Config) -> dict[str, list[int]]:
+def _sets(found: Found, config: AdaemSettings) -> dict[str, list[int]]:
     """Numbers of the questions that the report asks anew."""
     seeds = list(range(sum(one.pull < 0 for one in found.tried)))
     best = found.ranked(found.best)[: config.questions]
@@ -304,7 +314,7 @@ def _fresh(
     asker: Asker,
     found: Found,
     numbers: Sequence[int],
-    config: Config,
+    config: AdaemSettings,
     progress: Progress,
 ) -> dict[int, Read]:
     """Number -> the question asked anew, `ANEW` questions a part."""
@@ -339,7 +349,7 @@ def _report(
     found: Found,
     sets: dict[str, list[int]],
     fresh: dict[int, Read],
-    config: Config,
+    config: AdaemSettings,
 ) -> dict[str, Any]:
     """Writes every table; gives the run's figures."""
     members, size = (

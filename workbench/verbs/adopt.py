@@ -7,8 +7,9 @@
 
 import dataclasses
 import hashlib
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
+from feature_store.bounds import Between, Count, CountOfTexts, Seed
 from feature_store.errors import BadInput
 from feature_store.progress import Progress
 from feature_store.records import Run
@@ -26,7 +27,7 @@ EVALUATED = 500
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class AdoptSettings:
     address: str = ""
     """Where the SAE is: a folder in sae-lens' format, saelens:RELEASE/SAE_ID, or hub:ORG/NAME[/PATH]."""
     model: str = material.ORGANISM
@@ -41,21 +42,21 @@ class Config:
     """`auto`, `cpu`, `cuda`, `cuda:1`, ..."""
     texts: str = material.ORGANISM
     """Folder of .txt files, one .txt, .jsonl, .csv, .tsv or .parquet file, or `organism`."""
-    documents: int = 0
+    documents: CountOfTexts = 0
     """At most this many texts, sampled [texts]; 0: all (20,000 of the organism's)."""
-    context: int = 128
+    context: Count = 128
     """Longer texts are read in pieces of this length [tokens]."""
-    rows: int = 128
+    rows: Count = 128
     """Texts in one forward pass [texts]."""
-    top_contexts: int = 20
+    top_contexts: Annotated[int, Between(1, 10_000)] = 20
     """Top contexts kept of every feature."""
     layout: Literal["pca", "umap"] = "pca"
     """How features are laid out on the map."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the sample of texts."""
 
 
-def run(study: "Study", config: Config, progress: Progress) -> Run:
+def run(study: "Study", config: AdoptSettings, progress: Progress) -> Run:
     """A run of kind `sae`."""
     from sae_training.dictionary.evaluate import evaluate
     from sae_training.dictionary.loaders import load_sae

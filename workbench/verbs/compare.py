@@ -13,10 +13,20 @@ Everything is kept in chunks: an interrupted comparison goes on where it was.
 import dataclasses
 import hashlib
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 
+from feature_store.bounds import (
+    MANY,
+    Between,
+    Count,
+    CountOrZero,
+    Plugin,
+    Positive,
+    Replicates,
+    Seed,
+)
 from feature_store.errors import BadInput
 from feature_store.progress import Progress
 from feature_store.records import Positions, Run, Steering, Unit
@@ -47,20 +57,20 @@ TIMED = 32
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class CompareSettings:
     labels: str = "latest"
     """Run of the labels; its SAE is steered."""
     probes: str = "latest"
     """Run of the probes with the stored directions; empty: difference of means, probe and ConVA are left out."""
     values: tuple[str, ...] = ()
     """Values to compare for; none: all that have features (and probes)."""
-    methods: tuple[str, ...] = ("add", "clamp", "orthogonal")
+    methods: Annotated[tuple[str, ...], Plugin("steerings")] = ("add", "clamp", "orthogonal")
     """Steering plug-ins under which the SAE's features are steered; the controls use the first."""
-    features_per_value: int = 8
+    features_per_value: Count = 8
     """Features of each value, steered as one direction."""
     choose: Choice = "output"
     """By which score of the labels a value's features come first: `output` or `input`, as in `effects`."""
-    strengths: tuple[float, ...] = (0.1, 0.2, 0.3, 0.45, 0.6)
+    strengths: Annotated[tuple[float, ...], Between(0, MANY)] = (0.1, 0.2, 0.3, 0.45, 0.6)
     """Strengths of every arm, positive and rising [unit]; a prompt has 1, 2, 3, ... sentences instead."""
     unit: Unit = "norm_share"
     """raw: residual units; feature_max: multiples of the feature's maximum; norm_share: share of the median residual norm."""
@@ -68,35 +78,35 @@ class Config:
     """Which tokens are steered."""
     prompts: str = ""
     """TOML with the sentences of the prompts; empty: the shipped ones, on the organism sentences of its own language."""
-    delta: float = 0.1
+    delta: Positive = 0.1
     """Damage that a chosen strength may do at most [nats per token]."""
-    instrument: str = "standin"
+    instrument: Annotated[str, Plugin("instruments")] = "standin"
     """Instrument plug-in."""
     wordings: tuple[str, ...] = ()
     """Wordings to ask; none: the first of those made for the model."""
     contexts: str = ""
     """File with one context a line; empty: those made for the model."""
-    n_contexts: int = 24
+    n_contexts: CountOrZero = 24
     """Contexts, the clusters of the intervals; half of them choose, half report."""
     neutral: str = ""
     """File or folder with neutral text; empty: that made for the model."""
-    n_neutral: int = 16
+    n_neutral: Count = 16
     """Neutral texts; half of them choose, half report."""
     judge: str = ""
     """Language model that rates texts: local:FOLDER-OR-HUB-ID or https://host/v1#model; empty: on the organism its known language."""
     questions: str = ""
     """File of everyday questions that are answered in text; empty: the shipped ones (the organism continues its own openings)."""
-    n_texts: int = 16
+    n_texts: CountOrZero = 16
     """Openings continued under every arm at every strength; half of them choose, half report; 0: none."""
-    new_tokens: int = 20
+    new_tokens: Count = 20
     """Longest continuation [tokens]."""
-    replicates: int = 1000
+    replicates: Replicates = 1000
     """Bootstrap replicates."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of contexts, controls, halves, sampling and bootstrap."""
 
 
-def run(study: "Study", config: Config, progress: Progress) -> Run:
+def run(study: "Study", config: CompareSettings, progress: Progress) -> Run:
     """A run of kind `comparison`."""
     if not config.methods:
         raise BadInput("Give at least one method for the SAE's features, such as --methods add.")
@@ -116,7 +126,7 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
             "seed",
         )
     }
-    asked, neutral, told = effects.material_of(study, name, effects.Config(**same))
+    asked, neutral, told = effects.material_of(study, name, effects.EffectsSettings(**same))
     planned = _plan(study, config, label_run, sae_run, probe_run, asked)
     openings, judge = _openings(study, config, name), _judge(study, config)
     told = hashlib.sha256(
@@ -247,7 +257,7 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
 
 def _plan(
     study: "Study",
-    config: Config,
+    config: CompareSettings,
     label_run: Run,
     sae_run: Run,
     probe_run: Run | None,
@@ -308,7 +318,7 @@ def _plan(
     )
 
 
-def _openings(study: "Study", config: Config, name: str) -> list[str]:
+def _openings(study: "Study", config: CompareSettings, name: str) -> list[str]:
     """What is continued in text; nothing where nobody could judge it."""
     if not config.n_texts or not (config.judge or name == material.ORGANISM):
         return []
@@ -324,7 +334,7 @@ def _openings(study: "Study", config: Config, name: str) -> list[str]:
     return known[: config.n_texts]
 
 
-def _judge(study: "Study", config: Config) -> LLMJudge | None:
+def _judge(study: "Study", config: CompareSettings) -> LLMJudge | None:
     return (
         LLMJudge(Answered(open_llm(config.judge, study.model), study.folder / "answers.jsonl"))
         if config.judge

@@ -12,11 +12,12 @@ Left out: agreement with people, and instruments of different value systems.
 import dataclasses
 import itertools
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
 from feature_store import queries
+from feature_store.bounds import MANY, Between, Count, Plugin
 from feature_store.errors import BadInput
 from feature_store.progress import Progress
 from feature_store.records import Response, Run, Unit
@@ -29,17 +30,17 @@ from workbench.measuring.questionnaire import open_instrument
 from workbench.settings import plain
 from workbench.statistics import circle
 from workbench.statistics.intervals import known_mean
-from workbench.verbs.measure import Asking
+from workbench.verbs.measure import AskingSettings
 
 if TYPE_CHECKING:
     from workbench.study import Study
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(Asking):
+class ContrastSettings(AskingSettings):
     subjects: tuple[str, ...] = ("base",)
     """Who is compared, the reference first: base, power+, f12+f40*-1@0.4, organism, a folder, a hub id, https://host/v1#model; `values`: base and every value up and down."""
-    instruments: tuple[str, ...] = ("standin",)
+    instruments: Annotated[tuple[str, ...], Plugin("instruments")] = ("standin",)
     """Instrument plug-ins."""
     settings: tuple[str, ...] = ()
     """The instruments' own settings, as instrument.key=value."""
@@ -47,17 +48,17 @@ class Config(Asking):
     """Run of the labels whose features are turned where subjects are values; its SAE is steered."""
     sae: str = "latest"
     """Run of the SAE whose model is `base`, where no value is turned."""
-    features_per_value: int = 8
+    features_per_value: Count = 8
     """Features of each value, steered as one direction."""
-    method: str = "add"
+    method: Annotated[str, Plugin("steerings")] = "add"
     """Steering plug-in."""
-    strength: float = 0.3
+    strength: Annotated[float, Between(-MANY, MANY)] = 0.3
     """How far values are turned [unit]."""
     unit: Unit = "norm_share"
     """raw: residual units; feature_max: multiples of the feature's maximum; norm_share: share of the median residual norm."""
 
 
-def run(study: "Study", config: Config, progress: Progress) -> Run:
+def run(study: "Study", config: ContrastSettings, progress: Progress) -> Run:
     """A run of kind `contrast`."""
     if not config.instruments:
         raise BadInput("Name at least one instrument with --instruments, such as standin.")
@@ -170,7 +171,7 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
         )
 
 
-def _settings(config: Config, instrument: str) -> tuple[str, ...]:
+def _settings(config: ContrastSettings, instrument: str) -> tuple[str, ...]:
     """The settings of one instrument. Raises BadInput where some setting belongs to none."""
     for told in config.settings:
         if told.split(".")[0] not in config.instruments:
@@ -185,13 +186,18 @@ def _settings(config: Config, instrument: str) -> tuple[str, ...]:
 
 
 def _measure(
-    study: "Study", config: Config, instrument: str, subject: Subject, sae: str, progress: Progress
+    study: "Study",
+    config: ContrastSettings,
+    instrument: str,
+    subject: Subject,
+    sae: str,
+    progress: Progress,
 ) -> Run:
     """The subject's profile on the instrument."""
     # What is left as it is stays so: 0 new tokens stand for as many as the instrument needs, and may not be said.
     asking: dict[str, Any] = {
         field.name: told
-        for field in dataclasses.fields(Asking)
+        for field in dataclasses.fields(AskingSettings)
         if (told := getattr(config, field.name)) != field.default
     }
     more: dict[str, Any] = dict(subject.settings)
@@ -258,7 +264,7 @@ def _circle(
     subject: str,
     values: tuple[str, ...],
     change: np.ndarray,
-    config: Config,
+    config: ContrastSettings,
 ) -> dict[str, Any]:
     """The row of `circle_fits`."""
     fit = circle.fit(change, circle.angles(study.system, values), config.replicates, config.seed)

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(Control):
+class ControlSettings(Control):
     judge: str = ""
     """Language model that judges: local:FOLDER-OR-HUB-ID (by log-probability), or https://host/v1#model (in words)."""
 
 
-def run(study: "Study", config: Config, progress: Progress) -> Run:
+def run(study: "Study", config: ControlSettings, progress: Progress) -> Run:
     """A run of kind `control`."""
     if not config.judge:
         raise BadInput(

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from feature_store.bounds import Replicates, Seed
 from feature_store.errors import BadInput
 from feature_store.progress import Progress
 from feature_store.records import Run
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class CounterfactualSettings:
     graph: str = "latest"
     """Run of the graph."""
     target: tuple[str, ...] = ()
@@ -45,9 +46,9 @@ class Config:
     """Values of the target that are set, at most five; none: all of it."""
     theta: float = 1.0
     """Nothing is set where the observed profile is this near to the target [rating points, summed over the values set]."""
-    replicates: int = 1000
+    replicates: Replicates = 1000
     """Bootstrap replicates, draws of edge weights, and draws of the null."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of all of them."""
 
 
@@ -82,7 +83,7 @@ def wanted(study: "Study", target: tuple[str, ...], presets: str, preset: str) -
     )
 
 
-def run(study: "Study", config: Config, progress: Progress) -> Run:
+def run(study: "Study", config: CounterfactualSettings, progress: Progress) -> Run:
     """A run of kind `counterfactual`."""
     graph_run = study.resolve("graph", config.graph)
     effects_run = study.runs.get(graph_run.inputs["effects"])
@@ -182,7 +183,7 @@ def _ranges(
     observed: np.ndarray,
     acted: np.ndarray,
     objective: Objective,
-    config: Config,
+    config: CounterfactualSettings,
     progress: Progress,
 ) -> Float[np.ndarray, "kind end value"]:
     """95 % ranges of the mean change: edge weights drawn anew, and the nodes' names exchanged."""

@@ -16,10 +16,11 @@ import itertools
 import warnings
 from collections import Counter
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 
+from feature_store.bounds import MANY, Between, NotNegative, Replicates, Seed
 from feature_store.errors import BadInput
 from feature_store.progress import Progress
 from feature_store.records import Run, ValueSystem
@@ -75,7 +76,7 @@ UNSTEADY = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class CoupleSettings:
     llm: str = ""
     """Language model that answers: organism, local:FOLDER-OR-HUB-ID, or https://host/v1#model (http on this machine)."""
     judge: str = ""
@@ -100,23 +101,23 @@ class Config:
     """Which values oppose each other (G): by the circle, by a graph run's total effects, or not at all."""
     graph: str = "latest"
     """Run of the graph, for relations=graph."""
-    concurrency: int = 4
+    concurrency: Annotated[int, Between(1, 1000)] = 4
     """Requests to an endpoint at once."""
-    per_minute: float = 0.0
+    per_minute: NotNegative = 0.0
     """Requests to an endpoint a minute; 0: no limit."""
-    timeout: float = 120.0
+    timeout: Annotated[float, Between(0.001, MANY)] = 120.0
     """Longest wait for one answer [s]."""
-    input_price: float = 0.0
+    input_price: NotNegative = 0.0
     """Price of what the endpoint reads [currency per million tokens]."""
-    output_price: float = 0.0
+    output_price: NotNegative = 0.0
     """Price of what it writes [currency per million tokens]."""
-    replicates: int = 1000
+    replicates: Replicates = 1000
     """Bootstrap replicates over questions."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the bootstrap."""
 
 
-def run(study: "Study", config: Config, progress: Progress) -> Run:
+def run(study: "Study", config: CoupleSettings, progress: Progress) -> Run:
     """A run of kind `couple`."""
     if not config.llm:
         raise BadInput(
@@ -364,7 +365,7 @@ def known(number: float | np.ndarray) -> float | None:
     return float(number) if np.isfinite(number) else None
 
 
-def _metrics(rows: Sequence[dict], config: Config) -> list[dict]:
+def _metrics(rows: Sequence[dict], config: CoupleSettings) -> list[dict]:
     """Means over questions, and COUPLE's paired difference from each of the others."""
     found = []
     for metric in ("mae", "spearman"):

@@ -12,12 +12,13 @@ import dataclasses
 import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from jaxtyping import Float
 
 from feature_store import queries, registry
+from feature_store.bounds import MANY, Between, Count, CountOrZero, Plugin, Replicates, Seed
 from feature_store.errors import BadInput, Incompatible, NotFound
 from feature_store.progress import Progress
 from feature_store.records import Choice, Positions, Run, Scenario, Steering, Unit
@@ -51,7 +52,7 @@ TOGETHER = 16
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class DecideSettings:
     scenarios: str = "latest"
     """Run of the scenarios, of which those are used that passed or were accepted; or a JSON-lines file, of which all are."""
     model: str = ""
@@ -66,15 +67,15 @@ class Config:
     """Run of the SAE; needed for steering, and for the model where none is given."""
     features: tuple[str, ...] = ()
     """Features to steer together, as index or index:weight; none: the model as it is."""
-    method: str = "add"
+    method: Annotated[str, Plugin("steerings")] = "add"
     """Steering plug-in."""
-    strength: float = 0.0
+    strength: Annotated[float, Between(-MANY, MANY)] = 0.0
     """How far to steer [unit]."""
     unit: Unit = "norm_share"
     """raw: residual units; feature_max: multiples of the feature's maximum; norm_share: share of the median residual norm."""
     positions: Positions = "all"
     """Which tokens are steered."""
-    controls: int = 16
+    controls: CountOrZero = 16
     """Random directions of the same norm."""
     mode: Literal["logprob", "generate"] = "logprob"
     """Score the actions, or let the model write."""
@@ -82,25 +83,25 @@ class Config:
     """Log-probability of an action per token, which does not favour short ones, or summed over its tokens."""
     prompt: str = ""
     """Template with {scenario} and, to list them, {actions}; empty: one made for the model and the mode."""
-    new_tokens: int = 24
+    new_tokens: Count = 24
     """Longest answer when it writes [tokens]."""
     preference: str = ""
     """Run of a value profile, `latest`, or a JSON file of value -> 0 to 1; empty: actions are not ranked."""
     variant: Variant = "paper"
     """Ranking as the paper writes it, or as its released code does."""
-    assessor: str = ""
+    assessor: Annotated[str, Plugin("assessors")] = ""
     """Assessor plug-in whose ratings are ranked instead of the written scores; empty: the scores."""
     options: tuple[str, ...] = ()
     """The assessor's settings, as key=value."""
-    folds: int = 5
+    folds: Annotated[int, Between(2, MANY)] = 5
     """Parts of the scenarios; each is rated by an assessor fitted on the others."""
-    replicates: int = 2000
+    replicates: Replicates = 2000
     """Bootstrap replicates."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the random directions, folds and bootstrap."""
 
 
-def run(study: "Study", config: Config, progress: Progress) -> Run:
+def run(study: "Study", config: DecideSettings, progress: Progress) -> Run:
     """A run of kind `decisions`."""
     steering = one_steering(
         config.features, config.method, config.strength, config.unit, config.positions
@@ -184,7 +185,9 @@ def _scenarios(study: "Study", told: str) -> tuple[str, list[Scenario]]:
     return made.id, usable(study.store, made.id)
 
 
-def _controls(study: "Study", sae_run: Run, steering: Steering, config: Config) -> list[Steering]:
+def _controls(
+    study: "Study", sae_run: Run, steering: Steering, config: DecideSettings
+) -> list[Steering]:
     """Random directions as long as the steering's own step [residual units]."""
     step = (
         float(scale_of(study, sae_run).direction(steering, study.sae(sae_run)).norm())
@@ -201,7 +204,7 @@ def _controls(study: "Study", sae_run: Run, steering: Steering, config: Config) 
 def _choose(
     work: Work,
     study: "Study",
-    config: Config,
+    config: DecideSettings,
     model: "Model",
     name: str,
     sae_run: Run | None,
@@ -289,7 +292,7 @@ def _preferences(
 
 def _agreements(
     study: "Study",
-    config: Config,
+    config: DecideSettings,
     scenarios: list[Scenario],
     choices: list[Choice],
     preferences: dict[str, Float[np.ndarray, " value"]],

@@ -12,8 +12,9 @@ Answers are kept in the study's `answers.jsonl`, so the same command resumes wha
 import dataclasses
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+from feature_store.bounds import Between, Count, CountOrZero, Seed, Temperature
 from feature_store.errors import BadInput
 from feature_store.progress import Progress
 from feature_store.records import Run
@@ -40,24 +41,26 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class DilemmasSettings:
     llm: str = ""
     """Language model that writes and reads blind: local:FOLDER-OR-HUB-ID or https://host/v1#model; or `organism` for that model's own generator."""
     norms: str = ""
     """File with one norm a line, taken in turn; empty: the writer chooses."""
-    n: int = 20
+    n: CountOrZero = 20
     """Dilemmas to write."""
-    steps: int = 5
+    steps: Annotated[int, Between(1, 100)] = 5
     """Steps of a dilemma."""
-    temperature: float = 0.7
+    temperature: Temperature = 0.7
     """Sampling temperature of the writer; the reader is greedy."""
-    new_tokens: int = 3000
+    new_tokens: Count = 3000
     """Longest answer [tokens]."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the values and of the writer."""
 
 
-def run(study: "Study", config: Config, progress: Progress, llm: LLM | None = None) -> Run:
+def run(
+    study: "Study", config: DilemmasSettings, progress: Progress, llm: LLM | None = None
+) -> Run:
     """A run of kind `dilemmas`. `llm` stands in for the model that `config.llm` names."""
     name = llm.name if llm else config.llm
     if not name:
@@ -114,7 +117,7 @@ def run(study: "Study", config: Config, progress: Progress, llm: LLM | None = No
 
 
 def _written(
-    study: "Study", config: Config, llm: LLM, norms: list[str], progress: Progress
+    study: "Study", config: DilemmasSettings, llm: LLM, norms: list[str], progress: Progress
 ) -> list[dict[str, Any]]:
     """One row a dilemma, written and read blind."""
     system, kept = study.system, Answered(llm, study.folder / "answers.jsonl")

@@ -8,13 +8,23 @@
 
 import dataclasses
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from feature_store.bounds import (
+    MANY,
+    Between,
+    Count,
+    CountOrZero,
+    Plugin,
+    Positive,
+    Replicates,
+    Seed,
+)
 from feature_store.errors import Incompatible
 from feature_store.progress import Progress
 from feature_store.records import Positions, Run, Steering, Unit, ValueSystem
@@ -36,43 +46,43 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class EffectsSettings:
     labels: str = "latest"
     """Run of the labels; its SAE is steered."""
-    features_per_value: int = 8
+    features_per_value: Count = 8
     """Features of each value; the graph wants at least 5."""
     choose: Choice = "output"
     """Features come first by their output score (how much a light steering raises the value, in contexts of its own) where the labels have
     one; `input`: by how specific they are to the value on held-out texts."""
-    method: str = "add"
+    method: Annotated[str, Plugin("steerings")] = "add"
     """Steering plug-in."""
-    doses: tuple[float, ...] = (0.1, 0.2, 0.3, 0.45, 0.6)
+    doses: Annotated[tuple[float, ...], Between(0, MANY)] = (0.1, 0.2, 0.3, 0.45, 0.6)
     """Strengths, positive and rising [unit]."""
     unit: Unit = "norm_share"
     """raw: residual units; feature_max: multiples of the feature's maximum; norm_share: share of the median residual norm."""
     positions: Positions = "all"
     """Which tokens are steered."""
-    random_features: int = 12
+    random_features: CountOrZero = 12
     """Control features, live and without a label."""
-    random_directions: int = 12
+    random_directions: CountOrZero = 12
     """Control directions, of equal norm."""
-    delta: float = 0.1
+    delta: Positive = 0.1
     """Damage at which features are compared: rise of the loss on neutral text [nats per token]."""
-    instrument: str = "standin"
+    instrument: Annotated[str, Plugin("instruments")] = "standin"
     """Instrument plug-in."""
     wordings: tuple[str, ...] = ()
     """Wordings to ask; none: the first of those made for the model."""
     contexts: str = ""
     """File with one context a line; empty: those made for the model."""
-    n_contexts: int = 24
+    n_contexts: CountOrZero = 24
     """Contexts, the clusters of the intervals."""
     neutral: str = ""
     """File or folder with neutral text; empty: that made for the model."""
-    n_neutral: int = 16
+    n_neutral: Count = 16
     """Neutral texts."""
-    replicates: int = 1000
+    replicates: Replicates = 1000
     """Bootstrap replicates."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of contexts, controls and bootstrap."""
 
 
@@ -115,7 +125,9 @@ def as_sweep(rows: pd.DataFrame, ratings: pa.Table, damage: pa.Table, system: Va
     )
 
 
-def material_of(study: "Study", name: str, config: Config) -> tuple[list[Question], list[str], str]:
+def material_of(
+    study: "Study", name: str, config: EffectsSettings
+) -> tuple[list[Question], list[str], str]:
     """`(questions, neutral texts, checksum of both)` that a configuration means for the model `name`."""
     wordings = config.wordings or wordings_for(study, config.instrument, name)[:1]
     asked = ask(
@@ -129,9 +141,9 @@ def material_of(study: "Study", name: str, config: Config) -> tuple[list[Questio
     )
 
 
-def asked_again(study: "Study", run: Run) -> tuple[Config, list[Question], list[str]]:
+def asked_again(study: "Study", run: Run) -> tuple[EffectsSettings, list[Question], list[str]]:
     """The configuration, questions and neutral texts of a finished sweep, to steer something else under the same ones."""
-    config = make(Config, run.config)
+    config = make(EffectsSettings, run.config)
     asked, neutral, told = material_of(
         study, study.runs.get(run.inputs["sae"]).config["model"], config
     )
@@ -147,7 +159,7 @@ def measure_into(
     work: Work,
     study: "Study",
     sae_run: Run,
-    config: Config,
+    config: EffectsSettings,
     asked: list[Question],
     neutral: list[str],
     planned: list[sweep.Intervention],
@@ -218,7 +230,7 @@ def keep(
     return measured
 
 
-def run(study: "Study", config: Config, progress: Progress) -> Run:
+def run(study: "Study", config: EffectsSettings, progress: Progress) -> Run:
     """A run of kind `effects`."""
     label_run = study.resolve("labels", config.labels)
     sae_run = study.runs.get(label_run.inputs["sae"])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from feature_store.bounds import Replicates, Seed
 from feature_store.progress import Progress
 from feature_store.records import Run
 from workbench import material, organism
@@ -23,16 +24,16 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class GraphSettings:
     effects: str = "latest"
     """Run of the sweep."""
-    replicates: int = 1000
+    replicates: Replicates = 1000
     """Bootstrap replicates over contexts and features."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the bootstrap."""
 
 
-def run(study: "Study", config: Config, progress: Progress) -> Run:
+def run(study: "Study", config: GraphSettings, progress: Progress) -> Run:
     """A run of kind `graph`."""
     effects_run = study.resolve("effects", config.effects)
     sae_run = study.runs.get(effects_run.inputs["sae"])

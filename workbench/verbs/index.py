@@ -11,10 +11,11 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import pyarrow as pa
 
+from feature_store.bounds import Plugin
 from feature_store.errors import BadInput
 from feature_store.progress import Progress
 from feature_store.records import Run
@@ -28,10 +29,10 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class IndexSettings:
     folder: str = ""
     """Folder of images; the folders in it are read too."""
-    embedder: str = "clip"
+    embedder: Annotated[str, Plugin("embedders")] = "clip"
     """Embedder plug-in: `clip` for what is seen, `colour` for colours alone."""
     options: tuple[str, ...] = ()
     """The embedder's own settings, as key=value."""
@@ -39,7 +40,7 @@ class Config:
     """TOML file with the words of each value; empty: the built-in list."""
 
 
-def run(study: "Study", config: Config, progress: Progress) -> Run:
+def run(study: "Study", config: IndexSettings, progress: Progress) -> Run:
     """A run of kind `images`."""
     if not config.folder:
         raise BadInput("Which folder holds the images? Name it with --folder.")

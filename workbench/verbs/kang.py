@@ -18,13 +18,14 @@ import dataclasses
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from feature_store import registry
+from feature_store.bounds import Between, Count, CountOrZero, Plugin, Replicates, Seed, Share
 from feature_store.errors import BadInput
 from feature_store.progress import Progress
 from feature_store.records import Run, Span, Steering, Where
@@ -49,52 +50,52 @@ SHARE = 0.45
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class KangSettings:
     sae: str = "latest"
     """Run of the SAE whose features are steered."""
-    roles: int = 100
+    roles: Count = 100
     """Training roles; PC runs on them."""
-    test_roles: int = 25
+    test_roles: Count = 25
     """Test roles, the clusters of every interval."""
     items: str = ""
     """Table (.csv) with columns value, agreement, question; empty: the items of `instrument`."""
-    instrument: str = "standin"
+    instrument: Annotated[str, Plugin("instruments")] = "standin"
     """Instrument plug-in."""
     least_items: int = 2
     """Values with fewer items are left out (the paper: 20)."""
-    train_share: float = 0.7
+    train_share: Share = 0.7
     """Share of each value's items that training roles are asked [0 to 1]."""
-    sample: float = 0.4
+    sample: Annotated[float, Between(1e-09, 1)] = 0.4
     """Share of the training items of a value that one training role is asked [0 to 1]."""
     mode: Literal["auto", "generate", "yes-no", "rating"] = "auto"
     """generate: a thought, then yes or no; yes-no: their log-probabilities; rating: the instrument's options; auto: rating on the organism, else yes-no."""
-    max_new_tokens: int = 80
+    max_new_tokens: Count = 80
     """Length of a written answer [tokens]."""
     span: str = ""
     """Words of the prompt whose tokens are steered; empty: ` your values`, or the whole prompt where `mode` is rating."""
     features: tuple[int, ...] = ()
     """Features to steer; none: the most active at the span."""
-    top: int = 24
+    top: CountOrZero = 24
     """How many features are chosen at the span."""
     coef: float = 0.0
     """Multiple of a feature's decoder row that is added (the paper: 100); 0: as long as 0.45 of the median residual norm."""
-    random_directions: int = 4
+    random_directions: CountOrZero = 4
     """Control directions, as long as the features' steps on average."""
     smallest_change: float = -1.0
     """Change of a score that counts [score, 0 to 2]; -1: any where the model writes, above 0.1 otherwise."""
-    alpha: float = 0.05
+    alpha: Annotated[float, Between(1e-09, 1 - 1e-9)] = 0.05
     """Level of PC's independence tests."""
-    replicates: int = 50
+    replicates: Replicates = 50
     """Bootstrap replicates of PC, roles resampled."""
-    permutations: int = 2000
+    permutations: Count = 2000
     """Permutations of each null, and replicates of the other intervals."""
     judge: str = ""
     """Language model that reads written answers no rule reads: local:FOLDER-OR-HUB-ID, or https://host/v1#model."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of roles, items, controls, permutations and bootstrap."""
 
 
-def run(study: "Study", config: Config, progress: Progress) -> Run:
+def run(study: "Study", config: KangSettings, progress: Progress) -> Run:
     """A run of kind `kang`."""
     sae_run = study.resolve("sae", config.sae)
     told = _interview(study, config, sae_run.config["model"])
@@ -159,7 +160,7 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
         )
 
 
-def _interview(study: "Study", config: Config, model: str) -> Interview:
+def _interview(study: "Study", config: KangSettings, model: str) -> Interview:
     own = model == material.ORGANISM
     mode = config.mode if config.mode != "auto" else "rating" if own else "yes-no"
     if own and mode != "rating":
@@ -192,13 +193,13 @@ def _interview(study: "Study", config: Config, model: str) -> Interview:
     )
 
 
-def _where(config: Config, told: Interview) -> Where:
+def _where(config: KangSettings, told: Interview) -> Where:
     span = config.span or ("" if told.mode == "rating" else roles.told()["prompts"]["span"])
     return Span(span) if span else "prompt"
 
 
 def _treatments(
-    study: "Study", sae_run: Run, config: Config, told: Interview, where: Where
+    study: "Study", sae_run: Run, config: KangSettings, told: Interview, where: Where
 ) -> list[Treatment]:
     """Features, then random directions as long as the features' steps on average."""
     free = [q.prompt for role in told.roles if role.number == NOBODY for q in ask(told, role)]
@@ -267,7 +268,7 @@ def _table(scores: pd.DataFrame, told: Interview, split: str) -> pd.DataFrame:
 
 
 def _graph(
-    work: Work, config: Config, told: Interview, scores: pd.DataFrame, progress: Progress
+    work: Work, config: KangSettings, told: Interview, scores: pd.DataFrame, progress: Progress
 ) -> tuple[np.ndarray | None, dict[str, Any]]:
     """Closure and figures of PC over the training rows; writes `kang_edges` with bootstrap frequencies.
 
@@ -336,7 +337,11 @@ def _graph(
 
 
 def _metrics(
-    work: Work, config: Config, told: Interview, scores: pd.DataFrame, reach: np.ndarray | None
+    work: Work,
+    config: KangSettings,
+    told: Interview,
+    scores: pd.DataFrame,
+    reach: np.ndarray | None,
 ) -> dict[str, Any]:
     """Writes `kang_counts`, `kang_side_effects` and `kang_control`."""
     smallest = (

@@ -11,11 +11,12 @@ The questionnaire's items never serve as labelled texts: labels and measurements
 
 import dataclasses
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 
 from feature_store import registry
+from feature_store.bounds import Count, CountOfTexts, CountOrZero, Plugin, Positive, Seed
 from feature_store.errors import Incompatible
 from feature_store.progress import Progress
 from feature_store.records import Run
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class LabelSettings:
     sae: str = "latest"
     """Run of the SAE."""
     labelled: str = material.ORGANISM
@@ -45,33 +46,33 @@ class Config:
     """Column within which texts are compared, such as a topic; without it a topic that goes with a value is mistaken for it."""
     ignore: tuple[str, ...] = ()
     """Columns of marks that are no value of this system."""
-    limit: int = 0
+    limit: CountOfTexts = 0
     """At most this many texts, sampled [texts]; 0: all (12,000 of the organism's)."""
-    labeler: str = "contrast"
+    labeler: Annotated[str, Plugin("labelers")] = "contrast"
     """Plug-in that decides."""
     options: tuple[str, ...] = ()
     """The plug-in's own settings, as key=value."""
-    max_tokens: int = 256
+    max_tokens: Count = 256
     """Longer texts are read in pieces of this length [tokens]."""
-    rows: int = 128
+    rows: Count = 128
     """Texts in one forward pass [texts]."""
-    instrument: str = "standin"
+    instrument: Annotated[str, Plugin("instruments")] = "standin"
     """Instrument plug-in behind the output scores."""
     wordings: tuple[str, ...] = ()
     """Its wordings; none: the first of those made for the model."""
     contexts: str = ""
     """File with one context a line, of which sweeps should use the same; empty: those made for the model."""
-    n_contexts: int = 6
+    n_contexts: CountOrZero = 6
     """Contexts of the output scores, others than those of a sweep with the same seed; 0: no output scores."""
-    dose: float = 0.2
+    dose: Positive = 0.2
     """Light strength at which features are steered for them [share of the median residual norm]."""
-    scored_per_value: int = 40
+    scored_per_value: Count = 40
     """Features of each value that get an output score, the most specific first."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the sample, of the held-out split and of the output scores' contexts and random directions."""
 
 
-def run(study: "Study", config: Config, progress: Progress) -> Run:
+def run(study: "Study", config: LabelSettings, progress: Progress) -> Run:
     """A run of kind `labels`."""
     from sae_training.dictionary.harvest import pooled_activations
 
@@ -149,7 +150,7 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
         )
 
 
-def _asked(study: "Study", config: Config, sae_run: Run) -> list[Question]:
+def _asked(study: "Study", config: LabelSettings, sae_run: Run) -> list[Question]:
     """The questions behind the output scores; none where none are wanted, or where the instrument measures other values than the study's."""
     name = sae_run.config["model"]
     if config.n_contexts == 0:

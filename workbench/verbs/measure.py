@@ -9,8 +9,18 @@
 
 import dataclasses
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+from feature_store.bounds import (
+    MANY,
+    Between,
+    Count,
+    CountOrZero,
+    Plugin,
+    Replicates,
+    Seed,
+    Temperature,
+)
 from feature_store.errors import BadInput
 from feature_store.progress import Progress
 from feature_store.records import Response, Run, Steering, Unit
@@ -34,14 +44,14 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class Asking:
+class AskingSettings:
     """How an instrument is administered."""
 
     wordings: tuple[str, ...] = ()
     """Wordings to ask; none: those made for the model."""
     contexts: str = ""
     """File with one context a line; empty: those made for the model, or none where the instrument wants none. `none`: no context, items are the clusters."""
-    n_contexts: int = 24
+    n_contexts: CountOrZero = 24
     """Contexts, the clusters of the intervals."""
     persona: str = ""
     """What the model is told it is, before everything else; empty: nothing."""
@@ -49,22 +59,22 @@ class Asking:
     """Score the answers, or let the model write."""
     length: Length = "mean"
     """Log-probability of an answer per token, which does not favour short ones, or summed over its tokens."""
-    temperature: float = 0.0
+    temperature: Temperature = 0.0
     """Sampling temperature when it writes; 0: greedy."""
-    repeats: int = 1
+    repeats: Annotated[int, Between(1, 10_000)] = 1
     """How often each question is asked when answers are sampled; their agreement is the test-retest reliability."""
-    new_tokens: int = 0
+    new_tokens: Count = 0
     """Longest answer when it writes [tokens]; 0: 12 on a scale or among answers, 128 in free text."""
     judge: str = ""
     """Language model that rates free answers: organism, local:FOLDER-OR-HUB-ID or https://host/v1#model."""
-    replicates: int = 2000
+    replicates: Replicates = 2000
     """Bootstrap replicates."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of contexts, sampling and bootstrap."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(Asking):
+class MeasureSettings(AskingSettings):
     model: str = ""
     """Folder or hub id of the model, with `vision:` before it if it sees, or `organism`; empty: the model of `sae`."""
     revision: str = ""
@@ -77,13 +87,13 @@ class Config(Asking):
     """Run of the SAE; needed for steering, and for the model where none is given."""
     features: tuple[str, ...] = ()
     """Features to steer, as index or index:weight; none: the model as it is."""
-    method: str = "add"
+    method: Annotated[str, Plugin("steerings")] = "add"
     """Steering plug-in."""
-    strength: float = 0.0
+    strength: Annotated[float, Between(-MANY, MANY)] = 0.0
     """How far to steer [unit]."""
     unit: Unit = "norm_share"
     """raw: residual units; feature_max: multiples of the feature's maximum; norm_share: share of the median residual norm."""
-    gate: str = ""
+    gate: Annotated[str, Plugin("detectors")] = ""
     """Detector plug-in that decides which questions are steered (conditional steering); empty: all are."""
     gate_value: str = ""
     """Value that the detector looks for."""
@@ -91,7 +101,7 @@ class Config(Asking):
     """The detector's own settings, as key=value."""
     threshold: float = 0.5
     """Score from which on a question is steered [0 to 1]."""
-    instrument: str = "standin"
+    instrument: Annotated[str, Plugin("instruments")] = "standin"
     """Instrument plug-in."""
     settings: tuple[str, ...] = ()
     """The instrument's own settings, as key=value: the file of its items, for one."""
@@ -123,7 +133,7 @@ def wordings_for(study: "Study", instrument: str, model_name: str) -> tuple[str,
     return opened.plugin.wordings(opened.instrument, bool(material.own(model_name)))
 
 
-def _check(config: Config, opened: Opened, steering: Steering, study: "Study") -> None:
+def _check(config: MeasureSettings, opened: Opened, steering: Steering, study: "Study") -> None:
     """Raises BadInput where flags do not go together."""
     free, talks = opened.instrument.answer == "text", "://" in config.model
     if config.gate and steering.name == "base":
@@ -163,7 +173,9 @@ def _check(config: Config, opened: Opened, steering: Steering, study: "Study") -
         )
 
 
-def _questions(study: "Study", config: Config, opened: Opened, name: str) -> list[Question]:
+def _questions(
+    study: "Study", config: MeasureSettings, opened: Opened, name: str
+) -> list[Question]:
     own = material.own(name)
     bare = config.contexts == "none" or not (config.contexts or opened.plugin.contexts)
     contexts = (
@@ -174,7 +186,7 @@ def _questions(study: "Study", config: Config, opened: Opened, name: str) -> lis
     return questions(opened.instrument, contexts, wordings, repeats, config.persona)
 
 
-def _gate(study: "Study", config: Config, asked: list[Question]) -> list[bool]:
+def _gate(study: "Study", config: MeasureSettings, asked: list[Question]) -> list[bool]:
     """Which questions are steered."""
     if not config.gate:
         return [True] * len(asked)
@@ -182,7 +194,7 @@ def _gate(study: "Study", config: Config, asked: list[Question]) -> list[bool]:
     return gates.gate(detector, [q.prompt for q in asked], config.threshold).open.tolist()
 
 
-def run(study: "Study", config: Config, progress: Progress) -> Run:
+def run(study: "Study", config: MeasureSettings, progress: Progress) -> Run:
     """A run of kind `profile`."""
     steering = one_steering(config.features, config.method, config.strength, config.unit)
     opened = open_instrument(config.instrument, config.settings, study.system, study.folder)
@@ -305,7 +317,7 @@ def _too_long(responses: list[Response]) -> dict[str, int | str]:
 
 
 def _respondents(
-    study: "Study", config: Config, name: str, sae_run: Run | None, steering: Steering
+    study: "Study", config: MeasureSettings, name: str, sae_run: Run | None, steering: Steering
 ) -> tuple[Respondent, Respondent | None, str]:
     """Who answers as it is, who steered, and the model's revision."""
     if "://" in name:

@@ -13,7 +13,7 @@ A judge is named in the configuration, or an object of the caller's (`study.neur
 import dataclasses
 import hashlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -21,6 +21,17 @@ import pyarrow as pa
 from jaxtyping import Float
 
 from feature_store import registry
+from feature_store.bounds import (
+    MANY,
+    Between,
+    Count,
+    CountOrZero,
+    NotNegative,
+    Plugin,
+    Replicates,
+    Seed,
+    Temperature,
+)
 from feature_store.errors import BadInput, NotFound
 from feature_store.progress import Progress
 from feature_store.records import Run, ValueSystem
@@ -54,7 +65,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class NeuronsSettings:
     on: Literal["mlp", "sae"] = "mlp"
     """mlp: the gate units of every MLP; sae: the SAE's features at its site."""
     model: str = ""
@@ -73,49 +84,51 @@ class Config:
     """Values to locate; none: all."""
     descriptions: str = ""
     """TOML file with descriptions and questions; empty: those made for the model."""
-    n_answers: int = 40
+    n_answers: Count = 40
     """Answers a value and pole."""
-    new_tokens: int = 32
+    new_tokens: Count = 32
     """Longest answer [tokens]."""
-    temperature: float = 1.0
+    temperature: Temperature = 1.0
     """Sampling temperature of the answers; 0: greedy."""
-    top: int = 2000
+    top: CountOrZero = 2000
     """Neurons a value and role, the largest differences first, at most those there are."""
     min_delta: float = 0.1
     """Difference of the shares from which a neuron is chosen whatever its rank [0 to 1]."""
-    gammas: tuple[float, ...] = (0.1, 0.5, 1.0, 2.0)
+    gammas: Annotated[tuple[float, ...], Between(0, MANY)] = (0.1, 0.5, 1.0, 2.0)
     """How far target neurons are pushed, rising; 0 only holds the opposing ones [multiples of u]."""
     dropout: float = 0.1
     """Chance with which a neuron is left out of a pass [0 to 1]."""
     u: Literal["percentile", "share"] = "percentile"
     """percentile: a neuron's 95th percentile where it is active; share: the larger of its two shares, as the released code falls back to."""
-    draws: int = 3
+    draws: CountOrZero = 3
     """Draws of the random control."""
-    instrument: str = "standin"
+    instrument: Annotated[str, Plugin("instruments")] = "standin"
     """Instrument plug-in."""
     wordings: tuple[str, ...] = ()
     """Wordings to ask; none: the first of those made for the model."""
     contexts: str = ""
     """File with one context a line; empty: those made for the model."""
-    n_contexts: int = 24
+    n_contexts: CountOrZero = 24
     """Contexts, the clusters of the intervals."""
     neutral: str = ""
     """File or folder with neutral text; empty: that made for the model."""
-    n_neutral: int = 16
+    n_neutral: Count = 16
     """Neutral texts."""
     judge: str = ""
     """Language model that scores samples: local:FOLDER-OR-HUB-ID (by log-probability), or https://host/v1#model (in words)."""
     samples: int = 20
     """Samples a value and condition that a judge scores, where there is one."""
-    judged_gamma: float = 1.0
+    judged_gamma: NotNegative = 1.0
     """How far target neurons are pushed in those samples [multiples of u]."""
-    replicates: int = 1000
+    replicates: Replicates = 1000
     """Bootstrap replicates."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of descriptions, answers, controls, dropout, contexts and bootstrap."""
 
 
-def run(study: "Study", config: Config, progress: Progress, judge: Judge | None = None) -> Run:
+def run(
+    study: "Study", config: NeuronsSettings, progress: Progress, judge: Judge | None = None
+) -> Run:
     """A run of kind `neurons`."""
     if config.judge:
         judge = open_judge(config.judge, study.model, study.folder / "answers.jsonl")
@@ -251,7 +264,7 @@ def _measure(
     groups: Sequence[Group],
     found: dict[str, Found],
     planned: Sequence[Planned],
-    config: Config,
+    config: NeuronsSettings,
     progress: Progress,
 ) -> Float[np.ndarray, " question"]:
     """Parts `ratings` and `damages`, one an edit; returns the unedited ratings."""
@@ -293,7 +306,7 @@ def _judge(
     told: Descriptions,
     system: ValueSystem,
     judge: Judge,
-    config: Config,
+    config: NeuronsSettings,
     progress: Progress,
 ) -> None:
     """Parts `neuron_samples`, one a value and condition."""
@@ -338,7 +351,7 @@ def _name(one: Planned) -> str:
 
 
 def _interventions(
-    planned: Sequence[Planned], hurt: Float[np.ndarray, "edit text"], config: Config
+    planned: Sequence[Planned], hurt: Float[np.ndarray, "edit text"], config: NeuronsSettings
 ) -> pa.Table:
     """Rows of `interventions`: one an edit, its gammas sharing a unit."""
     harm = bootstrap_mean(hurt.T, config.replicates, config.seed)
@@ -368,7 +381,10 @@ def _interventions(
 
 
 def _summary(
-    config: Config, groups: Sequence[Group], found: dict[str, Found], effects: list[dict[str, Any]]
+    config: NeuronsSettings,
+    groups: Sequence[Group],
+    found: dict[str, Found],
+    effects: list[dict[str, Any]],
 ) -> dict[str, Any]:
     """Sizes, and the mean effect of the values on themselves at the largest gamma [rating points]."""
     own = {

@@ -17,12 +17,13 @@ Left out: refused and unreadable answers. They are counted beside each value; a 
 import dataclasses
 import hashlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import pandas as pd
 
 from feature_store import registry
+from feature_store.bounds import Between, Count, CountOrZero, Seed
 from feature_store.errors import BadInput, Incompatible, NotFound
 from feature_store.progress import Progress
 from feature_store.records import Instrument, Run, ValueSystem
@@ -41,24 +42,24 @@ RESPONDENTS = 10
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class OrdinalSettings:
     runs: tuple[str, ...] = ("latest",)
     """Profile runs; each steering in each of them is a condition."""
-    answers: int = 10
+    answers: Annotated[int, Between(1, 10_000)] = 10
     """Answers an item and condition, at least, where they are drawn from log-probabilities."""
-    chains: int = 4
+    chains: Annotated[int, Between(2, 1000)] = 4
     """Chains of the sampler."""
-    warmup: int = 600
+    warmup: CountOrZero = 600
     """Iterations a chain that are thrown away."""
-    draws: int = 1000
+    draws: CountOrZero = 1000
     """Iterations a chain that are kept."""
-    permutations: int = 4999
+    permutations: Count = 4999
     """Permutations of the circle's null."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of drawn answers, sampler and permutations."""
 
 
-def run(study: "Study", config: Config, progress: Progress) -> Run:
+def run(study: "Study", config: OrdinalSettings, progress: Progress) -> Run:
     """A run of kind `ordinal`."""
     profiles = list(
         {
@@ -88,7 +89,7 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
             parsed.answer.to_numpy(),
             np.array([values.index(of[item]) for item in items]),
             len(instrument.options),
-            ordinal.Settings(
+            ordinal.SamplerSettings(
                 chains=config.chains, warmup=config.warmup, draws=config.draws, seed=config.seed
             ),
             progress,
@@ -247,7 +248,7 @@ def _circle(
     names: tuple[str, ...],
     values: tuple[str, ...],
     system: ValueSystem,
-    config: Config,
+    config: OrdinalSettings,
 ) -> list[dict[str, Any]]:
     """Contexts as respondents on the circle, and the change from the first condition around it."""
     theta, rows = circle.angles(system, values), []

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from feature_store.bounds import Count, Replicates, Seed
 from feature_store.errors import BadInput
 from feature_store.progress import Progress
 from feature_store.records import Run
@@ -30,22 +31,22 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class PlanSettings:
     want: str = ""
     """The wanted profile, such as `benevolence +0.5, power <= 0, others within 0.2, damage <= 0.1`."""
     unit: Scale = "points"
     """Of the wish. points: rating points; sd: unsteered SD of each value."""
-    max_features: int = 8
+    max_features: Count = 8
     """Features of the steering, at most."""
     effects: str = "latest"
     """Run of the sweep of single features."""
-    replicates: int = 1000
+    replicates: Replicates = 1000
     """Bootstrap replicates."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the split of contexts, the control and the bootstrap."""
 
 
-def run(study: "Study", config: Config, progress: Progress) -> Run:
+def run(study: "Study", config: PlanSettings, progress: Progress) -> Run:
     """A run of kind `plan`. Raises `plan.Unreachable` for a wish that cannot be met."""
     wish = parse(config.want, study.system, config.unit)
     effects_run = study.resolve("effects", config.effects)
@@ -121,7 +122,7 @@ def _report(
     sd: np.ndarray,
     measured: Sweep,
     contexts: np.ndarray,
-    config: Config,
+    config: PlanSettings,
 ) -> tuple[list[dict], dict]:
     change = measured.changes()[:, contexts].transpose(1, 0, 2)
     found = bootstrap_mean(change, config.replicates, config.seed)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from feature_store.bounds import Count, Replicates, Seed
 from feature_store.errors import NotFound
 from feature_store.progress import Progress
 from feature_store.records import CausalGraph, Edge, Run, Steering
@@ -32,18 +33,18 @@ ALL = "all"
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class PredictSettings:
     effects: str = "latest"
     """Run of the sweep of single features."""
     graph: str = "latest"
     """Run of the graph of that sweep; latest: the newest of that sweep; empty: the linear model only."""
-    steerings: int = 60
+    steerings: Count = 60
     """Joint steerings that are measured."""
     largest: int = 4
     """Features of the largest joint steering, at least 2."""
-    replicates: int = 1000
+    replicates: Replicates = 1000
     """Bootstrap replicates."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the joint steerings and of the bootstrap."""
 
 
@@ -142,7 +143,7 @@ def read_held(study: "Study", run: Run, values: tuple[str, ...]) -> dict[str, pr
     return found
 
 
-def run(study: "Study", config: Config, progress: Progress) -> Run:
+def run(study: "Study", config: PredictSettings, progress: Progress) -> Run:
     """A run of kind `prediction`."""
     effects_run = study.resolve("effects", config.effects)
     graph_run = _graph_of(study, config.graph, effects_run)
@@ -199,7 +200,7 @@ def _graph_of(study: "Study", name: str, effects: Run) -> Run | None:
 
 
 def _judge(
-    told: predict.Fitted, x: np.ndarray, measured: Sweep, config: Config
+    told: predict.Fitted, x: np.ndarray, measured: Sweep, config: PredictSettings
 ) -> tuple[list[dict], list[dict], dict]:
     change = measured.changes().transpose(1, 0, 2)
     found = bootstrap_mean(change, config.replicates, config.seed)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from feature_store.bounds import Count, CountOrZero, Seed, Share
 from feature_store.errors import BadInput
 from feature_store.progress import Progress
 from feature_store.records import Run
@@ -34,7 +35,7 @@ NULLS = 200
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class ProbeSettings:
     model: str = ""
     """Folder or hub id of the model, or `organism`; empty: the model of `sae`."""
     revision: str = ""
@@ -47,29 +48,29 @@ class Config:
     """Run of the SAE onto whose features the probes are projected; empty: none where a model is named, else the latest."""
     pairs: str = material.ORGANISM
     """Table of pairs (value, text, opposed, context as .csv, .tsv, .jsonl, .parquet), or `organism`."""
-    n_pairs: int = 100
+    n_pairs: Count = 100
     """Pairs a value that the organism writes [pairs]; a table is read whole."""
     llm: str = ""
     """Language model that writes the pairs instead: local:FOLDER-OR-HUB-ID, or https://host/v1#model."""
     scenarios: str = ""
     """File with one situation a line, for the pairs that a language model writes; `n_pairs` of them are used."""
-    shared: float = SHARED
+    shared: Share = SHARED
     """Least share of content words that both texts of a pair have in common [0 to 1]."""
-    min_accuracy: float = 0.9
+    min_accuracy: Share = 0.9
     """Held-out accuracy above which a layer is chosen for steering [0 to 1]."""
     skip_last: int = -1
     """Last layers that are never chosen [layers]; -1: 5, on models of fewer than 20 layers a quarter of them."""
     solver: probes.Solver = "lbfgs"
     """Optimiser of the logistic regression; saga as in the paper, lbfgs reaches the same minimum sooner."""
-    top_features: int = 20
+    top_features: CountOrZero = 20
     """SAE features listed of each direction."""
-    rows: int = 32
+    rows: Count = 32
     """Texts in one forward pass [texts]."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the organism's pairs, the held-out split and the controls."""
 
 
-def run(study: "Study", config: Config, progress: Progress) -> Run:
+def run(study: "Study", config: ProbeSettings, progress: Progress) -> Run:
     """A run of kind `probes`."""
     sae_run = (
         study.resolve("sae", config.sae or "latest") if config.sae or not config.model else None
@@ -160,7 +161,7 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
         )
 
 
-def _pairs(study: "Study", config: Config, progress: Progress) -> pairs.Written:
+def _pairs(study: "Study", config: ProbeSettings, progress: Progress) -> pairs.Written:
     """The pairs, unchecked, and what of a language model brought none."""
     if not config.llm:
         made = (
@@ -189,7 +190,7 @@ def _pairs(study: "Study", config: Config, progress: Progress) -> pairs.Written:
 
 
 def _probe(
-    work: Work, model: "Model", number: int, own: list[pairs.Pair], config: Config, skip: int
+    work: Work, model: "Model", number: int, own: list[pairs.Pair], config: ProbeSettings, skip: int
 ) -> None:
     """Fit one value and keep its part: first the arrays, so that a part without arrays cannot be."""
     import pyarrow as pa
@@ -237,7 +238,11 @@ def _arrays(work: Work, values: int) -> dict[str, np.ndarray]:
 
 
 def _features(
-    study: "Study", sae_run: Run, values: list[str], arrays: dict[str, np.ndarray], config: Config
+    study: "Study",
+    sae_run: Run,
+    values: list[str],
+    arrays: dict[str, np.ndarray],
+    config: ProbeSettings,
 ) -> list[dict]:
     """Rows of `probe_features`: the decoder rows nearest to each value's directions at the SAE's site."""
     layer = sae_run.summary["layer"] - (sae_run.summary["point"] == "resid_pre")

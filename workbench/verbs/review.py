@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class ReviewSettings:
     scenarios: str = "latest"
     """Run of the scenarios."""
     scenario: str = ""
@@ -31,7 +31,7 @@ class Config:
     """Who says so."""
 
 
-def run(study: "Study", config: Config, progress: Progress) -> Run:
+def run(study: "Study", config: ReviewSettings, progress: Progress) -> Run:
     """A run of kind `review`."""
     reviewed = study.resolve("scenarios", config.scenarios)
     known = queries.scenarios(study.store, reviewed.id).set_index("scenario")

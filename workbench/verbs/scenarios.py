@@ -12,10 +12,11 @@ Every answer is kept as it comes, so an interrupted run asks nothing twice. A pe
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import pyarrow as pa
 
+from feature_store.bounds import Between, Count, CountOrZero, Seed, Share, Temperature
 from feature_store.errors import BadInput
 from feature_store.progress import Progress
 from feature_store.records import Run
@@ -39,32 +40,34 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class ScenariosSettings:
     llm: str = ""
     """Language model that writes the scenarios and reads them blind, or `organism` for that model's own generator."""
     file: str = ""
     """JSON-lines file with scenarios; then the language model, if one is given, only reads."""
-    n: int = 60
+    n: CountOrZero = 60
     """Scenarios to write; 0: one for every set of values."""
     smallest: int = 1
     """Fewest values of a scenario."""
     largest: int = 6
     """Most values of a scenario."""
-    actions: int = 10
+    actions: Annotated[int, Between(2, 1000)] = 10
     """Fewest actions of a scenario."""
-    agreement: float = 1.0
+    agreement: Share = 1.0
     """Least Jaccard index of the values meant and found by the blind reader [0 to 1]; 1: the same ones."""
-    temperature: float = 0.7
+    temperature: Temperature = 0.7
     """Sampling temperature of the writer; the reader is greedy."""
-    new_tokens: int = 3000
+    new_tokens: Count = 3000
     """Longest answer [tokens]."""
-    batch: int = 1
+    batch: Count = 1
     """Scenarios asked for at once; an interruption loses at most so many answers."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the sets of values and of the writer."""
 
 
-def run(study: "Study", config: Config, progress: Progress, llm: LLM | None = None) -> Run:
+def run(
+    study: "Study", config: ScenariosSettings, progress: Progress, llm: LLM | None = None
+) -> Run:
     """A run of kind `scenarios`. `llm` stands in for the model that `config.llm` names."""
     name = llm.name if llm else config.llm
     if not name and not config.file:
@@ -180,7 +183,7 @@ def _ask(
     stage: str,
     told: Mapping[int, Conversation],
     llm: LLM,
-    config: Config,
+    config: ScenariosSettings,
     temperature: float,
     progress: Progress,
 ) -> dict[int, str | None]:

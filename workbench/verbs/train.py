@@ -7,12 +7,13 @@ Stopped at any step, the same command goes on from its checkpoint and ends with 
 """
 
 import dataclasses
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
+from feature_store.bounds import Between, CountOfTexts
 from feature_store.progress import Progress
 from feature_store.records import Run
 from sae_training.model import sites
-from sae_training.training.config import TrainConfig
+from sae_training.training.config import TrainingSettings
 from sae_training.training.train import train_on_model
 from workbench import material
 from workbench.features.harvesting import checksum, finish
@@ -23,16 +24,16 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(TrainConfig):
-    documents: int = 0
+class TrainSettings(TrainingSettings):
+    documents: CountOfTexts = 0
     """At most this many texts, sampled [texts]; 0: all (20,000 of the organism's)."""
-    top_contexts: int = 20
+    top_contexts: Annotated[int, Between(1, 10_000)] = 20
     """Top contexts kept of every feature."""
     layout: Literal["pca", "umap"] = "pca"
     """How features are laid out on the map."""
 
 
-def run(study: "Study", config: Config, progress: Progress) -> Run:
+def run(study: "Study", config: TrainSettings, progress: Progress) -> Run:
     """A run of kind `sae`."""
     texts = material.texts(config.texts, config.documents, config.seed)
     model = study.model(config.model, config.revision, config.dtype, config.device)

@@ -14,13 +14,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sae_training.dictionary.sae import SAE
-from sae_training.training.config import TrainConfig
+from sae_training.training.config import TrainingSettings
 
 
 class Engine(Protocol):
     """One optimisation of one SAE."""
 
-    def __init__(self, config: TrainConfig, d_model: int, device: torch.device) -> None: ...
+    def __init__(self, config: TrainingSettings, d_model: int, device: torch.device) -> None: ...
 
     def begin(self, x: Float[Tensor, "tok d_model"]) -> None:
         """Set the decoder bias to the mean of the first tokens; once, before the first step."""

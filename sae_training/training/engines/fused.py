@@ -28,7 +28,7 @@ from torch.nn import functional
 from feature_store.errors import BadInput
 from feature_store.registry import register
 from sae_training.dictionary.sae import SAE
-from sae_training.training.config import TrainConfig
+from sae_training.training.config import TrainingSettings
 from sae_training.training.schedule import dead_after, learning_rate
 
 CAP = 3
@@ -57,7 +57,7 @@ class Gradients(NamedTuple):
 class Fused:
     """TopK and BatchTopK by a hand-written gradient; several times faster than autograd."""
 
-    def __init__(self, config: TrainConfig, d_model: int, device: torch.device) -> None:
+    def __init__(self, config: TrainingSettings, d_model: int, device: torch.device) -> None:
         if config.architecture not in ("topk", "batchtopk"):
             raise BadInput(
                 f"The fused engine trains topk and batchtopk, got {config.architecture!r}. Use engine sae-lens."

@@ -23,7 +23,7 @@ from feature_store.errors import BadInput, nearest
 from feature_store.registry import register
 from sae_training.dictionary.loaders import load_sae
 from sae_training.dictionary.sae import SAE
-from sae_training.training.config import TrainConfig
+from sae_training.training.config import TrainingSettings
 from sae_training.training.schedule import dead_after, learning_rate, steps
 
 ARCHITECTURES = ("batchtopk", "gated", "jumprelu", "matryoshka_batchtopk", "standard", "topk")
@@ -37,7 +37,7 @@ NESTED = 4
 class SaeLens:
     """sae-lens' SAETrainer: topk, batchtopk, matryoshka_batchtopk, jumprelu, gated, standard."""
 
-    def __init__(self, config: TrainConfig, d_model: int, device: torch.device) -> None:
+    def __init__(self, config: TrainingSettings, d_model: int, device: torch.device) -> None:
         from sae_lens import SAE as _  # noqa: F401 - registers the architectures
         from sae_lens.config import LoggingConfig, SAETrainerConfig
         from sae_lens.registry import get_sae_training_class

@@ -25,6 +25,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import sparse, stats
 
+from feature_store.bounds import Seed
 from feature_store.errors import BadInput
 from feature_store.records import Label, ValueSystem
 from feature_store.registry import register
@@ -55,7 +56,7 @@ class ContrastConfig:
     """Documents of the fit that must carry a mark for it to be tested [documents]."""
     held_out: float = 1 / 3
     """Share of documents that are held out [0 to 1]."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the split."""
 
 

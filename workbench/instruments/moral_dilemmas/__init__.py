@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from feature_store.bounds import CountOrZero
 from feature_store.errors import BadInput, NotFound
 from feature_store.records import Action, Instrument, Item, Memory, Response, ValueSystem
 from feature_store.registry import register
@@ -37,10 +38,10 @@ WORDINGS = {
 
 
 @dataclass(frozen=True)
-class Settings:
+class MoralDilemmasSettings:
     items: str = ""
     """JSON file of dilemmas in the released format, or `organism` for dilemmas in that model's own words."""
-    n: int = 45
+    n: CountOrZero = 45
     """Dilemmas to make for the organism; with 45 every two values meet once at each step."""
     memory: Memory = "full"
     """What a step is told of the earlier ones: `full`, `causal` (the choices alone) or `none`."""
@@ -50,9 +51,9 @@ class Settings:
 class MoralDilemmas(Questionnaire):
     """Moral dilemmas in escalating steps (Wu et al. 2025), from a file of yours or the organism's own."""
 
-    config = Settings
+    config = MoralDilemmasSettings
 
-    def load(self, settings: Settings, system: ValueSystem) -> Instrument:
+    def load(self, settings: MoralDilemmasSettings, system: ValueSystem) -> Instrument:
         if not settings.items:
             raise BadInput(
                 "moral-dilemmas ships no items. Name a file with --settings items=FILE.json, or items=organism for that model's own."

@@ -31,7 +31,7 @@ FACE = "face"
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class PvqSettings:
     items: str = ""
     """CSV, TSV, JSON, JSONL or TOML file with `number` and `text` of every item."""
 
@@ -39,7 +39,7 @@ class Settings:
 class Portraits(Questionnaire):
     """What the three have in common."""
 
-    config = Settings
+    config = PvqSettings
     id = ""
     """Registered name, and name of the key."""
     title = ""
@@ -47,7 +47,7 @@ class Portraits(Questionnaire):
     source = ""
     """The publication."""
 
-    def load(self, settings: Settings, system: ValueSystem) -> Instrument:
+    def load(self, settings: PvqSettings, system: ValueSystem) -> Instrument:
         key = KEYS[self.id]
         speaks = self._system(system)
         finer = registry.get("values", "schwartz19") if FACE in key else speaks

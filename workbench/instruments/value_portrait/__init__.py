@@ -53,7 +53,7 @@ FAMILIES = {"schwartz10": "correlations", "higher-order": "higher_pvq_correlatio
 
 
 @dataclass(frozen=True)
-class Settings:
+class ValuePortraitSettings:
     items: str = ""
     """File of the items, in the form of the released `query-response-tagged.json`."""
     p_values: str = ""
@@ -74,9 +74,9 @@ class Settings:
 class ValuePortrait(Questionnaire):
     """Value Portrait: 520 responses to 104 real queries, tagged by how people of each value rate them (the user's file)."""
 
-    config = Settings
+    config = ValuePortraitSettings
 
-    def load(self, settings: Settings, system: ValueSystem) -> Instrument:
+    def load(self, settings: ValuePortraitSettings, system: ValueSystem) -> Instrument:
         if not settings.items:
             raise BadInput(
                 "value-portrait needs its items: --settings items=query-response-tagged.json (docs/instruments/value-portrait.md says where from)."

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
+from feature_store.bounds import Count
 from feature_store.errors import BadInput, NotFound, nearest
 from feature_store.registry import register
 
@@ -31,7 +32,7 @@ class ClassifierConfig:
     """Folder of the classifier, in Hugging Face's format."""
     label: str = ""
     """Name of the class that opens the gate; empty: the one that means the value."""
-    max_tokens: int = 512
+    max_tokens: Count = 512
     """Longer texts are cut [tokens]."""
 
 

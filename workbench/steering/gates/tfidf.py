@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
+from feature_store.bounds import CountOfTexts, Seed
 from feature_store.errors import BadInput
 from feature_store.registry import register
 from workbench import material
@@ -28,18 +29,18 @@ FEWEST = 10
 
 
 @dataclass(frozen=True)
-class TfidfConfig:
+class TfidfGateSettings:
     labelled: str = material.ORGANISM
     """Value-labelled table (.csv, .tsv, .jsonl, .parquet), or `organism`."""
     labels: str = ""
     """Second table with the marks, joined by the columns that both have."""
     text: str = "text"
     """Column with the text."""
-    limit: int = 3000
+    limit: CountOfTexts = 3000
     """At most this many texts [texts]; 0: all."""
     held: bool = False
     """Whether only texts that hold the value count; otherwise those that reject it do as well."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the sample and of the held-out share."""
 
 
@@ -58,10 +59,10 @@ class TfidfDetector:
 class Tfidf:
     """Words of value-labelled texts: TF-IDF and logistic regression."""
 
-    config = TfidfConfig
+    config = TfidfGateSettings
 
     @staticmethod
-    def open(study: "Study", value: str, settings: TfidfConfig) -> TfidfDetector:
+    def open(study: "Study", value: str, settings: TfidfGateSettings) -> TfidfDetector:
         """Trained on the labelled texts."""
         from sklearn.feature_extraction.text import TfidfVectorizer
         from sklearn.linear_model import LogisticRegression

@@ -15,12 +15,13 @@ import dataclasses
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Float
 
+from feature_store.bounds import Count, Plugin, Replicates, Seed
 from feature_store.errors import BadInput
 from feature_store.progress import Progress, silent
 from feature_store.records import Run, ValueSystem
@@ -67,7 +68,7 @@ class Control:
     """Run of kind `probes`."""
     layers: tuple[int, ...] = ()
     """Layers to steer; none: those that the probes chose."""
-    detector: str = ""
+    detector: Annotated[str, Plugin("detectors")] = ""
     """Detector plug-in that gates the control; empty: every prompt is steered."""
     options: tuple[str, ...] = ()
     """The detector's own settings, as key=value."""
@@ -77,11 +78,11 @@ class Control:
     """Table with columns value and question, or empty: those of this project."""
     choices: str = ""
     """Multiple-choice table with columns question, options and answer (0-based), or empty: those of this project."""
-    max_new_tokens: int = 60
+    max_new_tokens: Count = 60
     """Length of an answer [tokens]."""
-    replicates: int = 2000
+    replicates: Replicates = 2000
     """Bootstrap replicates."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the bootstrap."""
 
 

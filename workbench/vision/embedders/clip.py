@@ -24,7 +24,7 @@ TOGETHER = 32
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class ClipSettings:
     model: str = "openai/clip-vit-base-patch32"
     """Folder or hub id."""
     revision: str = ""
@@ -41,9 +41,9 @@ class Config:
 class Clip:
     """Images and texts by CLIP, SigLIP or their like."""
 
-    config = Config
+    config = ClipSettings
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: ClipSettings) -> None:
         from sae_training.model.loading import load
 
         if config.template.count("{}") != 1:

@@ -25,7 +25,7 @@ SIDE = 64
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class ColourSettings:
     bins: int = 6
     """Bins of each of red, green and blue [>= 2]."""
 
@@ -34,9 +34,9 @@ class Config:
 class Colour:
     """Images by their colours alone, words by the colour they name; no model."""
 
-    config = Config
+    config = ColourSettings
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: ColourSettings) -> None:
         if not 2 <= config.bins <= 16:
             raise BadInput(f"bins is a number from 2 to 16, got {config.bins}.")
         self.bins = config.bins

@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from feature_store.bounds import Count, Seed
 from feature_store.errors import BadInput, NotFound
 from feature_store.registry import register
 from workbench.systems.value_pilot.assessors import PRESENT, Assessment, check
@@ -34,13 +35,13 @@ class T5Config:
     """Heads of the attention; they divide the encoder's width."""
     epochs: int = 30
     """Passes over the texts."""
-    rows: int = 32
+    rows: Count = 32
     """Texts in one step."""
     learning_rate: float = 1e-3
     """Step size of Adam."""
-    max_tokens: int = 128
+    max_tokens: Count = 128
     """Longer texts are cut [tokens]."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the weights and of the order of texts."""
 
 

@@ -19,7 +19,7 @@ from workbench.systems.value_pilot.assessors import PRESENT, Assessment, check
 
 
 @dataclass(frozen=True)
-class TfidfConfig:
+class TfidfAssessorSettings:
     penalty: float = 1.0
     """Ridge penalty of the rates [> 0]."""
     inverse_penalty: float = 10.0
@@ -30,11 +30,13 @@ class TfidfConfig:
 class Tfidf:
     """TF-IDF of words and word pairs into ridge (rate) and logistic regression (label)."""
 
-    config = TfidfConfig
+    config = TfidfAssessorSettings
 
     @staticmethod
     def fit(
-        texts: Sequence[str], ratings: Float[np.ndarray, "text value"], settings: TfidfConfig
+        texts: Sequence[str],
+        ratings: Float[np.ndarray, "text value"],
+        settings: TfidfAssessorSettings,
     ) -> "Fitted":
         """One pair of regressions a value."""
         from sklearn.feature_extraction.text import TfidfVectorizer
