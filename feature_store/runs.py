@@ -2,7 +2,7 @@
 
 1. `Runs.begin` names the run by a digest of its kind, configuration, inputs and seed, and takes its lock. The
    same work asked for again is the same run: finished, it is found; interrupted, it is resumed.
-2. The job writes into `runs/.work/<id>/`: tables as Parquet (columns and types of `schema.sql`), files, and
+2. The job writes into `runs/.work/<id>/`: tables as Parquet (columns and types of `schema/`), files, and
    parts of tables that are kept when the job is killed.
 3. `Work.finish` writes the checksums and `run.json`, flushes to disk and renames the folder to `runs/<id>`.
    Readers list `runs/*` only, so they never see half a run, and no reader ever blocks a writer.
@@ -19,7 +19,6 @@ import importlib.metadata
 import json
 import os
 import platform
-import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,32 +27,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from feature_store.errors import BadInput, Busy, Incompatible, NotFound, WorkbenchError, nearest
 from feature_store.records import Run, row
+from feature_store.schema import schemas
 
 FORMAT = 1
-SCHEMA = Path(__file__).with_name("schema.sql")
 PACKAGES = ("values-workbench", "torch", "transformers", "sae-lens", "duckdb", "numpy")
-
-
-@functools.cache
-def tables() -> str:
-    """The tables that `schema.sql` declares, without the comments on their columns, which take five times as long to read."""
-    return ";".join(re.findall(r"^CREATE TABLE[^;]*", SCHEMA.read_text(), re.M))
-
-
-@functools.cache
-def schemas() -> dict[str, pa.Schema]:
-    """Relation -> Arrow schema, as `schema.sql` declares them."""
-    with duckdb.connect() as connection:
-        connection.execute(tables())
-        names = [name for (name,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()]
-        return {name: connection.table(name).to_arrow_table().schema for name in names}
 
 
 def digest(file: Path) -> str:
@@ -73,13 +56,13 @@ def write_atomically(file: Path, text: str) -> None:
 
 
 def to_table(relation: str, rows: pa.Table | Sequence[Any], run: str) -> pa.Table:
-    """Records, dicts or an Arrow table as the Arrow table that `schema.sql` declares, with its `run` column."""
+    """Records, dicts or an Arrow table as the Arrow table that `schema/` declares, with its `run` column."""
     schema = schemas()[relation]
     if not isinstance(rows, pa.Table):
         plain = [r if isinstance(r, Mapping) else row(r) for r in rows]
         rows = pa.Table.from_pylist(plain, schema=pa.schema([f for f in schema if f.name != "run"]))
     if set(rows.column_names) != set(schema.names) - {"run"}:
-        raise ValueError(f"{relation}: schema.sql declares {schema.names}, the job wrote {rows.column_names}.")
+        raise ValueError(f"{relation}: the schema declares {schema.names}, the job wrote {rows.column_names}.")
     column = pa.array([run], pa.string()).take(pa.array([0] * rows.num_rows, pa.int32()))
     table = rows.append_column("run", column).select(schema.names).cast(schema)
     return pa.table([_nulls(column) for column in table.columns], schema=schema)
@@ -105,7 +88,7 @@ class Work:
         return path
 
     def table(self, relation: str, rows: pa.Table | Sequence[Any], sort: Sequence[str] = ()) -> None:
-        """Write one relation of `schema.sql`. Sorted columns let queries skip the rest of the file."""
+        """Write one relation of `schema/`. Sorted columns let queries skip the rest of the file."""
         table = to_table(relation, rows, self.run.id)
         if sort:
             table = table.sort_by([(name, "ascending") for name in sort])

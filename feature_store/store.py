@@ -1,6 +1,6 @@
 """The store: what DuckDB sees over the finished runs of a study.
 
-1. Each process opens a catalog of its own, in memory: one view per relation of `schema.sql`, over the Parquet
+1. Each process opens a catalog of its own, in memory: one view per relation of `schema/`, over the Parquet
    files of the finished runs. Nobody opens a shared database file, so readers never block writers, nor each
    other, and there is nothing to repair after a kill.
 2. Before each query the folder is looked at (one directory listing); new runs join the views.
@@ -14,6 +14,7 @@ import json
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,11 @@ import pandas as pd
 import pyarrow as pa
 
 from feature_store.errors import BadInput, NotFound, WorkbenchError
-from feature_store.runs import SCHEMA, Runs, schemas, tables
+from feature_store.runs import Runs
+from feature_store.schema import comments, quote, relations, schemas, tables
 
 KEPT = 16
 """Answers kept in memory at once."""
-
-
-def _quote(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
 
 
 class Store:
@@ -45,7 +43,7 @@ class Store:
         self._connection.execute(tables())
         self._connection.execute("USE memory")
         self._connection.execute("SET parquet_metadata_cache=true")  # finished files never change
-        self._connection.execute(f"SET allowed_directories=[{_quote(str(folder))}]; SET enable_external_access=false")
+        self._connection.execute(f"SET allowed_directories=[{quote(str(folder))}]; SET enable_external_access=false")
         self._lock, self._seen = threading.Lock(), None
         self._keeping, self._kept = threading.Lock(), {}
         self.refresh()
@@ -93,12 +91,8 @@ class Store:
 
     def relations(self) -> pd.DataFrame:
         """Every column of every relation with its type and unit."""
-        with duckdb.connect() as connection:
-            connection.execute(SCHEMA.read_text())
-            return connection.sql(
-                "SELECT table_name AS relation, column_name AS 'column', data_type AS type, comment AS unit "
-                "FROM duckdb_columns() WHERE database_name = 'memory' ORDER BY table_oid, column_index"
-            ).df()
+        rows = [(relation.name, *astuple(column)) for relation in relations() for column in relation.columns]
+        return pd.DataFrame(rows, columns=["relation", "column", "type", "unit"])
 
     def publish(self, file: Path) -> Path:
         """Write every relation as a table of one `.duckdb` file that DuckDB 1.5 and newer read; returns the file."""
@@ -112,9 +106,10 @@ class Store:
         try:
             with duckdb.connect() as connection:
                 connection.execute(
-                    f"ATTACH {_quote(str(beside))} AS published (STORAGE_VERSION 'v1.5.0'); USE published"
+                    f"ATTACH {quote(str(beside))} AS published (STORAGE_VERSION 'v1.5.0'); USE published"
                 )
-                connection.execute(SCHEMA.read_text())
+                connection.execute(tables())
+                connection.execute(comments())
                 for relation in schemas():
                     rows = self.arrow(f'SELECT * FROM "{relation}"')
                     connection.register("rows_to_publish", rows)
@@ -148,7 +143,7 @@ class Store:
         files = [file for file in files if os.path.exists(file)]
         source = f"declared.main.{relation}"
         if files:
-            source = f"read_parquet([{', '.join(map(_quote, files))}], union_by_name=true)"
+            source = f"read_parquet([{', '.join(map(quote, files))}], union_by_name=true)"
         self._connection.execute(f'CREATE OR REPLACE VIEW memory.main."{relation}" AS SELECT * FROM {source}')
 
     def _register_runs(self, ids: list[str]) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import duckdb
 
+from feature_store.schema import quote
 from feature_store.store import Store
 
 WORD = r"[\p{L}\p{M}\p{N}]+|[^\s\p{L}\p{M}\p{N}\p{P}\p{Z}\p{C}]"
@@ -43,10 +44,6 @@ _FILES = {
 }
 
 
-def _quote(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
-
-
 def _folder(store: Store, run: str) -> Path:
     return store.runs.folder / ".derived" / run
 
@@ -65,11 +62,11 @@ def ensure(store: Store, run: str) -> bool:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as beside, duckdb.connect() as connection:
-            connection.execute(f"SET temp_directory = {_quote(beside)}")
-            connection.execute(_PREPARE.replace("$contexts", _quote(str(contexts))))
+            connection.execute(f"SET temp_directory = {quote(beside)}")
+            connection.execute(_PREPARE.replace("$contexts", quote(str(contexts))))
             for name, query in _FILES.items():
                 file = Path(beside) / name
-                found = connection.sql(query.replace("$contexts", _quote(str(contexts))))
+                found = connection.sql(query.replace("$contexts", quote(str(contexts))))
                 found.write_parquet(str(file), compression="zstd", row_group_size=122_880)
                 file.replace(folder / f"{name}.parquet")
     except (OSError, duckdb.IOException):
@@ -81,7 +78,7 @@ def source(store: Store, run: str, name: str) -> str:
     """The SQL that names one of the two files; an empty table of the same columns where it is absent."""
     file = _folder(store, run) / f"{name}.parquet"
     if file.exists():
-        return f"read_parquet({_quote(str(file))})"
+        return f"read_parquet({quote(str(file))})"
     columns = {"words": "'' AS word, 0 AS feature, 0::UBIGINT AS ranks", "tops": "0 AS feature, '' AS fires_on"}[name]
     return f"(SELECT {columns} WHERE false)"
 

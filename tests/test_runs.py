@@ -128,7 +128,7 @@ def test_an_unknown_run_suggests_one(runs):
 
 
 def test_a_table_must_have_the_declared_columns(runs):
-    with pytest.raises(ValueError, match="schema.sql declares"), runs.begin("graph", {}, {}, 0) as work:
+    with pytest.raises(ValueError, match="the schema declares"), runs.begin("graph", {}, {}, 0) as work:
         work.table("edges", pa.table({"source": ["power"]}))
 
 

@@ -1,4 +1,4 @@
-"""Profiles and contrasts: who answered what, how subjects differ, whether instruments agree, and the single answers."""
+"""What was asked and answered, and the profiles it adds up to."""
 
 import pandas as pd
 
@@ -22,31 +22,6 @@ def responses(store: Store, run: str, steering: str) -> pd.DataFrame:
 def prompts(store: Store, run: str) -> pd.DataFrame:
     """Profiles: what was asked, by context and item."""
     return store.sql('SELECT * EXCLUDE (run) FROM prompts WHERE run = ? ORDER BY context, item, wording, "order"', [run])
-
-
-def subjects(store: Store, contrast: str) -> pd.DataFrame:
-    """Profiles: who answered which instrument, with the run that holds the answers; in the order they were compared."""
-    return store.sql("SELECT * EXCLUDE (run) FROM subjects WHERE run = ?", [contrast])
-
-
-def contrasts(store: Store, contrast: str, instrument: str) -> pd.DataFrame:
-    """Profiles: every subject's difference from the reference on one instrument, by subject and value."""
-    return store.sql("SELECT * EXCLUDE (run) FROM contrasts WHERE run = ? AND instrument = ? ORDER BY subject, value", [contrast, instrument])
-
-
-def circle_fits(store: Store, contrast: str, instrument: str) -> pd.DataFrame:
-    """Profiles: which way on the circle every subject moved, by subject."""
-    return store.sql("SELECT * EXCLUDE (run) FROM circle_fits WHERE run = ? AND instrument = ? ORDER BY subject", [contrast, instrument])
-
-
-def validity(store: Store, contrast: str) -> pd.DataFrame:
-    """Profiles: how far every two instruments agree, by pair and metric."""
-    return store.sql("SELECT * EXCLUDE (run) FROM validity WHERE run = ? ORDER BY instrument, other_instrument, metric", [contrast])
-
-
-def mtmm(store: Store, contrast: str) -> pd.DataFrame:
-    """Profiles: the multitrait-multimethod matrix; no row below five subjects."""
-    return store.sql("SELECT * EXCLUDE (run) FROM mtmm WHERE run = ?", [contrast])
 
 
 def quality(store: Store, run: str) -> pd.DataFrame:

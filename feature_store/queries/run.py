@@ -1,4 +1,4 @@
-"""Which runs there are, and what training reported of an SAE."""
+"""Which runs there are."""
 
 import pandas as pd
 
@@ -17,8 +17,3 @@ def candidates(store: Store, kind: str, role: str = "", of: str = "") -> pd.Data
 def runs(store: Store) -> pd.DataFrame:
     """Overview: all finished runs, newest first."""
     return store.sql("SELECT run, kind, status, created, seconds, seed, summary FROM runs ORDER BY created DESC, run")
-
-
-def metrics(store: Store, sae: str) -> pd.DataFrame:
-    """Overview: what the SAE's training reported, by metric and step."""
-    return store.sql("SELECT metric, step, value FROM training WHERE run = ? ORDER BY metric, step", [sae])

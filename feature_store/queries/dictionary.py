@@ -152,3 +152,8 @@ def labelled_features(store: Store, labels: str) -> pd.DataFrame:
     """Steer: every accepted feature with its best label, by value, best held-out score first."""
     best = _BEST.format(accepted=_accepted(store, labels), narrow="")
     return store.sql(f"{best} ORDER BY value, score DESC, feature")
+
+
+def metrics(store: Store, sae: str) -> pd.DataFrame:
+    """Overview: what the SAE's training reported, by metric and step."""
+    return store.sql("SELECT metric, step, value FROM training WHERE run = ? ORDER BY metric, step", [sae])
