@@ -1,4 +1,7 @@
-"""The documents say what the code does: every verb, flag, plug-in kind and benchmark is named, and nothing that is not there."""
+"""The documents say what the code does.
+
+Every verb, flag, plug-in kind and benchmark is named, and nothing that is not there.
+"""
 
 import pkgutil
 import re
@@ -15,18 +18,28 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.mark.parametrize("page", PAGES)
 def test_pages_that_the_code_tells_are_up_to_date(page):
-    assert (ROOT / page).read_text(encoding="utf-8") == PAGES[page](), f"{page} is out of date; run `python -m tools.write_docs`"
+    assert (ROOT / page).read_text(encoding="utf-8") == PAGES[page](), (
+        f"{page} is out of date; run `python -m tools.write_docs`"
+    )
 
 
 def test_every_verb_and_flag_is_documented():
     text = (ROOT / "docs" / "cli.md").read_text()
     for name, sub in verbs().items():
-        assert f"## {name}" in text, f"docs/cli.md does not describe {name}; run `python -m tools.write_docs`"
+        assert f"## {name}" in text, (
+            f"docs/cli.md does not describe {name}; run `python -m tools.write_docs`"
+        )
         section = text.split(f"## {name}\n")[1].split("\n## ")[0]
         for action in sub._actions:
             for flag in action.option_strings:
-                if flag.startswith("--") and flag not in ("--help",) and not flag.startswith("--no-"):
-                    assert f"`{flag}`" in section, f"docs/cli.md: {name} lacks {flag}; run `python -m tools.write_docs`"
+                if (
+                    flag.startswith("--")
+                    and flag not in ("--help",)
+                    and not flag.startswith("--no-")
+                ):
+                    assert f"`{flag}`" in section, (
+                        f"docs/cli.md: {name} lacks {flag}; run `python -m tools.write_docs`"
+                    )
 
 
 def test_the_readme_names_only_verbs_and_files_that_exist():
@@ -56,5 +69,11 @@ def test_every_instrument_has_a_page_that_the_readme_links():
     pages = {file.name: file.read_text() for file in (ROOT / "docs" / "instruments").glob("*.md")}
     readme = (ROOT / "README.md").read_text()
     for name in registry.names("instruments"):
-        held = [file for file, text in pages.items() if f"`{name}`" in text or text.startswith(f"# {name}")]
-        assert any(f"docs/instruments/{file}" in readme for file in held), f"{name} has no page in docs/instruments that the README links"
+        held = [
+            file
+            for file, text in pages.items()
+            if f"`{name}`" in text or text.startswith(f"# {name}")
+        ]
+        assert any(f"docs/instruments/{file}" in readme for file in held), (
+            f"{name} has no page in docs/instruments that the README links"
+        )

@@ -7,9 +7,16 @@ from feature_store.errors import BadInput, NotFound
 from feature_store.records import Steering, Value, ValueSystem, normalise
 
 SYSTEM = ValueSystem(
-    "two", (Value("self-direction", "Self-Direction", 0.1, "", ""), Value("power", "Power", 6.2, "", "")), "here",
-    (("self-direction-thought", "self-direction"),),
-)  # fmt: skip
+    id="two",
+    values=(
+        Value(
+            id="self-direction", name="Self-Direction", angle=0.1, definition="Freedom.", parent=""
+        ),
+        Value(id="power", name="Power", angle=6.2, definition="Status.", parent=""),
+    ),
+    source="here",
+    aliases=(("self-direction-thought", "self-direction"),),
+)
 
 
 def test_distance_goes_the_short_way_round():
@@ -40,22 +47,45 @@ def test_a_steering_that_changes_nothing_is_called_base():
 def test_every_field_of_every_record_is_documented():
     from workbench.config import helps
 
-    for name in ("Value", "Site", "Feature", "Label", "Steering", "Item", "Response", "SideEffect", "Edge", "Run"):
+    for name in (
+        "Value",
+        "Site",
+        "Feature",
+        "Label",
+        "Steering",
+        "Item",
+        "Response",
+        "SideEffect",
+        "Edge",
+        "Run",
+    ):
         record = getattr(records, name)
         missing = set(record.__dataclass_fields__) - set(helps(record))
         assert not missing, f"{name}: {missing}"
 
 
 def test_a_run_s_figures_in_one_line():
-    told = {"fvu": 0.0123456, "l0": 20, "kind": "topk", "values": ["power"], "counts": {"power": 3}}
-    assert records.figures(told) == "fvu 0.01235, l0 20, kind topk"
+    summary = {
+        "fvu": 0.0123456,
+        "l0": 20,
+        "kind": "topk",
+        "values": ["power"],
+        "counts": {"power": 3},
+    }
+    assert records.figures(summary) == "fvu 0.01235, l0 20, kind topk"
 
 
 def test_the_key_of_a_steering_has_every_digit_and_the_shown_name_six():
-    shown, near = Steering(((3, 0.5), (4, 1.0)), strength=0.3), Steering(((3, 0.5), (4, 1.0)), strength=0.30000001)
+    shown, near = (
+        Steering(((3, 0.5), (4, 1.0)), strength=0.3),
+        Steering(((3, 0.5), (4, 1.0)), strength=0.30000001),
+    )
     assert shown.name == near.name
     assert shown.key == shown.name
     assert near.key != shown.key
     assert Steering(((3, 0.50000001), (4, 1.0)), strength=0.3).key != shown.key
-    assert Steering(((3, 2.0),), strength=0.3, combine="sum").key != Steering(((3, 2.0),), strength=0.3).key
+    assert (
+        Steering(((3, 2.0),), strength=0.3, combine="sum").key
+        != Steering(((3, 2.0),), strength=0.3).key
+    )
     assert Steering(((3, 1.0),)).key == "base"

@@ -12,7 +12,17 @@ from feature_store.errors import BadInput, Busy, Incompatible, NotFound, Workben
 from feature_store.records import Edge
 from feature_store.runs import Runs
 
-EDGE = Edge("power", "universalism", -0.7, -0.9, -0.5, -8.0, 0.001, 1.0, True)
+EDGE = Edge(
+    source="power",
+    target="universalism",
+    weight=-0.7,
+    low=-0.9,
+    high=-0.5,
+    z=-8.0,
+    q=0.001,
+    frequency=1.0,
+    present=True,
+)
 
 
 @pytest.fixture
@@ -80,7 +90,11 @@ CHILD = """
 
 
 def child(runs):
-    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(CHILD), str(runs.folder)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(CHILD), str(runs.folder)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     assert process.stdout.readline() == "ready\n"
     return process
 
@@ -110,8 +124,8 @@ def test_damage_is_found(runs):
 def test_a_newer_format_and_a_damaged_description_are_named(runs):
     run = make(runs)
     file = runs.folder / run.id / "run.json"
-    told = json.loads(file.read_text())
-    file.write_text(json.dumps(told | {"format": 99}))
+    fields = json.loads(file.read_text())
+    file.write_text(json.dumps(fields | {"format": 99}))
     with pytest.raises(Incompatible, match="99"):
         runs.get(run.id)
     file.write_text("{")
@@ -123,12 +137,15 @@ def test_an_unknown_run_suggests_one(runs):
     run = make(runs)
     with pytest.raises(NotFound, match=run.id):
         runs.get(run.id[:-1] + "z")
-    with pytest.raises(NotFound, match="workbench label"):
-        runs.latest("labels")
+    with pytest.raises(NotFound, match="no finished run of kind 'labels' yet. Label first."):
+        runs.latest("labels", "Label first.")
 
 
 def test_a_table_must_have_the_declared_columns(runs):
-    with pytest.raises(ValueError, match="the schema declares"), runs.begin("graph", {}, {}, 0) as work:
+    with (
+        pytest.raises(ValueError, match="the schema declares"),
+        runs.begin("graph", {}, {}, 0) as work,
+    ):
         work.table("edges", pa.table({"source": ["power"]}))
 
 

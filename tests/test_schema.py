@@ -16,7 +16,9 @@ def test_what_duckdb_reads_is_what_the_files_declare():
             "SELECT table_name, column_name, data_type, comment FROM duckdb_columns() "
             "WHERE database_name = 'memory' ORDER BY table_oid, column_index"
         ).fetchall()
-        tables = connection.execute("SELECT table_name, comment FROM duckdb_tables() ORDER BY table_oid").fetchall()
+        tables = connection.execute(
+            "SELECT table_name, comment FROM duckdb_tables() ORDER BY table_oid"
+        ).fetchall()
     declared = schema.relations()
     assert tables == [(relation.name, relation.comment) for relation in declared]
     assert columns == [
@@ -34,18 +36,28 @@ def test_nothing_is_declared_twice_and_every_comment_is_written():
         assert columns[0] == "run"
         assert len(set(columns)) == len(columns), relation.name
         assert relation.comment
-        assert all(column.comment and "@" not in column.comment for column in relation.columns), relation.name
+        assert all(column.comment and "@" not in column.comment for column in relation.columns), (
+            relation.name
+        )
 
 
 def test_the_ends_of_an_interval_name_its_column_and_carry_its_unit():
     comments = {
-        f"{relation.name}.{column.name}": column.comment for relation in schema.relations() for column in relation.columns
+        f"{relation.name}.{column.name}": column.comment
+        for relation in schema.relations()
+        for column in relation.columns
     }
     assert comments["leakage.low"] == "lower end of the 95 % interval of leakage [ratio]"
     assert comments["leakage.high"] == "upper end of the 95 % interval of leakage [ratio]"
-    assert comments["kang_control.up_high"] == "upper end of the 95 % interval of up after Wilson [0 to 1]"
+    assert (
+        comments["kang_control.up_high"]
+        == "upper end of the 95 % interval of up after Wilson [0 to 1]"
+    )
     assert comments["transitivity.low"] == "2.5 % quantile of the cycles over bootstrapped dilemmas"
-    assert comments["contrasts.low"] == "lower end of the 95 % interval of difference over clusters [as before]"
+    assert (
+        comments["contrasts.low"]
+        == "lower end of the 95 % interval of difference over clusters [as before]"
+    )
 
 
 def test_records_and_queries_are_named_like_the_schema():

@@ -14,20 +14,21 @@ ROOT = Path(__file__).parents[1]
 
 CLI_HEAD = """# The command line
 
-Written by `python -m tools.write_docs`; a test fails when it is out of date. `workbench VERB --help`
-says the same.
+Written by `python -m tools.write_docs`; a test fails when it is out of date. `workbench VERB
+--help` says the same.
 
 A user's mistake is one line on standard error and exit code 2. Ctrl-C keeps what is done and exits
 with 130; the same command resumes it.
 """
 SCHEMA_HEAD = """# Relations of the feature store
 
-Written by `python -m tools.write_docs` from `feature_store/schema/*.sql`; a test fails when it is out
-of date. Each section is one file there, named like its neighbours in `records/` and `queries/`.
+Written by `python -m tools.write_docs` from `feature_store/schema/*.sql`; a test fails when it is
+out of date. Each section is one file there, named like its neighbours in `records/` and
+`queries/`.
 
 A job writes each relation as `<relation>.parquet` in its run folder; the store shows the finished
-runs' files as one view under the same name. `run` is the id of the run that wrote the row. Units and
-ranges stand in brackets. A number that is not known is NULL.
+runs' files as one view under the same name. `run` is the id of the run that wrote the row. Units
+and ranges stand in brackets. A number that is not known is NULL.
 """
 
 

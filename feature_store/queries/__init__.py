@@ -1,14 +1,17 @@
-"""Every question a page of the app asks of the store, one function each; each answers with a frame.
+"""Questions to the store, one function each; each answers with a frame.
 
-1. A page picks its runs first (`candidates`); everything else is asked of one run.
-2. Tables are cut into pages by the database (`LIMIT`, `OFFSET`), so that a page costs the same in any study.
-3. Each function says which page asks and how the answer is sorted. Column names and units are those of `schema/`.
+1. Runs are chosen first (`candidates`); everything else is asked of one run.
+2. Long tables are cut into pages by the database (`LIMIT`, `OFFSET`), so that a page costs the same
+   in any study.
+3. Each function says how the answer is sorted. Column names and units are those of `schema/`.
 
 One module an idea, with the same file name as in `schema/` and `records/`.
-`python -m benchmarks store` measures those about an SAE on 65,536 features. Left out: what only a live model knows.
+`python -m benchmarks store` measures those about an SAE on 65,536 features. Left out: what only a
+live model knows.
 """
 
 from feature_store.queries.adaem import (
+    OpinionFilter,
     adaem_members,
     adaem_opinions,
     adaem_pulls,
@@ -45,6 +48,8 @@ from feature_store.queries.deciding import (
 )
 from feature_store.queries.dictionary import (
     MAP_POINTS,
+    FeatureFilter,
+    FeatureOrder,
     FeaturesPage,
     Sort,
     competing_labels,
@@ -96,7 +101,10 @@ from feature_store.queries.run import (
 
 __all__ = [
     "MAP_POINTS",
+    "FeatureFilter",
+    "FeatureOrder",
     "FeaturesPage",
+    "OpinionFilter",
     "Sort",
     "actions",
     "adaem_members",

@@ -1,14 +1,25 @@
 """The frozen nouns that every floor of the workbench speaks.
 
 Records cross folders, tensors do not. A record is a value: it is compared by content, changed with
-`dataclasses.replace`, and becomes a row of a table (`schema/` gives each column its unit). Each field is
-documented beneath it, with its unit and range. One module an idea; all are imported from here.
+`dataclasses.replace`, and becomes a row of a table (`schema/` gives each column its unit). Each
+field is documented beneath it, with its unit and range. One module an idea; all are imported from
+here.
 
-Left out on purpose: behaviour. What is done with a record stands where it is done; only geometry that
-belongs to the noun itself (the distance of two values on the circle, the name of a steering) is here.
+Left out on purpose: behaviour. What is done with a record stands where it is done; only geometry
+that belongs to the noun itself (the distance of two values on the circle, the name of a steering)
+is here.
 """
 
-from feature_store.records.asking import Action, Answer, Instrument, Item, Memory, Response, Status, ValueProfile
+from feature_store.records.asking import (
+    Action,
+    Answer,
+    Instrument,
+    Item,
+    Memory,
+    Response,
+    Status,
+    ValueProfile,
+)
 from feature_store.records.causes import CausalGraph, Edge
 from feature_store.records.deciding import Choice, DecisionEffect, Scenario
 from feature_store.records.dictionary import Feature, Label, Point, Site

@@ -5,12 +5,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class SideEffect:
+    """One cell of the matrix: what steering one value does to another one."""
+
     source: str
     """Id of the value whose features were steered."""
     target: str
     """Id of the value that was measured."""
     effect: float
-    """Mean change at damage-matched strength, turned so that the source value rises [unsteered SD of the target]."""
+    """Mean change at damage-matched strength, turned so that the source value rises [unsteered SD
+    of the target]."""
     low: float
     """Lower end of the 95 % interval, bootstrapped over contexts, paired."""
     high: float

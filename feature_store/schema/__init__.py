@@ -101,7 +101,9 @@ def relations() -> tuple[Relation, ...]:
 @functools.cache
 def ideas() -> dict[str, str]:
     """The sentence with which each file opens, by the file's name."""
-    return {idea: _CONTINUATION.sub(" ", text.split("\n\n")[0])[3:] for idea, text in _files().items()}
+    return {
+        idea: _CONTINUATION.sub(" ", text.split("\n\n")[0])[3:] for idea, text in _files().items()
+    }
 
 
 @functools.cache
@@ -132,7 +134,7 @@ def _columns(line: str, above: list[Column]) -> list[Column]:
 
 
 def _ends(mark: re.Match[str], above: list[Column]) -> list[str]:
-    """The comments on the two ends of an interval: of the column above, or of the column it names."""
+    """The comments on the two ends of the interval of the column above, or of the one it names."""
     kind, reference, detail = mark.groups()
     if kind == "quantiles":
         return [f"{level} % quantile{detail}" for level in ("2.5", "97.5")]
