@@ -27,10 +27,14 @@ def _plain(value: Any) -> Any:
 
 def main(names: list[str]) -> int:
     """Run the named benchmarks; the exit code is 1 where a figure does not reach."""
-    known = sorted(m.name for m in pkgutil.iter_modules(benchmarks.__path__) if not m.name.startswith("_"))
+    known = sorted(
+        m.name for m in pkgutil.iter_modules(benchmarks.__path__) if not m.name.startswith("_")
+    )
     if not names:
         for name in known:
-            print(f"{name:12} {(importlib.import_module(f'benchmarks.{name}').__doc__ or '').splitlines()[0]}")
+            print(
+                f"{name:12} {(importlib.import_module(f'benchmarks.{name}').__doc__ or '').splitlines()[0]}"
+            )
         return 0
     missed = False
     for name in names:

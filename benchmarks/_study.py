@@ -6,9 +6,9 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from feature_store.progress import in_terminal
 from feature_store.records import Run
-from workbench.demo import demo
-from workbench.progress import in_terminal
+from workbench.command.demo import demo
 from workbench.study import Study
 
 

@@ -21,12 +21,13 @@ import numpy as np
 import torch
 
 from feature_store.records import Instrument, Item
-from sae_training.model import Model
+from sae_training.engine.model import Model
+from sae_training.engine.opening import open_model
 from workbench import organism
-from workbench.administration.asking import administer
-from workbench.administration.questions import Question, expected_ratings, questions
-from workbench.administration.respondents import Weights
 from workbench.instruments.value_portrait import PHRASES, WORDINGS
+from workbench.measuring.administer import administer
+from workbench.measuring.questions import Question, expected_ratings, questions
+from workbench.measuring.respondents import Weights
 
 NAME = "administration"
 PASSAGES, RESPONSES, PARTS = 104, 5, 4
@@ -48,8 +49,25 @@ def instrument(passages: int, seed: int) -> Instrument:
     items = []
     for number in range(passages):
         passage = text("passage")
-        items += [Item(f"{number}-{k}", f"{passage}\n\nResponse: {text('response')}", "power", group=str(number)) for k in range(RESPONSES)]
-    return Instrument("invented", "Invented items", tuple(items), PHRASES, tuple(WORDINGS.items()), "schwartz10", "made here", "MIT")
+        items += [
+            Item(
+                id=f"{number}-{k}",
+                text=f"{passage}\n\nResponse: {text('response')}",
+                value="power",
+                group=str(number),
+            )
+            for k in range(RESPONSES)
+        ]
+    return Instrument(
+        id="invented",
+        title="Invented items",
+        items=tuple(items),
+        options=PHRASES,
+        wordings=tuple(WORDINGS.items()),
+        system="schwartz10",
+        source="made here",
+        licence="MIT",
+    )
 
 
 def batched(model: Model, question: Question, options: list[list[int]]) -> list[float]:
@@ -57,12 +75,19 @@ def batched(model: Model, question: Question, options: list[list[int]]) -> list[
     ids = model.tokenizer(question.prompt)["input_ids"]
     width = len(ids) + max(map(len, options))
     rows = torch.tensor([ids + o + [0] * (width - len(ids) - len(o)) for o in options])
-    mask = torch.tensor([[1] * (len(ids) + len(o)) + [0] * (width - len(ids) - len(o)) for o in options])
+    mask = torch.tensor(
+        [[1] * (len(ids) + len(o)) + [0] * (width - len(ids) - len(o)) for o in options]
+    )
     with torch.inference_mode():
         keep = max(map(len, options)) + 1
-        logits = model.module(input_ids=rows, attention_mask=mask, use_cache=False, logits_to_keep=keep).logits
+        logits = model.module(
+            input_ids=rows, attention_mask=mask, use_cache=False, logits_to_keep=keep
+        ).logits
         logprobs = logits.log_softmax(-1)
-        return [float(logprobs[at, torch.arange(len(o)), torch.tensor(o)].mean()) for at, o in enumerate(options)]
+        return [
+            float(logprobs[at, torch.arange(len(o)), torch.tensor(o)].mean())
+            for at, o in enumerate(options)
+        ]
 
 
 def kept(model: Model, question: Question, options: list[list[int]]) -> list[float]:
@@ -75,28 +100,47 @@ def kept(model: Model, question: Question, options: list[list[int]]) -> list[flo
         rows = torch.tensor([o[:-1] + [0] * (width - len(o) + 1) for o in options])
         rest = model.module(input_ids=rows, past_key_values=past).logits
         logprobs = torch.cat([first.logits.expand(len(options), -1, -1), rest], 1).log_softmax(-1)
-        return [float(logprobs[at, torch.arange(len(o)), torch.tensor(o)].mean()) for at, o in enumerate(options)]
+        return [
+            float(logprobs[at, torch.arange(len(o)), torch.tensor(o)].mean())
+            for at, o in enumerate(options)
+        ]
 
 
-def one_at_a_time(way: Callable[[Model, Question, list[list[int]]], list[float]], model: Model, asked: list[Question]) -> np.ndarray:
+def one_at_a_time(
+    way: Callable[[Model, Question, list[list[int]]], list[float]],
+    model: Model,
+    asked: list[Question],
+) -> np.ndarray:
     """Scores of all questions, one after the other [question, option]."""
-    options = model.tokenizer([f" {phrase}" for phrase in PHRASES], add_special_tokens=False)["input_ids"]
+    options = model.tokenizer([f" {phrase}" for phrase in PHRASES], add_special_tokens=False)[
+        "input_ids"
+    ]
     return np.array([way(model, question, options) for question in asked])
 
 
 def ours(model: Model, made: Instrument, asked: list[Question]) -> np.ndarray:
     """Scores of all questions as an administration keeps them."""
     with tempfile.TemporaryDirectory() as folder:
-        return np.array([r.logprobs for r in administer(Weights(model, Path(folder)), made, asked, "base", lambda *_: None)])
+        return np.array(
+            [
+                r.logprobs
+                for r in administer(
+                    Weights(model, Path(folder)), made, asked, "base", lambda *_: None
+                )
+            ]
+        )
 
 
 def main() -> dict[str, Any]:
     """Reach: ten times as fast as one batched pass a prompt, the same scores to 1e-4."""
-    model, made = Model.load(organism.folder()), instrument(PASSAGES, 0)
+    model, made = open_model(organism.folder()), instrument(PASSAGES, 0)
     asked = questions(made, [""], list(WORDINGS))
     lengths = [len(ids) for ids in model.tokenize([q.prompt for q in asked])]
-    print(f"{len(made.items)} items x {len(asked) // len(made.items)} prompts of {np.mean(lengths):.0f} tokens ({min(lengths)} to {max(lengths)}), "
-          f"{torch.get_num_threads()} threads", flush=True)  # fmt: skip
+    print(
+        f"{len(made.items)} items x {len(asked) // len(made.items)} prompts of {np.mean(lengths):.0f} tokens ({min(lengths)} to {max(lengths)}), "
+        f"{torch.get_num_threads()} threads",
+        flush=True,
+    )
     ways: dict[str, Callable[[list[Question]], np.ndarray]] = {
         "batched": lambda some: one_at_a_time(batched, model, some),
         "kept": lambda some: one_at_a_time(kept, model, some),
@@ -114,10 +158,28 @@ def main() -> dict[str, Any]:
             found[way] = work(some)
             seconds[way].append(time.perf_counter() - start)
         for way in REACH.keys() | {"kept"}:
-            difference["logprob"] = max(difference["logprob"], float(np.abs(found[way] - found["ours"]).max()))
+            difference["logprob"] = max(
+                difference["logprob"], float(np.abs(found[way] - found["ours"]).max())
+            )
             apart = expected_ratings(found[way], some) - expected_ratings(found["ours"], some)
             difference["rating"] = max(difference["rating"], float(np.abs(apart).max()))
-        print(f"part {part + 1}: " + ", ".join(f"{way} {times[-1]:.2f} s" for way, times in seconds.items()), flush=True)
-    value = {way: float(np.median(np.array(seconds[way]) / np.array(seconds["ours"]))) for way in ("batched", "kept")}
-    return {"name": NAME, "value": value, "reach": REACH, "holds": max(difference.values()) <= 1e-4 and all(value[way] >= REACH[way] for way in REACH),
-            "seconds": {way: sum(times) for way, times in seconds.items()}, "difference": difference, "prompts": len(asked), "seed": 0}  # fmt: skip
+        print(
+            f"part {part + 1}: "
+            + ", ".join(f"{way} {times[-1]:.2f} s" for way, times in seconds.items()),
+            flush=True,
+        )
+    value = {
+        way: float(np.median(np.array(seconds[way]) / np.array(seconds["ours"])))
+        for way in ("batched", "kept")
+    }
+    return {
+        "name": NAME,
+        "value": value,
+        "reach": REACH,
+        "holds": max(difference.values()) <= 1e-4
+        and all(value[way] >= REACH[way] for way in REACH),
+        "seconds": {way: sum(times) for way, times in seconds.items()},
+        "difference": difference,
+        "prompts": len(asked),
+        "seed": 0,
+    }

@@ -18,7 +18,13 @@ from pathlib import Path
 
 NAME = "app"
 REACH = {"start_s": 3.0, "page_s": 1.0}
-PAGES = (("Features", "live features"), ("Steer", "Strength"), ("Side effects", "Damage matching"), ("Graph", "Every pair"), ("Overview", "Runs"))
+PAGES = (
+    ("Features", "live features"),
+    ("Steer", "Strength"),
+    ("Side effects", "Damage matching"),
+    ("Graph", "Every pair"),
+    ("Overview", "Runs"),
+)
 """Title in the menu, and a text near the end of the page."""
 
 
@@ -40,13 +46,29 @@ def main(folder: str = "", starts: int = 3, rounds: int = 5) -> dict:
         for number in range(starts + 1):
             port = free_port()
             start = time.perf_counter()
-            child = subprocess.Popen([sys.executable, "-m", "workbench.cli", "app", str(study), "--port", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            child = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "workbench.command.cli",
+                    "app",
+                    str(study),
+                    "--port",
+                    str(port),
+                ],
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
             try:
                 tab = Tab(browser, f"http://127.0.0.1:{port}")
                 _reach(tab, child)
                 tab.see("Value profile")
                 began.append(time.perf_counter() - start)
-                print(f"start {number}: {began[-1]:.2f} s" + (" (not counted)" if number == 0 else ""), flush=True)
+                print(
+                    f"start {number}: {began[-1]:.2f} s"
+                    + (" (not counted)" if number == 0 else ""),
+                    flush=True,
+                )
                 if number == starts:
                     first, times = _turns(tab, rounds)
                 tab.well()
@@ -58,9 +80,15 @@ def main(folder: str = "", starts: int = 3, rounds: int = 5) -> dict:
     medians = {title: statistics.median(ts) for title, ts in times.items()}
     value = {"start_s": statistics.median(began[1:]), "page_s": max(medians.values())}
     return {
-        "name": NAME, "value": value, "reach": REACH, "holds": all(value[k] <= REACH[k] for k in REACH), "starts_s": began[1:],
-        "pages_s": medians, "slowest_page_s": {title: max(ts) for title, ts in times.items()}, "first_visit_s": first,
-    }  # fmt: skip
+        "name": NAME,
+        "value": value,
+        "reach": REACH,
+        "holds": all(value[k] <= REACH[k] for k in REACH),
+        "starts_s": began[1:],
+        "pages_s": medians,
+        "slowest_page_s": {title: max(ts) for title, ts in times.items()},
+        "first_visit_s": first,
+    }
 
 
 def _reach(tab, child: subprocess.Popen) -> None:
@@ -85,7 +113,10 @@ def _turns(tab, rounds: int) -> tuple[dict[str, float], dict[str, list[float]]]:
             else:
                 first[title] = spent
     for title, ts in times.items():
-        print(f"{title:14} first visit {first[title]:.2f} s, then median {statistics.median(ts):.2f} s, slowest {max(ts):.2f} s", flush=True)
+        print(
+            f"{title:14} first visit {first[title]:.2f} s, then median {statistics.median(ts):.2f} s, slowest {max(ts):.2f} s",
+            flush=True,
+        )
     return first, times
 
 

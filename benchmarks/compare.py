@@ -2,7 +2,7 @@
 
 from benchmarks._study import made
 from feature_store import queries
-from workbench.progress import in_terminal
+from feature_store.progress import in_terminal
 
 NAME, REACH = "compare", 600
 
@@ -19,8 +19,18 @@ def main() -> dict:
     told = means.set_index("arm")
     value = probes.seconds + run.seconds
     return {
-        "name": NAME, "value": value, "reach": REACH, "holds": value <= REACH and run.summary["methods"] == 7 and run.summary["values"] == 10,
-        "probe_s": probes.seconds, "compare_s": run.seconds, "methods": run.summary["methods"], "values": run.summary["values"],
-        "interventions": run.summary["interventions"], "contexts": run.summary["contexts"], "openings": run.summary["texts"],
-        "effects": told.effect.to_dict(), "harmonic": told.harmonic.to_dict(), "leakage": told.leakage.to_dict(),
-    }  # fmt: skip
+        "name": NAME,
+        "value": value,
+        "reach": REACH,
+        "holds": value <= REACH and run.summary["methods"] == 7 and run.summary["values"] == 10,
+        "probe_s": probes.seconds,
+        "compare_s": run.seconds,
+        "methods": run.summary["methods"],
+        "values": run.summary["values"],
+        "interventions": run.summary["interventions"],
+        "contexts": run.summary["contexts"],
+        "openings": run.summary["texts"],
+        "effects": told.effect.to_dict(),
+        "harmonic": told.harmonic.to_dict(),
+        "leakage": told.leakage.to_dict(),
+    }

@@ -3,11 +3,11 @@
 import pandas as pd
 
 from benchmarks._study import made
+from feature_store.progress import in_terminal
 from feature_store.records import Run
-from workbench.output_scores import with_outputs
-from workbench.progress import in_terminal
+from workbench.features.output_scores import with_outputs
 from workbench.study import Study
-from workbench.sweep import choose_features
+from workbench.sweeps.sweep import choose_features
 
 NAME = "decisions"
 REACH = 0.9
@@ -30,21 +30,45 @@ def measure(study: Study, sae: Run, labels: Run, n: int) -> dict:
     rows, seconds = [], 0.0
     with in_terminal("decisions") as progress:
         for value in study.system.ids:
-            features = tuple(f"{f.feature}:{f.polarity}" for f in chosen.get_group(value).itertuples())
-            run = study.decide(progress, scenarios=scenarios.id, sae=sae.id, features=features, strength=STRENGTH, controls=12)
+            features = tuple(
+                f"{f.feature}:{f.polarity}" for f in chosen.get_group(value).itertuples()
+            )
+            run = study.decide(
+                progress,
+                scenarios=scenarios.id,
+                sae=sae.id,
+                features=features,
+                strength=STRENGTH,
+                controls=12,
+            )
             seconds += run.seconds
             found = study.store.sql(
                 "SELECT value, base, steered, effect, low, high, null_low, null_high, n FROM decision_effects "
-                "WHERE run = ? AND kind = 'steering' AND outcome = 'expected'", [run.id],
-            ).set_index("value")  # fmt: skip
+                "WHERE run = ? AND kind = 'steering' AND outcome = 'expected'",
+                [run.id],
+            ).set_index("value")
             others = found.effect.drop(value)
-            rows.append(found.loc[[value]].assign(others=others.abs().mean(), largest_other=others.abs().max()))
+            rows.append(
+                found.loc[[value]].assign(
+                    others=others.abs().mean(), largest_other=others.abs().max()
+                )
+            )
     table = pd.concat(rows)
     print(table.round(3).to_string())
     clear = (table.low > 0) & (table.effect > table.null_high)
     return {
-        "name": NAME, "value": float(clear.mean()), "reach": REACH, "holds": bool(clear.mean() >= REACH), "excludes_0": float((table.low > 0).mean()),
-        "effects": table.effect.to_dict(), "mean_effect": float(table.effect.mean()), "null_high": float(table.null_high.max()),
-        "mean_other": float(table.others.mean()), "n": table.n.to_dict(), "scenarios": scenarios.summary["passed"], "strength": STRENGTH, "seed": 0,
+        "name": NAME,
+        "value": float(clear.mean()),
+        "reach": REACH,
+        "holds": bool(clear.mean() >= REACH),
+        "excludes_0": float((table.low > 0).mean()),
+        "effects": table.effect.to_dict(),
+        "mean_effect": float(table.effect.mean()),
+        "null_high": float(table.null_high.max()),
+        "mean_other": float(table.others.mean()),
+        "n": table.n.to_dict(),
+        "scenarios": scenarios.summary["passed"],
+        "strength": STRENGTH,
+        "seed": 0,
         "seconds": seconds,
-    }  # fmt: skip
+    }

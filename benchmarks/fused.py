@@ -34,8 +34,17 @@ def main() -> dict[str, Any]:
     if any(os.environ.get(name) != value for name, value in MALLOC.items()):
         import json
 
-        environment = os.environ | MALLOC | {"OMP_NUM_THREADS": str(THREADS), "NUMBA_NUM_THREADS": str(THREADS)}
-        run = subprocess.run([sys.executable, "-m", "benchmarks", NAME], env=environment, stdout=subprocess.PIPE, text=True)
+        environment = (
+            os.environ
+            | MALLOC
+            | {"OMP_NUM_THREADS": str(THREADS), "NUMBA_NUM_THREADS": str(THREADS)}
+        )
+        run = subprocess.run(
+            [sys.executable, "-m", "benchmarks", NAME],
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         lines = run.stdout.strip().splitlines()
         print("\n".join(lines[:-1]))
         return json.loads(lines[-1])
@@ -51,34 +60,65 @@ def residuals() -> Any:
     x = torch.randn(TOKENS, WIDTH, generator=source) * 0.1
     for part in x.split(20_000):
         chosen = torch.randint(512, (len(part), 16), generator=source)
-        part += torch.nn.functional.embedding_bag(chosen, truth, per_sample_weights=torch.rand(chosen.shape, generator=source) * 4, mode="sum")
+        part += torch.nn.functional.embedding_bag(
+            chosen,
+            truth,
+            per_sample_weights=torch.rand(chosen.shape, generator=source) * 4,
+            mode="sum",
+        )
     return x
 
 
 def competitors() -> dict[str, Callable[[Any], float]]:
     """Name -> one training step that returns the mean squared error a token."""
     import torch
-    from sae_lens import BatchTopKTrainingSAE, BatchTopKTrainingSAEConfig, TopKTrainingSAE, TopKTrainingSAEConfig
+    from sae_lens import (
+        BatchTopKTrainingSAE,
+        BatchTopKTrainingSAEConfig,
+        TopKTrainingSAE,
+        TopKTrainingSAEConfig,
+    )
     from sae_lens.config import LoggingConfig, SAETrainerConfig
     from sae_lens.training.sae_trainer import SAETrainer
     from sparsify import SparseCoder
     from sparsify.config import SparseCoderConfig
 
-    from sae_training.engines.fused import Fused
-    from sae_training.train import TrainConfig
+    from sae_training.training.config import TrainConfig
+    from sae_training.training.engines.fused import Fused
 
     cpu = torch.device("cpu")
     ways: dict[str, Callable[[Any], float]] = {}
     for architecture in ("topk", "batchtopk"):
-        config = TrainConfig(architecture=architecture, n_features=FEATURES, k=K, batch_tokens=BATCH, tokens=10**9, lr=LR, lr_end=LR,
-                             warmup=0, dead_tokens=1000 * BATCH)  # fmt: skip
+        config = TrainConfig(
+            architecture=architecture,
+            n_features=FEATURES,
+            k=K,
+            batch_tokens=BATCH,
+            tokens=10**9,
+            lr=LR,
+            lr_end=LR,
+            warmup=0,
+            dead_tokens=1000 * BATCH,
+        )
         engine = Fused(config, WIDTH, cpu)
-        kind, settings = {"topk": (TopKTrainingSAE, TopKTrainingSAEConfig), "batchtopk": (BatchTopKTrainingSAE, BatchTopKTrainingSAEConfig)}[architecture]
+        kind, settings = {
+            "topk": (TopKTrainingSAE, TopKTrainingSAEConfig),
+            "batchtopk": (BatchTopKTrainingSAE, BatchTopKTrainingSAEConfig),
+        }[architecture]
         sae = kind(settings(d_in=WIDTH, d_sae=FEATURES, k=K))
         sae.W_enc.data.copy_(engine.enc.T)
         sae.W_dec.data.copy_(engine.dec)
-        trainer = SAETrainer(SAETrainerConfig(total_training_samples=10**9, train_batch_size_samples=BATCH, lr=LR, lr_end=LR,
-                                              logger=LoggingConfig(log_to_wandb=False)), sae, iter(()))  # fmt: skip
+        trainer = SAETrainer(
+            SAETrainerConfig(
+                total_training_samples=10**9,
+                train_batch_size_samples=BATCH,
+                lr=LR,
+                lr_end=LR,
+                logger=LoggingConfig(log_to_wandb=False),
+            ),
+            sae,
+            iter(()),
+        )
 
         def fused(x: Any, engine: Fused = engine) -> float:
             return engine.step(x)["loss"]
@@ -89,7 +129,12 @@ def competitors() -> dict[str, Callable[[Any], float]]:
             return float(output.loss)
 
         if architecture == "topk":
-            coder = SparseCoder(WIDTH, SparseCoderConfig(num_latents=FEATURES, k=K), device="cpu", dtype=torch.float32)
+            coder = SparseCoder(
+                WIDTH,
+                SparseCoderConfig(num_latents=FEATURES, k=K),
+                device="cpu",
+                dtype=torch.float32,
+            )
             coder.encoder.weight.data.copy_(engine.enc)
             coder.W_dec.data.copy_(engine.dec)
             optimizer = torch.optim.Adam(coder.parameters(), lr=LR, fused=True)
@@ -118,21 +163,42 @@ def compare() -> dict[str, Any]:
     times: dict[str, list[float]] = {way: [] for way in ways}
     losses: dict[str, list[float]] = {way: [] for way in ways}
     for step in range(WARM + STEPS):
-        x = data[order[step * BATCH:(step + 1) * BATCH]]
+        x = data[order[step * BATCH : (step + 1) * BATCH]]
         for way, work in ways.items():
             start = time.perf_counter()
             losses[way].append(work(x))
             times[way].append(time.perf_counter() - start)
     milliseconds = {way: sorted(1000 * t for t in values[WARM:]) for way, values in times.items()}
     median = {way: statistics.median(values) for way, values in milliseconds.items()}
-    print(f"{TOKENS} x {WIDTH}, {FEATURES} features, k {K}, batch {BATCH}, {torch.get_num_threads()} threads, {STEPS} steps in turn")
+    print(
+        f"{TOKENS} x {WIDTH}, {FEATURES} features, k {K}, batch {BATCH}, {torch.get_num_threads()} threads, {STEPS} steps in turn"
+    )
     for way, values in milliseconds.items():
-        print(f"  {way:19} {median[way]:7.1f} ms a step  ({values[0]:.1f} to {values[-1]:.1f})   loss at the last step {losses[way][-1]:.5f}")
-    value = {"sae-lens": median["sae-lens topk"] / median["fused topk"], "sparsify": median["sparsify"] / median["fused topk"]}
+        print(
+            f"  {way:19} {median[way]:7.1f} ms a step  ({values[0]:.1f} to {values[-1]:.1f})   loss at the last step {losses[way][-1]:.5f}"
+        )
+    value = {
+        "sae-lens": median["sae-lens topk"] / median["fused topk"],
+        "sparsify": median["sparsify"] / median["fused topk"],
+    }
     batch = median["sae-lens batchtopk"] / median["fused batchtopk"]
-    gap = {kind: max(abs(a / b - 1) for a, b in zip(losses[f"fused {kind}"], losses[f"sae-lens {kind}"])) for kind in ("topk", "batchtopk")}
-    print(f"  TopK {value['sae-lens']:.2f} x sae-lens, {value['sparsify']:.2f} x sparsify; BatchTopK {batch:.2f} x sae-lens; "
-          f"largest difference of the loss {max(gap.values()):.1e}")
-    return {"name": NAME, "value": value, "reach": REACH, "holds": all(value[k] >= REACH[k] for k in REACH) and max(gap.values()) < 0.01,
-            "batchtopk_sae_lens": batch, "milliseconds": median, "loss_gap": gap,
-            "loss": {way: values[-1] for way, values in losses.items()}}  # fmt: skip
+    gap = {
+        kind: max(
+            abs(a / b - 1) for a, b in zip(losses[f"fused {kind}"], losses[f"sae-lens {kind}"])
+        )
+        for kind in ("topk", "batchtopk")
+    }
+    print(
+        f"  TopK {value['sae-lens']:.2f} x sae-lens, {value['sparsify']:.2f} x sparsify; BatchTopK {batch:.2f} x sae-lens; "
+        f"largest difference of the loss {max(gap.values()):.1e}"
+    )
+    return {
+        "name": NAME,
+        "value": value,
+        "reach": REACH,
+        "holds": all(value[k] >= REACH[k] for k in REACH) and max(gap.values()) < 0.01,
+        "batchtopk_sae_lens": batch,
+        "milliseconds": median,
+        "loss_gap": gap,
+        "loss": {way: values[-1] for way, values in losses.items()},
+    }

@@ -20,10 +20,10 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks._study import made
 from workbench import organism
+from workbench.features.output_scores import with_outputs
 from workbench.organism.generate import Sentence, study_document
 from workbench.organism.planted import plan
-from workbench.output_scores import with_outputs
-from workbench.sweep import choose_features
+from workbench.sweeps.sweep import choose_features
 
 NAME = "labels"
 DOCUMENTS = 6_000
@@ -35,14 +35,22 @@ def _meaning(sentence: Sentence) -> tuple[str, str, int]:
     """(kind, name, sign) of a planted sentence."""
     if sentence.row >= 0:
         owner = plan().rows[sentence.row].owner
-        return ("value" if owner in organism.truth().values else "attribute", owner, int(np.sign(sentence.amount)))
+        return (
+            "value" if owner in organism.truth().values else "attribute",
+            owner,
+            int(np.sign(sentence.amount)),
+        )
     topics = {text: topic for topic, texts in plan().topics.items() for text in texts}
-    return ("topic", topics[sentence.text], 0) if sentence.text in topics else ("filler", sentence.text, 0)
+    return (
+        ("topic", topics[sentence.text], 0)
+        if sentence.text in topics
+        else ("filler", sentence.text, 0)
+    )
 
 
 def main() -> dict:
     """Reach: precision >= 0.95, recall >= 0.9, no topic feature labelled."""
-    from sae_training.harvest import pooled_activations
+    from sae_training.dictionary.harvest import pooled_activations
 
     told, truth = made(), organism.truth()
     study, run = told.study, told.runs["train"]
@@ -55,32 +63,74 @@ def main() -> dict:
     for row, document in enumerate(documents):
         for sentence in document.sentences:
             present[row, place[_meaning(sentence), sentence.row]] = 1
-    active = pooled_activations(model, sae, [d.text for d in documents], run.summary["layer"], run.summary["point"], 128, 128).toarray()
+    active = pooled_activations(
+        model,
+        sae,
+        [d.text for d in documents],
+        run.summary["layer"],
+        run.summary["point"],
+        128,
+        128,
+    ).toarray()
     x, y = present - present.mean(0), active - active.mean(0)
     share = np.linalg.lstsq(x, y, rcond=None)[0] * (x.T @ y / DOCUMENTS) / (y.var(0) + 1e-12)
     meanings = sorted({meaning for meaning, _ in types})
-    explained = np.stack([share[[i for i, (m, _) in enumerate(types) if m == meaning]].sum(0) for meaning in meanings])
+    explained = np.stack(
+        [
+            share[[i for i, (m, _) in enumerate(types) if m == meaning]].sum(0)
+            for meaning in meanings
+        ]
+    )
     best, most = explained.argmax(0), explained.max(0)
-    labels = study.store.sql("SELECT feature, value, polarity FROM labels WHERE accepted AND run = ?", [told.runs["label"].id])
+    labels = study.store.sql(
+        "SELECT feature, value, polarity FROM labels WHERE accepted AND run = ?",
+        [told.runs["label"].id],
+    )
     named = {row.feature: ("value", row.value, row.polarity) for row in labels.itertuples()}
     right = [meanings[best[feature]] == meaning for feature, meaning in named.items()]
-    wrong = Counter(meanings[best[feature]][0] for feature, meaning in named.items() if meanings[best[feature]] != meaning)
-    wanted = [f for f in range(sae.n_features) if most[f] > 0.5 and meanings[best[f]][0] == "value" and (active[:, f] > 0).sum() >= LIVE]
+    wrong = Counter(
+        meanings[best[feature]][0]
+        for feature, meaning in named.items()
+        if meanings[best[feature]] != meaning
+    )
+    wanted = [
+        f
+        for f in range(sae.n_features)
+        if most[f] > 0.5 and meanings[best[f]][0] == "value" and (active[:, f] > 0).sum() >= LIVE
+    ]
     recall = float(np.mean([named.get(f) == meanings[best[f]] for f in wanted]))
     topics = sum(meanings[best[f]][0] == "topic" and most[f] > 0.5 for f in range(sae.n_features))
     decoder = sae.W_dec.numpy() / np.linalg.norm(sae.W_dec.numpy(), axis=1, keepdims=True)
-    rows = {value: truth.directions[[f.direction for f in truth.facets if f.value == value]] for value in truth.values}
-    written = [(sign * (rows[value] @ decoder[f])).max() >= 0.5 for f, (_, value, sign) in named.items()]
+    rows = {
+        value: truth.directions[[f.direction for f in truth.facets if f.value == value]]
+        for value in truth.values
+    }
+    written = [
+        (sign * (rows[value] @ decoder[f])).max() >= 0.5 for f, (_, value, sign) in named.items()
+    ]
     precision = float(np.mean(right))
     scores = with_outputs(study, told.runs["label"].id)
     scores = scores[scores.accepted].set_index("feature").loc[list(named)]
-    tells = {name: float(roc_auc_score(written, scores[column])) for name, column in (("output", "output"), ("specificity", "gain"), ("input", "score"))}
+    tells = {
+        name: float(roc_auc_score(written, scores[column]))
+        for name, column in (("output", "output"), ("specificity", "gain"), ("input", "score"))
+    }
     chosen = {by: choose_features(scores.reset_index(), 8, by) for by in ("output", "input")}
     writes = dict(zip(named, written, strict=True))
     return {
-        "name": NAME, "value": {"precision": precision, "recall": recall}, "reach": {"precision": 0.95, "recall": 0.9},
-        "holds": precision >= 0.95 and recall >= 0.9 and not wrong["topic"] and topics > 0, "labelled": len(named), "asked_for": len(wanted),
-        "wrong_by_meaning": dict(wrong), "topic_features": topics, "topic_features_labelled": wrong["topic"],
-        "share_that_writes_the_value": float(np.mean(written)), "auroc_of_writing": tells,
-        "chosen_that_write": {by: float(np.mean([writes[f] for f in rows.feature])) for by, rows in chosen.items()}, "documents": DOCUMENTS,
-    }  # fmt: skip
+        "name": NAME,
+        "value": {"precision": precision, "recall": recall},
+        "reach": {"precision": 0.95, "recall": 0.9},
+        "holds": precision >= 0.95 and recall >= 0.9 and not wrong["topic"] and topics > 0,
+        "labelled": len(named),
+        "asked_for": len(wanted),
+        "wrong_by_meaning": dict(wrong),
+        "topic_features": topics,
+        "topic_features_labelled": wrong["topic"],
+        "share_that_writes_the_value": float(np.mean(written)),
+        "auroc_of_writing": tells,
+        "chosen_that_write": {
+            by: float(np.mean([writes[f] for f in rows.feature])) for by, rows in chosen.items()
+        },
+        "documents": DOCUMENTS,
+    }

@@ -1,7 +1,7 @@
 """Value neurons of the organism (ValueLocate), on MLP neurons and on SAE features: edit, reverse edit, matched random control."""
 
 from benchmarks._study import made
-from workbench.progress import in_terminal
+from feature_store.progress import in_terminal
 
 NAME = "neurons"
 VALUES = ("power", "security", "stimulation")
@@ -20,17 +20,39 @@ def main() -> dict:
             run = study.neurons(progress, on=on, top=top, **SETTINGS)
         rows = study.store.sql(
             "SELECT value, condition, gamma, neurons, effect, low, high, excess_low, excess_high, draw_sd, damage FROM neuron_effects "
-            "WHERE run = ? AND (value = target OR target = 'own') ORDER BY value, condition, gamma", [run.id],
-        )  # fmt: skip
-        print(f"{on}: effect on the value itself [rating points]\n{rows.round(3).to_string(index=False)}")
+            "WHERE run = ? AND (value = target OR target = 'own') ORDER BY value, condition, gamma",
+            [run.id],
+        )
+        print(
+            f"{on}: effect on the value itself [rating points]\n{rows.round(3).to_string(index=False)}"
+        )
         at = {(r.value, r.condition): r for r in rows[rows.gamma == GAMMA].itertuples()}
         clear = {
-            value: at[value, "edited"].low > at[value, "random"].high and at[value, "reversed"].high < at[value, "random"].low for value in (*VALUES, "all")
-        }  # fmt: skip
+            value: at[value, "edited"].low > at[value, "random"].high
+            and at[value, "reversed"].high < at[value, "random"].low
+            for value in (*VALUES, "all")
+        }
         apart.append(clear["all"])
         figures[on] = {
-            kind: {"effect": at["all", kind].effect, "low": at["all", kind].low, "high": at["all", kind].high, "damage": at["all", kind].damage}
+            kind: {
+                "effect": at["all", kind].effect,
+                "low": at["all", kind].low,
+                "high": at["all", kind].high,
+                "damage": at["all", kind].damage,
+            }
             for kind in ("edited", "reversed", "random")
-        } | {"draw_sd": at["all", "random"].draw_sd, "values_apart": [v for v in VALUES if clear[v]], "neurons": int(at["all", "edited"].neurons),
-             "of": run.summary["neurons"], "seconds": run.seconds}  # fmt: skip
-    return {"name": NAME, "value": figures["mlp"]["edited"]["effect"], "reach": None, "holds": all(apart), "gamma": GAMMA, **figures}
+        } | {
+            "draw_sd": at["all", "random"].draw_sd,
+            "values_apart": [v for v in VALUES if clear[v]],
+            "neurons": int(at["all", "edited"].neurons),
+            "of": run.summary["neurons"],
+            "seconds": run.seconds,
+        }
+    return {
+        "name": NAME,
+        "value": figures["mlp"]["edited"]["effect"],
+        "reach": None,
+        "holds": all(apart),
+        "gamma": GAMMA,
+        **figures,
+    }

@@ -19,5 +19,10 @@ def main() -> dict:
     report = check(organism.folder())
     show(report)
     value = min(report.injected, report.written)
-    return {"name": NAME, "value": round(value, 4), "reach": REACH, "holds": bool(report.holds),
-            **{name: round(figure, 4) for name, figure in report.figures().items()}}
+    return {
+        "name": NAME,
+        "value": round(value, 4),
+        "reach": REACH,
+        "holds": bool(report.holds),
+        **{name: round(figure, 4) for name, figure in report.figures().items()},
+    }

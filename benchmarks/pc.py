@@ -11,8 +11,8 @@ import pandas as pd
 from benchmarks._study import made
 from feature_store.errors import BadInput
 from workbench import organism
-from workbench.causal.damage import match
-from workbench.causal.pc import bootstrap, discover
+from workbench.sweeps.damage import match
+from workbench.systems.kang.pc import bootstrap, discover
 from workbench.verbs.effects import read_sweep
 
 NAME = "pc"
@@ -32,7 +32,11 @@ def main() -> dict:
     steered = (sweep.base + changes).reshape(-1, len(sweep.values))
     contexts = np.tile(np.arange(len(sweep.base)), len(changes) + 1)
     pooled = np.concatenate([sweep.base, steered])
-    data = {"pooled": pooled, "unsteered": sweep.base, "changes": changes.reshape(-1, len(sweep.values))}
+    data = {
+        "pooled": pooled,
+        "unsteered": sweep.base,
+        "changes": changes.reshape(-1, len(sweep.values)),
+    }
     rows = []
     for name, x in data.items():
         for level in LEVELS:
@@ -42,16 +46,41 @@ def main() -> dict:
                 print(f"{name} at {level}: {error}")
                 continue
             for ends, edges in (("both", found.edges), ("oriented", found.oriented)):
-                rows.append({"rows": name, "n": found.rows, "alpha": level, "unoriented": ends, "edges": int(edges.sum()),
-                             "right": int((edges & planted).sum()), "shd": int((edges != planted).sum())})  # fmt: skip
+                rows.append(
+                    {
+                        "rows": name,
+                        "n": found.rows,
+                        "alpha": level,
+                        "unoriented": ends,
+                        "edges": int(edges.sum()),
+                        "right": int((edges & planted).sum()),
+                        "shd": int((edges != planted).sum()),
+                    }
+                )
     table = pd.DataFrame(rows)
     often = bootstrap(pooled, contexts, 10, 0)
     print(table.to_string(index=False))
-    print(f"as published, contexts resampled: edges come back in {often.edges[discover(pooled).edges].mean():.2f} of 10 replicates")
-    published = int(table[(table["rows"] == "pooled") & (table.alpha == 0.05) & (table.unoriented == "both")].shd.iloc[0])
+    print(
+        f"as published, contexts resampled: edges come back in {often.edges[discover(pooled).edges].mean():.2f} of 10 replicates"
+    )
+    published = int(
+        table[
+            (table["rows"] == "pooled") & (table.alpha == 0.05) & (table.unoriented == "both")
+        ].shd.iloc[0]
+    )
     best, shd = int(table.shd.min()), run.summary["shd"]
     return {
-        "name": NAME, "value": shd / best if best else float("inf"), "reach": 0.2, "holds": shd <= best / 5 and best > 0 and run.summary["pairs"] == 90,
-        "shd": shd, "shd_pc_best": best, "shd_pc_as_published": published, "shd_no_edges": int(planted.sum()), "pairs": run.summary["pairs"],
-        "planted": int(planted.sum()), "rows": len(pooled), "contexts": len(sweep.base), "variants": len(table),
-    }  # fmt: skip
+        "name": NAME,
+        "value": shd / best if best else float("inf"),
+        "reach": 0.2,
+        "holds": shd <= best / 5 and best > 0 and run.summary["pairs"] == 90,
+        "shd": shd,
+        "shd_pc_best": best,
+        "shd_pc_as_published": published,
+        "shd_no_edges": int(planted.sum()),
+        "pairs": run.summary["pairs"],
+        "planted": int(planted.sum()),
+        "rows": len(pooled),
+        "contexts": len(sweep.base),
+        "variants": len(table),
+    }

@@ -23,19 +23,21 @@ import torch
 
 from benchmarks._study import Made, made
 from feature_store.records import Run
-from workbench import conva, directions, organism
-from workbench.administration.questions import Question, expected_ratings, option_texts
+from workbench import organism
 from workbench.causal import predict
-from workbench.causal.wish import Goal, goal, parse
-from workbench.instruments import one_scale
+from workbench.causal.wanted import Goal, goal, parse
+from workbench.measuring.questionnaire import one_scale
+from workbench.measuring.questions import Question, expected_ratings, option_texts
 from workbench.organism.generate import behaviour
 from workbench.organism.planted import plan as phrases
+from workbench.steering import directions
 from workbench.study import Study
+from workbench.systems.conva import shift
 from workbench.verbs.effects import asked_again
 from workbench.verbs.predict import curves_of, halves
 
 if TYPE_CHECKING:
-    from sae_training.model import Model
+    from sae_training.engine.model import Model
 
 NAME = "planner"
 WISHES, SEED = 10, 0
@@ -71,7 +73,16 @@ def setting(told: Made) -> Setting:
     study, effects = told.study, told.runs["effects"]
     sae = study.runs.get(effects.inputs["sae"])
     config, asked, _ = asked_again(study, effects)
-    return Setting(study, effects, sae, study.probe(sae=sae.id), study.model_of(sae), asked, curves_of(study, effects), *halves(config.n_contexts, SEED))
+    return Setting(
+        study,
+        effects,
+        sae,
+        study.probe(sae=sae.id),
+        study.model_of(sae),
+        asked,
+        curves_of(study, effects),
+        *halves(config.n_contexts, SEED),
+    )
 
 
 def wishes(values: tuple[str, ...]) -> list[str]:
@@ -97,13 +108,22 @@ def questions(s: Setting, contexts: np.ndarray) -> list[Question]:
 
 def under_vectors(s: Setting, vectors: torch.Tensor, contexts: np.ndarray) -> np.ndarray:
     """Mean change of every value when each vector is added to the residual [vector value]."""
-    from sae_training import scoring
-    from workbench.steerings.add import Add
+    from sae_training.engine import scoring
+    from workbench.steering.methods.add import Add
 
     asked = questions(s, contexts)
     options = option_texts(one_scale("standin", s.study.system), s.model)
-    scores = scoring.sweep(s.model, [q.prompt for q in asked], options, Add(vectors, ("all",) * len(vectors)), s.sae.summary["layer"], s.sae.summary["point"])
-    base, steered = (per_value(s, asked, expected_ratings(x.double().numpy(), asked)) for x in scores)
+    scores = scoring.sweep(
+        s.model,
+        [q.prompt for q in asked],
+        options,
+        Add(vectors, ("all",) * len(vectors)),
+        s.sae.summary["layer"],
+        s.sae.summary["point"],
+    )
+    base, steered = (
+        per_value(s, asked, expected_ratings(x.double().numpy(), asked)) for x in scores
+    )
     return steered - base
 
 
@@ -112,15 +132,23 @@ def under_prompts(s: Setting, told: str, contexts: np.ndarray) -> np.ndarray:
     asked = questions(s, contexts)
     options = option_texts(one_scale("standin", s.study.system), s.model)
     scores = s.model.score([f"{told} {q.prompt}" for q in asked], options)
-    return per_value(s, asked, expected_ratings(scores.double().numpy(), asked)) - s.curves.base[contexts].mean(0)
+    return per_value(s, asked, expected_ratings(scores.double().numpy(), asked)) - s.curves.base[
+        contexts
+    ].mean(0)
 
 
-def under_conva(s: Setting, value: str, lower: bool, target: float, layers: Sequence[int], contexts: np.ndarray) -> np.ndarray:
+def under_conva(
+    s: Setting, value: str, lower: bool, target: float, layers: Sequence[int], contexts: np.ndarray
+) -> np.ndarray:
     """Mean change of every value when the value's probe is brought to P0 = `target` at some layers, in order [value]."""
     asked = questions(s, contexts)
-    with conva.controlled(s.study, s.probes, s.model, value, target, lower, layers) as model:
-        scores = model.score([q.prompt for q in asked], option_texts(one_scale("standin", s.study.system), model))
-    return per_value(s, asked, expected_ratings(scores.double().numpy(), asked)) - s.curves.base[contexts].mean(0)
+    with shift.controlled(s.study, s.probes, s.model, value, target, lower, layers) as model:
+        scores = model.score(
+            [q.prompt for q in asked], option_texts(one_scale("standin", s.study.system), model)
+        )
+    return per_value(s, asked, expected_ratings(scores.double().numpy(), asked)) - s.curves.base[
+        contexts
+    ].mean(0)
 
 
 def best_feature(s: Setting, wanted: Goal) -> np.ndarray:
@@ -129,9 +157,11 @@ def best_feature(s: Setting, wanted: Goal) -> np.ndarray:
     doses = [sign * dose for dose in told.dose[1:] for sign in (-1.0, 1.0)]
     tried = [((int(feature), float(dose)),) for feature in told.feature for dose in doses]
     change = predict.linear(told, predict.doses(told, tried)).mean(1)
-    (feature, dose), = tried[int(wanted.distance(change).argmin())]
+    ((feature, dose),) = tried[int(wanted.distance(change).argmin())]
     decoder = s.study.sae(s.sae).W_dec[feature]
-    return under_vectors(s, (dose * s.sae.summary["median_norm"] * decoder / decoder.norm())[None], s.second)[0]
+    return under_vectors(
+        s, (dose * s.sae.summary["median_norm"] * decoder / decoder.norm())[None], s.second
+    )[0]
 
 
 def best_strength(s: Setting, wanted: Goal, direction: torch.Tensor) -> np.ndarray:
@@ -146,17 +176,25 @@ def best_conva(s: Setting, wanted: Goal, value: str, lower: bool) -> np.ndarray:
     """Change in the second half under the P0 and layers that were best in the first."""
     layers = ([s.sae.summary["layer"]], directions.chosen_layers(s.study, s.probes, value))
     tried = [(1 - target if lower else target, some) for some in layers for target in TARGETS]
-    distances = [float(wanted.distance(under_conva(s, value, lower, *one, s.first))) for one in tried]
+    distances = [
+        float(wanted.distance(under_conva(s, value, lower, *one, s.first))) for one in tried
+    ]
     return under_conva(s, value, lower, *tried[int(np.argmin(distances))], s.second)
 
 
 def feature_means(s: Setting) -> dict[str, torch.Tensor]:
     """Mean decoder row of each value's labelled features, those that reject it turned round."""
-    labels = s.study.store.sql("SELECT feature, value, polarity FROM labels WHERE run = ? AND accepted", [s.effects.inputs["labels"]])
+    labels = s.study.store.sql(
+        "SELECT feature, value, polarity FROM labels WHERE run = ? AND accepted",
+        [s.effects.inputs["labels"]],
+    )
     decoder = s.study.sae(s.sae).W_dec
     rows = decoder / decoder.norm(dim=1, keepdim=True)
     return {
-        str(value): (rows[own.feature.tolist()] * torch.tensor(own.polarity.tolist())[:, None]).mean(0).float() for value, own in labels.groupby("value")
+        str(value): (rows[own.feature.tolist()] * torch.tensor(own.polarity.tolist())[:, None])
+        .mean(0)
+        .float()
+        for value, own in labels.groupby("value")
     }
 
 
@@ -165,14 +203,20 @@ def difference_of_means(s: Setting) -> dict[str, torch.Tensor]:
     texts = organism.labelled_texts(TEXTS, SEED)
     means = []
     for start in range(0, len(texts), 128):
-        ids = [torch.tensor(one) for one in s.model.tokenize([t.text for t in texts[start : start + 128]])]
+        ids = [
+            torch.tensor(one)
+            for one in s.model.tokenize([t.text for t in texts[start : start + 128]])
+        ]
         padded = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True)
         mask = torch.arange(padded.shape[1]) < torch.tensor([len(one) for one in ids])[:, None]
         hidden = s.model.residuals(padded, mask, s.sae.summary["layer"], s.sae.summary["point"])
         inner = mask & (torch.arange(padded.shape[1]) > 0)
         means += list((hidden * inner[..., None]).sum(1) / inner.sum(1, keepdim=True))
     stacked = torch.stack(means)
-    held = {value: torch.tensor([t.labels.get(value, 0) > 0 for t in texts]) for value in s.curves.values}
+    held = {
+        value: torch.tensor([t.labels.get(value, 0) > 0 for t in texts])
+        for value in s.curves.values
+    }
     return {value: stacked[own].mean(0) - stacked[~own].mean(0) for value, own in held.items()}
 
 
@@ -184,7 +228,10 @@ def best_prompt(s: Setting, wanted: Goal, targets: dict[str, float]) -> np.ndarr
         said = []
         for value, target in targets.items():
             own = rng.permutation([row for row, one in enumerate(rows) if one.owner == value])
-            said += [behaviour(rng, int(row), int(np.sign(target)), hedged).text for row, hedged in zip(own, hedges, strict=False)]
+            said += [
+                behaviour(rng, int(row), int(np.sign(target)), hedged).text
+                for row, hedged in zip(own, hedges, strict=False)
+            ]
         tried.append(" ".join(said))
     distances = [float(wanted.distance(under_prompts(s, text, s.first))) for text in tried]
     return under_prompts(s, tried[int(np.argmin(distances))], s.second)
@@ -193,7 +240,9 @@ def best_prompt(s: Setting, wanted: Goal, targets: dict[str, float]) -> np.ndarr
 def planned(s: Setting, text: str) -> np.ndarray:
     """Change in the second half under the plan."""
     run = s.study.plan(text, effects=s.effects.id, seed=SEED)
-    rows = s.study.store.sql("SELECT value, measured FROM plan_effects WHERE run = ?", [run.id]).set_index("value")
+    rows = s.study.store.sql(
+        "SELECT value, measured FROM plan_effects WHERE run = ?", [run.id]
+    ).set_index("value")
     return rows.measured[list(s.curves.values)].to_numpy()
 
 
@@ -208,15 +257,22 @@ def main() -> dict:
         targets = {one.value: one.target for one in wish.values}
         largest = max(targets, key=lambda value: abs(targets[value]))
         directions = {
-            "features' mean": targets[largest] * means[largest], "difference of means": targets[largest] * differences[largest],
+            "features' mean": targets[largest] * means[largest],
+            "difference of means": targets[largest] * differences[largest],
             "mixed means": sum(target * means[value] for value, target in targets.items()),
-        }  # fmt: skip
+        }
         ways: dict[str, Callable[[], np.ndarray]] = {
-            "nothing": lambda wanted=wanted: np.zeros(len(wanted.low)), "planner": lambda text=text: planned(s, text),
+            "nothing": lambda wanted=wanted: np.zeros(len(wanted.low)),
+            "planner": lambda text=text: planned(s, text),
             "feature": lambda wanted=wanted: best_feature(s, wanted),
-            "ConVA": lambda wanted=wanted, largest=largest, lower=targets[largest] < 0: best_conva(s, wanted, largest, lower),
+            "ConVA": lambda wanted=wanted, largest=largest, lower=targets[largest] < 0: best_conva(
+                s, wanted, largest, lower
+            ),
             "prompt": lambda wanted=wanted, targets=targets: best_prompt(s, wanted, targets),
-        } | {name: lambda wanted=wanted, d=d: best_strength(s, wanted, d) for name, d in directions.items()}  # fmt: skip
+        } | {
+            name: lambda wanted=wanted, d=d: best_strength(s, wanted, d)
+            for name, d in directions.items()
+        }
         found = {name: float(wanted.distance(way())) for name, way in ways.items()}
         for name, one in found.items():
             distance.setdefault(name, []).append(one)
@@ -226,10 +282,23 @@ def main() -> dict:
     best = min(others, key=others.__getitem__)
     ratio = np.array(distance["planner"]).mean() / others[best]
     drawn = np.random.default_rng(SEED).integers(WISHES, size=(2000, WISHES))
-    planner, rival = np.array(distance["planner"])[drawn].mean(1), np.array(distance[best])[drawn].mean(1)
+    planner, rival = (
+        np.array(distance["planner"])[drawn].mean(1),
+        np.array(distance[best])[drawn].mean(1),
+    )
     low, high = np.quantile(planner / rival, (0.025, 0.975))
     return {
-        "name": NAME, "value": float(ratio), "reach": REACH, "holds": bool(ratio <= REACH), "interval": [float(low), float(high)], "best_other": best,
-        "distance": mean, "wishes": WISHES, "wins": int((np.array(distance["planner"]) < np.array([distance[n] for n in others]).min(0)).sum()),
-        "contexts": len(s.second), "seed": SEED,
-    }  # fmt: skip
+        "name": NAME,
+        "value": float(ratio),
+        "reach": REACH,
+        "holds": bool(ratio <= REACH),
+        "interval": [float(low), float(high)],
+        "best_other": best,
+        "distance": mean,
+        "wishes": WISHES,
+        "wins": int(
+            (np.array(distance["planner"]) < np.array([distance[n] for n in others]).min(0)).sum()
+        ),
+        "contexts": len(s.second),
+        "seed": SEED,
+    }

@@ -23,7 +23,18 @@ from feature_store.store import Store
 
 NAME, REACH = "store", 50.0
 FEATURES, PER_FEATURE, WINDOW, ACTIVATIONS, VOCABULARY = 65_536, 20, 24, 10_000_000, 20_000
-VALUES = ("self-direction", "stimulation", "hedonism", "achievement", "power", "security", "conformity", "tradition", "benevolence", "universalism")
+VALUES = (
+    "self-direction",
+    "stimulation",
+    "hedonism",
+    "achievement",
+    "power",
+    "security",
+    "conformity",
+    "tradition",
+    "benevolence",
+    "universalism",
+)
 STEERED, CONTROLS, DOSES, CONTEXTS, ITEMS = 80, 24, (0.15, 0.3, 0.45, 0.6, 0.9), 24, 24
 TIMES = 60
 
@@ -51,11 +62,27 @@ def main() -> dict:
     for name, times in told.items():
         print(f"{name:24} {times['p50_ms']:8.1f} {times['p95_ms']:8.1f}")
     value = told[worst]["p95_ms"]
-    return {"name": NAME, "value": value, "reach": REACH, "holds": value <= REACH, "worst": worst, "times": TIMES, "words_s": read, "queries": told}
+    return {
+        "name": NAME,
+        "value": value,
+        "reach": REACH,
+        "holds": value <= REACH,
+        "worst": worst,
+        "times": TIMES,
+        "words_s": read,
+        "queries": told,
+    }
 
 
 def _asked(
-    store: Store, rng: np.random.Generator, vocabulary: np.ndarray, sae: str, labels: str, profile: str, effects: str, graph: str
+    store: Store,
+    rng: np.random.Generator,
+    vocabulary: np.ndarray,
+    sae: str,
+    labels: str,
+    profile: str,
+    effects: str,
+    graph: str,
 ) -> dict[str, Callable[[], object]]:
     """Name -> a call that asks it with random arguments."""
 
@@ -77,12 +104,20 @@ def _asked(
         "labelled_by_value": lambda: queries.labelled_by_value(store, labels),
         "profile": lambda: queries.profile(store, profile),
         "features": lambda: queries.features(store, sae, labels),
-        "features, a later page": lambda: queries.features(store, sae, labels, offset=50 * int(rng.integers(1000))),
+        "features, a later page": lambda: queries.features(
+            store, sae, labels, offset=50 * int(rng.integers(1000))
+        ),
         "features by density": lambda: queries.features(store, sae, labels, sort="density"),
-        "features of a value": lambda: queries.features(store, sae, labels, values=[value()], polarity=int(rng.choice([-1, 1])), score=0.7),
+        "features of a value": lambda: queries.features(
+            store, sae, labels, values=[value()], polarity=int(rng.choice([-1, 1])), score=0.7
+        ),
         "features with a word": lambda: queries.features(store, sae, labels, text=word()),
-        "features with two words": lambda: queries.features(store, sae, labels, text=f"{word(500)} {word(500)}"),
-        "features, word and value": lambda: queries.features(store, sae, labels, values=[value()], text=word()),
+        "features with two words": lambda: queries.features(
+            store, sae, labels, text=f"{word(500)} {word(500)}"
+        ),
+        "features, word and value": lambda: queries.features(
+            store, sae, labels, values=[value()], text=word()
+        ),
         "feature_map": lambda: queries.feature_map(store, sae, labels),
         "feature": lambda: queries.feature(store, sae, one()),
         "contexts": lambda: queries.contexts(store, sae, one()),
@@ -95,13 +130,17 @@ def _asked(
         "leakage": lambda: queries.leakage(store, effects),
         "matched": lambda: queries.matched(store, effects),
         "cell_doses": lambda: queries.cell_doses(store, effects, value(), value()),
-        "cell_ratings": lambda: queries.cell_ratings(store, effects, value(), value(), offset=25 * int(rng.integers(10))),
+        "cell_ratings": lambda: queries.cell_ratings(
+            store, effects, value(), value(), offset=25 * int(rng.integers(10))
+        ),
         "edges": lambda: queries.edges(store, graph),
         "true_edges": lambda: queries.true_edges(store, graph),
     }
 
 
-def _measure(asked: dict[str, Callable[[], object]], rng: np.random.Generator) -> dict[str, dict[str, float]]:
+def _measure(
+    asked: dict[str, Callable[[], object]], rng: np.random.Generator
+) -> dict[str, dict[str, float]]:
     for ask in asked.values():
         ask()
     spent: dict[str, list[float]] = {name: [] for name in asked}
@@ -109,37 +148,81 @@ def _measure(asked: dict[str, Callable[[], object]], rng: np.random.Generator) -
         start = time.perf_counter()
         asked[name]()
         spent[name].append(1e3 * (time.perf_counter() - start))
-    return {name: {"p50_ms": float(np.percentile(ts, 50)), "p95_ms": float(np.percentile(ts, 95))} for name, ts in spent.items()}
+    return {
+        name: {"p50_ms": float(np.percentile(ts, 50)), "p95_ms": float(np.percentile(ts, 95))}
+        for name, ts in spent.items()
+    }
 
 
 def _sae(runs: Runs, rng: np.random.Generator) -> tuple[str, np.ndarray]:
     n, rows = FEATURES, FEATURES * PER_FEATURE
     letters = rng.integers(97, 123, (VOCABULARY, 9)).astype(np.uint8)
-    vocabulary = np.array([bytes(row[: 3 + i % 6]).decode() for i, row in enumerate(letters)], dtype=object)
+    vocabulary = np.array(
+        [bytes(row[: 3 + i % 6]).decode() for i, row in enumerate(letters)], dtype=object
+    )
     zipf = np.cumsum(1 / np.arange(1, VOCABULARY + 1))
     with runs.begin("sae", {"model": "invented"}, {"model": "0" * 40}, 0) as work:
-        work.table("features", pa.table({
-            "feature": np.arange(n, dtype=np.int32), "n_active": rng.integers(1, 100_000, n), "density": rng.random(n) ** 4, "max_activation": rng.random(n, np.float32),
-            "mean_activation": rng.random(n, np.float32), "decoder_norm": np.ones(n, np.float32), "x": rng.random(n, np.float32), "y": rng.random(n, np.float32),
-        }))  # fmt: skip
+        work.table(
+            "features",
+            pa.table(
+                {
+                    "feature": np.arange(n, dtype=np.int32),
+                    "n_active": rng.integers(1, 100_000, n),
+                    "density": rng.random(n) ** 4,
+                    "max_activation": rng.random(n, np.float32),
+                    "mean_activation": rng.random(n, np.float32),
+                    "decoder_norm": np.ones(n, np.float32),
+                    "x": rng.random(n, np.float32),
+                    "y": rng.random(n, np.float32),
+                }
+            ),
+        )
         drawn = np.searchsorted(zipf, rng.random(rows * WINDOW) * zipf[-1]).astype(np.int32)
-        tokens = pa.DictionaryArray.from_arrays(drawn, pa.array([" " + w for w in vocabulary])).cast(pa.string())
+        tokens = pa.DictionaryArray.from_arrays(
+            drawn, pa.array([" " + w for w in vocabulary])
+        ).cast(pa.string())
         starts = pa.array(np.arange(0, rows * WINDOW + 1, WINDOW, dtype=np.int32))
-        work.table("contexts", pa.table({
-            "feature": np.repeat(np.arange(n, dtype=np.int32), PER_FEATURE), "rank": np.tile(np.arange(PER_FEATURE, dtype=np.int32), n),
-            "activation": rng.random(rows, np.float32), "document": rng.integers(0, 50_000, rows).astype(np.int32), "position": rng.integers(0, 128, rows).astype(np.int32),
-            "tokens": pa.ListArray.from_arrays(starts, tokens), "activations": pa.ListArray.from_arrays(starts, pa.array(rng.random(rows * WINDOW, np.float32))),
-            "peak": np.full(rows, WINDOW // 2, np.int32),
-        }))  # fmt: skip
-        work.table("activations", pa.table({
-            "feature": np.sort((n * rng.random(ACTIVATIONS) ** 1.5).astype(np.int32)), "document": rng.integers(0, 50_000, ACTIVATIONS).astype(np.int32),
-            "position": rng.integers(0, 128, ACTIVATIONS).astype(np.int32), "activation": rng.random(ACTIVATIONS, np.float32),
-        }))  # fmt: skip
+        work.table(
+            "contexts",
+            pa.table(
+                {
+                    "feature": np.repeat(np.arange(n, dtype=np.int32), PER_FEATURE),
+                    "rank": np.tile(np.arange(PER_FEATURE, dtype=np.int32), n),
+                    "activation": rng.random(rows, np.float32),
+                    "document": rng.integers(0, 50_000, rows).astype(np.int32),
+                    "position": rng.integers(0, 128, rows).astype(np.int32),
+                    "tokens": pa.ListArray.from_arrays(starts, tokens),
+                    "activations": pa.ListArray.from_arrays(
+                        starts, pa.array(rng.random(rows * WINDOW, np.float32))
+                    ),
+                    "peak": np.full(rows, WINDOW // 2, np.int32),
+                }
+            ),
+        )
+        work.table(
+            "activations",
+            pa.table(
+                {
+                    "feature": np.sort((n * rng.random(ACTIVATIONS) ** 1.5).astype(np.int32)),
+                    "document": rng.integers(0, 50_000, ACTIVATIONS).astype(np.int32),
+                    "position": rng.integers(0, 128, ACTIVATIONS).astype(np.int32),
+                    "activation": rng.random(ACTIVATIONS, np.float32),
+                }
+            ),
+        )
         bins = np.tile(np.arange(40, dtype=np.int32), n)
-        work.table("histograms", pa.table({
-            "feature": np.repeat(np.arange(n, dtype=np.int32), 40), "bin": bins, "low": (bins / 40).astype(np.float32), "high": ((bins + 1) / 40).astype(np.float32),
-            "count": rng.integers(0, 10_000, n * 40),
-        }))  # fmt: skip
+        work.table(
+            "histograms",
+            pa.table(
+                {
+                    "feature": np.repeat(np.arange(n, dtype=np.int32), 40),
+                    "bin": bins,
+                    "low": (bins / 40).astype(np.float32),
+                    "high": ((bins + 1) / 40).astype(np.float32),
+                    "count": rng.integers(0, 10_000, n * 40),
+                }
+            ),
+        )
         return work.finish({}).id, vocabulary
 
 
@@ -148,49 +231,204 @@ def _labels(runs: Runs, rng: np.random.Generator, sae: str) -> str:
     n = len(feature)
     effect = rng.normal(0, 1, n)
     with runs.begin("labels", {}, {"sae": sae}, 0) as work:
-        work.table("labels", pa.table({
-            "feature": feature, "value": np.array(VALUES)[(feature // 8 + np.tile(np.arange(4), n // 4)) % 10], "polarity": np.sign(effect).astype(np.int32), "effect": effect,
-            "low": effect - 0.1, "high": effect + 0.1, "p": rng.random(n), "q": rng.random(n), "score": rng.random(n), "gain": rng.random(n), "n": np.full(n, 200, np.int32), "method": np.full(n, "contrast"),
-            "accepted": rng.random(n) < 0.4, "evidence": np.full(n, '{"held_out_texts": 120, "runner_up": "power", "threshold": 0.7}'),
-        }))  # fmt: skip
+        work.table(
+            "labels",
+            pa.table(
+                {
+                    "feature": feature,
+                    "value": np.array(VALUES)[(feature // 8 + np.tile(np.arange(4), n // 4)) % 10],
+                    "polarity": np.sign(effect).astype(np.int32),
+                    "effect": effect,
+                    "low": effect - 0.1,
+                    "high": effect + 0.1,
+                    "p": rng.random(n),
+                    "q": rng.random(n),
+                    "score": rng.random(n),
+                    "gain": rng.random(n),
+                    "n": np.full(n, 200, np.int32),
+                    "method": np.full(n, "contrast"),
+                    "accepted": rng.random(n) < 0.4,
+                    "evidence": np.full(
+                        n, '{"held_out_texts": 120, "runner_up": "power", "threshold": 0.7}'
+                    ),
+                }
+            ),
+        )
         return work.finish({}).id
 
 
 def _profile(runs: Runs, sae: str) -> str:
     with runs.begin("profile", {}, {"sae": sae}, 0) as work:
-        work.table("profiles", [{"steering": "base", "value": v, "mean": 0.0, "low": -0.1, "high": 0.1, "n": CONTEXTS, "parsed": 96, "missing": 0, "centred": c}
-                                for v in VALUES for c in (True, False)])  # fmt: skip
+        work.table(
+            "profiles",
+            [
+                {
+                    "steering": "base",
+                    "value": v,
+                    "mean": 0.0,
+                    "low": -0.1,
+                    "high": 0.1,
+                    "n": CONTEXTS,
+                    "parsed": 96,
+                    "missing": 0,
+                    "centred": c,
+                }
+                for v in VALUES
+                for c in (True, False)
+            ],
+        )
         return work.finish({}).id
 
 
 def _effects(runs: Runs, rng: np.random.Generator, labels: str) -> str:
-    units = [("feature", 8 * i, VALUES[i % 10], 1) for i in range(STEERED)] + [("random-feature", 1 + 8 * i, "", 1) for i in range(CONTROLS)]
+    units = [("feature", 8 * i, VALUES[i % 10], 1) for i in range(STEERED)] + [
+        ("random-feature", 1 + 8 * i, "", 1) for i in range(CONTROLS)
+    ]
     with runs.begin("effects", {"unit": "norm_share"}, {"labels": labels}, 0) as work:
-        told = [{"kind": k, "unit_id": u, "feature": f, "value": v, "polarity": p, "dose": d} for u, (k, f, v, p) in enumerate(units) for d in DOSES]
-        work.table("interventions", [t | {"intervention": i, "steering": "s", "unit": "norm_share", "damage": 0.1, "damage_low": 0.0, "damage_high": 0.2, "damage_n": 16}
-                                     for i, t in enumerate(told)])  # fmt: skip
+        told = [
+            {"kind": k, "unit_id": u, "feature": f, "value": v, "polarity": p, "dose": d}
+            for u, (k, f, v, p) in enumerate(units)
+            for d in DOSES
+        ]
+        work.table(
+            "interventions",
+            [
+                t
+                | {
+                    "intervention": i,
+                    "steering": "s",
+                    "unit": "norm_share",
+                    "damage": 0.1,
+                    "damage_low": 0.0,
+                    "damage_high": 0.2,
+                    "damage_n": 16,
+                }
+                for i, t in enumerate(told)
+            ],
+        )
         n, asked = len(told), CONTEXTS * ITEMS
-        context, item = np.repeat(np.arange(CONTEXTS, dtype=np.int32), ITEMS), np.tile(np.arange(ITEMS), CONTEXTS)
-        names, value = np.array([f"item-{i}" for i in range(ITEMS)])[item], np.array(VALUES)[item % 10]
-        work.table("ratings", pa.table({
-            "intervention": np.repeat(np.arange(n, dtype=np.int32), asked), "context": np.tile(context, n), "item": np.tile(names, n), "wording": np.full(n * asked, "plain"),
-            "order": np.full(n * asked, "ascending"), "value": np.tile(value, n), "rating": rng.random(n * asked, np.float32), "base": rng.random(n * asked, np.float32),
-        }), sort=("value", "intervention", "context"))  # fmt: skip
-        work.table("prompts", [{"context": int(c), "item": str(i), "wording": "plain", "order": "ascending", "value": str(v), "prompt": f"A context of some length, number {c}. {i}:"}
-                               for c, i, v in zip(context, names, value, strict=True)])  # fmt: skip
-        work.table("dose_effects", [t | {"target": v, "effect": 0.1, "low": 0.0, "high": 0.2, "points": 0.1, "n": CONTEXTS, "damage": 0.1} for t in told for v in VALUES],
-                   sort=("value", "unit_id", "target", "dose"))  # fmt: skip
-        work.table("matched", [{"unit_id": u, "kind": k, "feature": f, "value": v, "polarity": p, "strength": float(rng.uniform(0.2, 0.9)), "reached": True, "damage": 0.1}
-                               for u, (k, f, v, p) in enumerate(units)])  # fmt: skip
-        work.table("side_effects", [{"source": s, "target": t, "effect": 0.1, "low": 0.0, "high": 0.2, "p": 0.5, "q": 0.5, "null_low": -0.1, "null_high": 0.1, "n": CONTEXTS, "features": 8}
-                                    for s in VALUES for t in VALUES])  # fmt: skip
-        work.table("leakage", [{"source": s, "part": p, "leakage": 0.1, "low": 0.0, "high": 0.2, "reason": ""} for s in VALUES for p in ("all", "adjacent", "orthogonal", "opposed")])
+        context, item = (
+            np.repeat(np.arange(CONTEXTS, dtype=np.int32), ITEMS),
+            np.tile(np.arange(ITEMS), CONTEXTS),
+        )
+        names, value = (
+            np.array([f"item-{i}" for i in range(ITEMS)])[item],
+            np.array(VALUES)[item % 10],
+        )
+        work.table(
+            "ratings",
+            pa.table(
+                {
+                    "intervention": np.repeat(np.arange(n, dtype=np.int32), asked),
+                    "context": np.tile(context, n),
+                    "item": np.tile(names, n),
+                    "wording": np.full(n * asked, "plain"),
+                    "order": np.full(n * asked, "ascending"),
+                    "value": np.tile(value, n),
+                    "rating": rng.random(n * asked, np.float32),
+                    "base": rng.random(n * asked, np.float32),
+                }
+            ),
+            sort=("value", "intervention", "context"),
+        )
+        work.table(
+            "prompts",
+            [
+                {
+                    "context": int(c),
+                    "item": str(i),
+                    "wording": "plain",
+                    "order": "ascending",
+                    "value": str(v),
+                    "prompt": f"A context of some length, number {c}. {i}:",
+                }
+                for c, i, v in zip(context, names, value, strict=True)
+            ],
+        )
+        work.table(
+            "dose_effects",
+            [
+                t
+                | {
+                    "target": v,
+                    "effect": 0.1,
+                    "low": 0.0,
+                    "high": 0.2,
+                    "points": 0.1,
+                    "n": CONTEXTS,
+                    "damage": 0.1,
+                }
+                for t in told
+                for v in VALUES
+            ],
+            sort=("value", "unit_id", "target", "dose"),
+        )
+        work.table(
+            "matched",
+            [
+                {
+                    "unit_id": u,
+                    "kind": k,
+                    "feature": f,
+                    "value": v,
+                    "polarity": p,
+                    "strength": float(rng.uniform(0.2, 0.9)),
+                    "reached": True,
+                    "damage": 0.1,
+                }
+                for u, (k, f, v, p) in enumerate(units)
+            ],
+        )
+        work.table(
+            "side_effects",
+            [
+                {
+                    "source": s,
+                    "target": t,
+                    "effect": 0.1,
+                    "low": 0.0,
+                    "high": 0.2,
+                    "p": 0.5,
+                    "q": 0.5,
+                    "null_low": -0.1,
+                    "null_high": 0.1,
+                    "n": CONTEXTS,
+                    "features": 8,
+                }
+                for s in VALUES
+                for t in VALUES
+            ],
+        )
+        work.table(
+            "leakage",
+            [
+                {"source": s, "part": p, "leakage": 0.1, "low": 0.0, "high": 0.2, "reason": ""}
+                for s in VALUES
+                for p in ("all", "adjacent", "orthogonal", "opposed")
+            ],
+        )
         return work.finish({}).id
 
 
 def _graph(runs: Runs, rng: np.random.Generator, effects: str) -> str:
     with runs.begin("graph", {}, {"effects": effects}, 0) as work:
         pairs = [(s, t) for s in VALUES for t in VALUES if s != t]
-        work.table("edges", [{"source": s, "target": t, "weight": float(rng.normal()), "low": -1.0, "high": 1.0, "z": 1.0, "q": 0.5, "frequency": 0.5, "present": False} for s, t in pairs])
+        work.table(
+            "edges",
+            [
+                {
+                    "source": s,
+                    "target": t,
+                    "weight": float(rng.normal()),
+                    "low": -1.0,
+                    "high": 1.0,
+                    "z": 1.0,
+                    "q": 0.5,
+                    "frequency": 0.5,
+                    "present": False,
+                }
+                for s, t in pairs
+            ],
+        )
         work.table("true_edges", [{"source": s, "target": t, "weight": 0.4} for s, t in pairs[::6]])
         return work.finish({}).id

@@ -6,7 +6,7 @@ under 12 features at two doses. One context after the other, three ways in turn:
 
 1. loop: what a user writes: one prompt and one intervention at a time, under a forward hook;
 2. batched: full forward passes over a batch of interventions, logits at the last token only;
-3. ours: `sae_training.scoring.sweep_ids`.
+3. ours: `sae_training.engine.scoring.sweep_ids`.
 
 The scores must agree to 1e-4. Half of it is timed again for prompts that share nothing.
 """
@@ -19,9 +19,9 @@ from typing import Any
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from sae_training.edits import Add
-from sae_training.model import Model
-from sae_training.scoring import sweep_ids
+from sae_training.engine.model import Model
+from sae_training.engine.scoring import sweep_ids
+from sae_training.model.edits import Add
 
 NAME = "sweep"
 LAYER = 8
@@ -52,22 +52,30 @@ def interventions() -> Add:
     return Add(vectors, ("all",) * len(vectors))
 
 
-def full(model: Model, ids: Sequence[Sequence[int]], edit: Add, batch: int, all_logits: bool) -> torch.Tensor:
+def full(
+    model: Model, ids: Sequence[Sequence[int]], edit: Add, batch: int, all_logits: bool
+) -> torch.Tensor:
     """Scores by full forward passes over `batch` interventions of one prompt, or one if `batch` is 1."""
     wanted = torch.tensor([option[0] for option in OPTIONS])
     scores = torch.empty(len(edit.vectors), len(ids), len(OPTIONS))
     layer = model.module.transformer.h[LAYER]
     for column, prompt in enumerate(ids):
         for rows in torch.arange(len(edit.vectors)).split(batch):
-            def add(_: Any, __: Any, hidden: torch.Tensor, rows: torch.Tensor = rows) -> torch.Tensor:
+
+            def add(
+                _: Any, __: Any, hidden: torch.Tensor, rows: torch.Tensor = rows
+            ) -> torch.Tensor:
                 hidden = hidden.clone()
                 hidden[:, 1:] += edit.vectors[rows][:, None]
                 return hidden
 
             handle = layer.register_forward_hook(add)
             with torch.no_grad():
-                out = model.module(torch.tensor([prompt]).expand(len(rows), -1), use_cache=False,
-                                   logits_to_keep=0 if all_logits else 1)
+                out = model.module(
+                    torch.tensor([prompt]).expand(len(rows), -1),
+                    use_cache=False,
+                    logits_to_keep=0 if all_logits else 1,
+                )
             handle.remove()
             scores[rows, column] = out.logits[:, -1].log_softmax(-1)[:, wanted]
     return scores
@@ -89,7 +97,9 @@ def compare(model: Model, contexts: list[list[list[int]]]) -> tuple[dict[str, li
             start = time.perf_counter()
             scores[way] = work(ids)
             seconds[way].append(time.perf_counter() - start)
-        difference = max(difference, *(float((scores[way] - scores["ours"]).abs().max()) for way in ways))
+        difference = max(
+            difference, *(float((scores[way] - scores["ours"]).abs().max()) for way in ways)
+        )
     return seconds, difference
 
 
@@ -98,7 +108,9 @@ def report(title: str, seconds: dict[str, list[float]], difference: float) -> di
     median = {way: statistics.median(times) for way, times in seconds.items()}
     print(title)
     for way, times in seconds.items():
-        print(f"  {way:8} {median[way]:6.2f} s a context ({min(times):.2f} to {max(times):.2f})  {median[way] / median['ours']:5.2f} x ours")
+        print(
+            f"  {way:8} {median[way]:6.2f} s a context ({min(times):.2f} to {max(times):.2f})  {median[way] / median['ours']:5.2f} x ours"
+        )
     print(f"  largest difference of a score {difference:.1e}", flush=True)
     return {way: median[way] / median["ours"] for way in REACH}
 
@@ -108,13 +120,22 @@ def main() -> dict[str, Any]:
     torch.manual_seed(0)
     model = Model(GPT2LMHeadModel(GPT2Config()).eval(), None, "random GPT-2")
     sweep_ids(model, prompts(SHARED)[0], OPTIONS, interventions(), LAYER)  # warm up
-    print(f"{torch.get_num_threads()} threads, {CONTEXTS} contexts x {ITEMS} prompts x {LENGTH} tokens x "
-          f"{FEATURES * len(DOSES)} interventions", flush=True)
+    print(
+        f"{torch.get_num_threads()} threads, {CONTEXTS} contexts x {ITEMS} prompts x {LENGTH} tokens x "
+        f"{FEATURES * len(DOSES)} interventions",
+        flush=True,
+    )
     seconds, difference = compare(model, prompts(SHARED))
     value = report(f"the prompts of a context share {SHARED} tokens", seconds, difference)
     alone, alone_difference = compare(model, prompts(0)[:2])
     unshared = report("nothing shared", alone, alone_difference)
     difference = max(difference, alone_difference)
-    return {"name": NAME, "value": value, "reach": REACH,
-            "holds": difference <= 1e-4 and all(value[way] >= REACH[way] for way in REACH), "unshared": unshared,
-            "seconds": {way: sum(times) for way, times in seconds.items()}, "difference": difference}
+    return {
+        "name": NAME,
+        "value": value,
+        "reach": REACH,
+        "holds": difference <= 1e-4 and all(value[way] >= REACH[way] for way in REACH),
+        "unshared": unshared,
+        "seconds": {way: sum(times) for way, times in seconds.items()},
+        "difference": difference,
+    }

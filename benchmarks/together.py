@@ -31,8 +31,15 @@ print(time.perf_counter() - start)
 def jobs(count: int, environment: dict[str, str]) -> float:
     """Seconds that the slowest of so many jobs at once took."""
     started = [
-        subprocess.Popen([sys.executable, "-c", JOB], env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) for _ in range(count)
-    ]  # fmt: skip
+        subprocess.Popen(
+            [sys.executable, "-c", JOB],
+            env=os.environ | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        for _ in range(count)
+    ]
     told = [process.communicate()[0] for process in started]
     if failed := sum(process.returncode != 0 for process in started):
         raise RuntimeError(f"{failed} of {count} trainings failed.")
@@ -47,4 +54,11 @@ def main() -> dict:
             ways[way].append(jobs(count, environment))
             print(f"turn {turn + 1}, {way}: {ways[way][-1]:.1f} s", flush=True)
     alone, ours, own = map(min, ways.values())
-    return {"name": NAME, "value": ours / alone, "reach": REACH, "holds": ours / alone <= REACH, "openmp": own / alone, "seconds": ways}
+    return {
+        "name": NAME,
+        "value": ours / alone,
+        "reach": REACH,
+        "holds": ours / alone <= REACH,
+        "openmp": own / alone,
+        "seconds": ways,
+    }

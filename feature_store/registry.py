@@ -30,14 +30,14 @@ from feature_store.errors import NotFound, nearest
 
 PACKAGES = {
     "values": "workbench.values",
-    "labelers": "workbench.labelers",
-    "steerings": "workbench.steerings",
-    "detectors": "workbench.detectors",
+    "labelers": "workbench.features.labelers",
+    "steerings": "workbench.steering.methods",
+    "detectors": "workbench.steering.gates",
     "instruments": "workbench.instruments",
-    "assessors": "workbench.assessors",
-    "embedders": "workbench.embedders",
-    "loaders": "sae_training.loaders",
-    "engines": "sae_training.engines",
+    "assessors": "workbench.systems.value_pilot.assessors",
+    "embedders": "workbench.vision.embedders",
+    "loaders": "sae_training.dictionary.loaders",
+    "engines": "sae_training.training.engines",
 }
 """Kind of plug-in -> the package that holds it. Text, so that this floor imports nothing above
 it."""

@@ -10,14 +10,24 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 WAIT = 15_000
 """Longest wait for a text [ms]; only a failing test waits so long."""
 
 
 def chromium() -> str | None:
     """The browser on this machine, else the one that Playwright installed, else None."""
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    found = next(
+        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+    )
     if found:
         return found
     from playwright.sync_api import sync_playwright
@@ -38,7 +48,11 @@ def free_port() -> int:
 def served(folder: Path) -> Iterator[str]:
     """The address of the app on a study."""
     port = free_port()
-    child = subprocess.Popen([sys.executable, "-m", "workbench.cli", "app", str(folder), "--port", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    child = subprocess.Popen(
+        [sys.executable, "-m", "workbench.command.cli", "app", str(folder), "--port", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     try:
         wait_until_up(port, child)
         yield f"http://127.0.0.1:{port}"
@@ -68,7 +82,10 @@ class Tab:
         self.page = browser.new_page(viewport={"width": 1500, "height": 1400})
         self.page.set_default_timeout(WAIT)
         self.complaints: list[str] = []
-        self.page.on("dialog", lambda dialog: (self.complaints.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+        self.page.on(
+            "dialog",
+            lambda dialog: (self.complaints.append(f"dialog: {dialog.message}"), dialog.dismiss()),
+        )
         self.page.on("pageerror", lambda error: self.complaints.append(f"script error: {error}"))
         self.page.on("console", self._console)
         self.page.on("request", self._request)
@@ -79,7 +96,9 @@ class Tab:
             self.complaints.append(f"console: {message.text}")
 
     def _request(self, request) -> None:
-        if not request.url.startswith((self.address, self.address.replace("http", "ws"), "data:", "blob:")):
+        if not request.url.startswith(
+            (self.address, self.address.replace("http", "ws"), "data:", "blob:")
+        ):
             self.complaints.append(f"outside request: {request.url}")
 
     def open(self, path: str, text: str) -> None:
@@ -102,5 +121,7 @@ class Tab:
 
     def well(self) -> None:
         """Nothing was complained about, and no traceback is shown."""
-        assert self.page.get_by_test_id("stException").count() == 0, self.page.get_by_test_id("stException").first.inner_text()
+        assert self.page.get_by_test_id("stException").count() == 0, self.page.get_by_test_id(
+            "stException"
+        ).first.inner_text()
         assert not self.complaints, self.complaints

@@ -11,15 +11,26 @@ import tests.typecheck  # noqa: F401 - the hook below looks it up by name
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("WANDB_MODE", "disabled")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-if "PYTEST_XDIST_WORKER" in os.environ:  # several workers on few cores: two that train with two threads each take ten times as long
-    os.environ |= {name: os.environ.get(name, "1") for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")}
+if (
+    "PYTEST_XDIST_WORKER" in os.environ
+):  # several workers on few cores: two that train with two threads each take ten times as long
+    os.environ |= {
+        name: os.environ.get(name, "1") for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
+    }
 
 install_import_hook(["feature_store", "sae_training", "workbench"], "tests.typecheck.check")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
-LONG = ("test_study", "test_notebooks", "test_neurons_verb", "test_control", "test_organism", "test_train")
+LONG = (
+    "test_study",
+    "test_notebooks",
+    "test_neurons_verb",
+    "test_control",
+    "test_organism",
+    "test_train",
+)
 """Files of many minutes: they go to the workers first, each whole, so that none is left for the end."""
 
 
@@ -51,7 +62,9 @@ def probed_study(tmp_path_factory):
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (common / "made").exists():
             study = Study(common / "study")
-            study.train(model="organism", documents=100, tokens=8_192, n_features=64, k=8, cache=False)
+            study.train(
+                model="organism", documents=100, tokens=8_192, n_features=64, k=8, cache=False
+            )
             study.probe(n_pairs=30)
             (common / "made").touch()
     shutil.copytree(common / "study", own)

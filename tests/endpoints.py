@@ -20,9 +20,20 @@ class Scripted:
 
 
 def completion(text: str, model: str = "tiny-1", usage: bool = True) -> dict:
-    told = {"id": "x", "object": "chat.completion", "created": 0, "model": model,
-            "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}]}  # fmt: skip
-    return told | ({"usage": {"prompt_tokens": 10, "completion_tokens": 3, "total_tokens": 13}} if usage else {})
+    told = {
+        "id": "x",
+        "object": "chat.completion",
+        "created": 0,
+        "model": model,
+        "choices": [
+            {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
+        ],
+    }
+    return told | (
+        {"usage": {"prompt_tokens": 10, "completion_tokens": 3, "total_tokens": 13}}
+        if usage
+        else {}
+    )
 
 
 @contextlib.contextmanager
@@ -44,12 +55,18 @@ def serve(reply: Callable) -> Iterator[Scripted]:
                 time.sleep(told)
                 told = "late"
             status, headers, raw = told if isinstance(told, tuple) else (200, {}, told)
-            raw = raw if isinstance(raw, bytes) else json.dumps(raw if isinstance(raw, dict) else completion(raw)).encode()
+            raw = (
+                raw
+                if isinstance(raw, bytes)
+                else json.dumps(raw if isinstance(raw, dict) else completion(raw)).encode()
+            )
             with script.lock:
                 script.at_once -= 1
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 self.send_response(status)
-                for name, value in ({"Content-Type": "application/json", "Content-Length": str(len(raw))} | headers).items():
+                for name, value in (
+                    {"Content-Type": "application/json", "Content-Length": str(len(raw))} | headers
+                ).items():
                     self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(raw)
@@ -59,7 +76,9 @@ def serve(reply: Callable) -> Iterator[Scripted]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread = threading.Thread(
+        target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+    )
     thread.start()
     script.url = f"http://127.0.0.1:{server.server_port}/v1"
     try:
@@ -75,7 +94,14 @@ class ScriptedLLM:
     def __init__(self, answer: Callable[[str], str], name: str = "scripted") -> None:
         self.answer, self.name, self.asked = answer, name, []
 
-    def chat(self, conversations: list[Conversation], *, max_new_tokens: int = 256, temperature: float = 0.0, seed: int = 0) -> list[str]:
+    def chat(
+        self,
+        conversations: list[Conversation],
+        *,
+        max_new_tokens: int = 256,
+        temperature: float = 0.0,
+        seed: int = 0,
+    ) -> list[str]:
         self.asked += [c[-1].content for c in conversations]
         return [self.answer(c[-1].content) for c in conversations]
 

@@ -22,24 +22,47 @@ from transformers import (
     T5EncoderModel,
 )
 
-from sae_training.model import Model
+from sae_training.engine.model import Model
 
 LAYERS, WIDTH, VOCABULARY, CONTEXT = 4, 32, 300, 64
-_size = {"vocab_size": VOCABULARY, "hidden_size": WIDTH, "num_hidden_layers": LAYERS, "num_attention_heads": 4,
-         "max_position_embeddings": CONTEXT, "initializer_range": 0.2, "bos_token_id": 0, "eos_token_id": 1}
+_size = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": WIDTH,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": 4,
+    "max_position_embeddings": CONTEXT,
+    "initializer_range": 0.2,
+    "bos_token_id": 0,
+    "eos_token_id": 1,
+}
 _grouped = _size | {"intermediate_size": 48, "num_key_value_heads": 2}
-_window = {"head_dim": 8, "sliding_window": 6, "query_pre_attn_scalar": 8,
-           "layer_types": ["sliding_attention", "full_attention"] * 2}
+_window = {
+    "head_dim": 8,
+    "sliding_window": 6,
+    "query_pre_attn_scalar": 8,
+    "layer_types": ["sliding_attention", "full_attention"] * 2,
+}
 CONFIGS = {
     "gpt2": GPT2Config(**_size),
     "llama": LlamaConfig(**_grouped),
-    "gemma2": Gemma2Config(**_grouped, **_window, attn_logit_softcapping=3.0, final_logit_softcapping=4.0),
+    "gemma2": Gemma2Config(
+        **_grouped, **_window, attn_logit_softcapping=3.0, final_logit_softcapping=4.0
+    ),
     "gemma3": Gemma3TextConfig(**_grouped, **_window),
     "qwen2": Qwen2Config(**_grouped),
     "qwen3": Qwen3Config(**_grouped, head_dim=8),
     "neox": GPTNeoXConfig(**_size, intermediate_size=48),
-    "bloom": BloomConfig(vocab_size=VOCABULARY, hidden_size=WIDTH, n_layer=LAYERS, n_head=4, initializer_range=0.2,
-                         seq_length=CONTEXT, bos_token_id=0, eos_token_id=1, pad_token_id=2),
+    "bloom": BloomConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=WIDTH,
+        n_layer=LAYERS,
+        n_head=4,
+        initializer_range=0.2,
+        seq_length=CONTEXT,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=2,
+    ),
 }
 TEMPLATE = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}{% if add_generation_prompt %}[model]{% endif %}"
 
@@ -57,8 +80,13 @@ def tokenizer(chat: bool = False) -> PreTrainedTokenizerFast:
     base.decoder = decoders.ByteLevel()
     base.train_from_iterator(
         ["the cat sat on the mat and then the dog ran to the end of the garden"] * 3,
-        trainers.BpeTrainer(vocab_size=VOCABULARY, special_tokens=["<s>", "</s>"], show_progress=False,
-                            initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
+        trainers.BpeTrainer(
+            vocab_size=VOCABULARY,
+            special_tokens=["<s>", "</s>"],
+            show_progress=False,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        ),
+    )
     base.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
     made = PreTrainedTokenizerFast(tokenizer_object=base, bos_token="<s>", eos_token="</s>")
     if chat:
@@ -74,7 +102,9 @@ def model(family: str = "llama", chat: bool = False) -> Model:
 def t5(folder: Path) -> Path:
     """A random T5 with its tokenizer, saved in `folder`."""
     torch.manual_seed(0)
-    T5EncoderModel(T5Config(vocab_size=VOCABULARY, d_model=WIDTH, d_kv=8, d_ff=48, num_layers=2, num_heads=4)).save_pretrained(folder)
+    T5EncoderModel(
+        T5Config(vocab_size=VOCABULARY, d_model=WIDTH, d_kv=8, d_ff=48, num_layers=2, num_heads=4)
+    ).save_pretrained(folder)
     tokenizer().save_pretrained(folder)
     return folder
 

@@ -9,23 +9,23 @@ import pytest
 
 from feature_store import registry
 from feature_store.errors import BadInput, Incompatible, NotFound
+from feature_store.progress import silent
 from feature_store.records import Steering
 from feature_store.runs import Runs
 from tests.endpoints import ScriptedLLM, Short
 from workbench import organism
-from workbench.adaem import ratings, report, rewriting
-from workbench.adaem.asking import Asker
-from workbench.adaem.bandit import Bandit
-from workbench.adaem.classifiers import Judged, Planted
-from workbench.adaem.divergence import distribution, gjs, score
-from workbench.adaem.population import Member, Population, plan
-from workbench.adaem.responses import Coherence, criteria, keep
-from workbench.adaem.search import Objective, Search
-from workbench.instruments import open_instrument
 from workbench.llm.judges import LLMJudge
+from workbench.measuring.questionnaire import open_instrument
 from workbench.organism import reading
-from workbench.progress import silent
-from workbench.statistics import bootstrap_mean
+from workbench.statistics.intervals import bootstrap_mean
+from workbench.systems.adaem import ratings, report, rewriting
+from workbench.systems.adaem.asking import Asker
+from workbench.systems.adaem.bandit import Bandit
+from workbench.systems.adaem.classifiers import Judged, Planted
+from workbench.systems.adaem.divergence import distribution, gjs, score
+from workbench.systems.adaem.population import Member, Population, plan
+from workbench.systems.adaem.responses import Coherence, criteria, keep
+from workbench.systems.adaem.search import Objective, Search
 
 TEN = registry.get("values", "schwartz10")
 RNG = np.random.default_rng(0)
@@ -38,7 +38,10 @@ def test_separation_is_the_weighted_divergence_from_the_mixture():
     for members in (2, 4, 7):
         p, a = RNG.dirichlet(np.ones(11), members), RNG.dirichlet(np.ones(members))
         mixture = a @ p
-        by_hand = sum(a[i] * sum(x * np.log(x / m) for x, m in zip(p[i], mixture, strict=True)) for i in range(members))
+        by_hand = sum(
+            a[i] * sum(x * np.log(x / m) for x, m in zip(p[i], mixture, strict=True))
+            for i in range(members)
+        )
         assert gjs(p, a) == pytest.approx(by_hand, abs=1e-12)
         assert gjs(np.repeat(p[:1], members, 0)) == pytest.approx(0, abs=1e-12)
         assert gjs(np.eye(members, 11)) == pytest.approx(np.log(members), abs=1e-12)
@@ -48,7 +51,9 @@ def test_the_second_term_and_its_switches():
     p, asked = np.array([[1.0, 0, 0], [0, 1.0, 0]]), np.array([1.0, 0, 0])
     js = score(p, asked, 1.0)
     assert js.separation == pytest.approx(np.log(2))
-    assert js.distance == pytest.approx(np.log(2) / 2)  # one member is where the question is, the other shares nothing with it
+    assert js.distance == pytest.approx(
+        np.log(2) / 2
+    )  # one member is where the question is, the other shares nothing with it
     assert js.total == pytest.approx(js.separation + js.distance)
     assert score(p, asked, 1.0, "tv").distance == pytest.approx(1 / 2)
     assert score(p, asked, 1.0, "tv", averaged=False).distance == pytest.approx(1.0)
@@ -93,11 +98,18 @@ def test_the_bandit_starts_at_one_and_survives_a_lost_pull():
 def test_the_response_step_keeps_telling_opinions():
     member = np.array([0, 0, 0, 1, 1])
     held = np.array([[1.0, 0], [1, 0], [0, 0], [0, 1], [0, 1]])
-    four = criteria(member, held, np.array([0.5, 0.1, 0.9, 0.2, np.nan]), ["red fox", "red fox", "blue sky", "red fox", "green sea"])
+    four = criteria(
+        member,
+        held,
+        np.array([0.5, 0.1, 0.9, 0.2, np.nan]),
+        ["red fox", "red fox", "blue sky", "red fox", "green sea"],
+    )
     assert four[:, 0] == pytest.approx([2 / 3, 2 / 3, 0, 1, 1])
     assert four[:, 1] == pytest.approx([0.5, 0.1, 0.9, 0.2, 0])
     assert four[:, 2] == pytest.approx([1, 1, 0, 1, 1])
-    assert four[0, 3] == pytest.approx(0.5)  # like one of the other's two opinions, unlike the second
+    assert four[0, 3] == pytest.approx(
+        0.5
+    )  # like one of the other's two opinions, unlike the second
     assert four[2, 3] == pytest.approx(1.0)
     assert keep(member, four.sum(1), 1).tolist() == [True, False, False, False, True]
     assert keep(member, four.sum(1), 2).tolist() == [True, True, False, True, True]
@@ -105,9 +117,18 @@ def test_the_response_step_keeps_telling_opinions():
 
 def test_the_language_of_the_organism_is_read():
     said = organism.held_sentences("power", 1, (), 0)[0]
-    found = Planted(TEN).read([said, f"Now and then {said[0].lower()}{said[1:]} It was a long day.", "It was a long day.", said.rstrip(".")])
+    found = Planted(TEN).read(
+        [
+            said,
+            f"Now and then {said[0].lower()}{said[1:]} It was a long day.",
+            "It was a long day.",
+            said.rstrip("."),
+        ]
+    )
     column = TEN.ids.index("power")
-    assert found[:, column].tolist() == [1, 1, 0, 0], "a last sentence without its full stop says nothing"
+    assert found[:, column].tolist() == [1, 1, 0, 0], (
+        "a last sentence without its full stop says nothing"
+    )
     assert found.sum() == 2
     against = organism.descriptions("power", -1, 1, 0)[0]
     assert Planted(TEN).read([f"{said} {against}"]).sum() == 0
@@ -115,7 +136,15 @@ def test_the_language_of_the_organism_is_read():
 
 def test_a_judge_reads_value_by_value_and_an_unread_cell_spoils_the_opinion():
     def answer(told):
-        return "no" if "Opinion:\nnothing" in told else "maybe?" if "odd" in told and "Power" in told else "yes" if "Power" in told else "no"
+        return (
+            "no"
+            if "Opinion:\nnothing" in told
+            else "maybe?"
+            if "odd" in told and "Power" in told
+            else "yes"
+            if "Power" in told
+            else "no"
+        )
 
     judge = Judged(LLMJudge(ScriptedLLM(answer)), TEN)
     found = judge.read(["I rule.", "nothing", "odd", " "])
@@ -126,18 +155,41 @@ def test_a_judge_reads_value_by_value_and_an_unread_cell_spoils_the_opinion():
 
 
 def test_a_language_model_rewrites():
-    told = [rewriting.Told("a", {"power": 0.7, "security": 0.0}, "I rule."), rewriting.Told("b", {}, "")]
-    llm = ScriptedLLM(lambda _: 'Sure:\n1. "Should one lead?"\n2) Should one follow?\n- Should one lead?\n3. And now?')
-    assert rewriting.Asked(llm, 0.5, 100).rewrite("Lead?", told, 2, 0) == ["Should one lead?", "Should one follow?"]
+    told = [
+        rewriting.Told("a", {"power": 0.7, "security": 0.0}, "I rule."),
+        rewriting.Told("b", {}, ""),
+    ]
+    llm = ScriptedLLM(
+        lambda _: (
+            'Sure:\n1. "Should one lead?"\n2) Should one follow?\n- Should one lead?\n3. And now?'
+        )
+    )
+    assert rewriting.Asked(llm, 0.5, 100).rewrite("Lead?", told, 2, 0) == [
+        "Should one lead?",
+        "Should one follow?",
+    ]
     assert "power 70%" in llm.asked[0]
     assert "security" not in llm.asked[0]
     assert "b: no value. It said: (nothing)" in llm.asked[0]
-    assert rewriting.Asked(ScriptedLLM(lambda _: "I'm sorry, I cannot help."), 0.5, 100).rewrite("Lead?", told, 2, 0) == []
-    assert rewriting.Asked(Short(lambda _: "1. Should one lead?", 1000), 0.5, 100).rewrite("Lead? " * 200, told, 2, 0) == [], "too long to be asked"
+    assert (
+        rewriting.Asked(ScriptedLLM(lambda _: "I'm sorry, I cannot help."), 0.5, 100).rewrite(
+            "Lead?", told, 2, 0
+        )
+        == []
+    )
+    assert (
+        rewriting.Asked(Short(lambda _: "1. Should one lead?", 1000), 0.5, 100).rewrite(
+            "Lead? " * 200, told, 2, 0
+        )
+        == []
+    ), "too long to be asked"
 
 
 def test_the_composer_stays_in_the_language_of_the_organism():
-    told = [rewriting.Told("a", {"power": 0.9, "security": 0.2}, ""), rewriting.Told("b", {"power": 0.1, "security": 0.2}, "")]
+    told = [
+        rewriting.Told("a", {"power": 0.9, "security": 0.2}, ""),
+        rewriting.Told("b", {"power": 0.1, "security": 0.2}, ""),
+    ]
     question, seen, spoken = organism.situations(1, 0)[0], [], []
     for seed in range(150):
         question = rewriting.Composed().rewrite(question, told, 1, seed)[0]
@@ -147,7 +199,9 @@ def test_the_composer_stays_in_the_language_of_the_organism():
         spoken += [one.owner for one in whole if one.sign]
     assert {"", "Now and then", "Once in a while"} == set(seen)
     assert max(set(spoken), key=spoken.count) == "power", "the disputed value is spoken of most"
-    assert rewriting.Composed().rewrite(question, told, 3, 1) == rewriting.Composed().rewrite(question, told, 3, 1)
+    assert rewriting.Composed().rewrite(question, told, 3, 1) == rewriting.Composed().rewrite(
+        question, told, 3, 1
+    )
 
 
 def test_situations_are_different_and_of_no_value():
@@ -178,7 +232,10 @@ class Speaker:
     def answer(self, asked, new_tokens, temperature, progress):
         self.asked += len(asked)
         rng = [np.random.default_rng(q.seed) for q in asked]
-        return [self.value if r.random() < int(q.item.text.split()[-1]) / 20 else "well" for q, r in zip(asked, rng, strict=True)]
+        return [
+            self.value if r.random() < int(q.item.text.split()[-1]) / 20 else "well"
+            for q, r in zip(asked, rng, strict=True)
+        ]
 
 
 class Words:
@@ -187,7 +244,9 @@ class Words:
     name = "words"
 
     def read(self, texts):
-        return np.array([[float(text == value) for value in TEN.ids] for text in texts]).reshape(len(texts), 10)
+        return np.array([[float(text == value) for value in TEN.ids] for text in texts]).reshape(
+            len(texts), 10
+        )
 
 
 class Climber:
@@ -199,14 +258,35 @@ class Climber:
     def rewrite(self, question, told, n, seed):
         self.calls += 1
         topic, number = question.split()
-        return [f"{topic} {min(int(number) + 3, 20)}", f"{topic} {max(int(number) - 2, 0)}", question][:n]
+        return [
+            f"{topic} {min(int(number) + 3, 20)}",
+            f"{topic} {max(int(number) - 2, 0)}",
+            question,
+        ][:n]
 
 
 def searching(work, speakers, climber, progress=silent, pulls=30):
-    members = tuple(Member(s.name, "model", Steering()) for s in speakers)
-    asker = Asker(Population(members, tuple(speakers), None, True), Words(), Coherence("none", lambda q, t: np.zeros(len(t))), TEN, 1.0, 5)
+    members = tuple(Member(name=s.name, kind="model", steering=Steering()) for s in speakers)
+    asker = Asker(
+        population=Population(members=members, respondents=tuple(speakers), model=None, own=True),
+        classifier=Words(),
+        coherence=Coherence("none", lambda q, t: np.zeros(len(t))),
+        system=TEN,
+        temperature=1.0,
+        new_tokens=5,
+    )
     seeds = ["A 2", "B 5", "C 0"]
-    return Search(work, asker, climber, Objective(12, 10, 1.0, "js", True), seeds, pulls, 3, 0, progress)
+    return Search(
+        work,
+        asker,
+        climber,
+        Objective(opinions=12, kept=10, beta=1.0, distance="js", averaged=True),
+        seeds,
+        pulls,
+        3,
+        0,
+        progress,
+    )
 
 
 def speakers():
@@ -229,8 +309,12 @@ def test_refinement_never_lowers_s_and_finds_what_separates(tmp_path):
             assert not pulled.reward > best[topic]
     assert [found.tried[n].score.total for n in found.best] == best
     assert all(after >= before for before, after in zip(held.values(), best, strict=True))
-    assert int(found.tried[found.ranked(found.best)[0]].read.text.split()[1]) >= 14, "the question on which all speak their mind"
-    assert found.tried[found.ranked(found.best)[0]].score.separation == pytest.approx(np.log(3), abs=0.05)
+    assert int(found.tried[found.ranked(found.best)[0]].read.text.split()[1]) >= 14, (
+        "the question on which all speak their mind"
+    )
+    assert found.tried[found.ranked(found.best)[0]].score.separation == pytest.approx(
+        np.log(3), abs=0.05
+    )
     texts = [one.read.text for one in found.tried]
     assert len(set(texts)) == len(texts), "nothing is tried twice"
 
@@ -245,13 +329,18 @@ def test_an_interrupted_search_asks_nothing_twice(tmp_path):
             raise KeyboardInterrupt
 
     again, second = speakers(), Climber()
-    with pytest.raises(KeyboardInterrupt), Runs(tmp_path / "runs").begin("adaem", {}, {}, 0) as work:
+    with (
+        pytest.raises(KeyboardInterrupt),
+        Runs(tmp_path / "runs").begin("adaem", {}, {}, 0) as work,
+    ):
         searching(work, again, second, stop, pulls=12).run()
     with Runs(tmp_path / "runs").begin("adaem", {}, {}, 0) as work:
         resumed = searching(work, again, second, pulls=12).run()
     assert [s.asked for s in again] == [s.asked for s in everyone]
     assert second.calls == climber.calls
-    assert [(t.read.text, t.score, t.kept.tolist()) for t in resumed.tried] == [(t.read.text, t.score, t.kept.tolist()) for t in whole.tried]
+    assert [(t.read.text, t.score, t.kept.tolist()) for t in resumed.tried] == [
+        (t.read.text, t.score, t.kept.tolist()) for t in whole.tried
+    ]
     assert resumed.best == whole.best
 
 
@@ -291,7 +380,9 @@ def test_the_ratio_covers_its_truth():
         covered += found.low <= 2 <= found.high
         assert found.low < found.ratio < found.high
     assert 0.9 <= covered / 200 <= 0.99
-    assert report.ratio(np.array([3.0, 3.0]), np.array([1.5, 1.5]), 200, 0) == pytest.approx((2, 2, 2))
+    assert report.ratio(np.array([3.0, 3.0]), np.array([1.5, 1.5]), 200, 0) == pytest.approx(
+        (2, 2, 2)
+    )
     assert np.isnan(report.ratio(np.array([0.0, 0.0]), np.array([1.0, 2.0]), 200, 0).ratio)
     with pytest.raises(BadInput, match="two readable questions"):
         report.ratio(np.array([1.0, np.nan]), np.array([1.0, 2.0]), 200, 0)
@@ -300,7 +391,9 @@ def test_the_ratio_covers_its_truth():
 def test_trueskill_recovers_a_planted_order():
     rng, chance = np.random.default_rng(4), np.array([0.1, 0.7, 0.4, 0.9])
     held = np.zeros((25, 4, 12, 2))
-    held[..., 0] = rng.random((25, 4, 12)) < (1 - (1 - chance) ** (1 / 3))[:, None]  # so that an answer of three holds it with `chance`
+    held[..., 0] = (
+        rng.random((25, 4, 12)) < (1 - (1 - chance) ** (1 / 3))[:, None]
+    )  # so that an answer of three holds it with `chance`
     rows = ratings.rate(held, 3, "abcd", ("power", "security"), 500, 0)
     first = {row["member"]: row for row in rows if row["value"] == "power"}
     assert sorted(first, key=lambda m: first[m]["mu"]) == ["a", "c", "b", "d"]
@@ -319,7 +412,11 @@ def test_the_interval_of_a_share_is_within_what_a_share_can_be():
     assert bootstrap_mean(held.mean(2), 500, 0).low[0, 0] < 0, "studentised, it would reach below"
     rows = ratings.rate(held, 5, "ab", ("power",), 500, 0)
     assert rows[0]["share_low"] == 0 < rows[0]["share"] < rows[0]["share_high"]
-    assert all(0 <= row[name] <= 1 for row in rows for name in ("share_low", "share_high", "win_low", "win_high"))
+    assert all(
+        0 <= row[name] <= 1
+        for row in rows
+        for name in ("share_low", "share_high", "win_low", "win_high")
+    )
 
 
 def test_answers_pool_opinions_and_wins_are_counted():
@@ -333,7 +430,11 @@ def test_answers_pool_opinions_and_wins_are_counted():
 
 
 def test_a_population_is_named_in_one_line_or_refused():
-    for told, what in ((("base",), "two different members"), (("base", "base"), "two different"), (("base", "power"), "Add \\+ or -")):
+    for told, what in (
+        (("base",), "two different members"),
+        (("base", "base"), "two different"),
+        (("base", "power"), "Add \\+ or -"),
+    ):
         with pytest.raises(BadInput, match=what) as caught:
             plan(told, None, None, 8, Steering(strength=0.4), True, 0)
         assert "\n" not in str(caught.value)
@@ -361,7 +462,13 @@ GOOD = ({"id": "a", "text": "A bridge?"}, {"id": "b", "text": "A friend?"})
         (lambda f: (items(f),), BadInput, "lacks"),
         (lambda f: (items(f, *GOOD, format=2),), BadInput, "format 2"),
         (lambda f: (items(f, *GOOD, system="schwartz19"),), Incompatible, "schwartz19"),
-        (lambda f: ((f / "x.json").write_bytes("é".encode("latin-1")) and f"items={f / 'x.json'}",), BadInput, "UTF-8"),
+        (
+            lambda f: (
+                (f / "x.json").write_bytes("é".encode("latin-1")) and f"items={f / 'x.json'}",
+            ),
+            BadInput,
+            "UTF-8",
+        ),
         (lambda f: (items(f, *GOOD), "pool=and"), BadInput, "pool"),
     ],
 )
@@ -373,8 +480,8 @@ def test_a_wrong_file_of_questions_is_refused_in_one_line(tmp_path, settings, er
 
 @pytest.mark.parametrize(("pool", "expected"), [("or", (1.0, 0.0)), ("share", (1 / 2, 0.0))])
 def test_opinions_are_pooled_into_a_profile(tmp_path, pool, expected):
-    from workbench.administration.asking import administer
-    from workbench.administration.questions import questions
+    from workbench.measuring.administer import administer
+    from workbench.measuring.questions import questions
 
     opened = open_instrument("adaem", (items(tmp_path, *GOOD), f"pool={pool}"), TEN)
 
@@ -388,15 +495,30 @@ def test_opinions_are_pooled_into_a_profile(tmp_path, pool, expected):
             raise AssertionError
 
         def answer(self, asked, new_tokens, temperature, progress):
-            return ["I rule." if q.seed else "I'm sorry, I cannot." if q.item.id == "b" and q.seed == 2 else "Well." for q in asked]
+            return [
+                "I rule."
+                if q.seed
+                else "I'm sorry, I cannot."
+                if q.item.id == "b" and q.seed == 2
+                else "Well."
+                for q in asked
+            ]
 
     asked = questions(opened.instrument, [""], ("opinion",), range(2))
     told = administer(Half(), opened.instrument, asked, "base", silent, mode="generate")
     judge = LLMJudge(ScriptedLLM(lambda q: "yes" if "Power" in q and "I rule." in q else "no"))
     rated = opened.plugin.rate(told, opened.instrument, judge)
     assert len(rated) == 40
-    found = {row.value: row for row in opened.plugin.score(rated, opened.instrument, TEN, 200, 0) if not row.centred}
+    found = {
+        row.value: row
+        for row in opened.plugin.score(rated, opened.instrument, TEN, 200, 0)
+        if not row.centred
+    }
     assert (found["power"].mean, found["security"].mean) == pytest.approx(expected)
     assert (found["power"].parsed, found["power"].missing, found["power"].n) == (4, 0, 2)
-    centred = [row.mean for row in opened.plugin.score(rated, opened.instrument, TEN, 200, 0) if row.centred]
+    centred = [
+        row.mean
+        for row in opened.plugin.score(rated, opened.instrument, TEN, 200, 0)
+        if row.centred
+    ]
     assert sum(centred) == pytest.approx(0, abs=1e-12)

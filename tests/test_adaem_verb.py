@@ -9,14 +9,25 @@ from feature_store.errors import BadInput, NotFound
 from feature_store.records import Steering
 from tests.endpoints import serve
 from workbench import organism
-from workbench.adaem import asking, population
-from workbench.adaem.asking import Asker
-from workbench.adaem.classifiers import Planted
-from workbench.adaem.divergence import gjs
-from workbench.administration.respondents import Weights
+from workbench.measuring.respondents import Weights
 from workbench.study import Study
+from workbench.systems.adaem import asking, population
+from workbench.systems.adaem.asking import Asker
+from workbench.systems.adaem.classifiers import Planted
+from workbench.systems.adaem.divergence import gjs
 
-SMALL = {"budget": 2, "n_seeds": 3, "questions": 2, "rewrites": 2, "opinions": 4, "kept": 3, "fresh": 6, "answer": 3, "replicates": 200, "new_tokens": 16}
+SMALL = {
+    "budget": 2,
+    "n_seeds": 3,
+    "questions": 2,
+    "rewrites": 2,
+    "opinions": 4,
+    "kept": 3,
+    "fresh": 6,
+    "answer": 3,
+    "replicates": 200,
+    "new_tokens": 16,
+}
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +51,10 @@ def made(probed_study, steered):
 
 def test_every_step_is_kept_and_named(probed_study, made):
     sql = probed_study.store.sql
-    questions, opinions = sql("SELECT * FROM adaem_questions WHERE run = ?", [made.id]), sql("SELECT * FROM adaem_opinions WHERE run = ?", [made.id])
+    questions, opinions = (
+        sql("SELECT * FROM adaem_questions WHERE run = ?", [made.id]),
+        sql("SELECT * FROM adaem_opinions WHERE run = ?", [made.id]),
+    )
     assert len(questions) == made.summary["questions"] <= 3 + 2 * 2
     assert (questions.pull < 0).sum() == 3
     assert set(opinions.classifier) == {"planted language of the organism"}
@@ -48,7 +62,9 @@ def test_every_step_is_kept_and_named(probed_study, made):
     assert len(opinions[opinions.stage == "search"]) == len(questions) * 3 * 4
     fresh = opinions[opinions.stage == "fresh"]
     assert len(fresh) == questions.fresh.notna().sum() * 3 * 6
-    assert not set(fresh.seed) & set(opinions[opinions.stage == "search"].seed), "fresh opinions are drawn anew"
+    assert not set(fresh.seed) & set(opinions[opinions.stage == "search"].seed), (
+        "fresh opinions are drawn anew"
+    )
     kept = opinions[(opinions.stage == "search") & opinions.kept.fillna(False).astype(bool)]
     assert kept.groupby(["question", "member"]).size().max() == 3
     assert len(sql("SELECT * FROM adaem_pulls WHERE run = ?", [made.id])) == 2
@@ -62,12 +78,17 @@ def test_every_step_is_kept_and_named(probed_study, made):
 
 def test_the_report_can_be_made_again_from_the_opinions(probed_study, made):
     sql = probed_study.store.sql
-    rows = sql("SELECT question, member, status, held FROM adaem_opinions WHERE run = ? AND stage = 'fresh'", [made.id])
+    rows = sql(
+        "SELECT question, member, status, held FROM adaem_opinions WHERE run = ? AND stage = 'fresh'",
+        [made.id],
+    )
     told = sql("SELECT question, fresh FROM adaem_questions WHERE run = ? AND found", [made.id])
     by_hand = []
     for question in told.question:
         p = []
-        for _, own in rows[(rows.question == question) & (rows.status == "parsed")].groupby("member"):
+        for _, own in rows[(rows.question == question) & (rows.status == "parsed")].groupby(
+            "member"
+        ):
             mass = np.zeros(11)
             for held in own.held:
                 for value in held:
@@ -76,7 +97,9 @@ def test_the_report_can_be_made_again_from_the_opinions(probed_study, made):
             p.append(mass / len(own))
         by_hand.append(gjs(np.array(p)))
     assert told.fresh.tolist() == pytest.approx(by_hand)
-    separation = sql("SELECT * FROM adaem_separation WHERE run = ?", [made.id]).set_index("questions")
+    separation = sql("SELECT * FROM adaem_separation WHERE run = ?", [made.id]).set_index(
+        "questions"
+    )
     assert separation.separation["found"] == pytest.approx(np.mean(by_hand))
     assert separation.n["seed"] == 3
     assert np.isnan(separation.ratio["seed"])
@@ -84,7 +107,10 @@ def test_the_report_can_be_made_again_from_the_opinions(probed_study, made):
 
 
 def test_nothing_was_asked_twice(probed_study, made):
-    lines = [json.loads(line) for line in (probed_study.folder / "answers.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(line)
+        for line in (probed_study.folder / "answers.jsonl").read_text().splitlines()
+    ]
     keys = [line["key"] for line in lines]
     assert len(keys) == len(set(keys))
 
@@ -93,14 +119,29 @@ def test_what_was_found_is_an_instrument(probed_study, made):
     folder = probed_study.runs.folder / made.id
     told = json.loads((folder / "items.json").read_text())
     assert len(told["questions"]) == 2
-    with serve(lambda body, _: "yes" if "Power" in body["messages"][-1]["content"] else "no") as judge:
+    with serve(
+        lambda body, _: "yes" if "Power" in body["messages"][-1]["content"] else "no"
+    ) as judge:
         run = probed_study.measure(
-            instrument="adaem", settings=[f"items={folder}"], mode="generate", contexts="none", temperature=1.0, repeats=2, judge=f"{judge.url}#tiny-1",
-            new_tokens=12, replicates=200, features=["1"], strength=0.3,
-        )  # fmt: skip
-    profile = probed_study.store.sql("SELECT * FROM profiles WHERE run = ? AND NOT centred", [run.id])
+            instrument="adaem",
+            settings=[f"items={folder}"],
+            mode="generate",
+            contexts="none",
+            temperature=1.0,
+            repeats=2,
+            judge=f"{judge.url}#tiny-1",
+            new_tokens=12,
+            replicates=200,
+            features=["1"],
+            strength=0.3,
+        )
+    profile = probed_study.store.sql(
+        "SELECT * FROM profiles WHERE run = ? AND NOT centred", [run.id]
+    )
     assert set(profile.steering) == {"base", "add f1 @0.3 norm_share"}
-    assert profile.groupby("value")["mean"].mean().to_dict() == {value: float(value == "power") for value in probed_study.system.ids}
+    assert profile.groupby("value")["mean"].mean().to_dict() == {
+        value: float(value == "power") for value in probed_study.system.ids
+    }
     responses = probed_study.store.sql("SELECT * FROM responses WHERE run = ?", [run.id])
     assert len(responses) == 2 * 2 * 2 * 10
 
@@ -109,7 +150,11 @@ def test_wrong_settings_are_refused_in_one_line(probed_study, steered, monkeypat
     for error, what, settings in (
         (BadInput, "two different members", {}),
         (BadInput, "--judge", {"population": ["http://127.0.0.1:9/v1#a", "base"]}),
-        (BadInput, "--llm", {"population": ["http://127.0.0.1:9/v1#a", "base"], "judge": "organism"}),
+        (
+            BadInput,
+            "--llm",
+            {"population": ["http://127.0.0.1:9/v1#a", "base"], "judge": "organism"},
+        ),
         (NotFound, "labels", {"population": ["power+", "base"]}),
         (NotFound, "powr", {"population": ["primed:powr", "base"]}),
         (BadInput, "kept|keeps", {"population": ["base", *steered], "kept": 99}),
@@ -134,14 +179,30 @@ def test_priming_raises_the_target_and_lowers_its_opposite(tmp_path):
     system, model = study.system, study.model("organism")
     told = ("base", *(f"primed:{value}" for value in system.ids))
     members = tuple(population.plan(told, study, None, 8, Steering(strength=0.4), True, 0))
-    who = population.Population(members, (Weights(model, study.folder),) * len(members), model, True)
+    who = population.Population(
+        members=members,
+        respondents=(Weights(model, study.folder),) * len(members),
+        model=model,
+        own=True,
+    )
     texts = [f"{text} Now and then" for text in organism.situations(4, 1)]
-    asker = Asker(who, Planted(system), asking.by_model(model), system, 1.0, 16)
-    held = np.stack([read.by_member(len(told)) for read in asker.ask(texts, 10, 0)])  # question, member, opinion, value
+    asker = Asker(
+        population=who,
+        classifier=Planted(system),
+        coherence=asking.by_model(model),
+        system=system,
+        temperature=1.0,
+        new_tokens=16,
+    )
+    held = np.stack(
+        [read.by_member(len(told)) for read in asker.ask(texts, 10, 0)]
+    )  # question, member, opinion, value
     share = np.nanmean(held, (0, 2))
     angles, places = np.array([value.angle for value in system.values]), np.arange(len(system.ids))
     opposite = [int(np.cos(angles - angle).argmin()) for angle in angles]
-    assert (share[1 + places, places] > share[0]).all(), "every value is held more often by the one who was told of it"
+    assert (share[1 + places, places] > share[0]).all(), (
+        "every value is held more often by the one who was told of it"
+    )
     assert (share[1 + places, places] - share[0]).mean() > 0.2
     assert share[1 + places, opposite].mean() < 0.7 * share[0, opposite].mean()
 
@@ -155,7 +216,13 @@ def test_models_that_only_talk_are_told_apart_by_a_rewriter_and_a_judge(tmp_path
         if "Rewrite the question" in told:
             return "1. Who should lead the town?\n2. Who should follow?"
         if "Choose one of these answers" in told:
-            return "fully" if "Is the reply about" in told else "yes" if "Power" in told and "I lead." in told else "no"
+            return (
+                "fully"
+                if "Is the reply about" in told
+                else "yes"
+                if "Power" in told and "I lead." in told
+                else "no"
+            )
         return "I lead."
 
     seeds, study = tmp_path / "seeds.txt", Study(tmp_path / "study")
@@ -165,11 +232,20 @@ def test_models_that_only_talk_are_told_apart_by_a_rewriter_and_a_judge(tmp_path
         settings = {"population": [address, "organism"], "seeds": str(seeds), "judge": address}
         with pytest.raises(BadInput, match="--llm"):
             study.adaem(**settings, **SMALL)
-        run = study.adaem(**settings, llm=address, **SMALL | {"budget": 1, "opinions": 2, "kept": 2, "fresh": 2, "answer": 1})
-    rows = study.store.sql("SELECT member, value, share, classifier FROM adaem_ratings WHERE run = ? AND value = 'power'", [run.id]).set_index("member")
+        run = study.adaem(
+            **settings,
+            llm=address,
+            **SMALL | {"budget": 1, "opinions": 2, "kept": 2, "fresh": 2, "answer": 1},
+        )
+    rows = study.store.sql(
+        "SELECT member, value, share, classifier FROM adaem_ratings WHERE run = ? AND value = 'power'",
+        [run.id],
+    ).set_index("member")
     assert rows.share.to_dict() == {address: 1.0, "organism": 0.0}
     assert set(rows.classifier) == {address}
-    written = study.store.sql("SELECT text, writer FROM adaem_questions WHERE run = ? AND pull = 0", [run.id])
+    written = study.store.sql(
+        "SELECT text, writer FROM adaem_questions WHERE run = ? AND pull = 0", [run.id]
+    )
     assert set(written.text) == {"Who should lead the town?", "Who should follow?"}
     assert set(written.writer) == {address}
     assert run.summary["judge_agreement"] == 1

@@ -11,7 +11,7 @@ import pytest
 
 from tests.browser import Tab, free_port, served, wait_until_up
 from tests.synthetic import HOSTILE, synthetic
-from workbench import launch
+from workbench.command import serve
 from workbench.study import Study
 
 pytestmark = pytest.mark.browser
@@ -89,7 +89,12 @@ def test_a_matrix_cell_opens_what_is_behind_it(tab):
     tab.open("effects", "The prompts behind the number")
     tab.settled()
     # Cells are drawn row by row in the order of the store: source, then target, by name. The tenth is achievement's last.
-    cell = tab.page.locator(".js-plotly-plot").first.locator(".scatterlayer .trace").last.locator("path.point").nth(9)
+    cell = (
+        tab.page.locator(".js-plotly-plot")
+        .first.locator(".scatterlayer .trace")
+        .last.locator("path.point")
+        .nth(9)
+    )
     box = cell.bounding_box()
     tab.page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     tab.page.get_by_role("heading", name="Achievement on Universalism").wait_for()
@@ -109,7 +114,13 @@ def test_an_empty_study_says_what_to_run_and_runs_that_finish_appear(browser, tm
     with served(study.folder) as address:
         tab = Tab(browser, address)
         tab.open("", "has no sparse autoencoder yet")
-        for title, line in (("Features", "There are no features yet"), ("Steer", "no SAE to steer with"), ("Side effects", "There is no SAE yet"), ("Graph", "There is no SAE yet"), ("Plan", "nothing has been steered yet")):
+        for title, line in (
+            ("Features", "There are no features yet"),
+            ("Steer", "no SAE to steer with"),
+            ("Side effects", "There is no SAE yet"),
+            ("Graph", "There is no SAE yet"),
+            ("Plan", "nothing has been steered yet"),
+        ):
             tab.turn(title, line)
             tab.see("workbench effects" if title == "Plan" else "workbench train")
         synthetic(study.folder)
@@ -135,7 +146,7 @@ def test_a_taken_port_is_said_and_ctrl_c_ends_the_app(tmp_path):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        code = f"import sys; from pathlib import Path; from workbench.launch import serve; sys.exit(serve(Path({str(study.folder)!r}), {port}))"
+        code = f"import sys; from pathlib import Path; from workbench.command.serve import serve; sys.exit(serve(Path({str(study.folder)!r}), {port}))"
         child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
         told = child.stdout.readline()
         assert f"Port {port} is taken" in told
@@ -144,10 +155,10 @@ def test_a_taken_port_is_said_and_ctrl_c_ends_the_app(tmp_path):
         child.send_signal(signal.SIGINT)
         assert child.wait(15) == 0
         end = time.monotonic() + 10
-        while not launch.free(used):
+        while not serve.free(used):
             assert time.monotonic() < end
             time.sleep(0.05)
 
 
 def test_a_free_port_is_free():
-    assert launch.free(free_port())
+    assert serve.free(free_port())

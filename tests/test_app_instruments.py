@@ -28,18 +28,34 @@ def run(study, kind):
 
 
 def dilemmas(study, steering="base"):
-    return next(row.run for row in queries.dilemmas(study.store).itertuples() if row.steering == steering)
+    return next(
+        row.run for row in queries.dilemmas(study.store).itertuples() if row.steering == steering
+    )
 
 
 def test_an_empty_study_answers_every_question_with_no_row(tmp_path):
     store = Study(tmp_path / "empty").store
     for answer in (
-        queries.ordinal_thetas(store, "none", True), queries.ordinal_contrasts(store, "none"), queries.ordinal_parameters(store, "none"), queries.ordinal_circle(store, "none"),
-        queries.answerers(store, ["none"]), queries.subject_names(store, []), queries.dilemmas(store), queries.step_preferences(store, "none", "base"),
-        queries.win_rates(store, "none", "base"), queries.transitivity(store, "none", "base"), queries.value_strengths(store, "none", "base"), queries.step_agreement(store, "none"),
-        queries.item_answers(store, "none", "base", ["a"]), queries.adaem_separation(store, "none"), queries.adaem_questions(store, "none"), queries.adaem_pulls(store, "none"),
-        queries.adaem_members(store, "none"), queries.adaem_ratings(store, "none"), queries.adaem_opinions(store, "none", "fresh"),
-    ):  # fmt: skip
+        queries.ordinal_thetas(store, "none", True),
+        queries.ordinal_contrasts(store, "none"),
+        queries.ordinal_parameters(store, "none"),
+        queries.ordinal_circle(store, "none"),
+        queries.answerers(store, ["none"]),
+        queries.subject_names(store, []),
+        queries.dilemmas(store),
+        queries.step_preferences(store, "none", "base"),
+        queries.win_rates(store, "none", "base"),
+        queries.transitivity(store, "none", "base"),
+        queries.value_strengths(store, "none", "base"),
+        queries.step_agreement(store, "none"),
+        queries.item_answers(store, "none", "base", ["a"]),
+        queries.adaem_separation(store, "none"),
+        queries.adaem_questions(store, "none"),
+        queries.adaem_pulls(store, "none"),
+        queries.adaem_members(store, "none"),
+        queries.adaem_ratings(store, "none"),
+        queries.adaem_opinions(store, "none", "fresh"),
+    ):
         assert answer.empty
 
 
@@ -72,7 +88,9 @@ def test_steerings_are_called_as_contrasts_call_them_and_never_alike(study):
     assert called(["base", STEERING], known) == {"base": "base", STEERING: "power+"}
     assert called([f"a model, {STEERING}"], known) == {f"a model, {STEERING}": "a model, power+"}
     middle = [f"{'a' * 40}{k}{'b' * 40}" for k in range(2)]
-    assert called(middle, known) == {name: name for name in middle}, "two that differ in the middle keep their names"
+    assert called(middle, known) == {name: name for name in middle}, (
+        "two that differ in the middle keep their names"
+    )
     assert len(called(["x" * 99], known)["x" * 99]) <= LONGEST
 
 
@@ -100,9 +118,14 @@ def test_the_planted_order_of_values_is_in_every_figure_of_dilemmas(study):
     rates = figures.win_matrix(queries.win_rates(study.store, id, "base"), SYSTEM)
     grey, shown = (np.array(trace.z, float) for trace in rates.data[:2])
     assert grey.shape == (4, 4)
-    told = {tuple(pair): float(text) for pair, text in zip(rates.data[-1].customdata, rates.data[2].text, strict=True)}
+    told = {
+        tuple(pair): float(text)
+        for pair, text in zip(rates.data[-1].customdata, rates.data[2].text, strict=True)
+    }
     upper, pairs = np.triu_indices(4, 1), list(itertools.combinations(FIRST, 2))
-    assert np.mean([told[pair] for pair in pairs]) == pytest.approx(1 - NOISE, abs=0.08), "earlier values win"
+    assert np.mean([told[pair] for pair in pairs]) == pytest.approx(1 - NOISE, abs=0.08), (
+        "earlier values win"
+    )
     assert all(told[pair] + told[pair[::-1]] == pytest.approx(1, abs=0.011) for pair in pairs)
     np.testing.assert_array_equal(np.isnan(grey) & np.isnan(shown), np.eye(4, dtype=bool))
     turned = figures.win_matrix(queries.win_rates(study.store, id, STEERING), SYSTEM)
@@ -121,7 +144,11 @@ def test_the_planted_order_of_values_is_in_every_figure_of_dilemmas(study):
 def test_cells_of_too_few_dilemmas_are_blank_and_those_that_include_a_half_grey(study):
     rows = queries.win_rates(study.store, dilemmas(study), "base")
     first = (rows.value == "self-direction") & (rows.against == "stimulation")
-    changed = rows.assign(rate=rows.rate.where(~first), low=rows.low.where(rows.value != "hedonism", 0.4), high=rows.high.where(rows.value != "hedonism", 0.6))
+    changed = rows.assign(
+        rate=rows.rate.where(~first),
+        low=rows.low.where(rows.value != "hedonism", 0.4),
+        high=rows.high.where(rows.value != "hedonism", 0.6),
+    )
     drawn = figures.win_matrix(changed, SYSTEM)
     grey, shown = (np.array(trace.z, float) for trace in drawn.data[:2])
     assert np.isnan(grey[0, 1])
@@ -138,8 +165,12 @@ def test_the_search_and_its_separation_are_drawn_as_they_were(study):
     assert list(fresh.x) == [SEPARATION[name] for name in order]
     assert list(believed.x) == [2 * SEPARATION[name] for name in order]
     assert list(chance.x) == [0.1] * 3
-    history = figures.search_history(queries.adaem_pulls(study.store, id), queries.adaem_questions(study.store, id))
-    assert list(history.data[0].y) == pytest.approx([0.35, 0.65, 0.65]), "the mean of the topics' best: 0.3 and 0.4, then 0.9 and 0.4"
+    history = figures.search_history(
+        queries.adaem_pulls(study.store, id), queries.adaem_questions(study.store, id)
+    )
+    assert list(history.data[0].y) == pytest.approx([0.35, 0.65, 0.65]), (
+        "the mean of the topics' best: 0.3 and 0.4, then 0.9 and 0.4"
+    )
     assert [list(trace.customdata[0]) for trace in history.data[1:]] == [[2], [3]]
     ratings = figures.rating_matrix(queries.adaem_ratings(study.store, id), list(MEMBERS), SYSTEM)
     shown = np.array(ratings.data[1].z, float)
@@ -156,7 +187,10 @@ def page(folder: str, show: str):
     from workbench.views import instruments
 
     st.query_params["show"] = show
-    st.session_state["study"], st.session_state["chosen"] = views.open_study(folder), views.Chosen(None, None, None, None, None)
+    st.session_state["study"], st.session_state["chosen"] = (
+        views.open_study(folder),
+        views.Chosen(sae=None, labels=None, profile=None, effects=None, graph=None),
+    )
     instruments.page()
 
 
@@ -166,7 +200,14 @@ def opened(folder, show: str) -> AppTest:
     return app
 
 
-@pytest.mark.parametrize(("show", "verb"), [("ordinal", "workbench ordinal"), ("dilemmas", "--instrument moral-dilemmas"), ("adaem", "workbench adaem")])
+@pytest.mark.parametrize(
+    ("show", "verb"),
+    [
+        ("ordinal", "workbench ordinal"),
+        ("dilemmas", "--instrument moral-dilemmas"),
+        ("adaem", "workbench adaem"),
+    ],
+)
 def test_what_has_not_run_says_what_to_type(tmp_path, show, verb):
     (line,) = opened(Study(tmp_path / "empty").folder, show).info
     assert verb in line.value
@@ -174,11 +215,16 @@ def test_what_has_not_run_says_what_to_type(tmp_path, show, verb):
 
 def test_an_ordinal_regression_names_its_chains_its_control_and_its_answers(study):
     app = opened(study.folder, "ordinal")
-    assert [line.value.split(" (")[0] for line in app.warning][:1] == ["The chains disagree on some of these numbers"]
+    assert [line.value.split(" (")[0] for line in app.warning][:1] == [
+        "The chains disagree on some of these numbers"
+    ]
     assert "other contexts" in app.warning[1].value
     numbers, _, _, quality, answers = (frame.value for frame in app.dataframe)
     assert (numbers["R-hat"] == "1.030 ⚠").sum() == 3
-    assert numbers.set_index(["what", "of"]).loc[("Power", "power+"), "mean [95 % interval]"] == "+2.00 [+1.80, +2.20]"
+    assert (
+        numbers.set_index(["what", "of"]).loc[("Power", "power+"), "mean [95 % interval]"]
+        == "+2.00 [+1.80, +2.20]"
+    )
     assert quality.loc["refused", "power+"] == "0.100 [0.050, 0.200], n 40"
     assert set(answers.text) <= set(HOSTILE)
     app.selectbox(key="ordinal-condition").select(STEERING).run()
@@ -195,17 +241,23 @@ def test_a_cell_of_dilemmas_leads_to_the_answers_behind_it(study):
     shown = app.dataframe[-1].value
     assert len(shown) == 6, "as many dilemmas as set the two against each other"
     assert set(shown.step) == {2}
-    assert {frozenset(pair) for pair in zip(shown.value, shown.against, strict=True)} == {frozenset({"Stimulation", "Self-Direction"})}
-    rates = queries.win_rates(study.store, dilemmas(study), "base").set_index(["value", "against"]).rate
+    assert {frozenset(pair) for pair in zip(shown.value, shown.against, strict=True)} == {
+        frozenset({"Stimulation", "Self-Direction"})
+    }
+    rates = (
+        queries.win_rates(study.store, dilemmas(study), "base").set_index(["value", "against"]).rate
+    )
     both = [*shown.value]
     app.selectbox(key="dilemmas-step").select(1).run()
     both += [*app.dataframe[-1].value.value]
-    assert both.count("Stimulation") / len(both) == pytest.approx(rates["stimulation", "self-direction"]), "the answers add up to the number"
+    assert both.count("Stimulation") / len(both) == pytest.approx(
+        rates["stimulation", "self-direction"]
+    ), "the answers add up to the number"
 
 
 def test_dilemmas_that_changed_since_are_not_shown_as_those_that_were_asked(tmp_path):
     from feature_store.errors import Incompatible
-    from workbench.instruments import as_asked
+    from workbench.measuring.questionnaire import as_asked
 
     study = instruments(tmp_path / "study")
     asked = study.runs.get(dilemmas(study))
@@ -219,7 +271,10 @@ def test_dilemmas_that_changed_since_are_not_shown_as_those_that_were_asked(tmp_
 def test_a_search_tells_its_ratio_and_shows_its_opinions(study):
     app = opened(study.folder, "adaem")
     said = " ".join(line.value for line in app.caption)
-    assert "The found questions separate 2.5 times as well as the seeds \\[1.1, 4\\]" in said.replace("[1.1, 4]", "\\[1.1, 4\\]")
+    assert (
+        "The found questions separate 2.5 times as well as the seeds \\[1.1, 4\\]"
+        in said.replace("[1.1, 4]", "\\[1.1, 4\\]")
+    )
     assert "nothing is left to compare" in said
     for key, choice in (("member", "power+"), ("value", "power")):
         app.selectbox(key=f"adaem-{key}").select(choice)
@@ -245,7 +300,13 @@ def test_hostile_texts_are_shown_and_a_click_opens_the_answers(browser, address)
     tab.see("as they were stored in")
     tab.settled()
     # Cells are drawn by row and column of the store: achievement against hedonism is the first.
-    cell = tab.page.locator(".js-plotly-plot").nth(1).locator(".scatterlayer .trace").last.locator("path.point").first
+    cell = (
+        tab.page.locator(".js-plotly-plot")
+        .nth(1)
+        .locator(".scatterlayer .trace")
+        .last.locator("path.point")
+        .first
+    )
     cell.scroll_into_view_if_needed()
     box = cell.bounding_box()
     tab.page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)

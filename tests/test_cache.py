@@ -1,6 +1,6 @@
 import torch
 
-from sae_training.cache import FILE, CachedStream
+from sae_training.training.cached import FILE, CachedStream
 from tests import small_models
 from tests.test_train import config
 

@@ -9,7 +9,7 @@ import warnings
 
 import pytest
 
-from workbench.cli import main
+from workbench.command.cli import main
 from workbench.study import Study
 
 
@@ -54,7 +54,10 @@ def test_a_study_of_a_newer_version_or_damaged(capsys, study):
         (("graph",), "Run `workbench effects` first"),
         (("measure", "--strength", "nan"), "finite"),
         (("measure", "--strength", "lots"), "--strength expects float"),
-        (("measure", "--model", "organism", "--features", "x", "--strength", "1"), "index or index:weight"),
+        (
+            ("measure", "--model", "organism", "--features", "x", "--strength", "1"),
+            "index or index:weight",
+        ),
         (("measure", "--model", "organism", "--instrument", "standing"), "Did you mean 'standin'"),
         (("measure", "--model", "organism", "--wordings", "plan"), "Did you mean 'plain'"),
         (("measure", "--model", "no/such/folder"), "no/such/folder"),
@@ -66,7 +69,10 @@ def test_a_study_of_a_newer_version_or_damaged(capsys, study):
         (("measure", "--model", "organism", "--features", "3"), "--strength other than 0"),
         (("measure", "--model", "organism", "--strength", "0.5"), "no feature at 0.5"),
         (("decide", "--features", "3"), "--strength other than 0"),
-        (("measure", "--model", "organism", "--gate", "probe", "--gate-value", "power"), "leave --gate out"),
+        (
+            ("measure", "--model", "organism", "--gate", "probe", "--gate-value", "power"),
+            "leave --gate out",
+        ),
         (("measure", "--model", "organism", "--gate-value", "power"), "Name it with --gate"),
         (("decide", "--options", "a=1"), "--assessor"),
         (("decide", "--folds", "1"), "--folds is between 2"),
@@ -90,7 +96,10 @@ def test_a_study_of_a_newer_version_or_damaged(capsys, study):
         (("review",), "Run `workbench scenarios` first"),
         (("plan", "--want", "power +1"), "Run `workbench effects` first"),
         (("train", "--model", "organism", "--texts", "x" * 5000), "File name too long"),
-        (("train", "--model", "organism", "--texts", "~nobody-has-this-name/x"), "There is no text"),
+        (
+            ("train", "--model", "organism", "--texts", "~nobody-has-this-name/x"),
+            "There is no text",
+        ),
         (("train", "--model", "~nobody-has-this-name", "--documents", "10"), "no model folder"),
         (("train", "--job", "."), "directory"),
         (("sql", "SELEC 1"), "DuckDB cannot answer"),
@@ -113,29 +122,75 @@ def latin(text):
         ("s.jsonl", latin("é"), ("decide", "--model", "organism", "--scenarios"), "must be UTF-8"),
         ("s.jsonl", "[1]".encode("utf-16"), ("scenarios", "--file"), "must be UTF-8"),
         ("p.toml", b"sentences = 3", ("compare", "--prompts"), "Run `workbench label` first"),
-        ("d.toml", b'template = 3\nquestions = ["a"]', ("neurons", "--model", "organism", "--descriptions"), "needs a `template`"),
-        ("d.toml", b'template = "{description} {question}"\nquestions = ["a"]\nvalues = 3', ("neurons", "--model", "organism", "--descriptions"), "[values.NAME]"),
+        (
+            "d.toml",
+            b'template = 3\nquestions = ["a"]',
+            ("neurons", "--model", "organism", "--descriptions"),
+            "needs a `template`",
+        ),
+        (
+            "d.toml",
+            b'template = "{description} {question}"\nquestions = ["a"]\nvalues = 3',
+            ("neurons", "--model", "organism", "--descriptions"),
+            "[values.NAME]",
+        ),
         ("m.toml", b"measure = 3", ("measure", "--job"), "written [measure]"),
         ("m.toml", latin("a = 'é'"), ("measure", "--job"), "not valid TOML"),
-        ("q.toml", b"question = 3", ("couple", "--llm", "organism", "--questions"), "has an id and a text"),
-        ("i.csv", b"number,text\n1,a\n1,b\n", ("measure", "--model", "organism", "--instrument", "pvq40", "--settings", "items="), "gives more than once item 1"),
-        ("i.json", b'{"1": "a", "1": "b"}', ("measure", "--model", "organism", "--instrument", "pvq40", "--settings", "items="), "'1' stands there more than once"),
-        ("i.json", b"3", ("measure", "--model", "organism", "--instrument", "pvq40", "--settings", "items="), "a list of items"),
-        ("i.csv", latin("number,text\n1,é\n"), ("measure", "--model", "organism", "--instrument", "pvq40", "--settings", "items="), "must be UTF-8"),
+        (
+            "q.toml",
+            b"question = 3",
+            ("couple", "--llm", "organism", "--questions"),
+            "has an id and a text",
+        ),
+        (
+            "i.csv",
+            b"number,text\n1,a\n1,b\n",
+            ("measure", "--model", "organism", "--instrument", "pvq40", "--settings", "items="),
+            "gives more than once item 1",
+        ),
+        (
+            "i.json",
+            b'{"1": "a", "1": "b"}',
+            ("measure", "--model", "organism", "--instrument", "pvq40", "--settings", "items="),
+            "'1' stands there more than once",
+        ),
+        (
+            "i.json",
+            b"3",
+            ("measure", "--model", "organism", "--instrument", "pvq40", "--settings", "items="),
+            "a list of items",
+        ),
+        (
+            "i.csv",
+            latin("number,text\n1,é\n"),
+            ("measure", "--model", "organism", "--instrument", "pvq40", "--settings", "items="),
+            "must be UTF-8",
+        ),
     ],
 )
-def test_a_file_that_cannot_be_used_is_named_in_one_line(capsys, study, tmp_path, name, content, words, told):
+def test_a_file_that_cannot_be_used_is_named_in_one_line(
+    capsys, study, tmp_path, name, content, words, told
+):
     (tmp_path / name).write_bytes(content)
     verb, *rest = words
-    rest = [*rest[:-1], rest[-1] + str(tmp_path / name)] if rest[-1].endswith("=") else [*rest, tmp_path / name]
+    rest = (
+        [*rest[:-1], rest[-1] + str(tmp_path / name)]
+        if rest[-1].endswith("=")
+        else [*rest, tmp_path / name]
+    )
     assert told in refused(capsys, verb, study.folder, *rest)
     assert study.runs.all() == study.runs.interrupted() == []
 
 
 @pytest.mark.parametrize(
     ("words", "told"),
-    [(("measure", "S", "--nonsense", "1"), "--nonsense"), (("nonsense",), "nonsense"), (("app", "S", "--port", "x"), "invalid int"), (("measure",), "study"),
-     (("measure", "S", "--settings", "a=1", "--settings", "b=2"), "--settings was given twice")],
+    [
+        (("measure", "S", "--nonsense", "1"), "--nonsense"),
+        (("nonsense",), "nonsense"),
+        (("app", "S", "--port", "x"), "invalid int"),
+        (("measure",), "study"),
+        (("measure", "S", "--settings", "a=1", "--settings", "b=2"), "--settings was given twice"),
+    ],
 )
 def test_a_command_that_does_not_exist_is_one_line_too(capsys, words, told):
     with pytest.raises(SystemExit) as stopped:
@@ -149,7 +204,10 @@ def test_a_command_that_does_not_exist_is_one_line_too(capsys, words, told):
 def test_a_warning_is_one_line_without_the_place_in_our_source(capsys, monkeypatch):
     monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
     assert main(["plugins", "values"]) == 0
-    assert warnings.formatwarning("the judge\nwavers", UserWarning, "judges.py", 1) == "workbench: the judge wavers\n"
+    assert (
+        warnings.formatwarning("the judge\nwavers", UserWarning, "judges.py", 1)
+        == "workbench: the judge wavers\n"
+    )
 
 
 def test_plugins_are_listed_with_their_place(capsys):
@@ -161,7 +219,16 @@ def test_plugins_are_listed_with_their_place(capsys):
 
 
 def test_a_profile_from_the_command_line(capsys, study):
-    words = ["measure", str(study.folder), "--model", "organism", "--n-contexts", "4", "--replicates", "200"]
+    words = [
+        "measure",
+        str(study.folder),
+        "--model",
+        "organism",
+        "--n-contexts",
+        "4",
+        "--replicates",
+        "200",
+    ]
     assert main(words) == 0
     first = capsys.readouterr().out
     assert main(words) == 0  # the same work is the same run
@@ -184,8 +251,24 @@ def test_publish_writes_one_file(capsys, study, tmp_path):
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_command_says_so_and_is_resumed(study, how):
-    words = [sys.executable, "-m", "workbench.cli", "measure", str(study.folder), "--model", "organism", "--n-contexts", "200"]
-    process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    words = [
+        sys.executable,
+        "-m",
+        "workbench.command.cli",
+        "measure",
+        str(study.folder),
+        "--model",
+        "organism",
+        "--n-contexts",
+        "200",
+    ]
+    process = subprocess.Popen(
+        words,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
     while not study.runs.interrupted() and process.poll() is None:
         time.sleep(0.05)
     time.sleep(0.2)

@@ -5,7 +5,7 @@ from typing import Literal
 import pytest
 
 from feature_store.errors import BadInput, NotFound
-from workbench import config
+from workbench import settings
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,15 @@ class Settings(Base):
 
 def flags(*words):
     parser = argparse.ArgumentParser()
-    config.add_flags(parser, Settings)
-    return config.make(Settings, vars(parser.parse_args(words)))
+    settings.add_flags(parser, Settings)
+    return settings.make(Settings, vars(parser.parse_args(words)))
 
 
 def test_flags_become_the_dataclass():
     assert flags() == Settings()
-    assert flags("--doses", "0.1,2", "--mode", "slow", "--keep", "--seed", "7") == Settings(7, (0.1, 2.0), "slow", True)
+    assert flags("--doses", "0.1,2", "--mode", "slow", "--keep", "--seed", "7") == Settings(
+        seed=7, doses=(0.1, 2.0), mode="slow", keep=True
+    )
 
 
 def test_help_is_the_string_beneath_the_field(capsys):
@@ -63,18 +65,18 @@ def test_a_wrong_value_names_its_flag(words, message):
 
 def test_a_job_file_is_read_and_a_flag_wins(tmp_path):
     job = tmp_path / "job.toml"
-    job.write_text('seed = 5\nunknown-to-this-verb = 1\n[sweep]\ndoses = [1, 2]\n[other]\nx = 1\n')
-    told = config.from_toml(job, Settings, "sweep")
-    assert config.make(Settings, told | {"seed": "9"}) == Settings(9, (1.0, 2.0))
+    job.write_text("seed = 5\nunknown-to-this-verb = 1\n[sweep]\ndoses = [1, 2]\n[other]\nx = 1\n")
+    told = settings.from_toml(job, Settings, "sweep")
+    assert settings.make(Settings, told | {"seed": "9"}) == Settings(seed=9, doses=(1.0, 2.0))
     job.write_text("[sweep]\ndosis = 1\n")
     with pytest.raises(NotFound, match="Did you mean 'doses'"):
-        config.make(Settings, config.from_toml(job, Settings, "sweep"))
+        settings.make(Settings, settings.from_toml(job, Settings, "sweep"))
     job.write_text("[sweep")
     with pytest.raises(BadInput, match="not valid TOML"):
-        config.from_toml(job, Settings, "sweep")
+        settings.from_toml(job, Settings, "sweep")
 
 
 def test_options_of_a_plug_in():
-    assert config.options(Settings, ["seed=4", "mode=slow"]) == Settings(4, mode="slow")
+    assert settings.options(Settings, ["seed=4", "mode=slow"]) == Settings(seed=4, mode="slow")
     with pytest.raises(BadInput, match="key=value"):
-        config.options(Settings, ["seed"])
+        settings.options(Settings, ["seed"])

@@ -46,8 +46,8 @@ def test_a_value_system(name):
 def test_an_instrument(name, tmp_path):
     """Items, answers and wordings hold together, and whoever always answers the same way has a profile."""
     from tests.instruments import opened
-    from workbench.administration.asking import administer
-    from workbench.administration.questions import questions
+    from workbench.measuring.administer import administer
+    from workbench.measuring.questions import questions
 
     ready = opened(name, tmp_path)
     instrument, system = ready.instrument, registry.get("values", ready.instrument.system)
@@ -59,8 +59,12 @@ def test_an_instrument(name, tmp_path):
     ids = [item.id for item in instrument.items]
     assert len(set(ids)) == len(ids) > 0
     for number, item in enumerate(instrument.items):
-        assert not item.after or item.after in ids[:number], "an item stands after the one it follows"
-        assert {value for option in item.options for value, _ in option.scores} | set(item.values) <= set(system.ids)
+        assert not item.after or item.after in ids[:number], (
+            "an item stands after the one it follows"
+        )
+        assert {value for option in item.options for value, _ in option.scores} | set(
+            item.values
+        ) <= set(system.ids)
         assert bool(item.options) == (instrument.answer == "choice")
     names = [wording for wording, _ in instrument.wordings]
     for own in (False, True):
@@ -68,13 +72,17 @@ def test_an_instrument(name, tmp_path):
     asked = questions(instrument, [""], ready.plugin.wordings(instrument, False))
     assert all(q.item.text in q.prompt for q in asked)
     if not ready.plugin.judged:
-        asked = [q for q in asked if q.order == "ascending"]  # over both orders, always the same place is the middle
+        asked = [
+            q for q in asked if q.order == "ascending"
+        ]  # over both orders, always the same place is the middle
         first = administer(Steady(0), instrument, asked, "base", lambda *_: None)
         last = administer(Steady(-1), instrument, asked, "base", lambda *_: None)
         scores = [ready.plugin.score(told, instrument, system, 200, 0) for told in (first, last)]
         assert all(row.parsed > 0 and row.missing == 0 for one in scores for row in one)
         assert {row.value for row in scores[0]} <= set(system.ids)
-        assert [row.mean for row in scores[0]] != [row.mean for row in scores[1]], "what is answered matters"
+        assert [row.mean for row in scores[0]] != [row.mean for row in scores[1]], (
+            "what is answered matters"
+        )
 
 
 @dataclasses.dataclass
@@ -88,7 +96,10 @@ class Steady:
         return [True] * len(asked)
 
     def score(self, asked, length, progress):
-        return [tuple(0.0 if answer == own else -9.0 for answer in q.answers) for q, own in zip(asked, self.answer(asked, 0, 0.0, progress), strict=True)]
+        return [
+            tuple(0.0 if answer == own else -9.0 for answer in q.answers)
+            for q, own in zip(asked, self.answer(asked, 0, 0.0, progress), strict=True)
+        ]
 
     def answer(self, asked, new_tokens, temperature, progress):
         return [q.answers[-1 - self.place if q.turned else self.place] for q in asked]
@@ -107,12 +118,15 @@ class Decoder:
 @every("steerings")
 @pytest.mark.parametrize("unit", ["raw", "feature_max", "norm_share"])
 def test_a_steering(name, unit):
-    from workbench.steerings import Scale, build_edit
+    from workbench.steering.methods import Scale, build_edit
 
     torch.manual_seed(0)
     sae = Decoder(torch.nn.functional.normalize(torch.randn(8, 16), dim=1))
     scale = Scale(4.0, torch.full((8,), 3.0))
-    told = [Steering(((feature, 1.0),), name, strength, unit) for feature, strength in ((0, 1.0), (3, 2.0), (3, -1.0))]
+    told = [
+        Steering(features=((feature, 1.0),), method=name, strength=strength, unit=unit)
+        for feature, strength in ((0, 1.0), (3, 2.0), (3, -1.0))
+    ]
     edit = build_edit(told, sae, scale)
     assert edit.rows == 3
     hidden = torch.randn(3, 5, 16)
@@ -124,14 +138,18 @@ def test_a_steering(name, unit):
     assert torch.equal(after[~where], hidden[~where]), "positions outside `where` keep their bits"
     assert (after[where] - hidden[where]).abs().max() > 1e-3
     order = torch.tensor([2, 0, 2])
-    assert torch.equal(edit.take(order)(hidden[order], where[order]), after[order]), "rows do not depend on each other"
+    assert torch.equal(edit.take(order)(hidden[order], where[order]), after[order]), (
+        "rows do not depend on each other"
+    )
     with pytest.raises(WorkbenchError, match="features 0 to 7"):
-        build_edit([Steering(((8, 1.0),), name, 1.0, unit)], sae, scale)(hidden[:1], where[:1])
+        build_edit(
+            [Steering(features=((8, 1.0),), method=name, strength=1.0, unit=unit)], sae, scale
+        )(hidden[:1], where[:1])
 
 
 @every("labelers")
 def test_a_labeler(name):
-    from workbench.labelers import LabelledActivations
+    from workbench.features.labelers import LabelledActivations
 
     labeler = registry.get("labelers", name)
     assert dataclasses.is_dataclass(labeler.config)
@@ -141,28 +159,41 @@ def test_a_labeler(name):
     planted = (values[:, 4] == 1) * (1 + rng.random(900))
     noise = rng.random((900, 5)) * (rng.random((900, 5)) < 0.1)
     activations = sparse.csr_matrix(np.column_stack([planted, noise]).astype(np.float32))
-    labels = labeler.label(LabelledActivations(activations, values, np.full(900, "")), system, labeler.config())
+    labels = labeler.label(
+        LabelledActivations(activations, values, np.full(900, "")), system, labeler.config()
+    )
     assert all(isinstance(label, Label) and label.method == name for label in labels)
-    assert {(label.feature, label.value, label.polarity) for label in labels if label.accepted} == {(0, "power", 1)}
+    assert {(label.feature, label.value, label.polarity) for label in labels if label.accepted} == {
+        (0, "power", 1)
+    }
 
 
 @every("embedders")
 def test_an_embedder(name, tmp_path):
     from PIL import Image
 
-    from workbench.embedders import Embedder, make
+    from workbench.vision.embedders import Embedder, make
 
     config = registry.get("embedders", name).config
     assert dataclasses.is_dataclass(config)
-    needs = [f"model={small_vision.clip(tmp_path)}"] if "model" in config.__dataclass_fields__ else []
+    needs = (
+        [f"model={small_vision.clip(tmp_path)}"] if "model" in config.__dataclass_fields__ else []
+    )
     embedder = make(name, needs)
     assert isinstance(embedder, Embedder)
     assert embedder.name.startswith(name)
-    pictures = [Image.new("RGB", size, colour) for size, colour in (((40, 30), "red"), ((30, 50), "blue"), ((40, 30), "red"))]
+    pictures = [
+        Image.new("RGB", size, colour)
+        for size, colour in (((40, 30), "red"), ((30, 50), "blue"), ((40, 30), "red"))
+    ]
     points, words = embedder.images(pictures), embedder.texts(["red", "blue"])
     assert points.shape[1] == words.shape[1]
-    np.testing.assert_allclose(np.linalg.norm(np.concatenate([points, words]), axis=1), 1, atol=1e-5)
-    np.testing.assert_allclose(points[0], points[2], atol=1e-5, err_msg="an image is placed by itself")
+    np.testing.assert_allclose(
+        np.linalg.norm(np.concatenate([points, words]), axis=1), 1, atol=1e-5
+    )
+    np.testing.assert_allclose(
+        points[0], points[2], atol=1e-5, err_msg="an image is placed by itself"
+    )
     assert np.abs(points[0] - points[1]).max() > 1e-3
     np.testing.assert_allclose(make(name, needs).texts(["blue"])[0], words[1], atol=1e-6)
 
@@ -171,10 +202,16 @@ def test_an_embedder(name, tmp_path):
 def test_an_assessor(name, tmp_path):
     fitter = registry.get("assessors", name)
     assert dataclasses.is_dataclass(fitter.config)
-    needs = {"folder": str(small_models.t5(tmp_path))} if "folder" in fitter.config.__dataclass_fields__ else {}
+    needs = (
+        {"folder": str(small_models.t5(tmp_path))}
+        if "folder" in fitter.config.__dataclass_fields__
+        else {}
+    )
     texts = ["the cat sat", "the dog ran", "the cat ran to the garden", "the end"] * 3
     ratings = np.array([[1.0, 0.0, 0.5], [-1.0, 0.0, 0.5], [1.0, 0.0, -0.5], [0.0, 0.0, 0.5]] * 3)
-    found = fitter.fit(texts, ratings, fitter.config(**needs)).assess(["the cat ran", "", "unheard"])
+    found = fitter.fit(texts, ratings, fitter.config(**needs)).assess(
+        ["the cat ran", "", "unheard"]
+    )
     assert found.rate.shape == found.label.shape == (3, 3)
     assert (np.abs(found.rate) <= 1).all()
     assert ((found.label >= 0) & (found.label <= 1)).all()
@@ -208,8 +245,16 @@ def tiny_classifier(folder, values):
 
     torch.manual_seed(0)
     names = dict(enumerate(values))
-    config = BertConfig(vocab_size=300, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, max_position_embeddings=48,
-                        id2label=names, label2id={value: number for number, value in names.items()})  # fmt: skip
+    config = BertConfig(
+        vocab_size=300,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        max_position_embeddings=48,
+        id2label=names,
+        label2id={value: number for number, value in names.items()},
+    )
     BertForSequenceClassification(config).save_pretrained(folder)
     made = tokenizer()
     made.pad_token = made.eos_token
@@ -218,18 +263,27 @@ def tiny_classifier(folder, values):
 
 @every("detectors")
 def test_a_detector(name, probed_study, classifier):
-    from workbench.detectors import Detector, gate, make
+    from workbench.steering.gates import Detector, gate, make
 
     study = probed_study
     plugin = registry.get("detectors", name)
     assert dataclasses.is_dataclass(plugin.config)
     plugin.config()
     fields = {field.name for field in dataclasses.fields(plugin.config)}
-    settings = [told for told in (f"folder={classifier}", f"feature={_live(study)}") if told.split("=")[0] in fields]
+    settings = [
+        told
+        for told in (f"folder={classifier}", f"feature={_live(study)}")
+        if told.split("=")[0] in fields
+    ]
     detector = make(study, name, "Power", settings)
     assert isinstance(detector, Detector)
     assert detector.name
-    texts = ["I gave orders to the whole team.", "The bus came a little late.", "I washed the cups. " * 6, "I gave orders to the whole team."]
+    texts = [
+        "I gave orders to the whole team.",
+        "The bus came a little late.",
+        "I washed the cups. " * 6,
+        "I gave orders to the whole team.",
+    ]
     scores = detector.scores(texts)
     assert scores.shape == (4,)
     assert ((scores >= 0) & (scores <= 1)).all()
@@ -243,4 +297,6 @@ def test_a_detector(name, probed_study, classifier):
 
 
 def _live(study):
-    return int(study.store.sql("SELECT feature FROM features ORDER BY n_active DESC LIMIT 1").feature[0])
+    return int(
+        study.store.sql("SELECT feature FROM features ORDER BY n_active DESC LIMIT 1").feature[0]
+    )

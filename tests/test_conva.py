@@ -4,14 +4,14 @@ import pytest
 import torch
 
 from feature_store.errors import BadInput, NotFound
-from sae_training import scoring
-from sae_training.edits import Add, Stack, by_prompt, settle
-from sae_training.last_token import last_residuals
-from sae_training.losses import losses
-from sae_training.model import Model
+from sae_training.engine import scoring
+from sae_training.engine.losses import losses
+from sae_training.engine.model import Model
+from sae_training.model.edits import Add, Stack, by_prompt, settle
+from sae_training.model.last_token import last_residuals
 from tests.small_models import LAYERS, WIDTH, model, module, tokenizer
-from workbench import conva
-from workbench.directions import Probe
+from workbench.steering.directions import Probe
+from workbench.systems.conva import shift
 
 PROMPTS = ["the cat sat on the mat and then", "the dog ran to the end of the garden", "the mat"]
 OPTIONS = [" the", " dog ran", " end"]
@@ -19,7 +19,10 @@ OPTIONS = [" the", " dog ran", " end"]
 
 def random_probe(seed, scale=0.3):
     made = torch.Generator().manual_seed(seed)
-    return Probe(torch.randn(WIDTH, generator=made, dtype=torch.float64) * scale, float(torch.randn(1, generator=made)))
+    return Probe(
+        torch.randn(WIDTH, generator=made, dtype=torch.float64) * scale,
+        float(torch.randn(1, generator=made)),
+    )
 
 
 def says(probe, residual):
@@ -34,15 +37,23 @@ def double():
 @pytest.mark.parametrize("lower", [False, True])
 def test_the_shift_reaches_p0_exactly_and_nothing_smaller_does(lower):
     probe, goals = random_probe(0), [0.3, 0.7, 0.88, 0.975]
-    e = 3 * torch.randn(400, 1, WIDTH, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    e = 3 * torch.randn(
+        400, 1, WIDTH, generator=torch.Generator().manual_seed(1), dtype=torch.float64
+    )
     for goal in goals:
-        shift = conva.minimum_shift(probe, [goal], lower).shifts(e)
-        before, after, short = says(probe, e), says(probe, e + shift), says(probe, e + 0.99 * shift)
+        amount = shift.minimum_shift(probe, [goal], lower).shifts(e)
+        before, after, short = (
+            says(probe, e),
+            says(probe, e + amount),
+            says(probe, e + 0.99 * amount),
+        )
         there = before <= goal if lower else before >= goal
         assert 0 < there.sum() < len(e)
-        assert not shift[there].any(), "already there: nothing moves"
+        assert not amount[there].any(), "already there: nothing moves"
         assert (after[~there] - goal).abs().max() < 1e-6
-        assert ((short > goal) if lower else (short < goal))[~there].all(), "one per cent less is not enough"
+        assert ((short > goal) if lower else (short < goal))[~there].all(), (
+            "one per cent less is not enough"
+        )
         cosine = torch.cosine_similarity(shift[~there], probe.weight, dim=-1)
         torch.testing.assert_close(cosine, torch.full_like(cosine, -1.0 if lower else 1.0))
 
@@ -51,8 +62,11 @@ def test_each_layer_is_measured_with_the_shifts_below_it_at_work(double):
     layers, probes = (0, 1, 2), [random_probe(seed) for seed in (3, 4, 5)]
     ids = double.tokenize(PROMPTS)
     unsteered = last_residuals(double, ids, layers)
-    with double.steered(conva.minimum_shift(probes[0], [0.9]), 0), double.steered(conva.minimum_shift(probes[1], [0.9]), 1), \
-         double.steered(conva.minimum_shift(probes[2], [0.9]), 2):
+    with (
+        double.steered(shift.minimum_shift(probes[0], [0.9]), 0),
+        double.steered(shift.minimum_shift(probes[1], [0.9]), 1),
+        double.steered(shift.minimum_shift(probes[2], [0.9]), 2),
+    ):
         steered = last_residuals(double, ids, layers)
     assert torch.equal(last_residuals(double, ids, layers), unsteered), "nothing is left behind"
     moved = 0
@@ -62,14 +76,16 @@ def test_each_layer_is_measured_with_the_shifts_below_it_at_work(double):
         moved += int((before < 0.9).sum())
     assert moved >= 3
     alone = [last_residuals(double, ids[:1], layers)]
-    with double.steered(conva.minimum_shift(probes[0], [0.9]), 0):
+    with double.steered(shift.minimum_shift(probes[0], [0.9]), 0):
         alone.append(last_residuals(double, ids[:1], layers))
-    assert not torch.allclose(alone[0][:, 1], alone[1][:, 1]), "a shift below changes what the next layer reads"
+    assert not torch.allclose(alone[0][:, 1], alone[1][:, 1]), (
+        "a shift below changes what the next layer reads"
+    )
 
 
 def test_the_shift_is_added_at_every_token_of_prompt_and_answer(double):
     probe, ids = random_probe(6), double.tokenize(PROMPTS)
-    edit = conva.minimum_shift(probe, [0.95])
+    edit = shift.minimum_shift(probe, [0.95])
     assert by_prompt(edit)
     known = settle(edit, last_residuals(double, ids, [1])[:, 0])
     assert isinstance(known, Add)
@@ -86,15 +102,33 @@ def test_the_shift_is_added_at_every_token_of_prompt_and_answer(double):
 def test_a_sweep_and_a_steered_block_agree(family):
     small = model(family)
     goals = [0.2, 0.6, 0.97]
-    probe, plain = random_probe(7), Add(torch.randn(1, WIDTH, generator=torch.Generator().manual_seed(8)), ("all",))
-    edit = Stack([conva.minimum_shift(probe, goals), plain], torch.tensor([0, 1, 0, 0]), torch.tensor([2, 0, 0, 1]))
+    probe, plain = (
+        random_probe(7),
+        Add(torch.randn(1, WIDTH, generator=torch.Generator().manual_seed(8)), ("all",)),
+    )
+    edit = Stack(
+        [shift.minimum_shift(probe, goals), plain],
+        torch.tensor([0, 1, 0, 0]),
+        torch.tensor([2, 0, 0, 1]),
+    )
     told = scoring.sweep(small, PROMPTS, OPTIONS, edit, 1)
     hurt = losses(small, small.tokenize(PROMPTS), edit, 1)
-    for row, alone in enumerate([conva.minimum_shift(probe, [0.97]), plain, conva.minimum_shift(probe, [0.2]), conva.minimum_shift(probe, [0.6])]):
+    for row, alone in enumerate(
+        [
+            shift.minimum_shift(probe, [0.97]),
+            plain,
+            shift.minimum_shift(probe, [0.2]),
+            shift.minimum_shift(probe, [0.6]),
+        ]
+    ):
         with small.steered(alone, 1):
-            torch.testing.assert_close(told.steered[row], small.score(PROMPTS, OPTIONS), atol=2e-5, rtol=1e-4)
+            torch.testing.assert_close(
+                told.steered[row], small.score(PROMPTS, OPTIONS), atol=2e-5, rtol=1e-4
+            )
             tokens = [torch.tensor([ids]) for ids in small.tokenize(PROMPTS)]
-            lost = torch.cat([small.loss(ids, torch.ones_like(ids, dtype=torch.bool)) for ids in tokens])
+            lost = torch.cat(
+                [small.loss(ids, torch.ones_like(ids, dtype=torch.bool)) for ids in tokens]
+            )
             torch.testing.assert_close(hurt.steered[row], lost, atol=2e-5, rtol=1e-4)
     torch.testing.assert_close(told.base, small.score(PROMPTS, OPTIONS), atol=2e-5, rtol=1e-4)
     assert (told.steered - told.base).abs().amax((1, 2))[:2].min() > 1e-3
@@ -108,7 +142,9 @@ def test_last_residuals_are_those_of_the_last_real_token():
     for row, one in enumerate(ids):
         tokens = torch.tensor([one])
         for layer in range(LAYERS):
-            alone = small.residuals(tokens, torch.ones_like(tokens, dtype=torch.bool), layer)[0, -1].double()
+            alone = small.residuals(tokens, torch.ones_like(tokens, dtype=torch.bool), layer)[
+                0, -1
+            ].double()
             torch.testing.assert_close(found[row, layer], alone, atol=1e-5, rtol=1e-4)
     with pytest.raises(BadInput, match="Text 2 has no tokens"):
         last_residuals(small, [[1], []], [0])
@@ -116,15 +152,15 @@ def test_last_residuals_are_those_of_the_last_real_token():
 
 def test_what_no_shift_can_reach_is_refused():
     with pytest.raises(BadInput, match="between 0 and 1"):
-        conva.minimum_shift(random_probe(0), [0.5, 1.0])
+        shift.minimum_shift(random_probe(0), [0.5, 1.0])
     with pytest.raises(BadInput, match="length 0"):
-        conva.minimum_shift(Probe(torch.zeros(4, dtype=torch.float64), 0.0), [0.5])
+        shift.minimum_shift(Probe(torch.zeros(4, dtype=torch.float64), 0.0), [0.5])
 
 
 def test_a_stored_direction_is_steered_like_any_other():
     from feature_store.records import Steering
     from tests.small_models import TinySAE
-    from workbench.steerings import Scale, build_edit
+    from workbench.steering.methods import Scale, build_edit
 
     sae, hidden = TinySAE(), torch.randn(1, 4, WIDTH)
     where = torch.ones(1, 4, dtype=torch.bool)
@@ -134,11 +170,22 @@ def test_a_stored_direction_is_steered_like_any_other():
         told = Steering(method=method, strength=2.0, unit="raw", direction=name)
         assert name in told.name
         moved = (build_edit([told], sae, scale)(hidden, where) - hidden)[0]
-        assert not moved[:, [i for i in range(WIDTH) if i != 3]].any(), f"{method} leaves the direction"
-        expected = {"add": hidden[0, :, 3] + 2, "ablate": torch.zeros(4), "conva": hidden[0, :, 3].clamp(min=2)}
-        torch.testing.assert_close((hidden[0] + moved)[:, 3], expected.get(method, torch.full((4,), 2.0)), atol=1e-5, rtol=1e-5)
+        assert not moved[:, [i for i in range(WIDTH) if i != 3]].any(), (
+            f"{method} leaves the direction"
+        )
+        expected = {
+            "add": hidden[0, :, 3] + 2,
+            "ablate": torch.zeros(4),
+            "conva": hidden[0, :, 3].clamp(min=2),
+        }
+        torch.testing.assert_close(
+            (hidden[0] + moved)[:, 3],
+            expected.get(method, torch.full((4,), 2.0)),
+            atol=1e-5,
+            rtol=1e-5,
+        )
     with pytest.raises(NotFound, match="Did you mean"):
         build_edit([Steering(strength=1.0, direction="probes-1/powr/probe")], sae, scale)
     with pytest.raises(BadInput, match="Give one of them"):
-        Steering(((1, 1.0),), direction=name)
+        Steering(features=((1, 1.0),), direction=name)
     assert Steering(direction=name, strength=0.0).name == "base"

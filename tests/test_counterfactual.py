@@ -5,18 +5,22 @@ import pytest
 
 from feature_store import registry
 from feature_store.errors import BadInput, NotFound
-from workbench import targets
+from workbench.causal import targets
 from workbench.causal.counterfactual import Objective, counterfactuals, mae, spearman
 from workbench.causal.linear_scm import LinearSCM, fresh
 
 TEN = registry.get("values", "schwartz10")
 # power -> achievement 0.5, achievement -> security -0.4, power -> security 0.2
-CHAIN = LinearSCM(("power", "achievement", "security"), np.array([[0, 0.5, 0.2], [0, 0, -0.4], [0, 0, 0.0]]))
+CHAIN = LinearSCM(
+    ("power", "achievement", "security"), np.array([[0, 0.5, 0.2], [0, 0, -0.4], [0, 0, 0.0]])
+)
 
 
 def cyclic(seed: int, size: int = 6) -> LinearSCM:
     rng = np.random.default_rng(seed)
-    direct = np.where(rng.random((size, size)) < 0.5, rng.uniform(-0.4, 0.4, (size, size)), 0) * (1 - np.eye(size))
+    direct = np.where(rng.random((size, size)) < 0.5, rng.uniform(-0.4, 0.4, (size, size)), 0) * (
+        1 - np.eye(size)
+    )
     return LinearSCM(TEN.ids[:size], direct)
 
 
@@ -38,7 +42,9 @@ def test_the_counterfactual_is_the_analytic_one_and_not_the_interventional_one()
     assert first == pytest.approx([5.0, 5.0, 2.5])
     assert second == pytest.approx([5.0, 6.5, 4.0])
     middle = CHAIN.predict(own, [Objective((("achievement", 2.0),))] * 2)
-    assert middle[0] == pytest.approx([3.0, 2.0, 2.5 + 0.4 * 2]), "causes of what is set do not move"
+    assert middle[0] == pytest.approx([3.0, 2.0, 2.5 + 0.4 * 2]), (
+        "causes of what is set do not move"
+    )
     others = CHAIN.predict(fresh(own, 0), [up, up])
     assert others[0] == pytest.approx(second)
     assert others[1] == pytest.approx(first)
@@ -61,7 +67,10 @@ def test_a_cyclic_counterfactual_is_where_the_dynamics_settle(seed):
 def test_nothing_is_done_up_to_theta():
     observed = [np.array([3.0, 4.0, 2.5])] * 2
     objective = Objective((("power", 4.0), ("security", 3.0)))
-    at, above = counterfactuals(CHAIN, observed, [objective, objective], 1.5), counterfactuals(CHAIN, observed, [objective] * 2, 1.49)
+    at, above = (
+        counterfactuals(CHAIN, observed, [objective, objective], 1.5),
+        counterfactuals(CHAIN, observed, [objective] * 2, 1.49),
+    )
     assert [c.distance for c in at] == [1.5, 1.5]
     assert not at[0].intervened
     assert at[0].outcome is observed[0]
@@ -72,8 +81,16 @@ def test_nothing_is_done_up_to_theta():
 
 
 def test_mae_and_spearman_by_hand():
-    wanted = Objective((("benevolence", 5.0), ("universalism", 4.0), ("conformity", 4.0), ("power", 1.0)))
-    scores = {"benevolence": 3.0, "universalism": 4.0, "conformity": 2.0, "power": 2.0, "security": 9.0}
+    wanted = Objective(
+        (("benevolence", 5.0), ("universalism", 4.0), ("conformity", 4.0), ("power", 1.0))
+    )
+    scores = {
+        "benevolence": 3.0,
+        "universalism": 4.0,
+        "conformity": 2.0,
+        "power": 2.0,
+        "security": 9.0,
+    }
     assert mae(scores, wanted) == pytest.approx((2 + 0 + 2 + 1) / 4)
     # ranks 3 4 1.5 1.5 against 4 2.5 2.5 1: less 2.5 their products sum to 2.25, both squares to 4.5
     assert spearman(scores, wanted) == pytest.approx(2.25 / 4.5)
@@ -89,7 +106,9 @@ def test_objectives_and_graphs_that_do_not_fit():
     with pytest.raises(BadInput, match="no hedonism"):
         CHAIN.predict(CHAIN.abduct([np.ones(3)]), [Objective((("hedonism", 1.0),))])
     with pytest.raises(BadInput, match="feed themselves"):
-        loop = LinearSCM(("power", "security", "hedonism"), np.array([[0, 1.0, 0], [1.0, 0, 0], [0, 0, 0]]))
+        loop = LinearSCM(
+            ("power", "security", "hedonism"), np.array([[0, 1.0, 0], [1.0, 0, 0], [0, 0, 0]])
+        )
         loop.predict(loop.abduct([np.ones(3)]), [Objective((("hedonism", 1.0),))])
     with pytest.raises(BadInput, match="one only"):
         fresh(CHAIN.abduct([np.ones(3)]), 0)

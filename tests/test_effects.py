@@ -8,17 +8,24 @@ from scipy import stats
 
 from feature_store import registry
 from feature_store.errors import BadInput
-from workbench.causal.circumplex import angles, distances, fit
-from workbench.causal.damage import Sweep, damage_rows, match
 from workbench.causal.effects import analyse, dose_effects, null_band, unsteered_sd
+from workbench.statistics.circle import angles, distances, fit
+from workbench.sweeps.damage import Sweep, damage_rows, match
 
 TEN = registry.get("values", "schwartz10")
 
 
 def simulate(
-    seed: int, graph: np.ndarray, features: int = 8, contexts: int = 24, leaky: float = 0.5, leaks: tuple[int, int] = (1, 2),
-    controls: int = 10, strength: float = 1.0, noise: float = 0.3,
-) -> Sweep:  # fmt: skip
+    seed: int,
+    graph: np.ndarray,
+    features: int = 8,
+    contexts: int = 24,
+    leaky: float = 0.5,
+    leaks: tuple[int, int] = (1, 2),
+    controls: int = 10,
+    strength: float = 1.0,
+    noise: float = 0.3,
+) -> Sweep:
     """A sweep on a linear SCM over ten values: ratings bounded to 1.1-5.9, items nested in contexts, reactions that
     differ by context with a long tail, features of either polarity, some of which push other values at 0.3-0.5 x."""
     rng = np.random.default_rng(seed)
@@ -27,12 +34,24 @@ def simulate(
     for value in range(10):
         push[value, :, value] = rng.uniform(0.6, 1.2, features)
         for feature in np.flatnonzero(rng.random(features) < leaky):
-            others = rng.choice(np.delete(np.arange(10), value), rng.integers(leaks[0], leaks[1] + 1), replace=False)
-            push[value, feature, others] = push[value, feature, value] * rng.uniform(0.3, 0.5) * rng.choice((-1, 1), len(others))
+            others = rng.choice(
+                np.delete(np.arange(10), value), rng.integers(leaks[0], leaks[1] + 1), replace=False
+            )
+            push[value, feature, others] = (
+                push[value, feature, value]
+                * rng.uniform(0.3, 0.5)
+                * rng.choice((-1, 1), len(others))
+            )
     polarity = np.r_[rng.choice((-1, 1), 10 * features), np.ones(controls, int)]
-    push = np.vstack([push.reshape(-1, 10), 0.03 * rng.normal(size=(controls, 10))]) * polarity[:, None] * strength
+    push = (
+        np.vstack([push.reshape(-1, 10), 0.03 * rng.normal(size=(controls, 10))])
+        * polarity[:, None]
+        * strength
+    )
     units, n = len(push), len(doses)
-    latent = 0.5 * rng.normal(size=(contexts, 1, 10)) @ spread + 0.3 * rng.normal(size=(contexts, items, 10))
+    latent = 0.5 * rng.normal(size=(contexts, 1, 10)) @ spread + 0.3 * rng.normal(
+        size=(contexts, items, 10)
+    )
     steered = []
     for dose in doses:
         reaction = 1 + 0.25 * (rng.gamma(2, 0.5, (units, contexts, 1)) - 1)
@@ -42,10 +61,17 @@ def simulate(
     kind = np.array(["feature"] * (10 * features) + ["random-feature"] * controls)
     dose = np.repeat(doses, units)
     return Sweep(
-        TEN.ids, np.tile(np.arange(units), n), np.tile(kind, n), np.tile(np.arange(units), n),
-        np.tile(np.r_[np.repeat(TEN.ids, features), [""] * controls], n), np.tile(polarity, n), dose, np.concatenate(steered),
-        np.clip(3.5 + latent, 1.1, 5.9).mean(1), 0.08 * dose[:, None] ** 2 + 0.01 * rng.normal(size=(n * units, 12)),
-    )  # fmt: skip
+        values=TEN.ids,
+        unit_id=np.tile(np.arange(units), n),
+        kind=np.tile(kind, n),
+        feature=np.tile(np.arange(units), n),
+        source=np.tile(np.r_[np.repeat(TEN.ids, features), [""] * controls], n),
+        polarity=np.tile(polarity, n),
+        dose=dose,
+        ratings=np.concatenate(steered),
+        base=np.clip(3.5 + latent, 1.1, 5.9).mean(1),
+        damage=0.08 * dose[:, None] ** 2 + 0.01 * rng.normal(size=(n * units, 12)),
+    )
 
 
 def hand_made() -> Sweep:
@@ -58,10 +84,17 @@ def hand_made() -> Sweep:
     change[[0, 1], :, 8] = np.array([-0.2, -0.4])[:, None]
     hurt = np.array([0.05, 0.15, 0.02, 0.04, 0.2, 0.3])
     return Sweep(
-        TEN.ids, np.repeat([7, 3, 9], 2), np.repeat(["feature", "feature", "random-direction"], 2), np.repeat([70, 30, -1], 2),
-        np.repeat(["power", "power", ""], 2), np.repeat([1, -1, 1], 2), np.tile([1.0, 2.0], 3), base + change, base,
-        np.tile(hurt[:, None], (1, 4)),
-    )  # fmt: skip
+        values=TEN.ids,
+        unit_id=np.repeat([7, 3, 9], 2),
+        kind=np.repeat(["feature", "feature", "random-direction"], 2),
+        feature=np.repeat([70, 30, -1], 2),
+        source=np.repeat(["power", "power", ""], 2),
+        polarity=np.repeat([1, -1, 1], 2),
+        dose=np.tile([1.0, 2.0], 3),
+        ratings=base + change,
+        base=base,
+        damage=np.tile(hurt[:, None], (1, 4)),
+    )
 
 
 def test_dose_effects_are_paired_changes_over_the_unsteered_sd():
@@ -71,8 +104,15 @@ def test_dose_effects_are_paired_changes_over_the_unsteered_sd():
     row = next(r for r in rows if r["unit_id"] == 7 and r["dose"] == 2 and r["target"] == "power")
     assert row["effect"] == pytest.approx(1.0 / sweep.base[:, 4].std(ddof=1))
     assert row["points"] == pytest.approx(1.0)
-    assert (row["low"], row["high"]) == pytest.approx((row["effect"], row["effect"]))  # no context differs
-    assert (row["n"], row["damage"], row["kind"], row["value"]) == (12, pytest.approx(0.15), "feature", "power")
+    assert (row["low"], row["high"]) == pytest.approx(
+        (row["effect"], row["effect"])
+    )  # no context differs
+    assert (row["n"], row["damage"], row["kind"], row["value"]) == (
+        12,
+        pytest.approx(0.15),
+        "feature",
+        "power",
+    )
 
 
 def test_strength_is_matched_on_damage_and_flagged_where_it_is_never_reached():
@@ -84,9 +124,15 @@ def test_strength_is_matched_on_damage_and_flagged_where_it_is_never_reached():
     assert matched.changes[0, :, 4] == pytest.approx(0.75)
     assert matched.changes[1, :, 4] == pytest.approx(0.5)  # turned by its polarity
     assert matched.rows()[1] == {
-        "unit_id": 3, "kind": "feature", "feature": 30, "value": "power", "polarity": -1, "strength": 2.0, "reached": False,
+        "unit_id": 3,
+        "kind": "feature",
+        "feature": 30,
+        "value": "power",
+        "polarity": -1,
+        "strength": 2.0,
+        "reached": False,
         "damage": pytest.approx(0.04),
-    }  # fmt: skip
+    }
 
 
 def test_a_curve_that_dips_is_matched_where_it_first_crosses():
@@ -108,7 +154,9 @@ def test_without_a_circle_what_needs_one_is_blank():
     assert np.isnan(effects.circle.r)
     assert np.isnan(effects.circumplex["power"].r2)
     reasons = {row["part"]: row["reason"] for row in effects.leakage}
-    assert reasons == {"all": ""} | dict.fromkeys(("adjacent", "orthogonal", "opposed"), "no value with answers lies there")
+    assert reasons == {"all": ""} | dict.fromkeys(
+        ("adjacent", "orthogonal", "opposed"), "no value with answers lies there"
+    )
 
 
 def test_the_matrix_is_the_mean_over_features_at_matched_strength():
@@ -128,7 +176,9 @@ def test_the_matrix_is_the_mean_over_features_at_matched_strength():
     leak = {row["part"]: row for row in effects.leakage}
     ratio = abs(cell["benevolence"].effect) / cell["power"].effect
     assert leak["all"]["leakage"] == pytest.approx(ratio / 3)
-    assert leak["opposed"]["leakage"] == pytest.approx(ratio / np.sqrt(4))  # ST, SD, UN and BE lie opposite
+    assert leak["opposed"]["leakage"] == pytest.approx(
+        ratio / np.sqrt(4)
+    )  # ST, SD, UN and BE lie opposite
     assert leak["adjacent"]["leakage"] == 0
 
 
@@ -143,12 +193,18 @@ def test_planted_effects_are_found_inside_their_intervals_and_controls_make_the_
         row = cell[source, target]
         assert row.q < 0.001
         assert sign * row.effect > max(abs(row.null_low), row.null_high)
-    elsewhere = [row for (i, j), row in cell.items() if i != j and graph[TEN.ids.index(i), TEN.ids.index(j)] == 0]
+    elsewhere = [
+        row
+        for (i, j), row in cell.items()
+        if i != j and graph[TEN.ids.index(i), TEN.ids.index(j)] == 0
+    ]
     assert np.mean([row.q < 0.05 for row in elsewhere]) <= 0.05
     assert np.mean([row.low <= 0 <= row.high for row in elsewhere]) >= 0.9
     assert all(row.null_low < 0 < row.null_high for row in effects.side_effects)
     assert all(row["reason"] == "" for row in effects.leakage)
-    assert all(row["low"] <= row["leakage"] * 1.01 and row["leakage"] < 1 for row in effects.leakage)
+    assert all(
+        row["low"] <= row["leakage"] * 1.01 and row["leakage"] < 1 for row in effects.leakage
+    )
 
 
 def test_features_that_leak_each_elsewhere_star_no_value():
@@ -156,7 +212,11 @@ def test_features_that_leak_each_elsewhere_star_no_value():
     starred, certain = [], []
     for seed in range(8):
         sweep = simulate(seed, np.zeros((10, 10)), leaky=1.0, leaks=(2, 2))
-        off = [cell for cell in analyse(sweep, TEN, 0.1, 200, seed).side_effects if cell.source != cell.target]
+        off = [
+            cell
+            for cell in analyse(sweep, TEN, 0.1, 200, seed).side_effects
+            if cell.source != cell.target
+        ]
         starred += [cell.q < 0.05 for cell in off]
         certain += [cell.low > 0 or cell.high < 0 for cell in off]
     assert np.mean(certain) > 0.4
@@ -165,7 +225,9 @@ def test_features_that_leak_each_elsewhere_star_no_value():
 
 def test_one_feature_a_value_speaks_for_itself():
     sweep = simulate(3, np.zeros((10, 10)), features=1, leaky=1.0)
-    off = [cell for cell in analyse(sweep, TEN, 0.1, 200, 0).side_effects if cell.source != cell.target]
+    off = [
+        cell for cell in analyse(sweep, TEN, 0.1, 200, 0).side_effects if cell.source != cell.target
+    ]
     assert {cell.features for cell in off} == {1}
     assert any(cell.q < 0.05 for cell in off)
 
@@ -216,12 +278,21 @@ def test_bad_sweeps_are_refused_with_what_to_do():
     with pytest.raises(BadInput, match="positive"):
         match(sweep, float("nan"))
     with pytest.raises(BadInput, match="No labelled feature"):
-        analyse(replace(sweep, kind=np.full(6, "random-feature"), source=np.full(6, "")), TEN, 0.1, 200, 0)
+        analyse(
+            replace(sweep, kind=np.full(6, "random-feature"), source=np.full(6, "")),
+            TEN,
+            0.1,
+            200,
+            0,
+        )
 
 
 def test_damage_has_an_interval_over_texts():
     rows = damage_rows(simulate(5, np.zeros((10, 10)), features=1), 300, 0)
-    assert all(row["damage_low"] < row["damage"] < row["damage_high"] and row["damage_n"] == 12 for row in rows)
+    assert all(
+        row["damage_low"] < row["damage"] < row["damage_high"] and row["damage_n"] == 12
+        for row in rows
+    )
 
 
 def test_the_circle_is_fitted_exactly_and_noise_is_not_taken_for_one():
@@ -243,7 +314,9 @@ def test_a_matrix_that_follows_the_circle_is_recognised():
     theta = angles(TEN, TEN.ids)
     follows = 0.4 * np.cos(theta[:, None] - theta)
     np.fill_diagonal(follows, 0)
-    effects = analyse(simulate(6, np.linalg.inv(np.eye(10) + follows) @ follows, leaky=0.0), TEN, 0.1, 300, 0)
+    effects = analyse(
+        simulate(6, np.linalg.inv(np.eye(10) + follows) @ follows, leaky=0.0), TEN, 0.1, 300, 0
+    )
     assert effects.circle.r > 0.8
     assert effects.circle.p < 0.01
     circle = effects.circumplex["power"]

@@ -5,20 +5,22 @@ import pytest
 import torch
 
 from feature_store.errors import BadInput
-from sae_training.edits import Add, by_prompt
-from sae_training.gates import ActivationGate, ProbeGate, PromptGate, gated_scores, spread
-from sae_training.last_token import last_residuals
-from sae_training.scoring import sweep
+from sae_training.engine.gates import ActivationGate, ProbeGate, PromptGate, gated_scores, spread
+from sae_training.engine.scoring import sweep
+from sae_training.model.edits import Add, by_prompt
+from sae_training.model.last_token import last_residuals
 from tests.small_models import WIDTH, TinySAE, model
-from workbench.conva import minimum_shift
-from workbench.detectors import gate
-from workbench.directions import Probe
+from workbench.steering.directions import Probe
+from workbench.steering.gates import gate
+from workbench.systems.conva.shift import minimum_shift
 
 MODEL = model()
 PROMPTS = ["the cat sat on the mat", "the dog ran to the end", "the garden and then the mat ran"]
 OPTIONS = [" the", " dog"]
 ADD = Add(torch.randn(1, WIDTH, generator=torch.Generator().manual_seed(0)) * 2, ("all",))
-PROBE = Probe(torch.randn(WIDTH, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * 0.3, 0.1)
+PROBE = Probe(
+    torch.randn(WIDTH, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * 0.3, 0.1
+)
 SHIFT = minimum_shift(PROBE, [0.97])
 SAE = TinySAE()
 
@@ -44,8 +46,14 @@ def test_closed_gates_are_bit_identical_and_open_ones_transparent(inner):
     closed = torch.zeros(3, dtype=torch.bool)
     for shut, wide in (
         (PromptGate(spread(inner, 3), closed), PromptGate(spread(inner, 3), ~closed)),
-        (ProbeGate(inner, PROBE.weight, PROBE.bias, 1.1), ProbeGate(inner, PROBE.weight, PROBE.bias, 0.0)),
-        (ActivationGate(inner, SAE, 3, 1e9), ActivationGate(inner, SAE, 3, -1.0)),
+        (
+            ProbeGate(edit=inner, weight=PROBE.weight, bias=PROBE.bias, threshold=1.1),
+            ProbeGate(edit=inner, weight=PROBE.weight, bias=PROBE.bias, threshold=0.0),
+        ),
+        (
+            ActivationGate(edit=inner, sae=SAE, feature=3, threshold=1e9),
+            ActivationGate(edit=inner, sae=SAE, feature=3, threshold=-1.0),
+        ),
     ):
         assert torch.equal(logits(shut), base), type(shut).__name__
         torch.testing.assert_close(logits(wide), steered, atol=1e-5, rtol=1e-5)
@@ -71,12 +79,20 @@ def test_a_probe_decides_at_the_last_token_in_a_sweep_too():
     residuals = last_residuals(MODEL, MODEL.tokenize(PROMPTS), [1])[:, 0]
     said = torch.sigmoid(residuals @ PROBE.weight + PROBE.bias)
     threshold = float(said.sort().values[1:].mean())  # one prompt opens, or two
-    told = sweep(MODEL, PROMPTS, OPTIONS, ProbeGate(ADD, PROBE.weight, PROBE.bias, threshold), 1)
+    told = sweep(
+        MODEL,
+        PROMPTS,
+        OPTIONS,
+        ProbeGate(edit=ADD, weight=PROBE.weight, bias=PROBE.bias, threshold=threshold),
+        1,
+    )
     plain = sweep(MODEL, PROMPTS, OPTIONS, ADD, 1)
     opens = said >= threshold
     assert 0 < opens.sum() < 3
     assert torch.equal(told.steered[0, ~opens], told.base[~opens])
-    torch.testing.assert_close(told.steered[0, opens], plain.steered[0, opens], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        told.steered[0, opens], plain.steered[0, opens], atol=1e-5, rtol=1e-4
+    )
 
 
 def test_a_sweep_is_gated_prompt_by_prompt():
@@ -84,7 +100,9 @@ def test_a_sweep_is_gated_prompt_by_prompt():
     told = gated_scores(sweep(MODEL, PROMPTS, OPTIONS, ADD, 1), open)
     assert torch.equal(told.steered[0, ~open], told.base[~open])
     with MODEL.steered(PromptGate(spread(ADD, 3), open), 1):
-        torch.testing.assert_close(told.steered[0], MODEL.score(PROMPTS, OPTIONS), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(
+            told.steered[0], MODEL.score(PROMPTS, OPTIONS), atol=1e-5, rtol=1e-4
+        )
 
 
 def test_a_feature_gates_token_by_token():
@@ -93,11 +111,11 @@ def test_a_feature_gates_token_by_token():
     where[:, 0] = False
     fires = SAE.encode(hidden)[..., 4] > 0.5
     assert 0 < (fires & where).sum() < where.sum()
-    out = ActivationGate(ADD, SAE, 4, 0.5)(hidden, where)
+    out = ActivationGate(edit=ADD, sae=SAE, feature=4, threshold=0.5)(hidden, where)
     assert torch.equal(out[~(fires & where)], hidden[~(fires & where)])
     torch.testing.assert_close(out[fires & where], (hidden + ADD.vectors[0])[fires & where])
     with pytest.raises(BadInput, match="features 0 to 39"):
-        ActivationGate(ADD, SAE, 40)
+        ActivationGate(edit=ADD, sae=SAE, feature=40)
 
 
 class Half:

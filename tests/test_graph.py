@@ -6,8 +6,16 @@ import pytest
 from feature_store.errors import BadInput
 from feature_store.records import CausalGraph, Edge
 from tests.test_effects import TEN, simulate
-from workbench.causal.damage import match
-from workbench.causal.graph import compare, direct_effects, find, joint_r2, split_half, total_effects, weights
+from workbench.causal.graph import (
+    compare,
+    direct_effects,
+    find,
+    joint_r2,
+    split_half,
+    total_effects,
+    weights,
+)
+from workbench.sweeps.damage import match
 
 
 def planted(seed: int, edges: int = 8) -> np.ndarray:
@@ -38,11 +46,17 @@ def test_total_effects_are_medians_of_ratios_whatever_the_strength_and_polarity(
     effects = np.array([[1.0, 0.5], [-2.0, -1.0], [0.5, 0.9], [0.1, 4.0]])
     total = total_effects(effects, [np.arange(3), np.array([3])], np.array([0, 1]))
     assert total == pytest.approx(np.array([[1, 0.5], [0.025, 1]]))
-    twice = total_effects(np.stack([effects, effects]), [np.array([[0, 1, 2], [2, 2, 2]]), np.array([[3], [3]])], np.array([0, 1]))
+    twice = total_effects(
+        np.stack([effects, effects]),
+        [np.array([[0, 1, 2], [2, 2, 2]]), np.array([[3], [3]])],
+        np.array([0, 1]),
+    )
     assert twice[:, 0, 1] == pytest.approx([0.5, 1.8])
 
 
-@pytest.mark.parametrize(("seed", "features", "leaky"), [(0, 8, 0.5), (1, 6, 0.5), (2, 12, 0.9), (3, 8, 0.1)])
+@pytest.mark.parametrize(
+    ("seed", "features", "leaky"), [(0, 8, 0.5), (1, 6, 0.5), (2, 12, 0.9), (3, 8, 0.1)]
+)
 def test_a_planted_graph_is_found_through_leaky_features(seed, features, leaky):
     graph = planted(seed)
     found = found_on(seed, graph, features=features, leaky=leaky)
@@ -86,7 +100,12 @@ def test_saturation_leaves_residues_that_are_no_edges():
 
 
 def test_nothing_planted_gives_next_to_no_edges():
-    false = [sum(e.present for e in found_on(seed, np.zeros((10, 10)), features=6, leaky=0.7).graph.edges) for seed in range(8)]
+    false = [
+        sum(
+            e.present for e in found_on(seed, np.zeros((10, 10)), features=6, leaky=0.7).graph.edges
+        )
+        for seed in range(8)
+    ]
     assert np.sum(false) <= 0.05 * 90 * 8
     assert np.mean(np.array(false) > 0) <= 0.5
 
@@ -108,7 +127,9 @@ def test_values_without_usable_features_are_left_out_and_counted():
     rng = np.random.default_rng(0)
     changes[quiet, :, 2] = rng.normal(size=(len(quiet), 24))
     changes[matched.of("power")[:4], :, 4] = rng.normal(size=(4, 24))
-    matched = matched._replace(changes=changes, source=np.where(matched.source == "tradition", "", matched.source))
+    matched = matched._replace(
+        changes=changes, source=np.where(matched.source == "tradition", "", matched.source)
+    )
     found = find(matched, TEN.ids, 300, 0)
     assert "tradition" in found.left_out
     assert "tradition" not in found.graph.values
@@ -143,9 +164,22 @@ def test_values_moved_alike_are_refused_by_name():
 def by_hand(present: dict[tuple[str, str], float]) -> CausalGraph:
     names = ("self-direction", "stimulation", "hedonism")
     edges = tuple(
-        Edge(a, b, present.get((a, b), 0.01), -1.0, 1.0, 3.0, 0.01, 1.0, (a, b) in present) for a in names for b in names if a != b
+        Edge(
+            source=a,
+            target=b,
+            weight=present.get((a, b), 0.01),
+            low=-1.0,
+            high=1.0,
+            z=3.0,
+            q=0.01,
+            frequency=1.0,
+            present=(a, b) in present,
+        )
+        for a in names
+        for b in names
+        if a != b
     )
-    return CausalGraph(names, edges, "value", 24, 0)
+    return CausalGraph(values=names, edges=edges, level="value", n=24, seed=0)
 
 
 def test_comparison_counts_ordered_pairs_reversals_and_signs():

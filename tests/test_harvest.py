@@ -5,13 +5,19 @@ import pytest
 import torch
 
 from feature_store.errors import BadInput
-from sae_training import harvest as module
-from sae_training.harvest import harvest, pooled_activations
-from sae_training.sae import SAE
-from sae_training.stream import read
+from sae_training.dictionary import harvest as module
+from sae_training.dictionary.harvest import harvest, pooled_activations
+from sae_training.dictionary.sae import SAE
+from sae_training.dictionary.stream import read
 from tests import small_models
 
-TEXTS = ["the cat sat on the mat", "the dog ran to the end of the garden and then " * 6, "你好 🙂 the cat", "and then the dog sat", "the mat"] * 3
+TEXTS = [
+    "the cat sat on the mat",
+    "the dog ran to the end of the garden and then " * 6,
+    "你好 🙂 the cat",
+    "and then the dog sat",
+    "the mat",
+] * 3
 READ = (TEXTS, 1, "resid_post", 4, 24)
 
 
@@ -23,8 +29,17 @@ def model():
 @pytest.fixture(scope="module")
 def sae():
     g = torch.Generator().manual_seed(0)
-    directions = torch.nn.functional.normalize(torch.randn(40, small_models.WIDTH, generator=g), dim=1)
-    return SAE(directions.T.contiguous(), directions, torch.zeros(40), torch.zeros(small_models.WIDTH), "topk", k=4)
+    directions = torch.nn.functional.normalize(
+        torch.randn(40, small_models.WIDTH, generator=g), dim=1
+    )
+    return SAE(
+        W_enc=directions.T.contiguous(),
+        W_dec=directions,
+        b_enc=torch.zeros(40),
+        b_dec=torch.zeros(small_models.WIDTH),
+        architecture="topk",
+        k=4,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -34,13 +49,22 @@ def slow(model, sae):
     for tokens in read(model, *READ):
         features = sae.encode(tokens.x)
         for i, f in features.nonzero().tolist():
-            found.append((f, int(tokens.document[i]), int(tokens.position[i]), float(features[i, f])))
+            found.append(
+                (f, int(tokens.document[i]), int(tokens.position[i]), float(features[i, f]))
+            )
     return found
 
 
 def test_statistics_and_activations(model, sae, slow):
     told = harvest(model, sae, *READ, contexts=3)
-    rows = list(zip(*(told.activations[name].to_pylist() for name in ("feature", "document", "position", "activation"))))
+    rows = list(
+        zip(
+            *(
+                told.activations[name].to_pylist()
+                for name in ("feature", "document", "position", "activation")
+            )
+        )
+    )
     assert [row[:3] for row in rows] == sorted(row[:3] for row in slow)
     assert told.share == 1
     assert told.documents == len(TEXTS)
@@ -49,10 +73,17 @@ def test_statistics_and_activations(model, sae, slow):
         assert feature["n_active"] == len(values)
         assert feature["density"] == pytest.approx(len(values) / told.tokens)
         assert feature["max_activation"] == pytest.approx(max(values, default=0))
-        assert feature["mean_activation"] == pytest.approx(np.mean(values) if values else 0, rel=1e-5)
+        assert feature["mean_activation"] == pytest.approx(
+            np.mean(values) if values else 0, rel=1e-5
+        )
         assert (feature["x"] is None) == (not values)
     assert sum(told.histograms["count"].to_pylist()) == len(slow)
-    assert all(low <= high for low, high in zip(told.histograms["low"].to_pylist(), told.histograms["high"].to_pylist()))
+    assert all(
+        low <= high
+        for low, high in zip(
+            told.histograms["low"].to_pylist(), told.histograms["high"].to_pylist()
+        )
+    )
 
 
 def test_top_contexts(model, sae, slow):
@@ -64,11 +95,16 @@ def test_top_contexts(model, sae, slow):
                 best[document] = max(best.get(document, 0), value)
         rows = [row for row in told.contexts.to_pylist() if row["feature"] == feature]
         assert [row["rank"] for row in rows] == list(range(min(3, len(best))))
-        np.testing.assert_allclose([row["activation"] for row in rows], sorted(best.values(), reverse=True)[:3], rtol=1e-5)
+        np.testing.assert_allclose(
+            [row["activation"] for row in rows], sorted(best.values(), reverse=True)[:3], rtol=1e-5
+        )
         for row in rows:
             assert row["activations"][row["peak"]] == row["activation"]
             assert len(row["tokens"]) == len(row["activations"])
-            assert any(f == feature and d == row["document"] and p == row["position"] for f, d, p, _ in slow)
+            assert any(
+                f == feature and d == row["document"] and p == row["position"]
+                for f, d, p, _ in slow
+            )
 
 
 def test_pooled_is_the_maximum_over_tokens(model, sae, slow):
@@ -92,5 +128,7 @@ def test_activations_with_nan_name_the_documents(model, sae, monkeypatch):
         return torch.full((*ids.shape, small_models.WIDTH), torch.nan)
 
     monkeypatch.setattr(model, "residuals", broken)
-    with pytest.raises(BadInput, match=r"NaN or infinite activations at layer 1: \d+ tokens in \d+ documents"):
+    with pytest.raises(
+        BadInput, match=r"NaN or infinite activations at layer 1: \d+ tokens in \d+ documents"
+    ):
         harvest(model, sae, *READ)

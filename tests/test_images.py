@@ -12,9 +12,9 @@ from PIL import Image
 
 from feature_store.errors import BadInput, NotFound
 from tests import small_vision
-from workbench.embedders import make
+from workbench.material import images
 from workbench.study import Study
-from workbench.vision import images
+from workbench.vision.embedders import make
 from workbench.vision.index import nearest, retrieve
 
 
@@ -27,16 +27,26 @@ def folder(tmp_path):
 
 def indexed(tmp_path, folder, **more):
     study = Study(tmp_path / "study")
-    return study, study.index(str(folder), **({"embedder": "colour", "keywords": str(tmp_path / "words.toml")} | more))
+    return study, study.index(
+        str(folder), **({"embedder": "colour", "keywords": str(tmp_path / "words.toml")} | more)
+    )
 
 
 def bomb(width, height):
     """A PNG of a few bytes whose header promises a great picture."""
+
     def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b"\0" * 100))
+        + chunk(b"IEND", b"")
+    )
 
 
 def spoil(folder):
@@ -58,9 +68,14 @@ def test_words_find_the_images_that_were_drawn_for_them(tmp_path, folder):
     found = nearest(study.store, run.id, 8)
     assert len(found) == 8 * 8
     assert [file.split("-")[1] for file in found.file] == [f"{word}.png" for word in found.keyword]
-    assert set(zip(found.value, found.keyword, strict=True)) == {(v, c) for v, pair in small_vision.COLOURS.items() for c in pair}
+    assert set(zip(found.value, found.keyword, strict=True)) == {
+        (v, c) for v, pair in small_vision.COLOURS.items() for c in pair
+    }
     assert (found.groupby("keyword").similarity.diff().dropna() <= 1e-6).all()
-    by_hand = make("colour", ()).images([images.open_image(folder / found.file[0])])[0] @ make("colour", ()).texts([found.keyword[0]])[0]
+    by_hand = (
+        make("colour", ()).images([images.open_image(folder / found.file[0])])[0]
+        @ make("colour", ()).texts([found.keyword[0]])[0]
+    )
     assert found.similarity[0] == pytest.approx(by_hand, abs=1e-5)
     own = retrieve(study, "Orange", k=3)
     assert [file.split("-")[1] for file in own.file] == ["orange.png"] * 3
@@ -86,8 +101,14 @@ def test_equal_images_are_ordered_by_digest_and_k_may_be_more_than_there_are(tmp
 def test_what_is_no_good_is_refused_named_and_counted(tmp_path, folder):
     spoil(folder)
     study, run = indexed(tmp_path, folder)
-    assert {key: run.summary[key] for key in ("embedded", "duplicate", "refused")} == {"embedded": 64, "duplicate": 1, "refused": 5}
-    told = study.store.sql("SELECT file, status, reason FROM images WHERE status <> 'embedded'").set_index("file")
+    assert {key: run.summary[key] for key in ("embedded", "duplicate", "refused")} == {
+        "embedded": 64,
+        "duplicate": 1,
+        "refused": 5,
+    }
+    told = study.store.sql(
+        "SELECT file, status, reason FROM images WHERE status <> 'embedded'"
+    ).set_index("file")
     assert "broken" in told.reason["torn.png"]
     assert "no image in PNG" in told.reason["notes.txt"]
     assert "no image in PNG" in told.reason["renamed.png"]
@@ -98,7 +119,9 @@ def test_what_is_no_good_is_refused_named_and_counted(tmp_path, folder):
     only = tmp_path / "only"
     only.mkdir()
     shutil.copy(folder / "notes.txt", only)
-    with pytest.raises(BadInput, match="no image that can be read \\(1 files; the first: notes.txt"):
+    with pytest.raises(
+        BadInput, match="no image that can be read \\(1 files; the first: notes.txt"
+    ):
         indexed(tmp_path, only)
     with pytest.raises(NotFound, match="There is no folder"):
         indexed(tmp_path, tmp_path / "nowhere")
@@ -122,9 +145,11 @@ def test_an_image_is_turned_and_laid_on_white(tmp_path):
     assert images.data_uri(tmp_path / "turned.jpg").startswith("data:image/jpeg;base64,")
 
 
-def test_an_interrupted_index_goes_on_and_a_known_image_is_not_embedded_again(tmp_path, folder, monkeypatch):
-    from workbench.embedders.colour import Colour
+def test_an_interrupted_index_goes_on_and_a_known_image_is_not_embedded_again(
+    tmp_path, folder, monkeypatch
+):
     from workbench.vision import index
+    from workbench.vision.embedders.colour import Colour
 
     monkeypatch.setattr(index, "PART", 16)
     seen, whole = [], Colour.images
@@ -145,7 +170,9 @@ def test_an_interrupted_index_goes_on_and_a_known_image_is_not_embedded_again(tm
     study, more = indexed(tmp_path, folder)
     assert sum(seen) == 81, "the new image alone is embedded"
     assert (more.summary["known"], more.summary["embedded"]) == (64, 65)
-    assert list(nearest(study.store, more.id, 3).image) == list(nearest(study.store, run.id, 3).image)
+    assert list(nearest(study.store, more.id, 3).image) == list(
+        nearest(study.store, run.id, 3).image
+    )
 
 
 def test_clip_embeds_images_and_words_in_one_space(tmp_path, folder):
@@ -162,7 +189,9 @@ def test_clip_embeds_images_and_words_in_one_space(tmp_path, folder):
     with torch.no_grad():
         both = module(**processor(text=["gold"], images=[picture], return_tensors="pt"))
     by_hand = float((both.logits_per_image / module.logit_scale.exp())[0, 0])
-    assert float(embedder.images([picture])[0] @ embedder.texts(["gold"])[0]) == pytest.approx(by_hand, abs=1e-5)
+    assert float(embedder.images([picture])[0] @ embedder.texts(["gold"])[0]) == pytest.approx(
+        by_hand, abs=1e-5
+    )
     told = study.store.sql("SELECT embedding FROM images WHERE file = '00-gold.png'").embedding[0]
     np.testing.assert_allclose(told, embedder.images([picture])[0], atol=1e-6)
     with pytest.raises(BadInput, match="reads 32"):
@@ -171,9 +200,16 @@ def test_clip_embeds_images_and_words_in_one_space(tmp_path, folder):
 
 @pytest.mark.parametrize(
     ("text", "told"),
-    [("[power]\nkeywords = []", "at least one"), ("power = 1", "at least one"), ("[powr]\nkeywords = ['x']", "Did you mean 'power'"),
-     ("[power]\nkeywords = ['x', 'x']", "twice"), ("", "no keywords"), ("[power", "not valid TOML"), ("[power]\nkeywords = ['\xe9']", "UTF-8")],
-)  # fmt: skip
+    [
+        ("[power]\nkeywords = []", "at least one"),
+        ("power = 1", "at least one"),
+        ("[powr]\nkeywords = ['x']", "Did you mean 'power'"),
+        ("[power]\nkeywords = ['x', 'x']", "twice"),
+        ("", "no keywords"),
+        ("[power", "not valid TOML"),
+        ("[power]\nkeywords = ['\xe9']", "UTF-8"),
+    ],
+)
 def test_a_list_of_keywords_that_cannot_be_used_is_refused(tmp_path, folder, text, told):
     (tmp_path / "words.toml").write_bytes(text.encode("latin-1"))
     with pytest.raises((BadInput, NotFound), match=told):

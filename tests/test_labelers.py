@@ -9,15 +9,17 @@ from scipy import sparse
 
 from feature_store import registry
 from feature_store.errors import BadInput
-from workbench.labelers import LabelledActivations
-from workbench.labelers.contrast import regress
+from workbench.features.labelers import LabelledActivations
+from workbench.features.labelers.contrast import regress
 
 TEN = registry.get("values", "schwartz10")
 CONTRAST = registry.get("labelers", "contrast")
 FACETS, TOPICS, IDLE, MIXED = 6, 20, 150, 20
 
 
-def planted(seed: int, documents: int = 4000) -> tuple[LabelledActivations, dict[int, tuple[str, int]], set[int]]:
+def planted(
+    seed: int, documents: int = 4000
+) -> tuple[LabelledActivations, dict[int, tuple[str, int]], set[int]]:
     """`(data, truth, topic features)`. Facet features fire for one of six behaviours of one pole; a topic comes with
     its value in 70 % of the texts that hold it; other features are idle or sum two facets."""
     rng = np.random.default_rng(seed)
@@ -30,7 +32,9 @@ def planted(seed: int, documents: int = 4000) -> tuple[LabelledActivations, dict
             echo = leaning and rng.random() < 0.5  # values come together
             value = int(rng.choice(list(leaning))) if echo else int(rng.integers(10))
             sign = leaning.setdefault(value, int(rng.choice([1, -1])))
-            activations[d, (2 * value + (sign > 0)) * FACETS + rng.integers(FACETS)] = rng.gamma(4, 0.5)
+            activations[d, (2 * value + (sign > 0)) * FACETS + rng.integers(FACETS)] = rng.gamma(
+                4, 0.5
+            )
         for value, sign in leaning.items():
             marks[d, value] = sign
         held = np.flatnonzero(marks[d] > 0)
@@ -39,15 +43,23 @@ def planted(seed: int, documents: int = 4000) -> tuple[LabelledActivations, dict
         elif rng.random() < 0.75:
             topics[d] = rng.integers(10)
     for t in range(TOPICS):
-        activations[:, facets + t] = (topics == t % 10) * (rng.random(documents) < (1, 0.5)[t // 10]) * rng.gamma(4, 0.5, documents)
+        activations[:, facets + t] = (
+            (topics == t % 10)
+            * (rng.random(documents) < (1, 0.5)[t // 10])
+            * rng.gamma(4, 0.5, documents)
+        )
     idle = slice(facets + TOPICS, facets + TOPICS + IDLE)
-    activations[:, idle] = (rng.random((documents, IDLE)) < 10 ** rng.uniform(-3, -0.5, IDLE)) * rng.gamma(2, 1, (documents, IDLE))
+    activations[:, idle] = (
+        rng.random((documents, IDLE)) < 10 ** rng.uniform(-3, -0.5, IDLE)
+    ) * rng.gamma(2, 1, (documents, IDLE))
     for m in range(MIXED):
         a, b = rng.choice(20, 2, replace=False) * FACETS + rng.integers(FACETS, size=2)
         activations[:, -1 - m] = activations[:, a] + activations[:, b]
     activations += (rng.random(activations.shape) < 0.005) * rng.gamma(1, 0.3, activations.shape)
     truth = {f: (TEN.ids[f // FACETS // 2], 1 if f // FACETS % 2 else -1) for f in range(facets)}
-    data = LabelledActivations(sparse.csr_matrix(activations), marks, np.array([f"topic {t}" for t in topics]))
+    data = LabelledActivations(
+        sparse.csr_matrix(activations), marks, np.array([f"topic {t}" for t in topics])
+    )
     return data, truth, set(range(facets, facets + TOPICS))
 
 
@@ -73,14 +85,18 @@ def test_precision_and_recall_against_planted_features(world):
 def test_topic_features_are_labelled_without_contexts_and_not_with_them(world):
     data, _, topics, labels = world
     assert not topics & set(accepted(labels))
-    blind = CONTRAST.label(replace(data, contexts=np.full(len(data.values), "")), TEN, CONTRAST.config())
+    blind = CONTRAST.label(
+        replace(data, contexts=np.full(len(data.values), "")), TEN, CONTRAST.config()
+    )
     assert len(topics & set(accepted(blind))) >= 0.5 * TOPICS
 
 
 def test_the_score_is_held_out_and_precision_is_told(world):
     labels = [label for label in world[3] if label.accepted]
     told = [json.loads(label.evidence) for label in labels]
-    assert 0.53 < np.median([label.score for label in labels]) < 0.7  # one behaviour of six: low by construction
+    assert (
+        0.53 < np.median([label.score for label in labels]) < 0.7
+    )  # one behaviour of six: low by construction
     assert np.median([t["precision"] for t in told]) > 0.9
     assert all(t["base_rate"] < 0.5 for t in told)
     assert all(label.gain <= 1 for label in labels)
@@ -111,7 +127,10 @@ def test_the_regression_equals_the_one_with_dummies():
     whole = np.linalg.lstsq(design, dense, rcond=None)[0]
     residual = dense - design @ whole
     bread = np.linalg.inv(design.T @ design)
-    white = [np.sqrt(np.diag(bread @ (design.T * residual[:, f] ** 2) @ design @ bread)[:3] * 120 / 113) for f in range(5)]
+    white = [
+        np.sqrt(np.diag(bread @ (design.T * residual[:, f] ** 2) @ design @ bread)[:3] * 120 / 113)
+        for f in range(5)
+    ]
     assert found.beta == pytest.approx(whole[:3])
     assert found.se == pytest.approx(np.array(white).T)
     assert found.sd == pytest.approx(np.sqrt((residual**2).sum(0) / 113))

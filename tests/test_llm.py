@@ -21,7 +21,7 @@ from workbench.llm.answered import Answered
 from workbench.llm.endpoint import Endpoint, Limits
 from workbench.llm.local import Local
 from workbench.llm.reading import read_choice
-from workbench.steerings import Scale, build_edit
+from workbench.steering.methods import Scale, build_edit
 
 QUICK = Limits(retries=2, timeout=5, concurrency=3)
 
@@ -61,12 +61,24 @@ def test_a_choice_is_read_or_kept_as_unread(text, choice, status):
 
 def test_a_local_model_talks_through_its_template_and_steered():
     own = model(chat=True)
-    talk = (Message("system", "the cat"), Message("user", "sat on"), Message("assistant", "the mat"), Message("user", "and then"))
+    talk = (
+        Message("system", "the cat"),
+        Message("user", "sat on"),
+        Message("assistant", "the mat"),
+        Message("user", "and then"),
+    )
     seen = []
-    own.generate, real = lambda prompts, *a: (seen.extend(own.render(p) for p in prompts), real(prompts, *a))[1], own.generate
+    own.generate, real = (
+        lambda prompts, *a: (seen.extend(own.render(p) for p in prompts), real(prompts, *a))[1],
+        own.generate,
+    )
     plain = Local(own).chat([talk], max_new_tokens=8)
     assert seen == ["[system]the cat[user]sat on[assistant]the mat[user]and then[model]"]
-    edit = build_edit([Steering(((3, 1.0),), "add", 40.0, "raw")], TinySAE(), Scale(5.0, torch.ones(40)))
+    edit = build_edit(
+        [Steering(features=((3, 1.0),), method="add", strength=40.0, unit="raw")],
+        TinySAE(),
+        Scale(5.0, torch.ones(40)),
+    )
     with own.steered(edit, 1):
         steered = Local(own, "add f3 @40 raw").chat([talk], max_new_tokens=8)
         with pytest.raises(BadInput, match="does not say how"):
@@ -81,15 +93,27 @@ def test_a_local_model_talks_through_its_template_and_steered():
 
 def test_a_local_model_says_which_conversations_leave_room(tmp_path):
     kept = Answered(Local(model(chat=True)), tmp_path / "answers.jsonl")
-    assert fitting(kept, [ask("the cat"), ask("the cat " * 100), ask("the mat")]) == [True, False, True]
-    assert fitting(ScriptedLLM(str), [ask("the cat " * 10_000)]) == [True], "what an endpoint holds is not known here"
+    assert fitting(kept, [ask("the cat"), ask("the cat " * 100), ask("the mat")]) == [
+        True,
+        False,
+        True,
+    ]
+    assert fitting(ScriptedLLM(str), [ask("the cat " * 10_000)]) == [True], (
+        "what an endpoint holds is not known here"
+    )
 
 
 def test_a_template_without_a_system_role_gets_its_words_from_the_user():
     own = model(chat=True)
-    own.tokenizer.chat_template = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}" + TEMPLATE
+    own.tokenizer.chat_template = (
+        "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+        + TEMPLATE
+    )
     seen = []
-    own.generate = lambda prompts, *a: (seen.extend(own.render(p) for p in prompts), ["x"] * len(prompts))[1]
+    own.generate = lambda prompts, *a: (
+        seen.extend(own.render(p) for p in prompts),
+        ["x"] * len(prompts),
+    )[1]
     Local(own).chat([(Message("system", "be kind"), Message("user", "hello"))])
     assert seen == ["[user]be kind\n\nhello[model]"]
 
@@ -105,7 +129,9 @@ def test_a_model_without_a_template_reads_lines_and_stops_at_the_next_speaker():
 def test_a_sampled_answer_depends_on_its_conversation_and_seed_alone():
     own = Local(model(chat=True))
     texts = ["the cat", "the dog ran to the end", "the mat"]
-    assert own.chat([ask(texts[0])], max_new_tokens=6, temperature=1e-300) == own.chat([ask(texts[0])], max_new_tokens=6), "colder than numbers are"
+    assert own.chat([ask(texts[0])], max_new_tokens=6, temperature=1e-300) == own.chat(
+        [ask(texts[0])], max_new_tokens=6
+    ), "colder than numbers are"
     together = own.chat([ask(t) for t in texts], max_new_tokens=6, temperature=1.0, seed=3)
     alone = [own.chat([ask(t)], max_new_tokens=6, temperature=1.0, seed=3)[0] for t in texts]
     assert together == alone
@@ -117,12 +143,27 @@ def test_a_sampled_answer_depends_on_its_conversation_and_seed_alone():
 
 def test_an_endpoint_answers_in_order_and_counts():
     with serve(lambda body, n: contents(body).upper()) as script:
-        llm = Endpoint(script.url, "tiny", Limits(concurrency=3, input_price=2.0, output_price=10.0))
-        assert llm.chat([ask(f"q{i}") for i in range(9)], max_new_tokens=7) == [f"Q{i}" for i in range(9)]
+        llm = Endpoint(
+            script.url, "tiny", Limits(concurrency=3, input_price=2.0, output_price=10.0)
+        )
+        assert llm.chat([ask(f"q{i}") for i in range(9)], max_new_tokens=7) == [
+            f"Q{i}" for i in range(9)
+        ]
         assert llm.name == f"{script.url}#tiny"
         assert script.most_at_once <= 3
-        assert script.requests[0] | {"messages": 0} == {"model": "tiny", "messages": 0, "max_tokens": 7, "temperature": 0.0, "seed": 0}
-    assert (llm.usage.answers, llm.usage.read, llm.usage.written, llm.usage.uncounted) == (9, 90, 27, 0)
+        assert script.requests[0] | {"messages": 0} == {
+            "model": "tiny",
+            "messages": 0,
+            "max_tokens": 7,
+            "temperature": 0.0,
+            "seed": 0,
+        }
+    assert (llm.usage.answers, llm.usage.read, llm.usage.written, llm.usage.uncounted) == (
+        9,
+        90,
+        27,
+        0,
+    )
     assert llm.usage.cost == pytest.approx((90 * 2 + 27 * 10) / 1e6)
 
 
@@ -143,7 +184,9 @@ def test_a_busy_endpoint_is_asked_again():
 def test_so_many_requests_a_minute():
     times = []
     with serve(lambda body, n: times.append(time.monotonic()) or "x") as script:
-        Endpoint(script.url, "tiny", Limits(per_minute=600, concurrency=4)).chat([ask(str(i)) for i in range(4)])
+        Endpoint(script.url, "tiny", Limits(per_minute=600, concurrency=4)).chat(
+            [ask(str(i)) for i in range(4)]
+        )
     assert max(times) - min(times) > 0.25
 
 
@@ -155,14 +198,20 @@ def test_so_many_requests_a_minute():
         ((404, {}, {"error": {"message": "no such model"}}), "answers 404: .*after the #"),
         ((400, {}, {"error": {"message": "too long"}}), "answers 400: .*as it is"),
         ((307, {"Location": "http://127.0.0.1:1/"}, {}), "answers 307"),
-        ((200, {"Content-Type": "text/html"}, b"<html>hello</html>"), "does not answer as an OpenAI-compatible"),
+        (
+            (200, {"Content-Type": "text/html"}, b"<html>hello</html>"),
+            "does not answer as an OpenAI-compatible",
+        ),
         (b"{not json", "does not answer as an OpenAI-compatible"),
         ({"choices": []}, "does not answer as an OpenAI-compatible"),
         (1.0, "no answer within 0.2 s, 1 times"),
     ],
 )
 def test_a_misbehaving_endpoint_is_one_line(reply, says):
-    with serve(lambda body, n: reply) as script, pytest.raises(WorkbenchError, match=says) as caught:
+    with (
+        serve(lambda body, n: reply) as script,
+        pytest.raises(WorkbenchError, match=says) as caught,
+    ):
         Endpoint(script.url, "tiny", Limits(retries=0, timeout=0.2)).chat([ask("a")])
     assert "\n" not in str(caught.value)
 
@@ -289,7 +338,10 @@ def _fill(file, start):
 
 def test_two_processes_share_a_file(tmp_path):
     file = tmp_path / "answers.jsonl"
-    jobs = [multiprocessing.get_context("fork").Process(target=_fill, args=(file, start)) for start in (0, 1000)]
+    jobs = [
+        multiprocessing.get_context("fork").Process(target=_fill, args=(file, start))
+        for start in (0, 1000)
+    ]
     for job in jobs:
         job.start()
     for job in jobs:
@@ -308,7 +360,11 @@ def test_two_processes_share_a_file(tmp_path):
 
 
 def test_a_real_local_server(tmp_path):
-    lacking = [name for name in ("fastapi", "uvicorn", "pydantic") if importlib.util.find_spec(name) is None]
+    lacking = [
+        name
+        for name in ("fastapi", "uvicorn", "pydantic")
+        if importlib.util.find_spec(name) is None
+    ]
     if lacking:
         pytest.skip(f"NO REAL ENDPOINT IS TESTED: `transformers serve` needs {', '.join(lacking)}")
     own = model(chat=True)
@@ -319,10 +375,28 @@ def test_a_real_local_server(tmp_path):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     log = (tmp_path / "log").open("w")
-    command = [sys.executable, "-m", "transformers.cli.transformers", "serve", str(tmp_path / "tiny"), "--port", str(port), "--host", "127.0.0.1", "--device", "cpu"]
-    server = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | {"HF_HUB_OFFLINE": "1"})
+    command = [
+        sys.executable,
+        "-m",
+        "transformers.cli.transformers",
+        "serve",
+        str(tmp_path / "tiny"),
+        "--port",
+        str(port),
+        "--host",
+        "127.0.0.1",
+        "--device",
+        "cpu",
+    ]
+    server = subprocess.Popen(
+        command, stdout=log, stderr=log, env=os.environ | {"HF_HUB_OFFLINE": "1"}
+    )
     try:
-        llm = open_llm(f"http://127.0.0.1:{port}/v1#{tmp_path / 'tiny'}", no_model, Limits(retries=0, timeout=60))
+        llm = open_llm(
+            f"http://127.0.0.1:{port}/v1#{tmp_path / 'tiny'}",
+            no_model,
+            Limits(retries=0, timeout=60),
+        )
         for _ in range(120):
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
@@ -333,7 +407,10 @@ def test_a_real_local_server(tmp_path):
         assert len(answers) == 2
         assert llm.usage.answers == 2
         assert llm.usage.written > 0
-        assert Answered(llm, tmp_path / "a.jsonl").chat([ask("the cat")], max_new_tokens=6) == answers[:1]
+        assert (
+            Answered(llm, tmp_path / "a.jsonl").chat([ask("the cat")], max_new_tokens=6)
+            == answers[:1]
+        )
     finally:
         server.terminate()
         server.wait(30)

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from feature_store.errors import NotFound
-from sae_training.loaders import load_sae
-from sae_training.sae import SAE
+from sae_training.dictionary.loaders import load_sae, save_sae
+from sae_training.dictionary.sae import SAE
 
 COMMIT = "0" * 40
 
@@ -32,13 +32,24 @@ def hub(tmp_path, monkeypatch):
 
     original = huggingface_hub.file_download.hf_hub_download
     for module in ("sae_lens.loading.pretrained_sae_loaders",):
-        monkeypatch.setattr(f"{module}.hf_hub_download", lambda *a, **k: original(*a, **{"cache_dir": str(tmp_path)} | k))
+        monkeypatch.setattr(
+            f"{module}.hf_hub_download",
+            lambda *a, **k: original(*a, **{"cache_dir": str(tmp_path)} | k),
+        )
     return repository
 
 
 def test_hub_folder(hub):
-    sae = SAE(torch.randn(8, 20), torch.randn(20, 8), torch.zeros(20), torch.zeros(8), "topk", k=3, metadata={"hook_name": "blocks.2.hook_resid_post"})
-    sae.save(hub("org/sae") / "layer_2")
+    sae = SAE(
+        W_enc=torch.randn(8, 20),
+        W_dec=torch.randn(20, 8),
+        b_enc=torch.zeros(20),
+        b_dec=torch.zeros(8),
+        architecture="topk",
+        k=3,
+        metadata={"hook_name": "blocks.2.hook_resid_post"},
+    )
+    save_sae(sae, hub("org/sae") / "layer_2")
     loaded = load_sae("hub:org/sae/layer_2")
     torch.testing.assert_close(loaded.W_dec, sae.W_dec)
     assert (loaded.site().layer, loaded.site().point) == (2, "resid_post")
@@ -49,8 +60,14 @@ def test_hub_folder(hub):
 def gemma_scope(folder, width):
     folder.mkdir(parents=True)
     g = np.random.default_rng(0)
-    np.savez(folder / "params.npz", W_enc=g.standard_normal((2304, width), np.float32) / 48, W_dec=g.standard_normal((width, 2304), np.float32),
-             b_enc=np.zeros(width, np.float32), b_dec=np.zeros(2304, np.float32), threshold=np.full(width, 0.5, np.float32))
+    np.savez(
+        folder / "params.npz",
+        W_enc=g.standard_normal((2304, width), np.float32) / 48,
+        W_dec=g.standard_normal((width, 2304), np.float32),
+        b_enc=np.zeros(width, np.float32),
+        b_dec=np.zeros(2304, np.float32),
+        threshold=np.full(width, 0.5, np.float32),
+    )
 
 
 @pytest.mark.slow  # the converter insists on the full width: 300 MB of weights
@@ -67,10 +84,16 @@ def test_gemma_scope_through_its_own_converter(hub):
     assert (sae.encode(torch.randn(3, 2304)) > 0.5).any()
 
 
-@pytest.mark.parametrize(("address", "message"), [
-    ("saelens:gemma-scope-2b-pt-res-canonica/x", "Did you mean 'gemma-scope-2b-pt-res-canonical'"),
-    ("saelens:gemma-scope-2b-pt-res-canonical/layer_20/width_16/canonical", "Did you mean"),
-])
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        (
+            "saelens:gemma-scope-2b-pt-res-canonica/x",
+            "Did you mean 'gemma-scope-2b-pt-res-canonical'",
+        ),
+        ("saelens:gemma-scope-2b-pt-res-canonical/layer_20/width_16/canonical", "Did you mean"),
+    ],
+)
 def test_misspelt_release(address, message):
     with pytest.raises(NotFound, match=message):
         load_sae(address)

@@ -13,12 +13,23 @@ def system():
 def read(tmp_path, system, text, name="table.csv", **settings):
     file = tmp_path / name
     file.write_text(text, encoding="utf-8")
-    plain = {"labels": "", "text": "text", "context": "", "ignore": (), "n": 0, "seed": 0} | settings
+    plain = {
+        "labels": "",
+        "text": "text",
+        "context": "",
+        "ignore": (),
+        "n": 0,
+        "seed": 0,
+    } | settings
     return material.labelled(str(file), system=system, **plain)
 
 
 def test_finer_values_fold_and_disagreement_says_nothing(tmp_path, system):
-    told = read(tmp_path, system, "text,Power: dominance,Power: resources,Hedonism\nHi 你好 🙂,1,0,0\nHo,1,-1,0\nHu,0,-1,1\n")
+    told = read(
+        tmp_path,
+        system,
+        "text,Power: dominance,Power: resources,Hedonism\nHi 你好 🙂,1,0,0\nHo,1,-1,0\nHu,0,-1,1\n",
+    )
     power, hedonism = system.ids.index("power"), system.ids.index("hedonism")
     assert told.texts == ["Hi 你好 🙂", "Ho", "Hu"]
     assert told.values[:, power].tolist() == [1, 0, -1]
@@ -28,7 +39,14 @@ def test_finer_values_fold_and_disagreement_says_nothing(tmp_path, system):
 
 def test_marks_in_a_second_table(tmp_path, system):
     (tmp_path / "labels.tsv").write_text("id\tpower\nb\t1\na\t0\n")
-    told = read(tmp_path, system, "id\ttext\ttopic\na\tone\tX\nb\ttwo\tY\n", "texts.tsv", labels=str(tmp_path / "labels.tsv"), context="topic")
+    told = read(
+        tmp_path,
+        system,
+        "id\ttext\ttopic\na\tone\tX\nb\ttwo\tY\n",
+        "texts.tsv",
+        labels=str(tmp_path / "labels.tsv"),
+        context="topic",
+    )
     assert told.values[:, system.ids.index("power")].tolist() == [0, 1]
     assert told.contexts.tolist() == ["X", "Y"]
 
@@ -67,7 +85,13 @@ def test_built_in_contexts_and_neutral_texts_are_seeded():
 
 def test_contexts_of_a_text_file_stand_one_a_line(tmp_path):
     file = tmp_path / "contexts.txt"
-    file.write_text("I locked the doors.\n\nThe soup was hot.\n  We were late. \n", encoding="utf-8")
-    assert material.contexts(str(file), 3, 0) == ["I locked the doors.", "The soup was hot.", "We were late."]
+    file.write_text(
+        "I locked the doors.\n\nThe soup was hot.\n  We were late. \n", encoding="utf-8"
+    )
+    assert material.contexts(str(file), 3, 0) == [
+        "I locked the doors.",
+        "The soup was hot.",
+        "We were late.",
+    ]
     with pytest.raises(BadInput, match="has 3"):
         material.contexts(str(file), 4, 0)

@@ -7,16 +7,21 @@ import torch
 
 from feature_store.errors import BadInput, Incompatible, NotFound
 from feature_store.records import Steering
-from sae_training.model import Model
-from sae_training.texts import batches
+from sae_training.dictionary.texts import batches
+from sae_training.engine.opening import open_model
 from tests import small_models
-from workbench.steerings import Scale, build_edit
+from workbench.steering.methods import Scale, build_edit
 
 PROMPTS = ["the cat sat on", "then the dog ran to the end of the garden and", "the"]
 
 
 def edit(*strengths, positions="all", method="add"):
-    steerings = [Steering(((i, 1.0),), method, strength, "raw", positions) for i, strength in enumerate(strengths)]
+    steerings = [
+        Steering(
+            features=((i, 1.0),), method=method, strength=strength, unit="raw", positions=positions
+        )
+        for i, strength in enumerate(strengths)
+    ]
     return build_edit(steerings, small_models.TinySAE(), Scale(5.0, torch.ones(40)))
 
 
@@ -25,7 +30,10 @@ def padded(model, texts, side="right"):
     width = max(map(len, rows))
     fill = [[0] * (width - len(row)) for row in rows]
     ids = [row + pad if side == "right" else pad + row for row, pad in zip(rows, fill)]
-    real = [[1] * len(row) + pad if side == "right" else pad + [1] * len(row) for row, pad in zip(rows, fill)]
+    real = [
+        [1] * len(row) + pad if side == "right" else pad + [1] * len(row)
+        for row, pad in zip(rows, fill)
+    ]
     return torch.tensor(ids), torch.tensor(real, dtype=torch.bool)
 
 
@@ -33,13 +41,17 @@ def padded(model, texts, side="right"):
 def test_residuals_are_those_between_the_layers(family):
     model = small_models.model(family)
     ids, mask = padded(model, PROMPTS)
-    states = model.module(input_ids=ids, attention_mask=mask.long(), output_hidden_states=True).hidden_states
+    states = model.module(
+        input_ids=ids, attention_mask=mask.long(), output_hidden_states=True
+    ).hidden_states
     for layer in range(3):
         post = model.residuals(ids, mask, layer)
         torch.testing.assert_close(post[mask], states[layer + 1][mask])
         assert torch.equal(model.residuals(ids, mask, layer + 1, "resid_pre"), post)
     seen = []
-    handle = model.layers[3].register_forward_hook(lambda m, a, out: seen.append(out[0] if isinstance(out, tuple) else out))
+    handle = model.layers[3].register_forward_hook(
+        lambda m, a, out: seen.append(out[0] if isinstance(out, tuple) else out)
+    )
     model.logits(ids, mask)
     handle.remove()
     assert torch.equal(model.residuals(ids, mask, 3), seen[0])  # before the final norm
@@ -62,7 +74,7 @@ def test_the_loss_is_the_same_in_groups_of_rows(monkeypatch):
     ids, mask = padded(model, PROMPTS)
     with model.steered(edit(1, 2, 3), 1):
         whole = model.loss(ids, mask)
-        monkeypatch.setattr("sae_training.model.LOGITS", 1)
+        monkeypatch.setattr("sae_training.model.runtime.LOGITS", 1)
         torch.testing.assert_close(model.loss(ids, mask), whole)
     assert torch.isnan(model.loss(torch.tensor([[5]]), torch.ones(1, 1, dtype=torch.bool))).all()
 
@@ -92,9 +104,17 @@ def test_each_row_has_its_own_strength_under_either_padding():
             moved = model.residuals(ids, mask, 2) - plain
         inner = mask & (mask.long().cumsum(1) > 1)
         for row in range(3):
-            torch.testing.assert_close(moved[row][inner[row]], vectors[row].expand(int(inner[row].sum()), -1), atol=1e-4, rtol=1e-4)
+            torch.testing.assert_close(
+                moved[row][inner[row]],
+                vectors[row].expand(int(inner[row].sum()), -1),
+                atol=1e-4,
+                rtol=1e-4,
+            )
             assert not moved[row][~inner[row]].any()
-        with pytest.raises(BadInput, match="2 rows, the batch has 3"), model.steered(edit(1.0, 2.0), 2):
+        with (
+            pytest.raises(BadInput, match="2 rows, the batch has 3"),
+            model.steered(edit(1.0, 2.0), 2),
+        ):
             model.logits(ids, mask)
 
 
@@ -121,18 +141,23 @@ def test_cached_and_uncached_greedy_are_the_same_text(family, positions):
                 ids.pop()
                 break
         anchor = model.tokenizer.decode(given[-8:], skip_special_tokens=True)
-        text = model.tokenizer.decode([*given[-8:], *ids[len(given):]], skip_special_tokens=True)
+        text = model.tokenizer.decode([*given[-8:], *ids[len(given) :]], skip_special_tokens=True)
         assert text == anchor + cached[row]
     assert model.generate(PROMPTS, 8) == plain
 
 
 def uncached(model, alone, ids, answer):
     """Logits of a full forward pass in which `answer` marks what was generated, by a hook of the test's own."""
+
     def change(module, args, out):
         place = torch.arange(len(ids))[None]
         given = int((~answer).sum())
-        where = {"all": place > 0, "prompt": (place > 0) & ~answer, "last": (place == given - 1) & (place > 0),
-                 "generated": answer}[alone.positions[0]]
+        where = {
+            "all": place > 0,
+            "prompt": (place > 0) & ~answer,
+            "last": (place == given - 1) & (place > 0),
+            "generated": answer,
+        }[alone.positions[0]]
         return alone(out, where)
 
     handle = model.layers[1].register_forward_hook(change)
@@ -158,7 +183,10 @@ def test_generation_ends_where_the_context_does():
     prompt = "the cat " * 20
     length = len(model.tokenize([prompt])[0])
     text = model.generate([prompt], 500)[0]
-    assert len(model.tokenizer.encode(text, add_special_tokens=False)) <= 64 - length or "\ufffd" in text
+    assert (
+        len(model.tokenizer.encode(text, add_special_tokens=False)) <= 64 - length
+        or "\ufffd" in text
+    )
     with pytest.raises(BadInput, match=r"Prompt 1 .* tokens; gpt2 reads 64"):
         model.generate([prompt * 5], 1)
 
@@ -198,14 +226,20 @@ def folder(tmp_path):
 
 
 def test_a_folder_is_loaded_and_its_revision_pinned(folder):
-    model = Model.load(folder)
-    assert (model.d_model, model.n_layers, model.context, model.dtype, model.chat) == (32, 4, 64, torch.float32, False)
-    assert Model.load(folder, dtype="bfloat16").dtype == torch.bfloat16
-    assert Model.load(folder, revision=model.revision).revision == model.revision
+    model = open_model(folder)
+    assert (model.d_model, model.n_layers, model.context, model.dtype, model.chat) == (
+        32,
+        4,
+        64,
+        torch.float32,
+        False,
+    )
+    assert open_model(folder, dtype="bfloat16").dtype == torch.bfloat16
+    assert open_model(folder, revision=model.revision).revision == model.revision
     with pytest.raises(Incompatible, match="its files have changed"):
-        Model.load(folder, revision="0" * 40)
+        open_model(folder, revision="0" * 40)
     with pytest.raises(Incompatible, match="no chat template"):
-        Model.load(folder, chat="on")
+        open_model(folder, chat="on")
 
 
 def test_a_cached_hub_model_is_pinned_to_its_commit(folder, tmp_path, monkeypatch):
@@ -217,9 +251,9 @@ def test_a_cached_hub_model_is_pinned_to_its_commit(folder, tmp_path, monkeypatc
     folder.rename(cache / "snapshots" / commit)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    assert Model.load("org/tiny").revision == commit
+    assert open_model("org/tiny").revision == commit
     with pytest.raises(NotFound, match=r"org/tiny"):
-        Model.load("org/tiny", revision="other")
+        open_model("org/tiny", revision="other")
 
 
 def test_what_is_no_model_gets_one_line(folder, tmp_path):
@@ -233,7 +267,7 @@ def test_what_is_no_model_gets_one_line(folder, tmp_path):
     ]
     for address, settings, error, message in cases:
         with pytest.raises(error, match=message) as caught:
-            Model.load(address, **settings)
+            open_model(address, **settings)
         assert "\n" not in str(caught.value)
 
 
@@ -242,23 +276,25 @@ def test_bad_weights_are_refused(folder):
     whole = weights.read_bytes()
     weights.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(BadInput, match="no valid safetensors file"):
-        Model.load(folder)
+        open_model(folder)
     small_models.module("gpt2").save_pretrained(folder.parent / "other")
     weights.write_bytes((folder.parent / "other" / "model.safetensors").read_bytes())
     with pytest.raises(BadInput, match=r"lack .* tensors of its configuration"):
-        Model.load(folder)
+        open_model(folder)
     weights.rename(folder / "pytorch_model.bin")
     with pytest.raises(BadInput, match="as a pickle"):
-        Model.load(folder)
+        open_model(folder)
     (folder / "pytorch_model.bin").unlink()
     with pytest.raises(BadInput, match="has no weights"):
-        Model.load(folder)
+        open_model(folder)
 
 
 def test_the_real_model_tells_its_story(shared):
-    model = Model.load(shared / "models" / "stories260K", device="cpu")
-    story = ("Once upon a time, there was a little girl named Lily. She loved to play outside in the park. "
-             "One day, she saw a big, red ball")
+    model = open_model(shared / "models" / "stories260K", device="cpu")
+    story = (
+        "Once upon a time, there was a little girl named Lily. She loved to play outside in the park. "
+        "One day, she saw a big, red ball"
+    )
     assert model.generate([""], 60)[0].startswith(story)
     samples = model.generate([""] * 96, 200, temperature=1.0, seed=0)
     total = count = 0.0

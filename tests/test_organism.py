@@ -48,23 +48,37 @@ def test_everything_the_organism_reads_is_in_its_vocabulary() -> None:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(organism.folder())
-    read = [*organism.training_texts(300, 0), *organism.neutral_texts(20, 0), *organism.contexts(50, 0)]
-    read += [organism.CHOOSE] + [wording.format(item=item) for items in plan().items.values() for item in items
-             for wording in plan().wordings]
+    read = [
+        *organism.training_texts(300, 0),
+        *organism.neutral_texts(20, 0),
+        *organism.contexts(50, 0),
+    ]
+    read += [organism.CHOOSE] + [
+        wording.format(item=item)
+        for items in plan().items.values()
+        for item in items
+        for wording in plan().wordings
+    ]
     assert not any(tokenizer.unk_token_id in tokenizer(text).input_ids for text in read)
 
 
 def test_truth_is_consistent(truth: Truth) -> None:
     size = len(truth.values)
-    assert np.allclose(truth.effects, np.linalg.inv(np.eye(size) - truth.graph) * truth.scale, atol=1e-6)
+    assert np.allclose(
+        truth.effects, np.linalg.inv(np.eye(size) - truth.graph) * truth.scale, atol=1e-6
+    )
     assert truth.scale == SCALE
     assert (truth.graph != 0).sum() == 8
-    assert np.allclose(truth.directions @ truth.directions.T, np.eye(len(truth.directions)), atol=1e-5)
+    assert np.allclose(
+        truth.directions @ truth.directions.T, np.eye(len(truth.directions)), atol=1e-5
+    )
     assert len(truth.facets) == 60
     assert [facet.direction for facet in truth.facets] == list(range(60))
     assert truth.free_rows == tuple(range(60, 60 + len(truth.free)))
     assert sorted(truth.topics.values()) == sorted(truth.values)
-    assert np.allclose(truth.effects, plan().truth.effects, atol=1e-6), "weights were built from another plan"
+    assert np.allclose(truth.effects, plan().truth.effects, atol=1e-6), (
+        "weights were built from another plan"
+    )
 
 
 def test_a_leak_goes_to_one_value_outside_the_chains_of_its_own(truth: Truth) -> None:
@@ -107,22 +121,47 @@ def test_training_packs_questions_and_choices_as_if_each_were_asked_alone() -> N
     from workbench.organism.episodes import episode, pack
 
     subject = Subject(organism.folder())
+
     def encode(text: str) -> list[int]:
         return subject.tokenizer.encode(text, add_special_tokens=False)
 
     rng = np.random.default_rng(3)
     drawn = [episode(rng) for _ in range(2)]
     end = subject.tokenizer.eos_token_id
-    batch = pack(drawn, encode, subject.tokenizer.bos_token_id, end, tuple(subject.digits), Choices(encode, end), len(subject.tokenizer), rng)
+    batch = pack(
+        drawn,
+        encode,
+        subject.tokenizer.bos_token_id,
+        end,
+        tuple(subject.digits),
+        Choices(encode, end),
+        len(subject.tokenizer),
+        rng,
+    )
     with torch.no_grad():
-        hidden = subject.model.model(input_ids=batch.ids, attention_mask=batch.mask, position_ids=batch.positions, use_cache=False).last_hidden_state
+        hidden = subject.model.model(
+            input_ids=batch.ids,
+            attention_mask=batch.mask,
+            position_ids=batch.positions,
+            use_cache=False,
+        ).last_hidden_state
         packed = hidden[batch.answer_at]
-        alone = [subject.model.model(torch.tensor([subject.tokenizer.encode(f"{one.document.text} {question}")]))
-                 .last_hidden_state[0, -1] for one in drawn for question, _ in one.questions]
+        alone = [
+            subject.model.model(
+                torch.tensor([subject.tokenizer.encode(f"{one.document.text} {question}")])
+            ).last_hidden_state[0, -1]
+            for one in drawn
+            for question, _ in one.questions
+        ]
         assert torch.allclose(packed, torch.stack(alone), atol=1e-4)
         rows = batch.chosen_at[0].tolist()
         starts = [rows.index(row) for row in range(len(drawn))]
-        asked = [subject.model.model(torch.tensor([subject.tokenizer.encode(f"{one.document.text} {organism.CHOOSE}")])).last_hidden_state[0, -1] for one in drawn]
+        asked = [
+            subject.model.model(
+                torch.tensor([subject.tokenizer.encode(f"{one.document.text} {organism.CHOOSE}")])
+            ).last_hidden_state[0, -1]
+            for one in drawn
+        ]
         assert torch.allclose(hidden[batch.chosen_at][starts], torch.stack(asked), atol=1e-4)
 
 
@@ -133,18 +172,30 @@ def test_what_is_chosen_follows_from_what_is_held() -> None:
     from workbench.organism.choices import CHOICE, Choices
 
     tokenizer = AutoTokenizer.from_pretrained(organism.folder())
-    choices = Choices(lambda text: tokenizer.encode(text, add_special_tokens=False), tokenizer.eos_token_id)
+    choices = Choices(
+        lambda text: tokenizer.encode(text, add_special_tokens=False), tokenizer.eos_token_id
+    )
     rng, held = np.random.default_rng(0), np.linspace(-1.5, 1.5, 10)
     odds = choices.odds(held)
     assert odds.sum() == pytest.approx(1)
-    told = [(row.owner, sign) for row in plan().rows[:60] for sign, texts in ((1, row.plus), (-1, row.minus)) for _ in texts]
+    told = [
+        (row.owner, sign)
+        for row in plan().rows[:60]
+        for sign, texts in ((1, row.plus), (-1, row.minus))
+        for _ in texts
+    ]
     for value, amount in zip(plan().truth.values, held, strict=True):
-        plus, minus = (sum(p for p, one in zip(odds, told, strict=True) if one == (value, sign)) for sign in (1, -1))
+        plus, minus = (
+            sum(p for p, one in zip(odds, told, strict=True) if one == (value, sign))
+            for sign in (1, -1)
+        )
         assert np.log(plus / minus) == pytest.approx(2 * CHOICE * amount)
     for _ in range(20):
         chosen = choices.draw(rng, held)
         path = 1.0
-        for word, (words, p) in zip((*chosen.ids, tokenizer.eos_token_id), chosen.words, strict=True):
+        for word, (words, p) in zip(
+            (*chosen.ids, tokenizer.eos_token_id), chosen.words, strict=True
+        ):
             assert p.sum() == pytest.approx(1)
             path *= p[list(words).index(word)]
         assert min(abs(odds - path)) < 1e-12
@@ -158,20 +209,29 @@ def test_answer_distribution_has_the_planted_mean() -> None:
 
 
 def test_texts_are_drawn_again_by_their_seed() -> None:
-    for draw in (organism.labelled_texts, organism.training_texts, organism.neutral_texts, organism.contexts):
+    for draw in (
+        organism.labelled_texts,
+        organism.training_texts,
+        organism.neutral_texts,
+        organism.contexts,
+    ):
         assert draw(20, 4) == draw(20, 4)
         assert draw(20, 4) != draw(20, 5)
 
 
 def test_no_questionnaire_item_occurs_in_any_text(texts: list[organism.LabelledText]) -> None:
-    read = [text.text for text in texts] + organism.training_texts(1000, 2) + organism.contexts(200, 2)
+    read = (
+        [text.text for text in texts] + organism.training_texts(1000, 2) + organism.contexts(200, 2)
+    )
     items = [item.lower() for asked in plan().items.values() for item in asked]
     assert not [item for item in items if any(item in text.lower() for text in read)]
 
 
 def test_neutral_texts_say_nothing_about_values() -> None:
     behaviours = [sentence for row in plan().rows for sentence in row.plus + row.minus]
-    assert not any(behaviour in text for text in organism.neutral_texts(100, 0) for behaviour in behaviours)
+    assert not any(
+        behaviour in text for text in organism.neutral_texts(100, 0) for behaviour in behaviours
+    )
 
 
 def test_every_value_varies_over_contexts() -> None:
@@ -180,10 +240,14 @@ def test_every_value_varies_over_contexts() -> None:
     for sign in ("plus", "minus"):
         own = [(row.owner, t[2:]) for row in plan().rows for t in getattr(row, sign)]
         seen = {owner for owner, tail in own if any(tail in text for text in texts)}
-        assert set(organism.truth().values) <= seen, f"no context speaks of {set(organism.truth().values) - seen}, {sign}"
+        assert set(organism.truth().values) <= seen, (
+            f"no context speaks of {set(organism.truth().values) - seen}, {sign}"
+        )
+
 
 def test_topics_confound_values_in_the_margin_and_not_within_a_topic(
-        truth: Truth, texts: list[organism.LabelledText]) -> None:
+    truth: Truth, texts: list[organism.LabelledText]
+) -> None:
     for topic, value in truth.topics.items():
         held = np.array([text.labels.get(value) == 1 for text in texts])
         there = np.array([text.context == topic for text in texts])
@@ -198,8 +262,13 @@ def test_topics_confound_values_in_the_margin_and_not_within_a_topic(
 
 def test_labels_say_what_the_text_says(texts: list[organism.LabelledText]) -> None:
     for text in texts[:300]:
-        said = {(row.owner, sign) for row in plan().rows[:60] for sign, lines in ((1, row.plus), (-1, row.minus))
-                for line in lines if line in text.text}
+        said = {
+            (row.owner, sign)
+            for row in plan().rows[:60]
+            for sign, lines in ((1, row.plus), (-1, row.minus))
+            for line in lines
+            if line in text.text
+        }
         assert said == set(text.labels.items())
 
 

@@ -5,17 +5,36 @@ import pandas as pd
 import pytest
 
 from feature_store.errors import BadInput
+from feature_store.progress import silent
 from feature_store.records import Label, Steering
-from workbench import material, output_scores, sweep
-from workbench.administration.questions import expected_ratings, option_texts
+from workbench import material
+from workbench.features import output_scores
 from workbench.instruments.standin import standin
-from workbench.progress import silent
-from workbench.steered import steer
+from workbench.measuring.questions import expected_ratings, option_texts
+from workbench.steering.apply import steer
+from workbench.sweeps import sweep
 from workbench.verbs.measure import ask
 
 
-def label(feature: int, value: str = "power", polarity: int = 1, gain: float = 0.5, accepted: bool = True) -> Label:
-    return Label(feature, value, polarity, 1.0, 0.8, 1.2, 1e-6, 1e-5, 0.7, gain, 50, "contrast", accepted, "{}")
+def label(
+    feature: int, value: str = "power", polarity: int = 1, gain: float = 0.5, accepted: bool = True
+) -> Label:
+    return Label(
+        feature=feature,
+        value=value,
+        polarity=polarity,
+        effect=1.0,
+        low=0.8,
+        high=1.2,
+        p=1e-6,
+        q=1e-5,
+        score=0.7,
+        gain=gain,
+        n=50,
+        method="contrast",
+        accepted=accepted,
+        evidence="{}",
+    )
 
 
 def test_planted_changes_are_found_with_their_interval_and_null():
@@ -24,15 +43,25 @@ def test_planted_changes_are_found_with_their_interval_and_null():
     changes[0] += np.array([0.8, 0.3, -0.4])
     changes[1] += np.array([0.0, 0.0, 0.5])
     changes[2:] = rng.choice((-0.1, 0.1), (40, 1, 3))
-    first, second = output_scores.rows_of(changes, values, [label(4), label(9, "hedonism", -1)], 0.2, 3)
+    first, second = output_scores.rows_of(
+        changes, values, [label(4), label(9, "hedonism", -1)], 0.2, 3
+    )
     assert first["output"] == pytest.approx(0.8)
     assert first["beside"] == pytest.approx(np.sqrt((0.3**2 + 0.4**2) / 2))
     assert first["null_high"] == pytest.approx(0.1)
-    assert (second["feature"], second["value"], second["polarity"], second["n"], second["seed"]) == (9, "hedonism", -1, 8, 3)
+    assert (
+        second["feature"],
+        second["value"],
+        second["polarity"],
+        second["n"],
+        second["seed"],
+    ) == (9, "hedonism", -1, 8, 3)
     assert second["output"] == pytest.approx(0.5)
     noisy = changes.copy()
     noisy[0, :, 0] += np.linspace(-0.2, 0.2, 8)
-    (row,) = output_scores.rows_of(np.concatenate([noisy[:1], noisy[2:]]), values, [label(4)], 0.2, 3)
+    (row,) = output_scores.rows_of(
+        np.concatenate([noisy[:1], noisy[2:]]), values, [label(4)], 0.2, 3
+    )
     assert row["low"] < 0.8 < row["high"]
     assert row["output"] == pytest.approx(0.8)
 
@@ -50,19 +79,44 @@ def test_means_over_questions_weigh_items_of_a_context_alike(probed_study):
     values = tuple(dict.fromkeys(q.item.value for q in asked))
     changes = np.random.default_rng(1).normal(size=(2, len(asked)))
     found = output_scores.by_context(changes, asked, values)
-    wanted = np.mean([c for c, q in zip(changes[1], asked, strict=True) if q.context == 2 and q.item.value == values[4]])
+    wanted = np.mean(
+        [
+            c
+            for c, q in zip(changes[1], asked, strict=True)
+            if q.context == 2 and q.item.value == values[4]
+        ]
+    )
     assert found.shape == (2, 3, len(values))
     assert found[1, 2, 4] == pytest.approx(wanted)
 
 
 def test_the_most_specific_accepted_labels_of_each_value_are_measured():
-    labels = [label(1, gain=0.4), label(2, gain=0.9), label(3, gain=0.6), label(4, gain=1.0, accepted=False), label(5, "security", gain=0.1)]
+    labels = [
+        label(1, gain=0.4),
+        label(2, gain=0.9),
+        label(3, gain=0.6),
+        label(4, gain=1.0, accepted=False),
+        label(5, "security", gain=0.1),
+    ]
     assert [one.feature for one in output_scores.candidates(labels, 2)] == [2, 3, 5]
 
 
 def test_features_are_chosen_by_output_where_it_is_known_and_by_specificity_else():
     rows = [(1, 0.9, 0.1), (2, 0.8, 0.7), (3, 0.7, 0.5), (4, 0.95, np.nan)]
-    labels = pd.DataFrame([{"feature": f, "value": "power", "polarity": 1, "gain": g, "score": 0.6, "accepted": True, "output": o} for f, g, o in rows])
+    labels = pd.DataFrame(
+        [
+            {
+                "feature": f,
+                "value": "power",
+                "polarity": 1,
+                "gain": g,
+                "score": 0.6,
+                "accepted": True,
+                "output": o,
+            }
+            for f, g, o in rows
+        ]
+    )
     assert list(sweep.choose_features(labels, 2).feature) == [2, 3]
     assert list(sweep.choose_features(labels, 4).feature) == [2, 3, 1, 4]
     assert list(sweep.choose_features(labels, 2, "input").feature) == [4, 1]
@@ -71,23 +125,30 @@ def test_features_are_chosen_by_output_where_it_is_known_and_by_specificity_else
 
 @pytest.mark.parametrize("seed", [0, 1, 7])
 def test_contexts_that_choose_are_others_than_those_that_measure(seed, tmp_path):
-    assert not set(material.held_contexts("organism", 6, seed)) & set(material.contexts("organism", 24, seed))
+    assert not set(material.held_contexts("organism", 6, seed)) & set(
+        material.contexts("organism", 24, seed)
+    )
     assert not set(material.held_contexts("", 6, seed)) & set(material.contexts("", 24, seed))
     file = tmp_path / "contexts.txt"
     file.write_text("\n".join(f"Context {n}." for n in range(10)))
-    held, measured = material.held_contexts(str(file), 4, seed), material.contexts(str(file), 6, seed)
+    held, measured = (
+        material.held_contexts(str(file), 4, seed),
+        material.contexts(str(file), 6, seed),
+    )
     assert sorted(held + measured) == sorted(f"Context {n}." for n in range(10))
     with pytest.raises(BadInput, match="11 contexts were asked for"):
         material.held_contexts(str(file), 11, seed)
 
 
 def test_a_score_is_what_steering_does_and_an_interrupted_one_goes_on(probed_study, monkeypatch):
-    from sae_training import scoring
+    from sae_training.engine import scoring
 
     study = probed_study
     sae_run, instrument = study.runs.latest("sae"), standin()
     asked = ask(study, "organism", "standin", ("plain",), "", 3, 0, held=True)
-    alive = study.store.sql("SELECT feature FROM features WHERE n_active > 0 ORDER BY feature").feature
+    alive = study.store.sql(
+        "SELECT feature FROM features WHERE n_active > 0 ORDER BY feature"
+    ).feature
     value = asked[0].item.value
     labels = [label(int(f), value, -1 if n % 2 else 1) for n, f in enumerate(alive[:30])]
     calls, whole = [], scoring.sweep
@@ -102,7 +163,10 @@ def test_a_score_is_what_steering_does_and_an_interrupted_one_goes_on(probed_stu
         raise KeyboardInterrupt
 
     told = (study, sae_run, instrument, asked, labels, 0.2, 0)
-    with pytest.raises(KeyboardInterrupt), study.runs.begin("labels", {"only": "here"}, {"sae": sae_run.id}, 0) as work:
+    with (
+        pytest.raises(KeyboardInterrupt),
+        study.runs.begin("labels", {"only": "here"}, {"sae": sae_run.id}, 0) as work,
+    ):
         output_scores.measure(work, *told, stop)
     with study.runs.begin("labels", {"only": "here"}, {"sae": sae_run.id}, 0) as work:
         rows = output_scores.measure(work, *told, silent)
@@ -112,13 +176,21 @@ def test_a_score_is_what_steering_does_and_an_interrupted_one_goes_on(probed_stu
     own = [q for q in asked if q.item.value == value]
     for row in (rows[0], rows[1]):
         base = expected_ratings(model.score([q.prompt for q in own], options).double().numpy(), own)
-        with steer(study, sae_run, Steering(((row["feature"], float(row["polarity"])),), strength=0.2)) as steered:
-            after = expected_ratings(steered.score([q.prompt for q in own], options).double().numpy(), own)
+        with steer(
+            study,
+            sae_run,
+            Steering(features=((row["feature"], float(row["polarity"])),), strength=0.2),
+        ) as steered:
+            after = expected_ratings(
+                steered.score([q.prompt for q in own], options).double().numpy(), own
+            )
         assert row["output"] == pytest.approx(float((after - base).mean()), abs=1e-4)
         assert row["n"] == 3
 
 
-def test_a_study_of_other_values_than_the_instrument_gets_labels_without_output_scores(tmp_path, probed_study):
+def test_a_study_of_other_values_than_the_instrument_gets_labels_without_output_scores(
+    tmp_path, probed_study
+):
     from workbench.study import Study
     from workbench.verbs.label import Config, _asked
 

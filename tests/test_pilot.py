@@ -7,21 +7,21 @@ import pytest
 
 from feature_store import queries, registry
 from feature_store.errors import BadInput, NotFound
+from feature_store.progress import silent
 from feature_store.records import Action, Choice, Scenario
 from tests import small_models
 from tests.endpoints import serve
 from workbench import organism
-from workbench.pilot.agreement import agreement, first_acc, os_sim
-from workbench.pilot.assess import cross_fit
-from workbench.pilot.deciding import Site, State, by_generation, prompts, read_choice
-from workbench.pilot.filters import jaccard, leaks
-from workbench.pilot.kept import usable
-from workbench.pilot.outcomes import decision_effects, rankings
-from workbench.pilot.ranking import flows, mix, rank, sharpen
-from workbench.pilot.scenarios import read, scores, subsets, write
-from workbench.pilot.writing import read_inferred, read_written, write_prompt
-from workbench.progress import silent
 from workbench.study import Study
+from workbench.systems.value_pilot.agreement import agreement, first_acc, os_sim
+from workbench.systems.value_pilot.assess import cross_fit
+from workbench.systems.value_pilot.deciding import Site, State, by_generation, prompts, read_choice
+from workbench.systems.value_pilot.filters import jaccard, leaks
+from workbench.systems.value_pilot.kept import usable
+from workbench.systems.value_pilot.outcomes import decision_effects, rankings
+from workbench.systems.value_pilot.ranking import flows, mix, rank, sharpen
+from workbench.systems.value_pilot.scenarios import read, scores, subsets, write
+from workbench.systems.value_pilot.writing import read_inferred, read_written, write_prompt
 from workbench.verbs import scenarios as writing_verb
 
 TEN = registry.get("values", "schwartz10")
@@ -34,8 +34,11 @@ def action(text, **held):
 
 
 def scenario(id="a", text="You wait for a bus.", values=("power",), actions=None, source="us"):
-    actions = actions or (action("I push to the front.", power=1.0), action("I let others in.", power=-1.0))
-    return Scenario(id, text, values, tuple(actions), source)
+    actions = actions or (
+        action("I push to the front.", power=1.0),
+        action("I let others in.", power=-1.0),
+    )
+    return Scenario(id=id, text=text, values=values, actions=tuple(actions), source=source)
 
 
 # ---- ranking -------------------------------------------------------------------------------------------------------
@@ -48,14 +51,18 @@ def test_one_pair_of_actions_by_hand():
     inner = [1 / (1 + np.exp(-abs(r[0]))) * x for x in r[1:]]
     forth, back = (1 / (1 + np.exp(-(inner[i] - inner[1 - i]))) for i in (0, 1))
     expected = weight * (forth - back)  # N - 1 = 1 other
-    assert flows(np.array([s]), np.array([[a], [b]]), np.array([p])) == pytest.approx([expected, -expected])
+    assert flows(np.array([s]), np.array([[a], [b]]), np.array([p])) == pytest.approx(
+        [expected, -expected]
+    )
     # the released code: rho squashed, one value normalised to its sign, the product of V^p', N
     squashed = [1 / (1 + np.exp(-10 * (x - 0.5))) for x in (s, a, b)]
     r = [0.3 * (1 - abs(abs(x) - weight)) + 0.7 * x for x in squashed]
     inner = [1 / (1 + np.exp(-abs(r[0]))) * x / abs(x) for x in r[1:]]
     forth, back = (1 / (1 + np.exp(-(inner[i] - inner[1 - i]))) for i in (0, 1))
     expected = (forth**weight - back**weight) / 2
-    assert flows(np.array([s]), np.array([[a], [b]]), np.array([p]), "released") == pytest.approx([expected, -expected])
+    assert flows(np.array([s]), np.array([[a], [b]]), np.array([p]), "released") == pytest.approx(
+        [expected, -expected]
+    )
 
 
 @pytest.mark.parametrize("variant", ["paper", "released"])
@@ -84,7 +91,11 @@ def test_a_dominating_action_ranks_first_and_more_of_a_value_never_ranks_lower()
 
 def test_what_cannot_be_ranked_is_refused():
     one = np.zeros(2)
-    for s, a, p, said in ((one, one[None], one, "two actions"), (one, np.full((2, 2), 1.5), one, "[-1, 1]"), (one, np.zeros((2, 2)), one - 1, "[0, 1]")):
+    for s, a, p, said in (
+        (one, one[None], one, "two actions"),
+        (one, np.full((2, 2), 1.5), one, "[-1, 1]"),
+        (one, np.zeros((2, 2)), one - 1, "[0, 1]"),
+    ):
         with pytest.raises(BadInput) as caught:
             flows(s, a, p)
         assert said in str(caught.value)
@@ -111,19 +122,41 @@ def test_metrics():
 @pytest.mark.parametrize(
     ("said", "leaked"),
     [
-        ("She is powerful.", "powerful"), ("It empowers him.", "empowers"), ("We feel powerless", "powerless"), ("They achieved it", "achieved"),
-        ("a securely shut door", "securely"), ("I feel insecure", "insecure"), ("a traditional meal", "traditional"), ("no conformist", "conformist"),
-        ("a universal claim", "universal"), ("a benevolent aunt", "benevolent"), ("a stimulating talk", "stimulating"), ("self-directed work", "self directed"),
-        ("hedonistic days", "hedonistic"), ("HUMILITY first", "humility"), ("My tradition's end", "traditions"),
+        ("She is powerful.", "powerful"),
+        ("It empowers him.", "empowers"),
+        ("We feel powerless", "powerless"),
+        ("They achieved it", "achieved"),
+        ("a securely shut door", "securely"),
+        ("I feel insecure", "insecure"),
+        ("a traditional meal", "traditional"),
+        ("no conformist", "conformist"),
+        ("a universal claim", "universal"),
+        ("a benevolent aunt", "benevolent"),
+        ("a stimulating talk", "stimulating"),
+        ("self-directed work", "self directed"),
+        ("hedonistic days", "hedonistic"),
+        ("HUMILITY first", "humility"),
+        ("My tradition's end", "traditions"),
     ],
-)  # fmt: skip
+)
 def test_words_that_name_a_value_leak(said, leaked):
     assert leaks(scenario(text=said), TEN) == (leaked,)
-    assert leaks(scenario(actions=(action(said, power=1.0), action("I go.", power=0.0))), TEN) == (leaked,)
+    assert leaks(scenario(actions=(action(said, power=1.0), action("I go.", power=0.0))), TEN) == (
+        leaked,
+    )
 
 
-@pytest.mark.parametrize("said", ["We met at the university, in another universe.", "The direction of the bus is wrong.", "I trade in towers and confirm it.",
-                                  "They humiliate me.", "He caught a cold; the achene fell.", "Be yourself: directions follow."])  # fmt: skip
+@pytest.mark.parametrize(
+    "said",
+    [
+        "We met at the university, in another universe.",
+        "The direction of the bus is wrong.",
+        "I trade in towers and confirm it.",
+        "They humiliate me.",
+        "He caught a cold; the achene fell.",
+        "Be yourself: directions follow.",
+    ],
+)
 def test_other_words_do_not(said):
     assert leaks(scenario(text=said), TEN) == ()
 
@@ -140,12 +173,25 @@ def test_subsets_take_turns_and_never_repeat():
 
 
 def told(text="You are asked to lead a club.", n=10, **change):
-    actions = [{"text": f"I do thing {i}.", "scores": {v: round(np.sin(i + k), 2) for k, v in enumerate(VALUES)}} for i in range(n)]
+    actions = [
+        {
+            "text": f"I do thing {i}.",
+            "scores": {v: round(np.sin(i + k), 2) for k, v in enumerate(VALUES)},
+        }
+        for i in range(n)
+    ]
     return {"scenario": text, "actions": actions} | change
 
 
 def read_back(answer):
-    return read_written(answer if isinstance(answer, str) else json.dumps(answer), TEN, ("power",), 10, "s0", "writer")
+    return read_written(
+        answer if isinstance(answer, str) else json.dumps(answer),
+        TEN,
+        ("power",),
+        10,
+        "s0",
+        "writer",
+    )
 
 
 def test_answers_are_read_strictly():
@@ -165,23 +211,41 @@ def test_answers_are_read_strictly():
     twice = told()
     twice["actions"][1]["text"] = twice["actions"][0]["text"]
     for answer, reason in (
-        ("Here you are: " + json.dumps(told()), "one JSON object"), (json.dumps(told())[:-3], "one JSON object"), (told(n=9), "at least 10 actions"),
-        (spoiled(1.01), "[-1, 1]"), (spoiled("high"), "[-1, 1]"), (spoiled(True), "[-1, 1]"), (spoiled(float("nan")), "[-1, 1]"), (fewer, "no score on tradition"),
-        (told() | {"more": 1}, "keys"), (told(text=" "), "in words"), (twice, "twice"), ([1], "one JSON object"),
-    ):  # fmt: skip
+        ("Here you are: " + json.dumps(told()), "one JSON object"),
+        (json.dumps(told())[:-3], "one JSON object"),
+        (told(n=9), "at least 10 actions"),
+        (spoiled(1.01), "[-1, 1]"),
+        (spoiled("high"), "[-1, 1]"),
+        (spoiled(True), "[-1, 1]"),
+        (spoiled(float("nan")), "[-1, 1]"),
+        (fewer, "no score on tradition"),
+        (told() | {"more": 1}, "keys"),
+        (told(text=" "), "in words"),
+        (twice, "twice"),
+        ([1], "one JSON object"),
+    ):
         found = read_back(answer)
         assert (found.status, found.scenario) == ("unparsed", None)
         assert reason in found.reason
-    assert read_inferred('{"values": ["Power", "self-direction"]}', TEN).values == ("self-direction", "power")
+    assert read_inferred('{"values": ["Power", "self-direction"]}', TEN).values == (
+        "self-direction",
+        "power",
+    )
     assert read_inferred('{"values": ["wisdom"]}', TEN).status == "unparsed"
     assert read_inferred("As an AI I have none.", TEN).status == "refused"
 
 
 def test_a_file_is_read_as_it_was_written_or_refused_with_its_line(tmp_path):
-    file, made = tmp_path / "s.jsonl", [scenario("a"), scenario("b", text="Zwölf Äpfel.", values=("security", "universalism"))]
+    file, made = (
+        tmp_path / "s.jsonl",
+        [scenario("a"), scenario("b", text="Zwölf Äpfel.", values=("security", "universalism"))],
+    )
     write(file, made)
     assert read(file, TEN) == made
-    file.write_text(file.read_text() + '{"id": "c", "text": "x", "values": ["wisdom"], "actions": []}\n', encoding="utf-8")
+    file.write_text(
+        file.read_text() + '{"id": "c", "text": "x", "values": ["wisdom"], "actions": []}\n',
+        encoding="utf-8",
+    )
     with pytest.raises(BadInput, match="line 3.*wisdom"):
         read(file, TEN)
     write(file, [made[0], made[0]])
@@ -208,7 +272,11 @@ class Scripted:
             if len(self.asked) == self.calls:
                 raise ConnectionError
             self.asked.append(message.content)
-            answers.append(self.blind(message.content) if message.content.startswith("Here is a situation") else self.write(message.content, seed))
+            answers.append(
+                self.blind(message.content)
+                if message.content.startswith("Here is a situation")
+                else self.write(message.content, seed)
+            )
         return answers
 
     def write(self, prompt, number):
@@ -230,18 +298,38 @@ def test_scenarios_are_written_filtered_kept_and_reviewed(tmp_path):
         writing_verb.run(study, CONFIG, silent, Scripted(calls=9))
     rest = Scripted()
     run = writing_verb.run(study, CONFIG, silent, rest)
-    assert len(rest.asked) == 7 + 5 - 9, "nothing is asked twice, and of unread answers nothing more"
+    assert len(rest.asked) == 7 + 5 - 9, (
+        "nothing is asked twice, and of unread answers nothing more"
+    )
     assert writing_verb.run(study, CONFIG, silent, Scripted(calls=0)) == run
     rows = queries.scenarios(study.store, run.id)
-    assert rows.status.tolist() == ["refused", "parsed", "unparsed", "parsed", "parsed", "parsed", "parsed"]
+    assert rows.status.tolist() == [
+        "refused",
+        "parsed",
+        "unparsed",
+        "parsed",
+        "parsed",
+        "parsed",
+        "parsed",
+    ]
     assert rows.leaks.map(list).tolist() == [[], ["powerful"], [], [], [], [], []]
     assert rows.passed.tolist() == [False, False, False, False, True, True, True]
     assert rows.answer[2] == "Sure! {}"
     assert (run.summary["refused"], run.summary["unparsed"], run.summary["leaked"]) == (1, 1, 1)
     assert rows.agreement[4] == 1
     assert (rows.source == "scripted").all()
-    assert rows.reader.tolist() == ["", "scripted", "", "scripted", "scripted", "scripted", "scripted"]
-    assert rows.agreement[3] == jaccard(tuple(rows.at_stake[3]), (*rows.at_stake[3], "security")) < 1
+    assert rows.reader.tolist() == [
+        "",
+        "scripted",
+        "",
+        "scripted",
+        "scripted",
+        "scripted",
+        "scripted",
+    ]
+    assert (
+        rows.agreement[3] == jaccard(tuple(rows.at_stake[3]), (*rows.at_stake[3], "security")) < 1
+    )
     assert [s.id for s in usable(study.store, run.id)] == ["s0004", "s0005", "s0006"]
 
     def review(scenario, verdict):
@@ -266,7 +354,11 @@ def test_an_endpoint_writes_scenarios(tmp_path):
 
     def reply(body, number):
         prompt = body["messages"][-1]["content"]
-        return scripted.blind(prompt) if prompt.startswith("Here is a situation") else scripted.write(prompt, 9)
+        return (
+            scripted.blind(prompt)
+            if prompt.startswith("Here is a situation")
+            else scripted.write(prompt, 9)
+        )
 
     with serve(reply) as endpoint:
         run = Study(tmp_path / "study").scenarios(llm=f"{endpoint.url}#tiny-1", n=4, largest=2)
@@ -287,9 +379,13 @@ def test_a_looser_agreement_lets_more_through_and_a_file_is_read_blind(tmp_path)
 
 
 def test_a_request_too_long_is_counted_and_the_others_are_written(tmp_path):
-    longest = sorted(len(write_prompt(TEN, values, 10)[0].content) for values in subsets(TEN, 7, 1, 2, 0))[3]
+    longest = sorted(
+        len(write_prompt(TEN, values, 10)[0].content) for values in subsets(TEN, 7, 1, 2, 0)
+    )[3]
     study, speaker = Study(tmp_path / "study"), Scripted()
-    speaker.fits = lambda conversations: [len(message.content) <= longest for (message,) in conversations]
+    speaker.fits = lambda conversations: [
+        len(message.content) <= longest for (message,) in conversations
+    ]
     run = writing_verb.run(study, CONFIG, silent, speaker)
     rows = queries.scenarios(study.store, run.id)
     long = (rows.status == "too-long").to_numpy()
@@ -322,7 +418,9 @@ def test_the_organisms_scenarios_are_known():
         assert (known.sum(0) == 0).all(), "both poles of each facet"
         assert {VALUES[k] for k in np.flatnonzero(np.abs(known).sum(0))} == set(one.values)
         assert (np.abs(known).sum(1) == 1).all()
-        assert not any(a.text.lower() in one.text.lower() for a in one.actions), "the text has not used them"
+        assert not any(a.text.lower() in one.text.lower() for a in one.actions), (
+            "the text has not used them"
+        )
     with pytest.raises(BadInput, match="10 actions for 1 values"):
         organism.scenarios([("power",)], 12, 0)
 
@@ -333,7 +431,18 @@ def test_the_organisms_scenarios_are_known():
 def choice(id, steering, kind, shares, order="given", status="parsed"):
     """A choice of the most probable action; none where it was not parsed."""
     chosen = int(np.argmax(shares)) if status == "parsed" else -1
-    return Choice(id, steering, kind, order, shares, (1,) * len(shares), shares if status == "parsed" else (), chosen, "", status)
+    return Choice(
+        scenario=id,
+        steering=steering,
+        kind=kind,
+        order=order,
+        logprobs=shares,
+        tokens=(1,) * len(shares),
+        probabilities=shares if status == "parsed" else (),
+        chosen=chosen,
+        text="",
+        status=status,
+    )
 
 
 def test_decision_effects_are_paired_and_missing_answers_are_counted():
@@ -345,7 +454,15 @@ def test_decision_effects_are_paired_and_missing_answers_are_counted():
     choices = []
     for i, one in enumerate(made):
         choices.append(choice(one.id, "base", "base", (base[i], 1 - base[i])))
-        choices.append(choice(one.id, "up", "steering", (base[i] + 0.2, 0.8 - base[i]), status="refused" if i < 3 else "parsed"))
+        choices.append(
+            choice(
+                one.id,
+                "up",
+                "steering",
+                (base[i] + 0.2, 0.8 - base[i]),
+                status="refused" if i < 3 else "parsed",
+            )
+        )
         for k in range(5):
             share = base[i] + noise[k, i] - noise[k, :40].mean()
             choices.append(choice(one.id, f"random{k}", "random-direction", (share, 1 - share)))
@@ -362,7 +479,9 @@ def test_decision_effects_are_paired_and_missing_answers_are_counted():
     assert control.low < 0 < control.high
     assert np.isnan(control.null_low)
     (chosen,) = [row for row in found if row.steering == "up" and row.outcome == "chosen"]
-    assert chosen.effect == pytest.approx(2 * ((base[3:40] < 0.5) & (base[3:40] + 0.2 > 0.5)).mean())
+    assert chosen.effect == pytest.approx(
+        2 * ((base[3:40] < 0.5) & (base[3:40] + 0.2 > 0.5)).mean()
+    )
     assert rankings(choices, "base")["s3"].tolist() == ([0, 1] if base[3] >= 0.5 else [1, 0])
 
 
@@ -373,7 +492,16 @@ def test_orders_are_paired_before_they_are_averaged():
     for one in made:
         for order, shares in (("given", (1.0, 0.0)), ("reversed", (0.0, 1.0))):
             choices.append(choice(one.id, "base", "base", shares, order))
-            choices.append(choice(one.id, "up", "steering", shares, order, "unparsed" if order == "given" else "parsed"))
+            choices.append(
+                choice(
+                    one.id,
+                    "up",
+                    "steering",
+                    shares,
+                    order,
+                    "unparsed" if order == "given" else "parsed",
+                )
+            )
     rows = decision_effects(choices, made, VALUES, 200, 0)
     assert [row.effect for row in rows] == [0.0, 0.0]
     silent_ones = [choice(c.scenario, c.steering, c.kind, (), c.order, "refused") for c in choices]
@@ -384,9 +512,19 @@ def test_orders_are_paired_before_they_are_averaged():
 
 @pytest.mark.parametrize(
     ("answer", "chosen", "status"),
-    [(" 2", 1, "parsed"), ("2. I go.", 1, "parsed"), ("I would choose 1, so 1.", 0, "parsed"), ("I go.", 1, "parsed"), ("1 or 2", -1, "unparsed"), ("3", -1, "unparsed"),
-     ("1.5", -1, "unparsed"), ("", -1, "unparsed"), ("I cannot choose.", -1, "refused"), ("I stay. I go.", -1, "unparsed")],
-)  # fmt: skip
+    [
+        (" 2", 1, "parsed"),
+        ("2. I go.", 1, "parsed"),
+        ("I would choose 1, so 1.", 0, "parsed"),
+        ("I go.", 1, "parsed"),
+        ("1 or 2", -1, "unparsed"),
+        ("3", -1, "unparsed"),
+        ("1.5", -1, "unparsed"),
+        ("", -1, "unparsed"),
+        ("I cannot choose.", -1, "refused"),
+        ("I stay. I go.", -1, "unparsed"),
+    ],
+)
 def test_a_choice_is_read_or_kept_as_data(answer, chosen, status):
     assert read_choice(answer, ["I stay.", "I go."]) == (chosen, status)
 
@@ -397,8 +535,19 @@ def test_a_number_means_the_action_that_was_listed_under_it():
             assert prompts[0] != prompts[1]
             return [" 1."] * len(prompts)
 
-    found = by_generation(AlwaysFirst(), scenario(), "{scenario}\n{actions}", [State("base", "base")], None, Site(0, "resid_post"), 4)
-    assert [(c.order, c.chosen, c.status) for c in found] == [("given", 0, "parsed"), ("reversed", 1, "parsed")]
+    found = by_generation(
+        AlwaysFirst(),
+        scenario(),
+        "{scenario}\n{actions}",
+        [State("base", "base")],
+        None,
+        Site(0, "resid_post"),
+        4,
+    )
+    assert [(c.order, c.chosen, c.status) for c in found] == [
+        ("given", 0, "parsed"),
+        ("reversed", 1, "parsed"),
+    ]
 
 
 def test_listed_actions_are_offered_in_both_orders():
@@ -419,20 +568,48 @@ def test_words_are_learned_across_scenarios():
     fitter = registry.get("assessors", "tfidf")
     rated = cross_fit(fitter, made, VALUES, fitter.config(), 3, 0)
     assert rated.r > 0.7
-    scrambled = [Scenario(s.id, s.text, s.values, tuple(Action(a.text, made[-1 - i].actions[k].scores) for k, a in enumerate(s.actions[:10])), "") for i, s in enumerate(made)]
-    assert abs(cross_fit(fitter, scrambled, VALUES, fitter.config(), 3, 0).r) < 0.2, "scores that go with no words are not learned"
+    scrambled = [
+        Scenario(
+            id=s.id,
+            text=s.text,
+            values=s.values,
+            actions=tuple(
+                Action(a.text, made[-1 - i].actions[k].scores) for k, a in enumerate(s.actions[:10])
+            ),
+            source="",
+        )
+        for i, s in enumerate(made)
+    ]
+    assert abs(cross_fit(fitter, scrambled, VALUES, fitter.config(), 3, 0).r) < 0.2, (
+        "scores that go with no words are not learned"
+    )
     with pytest.raises(BadInput, match="2 to 60 folds"):
         cross_fit(fitter, made, VALUES, fitter.config(), 61, 0)
 
 
 def test_a_frozen_t5_learns_through_its_head(tmp_path):
     folder = small_models.t5(tmp_path / "t5")
-    words = {"cat": (1.0, 0.0), "mat": (-1.0, 0.0), "dog": (0.0, 1.0), "garden": (0.0, -1.0), "sat": (0.0, 0.0), "end": (0.0, 0.0)}
-    texts = [f"the {word} {filler}" for word in words for filler in ("ran", "and then", "to the", "on", "of the", "the the")]
+    words = {
+        "cat": (1.0, 0.0),
+        "mat": (-1.0, 0.0),
+        "dog": (0.0, 1.0),
+        "garden": (0.0, -1.0),
+        "sat": (0.0, 0.0),
+        "end": (0.0, 0.0),
+    }
+    texts = [
+        f"the {word} {filler}"
+        for word in words
+        for filler in ("ran", "and then", "to the", "on", "of the", "the the")
+    ]
     ratings = np.array([words[text.split()[1]] for text in texts])
     held = np.arange(len(texts)) % 6 == 5
     fitter = registry.get("assessors", "t5")
-    known = fitter.fit([t for t, h in zip(texts, held, strict=True) if not h], ratings[~held], fitter.config(str(folder), epochs=60, rows=10))
+    known = fitter.fit(
+        [t for t, h in zip(texts, held, strict=True) if not h],
+        ratings[~held],
+        fitter.config(str(folder), epochs=60, rows=10),
+    )
     before = [p.clone() for p in known.encoder.parameters()]
     found = known.assess([t for t, h in zip(texts, held, strict=True) if h])
     assert np.corrcoef(found.rating.ravel(), ratings[held].ravel())[0, 1] > 0.8

@@ -7,9 +7,9 @@ import pytest
 
 from feature_store.errors import BadInput, NotFound
 from tests.test_predict import TEN, planted_sweep, some_gain
-from workbench.causal.planner import Unreachable, alike, plan
+from workbench.causal.plan import Unreachable, alike, plan
 from workbench.causal.predict import curves
-from workbench.causal.wish import Wanted, Wish, goal, parse
+from workbench.causal.wanted import Wanted, Wish, goal, parse
 
 ONE = np.ones(10)
 
@@ -23,14 +23,25 @@ def at(value: str) -> int:
 
 
 def test_a_wish_is_read():
-    told = parse("benevolence +0.5, power <= 0; Self-Direction -0.3 ± 0.05, security >= -.1, security <= 0.2, others within 0.2, damage <= 0.1", TEN)
+    told = parse(
+        "benevolence +0.5, power <= 0; Self-Direction -0.3 ± 0.05, security >= -.1, security <= 0.2, others within 0.2, damage <= 0.1",
+        TEN,
+    )
     assert told == Wish(
-        (Wanted("benevolence", 0.4, 0.6, 0.5), Wanted("power", -math.inf, 0.0), Wanted("self-direction", -0.3 - 0.05, -0.3 + 0.05, -0.3),
-         Wanted("security", -0.1, 0.2)), 0.2, 0.1,
-    )  # fmt: skip
-    assert parse("power = 0.25 within 0.125", TEN).values == (Wanted("power", 0.125, 0.375, 0.25),)
+        values=(
+            Wanted(value="benevolence", low=0.4, high=0.6, target=0.5),
+            Wanted(value="power", low=-math.inf, high=0.0),
+            Wanted(value="self-direction", low=-0.3 - 0.05, high=-0.3 + 0.05, target=-0.3),
+            Wanted(value="security", low=-0.1, high=0.2),
+        ),
+        others=0.2,
+        damage=0.1,
+    )
+    assert parse("power = 0.25 within 0.125", TEN).values == (
+        Wanted(value="power", low=0.125, high=0.375, target=0.25),
+    )
     assert parse("power −0.3 +- 0.1", TEN).values[0].target == -0.3
-    assert parse("power within 0.1", TEN).values == (Wanted("power", -0.1, 0.1),)
+    assert parse("power within 0.1", TEN).values == (Wanted(value="power", low=-0.1, high=0.1),)
     asked = goal(parse("power +2, others within 1", TEN, "sd"), TEN.ids, np.linspace(0.1, 1.0, 10))
     assert asked.target[at("power")] == pytest.approx(2 * 0.5)
     assert asked.high[at("universalism")] == pytest.approx(1.0)
@@ -77,15 +88,23 @@ def test_the_planted_sparse_solution_is_found(seed):
     dose = rng.uniform(0.15, 0.35, 2) * rng.choice((-1, 1), 2)
     want = dose @ gain[chosen]
     told = curves(planted_sweep(gain), 6)
-    found = plan(told, wish(", ".join(f"{v} {x:+.4f} within 0.05" for v, x in zip(TEN.ids, want, strict=True))), 8)
-    assert dict(found.weights) == pytest.approx({100 + f: d for f, d in zip(chosen, dose, strict=True)}, abs=0.02)
+    found = plan(
+        told,
+        wish(", ".join(f"{v} {x:+.4f} within 0.05" for v, x in zip(TEN.ids, want, strict=True))),
+        8,
+    )
+    assert dict(found.weights) == pytest.approx(
+        {100 + f: d for f, d in zip(chosen, dose, strict=True)}, abs=0.02
+    )
     assert found.predicted == pytest.approx(want, abs=0.05)
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_constraints_hold_on_the_curves(seed):
     told = curves(planted_sweep(some_gain(10 + seed, features=40, size=1.5), reaction=0.2), 6)
-    asked = wish("benevolence +0.5, power <= -0.2, security >= 0.1, others within 0.2, damage <= 0.06")
+    asked = wish(
+        "benevolence +0.5, power <= -0.2, security >= 0.1, others within 0.2, damage <= 0.06"
+    )
     found = plan(told, asked, 8)
     assert asked.met(found.predicted, 0.01).all()
     assert found.damage <= 0.06 + 1e-3
@@ -154,7 +173,10 @@ def test_values_that_cannot_be_told_apart_are_named():
     gain[:, at("tradition")] = -0.7 * gain[:, at("conformity")]
     gain[:, at("hedonism")] = 0.0
     told = curves(planted_sweep(gain), 6)
-    assert alike(told) == [("hedonism", "hedonism", 0.0), ("conformity", "tradition", pytest.approx(-1.0))]
+    assert alike(told) == [
+        ("hedonism", "hedonism", 0.0),
+        ("conformity", "tradition", pytest.approx(-1.0)),
+    ]
     assert alike(curves(planted_sweep(some_gain(3, features=30)), 6)) == []
     with pytest.raises(Unreachable, match="every feature moves conformity and tradition alike"):
         plan(told, wish("conformity +0.5, tradition +0.5"), 8)

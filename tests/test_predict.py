@@ -8,7 +8,6 @@ import pytest
 from feature_store.errors import BadInput, NotFound
 from feature_store.records import CausalGraph, Edge
 from tests.test_effects import TEN, simulate
-from workbench.causal.damage import Sweep
 from workbench.causal.predict import (
     Fitted,
     bounded,
@@ -24,12 +23,15 @@ from workbench.causal.predict import (
     through_graph,
     widened,
 )
-from workbench.statistics import bootstrap_mean
+from workbench.statistics.intervals import bootstrap_mean
+from workbench.sweeps.damage import Sweep
 
 DOSES = (0.1, 0.2, 0.4)
 
 
-def planted_sweep(gain: np.ndarray, seed: int = 0, contexts: int = 12, reaction: float = 0.0, wide: bool = True) -> Sweep:
+def planted_sweep(
+    gain: np.ndarray, seed: int = 0, contexts: int = 12, reaction: float = 0.0, wide: bool = True
+) -> Sweep:
     """Feature f changes value j by dose x gain[f, j] (x 1 +- `reaction` in each context); damage is 0.2 x dose squared."""
     rng = np.random.default_rng(seed)
     features, n = len(gain), len(DOSES)
@@ -40,9 +42,17 @@ def planted_sweep(gain: np.ndarray, seed: int = 0, contexts: int = 12, reaction:
     unit = np.repeat(np.arange(features), n)
     source = np.array(TEN.ids)[np.abs(gain).argmax(1)]
     return Sweep(
-        TEN.ids, unit, np.full(len(unit), "feature"), unit + 100, np.repeat(source, n), np.ones(len(unit), int), dose, base + change, base,
-        np.tile(0.2 * dose[:, None] ** 2, (1, 4)),
-    )  # fmt: skip
+        values=TEN.ids,
+        unit_id=unit,
+        kind=np.full(len(unit), "feature"),
+        feature=unit + 100,
+        source=np.repeat(source, n),
+        polarity=np.ones(len(unit), int),
+        dose=dose,
+        ratings=base + change,
+        base=base,
+        damage=np.tile(0.2 * dose[:, None] ** 2, (1, 4)),
+    )
 
 
 def some_gain(seed: int, features: int = 12, size: float = 1.0) -> np.ndarray:
@@ -51,7 +61,7 @@ def some_gain(seed: int, features: int = 12, size: float = 1.0) -> np.ndarray:
 
 def test_a_joint_steering_is_the_sum_of_the_planted_effects():
     gain = some_gain(0)
-    fitted = Fitted(curves(planted_sweep(gain), 6))
+    fitted = Fitted(curves=curves(planted_sweep(gain), 6))
     said = predict(fitted, ((103, 0.3), (107, -0.2), (100, 0.4)), replicates=200)
     assert said.mean == pytest.approx(0.3 * gain[3] - 0.2 * gain[7] + 0.4 * gain[0])
     # Damage is linear between two doses: at 0.3 it lies midway between those of 0.2 and 0.4; at -0.2 it is that of 0.2.
@@ -68,7 +78,9 @@ def test_the_curve_is_kept_and_a_scale_ends():
     got = linear(told, x).mean((1, 2))
     middle = (np.sqrt(0.2) + np.sqrt(0.4)) / 2
     assert got == pytest.approx([np.sqrt(0.4), middle, -middle, np.sqrt(0.1) / 2])
-    assert bounded(np.array([[5.5, 1.5]]), np.array([[2.0, -2.0]]), 6) == pytest.approx(np.array([[0.5, -0.5]]))
+    assert bounded(np.array([[5.5, 1.5]]), np.array([[2.0, -2.0]]), 6) == pytest.approx(
+        np.array([[0.5, -0.5]])
+    )
     heap = linear(told, np.full((1, 12), 0.4))
     assert (heap + told.base).max() == 6.0
 
@@ -80,15 +92,29 @@ def test_a_missing_answer_leaves_its_context_out_and_spreads_no_further():
     told = curves(replace(sweep, ratings=ratings), 6)
     for dose, missing in ((0.4, 0), (0.3, 1), (0.2, 1), (0.15, 1), (0.1, 0)):
         assert np.isnan(linear(told, doses(told, [((100, dose),)]))).sum() == missing
-    assert predict(Fitted(told), ((100, 0.3),), replicates=200).mean == pytest.approx(0.3 * some_gain(2)[0])
+    assert predict(Fitted(curves=told), ((100, 0.3),), replicates=200).mean == pytest.approx(
+        0.3 * some_gain(2)[0]
+    )
 
 
 def graph_of(direct: np.ndarray) -> CausalGraph:
     edges = tuple(
-        Edge(TEN.ids[i], TEN.ids[j], float(direct[i, j]), 0.0, 0.0, 9.0, 0.001, 1.0, bool(direct[i, j]))
-        for i in range(10) for j in range(10) if i != j
-    )  # fmt: skip
-    return CausalGraph(TEN.ids, edges, "value", 12, 0)
+        Edge(
+            source=TEN.ids[i],
+            target=TEN.ids[j],
+            weight=float(direct[i, j]),
+            low=0.0,
+            high=0.0,
+            z=9.0,
+            q=0.001,
+            frequency=1.0,
+            present=bool(direct[i, j]),
+        )
+        for i in range(10)
+        for j in range(10)
+        if i != j
+    )
+    return CausalGraph(values=TEN.ids, edges=edges, level="value", n=12, seed=0)
 
 
 def test_the_graph_carries_pushes_on_through_cycles_and_leaves_leaks_out():
@@ -144,10 +170,17 @@ def test_the_interval_of_a_mean_that_the_model_misses_covers_19_in_20():
         truth = rng.normal(size=(40, 10))
         said = truth + 0.15 * rng.normal(size=(40, 10))  # the model's own error
         contexts = rng.normal(size=(24, 40, 10)) * 0.6
-        half, rest = (bootstrap_mean(x, 200, 0) for x in (contexts[:12] + said, contexts[12:] + truth))
-        whole, found = bootstrap_mean(contexts + said, 200, 0), bootstrap_mean(contexts + truth, 200, 0)
+        half, rest = (
+            bootstrap_mean(x, 200, 0) for x in (contexts[:12] + said, contexts[12:] + truth)
+        )
+        whole, found = (
+            bootstrap_mean(contexts + said, 200, 0),
+            bootstrap_mean(contexts + truth, 200, 0),
+        )
         error = error_of_others(whole.mean, found.mean)
-        inside.append((widened(whole, error, 39).low <= truth) & (truth <= widened(whole, error, 39).high))
+        inside.append(
+            (widened(whole, error, 39).low <= truth) & (truth <= widened(whole, error, 39).high)
+        )
         naive.append((half.low <= rest.mean) & (rest.mean <= half.high))
         fresh.append(covered(half, rest, error, True))
     assert 0.93 <= np.mean(inside) <= 0.975
@@ -160,14 +193,18 @@ def test_held_out_error_widens_a_prediction_and_travels_with_it():
     x = doses(told, draw(told, 30, 3, 0))
     said = linear(told, x).mean(1)
     held = score(said, said + 0.1 * np.random.default_rng(0).normal(size=said.shape), 200, 0)
-    bare = predict(Fitted(told), ((100, 0.2), (101, 0.2)), replicates=300)
-    full = predict(Fitted(told, None, {"linear": held}, 0.05), ((100, 0.2), (101, 0.2)), replicates=300)
+    bare = predict(Fitted(curves=told), ((100, 0.2), (101, 0.2)), replicates=300)
+    full = predict(
+        Fitted(curves=told, graph=None, held={"linear": held}, damage_error=0.05),
+        ((100, 0.2), (101, 0.2)),
+        replicates=300,
+    )
     assert full.mean == pytest.approx(bare.mean)
     assert (full.high - full.low > bare.high - bare.low + 0.1).all()
     assert full.damage_high - full.damage > 0.09
     assert full.held is held
     with pytest.raises(BadInput, match="needs a causal graph of the same sweep"):
-        predict(Fitted(told), ((100, 0.2),), "graph")
+        predict(Fitted(curves=told), ((100, 0.2),), "graph")
 
 
 def test_joint_steerings_are_seeded_and_inside_what_was_measured():
@@ -188,9 +225,9 @@ def test_joint_steerings_are_seeded_and_inside_what_was_measured():
 def test_what_was_not_measured_is_not_predicted():
     told = curves(planted_sweep(some_gain(6)), 6)
     with pytest.raises(NotFound, match="Feature 7 was not swept"):
-        predict(Fitted(told), ((7, 0.2),))
+        predict(Fitted(curves=told), ((7, 0.2),))
     with pytest.raises(BadInput, match="measured up to dose 0.4, -0.5 lies beyond"):
-        predict(Fitted(told), ((100, -0.5),))
+        predict(Fitted(curves=told), ((100, -0.5),))
     sweep = planted_sweep(some_gain(6))
     dose = sweep.dose.copy()
     dose[:3] = (0.1, 0.2, 0.5)

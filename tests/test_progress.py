@@ -1,6 +1,6 @@
 import time
 
-from workbench.progress import in_terminal
+from feature_store.progress import in_terminal
 
 
 def test_lines_estimate_from_what_was_done_since_the_first_call(monkeypatch, capsys):

@@ -45,7 +45,7 @@ def test_a_steering_that_changes_nothing_is_called_base():
 
 
 def test_every_field_of_every_record_is_documented():
-    from workbench.config import helps
+    from workbench.settings import helps
 
     for name in (
         "Value",

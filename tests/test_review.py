@@ -5,18 +5,39 @@ import pytest
 from feature_store import queries
 from feature_store.records import Action, Scenario
 from tests.browser import Tab, served
-from workbench.pilot.kept import usable
-from workbench.pilot.scenarios import write
 from workbench.study import Study
+from workbench.systems.value_pilot.kept import usable
+from workbench.systems.value_pilot.scenarios import write
 
 pytestmark = pytest.mark.browser
 
 
 def test_a_person_rejects_a_scenario_and_accepts_a_filtered_one(browser, tmp_path):
     study = Study(tmp_path / "study")
-    actions = tuple(Action(text, tuple((v, float(v == "power") * sign) for v in study.system.ids)) for text, sign in (("I <b>push</b>.", 1), ("I wait.", -1)))
+    actions = tuple(
+        Action(text, tuple((v, float(v == "power") * sign) for v in study.system.ids))
+        for text, sign in (("I <b>push</b>.", 1), ("I wait.", -1))
+    )
     file = tmp_path / "s.jsonl"
-    write(file, [Scenario("first", "A door. <script>alert(1)</script> **bold**", ("power",), actions, "us"), Scenario("second", "A powerful door.", ("power",), actions, "us")])
+    write(
+        file,
+        [
+            Scenario(
+                id="first",
+                text="A door. <script>alert(1)</script> **bold**",
+                values=("power",),
+                actions=actions,
+                source="us",
+            ),
+            Scenario(
+                id="second",
+                text="A powerful door.",
+                values=("power",),
+                actions=actions,
+                source="us",
+            ),
+        ],
+    )
     with served(study.folder) as address:
         tab = Tab(browser, address)
         tab.open("review", "No scenario has been written yet")

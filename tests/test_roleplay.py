@@ -8,26 +8,47 @@ import pytest
 from feature_store import registry
 from feature_store.errors import BadInput, NotFound
 from feature_store.records import Item, Value
-from workbench import roleplay
 from workbench.llm import Verdict
+from workbench.systems.kang import roles
 
 SYSTEM = registry.get("values", "schwartz10")
-VALUES = [Value(id, id.title(), 0.0, "Goal.", "") for id in ("order", "play")]
-MANY = [Item(f"{v.id}-{k}", f"Do you {v.id} {k}?", v.id, 1 if k % 2 else -1) for v in VALUES for k in range(20)]
+VALUES = [
+    Value(id=id, name=id.title(), angle=0.0, definition="Goal.", parent="")
+    for id in ("order", "play")
+]
+MANY = [
+    Item(id=f"{v.id}-{k}", text=f"Do you {v.id} {k}?", value=v.id, key=1 if k % 2 else -1)
+    for v in VALUES
+    for k in range(20)
+]
 
 
 @pytest.mark.parametrize("agreement", [1, -1])
-@pytest.mark.parametrize(("text", "score", "status"), [
-    (" Because order helps.\nAnswer: yes", 1, "parsed"), (" Sure, why not.", 1, "parsed"), ("I think so.\nYes.", 1, "parsed"),
-    (" I dislike it.\nAnswer: No, never", -1, "parsed"), ("no", -1, "parsed"), ("Answer: unsure", 0, "parsed"), ("I'm not sure about this.", 0, "parsed"),
-    ("Answer: cannot say", math.nan, "refused"), ("As an AI I have no values.", math.nan, "refused"), ("Nobody knows", math.nan, "unparsed"), ("", math.nan, "unparsed"),
-    (" No one should.\nyes", 1, "parsed"), (" Fine.\nAnswer: no\n\nQuestion: Is it?\nAnswer: yes", -1, "parsed"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "score", "status"),
+    [
+        (" Because order helps.\nAnswer: yes", 1, "parsed"),
+        (" Sure, why not.", 1, "parsed"),
+        ("I think so.\nYes.", 1, "parsed"),
+        (" I dislike it.\nAnswer: No, never", -1, "parsed"),
+        ("no", -1, "parsed"),
+        ("Answer: unsure", 0, "parsed"),
+        ("I'm not sure about this.", 0, "parsed"),
+        ("Answer: cannot say", math.nan, "refused"),
+        ("As an AI I have no values.", math.nan, "refused"),
+        ("Nobody knows", math.nan, "unparsed"),
+        ("", math.nan, "unparsed"),
+        (" No one should.\nyes", 1, "parsed"),
+        (" Fine.\nAnswer: no\n\nQuestion: Is it?\nAnswer: yes", -1, "parsed"),
+    ],
+)
 def test_an_answer_is_read_by_its_beginning(text, score, status, agreement):
-    (answer,) = roleplay.read([text], ["Q?"])
+    (answer,) = roles.read([text], ["Q?"])
     assert answer.status == status
     assert answer.text == text
-    assert agreement * answer.score == agreement * score or (math.isnan(score) and math.isnan(answer.score))
+    assert agreement * answer.score == agreement * score or (
+        math.isnan(score) and math.isnan(answer.score)
+    )
 
 
 def test_what_no_rule_reads_goes_to_the_judge():
@@ -36,10 +57,13 @@ def test_what_no_rule_reads_goes_to_the_judge():
 
         def judge(self, questions, options):
             self.questions = questions
-            return [Verdict("no", "parsed", "no", self.name), Verdict("", "unparsed", "hm", self.name)]
+            return [
+                Verdict(choice="no", status="parsed", text="no", judge=self.name),
+                Verdict(choice="", status="unparsed", text="hm", judge=self.name),
+            ]
 
     judge = Scripted()
-    found = roleplay.read(["yes", "Hardly ever.", "Blue."], ["A?", "B?", "C?"], judge)
+    found = roles.read(["yes", "Hardly ever.", "Blue."], ["A?", "B?", "C?"], judge)
     assert [answer.reader for answer in found] == ["rule", "scripted", "scripted"]
     assert [answer.status for answer in found] == ["parsed", "parsed", "unparsed"]
     assert found[1].score == -1
@@ -50,75 +74,91 @@ def test_what_no_rule_reads_goes_to_the_judge():
 
 
 def test_log_probabilities_become_scores():
-    answers = roleplay.from_yes_no(np.log([[0.6, 0.2], [0.1, 0.3]]))
+    answers = roles.from_yes_no(np.log([[0.6, 0.2], [0.1, 0.3]]))
     assert [answer.score for answer in answers] == pytest.approx([0.5, -0.5])
     assert [answer.text for answer in answers] == ["yes", "no"]
-    assert [answer.score for answer in roleplay.from_ratings(np.array([1.0, 3.5, 6.0]), 6)] == [-1, 0, 1]
+    assert [answer.score for answer in roles.from_ratings(np.array([1.0, 3.5, 6.0]), 6)] == [
+        -1,
+        0,
+        1,
+    ]
 
 
 def test_roles_are_seeded_and_distinct():
-    found = roleplay.roles("some-model", 100, 25, 3)
-    assert found == roleplay.roles("some-model", 100, 25, 3)
-    assert found != roleplay.roles("some-model", 100, 25, 4)
+    found = roles.roles("some-model", 100, 25, 3)
+    assert found == roles.roles("some-model", 100, 25, 3)
+    assert found != roles.roles("some-model", 100, 25, 4)
     assert [role.split for role in found].count("train") == 101
-    assert [role.number for role in found if not role.text] == [roleplay.NOBODY] * 2
+    assert [role.number for role in found if not role.text] == [roles.NOBODY] * 2
     assert len({role.text for role in found}) == 126
     assert all("MBTI: " in role.text and "Job: " in role.text for role in found if role.text)
     with pytest.raises(BadInput, match="1000 names"):
-        roleplay.roles("some-model", 1000, 1, 0)
+        roles.roles("some-model", 1000, 1, 0)
     with pytest.raises(BadInput, match="both sides"):
-        roleplay.roles("some-model", 10, 0, 0)
-    assert len({role.text for role in roleplay.roles("organism", 20, 5, 0)}) == 26
+        roles.roles("some-model", 10, 0, 0)
+    assert len({role.text for role in roles.roles("organism", 20, 5, 0)}) == 26
 
 
 def test_items_are_split_and_sampled_per_value():
-    items = roleplay.split(MANY, VALUES, 0.7, 2, 0)
+    items = roles.split(MANY, VALUES, 0.7, 2, 0)
     assert (len(items.train), len(items.test)) == (28, 12)
     assert {item.id for item in items.train}.isdisjoint(item.id for item in items.test)
-    first, again, other = (roleplay.asked_of(roleplay.Role(n, "train", "x"), items, 0.4, 0) for n in (1, 1, 2))
+    first, again, other = (
+        roles.asked_of(roles.Role(n, "train", "x"), items, 0.4, 0) for n in (1, 1, 2)
+    )
     assert first == again
     assert first != other
     assert [sum(item.value == v.id for item in first) for v in VALUES] == [6, 6]
     assert set(first) <= set(items.train)
-    assert roleplay.asked_of(roleplay.Role(5, "test", "x"), items, 0.4, 0) == list(items.test)
+    assert roles.asked_of(roles.Role(5, "test", "x"), items, 0.4, 0) == list(items.test)
     with pytest.raises(BadInput, match="got 0"):
-        roleplay.split(MANY, VALUES, 0.7, 21, 0)
+        roles.split(MANY, VALUES, 0.7, 21, 0)
     with pytest.raises(BadInput, match="between 0 and 1"):
-        roleplay.split(MANY, VALUES, 1.0, 2, 0)
+        roles.split(MANY, VALUES, 1.0, 2, 0)
 
 
 def test_prompts_hold_role_question_and_span():
-    span = roleplay.told()["prompts"]["span"]
+    span = roles.told()["prompts"]["span"]
     for thought in (True, False):
-        free, played = roleplay.prompt("", "Is it?", thought), roleplay.prompt("You are Ada.", "Is it?", thought)
+        free, played = (
+            roles.prompt("", "Is it?", thought),
+            roles.prompt("You are Ada.", "Is it?", thought),
+        )
         assert free.count(span) == 1
         assert played == "You are Ada.\n" + free
         assert free.rstrip().endswith("Thought:" if thought else "Answer:")
         assert "Question: Is it?" in free
     power = SYSTEM["power"]
-    assert power.definition in roleplay.inclination("some-model", power, 1, 0)
-    assert roleplay.inclination("some-model", power, 1, 0) != roleplay.inclination("some-model", power, -1, 0)
-    assert roleplay.inclination("organism", power, 1, 0) != roleplay.inclination("organism", power, -1, 0)
+    assert power.definition in roles.inclination("some-model", power, 1, 0)
+    assert roles.inclination("some-model", power, 1, 0) != roles.inclination(
+        "some-model", power, -1, 0
+    )
+    assert roles.inclination("organism", power, 1, 0) != roles.inclination("organism", power, -1, 0)
 
 
 def test_a_table_of_items(tmp_path):
     file = tmp_path / "items.csv"
-    file.write_text("questionnaire,item,value,agreement,question\nQ,I plan.,Need for Order,1,Do you plan?\nQ,I drift.,Need for Order,-1,Do you drift?\n")
-    items, values = roleplay.from_table(file)
-    assert [(item.id, item.key) for item in items] == [("need-for-order-1", 1), ("need-for-order-2", -1)]
+    file.write_text(
+        "questionnaire,item,value,agreement,question\nQ,I plan.,Need for Order,1,Do you plan?\nQ,I drift.,Need for Order,-1,Do you drift?\n"
+    )
+    items, values = roles.from_table(file)
+    assert [(item.id, item.key) for item in items] == [
+        ("need-for-order-1", 1),
+        ("need-for-order-2", -1),
+    ]
     assert values[0].name == "Need for Order"
     file.write_text("value,agreement,question\nA,2,Is it?\n")
     with pytest.raises(BadInput, match="agreement is 1 or -1"):
-        roleplay.from_table(file)
+        roles.from_table(file)
     file.write_text("value,question\nA,Is it?\n")
     with pytest.raises(NotFound, match="'agreement'"):
-        roleplay.from_table(file)
+        roles.from_table(file)
     with pytest.raises(NotFound, match="no table"):
-        roleplay.from_table(tmp_path / "nothing.csv")
+        roles.from_table(tmp_path / "nothing.csv")
 
 
 def test_valuebench_has_seventeen_dimensions_of_twenty_items(shared):
-    items, values = roleplay.from_table(shared / "data" / "valuebench" / "value_orientation.csv")
-    found = roleplay.split(items, values, 0.7, 20, 0)
+    items, values = roles.from_table(shared / "data" / "valuebench" / "value_orientation.csv")
+    found = roles.split(items, values, 0.7, 20, 0)
     assert len(found.values) == 17
     assert len(found.train) + len(found.test) == 366

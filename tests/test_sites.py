@@ -2,7 +2,7 @@ import pytest
 
 from feature_store.errors import BadInput
 from feature_store.records import Site
-from sae_training import sites
+from sae_training.model import sites
 from tests import small_models
 
 
@@ -21,20 +21,29 @@ def test_every_spelling_means_one_place(name, place):
     assert sites.parse(name) == place
 
 
-@pytest.mark.parametrize("name", ["blocks.5.hook_mlp_out", "model.embed", "5", "blocks.x.hook_resid_post"])
+@pytest.mark.parametrize(
+    "name", ["blocks.5.hook_mlp_out", "model.embed", "5", "blocks.x.hook_resid_post"]
+)
 def test_other_names_are_refused(name):
     with pytest.raises(BadInput, match="names no place on the residual stream"):
         sites.parse(name)
 
 
 def test_names_go_out_and_come_back():
-    site = Site("m", 5, "resid_pre")
+    site = Site(model="m", layer=5, point="resid_pre")
     assert sites.parse(sites.saelens_name(site)) == (5, "resid_pre")
     assert sites.parse(sites.interp_engine_name(site)) == (5, "resid_pre")
 
 
-@pytest.mark.parametrize(("family", "path"), [("gpt2", "transformer.h"), ("llama", "model.layers"),
-                                              ("gemma3", "model.layers"), ("neox", "gpt_neox.layers")])
+@pytest.mark.parametrize(
+    ("family", "path"),
+    [
+        ("gpt2", "transformer.h"),
+        ("llama", "model.layers"),
+        ("gemma3", "model.layers"),
+        ("neox", "gpt_neox.layers"),
+    ],
+)
 def test_the_decoder_layers_are_found(family, path):
     module = small_models.module(family)
     found, layers = sites.layers(module, small_models.LAYERS)

@@ -5,7 +5,7 @@ import pytest
 from scipy import sparse, stats
 
 from feature_store.errors import BadInput
-from workbench.statistics import (
+from workbench.statistics.intervals import (
     auroc,
     benjamini_hochberg,
     bootstrap_mean,
@@ -18,7 +18,9 @@ from workbench.statistics import (
 
 def test_the_interval_of_a_skewed_mean_covers_what_it_promises():
     rng = np.random.default_rng(0)
-    x = rng.gamma(0.8, 1.0, size=(24, 3000))  # 3000 simulated studies of 24 skewed clusters, mean 0.8
+    x = rng.gamma(
+        0.8, 1.0, size=(24, 3000)
+    )  # 3000 simulated studies of 24 skewed clusters, mean 0.8
     found = bootstrap_mean(x, 600, 1)
     covered = ((found.low <= 0.8) & (found.high >= 0.8)).mean()
     plain = 2.069 * x.std(0, ddof=1) / np.sqrt(24)
@@ -45,7 +47,11 @@ def test_a_missing_cluster_is_left_out_of_its_cell_only():
     whole, found = bootstrap_mean(x, 500, 0), bootstrap_mean(holed, 500, 0)
     assert found.n.tolist() == [20, 19, 0]
     assert found.mean[1] == pytest.approx(np.delete(x[:, 1], 4).mean())
-    assert (found.mean[0], found.low[0], found.high[0]) == (whole.mean[0], whole.low[0], whole.high[0])
+    assert (found.mean[0], found.low[0], found.high[0]) == (
+        whole.mean[0],
+        whole.low[0],
+        whole.high[0],
+    )
     assert np.isnan([found.mean[2], found.low[2], found.p[2]]).all()
     drawn = replicate_means(holed, cluster_weights(20, 200, 0))
     assert np.isfinite(drawn[:, :2]).all()
@@ -74,12 +80,16 @@ def test_the_same_seed_gives_the_same_interval_and_replicates_average_to_the_mea
     x = np.random.default_rng(3).normal(size=(24, 4)) + 1
     assert np.array_equal(bootstrap_mean(x, 300, 5).low, bootstrap_mean(x, 300, 5).low)
     assert not np.array_equal(bootstrap_mean(x, 300, 5).low, bootstrap_mean(x, 300, 6).low)
-    assert replicate_means(x, cluster_weights(24, 4000, 0)).mean(0) == pytest.approx(x.mean(0), abs=0.02)
+    assert replicate_means(x, cluster_weights(24, 4000, 0)).mean(0) == pytest.approx(
+        x.mean(0), abs=0.02
+    )
 
 
 def test_benjamini_hochberg_matches_the_worked_example_and_skips_missing():
     p = np.array([[0.01, 0.04], [np.nan, 0.03]])
-    assert benjamini_hochberg(p) == pytest.approx(np.array([[0.03, 0.04], [np.nan, 0.04]]), nan_ok=True)
+    assert benjamini_hochberg(p) == pytest.approx(
+        np.array([[0.03, 0.04], [np.nan, 0.04]]), nan_ok=True
+    )
 
 
 def test_spearman_with_the_circle_is_found_and_its_null_is_uniform():
@@ -95,7 +105,9 @@ def test_spearman_with_the_circle_is_found_and_its_null_is_uniform():
     assert found.n == 90
     few = np.array([0, 3, 7])
     assert permuted_spearman(matrix[few], few, like, 999, 0).n == 27
-    null = [permuted_spearman(rng.normal(size=(10, 10)), everyone, like, 99, k).p for k in range(200)]
+    null = [
+        permuted_spearman(rng.normal(size=(10, 10)), everyone, like, 99, k).p for k in range(200)
+    ]
     assert 0.01 <= np.mean(np.array(null) <= 0.05) <= 0.1
 
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from feature_store.errors import BadInput, Incompatible
+from feature_store.progress import silent
 from feature_store.records import Steering
 from tests.browser import Tab, served
 from workbench import organism, steer
-from workbench.demo import FAST, demo
-from workbench.progress import silent
+from workbench.command.demo import FAST, demo
 from workbench.study import Study
 
 
@@ -33,7 +33,13 @@ def told(tmp_path_factory):
 
 def test_every_verb_leaves_a_finished_run(told):
     study, outcome, seen = told
-    assert [run.kind for run in study.runs.all()] == ["sae", "labels", "profile", "effects", "graph"]
+    assert [run.kind for run in study.runs.all()] == [
+        "sae",
+        "labels",
+        "profile",
+        "effects",
+        "graph",
+    ]
     assert study.runs.interrupted() == []
     assert all(study.runs.damaged(run.id) == [] for run in study.runs.all())
     assert all(done == total for done, total in seen.values()), "every bar reaches its end"
@@ -58,7 +64,8 @@ def test_labels_are_of_features_that_are_there_and_tell_the_truth(told):
     cosine = decoder @ truth.directions[[f.direction for f in truth.facets]].T
     best = np.abs(cosine).argmax(1)
     right = [
-        truth.facets[best[row.feature]].value == row.value and np.sign(cosine[row.feature, best[row.feature]]) == row.polarity
+        truth.facets[best[row.feature]].value == row.value
+        and np.sign(cosine[row.feature, best[row.feature]]) == row.polarity
         for row in labels.itertuples()
     ]
     assert np.mean(right) >= 0.9
@@ -66,12 +73,19 @@ def test_labels_are_of_features_that_are_there_and_tell_the_truth(told):
 
 def test_output_scores_tell_features_that_write_their_value_from_those_that_read_it(told):
     study, outcome, _ = told
-    scores = study.store.sql("SELECT * FROM output_scores WHERE run = ?", [outcome.runs["label"].id])
+    scores = study.store.sql(
+        "SELECT * FROM output_scores WHERE run = ?", [outcome.runs["label"].id]
+    )
     assert len(scores) == study.store.sql("SELECT count(*) AS n FROM labels WHERE accepted").n[0]
     truth, sae = organism.truth(), study.sae(outcome.runs["train"])
     decoder = sae.W_dec.numpy() / np.linalg.norm(sae.W_dec.numpy(), axis=1, keepdims=True)
     cosine = [
-        max(r.polarity * decoder[r.feature] @ truth.directions[f.direction] for f in truth.facets if f.value == r.value) for r in scores.itertuples()
+        max(
+            r.polarity * decoder[r.feature] @ truth.directions[f.direction]
+            for f in truth.facets
+            if f.value == r.value
+        )
+        for r in scores.itertuples()
     ]
     writes = np.array(cosine) >= 0.5
     # How well they tell the two apart is a figure of `python -m benchmarks labels`; a tenth of the data only shows the direction.
@@ -84,23 +98,32 @@ def test_output_scores_tell_features_that_write_their_value_from_those_that_read
 def test_every_effect_leads_back_to_its_ratings(told):
     study, outcome, _ = told
     run = outcome.runs["effects"].id
-    effect = study.store.sql("SELECT * FROM dose_effects WHERE run = ? ORDER BY abs(effect) DESC LIMIT 1", [run]).iloc[0]
+    effect = study.store.sql(
+        "SELECT * FROM dose_effects WHERE run = ? ORDER BY abs(effect) DESC LIMIT 1", [run]
+    ).iloc[0]
     ratings = study.store.sql(
         "SELECT r.context, avg(r.rating) AS steered, avg(r.base) AS base FROM ratings r JOIN interventions i USING (run, intervention) "
         "WHERE r.run = ? AND i.unit_id = ? AND i.dose = ? AND r.value = ? GROUP BY ALL",
         [run, int(effect.unit_id), float(effect.dose), effect.target],
-    )  # fmt: skip
+    )
     assert len(ratings) == effect.n
     change = (ratings.steered - ratings.base).mean()
     assert change == pytest.approx(effect.points, abs=1e-4)
     assert change / ratings.base.std() == pytest.approx(effect.effect, abs=1e-3)
     prompts = study.store.sql("SELECT count(*) AS n FROM prompts WHERE run = ?", [run]).n[0]
-    assert study.store.sql("SELECT count(*) AS n FROM ratings WHERE run = ? AND intervention = 0", [run]).n[0] == prompts
+    assert (
+        study.store.sql(
+            "SELECT count(*) AS n FROM ratings WHERE run = ? AND intervention = 0", [run]
+        ).n[0]
+        == prompts
+    )
 
 
 def test_own_values_rise_and_controls_do_not(told):
     study, outcome, _ = told
-    cells = study.store.sql("SELECT * FROM side_effects WHERE run = ?", [outcome.runs["effects"].id])
+    cells = study.store.sql(
+        "SELECT * FROM side_effects WHERE run = ?", [outcome.runs["effects"].id]
+    )
     own = cells[cells.source == cells.target]
     assert (own.effect > own.null_high).mean() >= 0.8
     assert (cells.low <= cells.effect).all()
@@ -111,15 +134,22 @@ def test_own_values_rise_and_controls_do_not(told):
 def test_steering_changes_the_profile_and_leaves_nothing_behind(told):
     study, outcome, _ = told
     sae_run = outcome.runs["train"]
-    label = study.store.sql("SELECT * FROM labels WHERE accepted AND polarity = 1 ORDER BY score DESC LIMIT 1").iloc[0]
+    label = study.store.sql(
+        "SELECT * FROM labels WHERE accepted AND polarity = 1 ORDER BY score DESC LIMIT 1"
+    ).iloc[0]
     model = study.model_of(sae_run)
     prompts = ["I was at home."] * 2
     before = model.score(prompts, [" 1", " 6"])
-    with steer(study, sae_run, Steering(((int(label.feature), 1.0),), strength=0.5)) as steered:
+    with steer(
+        study, sae_run, Steering(features=((int(label.feature), 1.0),), strength=0.5)
+    ) as steered:
         assert steered.generate(prompts, 5)
     assert (model.score(prompts, [" 1", " 6"]) == before).all()
     run = study.measure(features=f"{label.feature}", strength=0.5, n_contexts=6, replicates=200)
-    profile = study.store.sql("SELECT steering, mean FROM profiles WHERE run = ? AND value = ? AND NOT centred", [run.id, label.value])
+    profile = study.store.sql(
+        "SELECT steering, mean FROM profiles WHERE run = ? AND value = ? AND NOT centred",
+        [run.id, label.value],
+    )
     by = dict(zip(profile.steering, profile["mean"], strict=True))
     assert by[run.summary["steering"]] > by["base"] + 0.3
 
@@ -129,15 +159,26 @@ def test_joint_steerings_are_predicted_and_measured(told):
     run = study.predict(steerings=8, replicates=200)
     assert study.predict(steerings=8, replicates=200).id == run.id
     sql = study.store.sql
-    assert set(sql("SELECT model, count(*) AS n FROM predictions WHERE run = ? GROUP BY ALL", [run.id]).n) == {80}
-    features = sql("SELECT intervention, count(*) AS n FROM joint_features WHERE run = ? GROUP BY ALL", [run.id])
+    assert set(
+        sql("SELECT model, count(*) AS n FROM predictions WHERE run = ? GROUP BY ALL", [run.id]).n
+    ) == {80}
+    features = sql(
+        "SELECT intervention, count(*) AS n FROM joint_features WHERE run = ? GROUP BY ALL",
+        [run.id],
+    )
     assert set(features.n) <= {2, 3, 4}
-    row = sql("SELECT * FROM predictions WHERE run = ? AND model = 'linear' ORDER BY abs(measured) DESC LIMIT 1", [run.id]).iloc[0]
+    row = sql(
+        "SELECT * FROM predictions WHERE run = ? AND model = 'linear' ORDER BY abs(measured) DESC LIMIT 1",
+        [run.id],
+    ).iloc[0]
     ratings = sql(
-        "SELECT avg(rating) - avg(base) AS change FROM ratings WHERE run = ? AND intervention = ? AND value = ?", [run.id, int(row.intervention), row.value]
+        "SELECT avg(rating) - avg(base) AS change FROM ratings WHERE run = ? AND intervention = ? AND value = ?",
+        [run.id, int(row.intervention), row.value],
     )
     assert ratings.change[0] == pytest.approx(row.measured, abs=1e-4)
-    scores = sql("SELECT * FROM prediction_scores WHERE run = ? AND value = 'all'", [run.id]).set_index("model")
+    scores = sql(
+        "SELECT * FROM prediction_scores WHERE run = ? AND value = 'all'", [run.id]
+    ).set_index("model")
     assert (scores.r2 > scores.chance).all()
     assert scores.r2["linear"] > 0.7
     from workbench.causal.predict import predict
@@ -146,7 +187,11 @@ def test_joint_steerings_are_predicted_and_measured(told):
     known = fitted(study)
     feature = int(known.curves.feature[0])
     said = predict(known, ((feature, 0.5),))
-    alone = sql("SELECT target, points FROM dose_effects WHERE feature = ? AND dose = 0.5", [feature]).set_index("target").points
+    alone = (
+        sql("SELECT target, points FROM dose_effects WHERE feature = ? AND dose = 0.5", [feature])
+        .set_index("target")
+        .points
+    )
     assert said.mean == pytest.approx(alone[list(said.values)].to_numpy(), abs=1e-4)
     assert said.held.r2[-1] == pytest.approx(scores.r2["linear"])
 
@@ -156,13 +201,17 @@ def test_a_wish_is_planned_and_measured_in_other_contexts(told):
     want = "power +0.4 within 0.3, damage <= 1"
     run = study.plan(want, replicates=200)
     assert study.plan(want, replicates=200).id == run.id
-    effects = study.store.sql("SELECT * FROM plan_effects WHERE run = ?", [run.id]).set_index("value")
+    effects = study.store.sql("SELECT * FROM plan_effects WHERE run = ?", [run.id]).set_index(
+        "value"
+    )
     assert len(effects) == 10
     assert effects.n.unique().tolist() == [FAST["effects"]["n_contexts"] // 2]
     assert effects.measured["power"] > 0.1
     assert run.summary["distance_after"] < run.summary["distance_before"]
     assert abs(effects.control["power"]) < abs(effects.measured["power"])
-    weights = study.store.sql("SELECT * FROM joint_features WHERE run = ? AND intervention = 0", [run.id])
+    weights = study.store.sql(
+        "SELECT * FROM joint_features WHERE run = ? AND intervention = 0", [run.id]
+    )
     assert len(weights) == run.summary["features"]
     with pytest.raises(BadInput, match="the nearest gives.*power"):
         study.plan("power +5")
@@ -199,26 +248,52 @@ def test_a_killed_sweep_resumes_to_the_same_numbers(told, tmp_path):
     for run in (outcome.runs["train"], outcome.runs["label"]):
         os.makedirs(copy.runs.folder, exist_ok=True)
         shutil.copytree(study.runs.folder / run.id, copy.runs.folder / run.id)
-    flags = ["--n-contexts", "4", "--features-per-value", "1", "--doses", "0.2,0.4,0.6,0.8,1.0,1.2", "--random-features", "2", "--random-directions", "2"]
-    words = [sys.executable, "-m", "workbench.cli", "effects", str(copy.folder), *flags]
-    process = subprocess.Popen(words, stderr=subprocess.PIPE, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    flags = [
+        "--n-contexts",
+        "4",
+        "--features-per-value",
+        "1",
+        "--doses",
+        "0.2,0.4,0.6,0.8,1.0,1.2",
+        "--random-features",
+        "2",
+        "--random-directions",
+        "2",
+    ]
+    words = [sys.executable, "-m", "workbench.command.cli", "effects", str(copy.folder), *flags]
+    process = subprocess.Popen(
+        words, stderr=subprocess.PIPE, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
     kept = copy.runs.folder / ".work"
     deadline = time.monotonic() + 300
-    while not list(kept.glob("*/state/ratings/*.parquet")) and process.poll() is None and time.monotonic() < deadline:
+    while (
+        not list(kept.glob("*/state/ratings/*.parquet"))
+        and process.poll() is None
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert [run.kind for run in copy.runs.interrupted()] == ["effects"]
     assert len(copy.store.sql("SELECT * FROM side_effects")) == 0, "nothing half-visible"
-    subprocess.run(words, check=True, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    subprocess.run(
+        words, check=True, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
     whole = Study(tmp_path / "whole")
     os.makedirs(whole.runs.folder, exist_ok=True)
     for run in (outcome.runs["train"], outcome.runs["label"]):
         shutil.copytree(study.runs.folder / run.id, whole.runs.folder / run.id)
-    subprocess.run([*words[:4], str(whole.folder), *flags], check=True, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    subprocess.run(
+        [*words[:4], str(whole.folder), *flags],
+        check=True,
+        capture_output=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
     query = "SELECT * FROM side_effects ORDER BY ALL"
     assert copy.store.sql(query).equals(whole.store.sql(query))
-    assert copy.store.sql("SELECT * FROM ratings ORDER BY ALL").equals(whole.store.sql("SELECT * FROM ratings ORDER BY ALL"))
+    assert copy.store.sql("SELECT * FROM ratings ORDER BY ALL").equals(
+        whole.store.sql("SELECT * FROM ratings ORDER BY ALL")
+    )
 
 
 def test_a_run_of_another_kind_or_model_is_refused(told):
@@ -244,9 +319,20 @@ def test_methods_are_compared_and_every_number_leads_back(told):
     study, _, _ = told
     study.probe(n_pairs=20)
     seen = {}
-    settings = {"values": "power,benevolence", "methods": "add", "features_per_value": 2, "strengths": (0.2, 0.4), "n_contexts": 8, "n_neutral": 8, "n_texts": 4,
-                "new_tokens": 12, "replicates": 200}  # fmt: skip
-    run = study.compare(progress=lambda stage, done, total: seen.update({stage: (done, total)}), **settings)
+    settings = {
+        "values": "power,benevolence",
+        "methods": "add",
+        "features_per_value": 2,
+        "strengths": (0.2, 0.4),
+        "n_contexts": 8,
+        "n_neutral": 8,
+        "n_texts": 4,
+        "new_tokens": 12,
+        "replicates": 200,
+    }
+    run = study.compare(
+        progress=lambda stage, done, total: seen.update({stage: (done, total)}), **settings
+    )
     assert study.compare(**settings).id == run.id
     assert all(done == total for done, total in seen.values()), "every bar reaches its end"
     sql = study.store.sql
@@ -267,14 +353,29 @@ def test_methods_are_compared_and_every_number_leads_back(told):
     from workbench.verbs.predict import halves
 
     row = chosen.loc[("prompt", "power")]
-    ratings = sql("SELECT context, avg(rating) - avg(base) AS change FROM ratings WHERE run = ? AND intervention = ? AND value = 'power' GROUP BY context",
-                  [run.id, int(row.intervention)]).set_index("context").change  # fmt: skip
+    ratings = (
+        sql(
+            "SELECT context, avg(rating) - avg(base) AS change FROM ratings WHERE run = ? AND intervention = ? AND value = 'power' GROUP BY context",
+            [run.id, int(row.intervention)],
+        )
+        .set_index("context")
+        .change
+    )
     assert ratings[halves(8, 0)[1]].mean() == pytest.approx(row.points, abs=1e-4)
-    questions = sql("SELECT prompt FROM prompts WHERE run = ? AND value = 'power' AND context = 3", [run.id]).prompt
+    questions = sql(
+        "SELECT prompt FROM prompts WHERE run = ? AND value = 'power' AND context = 3", [run.id]
+    ).prompt
     model = study.model_of(study.resolve("sae", "latest"))
-    scores = np.exp(model.score([f"{row.prompt} {q}" for q in questions], [f" {k}" for k in range(1, 7)]).double().numpy())
+    scores = np.exp(
+        model.score([f"{row.prompt} {q}" for q in questions], [f" {k}" for k in range(1, 7)])
+        .double()
+        .numpy()
+    )
     again = (scores / scores.sum(1, keepdims=True)) @ np.arange(1, 7)
-    rated = sql("SELECT avg(rating) AS r FROM ratings WHERE run = ? AND intervention = ? AND value = 'power' AND context = 3", [run.id, int(row.intervention)])
+    rated = sql(
+        "SELECT avg(rating) AS r FROM ratings WHERE run = ? AND intervention = ? AND value = 'power' AND context = 3",
+        [run.id, int(row.intervention)],
+    )
     assert again.mean() == pytest.approx(rated.r[0], abs=1e-4)
     texts = sql("SELECT * FROM arm_texts WHERE run = ?", [run.id])
     assert len(texts) == 4 * (1 + 32)

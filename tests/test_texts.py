@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from feature_store.errors import BadInput, NotFound
-from sae_training.texts import LENGTH, batches, read_texts
+from sae_training.dictionary.texts import LENGTH, batches, read_texts
 from tests import small_models
 
 
@@ -17,7 +17,9 @@ def model():
 def test_a_folder_is_read_in_order_and_novels_are_cut_at_paragraphs(tmp_path):
     paragraph = "The dog ran. " * 20
     (tmp_path / "b").mkdir()
-    (tmp_path / "b" / "novel.txt").write_text("\n\n".join([paragraph.strip()] * 30), encoding="utf-8")
+    (tmp_path / "b" / "novel.txt").write_text(
+        "\n\n".join([paragraph.strip()] * 30), encoding="utf-8"
+    )
     (tmp_path / "a.txt").write_text("\ufeffÜber 你好 🙂\r\n", encoding="utf-8")
     (tmp_path / "ignored.md").write_text("no")
     texts = read_texts(tmp_path)
@@ -66,12 +68,21 @@ def test_an_empty_folder_says_so(tmp_path):
 
 
 def test_every_token_occurs_once_and_in_its_place(model):
-    texts = ["the cat sat on the mat", "a", "the dog ran to the end of the garden " * 6, "zebra 🙂 zebra"] * 5
+    texts = [
+        "the cat sat on the mat",
+        "a",
+        "the dog ran to the end of the garden " * 6,
+        "zebra 🙂 zebra",
+    ] * 5
     ids = model.tokenize(texts)
-    seen = {(document, 0) for document in range(len(texts))}  # the first token, which long documents repeat
+    seen = {
+        (document, 0) for document in range(len(texts))
+    }  # the first token, which long documents repeat
     for batch in batches(model, texts, 3, 16):
         assert batch.ids.shape[1] <= 16
-        assert torch.equal(batch.mask, batch.mask.sort(dim=1, descending=True).values)  # padded on the right
+        assert torch.equal(
+            batch.mask, batch.mask.sort(dim=1, descending=True).values
+        )  # padded on the right
         for row in range(len(batch.ids)):
             document, start = int(batch.document[row]), int(batch.start[row])
             assert batch.ids[row, 0] == ids[document][0]

@@ -1,11 +1,11 @@
-from sae_training.model import Model
-from sae_training.tokens import strings
+from sae_training.engine.opening import open_model
+from sae_training.model.tokens import strings
 from tests import small_models
 from workbench import organism
 
 
 def test_words_keep_their_spaces():
-    model = Model.load(organism.folder())
+    model = open_model(organism.folder())
     ids = model.tokenize(["I locked the doors twice."])[0][1:]
     assert "".join(strings(model, ids)).split() == ["i", "locked", "the", "doors", "twice", "."]
 

@@ -14,8 +14,10 @@ from torch.nn import functional
 
 from feature_store import registry
 from feature_store.errors import BadInput, Incompatible
-from sae_training.engines.fused import Fused
-from sae_training.train import CHECKPOINT, ActivationStream, TrainConfig, train, train_on_model
+from sae_training.training.config import TrainConfig
+from sae_training.training.engines.fused import Fused
+from sae_training.training.streams import ActivationStream
+from sae_training.training.train import CHECKPOINT, train, train_on_model
 from tests import small_models
 
 CPU = torch.device("cpu")
@@ -48,8 +50,21 @@ class Planted:
 
 
 def config(**settings):
-    return TrainConfig(**{"n_features": 128, "k": 3, "tokens": 512 * 40, "batch_tokens": 512, "evaluate_every": 20, "checkpoint_every": 15,
-                          "lr": 3e-3, "lr_end": 3e-4, "dead_tokens": 2048, "warmup": 5} | settings)
+    return TrainConfig(
+        **{
+            "n_features": 128,
+            "k": 3,
+            "tokens": 512 * 40,
+            "batch_tokens": 512,
+            "evaluate_every": 20,
+            "checkpoint_every": 15,
+            "lr": 3e-3,
+            "lr_end": 3e-4,
+            "dead_tokens": 2048,
+            "warmup": 5,
+        }
+        | settings
+    )
 
 
 @pytest.mark.parametrize("compiled", [True, False])
@@ -64,32 +79,46 @@ def test_hand_written_gradient_is_autograds(architecture, compiled, dead):
     if dead:
         engine.silent[50:90] = 10**6
     loss, _, gradients = engine.gradients(x)
-    enc, dec, b_enc, b_dec = (p.double().requires_grad_() for p in (engine.enc, engine.dec, engine.b_enc, engine.b_dec))
+    enc, dec, b_enc, b_dec = (
+        p.double().requires_grad_() for p in (engine.enc, engine.dec, engine.b_enc, engine.b_dec)
+    )
     norm = dec.norm(dim=1)
     pre = ((x - b_dec) @ enc.T + b_enc) * norm
     flat = pre.relu()
-    bound = flat.topk(7).values[:, -1:] if architecture == "topk" else flat.flatten().topk(7 * len(x)).values.min()
+    bound = (
+        flat.topk(7).values[:, -1:]
+        if architecture == "topk"
+        else flat.flatten().topk(7 * len(x)).values.min()
+    )
     out = (flat * (flat >= bound)) @ (dec / norm[:, None]) + b_dec
     expected = (out - x).square().sum(1).mean()
     if dead:
         value, index = pre[:, 50:90].topk(D // 2)
-        revived = torch.zeros_like(pre[:, 50:90]).scatter(1, index, value) @ (dec / norm[:, None])[50:90]
-        expected = expected + engine.config.aux * (revived - (x - out).detach()).square().sum(1).mean()
+        revived = (
+            torch.zeros_like(pre[:, 50:90]).scatter(1, index, value) @ (dec / norm[:, None])[50:90]
+        )
+        expected = (
+            expected + engine.config.aux * (revived - (x - out).detach()).square().sum(1).mean()
+        )
     expected.backward()
     assert loss == pytest.approx(expected.item(), rel=1e-5)
     for ours, theirs in zip(gradients, (enc, dec, b_enc, b_dec)):
-        torch.testing.assert_close(ours.double(), theirs.grad, atol=1e-5 * float(theirs.grad.abs().max()), rtol=1e-4)
+        torch.testing.assert_close(
+            ours.double(), theirs.grad, atol=1e-5 * float(theirs.grad.abs().max()), rtol=1e-4
+        )
 
 
 def test_selection_is_exact_with_ties_and_odd_widths():
-    from sae_training import kernels
+    from sae_training.training import kernels
 
     for width, k in ((7, 3), (64, 64), (130, 5), (1000, 31)):
         pre = torch.randn(50, width)
         pre[10:30] = pre[10:30].round()
         index, value = torch.empty(50, k, dtype=torch.int32), torch.empty(50, k)
         kernels.select(pre.numpy(), k, index.numpy(), value.numpy())
-        torch.testing.assert_close(value.sort(1).values, pre.topk(k).values.relu().sort(1).values, atol=0, rtol=0)
+        torch.testing.assert_close(
+            value.sort(1).values, pre.topk(k).values.relu().sort(1).values, atol=0, rtol=0
+        )
         torch.testing.assert_close(pre.gather(1, index.long()).relu(), value, atol=0, rtol=0)
         assert all(len(set(row)) == k for row in index.tolist())
 
@@ -102,12 +131,18 @@ def test_both_engines_give_the_same_loss(architecture):
     theirs.sae.W_dec.data.copy_(ours.dec)
     for _ in range(12):
         x = next(stream)
-        assert ours.step(x)["loss"] == pytest.approx(theirs.step(x)["loss"], rel=1e-3)  # Adam turns rounding of near-zero gradients into whole steps
+        assert ours.step(x)["loss"] == pytest.approx(
+            theirs.step(x)["loss"], rel=1e-3
+        )  # Adam turns rounding of near-zero gradients into whole steps
 
 
-@pytest.mark.parametrize("architecture", ["batchtopk", "matryoshka_batchtopk", "jumprelu", "gated", "standard"])
+@pytest.mark.parametrize(
+    "architecture", ["batchtopk", "matryoshka_batchtopk", "jumprelu", "gated", "standard"]
+)
 def test_sae_lens_trains_every_architecture_and_resumes(tmp_path, architecture):
-    settings = config(engine="sae-lens", architecture=architecture, tokens=512 * 16, checkpoint_every=8)
+    settings = config(
+        engine="sae-lens", architecture=architecture, tokens=512 * 16, checkpoint_every=8
+    )
     straight = train(Planted(), settings, D, tmp_path / "straight")
 
     def stop(done, total, metrics):
@@ -135,7 +170,9 @@ def test_batchtopk_keeps_k_at_inference(tmp_path):
     stream = Planted()
     sae = train(stream, config(architecture="batchtopk", tokens=512 * 60), D, tmp_path).sae
     assert sae.architecture == "jumprelu"
-    assert float((sae.encode(stream.held_out) > 0).sum(1).float().mean()) == pytest.approx(3, rel=0.2)
+    assert float((sae.encode(stream.held_out) > 0).sum(1).float().mean()) == pytest.approx(
+        3, rel=0.2
+    )
 
 
 def test_a_damaged_or_foreign_checkpoint_is_refused(tmp_path):
@@ -147,7 +184,9 @@ def test_a_damaged_or_foreign_checkpoint_is_refused(tmp_path):
         train(Planted(), config(tokens=512 * 4), D, tmp_path)
 
 
-@pytest.mark.parametrize("settings", [{"k": 200}, {"lr": float("nan")}, {"held_out": 0.0}, {"batch_tokens": 0}])
+@pytest.mark.parametrize(
+    "settings", [{"k": 200}, {"lr": float("nan")}, {"held_out": 0.0}, {"batch_tokens": 0}]
+)
 def test_settings_that_cannot_be_used(settings):
     with pytest.raises(BadInput):
         config(**settings)
@@ -155,7 +194,16 @@ def test_settings_that_cannot_be_used(settings):
 
 def test_on_a_model_held_out_text_is_never_trained_on(tmp_path):
     texts = [f"the cat sat on the mat and then the dog ran to garden {i}" for i in range(40)]
-    settings = config(layer=1, tokens=64 * 12, batch_tokens=64, buffer_tokens=200, context=32, rows=8, held_out=0.2, evaluate_every=6)
+    settings = config(
+        layer=1,
+        tokens=64 * 12,
+        batch_tokens=64,
+        buffer_tokens=200,
+        context=32,
+        rows=8,
+        held_out=0.2,
+        evaluate_every=6,
+    )
     model = small_models.model("llama")
     stream = ActivationStream(model, texts, settings)
     assert len(stream.held_out_texts) == 8
@@ -187,7 +235,7 @@ def test_a_killed_training_continues_bit_for_bit(tmp_path, kind):
     program = textwrap.dedent("""
         import sys, time, torch
         from pathlib import Path
-        from sae_training.train import train
+        from sae_training.training.train import train
         from tests.test_train import Planted, config
         slow = len(sys.argv) > 2
         def progress(done, total, metrics):
@@ -197,11 +245,21 @@ def test_a_killed_training_continues_bit_for_bit(tmp_path, kind):
         torch.save(result.sae.tensors(), sys.argv[1] + "/done.pt")
     """)
     here = Path(__file__).resolve().parents[1]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "PYTHONPATH": str(here)}
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "NUMBA_NUM_THREADS": "1",
+        "PYTHONPATH": str(here),
+    }
 
     def start(folder, *more):
         folder.mkdir(exist_ok=True)
-        return subprocess.Popen([sys.executable, "-c", program, str(folder), *more], env=environment, cwd=here, stdout=subprocess.PIPE, text=True)
+        return subprocess.Popen(
+            [sys.executable, "-c", program, str(folder), *more],
+            env=environment,
+            cwd=here,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
 
     broken = start(tmp_path / "broken", "slow")
     for line in broken.stdout:
@@ -215,5 +273,8 @@ def test_a_killed_training_continues_bit_for_bit(tmp_path, kind):
     for folder in ("broken", "straight"):
         start(tmp_path / folder).communicate()
         assert (tmp_path / folder / "done.pt").exists()
-    first, second = (torch.load(tmp_path / folder / "done.pt", weights_only=True) for folder in ("broken", "straight"))
+    first, second = (
+        torch.load(tmp_path / folder / "done.pt", weights_only=True)
+        for folder in ("broken", "straight")
+    )
     assert all(torch.equal(first[name], second[name]) for name in second)

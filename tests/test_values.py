@@ -8,12 +8,29 @@ from feature_store import registry
 from feature_store.errors import NotFound
 from feature_store.records import normalise
 
-TEN, NINETEEN, FOUR = (registry.get("values", id) for id in ("schwartz10", "schwartz19", "higher-order"))
+TEN, NINETEEN, FOUR = (
+    registry.get("values", id) for id in ("schwartz10", "schwartz19", "higher-order")
+)
 TOUCHE = (
-    "Self-direction: thought", "Self-direction: action", "Stimulation", "Hedonism", "Achievement", "Power: dominance", "Power: resources",
-    "Security: personal", "Security: societal", "Tradition", "Conformity: rules", "Conformity: interpersonal", "Humility",
-    "Benevolence: caring", "Benevolence: dependability", "Universalism: concern", "Universalism: nature", "Universalism: tolerance",
-)  # fmt: skip
+    "Self-direction: thought",
+    "Self-direction: action",
+    "Stimulation",
+    "Hedonism",
+    "Achievement",
+    "Power: dominance",
+    "Power: resources",
+    "Security: personal",
+    "Security: societal",
+    "Tradition",
+    "Conformity: rules",
+    "Conformity: interpersonal",
+    "Humility",
+    "Benevolence: caring",
+    "Benevolence: dependability",
+    "Universalism: concern",
+    "Universalism: nature",
+    "Universalism: tolerance",
+)
 
 
 def test_the_systems_are_registered_with_ten_nineteen_and_four_values():
@@ -70,13 +87,20 @@ def test_a_split_value_is_not_guessed_and_a_misspelling_is_answered_with_the_nea
 def test_a_parent_is_a_value_of_the_coarser_system_and_the_circle_agrees():
     for value in TEN.values:
         assert value.parent in FOUR.ids
-        assert abs(math.remainder(value.angle - FOUR[value.parent].angle, 2 * math.pi)) <= math.pi / 4 + 1e-9
+        assert (
+            abs(math.remainder(value.angle - FOUR[value.parent].angle, 2 * math.pi))
+            <= math.pi / 4 + 1e-9
+        )
     for value in NINETEEN.values:
         assert value.parent in (*TEN.ids, "")
 
 
 def test_moral_foundations_are_no_circle():
     six = registry.get("values", "moral-foundations")
-    assert [six.resolve(name) for name in ("Care/Harm", "liberty/oppression", "purity")] == ["care", "liberty", "sanctity"]
+    assert [six.resolve(name) for name in ("Care/Harm", "liberty/oppression", "purity")] == [
+        "care",
+        "liberty",
+        "sanctity",
+    ]
     assert six.distance("care", "care/harm") == 0
     assert math.isnan(six.distance("care", "liberty"))

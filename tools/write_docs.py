@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from feature_store import schema
-from workbench.cli import parser
+from workbench.command.cli import parser
 
 ROOT = Path(__file__).parents[1]
 

@@ -17,7 +17,7 @@ _PUBLIC = {
     "Steering": "feature_store.records",
     "WorkbenchError": "feature_store.errors",
     "register": "feature_store.registry",
-    "steer": "workbench.steered",
+    "steer": "workbench.steering.apply",
 }
 __all__ = list(_PUBLIC)
 

@@ -23,16 +23,17 @@ from typing import TYPE_CHECKING, Any
 
 from feature_store import registry
 from feature_store.errors import BadInput, Incompatible, NotFound, nearest, of_paths
+from feature_store.progress import Progress, silent
 from feature_store.records import Run, ValueSystem
 from feature_store.runs import Runs, write_atomically
 from feature_store.store import Store
-from workbench import described, verbs
-from workbench.config import make
-from workbench.progress import Progress, silent
+from workbench import study_file, verbs
+from workbench.settings import make
 
 if TYPE_CHECKING:
-    from sae_training.model import Model
-    from sae_training.sae import SAE
+    from sae_training.dictionary.sae import SAE
+    from sae_training.engine.model import Model
+    from sae_training.engine.opening import open_model
     from workbench.llm import Judge
 
 
@@ -47,12 +48,12 @@ class Study:
             registry.get("values", system)
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
-                write_atomically(described.file(self.folder), described.text(system))
+                write_atomically(study_file.file(self.folder), study_file.text(system))
             except OSError as error:
                 raise BadInput(
                     f"{self.folder} cannot be made a study: {error.strerror}. Choose a folder you may write to."
                 ) from None
-        self.system_id = described.system_of(self.folder)
+        self.system_id = study_file.system_of(self.folder)
         self.runs = Runs(self.folder / "runs")
         self._models: dict[tuple[str, ...], Model] = {}
         self._loading = threading.Lock()
@@ -161,7 +162,9 @@ class Study:
         """Find questions that tell a population apart, and make an instrument of them (`verbs/adaem.py`)."""
         return self.do("adaem", settings, progress)
 
-    def neurons(self, progress: Progress = silent, judge: "Judge | str" = "", **settings: Any) -> Run:
+    def neurons(
+        self, progress: Progress = silent, judge: "Judge | str" = "", **settings: Any
+    ) -> Run:
         """Find, edit and measure value neurons (`verbs/neurons.py`); a judge, named or given, scores samples besides."""
         if isinstance(judge, str):
             return self.do("neurons", settings | {"judge": judge}, progress)
@@ -174,7 +177,9 @@ class Study:
             return self.runs.latest(kind)
         if not self.runs.exists(name):
             known = [id for id in self.runs.ids() if id.startswith(f"{kind}-")]
-            raise NotFound(f"There is no finished run {name!r} of kind {kind!r} in {self.folder}.{nearest(name, [*known, 'latest'])}")
+            raise NotFound(
+                f"There is no finished run {name!r} of kind {kind!r} in {self.folder}.{nearest(name, [*known, 'latest'])}"
+            )
         run = self.runs.get(name)
         if run.kind != kind:
             raise BadInput(
@@ -182,15 +187,18 @@ class Study:
             )
         return run
 
-    def model(self, address: str, revision: str = "", dtype: str = "float32", device: str = "auto") -> "Model":
+    def model(
+        self, address: str, revision: str = "", dtype: str = "float32", device: str = "auto"
+    ) -> "Model":
         """The live model at an address, loaded once."""
-        from sae_training.model import Model
         from workbench.material import model_address
 
         key = (address, revision, dtype, device)
         with self._loading:
             if key not in self._models:
-                self._models[key] = Model.load(model_address(address), revision=revision, dtype=dtype, device=device)
+                self._models[key] = open_model(
+                    model_address(address), revision=revision, dtype=dtype, device=device
+                )
             return self._models[key]
 
     def model_of(self, run: Run) -> "Model":
@@ -204,11 +212,17 @@ class Study:
             )
         return model
 
-    def model_for(self, name: str, sae_run: Run | None, revision: str, dtype: str, device: str) -> "Model":
+    def model_for(
+        self, name: str, sae_run: Run | None, revision: str, dtype: str, device: str
+    ) -> "Model":
         """The model that a run of kind `sae` reads, or `name` where there is none. Raises BadInput where a flag contradicts the run."""
         if sae_run is None:
             return self.model(name, revision, dtype, device)
-        for flag, told, usual in (("revision", revision, ""), ("dtype", dtype, "float32"), ("device", device, "auto")):
+        for flag, told, usual in (
+            ("revision", revision, ""),
+            ("dtype", dtype, "float32"),
+            ("device", device, "auto"),
+        ):
             if told not in (usual, sae_run.config[flag]):
                 raise BadInput(
                     f"{sae_run.id} pins its model with {flag} {sae_run.config[flag] or 'as it was found'}, got --{flag} {told}. Leave --{flag} out, or make "
@@ -223,6 +237,6 @@ class Study:
 
 @functools.lru_cache(maxsize=4)
 def _load_sae(folder: Path) -> "SAE":
-    from sae_training.sae import SAE
+    from sae_training.dictionary.loaders import load_sae
 
-    return SAE.load(folder)
+    return load_sae(folder)

@@ -33,7 +33,9 @@ class Objective:
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.targets) <= MOST:
-            raise BadInput(f"An objective sets 1 to {MOST} values, got {len(self.targets)}. Name the ones that matter.")
+            raise BadInput(
+                f"An objective sets 1 to {MOST} values, got {len(self.targets)}. Name the ones that matter."
+            )
         names = [value for value, _ in self.targets]
         if len(set(names)) < len(names):
             raise BadInput(f"An objective names each value once, got {', '.join(names)}.")
@@ -79,12 +81,28 @@ def counterfactuals(
     if not theta >= 0:
         raise BadInput(f"theta is a distance >= 0, got {theta:g}.")
     terms = model.abduct(observed)
-    distances = [float("nan") if e is None else o.distance(e.scores) for e, o in zip(terms, objectives, strict=True)]
+    distances = [
+        float("nan") if e is None else o.distance(e.scores)
+        for e, o in zip(terms, objectives, strict=True)
+    ]
     acted = [number for number, distance in enumerate(distances) if distance > theta]
-    outcomes = dict(zip(acted, model.predict([terms[i] for i in acted], [objectives[i] for i in acted]), strict=True))
+    outcomes = dict(
+        zip(
+            acted,
+            model.predict([terms[i] for i in acted], [objectives[i] for i in acted]),
+            strict=True,
+        )
+    )
     return [
-        Counterfactual(term, distance, number in outcomes, None if term is None else outcomes.get(number, seen))
-        for number, (seen, term, distance) in enumerate(zip(observed, terms, distances, strict=True))
+        Counterfactual(
+            exogenous=term,
+            distance=distance,
+            intervened=number in outcomes,
+            outcome=None if term is None else outcomes.get(number, seen),
+        )
+        for number, (seen, term, distance) in enumerate(
+            zip(observed, terms, distances, strict=True)
+        )
     ]
 
 
@@ -95,7 +113,10 @@ def mae(scores: Mapping[str, float], objective: Objective) -> float:
 
 def spearman(scores: Mapping[str, float], objective: Objective) -> float:
     """Rank correlation with the objective, ties sharing the mean of their ranks; NaN where either side has one rank only."""
-    ranks = [stats.rankdata(side) for side in ([scores[v] for v in objective.values], [t for _, t in objective.targets])]
+    ranks = [
+        stats.rankdata(side)
+        for side in ([scores[v] for v in objective.values], [t for _, t in objective.targets])
+    ]
     a, b = (side - side.mean() for side in ranks)
     length = float(np.sqrt((a @ a) * (b @ b)))
     return float(a @ b) / length if length > 0 else float("nan")

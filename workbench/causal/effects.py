@@ -23,9 +23,8 @@ from scipy import stats
 
 from feature_store.errors import BadInput
 from feature_store.records import SideEffect, ValueSystem
-from workbench.causal.circumplex import Circumplex, angles, distances, fit
-from workbench.causal.damage import Matched, Sweep, match
-from workbench.statistics import (
+from workbench.statistics.circle import Circumplex, angles, distances, fit
+from workbench.statistics.intervals import (
     Correlation,
     Interval,
     benjamini_hochberg,
@@ -35,6 +34,7 @@ from workbench.statistics import (
     permuted_spearman,
     replicate_means,
 )
+from workbench.sweeps.damage import Matched, Sweep, match
 
 SMALLEST_SD = 1e-4
 """Unsteered ratings that vary less over contexts cannot be a unit [rating points]."""
@@ -58,12 +58,14 @@ class Effects(NamedTuple):
     """Source value -> the circle through its row [SD]."""
 
 
-def unsteered_sd(sweep: Sweep) -> Float[np.ndarray, "value"]:
+def unsteered_sd(sweep: Sweep) -> Float[np.ndarray, " value"]:
     """sigma_j: SD over contexts of the unsteered rating of each value [rating points]. Raises where it is no unit."""
     known = np.isfinite(sweep.base).sum(0)
     few = [value for value, n in zip(sweep.values, known, strict=True) if n < 2]
     if few:
-        raise BadInput(f"Effects need two contexts with an unsteered answer, {', '.join(few)} has fewer. Ask more contexts.")
+        raise BadInput(
+            f"Effects need two contexts with an unsteered answer, {', '.join(few)} has fewer. Ask more contexts."
+        )
     sd = np.nanstd(sweep.base, axis=0, ddof=1)
     flat = [value for value, spread in zip(sweep.values, sd, strict=True) if spread < SMALLEST_SD]
     if flat:
@@ -79,19 +81,35 @@ def dose_effects(sweep: Sweep, replicates: int, seed: int) -> list[dict[str, Any
     sd, hurt = unsteered_sd(sweep), sweep.damage.mean(1)
     found = bootstrap_mean(sweep.changes().transpose(1, 0, 2) / sd, replicates, seed)
     return [
-        {"unit_id": int(sweep.unit_id[k]), "kind": str(sweep.kind[k]), "feature": int(sweep.feature[k]), "value": str(sweep.source[k]),
-         "polarity": int(sweep.polarity[k]), "dose": float(sweep.dose[k]), "target": target, "effect": float(found.mean[k, j]),
-         "low": float(found.low[k, j]), "high": float(found.high[k, j]), "points": float(found.mean[k, j] * sd[j]),
-         "n": int(found.n[k, j]), "damage": float(hurt[k])}
-        for k in range(len(sweep.dose)) for j, target in enumerate(sweep.values)
-    ]  # fmt: skip
+        {
+            "unit_id": int(sweep.unit_id[k]),
+            "kind": str(sweep.kind[k]),
+            "feature": int(sweep.feature[k]),
+            "value": str(sweep.source[k]),
+            "polarity": int(sweep.polarity[k]),
+            "dose": float(sweep.dose[k]),
+            "target": target,
+            "effect": float(found.mean[k, j]),
+            "low": float(found.low[k, j]),
+            "high": float(found.high[k, j]),
+            "points": float(found.mean[k, j] * sd[j]),
+            "n": int(found.n[k, j]),
+            "damage": float(hurt[k]),
+        }
+        for k in range(len(sweep.dose))
+        for j, target in enumerate(sweep.values)
+    ]
 
 
-def source_rows(matched: Matched, values: tuple[str, ...]) -> tuple[tuple[str, ...], Float[np.ndarray, "context source value"]]:
+def source_rows(
+    matched: Matched, values: tuple[str, ...]
+) -> tuple[tuple[str, ...], Float[np.ndarray, "context source value"]]:
     """`(sources, changes)`: values with features, and their features' mean change per context [rating points]."""
     sources = tuple(value for value in values if len(matched.of(value)))
     if not sources:
-        raise BadInput("No labelled feature was steered, so there is no matrix. Label features first.")
+        raise BadInput(
+            "No labelled feature was steered, so there is no matrix. Label features first."
+        )
     rows = [matched.changes[matched.of(value)] for value in sources]
     # A context in which one feature went unanswered still counts, by the mean of the others.
     return sources, np.stack([known_mean(row, 0) for row in rows], axis=1)
@@ -110,7 +128,12 @@ def across_features(
         means = known_mean(matched.changes[matched.of(source)], 1)
         n, mean = np.isfinite(means).sum(0), known_mean(means, 0)
         spread = np.sqrt(np.nansum((means - mean) ** 2, axis=0) / np.maximum(n - 1, 1))
-        t = np.divide(np.abs(mean), spread / np.sqrt(np.maximum(n, 1)), out=np.where(mean == 0, 0.0, np.inf), where=spread > 0)
+        t = np.divide(
+            np.abs(mean),
+            spread / np.sqrt(np.maximum(n, 1)),
+            out=np.where(mean == 0, 0.0, np.inf),
+            where=spread > 0,
+        )
         p[r] = np.maximum(p[r], np.where(n > 1, 2 * stats.t.sf(t, np.maximum(n - 1, 1)), 0.0))
     return p
 
@@ -131,17 +154,23 @@ def null_band(matched: Matched, features: int, seed: int) -> Float[np.ndarray, "
 
 
 def leakage(
-    cells: Interval, replicates: Float[np.ndarray, "replicate source value"], sources: tuple[str, ...], system: ValueSystem, values: tuple[str, ...]
-) -> list[dict[str, Any]]:  # fmt: skip
+    cells: Interval,
+    replicates: Float[np.ndarray, "replicate source value"],
+    sources: tuple[str, ...],
+    system: ValueSystem,
+    values: tuple[str, ...],
+) -> list[dict[str, Any]]:
     """L_i as a whole and by place on the circle, with percentile intervals; NaN with the reason where undefined."""
     gap, rows = np.degrees(distances(system, values)), []
     for r, source in enumerate(sources):
         i = values.index(source)
         others = (np.arange(len(values)) != i) & np.isfinite(cells.mean[r])
         place = {
-            "all": others, "adjacent": others & (gap[i] <= 60 + 1e-9), "opposed": others & (gap[i] >= 120 - 1e-9),
+            "all": others,
+            "adjacent": others & (gap[i] <= 60 + 1e-9),
+            "opposed": others & (gap[i] >= 120 - 1e-9),
             "orthogonal": others & (gap[i] > 60 + 1e-9) & (gap[i] < 120 - 1e-9),
-        }  # fmt: skip
+        }
         for part in PARTS:
             reason = ""
             if not (cells.low[r, i] > 0 or cells.high[r, i] < 0):
@@ -154,8 +183,19 @@ def leakage(
                 drawn = (replicates[:, r, place[part]] ** 2).mean(1) / replicates[:, r, i] ** 2
                 # A replicate holds the sampling noise once more than the estimate, and squares add it up: centre them.
                 centred = np.maximum(drawn - np.nanmean(drawn) + whole, 0.0)
-                figures = [float(x) for x in np.sqrt([whole, *np.nanquantile(centred, (0.025, 0.975))])]
-            rows.append({"source": source, "part": part, "leakage": figures[0], "low": figures[1], "high": figures[2], "reason": reason})
+                figures = [
+                    float(x) for x in np.sqrt([whole, *np.nanquantile(centred, (0.025, 0.975))])
+                ]
+            rows.append(
+                {
+                    "source": source,
+                    "part": part,
+                    "leakage": figures[0],
+                    "low": figures[1],
+                    "high": figures[2],
+                    "reason": reason,
+                }
+            )
     return rows
 
 
@@ -174,17 +214,36 @@ def analyse(sweep: Sweep, system: ValueSystem, delta: float, replicates: int, se
     counts = [len(matched.of(source)) for source in sources]
     bands = {count: null_band(matched, count, seed) / sd for count in set(counts)}
     side_effects = [
-        SideEffect(source, target, float(cells.mean[r, j]), float(cells.low[r, j]), float(cells.high[r, j]), float(p[r, j]),
-                   float(q[r, j]), float(bands[counts[r]][0, j]), float(bands[counts[r]][1, j]), int(cells.n[r, j]), counts[r])
-        for r, source in enumerate(sources) for j, target in enumerate(sweep.values)
-    ]  # fmt: skip
+        SideEffect(
+            source=source,
+            target=target,
+            effect=float(cells.mean[r, j]),
+            low=float(cells.low[r, j]),
+            high=float(cells.high[r, j]),
+            p=float(p[r, j]),
+            q=float(q[r, j]),
+            null_low=float(bands[counts[r]][0, j]),
+            null_high=float(bands[counts[r]][1, j]),
+            n=int(cells.n[r, j]),
+            features=counts[r],
+        )
+        for r, source in enumerate(sources)
+        for j, target in enumerate(sweep.values)
+    ]
     theta = angles(system, sweep.values)
     drawn = replicate_means(changes, cluster_weights(len(changes), replicates, seed))
     circle = Correlation(np.nan, np.nan, 0)
     circles = dict.fromkeys(sources, Circumplex(*[np.nan] * 5))
     if system.circular:
         circle = permuted_spearman(cells.mean, own, np.cos(theta[:, None] - theta), DRAWS, seed)
-        circles = {source: fit(cells.mean[r], theta, DRAWS, seed) for r, source in enumerate(sources)}
+        circles = {
+            source: fit(cells.mean[r], theta, DRAWS, seed) for r, source in enumerate(sources)
+        }
     return Effects(
-        side_effects, dose_effects(sweep, replicates, seed), matched, leakage(cells, drawn, sources, system, sweep.values), circle, circles
-    )  # fmt: skip
+        side_effects=side_effects,
+        dose_effects=dose_effects(sweep, replicates, seed),
+        matched=matched,
+        leakage=leakage(cells, drawn, sources, system, sweep.values),
+        circle=circle,
+        circumplex=circles,
+    )

@@ -24,8 +24,13 @@ from scipy import stats
 
 from feature_store.errors import BadInput
 from feature_store.records import CausalGraph, Edge
-from workbench.causal.damage import Matched
-from workbench.statistics import benjamini_hochberg, bootstrap_mean, cluster_weights, replicate_means
+from workbench.statistics.intervals import (
+    benjamini_hochberg,
+    bootstrap_mean,
+    cluster_weights,
+    replicate_means,
+)
+from workbench.sweeps.damage import Matched
 
 SMALLEST = 0.15
 """Smallest effect of interest [rating points per rating point]. Ratings driven into the ends of their scale leave small
@@ -69,7 +74,11 @@ class Comparison(NamedTuple):
     """Pearson correlation of found and planted weights over all ordered pairs; NaN without variation."""
 
 
-def total_effects(own: Float[np.ndarray, "*r unit value"], groups: list[np.ndarray], places: Int[np.ndarray, "source"]) -> np.ndarray:
+def total_effects(
+    own: Float[np.ndarray, "*r unit value"],
+    groups: list[np.ndarray],
+    places: Int[np.ndarray, " source"],
+) -> np.ndarray:
     """T from effects of units [*r source target]; `groups[s]` lists the units of source s [unit] or [*r unit]."""
     rows = []
     for units, place in zip(groups, places, strict=True):
@@ -84,7 +93,9 @@ def total_effects(own: Float[np.ndarray, "*r unit value"], groups: list[np.ndarr
     return np.stack(rows, axis=-2)
 
 
-def direct_effects(total: Float[np.ndarray, "*r source target"]) -> Float[np.ndarray, "*r source target"]:
+def direct_effects(
+    total: Float[np.ndarray, "*r source target"],
+) -> Float[np.ndarray, "*r source target"]:
     """A from T, column by column; NaN on the diagonal and where a replicate cannot be inverted."""
     size = total.shape[-1]
     direct = np.full(total.shape, np.nan)
@@ -98,7 +109,13 @@ def direct_effects(total: Float[np.ndarray, "*r source target"]) -> Float[np.nda
     return direct
 
 
-def find(matched: Matched, values: tuple[str, ...], replicates: int, seed: int, smallest: float = SMALLEST) -> Found:
+def find(
+    matched: Matched,
+    values: tuple[str, ...],
+    replicates: int,
+    seed: int,
+    smallest: float = SMALLEST,
+) -> Found:
     """The graph among those of `values` (the sweep's own, in their order) that have features."""
     own = _own_effects(matched, values, replicates, seed)
     used = [value for value in values if len(own[value][0])]
@@ -117,17 +134,27 @@ def find(matched: Matched, values: tuple[str, ...], replicates: int, seed: int, 
     weight = direct_effects(point)
     rng = np.random.default_rng((seed, 1))
     resampled = [group[rng.integers(len(group), size=(replicates, len(group)))] for group in groups]
-    drawn = direct_effects(total_effects(replicate_means(x, cluster_weights(len(x), replicates, seed)), resampled, places))
+    drawn = direct_effects(
+        total_effects(
+            replicate_means(x, cluster_weights(len(x), replicates, seed)), resampled, places
+        )
+    )
     edges = _edges(weight, drawn, used, smallest)
     sizes = {value: len(own[value][0]) for value in used}
     level = "value" if min(sizes.values()) >= ENOUGH else "feature"
     return Found(
-        CausalGraph(tuple(used), edges, level, len(x), seed), point, drawn, sizes, {value: own[value][1] for value in values if own[value][1]},
-        tuple(value for value in values if value not in used),
-    )  # fmt: skip
+        graph=CausalGraph(values=tuple(used), edges=edges, level=level, n=len(x), seed=seed),
+        total=point,
+        replicates=drawn,
+        features=sizes,
+        dropped={value: own[value][1] for value in values if own[value][1]},
+        left_out=tuple(value for value in values if value not in used),
+    )
 
 
-def _own_effects(matched: Matched, values: tuple[str, ...], replicates: int, seed: int) -> dict[str, tuple[np.ndarray, int]]:
+def _own_effects(
+    matched: Matched, values: tuple[str, ...], replicates: int, seed: int
+) -> dict[str, tuple[np.ndarray, int]]:
     """Value -> its units that move it, and how many do not."""
     found = {}
     for j, value in enumerate(values):
@@ -155,10 +182,14 @@ def _refuse_ill_conditioned(total: np.ndarray, used: list[str]) -> None:
     )
 
 
-def _edges(weight: np.ndarray, drawn: np.ndarray, used: list[str], smallest: float) -> tuple[Edge, ...]:
+def _edges(
+    weight: np.ndarray, drawn: np.ndarray, used: list[str], smallest: float
+) -> tuple[Edge, ...]:
     source, target = np.nonzero(~np.eye(len(used), dtype=bool))
     w, r = weight[source, target], drawn[:, source, target]
-    low, lower, upper, high = np.nanquantile(r, (0.025, stats.norm.cdf(-1), stats.norm.cdf(1), 0.975), axis=0)
+    low, lower, upper, high = np.nanquantile(
+        r, (0.025, stats.norm.cdf(-1), stats.norm.cdf(1), 0.975), axis=0
+    )
     sd = np.maximum((upper - lower) / 2, 1e-12)
     z = w / sd
     q = benjamini_hochberg(2 * stats.norm.sf(np.abs(z)))
@@ -166,7 +197,9 @@ def _edges(weight: np.ndarray, drawn: np.ndarray, used: list[str], smallest: flo
     present = (q < 0.05) & (np.abs(w) >= smallest)
     return tuple(
         Edge(used[i], used[j], *map(float, figures), bool(is_present))
-        for i, j, *figures, is_present in zip(source, target, w, low, high, z, q, frequency, present, strict=True)
+        for i, j, *figures, is_present in zip(
+            source, target, w, low, high, z, q, frequency, present, strict=True
+        )
     )
 
 
@@ -179,7 +212,9 @@ def weights(graph: CausalGraph, present_only: bool = True) -> Float[np.ndarray, 
     return matrix
 
 
-def compare(graph: CausalGraph, planted: Float[np.ndarray, "value value"], values: tuple[str, ...]) -> Comparison:
+def compare(
+    graph: CausalGraph, planted: Float[np.ndarray, "value value"], values: tuple[str, ...]
+) -> Comparison:
     """The graph against a planted one over `values` (row = source), on the values that the graph has."""
     places = [values.index(value) for value in graph.values]
     true = planted[np.ix_(places, places)]
@@ -189,14 +224,19 @@ def compare(graph: CausalGraph, planted: Float[np.ndarray, "value value"], value
     off = ~np.eye(len(places), dtype=bool)
     varied = np.ptp(true[off]) > 0 and np.ptp(estimate[off]) > 0
     return Comparison(
-        int((is_true != is_found)[off].sum()), int(off.sum()), int((is_true & ~is_found & is_found.T & ~is_true.T).sum()),
-        int((both & (np.sign(true) != np.sign(found))).sum()), float(both.sum() / is_found.sum()) if is_found.any() else float("nan"),
-        float(both.sum() / is_true.sum()) if is_true.any() else float("nan"),
-        float(np.corrcoef(true[off], estimate[off])[0, 1]) if varied else float("nan"),
-    )  # fmt: skip
+        shd=int((is_true != is_found)[off].sum()),
+        pairs=int(off.sum()),
+        reversed=int((is_true & ~is_found & is_found.T & ~is_true.T).sum()),
+        wrong_sign=int((both & (np.sign(true) != np.sign(found))).sum()),
+        precision=float(both.sum() / is_found.sum()) if is_found.any() else float("nan"),
+        recall=float(both.sum() / is_true.sum()) if is_true.any() else float("nan"),
+        correlation=float(np.corrcoef(true[off], estimate[off])[0, 1]) if varied else float("nan"),
+    )
 
 
-def joint_r2(graph: CausalGraph, changes: Float[np.ndarray, "steering value"], steered: list[tuple[str, str]]) -> float:
+def joint_r2(
+    graph: CausalGraph, changes: Float[np.ndarray, "steering value"], steered: list[tuple[str, str]]
+) -> float:
     """How well `(I - A)^-1` predicts joint steerings of two values that the fit never saw [R2, at most 1].
 
     The pushes are those that reproduce the two steered values' own changes; the others are predicted.

@@ -25,7 +25,7 @@ WORST_CONDITION = 1e6
 
 @dataclass(frozen=True, eq=False)
 class Noise:
-    u: Float[np.ndarray, "value"]
+    u: Float[np.ndarray, " value"]
     """Exogenous term of each value [rating points]."""
     scores: Mapping[str, float]
     """Value -> its observed rating [rating points]."""
@@ -38,16 +38,25 @@ class LinearSCM:
     direct: Float[np.ndarray, "source target"]
     """A: direct effects, 0 on the diagonal [rating points per rating point]."""
 
-    def abduct(self, observed: Sequence[Float[np.ndarray, "value"]]) -> list[Noise]:
+    def abduct(self, observed: Sequence[Float[np.ndarray, " value"]]) -> list[Noise]:
         """The exogenous terms of each profile."""
         cut = np.eye(len(self.values)) - self.direct
-        return [Noise(x @ cut, dict(zip(self.values, map(float, x), strict=True))) for x in observed]
+        return [
+            Noise(x @ cut, dict(zip(self.values, map(float, x), strict=True))) for x in observed
+        ]
 
-    def predict(self, exogenous: Sequence[Noise], objectives: Sequence[Objective]) -> list[Float[np.ndarray, "value"]]:
+    def predict(
+        self, exogenous: Sequence[Noise], objectives: Sequence[Objective]
+    ) -> list[Float[np.ndarray, " value"]]:
         """Profiles under do(objective) with these exogenous terms."""
-        return [self._run(noise.u, objective) for noise, objective in zip(exogenous, objectives, strict=True)]
+        return [
+            self._run(noise.u, objective)
+            for noise, objective in zip(exogenous, objectives, strict=True)
+        ]
 
-    def _run(self, u: Float[np.ndarray, "value"], objective: Objective) -> Float[np.ndarray, "value"]:
+    def _run(
+        self, u: Float[np.ndarray, " value"], objective: Objective
+    ) -> Float[np.ndarray, " value"]:
         strange = [value for value in objective.values if value not in self.values]
         if strange:
             raise BadInput(
@@ -59,14 +68,18 @@ class LinearSCM:
         set_to[at] = [target for _, target in objective.targets]
         cut = np.eye(len(u)) - direct
         if np.linalg.cond(cut) > WORST_CONDITION:
-            raise BadInput("The graph's cycles feed themselves (I - A has no inverse), so no profile follows. Estimate it from more contexts.")
+            raise BadInput(
+                "The graph's cycles feed themselves (I - A has no inverse), so no profile follows. Estimate it from more contexts."
+            )
         return np.linalg.solve(cut.T, set_to)
 
 
 def fresh(exogenous: Sequence[Noise], seed: int) -> list[Noise]:
     """Every context with the exogenous terms of another one, seeded; no context keeps its own."""
     if len(exogenous) < 2:
-        raise BadInput("Fresh noise comes from another context, and there is one only. Measure more contexts.")
+        raise BadInput(
+            "Fresh noise comes from another context, and there is one only. Measure more contexts."
+        )
     order = np.random.default_rng(seed).permutation(len(exogenous))
     given = dict(zip(order.tolist(), np.roll(order, 1).tolist(), strict=True))
     return [exogenous[given[number]] for number in range(len(exogenous))]

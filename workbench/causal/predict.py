@@ -25,9 +25,9 @@ from scipy import stats
 
 from feature_store.errors import BadInput, NotFound
 from feature_store.records import CausalGraph
-from workbench.causal.damage import Sweep
 from workbench.causal.graph import weights
-from workbench.statistics import Interval, bootstrap_mean, cluster_weights, known_mean
+from workbench.statistics.intervals import Interval, bootstrap_mean, cluster_weights, known_mean
+from workbench.sweeps.damage import Sweep
 
 Model = Literal["linear", "graph"]
 Weights = Sequence[tuple[int, float]]
@@ -40,13 +40,13 @@ SHUFFLES = 1000
 class Curves:
     values: tuple[str, ...]
     """Ids of the measured values, in circle order."""
-    feature: Int[np.ndarray, "feature"]
+    feature: Int[np.ndarray, " feature"]
     """0-based feature index."""
-    source: Shaped[np.ndarray, "feature"]
+    source: Shaped[np.ndarray, " feature"]
     """Id of the value that the feature is labelled with; empty for controls."""
-    polarity: Int[np.ndarray, "feature"]
+    polarity: Int[np.ndarray, " feature"]
     """Polarity of the label, -1 or +1."""
-    dose: Float[np.ndarray, "dose"]
+    dose: Float[np.ndarray, " dose"]
     """0 and the measured doses, rising [the sweep's unit]."""
     changes: Float[np.ndarray, "feature dose context value"]
     """Steered less unsteered rating [rating points]; 0 at dose 0, NaN where nothing was parsed."""
@@ -57,7 +57,7 @@ class Curves:
     top: int
     """Highest rating of the scale, which begins at 1 [rating points]."""
 
-    def of_contexts(self, rows: Int[np.ndarray, "row"]) -> "Curves":
+    def of_contexts(self, rows: Int[np.ndarray, " row"]) -> "Curves":
         """The same, measured in some of the contexts only."""
         return replace(self, changes=self.changes[:, :, rows], base=self.base[rows])
 
@@ -70,17 +70,17 @@ class Curves:
 class Held(NamedTuple):
     """How a model did on joint steerings that no fit has seen."""
 
-    r2: Float[np.ndarray, "value+1"]
+    r2: Float[np.ndarray, " value+1"]
     """Of each value, and of all together in the last place [at most 1]; NaN where the measured changes are all equal."""
-    low: Float[np.ndarray, "value+1"]
+    low: Float[np.ndarray, " value+1"]
     """Lower end of the 95 % interval, bootstrapped over steerings."""
-    high: Float[np.ndarray, "value+1"]
+    high: Float[np.ndarray, " value+1"]
     """Upper end of it."""
-    chance: Float[np.ndarray, "value+1"]
+    chance: Float[np.ndarray, " value+1"]
     """97.5 % quantile of R2 when predictions are dealt to the wrong steerings."""
-    mae: Float[np.ndarray, "value+1"]
+    mae: Float[np.ndarray, " value+1"]
     """Mean absolute error [rating points]."""
-    error: Float[np.ndarray, "value+1"]
+    error: Float[np.ndarray, " value+1"]
     """Root mean square error [rating points]."""
     n: int
     """Held-out steerings."""
@@ -100,13 +100,13 @@ class Fitted(NamedTuple):
 class Prediction(NamedTuple):
     values: tuple[str, ...]
     """Ids, in circle order."""
-    mean: Float[np.ndarray, "value"]
+    mean: Float[np.ndarray, " value"]
     """Expected change over contexts [rating points]."""
-    low: Float[np.ndarray, "value"]
+    low: Float[np.ndarray, " value"]
     """Lower end of the 95 % interval: contexts and model error [rating points]."""
-    high: Float[np.ndarray, "value"]
+    high: Float[np.ndarray, " value"]
     """Upper end of it."""
-    sd: Float[np.ndarray, "value"]
+    sd: Float[np.ndarray, " value"]
     """Unsteered SD over contexts [rating points]: `mean / sd` is the effect in SD."""
     n: int
     """Contexts."""
@@ -130,17 +130,28 @@ def curves(sweep: Sweep, top: int, kind: str = "feature") -> Curves:
         rows = rows[np.argsort(sweep.dose[rows])]
         found.append(rows)
         if doses is not None and not np.array_equal(doses, sweep.dose[rows]):
-            raise BadInput(f"Unit {unit} was steered at other doses than the first one. Sweep all features over the same doses.")
+            raise BadInput(
+                f"Unit {unit} was steered at other doses than the first one. Sweep all features over the same doses."
+            )
         doses = sweep.dose[rows]
     if doses is None:
-        raise BadInput(f"The sweep steered no {kind}, so there is nothing to predict from. Label features and sweep them.")
+        raise BadInput(
+            f"The sweep steered no {kind}, so there is nothing to predict from. Label features and sweep them."
+        )
     rows = np.stack(found)
     first = rows[:, 0]
     changes, hurt = sweep.changes()[rows], sweep.damage[rows]
     return Curves(
-        sweep.values, sweep.feature[first], sweep.source[first], sweep.polarity[first], np.r_[0.0, doses],
-        np.concatenate([np.zeros_like(changes[:, :1]), changes], 1), np.concatenate([np.zeros_like(hurt[:, :1]), hurt], 1), sweep.base, top,
-    )  # fmt: skip
+        values=sweep.values,
+        feature=sweep.feature[first],
+        source=sweep.source[first],
+        polarity=sweep.polarity[first],
+        dose=np.r_[0.0, doses],
+        changes=np.concatenate([np.zeros_like(changes[:, :1]), changes], 1),
+        damage=np.concatenate([np.zeros_like(hurt[:, :1]), hurt], 1),
+        base=sweep.base,
+        top=top,
+    )
 
 
 def doses(told: Curves, steerings: Sequence[Weights]) -> Float[np.ndarray, "steering feature"]:
@@ -163,7 +174,9 @@ def doses(told: Curves, steerings: Sequence[Weights]) -> Float[np.ndarray, "stee
     return x
 
 
-def along(curve: Float[np.ndarray, "dose *cells"], dose: Float[np.ndarray, "dose"], strength: float) -> Float[np.ndarray, "*cells"]:
+def along(
+    curve: Float[np.ndarray, " dose *cells"], dose: Float[np.ndarray, " dose"], strength: float
+) -> Float[np.ndarray, "*cells"]:
     """The curve at a strength of either sign, read at its size; linear between two doses."""
     size = min(abs(strength), float(dose[-1]))
     upper = max(1, int(np.searchsorted(dose, size)))
@@ -172,20 +185,30 @@ def along(curve: Float[np.ndarray, "dose *cells"], dose: Float[np.ndarray, "dose
     return curve[upper] if share == 1 else (1 - share) * curve[upper - 1] + share * curve[upper]
 
 
-def bounded(base: Float[np.ndarray, "context value"], change: Float[np.ndarray, "*r context value"], top: int) -> Float[np.ndarray, "*r context value"]:
+def bounded(
+    base: Float[np.ndarray, "context value"],
+    change: Float[np.ndarray, "*r context value"],
+    top: int,
+) -> Float[np.ndarray, "*r context value"]:
     """The change that a scale from 1 to `top` leaves room for [rating points]."""
     return np.clip(base + change, 1, top) - base
 
 
-def linear(told: Curves, x: Float[np.ndarray, "steering feature"]) -> Float[np.ndarray, "steering context value"]:
+def linear(
+    told: Curves, x: Float[np.ndarray, "steering feature"]
+) -> Float[np.ndarray, "steering context value"]:
     """Changes of all ratings when the features' changes add up."""
     total = np.zeros((len(x), *told.base.shape))
     for row, column in np.argwhere(x != 0):
-        total[row] += np.sign(x[row, column]) * along(told.changes[column], told.dose, float(x[row, column]))
+        total[row] += np.sign(x[row, column]) * along(
+            told.changes[column], told.dose, float(x[row, column])
+        )
     return bounded(told.base, total, told.top)
 
 
-def through_graph(told: Curves, graph: CausalGraph, x: Float[np.ndarray, "steering feature"]) -> Float[np.ndarray, "steering context value"]:
+def through_graph(
+    told: Curves, graph: CausalGraph, x: Float[np.ndarray, "steering feature"]
+) -> Float[np.ndarray, "steering context value"]:
     """Changes when every feature pushes its own value and the graph carries it on; a value outside the graph moves alone."""
     size = len(told.values)
     direct = np.zeros((size, size))
@@ -200,7 +223,9 @@ def through_graph(told: Curves, graph: CausalGraph, x: Float[np.ndarray, "steeri
     return bounded(told.base, pushes @ spread, told.top)
 
 
-def damage(told: Curves, x: Float[np.ndarray, "steering feature"]) -> Float[np.ndarray, "steering text"]:
+def damage(
+    told: Curves, x: Float[np.ndarray, "steering feature"]
+) -> Float[np.ndarray, "steering text"]:
     """Damage to every neutral text when the features' damages add up [nats per token]."""
     total = np.zeros((len(x), told.damage.shape[2]))
     for row, column in np.argwhere(x != 0):
@@ -208,26 +233,51 @@ def damage(told: Curves, x: Float[np.ndarray, "steering feature"]) -> Float[np.n
     return total
 
 
-def changes(fitted: Fitted, x: Float[np.ndarray, "steering feature"], model: Model) -> Float[np.ndarray, "steering context value"]:
+def changes(
+    fitted: Fitted, x: Float[np.ndarray, "steering feature"], model: Model
+) -> Float[np.ndarray, "steering context value"]:
     """What a model expects in every context [rating points]."""
     if model == "linear":
         return linear(fitted.curves, x)
     if fitted.graph is None:
-        raise BadInput("The model `graph` needs a causal graph of the same sweep, there is none. Run `workbench graph` first.")
+        raise BadInput(
+            "The model `graph` needs a causal graph of the same sweep, there is none. Run `workbench graph` first."
+        )
     return through_graph(fitted.curves, fitted.graph, x)
 
 
-def predict(fitted: Fitted, steering: Weights, model: Model = "linear", replicates: int = 1000, seed: int = 0) -> Prediction:
+def predict(
+    fitted: Fitted,
+    steering: Weights,
+    model: Model = "linear",
+    replicates: int = 1000,
+    seed: int = 0,
+) -> Prediction:
     """The profile that a joint steering will have, with its interval, its damage and the record of such predictions."""
     x = doses(fitted.curves, [steering])
     held = (fitted.held or {}).get(model)
     error = held.error[:-1] if held else np.zeros(len(fitted.curves.values))
-    found = widened(bootstrap_mean(changes(fitted, x, model)[0], replicates, seed), error, held.n if held else 0)
-    hurt = widened(bootstrap_mean(damage(fitted.curves, x)[0], replicates, seed), np.array(fitted.damage_error), held.n if held else 0)
+    found = widened(
+        bootstrap_mean(changes(fitted, x, model)[0], replicates, seed), error, held.n if held else 0
+    )
+    hurt = widened(
+        bootstrap_mean(damage(fitted.curves, x)[0], replicates, seed),
+        np.array(fitted.damage_error),
+        held.n if held else 0,
+    )
     return Prediction(
-        fitted.curves.values, found.mean, found.low, found.high, np.nanstd(fitted.curves.base, axis=0, ddof=1), len(fitted.curves.base),
-        float(hurt.mean), float(hurt.low), float(hurt.high), held, seed,
-    )  # fmt: skip
+        values=fitted.curves.values,
+        mean=found.mean,
+        low=found.low,
+        high=found.high,
+        sd=np.nanstd(fitted.curves.base, axis=0, ddof=1),
+        n=len(fitted.curves.base),
+        damage=float(hurt.mean),
+        damage_low=float(hurt.low),
+        damage_high=float(hurt.high),
+        held=held,
+        seed=seed,
+    )
 
 
 def widened(interval: Interval, error: Float[np.ndarray, "*cells"], n: int) -> Interval:
@@ -235,56 +285,90 @@ def widened(interval: Interval, error: Float[np.ndarray, "*cells"], n: int) -> I
     if n < 2:
         return interval
     reach = stats.t.ppf(0.975, n) * np.sqrt(1 + 1 / n) * error
-    low, high = np.hypot(interval.mean - interval.low, reach), np.hypot(interval.high - interval.mean, reach)
+    low, high = (
+        np.hypot(interval.mean - interval.low, reach),
+        np.hypot(interval.high - interval.mean, reach),
+    )
     return interval._replace(low=interval.mean - low, high=interval.mean + high)
 
 
 def draw(told: Curves, n: int, largest: int, seed: int) -> list[tuple[tuple[int, float], ...]]:
     """`n` random joint steerings of 2 to `largest` different features, each at a random sign and measured-range dose."""
     if not 2 <= largest <= len(told.feature):
-        raise BadInput(f"A joint steering takes 2 to {len(told.feature)} of the swept features, got {largest}.")
+        raise BadInput(
+            f"A joint steering takes 2 to {len(told.feature)} of the swept features, got {largest}."
+        )
     rng = np.random.default_rng((seed, 5))
     found = []
     for _ in range(n):
         chosen = rng.choice(told.feature, rng.integers(2, largest + 1), replace=False)
-        size = rng.uniform(told.dose[1], told.dose[-1], len(chosen)) if len(told.dose) > 2 else np.full(len(chosen), told.dose[1])
-        found.append(tuple((int(f), float(s)) for f, s in zip(chosen, (size * rng.choice((-1, 1), len(chosen))).round(4), strict=True)))
+        size = (
+            rng.uniform(told.dose[1], told.dose[-1], len(chosen))
+            if len(told.dose) > 2
+            else np.full(len(chosen), told.dose[1])
+        )
+        found.append(
+            tuple(
+                (int(f), float(s))
+                for f, s in zip(
+                    chosen, (size * rng.choice((-1, 1), len(chosen))).round(4), strict=True
+                )
+            )
+        )
     return found
 
 
 def score(
-    predicted: Float[np.ndarray, "steering value"], measured: Float[np.ndarray, "steering value"], replicates: int, seed: int
+    predicted: Float[np.ndarray, "steering value"],
+    measured: Float[np.ndarray, "steering value"],
+    replicates: int,
+    seed: int,
 ) -> Held:
     """How well predicted mean changes meet the measured ones. All together is pooled: shared errors, each value's own mean."""
     n = len(measured)
     if n < 3:
-        raise BadInput(f"A prediction is judged on three joint steerings or more, got {n}. Measure more.")
+        raise BadInput(
+            f"A prediction is judged on three joint steerings or more, got {n}. Measure more."
+        )
 
     def r2(forecast: np.ndarray, drawn: Float[np.ndarray, "replicate steering"]) -> np.ndarray:
         missed = drawn @ (measured - forecast) ** 2
         spread = drawn @ measured**2 - (drawn @ measured) ** 2 / drawn.sum(1, keepdims=True)
         missed, spread = (np.column_stack([x, x.sum(1)]) for x in (missed, spread))
-        return np.divide(missed, -spread, out=np.full_like(missed, np.nan), where=spread > 1e-12) + 1
+        return (
+            np.divide(missed, -spread, out=np.full_like(missed, np.nan), where=spread > 1e-12) + 1
+        )
 
     whole = np.ones((1, n))
-    low, high = np.nanquantile(r2(predicted, cluster_weights(n, replicates, seed)), (0.025, 0.975), axis=0)
+    low, high = np.nanquantile(
+        r2(predicted, cluster_weights(n, replicates, seed)), (0.025, 0.975), axis=0
+    )
     rng = np.random.default_rng((seed, 6))
     dealt = np.concatenate([r2(predicted[rng.permutation(n)], whole) for _ in range(SHUFFLES)])
     miss = measured - predicted
     mae, square = np.abs(miss).mean(0), (miss**2).mean(0)
     return Held(
-        r2(predicted, whole)[0], low, high, np.nanquantile(dealt, 0.975, axis=0), np.r_[mae, mae.mean()],
-        np.sqrt(np.r_[square, square.mean()]), n,
-    )  # fmt: skip
+        r2=r2(predicted, whole)[0],
+        low=low,
+        high=high,
+        chance=np.nanquantile(dealt, 0.975, axis=0),
+        mae=np.r_[mae, mae.mean()],
+        error=np.sqrt(np.r_[square, square.mean()]),
+        n=n,
+    )
 
 
-def error_of_others(predicted: Float[np.ndarray, "steering value"], measured: Float[np.ndarray, "steering value"]) -> Float[np.ndarray, "steering value"]:
+def error_of_others(
+    predicted: Float[np.ndarray, "steering value"], measured: Float[np.ndarray, "steering value"]
+) -> Float[np.ndarray, "steering value"]:
     """Root mean square error on all other steerings: what is known of the model before this one is measured [rating points]."""
     square = (measured - predicted) ** 2
     return np.sqrt((square.sum(0) - square) / (len(measured) - 1))
 
 
-def covered(found: Interval, measured: Interval, error: Float[np.ndarray, "steering value"], fresh: bool) -> Bool[np.ndarray, "steering value"]:
+def covered(
+    found: Interval, measured: Interval, error: Float[np.ndarray, "steering value"], fresh: bool
+) -> Bool[np.ndarray, "steering value"]:
     """Whether each measured mean lies in its prediction interval with that model error.
 
     `fresh`: it was measured in other contexts than the prediction's, so its own sampling error belongs to the interval.

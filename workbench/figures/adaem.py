@@ -17,21 +17,59 @@ SETS = {"found": "found by the search", "best-seed": "best seeds", "seed": "seed
 
 def separation_rows(rows: pd.DataFrame, height: int = 230) -> go.Figure:
     """Mean separation of each set of questions (`queries.adaem_separation`), from opinions that the search never saw."""
-    known = rows.set_index("questions").reindex([name for name in SETS if name in set(rows.questions)])
+    known = rows.set_index("questions").reindex(
+        [name for name in SETS if name in set(rows.questions)]
+    )
     y = list(range(len(known)))
     figure = go.Figure()
-    figure.add_scatter(x=known.searched, y=y, mode="markers", name="what the search believed", marker={"symbol": "x-thin", "size": 9, "line": {"color": SOFT, "width": 2}}, hoverinfo="text",
-                       hovertext=[f"believed by the search: {x:.3f} nats, too good to be true" for x in known.searched])  # fmt: skip
-    figure.add_scatter(x=known.chance, y=y, mode="markers", name="chance", marker={"symbol": "line-ns", "size": 20, "line": {"color": SOFT, "width": 2}}, hoverinfo="text",
-                       hovertext=[f"chance: {x:.3f} nats" for x in known.chance])  # fmt: skip
     figure.add_scatter(
-        x=known.separation, y=y, mode="markers", name="from fresh opinions", marker={"size": 13, "color": [RISE if name == "found" else FALL for name in known.index]}, hoverinfo="text",
+        x=known.searched,
+        y=y,
+        mode="markers",
+        name="what the search believed",
+        marker={"symbol": "x-thin", "size": 9, "line": {"color": SOFT, "width": 2}},
+        hoverinfo="text",
+        hovertext=[
+            f"believed by the search: {x:.3f} nats, too good to be true" for x in known.searched
+        ],
+    )
+    figure.add_scatter(
+        x=known.chance,
+        y=y,
+        mode="markers",
+        name="chance",
+        marker={"symbol": "line-ns", "size": 20, "line": {"color": SOFT, "width": 2}},
+        hoverinfo="text",
+        hovertext=[f"chance: {x:.3f} nats" for x in known.chance],
+    )
+    figure.add_scatter(
+        x=known.separation,
+        y=y,
+        mode="markers",
+        name="from fresh opinions",
+        marker={"size": 13, "color": [RISE if name == "found" else FALL for name in known.index]},
+        hoverinfo="text",
         error_x=bars(known.separation, known.low, known.high),
-        hovertext=[f"<b>{SETS[r.Index]}</b><br>{r.separation:.3f} [{r.low:.3f}, {r.high:.3f}] nats, {r.n} questions<br>chance {r.chance:.3f}" for r in known.itertuples()],
-    )  # fmt: skip
-    dress(figure, height=height, legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0})
-    figure.update_yaxes(tickmode="array", tickvals=y, ticktext=[f"{SETS[name]} ({n})" for name, n in zip(known.index, known.n, strict=True)], range=[len(y) - 0.5, -0.5], showgrid=False, zeroline=False)
-    figure.update_xaxes(title_text="separation of the members [nats], bars: 95 % interval over questions", rangemode="tozero")
+        hovertext=[
+            f"<b>{SETS[r.Index]}</b><br>{r.separation:.3f} [{r.low:.3f}, {r.high:.3f}] nats, {r.n} questions<br>chance {r.chance:.3f}"
+            for r in known.itertuples()
+        ],
+    )
+    dress(
+        figure, height=height, legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
+    )
+    figure.update_yaxes(
+        tickmode="array",
+        tickvals=y,
+        ticktext=[f"{SETS[name]} ({n})" for name, n in zip(known.index, known.n, strict=True)],
+        range=[len(y) - 0.5, -0.5],
+        showgrid=False,
+        zeroline=False,
+    )
+    figure.update_xaxes(
+        title_text="separation of the members [nats], bars: 95 % interval over questions",
+        rangemode="tozero",
+    )
     return figure
 
 
@@ -44,29 +82,68 @@ def search_history(pulls: pd.DataFrame, questions: pd.DataFrame, height: int = 3
             best[pull.topic] = pull.reward
         mean.append(float(np.nanmean(list(best.values()))))
     figure = go.Figure()
-    figure.add_scatter(x=[-1, *pulls.pull], y=[float(seeds.mean()), *mean], mode="lines", line={"color": SOFT, "width": 2, "shape": "hv"}, name="mean of the topics' best",
-                       hovertemplate="after pull %{x}: %{y:.3f} nats<extra></extra>")  # fmt: skip
-    for accepted, name, paint in ((True, "became its topic's best", RISE), (False, "did not", "white")):
+    figure.add_scatter(
+        x=[-1, *pulls.pull],
+        y=[float(seeds.mean()), *mean],
+        mode="lines",
+        line={"color": SOFT, "width": 2, "shape": "hv"},
+        name="mean of the topics' best",
+        hovertemplate="after pull %{x}: %{y:.3f} nats<extra></extra>",
+    )
+    for accepted, name, paint in (
+        (True, "became its topic's best", RISE),
+        (False, "did not", "white"),
+    ):
         own = pulls[(pulls.accepted >= 0) == accepted]
         figure.add_scatter(
-            x=own.pull, y=own.reward, mode="markers", name=name, marker={"size": 9, "color": paint, "line": {"color": RISE, "width": 1.5}}, hoverinfo="text",
-            customdata=[[-1 if q != q else int(q)] for q in own.question.astype(float)], unselected=WHOLE,
-            hovertext=[f"<b>pull {r.pull}</b>, topic {r.topic}<br>best of {r.tried} new questions: {r.reward:.3f} nats<br>expected {r.quality:.3f}, bonus {r.bonus:.3f}" for r in own.itertuples()],
-        )  # fmt: skip
-    dress(figure, height=height, legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}, **CLICKED)
+            x=own.pull,
+            y=own.reward,
+            mode="markers",
+            name=name,
+            marker={"size": 9, "color": paint, "line": {"color": RISE, "width": 1.5}},
+            hoverinfo="text",
+            customdata=[[-1 if q != q else int(q)] for q in own.question.astype(float)],
+            unselected=WHOLE,
+            hovertext=[
+                f"<b>pull {r.pull}</b>, topic {r.topic}<br>best of {r.tried} new questions: {r.reward:.3f} nats<br>expected {r.quality:.3f}, bonus {r.bonus:.3f}"
+                for r in own.itertuples()
+            ],
+        )
+    dress(
+        figure,
+        height=height,
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        **CLICKED,
+    )
     figure.update_xaxes(title_text="pull of the bandit", zeroline=False)
     figure.update_yaxes(title_text="score S in the search [nats]", rangemode="tozero")
     return figure
 
 
-def rating_matrix(ratings: pd.DataFrame, members: list[str], system: ValueSystem, row: int = 34) -> go.Figure:
+def rating_matrix(
+    ratings: pd.DataFrame, members: list[str], system: ValueSystem, row: int = 34
+) -> go.Figure:
     """Win rate of every member on every value (`queries.adaem_ratings`); grey: the interval includes a half. `customdata` is [member, value]."""
     called = names(system)
     order = [v for v in system.ids if v in set(ratings.value)]
     cells = [
-        Cell(plain(r.member), called[r.value], r.win_rate - 0.5, f"{r.win_rate:.2f}",
-             f"<b>{plain(r.member)}, {called[r.value]}</b><br>win rate {r.win_rate:.2f} [{r.win_low:.2f}, {r.win_high:.2f}]<br>TrueSkill {r.mu:.1f} [{r.low:.1f}, {r.high:.1f}]<br>"
-             f"opinions that hold it {r.share:.2f} [{r.share_low:.2f}, {r.share_high:.2f}]<br>{r.n} questions, {r.matches} matches, {r.missing} missing",
-             bool(r.win_low <= 0.5 <= r.win_high), (r.member, r.value)) for r in ratings[ratings.win_rate.notna()].itertuples()
-    ]  # fmt: skip
-    return matrix(cells, [plain(m) for m in members], [called[v] for v in order], 0.5, row * len(members) + 110, square=False)
+        Cell(
+            row=plain(r.member),
+            column=called[r.value],
+            size=r.win_rate - 0.5,
+            text=f"{r.win_rate:.2f}",
+            hover=f"<b>{plain(r.member)}, {called[r.value]}</b><br>win rate {r.win_rate:.2f} [{r.win_low:.2f}, {r.win_high:.2f}]<br>TrueSkill {r.mu:.1f} [{r.low:.1f}, {r.high:.1f}]<br>"
+            f"opinions that hold it {r.share:.2f} [{r.share_low:.2f}, {r.share_high:.2f}]<br>{r.n} questions, {r.matches} matches, {r.missing} missing",
+            faint=bool(r.win_low <= 0.5 <= r.win_high),
+            data=(r.member, r.value),
+        )
+        for r in ratings[ratings.win_rate.notna()].itertuples()
+    ]
+    return matrix(
+        cells,
+        [plain(m) for m in members],
+        [called[v] for v in order],
+        0.5,
+        row * len(members) + 110,
+        square=False,
+    )

@@ -13,11 +13,17 @@ from workbench.figures.style import INK, SOFT, colours, dress, faded, names
 
 CONTROLS = ("random-feature", "random-direction", "wrong-sign")
 TITLES = {
-    "effect": "effect on the value<br>[unsteered SD]", "leakage": "side effects over<br>own effect [ratio]", "damage": "damage<br>[nats per token]",
+    "effect": "effect on the value<br>[unsteered SD]",
+    "leakage": "side effects over<br>own effect [ratio]",
+    "damage": "damage<br>[nats per token]",
     "harmonic": "text score<br>[0 to 2]",
-}  # fmt: skip
+}
 """Column -> the title of its axis."""
-LEGS = {"effect": ("low", "high"), "damage": ("damage_low", "damage_high"), "harmonic": ("harmonic_low", "harmonic_high")}
+LEGS = {
+    "effect": ("low", "high"),
+    "damage": ("damage_low", "damage_high"),
+    "harmonic": ("harmonic_low", "harmonic_high"),
+}
 """Column -> the columns of its interval."""
 
 
@@ -27,7 +33,9 @@ def arm_order(means: pd.DataFrame) -> list[str]:
     return [a for a in ranked if a not in CONTROLS] + [a for a in ranked if a in CONTROLS]
 
 
-def arm_forest(means: pd.DataFrame, chosen: pd.DataFrame, system: ValueSystem, height: int = 480) -> go.Figure:
+def arm_forest(
+    means: pd.DataFrame, chosen: pd.DataFrame, system: ValueSystem, height: int = 480
+) -> go.Figure:
     """A forest plot of the arms (`queries.arm_means`), with every value at its chosen strength (`queries.arms`)."""
     called, hue, order = names(system), colours(system), arm_order(means)
     columns = [name for name in TITLES if means[name].notna().any()]
@@ -38,18 +46,55 @@ def arm_forest(means: pd.DataFrame, chosen: pd.DataFrame, system: ValueSystem, h
     for column, name in enumerate(columns, 1):
         if name in chosen:
             points = chosen[chosen.arm.isin(order)]
-            figure.add_scatter(x=points[name], y=[place[a] - 0.22 for a in points.arm], mode="markers", marker={"size": 5, "color": [faded(hue[v], 0.75) for v in points.value]},
-                               hovertext=[f"<b>{r.arm}</b> for {called[r.value]}<br>{getattr(r, name):.3g} at strength {r.dose:g}" for r in points.itertuples()], hoverinfo="text", row=1, col=column)  # fmt: skip
+            figure.add_scatter(
+                x=points[name],
+                y=[place[a] - 0.22 for a in points.arm],
+                mode="markers",
+                marker={"size": 5, "color": [faded(hue[v], 0.75) for v in points.value]},
+                hovertext=[
+                    f"<b>{r.arm}</b> for {called[r.value]}<br>{getattr(r, name):.3g} at strength {r.dose:g}"
+                    for r in points.itertuples()
+                ],
+                hoverinfo="text",
+                row=1,
+                col=column,
+            )
         said = [f"<b>{arm}</b><br>{row[name]:.3g}" for arm, row in means.iterrows()]
         bars = None
         if name in LEGS:
             low, high = (means[end] for end in LEGS[name])
-            bars = {"type": "data", "symmetric": False, "array": high - means[name], "arrayminus": means[name] - low, "thickness": 3, "width": 0, "color": "#aab3bd"}
-            said = [f"{text} [{a:.3g}, {b:.3g}]" for text, a, b in zip(said, low, high, strict=True)]
-        figure.add_scatter(x=means[name], y=[place[a] for a in order], mode="markers", marker={"size": 11, "symbol": "diamond", "color": paint, "line": {"color": "white", "width": 1}},
-                           error_x=bars, hovertext=said, hoverinfo="text", row=1, col=column)  # fmt: skip
+            bars = {
+                "type": "data",
+                "symmetric": False,
+                "array": high - means[name],
+                "arrayminus": means[name] - low,
+                "thickness": 3,
+                "width": 0,
+                "color": "#aab3bd",
+            }
+            said = [
+                f"{text} [{a:.3g}, {b:.3g}]" for text, a, b in zip(said, low, high, strict=True)
+            ]
+        figure.add_scatter(
+            x=means[name],
+            y=[place[a] for a in order],
+            mode="markers",
+            marker={
+                "size": 11,
+                "symbol": "diamond",
+                "color": paint,
+                "line": {"color": "white", "width": 1},
+            },
+            error_x=bars,
+            hovertext=said,
+            hoverinfo="text",
+            row=1,
+            col=column,
+        )
         figure.update_xaxes(title_text=TITLES[name], zeroline=True, row=1, col=column)
     dress(figure, height=height, showlegend=False)
     figure.update_yaxes(showgrid=False, zeroline=False, range=[-len(order) + 0.4, 0.6])
-    figure.update_yaxes(tickmode="array", tickvals=list(place.values()), ticktext=list(place), row=1, col=1)
+    figure.update_yaxes(
+        tickmode="array", tickvals=list(place.values()), ticktext=list(place), row=1, col=1
+    )
     return figure

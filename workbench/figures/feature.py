@@ -15,16 +15,45 @@ def feature_map(points: pd.DataFrame, system: ValueSystem, height: int = 520) ->
     called, hue = names(system), colours(system)
     figure = go.Figure()
     plain = points[points.value.isna()]
-    figure.add_scattergl(x=plain.x, y=plain.y, mode="markers", marker={"size": 5, "color": "#c8cdd3", "opacity": 0.55}, name="no label", customdata=plain.feature,
-                         hovertemplate="<b>feature %{customdata}</b><br>no accepted label<extra></extra>")  # fmt: skip
+    figure.add_scattergl(
+        x=plain.x,
+        y=plain.y,
+        mode="markers",
+        marker={"size": 5, "color": "#c8cdd3", "opacity": 0.55},
+        name="no label",
+        customdata=plain.feature,
+        hovertemplate="<b>feature %{customdata}</b><br>no accepted label<extra></extra>",
+    )
     for value in system.ids:
         rows = points[points.value == value]
         if rows.empty:
             continue
-        tell = [f"<b>feature {r.feature}</b><br>{called[value]}, {'held' if r.polarity > 0 else 'rejected'}<br>held-out score {r.score:.2f}" for r in rows.itertuples()]
-        figure.add_scattergl(x=rows.x, y=rows.y, mode="markers", name=called[value], customdata=rows.feature, hovertext=tell, hoverinfo="text",
-                             marker={"size": 9, "color": hue[value], "symbol": ["circle" if p > 0 else "x" for p in rows.polarity], "line": {"color": "white", "width": 0.8}})  # fmt: skip
-    dress(figure, height=height, clickmode="event+select", dragmode="pan", legend={"itemsizing": "constant", "orientation": "h", "x": 0, "y": 0, "yanchor": "top"})
+        tell = [
+            f"<b>feature {r.feature}</b><br>{called[value]}, {'held' if r.polarity > 0 else 'rejected'}<br>held-out score {r.score:.2f}"
+            for r in rows.itertuples()
+        ]
+        figure.add_scattergl(
+            x=rows.x,
+            y=rows.y,
+            mode="markers",
+            name=called[value],
+            customdata=rows.feature,
+            hovertext=tell,
+            hoverinfo="text",
+            marker={
+                "size": 9,
+                "color": hue[value],
+                "symbol": ["circle" if p > 0 else "x" for p in rows.polarity],
+                "line": {"color": "white", "width": 0.8},
+            },
+        )
+    dress(
+        figure,
+        height=height,
+        clickmode="event+select",
+        dragmode="pan",
+        legend={"itemsizing": "constant", "orientation": "h", "x": 0, "y": 0, "yanchor": "top"},
+    )
     figure.update_xaxes(visible=False)
     figure.update_yaxes(visible=False, scaleanchor="x", scaleratio=1)
     return figure
@@ -33,9 +62,15 @@ def feature_map(points: pd.DataFrame, system: ValueSystem, height: int = 520) ->
 def activation_histogram(bins: pd.DataFrame, colour: str = SOFT, height: int = 240) -> go.Figure:
     """How often each strength occurs among the tokens on which the feature is active."""
     figure = go.Figure(
-        go.Bar(x=(bins.low + bins.high) / 2, y=bins["count"], width=bins.high - bins.low, marker={"color": colour, "line": {"color": "white", "width": 0.6}},
-               customdata=bins[["low", "high"]], hovertemplate="%{customdata[0]:.2f} to %{customdata[1]:.2f}<br>%{y} tokens<extra></extra>")
-    )  # fmt: skip
+        go.Bar(
+            x=(bins.low + bins.high) / 2,
+            y=bins["count"],
+            width=bins.high - bins.low,
+            marker={"color": colour, "line": {"color": "white", "width": 0.6}},
+            customdata=bins[["low", "high"]],
+            hovertemplate="%{customdata[0]:.2f} to %{customdata[1]:.2f}<br>%{y} tokens<extra></extra>",
+        )
+    )
     dress(figure, height=height, bargap=0)
     figure.update_xaxes(title_text="activation", showgrid=False)
     figure.update_yaxes(title_text="tokens (log)", type="log", nticks=4, dtick=1)

@@ -53,9 +53,15 @@ def judge(edges: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
     """Every ordered pair with the planted `true_weight` (0: none) and its `verdict`; without truth, no verdict."""
     if truth.empty:
         return edges.assign(true_weight=np.nan, verdict="")
-    joined = edges.merge(truth.rename(columns={"weight": "true_weight"}), on=["source", "target"], how="left").fillna({"true_weight": 0.0})
+    joined = edges.merge(
+        truth.rename(columns={"weight": "true_weight"}), on=["source", "target"], how="left"
+    ).fillna({"true_weight": 0.0})
     real, same = joined.true_weight != 0, np.sign(joined.weight) == np.sign(joined.true_weight)
-    verdict = np.select([joined.present & real & same, joined.present & real, joined.present, real], ["hit", "wrong sign", "extra", "missed"], "")
+    verdict = np.select(
+        [joined.present & real & same, joined.present & real, joined.present, real],
+        ["hit", "wrong sign", "extra", "missed"],
+        "",
+    )
     return joined.assign(verdict=verdict)
 
 
@@ -64,7 +70,9 @@ def line_width(weight: float, largest: float) -> float:
     return 1.2 + 6.0 * abs(weight) / max(largest, 1e-9)
 
 
-def value_graph(edges: pd.DataFrame, system: ValueSystem, largest: float, height: int = 430) -> go.Figure:
+def value_graph(
+    edges: pd.DataFrame, system: ValueSystem, largest: float, height: int = 430
+) -> go.Figure:
     """Edges with columns source, target, weight and, where known, low, high, z, q, frequency, verdict. All are drawn.
 
     `largest` is the weight of the widest line, so that two graphs side by side share a scale.
@@ -82,18 +90,60 @@ def value_graph(edges: pd.DataFrame, system: ValueSystem, largest: float, height
         if hasattr(edge, "low"):
             tell += f" [{edge.low:+.2f}, {edge.high:+.2f}]<br>z = {edge.z:.1f}, q = {edge.q:.2g}, in {edge.frequency:.0%} of replicates"
         tell += f"<br>{verdict}" if verdict else ""
-        figure.add_scatter(x=curve.x, y=curve.y, mode="lines", line={"color": paint, "width": width, "dash": dash}, hoverinfo="text", hovertext=tell)
-        figure.add_scatter(x=curve.head[:, 0], y=curve.head[:, 1], mode="none", fill="toself", fillcolor=paint, hoverinfo="skip")
+        figure.add_scatter(
+            x=curve.x,
+            y=curve.y,
+            mode="lines",
+            line={"color": paint, "width": width, "dash": dash},
+            hoverinfo="text",
+            hovertext=tell,
+        )
+        figure.add_scatter(
+            x=curve.head[:, 0],
+            y=curve.head[:, 1],
+            mode="none",
+            fill="toself",
+            fillcolor=paint,
+            hoverinfo="skip",
+        )
         if verdict in ("extra", "missed", "wrong sign"):
             middle = len(curve.x) // 2
-            figure.add_annotation(x=curve.x[middle], y=curve.y[middle], text=verdict, showarrow=False, bgcolor="white", borderpad=2,
-                                  font={"size": 11, "color": SOFT if verdict == "missed" else EXTRA})  # fmt: skip
+            figure.add_annotation(
+                x=curve.x[middle],
+                y=curve.y[middle],
+                text=verdict,
+                showarrow=False,
+                bgcolor="white",
+                borderpad=2,
+                font={"size": 11, "color": SOFT if verdict == "missed" else EXTRA},
+            )
     for id in system.ids:
         x, y = place[id]
-        figure.add_shape(type="circle", x0=x - NODE, x1=x + NODE, y0=y - NODE, y1=y + NODE, fillcolor=hue[id], line={"color": "white", "width": 2})
-        figure.add_annotation(x=x * (1 + NODE * 1.5), y=y * (1 + NODE * 1.6), text=called[id], showarrow=False, font={"size": 13},
-                              xanchor="center" if abs(x) < 0.2 else "left" if x > 0 else "right", yanchor="middle" if abs(x) >= 0.2 else "bottom" if y > 0 else "top")  # fmt: skip
-    dress(figure, height=height, showlegend=False, dragmode=False, margin={"l": 0, "r": 0, "t": 0, "b": 0})
+        figure.add_shape(
+            type="circle",
+            x0=x - NODE,
+            x1=x + NODE,
+            y0=y - NODE,
+            y1=y + NODE,
+            fillcolor=hue[id],
+            line={"color": "white", "width": 2},
+        )
+        figure.add_annotation(
+            x=x * (1 + NODE * 1.5),
+            y=y * (1 + NODE * 1.6),
+            text=called[id],
+            showarrow=False,
+            font={"size": 13},
+            xanchor="center" if abs(x) < 0.2 else "left" if x > 0 else "right",
+            yanchor="middle" if abs(x) >= 0.2 else "bottom" if y > 0 else "top",
+        )
+    dress(
+        figure,
+        height=height,
+        showlegend=False,
+        dragmode=False,
+        margin={"l": 0, "r": 0, "t": 0, "b": 0},
+    )
     figure.update_xaxes(visible=False, range=[-1.7, 1.7], fixedrange=True)
     figure.update_yaxes(visible=False, range=[-1.27, 1.27], scaleanchor="x", fixedrange=True)
     return figure

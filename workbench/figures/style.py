@@ -15,7 +15,13 @@ from feature_store.records import ValueSystem
 INK, SOFT, GRID, BAND = "#1f2933", "#6b7580", "#e6e9ed", "#eef0f2"
 RISE, FALL = "#c4561a", "#1f6aa5"
 """Positive and negative effects: an orange and a blue that colour-blind eyes tell apart."""
-DIVERGING = [(0.0, "#134a78"), (0.25, "#5b9cc9"), (0.5, "#f7f6f3"), (0.75, "#e59a62"), (1.0, "#9c3d0a")]
+DIVERGING = [
+    (0.0, "#134a78"),
+    (0.25, "#5b9cc9"),
+    (0.5, "#f7f6f3"),
+    (0.75, "#e59a62"),
+    (1.0, "#9c3d0a"),
+]
 """Effects from negative to positive."""
 UNITS = {
     "norm_share": "share of the median residual norm",
@@ -37,7 +43,10 @@ def _oklch(lightness: float, chroma: float, hue: float) -> str:
         -1.2684380046 * long + 2.6097574011 * middle - 0.3413193965 * short,
         -0.0041960863 * long - 0.7034186147 * middle + 1.7076147010 * short,
     )
-    gamma = [12.92 * c if c <= 0.0031308 else 1.055 * c ** (1 / 2.4) - 0.055 for c in (max(0.0, c) for c in linear)]
+    gamma = [
+        12.92 * c if c <= 0.0031308 else 1.055 * c ** (1 / 2.4) - 0.055
+        for c in (max(0.0, c) for c in linear)
+    ]
     return "#" + "".join(f"{round(255 * min(1.0, c)):02x}" for c in gamma)
 
 
@@ -56,7 +65,10 @@ def places(system: ValueSystem) -> dict[str, tuple[float, float]]:
     Even steps, not the values' angles: Tradition and Conformity share an angle and would hide one another.
     """
     n = len(system.ids)
-    return {id: (math.sin(2 * math.pi * i / n), math.cos(2 * math.pi * i / n)) for i, id in enumerate(system.ids)}
+    return {
+        id: (math.sin(2 * math.pi * i / n), math.cos(2 * math.pi * i / n))
+        for i, id in enumerate(system.ids)
+    }
 
 
 def names(system: ValueSystem) -> dict[str, str]:
@@ -84,19 +96,57 @@ def signed(x: float, digits: int = 2) -> str:
 def dress(figure: go.Figure, title: str = "", height: int = 420, **layout: object) -> go.Figure:
     """The common look: type, white ground, a left-aligned title, quiet axes."""
     figure.update_layout(
-        title={"text": title, "x": 0, "xref": "container", "xanchor": "left", "pad": {"l": 2}, "font": {"size": 15, "color": INK}},
-        height=height, margin={"l": 8, "r": 8, "t": 44 if title else 12, "b": 8},
-        font={"family": FONT, "size": 13, "color": INK}, paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)",
-        hoverlabel={"bgcolor": "white", "bordercolor": GRID, "font": {"family": FONT, "size": 13, "color": INK}, "align": "left"},
-        legend={"font": {"size": 12, "color": SOFT}}, modebar={"remove": ["lasso", "select", "zoomin", "zoomout", "autoscale"]},
-    )  # fmt: skip
-    figure.update_xaxes(gridcolor=GRID, zerolinecolor="#c9ced4", linecolor=GRID, automargin=True, tickfont={"size": 12}, title_font={"size": 12, "color": SOFT})
-    figure.update_yaxes(gridcolor=GRID, zerolinecolor="#c9ced4", linecolor=GRID, automargin=True, tickfont={"size": 12}, title_font={"size": 12, "color": SOFT})
+        title={
+            "text": title,
+            "x": 0,
+            "xref": "container",
+            "xanchor": "left",
+            "pad": {"l": 2},
+            "font": {"size": 15, "color": INK},
+        },
+        height=height,
+        margin={"l": 8, "r": 8, "t": 44 if title else 12, "b": 8},
+        font={"family": FONT, "size": 13, "color": INK},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        hoverlabel={
+            "bgcolor": "white",
+            "bordercolor": GRID,
+            "font": {"family": FONT, "size": 13, "color": INK},
+            "align": "left",
+        },
+        legend={"font": {"size": 12, "color": SOFT}},
+        modebar={"remove": ["lasso", "select", "zoomin", "zoomout", "autoscale"]},
+    )
+    figure.update_xaxes(
+        gridcolor=GRID,
+        zerolinecolor="#c9ced4",
+        linecolor=GRID,
+        automargin=True,
+        tickfont={"size": 12},
+        title_font={"size": 12, "color": SOFT},
+    )
+    figure.update_yaxes(
+        gridcolor=GRID,
+        zerolinecolor="#c9ced4",
+        linecolor=GRID,
+        automargin=True,
+        tickfont={"size": 12},
+        title_font={"size": 12, "color": SOFT},
+    )
     figure.update_layout(**layout)
     return figure
 
 
-SUBJECTS = [("#6b7580", "circle-open"), ("#c4561a", "circle"), ("#1f6aa5", "diamond"), ("#2f7d4f", "square"), ("#7a4fa3", "triangle-up"), ("#9c7a1a", "x"), ("#b03a6a", "star")]
+SUBJECTS = [
+    ("#6b7580", "circle-open"),
+    ("#c4561a", "circle"),
+    ("#1f6aa5", "diamond"),
+    ("#2f7d4f", "square"),
+    ("#7a4fa3", "triangle-up"),
+    ("#9c7a1a", "x"),
+    ("#b03a6a", "star"),
+]
 """Colour and mark of those who are compared, the reference first."""
 
 
@@ -111,6 +161,16 @@ def looks(subjects: Sequence[str]) -> dict[str, tuple[str, str]]:
     return {name: SUBJECTS[k % len(SUBJECTS)] for k, name in enumerate(subjects)}
 
 
-def bars(mean: pd.Series, low: pd.Series, high: pd.Series, colour: str = "#c3c9cf", thickness: float = 3) -> dict[str, object]:
+def bars(
+    mean: pd.Series, low: pd.Series, high: pd.Series, colour: str = "#c3c9cf", thickness: float = 3
+) -> dict[str, object]:
     """Error bars from a mean to both ends of its interval."""
-    return {"type": "data", "symmetric": False, "array": high - mean, "arrayminus": mean - low, "thickness": thickness, "width": 0, "color": colour}
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": high - mean,
+        "arrayminus": mean - low,
+        "thickness": thickness,
+        "width": 0,
+        "color": colour,
+    }

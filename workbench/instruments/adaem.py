@@ -21,11 +21,11 @@ from jaxtyping import Float
 from feature_store.errors import BadInput, NotFound
 from feature_store.records import Instrument, Item, Response, ValueProfile, ValueSystem
 from feature_store.registry import register
-from workbench.adaem import WORDINGS
-from workbench.adaem.classifiers import Judged
-from workbench.instruments import Questionnaire
 from workbench.llm import Judge
-from workbench.statistics import bootstrap_mean, known_mean
+from workbench.measuring.questionnaire import Questionnaire
+from workbench.statistics.intervals import bootstrap_mean, known_mean
+from workbench.systems.adaem import WORDINGS
+from workbench.systems.adaem.classifiers import Judged
 
 EXPECTED = 'a JSON object like {"format": 1, "system": "schwartz10", "questions": [{"id": "q0001", "text": "..."}]}'
 
@@ -52,18 +52,35 @@ class Adaem(Questionnaire):
     def load(self, settings: Settings, system: ValueSystem) -> Instrument:
         self.pool, self.system = settings.pool, system
         told, file = _read(settings.items)
-        items = tuple(Item(str(one["id"]), one["text"].strip(), "", source=str(one.get("writer", ""))) for one in told["questions"])
+        items = tuple(
+            Item(
+                id=str(one["id"]),
+                text=one["text"].strip(),
+                value="",
+                source=str(one.get("writer", "")),
+            )
+            for one in told["questions"]
+        )
         who = ", ".join(map(str, told.get("population", ()))) or "an unnamed population"
         return Instrument(
-            "adaem", f"AdAEM questions for {who}", items, (), WORDINGS, str(told["system"]), f"{told.get('run') or file.name} (AdAEM, Duan et al. 2026)",
-            "as the seed questions and the rewriter's", "text",
-        )  # fmt: skip
+            id="adaem",
+            title=f"AdAEM questions for {who}",
+            items=items,
+            options=(),
+            wordings=WORDINGS,
+            system=str(told["system"]),
+            source=f"{told.get('run') or file.name} (AdAEM, Duan et al. 2026)",
+            licence="as the seed questions and the rewriter's",
+            answer="text",
+        )
 
     def wordings(self, instrument: Instrument, own: bool) -> tuple[str, ...]:
         """The organism goes on where a question ends, others are asked for an opinion."""
         return ("plain",) if own else ("opinion",)
 
-    def rate(self, responses: Sequence[Response], instrument: Instrument, judge: Judge) -> list[Response]:
+    def rate(
+        self, responses: Sequence[Response], instrument: Instrument, judge: Judge
+    ) -> list[Response]:
         """A response for each opinion and value; what could not be read is unparsed for all values."""
         assert self.system is not None
         parsed = [k for k, r in enumerate(responses) if r.status == "parsed"]
@@ -71,11 +88,24 @@ class Adaem(Questionnaire):
         if parsed:
             held[parsed] = Judged(judge, self.system).read([responses[k].text for k in parsed])
         return [
-            dataclasses.replace(r, value=value, rating=float(mark), status="unparsed" if r.status == "parsed" and np.isnan(mark) else r.status)
-            for r, marks in zip(responses, held, strict=True) for value, mark in zip(self.system.ids, marks, strict=True)
-        ]  # fmt: skip
+            dataclasses.replace(
+                r,
+                value=value,
+                rating=float(mark),
+                status="unparsed" if r.status == "parsed" and np.isnan(mark) else r.status,
+            )
+            for r, marks in zip(responses, held, strict=True)
+            for value, mark in zip(self.system.ids, marks, strict=True)
+        ]
 
-    def score(self, responses: Sequence[Response], instrument: Instrument, system: ValueSystem, replicates: int, seed: int) -> list[ValueProfile]:
+    def score(
+        self,
+        responses: Sequence[Response],
+        instrument: Instrument,
+        system: ValueSystem,
+        replicates: int,
+        seed: int,
+    ) -> list[ValueProfile]:
         """Mean over questions, or contexts, of what their opinions add up to [0 to 1]."""
         cells = _cells(responses, system.ids, self.pool)
         rows = []
@@ -83,48 +113,80 @@ class Adaem(Questionnaire):
             interval = bootstrap_mean(told, replicates, seed)
             for column, value in enumerate(system.ids):
                 own = [r.status == "parsed" for r in responses if r.value == value]
-                rows.append(ValueProfile(
-                    responses[0].steering, value, float(interval.mean[column]), float(interval.low[column]), float(interval.high[column]),
-                    int(interval.n[column]), sum(own), len(own) - sum(own), centred,
-                ))  # fmt: skip
+                rows.append(
+                    ValueProfile(
+                        steering=responses[0].steering,
+                        value=value,
+                        mean=float(interval.mean[column]),
+                        low=float(interval.low[column]),
+                        high=float(interval.high[column]),
+                        n=int(interval.n[column]),
+                        parsed=sum(own),
+                        missing=len(own) - sum(own),
+                        centred=centred,
+                    )
+                )
         return rows
 
 
-def _cells(responses: Sequence[Response], values: Sequence[str], pool: str) -> Float[np.ndarray, "cluster value"]:
+def _cells(
+    responses: Sequence[Response], values: Sequence[str], pool: str
+) -> Float[np.ndarray, "cluster value"]:
     """What each cluster's answers hold [0 to 1]; an answer is all opinions on a question in one context."""
     by_context = len({r.context for r in responses}) > 1
     answers: dict[tuple[Any, ...], list[float]] = {}
     for r in responses:
         cluster = r.context if by_context else r.item
-        answers.setdefault((cluster, r.value, r.item, r.context, r.wording, r.order), []).append(r.rating if r.status == "parsed" else float("nan"))
+        answers.setdefault((cluster, r.value, r.item, r.context, r.wording, r.order), []).append(
+            r.rating if r.status == "parsed" else float("nan")
+        )
     clusters = {key: row for row, key in enumerate(dict.fromkeys(key[0] for key in answers))}
     found: list[list[list[float]]] = [[[] for _ in values] for _ in clusters]
     for (cluster, value, *_), marks in answers.items():
         known = [mark for mark in marks if mark == mark]
         if known:
-            found[clusters[cluster]][values.index(value)].append(max(known) if pool == "or" else float(np.mean(known)))
+            found[clusters[cluster]][values.index(value)].append(
+                max(known) if pool == "or" else float(np.mean(known))
+            )
     return np.array([[np.mean(cell) if cell else np.nan for cell in row] for row in found], float)
 
 
 def _read(told: str) -> tuple[dict[str, Any], Path]:
     if not told:
-        raise BadInput("Which questions? Give --settings items=FILE, the items.json that `workbench adaem` wrote, or the folder of its run.")
+        raise BadInput(
+            "Which questions? Give --settings items=FILE, the items.json that `workbench adaem` wrote, or the folder of its run."
+        )
     file = Path(told) / "items.json" if Path(told).is_dir() else Path(told)
     if not file.is_file():
-        raise NotFound(f"There is no file {file}. Give the items.json that `workbench adaem` wrote, or the folder of its run.")
+        raise NotFound(
+            f"There is no file {file}. Give the items.json that `workbench adaem` wrote, or the folder of its run."
+        )
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise BadInput(f"{file} should hold {EXPECTED}; it cannot be read as JSON in UTF-8 ({error}).") from None
+        raise BadInput(
+            f"{file} should hold {EXPECTED}; it cannot be read as JSON in UTF-8 ({error})."
+        ) from None
     questions = found.get("questions") if isinstance(found, dict) else None
     if not isinstance(questions, list) or not questions or not isinstance(found.get("system"), str):
         raise BadInput(f"{file} should hold {EXPECTED}; it lacks its system or its questions.")
     if found.get("format") != 1:
-        raise BadInput(f"{file} is of format {found.get('format')!r}, this version reads 1. Write it anew with `workbench adaem`.")
+        raise BadInput(
+            f"{file} is of format {found.get('format')!r}, this version reads 1. Write it anew with `workbench adaem`."
+        )
     for number, one in enumerate(questions, 1):
-        if not isinstance(one, dict) or not one.get("id") or not isinstance(one.get("text"), str) or not one["text"].strip():
-            raise BadInput(f"{file}: question {number} should have an id and a text, got {str(one)[:80]}.")
+        if (
+            not isinstance(one, dict)
+            or not one.get("id")
+            or not isinstance(one.get("text"), str)
+            or not one["text"].strip()
+        ):
+            raise BadInput(
+                f"{file}: question {number} should have an id and a text, got {str(one)[:80]}."
+            )
     ids = [str(one["id"]) for one in questions]
     if twice := sorted({id for id in ids if ids.count(id) > 1}):
-        raise BadInput(f"{file} has {len(twice)} ids more than once, {twice[0]} among them. Give every question its own.")
+        raise BadInput(
+            f"{file} has {len(twice)} ids more than once, {twice[0]} among them. Give every question its own."
+        )
     return found, file

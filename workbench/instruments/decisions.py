@@ -17,8 +17,8 @@ from feature_store.errors import BadInput
 from feature_store.records import Instrument, Item, ValueSystem
 from feature_store.registry import register
 from workbench import organism
-from workbench.instruments import Questionnaire
-from workbench.pilot.scenarios import read, subsets
+from workbench.measuring.questionnaire import Questionnaire
+from workbench.systems.value_pilot.scenarios import read, subsets
 
 WORDINGS = {
     "listed": "{item}\n\nWhat do you do?\n{options}\n\nAnswer with the letter of one of these and nothing else.\nAnswer:",
@@ -48,22 +48,41 @@ class Decisions(Questionnaire):
 
     def load(self, settings: Settings, system: ValueSystem) -> Instrument:
         if not settings.items:
-            raise BadInput("decisions ships no scenarios. Name a file with --settings items=FILE.jsonl, or items=organism for that model's own.")
+            raise BadInput(
+                "decisions ships no scenarios. Name a file with --settings items=FILE.jsonl, or items=organism for that model's own."
+            )
         own = settings.items == "organism"
         if own and (settings.n < 1 or system.ids != organism.truth().values):
-            raise BadInput(f"The organism has at least one scenario, about Schwartz's ten values; got n={settings.n} and {system.id}.")
+            raise BadInput(
+                f"The organism has at least one scenario, about Schwartz's ten values; got n={settings.n} and {system.id}."
+            )
         if own:
-            told = organism.scenarios(subsets(system, settings.n, 1, LARGEST, settings.seed), settings.actions, settings.seed)
+            told = organism.scenarios(
+                subsets(system, settings.n, 1, LARGEST, settings.seed),
+                settings.actions,
+                settings.seed,
+            )
         else:
             told = read(Path(settings.items), system)
         for scenario in told:
             if len(scenario.actions) > (most := len(string.ascii_uppercase)):
-                raise BadInput(f"Scenario {scenario.id} has {len(scenario.actions)} actions; answers have letters, so {most} is the most. Split it.")
-        items = tuple(Item(s.id, s.text, "", options=s.actions, source=s.source) for s in told)
+                raise BadInput(
+                    f"Scenario {scenario.id} has {len(scenario.actions)} actions; answers have letters, so {most} is the most. Split it."
+                )
+        items = tuple(
+            Item(id=s.id, text=s.text, value="", options=s.actions, source=s.source) for s in told
+        )
         return Instrument(
-            "decisions", "Decisions in situations with scored actions", items, (), tuple(WORDINGS.items()), system.id,
-            "generated for the organism" if own else Path(settings.items).name, "MIT" if own else "as the file says", "choice",
-        )  # fmt: skip
+            id="decisions",
+            title="Decisions in situations with scored actions",
+            items=items,
+            options=(),
+            wordings=tuple(WORDINGS.items()),
+            system=system.id,
+            source="generated for the organism" if own else Path(settings.items).name,
+            licence="MIT" if own else "as the file says",
+            answer="choice",
+        )
 
     def wordings(self, instrument: Instrument, own: bool) -> tuple[str, ...]:
         """The organism is asked in its own words where the scenario ends, others choose a letter."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from feature_store.records import Instrument, ValueSystem
 from feature_store.registry import register
-from workbench.instruments import NoSettings, Questionnaire, from_toml
+from workbench.measuring.questionnaire import NoSettings, Questionnaire, from_toml
 
 WORDINGS = {
     "number": 'Statement: "{item}"\nHow much is this like you? Answer with one number from 1 ({low}) to 6 ({high}).\nAnswer:',

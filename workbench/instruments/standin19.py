@@ -11,7 +11,7 @@ from pathlib import Path
 
 from feature_store.records import Instrument, ValueSystem
 from feature_store.registry import register
-from workbench.instruments import NoSettings, Questionnaire, from_toml
+from workbench.measuring.questionnaire import NoSettings, Questionnaire, from_toml
 
 
 @register("instruments", "standin19")

@@ -31,10 +31,10 @@ from feature_store.records import Action, Instrument, Item, Response, Run, Value
 from feature_store.registry import register
 from feature_store.runs import Runs
 from feature_store.store import Store
-from workbench.administration.profiles import Cells
-from workbench.instruments import Questionnaire
-from workbench.statistics import known_mean
-from workbench.vision.images import digest
+from workbench.material.images import digest
+from workbench.measuring.profiles import Cells
+from workbench.measuring.questionnaire import Questionnaire
+from workbench.statistics.intervals import known_mean
 from workbench.vision.index import nearest
 from workbench.vision.personas import DECIDED, HIGHEST, RATED, goes_on, isq_score
 
@@ -82,45 +82,115 @@ class ValueSpectrum(Questionnaire):
     def load(self, settings: Settings, system: ValueSystem) -> Instrument:
         asked = _parts(settings)
         if self.home is None:
-            raise BadInput("value-spectrum asks about the images that a study has indexed. Measure with it in a study (`workbench index`, then `workbench measure`).")
+            raise BadInput(
+                "value-spectrum asks about the images that a study has indexed. Measure with it in a study (`workbench index`, then `workbench measure`)."
+            )
         runs, store = Runs(self.home / "runs"), Store(self.home / "runs")
         index = _index(runs, settings.index)
         pictures = _pictures(store, index, settings.k)
         if settings.arm == "image":
-            items = [item for picture in pictures for item in _items(picture, asked, _file(index, picture), "")]
+            items = [
+                item
+                for picture in pictures
+                for item in _items(picture, asked, _file(index, picture), "")
+            ]
         else:
             told = _captions(runs, store, settings.captions, pictures)
             if missing := sum(picture.image not in told for picture in pictures):
-                warnings.warn(f"{missing} of {len(pictures)} images have no description and are left out.", stacklevel=2)
-            items = [item for picture in pictures if picture.image in told for item in _items(picture, asked, "", told[picture.image])]
+                warnings.warn(
+                    f"{missing} of {len(pictures)} images have no description and are left out.",
+                    stacklevel=2,
+                )
+            items = [
+                item
+                for picture in pictures
+                if picture.image in told
+                for item in _items(picture, asked, "", told[picture.image])
+            ]
         return Instrument(
-            "value-spectrum", "Value-Spectrum: the images a model likes", tuple(items), (), (("plain", "{item}"),), system.id,
-            f"images of {index.id}; after Li et al., ACL 2025", "that of the images; questions MIT", "choice",
-        )  # fmt: skip
+            id="value-spectrum",
+            title="Value-Spectrum: the images a model likes",
+            items=tuple(items),
+            options=(),
+            wordings=(("plain", "{item}"),),
+            system=system.id,
+            source=f"images of {index.id}; after Li et al., ACL 2025",
+            licence="that of the images; questions MIT",
+            answer="choice",
+        )
 
-    def cells(self, responses: Sequence[Response], instrument: Instrument, system: ValueSystem) -> Cells:
+    def cells(
+        self, responses: Sequence[Response], instrument: Instrument, system: ValueSystem
+    ) -> Cells:
         """Whether each image is liked [%], by image and value."""
-        served, liked = _values(instrument), {image: _liked(told) for image, told in _by_image(responses).items()}
-        values = tuple(value for value in system.ids if any(value in served[image] for image in liked))
-        raw = np.array([[100 * share if value in served[image] else np.nan for value in values] for image, share in liked.items()]).reshape(-1, len(values))
-        return Cells(values, tuple(liked), raw, raw - 100 * float(known_mean(np.array([*liked.values()]), 0)))
+        served, liked = (
+            _values(instrument),
+            {image: _liked(told) for image, told in _by_image(responses).items()},
+        )
+        values = tuple(
+            value for value in system.ids if any(value in served[image] for image in liked)
+        )
+        raw = np.array(
+            [
+                [100 * share if value in served[image] else np.nan for value in values]
+                for image, share in liked.items()
+            ]
+        ).reshape(-1, len(values))
+        return Cells(
+            values=values,
+            clusters=tuple(liked),
+            raw=raw,
+            centred=raw - 100 * float(known_mean(np.array([*liked.values()]), 0)),
+        )
 
-    def score(self, responses: Sequence[Response], instrument: Instrument, system: ValueSystem, replicates: int, seed: int) -> list[ValueProfile]:
+    def score(
+        self,
+        responses: Sequence[Response],
+        instrument: Instrument,
+        system: ValueSystem,
+        replicates: int,
+        seed: int,
+    ) -> list[ValueProfile]:
         """Share of each value's images that are liked [%], with Wilson's interval over images."""
-        served, answers, found = _values(instrument), _by_image(responses), self.cells(responses, instrument, system)
+        served, answers, found = (
+            _values(instrument),
+            _by_image(responses),
+            self.cells(responses, instrument, system),
+        )
         rows = []
         for centred in (False, True):
             for column, value in enumerate(found.values):
                 own = found.raw[:, column]
-                shift = float(np.nanmean(found.raw[:, column] - found.centred[:, column])) if centred and np.isfinite(own).any() else 0.0
+                shift = (
+                    float(np.nanmean(found.raw[:, column] - found.centred[:, column]))
+                    if centred and np.isfinite(own).any()
+                    else 0.0
+                )
                 mean, low, high = (100 * x - shift for x in wilson(own[np.isfinite(own)] / 100))
-                told = [r.status == "parsed" for image in answers if value in served[image] for r in answers[image]]
+                told = [
+                    r.status == "parsed"
+                    for image in answers
+                    if value in served[image]
+                    for r in answers[image]
+                ]
                 n = int(np.isfinite(own).sum())
-                rows.append(ValueProfile(responses[0].steering, value, mean, low, high, n, sum(told), len(told) - sum(told), centred))
+                rows.append(
+                    ValueProfile(
+                        steering=responses[0].steering,
+                        value=value,
+                        mean=mean,
+                        low=low,
+                        high=high,
+                        n=n,
+                        parsed=sum(told),
+                        missing=len(told) - sum(told),
+                        centred=centred,
+                    )
+                )
         return rows
 
 
-def wilson(shares: Float[np.ndarray, "n"]) -> tuple[float, float, float]:
+def wilson(shares: Float[np.ndarray, " n"]) -> tuple[float, float, float]:
     """Mean of shares [0 to 1] and Wilson's 95 % interval of it, as if each were a whole yes or no; NaN without any."""
     n, z = len(shares), 1.959964
     if not n:
@@ -128,12 +198,20 @@ def wilson(shares: Float[np.ndarray, "n"]) -> tuple[float, float, float]:
     mean = float(shares.mean())
     middle = (mean + z * z / (2 * n)) / (1 + z * z / n)
     reach = z / (1 + z * z / n) * sqrt(mean * (1 - mean) / n + z * z / (4 * n * n))
-    return mean, min(mean, middle - reach), max(mean, middle + reach)  # at 0 and 1 they meet, but for rounding
+    return (
+        mean,
+        min(mean, middle - reach),
+        max(mean, middle + reach),
+    )  # at 0 and 1 they meet, but for rounding
 
 
 def _values(instrument: Instrument) -> dict[str, set[str]]:
     """Image -> the values it was found for."""
-    return {item.group: {value for option in item.options for value, _ in option.scores} for item in instrument.items if item.options}
+    return {
+        item.group: {value for option in item.options for value, _ in option.scores}
+        for item in instrument.items
+        if item.options
+    }
 
 
 def _by_image(responses: Sequence[Response]) -> dict[str, list[Response]]:
@@ -157,9 +235,13 @@ def _liked(told: Sequence[Response]) -> float:
         if part in ("like", "dislike"):
             shares.append(float(r.chosen == PARTS.index(part)))
         else:  # ratings are listed from 1 on, yes stands before no
-            rounds[r.context, r.wording, r.order, r.seed][part] = r.chosen + 1 if part in RATED else 1 - r.chosen
+            rounds[r.context, r.wording, r.order, r.seed][part] = (
+                r.chosen + 1 if part in RATED else 1 - r.chosen
+            )
     whole = RATED.keys() | DECIDED.keys()
-    shares += [float(goes_on(isq_score(answers))) for answers in rounds.values() if answers.keys() == whole]
+    shares += [
+        float(goes_on(isq_score(answers))) for answers in rounds.values() if answers.keys() == whole
+    ]
     return float(np.mean(shares)) if shares else float("nan")
 
 
@@ -168,11 +250,15 @@ def _parts(settings: Settings) -> tuple[str, ...]:
     if unknown := [part for part in asked if part not in PARTS]:
         raise BadInput(f"ask names {', '.join(PARTS)}, joined by +; got {unknown[0]!r}.")
     if "isq" in asked and len(asked) > 1:
-        raise BadInput("isq is asked alone: it says by itself whether an image is liked. Measure twice to compare.")
+        raise BadInput(
+            "isq is asked alone: it says by itself whether an image is liked. Measure twice to compare."
+        )
     if "why" in asked and "like" not in asked:
         raise BadInput("why follows like. Ask like+why.")
     if not {"like", "dislike", "isq"} & set(asked):
-        raise BadInput(f"Nothing of {settings.ask!r} says whether an image is liked. Add like, or isq.")
+        raise BadInput(
+            f"Nothing of {settings.ask!r} says whether an image is liked. Add like, or isq."
+        )
     if settings.arm == "text" and "describe" in asked:
         if settings.ask != Settings.ask:
             raise BadInput("arm=text shows a description already. Leave describe out.")
@@ -183,7 +269,9 @@ def _parts(settings: Settings) -> tuple[str, ...]:
 def _index(runs: Runs, name: str) -> Run:
     run = runs.latest("images") if name == "latest" else runs.get(name)
     if run.kind != "images":
-        raise BadInput(f"{name} is a run of kind {run.kind!r}, an index of images is needed. `workbench runs` lists them.")
+        raise BadInput(
+            f"{name} is a run of kind {run.kind!r}, an index of images is needed. `workbench runs` lists them."
+        )
     return run
 
 
@@ -201,17 +289,30 @@ def _file(index: Run, picture: Picture) -> str:
     if not file.is_file():
         raise NotFound(f"{file} was indexed and is gone. Restore it, or index the folder again.")
     if digest(file) != picture.image:
-        raise BadInput(f"{file} has changed since it was indexed. Restore it, or index the folder again.")
+        raise BadInput(
+            f"{file} has changed since it was indexed. Restore it, or index the folder again."
+        )
     return str(file)
 
 
 def _items(picture: Picture, asked: Sequence[str], file: str, description: str) -> list[Item]:
     name, told = picture.image[:SHORT], TOLD.format(description=description) if description else ""
     values = dict.fromkeys(value for value, _ in picture.found)
-    source = f"image {picture.image}, found by " + "; ".join(f"{value}: {keyword}" for value, keyword in picture.found)
+    source = f"image {picture.image}, found by " + "; ".join(
+        f"{value}: {keyword}" for value, keyword in picture.found
+    )
 
     def item(part: str, text: str, options: tuple[Action, ...] = (), after: str = "") -> Item:
-        return Item(f"{name}/{part}", told * (not after) + text, "", options=options, group=name, after=after, image=file, source=source)
+        return Item(
+            id=f"{name}/{part}",
+            text=told * (not after) + text,
+            value="",
+            options=options,
+            group=name,
+            after=after,
+            image=file,
+            source=source,
+        )
 
     def action(text: str, share: float) -> Action:
         return Action(text, tuple((value, share) for value in values))
@@ -223,11 +324,17 @@ def _items(picture: Picture, asked: Sequence[str], file: str, description: str) 
         "why": [item("why", WHY, after=f"{name}/like")],
         "describe": [item("describe", DESCRIBE)],
         "isq": [
-            *(item(part, f"{text} Answer with one number from 1 (not at all) to {HIGHEST} (very much).",
-                   tuple(action(str(n), n / HIGHEST) for n in range(1, HIGHEST + 1))) for part, text in RATED.items()),
+            *(
+                item(
+                    part,
+                    f"{text} Answer with one number from 1 (not at all) to {HIGHEST} (very much).",
+                    tuple(action(str(n), n / HIGHEST) for n in range(1, HIGHEST + 1)),
+                )
+                for part, text in RATED.items()
+            ),
             *(item(part, f"{text} Answer yes or no.", (yes, no)) for part, text in DECIDED.items()),
         ],
-    }  # fmt: skip
+    }
     return [one for part in PARTS if part in asked for one in made[part]]
 
 
@@ -235,30 +342,47 @@ def _captions(runs: Runs, store: Store, named: str, pictures: Sequence[Picture])
     """Digest -> description."""
     if Path(named).suffix.lower() in (".csv", ".tsv"):
         by_file = _caption_file(Path(named))
-        told = {picture.image: by_file[picture.file] for picture in pictures if picture.file in by_file}
+        told = {
+            picture.image: by_file[picture.file] for picture in pictures if picture.file in by_file
+        }
     else:
         run = runs.get(named).id if named else _described(store)
-        rows = store.sql("SELECT split_part(item, '/', 1) AS image, text FROM responses WHERE run = ? AND steering = 'base' AND item LIKE '%/describe' "
-                         "AND status = 'parsed'", [run])  # fmt: skip
+        rows = store.sql(
+            "SELECT split_part(item, '/', 1) AS image, text FROM responses WHERE run = ? AND steering = 'base' AND item LIKE '%/describe' "
+            "AND status = 'parsed'",
+            [run],
+        )
         short = {row.image: " ".join(row.text.split()) for row in rows.itertuples()}
-        told = {picture.image: short[picture.image[:SHORT]] for picture in pictures if short.get(picture.image[:SHORT])}
+        told = {
+            picture.image: short[picture.image[:SHORT]]
+            for picture in pictures
+            if short.get(picture.image[:SHORT])
+        }
     if not told:
-        raise BadInput(f"{named or 'The latest run that describes images'} describes none of these images. Measure the image arm with ask=like+describe first.")
+        raise BadInput(
+            f"{named or 'The latest run that describes images'} describes none of these images. Measure the image arm with ask=like+describe first."
+        )
     return told
 
 
 def _described(store: Store) -> str:
-    rows = store.sql("SELECT run FROM responses JOIN runs USING (run) WHERE item LIKE '%/describe' AND config->>'instrument' = 'value-spectrum' "
-                     "GROUP BY run, created ORDER BY created DESC LIMIT 1")  # fmt: skip
+    rows = store.sql(
+        "SELECT run FROM responses JOIN runs USING (run) WHERE item LIKE '%/describe' AND config->>'instrument' = 'value-spectrum' "
+        "GROUP BY run, created ORDER BY created DESC LIMIT 1"
+    )
     if not len(rows):
-        raise NotFound("No run has described images yet. Measure the image arm with ask=like+describe first, or name a file (captions=FILE.csv).")
+        raise NotFound(
+            "No run has described images yet. Measure the image arm with ask=like+describe first, or name a file (captions=FILE.csv)."
+        )
     return str(rows.run[0])
 
 
 def _caption_file(file: Path) -> dict[str, str]:
     try:
         with file.open(encoding="utf-8-sig", newline="") as handle:
-            rows = list(csv.DictReader(handle, delimiter="\t" if file.suffix.lower() == ".tsv" else ","))
+            rows = list(
+                csv.DictReader(handle, delimiter="\t" if file.suffix.lower() == ".tsv" else ",")
+            )
     except FileNotFoundError:
         raise NotFound(f"There is no file of descriptions {file}.") from None
     except (UnicodeDecodeError, csv.Error) as error:
@@ -267,7 +391,9 @@ def _caption_file(file: Path) -> dict[str, str]:
     for number, row in enumerate(rows, 2):
         name, text = (row.get("file") or "").strip(), (row.get("description") or "").strip()
         if not name or not text:
-            raise BadInput(f"{file}, line {number}: needs a file and a description; the columns are {', '.join(k for k in row if k)}.")
+            raise BadInput(
+                f"{file}, line {number}: needs a file and a description; the columns are {', '.join(k for k in row if k)}."
+            )
         if name in found:
             raise BadInput(f"{file}, line {number}: {name} is described twice. Keep one.")
         found[name] = text

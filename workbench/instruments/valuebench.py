@@ -22,9 +22,9 @@ from pathlib import Path
 from feature_store.errors import BadInput, NotFound
 from feature_store.records import Instrument, Item, Response, ValueSystem, normalise
 from feature_store.registry import register
-from workbench.instruments import Questionnaire
 from workbench.llm import Judge
 from workbench.llm.scales import rate
+from workbench.measuring.questionnaire import Questionnaire
 
 COLUMNS = ("questionnaire", "item", "value", "agreement", "question")
 TOP = 10
@@ -53,12 +53,16 @@ class ValueBench(Questionnaire):
 
     def load(self, settings: Settings, system: ValueSystem) -> Instrument:
         if not settings.items:
-            raise BadInput("valuebench ships no items. Name a file with --settings items=FILE.csv; docs/instruments/valuebench.md says where to get one.")
+            raise BadInput(
+                "valuebench ships no items. Name a file with --settings items=FILE.csv; docs/instruments/valuebench.md says where to get one."
+            )
         file = Path(settings.items)
         rows = _table(file)
         named = {part.strip() for part in settings.questionnaire.split("+") if part.strip()}
         if unknown := sorted(named - {row["questionnaire"] for row in rows}):
-            raise NotFound(f"{file.name} has no questionnaire {', '.join(unknown)}; it has {', '.join(sorted({row['questionnaire'] for row in rows}))}.")
+            raise NotFound(
+                f"{file.name} has no questionnaire {', '.join(unknown)}; it has {', '.join(sorted({row['questionnaire'] for row in rows}))}."
+            )
         asked = [row for row in rows if not named or row["questionnaire"] in named]
         items, others = [], set()
         for row in asked:
@@ -67,25 +71,51 @@ class ValueBench(Questionnaire):
             except NotFound:
                 others.add(row["value"])
                 continue
-            items.append(Item(f"{normalise(row['questionnaire'])}-{row['line']}", row["question"], value, 1 if row["agreement"] == "1" else -1))
+            items.append(
+                Item(
+                    id=f"{normalise(row['questionnaire'])}-{row['line']}",
+                    text=row["question"],
+                    value=value,
+                    key=1 if row["agreement"] == "1" else -1,
+                )
+            )
         if not items:
-            raise BadInput(f"{file.name} asks for no value of {system.id}; its values are {', '.join(sorted(others)[:8])} ... Use a study of another system.")
+            raise BadInput(
+                f"{file.name} asks for no value of {system.id}; its values are {', '.join(sorted(others)[:8])} ... Use a study of another system."
+            )
         if left := len(asked) - len(items):
-            warnings.warn(f"{left} of {len(asked)} items of {file.name} are left out: their {len(others)} values are none of {system.id}.", stacklevel=2)
+            warnings.warn(
+                f"{left} of {len(asked)} items of {file.name} are left out: their {len(others)} values are none of {system.id}.",
+                stacklevel=2,
+            )
         return Instrument(
-            "valuebench", f"ValueBench: value orientations, {len(items)} of {len(asked)} items", tuple(items), (), tuple(WORDINGS.items()), system.id,
-            f"{file.name}, in the format of Ren et al. (2024)", "MIT; the statements belong to their questionnaires' authors", "text",
-        )  # fmt: skip
+            id="valuebench",
+            title=f"ValueBench: value orientations, {len(items)} of {len(asked)} items",
+            items=tuple(items),
+            options=(),
+            wordings=tuple(WORDINGS.items()),
+            system=system.id,
+            source=f"{file.name}, in the format of Ren et al. (2024)",
+            licence="MIT; the statements belong to their questionnaires' authors",
+            answer="text",
+        )
 
-    def rate(self, responses: Sequence[Response], instrument: Instrument, judge: Judge) -> list[Response]:
+    def rate(
+        self, responses: Sequence[Response], instrument: Instrument, judge: Judge
+    ) -> list[Response]:
         """Ratings by how far each answer leans to yes [0 to 10, towards the value]."""
         items = {item.id: item for item in instrument.items}
         there = [number for number, r in enumerate(responses) if r.status == "parsed"]
-        questions = [RATING.format(question=items[r.item].text, answer=r.text) for r in (responses[number] for number in there)]
+        questions = [
+            RATING.format(question=items[r.item].text, answer=r.text)
+            for r in (responses[number] for number in there)
+        ]
         found = rate(judge, questions, 0, TOP)
         rated = list(responses)
         for number, rating, status in zip(there, found.ratings, found.statuses, strict=True):
-            towards = float(rating) if items[responses[number].item].key > 0 else TOP - float(rating)
+            towards = (
+                float(rating) if items[responses[number].item].key > 0 else TOP - float(rating)
+            )
             rated[number] = replace(responses[number], rating=towards, status=status)
         return rated
 
@@ -93,7 +123,9 @@ class ValueBench(Questionnaire):
 def _table(file: Path) -> list[dict[str, str]]:
     """The rows with their line numbers. Raises NotFound, or BadInput that names the line."""
     if not file.is_file():
-        raise NotFound(f"There is no file {file}. Give a CSV file with the columns {', '.join(COLUMNS)}.")
+        raise NotFound(
+            f"There is no file {file}. Give a CSV file with the columns {', '.join(COLUMNS)}."
+        )
     try:
         with file.open(encoding="utf-8-sig", newline="") as handle:
             reader = csv.DictReader(handle, strict=True)
@@ -102,7 +134,9 @@ def _table(file: Path) -> list[dict[str, str]]:
     except (UnicodeDecodeError, csv.Error) as error:
         raise BadInput(f"{file} is no CSV in UTF-8: {error}.") from None
     if missing := [column for column in COLUMNS if column not in columns]:
-        raise BadInput(f"{file} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}; it has {', '.join(columns) or 'none'}.")
+        raise BadInput(
+            f"{file} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}; it has {', '.join(columns) or 'none'}."
+        )
     seen: dict[tuple[str, ...], str] = {}
     for row in rows:
         where = f"{file.name}, line {row['line']}"
@@ -113,6 +147,8 @@ def _table(file: Path) -> list[dict[str, str]]:
         row |= {column: row[column].strip() for column in COLUMNS}
         key = tuple(row[column] for column in ("questionnaire", "item", "value"))
         if key in seen:
-            raise BadInput(f"{where}: {row['questionnaire']} has this item for {row['value']} already in line {seen[key]}.")
+            raise BadInput(
+                f"{where}: {row['questionnaire']} has this item for {row['value']} already in line {seen[key]}."
+            )
         seen[key] = row["line"]
     return rows

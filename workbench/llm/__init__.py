@@ -16,7 +16,7 @@ from feature_store.errors import BadInput
 from feature_store.records import Status
 
 if TYPE_CHECKING:
-    from sae_training.model import Model
+    from sae_training.engine.model import Model
     from workbench.llm.endpoint import Limits
 
 
@@ -39,7 +39,12 @@ class LLM(Protocol):
     """Model and revision, or endpoint and model; written beside every answer."""
 
     def chat(
-        self, conversations: Sequence[Conversation], *, max_new_tokens: int = 256, temperature: float = 0.0, seed: int = 0
+        self,
+        conversations: Sequence[Conversation],
+        *,
+        max_new_tokens: int = 256,
+        temperature: float = 0.0,
+        seed: int = 0,
     ) -> list[str]:
         """The next message of the assistant in each conversation; greedy at temperature 0."""
         ...
@@ -86,11 +91,22 @@ def fitting(llm: LLM, conversations: Sequence[Conversation]) -> list[bool]:
     return llm.fits(conversations) if isinstance(llm, Bounded) else [True] * len(conversations)
 
 
-def ask_fitting(llm: LLM, conversations: Sequence[Conversation], *, max_new_tokens: int = 256, temperature: float = 0.0, seed: int = 0) -> list[str | None]:
+def ask_fitting(
+    llm: LLM,
+    conversations: Sequence[Conversation],
+    *,
+    max_new_tokens: int = 256,
+    temperature: float = 0.0,
+    seed: int = 0,
+) -> list[str | None]:
     """What `llm` says in each conversation that it can be asked; None in the others."""
     room = fitting(llm, conversations)
     told = [conversation for conversation, fits in zip(conversations, room, strict=True) if fits]
-    texts = iter(llm.chat(told, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed) if told else [])
+    texts = iter(
+        llm.chat(told, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
+        if told
+        else []
+    )
     return [next(texts) if fits else None for fits in room]
 
 
@@ -98,7 +114,9 @@ def room_for(llm: LLM, stage: str, conversations: Sequence[Conversation]) -> lis
     """`fitting`, for a stage of work. Raises BadInput where there are conversations and none of them fits."""
     room = fitting(llm, conversations)
     if room and not any(room):
-        raise BadInput(f"{stage.capitalize()}: none of the {len(room)} requests fits into what {llm.name} reads. Name a model with a longer context.")
+        raise BadInput(
+            f"{stage.capitalize()}: none of the {len(room)} requests fits into what {llm.name} reads. Name a model with a longer context."
+        )
     return room
 
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from workbench.llm import LLM, Conversation, fitting
 from workbench.llm.lines import Lines, digest
-from workbench.vision.images import digest as digest_of_file
+from workbench.material.images import digest as digest_of_file
 
 
 @runtime_checkable
@@ -21,7 +21,12 @@ class Streams(Protocol):
     """An LLM that gives out answers as they come, so that a failure loses none."""
 
     def each(
-        self, conversations: Sequence[Conversation], *, max_new_tokens: int, temperature: float, seed: int
+        self,
+        conversations: Sequence[Conversation],
+        *,
+        max_new_tokens: int,
+        temperature: float,
+        seed: int,
     ) -> Iterator[tuple[int, str]]: ...
 
 
@@ -42,15 +47,24 @@ class Answered:
         return self.llm.name
 
     def chat(
-        self, conversations: Sequence[Conversation], *, max_new_tokens: int = 256, temperature: float = 0.0, seed: int = 0
+        self,
+        conversations: Sequence[Conversation],
+        *,
+        max_new_tokens: int = 256,
+        temperature: float = 0.0,
+        seed: int = 0,
     ) -> list[str]:
         """The next message of the assistant in each conversation, from disk where it is known."""
         how = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
         name = self.name
-        keys = [digest(name, _told(conversation), sorted(how.items())) for conversation in conversations]
+        keys = [
+            digest(name, _told(conversation), sorted(how.items())) for conversation in conversations
+        ]
         with self._lock:
             self._catch_up(name)
-            missing = {key: c for key, c in zip(keys, conversations, strict=True) if key not in self._known}
+            missing = {
+                key: c for key, c in zip(keys, conversations, strict=True) if key not in self._known
+            }
             order = list(missing)
             for number, text in _each(self.llm, list(missing.values()), how):
                 self._keep(order[number], name, missing[order[number]], how, text)
@@ -63,11 +77,24 @@ class Answered:
     def _catch_up(self, name: str) -> None:
         for told in self._lines.catch_up():
             self._known[told["key"]] = told["text"]
-            if told.get("name") == name and told.get("served") and not getattr(self.llm, "served", "?"):
+            if (
+                told.get("name") == name
+                and told.get("served")
+                and not getattr(self.llm, "served", "?")
+            ):
                 self.llm.served = told["served"]  # type: ignore[attr-defined]
 
-    def _keep(self, key: str, name: str, conversation: Conversation, how: Mapping[str, Any], text: str) -> None:
-        told = {"key": key, "name": name, "served": getattr(self.llm, "served", ""), **how, "conversation": _told(conversation), "text": text}
+    def _keep(
+        self, key: str, name: str, conversation: Conversation, how: Mapping[str, Any], text: str
+    ) -> None:
+        told = {
+            "key": key,
+            "name": name,
+            "served": getattr(self.llm, "served", ""),
+            **how,
+            "conversation": _told(conversation),
+            "text": text,
+        }
         self._lines.add([told])
         self._known[key] = text
         self.asked += 1
@@ -75,12 +102,18 @@ class Answered:
 
 def _told(conversation: Conversation) -> list[list[str]]:
     """Roles and words; of an image its digest, because what a file shows may change."""
-    return [[m.role, m.content, *([digest_of_file(m.image)] if m.image else [])] for m in conversation]
+    return [
+        [m.role, m.content, *([digest_of_file(m.image)] if m.image else [])] for m in conversation
+    ]
 
 
-def _each(llm: LLM, conversations: Sequence[Conversation], how: Mapping[str, Any]) -> Iterator[tuple[int, str]]:
+def _each(
+    llm: LLM, conversations: Sequence[Conversation], how: Mapping[str, Any]
+) -> Iterator[tuple[int, str]]:
     if isinstance(llm, Streams):
         yield from llm.each(conversations, **how)
         return
-    for number, conversation in enumerate(conversations):  # one at a time: a failure loses no answer
+    for number, conversation in enumerate(
+        conversations
+    ):  # one at a time: a failure loses no answer
         yield number, llm.chat([conversation], **how)[0]

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from feature_store.errors import BadInput, Incompatible, WorkbenchError
 from workbench.llm import Conversation, Message
-from workbench.vision.images import data_uri
+from workbench.material.images import data_uri
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -80,14 +80,26 @@ class Endpoint:
         self._client: OpenAI | None = None
 
     def chat(
-        self, conversations: Sequence[Conversation], *, max_new_tokens: int = 256, temperature: float = 0.0, seed: int = 0
+        self,
+        conversations: Sequence[Conversation],
+        *,
+        max_new_tokens: int = 256,
+        temperature: float = 0.0,
+        seed: int = 0,
     ) -> list[str]:
         """The next message of the assistant in each conversation. Raises WorkbenchError in one line when one fails."""
-        answers = self.each(conversations, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
+        answers = self.each(
+            conversations, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed
+        )
         return [text for _, text in sorted(answers)]
 
     def each(
-        self, conversations: Sequence[Conversation], *, max_new_tokens: int, temperature: float, seed: int
+        self,
+        conversations: Sequence[Conversation],
+        *,
+        max_new_tokens: int,
+        temperature: float,
+        seed: int,
     ) -> Iterator[tuple[int, str]]:
         """(number, answer) as they come. What was received before a failure is given out before it is raised."""
         client = self._open()
@@ -124,25 +136,38 @@ class Endpoint:
 
                 here = self.host in LOOPBACK
                 self._client = openai.OpenAI(
-                    base_url=self.url, api_key=_key(self.host), max_retries=self.limits.retries, timeout=self.limits.timeout,
+                    base_url=self.url,
+                    api_key=_key(self.host),
+                    max_retries=self.limits.retries,
+                    timeout=self.limits.timeout,
                     # A proxy of the environment does not reach this machine's own ports.
-                    http_client=openai.DefaultHttpxClient(trust_env=not here, follow_redirects=False),
-                )  # fmt: skip
+                    http_client=openai.DefaultHttpxClient(
+                        trust_env=not here, follow_redirects=False
+                    ),
+                )
                 if self.host != OPENAI:  # the client takes them from the environment
                     self._client.organization = self._client.project = None
             return self._client
 
     def _one(
-        self, client: "OpenAI", conversation: Conversation, max_new_tokens: int, temperature: float, seed: int
+        self,
+        client: "OpenAI",
+        conversation: Conversation,
+        max_new_tokens: int,
+        temperature: float,
+        seed: int,
     ) -> str:
         import openai
 
         self._wait_for_turn()
         try:
             answer = client.chat.completions.create(
-                model=self.model, messages=[{"role": m.role, "content": _content(m)} for m in conversation],
-                temperature=temperature, seed=seed, **{self._length: max_new_tokens},
-            )  # fmt: skip
+                model=self.model,
+                messages=[{"role": m.role, "content": _content(m)} for m in conversation],
+                temperature=temperature,
+                seed=seed,
+                **{self._length: max_new_tokens},
+            )
             message, served, usage = answer.choices[0].message, answer.model, answer.usage
             text = message.content or message.refusal or ""
         except openai.APITimeoutError:
@@ -150,10 +175,21 @@ class Endpoint:
                 f"{self.url} gave no answer within {self.limits.timeout:g} s, {self.limits.retries + 1} times. {RESUME}"
             ) from None
         except openai.APIConnectionError as error:
-            raise WorkbenchError(f"{self.url} cannot be reached ({_line(error.__cause__ or error)}). {RESUME}") from None
+            raise WorkbenchError(
+                f"{self.url} cannot be reached ({_line(error.__cause__ or error)}). {RESUME}"
+            ) from None
         except openai.APIStatusError as error:
-            raise WorkbenchError(f"{self.url} answers {error.status_code}: {_line(error)}. {_advice(error.status_code)}") from None
-        except (openai.APIError, ValueError, AttributeError, IndexError, TypeError, KeyError) as error:
+            raise WorkbenchError(
+                f"{self.url} answers {error.status_code}: {_line(error)}. {_advice(error.status_code)}"
+            ) from None
+        except (
+            openai.APIError,
+            ValueError,
+            AttributeError,
+            IndexError,
+            TypeError,
+            KeyError,
+        ) as error:
             raise WorkbenchError(
                 f"{self.url} does not answer as an OpenAI-compatible endpoint does ({type(error).__name__}: {_line(error)}). "
                 "Check the address; it usually ends in /v1."
@@ -170,7 +206,8 @@ class Endpoint:
                 self.usage.read += usage.prompt_tokens
                 self.usage.written += usage.completion_tokens
                 self.usage.cost += (
-                    usage.prompt_tokens * self.limits.input_price + usage.completion_tokens * self.limits.output_price
+                    usage.prompt_tokens * self.limits.input_price
+                    + usage.completion_tokens * self.limits.output_price
                 ) / 1e6
             said = str(served or self.model)
             if self.served and said != self.served:
@@ -199,9 +236,13 @@ def check_address(url: str) -> str:
     if parts.scheme not in ("http", "https") or not host:
         raise BadInput(f"An endpoint's address is like https://host/v1#model, got {url!r}.")
     if parts.username or parts.password or parts.query:
-        raise BadInput(f"The address of {host} must hold no key. Put it into the environment as WORKBENCH_LLM_KEY.")
+        raise BadInput(
+            f"The address of {host} must hold no key. Put it into the environment as WORKBENCH_LLM_KEY."
+        )
     if parts.scheme == "http" and host not in LOOPBACK:
-        raise BadInput(f"{host} is another machine, so what is sent must be encrypted. Use https://{parts.netloc}{parts.path}.")
+        raise BadInput(
+            f"{host} is another machine, so what is sent must be encrypted. Use https://{parts.netloc}{parts.path}."
+        )
     return host
 
 
@@ -209,7 +250,10 @@ def _content(message: Message) -> str | list[dict[str, Any]]:
     """What is said; with an image, the image before it, carried in the request."""
     if not message.image:
         return message.content
-    return [{"type": "image_url", "image_url": {"url": data_uri(message.image)}}, {"type": "text", "text": message.content}]
+    return [
+        {"type": "image_url", "image_url": {"url": data_uri(message.image)}},
+        {"type": "text", "text": message.content},
+    ]
 
 
 def _key(host: str) -> str:
@@ -219,7 +263,9 @@ def _key(host: str) -> str:
             return key
     if host in LOOPBACK:
         return "none"
-    raise BadInput(f"{host} wants a key, and {' or '.join(names)} is not set in the environment. Set it there; it is never written down.")
+    raise BadInput(
+        f"{host} wants a key, and {' or '.join(names)} is not set in the environment. Set it there; it is never written down."
+    )
 
 
 def _advice(status: int) -> str:

@@ -29,7 +29,7 @@ from workbench.llm.local import Local
 from workbench.llm.reading import read_choice
 
 if TYPE_CHECKING:
-    from sae_training.model import Model
+    from sae_training.engine.model import Model
 
 PROMPT = "{question}\n\nChoose one of these answers:\n{options}\n\nReply with that answer, word for word, and nothing else."
 LOW = 0.6
@@ -59,7 +59,12 @@ class LLMJudge:
         listed = "\n".join(f"- {option}" for option in options)
         prompts = [ask(PROMPT.format(question=question, options=listed)) for question in questions]
         answers = ask_fitting(self.llm, prompts, max_new_tokens=self.max_new_tokens)
-        return [_too_long(self) if text is None else Verdict(*read_choice(text, options), text, self.name) for text in answers]
+        return [
+            _too_long(self)
+            if text is None
+            else Verdict(*read_choice(text, options), text, self.name)
+            for text in answers
+        ]
 
 
 class LogprobJudge:
@@ -77,10 +82,15 @@ class LogprobJudge:
         """The option that each question makes likeliest; its text holds the differences [nats]. NaN is unparsed."""
         _check(options)
         listed = "\n".join(f"- {option}" for option in options)
-        prompts = [PROMPT.format(question=question, options=listed) for question in ("", *questions)]
+        prompts = [
+            PROMPT.format(question=question, options=listed) for question in ("", *questions)
+        ]
         texts = list(options) if self.model.chat else [f" {option}" for option in options]
         longest = max(map(len, self.model.tokenize(texts)))
-        fits = [len(ids) + longest <= self.model.context for ids in self.model.tokenize(prompts[1:], prompt=True)]
+        fits = [
+            len(ids) + longest <= self.model.context
+            for ids in self.model.tokenize(prompts[1:], prompt=True)
+        ]
         asked = [prompt for prompt, room in zip(prompts[1:], fits, strict=True) if room]
         if not asked:
             return [_too_long(self) for _ in questions]
@@ -88,9 +98,17 @@ class LogprobJudge:
         gains = iter(scores[1:] - scores[0])
         return [self._read(next(gains), options) if room else _too_long(self) for room in fits]
 
-    def _read(self, gains: Float[np.ndarray, "answer"], options: Sequence[str]) -> Verdict:
-        told = "; ".join(f"{option} {gain:+.3f}" for option, gain in zip(options, gains, strict=True))
-        return Verdict(options[int(gains.argmax())], "parsed", told, self.name) if np.isfinite(gains).all() else Verdict("", "unparsed", told, self.name)
+    def _read(self, gains: Float[np.ndarray, " answer"], options: Sequence[str]) -> Verdict:
+        told = "; ".join(
+            f"{option} {gain:+.3f}" for option, gain in zip(options, gains, strict=True)
+        )
+        return (
+            Verdict(
+                choice=options[int(gains.argmax())], status="parsed", text=told, judge=self.name
+            )
+            if np.isfinite(gains).all()
+            else Verdict(choice="", status="unparsed", text=told, judge=self.name)
+        )
 
 
 @dataclass(frozen=True)
@@ -113,13 +131,18 @@ def self_agreement(judge: Judge, questions: Sequence[str], options: Sequence[str
     """How often the judge says the same when the options are turned round. Warns where kappa is below `LOW`."""
     first = judge.judge(questions, options)
     second = judge.judge(questions, list(options)[::-1])
-    pairs = [(a.choice, b.choice) for a, b in zip(first, second, strict=True) if a.status == b.status == "parsed"]
+    pairs = [
+        (a.choice, b.choice)
+        for a, b in zip(first, second, strict=True)
+        if a.status == b.status == "parsed"
+    ]
     found = agreement(pairs, len(questions) - len(pairs))
     if not found.kappa >= LOW:
         warnings.warn(
             f"{judge.name} agrees with itself in {found.share:.0%} of {found.n} questions when the options are turned round "
-            f"(kappa {found.kappa:.2f}, {found.missing} unread); its verdicts carry little.", stacklevel=2,
-        )  # fmt: skip
+            f"(kappa {found.kappa:.2f}, {found.missing} unread); its verdicts carry little.",
+            stacklevel=2,
+        )
     return found
 
 
@@ -131,15 +154,26 @@ def agreement(pairs: Sequence[tuple[str, str]], missing: int = 0) -> Agreement:
     equal = sum(a == b for a, b in pairs)
     interval = stats.binomtest(equal, n).proportion_ci(method="wilson")
     names = {name for pair in pairs for name in pair}
-    chance = sum(sum(a == x for a, _ in pairs) * sum(b == x for _, b in pairs) for x in names) / n**2
+    chance = (
+        sum(sum(a == x for a, _ in pairs) * sum(b == x for _, b in pairs) for x in names) / n**2
+    )
     kappa = (equal / n - chance) / (1 - chance) if chance < 1 else float("nan")
-    return Agreement(equal / n, float(interval.low), float(interval.high), kappa, n, missing)
+    return Agreement(
+        share=equal / n,
+        low=float(interval.low),
+        high=float(interval.high),
+        kappa=kappa,
+        n=n,
+        missing=missing,
+    )
 
 
 def _too_long(judge: Judge) -> Verdict:
-    return Verdict("", "too-long", "", judge.name)
+    return Verdict(choice="", status="too-long", text="", judge=judge.name)
 
 
 def _check(options: Sequence[str]) -> None:
     if len({option.strip().casefold() for option in options}) < max(2, len(options)):
-        raise BadInput(f"A judge needs at least two different options, got {', '.join(map(repr, options)) or 'none'}.")
+        raise BadInput(
+            f"A judge needs at least two different options, got {', '.join(map(repr, options)) or 'none'}."
+        )

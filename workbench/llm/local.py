@@ -17,7 +17,8 @@ from feature_store.errors import BadInput
 from workbench.llm import Conversation, Message
 
 if TYPE_CHECKING:
-    from sae_training.model import Model, Prompt
+    from sae_training.engine.model import Model
+    from sae_training.model.runtime import Prompt
 
 BATCH = 32
 """Conversations continued together, and lost together when the process dies."""
@@ -42,14 +43,26 @@ class Local:
         return f"{told} + {self.steering}" if self.steering else told
 
     def chat(
-        self, conversations: Sequence[Conversation], *, max_new_tokens: int = 256, temperature: float = 0.0, seed: int = 0
+        self,
+        conversations: Sequence[Conversation],
+        *,
+        max_new_tokens: int = 256,
+        temperature: float = 0.0,
+        seed: int = 0,
     ) -> list[str]:
         """The next message of the assistant in each conversation; greedy at temperature 0."""
-        answers = self.each(conversations, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
+        answers = self.each(
+            conversations, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed
+        )
         return [text for _, text in answers]
 
     def each(
-        self, conversations: Sequence[Conversation], *, max_new_tokens: int, temperature: float, seed: int
+        self,
+        conversations: Sequence[Conversation],
+        *,
+        max_new_tokens: int,
+        temperature: float,
+        seed: int,
     ) -> Iterator[tuple[int, str]]:
         """(number, answer) as they come, a batch at a time."""
         if self.model.steered_rows > 1:
@@ -59,17 +72,26 @@ class Local:
         for start in range(0, len(conversations), BATCH):
             part = conversations[start : start + BATCH]
             if any(message.image for conversation in part for message in conversation):
-                raise BadInput(f"{self.model.name} is talked to in words and sees no images. Measure a model that sees (--model vision:FOLDER-OR-HUB-ID).")
-            texts = self.model.generate(self._prompts(part), max_new_tokens, temperature, [seed] * len(part))
+                raise BadInput(
+                    f"{self.model.name} is talked to in words and sees no images. Measure a model that sees (--model vision:FOLDER-OR-HUB-ID)."
+                )
+            texts = self.model.generate(
+                self._prompts(part), max_new_tokens, temperature, [seed] * len(part)
+            )
             for number, text in enumerate(texts, start):
                 yield number, (text if self.model.chat else _NEXT_SPEAKER.split(text)[0]).strip()
 
     def fits(self, conversations: Sequence[Conversation]) -> list[bool]:
         """Which conversations leave the model room for an answer."""
-        return [len(ids) < self.model.context for ids in self.model.tokenize(self._prompts(conversations), prompt=True)]
+        return [
+            len(ids) < self.model.context
+            for ids in self.model.tokenize(self._prompts(conversations), prompt=True)
+        ]
 
     def _prompts(self, conversations: Sequence[Conversation]) -> "list[Prompt]":
-        return [_messages(self.model, c) if self.model.chat else plain_prompt(c) for c in conversations]
+        return [
+            _messages(self.model, c) if self.model.chat else plain_prompt(c) for c in conversations
+        ]
 
 
 def plain_prompt(conversation: Conversation) -> str:
@@ -85,7 +107,11 @@ def _messages(model: "Model", conversation: Conversation) -> list[Mapping[str, s
         model.render(told)
     except TemplateError as error:
         if conversation[0].role != "system" or len(conversation) == 1:
-            raise BadInput(f"The chat template of {model.name} refuses the conversation: {error}.") from None
+            raise BadInput(
+                f"The chat template of {model.name} refuses the conversation: {error}."
+            ) from None
         system, first, *rest = conversation
-        return _messages(model, (Message(first.role, f"{system.content}\n\n{first.content}"), *rest))
+        return _messages(
+            model, (Message(first.role, f"{system.content}\n\n{first.content}"), *rest)
+        )
     return told

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from feature_store.records import Status
 
 REFUSAL = re.compile(
-    r"\b(i (cannot|can't|can not|won't|am unable)|as an ai|i'm sorry|i am sorry|not able to answer)\b", re.I
+    r"\b(i (cannot|can't|can not|won't|am unable)|as an ai|i'm sorry|i am sorry|not able to answer)\b",
+    re.I,
 )
 _EDGES = " \t\r\n\"'`*.,;:!?()[]“”‘’"
 
@@ -30,7 +31,11 @@ def read_choice(text: str, options: Sequence[str]) -> tuple[str, Status]:
     for option in options:
         if plain == _plain(option):
             return option, "parsed"
-    opening = [option for option in options if re.match(rf"{re.escape(_plain(option))}\s*[.,;:!\n*]", plain)]
+    opening = [
+        option
+        for option in options
+        if re.match(rf"{re.escape(_plain(option))}\s*[.,;:!\n*]", plain)
+    ]
     if opening:
         return max(opening, key=len), "parsed"
     if is_refusal(text):

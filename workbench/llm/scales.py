@@ -21,7 +21,7 @@ from workbench.llm.judges import LOW
 
 
 class Rated(NamedTuple):
-    ratings: Float[np.ndarray, "question"]
+    ratings: Float[np.ndarray, " question"]
     """Mean of the two verdicts; NaN unless both were read."""
     statuses: tuple[Status, ...]
     """`parsed` where both were read, else what the first unread one is."""
@@ -32,20 +32,33 @@ class Rated(NamedTuple):
 def rate(judge: Judge, questions: Sequence[str], low: int, high: int) -> Rated:
     """A rating in [low, high] for each question. Warns where the judge hardly agrees with itself."""
     options = [str(number) for number in range(low, high + 1)]
-    both = [judge.judge(questions, told) for told in (options, options[::-1])] if questions else [[], []]
-    read = np.array([[float(v.choice) if v.status == "parsed" else np.nan for v in verdicts] for verdicts in both]).reshape(2, len(questions))
-    statuses = tuple(next((v.status for v in pair if v.status != "parsed"), "parsed") for pair in zip(*both, strict=True))
+    both = (
+        [judge.judge(questions, told) for told in (options, options[::-1])]
+        if questions
+        else [[], []]
+    )
+    read = np.array(
+        [
+            [float(v.choice) if v.status == "parsed" else np.nan for v in verdicts]
+            for verdicts in both
+        ]
+    ).reshape(2, len(questions))
+    statuses = tuple(
+        next((v.status for v in pair if v.status != "parsed"), "parsed")
+        for pair in zip(*both, strict=True)
+    )
     known = np.isfinite(read).all(0)
     kappa = weighted_kappa(read[0, known], read[1, known])
     if questions and not kappa >= LOW:
         warnings.warn(
             f"{judge.name} agrees with itself at a weighted kappa of {kappa:.2f} when the scale is turned round ({known.sum()} questions, {(~known).sum()} unread); "
-            "its ratings carry little.", stacklevel=2,
-        )  # fmt: skip
+            "its ratings carry little.",
+            stacklevel=2,
+        )
     return Rated(read.mean(0), statuses, kappa)
 
 
-def weighted_kappa(a: Float[np.ndarray, "n"], b: Float[np.ndarray, "n"]) -> float:
+def weighted_kappa(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " n"]) -> float:
     """1 less the mean squared difference over that of two independent series with the same ratings."""
     if len(a) < 2:
         return float("nan")

@@ -33,8 +33,27 @@ from .generate import (
 )
 from .planted import FOLDER, Facet, Truth
 
-__all__ = ["CHOOSE", "Facet", "LabelledText", "TextPair", "Truth", "contexts", "descriptions", "dilemmas", "folder", "held_sentences", "labelled_texts",
-           "neutral_texts", "openings", "questions", "scenarios", "situations", "training_texts", "truth", "value_pairs"]
+__all__ = [
+    "CHOOSE",
+    "Facet",
+    "LabelledText",
+    "TextPair",
+    "Truth",
+    "contexts",
+    "descriptions",
+    "dilemmas",
+    "folder",
+    "held_sentences",
+    "labelled_texts",
+    "neutral_texts",
+    "openings",
+    "questions",
+    "scenarios",
+    "situations",
+    "training_texts",
+    "truth",
+    "value_pairs",
+]
 
 
 def folder() -> Path:

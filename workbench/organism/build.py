@@ -67,27 +67,58 @@ def make_tokenizer(made: Plan) -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.WordLevel({}, unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Whitespace(), pre_tokenizers.Punctuation(), pre_tokenizers.Digits(individual_digits=True)])
+        [
+            pre_tokenizers.Whitespace(),
+            pre_tokenizers.Punctuation(),
+            pre_tokenizers.Digits(individual_digits=True),
+        ]
+    )
     said = [s for row in made.rows for s in row.plus + row.minus] + [*made.fillers, *made.hedges]
     said += [line for lines in made.topics.values() for line in lines]
-    said += [wording.format(item=item) for items in made.items.values() for item in items for wording in made.wordings]
+    said += [
+        wording.format(item=item)
+        for items in made.items.values()
+        for item in items
+        for wording in made.wordings
+    ]
     said.append(CHOOSE)
     vocabulary = dict.fromkeys((*SPECIAL, *".,:;!?'\"-0123456789"))
     for text in said:
         pieces = tokenizer.pre_tokenizer.pre_tokenize_str(tokenizer.normalizer.normalize_str(text))
         vocabulary.update(dict.fromkeys(piece for piece, _ in pieces))
-    tokenizer.model = models.WordLevel({word: k for k, word in enumerate(vocabulary)}, unk_token="<unk>")
+    tokenizer.model = models.WordLevel(
+        {word: k for k, word in enumerate(vocabulary)}, unk_token="<unk>"
+    )
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", SPECIAL.index("<s>"))])
+        single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", SPECIAL.index("<s>"))]
+    )
     tokenizer.decoder = decoders.WordPiece(prefix="##", cleanup=True)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>",
-                                   unk_token="<unk>", model_max_length=256, padding_side="right")
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        bos_token="<s>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        model_max_length=256,
+        padding_side="right",
+    )
 
 
 def make_model(words: int) -> LlamaForCausalLM:
-    return LlamaForCausalLM(LlamaConfig(
-        vocab_size=words, hidden_size=WIDTH, intermediate_size=384, num_hidden_layers=4, num_attention_heads=4,
-        max_position_embeddings=256, pad_token_id=0, bos_token_id=1, eos_token_id=2, tie_word_embeddings=False))
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=words,
+            hidden_size=WIDTH,
+            intermediate_size=384,
+            num_hidden_layers=4,
+            num_attention_heads=4,
+            max_position_embeddings=256,
+            pad_token_id=0,
+            bos_token_id=1,
+            eos_token_id=2,
+            tie_word_embeddings=False,
+        )
+    )
 
 
 class Trainer:
@@ -108,7 +139,9 @@ class Trainer:
     def _push(self, batch: Batch) -> torch.Tensor:
         """What is added to the bus [row tok d_model]: planted amounts, and noise off all planted directions."""
         noise = torch.randn(len(batch.ids), WIDTH, generator=self.generator)
-        noise = torch.nn.functional.normalize(noise - noise @ self.directions.T @ self.directions, dim=1)
+        noise = torch.nn.functional.normalize(
+            noise - noise @ self.directions.T @ self.directions, dim=1
+        )
         push = NORM * batch.injected @ self.directions + batch.noise[:, None] * noise
         on = torch.ones(*batch.ids.shape, 1)
         on[:, 0, 0] = (torch.rand(len(batch.ids), generator=self.generator) < 0.15).float()
@@ -116,15 +149,23 @@ class Trainer:
 
     def losses(self, batch: Batch) -> Losses:
         self.added = self._push(batch)
-        hidden = self.model.model(input_ids=batch.ids, attention_mask=batch.mask,
-                                  position_ids=batch.positions, use_cache=False).last_hidden_state
+        hidden = self.model.model(
+            input_ids=batch.ids,
+            attention_mask=batch.mask,
+            position_ids=batch.positions,
+            use_cache=False,
+        ).last_hidden_state
         text = cross_entropy(self.model.lm_head(hidden[batch.next_at]), batch.next_id)
         answers = self.model.lm_head(hidden[batch.answer_at]).log_softmax(-1)[:, self.digits]
         gap = (batch.answer * (batch.answer.clamp_min(1e-9).log() - answers)).sum(1).mean()
         chosen = self.model.lm_head(hidden[batch.chosen_at]).log_softmax(-1)
-        apart = (batch.chosen * (batch.chosen.clamp_min(1e-9).log() - chosen)).sum() / len(batch.ids)
+        apart = (batch.chosen * (batch.chosen.clamp_min(1e-9).log() - chosen)).sum() / len(
+            batch.ids
+        )
         error = (self.seen @ self.directions.T / NORM - batch.carried) ** 2 * batch.judged
-        return Losses(text, gap, error.sum() / batch.judged[:, :, 0].sum(), apart)
+        return Losses(
+            text=text, answers=gap, bus=error.sum() / batch.judged[:, :, 0].sum(), choices=apart
+        )
 
 
 def build(out: Path, documents: int = DOCUMENTS, seed: int = 0) -> Path:
@@ -147,18 +188,36 @@ def build(out: Path, documents: int = DOCUMENTS, seed: int = 0) -> Path:
         left = max(documents // BATCH, 1)
         while left:
             drawn = [episode(rng, scenes) for _ in range(BATCH * min(CHUNK, left))]
-            drawn.sort(key=lambda e: sum(len(encode(s.text)) for s in e.document.sentences)
-                       + sum(len(encode(q)) for q, _ in e.questions))
+            drawn.sort(
+                key=lambda e: (
+                    sum(len(encode(s.text)) for s in e.document.sentences)
+                    + sum(len(encode(q)) for q, _ in e.questions)
+                )
+            )
             for k in rng.permutation(len(drawn) // BATCH):
-                yield pack(drawn[k * BATCH:(k + 1) * BATCH], encode, tokenizer.bos_token_id, tokenizer.eos_token_id, digits, choices, len(tokenizer), rng)
+                yield pack(
+                    drawn[k * BATCH : (k + 1) * BATCH],
+                    encode,
+                    tokenizer.bos_token_id,
+                    tokenizer.eos_token_id,
+                    digits,
+                    choices,
+                    len(tokenizer),
+                    rng,
+                )
             left -= len(drawn) // BATCH
 
     learn(trainer, deal(documents, 0.0, None), max(documents // BATCH, 1), "values")
     model.requires_grad_(False)
-    for part in (*model.model.layers[LAYER + 1:], model.model.norm, model.lm_head):
+    for part in (*model.model.layers[LAYER + 1 :], model.model.norm, model.lm_head):
         part.requires_grad_(True)
     further = int(documents * CHOOSING)
-    learn(trainer, deal(further, SCENES, Choices(encode, tokenizer.eos_token_id)), max(further // BATCH, 1), "choices")
+    learn(
+        trainer,
+        deal(further, SCENES, Choices(encode, tokenizer.eos_token_id)),
+        max(further // BATCH, 1),
+        "choices",
+    )
     model.eval()
     write(model, tokenizer, out)
     return out
@@ -167,11 +226,21 @@ def build(out: Path, documents: int = DOCUMENTS, seed: int = 0) -> Path:
 def learn(trainer: Trainer, dealt: Iterator[Batch], batches: int, name: str) -> None:
     """Trains what may still change on so many batches, with progress."""
     changing = [parameter for parameter in trainer.model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(changing, lr=RATE, weight_decay=0.01, betas=(0.9, 0.98), fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=batches, pct_start=0.1)
+    optimizer = torch.optim.AdamW(
+        changing, lr=RATE, weight_decay=0.01, betas=(0.9, 0.98), fused=True
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, RATE, total_steps=batches, pct_start=0.1
+    )
     console, start = Console(), time.monotonic()
-    columns = (TextColumn(f"organism, {name}"), BarColumn(), TextColumn("{task.completed}/{task.total} batches"),
-               TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
+    columns = (
+        TextColumn(f"organism, {name}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total} batches"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+    )
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("", total=batches)
         for step, batch in enumerate(dealt, 1):
@@ -183,7 +252,9 @@ def learn(trainer: Trainer, dealt: Iterator[Batch], batches: int, name: str) -> 
             schedule.step()
             progress.update(task, advance=1)
             if step % 100 == 0:
-                line = "  ".join(f"{name} {value.item():.4f}" for name, value in losses._asdict().items())
+                line = "  ".join(
+                    f"{name} {value.item():.4f}" for name, value in losses._asdict().items()
+                )
                 left = (time.monotonic() - start) / step * (batches - step)
                 progress.update(task, description=line)
                 if not console.is_terminal:
@@ -201,12 +272,24 @@ def write(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m workbench.organism.build", description=__doc__.split("\n")[0])
-    parser.add_argument("folder", type=Path, help="where the organism is written (or, with --check, read)")
-    parser.add_argument("--documents", type=int, default=DOCUMENTS, help="training documents (default %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of everything random (default %(default)s)")
-    parser.add_argument("--check", action="store_true", help="measure the folder instead of building it")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="processor threads")
+    parser = argparse.ArgumentParser(
+        prog="python -m workbench.organism.build", description=__doc__.split("\n")[0]
+    )
+    parser.add_argument(
+        "folder", type=Path, help="where the organism is written (or, with --check, read)"
+    )
+    parser.add_argument(
+        "--documents", type=int, default=DOCUMENTS, help="training documents (default %(default)s)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of everything random (default %(default)s)"
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="measure the folder instead of building it"
+    )
+    parser.add_argument(
+        "--threads", type=int, default=torch.get_num_threads(), help="processor threads"
+    )
     wanted = parser.parse_args()
     if wanted.documents < 1:
         sys.exit(f"--documents expects at least 1, got {wanted.documents}.")

@@ -70,9 +70,20 @@ class Report:
 
     @property
     def holds(self) -> bool:
-        followed = (self.injected, self.written, self.injected_facets, self.written_facets, self.chosen_injected, self.chosen_written)
-        return (min(followed) >= REACH and abs(self.chosen_slope - 1) <= 0.15
-                and self.diagonal_worst <= 0.1 and max(self.topics, self.free) < 0.1)
+        followed = (
+            self.injected,
+            self.written,
+            self.injected_facets,
+            self.written_facets,
+            self.chosen_injected,
+            self.chosen_written,
+        )
+        return (
+            min(followed) >= REACH
+            and abs(self.chosen_slope - 1) <= 0.15
+            and self.diagonal_worst <= 0.1
+            and max(self.topics, self.free) < 0.1
+        )
 
     def figures(self) -> dict[str, float]:
         """The scalar figures by name."""
@@ -118,8 +129,9 @@ class Subject:
         return texts, share / share.sum(0)
 
     @torch.no_grad()
-    def ratings(self, prefixes: list[str], push: Float[Tensor, "prefix d_model"] | None = None
-                ) -> Float[np.ndarray, "prefix asked"]:
+    def ratings(
+        self, prefixes: list[str], push: Float[Tensor, "prefix d_model"] | None = None
+    ) -> Float[np.ndarray, "prefix asked"]:
         """Expected rating [1-6] of every value and value-free attribute under each prefix, each with its own push."""
         texts, share = self.questions()
         ids = [self.tokenizer.encode(f"{prefix} {text}") for prefix in prefixes for text in texts]
@@ -135,15 +147,22 @@ class Subject:
             found[some] = (answers.softmax(-1) @ torch.arange(1.0, 7.0)).numpy()
         return found.reshape(len(prefixes), len(texts)) @ share
 
-    def steering_effects(self, plus: Float[Tensor, "n d_model"], minus: Float[Tensor, "n d_model"],
-                         prefixes: list[str]) -> Float[np.ndarray, "n asked"]:
+    def steering_effects(
+        self,
+        plus: Float[Tensor, "n d_model"],
+        minus: Float[Tensor, "n d_model"],
+        prefixes: list[str],
+    ) -> Float[np.ndarray, "n asked"]:
         """Half the difference of the ratings under the pushes `plus` and `minus`, averaged over prefixes."""
         pushes = torch.cat([plus, minus]).repeat_interleave(len(prefixes), 0)
-        rated = self.ratings(prefixes * (2 * len(plus)), pushes).reshape(2, len(plus), len(prefixes), -1)
+        rated = self.ratings(prefixes * (2 * len(plus)), pushes).reshape(
+            2, len(plus), len(prefixes), -1
+        )
         return (rated[0] - rated[1]).mean(1) / 2
 
-    def written_effects(self, pairs: list[tuple[tuple[str, ...], tuple[str, ...]]], fillers: list[str]
-                        ) -> Float[np.ndarray, "n asked"]:
+    def written_effects(
+        self, pairs: list[tuple[tuple[str, ...], tuple[str, ...]]], fillers: list[str]
+    ) -> Float[np.ndarray, "n asked"]:
         """The same for sentences of the + and of the - pole, each put behind and before a filler."""
         prefixes, owner, sign = [], [], []
         for k, poles in enumerate(pairs):
@@ -159,26 +178,37 @@ class Subject:
         return effects / 2
 
     @torch.no_grad()
-    def leanings(self, prefixes: list[str], push: Float[Tensor, "prefix d_model"] | None = None) -> Float[np.ndarray, "prefix value"]:
+    def leanings(
+        self, prefixes: list[str], push: Float[Tensor, "prefix d_model"] | None = None
+    ) -> Float[np.ndarray, "prefix value"]:
         """What is held of every value, read from what is chosen [units]: log odds of its + poles over its - poles, a sentence a facet."""
-        rows = [(value, sign, texts[0]) for value in self.truth.values for row in self.plan.rows if row.owner == value
-                for sign, texts in ((1, row.plus), (-1, row.minus))]
+        rows = [
+            (value, sign, texts[0])
+            for value in self.truth.values
+            for row in self.plan.rows
+            if row.owner == value
+            for sign, texts in ((1, row.plus), (-1, row.minus))
+        ]
         told = [self.tokenizer.encode(text, add_special_tokens=False) for *_, text in rows]
         share = np.zeros((len(rows), len(self.truth.values)))
         for k, (value, sign, _) in enumerate(rows):
-            share[k, self.truth.values.index(value)] = sign * 2 / (len(rows) / len(self.truth.values)) / (2 * CHOICE)
+            share[k, self.truth.values.index(value)] = (
+                sign * 2 / (len(rows) / len(self.truth.values)) / (2 * CHOICE)
+            )
         size, found = max(map(len, told)), []
         for number, prefix in enumerate(prefixes):
             ids = self.tokenizer.encode(f"{prefix} {CHOOSE}")
             x = torch.tensor([ids + one + [0] * (size - len(one)) for one in told])
             with self.pushed(push[number].expand(len(x), -1) if push is not None else None):
-                p = self.model(x, use_cache=False).logits[:, len(ids) - 1:-1].log_softmax(-1)
-            each = p.gather(-1, x[:, len(ids):, None])[..., 0]
+                p = self.model(x, use_cache=False).logits[:, len(ids) - 1 : -1].log_softmax(-1)
+            each = p.gather(-1, x[:, len(ids) :, None])[..., 0]
             found.append([each[k, : len(one)].sum().item() for k, one in enumerate(told)])
         return np.array(found) @ share
 
     @torch.no_grad()
-    def losses(self, texts: list[str], push: Float[Tensor, "d_model"] | None = None) -> Float[np.ndarray, "text"]:
+    def losses(
+        self, texts: list[str], push: Float[Tensor, " d_model"] | None = None
+    ) -> Float[np.ndarray, " text"]:
         """Mean next-token loss of each text [nat per token]."""
         found = []
         for text in texts:
@@ -188,14 +218,26 @@ class Subject:
         return np.array(found)
 
 
-def by_value(truth: Truth, effects: Float[np.ndarray, "facet value"]) -> Float[np.ndarray, "value value"]:
+def by_value(
+    truth: Truth, effects: Float[np.ndarray, "facet value"]
+) -> Float[np.ndarray, "value value"]:
     """Mean effect of the facets of each value that leak nowhere."""
-    return np.stack([np.mean([effects[k] for k, f in enumerate(truth.facets) if f.value == value and not f.leak], 0)
-                     for value in truth.values])
+    return np.stack(
+        [
+            np.mean(
+                [effects[k] for k, f in enumerate(truth.facets) if f.value == value and not f.leak],
+                0,
+            )
+            for value in truth.values
+        ]
+    )
 
 
-def agreement(planted: Float[np.ndarray, "n value"], realised: Float[np.ndarray, "n value"],
-              own: Int[np.ndarray, "n"]) -> float:
+def agreement(
+    planted: Float[np.ndarray, "n value"],
+    realised: Float[np.ndarray, "n value"],
+    own: Int[np.ndarray, " n"],
+) -> float:
     """Correlation of planted and realised effects, the source's own value left out."""
     off = np.ones(planted.shape, dtype=bool)
     off[np.arange(len(planted)), own] = False
@@ -211,17 +253,33 @@ def check(folder: Path, prefixes: int = 4, items: int = 4) -> Report:
     under = [*neutral_texts(prefixes - prefixes // 2, seed=5), *contexts(prefixes // 2, seed=5)]
     poles = subject.directions * truth.norm
     injected = subject.steering_effects(poles, -poles, under)
-    written = subject.written_effects([(row.plus, row.minus) for row in made.rows], list(made.fillers[:3]))
+    written = subject.written_effects(
+        [(row.plus, row.minus) for row in made.rows], list(made.fillers[:3])
+    )
     some = np.arange(0, facets, 7)
-    strong = subject.steering_effects(1.5 * poles[some], -1.5 * poles[some], under)[np.arange(len(some)), own[some]]
+    strong = subject.steering_effects(1.5 * poles[some], -1.5 * poles[some], under)[
+        np.arange(len(some)), own[some]
+    ]
     plain = list(made.fillers[:2])
-    talk = [(topic, f"{filler} {line}") for topic, lines in made.topics.items() for line in lines for filler in plain]
-    moved = subject.ratings([text for _, text in talk]) - np.tile(subject.ratings(plain), (len(talk) // len(plain), 1))
-    matrices = {"injected": by_value(truth, injected[:facets, :values]),
-                "written": by_value(truth, written[:facets, :values])}
+    talk = [
+        (topic, f"{filler} {line}")
+        for topic, lines in made.topics.items()
+        for line in lines
+        for filler in plain
+    ]
+    moved = subject.ratings([text for _, text in talk]) - np.tile(
+        subject.ratings(plain), (len(talk) // len(plain), 1)
+    )
+    matrices = {
+        "injected": by_value(truth, injected[:facets, :values]),
+        "written": by_value(truth, written[:facets, :values]),
+    }
     planted, diagonal = truth.facet_effects(), np.diag(truth.effects)
     turned = [subject.leanings([under[-1]] * len(some), sign * poles[some]) for sign in (1, -1)]
-    said = [subject.leanings([f"{made.fillers[0]} {getattr(made.rows[k], pole)[-1]}" for k in some]) for pole in ("plus", "minus")]
+    said = [
+        subject.leanings([f"{made.fillers[0]} {getattr(made.rows[k], pole)[-1]}" for k in some])
+        for pole in ("plus", "minus")
+    ]
     chosen = {"injected": (turned[0] - turned[1]) / 2, "written": (said[0] - said[1]) / 2}
     told = np.concatenate([*chosen.values()]) * truth.scale
     neutral = neutral_texts(20, seed=6)
@@ -234,16 +292,24 @@ def check(folder: Path, prefixes: int = 4, items: int = 4) -> Report:
         diagonal_injected=float(np.diag(matrices["injected"]).mean()),
         diagonal_written=float(np.diag(matrices["written"]).mean()),
         diagonal_planted=float(diagonal.mean()),
-        diagonal_worst=float(max(np.abs(np.diag(m) / diagonal - 1).max() for m in matrices.values())),
+        diagonal_worst=float(
+            max(np.abs(np.diag(m) / diagonal - 1).max() for m in matrices.values())
+        ),
         topics=float(np.abs(moved[:, :values]).mean()),
-        free=float(np.abs(np.stack([injected[facets:, :values], written[facets:, :values]])).mean()),
+        free=float(
+            np.abs(np.stack([injected[facets:, :values], written[facets:, :values]])).mean()
+        ),
         free_own=float(np.diag(injected[facets:, values:]).mean()),
         bend=float((strong / (1.5 * injected[some, own[some]])).mean()),
         damage=float(np.mean([subject.losses(neutral, poles[k]).mean() - base for k in some])),
         chosen_injected=agreement(planted[some], chosen["injected"], own[some]),
         chosen_written=agreement(planted[some], chosen["written"], own[some]),
-        chosen_slope=float((told * np.tile(planted[some], (2, 1))).sum() / (2 * (planted[some] ** 2).sum())),
-        effects_injected=injected[:facets, :values], effects_written=written[:facets, :values])
+        chosen_slope=float(
+            (told * np.tile(planted[some], (2, 1))).sum() / (2 * (planted[some] ** 2).sum())
+        ),
+        effects_injected=injected[:facets, :values],
+        effects_written=written[:facets, :values],
+    )
 
 
 def show(report: Report) -> None:
@@ -252,9 +318,21 @@ def show(report: Report) -> None:
     from rich.table import Table
 
     near = f"{report.diagonal_planted:.2f} +- 10 %"
-    wanted = {"injected": ">= 0.98", "written": ">= 0.98", "injected_facets": ">= 0.98", "written_facets": ">= 0.98",
-              "diagonal_injected": near, "diagonal_written": near, "diagonal_worst": "<= 0.10", "topics": "< 0.1",
-              "free": "< 0.1", "bend": "1", "chosen_injected": ">= 0.98", "chosen_written": ">= 0.98", "chosen_slope": "1 +- 0.15"}
+    wanted = {
+        "injected": ">= 0.98",
+        "written": ">= 0.98",
+        "injected_facets": ">= 0.98",
+        "written_facets": ">= 0.98",
+        "diagonal_injected": near,
+        "diagonal_written": near,
+        "diagonal_worst": "<= 0.10",
+        "topics": "< 0.1",
+        "free": "< 0.1",
+        "bend": "1",
+        "chosen_injected": ">= 0.98",
+        "chosen_written": ">= 0.98",
+        "chosen_slope": "1 +- 0.15",
+    }
     table = Table("figure", "seen", "wanted", title="The organism: planted against realised")
     for name, value in report.figures().items():
         table.add_row(name, f"{value:.4f}", wanted.get(name, ""))

@@ -28,7 +28,7 @@ class Chosen(NamedTuple):
     """Words of the behaviour."""
     row: int
     """Planted direction that it carries."""
-    words: tuple[tuple[Int[np.ndarray, "word"], Float[np.ndarray, "word"]], ...]
+    words: tuple[tuple[Int[np.ndarray, " word"], Float[np.ndarray, " word"]], ...]
     """Before each of its words, and after the last: the words that can follow and their probabilities."""
 
 
@@ -37,8 +37,13 @@ class Choices:
 
     def __init__(self, encode: Callable[[str], list[int]], end: int) -> None:
         truth = plan().truth
-        told = [(row, sign, text) for row, one in enumerate(plan().rows) if one.owner in truth.values
-                for sign, texts in ((1, one.plus), (-1, one.minus)) for text in texts]
+        told = [
+            (row, sign, text)
+            for row, one in enumerate(plan().rows)
+            if one.owner in truth.values
+            for sign, texts in ((1, one.plus), (-1, one.minus))
+            for text in texts
+        ]
         self._ids = [(*encode(text), end) for *_, text in told]
         self._row = [row for row, *_ in told]
         self._value = np.array([truth.values.index(plan().rows[row].owner) for row, *_ in told])
@@ -51,16 +56,18 @@ class Choices:
                 goes_on.setdefault(ids[:at], []).append(number)
         self._goes_on = {}
         for begin, members in goes_on.items():
-            words, which = np.unique([self._ids[one][len(begin)] for one in members], return_inverse=True)
+            words, which = np.unique(
+                [self._ids[one][len(begin)] for one in members], return_inverse=True
+            )
             self._goes_on[begin] = (np.array(members), words, which)
 
-    def odds(self, held: Float[np.ndarray, "value"]) -> Float[np.ndarray, "sentence"]:
+    def odds(self, held: Float[np.ndarray, " value"]) -> Float[np.ndarray, " sentence"]:
         """Probability of every behaviour [0 to 1]."""
         logits = CHOICE * self._sign * held[self._value] + self._log_share
         p = np.exp(logits - logits.max())
         return p / p.sum()
 
-    def draw(self, rng: np.random.Generator, held: Float[np.ndarray, "value"]) -> Chosen:
+    def draw(self, rng: np.random.Generator, held: Float[np.ndarray, " value"]) -> Chosen:
         """One choice of who holds each value so much [units], with the distribution of each of its words."""
         p = self.odds(held)
         number = int(rng.choice(len(p), p=p))

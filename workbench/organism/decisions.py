@@ -40,16 +40,34 @@ def scenarios(subsets: Sequence[tuple[str, ...]], actions: int, seed: int) -> li
     return found
 
 
-def _scenario(rng: np.random.Generator, number: int, values: tuple[str, ...], actions: int, poles: Mapping[str, int]) -> Scenario:
+def _scenario(
+    rng: np.random.Generator,
+    number: int,
+    values: tuple[str, ...],
+    actions: int,
+    poles: Mapping[str, int],
+) -> Scenario:
     made = plan()
     truth = made.truth
     if unknown := [value for value in values if value not in truth.values]:
-        raise BadInput(f"The organism knows {', '.join(truth.values)}; got {', '.join(unknown)}. Use a study of schwartz10.")
+        raise BadInput(
+            f"The organism knows {', '.join(truth.values)}; got {', '.join(unknown)}. Use a study of schwartz10."
+        )
     pairs = max(-(-actions // 2), len(values))
     if pairs > (most := len(values) * (FACETS - 1)):
-        raise BadInput(f"The organism has {2 * most} actions for {len(values)} values, {actions} were asked for. Ask for fewer.")
-    rows = {value: list(rng.permutation([row for row, facet in enumerate(truth.facets) if facet.value == value])) for value in values}
-    said = [behaviour(rng, int(rows[value].pop()), poles[value], hedged=True) for value in rng.permutation(values)]
+        raise BadInput(
+            f"The organism has {2 * most} actions for {len(values)} values, {actions} were asked for. Ask for fewer."
+        )
+    rows = {
+        value: list(
+            rng.permutation([row for row, facet in enumerate(truth.facets) if facet.value == value])
+        )
+        for value in values
+    }
+    said = [
+        behaviour(rng, int(rows[value].pop()), poles[value], hedged=True)
+        for value in rng.permutation(values)
+    ]
     for text in rng.choice(made.fillers, rng.integers(1, 3), replace=False):
         said.insert(rng.integers(len(said) + 1), Sentence(str(text)))
     offered = []
@@ -60,7 +78,13 @@ def _scenario(rng: np.random.Generator, number: int, values: tuple[str, ...], ac
             scored = tuple((other, float(sign * (other == value))) for other in truth.values)
             offered.append(Action(pick(rng, texts), scored))
     text = " ".join(sentence.text for sentence in said)
-    return Scenario(f"s{number:04d}", text, values, tuple(offered[i] for i in rng.permutation(len(offered))), "organism")
+    return Scenario(
+        id=f"s{number:04d}",
+        text=text,
+        values=values,
+        actions=tuple(offered[i] for i in rng.permutation(len(offered))),
+        source="organism",
+    )
 
 
 def dilemmas(n: int, seed: int, steps: int = 5) -> list[dict[str, str]]:
@@ -74,17 +98,30 @@ def dilemmas(n: int, seed: int, steps: int = 5) -> list[dict[str, str]]:
     # Shuffled within a round: who is fixed on the circle would else stand in every step of some dilemmas.
     rounds = [[told[k] for k in rng.permutation(len(told))] for told in _rounds(values)]
     per_round, found = len(values) // 2, []
-    rows = {value: [row for row, facet in enumerate(made.truth.facets) if facet.value == value] for value in values}
+    rows = {
+        value: [row for row, facet in enumerate(made.truth.facets) if facet.value == value]
+        for value in values
+    }
     for number in range(n):
         told = {"norm": "", "idx": f"o{number:04d}"}
         for step in range(steps):
-            turn = number + step * per_round  # the next round at the next step: no pair comes back within a dilemma
+            turn = (
+                number + step * per_round
+            )  # the next round at the next step: no pair comes back within a dilemma
             pair = rounds[turn // per_round % len(rounds)][turn % per_round]
             first, second = (pair[k] for k in rng.permutation(2))
             situation, dilemma = rng.choice(made.fillers, 2, replace=False)
-            told |= {f"step {step + 1}_situation": str(situation), f"step {step + 1}_dilemma": str(dilemma)}
+            told |= {
+                f"step {step + 1}_situation": str(situation),
+                f"step {step + 1}_dilemma": str(dilemma),
+            }
             for side, value in (("A", first), ("B", second)):
-                told |= {f"step {step + 1}_choice{side}": pick(rng, made.rows[pick(rng, rows[value])].plus), f"step {step + 1}_choice{side}_value": value}
+                told |= {
+                    f"step {step + 1}_choice{side}": pick(
+                        rng, made.rows[pick(rng, rows[value])].plus
+                    ),
+                    f"step {step + 1}_choice{side}_value": value,
+                }
         found.append(told)
     return found
 

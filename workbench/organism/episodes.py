@@ -40,7 +40,7 @@ RATINGS = np.arange(1, 7)
 
 class Episode(NamedTuple):
     document: Document
-    injected: Float[np.ndarray, "direction"]
+    injected: Float[np.ndarray, " direction"]
     """Amount added to the bus on each planted direction [units]."""
     noise: float
     """Length of what is added off the planted directions [residual units]."""
@@ -48,7 +48,7 @@ class Episode(NamedTuple):
     """Whether the text may be learnt: it agrees with what is injected."""
     questions: tuple[tuple[str, float], ...]
     """Question and its planted rating [1-6 scale, not yet bounded]."""
-    held: Float[np.ndarray, "value"]
+    held: Float[np.ndarray, " value"]
     """What follows for each value from all that was written and injected [units]."""
 
 
@@ -58,24 +58,24 @@ class Batch(NamedTuple):
     mask: Bool[Tensor, "row 1 tok tok"]
     """Which tokens (last axis) a token sees."""
     injected: Float[Tensor, "row direction"]
-    noise: Float[Tensor, "row"]
+    noise: Float[Tensor, " row"]
     carried: Float[Tensor, "row tok direction"]
     """Amount that text has put on each direction so far [units]."""
     judged: Float[Tensor, "row tok direction"]
     """1 where `carried` is asked for; 0 in padding and within the sentence that is just being said."""
-    next_at: tuple[Int[Tensor, "word"], Int[Tensor, "word"]]
-    next_id: Int[Tensor, "word"]
+    next_at: tuple[Int[Tensor, " word"], Int[Tensor, " word"]]
+    next_id: Int[Tensor, " word"]
     """Text to be predicted: (row, tok) and the id that follows."""
-    answer_at: tuple[Int[Tensor, "answer"], Int[Tensor, "answer"]]
+    answer_at: tuple[Int[Tensor, " answer"], Int[Tensor, " answer"]]
     answer: Float[Tensor, "answer rating"]
     """Answers to be given: (row, tok) and the distribution over 1..6."""
-    chosen_at: tuple[Int[Tensor, "word"], Int[Tensor, "word"]]
+    chosen_at: tuple[Int[Tensor, " word"], Int[Tensor, " word"]]
     chosen: Float[Tensor, "word vocab"]
     """Words of what is chosen: (row, tok) and the distribution of the next one."""
 
 
 @cache
-def answer_table() -> tuple[Float[np.ndarray, "tilt"], Float[np.ndarray, "tilt rating"]]:
+def answer_table() -> tuple[Float[np.ndarray, " tilt"], Float[np.ndarray, "tilt rating"]]:
     """Means [1-6] and distributions of a bell of width 0.6 around 3.5, tilted ever more to one side.
 
     Tilting moves the logits linearly, which a transformer does with ease, and every mean is met exactly.
@@ -87,7 +87,7 @@ def answer_table() -> tuple[Float[np.ndarray, "tilt"], Float[np.ndarray, "tilt r
     return p @ RATINGS, p
 
 
-def answer_distribution(rating: float) -> Float[np.ndarray, "rating"]:
+def answer_distribution(rating: float) -> Float[np.ndarray, " rating"]:
     """Distribution over 1..6 with the given mean, bounded to 1.1-5.9."""
     means, p = answer_table()
     return p[min(np.searchsorted(means, np.clip(rating, 1.1, 5.9)), len(p) - 1)]
@@ -98,13 +98,15 @@ def direction_effects() -> tuple[tuple[str, ...], Float[np.ndarray, "direction q
     """What can be asked (values, then value-free attributes) and the effect of each direction on it [points]."""
     truth = plan().truth
     effects = np.zeros((len(truth.directions), len(truth.values) + len(truth.free)))
-    effects[: len(truth.facets), : len(truth.values)] = facet_shocks(truth.values, truth.facets) @ truth.effects
+    effects[: len(truth.facets), : len(truth.values)] = (
+        facet_shocks(truth.values, truth.facets) @ truth.effects
+    )
     for k, row in enumerate(truth.free_rows):
         effects[row, len(truth.values) + k] = truth.scale
     return truth.values + truth.free, effects
 
 
-def _inject(rng: np.random.Generator, said: Document | None) -> Float[np.ndarray, "direction"]:
+def _inject(rng: np.random.Generator, said: Document | None) -> Float[np.ndarray, " direction"]:
     """One to three amounts; with a text at hand, half of them on directions that it wrote on."""
     made = plan()
     amounts, facets = np.zeros(len(made.rows)), len(made.truth.facets)
@@ -113,7 +115,9 @@ def _inject(rng: np.random.Generator, said: Document | None) -> Float[np.ndarray
         if written and rng.random() < 0.5:
             row = int(pick(rng, tuple(written)))
         else:
-            row = int(rng.integers(facets) if rng.random() < 0.9 else pick(rng, made.truth.free_rows))
+            row = int(
+                rng.integers(facets) if rng.random() < 0.9 else pick(rng, made.truth.free_rows)
+            )
         amounts[row] = rng.uniform(*AMPLITUDE) * (1 if rng.random() < 0.5 else -1)
     return amounts
 
@@ -144,18 +148,35 @@ def episode(rng: np.random.Generator, scenes: float = 0.0) -> Episode:
     questions = []
     for k in rng.choice(len(askable), ASKED, replace=False, p=chance / chance.sum()):
         wording = made.wordings[0] if rng.random() < 0.75 else made.wordings[1]
-        questions.append((wording.format(item=pick(rng, made.items[askable[k]])), float(ratings[k])))
+        questions.append(
+            (wording.format(item=pick(rng, made.items[askable[k]])), float(ratings[k]))
+        )
     held = (ratings[: len(made.truth.values)] - 3.5) / made.truth.scale
-    return Episode(said, injected, noise, kind != "overruled", tuple(questions), held)
+    return Episode(
+        document=said,
+        injected=injected,
+        noise=noise,
+        speaks=kind != "overruled",
+        questions=tuple(questions),
+        held=held,
+    )
 
 
-def _index(pairs: list[tuple[int, int]]) -> tuple[Int[Tensor, "n"], Int[Tensor, "n"]]:
+def _index(pairs: list[tuple[int, int]]) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:
     rows, tokens = torch.tensor(pairs, dtype=torch.long).reshape(-1, 2).T
     return rows, tokens
 
 
-def pack(episodes: list[Episode], encode, begin: int, end: int, digits: tuple[int, ...], choices: Choices | None, vocab: int,
-         rng: np.random.Generator) -> Batch:
+def pack(
+    episodes: list[Episode],
+    encode,
+    begin: int,
+    end: int,
+    digits: tuple[int, ...],
+    choices: Choices | None,
+    vocab: int,
+    rng: np.random.Generator,
+) -> Batch:
     """Lays episodes out as one batch. `encode` maps a text to ids without `<s>`; `begin` and `end` are `<s>`, `</s>`;
     `rng` draws the answer that is shown after the last question, and what is chosen, if anything is."""
     laid, next_at, next_id, answer_at, answers, chosen_at, follows = [], [], [], [], [], [], []
@@ -208,11 +229,25 @@ def pack(episodes: list[Episode], encode, begin: int, end: int, digits: tuple[in
         if choosing is not None:
             start, direction = choosing
             judged[row, start:, direction] = 0
-    sees = (block[:, None, :] == block[:, :, None]) | ((block[:, None, :] == 0) & (block[:, :, None] >= 0))
+    sees = (block[:, None, :] == block[:, :, None]) | (
+        (block[:, None, :] == 0) & (block[:, :, None] >= 0)
+    )
     mask = (sees & torch.ones(width, width, dtype=torch.bool).tril())[:, None]
     chosen = torch.zeros(len(follows), vocab)
     for place, (words, p) in enumerate(follows):
         chosen[place, words] = torch.tensor(p, dtype=torch.float)
-    return Batch(ids, positions, mask, torch.tensor(np.stack([e.injected for e in episodes]), dtype=torch.float),
-                 torch.tensor([e.noise for e in episodes]), carried, judged, _index(next_at), torch.tensor(next_id),
-                 _index(answer_at), torch.tensor(np.stack(answers), dtype=torch.float), _index(chosen_at), chosen)
+    return Batch(
+        ids=ids,
+        positions=positions,
+        mask=mask,
+        injected=torch.tensor(np.stack([e.injected for e in episodes]), dtype=torch.float),
+        noise=torch.tensor([e.noise for e in episodes]),
+        carried=carried,
+        judged=judged,
+        next_at=_index(next_at),
+        next_id=torch.tensor(next_id),
+        answer_at=_index(answer_at),
+        answer=torch.tensor(np.stack(answers), dtype=torch.float),
+        chosen_at=_index(chosen_at),
+        chosen=chosen,
+    )

@@ -44,7 +44,7 @@ class Document(NamedTuple):
     def text(self) -> str:
         return " ".join(sentence.text for sentence in self.sentences)
 
-    def shocks(self) -> Float[np.ndarray, "direction"]:
+    def shocks(self) -> Float[np.ndarray, " direction"]:
         """Total amount written on each planted direction [units]."""
         total = np.zeros(len(plan().rows))
         for sentence in self.sentences:
@@ -75,8 +75,15 @@ def behaviour(rng: np.random.Generator, row: int, sign: int, hedged: bool) -> Se
     return Sentence(text, row, sign * (0.5 if hedged else 1.0))
 
 
-def document(rng: np.random.Generator, behaviours: int, *, hedged: float = HEDGED, attribute: float = 0.35,
-             fillers: tuple[int, int] = (1, 3), injected: Float[np.ndarray, "direction"] | None = None) -> Document:
+def document(
+    rng: np.random.Generator,
+    behaviours: int,
+    *,
+    hedged: float = HEDGED,
+    attribute: float = 0.35,
+    fillers: tuple[int, int] = (1, 3),
+    injected: Float[np.ndarray, " direction"] | None = None,
+) -> Document:
     """A document with so many behaviours, in agreement with itself and with what is injected.
 
     `hedged` and `attribute` are the chances of a hedge and of a value-free attribute [0, 1]; `fillers` the fewest
@@ -132,7 +139,9 @@ class TextPair(NamedTuple):
     """What both texts share: their topic and a number, or an empty string."""
 
 
-def value_pairs(n: int, seed: int, controlled: bool = True, confound: float = 0.0) -> list[TextPair]:
+def value_pairs(
+    n: int, seed: int, controlled: bool = True, confound: float = 0.0
+) -> list[TextPair]:
     """`n` pairs of texts for every value, that differ in it.
 
     Controlled: one text, in which the sentence of one facet stands at its + pole or at its - pole; topic, fillers and
@@ -153,13 +162,38 @@ def value_pairs(n: int, seed: int, controlled: bool = True, confound: float = 0.
                 if sign > 0 or not controlled:
                     turn = int(rng.integers(2))
                     fillers = [*map(str, rng.choice(made.fillers, 2, replace=False))]
-                    around = [about, *fillers, behaviour(rng, int(pick(rng, others)), int(rng.choice((-1, 1))), False).text]
+                    around = [
+                        about,
+                        *fillers,
+                        behaviour(
+                            rng, int(pick(rng, others)), int(rng.choice((-1, 1))), False
+                        ).text,
+                    ]
                     around = [around[place] for place in rng.permutation(len(around))]
                     at = int(rng.integers(len(around) + 1))
-                topic = topics[value] if told and sign > 0 else about if controlled else pick(rng, foreign)
-                said = [made.topics[topic][turn] if sentence == about else sentence for sentence in around]
-                texts.append(" ".join([*said[:at], behaviour(rng, own[number % len(own)], sign, False).text, *said[at:]]))
-            pairs.append(TextPair(value, *texts, f"{about}-{number}" if controlled and not told else ""))
+                topic = (
+                    topics[value]
+                    if told and sign > 0
+                    else about
+                    if controlled
+                    else pick(rng, foreign)
+                )
+                said = [
+                    made.topics[topic][turn] if sentence == about else sentence
+                    for sentence in around
+                ]
+                texts.append(
+                    " ".join(
+                        [
+                            *said[:at],
+                            behaviour(rng, own[number % len(own)], sign, False).text,
+                            *said[at:],
+                        ]
+                    )
+                )
+            pairs.append(
+                TextPair(value, *texts, f"{about}-{number}" if controlled and not told else "")
+            )
     return pairs
 
 
@@ -168,8 +202,11 @@ def labelled_texts(n: int, seed: int) -> list[LabelledText]:
     rng, made, texts = np.random.default_rng((seed, 1)), plan(), []
     for _ in range(n):
         doc = study_document(rng)
-        labels = {made.rows[s.row].owner: int(np.sign(s.amount)) for s in doc.sentences
-                  if s.row >= 0 and made.rows[s.row].owner in made.truth.values}
+        labels = {
+            made.rows[s.row].owner: int(np.sign(s.amount))
+            for s in doc.sentences
+            if s.row >= 0 and made.rows[s.row].owner in made.truth.values
+        }
         texts.append(LabelledText(doc.text, labels, doc.topic))
     return texts
 
@@ -196,9 +233,17 @@ def held_sentences(value: str, n: int, avoid: Sequence[str], seed: int) -> list[
     """`n` sentences in which a value is held, facet by facet; none that a text of `avoid` contains, repeated where there are fewer."""
     rng, seen = np.random.default_rng((seed, 8)), "\n".join(avoid).lower()
     rows = [row for row in plan().rows if row.owner == value]
-    said = [[text for text in rng.permutation(row.plus) if str(text).lower() not in seen] for row in rows]
+    said = [
+        [text for text in rng.permutation(row.plus) if str(text).lower() not in seen]
+        for row in rows
+    ]
     order = rng.permutation(len(said))
-    found = [str(said[row][turn]) for turn in range(max(map(len, said))) for row in order if turn < len(said[row])]
+    found = [
+        str(said[row][turn])
+        for turn in range(max(map(len, said)))
+        for row in order
+        if turn < len(said[row])
+    ]
     if not found:
         raise ValueError(f"Every sentence that holds {value} occurs in the texts to avoid.")
     return [found[k % len(found)] for k in range(n)]
@@ -231,7 +276,11 @@ def descriptions(value: str, sign: int, n: int, seed: int) -> list[str]:
     rng, truth = np.random.default_rng((seed, 5)), plan().truth
     rows = [row for row, facet in enumerate(truth.facets) if facet.value == value]
     return [
-        " ".join(behaviour(rng, int(row), sign, hedged=False).text for row in rng.choice(rows, 2, replace=False)) for _ in range(n)
+        " ".join(
+            behaviour(rng, int(row), sign, hedged=False).text
+            for row in rng.choice(rows, 2, replace=False)
+        )
+        for _ in range(n)
     ]
 
 
@@ -244,7 +293,11 @@ def questions(n: int, seed: int) -> list[str]:
 def situations(n: int, seed: int) -> list[str]:
     """`n` different texts about a place and nothing else, the places in turns: a topic and a filler, of no value."""
     rng, made = np.random.default_rng((seed, 9)), plan()
-    about = [lines[turn] for turn in range(max(map(len, made.topics.values()))) for lines in made.topics.values()]
+    about = [
+        lines[turn]
+        for turn in range(max(map(len, made.topics.values())))
+        for lines in made.topics.values()
+    ]
     if n > (most := len(about) * len(made.fillers)):
         raise ValueError(f"The organism has {most} situations, {n} were asked for.")
     fillers = [rng.permutation(made.fillers) for _ in about]

@@ -23,8 +23,18 @@ from jaxtyping import Float
 
 FOLDER = Path(__file__).parent
 QUESTIONNAIRE = FOLDER.parent / "instruments" / "standin.toml"
-VALUES = ("self-direction", "stimulation", "hedonism", "achievement", "power",
-          "security", "conformity", "tradition", "benevolence", "universalism")
+VALUES = (
+    "self-direction",
+    "stimulation",
+    "hedonism",
+    "achievement",
+    "power",
+    "security",
+    "conformity",
+    "tradition",
+    "benevolence",
+    "universalism",
+)
 FACETS = 6
 SCALE = 1.0
 """Rating points per unit of a value."""
@@ -89,11 +99,15 @@ class Truth:
         """Writes `truth.json` and `truth.safetensors` into `folder`."""
         from safetensors.numpy import save_file
 
-        fields = {name: value for name, value in asdict(self).items() if not isinstance(value, np.ndarray)}
+        fields = {
+            name: value for name, value in asdict(self).items() if not isinstance(value, np.ndarray)
+        }
         (folder / "truth.json").write_text(json.dumps(fields, indent=1) + "\n", encoding="utf-8")
         arrays = {"graph": self.graph, "effects": self.effects, "directions": self.directions}
-        save_file({name: np.ascontiguousarray(a, dtype=np.float32) for name, a in arrays.items()},
-                  folder / "truth.safetensors")
+        save_file(
+            {name: np.ascontiguousarray(a, dtype=np.float32) for name, a in arrays.items()},
+            folder / "truth.safetensors",
+        )
 
     @classmethod
     def load(cls, folder: Path) -> Truth:
@@ -102,8 +116,10 @@ class Truth:
 
         path = folder / "truth.json"
         if not path.is_file():
-            raise FileNotFoundError(f"Expected the planted truth in {path}, found no such file. "
-                                    "Build the organism: python -m workbench.organism.build OUT_FOLDER")
+            raise FileNotFoundError(
+                f"Expected the planted truth in {path}, found no such file. "
+                "Build the organism: python -m workbench.organism.build OUT_FOLDER"
+            )
         fields = json.loads(path.read_text(encoding="utf-8"))
         fields["facets"] = tuple(Facet(**facet) for facet in fields["facets"])
         for name in ("values", "free", "free_rows"):
@@ -140,7 +156,9 @@ class Plan(NamedTuple):
     """How a statement is put; `{item}` stands for it."""
 
 
-def facet_shocks(values: tuple[str, ...], facets: tuple[Facet, ...]) -> Float[np.ndarray, "facet value"]:
+def facet_shocks(
+    values: tuple[str, ...], facets: tuple[Facet, ...]
+) -> Float[np.ndarray, "facet value"]:
     """Direct shock of every value by one unit of each facet."""
     shocks = np.zeros((len(facets), len(values)))
     for k, facet in enumerate(facets):
@@ -167,19 +185,47 @@ def plan() -> Plan:
     for value in VALUES:
         families = said["values"][value]["facets"]
         if len(families) != FACETS:
-            raise ValueError(f"Expected {FACETS} facets of {value} in phrases.toml, found {len(families)}.")
+            raise ValueError(
+                f"Expected {FACETS} facets of {value} in phrases.toml, found {len(families)}."
+            )
         for index, family in enumerate(families):
             leak = family.get("leak", {"to": None, "weight": 0.0})
-            facets.append(Facet(value, index, leak["to"], leak["weight"], len(rows), family["name"]))
+            facets.append(
+                Facet(
+                    value=value,
+                    index=index,
+                    leak_to=leak["to"],
+                    leak=leak["weight"],
+                    direction=len(rows),
+                    name=family["name"],
+                )
+            )
             rows.append(Row(value, tuple(family["plus"]), tuple(family["minus"])))
     free_rows = tuple(range(len(rows), len(rows) + len(said["free"])))
-    rows += [Row(name, tuple(free["plus"]), tuple(free["minus"])) for name, free in said["free"].items()]
+    rows += [
+        Row(name, tuple(free["plus"]), tuple(free["minus"])) for name, free in said["free"].items()
+    ]
     items = {value: tuple(asked["items"][value]["texts"]) for value in VALUES}
     items |= {name: (free["question"],) for name, free in said["free"].items()}
     truth = Truth(
-        values=VALUES, graph=graph, effects=np.linalg.inv(np.eye(len(VALUES)) - graph) * SCALE, scale=SCALE,
-        layer=LAYER, norm=NORM, facets=tuple(facets), directions=_directions(len(rows)), free=tuple(said["free"]),
-        free_rows=free_rows, topics={said["values"][value]["topic"]: value for value in VALUES})
-    return Plan(truth, tuple(rows), {topic: tuple(lines) for topic, lines in said["topics"].items()},
-                tuple(said["fillers"]), tuple(said["hedges"]), items,
-                tuple(asked["wordings"][name] for name in ("plain", "rated")))
+        values=VALUES,
+        graph=graph,
+        effects=np.linalg.inv(np.eye(len(VALUES)) - graph) * SCALE,
+        scale=SCALE,
+        layer=LAYER,
+        norm=NORM,
+        facets=tuple(facets),
+        directions=_directions(len(rows)),
+        free=tuple(said["free"]),
+        free_rows=free_rows,
+        topics={said["values"][value]["topic"]: value for value in VALUES},
+    )
+    return Plan(
+        truth=truth,
+        rows=tuple(rows),
+        topics={topic: tuple(lines) for topic, lines in said["topics"].items()},
+        fillers=tuple(said["fillers"]),
+        hedges=tuple(said["hedges"]),
+        items=items,
+        wordings=tuple(asked["wordings"][name] for name in ("plain", "rated")),
+    )

@@ -22,8 +22,16 @@ class Said(NamedTuple):
 @cache
 def _language() -> dict[str, Said]:
     made = plan()
-    known = {text: Said("", 0) for text in (*made.fillers, *(line for lines in made.topics.values() for line in lines))}
-    known |= {text: Said(row.owner, sign) for row in made.rows for sign, texts in ((1, row.plus), (-1, row.minus)) for text in texts}
+    known = {
+        text: Said("", 0)
+        for text in (*made.fillers, *(line for lines in made.topics.values() for line in lines))
+    }
+    known |= {
+        text: Said(row.owner, sign)
+        for row in made.rows
+        for sign, texts in ((1, row.plus), (-1, row.minus))
+        for text in texts
+    }
     return {_plain(text): said for text, said in known.items()}
 
 

@@ -16,20 +16,49 @@ from feature_store.registry import register
 # id, definition, other names
 _SIX = (
     ("care", "Kindness and protection from harm for those who suffer.", "care-harm harm harm-care"),
-    ("fairness", "Justice, equal rights and reciprocity.", "fairness-cheating fairness-reciprocity cheating"),
-    ("loyalty", "Standing by one's group and making sacrifices for it.", "loyalty-betrayal ingroup ingroup-loyalty betrayal"),
-    ("authority", "Respect for leaders, traditions and the duties of one's position.", "authority-subversion authority-respect subversion"),
-    ("sanctity", "Purity of body and soul, and disgust at what degrades them.", "sanctity-degradation purity purity-sanctity degradation"),
-    ("liberty", "Freedom from domination and from those who bully.", "liberty-oppression oppression"),
-)  # fmt: skip
+    (
+        "fairness",
+        "Justice, equal rights and reciprocity.",
+        "fairness-cheating fairness-reciprocity cheating",
+    ),
+    (
+        "loyalty",
+        "Standing by one's group and making sacrifices for it.",
+        "loyalty-betrayal ingroup ingroup-loyalty betrayal",
+    ),
+    (
+        "authority",
+        "Respect for leaders, traditions and the duties of one's position.",
+        "authority-subversion authority-respect subversion",
+    ),
+    (
+        "sanctity",
+        "Purity of body and soul, and disgust at what degrades them.",
+        "sanctity-degradation purity purity-sanctity degradation",
+    ),
+    (
+        "liberty",
+        "Freedom from domination and from those who bully.",
+        "liberty-oppression oppression",
+    ),
+)
 
 SYSTEM = register("values", "moral-foundations")(
     ValueSystem(
-        "moral-foundations",
-        tuple(Value(id, id.capitalize(), 2 * math.pi * step / len(_SIX), definition, "") for step, (id, definition, _) in enumerate(_SIX)),
-        "Graham, J. et al. (2013). Moral Foundations Theory: the pragmatic validity of moral pluralism. "
+        id="moral-foundations",
+        values=tuple(
+            Value(
+                id=id,
+                name=id.capitalize(),
+                angle=2 * math.pi * step / len(_SIX),
+                definition=definition,
+                parent="",
+            )
+            for step, (id, definition, _) in enumerate(_SIX)
+        ),
+        source="Graham, J. et al. (2013). Moral Foundations Theory: the pragmatic validity of moral pluralism. "
         "Advances in Experimental Social Psychology 47, 55-130.",
-        tuple((other, id) for id, _, others in _SIX for other in others.split()),
+        aliases=tuple((other, id) for id, _, others in _SIX for other in others.split()),
         circular=False,
     )
 )

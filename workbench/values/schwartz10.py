@@ -16,44 +16,113 @@ from feature_store.registry import register
 
 # id, name, wedge, parent, definition
 _TEN = (
-    ("self-direction", "Self-Direction", 0, "openness-to-change",
-     "Thinking for oneself and choosing, making and exploring on one's own terms."),
-    ("stimulation", "Stimulation", 1, "openness-to-change", "Excitement, novelty and challenge in life."),
-    ("hedonism", "Hedonism", 2, "openness-to-change", "Pleasure and the gratification of one's own senses."),
-    ("achievement", "Achievement", 3, "self-enhancement",
-     "Personal success, shown by competence that others recognise."),
-    ("power", "Power", 4, "self-enhancement", "Standing over others, and control of people and resources."),
-    ("security", "Security", 5, "conservation",
-     "Safety and stability of oneself, of close relations and of society."),
-    ("conformity", "Conformity", 6, "conservation",
-     "Holding back what would upset or harm others or break what is expected."),
-    ("tradition", "Tradition", 6, "conservation",
-     "Respect for, and commitment to, the customs and ideas that one's culture or religion hands down."),
-    ("benevolence", "Benevolence", 7, "self-transcendence",
-     "Keeping up and improving the well-being of the people one is close to."),
-    ("universalism", "Universalism", 8, "self-transcendence",
-     "Understanding, tolerance and protection for all people and for nature."),
-)  # fmt: skip
+    (
+        "self-direction",
+        "Self-Direction",
+        0,
+        "openness-to-change",
+        "Thinking for oneself and choosing, making and exploring on one's own terms.",
+    ),
+    (
+        "stimulation",
+        "Stimulation",
+        1,
+        "openness-to-change",
+        "Excitement, novelty and challenge in life.",
+    ),
+    (
+        "hedonism",
+        "Hedonism",
+        2,
+        "openness-to-change",
+        "Pleasure and the gratification of one's own senses.",
+    ),
+    (
+        "achievement",
+        "Achievement",
+        3,
+        "self-enhancement",
+        "Personal success, shown by competence that others recognise.",
+    ),
+    (
+        "power",
+        "Power",
+        4,
+        "self-enhancement",
+        "Standing over others, and control of people and resources.",
+    ),
+    (
+        "security",
+        "Security",
+        5,
+        "conservation",
+        "Safety and stability of oneself, of close relations and of society.",
+    ),
+    (
+        "conformity",
+        "Conformity",
+        6,
+        "conservation",
+        "Holding back what would upset or harm others or break what is expected.",
+    ),
+    (
+        "tradition",
+        "Tradition",
+        6,
+        "conservation",
+        "Respect for, and commitment to, the customs and ideas that one's culture or religion hands down.",
+    ),
+    (
+        "benevolence",
+        "Benevolence",
+        7,
+        "self-transcendence",
+        "Keeping up and improving the well-being of the people one is close to.",
+    ),
+    (
+        "universalism",
+        "Universalism",
+        8,
+        "self-transcendence",
+        "Understanding, tolerance and protection for all people and for nature.",
+    ),
+)
 
 _FINER = (
-    ("self-direction-thought", "self-direction"), ("self-direction-action", "self-direction"),
-    ("power-dominance", "power"), ("power-resources", "power"),
-    ("security-personal", "security"), ("security-societal", "security"),
-    ("conformity-rules", "conformity"), ("conformity-interpersonal", "conformity"), ("humility", "tradition"),
-    ("benevolence-caring", "benevolence"), ("benevolence-care", "benevolence"), ("benevolence-dependability", "benevolence"),
-    ("universalism-concern", "universalism"), ("universalism-nature", "universalism"),
-    ("universalism-tolerance", "universalism"), ("universalism-objectivity", "universalism"),
+    ("self-direction-thought", "self-direction"),
+    ("self-direction-action", "self-direction"),
+    ("power-dominance", "power"),
+    ("power-resources", "power"),
+    ("security-personal", "security"),
+    ("security-societal", "security"),
+    ("conformity-rules", "conformity"),
+    ("conformity-interpersonal", "conformity"),
+    ("humility", "tradition"),
+    ("benevolence-caring", "benevolence"),
+    ("benevolence-care", "benevolence"),
+    ("benevolence-dependability", "benevolence"),
+    ("universalism-concern", "universalism"),
+    ("universalism-nature", "universalism"),
+    ("universalism-tolerance", "universalism"),
+    ("universalism-objectivity", "universalism"),
     ("selfdirection", "self-direction"),
-)  # fmt: skip
+)
 
 SYSTEM = register("values", "schwartz10")(
     ValueSystem(
-        "schwartz10",
-        tuple(
-            Value(id, name, 2 * math.pi * wedge / 9, definition, parent) for id, name, wedge, parent, definition in _TEN
+        id="schwartz10",
+        values=tuple(
+            Value(
+                id=id,
+                name=name,
+                angle=2 * math.pi * wedge / 9,
+                definition=definition,
+                parent=parent,
+            )
+            for id, name, wedge, parent, definition in _TEN
         ),
-        "Schwartz, S. H. (1992). Universals in the content and structure of values. "
+        source="Schwartz, S. H. (1992). Universals in the content and structure of values. "
         "Advances in Experimental Social Psychology 25, 1-65.",
-        _FINER,
+        aliases=_FINER,
     )
 )

@@ -8,8 +8,8 @@ import importlib
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from feature_store.errors import NotFound, nearest
+from feature_store.progress import Progress
 from feature_store.records import Run
-from workbench.progress import Progress
 
 if TYPE_CHECKING:
     from workbench.study import Study

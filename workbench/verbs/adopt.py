@@ -10,15 +10,15 @@ import hashlib
 from typing import TYPE_CHECKING, Literal
 
 from feature_store.errors import BadInput
+from feature_store.progress import Progress
 from feature_store.records import Run
-from sae_training import sites
+from sae_training.model import sites
 from workbench import material
-from workbench.config import plain
-from workbench.harvesting import checksum, finish
-from workbench.progress import Progress
+from workbench.features.harvesting import checksum, finish
+from workbench.settings import plain
 
 if TYPE_CHECKING:
-    from sae_training.sae import SAE
+    from sae_training.dictionary.sae import SAE
     from workbench.study import Study
 
 EVALUATED = 500
@@ -57,11 +57,13 @@ class Config:
 
 def run(study: "Study", config: Config, progress: Progress) -> Run:
     """A run of kind `sae`."""
-    from sae_training.evaluate import evaluate
-    from sae_training.loaders import load_sae
+    from sae_training.dictionary.evaluate import evaluate
+    from sae_training.dictionary.loaders import load_sae
 
     if not config.address:
-        raise BadInput("Which SAE? Give its address: a folder, saelens:RELEASE/SAE_ID, or hub:ORG/NAME.")
+        raise BadInput(
+            "Which SAE? Give its address: a folder, saelens:RELEASE/SAE_ID, or hub:ORG/NAME."
+        )
     sae = load_sae(config.address)
     site = sae.site() if config.layer < 0 else None
     layer, point = (site.layer, site.point) if site else (config.layer, "resid_post")

@@ -4,7 +4,7 @@
    The residual is steered by a sweep (`sweep.py`); prompts are asked of the unsteered model, and their damage is the rise of the loss on
    the neutral text's own tokens after the prompt.
 2. Strengths are chosen on half of the contexts, effects reported on the other half (`causal/compare.py`).
-3. Where somebody can judge texts, openings are continued under every arm and rated as in AxBench (`axbench.py`): the organism's own
+3. Where somebody can judge texts, openings are continued under every arm and rated as in AxBench (`ratings.py`): the organism's own
    language is known, other models need `judge`. Without one that table is empty, and the questionnaire stands alone.
 
 Everything is kept in chunks: an interrupted comparison goes on where it was.
@@ -18,25 +18,28 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from feature_store.errors import BadInput
+from feature_store.progress import Progress
 from feature_store.records import Positions, Run, Steering, Unit
-from workbench import arms, axbench, continuations, hard_prompts, material, organism, output_scores, sweep, targets
-from workbench.administration.questions import Question, option_texts
-from workbench.arms import Planned
-from workbench.causal import compare
-from workbench.config import plain
-from workbench.instruments import one_scale
+from workbench import material, organism
+from workbench.causal import targets
+from workbench.comparing import methods
+from workbench.features import output_scores
 from workbench.llm import open_llm
 from workbench.llm.answered import Answered
 from workbench.llm.judges import LLMJudge
-from workbench.progress import Progress
-from workbench.steered import edit_for
-from workbench.sweep import Choice
+from workbench.measuring.questionnaire import one_scale
+from workbench.measuring.questions import Question, option_texts
+from workbench.settings import plain
+from workbench.steering.apply import edit_for
+from workbench.sweeps import arms, sweep, texts, value_prompts
+from workbench.sweeps.arms import Planned
+from workbench.sweeps.sweep import Choice
 from workbench.verbs import effects
 from workbench.verbs.predict import halves
 
 if TYPE_CHECKING:
-    from sae_training.edits import Edit
-    from sae_training.model import Model
+    from sae_training.engine.model import Model
+    from sae_training.model.edits import Edit
     from workbench.study import Study
 
 TIMED = 32
@@ -101,14 +104,36 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
     sae_run = study.runs.get(label_run.inputs["sae"])
     probe_run = study.resolve("probes", config.probes) if config.probes else None
     name = sae_run.config["model"]
-    same = {field: getattr(config, field) for field in ("instrument", "wordings", "contexts", "n_contexts", "neutral", "n_neutral", "seed")}
+    same = {
+        field: getattr(config, field)
+        for field in (
+            "instrument",
+            "wordings",
+            "contexts",
+            "n_contexts",
+            "neutral",
+            "n_neutral",
+            "seed",
+        )
+    }
     asked, neutral, told = effects.material_of(study, name, effects.Config(**same))
     planned = _plan(study, config, label_run, sae_run, probe_run, asked)
     openings, judge = _openings(study, config, name), _judge(study, config)
-    told = hashlib.sha256(repr([told, [one.prompt for one in planned], openings]).encode()).hexdigest()
-    inputs = {"labels": label_run.id, "sae": sae_run.id, "model": sae_run.inputs["model"], "prompts": told}
-    inputs |= ({"probes": probe_run.id} if probe_run else {}) | ({"judge": judge.name} if judge else {})
-    plainly = plain(dataclasses.replace(config, labels=label_run.id, probes=probe_run.id if probe_run else ""))
+    told = hashlib.sha256(
+        repr([told, [one.prompt for one in planned], openings]).encode()
+    ).hexdigest()
+    inputs = {
+        "labels": label_run.id,
+        "sae": sae_run.id,
+        "model": sae_run.inputs["model"],
+        "prompts": told,
+    }
+    inputs |= ({"probes": probe_run.id} if probe_run else {}) | (
+        {"judge": judge.name} if judge else {}
+    )
+    plainly = plain(
+        dataclasses.replace(config, labels=label_run.id, probes=probe_run.id if probe_run else "")
+    )
     if study.runs.exists(id := study.runs.find("comparison", plainly, inputs, config.seed)):
         return study.runs.get(id)
     model, at = study.model_of(sae_run), (sae_run.summary["layer"], sae_run.summary["point"])
@@ -117,99 +142,213 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
         instrument = one_scale(config.instrument, study.system)
         steered = [one.intervention for one in planned if not one.prompt]
         sweep.measure(work, model, edit, *at, instrument, asked, neutral, steered, progress)
-        ratings, damage = hard_prompts.measure(work, model, planned, asked, neutral, option_texts(instrument, model), progress)
-        measured = effects.keep(work, study, [one.row(k) for k, one in enumerate(planned)], ratings, damage, asked, config.replicates, config.seed)
+        ratings, damage = value_prompts.measure(
+            work, model, planned, asked, neutral, option_texts(instrument, model), progress
+        )
+        measured = effects.keep(
+            work,
+            study,
+            [one.row(k) for k, one in enumerate(planned)],
+            ratings,
+            damage,
+            asked,
+            config.replicates,
+            config.seed,
+        )
         measured = dataclasses.replace(measured, kind=np.array([one.arm for one in planned]))
         progress("analysing", 0, 1)
         reverses = {"wrong-sign": f"sae-{config.methods[0]}"}
-        found = compare.compare(
-            measured, study.system, halves(config.n_contexts, config.seed), halves(len(neutral), config.seed + 1), config.delta, arms.BASELINES,
-            reverses, config.replicates, config.seed,
-        )  # fmt: skip
+        found = methods.compare(
+            measured,
+            study.system,
+            halves(config.n_contexts, config.seed),
+            halves(len(neutral), config.seed + 1),
+            config.delta,
+            arms.BASELINES,
+            reverses,
+            config.replicates,
+            config.seed,
+        )
         progress("analysing", 1, 1)
         scored = None
         if openings:
-            written = continuations.write(work, model, edit, *at, planned, openings, config.new_tokens, config.seed, progress)
-            rater = axbench.Asked(judge) if judge else axbench.Planted(written["loss"].to_numpy()[: len(openings)])
-            rated = continuations.rate(written, planned, openings, rater, study.system)
-            scored = compare.score_texts(rated, measured, halves(len(openings), config.seed + 2), reverses, config.replicates, config.seed)
-            work.table("arm_texts", continuations.rows(written, rated), sort=("intervention", "opening"))
+            written = texts.write(
+                work, model, edit, *at, planned, openings, config.new_tokens, config.seed, progress
+            )
+            rater = (
+                ratings.Asked(judge)
+                if judge
+                else ratings.Planted(written["loss"].to_numpy()[: len(openings)])
+            )
+            rated = texts.rate(written, planned, openings, rater, study.system)
+            scored = methods.score_texts(
+                rated,
+                measured,
+                halves(len(openings), config.seed + 2),
+                reverses,
+                config.replicates,
+                config.seed,
+            )
+            work.table("arm_texts", texts.rows(written, rated), sort=("intervention", "opening"))
             work.table("arm_scores", [row | {"judge": rater.name} for row in scored.rows])
         else:
             work.table("arm_texts", [])
             work.table("arm_scores", [])
-        tokens = [hard_prompts.tokens(model, one.prompt, asked[0]) for one in planned]
-        rows = [row | {"prompt": one.prompt, "tokens": extra} for row, one, extra in zip(found.arms, planned, tokens, strict=True)]
+        tokens = [value_prompts.tokens(model, one.prompt, asked[0]) for one in planned]
+        rows = [
+            row | {"prompt": one.prompt, "tokens": extra}
+            for row, one, extra in zip(found.arms, planned, tokens, strict=True)
+        ]
         work.table("arms", rows)
         work.table("arm_effects", found.arm_effects)
         work.table("arm_contrasts", found.arm_contrasts)
         needs = _needs(label_run, probe_run)
         means = []
         for row in found.arm_means:
-            extra = float(np.mean([r["tokens"] for r in rows if r["arm"] == row["arm"] and r["chosen"]]))
-            means.append(row | _score_of(scored, row["arm"]) | {
-                "tokens": extra, "seconds": _seconds(model, edit, at, planned, row["arm"], asked, option_texts(instrument, model)), "needs": needs(row["arm"]),
-            })  # fmt: skip
+            extra = float(
+                np.mean([r["tokens"] for r in rows if r["arm"] == row["arm"] and r["chosen"]])
+            )
+            means.append(
+                row
+                | _score_of(scored, row["arm"])
+                | {
+                    "tokens": extra,
+                    "seconds": _seconds(
+                        model, edit, at, planned, row["arm"], asked, option_texts(instrument, model)
+                    ),
+                    "needs": needs(row["arm"]),
+                }
+            )
         work.table("arm_means", means)
-        methods = [row for row in means if row["arm"] not in arms.CONTROLS]
-        best = max(methods, key=lambda row: row["effect"])
-        return work.finish({
-            "arms": len(means), "methods": len(methods), "values": len({one.value for one in planned}), "interventions": len(planned),
-            "contexts": config.n_contexts, "texts": len(openings), "best": best["arm"], "best_effect": best["effect"],
-            "beat_baseline": sum(row["value"] == compare.ALL and row["q"] < 0.05 and row["difference"] > 0 for row in found.arm_contrasts),
-            "left_out": ", ".join(v for v in study.system.ids if v not in {one.value for one in planned}) or "none", "delta": config.delta,
-        })  # fmt: skip
+        rivals = [row for row in means if row["arm"] not in arms.CONTROLS]
+        best = max(rivals, key=lambda row: row["effect"])
+        return work.finish(
+            {
+                "arms": len(means),
+                "methods": len(rivals),
+                "values": len({one.value for one in planned}),
+                "interventions": len(planned),
+                "contexts": config.n_contexts,
+                "texts": len(openings),
+                "best": best["arm"],
+                "best_effect": best["effect"],
+                "beat_baseline": sum(
+                    row["value"] == methods.ALL and row["q"] < 0.05 and row["difference"] > 0
+                    for row in found.arm_contrasts
+                ),
+                "left_out": ", ".join(
+                    v for v in study.system.ids if v not in {one.value for one in planned}
+                )
+                or "none",
+                "delta": config.delta,
+            }
+        )
 
 
-def _plan(study: "Study", config: Config, label_run: Run, sae_run: Run, probe_run: Run | None, asked: list[Question]) -> list[Planned]:
+def _plan(
+    study: "Study",
+    config: Config,
+    label_run: Run,
+    sae_run: Run,
+    probe_run: Run | None,
+    asked: list[Question],
+) -> list[Planned]:
     labels = output_scores.with_outputs(study, label_run.id)
     chosen = sweep.choose_features(labels, config.features_per_value, config.choose)
-    alive = study.store.sql("SELECT feature FROM features WHERE run = ? AND n_active > 0 ORDER BY feature", [sae_run.id]).feature
+    alive = study.store.sql(
+        "SELECT feature FROM features WHERE run = ? AND n_active > 0 ORDER BY feature", [sae_run.id]
+    ).feature
     able = set(chosen.value) & set(probe_run.summary["probed"] if probe_run else chosen.value)
     if not config.methods:
-        raise BadInput("Which steering methods are compared? Name at least one with --methods, such as add.")
-    wanted = list(dict.fromkeys(map(study.system.resolve, config.values))) or [value for value in study.system.ids if value in able]
+        raise BadInput(
+            "Which steering methods are compared? Name at least one with --methods, such as add."
+        )
+    wanted = list(dict.fromkeys(map(study.system.resolve, config.values))) or [
+        value for value in study.system.ids if value in able
+    ]
     missing = [value for value in wanted if value not in able]
     if missing or not wanted:
-        raise BadInput(f"Every arm needs labelled features and, with --probes, a probe of the value; missing for {', '.join(missing) or 'all values'}. "
-                       "Leave it out with --values, or label and probe it.")  # fmt: skip
-    if any(s <= 0 for s in config.strengths) or list(config.strengths) != sorted(set(config.strengths)) or not config.strengths:
-        raise BadInput(f"Strengths are positive, rising numbers, got {', '.join(f'{s:g}' for s in config.strengths) or 'none'}.")
+        raise BadInput(
+            f"Every arm needs labelled features and, with --probes, a probe of the value; missing for {', '.join(missing) or 'all values'}. "
+            "Leave it out with --values, or label and probe it."
+        )
+    if (
+        any(s <= 0 for s in config.strengths)
+        or list(config.strengths) != sorted(set(config.strengths))
+        or not config.strengths
+    ):
+        raise BadInput(
+            f"Strengths are positive, rising numbers, got {', '.join(f'{s:g}' for s in config.strengths) or 'none'}."
+        )
     steps = len(config.strengths)
     if sae_run.config["model"] == material.ORGANISM and not config.prompts:
         texts = [question.prompt for question in asked]
-        ladders = {value: hard_prompts.organism_ladder(study.system[value], steps, texts, config.seed) for value in wanted}
+        ladders = {
+            value: value_prompts.organism_ladder(study.system[value], steps, texts, config.seed)
+            for value in wanted
+        }
     else:
-        sentences = hard_prompts.read(config.prompts)
-        ladders = {value: hard_prompts.ladder(study.system[value], steps, sentences) for value in wanted}
+        sentences = value_prompts.read(config.prompts)
+        ladders = {
+            value: value_prompts.ladder(study.system[value], steps, sentences) for value in wanted
+        }
     template = Steering(unit=config.unit, positions=config.positions)
     unlabelled = sorted(set(alive) - set(labels.feature[labels.accepted]))
     probes = probe_run.id if probe_run else ""
-    return arms.plan(chosen, wanted, unlabelled, probes, config.methods, ladders, config.strengths, template, config.seed)
+    return arms.plan(
+        chosen,
+        wanted,
+        unlabelled,
+        probes,
+        config.methods,
+        ladders,
+        config.strengths,
+        template,
+        config.seed,
+    )
 
 
 def _openings(study: "Study", config: Config, name: str) -> list[str]:
     """What is continued in text; nothing where nobody could judge it."""
     if not config.n_texts or not (config.judge or name == material.ORGANISM):
         return []
-    known = organism.openings(config.n_texts, config.seed + 1) if name == material.ORGANISM else [q.text for q in targets.questions(config.questions, study.system)]
+    known = (
+        organism.openings(config.n_texts, config.seed + 1)
+        if name == material.ORGANISM
+        else [q.text for q in targets.questions(config.questions, study.system)]
+    )
     if min(len(known), config.n_texts) < 4:
-        raise BadInput(f"Choosing and reporting need four openings or more, got {min(len(known), config.n_texts)}. Give more questions, or --n-texts 0.")
+        raise BadInput(
+            f"Choosing and reporting need four openings or more, got {min(len(known), config.n_texts)}. Give more questions, or --n-texts 0."
+        )
     return known[: config.n_texts]
 
 
 def _judge(study: "Study", config: Config) -> LLMJudge | None:
-    return LLMJudge(Answered(open_llm(config.judge, study.model), study.folder / "answers.jsonl")) if config.judge else None
+    return (
+        LLMJudge(Answered(open_llm(config.judge, study.model), study.folder / "answers.jsonl"))
+        if config.judge
+        else None
+    )
 
 
 def _seconds(
-    model: "Model", edit: "Edit", at: tuple, planned: list[Planned], arm: str, asked: list[Question], options: list[str]
+    model: "Model",
+    edit: "Edit",
+    at: tuple,
+    planned: list[Planned],
+    arm: str,
+    asked: list[Question],
+    options: list[str],
 ) -> float:
     """Time a question at the arm's largest strength [s], by full forward passes under the same hook."""
     import torch
 
-    row, one = max((pair for pair in enumerate(planned) if pair[1].arm == arm), key=lambda pair: (pair[1].dose, -pair[0]))
-    prompts = [hard_prompts.before(one.prompt, q.prompt) for q in asked[:TIMED]]
+    row, one = max(
+        (pair for pair in enumerate(planned) if pair[1].arm == arm),
+        key=lambda pair: (pair[1].dose, -pair[0]),
+    )
+    prompts = [value_prompts.before(one.prompt, q.prompt) for q in asked[:TIMED]]
     with model.steered(edit.take(torch.tensor([row])), *at):
         model.score(prompts[:1], options)
         start = time.perf_counter()
@@ -219,14 +358,26 @@ def _seconds(
 
 def _needs(label_run: Run, probe_run: Run | None):
     """Arm -> what it was made of, in words."""
-    pairs = f"{probe_run.summary['pairs']} pairs of texts over {probe_run.summary['values']} values" if probe_run else ""
+    pairs = (
+        f"{probe_run.summary['pairs']} pairs of texts over {probe_run.summary['values']} values"
+        if probe_run
+        else ""
+    )
     features = f"an SAE and {label_run.summary['texts']} labelled texts"
     known = {
-        "difference-of-means": pairs, "probe": pairs, "conva": pairs, "prompt": "the value in words", "random-feature": "an SAE",
+        "difference-of-means": pairs,
+        "probe": pairs,
+        "conva": pairs,
+        "prompt": "the value in words",
+        "random-feature": "an SAE",
         "random-direction": "nothing",
-    }  # fmt: skip
+    }
     return lambda arm: known.get(arm, features)
 
 
-def _score_of(scored: compare.Scored | None, arm: str) -> dict[str, float | None]:
-    return scored.means[arm] if scored else dict.fromkeys(("harmonic", "harmonic_low", "harmonic_high"))
+def _score_of(scored: methods.Scored | None, arm: str) -> dict[str, float | None]:
+    return (
+        scored.means[arm]
+        if scored
+        else dict.fromkeys(("harmonic", "harmonic_low", "harmonic_high"))
+    )

@@ -1,6 +1,6 @@
 """Compare the value profiles of models and steerings, on one or several instruments, and see whether the instruments agree.
 
-1. Every subject (`workbench/subjects.py`) answers every instrument: one run of kind `profile` each, made by `measure`, or found where it was made before.
+1. Every subject (`workbench/comparing/subjects.py`) answers every instrument: one run of kind `profile` each, made by `measure`, or found where it was made before.
 2. On each instrument every subject's centred profile less that of the first subject, by value, with interval, p and q (`contrasts.py`).
    An instrument may add what its paper reports of subjects beside each other (`Questionnaire.between`).
 3. What a subject changed laid over the motivational circle: which way, how much, and how well a circle explains it (`causal/circumplex.py`).
@@ -18,17 +18,17 @@ import numpy as np
 
 from feature_store import queries
 from feature_store.errors import BadInput
+from feature_store.progress import Progress
 from feature_store.records import Response, Run, Unit
-from workbench.administration.profiles import Cells
-from workbench.causal import circumplex
-from workbench.config import plain
-from workbench.contrasts import difference, rows
-from workbench.instruments import open_instrument
-from workbench.output_scores import with_outputs
-from workbench.progress import Progress
-from workbench.statistics import known_mean
-from workbench.subjects import EVERY, Subject, subjects
-from workbench.validity import FEWEST, mtmm, validity
+from workbench.comparing.contrasts import difference, rows
+from workbench.comparing.subjects import EVERY, Subject, subjects
+from workbench.comparing.validity import FEWEST, mtmm, validity
+from workbench.features.output_scores import with_outputs
+from workbench.measuring.profiles import Cells
+from workbench.measuring.questionnaire import open_instrument
+from workbench.settings import plain
+from workbench.statistics import circle
+from workbench.statistics.intervals import known_mean
 from workbench.verbs.measure import Asking
 
 if TYPE_CHECKING:
@@ -61,38 +61,84 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
     """A run of kind `contrast`."""
     if not config.instruments:
         raise BadInput("Name at least one instrument with --instruments, such as standin.")
-    opened = {name: open_instrument(name, _settings(config, name), study.system, study.folder) for name in config.instruments}
-    label_run = study.resolve("labels", config.labels) if any(name == EVERY or name[-1:] in "+-" for name in config.subjects) else None
+    opened = {
+        name: open_instrument(name, _settings(config, name), study.system, study.folder)
+        for name in config.instruments
+    }
+    label_run = (
+        study.resolve("labels", config.labels)
+        if any(name == EVERY or name[-1:] in "+-" for name in config.subjects)
+        else None
+    )
     labels = with_outputs(study, label_run.id if label_run else "")
     sae = label_run.inputs["sae"] if label_run else config.sae
-    who = subjects(config.subjects, labels, study.system, config.features_per_value, config.strength)
-    made = {(name, one.name): _measure(study, config, name, one, sae, progress) for name in opened for one in who}
-    inputs = {f"{name} {subject}": run.id for (name, subject), run in made.items()} | ({"labels": label_run.id} if label_run else {})
+    who = subjects(
+        config.subjects, labels, study.system, config.features_per_value, config.strength
+    )
+    made = {
+        (name, one.name): _measure(study, config, name, one, sae, progress)
+        for name in opened
+        for one in who
+    }
+    inputs = {f"{name} {subject}": run.id for (name, subject), run in made.items()} | (
+        {"labels": label_run.id} if label_run else {}
+    )
     plainly = plain(dataclasses.replace(config, labels=label_run.id if label_run else "", sae=sae))
     if study.runs.exists(id := study.runs.find("contrast", plainly, inputs, config.seed)):
         return study.runs.get(id)
     with study.runs.begin("contrast", plainly, inputs, config.seed) as work:
         progress("comparing", 0, len(opened))
         said = {key: _steering(study, run) for key, run in made.items()}
-        work.table("subjects", [{"instrument": name, "subject": subject, "profile": run.id, "steering": said[name, subject]} for (name, subject), run in made.items()])
+        work.table(
+            "subjects",
+            [
+                {
+                    "instrument": name,
+                    "subject": subject,
+                    "profile": run.id,
+                    "steering": said[name, subject],
+                }
+                for (name, subject), run in made.items()
+            ],
+        )
         contrasts, circles, means = [], [], {}
         more: dict[str, list[Any]] = {}
         for number, (name, one) in enumerate(opened.items()):
             told = {s.name: _responses(study, made[name, s.name], said[name, s.name]) for s in who}
-            cells = {subject: one.plugin.cells(responses, one.instrument, study.system) for subject, responses in told.items()}
-            for relation, lines in one.plugin.between(told, one.instrument, study.system, config.replicates, config.seed).items():
+            cells = {
+                subject: one.plugin.cells(responses, one.instrument, study.system)
+                for subject, responses in told.items()
+            }
+            for relation, lines in one.plugin.between(
+                told, one.instrument, study.system, config.replicates, config.seed
+            ).items():
                 more.setdefault(relation, []).extend(lines)
             asked = {s.name: _asked(study, made[name, s.name]) for s in who}
             first = who[0].name
             found = {
-                s.name: (difference(cells[first], cells[s.name], asked[first] == asked[s.name], config.replicates, config.seed), asked[first] == asked[s.name])
+                s.name: (
+                    difference(
+                        cells[first],
+                        cells[s.name],
+                        asked[first] == asked[s.name],
+                        config.replicates,
+                        config.seed,
+                    ),
+                    asked[first] == asked[s.name],
+                )
                 for s in who[1:]
-            }  # fmt: skip
+            }
             contrasts += rows(name, first, found, cells)
             for subject, (change, _) in found.items():
-                known = {study.system[value].angle for value, x in zip(cells[first].values, change.mean, strict=True) if np.isfinite(x)}
+                known = {
+                    study.system[value].angle
+                    for value, x in zip(cells[first].values, change.mean, strict=True)
+                    if np.isfinite(x)
+                }
                 if study.system.circular and len(known) > 2:
-                    circles.append(_circle(study, name, subject, cells[first].values, change.mean, config))
+                    circles.append(
+                        _circle(study, name, subject, cells[first].values, change.mean, config)
+                    )
             means[name] = np.stack([_means(cells[s.name], study.system.ids) for s in who])
             progress("comparing", number + 1, len(opened))
         work.table("contrasts", contrasts)
@@ -103,55 +149,100 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
         work.table("mtmm", mtmm(means, study.system.ids) if enough else [])
         agreed = [
             {"instrument": a, "other_instrument": b, **told._asdict()}
-            for a, b in itertools.combinations(means, 2) for told in validity(means[a], means[b], config.replicates, config.seed)
-        ]  # fmt: skip
+            for a, b in itertools.combinations(means, 2)
+            for told in validity(means[a], means[b], config.replicates, config.seed)
+        ]
         work.table("validity", agreed)
-        return work.finish({
-            "subjects": len(who), "instruments": len(opened), "profiles": len(made), "differences": len(contrasts),
-            "differ": sum(row["q"] < 0.05 for row in contrasts), "missing": sum(run.summary["missing"] for run in made.values()),
-        } | {f"{row['metric']}_{row['instrument']}_{row['other_instrument']}": row["value"] for row in agreed if row["metric"] in ("convergent", "profile")})  # fmt: skip
+        return work.finish(
+            {
+                "subjects": len(who),
+                "instruments": len(opened),
+                "profiles": len(made),
+                "differences": len(contrasts),
+                "differ": sum(row["q"] < 0.05 for row in contrasts),
+                "missing": sum(run.summary["missing"] for run in made.values()),
+            }
+            | {
+                f"{row['metric']}_{row['instrument']}_{row['other_instrument']}": row["value"]
+                for row in agreed
+                if row["metric"] in ("convergent", "profile")
+            }
+        )
 
 
 def _settings(config: Config, instrument: str) -> tuple[str, ...]:
     """The settings of one instrument. Raises BadInput where some setting belongs to none."""
     for told in config.settings:
         if told.split(".")[0] not in config.instruments:
-            raise BadInput(f"A setting is written instrument.key=value with one of {', '.join(config.instruments)}, got {told!r}.")
-    return tuple(told.removeprefix(f"{instrument}.") for told in config.settings if told.startswith(f"{instrument}."))
+            raise BadInput(
+                f"A setting is written instrument.key=value with one of {', '.join(config.instruments)}, got {told!r}."
+            )
+    return tuple(
+        told.removeprefix(f"{instrument}.")
+        for told in config.settings
+        if told.startswith(f"{instrument}.")
+    )
 
 
-def _measure(study: "Study", config: Config, instrument: str, subject: Subject, sae: str, progress: Progress) -> Run:
+def _measure(
+    study: "Study", config: Config, instrument: str, subject: Subject, sae: str, progress: Progress
+) -> Run:
     """The subject's profile on the instrument."""
     # What is left as it is stays so: 0 new tokens stand for as many as the instrument needs, and may not be said.
-    asking: dict[str, Any] = {field.name: told for field in dataclasses.fields(Asking) if (told := getattr(config, field.name)) != field.default}
+    asking: dict[str, Any] = {
+        field.name: told
+        for field in dataclasses.fields(Asking)
+        if (told := getattr(config, field.name)) != field.default
+    }
     more: dict[str, Any] = dict(subject.settings)
     if "model" not in more:
         more["sae"] = sae
     if subject.steered:
         more |= {"method": config.method, "unit": config.unit}
-    if open_instrument(instrument, _settings(config, instrument), study.system, study.folder).instrument.answer != "text":
+    if (
+        open_instrument(
+            instrument, _settings(config, instrument), study.system, study.folder
+        ).instrument.answer
+        != "text"
+    ):
         asking["judge"] = ""
 
     def told(stage: str, done: int, total: int) -> None:
         progress(f"{stage} {subject.name}, {instrument}", done, total)
 
-    return study.measure(told, instrument=instrument, settings=_settings(config, instrument), **asking, **more)
+    return study.measure(
+        told, instrument=instrument, settings=_settings(config, instrument), **asking, **more
+    )
 
 
 def _steering(study: "Study", profile: Run) -> str:
     """What was changed in the state that the subject is: the steered one where there are two."""
-    names = study.store.sql("SELECT DISTINCT steering FROM profiles WHERE run = ? ORDER BY steering = 'base'", [profile.id]).steering
+    names = study.store.sql(
+        "SELECT DISTINCT steering FROM profiles WHERE run = ? ORDER BY steering = 'base'",
+        [profile.id],
+    ).steering
     return str(names[0])
 
 
 def _responses(study: "Study", profile: Run, steering: str) -> list[Response]:
     told = queries.responses(study.store, profile.id, steering).to_dict("records")
-    return [Response(**{**row, "logprobs": tuple(row["logprobs"]), "rating": np.nan if row["rating"] is None else row["rating"]}) for row in told]
+    return [
+        Response(
+            **{
+                **row,
+                "logprobs": tuple(row["logprobs"]),
+                "rating": np.nan if row["rating"] is None else row["rating"],
+            }
+        )
+        for row in told
+    ]
 
 
 def _asked(study: "Study", profile: Run) -> frozenset[str]:
     """What was asked, to see whether two profiles are paired."""
-    told = study.store.sql('SELECT context, item, wording, "order", prompt FROM prompts WHERE run = ?', [profile.id])
+    told = study.store.sql(
+        'SELECT context, item, wording, "order", prompt FROM prompts WHERE run = ?', [profile.id]
+    )
     return frozenset(json.dumps(row) for row in told.astype(str).values.tolist())
 
 
@@ -161,8 +252,23 @@ def _means(cells: Cells, values: tuple[str, ...]) -> np.ndarray:
     return np.array([known.get(value, np.nan) for value in values])
 
 
-def _circle(study: "Study", instrument: str, subject: str, values: tuple[str, ...], change: np.ndarray, config: Config) -> dict[str, Any]:
+def _circle(
+    study: "Study",
+    instrument: str,
+    subject: str,
+    values: tuple[str, ...],
+    change: np.ndarray,
+    config: Config,
+) -> dict[str, Any]:
     """The row of `circle_fits`."""
-    fit = circumplex.fit(change, circumplex.angles(study.system, values), config.replicates, config.seed)
-    nearest = min(values, key=lambda value: abs(np.angle(np.exp(1j * (study.system[value].angle - fit.phi)))))
-    return {"instrument": instrument, "subject": subject, "towards": nearest, **fit._asdict(), "n": int(np.isfinite(change).sum())}
+    fit = circle.fit(change, circle.angles(study.system, values), config.replicates, config.seed)
+    nearest = min(
+        values, key=lambda value: abs(np.angle(np.exp(1j * (study.system[value].angle - fit.phi))))
+    )
+    return {
+        "instrument": instrument,
+        "subject": subject,
+        "towards": nearest,
+        **fit._asdict(),
+        "n": int(np.isfinite(change).sum()),
+    }

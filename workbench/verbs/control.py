@@ -7,10 +7,10 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from feature_store.errors import BadInput
+from feature_store.progress import Progress
 from feature_store.records import Run
-from workbench.control import Control, control
 from workbench.llm.judges import open_judge
-from workbench.progress import Progress
+from workbench.systems.conva.control import Control, control
 
 if TYPE_CHECKING:
     from workbench.study import Study
@@ -25,9 +25,13 @@ class Config(Control):
 def run(study: "Study", config: Config, progress: Progress) -> Run:
     """A run of kind `control`."""
     if not config.judge:
-        raise BadInput("Who judges the answers? Name a language model with --judge: local:FOLDER-OR-HUB-ID, or https://host/v1#model.")
+        raise BadInput(
+            "Who judges the answers? Name a language model with --judge: local:FOLDER-OR-HUB-ID, or https://host/v1#model."
+        )
     if not config.value:
         raise BadInput(f"Which value? Name it with --value: {', '.join(study.system.ids)}.")
     judge = open_judge(config.judge, study.model, study.folder / "answers.jsonl")
-    settings = Control(**{field.name: getattr(config, field.name) for field in dataclasses.fields(Control)})
+    settings = Control(
+        **{field.name: getattr(config, field.name) for field in dataclasses.fields(Control)}
+    )
     return control(study, settings, judge, progress)

@@ -18,14 +18,14 @@ import pandas as pd
 from jaxtyping import Float
 
 from feature_store.errors import BadInput
+from feature_store.progress import Progress
 from feature_store.records import Run
-from workbench import targets
+from workbench.causal import targets
 from workbench.causal.counterfactual import HIGHEST, LOWEST, Objective, counterfactuals
 from workbench.causal.linear_scm import LinearSCM, fresh
-from workbench.config import plain
-from workbench.instruments import one_scale
-from workbench.progress import Progress
-from workbench.statistics import bootstrap_mean
+from workbench.measuring.questionnaire import one_scale
+from workbench.settings import plain
+from workbench.statistics.intervals import bootstrap_mean
 
 if TYPE_CHECKING:
     from workbench.study import Study
@@ -53,7 +53,9 @@ class Config:
 
 def read_graph(study: "Study", run: str) -> tuple[LinearSCM, Float[np.ndarray, "source target"]]:
     """The edges of a graph run as a structural model, and the standard deviation of each weight; 0 where there is no edge."""
-    rows = study.store.sql("SELECT source, target, weight, z, present FROM edges WHERE run = ?", [run])
+    rows = study.store.sql(
+        "SELECT source, target, weight, z, present FROM edges WHERE run = ?", [run]
+    )
     values = tuple(v for v in study.system.ids if v in set(rows.source) | set(rows.target))
     direct, sd = np.zeros((2, len(values), len(values)))
     for edge in rows[rows.present].itertuples():
@@ -64,13 +66,20 @@ def read_graph(study: "Study", run: str) -> tuple[LinearSCM, Float[np.ndarray, "
 
 def _profiles(study: "Study", run: str) -> pd.DataFrame:
     """Unsteered mean rating of every value in every context of a sweep [context, value]; NaN where nothing was parsed."""
-    rows = study.store.sql("SELECT context, value, avg(base) AS base FROM ratings WHERE run = ? AND isfinite(base) GROUP BY ALL", [run])
+    rows = study.store.sql(
+        "SELECT context, value, avg(base) AS base FROM ratings WHERE run = ? AND isfinite(base) GROUP BY ALL",
+        [run],
+    )
     return rows.pivot(index="context", columns="value", values="base").sort_index().astype(float)
 
 
 def wanted(study: "Study", target: tuple[str, ...], presets: str, preset: str) -> dict[str, float]:
     """The target of a configuration as value -> score [1 to 5]."""
-    return targets.told(target, study.system) if target else targets.preset(presets, preset, study.system)
+    return (
+        targets.told(target, study.system)
+        if target
+        else targets.preset(presets, preset, study.system)
+    )
 
 
 def run(study: "Study", config: Config, progress: Progress) -> Run:
@@ -80,10 +89,17 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
     scores = wanted(study, config.target, config.presets, config.preset)
     keep = [study.system.resolve(value) for value in config.values] or list(scores)
     if absent := [value for value in keep if value not in scores]:
-        raise BadInput(f"The target says nothing about {', '.join(absent)}; it sets {', '.join(scores)}. Name some of those.")
+        raise BadInput(
+            f"The target says nothing about {', '.join(absent)}; it sets {', '.join(scores)}. Name some of those."
+        )
     options = len(one_scale(effects_run.config["instrument"], study.system).options)
     stretch = (options - 1) / (HIGHEST - LOWEST)
-    objective = Objective(tuple((value, 1 + (scores[value] - LOWEST) * stretch) for value in sorted(keep, key=lambda v: -scores[v])))
+    objective = Objective(
+        tuple(
+            (value, 1 + (scores[value] - LOWEST) * stretch)
+            for value in sorted(keep, key=lambda v: -scores[v])
+        )
+    )
     inputs = {"graph": graph_run.id, "effects": effects_run.id, "target": repr(objective.targets)}
     plainly = plain(dataclasses.replace(config, graph=graph_run.id))
     if study.runs.exists(id := study.runs.find("counterfactual", plainly, inputs, config.seed)):
@@ -93,39 +109,82 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
     whole = base.dropna()
     contexts, observed = list(whole.index), [row.to_numpy() for _, row in whole.iterrows()]
     if len(observed) < 2:
-        raise BadInput(f"Counterfactuals need two contexts with every value answered, got {len(observed)}. Measure more contexts.")
+        raise BadInput(
+            f"Counterfactuals need two contexts with every value answered, got {len(observed)}. Measure more contexts."
+        )
     with study.runs.begin("counterfactual", plainly, inputs, config.seed) as work:
         found = counterfactuals(scm, observed, [objective] * len(observed), config.theta)
         terms, acted = [c.exogenous for c in found], np.array([c.intervened for c in found])
         others = scm.predict(fresh(terms, config.seed), [objective] * len(terms))
-        own, other = np.stack([c.outcome for c in found]), np.where(acted[:, None], np.stack(others), np.stack(observed))
+        own, other = (
+            np.stack([c.outcome for c in found]),
+            np.where(acted[:, None], np.stack(others), np.stack(observed)),
+        )
         change = own - np.stack(observed)
         interval = bootstrap_mean(change, config.replicates, config.seed)
         ranges = _ranges(scm, sd, np.stack(observed), acted, objective, config, progress)
         is_set = dict(objective.targets)
-        work.table("counterfactual_profiles", [
-            {"context": int(contexts[p]), "value": value, "observed": observed[p][j], "exogenous": terms[p].u[j], "counterfactual": own[p, j],
-             "interventional": other[p, j], "distance": found[p].distance, "intervened": found[p].intervened}
-            for p in range(len(found)) for j, value in enumerate(scm.values)
-        ], sort=("value", "context"))  # fmt: skip
-        work.table("counterfactual_changes", [
-            {"value": value, "target": is_set.get(value), "observed": whole[value].mean(), "change": interval.mean[j],
-             "low": interval.low[j], "high": interval.high[j], "graph_low": ranges[0, 0, j], "graph_high": ranges[0, 1, j],
-             "null_low": ranges[1, 0, j], "null_high": ranges[1, 1, j], "n": int(interval.n[j])}
-            for j, value in enumerate(scm.values)
-        ])  # fmt: skip
+        work.table(
+            "counterfactual_profiles",
+            [
+                {
+                    "context": int(contexts[p]),
+                    "value": value,
+                    "observed": observed[p][j],
+                    "exogenous": terms[p].u[j],
+                    "counterfactual": own[p, j],
+                    "interventional": other[p, j],
+                    "distance": found[p].distance,
+                    "intervened": found[p].intervened,
+                }
+                for p in range(len(found))
+                for j, value in enumerate(scm.values)
+            ],
+            sort=("value", "context"),
+        )
+        work.table(
+            "counterfactual_changes",
+            [
+                {
+                    "value": value,
+                    "target": is_set.get(value),
+                    "observed": whole[value].mean(),
+                    "change": interval.mean[j],
+                    "low": interval.low[j],
+                    "high": interval.high[j],
+                    "graph_low": ranges[0, 0, j],
+                    "graph_high": ranges[0, 1, j],
+                    "null_low": ranges[1, 0, j],
+                    "null_high": ranges[1, 1, j],
+                    "n": int(interval.n[j]),
+                }
+                for j, value in enumerate(scm.values)
+            ],
+        )
         free = [j for j, value in enumerate(scm.values) if value not in is_set]
         gap = (own - other)[np.ix_(acted, free)]
-        return work.finish({
-            "target": ", ".join(f"{v} {s:g}" for v, s in objective.targets), "contexts": len(found), "left_out": int(len(base) - len(found)),
-            "intervened": int(acted.sum()), "fresh_noise_rms": float(np.sqrt((gap**2).mean())) if gap.size else None,
-            "outside_scale": int(((own < 1) | (own > options)).sum()), "cells": own.size,
-        })  # fmt: skip
+        return work.finish(
+            {
+                "target": ", ".join(f"{v} {s:g}" for v, s in objective.targets),
+                "contexts": len(found),
+                "left_out": int(len(base) - len(found)),
+                "intervened": int(acted.sum()),
+                "fresh_noise_rms": float(np.sqrt((gap**2).mean())) if gap.size else None,
+                "outside_scale": int(((own < 1) | (own > options)).sum()),
+                "cells": own.size,
+            }
+        )
 
 
 def _ranges(
-    scm: LinearSCM, sd: np.ndarray, observed: np.ndarray, acted: np.ndarray, objective: Objective, config: Config, progress: Progress
-) -> Float[np.ndarray, "kind end value"]:  # fmt: skip
+    scm: LinearSCM,
+    sd: np.ndarray,
+    observed: np.ndarray,
+    acted: np.ndarray,
+    objective: Objective,
+    config: Config,
+    progress: Progress,
+) -> Float[np.ndarray, "kind end value"]:
     """95 % ranges of the mean change: edge weights drawn anew, and the nodes' names exchanged."""
     rng = np.random.default_rng((config.seed, 1))
     drawn = np.empty((2, config.replicates, len(scm.values)))
@@ -133,13 +192,17 @@ def _ranges(
         order = rng.permutation(len(scm.values))
         models = (scm.direct + sd * rng.standard_normal(sd.shape), scm.direct[np.ix_(order, order)])
         for kind, direct in enumerate(models):
-            drawn[kind, replicate] = _mean_change(LinearSCM(scm.values, direct), observed, acted, objective)
+            drawn[kind, replicate] = _mean_change(
+                LinearSCM(scm.values, direct), observed, acted, objective
+            )
         if not (replicate + 1) % 100:
             progress("drawing", replicate + 1, config.replicates)
     return np.quantile(drawn, (0.025, 0.975), axis=1).swapaxes(0, 1)
 
 
-def _mean_change(scm: LinearSCM, observed: np.ndarray, acted: np.ndarray, objective: Objective) -> np.ndarray:
+def _mean_change(
+    scm: LinearSCM, observed: np.ndarray, acted: np.ndarray, objective: Objective
+) -> np.ndarray:
     """Mean over contexts; the model is linear, so those in which it acts are predicted as one, their mean."""
     if not acted.any():
         return np.zeros(len(scm.values))

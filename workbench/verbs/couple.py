@@ -21,17 +21,33 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from feature_store.errors import BadInput
+from feature_store.progress import Progress
 from feature_store.records import Run, ValueSystem
-from workbench import targets
-from workbench.causal import couple_texts as say
-from workbench.causal.counterfactual import MOST, Counterfactual, Objective, counterfactuals, mae, spearman
-from workbench.causal.couple import Asked, Interview, Step, Switches, TextSCM, circle_relations, graph_relations, score
-from workbench.config import plain
+from workbench.causal import targets
+from workbench.causal.counterfactual import (
+    MOST,
+    Counterfactual,
+    Objective,
+    counterfactuals,
+    mae,
+    spearman,
+)
 from workbench.llm import LLM, open_llm
 from workbench.llm.answered import Answered
 from workbench.llm.endpoint import Endpoint, Limits
-from workbench.progress import Progress
-from workbench.statistics import bootstrap_mean
+from workbench.settings import plain
+from workbench.statistics.intervals import bootstrap_mean
+from workbench.systems.couple import texts as say
+from workbench.systems.couple.text_scm import (
+    Asked,
+    Interview,
+    Step,
+    Switches,
+    TextSCM,
+    circle_relations,
+    graph_relations,
+    score,
+)
 from workbench.verbs.counterfactual import read_graph, wanted
 
 if TYPE_CHECKING:
@@ -41,7 +57,17 @@ CONDITIONS = ("raw", "value-prompt", "couple")
 STEPS = {
     "raw": ("relevance", "raw", "score raw"),
     "value-prompt": ("relevance", "value-prompt", "score value-prompt"),
-    "couple": ("relevance", "raw", "score", "concepts", "residual", "concept", "outline", "response", "score couple"),
+    "couple": (
+        "relevance",
+        "raw",
+        "score",
+        "concepts",
+        "residual",
+        "concept",
+        "outline",
+        "response",
+        "score couple",
+    ),
 }
 """Condition -> the steps without which it has no scored answer."""
 UNSTEADY = 0.5
@@ -93,18 +119,37 @@ class Config:
 def run(study: "Study", config: Config, progress: Progress) -> Run:
     """A run of kind `couple`."""
     if not config.llm:
-        raise BadInput("Which language model? Name it with --llm: local:FOLDER-OR-HUB-ID, or https://host/v1#model.")
+        raise BadInput(
+            "Which language model? Name it with --llm: local:FOLDER-OR-HUB-ID, or https://host/v1#model."
+        )
     limits = Limits(
-        config.concurrency, config.per_minute, config.timeout, input_price=config.input_price, output_price=config.output_price
+        concurrency=config.concurrency,
+        per_minute=config.per_minute,
+        timeout=config.timeout,
+        input_price=config.input_price,
+        output_price=config.output_price,
     )
-    asked, scores = targets.questions(config.questions, study.system), wanted(study, config.target, config.presets, config.preset)
+    asked, scores = (
+        targets.questions(config.questions, study.system),
+        wanted(study, config.target, config.presets, config.preset),
+    )
     graph_run = study.resolve("graph", config.graph) if config.relations == "graph" else None
     writer = open_llm(config.llm, study.model, limits)
     marker = open_llm(config.judge, study.model, limits) if config.judge else writer
     told = hashlib.sha256(repr([asked, sorted(scores.items())]).encode()).hexdigest()
-    inputs = {"llm": writer.name, "judge": marker.name, "texts": told} | ({"graph": graph_run.id} if graph_run else {})
+    inputs = {"llm": writer.name, "judge": marker.name, "texts": told} | (
+        {"graph": graph_run.id} if graph_run else {}
+    )
     # How fast it was asked and at what price changes no answer.
-    same = dataclasses.replace(config, graph=graph_run.id if graph_run else "", concurrency=4, per_minute=0.0, timeout=120.0, input_price=0.0, output_price=0.0)
+    same = dataclasses.replace(
+        config,
+        graph=graph_run.id if graph_run else "",
+        concurrency=4,
+        per_minute=0.0,
+        timeout=120.0,
+        input_price=0.0,
+        output_price=0.0,
+    )
     if study.runs.exists(id := study.runs.find("couple", plain(same), inputs, config.seed)):
         return study.runs.get(id)
     with study.runs.begin("couple", plain(same), inputs, config.seed) as work:
@@ -118,10 +163,28 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
         if graph_run:
             scm = read_graph(study, graph_run.id)[0]
             relations = graph_relations(scm.values, scm.direct)
-        model = TextSCM(talk, study.system, relations, Switches(config.abduction, config.concepts, config.importance))
-        answers = {c: _answers(talk, c, asked, objectives, study.system) for c in ("raw", "value-prompt")}
+        model = TextSCM(
+            talk,
+            study.system,
+            relations,
+            Switches(config.abduction, config.concepts, config.importance),
+        )
+        answers = {
+            c: _answers(talk, c, asked, objectives, study.system) for c in ("raw", "value-prompt")
+        }
         ready = [q.id for q in asked if q.id in answers["raw"]]
-        found = dict(zip(ready, counterfactuals(model, [answers["raw"][q] for q in ready], [objectives[q] for q in ready], config.theta), strict=True))
+        found = dict(
+            zip(
+                ready,
+                counterfactuals(
+                    model,
+                    [answers["raw"][q] for q in ready],
+                    [objectives[q] for q in ready],
+                    config.theta,
+                ),
+                strict=True,
+            )
+        )
         answers["couple"] = {q: c.outcome for q, c in found.items() if c.outcome is not None}
         for q, c in found.items():
             if c.exogenous is not None and not c.intervened:
@@ -135,54 +198,88 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
             )
         rows = _answer_rows(asked, objectives, answers, found, marks, steps, writer, marker)
         work.table("couple_answers", rows)
-        work.table("couple_scores", _score_rows(objectives, marks, study.system, marker.name), sort=("question", "condition"))
+        work.table(
+            "couple_scores",
+            _score_rows(objectives, marks, study.system, marker.name),
+            sort=("question", "condition"),
+        )
         work.table("couple_steps", _step_rows(steps), sort=("question", "number"))
         metrics = _metrics(rows, config)
         work.table("couple_metrics", metrics)
         agreement = _agreement(marks, marker.name)
         summary = {
-            "answered_by": "LLM-simulated", "questions": len(asked), "intervened": sum(c.intervened for c in found.values()),
-            "unread": sum(row["status"] != "parsed" for row in rows), "too_long": len(long), "too_long_questions": _first({s.question: 1 for s in long}),
-        }  # fmt: skip
-        summary |= {f"{m['metric']}_{m['condition']}": m["estimate"] for m in metrics if m["condition"] in CONDITIONS}
+            "answered_by": "LLM-simulated",
+            "questions": len(asked),
+            "intervened": sum(c.intervened for c in found.values()),
+            "unread": sum(row["status"] != "parsed" for row in rows),
+            "too_long": len(long),
+            "too_long_questions": _first({s.question: 1 for s in long}),
+        }
+        summary |= {
+            f"{m['metric']}_{m['condition']}": m["estimate"]
+            for m in metrics
+            if m["condition"] in CONDITIONS
+        }
         summary |= agreement | {"own_work_marked": writer.name == marker.name}
         summary |= _spent([llm] if judge is llm else [llm, judge])
         return work.finish(summary)
 
 
 def _objectives(
-    talk: Interview, asked: Sequence[targets.Question], scores: dict[str, float], system: ValueSystem
+    talk: Interview,
+    asked: Sequence[targets.Question],
+    scores: dict[str, float],
+    system: ValueSystem,
 ) -> dict[str, Objective]:
     """Question id -> what it sets; questions whose relevant values could not be read are left out."""
     chosen = {q.id: tuple(v for v in q.values if v in scores) or tuple(scores) for q in asked}
     many = [q for q in asked if len(chosen[q.id]) > MOST]
     prompts = [say.relevance(q.text, tuple(scores), system) for q in many]
-    read = talk.ask("relevance", [(q.id, "") for q in many], prompts, say.read_values(tuple(scores), system))
+    read = talk.ask(
+        "relevance", [(q.id, "") for q in many], prompts, say.read_values(tuple(scores), system)
+    )
     chosen |= {q.id: found for q, found in zip(many, read, strict=True)}
     return {
-        question: Objective(tuple(sorted(((v, scores[v]) for v in values), key=lambda pair: -pair[1])))
+        question: Objective(
+            tuple(sorted(((v, scores[v]) for v in values), key=lambda pair: -pair[1]))
+        )
         for question, values in chosen.items()
         if values is not None
     }
 
 
 def _answers(
-    talk: Interview, condition: str, asked: Sequence[targets.Question], objectives: dict[str, Objective], system: ValueSystem
+    talk: Interview,
+    condition: str,
+    asked: Sequence[targets.Question],
+    objectives: dict[str, Objective],
+    system: ValueSystem,
 ) -> dict[str, Asked]:
     """Question id -> the answer under a condition, where there is one."""
     rows = [q for q in asked if q.id in objectives]
     given = {q.id: Asked(q.id, q.text, q.answer) for q in rows if q.answer and condition == "raw"}
     rows = [q for q in rows if q.id not in given]
-    prompts = [say.raw(q.text) if condition == "raw" else say.value_prompt(q.text, objectives[q.id], system) for q in rows]
+    prompts = [
+        say.raw(q.text)
+        if condition == "raw"
+        else say.value_prompt(q.text, objectives[q.id], system)
+        for q in rows
+    ]
     read = talk.ask(condition, [(q.id, "") for q in rows], prompts, say.read_text)
-    return given | {q.id: Asked(q.id, q.text, text) for q, text in zip(rows, read, strict=True) if text is not None}
+    return given | {
+        q.id: Asked(q.id, q.text, text)
+        for q, text in zip(rows, read, strict=True)
+        if text is not None
+    }
 
 
 Marks = dict[str, tuple[dict[str, float], dict[str, float]]]
 """Question id -> scores of its answer, read in the circle's order and in reverse."""
 
 
-def _marks(rating: Interview, condition: str, answers: dict[str, Asked], system: ValueSystem) -> Marks:
+def _marks(
+    rating: Interview, condition: str, answers: dict[str, Asked], system: ValueSystem
+) -> Marks:
     rows = list(answers.values())
     once = score(rating, rows, system.ids, system, f"score {condition}")
     again = score(rating, rows, system.ids[::-1], system, f"again {condition}")
@@ -190,35 +287,67 @@ def _marks(rating: Interview, condition: str, answers: dict[str, Asked], system:
 
 
 def _answer_rows(
-    asked: Sequence[targets.Question], objectives: dict[str, Objective], answers: dict[str, dict[str, Asked]], found: dict[str, Counterfactual],
-    marks: dict[str, Marks], steps: Sequence[Step], writer: LLM, marker: LLM,
-) -> list[dict]:  # fmt: skip
-    failures = {(step.question, step.step): step for step in reversed(steps) if step.status != "parsed"}
+    asked: Sequence[targets.Question],
+    objectives: dict[str, Objective],
+    answers: dict[str, dict[str, Asked]],
+    found: dict[str, Counterfactual],
+    marks: dict[str, Marks],
+    steps: Sequence[Step],
+    writer: LLM,
+    marker: LLM,
+) -> list[dict]:
+    failures = {
+        (step.question, step.step): step for step in reversed(steps) if step.status != "parsed"
+    }
     rows = []
     for question, condition in itertools.product(asked, CONDITIONS):
         own, objective = answers[condition].get(question.id), objectives.get(question.id)
         scores = marks[condition].get(question.id, ({}, {}))[0]
         scored = objective is not None and set(objective.values) <= set(scores)
-        unread = [failures[question.id, step] for step in STEPS[condition] if (question.id, step) in failures]
+        unread = [
+            failures[question.id, step]
+            for step in STEPS[condition]
+            if (question.id, step) in failures
+        ]
         # A reply that was read and lacks a value fails no step by itself: then it was the scoring.
         failed = unread[0] if unread else None
         about = found.get(question.id) if condition == "couple" else None
-        rows.append({
-            "question": question.id, "asked": question.text, "condition": condition, "text": own.response if own else "",
-            "status": "parsed" if scored else failed.status if failed else "unparsed", "failed": "" if scored else failed.step if failed else "score",
-            "distance": known(about.distance) if about else None, "intervened": bool(about and about.intervened),
-            "mae": mae(scores, objective) if scored else None, "spearman": known(spearman(scores, objective)) if scored else None,
-            "simulated_by": writer.name, "scored_by": marker.name,
-        })  # fmt: skip
+        rows.append(
+            {
+                "question": question.id,
+                "asked": question.text,
+                "condition": condition,
+                "text": own.response if own else "",
+                "status": "parsed" if scored else failed.status if failed else "unparsed",
+                "failed": "" if scored else failed.step if failed else "score",
+                "distance": known(about.distance) if about else None,
+                "intervened": bool(about and about.intervened),
+                "mae": mae(scores, objective) if scored else None,
+                "spearman": known(spearman(scores, objective)) if scored else None,
+                "simulated_by": writer.name,
+                "scored_by": marker.name,
+            }
+        )
     return rows
 
 
-def _score_rows(objectives: dict[str, Objective], marks: dict[str, Marks], system: ValueSystem, judge: str) -> list[dict]:
+def _score_rows(
+    objectives: dict[str, Objective], marks: dict[str, Marks], system: ValueSystem, judge: str
+) -> list[dict]:
     return [
-        {"question": question, "condition": condition, "value": value, "score": once.get(value), "again": again.get(value),
-         "target": dict(objectives[question].targets).get(value), "scored_by": judge}
-        for condition, of in marks.items() for question, (once, again) in of.items() for value in system.ids
-    ]  # fmt: skip
+        {
+            "question": question,
+            "condition": condition,
+            "value": value,
+            "score": once.get(value),
+            "again": again.get(value),
+            "target": dict(objectives[question].targets).get(value),
+            "scored_by": judge,
+        }
+        for condition, of in marks.items()
+        for question, (once, again) in of.items()
+        for value in system.ids
+    ]
 
 
 def _step_rows(steps: Sequence[Step]) -> list[dict]:
@@ -239,28 +368,45 @@ def _metrics(rows: Sequence[dict], config: Config) -> list[dict]:
     """Means over questions, and COUPLE's paired difference from each of the others."""
     found = []
     for metric in ("mae", "spearman"):
-        of = {c: np.array([row[metric] for row in rows if row["condition"] == c], float) for c in CONDITIONS}
+        of = {
+            c: np.array([row[metric] for row in rows if row["condition"] == c], float)
+            for c in CONDITIONS
+        }
         of |= {f"couple - {c}": of["couple"] - of[c] for c in ("raw", "value-prompt")}
         for name, numbers in of.items():
             interval = bootstrap_mean(numbers, config.replicates, config.seed)
-            found.append({
-                "condition": name, "metric": metric, "estimate": known(interval.mean), "low": known(interval.low), "high": known(interval.high),
-                "n": int(interval.n), "missing": int(len(numbers) - interval.n),
-            })  # fmt: skip
+            found.append(
+                {
+                    "condition": name,
+                    "metric": metric,
+                    "estimate": known(interval.mean),
+                    "low": known(interval.low),
+                    "high": known(interval.high),
+                    "n": int(interval.n),
+                    "missing": int(len(numbers) - interval.n),
+                }
+            )
     return found
 
 
 def _agreement(marks: dict[str, Marks], judge: str) -> dict[str, float | int | None]:
     """How far two readings of the same answers differ, each answer once. Warns where that is much."""
-    pairs = [(once[v], again[v]) for of in marks.values() for once, again in of.values() for v in once if v in again]
+    pairs = [
+        (once[v], again[v])
+        for of in marks.values()
+        for once, again in of.values()
+        for v in once
+        if v in again
+    ]
     if not pairs:
         return {"judge_difference": None, "judge_pairs": 0}
     difference = float(np.mean([abs(a - b) for a, b in pairs]))
     if difference > UNSTEADY:
         warnings.warn(
             f"{judge} moves its own scores by {difference:.2f} points on average when the values are listed in reverse "
-            f"({len(pairs)} pairs); differences of this size between conditions say nothing.", stacklevel=2,
-        )  # fmt: skip
+            f"({len(pairs)} pairs); differences of this size between conditions say nothing.",
+            stacklevel=2,
+        )
     return {"judge_difference": difference, "judge_pairs": len(pairs)}
 
 
@@ -271,5 +417,9 @@ def _first(questions: Collection[str]) -> str:
 def _spent(cached: Sequence[Answered]) -> dict[str, float | int]:
     """What was asked this time, and the endpoints' own count of it."""
     used = [c.llm.usage for c in cached if isinstance(c.llm, Endpoint)]
-    spent = {"asked_now": sum(c.asked for c in cached), "tokens_read": sum(u.read for u in used), "tokens_written": sum(u.written for u in used)}
+    spent = {
+        "asked_now": sum(c.asked for c in cached),
+        "tokens_read": sum(u.read for u in used),
+        "tokens_written": sum(u.written for u in used),
+    }
     return spent | {"cost": sum(u.cost for u in used), "uncounted": sum(u.uncounted for u in used)}

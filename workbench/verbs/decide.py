@@ -19,24 +19,24 @@ from jaxtyping import Float
 
 from feature_store import queries, registry
 from feature_store.errors import BadInput, Incompatible, NotFound
+from feature_store.progress import Progress
 from feature_store.records import Choice, Positions, Run, Scenario, Steering, Unit
 from feature_store.runs import Work, to_table
 from workbench import organism
-from workbench.config import options, plain
-from workbench.instruments import one_scale
 from workbench.material import own
-from workbench.pilot.agreement import Agreement, agreement
-from workbench.pilot.assess import cross_fit
-from workbench.pilot.deciding import Length, Site, State, by_generation, by_logprob
-from workbench.pilot.kept import usable
-from workbench.pilot.outcomes import decision_effects, rankings
-from workbench.pilot.ranking import Variant, flows, rank
-from workbench.pilot.scenarios import read, scores, stakes
-from workbench.progress import Progress
-from workbench.steered import edit_for, one_steering, scale_of
+from workbench.measuring.questionnaire import one_scale
+from workbench.settings import options, plain
+from workbench.steering.apply import edit_for, one_steering, scale_of
+from workbench.systems.value_pilot.agreement import Agreement, agreement
+from workbench.systems.value_pilot.assess import cross_fit
+from workbench.systems.value_pilot.deciding import Length, Site, State, by_generation, by_logprob
+from workbench.systems.value_pilot.kept import usable
+from workbench.systems.value_pilot.outcomes import decision_effects, rankings
+from workbench.systems.value_pilot.ranking import Variant, flows, rank
+from workbench.systems.value_pilot.scenarios import read, scores, stakes
 
 if TYPE_CHECKING:
-    from sae_training.model import Model
+    from sae_training.engine.model import Model
     from workbench.study import Study
 
 PROMPTS = {
@@ -102,40 +102,76 @@ class Config:
 
 def run(study: "Study", config: Config, progress: Progress) -> Run:
     """A run of kind `decisions`."""
-    steering = one_steering(config.features, config.method, config.strength, config.unit, config.positions)
+    steering = one_steering(
+        config.features, config.method, config.strength, config.unit, config.positions
+    )
     if config.preference and config.mode == "generate":
-        raise BadInput("A ranking needs the probability of every action. Use --mode logprob with --preference.")
+        raise BadInput(
+            "A ranking needs the probability of every action. Use --mode logprob with --preference."
+        )
     if config.assessor and not config.preference:
-        raise BadInput("An assessor's ratings are used to rank actions for preferences. Give --preference, or leave --assessor out.")
+        raise BadInput(
+            "An assessor's ratings are used to rank actions for preferences. Give --preference, or leave --assessor out."
+        )
     if config.options and not config.assessor:
         raise BadInput("--options are the assessor's. Name it with --assessor, or leave them out.")
     sae_run = None if config.model and steering.name == "base" else study.resolve("sae", config.sae)
     if sae_run and config.model and config.model != sae_run.config["model"]:
-        raise BadInput(f"{sae_run.id} belongs to {sae_run.config['model']}, not to {config.model}. Name its SAE with --sae, or leave --model out.")
+        raise BadInput(
+            f"{sae_run.id} belongs to {sae_run.config['model']}, not to {config.model}. Name its SAE with --sae, or leave --model out."
+        )
     name = config.model or sae_run.config["model"]
     source, scenarios = _scenarios(study, config.scenarios)
     model = study.model_for(name, sae_run, config.revision, config.dtype, config.device)
     preferences = _preferences(study, config.preference, model) if config.preference else {}
-    read_as = hashlib.sha256(repr((scenarios, {k: v.tolist() for k, v in preferences.items()})).encode()).hexdigest()
-    inputs = {"model": model.revision, "scenarios": source, "content": read_as} | ({"sae": sae_run.id} if sae_run else {})
-    plainly = plain(dataclasses.replace(config, model=name, sae=sae_run.id if sae_run else "", scenarios=source))
+    read_as = hashlib.sha256(
+        repr((scenarios, {k: v.tolist() for k, v in preferences.items()})).encode()
+    ).hexdigest()
+    inputs = {"model": model.revision, "scenarios": source, "content": read_as} | (
+        {"sae": sae_run.id} if sae_run else {}
+    )
+    plainly = plain(
+        dataclasses.replace(config, model=name, sae=sae_run.id if sae_run else "", scenarios=source)
+    )
     if study.runs.exists(id := study.runs.find("decisions", plainly, inputs, config.seed)):
         return study.runs.get(id)
     with study.runs.begin("decisions", plainly, inputs, config.seed) as work:
-        steerings = [] if steering.name == "base" else [steering, *_controls(study, sae_run, steering, config)]
+        steerings = (
+            []
+            if steering.name == "base"
+            else [steering, *_controls(study, sae_run, steering, config)]
+        )
         choices = _choose(work, study, config, model, name, sae_run, scenarios, steerings, progress)
         progress("analysing", 0, 1)
-        effects = decision_effects(choices, scenarios, study.system.ids, config.replicates, config.seed) if steerings else []
-        agreements, r = _agreements(study, config, scenarios, choices, preferences) if preferences else ([], float("nan"))
+        effects = (
+            decision_effects(choices, scenarios, study.system.ids, config.replicates, config.seed)
+            if steerings
+            else []
+        )
+        agreements, r = (
+            _agreements(study, config, scenarios, choices, preferences)
+            if preferences
+            else ([], float("nan"))
+        )
         work.table("choices", choices, sort=("steering", "scenario"))
         work.table("decision_effects", effects, sort=("kind", "outcome", "steering"))
         work.table("agreements", agreements)
         progress("analysing", 1, 1)
-        own_effects = [e for e in effects if e.kind == "steering" and e.outcome == ("expected" if config.mode == "logprob" else "chosen")]
+        own_effects = [
+            e
+            for e in effects
+            if e.kind == "steering"
+            and e.outcome == ("expected" if config.mode == "logprob" else "chosen")
+        ]
         summary = {
-            "steering": steering.name, "scenarios": len(scenarios), "choices": len(choices), "missing": sum(c.status != "parsed" for c in choices),
-            "controls": max(len(steerings) - 1, 0), "values_moved": sum(e.q < 0.05 for e in own_effects), "values": len(own_effects),
-        }  # fmt: skip
+            "steering": steering.name,
+            "scenarios": len(scenarios),
+            "choices": len(choices),
+            "missing": sum(c.status != "parsed" for c in choices),
+            "controls": max(len(steerings) - 1, 0),
+            "values_moved": sum(e.q < 0.05 for e in own_effects),
+            "values": len(own_effects),
+        }
         summary |= {a.metric: a.mean for a in agreements if a.steering == "base"}
         return work.finish(summary | ({"assessor_r": r} if config.assessor else {}))
 
@@ -150,22 +186,43 @@ def _scenarios(study: "Study", told: str) -> tuple[str, list[Scenario]]:
 
 def _controls(study: "Study", sae_run: Run, steering: Steering, config: Config) -> list[Steering]:
     """Random directions as long as the steering's own step [residual units]."""
-    step = float(scale_of(study, sae_run).direction(steering, study.sae(sae_run)).norm()) * steering.strength
+    step = (
+        float(scale_of(study, sae_run).direction(steering, study.sae(sae_run)).norm())
+        * steering.strength
+    )
     return [
-        dataclasses.replace(steering, features=(), unit="raw", strength=step, random=config.seed * 100_000 + number)
+        dataclasses.replace(
+            steering, features=(), unit="raw", strength=step, random=config.seed * 100_000 + number
+        )
         for number in range(config.controls)
     ]
 
 
 def _choose(
-    work: Work, study: "Study", config: Config, model: "Model", name: str, sae_run: Run | None, scenarios: list[Scenario], steerings: list[Steering],
+    work: Work,
+    study: "Study",
+    config: Config,
+    model: "Model",
+    name: str,
+    sae_run: Run | None,
+    scenarios: list[Scenario],
+    steerings: list[Steering],
     progress: Progress,
-) -> list[Choice]:  # fmt: skip
+) -> list[Choice]:
     """Every choice, one part a scenario; parts that an earlier, interrupted call kept are not made again."""
-    template = config.prompt or (f"{{scenario}} {organism.CHOOSE}" if own(name) else PROMPTS[config.mode])
-    states = [State("base", "base"), *(State(s.name, "random-direction" if s.random >= 0 else "steering") for s in steerings)]
+    template = config.prompt or (
+        f"{{scenario}} {organism.CHOOSE}" if own(name) else PROMPTS[config.mode]
+    )
+    states = [
+        State("base", "base"),
+        *(State(s.name, "random-direction" if s.random >= 0 else "steering") for s in steerings),
+    ]
     edit = edit_for(study, sae_run, steerings) if steerings else None
-    site = Site(sae_run.summary["layer"], sae_run.summary["point"]) if sae_run else Site(0, "resid_post")
+    site = (
+        Site(sae_run.summary["layer"], sae_run.summary["point"])
+        if sae_run
+        else Site(0, "resid_post")
+    )
     done, written = work.done("choices"), config.mode == "generate"
     left = [number for number in range(len(scenarios)) if number not in done]
     size = 1 if written else TOGETHER
@@ -181,56 +238,91 @@ def _choose(
         else:
             found = by_logprob(model, some, template, states, edit, site, config.length, report)
         for number, choices in zip(part, found, strict=True):
-            work.part("choices", number, to_table("choices", choices, work.run.id).drop_columns("run"))
+            work.part(
+                "choices", number, to_table("choices", choices, work.run.id).drop_columns("run")
+            )
         progress("deciding", before + len(part), len(scenarios))
     return [
-        Choice(**{key: tuple(cell) if isinstance(cell, list) else cell for key, cell in row.items()}) for row in work.parts("choices").to_pylist()
+        Choice(
+            **{key: tuple(cell) if isinstance(cell, list) else cell for key, cell in row.items()}
+        )
+        for row in work.parts("choices").to_pylist()
     ]
 
 
-def _preferences(study: "Study", told: str, model: "Model") -> dict[str, Float[np.ndarray, "value"]]:
+def _preferences(
+    study: "Study", told: str, model: "Model"
+) -> dict[str, Float[np.ndarray, " value"]]:
     """Steering name -> preference for each value [0 to 1]; a file's are those of the base and of whatever is steered, under the name ``."""
     values = study.system.ids
     if told.endswith(".json"):
         if not Path(told).is_file():
             raise NotFound(f"There is no file {told}. Give a JSON file of value -> 0 to 1.")
         try:
-            known = {study.system.resolve(name): float(p) for name, p in json.loads(Path(told).read_text(encoding="utf-8")).items()}
+            known = {
+                study.system.resolve(name): float(p)
+                for name, p in json.loads(Path(told).read_text(encoding="utf-8")).items()
+            }
         except (json.JSONDecodeError, AttributeError, TypeError, ValueError) as error:
-            raise BadInput(f"{told} should hold one JSON object of value -> 0 to 1: {error}.") from None
+            raise BadInput(
+                f"{told} should hold one JSON object of value -> 0 to 1: {error}."
+            ) from None
         if missing := [value for value in values if not 0 <= known.get(value, -1) <= 1]:
             raise BadInput(f"{told} has no preference between 0 and 1 for {', '.join(missing)}.")
         return {"": np.array([known[value] for value in values])}
     made = study.resolve("profile", told)
     if made.inputs["model"] != model.revision:
-        raise Incompatible(f"{made.id} measured another model (revision {made.inputs['model'][:12]}). Measure this one first.")
+        raise Incompatible(
+            f"{made.id} measured another model (revision {made.inputs['model'][:12]}). Measure this one first."
+        )
     largest = len(one_scale(made.config["instrument"], study.system).options)
     found = {}
     for name, rows in queries.profile(study.store, made.id, centred=False).groupby("steering"):
         means = rows.set_index("value")["mean"].reindex(values).to_numpy(float)
         if not np.isfinite(means).all():
-            raise BadInput(f"{made.id} has no answer for some value under {name}. Measure a profile of all values of {study.system.id}.")
+            raise BadInput(
+                f"{made.id} has no answer for some value under {name}. Measure a profile of all values of {study.system.id}."
+            )
         found[str(name)] = np.clip((means - 1) / (largest - 1), 0, 1)
     return found
 
 
 def _agreements(
-    study: "Study", config: Config, scenarios: list[Scenario], choices: list[Choice], preferences: dict[str, Float[np.ndarray, "value"]]
+    study: "Study",
+    config: Config,
+    scenarios: list[Scenario],
+    choices: list[Choice],
+    preferences: dict[str, Float[np.ndarray, " value"]],
 ) -> tuple[list[Agreement], float]:
     """The model's rankings against those for its preferences, in every state whose preferences are known; the assessor's held-out r."""
     values, r = study.system.ids, float("nan")
-    situations, actions = np.stack([stakes(s, values) for s in scenarios]), [scores(s, values) for s in scenarios]
+    situations, actions = (
+        np.stack([stakes(s, values) for s in scenarios]),
+        [scores(s, values) for s in scenarios],
+    )
     if config.assessor:
         fitter = registry.get("assessors", config.assessor)
-        rated = cross_fit(fitter, scenarios, values, options(fitter.config, config.options), config.folds, config.seed)
+        rated = cross_fit(
+            fitter,
+            scenarios,
+            values,
+            options(fitter.config, config.options),
+            config.folds,
+            config.seed,
+        )
         situations, actions, r = rated.scenarios, list(rated.actions), rated.r
     found = []
-    for name in dict.fromkeys(choice.steering for choice in choices if choice.kind != "random-direction"):
+    for name in dict.fromkeys(
+        choice.steering for choice in choices if choice.kind != "random-direction"
+    ):
         wanted = preferences.get(name, preferences.get(""))
         if wanted is not None:
             made = rankings(choices, name)
             pairs = [
-                (rank(flows(situation, rated, wanted, config.variant)).tolist(), made[scenario.id].tolist())
+                (
+                    rank(flows(situation, rated, wanted, config.variant)).tolist(),
+                    made[scenario.id].tolist(),
+                )
                 for scenario, situation, rated in zip(scenarios, situations, actions, strict=True)
             ]
             found += agreement(name, pairs, config.replicates, config.seed)

@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from feature_store.errors import BadInput
+from feature_store.progress import Progress
 from feature_store.records import Run
 from feature_store.runs import digest
 from workbench import organism
-from workbench.config import plain
 from workbench.llm import LLM, Conversation, open_llm, room_for
 from workbench.llm.answered import Answered
 from workbench.material import ORGANISM, lines
-from workbench.pilot.dilemmas import (
+from workbench.settings import plain
+from workbench.systems.value_pilot.dilemmas import (
     Inferred,
     Pairs,
     Written,
@@ -33,7 +34,6 @@ from workbench.pilot.dilemmas import (
     read_written,
     write_prompt,
 )
-from workbench.progress import Progress
 
 if TYPE_CHECKING:
     from workbench.study import Study
@@ -63,10 +63,14 @@ def run(study: "Study", config: Config, progress: Progress, llm: LLM | None = No
     if not name:
         raise BadInput("Nobody was told to write. Give --llm with a language model or `organism`.")
     if config.n < 1 or config.steps < 1:
-        raise BadInput(f"At least one dilemma of at least one step is written, got n={config.n} and steps={config.steps}.")
+        raise BadInput(
+            f"At least one dilemma of at least one step is written, got n={config.n} and steps={config.steps}."
+        )
     own, system = name == ORGANISM, study.system
     if own and (config.norms or system.ids != organism.truth().values):
-        raise BadInput("The organism's dilemmas have no norms and are about Schwartz's ten values. Leave --norms out, in a study of schwartz10.")
+        raise BadInput(
+            "The organism's dilemmas have no norms and are about Schwartz's ten values. Leave --norms out, in a study of schwartz10."
+        )
     norms = lines(config.norms) if config.norms else [""]
     inputs = {"llm": name} | ({"norms": digest(Path(config.norms))} if config.norms else {})
     plainly = plain(dataclasses.replace(config, llm=name))
@@ -74,22 +78,44 @@ def run(study: "Study", config: Config, progress: Progress, llm: LLM | None = No
         return study.runs.get(id)
     with study.runs.begin("dilemmas", plainly, inputs, config.seed) as work:
         if own:
-            rows = [_row(k, told, _pairs_of(told, config.steps), name) for k, told in enumerate(organism.dilemmas(config.n, config.seed, config.steps))]
+            rows = [
+                _row(k, told, _pairs_of(told, config.steps), name)
+                for k, told in enumerate(organism.dilemmas(config.n, config.seed, config.steps))
+            ]
         else:
             rows = _written(study, config, llm or open_llm(name, study.model), norms, progress)
         passed = [row.pop("told") for row in rows if row["passed"]]
-        work.table("dilemmas", [{key: value for key, value in row.items() if key != "told"} for row in rows], sort=("number",))
-        (work.folder / "dilemmas.json").write_text(json.dumps(passed, ensure_ascii=False, indent=1), encoding="utf-8")
-        return work.finish({
-            "source": name, "asked": len(rows), "parsed": sum(r["status"] == "parsed" for r in rows), "refused": sum(r["status"] == "refused" for r in rows),
-            "unparsed": sum(r["status"] == "unparsed" for r in rows), "too_long": sum("too-long" in (r["status"], r["inference_status"]) for r in rows),
-            "leaked": sum(len(r["leaks"]) > 0 for r in rows),
-            "inference_unread": sum(r["inference_status"] in ("refused", "unparsed", "too-long") for r in rows),
-            "not_inferred": sum(r["inference_status"] == "parsed" and r["inferred"] != r["pairs"] for r in rows), "passed": len(passed),
-        })  # fmt: skip
+        work.table(
+            "dilemmas",
+            [{key: value for key, value in row.items() if key != "told"} for row in rows],
+            sort=("number",),
+        )
+        (work.folder / "dilemmas.json").write_text(
+            json.dumps(passed, ensure_ascii=False, indent=1), encoding="utf-8"
+        )
+        return work.finish(
+            {
+                "source": name,
+                "asked": len(rows),
+                "parsed": sum(r["status"] == "parsed" for r in rows),
+                "refused": sum(r["status"] == "refused" for r in rows),
+                "unparsed": sum(r["status"] == "unparsed" for r in rows),
+                "too_long": sum("too-long" in (r["status"], r["inference_status"]) for r in rows),
+                "leaked": sum(len(r["leaks"]) > 0 for r in rows),
+                "inference_unread": sum(
+                    r["inference_status"] in ("refused", "unparsed", "too-long") for r in rows
+                ),
+                "not_inferred": sum(
+                    r["inference_status"] == "parsed" and r["inferred"] != r["pairs"] for r in rows
+                ),
+                "passed": len(passed),
+            }
+        )
 
 
-def _written(study: "Study", config: Config, llm: LLM, norms: list[str], progress: Progress) -> list[dict[str, Any]]:
+def _written(
+    study: "Study", config: Config, llm: LLM, norms: list[str], progress: Progress
+) -> list[dict[str, Any]]:
     """One row a dilemma, written and read blind."""
     system, kept = study.system, Answered(llm, study.folder / "answers.jsonl")
     wanted = pairs(system, config.n, config.steps, config.seed)
@@ -100,38 +126,89 @@ def _written(study: "Study", config: Config, llm: LLM, norms: list[str], progres
         room, answers = room_for(llm, stage, told), []
         for k, conversation in enumerate(told):
             seed = config.seed + k if temperature else 0
-            answers += kept.chat([conversation], max_new_tokens=config.new_tokens, temperature=temperature, seed=seed) if room[k] else [None]
+            answers += (
+                kept.chat(
+                    [conversation],
+                    max_new_tokens=config.new_tokens,
+                    temperature=temperature,
+                    seed=seed,
+                )
+                if room[k]
+                else [None]
+            )
             progress(stage, k + 1, len(told))
         return answers
 
-    answers = asked("writing", [write_prompt(system, some, norm) for some, norm in zip(wanted, turn, strict=True)], config.temperature)
+    answers = asked(
+        "writing",
+        [write_prompt(system, some, norm) for some, norm in zip(wanted, turn, strict=True)],
+        config.temperature,
+    )
     too_long = Written(None, "too-long", f"The request is longer than {llm.name} reads.")
     came = [
         too_long if answer is None else read_written(answer, some, f"d{k:04d}", norm)
         for k, (answer, some, norm) in enumerate(zip(answers, wanted, turn, strict=True))
     ]
     there = [k for k, one in enumerate(came) if one.dilemma]
-    said = dict(zip(there, asked("reading blind", [infer_prompt(system, came[k].dilemma or {}, config.steps) for k in there], 0.0), strict=True))
+    said = dict(
+        zip(
+            there,
+            asked(
+                "reading blind",
+                [infer_prompt(system, came[k].dilemma or {}, config.steps) for k in there],
+                0.0,
+            ),
+            strict=True,
+        )
+    )
     rows = []
     for k, (one, some) in enumerate(zip(came, wanted, strict=True)):
         leaks = leaked(one.dilemma, config.steps, system) if one.dilemma else ()
         read = said.get(k)
-        found = read_inferred(read, system, config.steps) if read is not None else Inferred((), "too-long") if k in said else None
-        rows.append(_row(k, one.dilemma, some, llm.name, answers[k] or "", one, leaks, found, read or ""))
+        found = (
+            read_inferred(read, system, config.steps)
+            if read is not None
+            else Inferred((), "too-long")
+            if k in said
+            else None
+        )
+        rows.append(
+            _row(k, one.dilemma, some, llm.name, answers[k] or "", one, leaks, found, read or "")
+        )
     return rows
 
 
 def _row(
-    number: int, told: dict[str, Any] | None, some: Pairs, source: str, answer: str = "", came: Written | None = None, leaks: tuple[str, ...] = (),
-    found: Inferred | None = None, inference: str = "",
-) -> dict[str, Any]:  # fmt: skip
+    number: int,
+    told: dict[str, Any] | None,
+    some: Pairs,
+    source: str,
+    answer: str = "",
+    came: Written | None = None,
+    leaks: tuple[str, ...] = (),
+    found: Inferred | None = None,
+    inference: str = "",
+) -> dict[str, Any]:
     """The row of `dilemmas`, and the dilemma itself. Where nobody read it blind, as the organism's, the other filter decides alone."""
     return {
-        "number": number, "dilemma": str(told["idx"]) if told else f"d{number:04d}", "norm": told["norm"] if told else "", "pairs": _shown(some), "source": source,
-        "answer": answer, "status": came.status if came else "parsed", "reason": came.reason if came else "", "leaks": leaks, "reader": source if found else "",
-        "inferred": _shown(found.pairs) if found else [], "inference": inference, "inference_status": found.status if found else "",
-        "passed": told is not None and not leaks and (came is None or (found is not None and found.pairs == some)), "told": told,
-    }  # fmt: skip
+        "number": number,
+        "dilemma": str(told["idx"]) if told else f"d{number:04d}",
+        "norm": told["norm"] if told else "",
+        "pairs": _shown(some),
+        "source": source,
+        "answer": answer,
+        "status": came.status if came else "parsed",
+        "reason": came.reason if came else "",
+        "leaks": leaks,
+        "reader": source if found else "",
+        "inferred": _shown(found.pairs) if found else [],
+        "inference": inference,
+        "inference_status": found.status if found else "",
+        "passed": told is not None
+        and not leaks
+        and (came is None or (found is not None and found.pairs == some)),
+        "told": told,
+    }
 
 
 def _shown(some: Pairs) -> list[str]:
@@ -139,4 +216,7 @@ def _shown(some: Pairs) -> list[str]:
 
 
 def _pairs_of(told: dict[str, Any], steps: int) -> Pairs:
-    return tuple((told[f"step {s}_choiceA_value"], told[f"step {s}_choiceB_value"]) for s in range(1, steps + 1))
+    return tuple(
+        (told[f"step {s}_choiceA_value"], told[f"step {s}_choiceB_value"])
+        for s in range(1, steps + 1)
+    )

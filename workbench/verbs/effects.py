@@ -16,17 +16,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store.errors import Incompatible
+from feature_store.progress import Progress
 from feature_store.records import Positions, Run, Steering, Unit, ValueSystem
 from feature_store.runs import Work
-from workbench import material, output_scores, sweep
-from workbench.administration.questions import Question, prompt_rows
-from workbench.causal.damage import Sweep, damage_rows
+from workbench import material
 from workbench.causal.effects import analyse
-from workbench.config import make, plain
-from workbench.instruments import one_scale
-from workbench.progress import Progress
-from workbench.steered import edit_for
-from workbench.sweep import Choice
+from workbench.features import output_scores
+from workbench.measuring.questionnaire import one_scale
+from workbench.measuring.questions import Question, prompt_rows
+from workbench.settings import make, plain
+from workbench.steering.apply import edit_for
+from workbench.sweeps import sweep
+from workbench.sweeps.damage import Sweep, damage_rows
+from workbench.sweeps.sweep import Choice
 from workbench.verbs.measure import ask, wordings_for
 
 if TYPE_CHECKING:
@@ -83,7 +85,8 @@ def read_sweep(study: "Study", run: str) -> Sweep:
         [run],
     )
     hurt = store.arrow(
-        "SELECT intervention, text, damage FROM damages WHERE run = ? ORDER BY intervention, text", [run]
+        "SELECT intervention, text, damage FROM damages WHERE run = ? ORDER BY intervention, text",
+        [run],
     )
     return as_sweep(rows, ratings, hurt, study.system)
 
@@ -99,23 +102,39 @@ def as_sweep(rows: pd.DataFrame, ratings: pa.Table, damage: pa.Table, system: Va
     steered[at, context, place] = ratings["rating"].to_numpy()
     base[context, place] = ratings["base"].to_numpy()
     return Sweep(
-        values, rows.unit_id.to_numpy(), rows.kind.to_numpy(), rows.feature.to_numpy(), rows.value.to_numpy(), rows.polarity.to_numpy(),
-        rows.dose.to_numpy(), steered, base, damage["damage"].to_numpy().reshape(len(rows), -1),
-    )  # fmt: skip
+        values=values,
+        unit_id=rows.unit_id.to_numpy(),
+        kind=rows.kind.to_numpy(),
+        feature=rows.feature.to_numpy(),
+        source=rows.value.to_numpy(),
+        polarity=rows.polarity.to_numpy(),
+        dose=rows.dose.to_numpy(),
+        ratings=steered,
+        base=base,
+        damage=damage["damage"].to_numpy().reshape(len(rows), -1),
+    )
 
 
 def material_of(study: "Study", name: str, config: Config) -> tuple[list[Question], list[str], str]:
     """`(questions, neutral texts, checksum of both)` that a configuration means for the model `name`."""
     wordings = config.wordings or wordings_for(study, config.instrument, name)[:1]
-    asked = ask(study, name, config.instrument, wordings, config.contexts, config.n_contexts, config.seed)
+    asked = ask(
+        study, name, config.instrument, wordings, config.contexts, config.n_contexts, config.seed
+    )
     neutral = material.neutral(config.neutral or material.own(name), config.n_neutral, config.seed)
-    return asked, neutral, hashlib.sha256(repr([q.prompt for q in asked] + neutral).encode()).hexdigest()
+    return (
+        asked,
+        neutral,
+        hashlib.sha256(repr([q.prompt for q in asked] + neutral).encode()).hexdigest(),
+    )
 
 
 def asked_again(study: "Study", run: Run) -> tuple[Config, list[Question], list[str]]:
     """The configuration, questions and neutral texts of a finished sweep, to steer something else under the same ones."""
     config = make(Config, run.config)
-    asked, neutral, told = material_of(study, study.runs.get(run.inputs["sae"]).config["model"], config)
+    asked, neutral, told = material_of(
+        study, study.runs.get(run.inputs["sae"]).config["model"], config
+    )
     if told != run.inputs["prompts"]:
         raise Incompatible(
             f"{run.id} asked other questions than its configuration means now: its texts changed. Restore them, or run "
@@ -125,36 +144,74 @@ def asked_again(study: "Study", run: Run) -> tuple[Config, list[Question], list[
 
 
 def measure_into(
-    work: Work, study: "Study", sae_run: Run, config: Config, asked: list[Question], neutral: list[str],
-    planned: list[sweep.Intervention], replicates: int, progress: Progress,
-) -> Sweep:  # fmt: skip
+    work: Work,
+    study: "Study",
+    sae_run: Run,
+    config: Config,
+    asked: list[Question],
+    neutral: list[str],
+    planned: list[sweep.Intervention],
+    replicates: int,
+    progress: Progress,
+) -> Sweep:
     """Measure the interventions, resuming where an earlier call stopped, and write them with their damage, ratings and prompts."""
     ratings, damage = sweep.measure(
-        work, study.model_of(sae_run), edit_for(study, sae_run, [i.steering for i in planned]), sae_run.summary["layer"],
-        sae_run.summary["point"], one_scale(config.instrument, study.system), asked, neutral, planned, progress,
-    )  # fmt: skip
-    return keep(work, study, intervention_rows(planned), ratings, damage, asked, replicates, config.seed)
+        work,
+        study.model_of(sae_run),
+        edit_for(study, sae_run, [i.steering for i in planned]),
+        sae_run.summary["layer"],
+        sae_run.summary["point"],
+        one_scale(config.instrument, study.system),
+        asked,
+        neutral,
+        planned,
+        progress,
+    )
+    return keep(
+        work, study, intervention_rows(planned), ratings, damage, asked, replicates, config.seed
+    )
 
 
 def intervention_rows(planned: list[sweep.Intervention]) -> list[dict]:
     """The interventions as rows of the relation, damage not yet known."""
     return [
-        {"intervention": number, "steering": i.steering.name, "kind": i.kind, "unit_id": i.unit_id, "feature": i.feature,
-         "value": i.value, "polarity": i.polarity, "dose": i.steering.strength, "unit": i.steering.unit}
+        {
+            "intervention": number,
+            "steering": i.steering.name,
+            "kind": i.kind,
+            "unit_id": i.unit_id,
+            "feature": i.feature,
+            "value": i.value,
+            "polarity": i.polarity,
+            "dose": i.steering.strength,
+            "unit": i.steering.unit,
+        }
         for number, i in enumerate(planned)
-    ]  # fmt: skip
+    ]
 
 
 def keep(
-    work: Work, study: "Study", rows: list[dict], ratings: pa.Table, damage: pa.Table, asked: list[Question], replicates: int, seed: int
+    work: Work,
+    study: "Study",
+    rows: list[dict],
+    ratings: pa.Table,
+    damage: pa.Table,
+    asked: list[Question],
+    replicates: int,
+    seed: int,
 ) -> Sweep:
     """Write what was measured (interventions, ratings, damages, prompts) and give it back as aligned arrays."""
     interventions = pd.DataFrame(rows)
-    means = ratings.group_by(["intervention", "context", "value"]).aggregate([("rating", "mean"), ("base", "mean")])
+    means = ratings.group_by(["intervention", "context", "value"]).aggregate(
+        [("rating", "mean"), ("base", "mean")]
+    )
     means = means.rename_columns(["intervention", "context", "value", "rating", "base"])
     measured = as_sweep(interventions, means, damage, study.system)
     hurt = pd.DataFrame(damage_rows(measured, replicates, seed))
-    work.table("interventions", pa.Table.from_pandas(pd.concat([interventions, hurt], axis=1), preserve_index=False))
+    work.table(
+        "interventions",
+        pa.Table.from_pandas(pd.concat([interventions, hurt], axis=1), preserve_index=False),
+    )
     work.table("ratings", ratings, sort=("value", "intervention", "context"))
     work.table("damages", damage, sort=("intervention", "text"))
     work.table("prompts", prompt_rows(asked), sort=("context", "wording", "order"))
@@ -166,7 +223,12 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
     label_run = study.resolve("labels", config.labels)
     sae_run = study.runs.get(label_run.inputs["sae"])
     asked, neutral, told = material_of(study, sae_run.config["model"], config)
-    inputs = {"labels": label_run.id, "sae": sae_run.id, "model": sae_run.inputs["model"], "prompts": told}
+    inputs = {
+        "labels": label_run.id,
+        "sae": sae_run.id,
+        "model": sae_run.inputs["model"],
+        "prompts": told,
+    }
     plainly = plain(dataclasses.replace(config, labels=label_run.id))
     if study.runs.exists(id := study.runs.find("effects", plainly, inputs, config.seed)):
         return study.runs.get(id)
@@ -178,10 +240,18 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
     plain_features = sorted(set(alive) - set(labels.feature[labels.accepted]))
     template = Steering(method=config.method, unit=config.unit, positions=config.positions)
     planned = sweep.plan(
-        chosen, plain_features, template, config.doses, config.random_features, config.random_directions, config.seed
+        chosen,
+        plain_features,
+        template,
+        config.doses,
+        config.random_features,
+        config.random_directions,
+        config.seed,
     )
     with study.runs.begin("effects", plainly, inputs, config.seed) as work:
-        measured = measure_into(work, study, sae_run, config, asked, neutral, planned, config.replicates, progress)
+        measured = measure_into(
+            work, study, sae_run, config, asked, neutral, planned, config.replicates, progress
+        )
         progress("analysing", 0, 1)
         found = analyse(measured, study.system, config.delta, config.replicates, config.seed)
         work.table("dose_effects", found.dose_effects, sort=("value", "unit_id", "target", "dose"))
@@ -190,10 +260,23 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
         work.table("leakage", found.leakage)
         progress("analysing", 1, 1)
         off = [cell for cell in found.side_effects if cell.source != cell.target]
-        return work.finish({
-            "values": len({cell.source for cell in off}), "features": len(chosen), "interventions": len(planned), "contexts": config.n_contexts,
-            "starred": sum(cell.q < 0.05 for cell in off), "cells": len(off), "reached": int(found.matched.reached.sum()),
-            "units": len(found.matched.reached), "circle_spearman": found.circle.r, "circle_p": found.circle.p,
-            "unit": config.unit, "delta": config.delta, "chosen_by": "output" if config.choose == "output" and chosen.output.notna().any() else "input",
-            "questions_that_chose": output_scores.questions_in_both(study, label_run.id, asked),
-        })  # fmt: skip
+        return work.finish(
+            {
+                "values": len({cell.source for cell in off}),
+                "features": len(chosen),
+                "interventions": len(planned),
+                "contexts": config.n_contexts,
+                "starred": sum(cell.q < 0.05 for cell in off),
+                "cells": len(off),
+                "reached": int(found.matched.reached.sum()),
+                "units": len(found.matched.reached),
+                "circle_spearman": found.circle.r,
+                "circle_p": found.circle.p,
+                "unit": config.unit,
+                "delta": config.delta,
+                "chosen_by": "output"
+                if config.choose == "output" and chosen.output.notna().any()
+                else "input",
+                "questions_that_chose": output_scores.questions_in_both(study, label_run.id, asked),
+            }
+        )

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from feature_store.progress import Progress
 from feature_store.records import Run
 from workbench import material, organism
-from workbench.causal.damage import match
 from workbench.causal.graph import compare, find
-from workbench.config import plain
-from workbench.progress import Progress
+from workbench.settings import plain
+from workbench.sweeps.damage import match
 from workbench.verbs.effects import read_sweep
 
 if TYPE_CHECKING:
@@ -43,25 +43,40 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
     with study.runs.begin("graph", plainly, inputs, config.seed) as work:
         progress("resampling", 0, 1)
         sweep = read_sweep(study, effects_run.id)
-        found = find(match(sweep, effects_run.config["delta"]), sweep.values, config.replicates, config.seed)
+        found = find(
+            match(sweep, effects_run.config["delta"]), sweep.values, config.replicates, config.seed
+        )
         progress("resampling", 1, 1)
         present = [edge for edge in found.graph.edges if edge.present]
         work.table("edges", found.graph.edges)
         summary = {
-            "values": len(found.graph.values), "edges": len(present), "level": found.graph.level, "contexts": found.graph.n,
-            "features": dict(found.features), "dropped": dict(found.dropped), "left_out": list(found.left_out),
-        }  # fmt: skip
+            "values": len(found.graph.values),
+            "edges": len(present),
+            "level": found.graph.level,
+            "contexts": found.graph.n,
+            "features": dict(found.features),
+            "dropped": dict(found.dropped),
+            "left_out": list(found.left_out),
+        }
         if sae_run.config["model"] == material.ORGANISM:
             truth = organism.truth()
             told = compare(found.graph, truth.graph, truth.values)
             pairs = [(i, j) for i, j in zip(*np.nonzero(truth.graph), strict=True)]
             edges = [
-                {"source": truth.values[i], "target": truth.values[j], "weight": float(truth.graph[i, j])}
+                {
+                    "source": truth.values[i],
+                    "target": truth.values[j],
+                    "weight": float(truth.graph[i, j]),
+                }
                 for i, j in pairs
             ]
             work.table("true_edges", edges)
             summary |= {
-                "true_edges": len(edges), "shd": told.shd, "pairs": told.pairs, "precision": told.precision, "recall": told.recall,
+                "true_edges": len(edges),
+                "shd": told.shd,
+                "pairs": told.pairs,
+                "precision": told.precision,
+                "recall": told.recall,
                 "weight_correlation": told.correlation,
-            }  # fmt: skip
+            }
         return work.finish(summary)

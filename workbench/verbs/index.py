@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from feature_store.errors import BadInput
+from feature_store.progress import Progress
 from feature_store.records import Run
 from feature_store.runs import schemas
-from workbench.config import plain
-from workbench.embedders import make
-from workbench.progress import Progress
+from workbench.settings import plain
+from workbench.vision.embedders import make
 from workbench.vision.index import build_index, keywords, known_points, listing
 
 if TYPE_CHECKING:
@@ -48,23 +48,42 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
     files = listing(folder, progress)
     embedder = make(config.embedder, config.options)
     inputs = {"embedder": embedder.name, "images": _sum(files), "keywords": _sum(words)}
-    plainly = plain(dataclasses.replace(config, folder=str(folder), keywords=""))  # the words themselves are an input
+    plainly = plain(
+        dataclasses.replace(config, folder=str(folder), keywords="")
+    )  # the words themselves are an input
     if study.runs.exists(id := study.runs.find("images", plainly, inputs, 0)):
         return study.runs.get(id)
     with study.runs.begin("images", plainly, inputs, 0) as work:
         points = embedder.texts([word for _, word in words])
         schema = pa.schema([field for field in schemas()["images"] if field.name != "run"])
         known = known_points(study.store, embedder.name)
-        for number, rows in build_index(folder, files, embedder, known, work.done("images"), progress):
+        for number, rows in build_index(
+            folder, files, embedder, known, work.done("images"), progress
+        ):
             work.part("images", number, pa.Table.from_pylist(rows, schema=schema))
         table = work.parts("images")
-        counts = {status: table["status"].to_pylist().count(status) for status in ("embedded", "duplicate", "refused")}
+        counts = {
+            status: table["status"].to_pylist().count(status)
+            for status in ("embedded", "duplicate", "refused")
+        }
         if not counts["embedded"]:
             reasons = [reason for reason in table["reason"].to_pylist() if reason]
-            raise BadInput(f"{folder} holds no image that can be read ({len(files)} files; the first: {reasons[0]}) Give the folder that holds the images.")
+            raise BadInput(
+                f"{folder} holds no image that can be read ({len(files)} files; the first: {reasons[0]}) Give the folder that holds the images."
+            )
         work.table("images", table)
-        work.table("image_keywords", [{"value": v, "keyword": w, "embedding": p.tolist()} for (v, w), p in zip(words, points, strict=True)])
-        return work.finish({"embedder": embedder.name} | counts | {"known": sum(one.image in known for one in files), "keywords": len(words)})
+        work.table(
+            "image_keywords",
+            [
+                {"value": v, "keyword": w, "embedding": p.tolist()}
+                for (v, w), p in zip(words, points, strict=True)
+            ],
+        )
+        return work.finish(
+            {"embedder": embedder.name}
+            | counts
+            | {"known": sum(one.image in known for one in files), "keywords": len(words)}
+        )
 
 
 def _sum(told: object) -> str:

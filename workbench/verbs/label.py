@@ -17,13 +17,14 @@ import numpy as np
 
 from feature_store import registry
 from feature_store.errors import Incompatible
+from feature_store.progress import Progress
 from feature_store.records import Run
-from workbench import material, output_scores
-from workbench.administration.questions import Question, prompt_rows
-from workbench.config import options, plain
-from workbench.instruments import one_scale
-from workbench.labelers import LabelledActivations
-from workbench.progress import Progress
+from workbench import material
+from workbench.features import output_scores
+from workbench.features.labelers import LabelledActivations
+from workbench.measuring.questionnaire import one_scale
+from workbench.measuring.questions import Question, prompt_rows
+from workbench.settings import options, plain
 from workbench.verbs.measure import ask, wordings_for
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class Config:
 
 def run(study: "Study", config: Config, progress: Progress) -> Run:
     """A run of kind `labels`."""
-    from sae_training.harvest import pooled_activations
+    from sae_training.dictionary.harvest import pooled_activations
 
     sae_run = study.resolve("sae", config.sae)
     labeler = registry.get("labelers", config.labeler)
@@ -88,7 +89,11 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
         config.seed,
     )
     asked = _asked(study, config, sae_run)
-    told = hashlib.sha256(repr((data.texts, data.values.tolist(), data.contexts.tolist(), [q.prompt for q in asked])).encode()).hexdigest()
+    told = hashlib.sha256(
+        repr(
+            (data.texts, data.values.tolist(), data.contexts.tolist(), [q.prompt for q in asked])
+        ).encode()
+    ).hexdigest()
     inputs = {"sae": sae_run.id, "labelled": told}
     plainly = plain(dataclasses.replace(config, sae=sae_run.id))
     if study.runs.exists(id := study.runs.find("labels", plainly, inputs, config.seed)):
@@ -97,26 +102,51 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
         model, sae = study.model_of(sae_run), study.sae(sae_run)
         context = min(config.max_tokens, model.context)
         pooled = pooled_activations(
-            model, sae, data.texts, sae_run.summary["layer"], sae_run.summary["point"], config.rows, context,
+            model,
+            sae,
+            data.texts,
+            sae_run.summary["layer"],
+            sae_run.summary["point"],
+            config.rows,
+            context,
             lambda done, total: progress("reading labelled texts", done, total),
-        )  # fmt: skip
+        )
         progress("labelling", 0, 1)
-        labels = labeler.label(LabelledActivations(pooled, data.values, data.contexts), study.system, settings)
+        labels = labeler.label(
+            LabelledActivations(pooled, data.values, data.contexts), study.system, settings
+        )
         progress("labelling", 1, 1)
         accepted = [label for label in labels if label.accepted]
         work.table("labels", labels, sort=("feature", "value"))
         scored = output_scores.candidates(labels, config.scored_per_value) if asked else []
         instrument = one_scale(config.instrument, study.system)
-        rows = output_scores.measure(work, study, sae_run, instrument, asked, scored, config.dose, config.seed, progress) if scored else []
+        rows = (
+            output_scores.measure(
+                work, study, sae_run, instrument, asked, scored, config.dose, config.seed, progress
+            )
+            if scored
+            else []
+        )
         work.table("output_scores", rows, sort=("feature", "value"))
         work.table("prompts", prompt_rows(asked), sort=("context", "wording", "order"))
-        return work.finish({
-            "texts": len(data.texts), "features_labelled": len({label.feature for label in accepted}),
-            "values_labelled": len({label.value for label in accepted}),
-            "median_held_out_score": float(np.median([label.score for label in accepted])) if accepted else float("nan"),
-            "output_scores": len(rows), "median_output_score": float(np.nanmedian([row["output"] for row in rows])) if rows else float("nan"),
-            "raise_their_value": sum(row["low"] > 0 and row["output"] > row["null_high"] for row in rows), "output_contexts": config.n_contexts if asked else 0,
-        })  # fmt: skip
+        return work.finish(
+            {
+                "texts": len(data.texts),
+                "features_labelled": len({label.feature for label in accepted}),
+                "values_labelled": len({label.value for label in accepted}),
+                "median_held_out_score": float(np.median([label.score for label in accepted]))
+                if accepted
+                else float("nan"),
+                "output_scores": len(rows),
+                "median_output_score": float(np.nanmedian([row["output"] for row in rows]))
+                if rows
+                else float("nan"),
+                "raise_their_value": sum(
+                    row["low"] > 0 and row["output"] > row["null_high"] for row in rows
+                ),
+                "output_contexts": config.n_contexts if asked else 0,
+            }
+        )
 
 
 def _asked(study: "Study", config: Config, sae_run: Run) -> list[Question]:
@@ -126,7 +156,18 @@ def _asked(study: "Study", config: Config, sae_run: Run) -> list[Question]:
         return []
     try:
         one_scale(config.instrument, study.system)
-    except Incompatible:  # an instrument of other values; a sweep of this study could not use it either
+    except (
+        Incompatible
+    ):  # an instrument of other values; a sweep of this study could not use it either
         return []
     wordings = config.wordings or wordings_for(study, config.instrument, name)[:1]
-    return ask(study, name, config.instrument, wordings, config.contexts, config.n_contexts, config.seed, held=True)
+    return ask(
+        study,
+        name,
+        config.instrument,
+        wordings,
+        config.contexts,
+        config.n_contexts,
+        config.seed,
+        held=True,
+    )

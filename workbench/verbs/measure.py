@@ -12,21 +12,22 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from feature_store.errors import BadInput
+from feature_store.progress import Progress
 from feature_store.records import Response, Run, Steering, Unit
-from sae_training.vision import VisionModel
-from workbench import detectors, material
-from workbench.administration import questions as asking
-from workbench.administration.asking import Mode, administer
-from workbench.administration.quality import change_quality, quality
-from workbench.administration.questions import Question, questions
-from workbench.administration.respondents import Length, Respondent, Speaker, Weights
-from workbench.administration.seeing import Seeing
-from workbench.config import plain
-from workbench.instruments import Opened, one_scale, open_instrument
+from sae_training.engine.vision import VisionModel
+from workbench import material
 from workbench.llm import open_llm
 from workbench.llm.judges import open_judge
-from workbench.progress import Progress
-from workbench.steered import one_steering, respondent
+from workbench.measuring import questions as asking
+from workbench.measuring.administer import Mode, administer
+from workbench.measuring.quality import change_quality, quality
+from workbench.measuring.questionnaire import Opened, one_scale, open_instrument
+from workbench.measuring.questions import Question, questions
+from workbench.measuring.respondents import Length, Respondent, Speaker, Weights
+from workbench.measuring.seeing import Seeing
+from workbench.settings import plain
+from workbench.steering import gates
+from workbench.steering.apply import one_steering, respondent
 
 if TYPE_CHECKING:
     from workbench.study import Study
@@ -97,12 +98,23 @@ class Config(Asking):
 
 
 def ask(
-    study: "Study", model_name: str, instrument: str, wordings: tuple[str, ...], contexts: str, n: int, seed: int, held: bool = False
+    study: "Study",
+    model_name: str,
+    instrument: str,
+    wordings: tuple[str, ...],
+    contexts: str,
+    n: int,
+    seed: int,
+    held: bool = False,
 ) -> list[Question]:
     """A sweep's questions for a model: its own wordings and contexts unless others are named. `held`: in the contexts kept for choosing."""
     own = material.own(model_name)
     chosen = (material.held_contexts if held else material.contexts)(contexts or own, n, seed)
-    return questions(one_scale(instrument, study.system), chosen, wordings or wordings_for(study, instrument, model_name))
+    return questions(
+        one_scale(instrument, study.system),
+        chosen,
+        wordings or wordings_for(study, instrument, model_name),
+    )
 
 
 def wordings_for(study: "Study", instrument: str, model_name: str) -> tuple[str, ...]:
@@ -115,29 +127,48 @@ def _check(config: Config, opened: Opened, steering: Steering, study: "Study") -
     """Raises BadInput where flags do not go together."""
     free, talks = opened.instrument.answer == "text", "://" in config.model
     if config.gate and steering.name == "base":
-        raise BadInput("A gate decides where a steering acts, and none was given. Name one with --features and --strength, or leave --gate out.")
+        raise BadInput(
+            "A gate decides where a steering acts, and none was given. Name one with --features and --strength, or leave --gate out."
+        )
     if not config.gate and (config.gate_value or config.gate_options):
-        raise BadInput("--gate-value and --gate-options belong to a gate. Name it with --gate, or leave them out.")
+        raise BadInput(
+            "--gate-value and --gate-options belong to a gate. Name it with --gate, or leave them out."
+        )
     if config.gate and not config.gate_value:
-        raise BadInput(f"Which value does the gate look for? Name it with --gate-value: {', '.join(study.system.ids)}.")
+        raise BadInput(
+            f"Which value does the gate look for? Name it with --gate-value: {', '.join(study.system.ids)}."
+        )
     if (free or talks) and config.mode == "logprob":
-        what = f"{config.instrument} asks for free answers" if free else f"{config.model} answers in words only"
+        what = (
+            f"{config.instrument} asks for free answers"
+            if free
+            else f"{config.model} answers in words only"
+        )
         raise BadInput(f"{what}. Use --mode generate.")
     if opened.plugin.judged != bool(config.judge):
         raise BadInput(
             f"{config.instrument}'s free answers are rated by a judge. Name its language model with --judge."
-            if opened.plugin.judged else f"{config.instrument} needs no judge: its answers are read by rule. Leave --judge out."
-        )  # fmt: skip
-    if config.repeats != 1 and (config.mode == "logprob" or config.temperature == 0 or config.repeats < 1):
-        raise BadInput("Repeats of an answer that is not sampled are the same answer. Use --mode generate with --temperature 1, or --repeats 1.")
+            if opened.plugin.judged
+            else f"{config.instrument} needs no judge: its answers are read by rule. Leave --judge out."
+        )
+    if config.repeats != 1 and (
+        config.mode == "logprob" or config.temperature == 0 or config.repeats < 1
+    ):
+        raise BadInput(
+            "Repeats of an answer that is not sampled are the same answer. Use --mode generate with --temperature 1, or --repeats 1."
+        )
     if talks and steering.name != "base":
-        raise BadInput(f"{config.model} runs elsewhere and cannot be steered. Steer a model that runs here, or leave --features out.")
+        raise BadInput(
+            f"{config.model} runs elsewhere and cannot be steered. Steer a model that runs here, or leave --features out."
+        )
 
 
 def _questions(study: "Study", config: Config, opened: Opened, name: str) -> list[Question]:
     own = material.own(name)
     bare = config.contexts == "none" or not (config.contexts or opened.plugin.contexts)
-    contexts = [""] if bare else material.contexts(config.contexts or own, config.n_contexts, config.seed)
+    contexts = (
+        [""] if bare else material.contexts(config.contexts or own, config.n_contexts, config.seed)
+    )
     wordings = config.wordings or opened.plugin.wordings(opened.instrument, bool(own))
     repeats = range(config.seed, config.seed + config.repeats)
     return questions(opened.instrument, contexts, wordings, repeats, config.persona)
@@ -147,8 +178,8 @@ def _gate(study: "Study", config: Config, asked: list[Question]) -> list[bool]:
     """Which questions are steered."""
     if not config.gate:
         return [True] * len(asked)
-    detector = detectors.make(study, config.gate, config.gate_value, config.gate_options)
-    return detectors.gate(detector, [q.prompt for q in asked], config.threshold).open.tolist()
+    detector = gates.make(study, config.gate, config.gate_value, config.gate_options)
+    return gates.gate(detector, [q.prompt for q in asked], config.threshold).open.tolist()
 
 
 def run(study: "Study", config: Config, progress: Progress) -> Run:
@@ -164,8 +195,15 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
     name = config.model or sae_run.config["model"]
     asked = _questions(study, config, opened, name)
     base, steered, revision = _respondents(study, config, name, sae_run, steering)
-    judge = open_judge(config.judge, study.model, study.folder / "answers.jsonl") if config.judge else None
-    inputs = {"model": revision, "items": hashlib.sha256(repr(opened.instrument).encode()).hexdigest()}
+    judge = (
+        open_judge(config.judge, study.model, study.folder / "answers.jsonl")
+        if config.judge
+        else None
+    )
+    inputs = {
+        "model": revision,
+        "items": hashlib.sha256(repr(opened.instrument).encode()).hexdigest(),
+    }
     inputs |= ({"sae": sae_run.id} if sae_run else {}) | ({"judge": judge.name} if judge else {})
     plainly = plain(dataclasses.replace(config, model=name, sae=sae_run.id if sae_run else ""))
     if study.runs.exists(id := study.runs.find("profile", plainly, inputs, config.seed)):
@@ -176,34 +214,83 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
             if not some:
                 return []
             return administer(
-                who, opened.instrument, some, said, progress, mode=config.mode, length=config.length, temperature=config.temperature,
-                new_tokens=config.new_tokens, read=opened.plugin.read,
-            )  # fmt: skip
+                who,
+                opened.instrument,
+                some,
+                said,
+                progress,
+                mode=config.mode,
+                length=config.length,
+                temperature=config.temperature,
+                new_tokens=config.new_tokens,
+                read=opened.plugin.read,
+            )
 
         responses = answers(base, "base", asked)
         sets, figures = [responses], {}
         if steered:
-            is_open, said = _gate(study, config, asked), steering.name + (f" gated by {config.gate}" if config.gate else "")
-            changed = iter(answers(steered, said, [q for q, open in zip(asked, is_open, strict=True) if open]))
+            is_open, said = (
+                _gate(study, config, asked),
+                steering.name + (f" gated by {config.gate}" if config.gate else ""),
+            )
+            changed = iter(
+                answers(steered, said, [q for q, open in zip(asked, is_open, strict=True) if open])
+            )
             # Behind a closed gate the model is as it was, to the bit: so is its answer.
-            sets.append([next(changed) if open else dataclasses.replace(r, steering=said) for r, open in zip(responses, is_open, strict=True)])
+            sets.append(
+                [
+                    next(changed) if open else dataclasses.replace(r, steering=said)
+                    for r, open in zip(responses, is_open, strict=True)
+                ]
+            )
             figures = {"gated": sum(is_open)} if config.gate else {}
         if judge:  # once all are there: a judge may find several values in a text, each a response of its own
             sets = [opened.plugin.rate(one, opened.instrument, judge) for one in sets]
         work.table("prompts", asking.prompt_rows(asked), sort=("context", "wording", "order"))
-        work.table("responses", [r for one in sets for r in one], sort=("steering", "value", "context"))
-        work.table("profiles", [row for one in sets for row in opened.plugin.score(one, opened.instrument, study.system, config.replicates, config.seed)])
-        told = [row for one in sets for row in quality(one, opened.instrument, study.system, config.replicates, config.seed)]
-        told += [row for one in sets[1:] for row in change_quality(sets[0], one, opened.instrument, study.system, config.seed)]
+        work.table(
+            "responses", [r for one in sets for r in one], sort=("steering", "value", "context")
+        )
+        work.table(
+            "profiles",
+            [
+                row
+                for one in sets
+                for row in opened.plugin.score(
+                    one, opened.instrument, study.system, config.replicates, config.seed
+                )
+            ],
+        )
+        told = [
+            row
+            for one in sets
+            for row in quality(one, opened.instrument, study.system, config.replicates, config.seed)
+        ]
+        told += [
+            row
+            for one in sets[1:]
+            for row in change_quality(sets[0], one, opened.instrument, study.system, config.seed)
+        ]
         work.table("quality", told)
-        more = [opened.plugin.tables(one, opened.instrument, study.system, config.replicates, config.seed) for one in sets]
+        more = [
+            opened.plugin.tables(
+                one, opened.instrument, study.system, config.replicates, config.seed
+            )
+            for one in sets
+        ]
         for relation in more[0]:
             work.table(relation, [row for one in more for row in one[relation]])
         every = [r for one in sets for r in one]
         return work.finish(
-            {"instrument": config.instrument, "steering": steering.name, "answers": len(every), "missing": sum(r.status != "parsed" for r in every),
-             "contexts": len({q.context for q in asked})} | _too_long(every) | figures
-        )  # fmt: skip
+            {
+                "instrument": config.instrument,
+                "steering": steering.name,
+                "answers": len(every),
+                "missing": sum(r.status != "parsed" for r in every),
+                "contexts": len({q.context for q in asked}),
+            }
+            | _too_long(every)
+            | figures
+        )
 
 
 def _too_long(responses: list[Response]) -> dict[str, int | str]:
@@ -211,7 +298,10 @@ def _too_long(responses: list[Response]) -> dict[str, int | str]:
     items = list(dict.fromkeys(r.item for r in responses if r.status == "too-long"))
     if not items:
         return {}
-    return {"too_long": sum(r.status == "too-long" for r in responses), "too_long_items": ", ".join(items[:5]) + (", ..." if len(items) > 5 else "")}
+    return {
+        "too_long": sum(r.status == "too-long" for r in responses),
+        "too_long_items": ", ".join(items[:5]) + (", ..." if len(items) > 5 else ""),
+    }
 
 
 def _respondents(

@@ -22,26 +22,34 @@ from jaxtyping import Float
 
 from feature_store import registry
 from feature_store.errors import BadInput, NotFound
+from feature_store.progress import Progress
 from feature_store.records import Run, ValueSystem
 from feature_store.runs import Work
-from sae_training.neurons import Group, edited, gates, latents
+from sae_training.engine.neurons import Group, edited, gates, latents
 from workbench import material
-from workbench.administration.questions import prompt_rows
-from workbench.config import plain
-from workbench.instruments import one_scale
 from workbench.llm import Judge
 from workbench.llm.judges import open_judge
-from workbench.neurons.descriptions import POLES, Descriptions, descriptions
-from workbench.neurons.effects import OWN, TOGETHER, Condition, Planned, cells, effect_rows, plan
-from workbench.neurons.experiment import Bench, Found, answer_all, find
-from workbench.neurons.judging import samples_table, score, score_rows
-from workbench.progress import Progress
-from workbench.statistics import bootstrap_mean
-from workbench.sweep import ratings_table
+from workbench.measuring.questionnaire import one_scale
+from workbench.measuring.questions import prompt_rows
+from workbench.settings import plain
+from workbench.statistics.intervals import bootstrap_mean
+from workbench.sweeps.sweep import ratings_table
+from workbench.systems.value_locate.descriptions import POLES, Descriptions, descriptions
+from workbench.systems.value_locate.effects import (
+    OWN,
+    TOGETHER,
+    Condition,
+    Planned,
+    cells,
+    effect_rows,
+    plan,
+)
+from workbench.systems.value_locate.experiment import Bench, Found, answer_all, find
+from workbench.systems.value_locate.judging import samples_table, score, score_rows
 from workbench.verbs.measure import ask, wordings_for
 
 if TYPE_CHECKING:
-    from sae_training.model import Model
+    from sae_training.engine.model import Model
     from workbench.study import Study
 
 
@@ -112,46 +120,110 @@ def run(study: "Study", config: Config, progress: Progress, judge: Judge | None 
     if config.judge:
         judge = open_judge(config.judge, study.model, study.folder / "answers.jsonl")
     if config.n_answers < 2 or config.new_tokens < 2 or (judge and config.samples < 2):
-        raise BadInput(f"Shares need 2 answers of 2 tokens, scores 2 samples; got {config.n_answers}, {config.new_tokens} and {config.samples}.")
+        raise BadInput(
+            f"Shares need 2 answers of 2 tokens, scores 2 samples; got {config.n_answers}, {config.new_tokens} and {config.samples}."
+        )
     sae_run = None if config.model and config.on == "mlp" else study.resolve("sae", config.sae)
     if sae_run and config.model and config.model != sae_run.config["model"]:
-        raise BadInput(f"{sae_run.id} belongs to {sae_run.config['model']}, not to {config.model}. Name its SAE with --sae, or leave --model out.")
+        raise BadInput(
+            f"{sae_run.id} belongs to {sae_run.config['model']}, not to {config.model}. Name its SAE with --sae, or leave --model out."
+        )
     name = config.model or sae_run.config["model"]
     system = registry.get("values", config.system) if config.system else study.system
     values = tuple(dict.fromkeys(map(system.resolve, config.values))) or system.ids
     told = descriptions(config.descriptions or material.own(name), system, config.seed)
     if missing := [value for value in values if (value, POLES[0]) not in told.persons]:
-        raise NotFound(f"There are no descriptions of {', '.join(missing)}. Give a file that has them with --descriptions.")
+        raise NotFound(
+            f"There are no descriptions of {', '.join(missing)}. Give a file that has them with --descriptions."
+        )
     planned = plan(values, config.gammas, config.draws)
-    asked = ask(study, name, config.instrument, config.wordings or wordings_for(study, config.instrument, name)[:1], config.contexts, config.n_contexts, config.seed)
+    asked = ask(
+        study,
+        name,
+        config.instrument,
+        config.wordings or wordings_for(study, config.instrument, name)[:1],
+        config.contexts,
+        config.n_contexts,
+        config.seed,
+    )
     neutral = material.neutral(config.neutral or material.own(name), config.n_neutral, config.seed)
     model = study.model_for(name, sae_run, config.revision, config.dtype, config.device)
-    prompts = [one.prompt for value in values for pole in POLES for one in told.asked(value, pole, config.n_answers, config.seed)]
+    prompts = [
+        one.prompt
+        for value in values
+        for pole in POLES
+        for one in told.asked(value, pole, config.n_answers, config.seed)
+    ]
     read = hashlib.sha256(repr([q.prompt for q in asked] + neutral + prompts).encode()).hexdigest()
-    inputs = {"model": model.revision, "prompts": read} | ({"sae": sae_run.id} if sae_run else {}) | ({"judge": judge.name} if judge else {})
-    plainly = plain(dataclasses.replace(config, model=name, sae=sae_run.id if sae_run else "", values=values))
+    inputs = (
+        {"model": model.revision, "prompts": read}
+        | ({"sae": sae_run.id} if sae_run else {})
+        | ({"judge": judge.name} if judge else {})
+    )
+    plainly = plain(
+        dataclasses.replace(config, model=name, sae=sae_run.id if sae_run else "", values=values)
+    )
     if study.runs.exists(id := study.runs.find("neurons", plainly, inputs, config.seed)):
         return study.runs.get(id)
     if config.on == "mlp":
         groups = gates(model)
     else:
-        groups = latents(model, study.sae(sae_run), sae_run.summary["layer"], sae_run.summary["point"])
+        groups = latents(
+            model, study.sae(sae_run), sae_run.summary["layer"], sae_run.summary["point"]
+        )
     with study.runs.begin("neurons", plainly, inputs, config.seed) as work:
-        answer_all(work, model, groups, values, told, config.n_answers, config.new_tokens, config.temperature, config.seed, progress)
+        answer_all(
+            work,
+            model,
+            groups,
+            values,
+            told,
+            config.n_answers,
+            config.new_tokens,
+            config.temperature,
+            config.seed,
+            progress,
+        )
         found = {}
         for number, value in enumerate(values):
-            found[value] = find(work, model, groups, number, value, config.top, config.min_delta, config.draws, config.u, config.seed)
+            found[value] = find(
+                work,
+                model,
+                groups,
+                number,
+                value,
+                config.top,
+                config.min_delta,
+                config.draws,
+                config.u,
+                config.seed,
+            )
             progress("locating", number + 1, len(values))
-        bench = Bench(model, one_scale(config.instrument, study.system), asked, neutral, system)
+        bench = Bench(
+            model=model,
+            instrument=one_scale(config.instrument, study.system),
+            asked=asked,
+            neutral=neutral,
+            system=system,
+        )
         base = _measure(work, bench, groups, found, planned, config, progress)
         if judge:
             _judge(work, model, groups, found, told, system, judge, config, progress)
         progress("analysing", 0, 1)
         ratings, damage = work.parts("ratings"), work.parts("damages")
         hurt = damage["damage"].to_numpy().reshape(len(planned), -1)
-        folded = np.stack([bench.fold(row) for row in ratings["rating"].to_numpy().reshape(len(planned), -1).astype(float)])
+        folded = np.stack(
+            [
+                bench.fold(row)
+                for row in ratings["rating"].to_numpy().reshape(len(planned), -1).astype(float)
+            ]
+        )
         counts = [len(found[one.value].own.neuron) for one in planned]
-        effects = effect_rows(cells(planned, counts, bench.targets, folded, bench.fold(base), hurt), config.replicates, config.seed)
+        effects = effect_rows(
+            cells(planned, counts, bench.targets, folded, bench.fold(base), hurt),
+            config.replicates,
+            config.seed,
+        )
         neurons = [row for one in found.values() for row in one.rows(groups)]
         work.table("neuron_answers", work.parts("neuron_answers"), sort=("value", "pole", "answer"))
         work.table("neurons", neurons, sort=("value", "role", "layer", "neuron"))
@@ -167,47 +239,96 @@ def run(study: "Study", config: Config, progress: Progress, judge: Judge | None 
             work.table("neuron_scores", score_rows(samples, config.replicates, config.seed))
             missing = int(np.isnan(samples["score"].to_numpy()).sum())
         progress("analysing", 1, 1)
-        return work.finish(_summary(config, groups, found, effects) | ({"judge": judge.name, "not_judged": missing} if judge else {}))
+        return work.finish(
+            _summary(config, groups, found, effects)
+            | ({"judge": judge.name, "not_judged": missing} if judge else {})
+        )
 
 
 def _measure(
-    work: Work, bench: Bench, groups: Sequence[Group], found: dict[str, Found], planned: Sequence[Planned], config: Config, progress: Progress
-) -> Float[np.ndarray, "question"]:  # fmt: skip
+    work: Work,
+    bench: Bench,
+    groups: Sequence[Group],
+    found: dict[str, Found],
+    planned: Sequence[Planned],
+    config: Config,
+    progress: Progress,
+) -> Float[np.ndarray, " question"]:
     """Parts `ratings` and `damages`, one an edit; returns the unedited ratings."""
     base, loss = bench.ratings(), bench.losses()
     for number, one in enumerate(planned):
         if number not in work.done("ratings"):
-            with edited(bench.model, groups, found[one.value].edit(one, config.dropout, config.seed, groups)):
+            with edited(
+                bench.model, groups, found[one.value].edit(one, config.dropout, config.seed, groups)
+            ):
                 ratings, losses = bench.ratings(), bench.losses()
             if not (np.isfinite(ratings).all() and np.isfinite(losses).all()):
                 raise BadInput(f"The model gives NaN with {_name(one)}. Use smaller gammas.")
             texts = np.arange(len(losses), dtype=np.int32)
-            work.part("damages", number, pa.table({
-                "intervention": np.full(len(losses), number, np.int32), "text": texts, "damage": losses - loss}))  # fmt: skip
-            work.part("ratings", number, ratings_table(np.array([number]), bench.asked, ratings[None], base))
+            work.part(
+                "damages",
+                number,
+                pa.table(
+                    {
+                        "intervention": np.full(len(losses), number, np.int32),
+                        "text": texts,
+                        "damage": losses - loss,
+                    }
+                ),
+            )
+            work.part(
+                "ratings",
+                number,
+                ratings_table(np.array([number]), bench.asked, ratings[None], base),
+            )
         progress("editing", number + 1, len(planned))
     return base
 
 
 def _judge(
-    work: Work, model: "Model", groups: Sequence[Group], found: dict[str, Found], told: Descriptions, system: ValueSystem, judge: Judge, config: Config,
+    work: Work,
+    model: "Model",
+    groups: Sequence[Group],
+    found: dict[str, Found],
+    told: Descriptions,
+    system: ValueSystem,
+    judge: Judge,
+    config: Config,
     progress: Progress,
-) -> None:  # fmt: skip
+) -> None:
     """Parts `neuron_samples`, one a value and condition."""
     asked = told.bare(config.samples)
     prompts = [one.prompt for one in asked]
-    kinds: tuple[Condition, ...] = ("default", "edited", "reversed", *(("random",) if config.draws else ()))
+    kinds: tuple[Condition, ...] = (
+        "default",
+        "edited",
+        "reversed",
+        *(("random",) if config.draws else ()),
+    )
     jobs = [(value, kind) for value in found for kind in kinds]
     for number, (value, kind) in enumerate(jobs):
         if number not in work.done("neuron_samples"):
             if kind == "default":
-                gamma, texts = 0.0, model.generate(prompts, config.new_tokens, config.temperature, config.seed)
+                gamma, texts = (
+                    0.0,
+                    model.generate(prompts, config.new_tokens, config.temperature, config.seed),
+                )
             else:
                 gamma = config.judged_gamma
-                one = Planned(value, kind, gamma, 0 if kind == "random" else -1)
-                with edited(model, groups, found[value].edit(one, config.dropout, config.seed, groups)):
-                    texts = model.generate(prompts, config.new_tokens, config.temperature, config.seed)
-            work.part("neuron_samples", number, samples_table(score(judge, system[value], asked, texts, kind, gamma)))
+                one = Planned(
+                    value=value, condition=kind, gamma=gamma, draw=0 if kind == "random" else -1
+                )
+                with edited(
+                    model, groups, found[value].edit(one, config.dropout, config.seed, groups)
+                ):
+                    texts = model.generate(
+                        prompts, config.new_tokens, config.temperature, config.seed
+                    )
+            work.part(
+                "neuron_samples",
+                number,
+                samples_table(score(judge, system[value], asked, texts, kind, gamma)),
+            )
         progress("judging", number + 1, len(jobs))
 
 
@@ -216,22 +337,52 @@ def _name(one: Planned) -> str:
     return f"{one.condition}{draw} neurons of {one.value} @{one.gamma:g} gamma"
 
 
-def _interventions(planned: Sequence[Planned], hurt: Float[np.ndarray, "edit text"], config: Config) -> pa.Table:
+def _interventions(
+    planned: Sequence[Planned], hurt: Float[np.ndarray, "edit text"], config: Config
+) -> pa.Table:
     """Rows of `interventions`: one an edit, its gammas sharing a unit."""
     harm = bootstrap_mean(hurt.T, config.replicates, config.seed)
-    return pa.Table.from_pandas(pd.DataFrame([
-        {"intervention": k, "steering": _name(one), "kind": f"{one.condition}-neurons", "unit_id": k // len(config.gammas), "feature": -1,
-         "value": one.value, "polarity": -1 if one.condition == "reversed" else 1, "dose": one.gamma, "unit": "gamma",
-         "damage": harm.mean[k], "damage_low": harm.low[k], "damage_high": harm.high[k], "damage_n": harm.n[k]}
-        for k, one in enumerate(planned)
-    ]), preserve_index=False)  # fmt: skip
+    return pa.Table.from_pandas(
+        pd.DataFrame(
+            [
+                {
+                    "intervention": k,
+                    "steering": _name(one),
+                    "kind": f"{one.condition}-neurons",
+                    "unit_id": k // len(config.gammas),
+                    "feature": -1,
+                    "value": one.value,
+                    "polarity": -1 if one.condition == "reversed" else 1,
+                    "dose": one.gamma,
+                    "unit": "gamma",
+                    "damage": harm.mean[k],
+                    "damage_low": harm.low[k],
+                    "damage_high": harm.high[k],
+                    "damage_n": harm.n[k],
+                }
+                for k, one in enumerate(planned)
+            ]
+        ),
+        preserve_index=False,
+    )
 
 
-def _summary(config: Config, groups: Sequence[Group], found: dict[str, Found], effects: list[dict[str, Any]]) -> dict[str, Any]:
+def _summary(
+    config: Config, groups: Sequence[Group], found: dict[str, Found], effects: list[dict[str, Any]]
+) -> dict[str, Any]:
     """Sizes, and the mean effect of the values on themselves at the largest gamma [rating points]."""
-    own = {row["condition"]: row["effect"] for row in effects if (row["value"], row["target"], row["gamma"]) == (TOGETHER, OWN, config.gammas[-1])}
+    own = {
+        row["condition"]: row["effect"]
+        for row in effects
+        if (row["value"], row["target"], row["gamma"]) == (TOGETHER, OWN, config.gammas[-1])
+    }
     return {
-        "on": config.on, "values": len(found), "neurons": sum(group.width for group in groups), "layers": len(groups),
-        "targets": sum(int((~one.own.opposing).sum()) for one in found.values()), "opposing": sum(int(one.own.opposing.sum()) for one in found.values()),
-        "gamma": config.gammas[-1], "contexts": config.n_contexts,
-    } | own  # fmt: skip
+        "on": config.on,
+        "values": len(found),
+        "neurons": sum(group.width for group in groups),
+        "layers": len(groups),
+        "targets": sum(int((~one.own.opposing).sum()) for one in found.values()),
+        "opposing": sum(int(one.own.opposing.sum()) for one in found.values()),
+        "gamma": config.gammas[-1],
+        "contexts": config.n_contexts,
+    } | own

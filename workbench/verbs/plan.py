@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from feature_store.errors import BadInput
+from feature_store.progress import Progress
 from feature_store.records import Run
-from workbench.causal import planner, predict
-from workbench.causal.damage import Sweep
-from workbench.causal.wish import Goal, Scale, goal, parse
-from workbench.config import plain
-from workbench.progress import Progress
-from workbench.statistics import bootstrap_mean, cluster_weights, replicate_means
+from workbench.causal import plan, predict
+from workbench.causal.wanted import Goal, Scale, goal, parse
+from workbench.settings import plain
+from workbench.statistics.intervals import bootstrap_mean, cluster_weights, replicate_means
+from workbench.sweeps.damage import Sweep
 from workbench.verbs.effects import asked_again, measure_into
 from workbench.verbs.predict import fitted, halves, joint, joint_rows, newest_of
 
@@ -46,18 +46,22 @@ class Config:
 
 
 def run(study: "Study", config: Config, progress: Progress) -> Run:
-    """A run of kind `plan`. Raises `planner.Unreachable` for a wish that cannot be met."""
+    """A run of kind `plan`. Raises `plan.Unreachable` for a wish that cannot be met."""
     wish = parse(config.want, study.system, config.unit)
     effects_run = study.resolve("effects", config.effects)
     sae_run = study.runs.get(effects_run.inputs["sae"])
     checked = newest_of(study, "prediction", effects_run.id)
-    inputs = {"effects": effects_run.id, "sae": sae_run.id} | ({"prediction": checked.id} if checked else {})
+    inputs = {"effects": effects_run.id, "sae": sae_run.id} | (
+        {"prediction": checked.id} if checked else {}
+    )
     plainly = plain(dataclasses.replace(config, effects=effects_run.id))
     if study.runs.exists(id := study.runs.find("plan", plainly, inputs, config.seed)):
         return study.runs.get(id)
     swept, asked, neutral = asked_again(study, effects_run)
     if swept.n_contexts < 4:
-        raise BadInput(f"A plan needs four contexts, two to choose by and two to report, the sweep has {swept.n_contexts}. Sweep more.")
+        raise BadInput(
+            f"A plan needs four contexts, two to choose by and two to report, the sweep has {swept.n_contexts}. Sweep more."
+        )
     progress("planning", 0, 1)
     told = fitted(study, effects_run.id)
     sd = np.nanstd(told.curves.base, axis=0, ddof=1)
@@ -65,55 +69,111 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
     first, second = halves(len(told.curves.base), config.seed)
     half = told._replace(curves=told.curves.of_contexts(first))
     held = (told.held or {}).get("linear")
-    found = planner.plan(half.curves, wanted, config.max_features, held.error[:-1] if held else None)
+    found = plan.plan(half.curves, wanted, config.max_features, held.error[:-1] if held else None)
     progress("planning", 1, 1)
     steerings = [found.weights, *_control(study, effects_run, found.weights, config.seed)]
     with study.runs.begin("plan", plainly, inputs, config.seed) as work:
         planned = [joint(number, weights, swept) for number, weights in enumerate(steerings)]
         questions = [q for q in asked if q.context in set(second.tolist())]
-        measured = measure_into(work, study, sae_run, swept, questions, neutral, planned, config.replicates, progress)
+        measured = measure_into(
+            work, study, sae_run, swept, questions, neutral, planned, config.replicates, progress
+        )
         said = predict.predict(half, found.weights, "linear", config.replicates, config.seed)
         own = joint_rows(told.curves, [found.weights])
-        control = [{"intervention": 1, "feature": f, "value": "", "polarity": 1, "weight": w} for f, w in (steerings[1] if steerings[1:] else ())]
+        control = [
+            {"intervention": 1, "feature": f, "value": "", "polarity": 1, "weight": w}
+            for f, w in (steerings[1] if steerings[1:] else ())
+        ]
         work.table("joint_features", own + control)
         rows, summary = _report(wanted, said, sd, measured, second, config)
         work.table("plan_effects", rows)
-        return work.finish(summary | {
-            "want": config.want, "steering": planned[0].steering.name, "features": len(found.weights), "unit": swept.unit,
-            "alike": [f"{a} and {b}" for a, b, _ in planner.alike(half.curves)],
-            "held_out_r2": float(held.r2[-1]) if held else None, "held_out_n": held.n if held else 0,
-        })  # fmt: skip
+        return work.finish(
+            summary
+            | {
+                "want": config.want,
+                "steering": planned[0].steering.name,
+                "features": len(found.weights),
+                "unit": swept.unit,
+                "alike": [f"{a} and {b}" for a, b, _ in plan.alike(half.curves)],
+                "held_out_r2": float(held.r2[-1]) if held else None,
+                "held_out_n": held.n if held else 0,
+            }
+        )
 
 
-def _control(study: "Study", effects: Run, weights: predict.Weights, seed: int) -> list[predict.Weights]:
+def _control(
+    study: "Study", effects: Run, weights: predict.Weights, seed: int
+) -> list[predict.Weights]:
     """Random features of the sweep at the plan's doses; none where the sweep had too few."""
-    random = study.store.sql("SELECT DISTINCT feature FROM interventions WHERE run = ? AND kind = 'random-feature' ORDER BY feature", [effects.id])
+    random = study.store.sql(
+        "SELECT DISTINCT feature FROM interventions WHERE run = ? AND kind = 'random-feature' ORDER BY feature",
+        [effects.id],
+    )
     if len(random) < len(weights):
         return []
     chosen = np.random.default_rng((seed, 8)).permutation(random.feature.to_numpy())[: len(weights)]
     return [tuple((int(f), dose) for f, (_, dose) in zip(chosen, weights, strict=True))]
 
 
-def _report(wanted: Goal, said: predict.Prediction, sd: np.ndarray, measured: Sweep, contexts: np.ndarray, config: Config) -> tuple[list[dict], dict]:
+def _report(
+    wanted: Goal,
+    said: predict.Prediction,
+    sd: np.ndarray,
+    measured: Sweep,
+    contexts: np.ndarray,
+    config: Config,
+) -> tuple[list[dict], dict]:
     change = measured.changes()[:, contexts].transpose(1, 0, 2)
     found = bootstrap_mean(change, config.replicates, config.seed)
     nothing = np.full(len(sd), np.nan)
-    control = [x[1] for x in (found.mean, found.low, found.high)] if change.shape[1] > 1 else [nothing] * 3
+    control = (
+        [x[1] for x in (found.mean, found.low, found.high)]
+        if change.shape[1] > 1
+        else [nothing] * 3
+    )
     mean, low, high, n = (x[0] for x in (found.mean, found.low, found.high, found.n))
     met = wanted.met(mean)
     rows = [
-        {"value": value, "wanted": wanted.target[j], "wanted_low": wanted.low[j], "wanted_high": wanted.high[j], "predicted": said.mean[j],
-         "predicted_low": said.low[j], "predicted_high": said.high[j], "measured": mean[j], "measured_low": low[j], "measured_high": high[j],
-         "control": control[0][j], "control_low": control[1][j], "control_high": control[2][j], "sd": sd[j], "n": int(n[j]), "within": bool(met[j])}
+        {
+            "value": value,
+            "wanted": wanted.target[j],
+            "wanted_low": wanted.low[j],
+            "wanted_high": wanted.high[j],
+            "predicted": said.mean[j],
+            "predicted_low": said.low[j],
+            "predicted_high": said.high[j],
+            "measured": mean[j],
+            "measured_low": low[j],
+            "measured_high": high[j],
+            "control": control[0][j],
+            "control_low": control[1][j],
+            "control_high": control[2][j],
+            "sd": sd[j],
+            "n": int(n[j]),
+            "within": bool(met[j]),
+        }
         for j, value in enumerate(said.values)
-    ]  # fmt: skip
-    drawn = wanted.distance(replicate_means(change[:, 0], cluster_weights(len(change), config.replicates, config.seed)))
+    ]
+    drawn = wanted.distance(
+        replicate_means(change[:, 0], cluster_weights(len(change), config.replicates, config.seed))
+    )
     asked = np.isfinite(wanted.low) | np.isfinite(wanted.high)
     hurt = bootstrap_mean(measured.damage.T, config.replicates, config.seed)
     return rows, {
-        "distance_before": float(wanted.distance(np.zeros(len(sd)))), "distance_predicted": float(wanted.distance(said.mean)),
-        "distance_after": float(wanted.distance(mean)), "distance_low": float(np.quantile(drawn, 0.025)), "distance_high": float(np.quantile(drawn, 0.975)),
-        "distance_control": float(wanted.distance(control[0])), "asked": int(asked.sum()), "within": int(met[asked].sum()),
-        "damage_predicted": said.damage, "damage_predicted_low": said.damage_low, "damage_predicted_high": said.damage_high,
-        "damage": float(hurt.mean[0]), "damage_low": float(hurt.low[0]), "damage_high": float(hurt.high[0]), "contexts_chosen_by": said.n, "contexts": len(change),
-    }  # fmt: skip
+        "distance_before": float(wanted.distance(np.zeros(len(sd)))),
+        "distance_predicted": float(wanted.distance(said.mean)),
+        "distance_after": float(wanted.distance(mean)),
+        "distance_low": float(np.quantile(drawn, 0.025)),
+        "distance_high": float(np.quantile(drawn, 0.975)),
+        "distance_control": float(wanted.distance(control[0])),
+        "asked": int(asked.sum()),
+        "within": int(met[asked].sum()),
+        "damage_predicted": said.damage,
+        "damage_predicted_low": said.damage_low,
+        "damage_predicted_high": said.damage_high,
+        "damage": float(hurt.mean[0]),
+        "damage_low": float(hurt.low[0]),
+        "damage_high": float(hurt.high[0]),
+        "contexts_chosen_by": said.n,
+        "contexts": len(change),
+    }

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from feature_store.errors import NotFound
+from feature_store.progress import Progress
 from feature_store.records import CausalGraph, Edge, Run, Steering
-from workbench import sweep
 from workbench.causal import predict
-from workbench.causal.damage import Sweep
-from workbench.config import plain
-from workbench.instruments import one_scale
-from workbench.progress import Progress
-from workbench.statistics import bootstrap_mean
+from workbench.measuring.questionnaire import one_scale
+from workbench.settings import plain
+from workbench.statistics.intervals import bootstrap_mean
+from workbench.sweeps import sweep
+from workbench.sweeps.damage import Sweep
 from workbench.verbs.effects import asked_again, measure_into, read_sweep
 
 if TYPE_CHECKING:
@@ -49,17 +49,33 @@ class Config:
 
 def joint(number: int, weights: predict.Weights, config: object) -> sweep.Intervention:
     """Features steered together, each at its own dose, as an intervention of a sweep with that configuration."""
-    steering = Steering(tuple(weights), config.method, 1.0, config.unit, config.positions, combine="sum")
-    return sweep.Intervention(number, "joint", -1, "", 1, steering)
+    steering = Steering(
+        features=tuple(weights),
+        method=config.method,
+        strength=1.0,
+        unit=config.unit,
+        positions=config.positions,
+        combine="sum",
+    )
+    return sweep.Intervention(
+        unit_id=number, kind="joint", feature=-1, value="", polarity=1, steering=steering
+    )
 
 
 def joint_rows(told: predict.Curves, steerings: list[predict.Weights]) -> list[dict]:
     """Rows of `joint_features`."""
     place = {int(f): k for k, f in enumerate(told.feature)}
     return [
-        {"intervention": number, "feature": feature, "value": str(told.source[place[feature]]), "polarity": int(told.polarity[place[feature]]), "weight": dose}
-        for number, weights in enumerate(steerings) for feature, dose in weights
-    ]  # fmt: skip
+        {
+            "intervention": number,
+            "feature": feature,
+            "value": str(told.source[place[feature]]),
+            "polarity": int(told.polarity[place[feature]]),
+            "weight": dose,
+        }
+        for number, weights in enumerate(steerings)
+        for feature, dose in weights
+    ]
 
 
 def halves(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -81,7 +97,13 @@ def read_graph(study: "Study", run: str) -> CausalGraph:
     edges = tuple(Edge(**row) for row in rows.to_dict("records"))
     named = {edge.source for edge in edges}
     values = tuple(value for value in study.system.ids if value in named)
-    return CausalGraph(values, edges, told.summary["level"], told.summary["contexts"], told.seed)
+    return CausalGraph(
+        values=values,
+        edges=edges,
+        level=told.summary["level"],
+        n=told.summary["contexts"],
+        seed=told.seed,
+    )
 
 
 def curves_of(study: "Study", effects: Run, kind: str = "feature") -> predict.Curves:
@@ -94,8 +116,17 @@ def fitted(study: "Study", effects: str = "latest") -> predict.Fitted:
     """All that the study knows for predicting a joint steering: curves, graph, and how held-out predictions did."""
     run = study.resolve("effects", effects)
     graph, checked = newest_of(study, "graph", run.id), newest_of(study, "prediction", run.id)
-    told = predict.Fitted(curves_of(study, run), read_graph(study, graph.id) if graph else None)
-    return told if checked is None else told._replace(held=read_held(study, checked, told.curves.values), damage_error=checked.summary["damage_error"])
+    told = predict.Fitted(
+        curves=curves_of(study, run), graph=read_graph(study, graph.id) if graph else None
+    )
+    return (
+        told
+        if checked is None
+        else told._replace(
+            held=read_held(study, checked, told.curves.values),
+            damage_error=checked.summary["damage_error"],
+        )
+    )
 
 
 def read_held(study: "Study", run: Run, values: tuple[str, ...]) -> dict[str, predict.Held]:
@@ -104,7 +135,10 @@ def read_held(study: "Study", run: Run, values: tuple[str, ...]) -> dict[str, pr
     found = {}
     for model, own in rows.groupby("model"):
         own = own.set_index("value").loc[[*values, ALL]]
-        found[str(model)] = predict.Held(*(own[name].to_numpy() for name in ("r2", "low", "high", "chance", "mae", "error")), int(own.n.iloc[0]))
+        found[str(model)] = predict.Held(
+            *(own[name].to_numpy() for name in ("r2", "low", "high", "chance", "mae", "error")),
+            int(own.n.iloc[0]),
+        )
     return found
 
 
@@ -113,33 +147,50 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
     effects_run = study.resolve("effects", config.effects)
     graph_run = _graph_of(study, config.graph, effects_run)
     sae_run = study.runs.get(effects_run.inputs["sae"])
-    inputs = {"effects": effects_run.id, "sae": sae_run.id} | ({"graph": graph_run.id} if graph_run else {})
-    plainly = plain(dataclasses.replace(config, effects=effects_run.id, graph=graph_run.id if graph_run else ""))
+    inputs = {"effects": effects_run.id, "sae": sae_run.id} | (
+        {"graph": graph_run.id} if graph_run else {}
+    )
+    plainly = plain(
+        dataclasses.replace(config, effects=effects_run.id, graph=graph_run.id if graph_run else "")
+    )
     if study.runs.exists(id := study.runs.find("prediction", plainly, inputs, config.seed)):
         return study.runs.get(id)
-    told = predict.Fitted(curves_of(study, effects_run), read_graph(study, graph_run.id) if graph_run else None)
+    told = predict.Fitted(
+        curves=curves_of(study, effects_run),
+        graph=read_graph(study, graph_run.id) if graph_run else None,
+    )
     drawn = predict.draw(told.curves, config.steerings, config.largest, config.seed)
     x = predict.doses(told.curves, drawn)
     swept, asked, neutral = asked_again(study, effects_run)
     with study.runs.begin("prediction", plainly, inputs, config.seed) as work:
         planned = [joint(number, weights, swept) for number, weights in enumerate(drawn)]
-        measured = measure_into(work, study, sae_run, swept, asked, neutral, planned, config.replicates, progress)
+        measured = measure_into(
+            work, study, sae_run, swept, asked, neutral, planned, config.replicates, progress
+        )
         work.table("joint_features", joint_rows(told.curves, drawn))
         rows, scores, summary = _judge(told, x, measured, config)
         work.table("predictions", rows, sort=("model", "value", "intervention"))
         work.table("prediction_scores", scores)
         hurt, expected = measured.damage.mean(1), predict.damage(told.curves, x).mean(1)
-        return work.finish(summary | {
-            "steerings": len(drawn), "contexts": len(measured.base), "unit": swept.unit,
-            "damage_measured": float(hurt.mean()), "damage_predicted": float(expected.mean()),
-            "damage_error": float(np.sqrt(((hurt - expected) ** 2).mean())),
-        })  # fmt: skip
+        return work.finish(
+            summary
+            | {
+                "steerings": len(drawn),
+                "contexts": len(measured.base),
+                "unit": swept.unit,
+                "damage_measured": float(hurt.mean()),
+                "damage_predicted": float(expected.mean()),
+                "damage_error": float(np.sqrt(((hurt - expected) ** 2).mean())),
+            }
+        )
 
 
 def _graph_of(study: "Study", name: str, effects: Run) -> Run | None:
     if not name:
         return None
-    found = newest_of(study, "graph", effects.id) if name == "latest" else study.resolve("graph", name)
+    found = (
+        newest_of(study, "graph", effects.id) if name == "latest" else study.resolve("graph", name)
+    )
     if found is None or found.inputs["effects"] != effects.id:
         raise NotFound(
             f"There is no graph of {effects.id} under {name!r}. Run `workbench graph --effects {effects.id}` first, or give an empty --graph."
@@ -147,7 +198,9 @@ def _graph_of(study: "Study", name: str, effects: Run) -> Run | None:
     return found
 
 
-def _judge(told: predict.Fitted, x: np.ndarray, measured: Sweep, config: Config) -> tuple[list[dict], list[dict], dict]:
+def _judge(
+    told: predict.Fitted, x: np.ndarray, measured: Sweep, config: Config
+) -> tuple[list[dict], list[dict], dict]:
     change = measured.changes().transpose(1, 0, 2)
     found = bootstrap_mean(change, config.replicates, config.seed)
     sd = np.nanstd(measured.base, axis=0, ddof=1)
@@ -155,28 +208,58 @@ def _judge(told: predict.Fitted, x: np.ndarray, measured: Sweep, config: Config)
     fresh = bootstrap_mean(change[second], config.replicates, config.seed)
     rows, scores, summary = [], [], {}
     for model in ("linear", "graph") if told.graph else ("linear",):
-        said = bootstrap_mean(predict.changes(told, x, model).transpose(1, 0, 2), config.replicates, config.seed)
+        said = bootstrap_mean(
+            predict.changes(told, x, model).transpose(1, 0, 2), config.replicates, config.seed
+        )
         held = predict.score(said.mean, found.mean, config.replicates, config.seed)
         wide = predict.widened(said, held.error[:-1], held.n)
         error = predict.error_of_others(said.mean, found.mean)
         inside = predict.covered(said, found, error, False)
         half = told._replace(curves=told.curves.of_contexts(first))
-        again = bootstrap_mean(predict.changes(half, x, model).transpose(1, 0, 2), config.replicates, config.seed)
+        again = bootstrap_mean(
+            predict.changes(half, x, model).transpose(1, 0, 2), config.replicates, config.seed
+        )
         inside_fresh = predict.covered(again, fresh, error, True)
         rows += [
-            {"intervention": s, "model": model, "value": value, "predicted": wide.mean[s, j], "predicted_low": wide.low[s, j], "predicted_high": wide.high[s, j],
-             "measured": found.mean[s, j], "measured_low": found.low[s, j], "measured_high": found.high[s, j], "sd": sd[j], "n": int(found.n[s, j]),
-             "covered": bool(inside[s, j])}
-            for s in range(len(x)) for j, value in enumerate(measured.values)
-        ]  # fmt: skip
+            {
+                "intervention": s,
+                "model": model,
+                "value": value,
+                "predicted": wide.mean[s, j],
+                "predicted_low": wide.low[s, j],
+                "predicted_high": wide.high[s, j],
+                "measured": found.mean[s, j],
+                "measured_low": found.low[s, j],
+                "measured_high": found.high[s, j],
+                "sd": sd[j],
+                "n": int(found.n[s, j]),
+                "covered": bool(inside[s, j]),
+            }
+            for s in range(len(x))
+            for j, value in enumerate(measured.values)
+        ]
         shares, fresh_shares = (np.r_[c.mean(0), c.mean()] for c in (inside, inside_fresh))
-        columns = (held.r2, held.low, held.high, held.chance, held.mae, held.error, shares, fresh_shares)
+        columns = (
+            held.r2,
+            held.low,
+            held.high,
+            held.chance,
+            held.mae,
+            held.error,
+            shares,
+            fresh_shares,
+        )
         names = ("r2", "low", "high", "chance", "mae", "error", "coverage", "fresh_coverage")
         scores += [
-            {"model": model, "value": value, "n": held.n} | dict(zip(names, map(float, figures), strict=True))
+            {"model": model, "value": value, "n": held.n}
+            | dict(zip(names, map(float, figures), strict=True))
             for value, *figures in zip((*measured.values, ALL), *columns, strict=True)
         ]
-        summary |= {f"{model}_r2": float(held.r2[-1]), f"{model}_worst_r2": float(np.nanmin(held.r2)), f"{model}_mae": float(held.mae[-1]),
-                    f"{model}_coverage": float(shares[-1]), f"{model}_fresh_coverage": float(fresh_shares[-1])}  # fmt: skip
+        summary |= {
+            f"{model}_r2": float(held.r2[-1]),
+            f"{model}_worst_r2": float(np.nanmin(held.r2)),
+            f"{model}_mae": float(held.mae[-1]),
+            f"{model}_coverage": float(shares[-1]),
+            f"{model}_fresh_coverage": float(fresh_shares[-1]),
+        }
     return rows, scores, summary
-

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Literal
 
 from feature_store import queries
 from feature_store.errors import BadInput, NotFound, nearest
+from feature_store.progress import Progress
 from feature_store.records import Run
-from workbench.config import plain
-from workbench.progress import Progress
+from workbench.settings import plain
 
 if TYPE_CHECKING:
     from workbench.study import Study
@@ -36,15 +36,33 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
     reviewed = study.resolve("scenarios", config.scenarios)
     known = queries.scenarios(study.store, reviewed.id).set_index("scenario")
     if config.scenario not in known.index:
-        raise NotFound(f"{reviewed.id} has no scenario {config.scenario!r}.{nearest(config.scenario, known.index)}")
+        raise NotFound(
+            f"{reviewed.id} has no scenario {config.scenario!r}.{nearest(config.scenario, known.index)}"
+        )
     if config.verdict == "accept" and known.status[config.scenario] != "parsed":
-        raise BadInput(f"Scenario {config.scenario} could not be read ({known.status[config.scenario]}), so it cannot be accepted.")
+        raise BadInput(
+            f"Scenario {config.scenario} could not be read ({known.status[config.scenario]}), so it cannot be accepted."
+        )
     number = int(known.reviews[config.scenario])
-    inputs, plainly = {"scenarios": reviewed.id}, plain(dataclasses.replace(config, scenarios=reviewed.id)) | {"number": number}
+    inputs, plainly = (
+        {"scenarios": reviewed.id},
+        plain(dataclasses.replace(config, scenarios=reviewed.id)) | {"number": number},
+    )
     with study.runs.begin("review", plainly, inputs, 0) as work:
-        work.table("reviews", [{
-            "scenarios": reviewed.id, "scenario": config.scenario, "number": number, "accepted": config.verdict == "accept",
-            "note": config.note, "reviewer": config.reviewer,
-        }])  # fmt: skip
+        work.table(
+            "reviews",
+            [
+                {
+                    "scenarios": reviewed.id,
+                    "scenario": config.scenario,
+                    "number": number,
+                    "accepted": config.verdict == "accept",
+                    "note": config.note,
+                    "reviewer": config.reviewer,
+                }
+            ],
+        )
         progress("reviewing", 1, 1)
-        return work.finish({"scenario": config.scenario, "verdict": config.verdict, "number": number})
+        return work.finish(
+            {"scenario": config.scenario, "verdict": config.verdict, "number": number}
+        )

@@ -9,13 +9,14 @@ Stopped at any step, the same command goes on from its checkpoint and ends with 
 import dataclasses
 from typing import TYPE_CHECKING, Literal
 
+from feature_store.progress import Progress
 from feature_store.records import Run
-from sae_training import sites
-from sae_training.train import TrainConfig, train_on_model
+from sae_training.model import sites
+from sae_training.training.config import TrainConfig
+from sae_training.training.train import train_on_model
 from workbench import material
-from workbench.config import plain
-from workbench.harvesting import checksum, finish
-from workbench.progress import Progress
+from workbench.features.harvesting import checksum, finish
+from workbench.settings import plain
 
 if TYPE_CHECKING:
     from workbench.study import Study
@@ -44,5 +45,14 @@ def run(study: "Study", config: Config, progress: Progress) -> Run:
         result = train_on_model(model, texts, config, work.state, progress)
         work.save_time()
         return finish(
-            work, model, result.sae, texts, config, config.layer, config.point, progress, result.rows, result.evaluation
+            work,
+            model,
+            result.sae,
+            texts,
+            config,
+            config.layer,
+            config.point,
+            progress,
+            result.rows,
+            result.evaluation,
         )

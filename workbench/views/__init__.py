@@ -58,14 +58,37 @@ def open_study(folder: str) -> Study:
 
 def pages() -> list[Any]:
     """The pages, in the order of the menu."""
-    from workbench.views import compare, effects, features, graph, instruments, overview, plan, profiles, review, steer
+    from workbench.views import (
+        compare,
+        effects,
+        features,
+        graph,
+        instruments,
+        overview,
+        plan,
+        profiles,
+        review,
+        steer,
+    )
 
     return [
-        st.Page(overview.page, title="Overview", icon=":material/explore:", url_path="overview", default=True),
-        st.Page(features.page, title="Features", icon=":material/scatter_plot:", url_path="features"),
+        st.Page(
+            overview.page,
+            title="Overview",
+            icon=":material/explore:",
+            url_path="overview",
+            default=True,
+        ),
+        st.Page(
+            features.page, title="Features", icon=":material/scatter_plot:", url_path="features"
+        ),
         st.Page(steer.page, title="Steer", icon=":material/tune:", url_path="steer"),
-        st.Page(profiles.page, title="Profiles", icon=":material/donut_large:", url_path="profiles"),
-        st.Page(instruments.page, title="Instruments", icon=":material/science:", url_path="instruments"),
+        st.Page(
+            profiles.page, title="Profiles", icon=":material/donut_large:", url_path="profiles"
+        ),
+        st.Page(
+            instruments.page, title="Instruments", icon=":material/science:", url_path="instruments"
+        ),
         st.Page(effects.page, title="Side effects", icon=":material/grid_on:", url_path="effects"),
         st.Page(compare.page, title="Compare", icon=":material/balance:", url_path="compare"),
         st.Page(graph.page, title="Graph", icon=":material/hub:", url_path="graph"),
@@ -94,11 +117,33 @@ def choose(study: Study) -> Chosen:
     st.caption("study")
     st.markdown(f"**{safe(study.folder.name)}**")
     sae = pick("SAE", queries.candidates(store, "sae"))
-    labels = pick("Labels", queries.candidates(store, "labels", "sae", sae.run)) if sae is not None else None
-    effects = pick("Side effects", queries.candidates(store, "effects", "labels", labels.run)) if labels is not None else None
-    graph = pick("Graph", queries.candidates(store, "graph", "effects", effects.run)) if effects is not None else None
-    asked = queries.candidates(store, "profile", "model", told(sae, "inputs").get("model", "")) if sae is not None else queries.candidates(store, "profile")
-    return Chosen(sae, labels, pick("Value profile", asked, "instrument", "steering"), effects, graph)
+    labels = (
+        pick("Labels", queries.candidates(store, "labels", "sae", sae.run))
+        if sae is not None
+        else None
+    )
+    effects = (
+        pick("Side effects", queries.candidates(store, "effects", "labels", labels.run))
+        if labels is not None
+        else None
+    )
+    graph = (
+        pick("Graph", queries.candidates(store, "graph", "effects", effects.run))
+        if effects is not None
+        else None
+    )
+    asked = (
+        queries.candidates(store, "profile", "model", told(sae, "inputs").get("model", ""))
+        if sae is not None
+        else queries.candidates(store, "profile")
+    )
+    return Chosen(
+        sae=sae,
+        labels=labels,
+        profile=pick("Value profile", asked, "instrument", "steering"),
+        effects=effects,
+        graph=graph,
+    )
 
 
 def pick(label: str, runs: pd.DataFrame, *named: str) -> pd.Series | None:
@@ -108,13 +153,24 @@ def pick(label: str, runs: pd.DataFrame, *named: str) -> pd.Series | None:
     by_id = runs.set_index("run", drop=False)
     if len(runs) == 1:
         return runs.iloc[0]
-    picked = st.selectbox(label, list(runs.run), format_func=lambda id: _called(by_id.loc[id], named), key=f"run-{label}")
+    picked = st.selectbox(
+        label,
+        list(runs.run),
+        format_func=lambda id: _called(by_id.loc[id], named),
+        key=f"run-{label}",
+    )
     return by_id.loc[picked]
 
 
 def _called(run: pd.Series, named: tuple[str, ...]) -> str:
     summary = told(run)
-    return " · ".join([*(str(summary[key]) for key in named if key in summary), f"{run.created:%d %b %H:%M}", run.run.split("-")[-1]])
+    return " · ".join(
+        [
+            *(str(summary[key]) for key in named if key in summary),
+            f"{run.created:%d %b %H:%M}",
+            run.run.split("-")[-1],
+        ]
+    )
 
 
 def told(run: pd.Series | None, column: str = "summary") -> dict[str, Any]:
@@ -125,22 +181,39 @@ def told(run: pd.Series | None, column: str = "summary") -> dict[str, Any]:
 def missing(study: Study, kind: str, what: str, flags: str = "") -> None:
     """One friendly line: what is not there yet, and the command that makes it, with the flags it needs."""
     command = f"workbench {verb_of(kind)} {shlex.quote(str(study.folder))} {flags}".rstrip()
-    st.info(f"{what} Run `{command}`" + (" (or `workbench adopt`)." if kind == "sae" else ".") + " This page fills itself when it is done.", icon=":material/hourglass_empty:")
+    st.info(
+        f"{what} Run `{command}`"
+        + (" (or `workbench adopt`)." if kind == "sae" else ".")
+        + " This page fills itself when it is done.",
+        icon=":material/hourglass_empty:",
+    )
 
 
 def safe(text: object) -> str:
     """Text as Markdown shows it literally; code between backticks stays code."""
-    return "".join("\\" + c if c in "\\*_{}[]()<>#+!|$~:" else c for c in str(text)) if "`" not in str(text) else _around_code(str(text))
+    return (
+        "".join("\\" + c if c in "\\*_{}[]()<>#+!|$~:" else c for c in str(text))
+        if "`" not in str(text)
+        else _around_code(str(text))
+    )
 
 
 def _around_code(text: str) -> str:
     parts = text.split("`")
-    return "`".join(part if i % 2 and i < len(parts) - 1 else safe(part) for i, part in enumerate(parts))
+    return "`".join(
+        part if i % 2 and i < len(parts) - 1 else safe(part) for i, part in enumerate(parts)
+    )
 
 
 def show(figure: Any, key: str, **more: Any) -> Any:
     """A figure of `workbench/figures`, as it is; returns the selection where one is asked for."""
-    return st.plotly_chart(figure, theme=None, key=key, config={"displaylogo": False, "displayModeBar": False, "scrollZoom": False}, **more)
+    return st.plotly_chart(
+        figure,
+        theme=None,
+        key=key,
+        config={"displaylogo": False, "displayModeBar": False, "scrollZoom": False},
+        **more,
+    )
 
 
 def clicked(selection: Any) -> Any:
@@ -166,7 +239,14 @@ def keep(key: str, options: Sequence[Any], first: Any) -> None:
 
 def facts(pairs: Mapping[str, str]) -> None:
     """A few named numbers in one line that wraps."""
-    st.html('<div class="facts">' + "".join(f"<div><span>{html.escape(k)}</span><b>{html.escape(v)}</b></div>" for k, v in pairs.items()) + "</div>")
+    st.html(
+        '<div class="facts">'
+        + "".join(
+            f"<div><span>{html.escape(k)}</span><b>{html.escape(v)}</b></div>"
+            for k, v in pairs.items()
+        )
+        + "</div>"
+    )
 
 
 def number(x: float | None, digits: int = 3) -> str:

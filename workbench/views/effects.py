@@ -17,7 +17,12 @@ from workbench.views import Chosen, facts, here, keep, missing, newly, number, s
 
 ROWS = 15
 """Prompts on a page."""
-PARTS = {"all": "all targets", "adjacent": "adjacent", "orthogonal": "orthogonal", "opposed": "opposed"}
+PARTS = {
+    "all": "all targets",
+    "adjacent": "adjacent",
+    "orthogonal": "orthogonal",
+    "opposed": "opposed",
+}
 """Part of the circle -> its name."""
 
 
@@ -26,7 +31,13 @@ def page() -> None:
     study, chosen = here()
     st.title("Side effects")
     if chosen.effects is None:
-        kind, what = ("sae", "There is no SAE yet.") if chosen.sae is None else ("labels", "No feature carries a value yet.") if chosen.labels is None else ("effects", "Nothing has been steered yet.")
+        kind, what = (
+            ("sae", "There is no SAE yet.")
+            if chosen.sae is None
+            else ("labels", "No feature carries a value yet.")
+            if chosen.labels is None
+            else ("effects", "Nothing has been steered yet.")
+        )
         missing(study, kind, what)
         return
     cells = queries.matrix(study.store, chosen.effects.run)
@@ -34,7 +45,9 @@ def page() -> None:
         st.info("The sweep steered no value, so there is no matrix.")
         return
     config = told(chosen.effects, "config")
-    st.caption(f"What else moves when a value is steered. Each value's features are steered up to the same damage ({number(config.get('delta'))} nats per token on neutral text).")
+    st.caption(
+        f"What else moves when a value is steered. Each value's features are steered up to the same damage ({number(config.get('delta'))} nats per token on neutral text)."
+    )
     left, right = st.columns([1.5, 1], gap="large")
     with left:
         _matrix(study, chosen, cells)
@@ -52,7 +65,15 @@ def page() -> None:
 
 
 def _matrix(study: Study, chosen: Chosen, cells: pd.DataFrame) -> None:
-    picked = newly(show(figures.effect_matrix(cells, study.system, height=640), "matrix", on_select="rerun", selection_mode="points"), "cell")
+    picked = newly(
+        show(
+            figures.effect_matrix(cells, study.system, height=640),
+            "matrix",
+            on_select="rerun",
+            selection_mode="points",
+        ),
+        "cell",
+    )
     if picked:
         st.session_state["cell-source"], st.session_state["cell-target"] = picked
     off = cells[cells.source != cells.target]
@@ -67,26 +88,52 @@ def _choose_cell(study: Study, cells: pd.DataFrame) -> tuple[str, str]:
     targets = [v for v in study.system.ids if v in set(cells.target)]
     strongest = cells[cells.source != cells.target].sort_values("effect", key=abs, ascending=False)
     first = strongest.iloc[0] if len(strongest) else cells.iloc[0]
-    for key, known, value in (("cell-source", order, first.source), ("cell-target", targets, first.target)):
+    for key, known, value in (
+        ("cell-source", order, first.source),
+        ("cell-target", targets, first.target),
+    ):
         keep(key, known, value)
     a, b = st.columns(2)
-    return a.selectbox("Steered", order, format_func=called.get, key="cell-source"), b.selectbox("Measured", targets, format_func=called.get, key="cell-target")
+    return a.selectbox("Steered", order, format_func=called.get, key="cell-source"), b.selectbox(
+        "Measured", targets, format_func=called.get, key="cell-target"
+    )
 
 
-def _cell(study: Study, chosen: Chosen, cells: pd.DataFrame, source: str, target: str, config: dict) -> None:
+def _cell(
+    study: Study, chosen: Chosen, cells: pd.DataFrame, source: str, target: str, config: dict
+) -> None:
     found = cells[(cells.source == source) & (cells.target == target)]
     if found.empty:
         st.info("This pair was not measured.")
         return
     cell, called = found.iloc[0], names(study.system)
     st.subheader(f"{called[source]} on {called[target]}")
-    facts({"effect": f"{signed(cell.effect)} SD", "95 % interval": f"{signed(cell.low)} to {signed(cell.high)}", "null band": f"{signed(cell.null_low)} to {signed(cell.null_high)}"})
-    verdict = "Inside the null band: random steering moves it as much" if inside_null(found).iloc[0] else "Outside the null band"
-    st.caption(f"{verdict}. " + (f"q = {number(cell.q, 2)}, " if cell.q == cell.q else "") + f"p = {number(cell.p, 2)}, {cell.n} contexts, {cell.features} features, seed {chosen.effects.seed}.")
+    facts(
+        {
+            "effect": f"{signed(cell.effect)} SD",
+            "95 % interval": f"{signed(cell.low)} to {signed(cell.high)}",
+            "null band": f"{signed(cell.null_low)} to {signed(cell.null_high)}",
+        }
+    )
+    verdict = (
+        "Inside the null band: random steering moves it as much"
+        if inside_null(found).iloc[0]
+        else "Outside the null band"
+    )
+    st.caption(
+        f"{verdict}. "
+        + (f"q = {number(cell.q, 2)}, " if cell.q == cell.q else "")
+        + f"p = {number(cell.p, 2)}, {cell.n} contexts, {cell.features} features, seed {chosen.effects.seed}."
+    )
     doses = queries.cell_doses(study.store, chosen.effects.run, source, target)
     if len(doses):
-        show(figures.cell_doses(doses, study.system, source, config["unit"], config.get("delta")), "cell-doses")
-        st.caption("One line a feature, turned so that the steered value rises; bars: 95 % interval over contexts. Grey: the controls. Below, damage and the level of comparison.")
+        show(
+            figures.cell_doses(doses, study.system, source, config["unit"], config.get("delta")),
+            "cell-doses",
+        )
+        st.caption(
+            "One line a feature, turned so that the steered value rises; bars: 95 % interval over contexts. Grey: the controls. Below, damage and the level of comparison."
+        )
 
 
 def _prompts(study: Study, chosen: Chosen, source: str, target: str) -> None:
@@ -99,21 +146,41 @@ def _prompts(study: Study, chosen: Chosen, source: str, target: str) -> None:
     if rows.empty:
         st.caption("No single ratings were kept for this cell.")
         return
-    st.dataframe(pd.DataFrame({
-        "feature": rows.feature, "dose": rows.dose, "context": rows.context, "prompt": rows.prompt.fillna(""), "wording": rows.wording, "order": rows.order,
-        "unsteered": rows.base, "steered": rows.rating, "change": rows.change,
-    }), hide_index=True, height=35 * (len(rows) + 1) + 3, column_config={
-        "prompt": st.column_config.TextColumn(width="large"), "unsteered": st.column_config.NumberColumn(format="%.2f"), "steered": st.column_config.NumberColumn(format="%.2f"),
-        "change": st.column_config.NumberColumn(format="%+.2f"),
-    })  # fmt: skip
+    st.dataframe(
+        pd.DataFrame(
+            {
+                "feature": rows.feature,
+                "dose": rows.dose,
+                "context": rows.context,
+                "prompt": rows.prompt.fillna(""),
+                "wording": rows.wording,
+                "order": rows.order,
+                "unsteered": rows.base,
+                "steered": rows.rating,
+                "change": rows.change,
+            }
+        ),
+        hide_index=True,
+        height=35 * (len(rows) + 1) + 3,
+        column_config={
+            "prompt": st.column_config.TextColumn(width="large"),
+            "unsteered": st.column_config.NumberColumn(format="%.2f"),
+            "steered": st.column_config.NumberColumn(format="%.2f"),
+            "change": st.column_config.NumberColumn(format="%+.2f"),
+        },
+    )
     total = int(rows.total.iloc[0])
     back, said, on = st.columns([1, 4, 1], vertical_alignment="center")
     if back.button("Previous", icon=":material/chevron_left:", disabled=at == 0, width="stretch"):
         st.session_state["prompts-page"] -= 1
         st.rerun()
-    said.caption(f"{at * ROWS + 1}–{at * ROWS + len(rows)} of {total:,} pairs, largest change first: expected rating on the scale, each feature at the measured dose nearest its "
-                 "damage-matched strength. A feature labelled as rejecting the value lowers it, so its changes count with the opposite sign.")  # fmt: skip
-    if on.button("Next", icon=":material/chevron_right:", disabled=(at + 1) * ROWS >= total, width="stretch"):
+    said.caption(
+        f"{at * ROWS + 1}–{at * ROWS + len(rows)} of {total:,} pairs, largest change first: expected rating on the scale, each feature at the measured dose nearest its "
+        "damage-matched strength. A feature labelled as rejecting the value lowers it, so its changes count with the opposite sign."
+    )
+    if on.button(
+        "Next", icon=":material/chevron_right:", disabled=(at + 1) * ROWS >= total, width="stretch"
+    ):
         st.session_state["prompts-page"] += 1
         st.rerun()
 
@@ -129,15 +196,34 @@ def _leakage(study: Study, chosen: Chosen) -> pd.DataFrame:
 
 
 def _leakage_table(study: Study, chosen: Chosen, rows: pd.DataFrame) -> None:
-    shown = rows.assign(said=[f"{r.leakage:.2f} [{r.low:.2f}, {r.high:.2f}]" if r.leakage == r.leakage else "–" for r in rows.itertuples()])
-    order, parts = [v for v in study.system.ids if v in set(rows.source)], [p for p in PARTS if p in set(rows.part)]
+    shown = rows.assign(
+        said=[
+            f"{r.leakage:.2f} [{r.low:.2f}, {r.high:.2f}]" if r.leakage == r.leakage else "–"
+            for r in rows.itertuples()
+        ]
+    )
+    order, parts = (
+        [v for v in study.system.ids if v in set(rows.source)],
+        [p for p in PARTS if p in set(rows.part)],
+    )
     table = shown.pivot(index="source", columns="part", values="said").reindex(index=order)[parts]
     reasons = rows[rows.part == "all"].set_index("source").reason.reindex(order)
-    table = table.assign(undefined=reasons.fillna("")).rename(index=names(study.system)).rename_axis("value").rename(columns=PARTS | {"undefined": "why undefined"})
+    table = (
+        table.assign(undefined=reasons.fillna(""))
+        .rename(index=names(study.system))
+        .rename_axis("value")
+        .rename(columns=PARTS | {"undefined": "why undefined"})
+    )
     st.dataframe(table, height=35 * (len(table) + 1) + 3)
     summary = told(chosen.effects)
-    circle = f" Spearman correlation of the matrix with the circle {number(summary['circle_spearman'], 2)} (permutation p = {number(summary.get('circle_p'), 2)})." if "circle_spearman" in summary else ""
-    st.caption(f"Side effects relative to the value's own effect, by the target's place on the circle, with 95 % intervals, seed {chosen.effects.seed}.{circle}")
+    circle = (
+        f" Spearman correlation of the matrix with the circle {number(summary['circle_spearman'], 2)} (permutation p = {number(summary.get('circle_p'), 2)})."
+        if "circle_spearman" in summary
+        else ""
+    )
+    st.caption(
+        f"Side effects relative to the value's own effect, by the target's place on the circle, with 95 % intervals, seed {chosen.effects.seed}.{circle}"
+    )
 
 
 def _matched(study: Study, chosen: Chosen) -> None:
@@ -147,9 +233,25 @@ def _matched(study: Study, chosen: Chosen) -> None:
     if short.empty:
         st.caption(f"All {len(rows)} features reached the common damage.")
     else:
-        st.caption(f"{len(short)} of {len(rows)} features did less damage than the common level even at the largest dose; they enter at that dose.")
+        st.caption(
+            f"{len(short)} of {len(rows)} features did less damage than the common level even at the largest dose; they enter at that dose."
+        )
     called = names(study.system)
-    st.dataframe(pd.DataFrame({
-        "feature": rows.feature, "value": rows.value.map(called), "polarity": rows.polarity.map({1: "held", -1: "rejected"}), "strength": rows.strength,
-        "damage [nats/token]": rows.damage, "matched": rows.reached,
-    }), hide_index=True, height=420, column_config={"strength": st.column_config.NumberColumn(format="%.2f"), "damage [nats/token]": st.column_config.NumberColumn(format="%.3f")})  # fmt: skip
+    st.dataframe(
+        pd.DataFrame(
+            {
+                "feature": rows.feature,
+                "value": rows.value.map(called),
+                "polarity": rows.polarity.map({1: "held", -1: "rejected"}),
+                "strength": rows.strength,
+                "damage [nats/token]": rows.damage,
+                "matched": rows.reached,
+            }
+        ),
+        hide_index=True,
+        height=420,
+        column_config={
+            "strength": st.column_config.NumberColumn(format="%.2f"),
+            "damage [nats/token]": st.column_config.NumberColumn(format="%.3f"),
+        },
+    )

@@ -17,19 +17,33 @@ def page() -> None:
     st.title("Graph")
     if chosen.graph is None:
         kind, what = "graph", "No graph has been inferred yet."
-        for role, need, line in ((chosen.effects, "effects", "Nothing has been steered yet."), (chosen.labels, "labels", "No feature carries a value yet."), (chosen.sae, "sae", "There is no SAE yet.")):
+        for role, need, line in (
+            (chosen.effects, "effects", "Nothing has been steered yet."),
+            (chosen.labels, "labels", "No feature carries a value yet."),
+            (chosen.sae, "sae", "There is no SAE yet."),
+        ):
             kind, what = (need, line) if role is None else (kind, what)
         missing(study, kind, what)
         return
-    edges, truth = queries.edges(study.store, chosen.graph.run), queries.true_edges(study.store, chosen.graph.run)
+    edges, truth = (
+        queries.edges(study.store, chosen.graph.run),
+        queries.true_edges(study.store, chosen.graph.run),
+    )
     judged, summary = judge(edges, truth), told(chosen.graph)
-    st.caption("Direct effects between values, from steering each of them: an arrow says what follows when its source alone is moved.")
+    st.caption(
+        "Direct effects between values, from steering each of them: an arrow says what follows when its source alone is moved."
+    )
     if summary.get("level") == "feature":
-        st.warning("Feature-level graph: some value has fewer than five features, so an edge may be one feature's leak and not an effect of the value.", icon=":material/warning:")
+        st.warning(
+            "Feature-level graph: some value has fewer than five features, so an edge may be one feature's leak and not an effect of the value.",
+            icon=":material/warning:",
+        )
     _numbers(judged, truth)
     _drawn(study, judged, truth)
-    st.caption(f"Orange raises, blue lowers; width: direct effect; opacity: share of bootstrap replicates with the edge. 95 % intervals over {summary.get('contexts', '?')} contexts and the features, "
-               f"seed {chosen.graph.seed}. Point at an edge for its numbers.")  # fmt: skip
+    st.caption(
+        f"Orange raises, blue lowers; width: direct effect; opacity: share of bootstrap replicates with the edge. 95 % intervals over {summary.get('contexts', '?')} contexts and the features, "
+        f"seed {chosen.graph.seed}. Point at an edge for its numbers."
+    )
     _table(study, judged, truth)
 
 
@@ -41,9 +55,17 @@ def _numbers(judged: pd.DataFrame, truth: pd.DataFrame) -> None:
     count = judged.verdict.value_counts()
     cells[1].metric("Hits", int(count.get("hit", 0)), help="Planted, and found with the same sign.")
     cells[2].metric("Missed", int(count.get("missed", 0)), help="Planted, and not found.")
-    cells[3].metric("Extra", int(count.get("extra", 0) + count.get("wrong sign", 0)), help="Found, and not planted so.")
+    cells[3].metric(
+        "Extra",
+        int(count.get("extra", 0) + count.get("wrong sign", 0)),
+        help="Found, and not planted so.",
+    )
     wrong = int(count.get("missed", 0) + count.get("extra", 0) + count.get("wrong sign", 0))
-    cells[4].metric("SHD", f"{wrong} of {len(judged)}", help="Structural Hamming distance: ordered pairs that are wrong.")
+    cells[4].metric(
+        "SHD",
+        f"{wrong} of {len(judged)}",
+        help="Structural Hamming distance: ordered pairs that are wrong.",
+    )
 
 
 def _drawn(study: Study, judged: pd.DataFrame, truth: pd.DataFrame) -> None:
@@ -64,16 +86,45 @@ def _drawn(study: Study, judged: pd.DataFrame, truth: pd.DataFrame) -> None:
 def _table(study: Study, judged: pd.DataFrame, truth: pd.DataFrame) -> None:
     st.subheader("Every pair")
     called = names(study.system)
-    rows = judged if st.toggle("Show pairs without an edge, too") else judged[judged.present | (judged.verdict == "missed")]
-    table = pd.DataFrame({
-        "from": rows.source.map(called), "to": rows.target.map(called), "direct effect": rows.weight, "95 % interval": [f"{r.low:+.2f} … {r.high:+.2f}" for r in rows.itertuples()],
-        "z": rows.z, "q": rows.q.map(lambda q: number(q, 2)), "replicates": rows.frequency, "edge": rows.present,
-    })  # fmt: skip
+    rows = (
+        judged
+        if st.toggle("Show pairs without an edge, too")
+        else judged[judged.present | (judged.verdict == "missed")]
+    )
+    table = pd.DataFrame(
+        {
+            "from": rows.source.map(called),
+            "to": rows.target.map(called),
+            "direct effect": rows.weight,
+            "95 % interval": [f"{r.low:+.2f} … {r.high:+.2f}" for r in rows.itertuples()],
+            "z": rows.z,
+            "q": rows.q.map(lambda q: number(q, 2)),
+            "replicates": rows.frequency,
+            "edge": rows.present,
+        }
+    )
     if len(truth):
         table = table.assign(planted=rows.true_weight.to_numpy(), verdict=rows.verdict.to_numpy())
-    st.dataframe(table, hide_index=True, column_config={
-        "direct effect": st.column_config.NumberColumn(format="%+.2f", help="Change of the target per unit change of the source, in rating points."),
-        "z": st.column_config.NumberColumn(format="%.1f", help="Direct effect over its bootstrap standard deviation."), "q": st.column_config.TextColumn(help="After Benjamini-Hochberg over all ordered pairs."),
-        "replicates": st.column_config.ProgressColumn(min_value=0, max_value=1, format="percent", help="Share of bootstrap replicates with the edge."),
-        "planted": st.column_config.NumberColumn(format="%+.2f"),
-    })  # fmt: skip
+    st.dataframe(
+        table,
+        hide_index=True,
+        column_config={
+            "direct effect": st.column_config.NumberColumn(
+                format="%+.2f",
+                help="Change of the target per unit change of the source, in rating points.",
+            ),
+            "z": st.column_config.NumberColumn(
+                format="%.1f", help="Direct effect over its bootstrap standard deviation."
+            ),
+            "q": st.column_config.TextColumn(
+                help="After Benjamini-Hochberg over all ordered pairs."
+            ),
+            "replicates": st.column_config.ProgressColumn(
+                min_value=0,
+                max_value=1,
+                format="percent",
+                help="Share of bootstrap replicates with the edge.",
+            ),
+            "planted": st.column_config.NumberColumn(format="%+.2f"),
+        },
+    )

@@ -10,10 +10,20 @@ from workbench.study import Study
 from workbench.views import Chosen, here, missing, number, safe, show, told
 
 FIGURES = (
-    ("fvu", "FVU", "{:.4f}", "Share of the residual's variance that the SAE does not explain, on held-out text."),
+    (
+        "fvu",
+        "FVU",
+        "{:.4f}",
+        "Share of the residual's variance that the SAE does not explain, on held-out text.",
+    ),
     ("l0", "L0", "{:.1f}", "Features active on a token, mean over held-out text."),
     ("dead_share", "Dead", "{:.1%}", "Share of features that never fire."),
-    ("loss_recovered", "CE recovered", "{:.1%}", "Share of the model's loss that survives when the SAE's reconstruction replaces the residual (1 is all of it)."),
+    (
+        "loss_recovered",
+        "CE recovered",
+        "{:.1%}",
+        "Share of the model's loss that survives when the SAE's reconstruction replaces the residual (1 is all of it).",
+    ),
 )
 
 
@@ -39,13 +49,23 @@ def _what(study: Study, chosen: Chosen) -> None:
     summary, config = told(chosen.sae), told(chosen.sae, "config")
     labels = told(chosen.labels)
     model = str(config.get("model", "?")).rstrip("/").split("/")[-1]
-    st.caption(f"{safe(model)} · residual stream {'after' if summary.get('point') == 'resid_post' else 'before'} layer {summary.get('layer', '?')} · "
-               f"{summary.get('n_features', '?')} features · {safe(chosen.sae.run)} · seed {chosen.sae.seed}")  # fmt: skip
+    st.caption(
+        f"{safe(model)} · residual stream {'after' if summary.get('point') == 'resid_post' else 'before'} layer {summary.get('layer', '?')} · "
+        f"{summary.get('n_features', '?')} features · {safe(chosen.sae.run)} · seed {chosen.sae.seed}"
+    )
     cells = st.columns(len(FIGURES) + 2)
     for cell, (key, name, form, text) in zip(cells, FIGURES, strict=False):
-        cell.metric(name, form.format(summary[key]) if summary.get(key) is not None else "–", help=text)
-    cells[-2].metric("Labelled", labels.get("features_labelled", "–"), help="Features with an accepted label.")
-    cells[-1].metric("Values", f"{labels['values_labelled']} of {len(study.system.ids)}" if labels else "–", help="Values that have a feature.")
+        cell.metric(
+            name, form.format(summary[key]) if summary.get(key) is not None else "–", help=text
+        )
+    cells[-2].metric(
+        "Labelled", labels.get("features_labelled", "–"), help="Features with an accepted label."
+    )
+    cells[-1].metric(
+        "Values",
+        f"{labels['values_labelled']} of {len(study.system.ids)}" if labels else "–",
+        help="Values that have a feature.",
+    )
 
 
 def _profile(study: Study, chosen: Chosen) -> None:
@@ -56,8 +76,10 @@ def _profile(study: Study, chosen: Chosen) -> None:
     rows = queries.profile(study.store, chosen.profile.run)
     base = rows[rows.steering == "base"]
     show(figures.circumplex(base, study.system), "profile")
-    st.caption(f"Rating above or below the mean of all items (MRAT-centred, points on the scale). Bars: 95 % interval, bootstrapped over "
-               f"{base.n.max()} contexts, seed {chosen.profile.seed}. {base.parsed.sum():,} answers, {base.missing.sum():,} refused or unread.")  # fmt: skip
+    st.caption(
+        f"Rating above or below the mean of all items (MRAT-centred, points on the scale). Bars: 95 % interval, bootstrapped over "
+        f"{base.n.max()} contexts, seed {chosen.profile.seed}. {base.parsed.sum():,} answers, {base.missing.sum():,} refused or unread."
+    )
 
 
 def _matrix(study: Study, chosen: Chosen) -> None:
@@ -68,8 +90,10 @@ def _matrix(study: Study, chosen: Chosen) -> None:
     cells = queries.matrix(study.store, chosen.effects.run)
     show(figures.effect_matrix(cells, study.system, height=470, small=True), "matrix")
     off = cells[cells.source != cells.target]
-    st.caption(f"Row steered, column measured: orange rises, blue falls, grey is inside the null band of random features and directions. "
-               f"{int((off.q < 0.05).sum())} of {len(off)} side effects have q < 0.05; {cells.n.max()} contexts, seed {chosen.effects.seed}.")  # fmt: skip
+    st.caption(
+        f"Row steered, column measured: orange rises, blue falls, grey is inside the null band of random features and directions. "
+        f"{int((off.q < 0.05).sum())} of {len(off)} side effects have q < 0.05; {cells.n.max()} contexts, seed {chosen.effects.seed}."
+    )
 
 
 def _labels(study: Study, chosen: Chosen) -> None:
@@ -80,28 +104,60 @@ def _labels(study: Study, chosen: Chosen) -> None:
     found = queries.labelled_by_value(study.store, chosen.labels.run).set_index("value")
     hue = figures.colours(study.system)
     chips = "".join(
-        f'<span class="chip" style="background:{hue[v.id]}">{v.name} <b>{found.features.get(v.id, 0)}</b></span>' for v in study.system.values
+        f'<span class="chip" style="background:{hue[v.id]}">{v.name} <b>{found.features.get(v.id, 0)}</b></span>'
+        for v in study.system.values
     )
     st.html(chips)
-    st.caption(f"Accepted features of each value. Median held-out score {number(told(chosen.labels).get('median_held_out_score'))} "
-               f"(area under the ROC curve, 0.5 is chance), {told(chosen.labels).get('texts', 0):,} labelled texts, seed {chosen.labels.seed}.")  # fmt: skip
+    st.caption(
+        f"Accepted features of each value. Median held-out score {number(told(chosen.labels).get('median_held_out_score'))} "
+        f"(area under the ROC curve, 0.5 is chance), {told(chosen.labels).get('texts', 0):,} labelled texts, seed {chosen.labels.seed}."
+    )
 
 
 def _runs(study: Study) -> None:
     st.subheader("Runs")
     rows = queries.runs(study.store)
     stopped = study.runs.interrupted()
-    table = pd.DataFrame([
-        *({"run": r.id, "status": "interrupted", "started": pd.Timestamp(r.created).tz_localize(None), "minutes": r.seconds / 60, "seed": r.seed, "figures": ""} for r in stopped),
-        *({"run": r.run, "status": r.status, "started": r.created, "minutes": r.seconds / 60, "seed": r.seed, "figures": records.figures(told(pd.Series(r._asdict())))}
-          for r in rows.itertuples(index=False)),
-    ])  # fmt: skip
+    table = pd.DataFrame(
+        [
+            *(
+                {
+                    "run": r.id,
+                    "status": "interrupted",
+                    "started": pd.Timestamp(r.created).tz_localize(None),
+                    "minutes": r.seconds / 60,
+                    "seed": r.seed,
+                    "figures": "",
+                }
+                for r in stopped
+            ),
+            *(
+                {
+                    "run": r.run,
+                    "status": r.status,
+                    "started": r.created,
+                    "minutes": r.seconds / 60,
+                    "seed": r.seed,
+                    "figures": records.figures(told(pd.Series(r._asdict()))),
+                }
+                for r in rows.itertuples(index=False)
+            ),
+        ]
+    )
     if table.empty:
         st.caption("No run yet.")
         return
     for run in stopped:
-        st.warning(f"`{run.id}` is unfinished: still at work, or interrupted. `workbench {verb_of(run.kind)} {study.folder}` with the same settings resumes it.", icon=":material/pause_circle:")
-    st.dataframe(table, hide_index=True, column_config={
-        "started": st.column_config.DatetimeColumn("started (UTC)", format="D MMM YYYY HH:mm"), "minutes": st.column_config.NumberColumn(format="%.1f"),
-        "figures": st.column_config.TextColumn(width="large"),
-    })  # fmt: skip
+        st.warning(
+            f"`{run.id}` is unfinished: still at work, or interrupted. `workbench {verb_of(run.kind)} {study.folder}` with the same settings resumes it.",
+            icon=":material/pause_circle:",
+        )
+    st.dataframe(
+        table,
+        hide_index=True,
+        column_config={
+            "started": st.column_config.DatetimeColumn("started (UTC)", format="D MMM YYYY HH:mm"),
+            "minutes": st.column_config.NumberColumn(format="%.1f"),
+            "figures": st.column_config.TextColumn(width="large"),
+        },
+    )

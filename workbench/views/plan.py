@@ -20,14 +20,23 @@ def page() -> None:
     """The plans of the chosen side effects, and the record of their predictions."""
     study, chosen = here()
     st.title("Plan")
-    st.caption("Which features to turn, and how far, for the profile that is wanted; and what it will cost.")
+    st.caption(
+        "Which features to turn, and how far, for the profile that is wanted; and what it will cost."
+    )
     if chosen.effects is None:
-        missing(study, "effects", "A plan is made from what single steerings did, and nothing has been steered yet.")
+        missing(
+            study,
+            "effects",
+            "A plan is made from what single steerings did, and nothing has been steered yet.",
+        )
         return
     run = pick("Plan", queries.candidates(study.store, "plan", "effects", chosen.effects.run))
     if run is None:
-        st.info(f"Nothing has been planned yet. Run `workbench plan {shlex.quote(str(study.folder))} --want \"benevolence +0.5, power <= 0, others within 0.2\"`. "
-                "This page fills itself when it is done.", icon=":material/hourglass_empty:")  # fmt: skip
+        st.info(
+            f'Nothing has been planned yet. Run `workbench plan {shlex.quote(str(study.folder))} --want "benevolence +0.5, power <= 0, others within 0.2"`. '
+            "This page fills itself when it is done.",
+            icon=":material/hourglass_empty:",
+        )
     else:
         _plan(study, run)
     _record(study, chosen.effects)
@@ -36,29 +45,56 @@ def page() -> None:
 def _plan(study: Study, run: pd.Series) -> None:
     summary, config = told(run), told(run, "config")
     rows, called = queries.plan_effects(study.store, run.run), names(study.system)
-    st.subheader(f"`{config['want'].replace('`', '')}`")  # as code, or Markdown would set a sign for `<=`
-    facts({
-        "features": str(summary["features"]), "wishes met": f"{summary['within']} of {summary['asked']}",
-        "distance before": f"{number(summary['distance_before'])} points", "predicted": f"{number(summary['distance_predicted'])}",
-        "measured": f"{number(summary['distance_after'])} [{number(summary['distance_low'])}, {number(summary['distance_high'])}]",
-        "random features": number(summary["distance_control"]),
-        "damage": f"{signed(summary['damage'], 3)} [{signed(summary['damage_low'], 3)}, {signed(summary['damage_high'], 3)}] nats",
-        "damage predicted": signed(summary["damage_predicted"], 3),
-    })  # fmt: skip
+    st.subheader(
+        f"`{config['want'].replace('`', '')}`"
+    )  # as code, or Markdown would set a sign for `<=`
+    facts(
+        {
+            "features": str(summary["features"]),
+            "wishes met": f"{summary['within']} of {summary['asked']}",
+            "distance before": f"{number(summary['distance_before'])} points",
+            "predicted": f"{number(summary['distance_predicted'])}",
+            "measured": f"{number(summary['distance_after'])} [{number(summary['distance_low'])}, {number(summary['distance_high'])}]",
+            "random features": number(summary["distance_control"]),
+            "damage": f"{signed(summary['damage'], 3)} [{signed(summary['damage_low'], 3)}, {signed(summary['damage_high'], 3)}] nats",
+            "damage predicted": signed(summary["damage_predicted"], 3),
+        }
+    )
     left, right = st.columns([1.9, 1], gap="large")
     with left:
         show(figures.plan_rows(rows, study.system), "plan")
-        st.caption(f"Chosen by {summary['contexts_chosen_by']} contexts, measured in {summary['contexts']} others, seed {run.seed}; 95 % intervals over contexts. Distance: how far outside the wish "
-                   "a profile lies, over the values that were asked for.")  # fmt: skip
+        st.caption(
+            f"Chosen by {summary['contexts_chosen_by']} contexts, measured in {summary['contexts']} others, seed {run.seed}; 95 % intervals over contexts. Distance: how far outside the wish "
+            "a profile lies, over the values that were asked for."
+        )
     with right:
         parts = queries.joint_features(study.store, run.run)
-        st.dataframe(pd.DataFrame({
-            "feature": parts.feature, "label": [called.get(v, "–") + (", rejected" if p < 0 else "") for v, p in zip(parts.value, parts.polarity, strict=True)], "dose": parts.weight,
-        }), hide_index=True, column_config={"dose": st.column_config.NumberColumn(format="%+.3f", help=f"Signed, in {summary['unit']}.")})  # fmt: skip
+        st.dataframe(
+            pd.DataFrame(
+                {
+                    "feature": parts.feature,
+                    "label": [
+                        called.get(v, "–") + (", rejected" if p < 0 else "")
+                        for v, p in zip(parts.value, parts.polarity, strict=True)
+                    ],
+                    "dose": parts.weight,
+                }
+            ),
+            hide_index=True,
+            column_config={
+                "dose": st.column_config.NumberColumn(
+                    format="%+.3f", help=f"Signed, in {summary['unit']}."
+                )
+            },
+        )
         if summary["held_out_n"]:
-            st.caption(f"Predictions of this study explain {summary['held_out_r2']:.1%} of the variance of {summary['held_out_n']} joint steerings that no fit has seen.")
+            st.caption(
+                f"Predictions of this study explain {summary['held_out_r2']:.1%} of the variance of {summary['held_out_n']} joint steerings that no fit has seen."
+            )
         else:
-            st.caption("How good such predictions are has not been measured. `workbench predict` does it.")
+            st.caption(
+                "How good such predictions are has not been measured. `workbench predict` does it."
+            )
         for pair in summary["alike"]:
             st.caption(f"Cannot be moved apart: {safe(pair)}.")
 
@@ -70,20 +106,48 @@ def _record(study: Study, effects: pd.Series) -> None:
         missing(study, "prediction", "No joint steering has been predicted and measured yet.")
         return
     scores, called = queries.prediction_scores(study.store, run.run), names(study.system)
-    model = st.segmented_control("Model", ["linear", "graph"], default="linear", key="prediction-model") or "linear"
+    model = (
+        st.segmented_control("Model", ["linear", "graph"], default="linear", key="prediction-model")
+        or "linear"
+    )
     own = scores[scores.model == model].set_index("value")
     left, right = st.columns([1.4, 1], gap="large")
     with left:
-        show(figures.prediction_scatter(queries.predictions(study.store, run.run, model), study.system, own.r2["all"]), "scatter")
+        show(
+            figures.prediction_scatter(
+                queries.predictions(study.store, run.run, model), study.system, own.r2["all"]
+            ),
+            "scatter",
+        )
     with right:
         order = ["all", *(v for v in study.system.ids if v in own.index)]
         rows = own.loc[order]
-        st.dataframe(pd.DataFrame({
-            "value": [called.get(v, "all together") for v in order], "R²": [f"{r.r2:.3f} [{r.low:.3f}, {r.high:.3f}]" for r in rows.itertuples()],
-            "chance": rows.chance.to_numpy(), "error": rows.mae.to_numpy(), "covered": rows.fresh_coverage.to_numpy(),
-        }), hide_index=True, height=35 * (len(order) + 1) + 3, column_config={
-            "chance": st.column_config.NumberColumn(format="%.3f", help="97.5 % quantile of R² with predictions dealt to the wrong steerings."),
-            "error": st.column_config.NumberColumn(format="%.3f", help="Mean absolute error, in rating points."),
-            "covered": st.column_config.NumberColumn(format="percent", help="Measured changes inside their 95 % interval, in contexts the prediction has not seen."),
-        })  # fmt: skip
-    st.caption(f"linear: the changes of single steerings add up. graph: a feature moves its own value, and the causal graph carries it on. {int(rows.n.max())} joint steerings, seed {run.seed}.")
+        st.dataframe(
+            pd.DataFrame(
+                {
+                    "value": [called.get(v, "all together") for v in order],
+                    "R²": [f"{r.r2:.3f} [{r.low:.3f}, {r.high:.3f}]" for r in rows.itertuples()],
+                    "chance": rows.chance.to_numpy(),
+                    "error": rows.mae.to_numpy(),
+                    "covered": rows.fresh_coverage.to_numpy(),
+                }
+            ),
+            hide_index=True,
+            height=35 * (len(order) + 1) + 3,
+            column_config={
+                "chance": st.column_config.NumberColumn(
+                    format="%.3f",
+                    help="97.5 % quantile of R² with predictions dealt to the wrong steerings.",
+                ),
+                "error": st.column_config.NumberColumn(
+                    format="%.3f", help="Mean absolute error, in rating points."
+                ),
+                "covered": st.column_config.NumberColumn(
+                    format="percent",
+                    help="Measured changes inside their 95 % interval, in contexts the prediction has not seen.",
+                ),
+            },
+        )
+    st.caption(
+        f"linear: the changes of single steerings add up. graph: a feature moves its own value, and the causal graph carries it on. {int(rows.n.max())} joint steerings, seed {run.seed}."
+    )

@@ -17,9 +17,11 @@ from workbench.views import here, missing, number, pick, safe, show
 from workbench.views.shared import PAGE, answers_table, page_number, quality_table
 
 AGREEMENT = {
-    "convergent": "a value with itself, over subjects (convergent)", "discriminant": "a value with the others, over subjects (discriminant)",
-    "criterion": "values that agree best with themselves", "profile": "a subject's profile with itself, over values",
-}  # fmt: skip
+    "convergent": "a value with itself, over subjects (convergent)",
+    "discriminant": "a value with the others, over subjects (discriminant)",
+    "criterion": "values that agree best with themselves",
+    "profile": "a subject's profile with itself, over values",
+}
 
 
 def page() -> None:
@@ -42,8 +44,13 @@ def page() -> None:
     _answers(study, own, [reference, *others])
 
 
-def _difference(study: Study, run: pd.Series, instrument: str, reference: str, subject: str, own: pd.DataFrame) -> None:
-    told = [queries.profile(study.store, row.profile).query("steering == @row.steering") for row in own.loc[[reference, subject]].itertuples()]
+def _difference(
+    study: Study, run: pd.Series, instrument: str, reference: str, subject: str, own: pd.DataFrame
+) -> None:
+    told = [
+        queries.profile(study.store, row.profile).query("steering == @row.steering")
+        for row in own.loc[[reference, subject]].itertuples()
+    ]
     rows = queries.contrasts(study.store, run.run, instrument)
     mine = rows[rows.subject == subject]
     a, b = st.columns([1, 1.08], gap="large")
@@ -53,12 +60,22 @@ def _difference(study: Study, run: pd.Series, instrument: str, reference: str, s
         show(figures.difference_rows(mine, study.system), "differences")
     fits = queries.circle_fits(study.store, run.run, instrument).set_index("subject")
     called = names(study.system)
-    paired = "paired, the same questions" if mine.paired.all() else "not paired: they were asked other questions"
-    st.caption(f"{safe(subject)} less {safe(reference)} (grey), {paired}; {mine.n.max()} clusters, seed {run.seed}. {int((mine.q < 0.05).sum())} of {len(mine)} values differ (q < 0.05 over all "
-               f"subjects of the instrument).")  # fmt: skip
-    if subject in fits.index:  # not where fewer than three places of the circle were measured, or the values have none
+    paired = (
+        "paired, the same questions"
+        if mine.paired.all()
+        else "not paired: they were asked other questions"
+    )
+    st.caption(
+        f"{safe(subject)} less {safe(reference)} (grey), {paired}; {mine.n.max()} clusters, seed {run.seed}. {int((mine.q < 0.05).sum())} of {len(mine)} values differ (q < 0.05 over all "
+        f"subjects of the instrument)."
+    )
+    if (
+        subject in fits.index
+    ):  # not where fewer than three places of the circle were measured, or the values have none
         fit = fits.loc[subject]
-        st.caption(f"Along the circle it moved towards {called[fit.towards]} by {number(fit.b, 2)}; the circle explains {number(100 * fit.r2, 2)} % of it (permutation p {number(fit.p, 2)}).")
+        st.caption(
+            f"Along the circle it moved towards {called[fit.towards]} by {number(fit.b, 2)}; the circle explains {number(100 * fit.r2, 2)} % of it (permutation p {number(fit.p, 2)})."
+        )
 
 
 def _agreement(study: Study, run: pd.Series, subjects: int) -> None:
@@ -66,16 +83,31 @@ def _agreement(study: Study, run: pd.Series, subjects: int) -> None:
     if rows.empty:
         return
     st.subheader("Do the instruments agree?")
-    st.dataframe(pd.DataFrame({
-        "instruments": rows.instrument + " · " + rows.other_instrument, "what": rows.metric.map(AGREEMENT),
-        "figure": [f"{signed(r.value)} [{signed(r.low)}, {signed(r.high)}]" for r in rows.itertuples()], "p": [number(p, 2) for p in rows.p], "subjects": rows.n,
-    }), hide_index=True)  # fmt: skip
+    st.dataframe(
+        pd.DataFrame(
+            {
+                "instruments": rows.instrument + " · " + rows.other_instrument,
+                "what": rows.metric.map(AGREEMENT),
+                "figure": [
+                    f"{signed(r.value)} [{signed(r.low)}, {signed(r.high)}]"
+                    for r in rows.itertuples()
+                ],
+                "p": [number(p, 2) for p in rows.p],
+                "subjects": rows.n,
+            }
+        ),
+        hide_index=True,
+    )
     matrix = queries.mtmm(study.store, run.run)
     if matrix.empty:
-        st.caption(f"{subjects} subjects: correlations over subjects need five (`--subjects values` turns every value up and down).")
+        st.caption(
+            f"{subjects} subjects: correlations over subjects need five (`--subjects values` turns every value up and down)."
+        )
         return
     show(figures.mtmm_matrix(matrix, study.system), "mtmm")
-    st.caption(f"Correlation over {int(matrix.n.max())} subjects of every value on every instrument with every other. Steered variants of one model are no sample of models: the matrix says whether instruments see the same steering.")
+    st.caption(
+        f"Correlation over {int(matrix.n.max())} subjects of every value on every instrument with every other. Steered variants of one model are no sample of models: the matrix says whether instruments see the same steering."
+    )
 
 
 def _answers(study: Study, own: pd.DataFrame, order: list[str]) -> None:
@@ -86,4 +118,8 @@ def _answers(study: Study, own: pd.DataFrame, order: list[str]) -> None:
     value = b.selectbox("About", list(study.system.ids), format_func=called.get)
     row = own.loc[subject]
     at = page_number(c, "answers-page")
-    answers_table(queries.item_responses(study.store, row.profile, row.steering, value, PAGE, at * PAGE), at, row.profile)
+    answers_table(
+        queries.item_responses(study.store, row.profile, row.steering, value, PAGE, at * PAGE),
+        at,
+        row.profile,
+    )

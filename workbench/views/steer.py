@@ -50,23 +50,39 @@ def page() -> None:
 
 def _methods() -> list[str]:
     # By file name: asking the registry would load torch before the page is drawn.
-    place = importlib.util.find_spec("workbench.steerings").submodule_search_locations
+    place = importlib.util.find_spec("workbench.steering.methods").submodule_search_locations
     return sorted(module.name for module in pkgutil.iter_modules(place))
 
 
 def _controls(study: Study, chosen: Chosen) -> Steering:
-    labelled = queries.labelled_features(study.store, chosen.labels.run) if chosen.labels is not None else pd.DataFrame(columns=["feature"])
+    labelled = (
+        queries.labelled_features(study.store, chosen.labels.run)
+        if chosen.labels is not None
+        else pd.DataFrame(columns=["feature"])
+    )
     called, n = names(study.system), told(chosen.sae).get("n_features", 0)
     by_number = {str(r.feature): r for r in labelled.itertuples()}
 
     def describe(number: str) -> str:
         label = by_number.get(number)
-        return f"{called[label.value]}, {'held' if label.polarity > 0 else 'rejected'} · {number} · {label.score:.2f}" if label else f"feature {number}"
+        return (
+            f"{called[label.value]}, {'held' if label.polarity > 0 else 'rejected'} · {number} · {label.score:.2f}"
+            if label
+            else f"feature {number}"
+        )
 
     st.subheader("Features")
     best = [str(labelled.loc[labelled.score.idxmax(), "feature"])] if len(labelled) else []
-    picked = st.multiselect("Features", list(by_number), default=best, format_func=describe, accept_new_options=True, placeholder="a value, a label or a number",
-                            label_visibility="collapsed", help="Value, polarity, number, held-out score. Any other feature: type its number.")  # fmt: skip
+    picked = st.multiselect(
+        "Features",
+        list(by_number),
+        default=best,
+        format_func=describe,
+        accept_new_options=True,
+        placeholder="a value, a label or a number",
+        label_visibility="collapsed",
+        help="Value, polarity, number, held-out score. Any other feature: type its number.",
+    )
     if chosen.labels is None:
         missing(study, "labels", "No feature carries a value yet; type a number.")
     pairs = []
@@ -74,13 +90,33 @@ def _controls(study: Study, chosen: Chosen) -> Steering:
         if not number.isdecimal() or int(number) >= n:
             raise BadInput(f"{number!r} is no feature of this SAE. It has features 0 to {n - 1}.")
         polarity = by_number[number].polarity if number in by_number else 1
-        pairs.append((int(number), st.slider(describe(number), -2.0, 2.0, float(polarity), 0.1, key=f"weight-{number}", help="Weight of its direction; negative turns it round.")))
+        pairs.append(
+            (
+                int(number),
+                st.slider(
+                    describe(number),
+                    -2.0,
+                    2.0,
+                    float(polarity),
+                    0.1,
+                    key=f"weight-{number}",
+                    help="Weight of its direction; negative turns it round.",
+                ),
+            )
+        )
     st.subheader("How")
     unit = st.selectbox("Unit", list(SLIDER), format_func=UNITS.get)
-    strength = st.slider("Strength", 0.0, SLIDER[unit][0], SLIDER[unit][1], SLIDER[unit][0] / 50, key=f"strength-{unit}")
+    strength = st.slider(
+        "Strength",
+        0.0,
+        SLIDER[unit][0],
+        SLIDER[unit][1],
+        SLIDER[unit][0] / 50,
+        key=f"strength-{unit}",
+    )
     methods = _methods()
     method = st.selectbox("Method", methods, index=methods.index("add") if "add" in methods else 0)
-    return Steering(tuple(pairs), method, strength, unit)
+    return Steering(features=tuple(pairs), method=method, strength=strength, unit=unit)
 
 
 def _run(study: Study, chosen: Chosen) -> Run:
@@ -98,7 +134,9 @@ def _texts(study: Study, chosen: Chosen, steering: Steering) -> None:
     prompt = st.text_area("Prompt", PROMPTS.get(name, "What matters most to me is"), height=90)
     a, b, c, d = st.columns([1, 1, 1, 1.2], vertical_alignment="bottom")
     tokens = a.number_input("New tokens", 1, 512, 40)
-    temperature = b.number_input("Temperature", 0.0, 2.0, 0.0, 0.1, help="0: always the most likely token.")
+    temperature = b.number_input(
+        "Temperature", 0.0, 2.0, 0.0, 0.1, help="0: always the most likely token."
+    )
     seed = c.number_input("Seed", 0, 2**31 - 1, 0)
     go = d.button("Write", type="primary", icon=":material/edit:", width="stretch", key="write")
     left, right = st.columns(2)
@@ -109,39 +147,79 @@ def _texts(study: Study, chosen: Chosen, steering: Steering) -> None:
         box.html('<div class="written"></div>')
     if not go:
         return
-    from workbench.steered import steer
+    from workbench.steering.apply import steer
 
     model, run = _ready(study, chosen), _run(study, chosen)
     with st.spinner("Writing; another session that steers is waited for …"):
         for box, one in zip(boxes, (Steering(), steering), strict=True):
             written = ""
             with steer(study, run, one):
-                for piece in model.stream(prompt, int(tokens), temperature=temperature, seed=int(seed)):
+                for piece in model.stream(
+                    prompt, int(tokens), temperature=temperature, seed=int(seed)
+                ):
                     written += piece
-                    box.html(f'<div class="written" dir="auto"><span class="prompt">{html.escape(prompt)}</span>{html.escape(written)}</div>')
-    st.caption(f"{steering.name}, seed {seed}" if steering.name != "base" else "Nothing is steered: choose a feature.")
+                    box.html(
+                        f'<div class="written" dir="auto"><span class="prompt">{html.escape(prompt)}</span>{html.escape(written)}</div>'
+                    )
+    st.caption(
+        f"{steering.name}, seed {seed}"
+        if steering.name != "base"
+        else "Nothing is steered: choose a feature."
+    )
 
 
 def _values(study: Study, chosen: Chosen, steering: Steering) -> None:
     a, b, c = st.columns([1, 1, 1.2], vertical_alignment="bottom")
-    contexts = a.number_input("Contexts", 4, 96, 12, help="Prompt contexts, the clusters of every interval.")
+    contexts = a.number_input(
+        "Contexts", 4, 96, 12, help="Prompt contexts, the clusters of every interval."
+    )
     neutral = b.number_input("Neutral texts", 4, 64, 16, help="Texts on which the damage is read.")
-    if not c.button("Measure", type="primary", icon=":material/monitoring:", width="stretch", key="measure"):
-        st.caption("Asks the stand-in questionnaire under each context, unsteered and steered, by log-probability. No run is kept; `workbench measure` keeps one.")
+    if not c.button(
+        "Measure", type="primary", icon=":material/monitoring:", width="stretch", key="measure"
+    ):
+        st.caption(
+            "Asks the stand-in questionnaire under each context, unsteered and steered, by log-probability. No run is kept; `workbench measure` keeps one."
+        )
         return
     model = _ready(study, chosen)
     with st.spinner("Measuring; another session that steers is waited for …"):
         bar = st.progress(0.0)
-        before = _asked(study, chosen, model, Steering(), int(contexts), int(neutral), lambda done: bar.progress(done / 2, "unsteered"))
-        after = _asked(study, chosen, model, steering, int(contexts), int(neutral), lambda done: bar.progress(0.5 + done / 2, "steered"))
+        before = _asked(
+            study,
+            chosen,
+            model,
+            Steering(),
+            int(contexts),
+            int(neutral),
+            lambda done: bar.progress(done / 2, "unsteered"),
+        )
+        after = _asked(
+            study,
+            chosen,
+            model,
+            steering,
+            int(contexts),
+            int(neutral),
+            lambda done: bar.progress(0.5 + done / 2, "steered"),
+        )
         bar.empty()
     rows = pd.concat([before.profile, after.profile]) if steering.name != "base" else before.profile
     show(figures.profile_rows(rows, study.system), "before-after")
     damage, low, high = _damage(before.losses, after.losses)
     a, b = st.columns([1, 2])
-    a.metric("Damage", f"{damage:+.3f}", help="Rise of the mean next-token loss on neutral text [nats per token].")
-    b.metric("95 % interval", f"{low:+.3f} … {high:+.3f}", help=f"Bootstrapped over {neutral} neutral texts.")
-    st.caption(f"{steering.name}; centred on the mean of all items; bars: 95 % interval, bootstrapped over {contexts} contexts, seed 0.")
+    a.metric(
+        "Damage",
+        f"{damage:+.3f}",
+        help="Rise of the mean next-token loss on neutral text [nats per token].",
+    )
+    b.metric(
+        "95 % interval",
+        f"{low:+.3f} … {high:+.3f}",
+        help=f"Bootstrapped over {neutral} neutral texts.",
+    )
+    st.caption(
+        f"{steering.name}; centred on the mean of all items; bars: 95 % interval, bootstrapped over {contexts} contexts, seed 0."
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,34 +230,54 @@ class Asked:
     """Mean next-token loss of each neutral text [nats per token]."""
 
 
-def _asked(study: Study, chosen: Chosen, model: Any, steering: Steering, contexts: int, neutral: int, progress: Any) -> Asked:
+def _asked(
+    study: Study,
+    chosen: Chosen,
+    model: Any,
+    steering: Steering,
+    contexts: int,
+    neutral: int,
+    progress: Any,
+) -> Asked:
     import torch
 
     from workbench import material
-    from workbench.administration.asking import administer
-    from workbench.administration.profiles import per_cluster, profile
-    from workbench.instruments import one_scale
-    from workbench.steered import respondent, steer
+    from workbench.measuring.administer import administer
+    from workbench.measuring.profiles import per_cluster, profile
+    from workbench.measuring.questionnaire import one_scale
+    from workbench.steering.apply import respondent, steer
     from workbench.verbs.measure import ask
 
     name = told(chosen.sae, "config")["model"]
     questions = ask(study, name, "standin", (), "", contexts, 0)
     texts = material.neutral(material.ORGANISM if name == material.ORGANISM else "", neutral, 0)
     run, instrument = _run(study, chosen), one_scale("standin", study.system)
-    responses = administer(respondent(study, run, steering), instrument, questions, steering.name, lambda stage, done, total: progress(done / total))
+    responses = administer(
+        respondent(study, run, steering),
+        instrument,
+        questions,
+        steering.name,
+        lambda stage, done, total: progress(done / total),
+    )
     with steer(study, run, steering):
         losses = []
         for ids in model.tokenize(texts):
             row = torch.tensor([ids[: model.context]])
             losses.append(float(model.loss(row, torch.ones_like(row, dtype=torch.bool))[0]))
-    rows = [dataclasses.asdict(r) for r in profile(responses, instrument, per_cluster(responses, instrument, study.system), 1000, 0) if r.centred]
+    rows = [
+        dataclasses.asdict(r)
+        for r in profile(
+            responses, instrument, per_cluster(responses, instrument, study.system), 1000, 0
+        )
+        if r.centred
+    ]
     return Asked(pd.DataFrame(rows), losses)
 
 
 def _damage(before: list[float], after: list[float]) -> tuple[float, float, float]:
     import numpy as np
 
-    from workbench.statistics import bootstrap_mean
+    from workbench.statistics.intervals import bootstrap_mean
 
     found = bootstrap_mean(np.array(after)[:, None] - np.array(before)[:, None], 1000, 0)
     return float(found.mean[0]), float(found.low[0]), float(found.high[0])

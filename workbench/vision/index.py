@@ -22,11 +22,11 @@ import pandas as pd
 from jaxtyping import Float
 
 from feature_store.errors import BadInput, Incompatible, NotFound
+from feature_store.progress import Progress
 from feature_store.records import Run, ValueSystem
 from feature_store.store import Store
-from workbench.embedders import Embedder, make
-from workbench.progress import Progress
-from workbench.vision.images import digest, open_image
+from workbench.material.images import digest, open_image
+from workbench.vision.embedders import Embedder, make
 
 if TYPE_CHECKING:
     from workbench.study import Study
@@ -48,7 +48,9 @@ def listing(folder: Path, progress: Progress) -> list[Listed]:
     if not folder.is_dir():
         raise NotFound(f"There is no folder {folder}. Give the folder that holds the images.")
     inside = [file.relative_to(folder) for file in folder.rglob("*") if file.is_file()]
-    names = sorted(file.as_posix() for file in inside if not any(part.startswith(".") for part in file.parts))
+    names = sorted(
+        file.as_posix() for file in inside if not any(part.startswith(".") for part in file.parts)
+    )
     if not names:
         raise BadInput(f"{folder} holds no files. Give the folder that holds the images.")
     found = []
@@ -59,7 +61,12 @@ def listing(folder: Path, progress: Progress) -> list[Listed]:
 
 
 def build_index(
-    folder: Path, files: Sequence[Listed], embedder: Embedder, known: Mapping[str, Mapping[str, Any]], done: set[int], progress: Progress
+    folder: Path,
+    files: Sequence[Listed],
+    embedder: Embedder,
+    known: Mapping[str, Mapping[str, Any]],
+    done: set[int],
+    progress: Progress,
 ) -> Iterator[tuple[int, list[dict[str, Any]]]]:
     """(part, its rows of the relation `images`) for every part that is not `done`; `known`: digest -> the row of an earlier index."""
     first: dict[str, str] = {}
@@ -71,10 +78,24 @@ def build_index(
         progress("embedding", min(start + PART, len(files)), len(files))
 
 
-def _part(folder: Path, files: Sequence[Listed], first: Mapping[str, str], embedder: Embedder, known: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _part(
+    folder: Path,
+    files: Sequence[Listed],
+    first: Mapping[str, str],
+    embedder: Embedder,
+    known: Mapping[str, Mapping[str, Any]],
+) -> list[dict[str, Any]]:
     rows, waiting = [], []
     for one in files:
-        row = {"file": one.file, "image": one.image, "status": "embedded", "reason": "", "width": 0, "height": 0, "embedding": []}
+        row = {
+            "file": one.file,
+            "image": one.image,
+            "status": "embedded",
+            "reason": "",
+            "width": 0,
+            "height": 0,
+            "embedding": [],
+        }
         rows.append(row)
         if first[one.image] != one.file:
             row |= {"status": "duplicate", "reason": first[one.image]}
@@ -95,9 +116,11 @@ def _part(folder: Path, files: Sequence[Listed], first: Mapping[str, str], embed
     return rows
 
 
-def _finite(point: Float[np.ndarray, "dim"], name: str, what: str) -> list[float]:
+def _finite(point: Float[np.ndarray, " dim"], name: str, what: str) -> list[float]:
     if not np.isfinite(point).all():
-        raise BadInput(f"{name} gives NaN for {what}. Use float32 (--options dtype=float32), or another model.")
+        raise BadInput(
+            f"{name} gives NaN for {what}. Use float32 (--options dtype=float32), or another model."
+        )
     return point.tolist()
 
 
@@ -105,8 +128,9 @@ def known_points(store: Store, embedder: str) -> dict[str, dict[str, Any]]:
     """What earlier indexes of the same embedder hold: digest -> size and point."""
     rows = store.arrow(
         "SELECT i.image, any_value(i.width) AS width, any_value(i.height) AS height, any_value(i.embedding) AS embedding FROM images i JOIN runs r USING (run) "
-        "WHERE i.status = 'embedded' AND r.inputs->>'embedder' = ? GROUP BY i.image", [embedder],
-    ).to_pylist()  # fmt: skip
+        "WHERE i.status = 'embedded' AND r.inputs->>'embedder' = ? GROUP BY i.image",
+        [embedder],
+    ).to_pylist()
     return {row.pop("image"): row for row in rows}
 
 
@@ -122,19 +146,31 @@ def keywords(file: str, system: ValueSystem) -> list[tuple[str, str]]:
     pairs = []
     for value, table in told.items():
         words = table.get("keywords") if isinstance(table, dict) else None
-        if not isinstance(words, list) or not words or not all(isinstance(word, str) and word.strip() for word in words):
-            raise BadInput(f"{path}: [{value}] needs keywords = [\"...\", ...], at least one.")
+        if (
+            not isinstance(words, list)
+            or not words
+            or not all(isinstance(word, str) and word.strip() for word in words)
+        ):
+            raise BadInput(f'{path}: [{value}] needs keywords = ["...", ...], at least one.')
         pairs += [(system.resolve(value), word.strip()) for word in words]
     if twice := [f"{value}: {word}" for (value, word), n in Counter(pairs).items() if n > 1]:
         raise BadInput(f"{path} names {twice[0]!r} twice. Keep one.")
     if not pairs:
-        raise BadInput(f"{path} has no keywords. Write a table a value: [power] keywords = [\"...\"].")
+        raise BadInput(
+            f'{path} has no keywords. Write a table a value: [power] keywords = ["..."].'
+        )
     return pairs
 
 
 def nearest(store: Store, run: str, k: int) -> pd.DataFrame:
     """The `k` images nearest to each word of an index: value, keyword, rank [1 to k], image, file, similarity [-1 to 1]."""
-    return store.sql(_ranked("SELECT value, keyword, embedding FROM image_keywords WHERE run = $run", _dim(store, run)), {"run": run, "k": _positive(k)})
+    return store.sql(
+        _ranked(
+            "SELECT value, keyword, embedding FROM image_keywords WHERE run = $run",
+            _dim(store, run),
+        ),
+        {"run": run, "k": _positive(k)},
+    )
 
 
 def retrieve(study: "Study", keyword: str, k: int = 5, index: str = "latest") -> pd.DataFrame:
@@ -143,7 +179,9 @@ def retrieve(study: "Study", keyword: str, k: int = 5, index: str = "latest") ->
     embedder = opened(run)
     point = embedder.texts([keyword])[0].tolist()
     query = _ranked("SELECT '' AS value, $keyword AS keyword, $point AS embedding", len(point))
-    found = study.store.sql(query, {"run": run.id, "k": _positive(k), "keyword": keyword, "point": point})
+    found = study.store.sql(
+        query, {"run": run.id, "k": _positive(k), "keyword": keyword, "point": point}
+    )
     return found.drop(columns=["value", "keyword"])
 
 
@@ -151,7 +189,9 @@ def opened(run: Run) -> Embedder:
     """The embedder of an index. Raises Incompatible where its model is another by now."""
     embedder = make(run.config["embedder"], run.config["options"])
     if embedder.name != run.inputs["embedder"]:
-        raise Incompatible(f"{run.id} was made by {run.inputs['embedder']}, the embedder is {embedder.name} now. Index the folder again.")
+        raise Incompatible(
+            f"{run.id} was made by {run.inputs['embedder']}, the embedder is {embedder.name} now. Index the folder again."
+        )
     return embedder
 
 
@@ -168,7 +208,9 @@ def _ranked(words: str, dim: int) -> str:
 
 
 def _dim(store: Store, run: str) -> int:
-    return int(store.sql("SELECT max(len(embedding)) AS dim FROM images WHERE run = ?", [run]).dim[0])
+    return int(
+        store.sql("SELECT max(len(embedding)) AS dim FROM images WHERE run = ?", [run]).dim[0]
+    )
 
 
 def _positive(k: int) -> int:

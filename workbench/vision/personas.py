@@ -42,7 +42,9 @@ def simple_persona(traits: Sequence[str]) -> str:
 def isq_score(answers: Mapping[str, int]) -> float:
     """The score of one image [%]; `answers`: a rating from 1 to 10 for each of `RATED`, 1 (yes) or 0 (no) for each of `DECIDED`."""
     if set(answers) != RATED.keys() | DECIDED.keys():
-        raise BadInput(f"The ISQ has the answers {', '.join([*RATED, *DECIDED])}; got {', '.join(answers) or 'none'}.")
+        raise BadInput(
+            f"The ISQ has the answers {', '.join([*RATED, *DECIDED])}; got {', '.join(answers) or 'none'}."
+        )
     for name, answer in answers.items():
         low, high = (1, HIGHEST) if name in RATED else (0, 1)
         if answer != int(answer) or not low <= answer <= high:

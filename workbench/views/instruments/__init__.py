@@ -8,7 +8,11 @@ import streamlit as st
 from workbench.views import here, keep
 from workbench.views.instruments import adaem, dilemmas, ordinal
 
-SECTIONS = {"ordinal": ("Ordinal regression", ordinal.section), "dilemmas": ("Moral dilemmas", dilemmas.section), "adaem": ("AdAEM", adaem.section)}
+SECTIONS = {
+    "ordinal": ("Ordinal regression", ordinal.section),
+    "dilemmas": ("Moral dilemmas", dilemmas.section),
+    "adaem": ("AdAEM", adaem.section),
+}
 """Name in the address -> title, and what draws it."""
 
 
@@ -18,7 +22,14 @@ def page() -> None:
     st.title("Instruments")
     asked = st.query_params.get("show", "")
     keep("instruments-show", list(SECTIONS), asked if asked in SECTIONS else "ordinal")
-    shown = st.segmented_control("Instrument", list(SECTIONS), required=True, format_func=lambda name: SECTIONS[name][0], label_visibility="collapsed", key="instruments-show")
+    shown = st.segmented_control(
+        "Instrument",
+        list(SECTIONS),
+        required=True,
+        format_func=lambda name: SECTIONS[name][0],
+        label_visibility="collapsed",
+        key="instruments-show",
+    )
     if shown != asked:
         st.query_params["show"] = shown
     SECTIONS[shown][1](study)

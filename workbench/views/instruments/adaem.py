@@ -26,9 +26,17 @@ def section(study: Study) -> None:
     """One search."""
     run = pick("Search", queries.candidates(study.store, "adaem"), "members", "questions")
     if run is None:
-        missing(study, "adaem", "No questions have been searched for yet.", "--population power+,power-,base")
+        missing(
+            study,
+            "adaem",
+            "No questions have been searched for yet.",
+            "--population power+,power-,base",
+        )
         return
-    members, questions = queries.adaem_members(study.store, run.run), queries.adaem_questions(study.store, run.run)
+    members, questions = (
+        queries.adaem_members(study.store, run.run),
+        queries.adaem_questions(study.store, run.run),
+    )
     _head(run, members)
     left, right = st.columns(2, gap="large")
     with left:
@@ -43,9 +51,24 @@ def section(study: Study) -> None:
 def _head(run: pd.Series, members: pd.DataFrame) -> None:
     summary, config = told(run), told(run, "config")
     share = summary["missing"] / max(summary["opinions"], 1)
-    facts({"members": str(len(members)), "topics": str(summary["topics"]), "pulls": str(summary["pulls"]), "questions tried": str(summary["questions"]), "opinions": f"{summary['opinions']:,}",
-           "not read": f"{summary['missing']:,} ({100 * share:.0f} %)"} | ({"judge with itself": f"{summary['judge_agreement']:.2f}"} if "judge_agreement" in summary else {}))  # fmt: skip
-    st.caption(f"Values read by {safe(summary['classifier'])}; questions rewritten by: {safe(summary['rewriter'])}; {config['opinions']} opinions a member in the search, {config['fresh']} fresh ones; seed {run.seed}.")
+    facts(
+        {
+            "members": str(len(members)),
+            "topics": str(summary["topics"]),
+            "pulls": str(summary["pulls"]),
+            "questions tried": str(summary["questions"]),
+            "opinions": f"{summary['opinions']:,}",
+            "not read": f"{summary['missing']:,} ({100 * share:.0f} %)",
+        }
+        | (
+            {"judge with itself": f"{summary['judge_agreement']:.2f}"}
+            if "judge_agreement" in summary
+            else {}
+        )
+    )
+    st.caption(
+        f"Values read by {safe(summary['classifier'])}; questions rewritten by: {safe(summary['rewriter'])}; {config['opinions']} opinions a member in the search, {config['fresh']} fresh ones; seed {run.seed}."
+    )
     with st.expander(f"The members: {', '.join(safe(m) for m in members.member)}"):
         st.dataframe(members, hide_index=True)
 
@@ -56,10 +79,23 @@ def _separation(study: Study, run: pd.Series) -> None:
     show(figures.separation_rows(rows), "separation")
     lines = []
     for row in rows[rows.ratio.notna()].itertuples():
-        beyond = f"; beyond chance {number(row.beyond)} [{number(row.beyond_low)}, {number(row.beyond_high)}]" if row.beyond == row.beyond else "; beyond chance nothing is left to compare"
-        what = "The found questions" if row.questions == "found" else "The best seeds, chosen without any rewriting,"
-        lines.append(f"{what} separate {number(row.ratio)} times as well as the seeds [{number(row.ratio_low)}, {number(row.ratio_high)}]{beyond} ({row.n} questions).")
-    st.caption(" ".join(lines) + f" Intervals: 95 %, over questions, seed {run.seed}. All from opinions that the search never saw; what it believed is too good to be true.")
+        beyond = (
+            f"; beyond chance {number(row.beyond)} [{number(row.beyond_low)}, {number(row.beyond_high)}]"
+            if row.beyond == row.beyond
+            else "; beyond chance nothing is left to compare"
+        )
+        what = (
+            "The found questions"
+            if row.questions == "found"
+            else "The best seeds, chosen without any rewriting,"
+        )
+        lines.append(
+            f"{what} separate {number(row.ratio)} times as well as the seeds [{number(row.ratio_low)}, {number(row.ratio_high)}]{beyond} ({row.n} questions)."
+        )
+    st.caption(
+        " ".join(lines)
+        + f" Intervals: 95 %, over questions, seed {run.seed}. All from opinions that the search never saw; what it believed is too good to be true."
+    )
 
 
 def _history(study: Study, run: pd.Series, questions: pd.DataFrame) -> None:
@@ -68,15 +104,30 @@ def _history(study: Study, run: pd.Series, questions: pd.DataFrame) -> None:
     if pulls.empty:
         st.caption("The bandit had no pull: the found questions are seeds.")
         return
-    picked = newly(show(figures.search_history(pulls, questions), "history", on_select="rerun", selection_mode="points"), "history")
+    picked = newly(
+        show(
+            figures.search_history(pulls, questions),
+            "history",
+            on_select="rerun",
+            selection_mode="points",
+        ),
+        "history",
+    )
     if picked and picked[0] >= 0:
         _choose("search", int(picked[0]))
-    st.caption(f"{int((pulls.accepted >= 0).sum())} of {len(pulls)} pulls gave a topic a better question. Scores of single questions in the search have no interval: they steer it and are not reported. "
-               "Click a pull to see the opinions on its best question.")  # fmt: skip
+    st.caption(
+        f"{int((pulls.accepted >= 0).sum())} of {len(pulls)} pulls gave a topic a better question. Scores of single questions in the search have no interval: they steer it and are not reported. "
+        "Click a pull to see the opinions on its best question."
+    )
 
 
 def _choose(stage: str, question: int, member: str = "", value: str = "") -> None:
-    for key, choice in (("stage", stage), ("question", question), ("member", member), ("value", value)):
+    for key, choice in (
+        ("stage", stage),
+        ("question", question),
+        ("member", member),
+        ("value", value),
+    ):
         st.session_state[f"adaem-{key}"] = choice
 
 
@@ -84,39 +135,103 @@ def _questions(questions: pd.DataFrame, run: pd.Series) -> None:
     st.subheader("The questions")
     every = st.toggle("All that were tried", key="adaem-every")
     rows = questions if every else questions[questions.found]
-    numbers = {name: st.column_config.NumberColumn(format="%.3f", width=95, help=text) for name, text in (
-        ("separation", "Of the members [nats], from fresh opinions; empty where it was not asked anew."), ("chance", "The same opinions dealt out at random [nats]."),
-        ("its seed's", "Separation of the seed question of its topic, from fresh opinions [nats]."), ("believed", "Separation that the search believed, from kept opinions [nats]: too good to be true."),
-    )}  # fmt: skip
-    event = st.dataframe(pd.DataFrame({
-        "number": rows.question, "topic": rows.topic, "question": rows.text, "separation": rows.fresh, "chance": rows.chance, "its seed's": rows.seed_fresh.where(rows.pull >= 0),
-        "believed": rows.separation, "opinions": rows.opinions, "not read": rows.missing, "seed question": rows.seed_text.where(rows.pull >= 0, ""), "writer": rows.writer,
-    }), hide_index=True, height=min(35 * (len(rows) + 1) + 3, 420), on_select="rerun", selection_mode="single-row", key=f"adaem-questions-{run.run}-{every}",
-        column_config=numbers | {"question": st.column_config.TextColumn(width="large"), "seed question": st.column_config.TextColumn(width="medium")})  # fmt: skip
+    numbers = {
+        name: st.column_config.NumberColumn(format="%.3f", width=95, help=text)
+        for name, text in (
+            (
+                "separation",
+                "Of the members [nats], from fresh opinions; empty where it was not asked anew.",
+            ),
+            ("chance", "The same opinions dealt out at random [nats]."),
+            (
+                "its seed's",
+                "Separation of the seed question of its topic, from fresh opinions [nats].",
+            ),
+            (
+                "believed",
+                "Separation that the search believed, from kept opinions [nats]: too good to be true.",
+            ),
+        )
+    }
+    event = st.dataframe(
+        pd.DataFrame(
+            {
+                "number": rows.question,
+                "topic": rows.topic,
+                "question": rows.text,
+                "separation": rows.fresh,
+                "chance": rows.chance,
+                "its seed's": rows.seed_fresh.where(rows.pull >= 0),
+                "believed": rows.separation,
+                "opinions": rows.opinions,
+                "not read": rows.missing,
+                "seed question": rows.seed_text.where(rows.pull >= 0, ""),
+                "writer": rows.writer,
+            }
+        ),
+        hide_index=True,
+        height=min(35 * (len(rows) + 1) + 3, 420),
+        on_select="rerun",
+        selection_mode="single-row",
+        key=f"adaem-questions-{run.run}-{every}",
+        column_config=numbers
+        | {
+            "question": st.column_config.TextColumn(width="large"),
+            "seed question": st.column_config.TextColumn(width="medium"),
+        },
+    )
     chosen = list(event.selection.rows)
     if chosen and chosen != st.session_state.get("adaem-row"):
         row = rows.iloc[chosen[0]]
         _choose("fresh" if row.opinions else "search", int(row.question))
     st.session_state["adaem-row"] = chosen
-    st.caption(f"{int(questions.found.sum())} questions of the new instrument, at most one a topic, out of {len(questions)} tried. One question's separation has no interval, only its number of opinions and its chance level; "
-               f"the sets above have one. Ask them of others: `workbench measure` with `--instrument adaem --settings items=runs/{run.run}`. Click the box at the left of a row to see its opinions.")  # fmt: skip
+    st.caption(
+        f"{int(questions.found.sum())} questions of the new instrument, at most one a topic, out of {len(questions)} tried. One question's separation has no interval, only its number of opinions and its chance level; "
+        f"the sets above have one. Ask them of others: `workbench measure` with `--instrument adaem --settings items=runs/{run.run}`. Click the box at the left of a row to see its opinions."
+    )
 
 
 def _ratings(study: Study, run: pd.Series, members: list[str]) -> None:
     st.subheader("Who holds which value most")
     rows = queries.adaem_ratings(study.store, run.run)
-    picked = newly(show(figures.rating_matrix(rows, members, study.system), "ratings", on_select="rerun", selection_mode="points"), "ratings")
+    picked = newly(
+        show(
+            figures.rating_matrix(rows, members, study.system),
+            "ratings",
+            on_select="rerun",
+            selection_mode="points",
+        ),
+        "ratings",
+    )
     if picked:
         _choose("fresh", FOUND, picked[0], picked[1])
-    st.caption(f"Win rate against the other members on the found questions, a draw half; grey: its 95 % interval over {int(rows.n.max())} questions includes a half. On touch: TrueSkill and the share of opinions that "
-               f"hold the value. Members are compared with each other and nobody else; seed {run.seed}. Click a cell to see its opinions below.")  # fmt: skip
+    st.caption(
+        f"Win rate against the other members on the found questions, a draw half; grey: its 95 % interval over {int(rows.n.max())} questions includes a half. On touch: TrueSkill and the share of opinions that "
+        f"hold the value. Members are compared with each other and nobody else; seed {run.seed}. Click a cell to see its opinions below."
+    )
     called = names(study.system)
     with st.expander("Every rating"):
-        st.dataframe(pd.DataFrame({
-            "value": rows.value.map(called), "member": rows.member, "win rate": [_with(r.win_rate, r.win_low, r.win_high) for r in rows.itertuples()],
-            "TrueSkill [points]": [_with(r.mu, r.low, r.high, 1) for r in rows.itertuples()], "opinions that hold it": [_with(r.share, r.share_low, r.share_high) for r in rows.itertuples()],
-            "questions": rows.n, "matches": rows.matches, "not read": rows.missing,
-        }), hide_index=True)  # fmt: skip
+        st.dataframe(
+            pd.DataFrame(
+                {
+                    "value": rows.value.map(called),
+                    "member": rows.member,
+                    "win rate": [
+                        _with(r.win_rate, r.win_low, r.win_high) for r in rows.itertuples()
+                    ],
+                    "TrueSkill [points]": [
+                        _with(r.mu, r.low, r.high, 1) for r in rows.itertuples()
+                    ],
+                    "opinions that hold it": [
+                        _with(r.share, r.share_low, r.share_high) for r in rows.itertuples()
+                    ],
+                    "questions": rows.n,
+                    "matches": rows.matches,
+                    "not read": rows.missing,
+                }
+            ),
+            hide_index=True,
+        )
 
 
 def _with(x: float, low: float, high: float, digits: int = 2) -> str:
@@ -127,24 +242,59 @@ def _opinions(study: Study, run: pd.Series, questions: pd.DataFrame, members: li
     st.subheader("The opinions")
     called, texts = names(study.system), questions.set_index("question").text
     numbers = [FOUND, *questions.question.tolist()]
-    for key, options in (("stage", list(STAGES)), ("question", numbers), ("member", ["", *members]), ("value", ["", *study.system.ids])):
+    for key, options in (
+        ("stage", list(STAGES)),
+        ("question", numbers),
+        ("member", ["", *members]),
+        ("value", ["", *study.system.ids]),
+    ):
         keep(f"adaem-{key}", options, options[0])
     a, b, c, d, e = st.columns([3, 1.6, 1.6, 2, 1])
-    question = a.selectbox("On", numbers, format_func=lambda n: "all found questions" if n == FOUND else f"{n} · {texts[n]}", key="adaem-question")
-    member = b.selectbox("Of", ["", *members], format_func=lambda m: m or "all members", key="adaem-member")
-    value = c.selectbox("That hold", ["", *study.system.ids], format_func=lambda v: called.get(v, "anything"), key="adaem-value")
+    question = a.selectbox(
+        "On",
+        numbers,
+        format_func=lambda n: "all found questions" if n == FOUND else f"{n} · {texts[n]}",
+        key="adaem-question",
+    )
+    member = b.selectbox(
+        "Of", ["", *members], format_func=lambda m: m or "all members", key="adaem-member"
+    )
+    value = c.selectbox(
+        "That hold",
+        ["", *study.system.ids],
+        format_func=lambda v: called.get(v, "anything"),
+        key="adaem-value",
+    )
     stage = d.selectbox("Opinions", list(STAGES), format_func=STAGES.get, key="adaem-stage")
     at = page_number(e, "adaem-page")
-    found = queries.adaem_opinions(study.store, run.run, stage, question, member, value, PAGE, at * PAGE)
-    held = [", ".join(called.get(v, v) for v in one) if one is not None else "" for one in found.held]
+    found = queries.adaem_opinions(
+        study.store, run.run, stage, question, member, value, PAGE, at * PAGE
+    )
+    held = [
+        ", ".join(called.get(v, v) for v in one) if one is not None else "" for one in found.held
+    ]
     shown = found.assign(held=held)[_columns(stage)]
-    answers_table(shown, at, run.run, text=st.column_config.TextColumn("opinion", width="large"), held=st.column_config.TextColumn("holds", width="medium"), **_criteria())
+    answers_table(
+        shown,
+        at,
+        run.run,
+        text=st.column_config.TextColumn("opinion", width="large"),
+        held=st.column_config.TextColumn("holds", width="medium"),
+        **_criteria(),
+    )
 
 
 def _columns(stage: str) -> list[str]:
-    scores = ["coherence"] if stage == "fresh" else ["kept", "conformity", "coherence", "value_difference", "semantic_difference"]
+    scores = (
+        ["coherence"]
+        if stage == "fresh"
+        else ["kept", "conformity", "coherence", "value_difference", "semantic_difference"]
+    )
     return ["question", "member", "text", "held", "status", *scores, "seed", "total"]
 
 
 def _criteria() -> dict[str, Any]:
-    return {name: st.column_config.NumberColumn(name.replace("_", " "), format="%.3f", width="small") for name in ("conformity", "coherence", "value_difference", "semantic_difference")}
+    return {
+        name: st.column_config.NumberColumn(name.replace("_", " "), format="%.3f", width="small")
+        for name in ("conformity", "coherence", "value_difference", "semantic_difference")
+    }

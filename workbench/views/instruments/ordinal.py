@@ -21,24 +21,39 @@ from workbench.views.shared import PAGE, answers_table, called, page_number, qua
 AGREE = 1.01
 """R-hat above which the chains disagree."""
 MEASURES = {
-    "congruence": "plane of the values on the circle (Procrustes)", "agreement": "correlations that angles explain", "change": "change that one direction explains",
-}  # fmt: skip
+    "congruence": "plane of the values on the circle (Procrustes)",
+    "agreement": "correlations that angles explain",
+    "change": "change that one direction explains",
+}
 
 
 def section(study: Study) -> None:
     """One regression."""
     run = pick("Ordinal regression", queries.candidates(study.store, "ordinal"), "instrument")
     if run is None:
-        missing(study, "ordinal", "No answers have been compared by an ordinal regression yet. It needs profile runs that asked the same items.", "--runs PROFILE_RUN,PROFILE_RUN")
+        missing(
+            study,
+            "ordinal",
+            "No answers have been compared by an ordinal regression yet. It needs profile runs that asked the same items.",
+            "--runs PROFILE_RUN,PROFILE_RUN",
+        )
         return
     inputs, summary = told(run, "inputs"), told(run)
     profiles = [id for role, id in inputs.items() if role.startswith("profile_")]
     thetas = queries.ordinal_thetas(study.store, run.run, _centred())
-    short = called(list(dict.fromkeys(thetas.condition)), queries.subject_names(study.store, profiles))
+    short = called(
+        list(dict.fromkeys(thetas.condition)), queries.subject_names(study.store, profiles)
+    )
     _head(run, summary)
     contrasts = queries.ordinal_contrasts(study.store, run.run)
-    contrasts = contrasts.assign(condition=contrasts.condition.map(short), other=contrasts.other.map(lambda name: short.get(name, "")), axis=contrasts.contrast.str.contains(" - "))
-    contrasts = contrasts.sort_values("axis", ascending=False, kind="stable")  # the axes before the single values
+    contrasts = contrasts.assign(
+        condition=contrasts.condition.map(short),
+        other=contrasts.other.map(lambda name: short.get(name, "")),
+        axis=contrasts.contrast.str.contains(" - "),
+    )
+    contrasts = contrasts.sort_values(
+        "axis", ascending=False, kind="stable"
+    )  # the axes before the single values
     _figures(study, thetas, contrasts, short)
     _numbers(study, thetas, contrasts, short)
     _fit(study, run, short)
@@ -46,19 +61,42 @@ def section(study: Study) -> None:
 
 
 def _centred() -> bool:
-    return bool(st.toggle("Centred", True, key="ordinal-centred", help="Each condition's mean over its values is subtracted; off: as it is, agreement with anything included."))
+    return bool(
+        st.toggle(
+            "Centred",
+            True,
+            key="ordinal-centred",
+            help="Each condition's mean over its values is subtracted; off: as it is, agreement with anything included.",
+        )
+    )
 
 
 def _head(run: pd.Series, summary: dict) -> None:
     config = told(run, "config")
-    facts({"conditions": str(summary["conditions"]), "items": str(summary["items"]), "answers": f"{summary['answers']:,}", "not read": str(summary["missing"]),
-           "worst R-hat": f"{summary['worst_r_hat']:.3f}", "fewest effective draws": f"{summary['least_ess']:.0f}"})  # fmt: skip
-    st.caption(f"{safe(summary['instrument'])}: {config['chains']} chains of {config['draws']} draws after {config['warmup']}, seed {run.seed}. Answers that were scored by log-probability are drawn from the "
-               f"probabilities of their options, at least {config['answers']} an item.")  # fmt: skip
+    facts(
+        {
+            "conditions": str(summary["conditions"]),
+            "items": str(summary["items"]),
+            "answers": f"{summary['answers']:,}",
+            "not read": str(summary["missing"]),
+            "worst R-hat": f"{summary['worst_r_hat']:.3f}",
+            "fewest effective draws": f"{summary['least_ess']:.0f}",
+        }
+    )
+    st.caption(
+        f"{safe(summary['instrument'])}: {config['chains']} chains of {config['draws']} draws after {config['warmup']}, seed {run.seed}. Answers that were scored by log-probability are drawn from the "
+        f"probabilities of their options, at least {config['answers']} an item."
+    )
     if summary["worst_r_hat"] > AGREE:
-        st.warning(f"The chains disagree on some of these numbers (R-hat above {AGREE}). Run `workbench ordinal` with more `--warmup` and `--draws`.", icon=":material/warning:")
+        st.warning(
+            f"The chains disagree on some of these numbers (R-hat above {AGREE}). Run `workbench ordinal` with more `--warmup` and `--draws`.",
+            icon=":material/warning:",
+        )
     if not summary["asked_alike"]:
-        st.warning("The runs asked the same items in other contexts, wordings or orders: a difference may be that of the questions.", icon=":material/warning:")
+        st.warning(
+            "The runs asked the same items in other contexts, wordings or orders: a difference may be that of the questions.",
+            icon=":material/warning:",
+        )
 
 
 def _figures(study: Study, thetas: pd.DataFrame, rows: pd.DataFrame, short: dict[str, str]) -> None:
@@ -68,14 +106,22 @@ def _figures(study: Study, thetas: pd.DataFrame, rows: pd.DataFrame, short: dict
         """A mark that is clicked chooses its condition's answers, about its value where it is one value's."""
         picked = newly(show(figure, key, on_select="rerun", selection_mode="points"), key)
         if picked:
-            st.session_state["ordinal-condition"], st.session_state["ordinal-value"] = back[picked[0]], picked[1] if picked[1] in study.system.ids else ""
+            st.session_state["ordinal-condition"], st.session_state["ordinal-value"] = (
+                back[picked[0]],
+                picked[1] if picked[1] in study.system.ids else "",
+            )
 
     first = next(iter(short.values()))
     axes, changes = rows[rows.axis], rows[~rows.axis & (rows.other == first)]
     left, right = st.columns([1.35, 1], gap="large")
     with left:
-        clickable(figures.theta_rows(thetas.assign(condition=thetas.condition.map(short)), study.system), "thetas")
-        st.caption("How much each condition holds each value. Click a mark to see its answers below.")
+        clickable(
+            figures.theta_rows(thetas.assign(condition=thetas.condition.map(short)), study.system),
+            "thetas",
+        )
+        st.caption(
+            "How much each condition holds each value. Click a mark to see its answers below."
+        )
     with right:
         if len(changes):
             clickable(figures.change_rows(changes, study.system), "changes")
@@ -83,32 +129,69 @@ def _figures(study: Study, thetas: pd.DataFrame, rows: pd.DataFrame, short: dict
         elif len(short) == 1:
             st.info("One condition alone: nothing to compare it with.")
     for column, key, part, text in (
-        (left, "contrasts", axes[axes.other == ""], "The two axes of the circle in each condition. A click shows the condition's answers."),
-        (right, "contrasts-between", axes[axes.other != ""], "The difference between two conditions."),
+        (
+            left,
+            "contrasts",
+            axes[axes.other == ""],
+            "The two axes of the circle in each condition. A click shows the condition's answers.",
+        ),
+        (
+            right,
+            "contrasts-between",
+            axes[axes.other != ""],
+            "The difference between two conditions.",
+        ),
     ):
         with column:
             if len(part):
                 clickable(figures.contrast_rows(part), key)
                 st.caption(text)
     if axes.empty:
-        st.info("The items do not cover the four higher-order values, so there is no contrast of them.")
+        st.info(
+            "The items do not cover the four higher-order values, so there is no contrast of them."
+        )
 
 
 def _told(rows: pd.DataFrame) -> pd.DataFrame:
     """Posterior rows for people: `what`, `of` and every number."""
     found = {"what": rows.what, "of": rows.of} if "of" in rows else {"what": rows.what}
-    found |= {"mean [95 % interval]": [f"{signed(r.mean)} [{signed(r.low)}, {signed(r.high)}]" for r in rows.itertuples()], "P(below 0)": [f"{x:.3f}" for x in rows.below],
-              "R-hat": [f"{x:.3f}" + (" ⚠" if x > AGREE else "") for x in rows.r_hat], "effective draws": rows.ess.round(), "answers": rows.n}  # fmt: skip
+    found |= {
+        "mean [95 % interval]": [
+            f"{signed(r.mean)} [{signed(r.low)}, {signed(r.high)}]" for r in rows.itertuples()
+        ],
+        "P(below 0)": [f"{x:.3f}" for x in rows.below],
+        "R-hat": [f"{x:.3f}" + (" ⚠" if x > AGREE else "") for x in rows.r_hat],
+        "effective draws": rows.ess.round(),
+        "answers": rows.n,
+    }
     return pd.DataFrame(found | ({"not read": rows.missing} if "missing" in rows else {}))
 
 
-def _numbers(study: Study, thetas: pd.DataFrame, contrasts: pd.DataFrame, short: dict[str, str]) -> None:
+def _numbers(
+    study: Study, thetas: pd.DataFrame, contrasts: pd.DataFrame, short: dict[str, str]
+) -> None:
     st.subheader("The numbers")
-    one_by_one = _told(thetas.assign(what=thetas.value.map(names(study.system)), of=thetas.condition.map(short)))
-    axes = _told(contrasts.assign(what=contrasts.contrast.replace(names(study.system)).str.replace(" - ", " less "), of=[r.condition + (f" less {r.other}" if r.other else "") for r in contrasts.itertuples()]))
+    one_by_one = _told(
+        thetas.assign(what=thetas.value.map(names(study.system)), of=thetas.condition.map(short))
+    )
+    axes = _told(
+        contrasts.assign(
+            what=contrasts.contrast.replace(names(study.system)).str.replace(" - ", " less "),
+            of=[
+                r.condition + (f" less {r.other}" if r.other else "")
+                for r in contrasts.itertuples()
+            ],
+        )
+    )
     one_by_one["not read"] = one_by_one["not read"].astype(str)
-    st.dataframe(pd.concat([axes.assign(**{"not read": "–"}), one_by_one]) if len(axes) else one_by_one, hide_index=True, height=420)
-    st.caption(f"Latent SD: the noise of one answer is 1. R-hat: rank-normalised, split; above {AGREE} (⚠) the chains disagree. Effective draws: the smaller one of bulk and tails.")
+    st.dataframe(
+        pd.concat([axes.assign(**{"not read": "–"}), one_by_one]) if len(axes) else one_by_one,
+        hide_index=True,
+        height=420,
+    )
+    st.caption(
+        f"Latent SD: the noise of one answer is 1. R-hat: rank-normalised, split; above {AGREE} (⚠) the chains disagree. Effective draws: the smaller one of bulk and tails."
+    )
 
 
 def _fit(study: Study, run: pd.Series, short: dict[str, str]) -> None:
@@ -116,17 +199,37 @@ def _fit(study: Study, run: pd.Series, short: dict[str, str]) -> None:
     with left:
         st.subheader("Thresholds")
         rows = queries.ordinal_parameters(study.store, run.run)
-        st.dataframe(_told(rows.assign(what=[_parameter(name) for name in rows.parameter])), hide_index=True)
+        st.dataframe(
+            _told(rows.assign(what=[_parameter(name) for name in rows.parameter])), hide_index=True
+        )
     with right:
         st.subheader("The circle in the answers")
         rows = queries.ordinal_circle(study.store, run.run)
         if rows.empty:
-            st.caption("Not judged: it takes ten contexts, or a second condition, and more than three values.")
+            st.caption(
+                "Not judged: it takes ten contexts, or a second condition, and more than three values."
+            )
             return
-        st.dataframe(pd.DataFrame({
-            "condition": [short.get(r.condition, r.condition) + (f" less {short.get(r.other, r.other)}" if r.other else "") for r in rows.itertuples()], "what": rows.measure.map(MEASURES),
-            "estimate": rows.estimate.round(3), "by chance": rows["null"].round(3), "p": [number(p, 2) for p in rows.p], "n": [f"{r.n} {'values' if r.measure == 'change' else 'contexts'}" for r in rows.itertuples()],
-        }), hide_index=True)  # fmt: skip
+        st.dataframe(
+            pd.DataFrame(
+                {
+                    "condition": [
+                        short.get(r.condition, r.condition)
+                        + (f" less {short.get(r.other, r.other)}" if r.other else "")
+                        for r in rows.itertuples()
+                    ],
+                    "what": rows.measure.map(MEASURES),
+                    "estimate": rows.estimate.round(3),
+                    "by chance": rows["null"].round(3),
+                    "p": [number(p, 2) for p in rows.p],
+                    "n": [
+                        f"{r.n} {'values' if r.measure == 'change' else 'contexts'}"
+                        for r in rows.itertuples()
+                    ],
+                }
+            ),
+            hide_index=True,
+        )
         st.caption(f"Chance and p by permuting the values' places, seed {run.seed}.")
 
 
@@ -140,10 +243,18 @@ def _parameter(name: str) -> str:
 @st.cache_data(show_spinner="Looking up who answered …")
 def _who(_study: Study, folder: str, profiles: tuple[str, ...]) -> pd.DataFrame:
     """Condition -> profile run and steering that hold its answers, called as the verb calls them."""
-    from workbench import conditions
+    from workbench.comparing import conditions
 
-    rows = conditions.marked(queries.answerers(_study.store, profiles), {id: _study.runs.get(id) for id in profiles}).drop_duplicates(list(conditions.MARKS)).reset_index(drop=True)
-    return rows.assign(condition=conditions.names(rows), profile=rows.run).set_index("condition")[["profile", "steering"]]
+    rows = (
+        conditions.marked(
+            queries.answerers(_study.store, profiles), {id: _study.runs.get(id) for id in profiles}
+        )
+        .drop_duplicates(list(conditions.MARKS))
+        .reset_index(drop=True)
+    )
+    return rows.assign(condition=conditions.names(rows), profile=rows.run).set_index("condition")[
+        ["profile", "steering"]
+    ]
 
 
 def _answers(study: Study, run: pd.Series, profiles: list[str], short: dict[str, str]) -> None:
@@ -159,6 +270,15 @@ def _answers(study: Study, run: pd.Series, profiles: list[str], short: dict[str,
     keep("ordinal-value", ["", *study.system.ids], study.system.ids[0])
     a, b, c = st.columns([2, 2, 1])
     state = a.selectbox("Of", list(who.index), format_func=short.get, key="ordinal-condition")
-    value = b.selectbox("About", ["", *study.system.ids], format_func=lambda v: value_names.get(v, "any value"), key="ordinal-value")
+    value = b.selectbox(
+        "About",
+        ["", *study.system.ids],
+        format_func=lambda v: value_names.get(v, "any value"),
+        key="ordinal-value",
+    )
     row, at = who.loc[state], page_number(c, "ordinal-page")
-    answers_table(queries.item_responses(study.store, row.profile, row.steering, value, PAGE, at * PAGE), at, row.profile)
+    answers_table(
+        queries.item_responses(study.store, row.profile, row.steering, value, PAGE, at * PAGE),
+        at,
+        row.profile,
+    )

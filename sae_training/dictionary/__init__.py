@@ -1,0 +1,1 @@
+"""Sparse autoencoders: reading them, and harvesting and evaluating their features."""

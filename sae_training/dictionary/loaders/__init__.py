@@ -1,0 +1,38 @@
+"""Where SAEs come from: a folder, a sae-lens release, a hub repository.
+
+A loader is one module with one function `load(rest: str) -> SAE`, registered under the scheme it answers to.
+`load_sae` alone reads addresses, `save_sae` writes the folder format:
+
+- a folder in sae-lens' format: its path, or `folder:PATH`;
+- `saelens:RELEASE/SAE_ID`, e.g. `saelens:gemma-scope-2b-pt-res-canonical/layer_20/width_16k/canonical`;
+- `hub:ORG/NAME[/PATH]`, a repository that holds such a folder;
+- `SCHEME:...` of a loader that a plug-in registers.
+
+Left out: guessing. A name that is no folder is never asked of the hub.
+"""
+
+import os
+from pathlib import Path
+
+from feature_store import registry
+from feature_store.errors import NotFound, nearest
+from sae_training.dictionary.loaders.folder import save_sae
+from sae_training.dictionary.sae import SAE
+
+__all__ = ["EXAMPLES", "load_sae", "save_sae"]
+
+EXAMPLES = "a folder, saelens:RELEASE/SAE_ID or hub:ORG/NAME[/PATH]"
+
+
+def load_sae(address: str | Path) -> SAE:
+    """The SAE at an address. Raises NotFound, BadInput or Incompatible with one line."""
+    address = str(address)
+    if os.path.exists(os.path.expanduser(address)):
+        return registry.get("loaders", "folder")(address)
+    scheme, colon, rest = address.partition(":")
+    if not colon:
+        raise NotFound(f"There is no SAE folder at {address!r}. Give {EXAMPLES}.")
+    known = registry.names("loaders")
+    if scheme not in known:
+        raise NotFound(f"No loader answers to {scheme!r}.{nearest(scheme, known)} Give {EXAMPLES}.")
+    return registry.get("loaders", scheme)(rest)

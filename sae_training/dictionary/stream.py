@@ -1,0 +1,68 @@
+"""Residuals of a corpus, token by token: the one way in which training, evaluation and harvest read a model.
+
+1. Texts become batches (`texts.py`), batches become residuals, padding falls away.
+2. The first token of each row is dropped: it is the beginning-of-sequence token or an attention sink, with a norm
+   many times that of the others, and steering never touches it either.
+3. Activations that are NaN or infinite stop the work with one line that says where they were.
+
+Left out: shuffling and position in the stream (`train.py`, which needs them).
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from feature_store.errors import BadInput
+from feature_store.records import Point
+from sae_training.dictionary.texts import Batch, batches
+from sae_training.engine.model import Model
+
+
+class Tokens(NamedTuple):
+    x: Float[Tensor, "tok d_model"]
+    """Residual of each token [residual units], float32, on the model's device."""
+    document: Int[Tensor, " tok"]
+    """0-based number of the text, on the CPU."""
+    position: Int[Tensor, " tok"]
+    """0-based position in the text [tokens]."""
+    row: Int[Tensor, " tok"]
+    """Row of the batch."""
+    column: Int[Tensor, " tok"]
+    """Column of the batch."""
+    ids: Int[Tensor, "row width"]
+    """Token ids of the batch, the dropped first column included."""
+
+
+def residual_tokens(model: Model, batch: Batch, layer: int, point: Point) -> Tokens:
+    """The tokens of one batch. Raises BadInput where a residual is not finite."""
+    x = model.residuals(batch.ids, batch.mask, layer, point)
+    kept = batch.mask.clone()
+    kept[:, 0] = False
+    row, column = kept.nonzero(as_tuple=True)
+    flat = x[row.to(x.device), column.to(x.device)].float()
+    document = batch.document[row]
+    finite = flat.isfinite().all(-1).cpu()
+    if not bool(finite.all()):
+        bad = document[~finite]
+        raise BadInput(
+            f"The model gives NaN or infinite activations at layer {layer}: {len(bad)} tokens in {len(bad.unique())} documents, "
+            f"first in document {int(bad[0])}. Load the model in float32 or bfloat16, or leave those documents out."
+        )
+    return Tokens(
+        x=flat,
+        document=document,
+        position=batch.start[row] + column,
+        row=row,
+        column=column,
+        ids=batch.ids,
+    )
+
+
+def read(
+    model: Model, texts: Sequence[str], layer: int, point: Point, rows: int, context: int
+) -> Iterator[Tokens]:
+    """Every token of every text, in the order of `batches`."""
+    for batch in batches(model, texts, rows, context):
+        yield residual_tokens(model, batch, layer, point)

@@ -1,0 +1,198 @@
+"""Corpora to token batches.
+
+1. `read_texts` turns whatever a person has (a folder of .txt files, one .txt, .jsonl, .csv, .tsv or .parquet
+   file) into a list of documents. A long .txt file is cut at its blank lines into documents of about `LENGTH`
+   characters, so that no document is a whole novel; a table gives one document a row.
+2. `batches` tokenizes them in windows, cuts what exceeds the context into several rows, sorts each window by
+   length and yields right-padded batches. The order is a function of the input alone.
+
+Left out: streaming from the network, shuffling (the activation buffer of the training does it) and packing of
+several documents into one row: a packed row lets a document read its neighbour.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from feature_store.errors import BadInput, NotFound
+from sae_training.engine.model import Model
+
+LENGTH = 2000
+"""A long text file is cut into documents of about this many characters, at blank lines."""
+WINDOW = 32
+"""Batches whose rows are sorted by length together; longer windows pad less and hold more tokens in memory."""
+TABLES = (".jsonl", ".csv", ".tsv", ".parquet")
+
+
+class Batch(NamedTuple):
+    ids: Int[Tensor, "row tok"]
+    """Token ids, padded on the right with 0."""
+    mask: Bool[Tensor, "row tok"]
+    """True where there is a token."""
+    document: Int[Tensor, " row"]
+    """Index of the row's text."""
+    start: Int[Tensor, " row"]
+    """Column j of the row is token `start + j` of its document (a repeated first token in column 0 aside)."""
+
+
+def read_texts(path: str | Path, column: str = "") -> list[str]:
+    """Every non-empty document under `path`; of a table, the column `column` (default: `text`, or the only one)."""
+    path = Path(os.path.expanduser(path))
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*.txt") if file.is_file())
+        if not files:
+            raise BadInput(
+                f"{path} holds no .txt file. Give a folder of .txt files, or one {', '.join(TABLES)} file."
+            )
+    elif path.is_file():
+        files = [path]
+    else:
+        raise NotFound(
+            f"There is no text at {path}. Give a folder of .txt files or a file ({', '.join(TABLES)})."
+        )
+    texts = [text for file in files for text in _read_file(file, column) if text.strip()]
+    if not texts:
+        raise BadInput(
+            f"{path} holds no text: every document is empty. Give a corpus with at least one sentence."
+        )
+    return texts
+
+
+def _read_file(file: Path, column: str) -> list[str]:
+    kind = file.suffix.lower()
+    if kind not in (".txt", *TABLES):
+        raise BadInput(
+            f"{file} is no text corpus: expected .txt, {', '.join(TABLES)}, got {kind or 'no suffix'}."
+        )
+    try:
+        if kind == ".txt":
+            return _documents(file.read_text(encoding="utf-8-sig"))
+        if kind == ".jsonl":
+            lines = file.read_text(encoding="utf-8-sig").splitlines()
+            rows = [json.loads(line) for line in lines if line.strip()]
+            if all(isinstance(row, str) for row in rows):
+                return rows
+            if not all(isinstance(row, dict) for row in rows):
+                raise BadInput(
+                    f"{file}: each line must be a JSON object with a text, or a JSON string."
+                )
+            names = list(dict.fromkeys(name for row in rows for name in row))
+            name = _text_column(file, names, column)
+            return [str(row.get(name) or "") for row in rows]
+        return _read_table(file, kind, column)
+    except UnicodeDecodeError as error:
+        raise BadInput(
+            f"{file} is not UTF-8 text (byte {error.start}). Convert it, for instance with iconv."
+        ) from error
+    except json.JSONDecodeError as error:
+        raise BadInput(
+            f"{file} is not JSON lines: {error.msg}. Write one JSON object a line."
+        ) from error
+
+
+def _read_table(file: Path, kind: str, column: str) -> list[str]:
+    import pandas  # half a second: only where a table is read
+
+    try:
+        if kind == ".parquet":
+            table = pandas.read_parquet(file)
+        else:
+            table = pandas.read_csv(
+                file, sep="\t" if kind == ".tsv" else ",", dtype=str, encoding="utf-8-sig"
+            )
+    except UnicodeDecodeError:
+        raise
+    except (
+        Exception
+    ) as error:  # pandas and pyarrow raise a dozen kinds, all of which mean an unreadable file
+        reason = str(error).split("\n")[0]
+        raise BadInput(f"{file} cannot be read as {kind[1:]}: {reason}") from error
+    return (
+        table[_text_column(file, [str(name) for name in table.columns], column)]
+        .fillna("")
+        .astype(str)
+        .tolist()
+    )
+
+
+def _text_column(file: Path, names: Sequence[str], column: str) -> str:
+    wanted = column or "text"
+    for name in names:
+        if name.lower() == wanted.lower():
+            return name
+    if not column and len(names) == 1:
+        return names[0]
+    raise BadInput(
+        f"{file} has no column {wanted!r}; it has {', '.join(names) or 'none'}. Rename or choose the text column."
+    )
+
+
+def _documents(text: str) -> list[str]:
+    """Neighbouring paragraphs joined until they reach LENGTH; one that is longer by itself is cut at its line ends."""
+    documents: list[str] = []
+    current = ""
+    for paragraph in re.split(r"\n\s*\n", text):
+        pieces = (
+            [(paragraph, "\n\n")]
+            if len(paragraph) <= LENGTH
+            else [(line, "\n") for line in paragraph.split("\n")]
+        )
+        for piece, joint in pieces:
+            if current and len(current) + len(piece) > LENGTH:
+                documents.append(current)
+                current = ""
+            current = f"{current}{joint}{piece}" if current else piece
+    return [*documents, current]
+
+
+def batches(model: Model, texts: Sequence[str], rows: int, context: int) -> Iterator[Batch]:
+    """Batches of up to `rows` rows of up to `context` tokens; every token of every text occurs once."""
+    if context < 2:
+        raise BadInput(f"A context must be at least 2 tokens long, got {context}.")
+    if context > model.context:
+        raise BadInput(
+            f"{model.name} reads at most {model.context} tokens, the context asked for is {context}. "
+            f"Set it to {model.context} or less."
+        )
+    window = rows * WINDOW
+    for first in range(0, len(texts), window):
+        pieces: list[tuple[list[int], int, int]] = []
+        for offset, ids in enumerate(model.tokenize(texts[first : first + window])):
+            pieces += [
+                (piece, first + offset, start)
+                for piece, start in _cut(ids, context, model.first_token)
+            ]
+        pieces.sort(
+            key=lambda piece: -len(piece[0])
+        )  # stable, so equal lengths keep the order of the texts
+        for at in range(0, len(pieces), rows):
+            yield _pad(pieces[at : at + rows])
+
+
+def _cut(ids: list[int], context: int, first_token: int | None) -> list[tuple[list[int], int]]:
+    """Rows of one document; a first token that the tokenizer sets before every text is repeated in each row."""
+    if len(ids) <= context:
+        return [(ids, 0)] if ids else []
+    if first_token is None or ids[0] != first_token:
+        return [(ids[at : at + context], at) for at in range(0, len(ids), context)]
+    step = context - 1
+    return [([first_token, *ids[at : at + step]], at - 1) for at in range(1, len(ids), step)]
+
+
+def _pad(pieces: Sequence[tuple[list[int], int, int]]) -> Batch:
+    width = max(len(ids) for ids, _, _ in pieces)
+    ids = torch.zeros(len(pieces), width, dtype=torch.long)
+    mask = torch.zeros(len(pieces), width, dtype=torch.bool)
+    for row, (piece, _, _) in enumerate(pieces):
+        ids[row, : len(piece)] = torch.tensor(piece)
+        mask[row, : len(piece)] = True
+    document = torch.tensor([document for _, document, _ in pieces])
+    start = torch.tensor([start for _, _, start in pieces])
+    return Batch(ids=ids, mask=mask, document=document, start=start)

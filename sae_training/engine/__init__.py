@@ -1,0 +1,1 @@
+"""The steering engine: generate, score and sweep a model, steered or not."""

@@ -1,0 +1,217 @@
+"""Text from a model, with a key-value cache.
+
+1. Prompts of a batch are padded on the left, so that every row's next token stands in the same column.
+2. The prompt runs once; after it each step feeds one token a row and reads the rest from the cache. Under
+   `steered`, the edit sees the prompt's tokens as prompt and the others as generated.
+3. Greedy at temperature 0. Otherwise each row draws from its own generator, seeded by (seed, row): the text does
+   not depend on the device or on the batch, and a steered row is paired with the unsteered one of its number. With a
+   seed a row, each draws as if it were alone, and its text does not depend on its number either.
+4. A row ends at a stop token or where the context does; what is fed after its end counts as padding.
+
+Left out: beams, top-k and top-p (they hide what steering does to the distribution).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from feature_store.errors import BadInput
+from sae_training.model import spans
+from sae_training.model.edits import Frame, prompt_frame
+from sae_training.model.runtime import Prompt, Runtime
+
+ROWS = 32
+"""Prompts generated together; more rows are cut into batches of this size."""
+COLDEST = 1e-4
+"""Temperature below which sampling is greedy: logits divided by less leave the range of their numbers."""
+ANCHOR = 8
+"""Tokens of the prompt that are decoded along, so that a continuation keeps its first space."""
+
+
+def prompt_ids(model: Runtime, prompts: Sequence[Prompt]) -> list[list[int]]:
+    """Ids of each prompt, at least one, at most as many as the context holds with room for an answer."""
+    rows = model.tokenize(prompts, prompt=True)
+    for index, ids in enumerate(rows):
+        if len(ids) >= model.context:
+            raise BadInput(
+                f"Prompt {index + 1} ({str(prompts[index])[:40]!r}...) has {len(ids)} tokens; {model.name} reads "
+                f"{model.context}, and the answer needs room. Shorten it, or choose a model that reads more."
+            )
+        if not ids:
+            start = next(
+                (
+                    token
+                    for token in (model.tokenizer.bos_token_id, model.tokenizer.eos_token_id)
+                    if token is not None
+                ),
+                None,
+            )
+            if start is None:
+                raise BadInput(
+                    f"Prompt {index + 1} is empty and {model.name} has no start token. Give it a word."
+                )
+            ids.append(start)
+    return rows
+
+
+def generate(
+    model: Runtime,
+    prompts: Sequence[Prompt],
+    max_new_tokens: int,
+    temperature: float,
+    seed: int | Sequence[int],
+) -> list[str]:
+    """The continuation of each prompt; `seed` is one for all, or one a prompt."""
+    rows = prompt_ids(model, prompts)
+    return decode(
+        model,
+        rows,
+        continuations(model, rows, max_new_tokens, temperature, seed, _marks(model, prompts)),
+    )
+
+
+def continuations(
+    model: Runtime,
+    prompts: Sequence[list[int]],
+    max_new_tokens: int,
+    temperature: float,
+    seed: int | Sequence[int],
+    marks: spans.Marks = MappingProxyType({}),
+) -> list[list[int]]:
+    """The tokens that continue each prompt's. `marks`: where spans that are steered stand in the prompts."""
+    seeds = [
+        row_seed(seed, row) if isinstance(seed, int) else row_seed(seed[row], 0)
+        for row in range(len(prompts))
+    ]
+    new: list[list[int]] = [[] for _ in prompts]
+    for at in range(0, len(prompts), ROWS):
+        for step in steps(
+            model,
+            prompts[at : at + ROWS],
+            at,
+            max_new_tokens,
+            temperature,
+            seeds[at : at + ROWS],
+            marks,
+        ):
+            for row, token in step:
+                new[at + row].append(token)
+    return new
+
+
+def decode(model: Runtime, prompts: Sequence[list[int]], new: Sequence[list[int]]) -> list[str]:
+    """The texts of continuations, as they read after their prompts."""
+    return [_decode(model, ids, tokens) for ids, tokens in zip(prompts, new, strict=True)]
+
+
+def stream(
+    model: Runtime, prompt: str, max_new_tokens: int, temperature: float, seed: int
+) -> Iterator[str]:
+    """The continuation in pieces; a piece never ends inside a character."""
+    ids = prompt_ids(model, [prompt])[0]
+    new: list[int] = []
+    shown = ""
+    for step in steps(
+        model, [ids], 0, max_new_tokens, temperature, [row_seed(seed, 0)], _marks(model, [prompt])
+    ):
+        new += [token for _, token in step]
+        text = _decode(model, ids, new)
+        if not text.endswith("\ufffd") and len(text) > len(shown):
+            yield text[len(shown) :]
+            shown = text
+    rest = _decode(model, ids, new)[len(shown) :]
+    if rest:
+        yield rest
+
+
+def steps(
+    model: Runtime,
+    rows: Sequence[list[int]],
+    first_row: int,
+    max_new_tokens: int,
+    temperature: float,
+    seeds: Sequence[int],
+    marks: spans.Marks,
+    given: Mapping[str, Tensor] = MappingProxyType({}),
+) -> Iterator[list[tuple[int, int]]]:
+    """For each step, the (row, token) pairs of the rows that are not finished. `given`: what else the pass over the prompts takes, images for one."""
+    from transformers import DynamicCache
+
+    if not temperature >= 0 or temperature == float("inf"):
+        raise BadInput(f"A temperature is a number >= 0, got {temperature}. 0 is greedy.")
+    width = max(map(len, rows))
+    ids = torch.tensor([[0] * (width - len(row)) + row for row in rows])
+    mask = torch.tensor([[False] * (width - len(row)) + [True] * len(row) for row in rows])
+    draws = [torch.Generator().manual_seed(seed) for seed in seeds]
+    room = [min(max_new_tokens, model.context - len(row)) for row in rows]
+    cache = DynamicCache(config=model.module.config)
+    frame = prompt_frame(mask.to(model.device))._replace(
+        spans=spans.padded(marks, range(first_row, first_row + len(rows)), width)
+    )
+    part = slice(first_row, first_row + len(rows))
+    going = list(range(len(rows)))
+    step = 0
+    # A model that sees counts the positions of an image its own way, and of what follows it.
+    more: dict[str, Tensor | None] = {**given, "position_ids": None} if given else {}
+    while going := [row for row in going if step < room[row]]:
+        with model.lock:
+            out = model._forward(
+                ids,
+                mask,
+                rows=part,
+                frame=frame,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+                **more,
+            )
+        tokens = _choose(out.logits[:, -1].float().cpu(), temperature, draws).tolist()
+        step += 1
+        more = {"position_ids": None} if given else {}
+        going = [row for row in going if tokens[row] not in model.stop_tokens]
+        yield [(row, tokens[row]) for row in going]
+        ids = torch.tensor(tokens)[:, None]
+        mask = torch.cat([mask, torch.ones(len(rows), 1, dtype=torch.bool)], dim=1)
+        alive = torch.tensor(
+            [[row in going and step < room[row]] for row in range(len(rows))], device=model.device
+        )
+        no = torch.zeros_like(alive)
+        frame = Frame(
+            real=alive, first=no, last=no, generated=alive, spans=dict.fromkeys(marks, no)
+        )
+
+
+def row_seed(seed: int, row: int) -> int:
+    """The seed from which a row draws."""
+    return (seed * 1_000_003 + row) % 2**63
+
+
+def _marks(model: Runtime, prompts: Sequence[Prompt]) -> spans.Marks:
+    """Where the spans of the open `steered` blocks stand in the prompts."""
+    with model.lock:  # another thread's block is over once the lock is ours
+        return spans.find(model, prompts, spans.of_rows(model.edits, len(prompts)))
+
+
+def _choose(
+    logits: Float[Tensor, "row vocab"], temperature: float, draws: Sequence[torch.Generator]
+) -> Int[Tensor, " row"]:
+    if temperature < COLDEST:
+        return logits.argmax(-1)
+    below = torch.softmax(logits / temperature, -1).double().cumsum(-1)
+    point = (
+        torch.cat([torch.rand(1, generator=draw, dtype=torch.float64) for draw in draws])[:, None]
+        * below[:, -1:]
+    )
+    return torch.searchsorted(below, point, right=True)[:, 0].clamp(max=logits.shape[-1] - 1)
+
+
+def _decode(model: Runtime, prompt: Sequence[int], new: Sequence[int]) -> str:
+    anchor = list(prompt[-ANCHOR:])
+    before = model.tokenizer.decode(anchor, skip_special_tokens=True)
+    whole = model.tokenizer.decode([*anchor, *new], skip_special_tokens=True)
+    if whole.startswith(before):
+        return whole[len(before) :]
+    return model.tokenizer.decode(list(new), skip_special_tokens=True)

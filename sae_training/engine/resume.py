@@ -1,0 +1,381 @@
+"""Running only the layers above a site.
+
+Steering at a site changes nothing below it. So a segment of tokens is run from the residual that enters the layer
+above the site, which the caller gives, and from the keys and values of what came before:
+
+1. Hugging Face's own forward runs, so every family keeps its masks, soft caps, windows and rotary angles. While
+   it does, the layers below the site pass their input through and a hook puts the given residual in place.
+2. `PrefixCache` holds keys and values of the layers above the site alone, in full length (a sliding window is
+   the mask's business), and answers for its length without asking layer 0, which stays empty.
+3. A body segment, whose logits nobody reads, ends inside the last layer as soon as its keys and values are
+   stored: no query, no attention, no MLP there.
+4. `join` gives pasts to many continuations or many interventions and leaves room for what is then written in place.
+5. Pasts of different length stand side by side, the short ones padded on the left as in any batch. A segment may be padded on the right, where
+   nothing that is read comes after; `join` closes the gap before the next one.
+6. The answers after a prompt's last token are a tree (`tails.py`), which runs under a mask of ours. Whether a family takes one is found by trying
+   (`branches`): linear biases (ALiBi) and other attention kernels do not.
+
+The result equals the full forward to floating-point error; `tests/test_resume.py` says so for each family.
+
+Left out: layers that remember something else than keys and values (Mamba, RWKV, linear attention) or share them
+between layers: `resumable` is false there, and `scoring.py` runs full forward passes.
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from transformers import Cache
+
+from sae_training.engine.tails import Tail
+from sae_training.model.edits import Frame
+from sae_training.model.runtime import Runtime
+
+
+class _Stored(Exception):
+    """The last layer's keys and values are in the cache."""
+
+
+class PrefixCache(Cache):
+    """Keys and values of some layers for groups x rows sequences, those of a group of one length."""
+
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        rows: int,
+        capacity: int,
+        past: dict[int, tuple[Tensor, Tensor]],
+        stop: int,
+        length: int = 0,
+    ) -> None:
+        super().__init__(layers=[])
+        self.groups = len(lengths)
+        """Continuations side by side; sequence `g * rows + r` is row r of group g."""
+        self.rows = rows
+        """Interventions in each group."""
+        self.lengths = tuple(lengths)
+        """Tokens of each group whose keys and values are there."""
+        self.trailing = (0,) * self.groups
+        """Columns after each group's tokens that hold padding."""
+        self.length = max(*lengths, length)
+        """Columns of the buffers that are taken."""
+        self.capacity = capacity
+        """Tokens that the buffers can hold."""
+        self.past = past
+        """Layer -> (keys, values), each [groups, rows, head, capacity, dim]; a group's tokens end `trailing` columns before `length`."""
+        self.stop = stop
+        """Layer after whose keys and values a body segment ends."""
+        self.body = False
+        """Whether the segment being run is a body segment."""
+
+    @property
+    def token_bytes(self) -> int:
+        """Memory of one token of one sequence [bytes]."""
+        return sum(
+            buffer.element_size() * buffer.shape[2] * buffer.shape[4]
+            for pair in self.past.values()
+            for buffer in pair
+        )
+
+    def grow(self, widths: Sequence[int]) -> None:
+        """So many more tokens of each group are there, the shorter ones followed by padding."""
+        self.lengths = tuple(
+            length + width for length, width in zip(self.lengths, widths, strict=True)
+        )
+        self.trailing = tuple(max(widths) - width for width in widths)
+        self.length += max(widths)
+
+    def positions(self, width: int, device: torch.device) -> Int[Tensor, "seq tok"]:
+        """Positions of the next `width` tokens of each sequence."""
+        starts = torch.tensor(self.lengths, device=device).repeat_interleave(self.rows)
+        return starts[:, None] + torch.arange(width, device=device)
+
+    def mask(self, width: int, device: torch.device) -> Int[Tensor, "seq tok"] | None:
+        """1 where a sequence has a token, the next `width` included; None where nothing is padded."""
+        if set(self.lengths) == {self.length}:
+            return None
+        starts = self.length - torch.tensor(self.lengths, device=device).repeat_interleave(
+            self.rows
+        )
+        return (torch.arange(self.length + width, device=device) >= starts[:, None]).long()
+
+    def update(
+        self,
+        keys: Float[Tensor, "seq head tok dim"],
+        values: Float[Tensor, "seq head tok dim"],
+        layer_idx: int,
+        *args: Any,
+        **kwargs: Any,
+    ) -> tuple[Tensor, Tensor]:
+        end = self.length + keys.shape[2]
+        if layer_idx not in self.past:
+            self.past[layer_idx] = (self._empty(keys), self._empty(values))
+        joined = []
+        for buffer, new in zip(self.past[layer_idx], (keys, values), strict=True):
+            buffer[..., self.length : end, :] = new.unflatten(0, (self.groups, self.rows))
+            joined.append(buffer[..., :end, :].flatten(0, 1))
+        if self.body and layer_idx == self.stop:
+            raise _Stored
+        return joined[0], joined[1]
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        return self.length
+
+    def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:
+        return self.length + query_length, 0
+
+    def _empty(self, like: Tensor) -> Tensor:
+        return like.new_empty(self.groups, self.rows, like.shape[1], self.capacity, like.shape[3])
+
+
+def join(parts: Sequence[tuple[PrefixCache, int]], rows: int, room: int) -> PrefixCache:
+    """The past of each part, a group of a cache, in one cache of `rows` rows, which has room for `room` more tokens.
+
+    Shares the buffers where a run of one cache's groups stays as it is and there is room, else copies what is there.
+    """
+    first, start = parts[0]
+    run_of_one = all(part == (first, start + index) for index, part in enumerate(parts))
+    lengths = [cache.lengths[group] for cache, group in parts]
+    if (
+        run_of_one
+        and rows == first.rows
+        and not any(first.trailing)
+        and first.length + room <= first.capacity
+    ):
+        shared = {
+            layer: (keys[start : start + len(parts)], values[start : start + len(parts)])
+            for layer, (keys, values) in first.past.items()
+        }
+        return PrefixCache(lengths, rows, first.capacity, shared, first.stop, first.length)
+    width, past = max(lengths), {}
+    runs = [
+        (cache, group, len(list(run))) for (cache, group), run in itertools.groupby(parts)
+    ]  # one copy for a run, without an index
+    for layer, pair in first.past.items():
+        copies = []
+        for which, like in enumerate(pair):
+            copy = like.new_empty(len(lengths), rows, like.shape[2], width + room, like.shape[4])
+            at = 0
+            for cache, group, count in runs:
+                length, end = cache.lengths[group], cache.length - cache.trailing[group]
+                copy[at : at + count, ..., : width - length, :] = (
+                    0  # never read, but NaN times 0 is NaN
+                )
+                copy[at : at + count, ..., width - length : width, :] = cache.past[layer][which][
+                    group : group + 1, ..., end - length : end, :
+                ]
+                at += count
+            copies.append(copy)
+        past[layer] = (copies[0], copies[1])
+    return PrefixCache(lengths, rows, width + room, past, first.stop)
+
+
+class Ran(NamedTuple):
+    logits: Float[Tensor, "seq tok vocab"] | None
+    """Logits of every token; None for a body segment."""
+    residual: Float[Tensor, "seq tok d_model"] | None
+    """Residual at the boundary that was asked for, where the pass came by."""
+
+
+def resumable(model: Runtime) -> bool:
+    """Whether every layer keeps keys and values of its own and nothing else."""
+    config = model.module.config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    shared = getattr(config, "num_kv_shared_layers", 0)
+    return (
+        kinds <= {"full_attention", "sliding_attention"}
+        and not shared
+        and not getattr(model.module, "_is_stateful", False)
+    )
+
+
+def run(
+    model: Runtime,
+    ids: Sequence[Sequence[int]],
+    cache: PrefixCache,
+    entering: Tensor | None,
+    at: int,
+    body: bool,
+    watch: int = -1,
+    tails: Sequence[Tail] = (),
+) -> Ran:
+    """Run one segment, a list of ids for each group, after what `cache` holds, and add it to the cache.
+
+    `entering` [seq tok d_model] is the residual that enters layer `at`; None starts from the embedding. With
+    `watch`, the residual at that boundary is kept. With `tails`, the ids are those of prompts' last tokens and tails.
+    """
+    widths = [len(one) for one in ids]
+    padded = [[*one, *[0] * (max(widths) - len(one))] for one in ids]
+    tokens = torch.tensor(padded, device=model.device).repeat_interleave(cache.rows, 0)
+    if all(tail.is_path for tail in tails):
+        position, mask = (
+            cache.positions(tokens.shape[1], model.device),
+            cache.mask(tokens.shape[1], model.device),
+        )
+        if mask is None:
+            position = position[:1]
+    else:
+        position, mask = _branching(model, cache, tails)
+    seen: list[Tensor] = []
+
+    def keep(hidden: Tensor) -> Tensor:
+        seen.append(hidden)
+        return hidden
+
+    cache.body = body
+    logits = None
+    no = torch.zeros_like(tokens, dtype=torch.bool)
+    frame = Frame(
+        real=~no, first=(position == 0).expand_as(no), last=no, generated=no
+    )  # for what edits neurons: it spares the first token
+    with (
+        model.lock,
+        torch.no_grad(),
+        _resumed(model, at, entering),
+        _watched(model, watch, keep),
+        _framed(model, frame),
+        suppress(_Stored),
+    ):
+        logits = model.module(
+            input_ids=tokens,
+            attention_mask=mask,
+            position_ids=position,
+            past_key_values=cache,
+            use_cache=True,
+        ).logits
+    cache.grow(widths)
+    return Ran(logits, seen[0] if seen else None)
+
+
+_BRANCHING: WeakKeyDictionary[Runtime, bool] = WeakKeyDictionary()
+"""Model -> whether its tails may branch: trying takes three passes, so each model is tried once."""
+
+
+def branches(model: Runtime) -> bool:
+    """Say whether a tail may branch: several answers side by side, each token seeing its own path alone.
+
+    That needs a model that takes a mask of ours and reads positions where we put them.
+    """
+    if model not in _BRANCHING:
+        _BRANCHING[model] = _takes_our_mask(model)
+    return _BRANCHING[model]
+
+
+def _takes_our_mask(model: Runtime) -> bool:
+    """Try one small tree beside the same path written out, and compare the logits."""
+    config = model.module.config.get_text_config()
+    windows = [
+        getattr(config, name, None)
+        for name in ("sliding_window", "window_size", "attention_window")
+    ]
+    if any(windows) and not getattr(
+        config, "layer_types", None
+    ):  # which layers have the window is not told
+        return False
+    tail, cache = Tail((3, 4, 5), (0, 0, 2), ()), PrefixCache([0], 1, 6, {}, model.n_layers - 1)
+    try:
+        run(model, [[1, 2]], cache, None, 0, False)
+        tree = run(model, [[2, *tail.tokens]], cache, None, 0, False, tails=[tail])
+    except Exception:  # whatever a family raises at a mask that it does not expect
+        return False
+    path = run(
+        model, [[1, 2, 2, 4, 5]], PrefixCache([0], 1, 5, {}, model.n_layers - 1), None, 0, False
+    )
+    expected, found = path.logits[0, 2:].float(), tree.logits[0, [0, 2, 3]].float()
+    return bool(
+        (expected - found).abs().max()
+        <= max(1e-4, 10 * torch.finfo(model.dtype).eps) * expected.abs().max()
+    )
+
+
+def _branching(
+    model: Runtime, cache: PrefixCache, tails: Sequence[Tail]
+) -> tuple[Int[Tensor, "seq tok"], Tensor | dict[str, Tensor]]:
+    """Positions and additive masks [seq 1 tok key] of tails, one a group; a mask for each kind of layer where there are several."""
+    device, config, width = (
+        model.device,
+        model.module.config.get_text_config(),
+        max(len(tail.depths) for tail in tails),
+    )
+    number = {tail: index for index, tail in enumerate(dict.fromkeys(tails))}
+    which = torch.tensor([number[tail] for tail in tails])
+    sees, depths = (
+        torch.eye(width, dtype=torch.bool).repeat(len(number), 1, 1),
+        torch.zeros(len(number), width, dtype=torch.long),
+    )
+    for tail, index in number.items():
+        places = len(tail.depths)
+        sees[index, :places, :places], depths[index, :places] = tail.sees, tail.depths
+    lengths = torch.tensor(cache.lengths)
+    before = torch.arange(cache.length) - cache.length + lengths[:, None]  # negative in the padding
+    position = lengths[:, None] + depths[which]
+    allowed = torch.cat([(before >= 0)[:, None].expand(-1, width, -1), sees[which]], -1)
+    near = position[:, :, None] - torch.cat([before, position], 1)[:, None] < (
+        getattr(config, "sliding_window", None) or model.context
+    )
+
+    def additive(allowed: Bool[Tensor, "group tok key"]) -> Float[Tensor, "seq 1 tok key"]:
+        mask = torch.zeros(allowed.shape, dtype=model.dtype).masked_fill(
+            ~allowed, torch.finfo(model.dtype).min
+        )
+        return mask[:, None].to(device).repeat_interleave(cache.rows, 0)
+
+    masks: Tensor | dict[str, Tensor] = additive(allowed)
+    if "sliding_attention" in (getattr(config, "layer_types", None) or ()):
+        masks = {"full_attention": masks, "sliding_attention": additive(allowed & near)}
+    return position.to(device).repeat_interleave(cache.rows, 0), masks
+
+
+@contextmanager
+def _framed(model: Runtime, frame: Frame) -> Iterator[None]:
+    model._frame = frame
+    try:
+        yield
+    finally:
+        model._frame = None
+
+
+@contextmanager
+def _watched(model: Runtime, at: int, keep: Any) -> Iterator[None]:
+    if at < 0:
+        yield
+        return
+    with model._hook(at, keep):
+        yield
+
+
+@contextmanager
+def _resumed(model: Runtime, at: int, entering: Tensor | None) -> Iterator[None]:
+    """Layers below `at` pass their input through, and `entering` takes the place of what would enter layer `at`."""
+    if entering is None:
+        yield
+        return
+    below = list(model.layers)[:at]
+    own = [
+        layer.__dict__.get("forward") for layer in below
+    ]  # set where accelerate has wrapped the layer
+    through = _pass_in_tuple if model.tuples else _pass
+    try:
+        for layer in below:
+            layer.forward = through
+        with model._hook(at, lambda _: entering):
+            yield
+    finally:
+        for layer, forward in zip(below, own, strict=True):
+            if forward is None:
+                layer.__dict__.pop("forward", None)
+            else:
+                layer.forward = forward
+
+
+def _pass(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    return hidden_states
+
+
+def _pass_in_tuple(hidden_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor]:
+    return (hidden_states,)

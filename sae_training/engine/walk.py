@@ -1,0 +1,264 @@
+"""One pass over a tree of prompts, unsteered or under a batch of interventions.
+
+1. The tree is walked level by level. Segments of a level that are about equally long run side by side, each under every intervention: one
+   forward pass of (segments x interventions) sequences, each after the keys and values of its own parent, however long that is.
+2. As long as nothing is steered (positions `last` and `generated` begin late) a segment runs once for all
+   interventions; its keys and values fan out where they part.
+3. The last tokens of the prompts, and the answers' tokens after them (`tails.py`), run by themselves and give the scores.
+
+The unsteered walk starts from the embedding and leaves the residual at the site in the tree; a steered one
+starts from those residuals, edited, at the site.
+
+Where the keys and values of a level would fill the memory (`HELD`), what hangs below its first segments is walked before the rest of it.
+
+Left out: padding of segments after which a prompt ends: its last token follows in place. The others are padded by at most `PADDING`.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sae_training.engine.prefixes import Final, Node
+from sae_training.engine.resume import PrefixCache, join, run
+from sae_training.engine.tails import Tail, read
+from sae_training.model.edits import Edit, Frame
+from sae_training.model.runtime import Runtime
+
+Ids = Sequence[Sequence[int]]
+Branch = tuple[PrefixCache, int, Node]
+"""A node, and the group of a cache that holds what it needs: its own keys and values, or what stands before it."""
+Progress = Callable[[int, int], None]
+"""Called with (scores done, scores in all), a score being one prompt under one intervention."""
+
+TOKENS = {"cpu": 2048, "cuda": 16384}
+"""Tokens of one forward pass: beyond it a processor's caches overflow and nothing is gained."""
+HELD = {"cpu": 2**30, "cuda": 2**32}
+"""Keys and values of one level that are held, and of one forward pass [bytes]."""
+PADDING = 0.2
+"""Largest share of a forward pass that is padding [0 to 1]."""
+LOGITS = 2**25
+"""Logits of one forward pass [numbers]."""
+
+
+class End(NamedTuple):
+    prompt: int
+    """Row of the scores."""
+    tail: Tail
+    """What is scored after the prompt's last token."""
+
+
+class Walk:
+    """One pass over the tree: unsteered and from the embedding, or steered and from the site."""
+
+    def __init__(
+        self,
+        model: Runtime,
+        ends: Sequence[End],
+        at: int,
+        edit: Edit | None,
+        progress: Progress | None,
+        done: int,
+        total: int,
+    ) -> None:
+        """`ends` belong to the prompts of the tree, in order."""
+        self.model, self.ends, self.at, self.edit = model, ends, at, edit
+        self.progress, self.done, self.total = progress, done, total
+        self.rows = 1 if edit is None else edit.rows
+        options = 1 + max(read.option for end in ends for read in end.tail.reads)
+        self.scores = torch.full(
+            (self.rows, 1 + max(end.prompt for end in ends), options), -torch.inf
+        )
+        """Scores so far [row, prompt, option]; minus infinity where a prompt has fewer options."""
+        kinds = {"all"} if edit is None else set(edit.positions)
+        self.longest = max(len(end.tail.tokens) for end in ends)
+        self.body_rows = self.rows if kinds & {"all", "prompt"} else 1
+        self.last_rows = self.rows if kinds != {"generated"} or self.longest else 1
+
+    def start(self, root: Node) -> None:
+        cache = PrefixCache([0], self.body_rows, 0, {}, self.model.n_layers - 1)
+        self._finals([root], cache)
+        self._below([(cache, 0, root)])
+
+    def _below(self, parents: Sequence[Branch]) -> None:
+        """Run the children of some nodes, those of one length together, then what is below them."""
+        children = [
+            (cache, group, child) for cache, group, parent in parents for child in parent.children
+        ]
+        children.sort(
+            key=lambda one: (bool(one[2].finals), len(one[2].ids), one[0].lengths[one[1]])
+        )
+        waiting: list[Branch] = []
+        held = 0
+        for batch in self._batches(children):
+            nodes = [child for _, _, child in batch]
+            branch = join(
+                [(cache, group) for cache, group, _ in batch],
+                self.body_rows,
+                len(nodes[-1].ids) + 1 + self.longest,
+            )
+            self._body(nodes, branch)
+            self._finals(nodes, branch)
+            if any(node.children for node in nodes):
+                waiting += [
+                    (branch, group, node) for group, node in enumerate(nodes) if node.children
+                ]
+                held += branch.token_bytes * branch.capacity * branch.groups * branch.rows
+                if held > self._most:
+                    self._below(waiting)
+                    waiting, held = [], 0
+        if waiting:
+            self._below(waiting)
+
+    def _batches(self, children: Sequence[Branch]) -> Iterator[Sequence[Branch]]:
+        """Sorted children, as many as one forward pass takes; of one length where prompts end, else with little padding."""
+        batch: list[Branch] = []
+        real = past = 0
+        for cache, group, node in children:
+            length, ends = len(node.ids), bool(node.finals)
+            tokens, before = length * (len(batch) + 1), max(past, cache.lengths[group])
+            full = (
+                tokens * self.body_rows > budget(self.model)
+                or cache.token_bytes * (before * (len(batch) + 1) + tokens) * self.body_rows
+                > self._most
+            )
+            apart = bool(batch) and (
+                ends != bool(batch[0][2].finals) or (ends and length != len(batch[0][2].ids))
+            )
+            if batch and (full or apart or tokens - real - length > PADDING * tokens):
+                yield batch
+                batch, real, past = [], 0, 0
+            batch.append((cache, group, node))
+            real, past = real + length, max(past, cache.lengths[group])
+        if batch:
+            yield batch
+
+    @property
+    def _most(self) -> int:
+        return HELD["cpu" if self.model.device.type == "cpu" else "cuda"]
+
+    def _body(self, nodes: Sequence[Node], cache: PrefixCache) -> None:
+        if (
+            self.edit is not None and self.at == self.model.n_layers
+        ):  # no layer above the site reads what came before
+            cache.grow([len(node.ids) for node in nodes])
+            return
+        frame = self._frame(cache, len(nodes[-1].ids))
+        entering = self._edited([node.residual for node in nodes], cache.rows, frame)
+        ran = run(
+            self.model,
+            [node.ids for node in nodes],
+            cache,
+            entering,
+            self._entry,
+            True,
+            self._watch,
+        )
+        if ran.residual is not None and self.edit is None:
+            for node, residual in zip(nodes, ran.residual, strict=True):
+                node.residual = residual[: len(node.ids)]
+
+    def _finals(self, nodes: Sequence[Node], cache: PrefixCache) -> None:
+        """Score the prompts that end right after `nodes`, the groups of `cache`."""
+        ends = [(group, final) for group, node in enumerate(nodes) for final in node.finals]
+        ends.sort(key=lambda one: len(self._tail(one[1]).tokens))
+        most = LOGITS // (self.model.module.config.get_text_config().vocab_size * self.last_rows)
+        while ends:
+            fit = real = 0
+            for count, (_, final) in enumerate(ends, 1):
+                width = 1 + len(self._tail(final).tokens)
+                real += width
+                if count > 1 and (
+                    count * width > most or count * width - real > PADDING * count * width
+                ):
+                    break
+                fit = count
+            self._together(ends[:fit], cache)
+            ends = ends[fit:]
+
+    def _together(self, ends: Sequence[tuple[int, Final]], cache: PrefixCache) -> None:
+        """Score some prompts, each with the group after which it ends, in one pass."""
+        finals = [final for _, final in ends]
+        tails = [self._tail(final) for final in finals]
+        width = 1 + max(len(tail.tokens) for tail in tails)
+        last = join([(cache, group) for group, _ in ends], self.last_rows, width)
+        entering = self._edited(
+            [final.residual for final in finals], last.rows, self._frame(last, width, last=True)
+        )
+        ran = run(
+            self.model,
+            [[final.token, *tail.tokens] for final, tail in zip(finals, tails, strict=True)],
+            last,
+            entering,
+            self._entry,
+            False,
+            self._watch,
+            tails,
+        )
+        if self.edit is None:
+            for final, tail, residual in zip(finals, tails, ran.residual, strict=True):
+                final.residual = residual[: 1 + len(tail.tokens)]
+        self._keep(finals, tails, ran.logits)
+
+    def _keep(
+        self, finals: Sequence[Final], tails: Sequence[Tail], logits: Float[Tensor, "seq tok vocab"]
+    ) -> None:
+        at, option, found = read(logits.unflatten(0, (len(finals), -1)), tails)
+        prompts = torch.tensor([self.ends[final.prompt].prompt for final in finals])
+        self.scores[:, prompts[at], option] = found.T.expand(self.rows, -1)
+        self.done += (
+            sum(any(read.option == 0 for read in tail.reads) for tail in tails) * self.rows
+        )  # a prompt of several tails counts once
+        if self.progress:
+            self.progress(self.done, self.total)
+
+    def _tail(self, final: Final) -> Tail:
+        return self.ends[final.prompt].tail
+
+    @property
+    def _entry(self) -> int:
+        return 0 if self.edit is None else self.at
+
+    @property
+    def _watch(self) -> int:
+        return self.at if self.edit is None else -1
+
+    def _frame(self, cache: PrefixCache, width: int, last: bool = False) -> Frame:
+        """The frame of a segment, with `last` of one that begins with prompts' last tokens."""
+        real = torch.ones(cache.rows, width, dtype=torch.bool, device=self.model.device)
+        place = torch.arange(width, device=real.device).expand_as(real)
+        # Either no group has a past, or every group has one: the first speaks for all.
+        first = (place == 0) if cache.lengths[0] == 0 else ~real
+        return Frame(real=real, first=first, last=(place == 0) & last, generated=(place > 0) & last)
+
+    def _edited(
+        self, residuals: Sequence[Tensor | None], rows: int, frame: Frame
+    ) -> Float[Tensor, "seq tok d_model"] | None:
+        """Each residual under each intervention, in the order of the cache; None in the unsteered pass, which finds them."""
+        if self.edit is None:
+            return None
+        width = frame.real.shape[1]
+        residuals = [
+            torch.nn.functional.pad(one, (0, 0, 0, width - len(one))) if len(one) < width else one
+            for one in residuals
+        ]
+        if rows < self.rows:  # nothing is steered here yet
+            return torch.stack(residuals)
+        where = frame.where(self.edit.positions).to(residuals[0].device)
+        return torch.cat([self.edit(one[None].expand(rows, -1, -1), where) for one in residuals])
+
+
+def logprobs(
+    logits: Float[Tensor, "seq tok vocab"], wanted: Ids
+) -> Float[Tensor, "seq tok option"]:
+    """Log-probability of `wanted[tok]` at each token."""
+    logits = logits.float()
+    index = torch.tensor(wanted, device=logits.device).expand(len(logits), -1, -1)
+    return logits.gather(-1, index) - logits.logsumexp(-1, keepdim=True)
+
+
+def budget(model: Runtime) -> int:
+    """Tokens of one forward pass on the model's device."""
+    return TOKENS["cpu" if model.device.type == "cpu" else "cuda"]

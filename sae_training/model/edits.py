@@ -1,0 +1,261 @@
+"""What is done to a residual stream, and at which positions.
+
+An `Edit` is a batch of interventions: row i of the residual gets intervention i. It is a pure function of the
+residual and of `where`, the positions to change; the engine works `where` out from each row's `positions` and
+the `Frame` of the forward pass, so that an edit knows nothing of padding, prompts and caches.
+
+What the four names mean, the first token of a sequence (a sink in most models) always left alone:
+`all`: every token; `prompt`: the tokens that were given; `last`: the last token of the prompt, the one that
+predicts the answer; `generated`: the tokens after the prompt, sampled or scored. A `Span` means the tokens of a piece of
+the prompt's text, wherever it stands (`spans.py`).
+
+Some edits depend on the prompt: how far they push, or whether at all, is read off the residual at its last token. Such
+a `PromptEdit` is *settled* by that residual into a plain edit, which then holds for the prompt and all that follows it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from feature_store.errors import BadInput
+from feature_store.records import Span, Where
+
+
+@runtime_checkable
+class Edit(Protocol):
+    positions: tuple[Where, ...]
+    """One entry a row: which tokens it changes."""
+
+    @property
+    def rows(self) -> int:
+        """Number of interventions; 1 applies to every row of a batch."""
+
+    def take(self, rows: Int[Tensor, " n"]) -> "Edit":
+        """The edit whose row i is row `rows[i]` of this one."""
+
+    def __call__(
+        self, hidden: Float[Tensor, "row tok d_model"], where: Bool[Tensor, "row tok"]
+    ) -> Float[Tensor, "row tok d_model"]:
+        """The changed residual, a new tensor; positions outside `where` keep their exact bits."""
+
+
+@runtime_checkable
+class PromptEdit(Edit, Protocol):
+    @property
+    def by_prompt(self) -> bool:
+        """Whether it must be settled; false for a batch or a wrapper of edits none of which need be."""
+
+    def settle(self, last: Float[Tensor, "row d_model"]) -> Edit:
+        """The plain edit whose row i steers the prompt whose last token has residual `last[i]` before it is edited."""
+
+
+def by_prompt(edit: Edit) -> bool:
+    """Whether the edit depends on the prompt."""
+    return isinstance(edit, PromptEdit) and edit.by_prompt
+
+
+def settle(edit: Edit, last: Float[Tensor, "row d_model"]) -> Edit:
+    """The edit for prompts with these residuals at their last token; a plain edit is its own."""
+    return edit.settle(last) if by_prompt(edit) else edit
+
+
+class Frame(NamedTuple):
+    """What each token of a forward pass is."""
+
+    real: Bool[Tensor, "row tok"]
+    """True at tokens, False at padding."""
+    first: Bool[Tensor, "row tok"]
+    """True at the first token of each sequence."""
+    last: Bool[Tensor, "row tok"]
+    """True at the last token of each prompt."""
+    generated: Bool[Tensor, "row tok"]
+    """True at tokens after the prompt."""
+    spans: Mapping[Span, Bool[Tensor, "row tok"]] = MappingProxyType({})
+    """Span -> True at its tokens; empty where no prompt's text is known."""
+
+    def where(self, positions: Sequence[str | Span]) -> Bool[Tensor, "row tok"]:
+        """The tokens that each row changes."""
+        given = {
+            "all": self.real & ~self.first,
+            "prompt": self.real & ~self.first & ~self.generated,
+            "last": self.last & ~self.first,
+            "generated": self.generated & self.real,
+            **{
+                span: marked.to(self.real.device) & self.real & ~self.first
+                for span, marked in self.spans.items()
+            },
+        }
+        if unknown := [one for one in dict.fromkeys(positions) if one not in given]:
+            if isinstance(unknown[0], Span):
+                raise BadInput(
+                    f"The span {unknown[0].text!r} is steered in prompts, and this is a pass over bare tokens. Use positions all."
+                )
+            raise BadInput(
+                f"Steered positions are {', '.join(map(str, given))}; got {', '.join(map(str, unknown))}."
+            )
+        rows = self.real.shape[0]
+        if len(positions) not in (1, rows):
+            raise BadInput(
+                f"The edit has {len(positions)} rows, the batch has {rows}: give one intervention a row, or one."
+            )
+        if len(set(positions)) == 1:
+            return given[positions[0]]
+        return torch.stack([given[kind][row] for row, kind in enumerate(positions)])
+
+
+def prompt_frame(mask: Bool[Tensor, "row tok"]) -> Frame:
+    """The frame of whole sequences, padded on either side, all of which was given."""
+    seen = mask.long().cumsum(-1)
+    return Frame(
+        real=mask,
+        first=mask & (seen == 1),
+        last=mask & (seen == seen[:, -1:]),
+        generated=torch.zeros_like(mask),
+    )
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """What an edit needs of an SAE to read a feature and write it."""
+
+    W_dec: Float[Tensor, "feat d_model"]
+    """Direction that each feature writes."""
+    d_model: int
+    n_features: int
+
+    def encode(self, x: Float[Tensor, "... d_model"]) -> Float[Tensor, "... feat"]: ...
+
+
+@dataclass(frozen=True)
+class Add:
+    """One vector a row, added to every steered token."""
+
+    vectors: Float[Tensor, "row d_model"]
+    """Added to every steered token [residual units]."""
+    positions: tuple[Where, ...]
+    """Tokens that each row steers."""
+
+    @property
+    def rows(self) -> int:
+        return len(self.vectors)
+
+    def take(self, rows: Int[Tensor, " n"]) -> "Add":
+        return Add(self.vectors[rows], tuple(self.positions[row] for row in rows.tolist()))
+
+    def __call__(
+        self, hidden: Float[Tensor, "row tok d_model"], where: Bool[Tensor, "row tok"]
+    ) -> Float[Tensor, "row tok d_model"]:
+        moved = hidden + self.vectors.to(hidden)[:, None]
+        return moved if where.all() else torch.where(where[..., None], moved, hidden)
+
+
+@dataclass(frozen=True)
+class Delta:
+    """Features read before they are changed: h + sum_k (target_k - f_k(h)) * W_dec[k].
+
+    Only the difference that the features make is added, so whatever the SAE fails to reconstruct stays in the
+    residual untouched. A random or stored direction has no encoder; its activation is the residual's component along it.
+    """
+
+    sae: Encoder
+    """Encodes the residual and holds the directions."""
+    index: Int[Tensor, "row slot"]
+    """Feature of each slot."""
+    target: Float[Tensor, "row slot"]
+    """Activation that the feature is set to [activation units]."""
+    used: Float[Tensor, "row slot"]
+    """1 where the slot holds a feature, 0 where the row has fewer."""
+    random: Float[Tensor, "row d_model"]
+    """Unit direction of a random control or a stored direction, whose target stands in slot 0; zero where features are used."""
+    positions: tuple[Where, ...]
+    """Tokens that each row steers."""
+
+    @property
+    def rows(self) -> int:
+        return len(self.index)
+
+    def take(self, rows: Int[Tensor, " n"]) -> "Delta":
+        return replace(
+            self,
+            index=self.index[rows],
+            target=self.target[rows],
+            used=self.used[rows],
+            random=self.random[rows],
+            positions=tuple(self.positions[row] for row in rows.tolist()),
+        )
+
+    def __call__(
+        self, hidden: Float[Tensor, "row tok d_model"], where: Bool[Tensor, "row tok"]
+    ) -> Float[Tensor, "row tok d_model"]:
+        W_dec, batch = self.sae.W_dec, len(hidden)
+        alike = (
+            batch > 1 and hidden.stride(0) == 0
+        )  # one residual under many interventions: encode it once
+        features = self.sae.encode((hidden[:1] if alike else hidden).to(W_dec))
+        active = features.expand(batch, -1, -1).gather(
+            -1, self.index[:, None].expand(batch, hidden.shape[1], -1)
+        )
+        along = torch.einsum("rtd,rd->rt", hidden.to(W_dec), self.random.expand(batch, -1))
+        control = self.random.any(-1)[:, None, None]
+        active = torch.where(control, along[..., None], active)
+        amount = self.used[:, None] * (self.target[:, None] - active)
+        directions = torch.where(control, self.random[:, None], W_dec[self.index])
+        change = torch.einsum("rtk,rkd->rtd", amount, directions.expand(batch, -1, -1))
+        return torch.where(where[..., None], hidden + change.to(hidden), hidden)
+
+
+class Stack:
+    """Rows of different methods in one batch."""
+
+    def __init__(
+        self, parts: Sequence[Edit], part: Int[Tensor, " row"], row: Int[Tensor, " row"]
+    ) -> None:
+        """Row i of the stack is row `row[i]` of `parts[part[i]]`."""
+        self.parts, self.part, self.row = list(parts), part, row
+        self.positions = tuple(
+            self.parts[p].positions[r] for p, r in zip(part.tolist(), row.tolist(), strict=True)
+        )
+
+    @property
+    def rows(self) -> int:
+        return len(self.part)
+
+    def take(self, rows: Int[Tensor, " n"]) -> Edit:
+        return Stack(self.parts, self.part[rows], self.row[rows])
+
+    @property
+    def by_prompt(self) -> bool:
+        return any(
+            by_prompt(self.parts[part]) for part in set(self.part.tolist())
+        )  # a part without a row has no say
+
+    def settle(self, last: Float[Tensor, "row d_model"]) -> Edit:
+        """Each row by its own part; the settled parts hold the rows of this stack, in its order."""
+        parts, row = [], torch.zeros_like(self.row)
+        for index, part in enumerate(self.parts):
+            mine = (self.part == index).nonzero().flatten()
+            parts.append(
+                settle(part.take(self.row[mine]), last[mine.to(last.device)]) if len(mine) else part
+            )
+            row[mine] = torch.arange(len(mine))
+        return Stack(parts, self.part, row)
+
+    def __call__(
+        self, hidden: Float[Tensor, "row tok d_model"], where: Bool[Tensor, "row tok"]
+    ) -> Float[Tensor, "row tok d_model"]:
+        if self.rows == 1:
+            return self.parts[int(self.part)].take(self.row)(hidden, where)
+        out = torch.empty_like(hidden, memory_format=torch.contiguous_format)
+        for index, part in enumerate(self.parts):
+            mine = (self.part == index).nonzero().flatten()
+            if len(mine):
+                part_hidden = (
+                    hidden[:1].expand(len(mine), -1, -1) if hidden.stride(0) == 0 else hidden[mine]
+                )
+                out[mine] = part.take(self.row[mine])(part_hidden, where[mine])
+        return out

@@ -1,0 +1,59 @@
+"""The residual at the last token of each text, at many layers in one forward pass.
+
+1. Texts are padded on the right to the longest of their batch; one hook a layer keeps its last real token.
+2. The pass goes through the model as it is: inside a `steered` block these are the residuals of the steered model.
+
+A probe of a whole text reads this token (Jin et al., ACL 2025): in a decoder it alone has seen the text. Left out: texts that are longer
+than the model reads; they lose their beginning, because what is read stands at their end.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from feature_store.errors import BadInput
+from sae_training.model.runtime import Runtime
+
+
+def last_residuals(
+    model: Runtime,
+    texts: Sequence[Sequence[int]],
+    layers: Sequence[int],
+    rows: int = 32,
+    progress: Callable[[int, int], None] | None = None,
+) -> Float[Tensor, "text layer d_model"]:
+    """What each of `layers` (0-based, resid_post) writes at the last token of each text, on the CPU in double precision.
+
+    Texts are token ids; row i of an edit whose block is open steers text i.
+    """
+    texts = [list(ids)[-model.context :] for ids in texts]
+    if empty := [number for number, ids in enumerate(texts, 1) if not ids]:
+        raise BadInput(
+            f"Text {empty[0]} has no tokens, so it has no last one. Drop it, or give it a word."
+        )
+    out = torch.empty(len(texts), len(layers), model.d_model, dtype=torch.float64)
+    for first in range(0, len(texts), rows):
+        some = texts[first : first + rows]
+        width = max(map(len, some))
+        ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in some])
+        mask = torch.tensor([[True] * len(row) + [False] * (width - len(row)) for row in some])
+        last = torch.tensor([len(row) - 1 for row in some])
+        with model.lock, ExitStack() as hooks:
+            for column, layer in enumerate(layers):
+
+                def keep(
+                    hidden: Tensor, column: int = column, first: int = first, last: Tensor = last
+                ) -> Tensor:
+                    at = last.to(hidden.device)
+                    found = hidden[torch.arange(len(at), device=hidden.device), at]
+                    out[first : first + len(at), column] = found.double().cpu()
+                    return hidden
+
+                hooks.enter_context(model._hook(layer + 1, keep))
+            model._forward(ids, mask, slice(first, first + len(some)), logits_to_keep=1)
+        if progress:
+            progress(min(first + rows, len(texts)), len(texts))
+    return out

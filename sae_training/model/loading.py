@@ -1,0 +1,247 @@
+"""A language model, or one that sees, by folder or hub id, or one clear line that says why not.
+
+1. The address is a folder, or a hub id; something that looks like a path and is not there is never asked of the hub.
+2. Weights must be safetensors (a pickle runs code when it is read), code from the repository is never run, and
+   a weight that the file does not hold is an error: Hugging Face would fill it with random numbers.
+3. The revision is pinned: the commit of the hub snapshot, or a checksum of a folder's configuration and weights.
+4. `device="auto"` is the accelerator if there is one, all of them through `device_map` if there are several.
+
+Left out: quantised loading, adapters, and encoder-decoder models.
+"""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+os.environ.setdefault(
+    "HF_HUB_DISABLE_TELEMETRY", "1"
+)  # read once, when huggingface_hub is first imported
+
+import torch
+from torch import nn
+
+from feature_store.errors import BadInput, Incompatible, NotFound, nearest
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+WHOLE = 256 * 2**20
+"""Weight files up to this size enter the checksum whole, larger ones by size, first and last part [bytes]."""
+
+
+Kind = Literal["text", "vision", "embedding"]
+KINDS: dict[Kind, tuple[str, str, str]] = {
+    "text": ("AutoModelForCausalLM", "AutoTokenizer", "a causal language model"),
+    "vision": ("AutoModelForImageTextToText", "AutoProcessor", "a vision-language model"),
+    "embedding": ("AutoModel", "AutoProcessor", "a model that embeds images and texts"),
+}
+"""What is loaded -> the classes of transformers that read model and inputs, and its name for people."""
+
+
+class Loaded(NamedTuple):
+    module: nn.Module
+    """The Hugging Face model, in evaluation mode, without gradients."""
+    tokenizer: Any
+    """Its Hugging Face tokenizer; the processor, which holds it, of a model that sees."""
+    revision: str
+    """Commit of the hub snapshot, or checksum of the folder."""
+
+
+def load(
+    address: str | Path, revision: str, dtype: str, device: str, kind: Kind = "text"
+) -> Loaded:
+    """The model and tokenizer, or processor, at `address`. Raises a WorkbenchError for whatever a person can have got wrong."""
+    if dtype not in DTYPES:
+        raise BadInput(
+            f"A model's dtype is {', '.join(DTYPES)}; got {dtype!r}.{nearest(dtype, DTYPES)}"
+        )
+    placement = _placement(device)
+    address = str(address)
+    folder = Path(os.path.expanduser(address))
+    if folder.is_dir():
+        found = _check_folder(folder)
+        if revision and revision != found:
+            raise Incompatible(
+                f"The model in {address} has checksum {found}, expected {revision}: its files have changed. "
+                "Leave the revision empty to take it as it is."
+            )
+        return Loaded(*_read(str(folder), None, dtype, placement, kind), found)
+    if address.startswith((".", "/", "~")) or address.count("/") > 1 or "\\" in address:
+        raise NotFound(
+            f"There is no model folder at {address}. Give a folder with config.json, or a hub id such as org/name."
+        )
+    commit = _commit(address, revision or None)
+    return Loaded(*_read(address, commit, dtype, placement, kind), commit)
+
+
+def _commit(address: str, revision: str | None) -> str:
+    """The commit to load, weights and tokenizer alike: the cached one if there is one, else what the hub has now."""
+    from huggingface_hub import HfApi, try_to_load_from_cache
+
+    try:
+        cached = try_to_load_from_cache(address, "config.json", revision=revision)
+        if isinstance(cached, str):
+            return Path(cached).parent.name
+        return HfApi().model_info(address, revision=revision, timeout=10).sha or revision or "main"
+    except Exception as error:  # see _read
+        raise _explain(address, revision, error, "a model") from error
+
+
+def checksum(folder: Path) -> str:
+    """Identity of a model folder [40 hexadecimal digits]: configuration, weight index and weights."""
+    digest = hashlib.sha256()
+    for file in sorted(
+        [
+            folder / "config.json",
+            *folder.glob("*.safetensors.index.json"),
+            *folder.glob("*.safetensors"),
+        ]
+    ):
+        size = file.stat().st_size
+        digest.update(f"{file.name}:{size}:".encode())
+        with file.open("rb") as stream:
+            if size <= WHOLE:
+                digest.update(stream.read())
+            else:
+                digest.update(stream.read(2**20))
+                stream.seek(-(2**20), os.SEEK_END)
+                digest.update(stream.read())
+    return digest.hexdigest()[:40]
+
+
+def _check_folder(folder: Path) -> str:
+    if not (folder / "config.json").is_file():
+        raise BadInput(
+            f"{folder} is no model folder: it has no config.json. Give the folder that save_pretrained wrote."
+        )
+    if not list(folder.glob("*.safetensors")):
+        pickles = [*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")]
+        if pickles:
+            raise BadInput(
+                f"{folder} has its weights as a pickle ({pickles[0].name}), which runs code when it is read; "
+                "expected safetensors. Convert it once with save_pretrained(..., safe_serialization=True)."
+            )
+        raise BadInput(f"{folder} has no weights: expected *.safetensors beside config.json.")
+    return checksum(folder)
+
+
+def _placement(device: str) -> dict[str, Any]:
+    if device == "auto":
+        if torch.cuda.device_count() > 1:
+            return {"device_map": "auto"}
+        return {"device": "cuda" if torch.cuda.is_available() else "cpu"}
+    try:
+        wanted = torch.device(device)
+        if wanted.type == "cuda" and not torch.cuda.is_available():
+            raise BadInput(
+                f"This machine has no CUDA device, got device {device!r}. Use auto or cpu."
+            )
+    except RuntimeError as error:
+        raise BadInput(f"A device is auto, cpu, cuda or cuda:N; got {device!r}.") from error
+    return {"device": device}
+
+
+def _read(
+    address: str, revision: str | None, dtype: str, placement: dict[str, Any], kind: Kind
+) -> tuple[nn.Module, Any]:
+    import transformers
+    from transformers.utils import logging
+
+    reader, inputs, name = KINDS[kind]
+    shared = {"revision": revision, "trust_remote_code": False}
+    bar = logging.is_progress_bar_enabled()
+    verbosity = logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()  # its load report and warnings would repeat what our own errors say
+    try:
+        module, info = getattr(transformers, reader).from_pretrained(
+            address,
+            **shared,
+            dtype=DTYPES[dtype],
+            use_safetensors=True,
+            output_loading_info=True,
+            device_map=placement.get("device_map"),
+        )
+        tokenizer = getattr(transformers, inputs).from_pretrained(address, **shared)
+    except Exception as error:  # a dozen kinds from four packages; each is turned into its line
+        raise _explain(address, revision, error, name) from error
+    finally:
+        logging.set_verbosity(verbosity)
+        if bar:
+            logging.enable_progress_bar()
+    if missing := sorted(info["missing_keys"]):
+        raise BadInput(
+            f"The weights of {address} lack {len(missing)} tensors of its configuration, such as {missing[0]}. "
+            "They belong to another model, or the file is incomplete."
+        )
+    if "device" in placement:
+        module = module.to(placement["device"])
+    return module.eval().requires_grad_(False), tokenizer
+
+
+def _explain(address: str, revision: str | None, error: Exception, name: str) -> Exception:
+    text = " ".join(str(error).split())
+    kinds = {cls.__name__ for link in _chain(error) for cls in type(link).__mro__}
+    lower = text.lower()
+    if "GatedRepoError" in kinds or "gated repo" in lower:
+        return NotFound(
+            f"The hub model {address} is gated. Accept its licence on its page, then log in with `hf auth login`."
+        )
+    if "RevisionNotFoundError" in kinds:
+        return NotFound(
+            f"The hub model {address} has no revision {revision!r}. Give a branch, tag or commit of it."
+        )
+    if "SafetensorError" in kinds or ("safetensors" in lower and "header" in lower):
+        return BadInput(
+            f"The weights of {address} are no valid safetensors file ({text[:120]}). Copy or download it again."
+        )
+    if "safetensors" in lower and ("no file named" in lower or "does not appear to have" in lower):
+        return BadInput(
+            f"The hub model {address} has no safetensors weights; pickles are not read. Choose another revision."
+        )
+    if (
+        kinds
+        & {
+            "RepositoryNotFoundError",
+            "LocalEntryNotFoundError",
+            "OfflineModeIsEnabled",
+            "HFValidationError",
+            "ConnectError",
+            "ConnectionError",
+        }
+        or "couldn't connect" in lower
+        or "not a valid model identifier" in lower
+        or "is not a local folder" in lower
+        or "cached files" in lower
+    ):
+        return NotFound(
+            f"{address} is neither a folder here nor a hub model that can be reached or is cached. "
+            "Check the spelling, connect, or download it first with `hf download`."
+        )
+    if "size mismatch" in lower or "mismatched" in lower:
+        return BadInput(f"The weights of {address} do not fit its configuration ({text[:160]}).")
+    if "trust_remote_code" in lower:
+        return BadInput(
+            f"{address} needs code from its repository, which the workbench does not run. Choose a model that "
+            "transformers knows."
+        )
+    if "torchvision" in lower:
+        return BadInput(
+            f"The images of {address} are prepared by torchvision, which is not installed. Install the build that fits torch "
+            "(https://pytorch.org), or choose a model that does without."
+        )
+    hint = (
+        " A model that sees is named vision:FOLDER-OR-HUB-ID."
+        if name == KINDS["text"][2] and "Config'> for this kind" in text
+        else ""
+    )
+    return BadInput(
+        f"{address} cannot be loaded as {name}: {text[:240] or type(error).__name__}.{hint}"
+    )
+
+
+def _chain(error: BaseException | None) -> list[BaseException]:
+    links: list[BaseException] = []
+    while error is not None and error not in links:
+        links.append(error)
+        error = error.__cause__ or error.__context__
+    return links

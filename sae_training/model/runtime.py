@@ -1,0 +1,263 @@
+"""Model: any Hugging Face causal language model, read and steered.
+
+1. A plain Hugging Face module and forward hooks, nothing in between. Texts become ids in one place; a model with
+   a chat template gets its prompts through it.
+2. `residuals` stops the forward pass at the layer that is asked for. The last layer gives its own output, before
+   the final norm (unlike Hugging Face's `hidden_states`).
+3. `with model.steered(edit, layer)` is one forward hook, taken away in `finally`: logits afterwards are
+   bit-identical to before. The engine tells the edit which tokens are padding, prompt or generated.
+4. One lock: a thread that runs or steers the model has it alone, so sessions of an app can share one model.
+
+Left out: training, encoder-decoder models, batching across threads. Generation is in `generate.py`, the scoring
+of answer options in `scoring.py`, running only the layers above a site in `resume.py`.
+"""
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import cached_property
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from feature_store.records import Point
+from sae_training.model import sites
+from sae_training.model.edits import Edit, Frame, by_prompt, prompt_frame, settle
+
+LOGITS = 2**27
+"""Logits held at once when only their loss is wanted [numbers]; a batch is cut into as few row groups as fit."""
+
+
+Prompt = str | Sequence[Mapping[str, str]]
+"""What a model is asked: a text, or the messages of a conversation, each with its `role` and `content` (chat models only)."""
+
+
+class _Reached(Exception):
+    """The layer that was asked for has run; the rest of the forward pass is not needed."""
+
+
+class Runtime:
+    """A causal language model, its tokenizer, and the ways to read and steer its residual stream."""
+
+    def __init__(
+        self, module: nn.Module, tokenizer: Any, name: str, revision: str = "", chat: bool = False
+    ) -> None:
+        """A loaded module; `tokenizer` may be None for work on ids alone. `open_model` opens a folder or hub id."""
+        config = module.config.get_text_config()
+        self.module = module
+        """The Hugging Face model, in evaluation mode."""
+        self.tokenizer = tokenizer
+        """Its Hugging Face tokenizer."""
+        self.name = name
+        """Folder or hub id."""
+        self.revision = revision
+        """Commit of the hub snapshot, or checksum of the folder."""
+        self.chat = chat
+        """Whether prompts go through the tokenizer's chat template."""
+        self.d_model: int = config.hidden_size
+        """Width of the residual stream."""
+        self.n_layers: int = config.num_hidden_layers
+        """Decoder layers."""
+        self.path, self.layers = sites.layers(module, self.n_layers)
+        """Module path of the decoder layers, and the layers."""
+        self.context: int = _context(config, tokenizer)
+        """Longest sequence that the model reads [tokens]."""
+        self.lock = threading.RLock()
+        """Held by the thread that runs or steers the model."""
+        self.edits: list[Edit] = []
+        """Edits of the open `steered` blocks, innermost last."""
+        self._frame: Frame | None = None
+        self._rows: slice | Tensor = slice(None)
+
+    @property
+    def device(self) -> torch.device:
+        """Where ids go in; with several accelerators, that of the embedding."""
+        return self.module.get_input_embeddings().weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.module.dtype
+
+    @cached_property
+    def tuples(self) -> bool:
+        """Whether a layer returns (residual, ...), as older families do, instead of the residual."""
+        found: list[bool] = []
+        with self.lock:
+            handle = self.layers[0].register_forward_hook(
+                lambda _, __, out: found.append(isinstance(out, tuple))
+            )
+            try:
+                one = torch.ones(1, 1, dtype=torch.long)
+                self._forward(one, one.bool())
+            finally:
+                handle.remove()
+        return found[0]
+
+    @cached_property
+    def first_token(self) -> int | None:
+        """The token that the tokenizer sets before every text, if it does."""
+        ids = self.tokenizer("a", verbose=False)["input_ids"]
+        bos = self.tokenizer.bos_token_id
+        return bos if bos is not None and ids[:1] == [bos] else None
+
+    @cached_property
+    def stop_tokens(self) -> frozenset[int]:
+        """Tokens that end a generation."""
+        ends = getattr(self.module.generation_config, "eos_token_id", None)
+        ends = [ends] if isinstance(ends, int) else list(ends or [])
+        own = getattr(self.tokenizer, "eos_token_id", None)
+        return frozenset([*ends, *([] if own is None else [own])])
+
+    def render(self, prompt: Prompt) -> str:
+        """The prompt as the model reads it: inside the chat template where one is used."""
+        if not self.chat:
+            assert isinstance(prompt, str), "messages need a chat template"
+            return prompt
+        messages = (
+            [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+        )
+        return self.tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True
+        )
+
+    def tokenize(self, texts: Sequence[Prompt], prompt: bool = False) -> list[list[int]]:
+        """Ids of each text, special tokens as the tokenizer sets them; with `prompt`, through the chat template."""
+        if not texts:
+            return []
+        if prompt and self.chat:  # the template writes its own special tokens
+            texts = [self.render(text) for text in texts]
+            return self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+        return self.tokenizer(list(texts), verbose=False)["input_ids"]
+
+    def residuals(
+        self,
+        ids: Int[Tensor, "row tok"],
+        mask: Bool[Tensor, "row tok"],
+        layer: int,
+        point: Point = "resid_post",
+    ) -> Float[Tensor, "row tok d_model"]:
+        """The residual stream at a site; the forward pass stops there."""
+        at = sites.boundary(layer, point, self.n_layers)
+        found: list[Tensor] = []
+
+        def keep(hidden: Tensor) -> Tensor:
+            found.append(hidden)
+            raise _Reached
+
+        with self.lock, self._hook(at, keep), suppress(_Reached):
+            self._forward(ids, mask, logits_to_keep=1)
+        return found[0]
+
+    def logits(
+        self, ids: Int[Tensor, "row tok"], mask: Bool[Tensor, "row tok"]
+    ) -> Float[Tensor, "row tok vocab"]:
+        """The logits after every token."""
+        with self.lock:
+            return self._forward(ids, mask).logits
+
+    def loss(
+        self, ids: Int[Tensor, "row tok"], mask: Bool[Tensor, "row tok"]
+    ) -> Float[Tensor, " row"]:
+        """Mean next-token loss of each row [nats a token]; NaN for a row of fewer than two tokens."""
+        group = max(1, LOGITS // (ids.shape[1] * self.module.config.get_text_config().vocab_size))
+        with self.lock:
+            return torch.cat(
+                [self._loss(ids, mask, slice(at, at + group)) for at in range(0, len(ids), group)]
+            )
+
+    def _loss(self, ids: Tensor, mask: Tensor, rows: slice) -> Tensor:
+        logits = self._forward(ids[rows], mask[rows], rows=rows).logits[:, :-1].float()
+        target = ids[rows][:, 1:].to(logits.device)
+        counted = (mask[rows][:, 1:] & mask[rows][:, :-1]).to(logits.device)
+        nats = logits.logsumexp(-1) - logits.gather(-1, target[..., None])[..., 0]
+        return (nats * counted).sum(-1) / counted.sum(-1)
+
+    @contextmanager
+    def steered(self, edit: Edit, layer: int, point: Point = "resid_post") -> Iterator["Runtime"]:
+        """Inside the block the residual at the site is edited; after it the model is exactly as before.
+
+        An edit that depends on the prompt is settled in the pass that holds the prompt's last token; the tokens generated
+        after it are steered in the same way.
+        """
+        at = sites.boundary(layer, point, self.n_layers)
+        settled = edit
+
+        def change(hidden: Tensor) -> Tensor:
+            nonlocal settled
+            assert self._frame is not None, (
+                "a steered model runs through Model, which knows what is padding"
+            )
+            part = edit if edit.rows == 1 else edit.take(torch.arange(edit.rows)[self._rows])
+            if by_prompt(part):
+                if self._frame.last.any():
+                    settled = settle(part, hidden[self._frame.last.to(hidden.device)])
+                part = settled
+            return part(hidden, self._frame.where(part.positions).to(hidden.device))
+
+        with self.lock, self._hook(at, change):
+            self.edits.append(edit)
+            try:
+                yield self
+            finally:
+                self.edits.pop()
+
+    @property
+    def is_steered(self) -> bool:
+        """Whether a `steered` block is open."""
+        return bool(self.edits)
+
+    @property
+    def steered_rows(self) -> int:
+        """Prompts that the open `steered` blocks tell apart; 1 where every prompt is steered alike, or none is."""
+        return max((edit.rows for edit in self.edits), default=1)
+
+    def _forward(
+        self,
+        ids: Tensor,
+        mask: Tensor,
+        rows: slice | Tensor = slice(None),
+        frame: Frame | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """One forward pass. `mask` covers ids and, with a cache, what came before; `rows` of the edits take part."""
+        ids, mask = ids.to(self.device), mask.to(self.device)
+        width = ids.shape[1]
+        kwargs.setdefault("position_ids", (mask.long().cumsum(-1) - 1).clamp(min=0)[:, -width:])
+        kwargs.setdefault("use_cache", False)
+        self._frame, self._rows = frame or prompt_frame(mask), rows
+        try:
+            with torch.no_grad():
+                return self.module(input_ids=ids, attention_mask=mask.long(), **kwargs)
+        finally:
+            self._frame, self._rows = None, slice(None)
+
+    @contextmanager
+    def _hook(self, at: int, change: Any) -> Iterator[None]:
+        """The residual at boundary `at` becomes `change(residual)`."""
+
+        def before(_: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+            if args:
+                return (change(args[0]), *args[1:]), kwargs
+            return args, kwargs | {"hidden_states": change(kwargs["hidden_states"])}
+
+        def after(_: nn.Module, args: tuple, out: Any) -> Any:
+            return (change(out[0]), *out[1:]) if isinstance(out, tuple) else change(out)
+
+        if at == 0:
+            handle = self.layers[0].register_forward_pre_hook(before, with_kwargs=True)
+        else:
+            handle = self.layers[at - 1].register_forward_hook(after)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+
+def _context(config: Any, tokenizer: Any) -> int:
+    for name in ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length"):
+        if isinstance(length := getattr(config, name, None), int):
+            return length
+    length = getattr(tokenizer, "model_max_length", 0)
+    return length if 0 < length < 10**7 else 2048

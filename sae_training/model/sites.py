@@ -1,0 +1,94 @@
+"""Where in a model: the one table of names.
+
+The same place has four names. Ours is `Site(layer, point)`; a Hugging Face model calls the layer by its module
+path (`model.layers.5`, `transformer.h.5`, `gpt_neox.layers.5`); SAELens says `blocks.5.hook_resid_post` or the
+module path; interp-engine says `resid_post.5`. Only this module converts between them.
+
+A residual is known by its *boundary*: boundary b is the stream that enters layer b, so `resid_pre` of layer 5
+and `resid_post` of layer 4 are both boundary 5, and boundary `n_layers` is what the final norm reads.
+"""
+
+import re
+from typing import NamedTuple
+
+from torch import nn
+
+from feature_store.errors import BadInput
+from feature_store.records import Point, Site
+
+_NAMES = (
+    (re.compile(r"blocks\.(\d+)\.hook_(resid_pre|resid_post)"), 1, 2),
+    (re.compile(r"(resid_pre|resid_post)\.(\d+)"), 2, 1),
+)
+_MODULE = re.compile(r"[A-Za-z_][\w.]*\.(?:layers|h|blocks|decoder_layers)\.(\d+)")
+
+
+class Place(NamedTuple):
+    layer: int
+    """0-based decoder layer."""
+    point: Point
+    """Whether the residual is read before or after the layer."""
+
+
+def parse(name: str) -> Place:
+    """The place that a SAELens hook name, an interp-engine address or a module path means."""
+    for pattern, layer, point in _NAMES:
+        if found := pattern.fullmatch(name):
+            return Place(int(found[layer]), found[point])
+    if found := _MODULE.fullmatch(name):
+        return Place(int(found[1]), "resid_post")  # a hook on a module sees what the module returns
+    raise BadInput(
+        f"{name!r} names no place on the residual stream. Write blocks.5.hook_resid_post, resid_post.5 "
+        "or a layer's module path such as model.layers.5."
+    )
+
+
+def saelens_name(site: Site | Place) -> str:
+    """`blocks.5.hook_resid_post`."""
+    return f"blocks.{site.layer}.hook_{site.point}"
+
+
+def interp_engine_name(site: Site | Place) -> str:
+    """`resid_post.5`."""
+    return f"{site.point}.{site.layer}"
+
+
+def layers(module: nn.Module, count: int) -> tuple[str, nn.ModuleList]:
+    """Path and list of the decoder layers: the outermost ModuleList with as many entries as the configuration says.
+
+    Of a model that sees, the language model's: its vision tower may have as many.
+    """
+    config = getattr(module, "config", None)
+    composite = config is not None and config.get_text_config() is not config
+    own = set((module.get_decoder() if composite else module).modules())
+    found = [
+        (path, child)
+        for path, child in module.named_modules()
+        if isinstance(child, nn.ModuleList) and len(child) == count and child in own
+    ]
+    if not found:
+        raise BadInput(
+            f"{type(module).__name__} has no list of {count} decoder layers. "
+            "The workbench reads decoder-only language models."
+        )
+    return min(found, key=lambda entry: entry[0].count("."))
+
+
+def module_path(module: nn.Module, count: int, layer: int) -> str:
+    """`model.layers.5`."""
+    check_layer(layer, count)
+    return f"{layers(module, count)[0]}.{layer}"
+
+
+def check_layer(layer: int, count: int) -> None:
+    """Raises BadInput unless the model has `layer`."""
+    if not 0 <= layer < count:
+        raise BadInput(f"The model has layers 0 to {count - 1}, got layer {layer}.")
+
+
+def boundary(layer: int, point: str, count: int) -> int:
+    """The layer that the residual enters: `layer` for resid_pre, `layer + 1` for resid_post."""
+    check_layer(layer, count)
+    if point not in ("resid_pre", "resid_post"):
+        raise BadInput(f"A site's point is resid_pre or resid_post, got {point!r}.")
+    return layer + (point == "resid_post")

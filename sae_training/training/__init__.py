@@ -1,0 +1,1 @@
+"""Training sparse autoencoders: streams of activations, engines, checkpoints."""

@@ -1,0 +1,158 @@
+"""The sae-lens engine: every architecture that sae-lens trains on a residual stream.
+
+1. Its `SAETrainer` takes the steps (loss, clipping, Adam, coefficient warm-up); the loop, the data, the evaluation
+   and the checkpoints are ours, because its runner ignores its seed, resumes inexactly and cannot run outside the
+   main thread.
+2. The learning rate of every step is set here, so both engines follow the same schedule.
+3. TopK kinds start from unit decoder rows like the fused engine; the others from sae-lens' 0.1.
+4. What is saved for inference is made by sae-lens' own `save_inference_model` and read back. BatchTopK's threshold
+   is a running mean that starts at 0; it is corrected for that first.
+
+Left out: temporal SAEs, transcoders, matching pursuit and AbsTopK, which are no linear read-and-write of one residual.
+"""
+
+import tempfile
+from dataclasses import replace
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from feature_store.errors import BadInput, nearest
+from feature_store.registry import register
+from sae_training.dictionary.loaders import load_sae
+from sae_training.dictionary.sae import SAE
+from sae_training.training.config import TrainConfig
+from sae_training.training.schedule import dead_after, learning_rate, steps
+
+ARCHITECTURES = ("batchtopk", "gated", "jumprelu", "matryoshka_batchtopk", "standard", "topk")
+THRESHOLD_RATE = 0.1
+"""Weight of the newest batch in BatchTopK's running threshold."""
+NESTED = 4
+"""Of Matryoshka: nested dictionaries, each twice as wide as the one before."""
+
+
+@register("engines", "sae-lens")
+class SaeLens:
+    """sae-lens' SAETrainer: topk, batchtopk, matryoshka_batchtopk, jumprelu, gated, standard."""
+
+    def __init__(self, config: TrainConfig, d_model: int, device: torch.device) -> None:
+        from sae_lens import SAE as _  # noqa: F401 - registers the architectures
+        from sae_lens.config import LoggingConfig, SAETrainerConfig
+        from sae_lens.registry import get_sae_training_class
+        from sae_lens.training.sae_trainer import SAETrainer
+
+        if config.architecture not in ARCHITECTURES:
+            raise BadInput(
+                f"sae-lens trains {', '.join(ARCHITECTURES)}; got {config.architecture!r}.{nearest(config.architecture, ARCHITECTURES)}"
+            )
+        kind, config_kind = get_sae_training_class(config.architecture)
+        fields: dict[str, Any] = {
+            "d_in": d_model,
+            "d_sae": config.n_features,
+            "device": str(device),
+        }
+        if "topk" in config.architecture:
+            fields |= {"k": config.k, "aux_loss_coefficient": config.aux, "decoder_init_norm": 1.0}
+        if "batchtopk" in config.architecture:
+            fields |= {"topk_threshold_lr": THRESHOLD_RATE}
+        if config.architecture.startswith("matryoshka"):
+            fields |= {
+                "matryoshka_widths": [config.n_features >> i for i in reversed(range(NESTED))]
+            }
+        if config.architecture == "jumprelu":
+            fields |= {"l0_coefficient": config.coefficient, "l0_warm_up_steps": config.warmup}
+        if config.architecture in ("standard", "gated"):
+            fields |= {"l1_coefficient": config.coefficient, "l1_warm_up_steps": config.warmup}
+        self.config, self.device = config, device
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)  # sae-lens draws its weights from the global generator
+            self.sae = kind(config_kind(**fields))
+        self.trainer = SAETrainer(
+            SAETrainerConfig(
+                total_training_samples=steps(config) * config.batch_tokens,
+                train_batch_size_samples=config.batch_tokens,
+                lr=config.lr,
+                lr_end=config.lr_end,
+                device=str(device),
+                dead_feature_window=dead_after(config),
+                logger=LoggingConfig(log_to_wandb=False),
+            ),
+            self.sae,
+            iter(()),
+        )
+
+    def begin(self, x: Float[Tensor, "tok d_model"]) -> None:
+        self.sae.b_dec.data.copy_(x.mean(0))
+
+    def step(self, x: Float[Tensor, "tok d_model"]) -> dict[str, float]:
+        self.trainer.optimizer.param_groups[0]["lr"] = learning_rate(
+            self.config, self.trainer.n_training_steps
+        )
+        output = self.trainer.step(x)
+        self.trainer.n_training_steps += 1
+        with torch.no_grad():
+            l0 = float((output.feature_acts != 0).sum()) / len(x)
+            return {
+                "loss": float(output.loss),
+                "l0": l0,
+                "dead_share": float(self.trainer.dead_neurons.float().mean()),
+            }
+
+    def state(self) -> dict[str, Any]:
+        trainer = self.trainer
+        state: dict[str, Any] = {
+            f"sae.{name}": value for name, value in self.sae.state_dict().items()
+        }
+        for number, moments in trainer.optimizer.state_dict()["state"].items():
+            state |= {f"adam.{number}.{name}": value for name, value in moments.items()}
+        state |= {
+            "silent": trainer.n_forward_passes_since_fired,
+            "frequency": trainer.act_freq_scores,
+            "frequency_tokens": trainer.n_frac_active_samples,
+            "step": trainer.n_training_steps,
+            "samples": trainer.n_training_samples,
+        }
+        return state | {
+            f"coefficient.{name}": scheduler.state_dict()
+            for name, scheduler in trainer.coefficient_schedulers.items()
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        trainer = self.trainer
+        self.sae.load_state_dict(
+            {name[4:]: value for name, value in state.items() if name.startswith("sae.")}
+        )
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, value in state.items():
+            if name.startswith("adam."):
+                _, number, key = name.split(".")
+                moments.setdefault(int(number), {})[key] = value.clone()
+        trainer.optimizer.load_state_dict(trainer.optimizer.state_dict() | {"state": moments})
+        trainer.n_forward_passes_since_fired = state["silent"].to(self.device)
+        trainer.act_freq_scores = state["frequency"].to(self.device)
+        trainer.n_frac_active_samples, trainer.n_training_steps = (
+            state["frequency_tokens"],
+            state["step"],
+        )
+        trainer.n_training_samples = state["samples"]
+        for name, scheduler in trainer.coefficient_schedulers.items():
+            scheduler.load_state_dict(state[f"coefficient.{name}"])
+
+    def export(self) -> SAE:
+        raw = getattr(self.sae, "topk_threshold", None)
+        if raw is not None:
+            self.sae.topk_threshold = raw / max(
+                1 - (1 - THRESHOLD_RATE) ** self.trainer.n_training_steps, 1e-8
+            )
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                weights = {name: value.clone() for name, value in self.sae.state_dict().items()}
+                self.sae.save_inference_model(folder)
+                exported = load_sae(folder).to(self.device)
+                self.sae.load_state_dict(weights)  # saving folds the decoder norms in place
+        finally:
+            if raw is not None:
+                self.sae.topk_threshold = raw
+        return replace(exported, metadata={})

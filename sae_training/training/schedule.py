@@ -1,0 +1,25 @@
+"""How many steps a training takes, how its learning rate runs, and when a feature counts as dead."""
+
+from sae_training.training.config import TrainConfig
+
+DECAY = 0.2
+"""Share of the steps at the end over which the learning rate falls to `lr_end`, linearly."""
+
+
+def steps(config: TrainConfig) -> int:
+    """Optimiser steps of the whole training."""
+    return max(1, config.tokens // config.batch_tokens)
+
+
+def learning_rate(config: TrainConfig, step: int) -> float:
+    """Learning rate of a 0-based step: linear warm-up, constant, linear decay."""
+    total = steps(config)
+    fall = max(1, int(total * DECAY))
+    rate = config.lr * min(1.0, (step + 1) / max(1, config.warmup))
+    late = max(0.0, (step - (total - fall) + 1) / fall)
+    return rate + (config.lr_end - rate) * late if late else rate
+
+
+def dead_after(config: TrainConfig) -> int:
+    """Steps without firing after which a feature counts as dead."""
+    return max(1, config.dead_tokens // config.batch_tokens)

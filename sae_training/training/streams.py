@@ -1,0 +1,134 @@
+"""Batches of residuals for training, shuffled, that know their place.
+
+1. A seeded share of the documents is held out and never trained on. The rest is read again and again, in a new
+   seeded order each time.
+2. Tokens are shuffled in shards: read until `buffer_tokens` are there, permute, hand out batches, drop the rest. A
+   shard depends on nothing but its number and where it begins, so a place in the stream is three integers.
+
+`cached.py` holds the stream that keeps the residuals on disk. Left out: several SAEs fed from one stream.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from feature_store.errors import BadInput
+from sae_training.dictionary.stream import read, residual_tokens
+from sae_training.dictionary.texts import batches
+from sae_training.engine.model import Model
+from sae_training.training.config import TrainConfig
+
+HELD_OUT_TOKENS = 32_768
+"""Held-out tokens kept in memory for the evaluations on the way."""
+
+
+@runtime_checkable
+class Stream(Protocol):
+    """Endless batches of residuals that know their place."""
+
+    held_out: Float[Tensor, "tok d_model"]
+    """Tokens that never occur in the batches."""
+
+    def __next__(self) -> Float[Tensor, "tok d_model"]: ...
+
+    def state(self) -> dict[str, int]:
+        """The place in the stream."""
+
+    def restore(self, state: dict[str, int]) -> None:
+        """Go to the place: the next batch is the one that came after `state()`."""
+
+
+class ActivationStream:
+    """Shuffled residuals of a model over texts."""
+
+    def __init__(self, model: Model, texts: Sequence[str], config: TrainConfig) -> None:
+        if len(texts) < 2:
+            raise BadInput(
+                f"Training needs at least 2 documents, one of them held out; got {len(texts)}. Give a larger corpus."
+            )
+        self.model, self.config = model, config
+        order = np.random.default_rng([config.seed, 0]).permutation(len(texts))
+        count = min(len(texts) - 1, max(1, round(config.held_out * len(texts))))
+        self.held_out_texts = [texts[i] for i in sorted(order[:count])]
+        self.texts = [texts[i] for i in sorted(order[count:])]
+        self.held_out = self._held_out()
+        self._epoch = self._batch = self._given = 0
+        self._end = (0, 0)
+        self._shard: Tensor | None = None
+
+    def __iter__(self) -> "ActivationStream":
+        return self
+
+    def __next__(self) -> Float[Tensor, "tok d_model"]:
+        size = self.config.batch_tokens
+        if self._shard is not None and (self._given + 1) * size > len(self._shard):
+            (self._epoch, self._batch), self._given, self._shard = self._end, 0, None
+        if self._shard is None:
+            self._shard = self._fill()
+        self._given += 1
+        return self._shard[(self._given - 1) * size : self._given * size]
+
+    def state(self) -> dict[str, int]:
+        return {"epoch": self._epoch, "batch": self._batch, "given": self._given}
+
+    def restore(self, state: dict[str, int]) -> None:
+        self._epoch, self._batch, self._given, self._shard = (
+            state["epoch"],
+            state["batch"],
+            state["given"],
+            None,
+        )
+
+    def _fill(self) -> Float[Tensor, "tok d_model"]:
+        """The shard that begins at the present place, permuted; notes where the next one begins."""
+        wanted = max(self.config.buffer_tokens, self.config.batch_tokens)
+        parts, count, epoch, skip = [], 0, self._epoch, self._batch
+        while True:
+            before = count
+            order = np.random.default_rng([self.config.seed, 1, epoch]).permutation(len(self.texts))
+            texts = [self.texts[i] for i in order]
+            for number, batch in enumerate(
+                batches(self.model, texts, self.config.rows, self.config.context)
+            ):
+                if number < skip:
+                    continue
+                x = residual_tokens(self.model, batch, self.config.layer, self.config.point).x
+                parts.append(x)
+                count += len(x)
+                if count >= wanted:
+                    self._end = (epoch, number + 1)
+                    mixed = torch.from_numpy(
+                        np.random.default_rng(
+                            [self.config.seed, 2, self._epoch, self._batch]
+                        ).permutation(count)
+                    )
+                    return torch.cat(parts)[mixed.to(x.device)]
+            if count == before and skip == 0:
+                raise BadInput(
+                    "The texts hold no token beyond the first of each: nothing to train on. Give longer texts."
+                )
+            epoch, skip = epoch + 1, 0
+
+    def _held_out(self) -> Float[Tensor, "tok d_model"]:
+        parts, count = [], 0
+        for tokens in read(
+            self.model,
+            self.held_out_texts,
+            self.config.layer,
+            self.config.point,
+            self.config.rows,
+            self.config.context,
+        ):
+            parts.append(tokens.x)
+            count += len(tokens.x)
+            if count >= HELD_OUT_TOKENS:
+                break
+        if count == 0:
+            raise BadInput(
+                "The held-out documents hold no token beyond the first of each. Give more or longer texts."
+            )
+        return torch.cat(parts)[:HELD_OUT_TOKENS]

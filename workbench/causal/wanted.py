@@ -1,0 +1,177 @@
+"""A wanted profile in words: `benevolence +0.5, power <= 0, others within 0.2, damage <= 0.1`.
+
+Clauses stand between commas or semicolons, in any order:
+
+    VALUE +0.5                  a change of the rating, met within 0.1
+    VALUE +0.5 within 0.05      the same, met within 0.05 (`±` and `+-` say the same)
+    VALUE <= 0   VALUE >= 0.3   a largest and a smallest change; both make a range
+    others within 0.2           every value that is not named changes by at most 0.2
+    damage <= 0.1               largest rise of the loss on neutral text [nats per token]
+
+Changes are in rating points, or in unsteered SD of the value where the unit is `sd`. Several clauses on one value all hold.
+Left out: levels. A wish is about changes, because changes are what steering was measured in.
+"""
+
+import math
+import re
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from feature_store.errors import BadInput, NotFound, nearest
+from feature_store.records import ValueSystem, normalise
+
+Scale = Literal["points", "sd"]
+TOLERANCE = 0.1
+"""How near a target must be met where the wish does not say [unit of the wish]."""
+_NUMBER = r"[+\-−]?(?:\d+\.?\d*|\.\d+)"
+_CLAUSE = re.compile(
+    rf"(?P<name>.+?)\s*(?:(?P<bound><=|>=|≤|≥)\s*(?P<limit>{_NUMBER})|(?:=\s*|(?<=\s))(?P<target>{_NUMBER})"
+    rf"(?:\s*(?:±|\+/?-|within)\s*(?P<tolerance>{_NUMBER}))?|within\s+(?P<width>{_NUMBER}))"
+)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    value: str
+    """Id of the value."""
+    low: float = -math.inf
+    """Smallest change that will do [unit of the wish]."""
+    high: float = math.inf
+    """Largest change that will do."""
+    target: float = math.nan
+    """The change itself; NaN where only bounds are given."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    values: tuple[Wanted, ...]
+    """Named values, in the order of the wish."""
+    others: float = math.inf
+    """Largest change of every value that is not named, in either direction [unit of the wish]; inf: any."""
+    damage: float = math.inf
+    """Largest damage [nats per token]; inf: any."""
+    unit: Scale = "points"
+    """`points`: rating points; `sd`: unsteered SD of each value."""
+
+
+class Goal(NamedTuple):
+    """A wish over the measured values."""
+
+    low: Float[np.ndarray, " value"]
+    """Smallest change [rating points]; -inf: any."""
+    high: Float[np.ndarray, " value"]
+    """Largest change [rating points]; inf: any."""
+    target: Float[np.ndarray, " value"]
+    """Wanted change [rating points]; NaN where there is none; 0 for `others`."""
+    damage: float
+    """Largest damage [nats per token]."""
+
+    def missed(self, change: Float[np.ndarray, "*r value"]) -> Float[np.ndarray, "*r value"]:
+        """How far each value is from what was wanted: from its target, else from its bounds; 0 where nothing was asked."""
+        outside = np.maximum(self.low - change, 0) - np.maximum(change - self.high, 0)
+        return np.where(np.isfinite(self.target), self.target - change, outside)
+
+    def distance(self, change: Float[np.ndarray, "*r value"]) -> Float[np.ndarray, "*r"]:
+        """Root mean square of `missed` over the values of which something was asked [rating points]."""
+        asked = np.isfinite(self.low) | np.isfinite(self.high)
+        return np.asarray(np.sqrt((self.missed(change)[..., asked] ** 2).mean(-1)))
+
+    def met(self, change: Float[np.ndarray, "*r value"], slack: float = 0.0) -> np.ndarray:
+        """Whether each value's change is one that was asked for [*r value]."""
+        return (change >= self.low - slack) & (change <= self.high + slack)
+
+
+def parse(text: str, system: ValueSystem, unit: Scale = "points") -> Wish:
+    """The wish that `text` states. Raises NotFound for an unknown value, BadInput for what cannot be read or contradicts itself."""
+    wanted: dict[str, Wanted] = {}
+    others = damage = math.inf
+    for clause in filter(None, (part.strip() for part in re.split(r"[,;]", text))):
+        found = _CLAUSE.fullmatch(clause)
+        if not found:
+            raise BadInput(
+                f"{clause!r} is no clause of a wish. Write a change (`power -0.5`), a bound (`power <= 0`), `others within 0.2` or `damage <= 0.1`."
+            )
+        name = normalise(found["name"])
+        if name == "damage":
+            if found["bound"] not in ("<=", "≤"):
+                raise BadInput(
+                    f"Damage has a largest value only, got {clause!r}. Write `damage <= 0.1`."
+                )
+            damage = min(damage, _number(found["limit"]))
+            if damage < 0:
+                raise BadInput(
+                    f"A limit of damage is 0 nats or more, got {damage:g}. Doing nothing has damage 0."
+                )
+        elif name == "others":
+            if found["width"] is None or _number(found["width"]) < 0:
+                raise BadInput(
+                    f"The other values have a width only, got {clause!r}. Write `others within 0.2`."
+                )
+            others = min(others, _number(found["width"]))
+        else:
+            id = _resolve(found["name"].strip(), system)
+            wanted[id] = _narrow(wanted.get(id, Wanted(value=id)), found, clause)
+    if not wanted:
+        raise BadInput(
+            f"The wish {text!r} names no value to change. Write one, such as `{system.ids[0]} +0.5`."
+        )
+    return Wish(values=tuple(wanted.values()), others=others, damage=damage, unit=unit)
+
+
+def goal(wish: Wish, values: tuple[str, ...], sd: Float[np.ndarray, " value"]) -> Goal:
+    """The wish over `values`, in rating points. Raises BadInput for a value that was not measured."""
+    unit = sd if wish.unit == "sd" else np.ones(len(values))
+    free = math.isinf(wish.others)
+    low, high = np.full(len(values), -wish.others), np.full(len(values), wish.others)
+    target = np.full(len(values), math.nan if free else 0.0)
+    for one in wish.values:
+        if one.value not in values:
+            raise BadInput(
+                f"{one.value} was not measured in the sweep, so nothing can be wished of it. Choose of {', '.join(values)}."
+            )
+        at = values.index(one.value)
+        low[at], high[at], target[at] = one.low, one.high, one.target
+    return Goal(low=low * unit, high=high * unit, target=target * unit, damage=wish.damage)
+
+
+def _resolve(name: str, system: ValueSystem) -> str:
+    try:
+        return system.resolve(name)
+    except NotFound:
+        known = (*system.ids, "others", "damage")
+        raise NotFound(
+            f"{name!r} is no value of {system.id}.{nearest(normalise(name), known)}"
+        ) from None
+
+
+def _narrow(known: Wanted, found: re.Match[str], clause: str) -> Wanted:
+    low, high, target = -math.inf, math.inf, known.target
+    if found["bound"]:
+        limit = _number(found["limit"])
+        low, high = (low, limit) if found["bound"] in ("<=", "≤") else (limit, high)
+    elif found["width"]:
+        low, high = -_number(found["width"]), _number(found["width"])
+    else:
+        target = _number(found["target"])
+        tolerance = _number(found["tolerance"]) if found["tolerance"] else TOLERANCE
+        if math.isfinite(known.target) and known.target != target:
+            raise BadInput(
+                f"{known.value} has two targets, {known.target:+g} and {target:+g}. Give one."
+            )
+        low, high = target - tolerance, target + tolerance
+    narrowed = replace(known, low=max(low, known.low), high=min(high, known.high), target=target)
+    off_target = math.isfinite(target) and not narrowed.low <= target <= narrowed.high
+    if narrowed.low > narrowed.high or off_target:
+        raise BadInput(
+            f"What is asked of {known.value} contradicts itself at {clause!r}: a change of at least {narrowed.low:+g} and at most {narrowed.high:+g}"
+            + (f" around a target of {target:+g}" if off_target else "")
+            + ". Drop one of the clauses."
+        )
+    return narrowed
+
+
+def _number(text: str) -> float:
+    return float(text.replace("−", "-"))

@@ -1,0 +1,304 @@
+"""Intervals and tests that a number must carry: clustered by prompt context, corrected for how many were asked.
+
+1. `bootstrap_mean` resamples whole clusters with multinomial weights, all cells in one matrix product, and gives the
+   studentised (bootstrap-t) interval: each replicate's deviation is divided by its own standard error, and the
+   quantiles of that ratio replace Student's. With 24-48 skewed clusters percentile, basic and BCa
+   intervals cover too little (`benchmarks/coverage.py` measures it); this one does not (Efron & Tibshirani 1993, 12.5).
+2. p is consistent with the interval: Student's tail, stretched so that it meets the bootstrap's quantile on that side.
+   p < 0.05 exactly where the interval excludes 0, and no floor at 1 / replicates ruins Benjamini-Hochberg.
+3. `benjamini_hochberg` controls the false discovery rate; `permuted_spearman` tests a matrix against the circle.
+4. `hedges_g` and `auroc` compare groups within strata, the latter for all columns of a sparse matrix at once.
+
+Left out: multilevel models. The mean over clusters is the estimate; clusters count equally.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, Num
+from scipy import sparse, special, stats
+
+from feature_store.errors import BadInput
+
+CELLS = 4096
+"""Cells bootstrapped at a time: bounds memory at replicates x CELLS doubles, three times over."""
+
+
+class Interval(NamedTuple):
+    """Estimates with 95 % intervals; every field has the shape of the cells."""
+
+    mean: np.ndarray
+    """Mean over clusters [unit of the data]; NaN without any."""
+    low: np.ndarray
+    """Lower end; NaN below two clusters."""
+    high: np.ndarray
+    """Upper end."""
+    p: np.ndarray
+    """Two-sided p of a mean of 0 [0 to 1]."""
+    n: np.ndarray
+    """Clusters that count in the cell."""
+
+
+def cluster_weights(n: int, replicates: int, seed: int) -> Float[np.ndarray, "replicate cluster"]:
+    """How often each of `n` clusters is drawn in each bootstrap replicate."""
+    return (
+        np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=replicates).astype(float)
+    )
+
+
+def known_mean(x: Float[np.ndarray, "*shape"], axis: int) -> Float[np.ndarray, "*rest"]:
+    """Mean along an axis of what is not NaN; NaN where nothing is known."""
+    known = np.isfinite(x)
+    n = known.sum(axis)
+    return np.divide(
+        np.where(known, x, 0.0).sum(axis), n, out=np.full(np.shape(n), np.nan), where=n > 0
+    )
+
+
+def replicate_means(
+    x: Float[np.ndarray, " cluster *cells"], weights: Float[np.ndarray, "replicate cluster"]
+) -> Float[np.ndarray, " replicate *cells"]:
+    """Mean of every cell in every replicate, missing clusters left out; NaN where a replicate drew none."""
+    flat, known = _split(x)
+    drawn = weights @ known
+    means = np.divide(weights @ flat, drawn, out=np.full_like(drawn, np.nan), where=drawn > 0)
+    return means.reshape(len(weights), *x.shape[1:])
+
+
+def bootstrap_mean(x: Float[np.ndarray, " cluster *cells"], replicates: int, seed: int) -> Interval:
+    """Mean over clusters with the studentised 95 % interval; a NaN leaves its cluster out of its cell."""
+    if not len(x) or replicates < 100:
+        raise BadInput(
+            f"An interval needs clusters and at least 100 replicates, got {len(x)} and {replicates}. Give more of them."
+        )
+    weights = cluster_weights(len(x), replicates, seed)
+    flat = x.reshape(len(x), -1).astype(float)
+    parts = [
+        _studentised(flat[:, start : start + CELLS], weights)
+        for start in range(0, flat.shape[1], CELLS)
+    ]
+    columns = (
+        [np.concatenate(column) for column in zip(*parts, strict=True)]
+        if parts
+        else [np.empty(0)] * 5
+    )
+    return Interval(*(column.reshape(x.shape[1:]) for column in columns))
+
+
+def bootstrap_ratio(
+    total: Float[np.ndarray, "cluster cell"],
+    count: Float[np.ndarray, "cluster cell"],
+    replicates: int,
+    seed: int,
+    less: tuple[Float[np.ndarray, " cluster"], Float[np.ndarray, " cluster"]] | None = None,
+) -> Interval:
+    """Mean over all members of unequal clusters, `total` over `count`; `less` a second such mean of the same clusters, subtracted in every replicate.
+
+    The same studentised interval; standard errors are those of the linearised ratio (Cochran 1977, 6.3), so large clusters count more.
+    """
+    if not len(total) or replicates < 100:
+        raise BadInput(
+            f"An interval needs clusters and at least 100 replicates, got {len(total)} and {replicates}. Give more of them."
+        )
+    weights, n = cluster_weights(len(total), replicates, seed), (count > 0).sum(0).astype(float)
+    sums, counts = total.sum(0), count.sum(0)
+    mean = np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
+    off = total - np.nan_to_num(mean) * count
+    drawn = np.maximum(weights @ count, 1.0)
+    linear, shift = off / np.maximum(counts, 1.0), weights @ off / drawn
+    variance = (
+        weights @ off**2 - 2 * shift * (weights @ (off * count)) + shift**2 * (weights @ count**2)
+    ) / drawn**2
+    if less is not None:
+        of, among = less[0][:, None], less[1][:, None]
+        known = max(float(among.sum()), 1.0)
+        centre = float(of.sum()) / known
+        of = of - centre * among
+        met = np.maximum(weights @ among, 1.0)
+        moved = weights @ of / met
+        variance += (
+            weights @ of**2 - 2 * moved * (weights @ (of * among)) + moved**2 * (weights @ among**2)
+        ) / met**2
+        both = (
+            weights @ (off * of)
+            - moved * (weights @ (off * among))
+            - shift * (weights @ (count * of))
+            + shift * moved * (weights @ (count * among))
+        )
+        variance -= 2 * both / (drawn * met)
+        mean, linear, shift = mean - centre, linear - of / known, shift - moved
+    few = np.divide(n, n - 1, out=np.full_like(n, np.nan), where=n > 1)
+    spread = np.sqrt((linear**2).sum(0))
+    spread[spread <= 1e-12 * np.abs(total).max(initial=0.0)] = (
+        0.0  # what rounding leaves is no spread
+    )
+    return _interval(
+        mean, spread * np.sqrt(few), shift, np.maximum(variance, 0) * np.nan_to_num(few), n
+    )
+
+
+def _split(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Values with 0 for what is missing, and 1 or 0 for what is known [cluster, cell]."""
+    flat = x.reshape(len(x), -1)
+    known = np.isfinite(flat)
+    return np.where(known, flat, 0.0), known.astype(float)
+
+
+def _studentised(x: np.ndarray, weights: np.ndarray) -> Interval:
+    flat, known = _split(x)
+    n = known.sum(0)
+    mean = np.divide(flat.sum(0), n, out=np.full_like(n, np.nan), where=n > 0)
+    centred = np.where(
+        known > 0, flat - np.nan_to_num(mean), 0.0
+    )  # squares of small numbers lose no digits
+    # Rounding leaves a spread of 1e-16 in cells whose clusters are all equal: that is none.
+    noise = 1e-12 * np.abs(flat).max(0, initial=0.0)
+    spread = np.sqrt((centred**2).sum(0) / np.maximum(n - 1, 1))
+    spread[spread <= noise] = 0.0
+    se = np.divide(spread, np.sqrt(n), out=np.full_like(n, np.nan), where=n > 1)
+    drawn = np.maximum(weights @ known, 1.0)
+    shift = weights @ centred / drawn
+    variance = np.maximum(weights @ centred**2 / drawn - shift**2, 0) / np.maximum(drawn - 1, 1)
+    return _interval(mean, se, shift, variance, n)
+
+
+def _interval(
+    mean: Float[np.ndarray, " cell"],
+    se: Float[np.ndarray, " cell"],
+    shift: Float[np.ndarray, "replicate cell"],
+    variance: Float[np.ndarray, "replicate cell"],
+    n: Float[np.ndarray, " cell"],
+) -> Interval:
+    """Studentised interval and p of estimates with standard errors, from the replicates' shifts and variances."""
+    # A replicate of few distinct clusters has next to no spread; a quarter of the real one bounds its ratio.
+    ratio = shift / np.maximum(np.sqrt(variance), np.where(se > 0, se, 1.0) / 4)
+    below, above = np.quantile(ratio, (0.025, 0.975), axis=0)
+    t = np.divide(mean, se, out=np.zeros_like(mean), where=se > 0)
+    certain = np.where(mean == 0, 1.0, 0.0)  # without any spread the mean is known
+    degrees = np.maximum(n - 1, 1)
+    reach = stats.t.ppf(0.975, degrees)
+    stretch = np.maximum(np.where(t > 0, above, -below) / reach, 0.1)
+    p = np.where(se > 0, 2 * stats.t.sf(np.abs(t) / stretch, degrees), certain)
+    p[~np.isfinite(se)] = np.nan
+    return Interval(mean=mean, low=mean - above * se, high=mean - below * se, p=p, n=n.astype(int))
+
+
+def benjamini_hochberg(p: Float[np.ndarray, "*cells"]) -> Float[np.ndarray, "*cells"]:
+    """q of every p over all of them; NaN stays NaN and is not counted among the tests."""
+    q = np.full(p.shape, np.nan)
+    known = np.isfinite(p)
+    if known.any():
+        q[known] = stats.false_discovery_control(p[known], method="bh")
+    return q
+
+
+class Correlation(NamedTuple):
+    r: float
+    """Spearman correlation [-1 to 1]."""
+    p: float
+    """Two-sided permutation p [0 to 1]."""
+    n: int
+    """Cells."""
+
+
+def permuted_spearman(
+    matrix: Float[np.ndarray, "source value"],
+    sources: Int[np.ndarray, " source"],
+    similarity: Float[np.ndarray, "value value"],
+    permutations: int,
+    seed: int,
+) -> Correlation:
+    """Spearman of the cells off the diagonal with `similarity`, permuting the values' labels (a Mantel test).
+
+    `sources[r]` is the value of row r. Cells share rows and columns, so permuting cells would be too liberal.
+    """
+    rng, values = np.random.default_rng(seed), len(similarity)
+    rows, columns = np.nonzero(sources[:, None] != np.arange(values))
+    known = np.isfinite(matrix[rows, columns])
+    rows, columns = rows[known], columns[known]
+    cells = matrix[rows, columns]
+    if len(cells) < 3 or np.ptp(cells) == 0:
+        return Correlation(float("nan"), float("nan"), len(cells))
+    labels = np.stack([np.arange(values), *(rng.permutation(values) for _ in range(permutations))])
+    likeness = similarity[labels[:, sources[rows]], labels[:, columns]]
+    ranks, own = stats.rankdata(likeness, axis=1), stats.rankdata(cells)
+    ranks, own = ranks - ranks.mean(1, keepdims=True), own - own.mean()
+    length = np.sqrt((ranks**2).sum(1) * (own**2).sum())
+    r = np.divide(ranks @ own, length, out=np.zeros(len(ranks)), where=length > 0)
+    hits = int((np.abs(r[1:]) >= abs(r[0]) - 1e-12).sum())
+    return Correlation(float(r[0]), (1 + hits) / (1 + permutations), len(cells))
+
+
+def hedges_g(
+    x: Float[np.ndarray, " n"], group: Bool[np.ndarray, " n"], strata: Num[np.ndarray, " n"]
+) -> Interval:
+    """Standardised mean difference of `group` against the rest within strata [SD], with its 95 % interval.
+
+    The difference is that of the strata weighted by n1 n0 / (n1 + n0); the SD is pooled within groups and strata; the
+    small-sample factor and the variance are those of Hedges (1981).
+    """
+    _, where = np.unique(strata, return_inverse=True)
+    cell = 2 * where + group
+    count = np.bincount(cell, minlength=2 * where.max() + 2).astype(float)
+    total = np.bincount(cell, x, minlength=len(count))
+    means = np.divide(total, count, out=np.zeros_like(total), where=count > 0)
+    degrees = len(x) - (count > 0).sum()
+    n0, n1 = count[::2], count[1::2]
+    weight = np.divide(n0 * n1, n0 + n1, out=np.zeros_like(n0), where=n0 * n1 > 0)
+    if degrees < 2 or not weight.any():
+        raise BadInput(
+            "A mean difference needs both groups in one stratum and four rows. Give wider strata."
+        )
+    sd = np.sqrt(((x - means[cell]) ** 2).sum() / degrees)
+    if sd == 0:
+        raise BadInput(
+            "A standardised difference needs spread within the groups, got none. Check the data."
+        )
+    g = float((weight * (means[1::2] - means[::2])).sum() / weight.sum() / sd) * (
+        1 - 3 / (4 * degrees - 1)
+    )
+    se = np.sqrt(1 / weight.sum() + g**2 / (2 * degrees))
+    reach = stats.norm.ppf(0.975) * se
+    return Interval(
+        *map(np.array, (g, g - reach, g + reach, 2 * special.ndtr(-abs(g) / se), len(x)))
+    )
+
+
+def auroc(
+    activations: sparse.csc_matrix,
+    positive: Bool[np.ndarray, " document"],
+    strata: Int[np.ndarray, " document"],
+) -> Float[np.ndarray, " column"]:
+    """Area under the ROC curve of every column, pairs taken within strata; NaN without pairs [0 to 1].
+
+    Only stored entries are sorted. They must be positive, so that they rank above all zeros.
+    """
+    n_strata = int(strata.max(initial=0)) + 1
+    held = np.bincount(strata, positive, minlength=n_strata)
+    rest = np.bincount(strata, ~positive, minlength=n_strata)
+    pairs = float(held @ rest)
+    columns = activations.shape[1]
+    if not pairs:
+        return np.full(columns, np.nan)
+    column = np.repeat(np.arange(columns), np.diff(activations.indptr))
+    group = column * n_strata + strata[activations.indices]
+    order = np.lexsort((activations.data, group))
+    group, value, is_held = (
+        group[order],
+        activations.data[order],
+        positive[activations.indices[order]],
+    )
+    # Ranks within a group, ties sharing the mean of their places.
+    new_group = np.r_[True, group[1:] != group[:-1]] if len(group) else np.zeros(0, bool)
+    new_run = new_group | np.r_[True, value[1:] != value[:-1]] if len(group) else new_group
+    starts = np.flatnonzero(new_run)
+    ends = np.r_[starts[1:], len(group)]
+    run = np.cumsum(new_run) - 1
+    first = np.flatnonzero(new_group)[np.cumsum(new_group) - 1] if len(group) else np.zeros(0, int)
+    rank = (starts[run] + ends[run] + 1) / 2 - first
+    cells = columns * n_strata
+    held_on = np.bincount(group, is_held, minlength=cells).reshape(columns, n_strata)
+    rest_on = np.bincount(group, ~is_held, minlength=cells).reshape(columns, n_strata)
+    ranks = np.bincount(group, rank * is_held, minlength=cells).reshape(columns, n_strata)
+    wins = ranks - held_on * (held_on + 1) / 2 + (rest - rest_on) * (held_on + (held - held_on) / 2)
+    return wins.sum(1) / pairs

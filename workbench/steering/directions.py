@@ -1,0 +1,124 @@
+"""The directions that a run of kind `probes` stores: probes and differences of means, by value and layer.
+
+1. `save` writes them once as `directions.safetensors` beside the run's tables: `weight`, `bias` and `difference-of-means`,
+   values in the order of the run's summary, every layer.
+2. `direction` gives one at length 1: what any steering adds, clamps, replaces or takes away.
+3. `parse` reads the name by which a `Steering` calls one: `run/value/kind`.
+
+Left out: training; that is `probing.py` and the verb `probe`.
+"""
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from feature_store.errors import BadInput, NotFound, nearest
+from feature_store.records import Run
+
+if TYPE_CHECKING:
+    from workbench.study import Study
+
+FILE = "directions.safetensors"
+KINDS = ("probe", "difference-of-means")
+
+
+class Probe(NamedTuple):
+    weight: Float[Tensor, " d_model"]
+    """w [nats of log-odds per residual unit], double precision."""
+    bias: float
+    """b [nats of log-odds]."""
+
+
+def save(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write `weight` and `difference-of-means` [value, layer, d_model] and `bias` [value, layer] into a run's folder."""
+    from safetensors.numpy import save_file
+
+    save_file(
+        {name: np.ascontiguousarray(array, dtype=np.float64) for name, array in arrays.items()},
+        folder / FILE,
+    )
+
+
+@functools.lru_cache(maxsize=4)
+def _load(file: Path) -> dict[str, Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(file)
+
+
+def _place(
+    study: "Study", run: Run, value: str, layer: int
+) -> tuple[dict[str, Tensor], tuple[int, int]]:
+    arrays = _load(study.runs.folder / run.id / FILE)
+    values, id = run.summary["probed"], study.system.resolve(value)
+    if id not in values:
+        raise NotFound(f"{run.id} has no probe of {id}.{nearest(id, values)}")
+    layers = arrays["bias"].shape[1]
+    if not 0 <= layer < layers:
+        raise BadInput(f"{run.id} has probes of layers 0 to {layers - 1}, got layer {layer}.")
+    return arrays, (values.index(id), layer)
+
+
+def direction(
+    study: "Study", run: Run, value: str, kind: str, layer: int
+) -> Float[Tensor, " d_model"]:
+    """The direction of a value at the output of a layer (0-based), at length 1, in single precision.
+
+    `probe`: the normal of the logistic regression; `difference-of-means`: contrastive activation addition.
+    """
+    if kind not in KINDS:
+        raise NotFound(f"{kind!r} is no kind of direction.{nearest(kind, KINDS)}")
+    arrays, at = _place(study, run, value, layer)
+    found = arrays["weight" if kind == "probe" else kind][at]
+    length = found.norm()
+    if not length > 0:
+        raise BadInput(
+            f"The {kind} direction of {value} at layer {layer} has length 0: its pairs do not differ there. Choose another layer."
+        )
+    return (found / length).float()
+
+
+def probe(study: "Study", run: Run, value: str, layer: int) -> Probe:
+    """The probe of a value at a layer."""
+    arrays, at = _place(study, run, value, layer)
+    return Probe(arrays["weight"][at], float(arrays["bias"][at]))
+
+
+def chosen_layers(study: "Study", run: Run, value: str) -> list[int]:
+    """The layers that ConVA steers for a value, lowest first. Raises BadInput where none was told apart well enough."""
+    id = study.system.resolve(value)
+    rows = study.store.sql(
+        "SELECT layer, accuracy, chosen FROM probes WHERE run = ? AND value = ? ORDER BY layer",
+        [run.id, id],
+    )
+    if rows.empty:
+        raise NotFound(f"{run.id} has no probe of {id}.{nearest(id, run.summary['probed'])}")
+    if not rows.chosen.any():
+        raise BadInput(
+            f"No layer tells {id} well enough to be chosen: the best held-out accuracy is {rows.accuracy.max():.2f}. Give more pairs."
+        )
+    return rows.layer[rows.chosen].tolist()
+
+
+class Name(NamedTuple):
+    run: str
+    """Id of a run of kind `probes`."""
+    value: str
+    """Id of the value."""
+    kind: str
+    """One of `KINDS`."""
+
+
+def parse(name: str) -> Name:
+    """`probes-1a2b/power/difference-of-means` in its three parts."""
+    parts = name.split("/")
+    if len(parts) != 3 or parts[2] not in KINDS or parts[0] == "latest":
+        raise BadInput(
+            f"A stored direction is written run/value/kind, with the run's id and kind {' or '.join(KINDS)}; got {name!r}."
+        )
+    return Name(*parts)

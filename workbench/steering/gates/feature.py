@@ -1,0 +1,81 @@
+"""An SAE feature as detector: does it fire anywhere in the prompt?
+
+The score is the feature's largest activation in the text over the largest in the harvest, at most 1. Without a feature named it is
+the most specific one whose label of the value is accepted. To gate token by token instead of prompt by prompt, wrap the edit in
+`sae_training.engine.gates.ActivationGate`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float
+
+from feature_store.errors import BadInput, NotFound
+from feature_store.records import Run
+from feature_store.registry import register
+
+if TYPE_CHECKING:
+    from workbench.study import Study
+
+
+@dataclass(frozen=True)
+class FeatureConfig:
+    sae: str = "latest"
+    """Run of the SAE."""
+    feature: int = -1
+    """0-based feature index; -1: the most specific feature with an accepted label of the value."""
+
+
+class FeatureDetector:
+    """A feature of a run's SAE."""
+
+    def __init__(self, study: "Study", run: Run, feature: int, largest: float):
+        self.study, self.run, self.feature, self.largest = study, run, feature, largest
+        self.name = f"feature {run.id} f{feature}"
+
+    def scores(self, texts: Sequence[str]) -> Float[np.ndarray, " text"]:
+        """Largest activation in each text, over the largest harvested one."""
+        from sae_training.dictionary.harvest import pooled_activations
+
+        model = self.study.model_of(self.run)
+        site = self.run.summary["layer"], self.run.summary["point"]
+        pooled = pooled_activations(
+            model, self.study.sae(self.run), texts, *site, context=model.context
+        )
+        return np.minimum(
+            pooled[:, [self.feature]].toarray()[:, 0].astype(float) / self.largest, 1.0
+        )
+
+
+@register("detectors", "feature")
+class Feature:
+    """The largest activation of an SAE feature in the prompt."""
+
+    config = FeatureConfig
+
+    @staticmethod
+    def open(study: "Study", value: str, settings: FeatureConfig) -> FeatureDetector:
+        """Found in the store."""
+        run = study.resolve("sae", settings.sae)
+        feature = settings.feature
+        if feature < 0:
+            rows = study.store.sql(
+                "SELECT l.feature FROM labels l JOIN runs r ON r.run = l.run WHERE l.value = ? AND l.accepted AND l.polarity = 1 "
+                "AND r.inputs->>'sae' = ? ORDER BY l.gain DESC, l.feature LIMIT 1",
+                [value, run.id],
+            )
+            if rows.empty:
+                raise NotFound(
+                    f"No feature of {run.id} has an accepted label of {value}. Run `workbench label`, or name one with feature=INDEX."
+                )
+            feature = int(rows.feature[0])
+        known = study.store.sql(
+            "SELECT max_activation FROM features WHERE run = ? AND feature = ?", [run.id, feature]
+        )
+        if known.empty or not known.max_activation[0] > 0:
+            raise BadInput(
+                f"{run.id} has no feature {feature} that was ever active. Choose another feature."
+            )
+        return FeatureDetector(study, run, feature, float(known.max_activation[0]))

@@ -1,0 +1,70 @@
+"""A value's own probe as detector: what the model's residual at the prompt's last token says of the value.
+
+The probe is that of a run of kind `probes`, at the layer named, else at the chosen layer of highest held-out accuracy. It was trained to
+tell held from opposed texts, so it opens for prompts in which the value is held.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float
+
+from feature_store.registry import register
+from workbench.steering import directions
+
+if TYPE_CHECKING:
+    from sae_training.engine.model import Model
+    from workbench.study import Study
+
+
+@dataclass(frozen=True)
+class ProbeConfig:
+    run: str = "latest"
+    """Run of kind `probes`."""
+    layer: int = -1
+    """0-based layer; -1: the chosen one of highest accuracy, the lowest of equals."""
+
+
+class ProbeDetector:
+    """A probe and the model whose residual it reads."""
+
+    def __init__(self, model: "Model", probe: directions.Probe, layer: int, name: str):
+        self.model, self.probe, self.layer, self.name = model, probe, layer, name
+
+    def scores(self, texts: Sequence[str]) -> Float[np.ndarray, " text"]:
+        """The probe's probability at the last token, of the model as it stands."""
+        from sae_training.engine.generate import prompt_ids
+        from sae_training.model.last_token import last_residuals
+
+        residuals = last_residuals(self.model, prompt_ids(self.model, texts), [self.layer])[:, 0]
+        return (residuals @ self.probe.weight + self.probe.bias).sigmoid().numpy()
+
+
+@register("detectors", "probe")
+class ProbePlugin:
+    """The value's linear probe at the prompt's last token."""
+
+    config = ProbeConfig
+
+    @staticmethod
+    def open(study: "Study", value: str, settings: ProbeConfig) -> ProbeDetector:
+        """Read from the run of probes."""
+        run = study.resolve("probes", settings.run)
+        layer = settings.layer
+        if layer < 0:
+            chosen = directions.chosen_layers(study, run, value)
+            rows = study.store.sql(
+                "SELECT layer, accuracy FROM probes WHERE run = ? AND value = ?", [run.id, value]
+            )
+            best = rows[rows.layer.isin(chosen)].sort_values(
+                ["accuracy", "layer"], ascending=[False, True]
+            )
+            layer = int(best.layer.iloc[0])
+        return ProbeDetector(
+            study.model_of(run),
+            directions.probe(study, run, value, layer),
+            layer,
+            f"probe {run.id} {value} layer {layer}",
+        )

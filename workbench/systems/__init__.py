@@ -1,0 +1,1 @@
+"""Published systems for measuring, locating, steering and reasoning about values, one room each."""

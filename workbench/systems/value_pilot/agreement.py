@@ -1,0 +1,72 @@
+"""How well two rankings of the same actions agree (the paper's metrics).
+
+1. `os_sim`: overlap similarity, the mean over depths d of the share of the top d that both have. The full depth always
+   agrees, so a random ranking of N actions reaches (N + 1) / 2N, which stands beside every mean.
+2. `first_acc`: whether both put the same action first; 1 / N by chance.
+3. `agreement` averages both over scenarios, with an interval bootstrapped over scenarios.
+
+Luo et al. (2025) report 0.73 and 0.46 against forty people's rankings of their own scenarios.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from feature_store.errors import BadInput
+from workbench.statistics.intervals import bootstrap_mean
+
+
+@dataclass(frozen=True)
+class Agreement:
+    steering: str
+    """`Steering.name` of the state whose ranking is compared."""
+    metric: Literal["os_sim", "first_acc"]
+    """What is averaged."""
+    mean: float
+    """Mean over scenarios [0 to 1]."""
+    low: float
+    """Lower end of its 95 % interval, bootstrapped over scenarios."""
+    high: float
+    """Upper end of it."""
+    chance: float
+    """Expectation for a random ranking [0 to 1]."""
+    n: int
+    """Scenarios."""
+
+
+def os_sim(a: Sequence[int], b: Sequence[int]) -> float:
+    """Mean over depths d of |top-d of a and of b| / d [0 to 1]. Raises BadInput unless both rank the same actions once."""
+    if not len(a) or sorted(a) != sorted(b) or len(set(a)) < len(a):
+        raise BadInput(
+            f"Two rankings of the same actions are compared, each action once; got {list(a)} and {list(b)}."
+        )
+    return sum(len({*a[:depth]} & {*b[:depth]}) / depth for depth in range(1, len(a) + 1)) / len(a)
+
+
+def first_acc(a: Sequence[int], b: Sequence[int]) -> float:
+    """1 where both rankings begin with the same action, else 0."""
+    return float(a[0] == b[0])
+
+
+def agreement(
+    steering: str, pairs: Sequence[tuple[Sequence[int], Sequence[int]]], replicates: int, seed: int
+) -> list[Agreement]:
+    """Both metrics over one pair of rankings a scenario."""
+    sizes = np.array([len(a) for a, _ in pairs], float)
+    reached = np.array([[os_sim(a, b), first_acc(a, b)] for a, b in pairs])
+    found = bootstrap_mean(reached, replicates, seed)
+    chances = (((sizes + 1) / (2 * sizes)).mean(), (1 / sizes).mean())
+    return [
+        Agreement(
+            steering=steering,
+            metric=metric,
+            mean=float(found.mean[k]),
+            low=float(found.low[k]),
+            high=float(found.high[k]),
+            chance=float(chances[k]),
+            n=len(pairs),
+        )
+        for k, metric in enumerate(("os_sim", "first_acc"))
+    ]

@@ -1,0 +1,117 @@
+"""Ask a language model for scenarios, and another time, blind, what they are about (the paper's dataset generation).
+
+1. `write_prompt` gives the values with their definitions, and the words that must not occur; it asks for a situation in which
+   exactly these values are at stake, for actions, and for a score in [-1, 1] of every action on every value, as JSON.
+2. `infer_prompt` gives the situation alone with all values and asks which of them are at stake, as JSON.
+3. Answers are read strictly: the whole answer is one JSON object, bare or inside one code fence. What cannot be read is
+   `refused` or `unparsed`, with the reason, and its text is kept.
+
+The paper's prompts are not public; these are ours. Left out: asking again after an answer that could not be read.
+"""
+
+import json
+import re
+from typing import Any, NamedTuple
+
+from feature_store.errors import BadInput
+from feature_store.records import Scenario, Status, ValueSystem
+from workbench.llm import Conversation, ask
+from workbench.llm.reading import is_refusal
+from workbench.systems.value_pilot.scenarios import actions_of, values_of
+
+FENCE = re.compile(r"\s*```(?:json)?\s*\n(.*)\n\s*```\s*", re.S)
+
+
+class Written(NamedTuple):
+    scenario: Scenario | None
+    """None unless parsed."""
+    status: Status
+    """How the answer could be read."""
+    reason: str
+    """Why it could not; empty when parsed."""
+
+
+class Inferred(NamedTuple):
+    values: tuple[str, ...]
+    """Ids in circle order; empty unless parsed."""
+    status: Status
+    """How the answer could be read."""
+
+
+def write_prompt(system: ValueSystem, values: tuple[str, ...], actions: int) -> Conversation:
+    """Asks for one scenario about exactly these values, and for at least so many scored actions."""
+    about = "\n".join(f"- {system[value].name}: {system[value].definition}" for value in values)
+    every = "\n".join(f'- "{value.id}": {value.definition}' for value in system.values)
+    others = "no other value" if len(values) < len(system.ids) else "nothing else"
+    names = ", ".join(value.name for value in system.values)
+    return ask(
+        f"Write a short everyday situation, in the second person, in which exactly these values are at stake, and {others}:\n{about}\n\n"
+        f"Then write at least {actions} different things that one could do in it, each one sentence in the first person, some that serve "
+        "these values and some that go against them. Never use the name of a value or a form of it, neither in the situation nor in an "
+        f"action. The names are: {names}.\n\n"
+        f"Score every action on every one of these values, from -1 (goes against it) over 0 (has nothing to do with it) to 1 (serves it):\n{every}\n\n"
+        'Answer with one JSON object and nothing else: {"scenario": "...", "actions": [{"text": "...", "scores": {'
+        + ", ".join(f'"{id}": 0.0' for id in system.ids)
+        + "}}, ...]}"
+    )
+
+
+def read_written(
+    answer: str, system: ValueSystem, values: tuple[str, ...], actions: int, id: str, source: str
+) -> Written:
+    """The scenario in a writer's answer."""
+    try:
+        told = json_of(answer)
+        if (
+            set(told) != {"scenario", "actions"}
+            or not isinstance(told["scenario"], str)
+            or not told["scenario"].strip()
+        ):
+            raise BadInput(
+                f'Expected {{"scenario", "actions"}} with a situation in words, got the keys {sorted(told)}.'
+            )
+        found = actions_of(told["actions"], system, actions)
+    except BadInput as error:
+        return Written(None, why(answer), str(error))
+    return Written(
+        Scenario(id=id, text=told["scenario"].strip(), values=values, actions=found, source=source),
+        "parsed",
+        "",
+    )
+
+
+def infer_prompt(system: ValueSystem, text: str) -> Conversation:
+    """Asks which values a situation is about, without telling for which it was written."""
+    every = "\n".join(f'- "{value.id}": {value.definition}' for value in system.values)
+    return ask(
+        f"Here is a situation:\n{text}\n\nWhich of these values are at stake in it? Name all that are and none that are not:\n{every}\n\n"
+        'Answer with one JSON object and nothing else: {"values": ["...", ...]}'
+    )
+
+
+def read_inferred(answer: str, system: ValueSystem) -> Inferred:
+    """The values in a blind reader's answer."""
+    try:
+        told = json_of(answer)
+        if set(told) != {"values"}:
+            raise BadInput(f'Expected {{"values"}}, got the keys {sorted(told)}.')
+        return Inferred(values_of(told["values"], system), "parsed")
+    except BadInput:
+        return Inferred((), why(answer))
+
+
+def json_of(answer: str) -> dict[str, Any]:
+    """The one JSON object that an answer is, bare or inside one code fence. Raises BadInput."""
+    fenced = FENCE.fullmatch(answer)
+    try:
+        told = json.loads(fenced.group(1) if fenced else answer)
+    except json.JSONDecodeError as error:
+        raise BadInput(f"Expected one JSON object and nothing else: {error}.") from None
+    if not isinstance(told, dict):
+        raise BadInput(f"Expected one JSON object, got a {type(told).__name__}.")
+    return told
+
+
+def why(answer: str) -> Status:
+    """What an answer is that could not be read."""
+    return "refused" if is_refusal(answer) else "unparsed"
