@@ -1,8 +1,9 @@
 """Errors a person reads.
 
-Every error that a user's input can cause is a `WorkbenchError`: one line that says what was expected,
-what came, and what to do. The command line prints it without a traceback and exits with code 2; the app
-shows it in place. Anything else that is raised is a defect of ours and keeps its traceback.
+Every error that a user's input can cause is a `WorkbenchError`: one line that says what was
+expected, what came, and what to do. The command line prints it without a traceback and exits with
+code 2; the app shows it in place. Anything else that is raised is a defect of ours and keeps its
+traceback.
 """
 
 import contextlib
@@ -33,21 +34,27 @@ class Busy(WorkbenchError):
 
 @contextlib.contextmanager
 def of_paths() -> Iterator[None]:
-    """What the operating system says of a path (too long, not to be read, a folder where a file should be) as BadInput that names it."""
+    """Turn what the operating system says of a path into BadInput that names the path.
+
+    A path can be too long, not readable, or a folder where a file should be.
+    """
     try:
         yield
     except OSError as error:
         if not isinstance(error.filename, str | bytes | os.PathLike):
             raise
-        raise BadInput(
-            f"{os.fsdecode(error.filename)} cannot be used: {error.strerror}. Check the path."
-        ) from error
+        path = os.fsdecode(error.filename)
+        raise BadInput(f"{path} cannot be used: {error.strerror}. Check the path.") from error
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """` Did you mean 'power'?` for the closest of `known`, else the list of what there is."""
-    known = sorted(known)
-    close = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
+def nearest(name: str, names: Iterable[str]) -> str:
+    """End of a sentence about an unknown name: the closest of `names`, or the list of them.
+
+    >>> nearest("powr", ["power", "security"])
+    " Did you mean 'power'?"
+    """
+    names = sorted(names)
+    close = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
     if close:
         return f" Did you mean {close[0]!r}?"
-    return f" Known: {', '.join(known) or 'none'}."
+    return f" Known: {', '.join(names) or 'none'}."

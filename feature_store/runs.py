@@ -1,11 +1,13 @@
 """Write and read run folders: one run is one folder, and it appears whole or not at all.
 
-1. `Runs.begin` names the run by a digest of its kind, configuration, inputs and seed, and takes its lock. The
-   same work asked for again is the same run: finished, it is found; interrupted, it is resumed.
-2. The job writes into `runs/.work/<id>/`: tables as Parquet (columns and types of `schema.sql`), files, and
-   parts of tables that are kept when the job is killed.
-3. `Work.finish` writes the checksums and `run.json`, flushes to disk and renames the folder to `runs/<id>`.
-   Readers list `runs/*` only, so they never see half a run, and no reader ever blocks a writer.
+1. `Runs.begin` names the run by a digest of its kind, configuration, inputs and seed, and takes its
+   lock. The same work asked for again is the same run: finished, it is found; interrupted, it is
+   resumed.
+2. The job writes into `runs/.work/<id>/`: tables as Parquet (columns and types of `schema/`),
+   files, and parts of tables that are kept when the job is killed.
+3. `Work.finish` writes the checksums and `run.json`, flushes to disk and renames the folder to
+   `runs/<id>`. Readers list `runs/*` only, so they never see half a run, and no reader ever blocks
+   a writer.
 
 Left out: deleting runs. A run is a folder; remove the folder.
 """
@@ -19,71 +21,42 @@ import importlib.metadata
 import json
 import os
 import platform
-import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from feature_store.errors import BadInput, Busy, Incompatible, NotFound, WorkbenchError, nearest
+from feature_store.files import digest, replacing, write_atomically
 from feature_store.records import Run, row
+from feature_store.schema import schemas
 
 FORMAT = 1
-SCHEMA = Path(__file__).with_name("schema.sql")
+"""Version of the layout of run folders."""
 PACKAGES = ("values-workbench", "torch", "transformers", "sae-lens", "duckdb", "numpy")
-
-
-@functools.cache
-def tables() -> str:
-    """The tables that `schema.sql` declares, without the comments on their columns, which take five times as long to read."""
-    return ";".join(re.findall(r"^CREATE TABLE[^;]*", SCHEMA.read_text(), re.M))
-
-
-@functools.cache
-def schemas() -> dict[str, pa.Schema]:
-    """Relation -> Arrow schema, as `schema.sql` declares them."""
-    with duckdb.connect() as connection:
-        connection.execute(tables())
-        names = [
-            name
-            for (name,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()
-        ]
-        return {name: connection.table(name).to_arrow_table().schema for name in names}
-
-
-def digest(file: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with file.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-def write_atomically(file: Path, text: str) -> None:
-    """Replace `file` by `text` in one step, flushed to disk."""
-    beside = file.with_name(file.name + ".part")
-    with beside.open("w", encoding="utf-8") as handle:
-        handle.write(text)
-        handle.flush()
-        os.fsync(handle.fileno())
-    beside.replace(file)
+"""Packages whose versions are noted in every run."""
 
 
 def to_table(relation: str, rows: pa.Table | Sequence[Any], run: str) -> pa.Table:
-    """Records, dicts or an Arrow table as the Arrow table that `schema.sql` declares, with its `run` column."""
+    """Records, dicts or an Arrow table as the Arrow table that `schema/` declares.
+
+    The column `run` is added here, with the id of the run. Numbers that are not known become NULL.
+    """
     schema = schemas()[relation]
     if not isinstance(rows, pa.Table):
-        plain = [r if isinstance(r, Mapping) else row(r) for r in rows]
-        rows = pa.Table.from_pylist(plain, schema=pa.schema([f for f in schema if f.name != "run"]))
+        dicts = [entry if isinstance(entry, Mapping) else row(entry) for entry in rows]
+        fields = [field for field in schema if field.name != "run"]
+        rows = pa.Table.from_pylist(dicts, schema=pa.schema(fields))
     if set(rows.column_names) != set(schema.names) - {"run"}:
         raise ValueError(
-            f"{relation}: schema.sql declares {schema.names}, the job wrote {rows.column_names}."
+            f"{relation}: the schema declares {schema.names}, the job wrote {rows.column_names}."
         )
     column = pa.array([run], pa.string()).take(pa.array([0] * rows.num_rows, pa.int32()))
     table = rows.append_column("run", column).select(schema.names).cast(schema)
@@ -91,22 +64,28 @@ def to_table(relation: str, rows: pa.Table | Sequence[Any], run: str) -> pa.Tabl
 
 
 def _nulls(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Numbers that are not known are NULL. Parquet's statistics leave NaN out, so DuckDB would let them through a filter."""
-    return (
-        pc.if_else(pc.is_nan(column), None, column) if pa.types.is_floating(column.type) else column
-    )
+    """The column with NULL for NaN.
+
+    Parquet's statistics leave NaN out, so DuckDB would let it through a filter.
+    """
+    if not pa.types.is_floating(column.type):
+        return column
+    return pc.if_else(pc.is_nan(column), None, column)
 
 
 class Work:
     """A run that is being made. Obtained from `Runs.begin`; `finish` makes it visible."""
 
     def __init__(self, run: Run, folder: Path, target: Path):
-        self.run, self.folder, self._target = run, folder, target
+        """Work on `run` in `folder`, which `finish` renames to `target`."""
+        self.run = run
+        self.folder = folder
+        self._target = target
         self._started = time.monotonic()
 
     @property
     def state(self) -> Path:
-        """A folder for checkpoints: kept while the run is interrupted, removed when it is finished."""
+        """A folder for checkpoints: kept while the run is interrupted, removed when it finishes."""
         path = self.folder / "state"
         path.mkdir(exist_ok=True)
         return path
@@ -114,17 +93,17 @@ class Work:
     def table(
         self, relation: str, rows: pa.Table | Sequence[Any], sort: Sequence[str] = ()
     ) -> None:
-        """Write one relation of `schema.sql`. Sorted columns let queries skip the rest of the file."""
+        """Write one relation of `schema/`. Sorted columns let queries skip the rest of the file."""
         table = to_table(relation, rows, self.run.id)
         if sort:
             table = table.sort_by([(name, "ascending") for name in sort])
-        self._write(table, self.folder / f"{relation}.parquet")
+        _write(table, self.folder / f"{relation}.parquet")
 
     def part(self, relation: str, number: int, rows: pa.Table) -> None:
-        """Keep part `number` of a relation: it survives a kill, and `parts` puts all of them together."""
-        folder = self.state / relation
-        folder.mkdir(exist_ok=True)
-        self._write(rows, folder / f"{number:06d}.parquet")
+        """Keep part `number` of a relation: it survives a kill, and `parts` joins all of them."""
+        file = self._part(relation, number)
+        file.parent.mkdir(exist_ok=True)
+        _write(rows, file)
         self.save_time()
 
     def done(self, relation: str) -> set[int]:
@@ -133,13 +112,12 @@ class Work:
 
     def kept(self, relation: str, number: int) -> pa.Table:
         """Part `number` of a relation, kept by `part`."""
-        return pq.read_table(self.state / relation / f"{number:06d}.parquet")
+        return pq.read_table(self._part(relation, number))
 
     def parts(self, relation: str) -> pa.Table:
         """All kept parts of a relation, in order of their numbers."""
-        return pa.concat_tables(
-            pq.read_table(file) for file in sorted((self.state / relation).glob("*.parquet"))
-        )
+        numbers = sorted(self.done(relation))
+        return pa.concat_tables(self.kept(relation, number) for number in numbers)
 
     def save_time(self) -> None:
         """Note the working time so far, so that an interruption does not lose it."""
@@ -150,108 +128,96 @@ class Work:
         seconds = self._seconds()
         shutil.rmtree(self.folder / "state", ignore_errors=True)
         (self.folder / "seconds").unlink(missing_ok=True)
-        files = {
-            str(file.relative_to(self.folder)): digest(file)
-            for file in sorted(self.folder.rglob("*"))
-            if file.is_file() and file.name != "run.json"
-        }
-        finished = Run(
-            **(
-                row(self.run)
-                | {
-                    "status": "finished",
-                    "seconds": seconds,
-                    "summary": dict(summary),
-                    "files": files,
-                }
-            )
+        finished = replace(
+            self.run,
+            status="finished",
+            seconds=seconds,
+            summary=dict(summary),
+            files=self._checksums(),
         )
-        write_atomically(self.folder / "run.json", json.dumps(asdict(finished), indent=1))
+        _describe(finished, self.folder)
         self.folder.rename(self._target)
         return finished
 
+    def _checksums(self) -> dict[str, str]:
+        """Relative path -> SHA-256 of every file but the description."""
+        files = [file for file in sorted(self.folder.rglob("*")) if file.is_file()]
+        return {
+            str(file.relative_to(self.folder)): digest(file)
+            for file in files
+            if file.name != "run.json"
+        }
+
+    def _part(self, relation: str, number: int) -> Path:
+        return self.state / relation / f"{number:06d}.parquet"
+
     def _seconds(self) -> float:
-        earlier = self.folder / "seconds"
-        before = float(earlier.read_text()) if earlier.exists() else 0.0
+        """Working time of this process and of those before it [s]."""
+        file = self.folder / "seconds"
         now = time.monotonic()
-        spent, self._started = now - self._started, now
-        return before + spent
-
-    def _write(self, table: pa.Table, file: Path) -> None:
-        beside = file.with_name(file.name + ".part")
-        pq.write_table(table, beside, compression="zstd", row_group_size=65_536)
-        beside.replace(file)
-
-
-VERBS = {
-    "sae": "train",
-    "labels": "label",
-    "profile": "measure",
-    "probes": "probe",
-    "prediction": "predict",
-    "decisions": "decide",
-    "comparison": "compare",
-    "images": "index",
-}
-"""Kind of run -> the verb that makes it, where it has another name."""
-
-
-def verb_of(kind: str) -> str:
-    """The verb that makes runs of a kind."""
-    return VERBS.get(kind, kind)
+        spent = now - self._started
+        self._started = now
+        if file.exists():
+            spent += float(file.read_text())
+        return spent
 
 
 class Runs:
-    """The runs of one study."""
+    """The runs of one study.
+
+    runs = Runs(study / "runs")
+    with runs.begin("graph", config, inputs, seed) as work:
+        work.table("edges", edges)
+        run = work.finish({"edges": len(edges)})
+    """
 
     def __init__(self, folder: Path):
+        """Read and write runs in `folder`, which need not exist."""
         self.folder = folder
 
     def find(
         self, kind: str, config: Mapping[str, Any], inputs: Mapping[str, str], seed: int
     ) -> str:
         """Id of the run that this work makes, whether it exists or not."""
-        told = json.dumps([FORMAT, kind, config, inputs, seed], sort_keys=True)
-        return f"{kind}-{hashlib.sha256(told.encode()).hexdigest()[:10]}"
+        work = json.dumps([FORMAT, kind, config, inputs, seed], sort_keys=True)
+        return f"{kind}-{hashlib.sha256(work.encode()).hexdigest()[:10]}"
 
     def exists(self, id: str) -> bool:
         """Whether the run is finished."""
         return (self.folder / id / "run.json").exists()
 
     def get(self, id: str) -> Run:
-        """A finished run. Raises NotFound, Incompatible for a newer layout, BadInput for a damaged file."""
+        """A finished run.
+
+        Raises NotFound, Incompatible for a newer layout, BadInput for a damaged file.
+        """
         if not self.exists(id):
-            raise NotFound(
-                f"There is no finished run {id!r} in {self.folder.parent}.{nearest(id, self.ids())}"
-            )
+            place = self.folder.parent
+            raise NotFound(f"There is no finished run {id!r} in {place}.{nearest(id, self.ids())}")
         return _read(self.folder / id / "run.json")
 
     def ids(self, kind: str = "") -> list[str]:
-        """Ids of the finished runs, of one kind where given; no order."""
-        return [
-            f.parent.name for f in self.folder.glob("*/run.json") if f.parent.name.startswith(kind)
-        ]
+        """Ids of the finished runs whose id begins with `kind`; no order."""
+        ids = [file.parent.name for file in self.folder.glob("*/run.json")]
+        return [id for id in ids if id.startswith(kind)]
 
     def all(self, kind: str = "") -> list[Run]:
-        """The finished runs, oldest first."""
-        return sorted(
-            (self.get(id) for id in self.ids(kind)), key=lambda run: (run.created, run.id)
-        )
+        """The finished runs whose id begins with `kind`, oldest first."""
+        runs = [self.get(id) for id in self.ids(kind)]
+        return sorted(runs, key=lambda run: (run.created, run.id))
 
     def interrupted(self) -> list[Run]:
-        """Runs that were begun and not finished; running their verb again resumes them."""
+        """Runs that were begun and not finished; the same work begun again resumes them."""
         files = sorted((self.folder / ".work").glob("*/run.json"))
         return [_read(file) for file in files]
 
-    def latest(self, kind: str) -> Run:
-        """The newest finished run of a kind. Raises NotFound that names the verb to run."""
-        found = self.all(kind + "-")
-        if not found:
-            verb = verb_of(kind) + ("` or `workbench adopt" if kind == "sae" else "")
-            raise NotFound(
-                f"{self.folder.parent} has no finished run of kind {kind!r} yet. Run `workbench {verb}` first."
-            )
-        return found[-1]
+    def latest(self, kind: str, hint: str = "Make one first.") -> Run:
+        """The newest finished run of a kind. Raises NotFound that ends with `hint`."""
+        runs = self.all(kind + "-")
+        if not runs:
+            place = self.folder.parent
+            raise NotFound(f"{place} has no finished run of kind {kind!r} yet. {hint}")
+        return runs[-1]
 
     @contextlib.contextmanager
     def begin(
@@ -263,11 +229,9 @@ class Runs:
         with _disk_errors(self.folder):
             folder.mkdir(parents=True, exist_ok=True)
             with _lock(folder.with_suffix(".lock"), id):
-                described = folder / "run.json"
-                if described.exists():
-                    run = _read(described)
+                if (folder / "run.json").exists():
+                    run = _read(folder / "run.json")
                 else:
-                    created = datetime.now(UTC).isoformat(timespec="milliseconds")
                     run = Run(
                         id=id,
                         kind=kind,
@@ -275,47 +239,65 @@ class Runs:
                         config=dict(config),
                         inputs=dict(inputs),
                         seed=seed,
-                        created=created,
+                        created=datetime.now(UTC).isoformat(timespec="milliseconds"),
                         seconds=0.0,
                         environment=_environment(),
                     )
-                    write_atomically(described, json.dumps(asdict(run), indent=1))
-                try:
+                    _describe(run, folder)
+                with _mistakes(folder):
                     yield Work(run, folder, self.folder / id)
-                except (
-                    BadInput,
-                    NotFound,
-                    Incompatible,
-                ):  # a mistake; an endpoint that goes down is not one, and what it said is kept elsewhere
-                    if not any(file.is_file() and file != described for file in folder.rglob("*")):
-                        shutil.rmtree(
-                            folder
-                        )  # refused before anything was kept: there is nothing to resume
-                    raise
 
     def damaged(self, id: str) -> list[str]:
         """Files of a run that are missing or whose checksum differs."""
-        folder, run = self.folder / id, self.get(id)
+        folder = self.folder / id
         return [
             name
-            for name, sha in run.files.items()
-            if not (folder / name).is_file() or digest(folder / name) != sha
+            for name, checksum in self.get(id).files.items()
+            if not (folder / name).is_file() or digest(folder / name) != checksum
         ]
 
 
+def _write(table: pa.Table, file: Path) -> None:
+    with replacing(file, flush=False) as beside:
+        pq.write_table(table, beside, compression="zstd", row_group_size=65_536)
+
+
+def _describe(run: Run, folder: Path) -> None:
+    write_atomically(folder / "run.json", json.dumps(asdict(run), indent=1))
+
+
 def _read(file: Path) -> Run:
+    name = file.parent.name
     try:
-        told = json.loads(file.read_text(encoding="utf-8"))
-        version = told["format"]
+        fields = json.loads(file.read_text(encoding="utf-8"))
+        version = fields["format"]
         if version > FORMAT:
             raise Incompatible(
-                f"{file.parent.name} was written in format {version}, this version reads up to {FORMAT}. Update the workbench."
+                f"{name} was written in format {version}, this version reads up to {FORMAT}. "
+                "Update the workbench."
             )
-        return Run(**told)
+        return Run(**fields)
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise BadInput(
-            f"{file} is no run description ({error}). Remove the folder {file.parent.name} and run its verb again."
+            f"{file} is not a run description ({error}). "
+            f"Remove the folder {name} and make the run again."
         ) from None
+
+
+@contextlib.contextmanager
+def _mistakes(folder: Path) -> Iterator[None]:
+    """Remove the folder of a run that was refused before it kept anything.
+
+    There is nothing to resume then. Only a user's mistakes count: an endpoint that goes down is not
+    one, and what it said is kept elsewhere.
+    """
+    try:
+        yield
+    except (BadInput, NotFound, Incompatible):
+        files = [file for file in folder.rglob("*") if file.is_file()]
+        if files == [folder / "run.json"]:
+            shutil.rmtree(folder)
+        raise
 
 
 @contextlib.contextmanager
@@ -326,8 +308,10 @@ def _lock(file: Path, id: str) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             handle.seek(0)
+            process = handle.read() or "?"
             raise Busy(
-                f"{id} is being made by process {handle.read() or '?'}. Wait for it, or stop it; the work is kept."
+                f"{id} is being made by process {process}. "
+                "Wait for it, or stop it; the work is kept."
             ) from None
         handle.truncate(0)
         handle.write(str(os.getpid()))
@@ -346,8 +330,8 @@ def _disk_errors(folder: Path) -> Iterator[None]:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
             raise
         raise WorkbenchError(
-            f"{folder} cannot be written: {error.strerror}. What is finished is kept; make room or choose another folder, "
-            "then run the same command again to resume."
+            f"{folder} cannot be written: {error.strerror}. What is finished is kept; make room or "
+            "choose another folder, then run the same command again to resume."
         ) from error
 
 

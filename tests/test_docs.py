@@ -1,27 +1,33 @@
-"""The documents say what the code does: every verb, flag, plug-in kind and benchmark is named, and nothing that is not there."""
+"""The documents say what the code does.
 
-import argparse
+Every verb, flag, plug-in kind and benchmark is named, and nothing that is not there.
+"""
+
 import pkgutil
 import re
 from pathlib import Path
 
+import pytest
+
 import benchmarks
 from feature_store import registry
-from workbench.command.cli import parser
+from tools.write_docs import PAGES, verbs
 
 ROOT = Path(__file__).parents[1]
 
 
-def verbs() -> dict[str, argparse.ArgumentParser]:
-    (action,) = [a for a in parser()._actions if isinstance(a, argparse._SubParsersAction)]
-    return action.choices
+@pytest.mark.parametrize("page", PAGES)
+def test_pages_that_the_code_tells_are_up_to_date(page):
+    assert (ROOT / page).read_text(encoding="utf-8") == PAGES[page](), (
+        f"{page} is out of date; run `python -m tools.write_docs`"
+    )
 
 
 def test_every_verb_and_flag_is_documented():
     text = (ROOT / "docs" / "cli.md").read_text()
     for name, sub in verbs().items():
         assert f"## {name}" in text, (
-            f"docs/cli.md does not describe {name}; run `python -m tests.write_cli_docs`"
+            f"docs/cli.md does not describe {name}; run `python -m tools.write_docs`"
         )
         section = text.split(f"## {name}\n")[1].split("\n## ")[0]
         for action in sub._actions:
@@ -32,7 +38,7 @@ def test_every_verb_and_flag_is_documented():
                     and not flag.startswith("--no-")
                 ):
                     assert f"`{flag}`" in section, (
-                        f"docs/cli.md: {name} lacks {flag}; run `python -m tests.write_cli_docs`"
+                        f"docs/cli.md: {name} lacks {flag}; run `python -m tools.write_docs`"
                     )
 
 

@@ -13,22 +13,23 @@ def study(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def ids(study):
-    found = {}
+    runs = {}
     for kind, role, of in (
         ("sae", "", ""),
         ("labels", "sae", "sae"),
         ("effects", "labels", "labels"),
         ("graph", "effects", "effects"),
     ):
-        found[kind] = queries.candidates(study.store, kind, role, found.get(of, "")).run[0]
-    assert words.ensure(study.store, found["sae"])
-    return found
+        runs[kind] = queries.candidates(study.store, kind, role, runs.get(of, "")).run[0]
+    assert words.ensure(study.store, runs["sae"])
+    return runs
 
 
 def test_an_empty_study_answers_every_question_with_no_row(tmp_path):
     store = Study(tmp_path / "empty").store
     assert not words.ensure(store, "none")
-    assert queries.features(store, "none", "none", text="doors", values=["power"]).total == 0
+    wanted = queries.FeatureFilter(text="doors", values=["power"])
+    assert queries.features(store, "none", "none", wanted).total == 0
     for answer in (
         queries.runs(store),
         queries.feature_map(store, "none"),
@@ -46,9 +47,9 @@ def test_an_empty_study_answers_every_question_with_no_row(tmp_path):
 
 
 def test_pages_of_the_table_join_without_gap_or_repeat(study, ids):
+    orders = [queries.FeatureOrder(limit=50, offset=offset) for offset in (0, 50, 100, 150)]
     pages = [
-        queries.features(study.store, ids["sae"], ids["labels"], limit=50, offset=at)
-        for at in (0, 50, 100, 150)
+        queries.features(study.store, ids["sae"], ids["labels"], order=order) for order in orders
     ]
     rows = pd.concat([page.rows for page in pages])
     assert {page.total for page in pages} == {192}
@@ -60,32 +61,30 @@ def test_pages_of_the_table_join_without_gap_or_repeat(study, ids):
 
 
 def test_output_scores_stand_beside_their_labels_and_sort_the_table(study, ids):
-    found = queries.features(study.store, ids["sae"], ids["labels"], sort="output", limit=1000).rows
-    known = found.output.dropna()
-    assert known.is_monotonic_decreasing
-    assert found.output.isna().to_numpy()[len(known) :].all()
-    assert (
-        len(known)
-        == study.store.sql("SELECT count(DISTINCT feature) AS n FROM output_scores").n[0]
-        > 0
-    )
-    feature = int(found.feature[0])
+    order = queries.FeatureOrder(sort="output", limit=1000)
+    rows = queries.features(study.store, ids["sae"], ids["labels"], order=order).rows
+    outputs = rows.output.dropna()
+    assert outputs.is_monotonic_decreasing
+    assert rows.output.isna().to_numpy()[len(outputs) :].all()
+    scored = study.store.sql("SELECT count(DISTINCT feature) AS n FROM output_scores").n[0]
+    assert len(outputs) == scored > 0
+    feature = int(rows.feature[0])
     row = queries.competing_labels(study.store, ids["labels"], feature).iloc[0]
     assert row.accepted
-    assert (row.output, row.output_n, row.null_high) == (found.output[0], 6, 0.2)
+    assert (row.output, row.output_n, row.null_high) == (rows.output[0], 6, 0.2)
     assert row.low == row.effect - 0.15, "the label's own interval stays its own"
 
 
 def test_filters_are_those_of_the_labels(study, ids):
-    found = queries.features(
-        study.store, ids["sae"], ids["labels"], values=["power"], polarity=-1, score=0.9, limit=100
-    )
+    wanted = queries.FeatureFilter(values=["power"], polarity=-1, score=0.9)
+    order = queries.FeatureOrder(limit=100)
+    page = queries.features(study.store, ids["sae"], ids["labels"], wanted, order)
     labels = study.store.sql(
         "SELECT * FROM labels WHERE accepted AND value = 'power' AND polarity = -1 AND score >= 0.9"
     )
-    assert set(found.rows.feature) == set(labels.feature)
-    assert found.total == labels.feature.nunique()
-    assert set(found.rows.value) == {"power"}
+    assert set(page.rows.feature) == set(labels.feature)
+    assert page.total == labels.feature.nunique()
+    assert set(page.rows.value) == {"power"}
 
 
 @pytest.mark.parametrize(
@@ -98,25 +97,28 @@ def test_the_words_find_what_reading_every_context_finds(study, ids, text):
     )
     sought = words.split(study.store, text)
     assert sought
-    found = queries.features(study.store, ids["sae"], text=text, limit=1000)
-    assert set(found.rows.feature) == {
-        r.feature for r in rows.itertuples() if _holds(r.text, sought)
-    }
-    assert found.total > 0
+    wanted = queries.FeatureFilter(text=text)
+    order = queries.FeatureOrder(limit=1000)
+    page = queries.features(study.store, ids["sae"], "", wanted, order)
+    holding = {row.feature for row in rows.itertuples() if _holds(row.text, sought)}
+    assert set(page.rows.feature) == holding
+    assert page.total > 0
 
 
 def _holds(text: str, sought: list[str]) -> bool:
     import re
 
-    said = set(re.findall(r"\w+|[^\w\s]", text.lower().replace("_", " ")))
+    written = set(re.findall(r"\w+|[^\w\s]", text.lower().replace("_", " ")))
     *whole, last = sought
-    return set(whole) <= said and (
-        last in said or (len(last) > 2 and any(word.startswith(last) for word in said))
-    )
+    if not set(whole) <= written:
+        return False
+    begins = len(last) > 2 and any(word.startswith(last) for word in written)
+    return last in written or begins
 
 
 def test_a_text_without_words_filters_nothing(study, ids):
-    assert queries.features(study.store, ids["sae"], text="  ?!").total == 192
+    wanted = queries.FeatureFilter(text="  ?!")
+    assert queries.features(study.store, ids["sae"], wanted=wanted).total == 192
 
 
 def test_one_feature(study, ids):

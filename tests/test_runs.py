@@ -124,8 +124,8 @@ def test_damage_is_found(runs):
 def test_a_newer_format_and_a_damaged_description_are_named(runs):
     run = make(runs)
     file = runs.folder / run.id / "run.json"
-    told = json.loads(file.read_text())
-    file.write_text(json.dumps(told | {"format": 99}))
+    fields = json.loads(file.read_text())
+    file.write_text(json.dumps(fields | {"format": 99}))
     with pytest.raises(Incompatible, match="99"):
         runs.get(run.id)
     file.write_text("{")
@@ -137,13 +137,13 @@ def test_an_unknown_run_suggests_one(runs):
     run = make(runs)
     with pytest.raises(NotFound, match=run.id):
         runs.get(run.id[:-1] + "z")
-    with pytest.raises(NotFound, match="workbench label"):
-        runs.latest("labels")
+    with pytest.raises(NotFound, match="no finished run of kind 'labels' yet. Label first."):
+        runs.latest("labels", "Label first.")
 
 
 def test_a_table_must_have_the_declared_columns(runs):
     with (
-        pytest.raises(ValueError, match="schema.sql declares"),
+        pytest.raises(ValueError, match="the schema declares"),
         runs.begin("graph", {}, {}, 0) as work,
     ):
         work.table("edges", pa.table({"source": ["power"]}))

@@ -1,4 +1,3 @@
-import re
 import subprocess
 import sys
 import textwrap
@@ -7,10 +6,15 @@ from concurrent.futures import ThreadPoolExecutor
 import duckdb
 import pytest
 
+from feature_store import schema
 from feature_store.errors import BadInput
-from feature_store.runs import Runs, schemas
-from feature_store.store import SCHEMA, Store
+from feature_store.records import row
+from feature_store.runs import Runs
+from feature_store.store import Store
+from tests.test_runs import EDGE as RECORD
 from tests.test_runs import make
+
+EDGE = row(RECORD)
 
 
 @pytest.fixture
@@ -20,14 +24,14 @@ def runs(tmp_path):
 
 def test_an_empty_study_has_every_relation(runs):
     store = Store(runs.folder)
-    for relation in schemas():
+    for relation in schema.schemas():
         assert len(store.sql(f"SELECT * FROM {relation}")) == 0
 
 
 def test_every_column_has_a_unit(runs):
-    told = Store(runs.folder).relations()
-    assert set(told.relation) == set(schemas())
-    assert told.unit.notna().all(), told[told.unit.isna()]
+    columns = Store(runs.folder).relations()
+    assert set(columns.relation) == set(schema.schemas())
+    assert (columns.unit != "").all(), columns[columns.unit == ""]
 
 
 def test_runs_that_finish_later_are_seen(runs):
@@ -82,29 +86,20 @@ def test_what_is_published_holds_the_same_rows_and_units(runs, tmp_path):
     file = store.publish(tmp_path / "out" / "study.duckdb")
     with duckdb.connect(str(file), read_only=True) as connection:
         assert connection.execute("SELECT weight FROM edges").fetchall() == [(-0.7,)]
-        units = "SELECT comment FROM duckdb_columns() WHERE table_name = 'edges' AND column_name = 'weight'"
-        assert "rating points" in connection.execute(units).fetchone()[0]
+        comments = connection.execute(
+            "SELECT column_name, comment FROM duckdb_columns() WHERE table_name = 'edges'"
+        ).fetchall()
+        assert "rating points" in dict(comments)["weight"]
     with pytest.raises(BadInput, match="exists already"):
         store.publish(file)
 
 
 def test_a_number_that_is_not_known_passes_no_filter(runs):
     with runs.begin("graph", {}, {}, 0) as work:
-        edge = {
-            "source": "power",
-            "low": 0.0,
-            "high": 0.0,
-            "z": 0.0,
-            "frequency": 1.0,
-            "present": True,
-        }
-        work.table(
-            "edges",
-            [
-                edge | {"target": t, "weight": w, "q": w}
-                for t, w in (("a", 3.0), ("b", float("nan")), ("c", 3.0))
-            ],
-        )
+        edge = EDGE | {"weight": 3.0, "q": 3.0}
+        unknown = EDGE | {"weight": float("nan"), "q": float("nan")}
+        rows = [edge | {"target": "a"}, unknown | {"target": "b"}, edge | {"target": "c"}]
+        work.table("edges", rows)
         work.finish({})
     store = Store(runs.folder)
     assert store.sql("SELECT target FROM edges WHERE q < 5 ORDER BY target").target.tolist() == [
@@ -113,10 +108,3 @@ def test_a_number_that_is_not_known_passes_no_filter(runs):
     ]
     assert store.sql("SELECT avg(q) AS q, count(q) AS n FROM edges").iloc[0].tolist() == [3.0, 2.0]
     assert store.sql("SELECT q FROM edges WHERE target = 'b'").q.isna().all()
-
-
-def test_the_schema_says_everything_once():
-    declared = re.findall(
-        r"^(?:CREATE TABLE|COMMENT ON (?:TABLE|COLUMN)) \S+", SCHEMA.read_text(), re.M
-    )
-    assert [line for line in declared if declared.count(line) > 1] == []

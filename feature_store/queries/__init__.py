@@ -1,13 +1,31 @@
-"""Every question a page of the app asks of the store, one function each; each answers with a frame.
+"""Questions to the store, one function each; each answers with a frame.
 
-1. A page picks its runs first (`candidates`); everything else is asked of one run.
-2. Tables are cut into pages by the database (`LIMIT`, `OFFSET`), so that a page costs the same in any study.
-3. Each function says which page asks and how the answer is sorted. Column names and units are those of `schema.sql`.
+1. Runs are chosen first (`candidates`); everything else is asked of one run.
+2. Long tables are cut into pages by the database (`LIMIT`, `OFFSET`), so that a page costs the same
+   in any study.
+3. Each function says how the answer is sorted. Column names and units are those of `schema/`.
 
-One module an idea: lists of runs, an SAE's features, profiles, what steering did, causes, written scenarios, instruments.
-`python -m benchmarks store` measures those about an SAE on 65,536 features. Left out: what only a live model knows.
+One module an idea, with the same file name as in `schema/` and `records/`.
+`python -m benchmarks store` measures those about an SAE on 65,536 features. Left out: what only a
+live model knows.
 """
 
+from feature_store.queries.adaem import (
+    OpinionFilter,
+    adaem_members,
+    adaem_opinions,
+    adaem_pulls,
+    adaem_questions,
+    adaem_ratings,
+    adaem_separation,
+)
+from feature_store.queries.asking import (
+    item_responses,
+    profile,
+    prompts,
+    quality,
+    responses,
+)
 from feature_store.queries.causes import (
     edges,
     joint_features,
@@ -16,42 +34,22 @@ from feature_store.queries.causes import (
     predictions,
     true_edges,
 )
-from feature_store.queries.instruments import (
-    adaem_members,
-    adaem_opinions,
-    adaem_pulls,
-    adaem_questions,
-    adaem_ratings,
-    adaem_separation,
-    answerers,
-    dilemmas,
-    item_answers,
-    ordinal_circle,
-    ordinal_contrasts,
-    ordinal_parameters,
-    ordinal_thetas,
-    step_agreement,
-    step_preferences,
-    subject_names,
-    transitivity,
-    value_strengths,
-    win_rates,
-)
-from feature_store.queries.profiling import (
+from feature_store.queries.comparing import (
     circle_fits,
     contrasts,
-    item_responses,
     mtmm,
-    profile,
-    prompts,
-    quality,
-    responses,
+    subject_names,
     subjects,
     validity,
 )
-from feature_store.queries.run_list import candidates, metrics, runs
-from feature_store.queries.sae_features import (
+from feature_store.queries.deciding import (
+    actions,
+    scenarios,
+)
+from feature_store.queries.dictionary import (
     MAP_POINTS,
+    FeatureFilter,
+    FeatureOrder,
     FeaturesPage,
     Sort,
     competing_labels,
@@ -62,14 +60,10 @@ from feature_store.queries.sae_features import (
     histogram,
     labelled_by_value,
     labelled_features,
+    metrics,
     spread,
 )
-from feature_store.queries.steering import (
-    arm_means,
-    arm_ratings,
-    arm_scores,
-    arm_texts,
-    arms,
+from feature_store.queries.effects import (
     cell_doses,
     cell_ratings,
     feature_doses,
@@ -77,11 +71,40 @@ from feature_store.queries.steering import (
     matched,
     matrix,
 )
-from feature_store.queries.written import actions, scenarios
+from feature_store.queries.methods import (
+    arm_means,
+    arm_ratings,
+    arm_scores,
+    arm_texts,
+    arms,
+)
+from feature_store.queries.moral_dilemmas import (
+    dilemmas,
+    item_answers,
+    step_agreement,
+    step_preferences,
+    transitivity,
+    value_strengths,
+    win_rates,
+)
+from feature_store.queries.ordinal import (
+    answerers,
+    ordinal_circle,
+    ordinal_contrasts,
+    ordinal_parameters,
+    ordinal_thetas,
+)
+from feature_store.queries.run import (
+    candidates,
+    runs,
+)
 
 __all__ = [
     "MAP_POINTS",
+    "FeatureFilter",
+    "FeatureOrder",
     "FeaturesPage",
+    "OpinionFilter",
     "Sort",
     "actions",
     "adaem_members",

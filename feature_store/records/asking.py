@@ -10,20 +10,26 @@ Memory = Literal["full", "causal", "none"]
 
 @dataclass(frozen=True)
 class Action:
+    """One thing that can be done or answered, and the values it serves."""
+
     text: str
     """What is done or answered, in one sentence."""
     scores: tuple[tuple[str, float], ...]
-    """(id of the value, score) pairs: how far it serves the value [-1 to 1]; a value that is not named has 0."""
+    """(id of the value, score) pairs: how far it serves the value [-1 to 1]; a value that is not
+    named has 0."""
 
 
 @dataclass(frozen=True)
 class Item:
+    """One question of an instrument."""
+
     id: str
     """Unique within the instrument."""
     text: str
     """What is asked."""
     value: str
-    """Id of the value it measures; empty where `tags` or the answers' scores say it, or where a judge finds it."""
+    """Id of the value it measures; empty where `tags` or the answers' scores say it, or where a
+    judge finds it."""
     key: Literal[-1, 1] = 1
     """+1: agreement means the value is held; -1: reverse-keyed."""
     tags: tuple[str, ...] = ()
@@ -31,13 +37,16 @@ class Item:
     options: tuple[Action, ...] = ()
     """Its own answers, each with the values it serves; empty: the instrument's scale."""
     group: str = ""
-    """What it shares with other items, a passage or a dilemma: the cluster of intervals where one context is asked. Empty: itself."""
+    """What it shares with other items, a passage or a dilemma: the cluster of intervals where one
+    context is asked. Empty: itself."""
     after: str = ""
-    """Id of the item whose question and answer go before it in the conversation; empty: it opens one."""
+    """Id of the item whose question and answer go before it in the conversation; empty: it opens
+    one."""
     image: str = ""
     """File of the image shown with it; empty: none."""
     language: str = "en"
-    """Language of the text [BCP 47]."""
+    """Language of the text [BCP 47]. Nothing reads it yet; it stays because the ids of profile runs
+    are digested from the items, field by field."""
     source: str = ""
     """Where the item comes from; empty: as the instrument."""
     licence: str = ""
@@ -51,6 +60,8 @@ class Item:
 
 @dataclass(frozen=True)
 class Instrument:
+    """A questionnaire: its items, its answers and its wordings."""
+
     id: str
     """Registered name."""
     title: str
@@ -58,9 +69,11 @@ class Instrument:
     items: tuple[Item, ...]
     """In the order of the source; an item stands after the one it follows."""
     options: tuple[str, ...]
-    """Answer texts from least to most agreement, numbers or phrases; empty where items bring their own or answers are free."""
+    """Answer texts from least to most agreement, numbers or phrases; empty where items bring their
+    own or answers are free."""
     wordings: tuple[tuple[str, str], ...]
-    """(name, template) pairs; a template holds `{item}` and, optionally, the ends of the scale, `{low}` and `{high}`, or all answers, `{options}`."""
+    """(name, template) pairs; a template holds `{item}` and, optionally, the ends of the scale,
+    `{low}` and `{high}`, or all answers, `{options}`."""
     system: str
     """Id of the value system it measures."""
     source: str
@@ -68,23 +81,29 @@ class Instrument:
     licence: str
     """Under which they may be used."""
     answer: Answer = "rating"
-    """`rating`: on the scale; `choice`: among the item's own answers; `text`: free, rated by a judge."""
+    """`rating`: on the scale; `choice`: among the item's own answers; `text`: free, rated by a
+    judge."""
     memory: Memory = "full"
-    """What an item that follows others is told of them: `full`: every question and answer; `causal`: the answers alone; `none`."""
+    """What an item that follows others is told of them: `full`: every question and answer;
+    `causal`: the answers alone; `none`."""
 
 
 @dataclass(frozen=True)
 class Response:
+    """One answer to one item under one steering."""
+
     item: str
     """Id of the item."""
     value: str
     """Id of the value the item measures."""
     context: int
-    """Number of the prompt context under which it was asked; contexts are the clusters of every interval."""
+    """Number of the prompt context under which it was asked; contexts are the clusters of every
+    interval."""
     wording: str
     """Name of the wording."""
     order: Literal["ascending", "descending"]
-    """Order in which the answers were offered; `ascending`: as in the instrument, least agreement first."""
+    """Order in which the answers were offered; `ascending`: as in the instrument, least agreement
+    first."""
     seed: int
     """Seed of the sampling, one a repeat; 0 where nothing is sampled."""
     steering: str
@@ -92,25 +111,32 @@ class Response:
     text: str
     """The raw answer, or the most likely option when scored by log-probability."""
     logprobs: tuple[float, ...]
-    """Log-probability of each answer per token [nats], in the order of the instrument or of the item; empty when generated."""
+    """Log-probability of each answer per token [nats], in the order of the instrument or of the
+    item; empty when generated."""
     rating: float
-    """Agreement, reverse-keyed items turned round [1 to number of options], or a judge's rating of a free text; NaN for choices and unless parsed."""
+    """Agreement, reverse-keyed items turned round [1 to number of options], or a judge's rating of
+    a free text; NaN for choices and unless parsed."""
     status: Status
-    """`parsed`, `refused`, `unparsed`, or `too-long` for the model's context; only parsed answers enter a mean."""
+    """`parsed`, `refused`, `unparsed`, or `too-long` for the model's context; only parsed answers
+    enter a mean."""
     chosen: int = -1
-    """0-based number of the answer, in the order of the instrument or of the item; -1 unless parsed, and for free texts."""
+    """0-based number of the answer, in the order of the instrument or of the item; -1 unless
+    parsed, and for free texts."""
     persona: str = ""
     """What the model was told it is; empty: nothing."""
 
 
 @dataclass(frozen=True)
 class ValueProfile:
+    """How much a model holds one value under one steering: one row of its profile."""
+
     steering: str
     """`Steering.name`."""
     value: str
     """Id of the value."""
     mean: float
-    """Mean over items and clusters [rating points; scores of what was chosen, -1 to 1, for choices; what the instrument's page says, where it scores itself]."""
+    """Mean over items and clusters [rating points; scores of what was chosen, -1 to 1, for choices;
+    what the instrument's page says, where it scores itself]."""
     low: float
     """Lower end of the 95 % interval, bootstrapped over clusters [as the mean]."""
     high: float

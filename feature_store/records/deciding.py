@@ -8,6 +8,8 @@ from feature_store.records.asking import Action, Status
 
 @dataclass(frozen=True)
 class Scenario:
+    """A situation in which one of several actions has to be chosen."""
+
     id: str
     """Unique within its run or file."""
     text: str
@@ -22,6 +24,8 @@ class Scenario:
 
 @dataclass(frozen=True)
 class Choice:
+    """One decision in one scenario under one steering."""
+
     scenario: str
     """Id of the scenario."""
     steering: str
@@ -46,6 +50,8 @@ class Choice:
 
 @dataclass(frozen=True)
 class DecisionEffect:
+    """What steering changes of the decisions, for one value."""
+
     steering: str
     """`Steering.name`."""
     kind: Literal["steering", "random-direction"]
@@ -69,10 +75,13 @@ class DecisionEffect:
     q: float
     """`p` after Benjamini-Hochberg over the values of the same outcome and steering."""
     null_low: float
-    """2.5 % quantile of the effect under the run's random directions [score points]; NaN for a control."""
+    """2.5 % quantile of the effect under the run's random directions [score points]; NaN for a
+    control."""
     null_high: float
     """97.5 % quantile of it [score points]; NaN for a control."""
     n: int
-    """Scenarios (clusters): those whose actions differ on the value and that both states answered."""
+    """Scenarios (clusters): those whose actions differ on the value and that both states
+    answered."""
     missing: int
-    """Scenarios whose actions differ on the value and that one of the two states left unanswered."""
+    """Scenarios whose actions differ on the value and that one of the two states left
+    unanswered."""

@@ -8,6 +8,8 @@ Point = Literal["resid_pre", "resid_post"]
 
 @dataclass(frozen=True)
 class Site:
+    """Where an SAE reads a language model."""
+
     model: str
     """Folder or hub id of the language model."""
     layer: int
@@ -20,6 +22,8 @@ class Site:
 
 @dataclass(frozen=True)
 class Feature:
+    """One feature of an SAE: a row of its decoder."""
+
     sae: str
     """Id of the run that holds the SAE."""
     index: int
@@ -34,6 +38,8 @@ class Feature:
 
 @dataclass(frozen=True)
 class Label:
+    """What speaks for a feature carrying a value."""
+
     feature: int
     """0-based feature index."""
     value: str
@@ -41,7 +47,8 @@ class Label:
     polarity: Literal[-1, 1]
     """+1: active where the value is held; -1: active where it is rejected."""
     effect: float
-    """Standardised mean difference of the feature between texts with and without the value, within contexts [SD]."""
+    """Standardised mean difference of the feature between texts with and without the value, within
+    contexts [SD]."""
     low: float
     """Lower end of the 95 % interval of `effect` [SD]."""
     high: float
@@ -53,8 +60,8 @@ class Label:
     score: float
     """Held-out area under the ROC curve, within contexts [0 to 1, 0.5 = chance]."""
     gain: float
-    """Held-out specificity: share of the feature's activation on texts with the value, above its base rate within
-    contexts [at most 1: active on the value alone; 0: as if by chance]."""
+    """Held-out specificity: share of the feature's activation on texts with the value, above its
+    base rate within contexts [at most 1: active on the value alone; 0: as if by chance]."""
     n: int
     """Texts that carry the value, held-out ones not counted."""
     method: str

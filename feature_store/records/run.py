@@ -1,4 +1,4 @@
-"""One run of a verb, and how records become rows and lines."""
+"""One run, and how records become rows and lines."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -8,14 +8,17 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class Run:
+    """One piece of work: its settings, its inputs and what came of it."""
+
     id: str
     """`kind-digest`; the digest is that of kind, configuration and inputs."""
     kind: str
-    """What the verb made: `sae`, `labels`, `profile`, `effects`, `graph`, `probes`, `prediction`, `plan`, `decisions`, ..."""
+    """What was made: `sae`, `labels`, `profile`, `effects`, `graph`, `probes`, `prediction`,
+    `plan`, `decisions`, ..."""
     status: Literal["finished", "interrupted"]
     """`finished`: visible in the store; `interrupted`: kept aside, to be resumed."""
     config: Mapping[str, Any]
-    """The verb's configuration, flags and job file merged."""
+    """The settings, flags and job file merged."""
     inputs: Mapping[str, str]
     """Role -> run id or checksum of a file."""
     seed: int
@@ -41,8 +44,10 @@ def row(record: Any) -> dict[str, Any]:
 
 def figures(summary: Mapping[str, Any]) -> str:
     """A run's few figures in one line: `fvu 0.0124, l0 20`; lists and tables are left out."""
-    return ", ".join(
-        f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
-        for key, value in summary.items()
-        if not isinstance(value, (list, dict))
-    )
+    parts = []
+    for name, value in summary.items():
+        if isinstance(value, float):
+            parts.append(f"{name} {value:.4g}")
+        elif not isinstance(value, list | dict):
+            parts.append(f"{name} {value}")
+    return ", ".join(parts)

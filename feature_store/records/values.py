@@ -8,12 +8,15 @@ from feature_store.errors import NotFound, nearest
 
 @dataclass(frozen=True)
 class Value:
+    """One human value and its place among the others."""
+
     id: str
     """Lower-case identifier, words joined by hyphens: `self-direction`."""
     name: str
     """Name for people: `Self-Direction`."""
     angle: float
-    """Place on the motivational circle [radians, 0 to 2 pi, counter-clockwise from Self-Direction]."""
+    """Place on the motivational circle [radians, 0 to 2 pi, counter-clockwise from
+    Self-Direction]."""
     definition: str
     """The motivational goal in one sentence."""
     parent: str
@@ -22,6 +25,8 @@ class Value:
 
 @dataclass(frozen=True)
 class ValueSystem:
+    """Values that belong together, and the circle they stand on."""
+
     id: str
     """`schwartz10`, `schwartz19`, `higher-order`, `moral-foundations`."""
     values: tuple[Value, ...]
@@ -31,7 +36,8 @@ class ValueSystem:
     aliases: tuple[tuple[str, str], ...] = ()
     """(normalised other name, id) pairs, finer values and published spellings among them."""
     circular: bool = True
-    """Whether the angles are places on a circle that the theory gives; false: even steps that order the values in figures."""
+    """Whether the angles are places on a circle that the theory gives; false: even steps that order
+    the values in figures."""
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -39,18 +45,22 @@ class ValueSystem:
         return tuple(value.id for value in self.values)
 
     def __getitem__(self, id: str) -> Value:
+        """The value that a name means. Raises as `resolve` does."""
         return self.values[self.ids.index(self.resolve(id))]
 
     def resolve(self, name: str) -> str:
         """The id that `name` means, whatever its spelling. Raises NotFound with the nearest id."""
         key = normalise(name)
-        known = dict(self.aliases) | {id: id for id in self.ids}
-        if key not in known:
-            raise NotFound(f"{name!r} is no value of {self.id}.{nearest(key, known)}")
-        return known[key]
+        ids = dict(self.aliases) | {id: id for id in self.ids}
+        if key not in ids:
+            raise NotFound(f"{name!r} is not a value of {self.id}.{nearest(key, ids)}")
+        return ids[key]
 
     def distance(self, a: str, b: str) -> float:
-        """Angle between two values on the circle [radians, 0 to pi]; NaN between different values of a system without one."""
+        """Angle between two values on the circle [radians, 0 to pi].
+
+        In a system without a circle: 0 between a value and itself, NaN between different ones.
+        """
         if not self.circular:
             return 0.0 if self.resolve(a) == self.resolve(b) else math.nan
         gap = abs(self[a].angle - self[b].angle) % (2 * math.pi)
@@ -58,5 +68,10 @@ class ValueSystem:
 
 
 def normalise(name: str) -> str:
-    """`Self-direction: thought` -> `self-direction-thought`: lower case, runs of other signs become one hyphen."""
-    return "-".join("".join(c if c.isalnum() else " " for c in name.lower()).split())
+    """Lower case, and a hyphen for each run of other signs.
+
+    >>> normalise("Self-direction: thought")
+    'self-direction-thought'
+    """
+    letters = [sign if sign.isalnum() else " " for sign in name.lower()]
+    return "-".join("".join(letters).split())

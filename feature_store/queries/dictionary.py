@@ -1,0 +1,253 @@
+"""An SAE's features: its training, the table, the map, one feature, its labels.
+
+What is read again and again of an SAE or its labels is kept in memory (`Store.kept`): finished runs
+never change.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import pandas as pd
+
+from feature_store import words
+from feature_store.store import Store
+
+Sort = Literal["feature", "score", "output", "effect", "density", "max_activation"]
+"""Columns by which the table of features can be sorted."""
+MAP_POINTS = 6_000
+"""Unlabelled features drawn on the map; labelled ones are all drawn."""
+
+_BEST = """
+    SELECT feature, arg_max(value, score) AS value, arg_max(polarity, score) AS polarity,
+        max(score) AS score, arg_max(effect, score) AS effect, arg_max(low, score) AS low,
+        arg_max(high, score) AS high, arg_max(n, score) AS n,
+        arg_max_null(output, score) AS output, count(*) AS labels
+    FROM {accepted} {narrow} GROUP BY feature"""
+"""The accepted label of each feature with the best held-out score."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureFilter:
+    """Which features are looked at."""
+
+    values: Sequence[str] = ()
+    """Ids of values: only features with an accepted label of one of them; empty: any feature."""
+    polarity: int = 0
+    """+1 or -1: only features with an accepted label of this polarity; 0: any feature."""
+    score: float = 0.0
+    """Only features with an accepted label of at least this held-out score [0 to 1]; 0: any."""
+    text: str = ""
+    """Words: only features with a context that holds all of them (`words.ensure` first)."""
+    alive: bool = True
+    """Only features that are active on some token."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureOrder:
+    """In which order features are listed, and which piece of the list is looked at."""
+
+    sort: Sort = "score"
+    """Column that is sorted by; equal ones by feature, and those without a number come last."""
+    descending: bool = True
+    """Largest first."""
+    limit: int = 50
+    """At most this many features [features]."""
+    offset: int = 0
+    """Features of the list that come before them [features]."""
+
+
+class FeaturesPage(NamedTuple):
+    """One page of the table of features."""
+
+    rows: pd.DataFrame
+    """One row a feature: statistics and its accepted label with the best held-out score."""
+    total: int
+    """Features that pass the filter [features]."""
+
+
+def metrics(store: Store, sae: str) -> pd.DataFrame:
+    """What the SAE's training reported, by metric and step."""
+    return store.sql(
+        "SELECT metric, step, value FROM training WHERE run = ? ORDER BY metric, step", [sae]
+    )
+
+
+def labelled_by_value(store: Store, labels: str) -> pd.DataFrame:
+    """Accepted features of each value with their median held-out score, by value."""
+    return store.sql(
+        f"""
+        SELECT value, count(DISTINCT feature) AS features,
+            count(DISTINCT feature) FILTER (polarity > 0) AS held,
+            count(DISTINCT feature) FILTER (polarity < 0) AS rejected, median(score) AS score
+        FROM {_accepted(store, labels)} GROUP BY value ORDER BY value"""
+    )
+
+
+def features(
+    store: Store,
+    sae: str,
+    labels: str = "",
+    wanted: FeatureFilter = FeatureFilter(),
+    order: FeatureOrder = FeatureOrder(),
+) -> FeaturesPage:
+    """One page of the table of features that pass a filter.
+
+    features(store, sae, labels, FeatureFilter(values=["power"]), FeatureOrder(sort="output"))
+    """
+    narrow, narrow_parameters = _narrow(wanted)
+    best = f"FROM {_best(store, labels)}"
+    join = "LEFT JOIN"
+    if narrow:
+        best = _BEST.format(accepted=_accepted(store, labels), narrow=narrow)
+        join = "JOIN"
+    where, where_parameters = _where(store, sae, wanted)
+    statistics = _statistics(store, sae)
+    direction = "DESC" if order.descending else "ASC"
+    # Sorting carries only the key; everything else joins for the few rows that are shown.
+    rows = store.sql(
+        f"""
+        WITH best AS MATERIALIZED ({best}),
+        passing AS MATERIALIZED (
+            SELECT feature, {order.sort} AS key
+            FROM (SELECT feature, density, max_activation FROM {statistics} WHERE {where})
+            {join} best USING (feature)),
+        page AS (
+            SELECT feature, key, (SELECT count(*) FROM passing) AS total FROM passing
+            ORDER BY key {direction} NULLS LAST, feature
+            LIMIT {int(order.limit)} OFFSET {int(order.offset)})
+        SELECT feature, value, polarity, score, output, effect, low, high, n, labels, density,
+            max_activation, n_active, fires_on, total
+        FROM page JOIN {statistics} USING (feature) LEFT JOIN best USING (feature)
+        ORDER BY key {direction} NULLS LAST, feature""",
+        [*narrow_parameters, *where_parameters],
+    )
+    total = int(rows.total.iloc[0]) if len(rows) else 0
+    return FeaturesPage(rows.drop(columns="total"), total)
+
+
+def feature_map(store: Store, sae: str, labels: str = "") -> pd.DataFrame:
+    """Map coordinates of every labelled feature and an even sample of the others, by feature."""
+    return store.sql(
+        f"""
+        WITH placed AS (
+            SELECT feature, x, y, density, value, polarity, score
+            FROM {_statistics(store, sae)} LEFT JOIN {_best(store, labels)} USING (feature)
+            WHERE x IS NOT NULL)
+        SELECT * FROM placed
+        WHERE value IS NOT NULL
+            OR feature % greatest(1, (SELECT count(*) FROM placed) // {MAP_POINTS}) = 0
+        ORDER BY feature"""
+    )
+
+
+def feature(store: Store, sae: str, index: int) -> pd.DataFrame:
+    """The statistics of one feature; no row where there is no such feature."""
+    return store.sql("SELECT * FROM features WHERE run = ? AND feature = ?", [sae, index])
+
+
+def contexts(store: Store, sae: str, index: int, limit: int = 20) -> pd.DataFrame:
+    """The top contexts of one feature, strongest first."""
+    return store.sql(
+        """
+        SELECT rank, activation, document, position, tokens, activations, peak FROM contexts
+        WHERE run = ? AND feature = ? AND rank < ? ORDER BY rank""",
+        [sae, index, limit],
+    )
+
+
+def histogram(store: Store, sae: str, index: int) -> pd.DataFrame:
+    """The histogram of one feature's activations, by bin."""
+    return store.sql(
+        """
+        SELECT bin, low, high, count FROM histograms WHERE run = ? AND feature = ?
+        ORDER BY bin""",
+        [sae, index],
+    )
+
+
+def spread(store: Store, sae: str, index: int) -> pd.DataFrame:
+    """Over how many texts one feature fires, and quantiles of its activation. One row."""
+    return store.sql(
+        """
+        SELECT count(*) AS tokens, count(DISTINCT document) AS texts,
+            median(activation) AS median, quantile_cont(activation, 0.95) AS q95
+        FROM activations WHERE run = ? AND feature = ?""",
+        [sae, index],
+    )
+
+
+def competing_labels(store: Store, labels: str, index: int) -> pd.DataFrame:
+    """Every label that competes for one feature, accepted first, then by held-out score."""
+    return store.sql(
+        """
+        SELECT value, polarity, l.effect, l.low, l.high, p, q, score, gain, l.n, method, accepted,
+            evidence, output, o.low AS output_low, o.high AS output_high, beside, null_high,
+            o.n AS output_n, dose
+        FROM labels l LEFT JOIN (SELECT * FROM output_scores WHERE run = $run) o
+            USING (feature, value, polarity)
+        WHERE l.run = $run AND feature = $feature
+        ORDER BY accepted DESC, score DESC, value""",
+        {"run": labels, "feature": index},
+    )
+
+
+def labelled_features(store: Store, labels: str) -> pd.DataFrame:
+    """Every accepted feature with its best label, by value, best held-out score first."""
+    best = _BEST.format(accepted=_accepted(store, labels), narrow="")
+    return store.sql(f"{best} ORDER BY value, score DESC, feature")
+
+
+def _narrow(wanted: FeatureFilter) -> tuple[str, list[Any]]:
+    """The WHERE clause that the filter asks of a label, with its parameters."""
+    conditions: list[str] = []
+    parameters: list[Any] = []
+    if wanted.values:
+        conditions.append(f"value IN ({', '.join('?' * len(wanted.values))})")
+        parameters += wanted.values
+    if wanted.polarity:
+        conditions.append("polarity = ?")
+        parameters.append(wanted.polarity)
+    if wanted.score:
+        conditions.append("score >= ?")
+        parameters.append(wanted.score)
+    clause = f"WHERE {' AND '.join(conditions)}" if conditions else ""
+    return clause, parameters
+
+
+def _where(store: Store, sae: str, wanted: FeatureFilter) -> tuple[str, list[str]]:
+    """The condition that the filter asks of a feature itself, with its parameters."""
+    condition = "n_active > 0" if wanted.alive else "true"
+    if not wanted.text.strip():
+        return condition, []
+    sought = words.split(store, wanted.text)
+    if not sought:
+        return condition, []
+    query, parameters = words.search(store, sae, sought)
+    return f"{condition} AND feature IN ({query})", parameters
+
+
+def _accepted(store: Store, labels: str) -> str:
+    return store.kept(
+        """
+        SELECT feature, value, polarity, score, effect, l.low, l.high, l.n, output
+        FROM labels l LEFT JOIN
+            (SELECT feature, value, polarity, output FROM output_scores WHERE run = ?)
+            USING (feature, value, polarity)
+        WHERE l.run = ? AND accepted""",
+        [labels, labels],
+    )
+
+
+def _statistics(store: Store, sae: str) -> str:
+    tops = words.source(store, sae, "tops")
+    return store.kept(
+        f"""
+        SELECT feature, n_active, density, max_activation, x, y, fires_on
+        FROM features LEFT JOIN {tops} USING (feature) WHERE run = ? ORDER BY feature""",
+        [sae],
+    )
+
+
+def _best(store: Store, labels: str) -> str:
+    return store.kept(_BEST.format(accepted=_accepted(store, labels), narrow=""))

@@ -1,0 +1,88 @@
+-- An SAE's dictionary: its training, its features, and what speaks for their labels.
+
+CREATE TABLE training (  -- What an SAE's training and held-out evaluation reported, in long form.
+  run    VARCHAR,  -- run of kind sae
+  step   BIGINT,   -- optimiser steps done
+  metric VARCHAR,  -- loss, fvu, l0, dead_share, ...
+  value  DOUBLE    -- value of the metric [unit of the metric; shares are 0 to 1, losses nats]
+);
+
+CREATE TABLE features (  -- One row per SAE feature, with statistics over the harvested tokens.
+  run             VARCHAR,  -- run of kind sae
+  feature         INTEGER,  -- 0-based index of the decoder row
+  n_active        BIGINT,   -- tokens on which the feature is active [tokens]
+  density         DOUBLE,   -- share of tokens on which it is active [0 to 1]
+  max_activation  FLOAT,    -- largest activation seen [activation units]
+  mean_activation FLOAT,    -- mean over the tokens on which it is active [activation units]
+  decoder_norm    FLOAT,    -- length of the decoder row [residual units]
+  x               FLOAT,    -- first map coordinate of the decoder row [arbitrary]; NULL for dead
+                            -- features
+  y               FLOAT     -- second map coordinate [arbitrary]; NULL for dead features
+);
+
+CREATE TABLE contexts (  -- Top-activating contexts of every feature, one per document.
+  run         VARCHAR,    -- run of kind sae
+  feature     INTEGER,    -- 0-based feature index
+  rank        INTEGER,    -- 0 = strongest
+  activation  FLOAT,      -- activation at the peak [activation units]
+  document    INTEGER,    -- 0-based number of the text
+  position    INTEGER,    -- 0-based token position of the peak in its document [tokens]
+  tokens      VARCHAR[],  -- tokens of the window
+  activations FLOAT[],    -- activation on each token of the window [activation units]
+  peak        INTEGER     -- 0-based index of the peak in tokens
+);
+
+CREATE TABLE activations (
+  -- Sparse feature activations over the harvested tokens, sorted by feature.
+  run        VARCHAR,  -- run of kind sae
+  feature    INTEGER,  -- 0-based feature index
+  document   INTEGER,  -- 0-based number of the text
+  position   INTEGER,  -- 0-based token position in the document [tokens]
+  activation FLOAT     -- activation [activation units, > 0]
+);
+
+CREATE TABLE histograms (  -- Histogram of each feature's nonzero activations.
+  run     VARCHAR,  -- run of kind sae
+  feature INTEGER,  -- 0-based feature index
+  bin     INTEGER,  -- 0-based bin
+  low     FLOAT,    -- lower edge [activation units]
+  high    FLOAT,    -- upper edge [activation units]
+  count   BIGINT    -- tokens in the bin [tokens]
+);
+
+CREATE TABLE labels (
+  -- What speaks for a feature carrying a value; several rows a feature compete.
+  run      VARCHAR,  -- run of kind labels
+  feature  INTEGER,  -- 0-based feature index
+  value    VARCHAR,  -- id of the value
+  polarity INTEGER,  -- +1: active where the value is held, -1: where it is rejected
+  effect   DOUBLE,   -- standardised mean difference within contexts [SD]
+  low      DOUBLE, high DOUBLE,  -- @interval
+  p        DOUBLE,   -- two-sided p of no difference [0 to 1]
+  q        DOUBLE,   -- p after Benjamini-Hochberg over features x values [0 to 1]
+  score    DOUBLE,   -- held-out area under the ROC curve within contexts [0 to 1]
+  gain     DOUBLE,   -- held-out share of activation on texts with the value, above its base rate
+                     -- [at most 1; 0 = chance]
+  n        INTEGER,  -- texts that carry the value [texts]
+  method   VARCHAR,  -- name of the labeler
+  accepted BOOLEAN,  -- whether the labeler's thresholds are met
+  evidence VARCHAR   -- thresholds, counts, runner-up [JSON]
+);
+
+CREATE TABLE output_scores (
+  -- How much a light steering along an accepted feature raises the answers of its value, in
+  -- contexts of its own.
+  run       VARCHAR,  -- run of kind labels
+  feature   INTEGER,  -- 0-based feature index
+  value     VARCHAR,  -- id of the value it is labelled with
+  polarity  INTEGER,  -- polarity of the label, by which the steering is turned: +1 or -1
+  output    DOUBLE,   -- output score: change of the value's rating [rating points]; NULL where the
+                      -- model gave NaN
+  low       DOUBLE, high DOUBLE,  -- @interval over contexts
+  beside    DOUBLE,   -- root mean square of the other values' changes [rating points]
+  null_high DOUBLE,   -- 97.5 % quantile of the size of the value's change under random directions
+                      -- of the same length [rating points]
+  n         INTEGER,  -- contexts, none of them asked by a sweep of the same seed [clusters]
+  dose      DOUBLE,   -- strength of the steering [share of the median residual norm]
+  seed      BIGINT    -- seed of contexts, random directions and bootstrap
+);

@@ -1,0 +1,54 @@
+-- Effects: what steering one value does to it and to the others.
+
+CREATE TABLE dose_effects (  -- Dose-response of every feature and control on every value.
+  run      VARCHAR,  -- run of kind effects
+  unit_id  INTEGER,  -- what is steered
+  kind     VARCHAR,  -- feature | random-feature | random-direction
+  feature  INTEGER,  -- 0-based feature index; -1 for a random direction
+  value    VARCHAR,  -- value the feature is labelled with; empty for controls
+  polarity INTEGER,  -- polarity of the label
+  dose     DOUBLE,   -- strength [in the sweep's unit]
+  target   VARCHAR,  -- value that was measured
+  effect   DOUBLE,   -- paired mean change [unsteered SD of the target]
+  low      DOUBLE, high DOUBLE,  -- @interval over contexts
+  points   DOUBLE,   -- the same change [rating points]
+  n        INTEGER,  -- contexts [clusters]
+  damage   DOUBLE    -- rise of the loss on neutral text at this dose [nats per token]
+);
+
+CREATE TABLE matched (  -- Damage-matched strength of every feature and control.
+  run      VARCHAR,  -- run of kind effects
+  unit_id  INTEGER,  -- what is steered
+  kind     VARCHAR,  -- feature | random-feature | random-direction
+  feature  INTEGER,  -- 0-based feature index; -1 for a random direction
+  value    VARCHAR,  -- value the feature is labelled with; empty for controls
+  polarity INTEGER,  -- polarity of the label
+  strength DOUBLE,   -- strength at which the damage equals the sweep's limit [in the sweep's unit]
+  reached  BOOLEAN,  -- false: the damage stays below the limit at every dose, strength is the
+                     -- largest dose
+  damage   DOUBLE    -- damage at that strength [nats per token]
+);
+
+CREATE TABLE side_effects (  -- The value x value matrix at damage-matched strength.
+  run       VARCHAR,  -- run of kind effects
+  source    VARCHAR,  -- value whose features were steered
+  target    VARCHAR,  -- value that was measured
+  effect    DOUBLE,   -- mean change, turned so that the source rises [unsteered SD of the target]
+  low       DOUBLE, high DOUBLE,  -- @interval over contexts
+  p         DOUBLE,   -- two-sided p of no change, over contexts and over the value's features, the
+                      -- larger one [0 to 1]
+  q         DOUBLE,   -- p after Benjamini-Hochberg over off-diagonal cells [0 to 1]
+  null_low  DOUBLE, null_high DOUBLE,  -- @quantiles under random features and directions [SD]
+  n         INTEGER,  -- contexts [clusters]
+  features  INTEGER   -- features of the source value [features]
+);
+
+CREATE TABLE leakage (  -- How much of a value's steering goes elsewhere.
+  run     VARCHAR,  -- run of kind effects
+  source  VARCHAR,  -- value whose features were steered
+  part    VARCHAR,  -- all | adjacent | orthogonal | opposed (place of the targets on the circle)
+  leakage DOUBLE,   -- RMS of the off-diagonal effects over the diagonal one [ratio]; NULL where
+                    -- undefined
+  low     DOUBLE, high DOUBLE,  -- @interval
+  reason  VARCHAR   -- why it is undefined; empty otherwise
+);
