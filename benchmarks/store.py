@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from feature_store import queries, words
+from feature_store import queries
+from feature_store.queries import FeatureFilter, FeatureOrder, words
 from feature_store.runs import Runs
 from feature_store.store import Store
 
@@ -105,18 +106,25 @@ def _asked(
         "profile": lambda: queries.profile(store, profile),
         "features": lambda: queries.features(store, sae, labels),
         "features, a later page": lambda: queries.features(
-            store, sae, labels, offset=50 * int(rng.integers(1000))
+            store, sae, labels, order=FeatureOrder(offset=50 * int(rng.integers(1000)))
         ),
-        "features by density": lambda: queries.features(store, sae, labels, sort="density"),
+        "features by density": lambda: queries.features(
+            store, sae, labels, order=FeatureOrder(sort="density")
+        ),
         "features of a value": lambda: queries.features(
-            store, sae, labels, values=[value()], polarity=int(rng.choice([-1, 1])), score=0.7
+            store,
+            sae,
+            labels,
+            FeatureFilter(values=[value()], polarity=int(rng.choice([-1, 1])), score=0.7),
         ),
-        "features with a word": lambda: queries.features(store, sae, labels, text=word()),
+        "features with a word": lambda: queries.features(
+            store, sae, labels, FeatureFilter(text=word())
+        ),
         "features with two words": lambda: queries.features(
-            store, sae, labels, text=f"{word(500)} {word(500)}"
+            store, sae, labels, FeatureFilter(text=f"{word(500)} {word(500)}")
         ),
         "features, word and value": lambda: queries.features(
-            store, sae, labels, values=[value()], text=word()
+            store, sae, labels, FeatureFilter(values=[value()], text=word())
         ),
         "feature_map": lambda: queries.feature_map(store, sae, labels),
         "feature": lambda: queries.feature(store, sae, one()),

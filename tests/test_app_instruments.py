@@ -54,19 +54,28 @@ def test_an_empty_study_answers_every_question_with_no_row(tmp_path):
         queries.adaem_pulls(store, "none"),
         queries.adaem_members(store, "none"),
         queries.adaem_ratings(store, "none"),
-        queries.adaem_opinions(store, "none", "fresh"),
+        queries.adaem_opinions(store, "none", queries.OpinionFilter(stage="fresh")),
     ):
         assert answer.empty
 
 
 def test_opinions_are_those_behind_a_number(study):
     store, id = study.store, run(study, "adaem")
-    every = queries.adaem_opinions(store, id, "fresh")
+    every = queries.adaem_opinions(store, id, queries.OpinionFilter(stage="fresh"))
     assert set(every.question) == {2}, "only the found question, unless one is named"
     assert len(every) == every.total[0] == 2 * 3
-    behind = queries.adaem_opinions(store, id, "fresh", member="power+", value="power")
+    behind = queries.adaem_opinions(
+        store, id, queries.OpinionFilter(stage="fresh", member="power+", value="power")
+    )
     assert [list(held) for held in behind.held] == [["power"]] * 2
-    assert len(queries.adaem_opinions(store, id, "search", 3, limit=3)) == 3
+    assert (
+        len(
+            queries.adaem_opinions(
+                store, id, queries.OpinionFilter(stage="search", question=3), limit=3
+            )
+        )
+        == 3
+    )
     found = queries.adaem_questions(store, id)
     assert found.question[0] == 2
     assert (found.opinions[0], found.missing[0], found.seed_fresh[0]) == (4, 2, 0.2)

@@ -24,93 +24,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from feature_store import registry
+from feature_store.bounds import Between, Plugin
 from feature_store.errors import BadInput, NotFound, nearest, of_paths
 
-C = TypeVar("C")
-MANY, HUGE = 1_000_000, 10**12
-LIMITS: Mapping[str, tuple[float, float]] = {
-    "seed": (0, 2**31 - 1),
-    "replicates": (1, 100_000),
-    "permutations": (1, MANY),
-    "features_per_value": (1, MANY),
-    "steerings": (1, MANY),
-    "new_tokens": (1, MANY),
-    "max_new_tokens": (1, MANY),
-    "llm_tokens": (1, MANY),
-    "controls": (0, MANY),
-    "random_features": (0, MANY),
-    "random_directions": (0, MANY),
-    "draws": (0, MANY),
-    "concurrency": (1, 1000),
-    "scored_per_value": (1, MANY),
-    "documents": (0, HUGE),
-    "limit": (0, HUGE),
-    "context": (1, MANY),
-    "rows": (1, MANY),
-    "max_tokens": (1, MANY),
-    "top_contexts": (1, 10_000),
-    "n_features": (1, 100 * MANY),
-    "warmup": (0, MANY),
-    "dead_tokens": (1, HUGE),
-    "n_contexts": (0, MANY),
-    "n_neutral": (1, MANY),
-    "n_texts": (0, MANY),
-    "n_pairs": (1, MANY),
-    "n_answers": (1, MANY),
-    "n_seeds": (0, MANY),
-    "n": (0, MANY),
-    "top_features": (0, MANY),
-    "repeats": (1, 10_000),
-    "answers": (1, 10_000),
-    "chains": (2, 1000),
-    "max_features": (1, MANY),
-    "temperature": (0, 100),
-    "llm_temperature": (0, 100),
-    "shared": (0, 1),
-    "min_accuracy": (0, 1),
-    "agreement": (0, 1),
-    "train_share": (0, 1),
-    "per_minute": (0, MANY),
-    "timeout": (0.001, MANY),
-    "input_price": (0, MANY),
-    "output_price": (0, MANY),
-    "strength": (-MANY, MANY),
-    "delta": (1e-9, MANY),
-    "dose": (1e-9, MANY),
-    "lr": (0, 1000),
-    "lr_end": (0, 1000),
-    "aux": (0, MANY),
-    "coefficient": (0, MANY),
-    "doses": (0, MANY),
-    "strengths": (0, MANY),
-    "gammas": (0, MANY),
-    "judged_gamma": (0, MANY),
-    "alpha": (1e-9, 1 - 1e-9),
-    "sample": (1e-9, 1),
-    "roles": (1, MANY),
-    "test_roles": (1, MANY),
-    "top": (0, MANY),
-    "steps": (1, 100),
-    "actions": (2, 1000),
-    "batch": (1, MANY),
-    "folds": (2, MANY),
-}
-"""Smallest and largest of what every verb means alike, where another number is a slip: generators take no negative seed, replicates are drawn in
-memory, a negative count would leave the last ones out. A verb may ask for more. A default holds whatever stands here."""
-
-PLUGINS = {
-    "method": "steerings",
-    "methods": "steerings",
-    "instrument": "instruments",
-    "instruments": "instruments",
-    "labeler": "labelers",
-    "assessor": "assessors",
-    "embedder": "embedders",
-    "engine": "engines",
-    "gate": "detectors",
-    "detector": "detectors",
-}
-"""Field that names a plug-in -> its kind: a name that does not exist is refused before anything is read or measured."""
+T = TypeVar("T")
 
 
 @functools.cache
@@ -187,9 +104,7 @@ def parse(name: str, kind: Any, told: Any) -> Any:
         return tuple(parse(name, element, part) for part in parts)
     if choices := _choices(kind):
         if told not in choices:
-            raise BadInput(
-                f"--{name.replace('_', '-')} is one of {', '.join(map(str, choices))}, got {told!r}."
-            )
+            raise BadInput(f"{_flag(name)} is one of {', '.join(map(str, choices))}, got {told!r}.")
         return told
     if isinstance(kind, types.UnionType):
         kind = next(k for k in typing.get_args(kind) if k is not type(None))
@@ -198,37 +113,54 @@ def parse(name: str, kind: Any, told: Any) -> Any:
             raise ValueError
         number = kind(told.strip() if isinstance(told, str) and kind is not str else told)
     except (TypeError, ValueError):
-        raise BadInput(
-            f"--{name.replace('_', '-')} expects {kind.__name__}, got {told!r}."
-        ) from None
+        raise BadInput(f"{_flag(name)} expects {kind.__name__}, got {told!r}.") from None
     if isinstance(number, float) and not math.isfinite(number):
-        raise BadInput(f"--{name.replace('_', '-')} expects a finite number, got {told!r}.")
+        raise BadInput(f"{_flag(name)} expects a finite number, got {told!r}.")
     return number
 
 
-def make(config: type[C], told: Mapping[str, Any]) -> C:
-    """A configuration from flags or a job file's table. Raises NotFound for an unknown field."""
-    kinds = typing.get_type_hints(config)
-    known = {field.name: field.default for field in dataclasses.fields(config)}  # type: ignore[arg-type]
-    fields = {name.replace("-", "_"): value for name, value in told.items()}
-    for name in fields:
-        if name not in known:
-            raise NotFound(f"{config.__name__} has no setting {name!r}.{nearest(name, known)}")
-    parsed = {name: parse(name, kinds[name], value) for name, value in fields.items()}
-    for name, told in parsed.items():
-        for number in told if isinstance(told, tuple) else (told,):
-            least, most = LIMITS.get(name, (-HUGE, HUGE))
+def make(settings: type[T], given: Mapping[str, Any]) -> T:
+    """Build settings from flags or a job file's table. Raises NotFound for an unknown field, BadInput for a wrong value."""
+    kinds = typing.get_type_hints(settings, include_extras=True)
+    defaults = {field.name: field.default for field in dataclasses.fields(settings)}  # type: ignore[arg-type]
+    parsed = {}
+    for name, value in given.items():
+        name = name.replace("-", "_")
+        if name not in defaults:
+            raise NotFound(f"There is no setting {name!r} here.{nearest(name, defaults)}")
+        kind, marks = _unmarked(kinds[name])
+        parsed[name] = parse(name, kind, value)
+        if parsed[name] != defaults[name]:  # a default holds whatever its bounds
+            _check(name, parsed[name], marks)
+    return settings(**parsed)
+
+
+def _unmarked(kind: Any) -> tuple[Any, tuple[Any, ...]]:
+    """Split `Annotated[int, Between(0, 9)]` into the plain type and its marks."""
+    if typing.get_origin(kind) is not typing.Annotated:
+        return kind, ()
+    return typing.get_args(kind)[0], kind.__metadata__
+
+
+def _check(name: str, value: Any, marks: Sequence[Any]) -> None:
+    """Hold a value, or each part of a tuple, against what its field may hold."""
+    for part in value if isinstance(value, tuple) else (value,):
+        for mark in marks:
+            if isinstance(mark, Plugin):
+                registry.get(mark.kind, part)
             if (
-                isinstance(number, int | float)
-                and told != known[name]
-                and not least <= number <= most
+                isinstance(mark, Between)
+                and part is not None
+                and not mark.least <= part <= mark.most
             ):
                 raise BadInput(
-                    f"--{name.replace('_', '-')} is between {least} and {most}, got {number}."
+                    f"{_flag(name)} is between {mark.least} and {mark.most}, got {part}."
                 )
-            if name in PLUGINS and told != known[name]:
-                registry.get(PLUGINS[name], number)
-    return config(**parsed)
+
+
+def _flag(name: str) -> str:
+    """Give the flag of a field, as it is typed on the command line."""
+    return "--" + name.replace("_", "-")
 
 
 def from_toml(file: Path, config: type, verb: str) -> dict[str, Any]:
@@ -252,7 +184,7 @@ def from_toml(file: Path, config: type, verb: str) -> dict[str, Any]:
     return {key: value for key, value in told.items() if key in known} | own
 
 
-def options(config: type[C], pairs: Sequence[str]) -> C:
+def options(config: type[T], pairs: Sequence[str]) -> T:
     """A plug-in's configuration from `key=value` pairs."""
     split = [pair.partition("=") for pair in pairs]
     for key, sign, _ in split:

@@ -39,187 +39,189 @@ def _table(verbs: Sequence[Verb]) -> dict[str, Verb]:
     return {verb.name: verb for verb in verbs}
 
 
-VERBS = _table([
-    Verb(
-        name="train",
-        summary="Train an SAE on a model's residual stream and harvest its features.",
-        makes="sae",
-        begins=True,
-    ),
-    Verb(
-        name="adopt",
-        summary="Take an SAE that exists and harvest its features on texts of yours.",
-        makes="sae",
-        begins=True,
-        first="address",
-    ),
-    Verb(
-        name="label",
-        summary="Label the SAE's features by values, with evidence.",
-        makes="labels",
-        needs=("sae",),
-    ),
-    Verb(
-        name="probe",
-        summary=(
-            "Train a probe of each value at every layer, on pairs of texts that differ in the value "
-            "alone."
+VERBS = _table(
+    [
+        Verb(
+            name="train",
+            summary="Train an SAE on a model's residual stream and harvest its features.",
+            makes="sae",
+            begins=True,
         ),
-        makes="probes",
-        needs=("sae",),
-    ),
-    Verb(
-        name="control",
-        summary=(
-            "Control a value by ConVA and judge success, fluency and benchmark accuracy, before and "
-            "after."
+        Verb(
+            name="adopt",
+            summary="Take an SAE that exists and harvest its features on texts of yours.",
+            makes="sae",
+            begins=True,
+            first="address",
         ),
-        makes="control",
-        needs=("probes",),
-        first="value",
-    ),
-    Verb(
-        name="index",
-        summary="Index a folder of images by what they show, so that words find them.",
-        makes="images",
-        begins=True,
-        first="folder",
-    ),
-    Verb(
-        name="measure",
-        summary="Measure a model's value profile, steered or not.",
-        makes="profile",
-        begins=True,
-    ),
-    Verb(
-        name="contrast",
-        summary=(
-            "Compare the value profiles of models and steerings, on one or several instruments, and "
-            "see whether instruments agree."
+        Verb(
+            name="label",
+            summary="Label the SAE's features by values, with evidence.",
+            makes="labels",
+            needs=("sae",),
         ),
-        makes="contrast",
-        needs=("labels",),
-    ),
-    Verb(
-        name="ordinal",
-        summary=(
-            "Compare models, personas or strengths of a steering by a Bayesian ordinal regression "
-            "over their answers."
+        Verb(
+            name="probe",
+            summary=(
+                "Train a probe of each value at every layer, on pairs of texts that differ in the value "
+                "alone."
+            ),
+            makes="probes",
+            needs=("sae",),
         ),
-        makes="ordinal",
-        needs=("profile",),
-    ),
-    Verb(
-        name="effects",
-        summary=(
-            "Steer labelled features and controls over doses, and measure every value: the "
-            "side-effect matrix."
+        Verb(
+            name="control",
+            summary=(
+                "Control a value by ConVA and judge success, fluency and benchmark accuracy, before and "
+                "after."
+            ),
+            makes="control",
+            needs=("probes",),
+            first="value",
         ),
-        makes="effects",
-        needs=("labels",),
-    ),
-    Verb(
-        name="graph",
-        summary=(
-            "The causal graph among values, from a sweep's interventions; beside the planted one "
-            "where there is one."
+        Verb(
+            name="index",
+            summary="Index a folder of images by what they show, so that words find them.",
+            makes="images",
+            begins=True,
+            first="folder",
         ),
-        makes="graph",
-        needs=("effects",),
-    ),
-    Verb(
-        name="predict",
-        summary="Predict joint steerings of several features from single ones, then measure them.",
-        makes="prediction",
-        needs=("effects", "graph"),
-    ),
-    Verb(
-        name="compare",
-        summary=(
-            "Compare steering methods on the same questions, strengths and damage, with prompts and "
-            "controls beside them."
+        Verb(
+            name="measure",
+            summary="Measure a model's value profile, steered or not.",
+            makes="profile",
+            begins=True,
         ),
-        makes="comparison",
-        needs=("labels", "probes"),
-    ),
-    Verb(
-        name="plan",
-        summary=(
-            "Find the fewest features and strengths that give a wanted profile, then measure them."
+        Verb(
+            name="contrast",
+            summary=(
+                "Compare the value profiles of models and steerings, on one or several instruments, and "
+                "see whether instruments agree."
+            ),
+            makes="contrast",
+            needs=("labels",),
         ),
-        makes="plan",
-        needs=("effects",),
-        first="want",
-    ),
-    Verb(
-        name="counterfactual",
-        summary=(
-            "What the profile would be if some values were set, over the graph that interventions "
-            "estimated."
+        Verb(
+            name="ordinal",
+            summary=(
+                "Compare models, personas or strengths of a steering by a Bayesian ordinal regression "
+                "over their answers."
+            ),
+            makes="ordinal",
+            needs=("profile",),
         ),
-        makes="counterfactual",
-        needs=("graph",),
-    ),
-    Verb(
-        name="couple",
-        summary=(
-            "Rewrite a language model's answers towards a value profile by counterfactual "
-            "reasoning, and score them."
+        Verb(
+            name="effects",
+            summary=(
+                "Steer labelled features and controls over doses, and measure every value: the "
+                "side-effect matrix."
+            ),
+            makes="effects",
+            needs=("labels",),
         ),
-        makes="couple",
-    ),
-    Verb(
-        name="kang",
-        summary=(
-            "Roles and steered features answer for or against values; the graph that PC finds in "
-            "their scores, beside its nulls."
+        Verb(
+            name="graph",
+            summary=(
+                "The causal graph among values, from a sweep's interventions; beside the planted one "
+                "where there is one."
+            ),
+            makes="graph",
+            needs=("effects",),
         ),
-        makes="kang",
-        needs=("sae",),
-    ),
-    Verb(
-        name="scenarios",
-        summary=(
-            "Write scenarios in which values are at stake, with scored actions, and filter them."
+        Verb(
+            name="predict",
+            summary="Predict joint steerings of several features from single ones, then measure them.",
+            makes="prediction",
+            needs=("effects", "graph"),
         ),
-        makes="scenarios",
-    ),
-    Verb(
-        name="dilemmas",
-        summary="Write moral dilemmas in steps, each choice between two values, and filter them.",
-        makes="dilemmas",
-        begins=True,
-    ),
-    Verb(
-        name="review",
-        summary="Accept or reject a scenario, as a person does.",
-        makes="review",
-        needs=("scenarios",),
-    ),
-    Verb(
-        name="decide",
-        summary="Let a model decide in scenarios, steered or not: which values its decisions serve.",
-        makes="decisions",
-        needs=("scenarios",),
-    ),
-    Verb(
-        name="adaem",
-        summary=(
-            "Find questions that tell models, or steered variants of one, apart by their values; a "
-            "new instrument (AdAEM)."
+        Verb(
+            name="compare",
+            summary=(
+                "Compare steering methods on the same questions, strengths and damage, with prompts and "
+                "controls beside them."
+            ),
+            makes="comparison",
+            needs=("labels", "probes"),
         ),
-        makes="adaem",
-        needs=("labels",),
-    ),
-    Verb(
-        name="neurons",
-        summary=(
-            "Find the neurons, or SAE features, that tell a value from its reverse; edit them, and "
-            "measure every value beside a control."
+        Verb(
+            name="plan",
+            summary=(
+                "Find the fewest features and strengths that give a wanted profile, then measure them."
+            ),
+            makes="plan",
+            needs=("effects",),
+            first="want",
         ),
-        makes="neurons",
-    ),
-])
+        Verb(
+            name="counterfactual",
+            summary=(
+                "What the profile would be if some values were set, over the graph that interventions "
+                "estimated."
+            ),
+            makes="counterfactual",
+            needs=("graph",),
+        ),
+        Verb(
+            name="couple",
+            summary=(
+                "Rewrite a language model's answers towards a value profile by counterfactual "
+                "reasoning, and score them."
+            ),
+            makes="couple",
+        ),
+        Verb(
+            name="kang",
+            summary=(
+                "Roles and steered features answer for or against values; the graph that PC finds in "
+                "their scores, beside its nulls."
+            ),
+            makes="kang",
+            needs=("sae",),
+        ),
+        Verb(
+            name="scenarios",
+            summary=(
+                "Write scenarios in which values are at stake, with scored actions, and filter them."
+            ),
+            makes="scenarios",
+        ),
+        Verb(
+            name="dilemmas",
+            summary="Write moral dilemmas in steps, each choice between two values, and filter them.",
+            makes="dilemmas",
+            begins=True,
+        ),
+        Verb(
+            name="review",
+            summary="Accept or reject a scenario, as a person does.",
+            makes="review",
+            needs=("scenarios",),
+        ),
+        Verb(
+            name="decide",
+            summary="Let a model decide in scenarios, steered or not: which values its decisions serve.",
+            makes="decisions",
+            needs=("scenarios",),
+        ),
+        Verb(
+            name="adaem",
+            summary=(
+                "Find questions that tell models, or steered variants of one, apart by their values; a "
+                "new instrument (AdAEM)."
+            ),
+            makes="adaem",
+            needs=("labels",),
+        ),
+        Verb(
+            name="neurons",
+            summary=(
+                "Find the neurons, or SAE features, that tell a value from its reverse; edit them, and "
+                "measure every value beside a control."
+            ),
+            makes="neurons",
+        ),
+    ]
+)
 """Name -> verb, in the order in which a study uses them."""
 
 

@@ -19,14 +19,13 @@ from feature_store.errors import BadInput, WorkbenchError
 from feature_store.progress import in_terminal
 from feature_store.records import Run, figures
 from workbench import settings, verbs
+from workbench.verb_table import VERBS
 
 # Nothing is reported to anyone, before any library reads these.
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("WANDB_MODE", "disabled")
 os.environ.setdefault("STREAMLIT_BROWSER_GATHER_USAGE_STATS", "false")
 
-BEGIN = ("train", "adopt", "measure", "dilemmas", "index")
-"""Verbs that may be a study's first."""
 LONGEST = 1000
 """Longest message [characters]: a name or a file's line that was given by mistake may be of any length."""
 
@@ -41,7 +40,7 @@ class _Parser(argparse.ArgumentParser):
         raise SystemExit(2)
 
 
-def parser(used: Container[str] = verbs.SUMMARIES) -> argparse.ArgumentParser:
+def parser(used: Container[str] = VERBS) -> argparse.ArgumentParser:
     """The command line, with the flags of the verbs that are used: each verb's flags cost the import of its module."""
     top = _Parser(
         prog="workbench", description="Label, steer and measure values in language models."
@@ -54,9 +53,9 @@ def parser(used: Container[str] = verbs.SUMMARIES) -> argparse.ArgumentParser:
             sub.add_argument("study", type=Path, help="folder of the study")
         return sub
 
-    for name, summary in verbs.SUMMARIES.items():
-        sub = command(name, summary)
-        if name == "adopt":
+    for verb in VERBS.values():
+        sub = command(verb.name, verb.summary)
+        if verb.name == "adopt":
             sub.add_argument(
                 "address",
                 nargs="?",
@@ -66,12 +65,12 @@ def parser(used: Container[str] = verbs.SUMMARIES) -> argparse.ArgumentParser:
         sub.add_argument(
             "--job", type=Path, default=None, help="TOML job file; a flag wins over it"
         )
-        if name in BEGIN:
+        if verb.begins:
             sub.add_argument(
                 "--system", default="schwartz10", help="value system of a new study [schwartz10]"
             )
-        if name in used:
-            settings.add_flags(sub, verbs.get(name).config)
+        if verb.name in used:
+            settings.add_flags(sub, verbs.load(verb.name).settings)
     command("publish", "Write the store as one .duckdb file.").add_argument("file", type=Path)
     command("sql", "Ask the store a question in SQL.").add_argument(
         "query", nargs="?", default="", help="without it, the columns and their units"
@@ -147,9 +146,9 @@ def _open(study: Path, create: bool = False, system: str = "schwartz10"):
 
 def _make_run(verb: str, study: Path, job: Path | None, **flags: Any) -> None:
     # `neurons` has a --system of its own: the values that it locates, not those that a study begins with.
-    system = flags.pop("system", "schwartz10") if verb in BEGIN else "schwartz10"
-    from_job = settings.from_toml(job, verbs.get(verb).config, verb) if job else {}
-    opened = _open(study, verb in BEGIN, system)
+    system = flags.pop("system", "schwartz10") if VERBS[verb].begins else "schwartz10"
+    from_job = settings.from_toml(job, verbs.load(verb).settings, verb) if job else {}
+    opened = _open(study, VERBS[verb].begins, system)
     if system not in ("schwartz10", opened.system_id):
         raise BadInput(
             f"{study} is a study of {opened.system_id}. Give a new folder for one of {system}."

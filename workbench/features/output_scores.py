@@ -20,7 +20,6 @@ Left out: other doses and methods; a feature that needs more than the light dose
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -33,9 +32,7 @@ from feature_store.runs import Work
 from workbench.measuring.questions import Question, expected_ratings, option_texts
 from workbench.statistics.intervals import bootstrap_mean
 from workbench.steering.apply import edit_for
-
-if TYPE_CHECKING:
-    from workbench.study import Study
+from workbench.workspace import Workspace
 
 DIRECTIONS = 24
 """Random directions behind `null_high`."""
@@ -62,7 +59,7 @@ def candidates(labels: Sequence[Label], per_value: int) -> list[Label]:
 
 def measure(
     work: Work,
-    study: "Study",
+    study: Workspace,
     sae_run: Run,
     instrument: Instrument,
     asked: Sequence[Question],
@@ -159,7 +156,7 @@ def rows_of(
     return rows
 
 
-def questions_in_both(study: "Study", label_run: str, asked: Sequence[Question]) -> int:
+def questions_in_both(study: Workspace, label_run: str, asked: Sequence[Question]) -> int:
     """How many of the questions were asked when the output scores were measured [questions]."""
     prompts = study.store.sql(
         "SELECT DISTINCT prompt FROM prompts WHERE run = ?", [label_run]
@@ -167,7 +164,7 @@ def questions_in_both(study: "Study", label_run: str, asked: Sequence[Question])
     return sum(q.prompt in set(prompts) for q in asked)
 
 
-def with_outputs(study: "Study", label_run: str) -> pd.DataFrame:
+def with_outputs(study: Workspace, label_run: str) -> pd.DataFrame:
     """The labels of a run with their output scores, NaN where none was measured; `sweep.choose_features` takes them."""
     return study.store.sql(
         "SELECT feature, value, polarity, gain, score, accepted, output FROM labels LEFT JOIN (SELECT feature, value, polarity, output "

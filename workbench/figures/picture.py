@@ -4,7 +4,7 @@ matplotlib, so that it needs no browser: it serves README files, papers and the 
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,12 +25,10 @@ from workbench.figures.style import (
     places,
     signed,
 )
-
-if TYPE_CHECKING:
-    from workbench.study import Study
+from workbench.workspace import Workspace
 
 
-def result_picture(study: "Study", file: Path) -> Path:
+def result_picture(study: Workspace, file: Path) -> Path:
     """Draw the latest effects and graph of a study into `file` (.png, .svg, .pdf); returns it."""
     import matplotlib
 

@@ -267,7 +267,11 @@ def _parts(settings: ValueSpectrumSettings) -> tuple[str, ...]:
 
 
 def _index(runs: Runs, name: str) -> Run:
-    run = runs.latest("images") if name == "latest" else runs.get(name)
+    run = (
+        runs.latest("images", "Run `workbench index` first.")
+        if name == "latest"
+        else runs.get(name)
+    )
     if run.kind != "images":
         raise BadInput(
             f"{name} is a run of kind {run.kind!r}, an index of images is needed. `workbench runs` lists them."

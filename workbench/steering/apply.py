@@ -18,11 +18,11 @@ from feature_store.records import Positions, Run, Span, Steering, Unit, Where
 from workbench.measuring.respondents import Weights
 from workbench.steering import directions
 from workbench.steering.methods import Scale, build_edit
+from workbench.workspace import Workspace
 
 if TYPE_CHECKING:
     from sae_training.engine.model import Model
     from sae_training.model.edits import Edit
-    from workbench.study import Study
 
 
 def parse_features(told: Sequence[str]) -> tuple[tuple[int, float], ...]:
@@ -57,7 +57,7 @@ def one_steering(
     return found
 
 
-def scale_of(study: "Study", sae_run: Run) -> Scale:
+def scale_of(study: Workspace, sae_run: Run) -> Scale:
     """The residual's median norm and the features' largest activations, as harvested."""
     rows = study.store.arrow(
         "SELECT max_activation FROM features WHERE run = ? ORDER BY feature", [sae_run.id]
@@ -67,7 +67,7 @@ def scale_of(study: "Study", sae_run: Run) -> Scale:
 
 
 def directions_for(
-    study: "Study", sae_run: Run, steerings: Sequence[Steering]
+    study: Workspace, sae_run: Run, steerings: Sequence[Steering]
 ) -> dict[str, torch.Tensor]:
     """The stored directions that the steerings name, each [d_model], at the SAE's site."""
     layer = sae_run.summary["layer"] - (sae_run.summary["point"] == "resid_pre")
@@ -84,14 +84,14 @@ def directions_for(
     return found
 
 
-def edit_for(study: "Study", sae_run: Run, steerings: Sequence[Steering]) -> "Edit":
+def edit_for(study: Workspace, sae_run: Run, steerings: Sequence[Steering]) -> "Edit":
     """One edit with a row a steering."""
     scale = replace(scale_of(study, sae_run), directions=directions_for(study, sae_run, steerings))
     return build_edit(steerings, study.sae(sae_run), scale)
 
 
 def strongest_features(
-    study: "Study", sae_run: Run, prompts: Sequence[str], where: Where, top: int
+    study: Workspace, sae_run: Run, prompts: Sequence[str], where: Where, top: int
 ) -> list[int]:
     """The features of largest activation at the tokens that `where` means, over all prompts; at most `top`, only live ones.
 
@@ -128,7 +128,7 @@ def strongest_features(
 
 
 def respondent(
-    study: "Study", sae_run: Run, steering: Steering, kind: type[Weights] = Weights
+    study: Workspace, sae_run: Run, steering: Steering, kind: type[Weights] = Weights
 ) -> Weights:
     """The SAE's model under a steering, as one who answers an instrument; answers are kept in the study."""
     model = study.model_of(sae_run)
@@ -146,7 +146,7 @@ def respondent(
 
 
 @contextlib.contextmanager
-def steer(study: "Study", sae_run: Run, steering: Steering) -> Iterator["Model"]:
+def steer(study: Workspace, sae_run: Run, steering: Steering) -> Iterator["Model"]:
     """The study's model, steered; as it was afterwards, to the bit."""
     model = study.model_of(sae_run)
     if steering.name == "base":

@@ -11,7 +11,7 @@ Left out: training; that is `probing.py` and the verb `probe`.
 import functools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -19,9 +19,7 @@ from torch import Tensor
 
 from feature_store.errors import BadInput, NotFound, nearest
 from feature_store.records import Run
-
-if TYPE_CHECKING:
-    from workbench.study import Study
+from workbench.workspace import Workspace
 
 FILE = "directions.safetensors"
 KINDS = ("probe", "difference-of-means")
@@ -52,7 +50,7 @@ def _load(file: Path) -> dict[str, Tensor]:
 
 
 def _place(
-    study: "Study", run: Run, value: str, layer: int
+    study: Workspace, run: Run, value: str, layer: int
 ) -> tuple[dict[str, Tensor], tuple[int, int]]:
     arrays = _load(study.runs.folder / run.id / FILE)
     values, id = run.summary["probed"], study.system.resolve(value)
@@ -65,7 +63,7 @@ def _place(
 
 
 def direction(
-    study: "Study", run: Run, value: str, kind: str, layer: int
+    study: Workspace, run: Run, value: str, kind: str, layer: int
 ) -> Float[Tensor, " d_model"]:
     """The direction of a value at the output of a layer (0-based), at length 1, in single precision.
 
@@ -83,13 +81,13 @@ def direction(
     return (found / length).float()
 
 
-def probe(study: "Study", run: Run, value: str, layer: int) -> Probe:
+def probe(study: Workspace, run: Run, value: str, layer: int) -> Probe:
     """The probe of a value at a layer."""
     arrays, at = _place(study, run, value, layer)
     return Probe(arrays["weight"][at], float(arrays["bias"][at]))
 
 
-def chosen_layers(study: "Study", run: Run, value: str) -> list[int]:
+def chosen_layers(study: Workspace, run: Run, value: str) -> list[int]:
     """The layers that ConVA steers for a value, lowest first. Raises BadInput where none was told apart well enough."""
     id = study.system.resolve(value)
     rows = study.store.sql(

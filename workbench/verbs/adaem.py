@@ -14,7 +14,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
@@ -43,9 +43,7 @@ from workbench.systems.adaem.asking import Asker, Read
 from workbench.systems.adaem.classifiers import HELD, Classifier, Judged, Planted, question
 from workbench.systems.adaem.divergence import Distance
 from workbench.systems.adaem.search import PART, SEED, Found, Objective, Search
-
-if TYPE_CHECKING:
-    from workbench.study import Study
+from workbench.workspace import Workspace
 
 ANEW = 4
 """Questions asked anew between two checkpoints."""
@@ -111,7 +109,7 @@ class AdaemSettings:
     """Seed of opinions, rewriting, sampled seeds and bootstrap."""
 
 
-def run(study: "Study", config: AdaemSettings, progress: Progress) -> Run:
+def run(study: Workspace, config: AdaemSettings, progress: Progress) -> Run:
     """A run of kind `adaem`."""
     _check(config)
     labels = (
@@ -250,7 +248,7 @@ def _model(name: str, sae_run: Run | None) -> str:
     return sae_run.config["model"] if sae_run else ""
 
 
-def _judge(study: "Study", config: AdaemSettings, own: bool) -> Judge | None:
+def _judge(study: Workspace, config: AdaemSettings, own: bool) -> Judge | None:
     if not config.judge and not own:
         raise BadInput(
             "Nobody was told to read which values an opinion holds. Name a language model with --judge."
@@ -262,7 +260,7 @@ def _judge(study: "Study", config: AdaemSettings, own: bool) -> Judge | None:
     )
 
 
-def _rewriter(study: "Study", config: AdaemSettings, own: bool) -> rewriting.Rewriter:
+def _rewriter(study: Workspace, config: AdaemSettings, own: bool) -> rewriting.Rewriter:
     if not config.llm and not own:
         raise BadInput("Nobody was told to rewrite questions. Name a language model with --llm.")
     if not config.llm:
@@ -274,7 +272,7 @@ def _rewriter(study: "Study", config: AdaemSettings, own: bool) -> rewriting.Rew
     )
 
 
-def _seeds(study: "Study", config: AdaemSettings, own: bool) -> list[str]:
+def _seeds(study: Workspace, config: AdaemSettings, own: bool) -> list[str]:
     from workbench.causal import targets
 
     if config.seeds:
@@ -511,7 +509,7 @@ def _rows(
     ]
 
 
-def _agreement(judge: Judge, found: Found, study: "Study") -> dict[str, Any]:
+def _agreement(judge: Judge, found: Found, study: Workspace) -> dict[str, Any]:
     """How far the judge says the same when its options are turned round; warns where that is little."""
     texts = [
         one.text for tried in found.tried for one in tried.read.opinions if one.status == "parsed"
@@ -529,7 +527,7 @@ def _agreement(judge: Judge, found: Found, study: "Study") -> dict[str, Any]:
 
 
 def _items(
-    study: "Study",
+    study: Workspace,
     found: Found,
     fresh: dict[int, Read],
     numbers: Sequence[int],

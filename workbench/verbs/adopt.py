@@ -17,10 +17,10 @@ from sae_training.model import sites
 from workbench import material
 from workbench.features.harvesting import checksum, finish
 from workbench.settings import plain
+from workbench.workspace import Workspace
 
 if TYPE_CHECKING:
     from sae_training.dictionary.sae import SAE
-    from workbench.study import Study
 
 EVALUATED = 500
 """Texts on which an adopted SAE is evaluated at most."""
@@ -56,7 +56,7 @@ class AdoptSettings:
     """Seed of the sample of texts."""
 
 
-def run(study: "Study", config: AdoptSettings, progress: Progress) -> Run:
+def run(study: Workspace, config: AdoptSettings, progress: Progress) -> Run:
     """A run of kind `sae`."""
     from sae_training.dictionary.evaluate import evaluate
     from sae_training.dictionary.loaders import load_sae

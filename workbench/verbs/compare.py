@@ -46,11 +46,11 @@ from workbench.sweeps.arms import Planned
 from workbench.sweeps.sweep import Choice
 from workbench.verbs import effects
 from workbench.verbs.predict import halves
+from workbench.workspace import Workspace
 
 if TYPE_CHECKING:
     from sae_training.engine.model import Model
     from sae_training.model.edits import Edit
-    from workbench.study import Study
 
 TIMED = 32
 """Questions behind the time of one question."""
@@ -106,7 +106,7 @@ class CompareSettings:
     """Seed of contexts, controls, halves, sampling and bootstrap."""
 
 
-def run(study: "Study", config: CompareSettings, progress: Progress) -> Run:
+def run(study: Workspace, config: CompareSettings, progress: Progress) -> Run:
     """A run of kind `comparison`."""
     if not config.methods:
         raise BadInput("Give at least one method for the SAE's features, such as --methods add.")
@@ -256,7 +256,7 @@ def run(study: "Study", config: CompareSettings, progress: Progress) -> Run:
 
 
 def _plan(
-    study: "Study",
+    study: Workspace,
     config: CompareSettings,
     label_run: Run,
     sae_run: Run,
@@ -318,7 +318,7 @@ def _plan(
     )
 
 
-def _openings(study: "Study", config: CompareSettings, name: str) -> list[str]:
+def _openings(study: Workspace, config: CompareSettings, name: str) -> list[str]:
     """What is continued in text; nothing where nobody could judge it."""
     if not config.n_texts or not (config.judge or name == material.ORGANISM):
         return []
@@ -334,7 +334,7 @@ def _openings(study: "Study", config: CompareSettings, name: str) -> list[str]:
     return known[: config.n_texts]
 
 
-def _judge(study: "Study", config: CompareSettings) -> LLMJudge | None:
+def _judge(study: Workspace, config: CompareSettings) -> LLMJudge | None:
     return (
         LLMJudge(Answered(open_llm(config.judge, study.model), study.folder / "answers.jsonl"))
         if config.judge

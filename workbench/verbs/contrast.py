@@ -12,7 +12,7 @@ Left out: agreement with people, and instruments of different value systems.
 import dataclasses
 import itertools
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -31,9 +31,7 @@ from workbench.settings import plain
 from workbench.statistics import circle
 from workbench.statistics.intervals import known_mean
 from workbench.verbs.measure import AskingSettings
-
-if TYPE_CHECKING:
-    from workbench.study import Study
+from workbench.workspace import Workspace
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +56,7 @@ class ContrastSettings(AskingSettings):
     """raw: residual units; feature_max: multiples of the feature's maximum; norm_share: share of the median residual norm."""
 
 
-def run(study: "Study", config: ContrastSettings, progress: Progress) -> Run:
+def run(study: Workspace, config: ContrastSettings, progress: Progress) -> Run:
     """A run of kind `contrast`."""
     if not config.instruments:
         raise BadInput("Name at least one instrument with --instruments, such as standin.")
@@ -186,7 +184,7 @@ def _settings(config: ContrastSettings, instrument: str) -> tuple[str, ...]:
 
 
 def _measure(
-    study: "Study",
+    study: Workspace,
     config: ContrastSettings,
     instrument: str,
     subject: Subject,
@@ -221,7 +219,7 @@ def _measure(
     )
 
 
-def _steering(study: "Study", profile: Run) -> str:
+def _steering(study: Workspace, profile: Run) -> str:
     """What was changed in the state that the subject is: the steered one where there are two."""
     names = study.store.sql(
         "SELECT DISTINCT steering FROM profiles WHERE run = ? ORDER BY steering = 'base'",
@@ -230,7 +228,7 @@ def _steering(study: "Study", profile: Run) -> str:
     return str(names[0])
 
 
-def _responses(study: "Study", profile: Run, steering: str) -> list[Response]:
+def _responses(study: Workspace, profile: Run, steering: str) -> list[Response]:
     told = queries.responses(study.store, profile.id, steering).to_dict("records")
     return [
         Response(
@@ -244,7 +242,7 @@ def _responses(study: "Study", profile: Run, steering: str) -> list[Response]:
     ]
 
 
-def _asked(study: "Study", profile: Run) -> frozenset[str]:
+def _asked(study: Workspace, profile: Run) -> frozenset[str]:
     """What was asked, to see whether two profiles are paired."""
     told = study.store.sql(
         'SELECT context, item, wording, "order", prompt FROM prompts WHERE run = ?', [profile.id]
@@ -259,7 +257,7 @@ def _means(cells: Cells, values: tuple[str, ...]) -> np.ndarray:
 
 
 def _circle(
-    study: "Study",
+    study: Workspace,
     instrument: str,
     subject: str,
     values: tuple[str, ...],

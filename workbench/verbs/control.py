@@ -4,16 +4,13 @@
 """
 
 import dataclasses
-from typing import TYPE_CHECKING
 
 from feature_store.errors import BadInput
 from feature_store.progress import Progress
 from feature_store.records import Run
 from workbench.llm.judges import open_judge
 from workbench.systems.conva.control import Control, control
-
-if TYPE_CHECKING:
-    from workbench.study import Study
+from workbench.workspace import Workspace
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +19,7 @@ class ControlSettings(Control):
     """Language model that judges: local:FOLDER-OR-HUB-ID (by log-probability), or https://host/v1#model (in words)."""
 
 
-def run(study: "Study", config: ControlSettings, progress: Progress) -> Run:
+def run(study: Workspace, config: ControlSettings, progress: Progress) -> Run:
     """A run of kind `control`."""
     if not config.judge:
         raise BadInput(

@@ -11,7 +11,6 @@ Left out: whether the graph is right. `graph` says how far it is to be believed.
 """
 
 import dataclasses
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -27,9 +26,7 @@ from workbench.causal.linear_scm import LinearSCM, fresh
 from workbench.measuring.questionnaire import one_scale
 from workbench.settings import plain
 from workbench.statistics.intervals import bootstrap_mean
-
-if TYPE_CHECKING:
-    from workbench.study import Study
+from workbench.workspace import Workspace
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +49,7 @@ class CounterfactualSettings:
     """Seed of all of them."""
 
 
-def read_graph(study: "Study", run: str) -> tuple[LinearSCM, Float[np.ndarray, "source target"]]:
+def read_graph(study: Workspace, run: str) -> tuple[LinearSCM, Float[np.ndarray, "source target"]]:
     """The edges of a graph run as a structural model, and the standard deviation of each weight; 0 where there is no edge."""
     rows = study.store.sql(
         "SELECT source, target, weight, z, present FROM edges WHERE run = ?", [run]
@@ -65,7 +62,7 @@ def read_graph(study: "Study", run: str) -> tuple[LinearSCM, Float[np.ndarray, "
     return LinearSCM(values, direct), sd
 
 
-def _profiles(study: "Study", run: str) -> pd.DataFrame:
+def _profiles(study: Workspace, run: str) -> pd.DataFrame:
     """Unsteered mean rating of every value in every context of a sweep [context, value]; NaN where nothing was parsed."""
     rows = study.store.sql(
         "SELECT context, value, avg(base) AS base FROM ratings WHERE run = ? AND isfinite(base) GROUP BY ALL",
@@ -74,7 +71,9 @@ def _profiles(study: "Study", run: str) -> pd.DataFrame:
     return rows.pivot(index="context", columns="value", values="base").sort_index().astype(float)
 
 
-def wanted(study: "Study", target: tuple[str, ...], presets: str, preset: str) -> dict[str, float]:
+def wanted(
+    study: Workspace, target: tuple[str, ...], presets: str, preset: str
+) -> dict[str, float]:
     """The target of a configuration as value -> score [1 to 5]."""
     return (
         targets.told(target, study.system)
@@ -83,7 +82,7 @@ def wanted(study: "Study", target: tuple[str, ...], presets: str, preset: str) -
     )
 
 
-def run(study: "Study", config: CounterfactualSettings, progress: Progress) -> Run:
+def run(study: Workspace, config: CounterfactualSettings, progress: Progress) -> Run:
     """A run of kind `counterfactual`."""
     graph_run = study.resolve("graph", config.graph)
     effects_run = study.runs.get(graph_run.inputs["effects"])

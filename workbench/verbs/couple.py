@@ -16,7 +16,7 @@ import itertools
 import warnings
 from collections import Counter
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 
@@ -50,9 +50,7 @@ from workbench.systems.couple.text_scm import (
     score,
 )
 from workbench.verbs.counterfactual import read_graph, wanted
-
-if TYPE_CHECKING:
-    from workbench.study import Study
+from workbench.workspace import Workspace
 
 CONDITIONS = ("raw", "value-prompt", "couple")
 STEPS = {
@@ -117,7 +115,7 @@ class CoupleSettings:
     """Seed of the bootstrap."""
 
 
-def run(study: "Study", config: CoupleSettings, progress: Progress) -> Run:
+def run(study: Workspace, config: CoupleSettings, progress: Progress) -> Run:
     """A run of kind `couple`."""
     if not config.llm:
         raise BadInput(

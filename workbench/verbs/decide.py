@@ -35,10 +35,10 @@ from workbench.systems.value_pilot.kept import usable
 from workbench.systems.value_pilot.outcomes import decision_effects, rankings
 from workbench.systems.value_pilot.ranking import Variant, flows, rank
 from workbench.systems.value_pilot.scenarios import read, scores, stakes
+from workbench.workspace import Workspace
 
 if TYPE_CHECKING:
     from sae_training.engine.model import Model
-    from workbench.study import Study
 
 PROMPTS = {
     "logprob": "{scenario}\n\nWhat do you do? Answer:",
@@ -101,7 +101,7 @@ class DecideSettings:
     """Seed of the random directions, folds and bootstrap."""
 
 
-def run(study: "Study", config: DecideSettings, progress: Progress) -> Run:
+def run(study: Workspace, config: DecideSettings, progress: Progress) -> Run:
     """A run of kind `decisions`."""
     steering = one_steering(
         config.features, config.method, config.strength, config.unit, config.positions
@@ -177,7 +177,7 @@ def run(study: "Study", config: DecideSettings, progress: Progress) -> Run:
         return work.finish(summary | ({"assessor_r": r} if config.assessor else {}))
 
 
-def _scenarios(study: "Study", told: str) -> tuple[str, list[Scenario]]:
+def _scenarios(study: Workspace, told: str) -> tuple[str, list[Scenario]]:
     """Where the scenarios come from, and those that are used."""
     if told.endswith(".jsonl"):
         return Path(told).name, read(Path(told), study.system)
@@ -186,7 +186,7 @@ def _scenarios(study: "Study", told: str) -> tuple[str, list[Scenario]]:
 
 
 def _controls(
-    study: "Study", sae_run: Run, steering: Steering, config: DecideSettings
+    study: Workspace, sae_run: Run, steering: Steering, config: DecideSettings
 ) -> list[Steering]:
     """Random directions as long as the steering's own step [residual units]."""
     step = (
@@ -203,7 +203,7 @@ def _controls(
 
 def _choose(
     work: Work,
-    study: "Study",
+    study: Workspace,
     config: DecideSettings,
     model: "Model",
     name: str,
@@ -254,7 +254,7 @@ def _choose(
 
 
 def _preferences(
-    study: "Study", told: str, model: "Model"
+    study: Workspace, told: str, model: "Model"
 ) -> dict[str, Float[np.ndarray, " value"]]:
     """Steering name -> preference for each value [0 to 1]; a file's are those of the base and of whatever is steered, under the name ``."""
     values = study.system.ids
@@ -291,7 +291,7 @@ def _preferences(
 
 
 def _agreements(
-    study: "Study",
+    study: Workspace,
     config: DecideSettings,
     scenarios: list[Scenario],
     choices: list[Choice],

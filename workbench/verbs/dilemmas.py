@@ -12,7 +12,7 @@ Answers are kept in the study's `answers.jsonl`, so the same command resumes wha
 import dataclasses
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from feature_store.bounds import Between, Count, CountOrZero, Seed, Temperature
 from feature_store.errors import BadInput
@@ -35,9 +35,7 @@ from workbench.systems.value_pilot.dilemmas import (
     read_written,
     write_prompt,
 )
-
-if TYPE_CHECKING:
-    from workbench.study import Study
+from workbench.workspace import Workspace
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +57,7 @@ class DilemmasSettings:
 
 
 def run(
-    study: "Study", config: DilemmasSettings, progress: Progress, llm: LLM | None = None
+    study: Workspace, config: DilemmasSettings, progress: Progress, llm: LLM | None = None
 ) -> Run:
     """A run of kind `dilemmas`. `llm` stands in for the model that `config.llm` names."""
     name = llm.name if llm else config.llm
@@ -117,7 +115,7 @@ def run(
 
 
 def _written(
-    study: "Study", config: DilemmasSettings, llm: LLM, norms: list[str], progress: Progress
+    study: Workspace, config: DilemmasSettings, llm: LLM, norms: list[str], progress: Progress
 ) -> list[dict[str, Any]]:
     """One row a dilemma, written and read blind."""
     system, kept = study.system, Answered(llm, study.folder / "answers.jsonl")

@@ -8,7 +8,7 @@
 
 import dataclasses
 import hashlib
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
@@ -40,9 +40,7 @@ from workbench.sweeps import sweep
 from workbench.sweeps.damage import Sweep, damage_rows
 from workbench.sweeps.sweep import Choice
 from workbench.verbs.measure import ask, wordings_for
-
-if TYPE_CHECKING:
-    from workbench.study import Study
+from workbench.workspace import Workspace
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +84,7 @@ class EffectsSettings:
     """Seed of contexts, controls and bootstrap."""
 
 
-def read_sweep(study: "Study", run: str) -> Sweep:
+def read_sweep(study: Workspace, run: str) -> Sweep:
     """What a finished sweep measured, from the store; `graph` starts here."""
     store = study.store
     rows = store.sql("SELECT * FROM interventions WHERE run = ? ORDER BY intervention", [run])
@@ -126,7 +124,7 @@ def as_sweep(rows: pd.DataFrame, ratings: pa.Table, damage: pa.Table, system: Va
 
 
 def material_of(
-    study: "Study", name: str, config: EffectsSettings
+    study: Workspace, name: str, config: EffectsSettings
 ) -> tuple[list[Question], list[str], str]:
     """`(questions, neutral texts, checksum of both)` that a configuration means for the model `name`."""
     wordings = config.wordings or wordings_for(study, config.instrument, name)[:1]
@@ -141,7 +139,7 @@ def material_of(
     )
 
 
-def asked_again(study: "Study", run: Run) -> tuple[EffectsSettings, list[Question], list[str]]:
+def asked_again(study: Workspace, run: Run) -> tuple[EffectsSettings, list[Question], list[str]]:
     """The configuration, questions and neutral texts of a finished sweep, to steer something else under the same ones."""
     config = make(EffectsSettings, run.config)
     asked, neutral, told = material_of(
@@ -157,7 +155,7 @@ def asked_again(study: "Study", run: Run) -> tuple[EffectsSettings, list[Questio
 
 def measure_into(
     work: Work,
-    study: "Study",
+    study: Workspace,
     sae_run: Run,
     config: EffectsSettings,
     asked: list[Question],
@@ -204,7 +202,7 @@ def intervention_rows(planned: list[sweep.Intervention]) -> list[dict]:
 
 def keep(
     work: Work,
-    study: "Study",
+    study: Workspace,
     rows: list[dict],
     ratings: pa.Table,
     damage: pa.Table,
@@ -230,7 +228,7 @@ def keep(
     return measured
 
 
-def run(study: "Study", config: EffectsSettings, progress: Progress) -> Run:
+def run(study: Workspace, config: EffectsSettings, progress: Progress) -> Run:
     """A run of kind `effects`."""
     label_run = study.resolve("labels", config.labels)
     sae_run = study.runs.get(label_run.inputs["sae"])

@@ -6,7 +6,6 @@
 """
 
 import dataclasses
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,9 +17,7 @@ from workbench.causal.graph import compare, find
 from workbench.settings import plain
 from workbench.sweeps.damage import match
 from workbench.verbs.effects import read_sweep
-
-if TYPE_CHECKING:
-    from workbench.study import Study
+from workbench.workspace import Workspace
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +30,7 @@ class GraphSettings:
     """Seed of the bootstrap."""
 
 
-def run(study: "Study", config: GraphSettings, progress: Progress) -> Run:
+def run(study: Workspace, config: GraphSettings, progress: Progress) -> Run:
     """A run of kind `graph`."""
     effects_run = study.resolve("effects", config.effects)
     sae_run = study.runs.get(effects_run.inputs["sae"])

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import pyarrow as pa
 
@@ -23,9 +23,7 @@ from feature_store.runs import schemas
 from workbench.settings import plain
 from workbench.vision.embedders import make
 from workbench.vision.index import build_index, keywords, known_points, listing
-
-if TYPE_CHECKING:
-    from workbench.study import Study
+from workbench.workspace import Workspace
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +38,7 @@ class IndexSettings:
     """TOML file with the words of each value; empty: the built-in list."""
 
 
-def run(study: "Study", config: IndexSettings, progress: Progress) -> Run:
+def run(study: Workspace, config: IndexSettings, progress: Progress) -> Run:
     """A run of kind `images`."""
     if not config.folder:
         raise BadInput("Which folder holds the images? Name it with --folder.")

@@ -18,7 +18,7 @@ import dataclasses
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -39,9 +39,7 @@ from workbench.systems.kang import metrics, pc, roles
 from workbench.systems.kang.interview import ORDERS, Interview, Treatment, ask, measure
 from workbench.systems.kang.roles import NOBODY
 from workbench.verbs.measure import wordings_for
-
-if TYPE_CHECKING:
-    from workbench.study import Study
+from workbench.workspace import Workspace
 
 REPLICATES = 5
 """Bootstrap replicates of PC between two checkpoints."""
@@ -95,7 +93,7 @@ class KangSettings:
     """Seed of roles, items, controls, permutations and bootstrap."""
 
 
-def run(study: "Study", config: KangSettings, progress: Progress) -> Run:
+def run(study: Workspace, config: KangSettings, progress: Progress) -> Run:
     """A run of kind `kang`."""
     sae_run = study.resolve("sae", config.sae)
     told = _interview(study, config, sae_run.config["model"])
@@ -160,7 +158,7 @@ def run(study: "Study", config: KangSettings, progress: Progress) -> Run:
         )
 
 
-def _interview(study: "Study", config: KangSettings, model: str) -> Interview:
+def _interview(study: Workspace, config: KangSettings, model: str) -> Interview:
     own = model == material.ORGANISM
     mode = config.mode if config.mode != "auto" else "rating" if own else "yes-no"
     if own and mode != "rating":
@@ -199,7 +197,7 @@ def _where(config: KangSettings, told: Interview) -> Where:
 
 
 def _treatments(
-    study: "Study", sae_run: Run, config: KangSettings, told: Interview, where: Where
+    study: Workspace, sae_run: Run, config: KangSettings, told: Interview, where: Where
 ) -> list[Treatment]:
     """Features, then random directions as long as the features' steps on average."""
     free = [q.prompt for role in told.roles if role.number == NOBODY for q in ask(told, role)]

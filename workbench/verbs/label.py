@@ -11,7 +11,7 @@ The questionnaire's items never serve as labelled texts: labels and measurements
 
 import dataclasses
 import hashlib
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import numpy as np
 
@@ -27,9 +27,7 @@ from workbench.measuring.questionnaire import one_scale
 from workbench.measuring.questions import Question, prompt_rows
 from workbench.settings import options, plain
 from workbench.verbs.measure import ask, wordings_for
-
-if TYPE_CHECKING:
-    from workbench.study import Study
+from workbench.workspace import Workspace
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +70,7 @@ class LabelSettings:
     """Seed of the sample, of the held-out split and of the output scores' contexts and random directions."""
 
 
-def run(study: "Study", config: LabelSettings, progress: Progress) -> Run:
+def run(study: Workspace, config: LabelSettings, progress: Progress) -> Run:
     """A run of kind `labels`."""
     from sae_training.dictionary.harvest import pooled_activations
 
@@ -150,7 +148,7 @@ def run(study: "Study", config: LabelSettings, progress: Progress) -> Run:
         )
 
 
-def _asked(study: "Study", config: LabelSettings, sae_run: Run) -> list[Question]:
+def _asked(study: Workspace, config: LabelSettings, sae_run: Run) -> list[Question]:
     """The questions behind the output scores; none where none are wanted, or where the instrument measures other values than the study's."""
     name = sae_run.config["model"]
     if config.n_contexts == 0:

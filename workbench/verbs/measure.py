@@ -9,7 +9,7 @@
 
 import dataclasses
 import hashlib
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from feature_store.bounds import (
     MANY,
@@ -38,9 +38,7 @@ from workbench.measuring.seeing import Seeing
 from workbench.settings import plain
 from workbench.steering import gates
 from workbench.steering.apply import one_steering, respondent
-
-if TYPE_CHECKING:
-    from workbench.study import Study
+from workbench.workspace import Workspace
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +106,7 @@ class MeasureSettings(AskingSettings):
 
 
 def ask(
-    study: "Study",
+    study: Workspace,
     model_name: str,
     instrument: str,
     wordings: tuple[str, ...],
@@ -127,13 +125,13 @@ def ask(
     )
 
 
-def wordings_for(study: "Study", instrument: str, model_name: str) -> tuple[str, ...]:
+def wordings_for(study: Workspace, instrument: str, model_name: str) -> tuple[str, ...]:
     """The wordings in which an instrument asks a model: the organism knows its own, others are asked with both ends of the scale named."""
     opened = open_instrument(instrument, (), study.system)
     return opened.plugin.wordings(opened.instrument, bool(material.own(model_name)))
 
 
-def _check(config: MeasureSettings, opened: Opened, steering: Steering, study: "Study") -> None:
+def _check(config: MeasureSettings, opened: Opened, steering: Steering, study: Workspace) -> None:
     """Raises BadInput where flags do not go together."""
     free, talks = opened.instrument.answer == "text", "://" in config.model
     if config.gate and steering.name == "base":
@@ -174,7 +172,7 @@ def _check(config: MeasureSettings, opened: Opened, steering: Steering, study: "
 
 
 def _questions(
-    study: "Study", config: MeasureSettings, opened: Opened, name: str
+    study: Workspace, config: MeasureSettings, opened: Opened, name: str
 ) -> list[Question]:
     own = material.own(name)
     bare = config.contexts == "none" or not (config.contexts or opened.plugin.contexts)
@@ -186,7 +184,7 @@ def _questions(
     return questions(opened.instrument, contexts, wordings, repeats, config.persona)
 
 
-def _gate(study: "Study", config: MeasureSettings, asked: list[Question]) -> list[bool]:
+def _gate(study: Workspace, config: MeasureSettings, asked: list[Question]) -> list[bool]:
     """Which questions are steered."""
     if not config.gate:
         return [True] * len(asked)
@@ -194,7 +192,7 @@ def _gate(study: "Study", config: MeasureSettings, asked: list[Question]) -> lis
     return gates.gate(detector, [q.prompt for q in asked], config.threshold).open.tolist()
 
 
-def run(study: "Study", config: MeasureSettings, progress: Progress) -> Run:
+def run(study: Workspace, config: MeasureSettings, progress: Progress) -> Run:
     """A run of kind `profile`."""
     steering = one_steering(config.features, config.method, config.strength, config.unit)
     opened = open_instrument(config.instrument, config.settings, study.system, study.folder)
@@ -317,7 +315,7 @@ def _too_long(responses: list[Response]) -> dict[str, int | str]:
 
 
 def _respondents(
-    study: "Study", config: MeasureSettings, name: str, sae_run: Run | None, steering: Steering
+    study: Workspace, config: MeasureSettings, name: str, sae_run: Run | None, steering: Steering
 ) -> tuple[Respondent, Respondent | None, str]:
     """Who answers as it is, who steered, and the model's revision."""
     if "://" in name:

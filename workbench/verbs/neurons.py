@@ -58,10 +58,10 @@ from workbench.systems.value_locate.effects import (
 from workbench.systems.value_locate.experiment import Bench, Found, answer_all, find
 from workbench.systems.value_locate.judging import samples_table, score, score_rows
 from workbench.verbs.measure import ask, wordings_for
+from workbench.workspace import Workspace
 
 if TYPE_CHECKING:
     from sae_training.engine.model import Model
-    from workbench.study import Study
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,7 +127,7 @@ class NeuronsSettings:
 
 
 def run(
-    study: "Study", config: NeuronsSettings, progress: Progress, judge: Judge | None = None
+    study: Workspace, config: NeuronsSettings, progress: Progress, judge: Judge | None = None
 ) -> Run:
     """A run of kind `neurons`."""
     if config.judge:

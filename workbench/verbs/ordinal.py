@@ -17,7 +17,7 @@ Left out: refused and unreadable answers. They are counted beside each value; a 
 import dataclasses
 import hashlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
@@ -31,9 +31,7 @@ from workbench.comparing import conditions
 from workbench.measuring.questionnaire import as_asked
 from workbench.settings import plain
 from workbench.statistics import circle, ordinal
-
-if TYPE_CHECKING:
-    from workbench.study import Study
+from workbench.workspace import Workspace
 
 PAIRS = (("self-transcendence", "self-enhancement"), ("openness-to-change", "conservation"))
 """The two axes of the circle: the first less the second."""
@@ -59,7 +57,7 @@ class OrdinalSettings:
     """Seed of drawn answers, sampler and permutations."""
 
 
-def run(study: "Study", config: OrdinalSettings, progress: Progress) -> Run:
+def run(study: Workspace, config: OrdinalSettings, progress: Progress) -> Run:
     """A run of kind `ordinal`."""
     profiles = list(
         {
@@ -117,7 +115,7 @@ def run(study: "Study", config: OrdinalSettings, progress: Progress) -> Run:
         )
 
 
-def _instrument(study: "Study", profiles: Sequence[Run]) -> Instrument:
+def _instrument(study: Workspace, profiles: Sequence[Run]) -> Instrument:
     """The instrument that all runs asked, with the same items."""
     asked = {found.inputs.get("items", "") for found in profiles}
     if len(asked) > 1:
@@ -132,7 +130,7 @@ def _instrument(study: "Study", profiles: Sequence[Run]) -> Instrument:
     return instrument
 
 
-def _asked(study: "Study", run: str) -> str:
+def _asked(study: Workspace, run: str) -> str:
     """Checksum of what a run asked."""
     prompts = study.store.sql(
         "SELECT DISTINCT item, prompt FROM prompts WHERE run = ? ORDER BY ALL", [run]
@@ -140,7 +138,7 @@ def _asked(study: "Study", run: str) -> str:
     return hashlib.sha256(prompts.to_csv(index=False).encode()).hexdigest()
 
 
-def _responses(study: "Study", profiles: Sequence[Run]) -> pd.DataFrame:
+def _responses(study: Workspace, profiles: Sequence[Run]) -> pd.DataFrame:
     """All responses, unsteered ones first, each with the name of its condition."""
     of = {found.id: found for found in profiles}
     told = study.store.sql(

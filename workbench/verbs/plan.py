@@ -10,7 +10,6 @@
 """
 
 import dataclasses
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,9 +24,7 @@ from workbench.statistics.intervals import bootstrap_mean, cluster_weights, repl
 from workbench.sweeps.damage import Sweep
 from workbench.verbs.effects import asked_again, measure_into
 from workbench.verbs.predict import fitted, halves, joint, joint_rows, newest_of
-
-if TYPE_CHECKING:
-    from workbench.study import Study
+from workbench.workspace import Workspace
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +43,7 @@ class PlanSettings:
     """Seed of the split of contexts, the control and the bootstrap."""
 
 
-def run(study: "Study", config: PlanSettings, progress: Progress) -> Run:
+def run(study: Workspace, config: PlanSettings, progress: Progress) -> Run:
     """A run of kind `plan`. Raises `plan.Unreachable` for a wish that cannot be met."""
     wish = parse(config.want, study.system, config.unit)
     effects_run = study.resolve("effects", config.effects)
@@ -103,7 +100,7 @@ def run(study: "Study", config: PlanSettings, progress: Progress) -> Run:
 
 
 def _control(
-    study: "Study", effects: Run, weights: predict.Weights, seed: int
+    study: Workspace, effects: Run, weights: predict.Weights, seed: int
 ) -> list[predict.Weights]:
     """Random features of the sweep at the plan's doses; none where the sweep had too few."""
     random = study.store.sql(

@@ -9,7 +9,6 @@ contexts and measured in the other half.
 """
 
 import dataclasses
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,9 +23,7 @@ from workbench.statistics.intervals import bootstrap_mean
 from workbench.sweeps import sweep
 from workbench.sweeps.damage import Sweep
 from workbench.verbs.effects import asked_again, measure_into, read_sweep
-
-if TYPE_CHECKING:
-    from workbench.study import Study
+from workbench.workspace import Workspace
 
 ALL = "all"
 """Name of the pooled row of `prediction_scores`."""
@@ -85,13 +82,13 @@ def halves(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return np.sort(order[: n // 2]), np.sort(order[n // 2 :])
 
 
-def newest_of(study: "Study", kind: str, effects: str) -> Run | None:
+def newest_of(study: Workspace, kind: str, effects: str) -> Run | None:
     """The newest finished run of a kind that was made of one sweep."""
     found = [run for run in study.runs.all(kind + "-") if run.inputs.get("effects") == effects]
     return found[-1] if found else None
 
 
-def read_graph(study: "Study", run: str) -> CausalGraph:
+def read_graph(study: Workspace, run: str) -> CausalGraph:
     """The graph of a finished run, from the store."""
     rows = study.store.sql("SELECT * EXCLUDE (run) FROM edges WHERE run = ?", [run])
     told = study.runs.get(run)
@@ -107,13 +104,13 @@ def read_graph(study: "Study", run: str) -> CausalGraph:
     )
 
 
-def curves_of(study: "Study", effects: Run, kind: str = "feature") -> predict.Curves:
+def curves_of(study: Workspace, effects: Run, kind: str = "feature") -> predict.Curves:
     """What a finished sweep says of each feature alone."""
     top = len(one_scale(effects.config["instrument"], study.system).options)
     return predict.curves(read_sweep(study, effects.id), top, kind)
 
 
-def fitted(study: "Study", effects: str = "latest") -> predict.Fitted:
+def fitted(study: Workspace, effects: str = "latest") -> predict.Fitted:
     """All that the study knows for predicting a joint steering: curves, graph, and how held-out predictions did."""
     run = study.resolve("effects", effects)
     graph, checked = newest_of(study, "graph", run.id), newest_of(study, "prediction", run.id)
@@ -130,7 +127,7 @@ def fitted(study: "Study", effects: str = "latest") -> predict.Fitted:
     )
 
 
-def read_held(study: "Study", run: Run, values: tuple[str, ...]) -> dict[str, predict.Held]:
+def read_held(study: Workspace, run: Run, values: tuple[str, ...]) -> dict[str, predict.Held]:
     """Model -> how it did, from a finished run of kind `prediction`."""
     rows = study.store.sql("SELECT * FROM prediction_scores WHERE run = ?", [run.id])
     found = {}
@@ -143,7 +140,7 @@ def read_held(study: "Study", run: Run, values: tuple[str, ...]) -> dict[str, pr
     return found
 
 
-def run(study: "Study", config: PredictSettings, progress: Progress) -> Run:
+def run(study: Workspace, config: PredictSettings, progress: Progress) -> Run:
     """A run of kind `prediction`."""
     effects_run = study.resolve("effects", config.effects)
     graph_run = _graph_of(study, config.graph, effects_run)
@@ -186,7 +183,7 @@ def run(study: "Study", config: PredictSettings, progress: Progress) -> Run:
         )
 
 
-def _graph_of(study: "Study", name: str, effects: Run) -> Run | None:
+def _graph_of(study: Workspace, name: str, effects: Run) -> Run | None:
     if not name:
         return None
     found = (

@@ -25,10 +25,10 @@ from workbench.llm.answered import Answered
 from workbench.settings import plain
 from workbench.steering import directions, pairs, probes
 from workbench.steering.pairs import SHARED
+from workbench.workspace import Workspace
 
 if TYPE_CHECKING:
     from sae_training.engine.model import Model
-    from workbench.study import Study
 
 NULLS = 200
 """Random directions behind the null of the cosines."""
@@ -70,7 +70,7 @@ class ProbeSettings:
     """Seed of the organism's pairs, the held-out split and the controls."""
 
 
-def run(study: "Study", config: ProbeSettings, progress: Progress) -> Run:
+def run(study: Workspace, config: ProbeSettings, progress: Progress) -> Run:
     """A run of kind `probes`."""
     sae_run = (
         study.resolve("sae", config.sae or "latest") if config.sae or not config.model else None
@@ -161,7 +161,7 @@ def run(study: "Study", config: ProbeSettings, progress: Progress) -> Run:
         )
 
 
-def _pairs(study: "Study", config: ProbeSettings, progress: Progress) -> pairs.Written:
+def _pairs(study: Workspace, config: ProbeSettings, progress: Progress) -> pairs.Written:
     """The pairs, unchecked, and what of a language model brought none."""
     if not config.llm:
         made = (
@@ -238,7 +238,7 @@ def _arrays(work: Work, values: int) -> dict[str, np.ndarray]:
 
 
 def _features(
-    study: "Study",
+    study: Workspace,
     sae_run: Run,
     values: list[str],
     arrays: dict[str, np.ndarray],

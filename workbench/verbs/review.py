@@ -5,16 +5,14 @@
 """
 
 import dataclasses
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from feature_store import queries
 from feature_store.errors import BadInput, NotFound, nearest
 from feature_store.progress import Progress
 from feature_store.records import Run
 from workbench.settings import plain
-
-if TYPE_CHECKING:
-    from workbench.study import Study
+from workbench.workspace import Workspace
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +29,7 @@ class ReviewSettings:
     """Who says so."""
 
 
-def run(study: "Study", config: ReviewSettings, progress: Progress) -> Run:
+def run(study: Workspace, config: ReviewSettings, progress: Progress) -> Run:
     """A run of kind `review`."""
     reviewed = study.resolve("scenarios", config.scenarios)
     known = queries.scenarios(study.store, reviewed.id).set_index("scenario")

@@ -12,7 +12,7 @@ Every answer is kept as it comes, so an interrupted run asks nothing twice. A pe
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import pyarrow as pa
 
@@ -34,9 +34,7 @@ from workbench.systems.value_pilot.writing import (
     read_written,
     write_prompt,
 )
-
-if TYPE_CHECKING:
-    from workbench.study import Study
+from workbench.workspace import Workspace
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +64,7 @@ class ScenariosSettings:
 
 
 def run(
-    study: "Study", config: ScenariosSettings, progress: Progress, llm: LLM | None = None
+    study: Workspace, config: ScenariosSettings, progress: Progress, llm: LLM | None = None
 ) -> Run:
     """A run of kind `scenarios`. `llm` stands in for the model that `config.llm` names."""
     name = llm.name if llm else config.llm

@@ -7,7 +7,7 @@ Stopped at any step, the same command goes on from its checkpoint and ends with 
 """
 
 import dataclasses
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from feature_store.bounds import Between, CountOfTexts
 from feature_store.progress import Progress
@@ -18,9 +18,7 @@ from sae_training.training.train import train_on_model
 from workbench import material
 from workbench.features.harvesting import checksum, finish
 from workbench.settings import plain
-
-if TYPE_CHECKING:
-    from workbench.study import Study
+from workbench.workspace import Workspace
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +31,7 @@ class TrainSettings(TrainingSettings):
     """How features are laid out on the map."""
 
 
-def run(study: "Study", config: TrainSettings, progress: Progress) -> Run:
+def run(study: Workspace, config: TrainSettings, progress: Progress) -> Run:
     """A run of kind `sae`."""
     texts = material.texts(config.texts, config.documents, config.seed)
     model = study.model(config.model, config.revision, config.dtype, config.device)

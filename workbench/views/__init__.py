@@ -19,8 +19,8 @@ import streamlit as st
 
 from feature_store import queries
 from feature_store.errors import WorkbenchError
-from feature_store.runs import verb_of
 from workbench.study import Study
+from workbench.verb_table import makers
 
 STYLE = """<style>
 .block-container {padding-top: 3.2rem; padding-bottom: 4rem; max-width: 1500px;}
@@ -180,7 +180,7 @@ def told(run: pd.Series | None, column: str = "summary") -> dict[str, Any]:
 
 def missing(study: Study, kind: str, what: str, flags: str = "") -> None:
     """One friendly line: what is not there yet, and the command that makes it, with the flags it needs."""
-    command = f"workbench {verb_of(kind)} {shlex.quote(str(study.folder))} {flags}".rstrip()
+    command = f"workbench {makers(kind)[0]} {shlex.quote(str(study.folder))} {flags}".rstrip()
     st.info(
         f"{what} Run `{command}`"
         + (" (or `workbench adopt`)." if kind == "sae" else ".")

@@ -89,14 +89,8 @@ def _list(study: Study, chosen: Chosen) -> None:
         store,
         chosen.sae.run,
         labels,
-        values,
-        POLARITY[polarity],
-        score,
-        text,
-        sort=sort,
-        descending=descending,
-        limit=ROWS,
-        offset=at * ROWS,
+        queries.FeatureFilter(values=values, polarity=POLARITY[polarity], score=score, text=text),
+        queries.FeatureOrder(sort=sort, descending=descending, limit=ROWS, offset=at * ROWS),
     )
     left, right = st.columns([1.75, 1], gap="medium")
     with left:

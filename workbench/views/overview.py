@@ -4,9 +4,9 @@ import pandas as pd
 import streamlit as st
 
 from feature_store import queries, records
-from feature_store.runs import verb_of
 from workbench import figures
 from workbench.study import Study
+from workbench.verb_table import makers
 from workbench.views import Chosen, here, missing, number, safe, show, told
 
 FIGURES = (
@@ -149,7 +149,7 @@ def _runs(study: Study) -> None:
         return
     for run in stopped:
         st.warning(
-            f"`{run.id}` is unfinished: still at work, or interrupted. `workbench {verb_of(run.kind)} {study.folder}` with the same settings resumes it.",
+            f"`{run.id}` is unfinished: still at work, or interrupted. `workbench {makers(run.kind)[0]} {study.folder}` with the same settings resumes it.",
             icon=":material/pause_circle:",
         )
     st.dataframe(

@@ -15,7 +15,7 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -27,9 +27,7 @@ from feature_store.records import Run, ValueSystem
 from feature_store.store import Store
 from workbench.material.images import digest, open_image
 from workbench.vision.embedders import Embedder, make
-
-if TYPE_CHECKING:
-    from workbench.study import Study
+from workbench.workspace import Workspace
 
 PART = 64
 """Files embedded, kept, and lost together."""
@@ -173,7 +171,7 @@ def nearest(store: Store, run: str, k: int) -> pd.DataFrame:
     )
 
 
-def retrieve(study: "Study", keyword: str, k: int = 5, index: str = "latest") -> pd.DataFrame:
+def retrieve(study: Workspace, keyword: str, k: int = 5, index: str = "latest") -> pd.DataFrame:
     """The `k` images nearest to a word or sentence of yours: rank, image, file, similarity."""
     run = study.resolve("images", index)
     embedder = opened(run)

@@ -8,7 +8,7 @@ Left out: detectors that read what was generated. The decision falls at the prom
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -16,9 +16,7 @@ from jaxtyping import Bool, Float
 from feature_store import registry
 from feature_store.errors import BadInput
 from workbench.settings import options
-
-if TYPE_CHECKING:
-    from workbench.study import Study
+from workbench.workspace import Workspace
 
 
 @runtime_checkable
@@ -35,7 +33,7 @@ class DetectorPlugin(Protocol):
     config: type
     """Frozen dataclass of the settings, each with a default."""
 
-    def open(self, study: "Study", value: str, settings: Any) -> Detector:
+    def open(self, study: Workspace, value: str, settings: Any) -> Detector:
         """The detector of a value (its id); trained here, or loaded."""
         ...
 
@@ -47,7 +45,7 @@ class Gate(NamedTuple):
     """Whether it reaches the threshold, and so is steered."""
 
 
-def make(study: "Study", name: str, value: str, settings: Sequence[str] = ()) -> Detector:
+def make(study: Workspace, name: str, value: str, settings: Sequence[str] = ()) -> Detector:
     """The detector `name` of a value, with `key=value` settings."""
     plugin = registry.get("detectors", name)
     return plugin.open(study, study.system.resolve(value), options(plugin.config, settings))

@@ -10,7 +10,7 @@ Left out: training one.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -18,9 +18,7 @@ from jaxtyping import Float
 from feature_store.bounds import Count
 from feature_store.errors import BadInput, NotFound, nearest
 from feature_store.registry import register
-
-if TYPE_CHECKING:
-    from workbench.study import Study
+from workbench.workspace import Workspace
 
 ROWS = 32
 """Texts in one forward pass."""
@@ -83,7 +81,7 @@ class Classifier:
     config = ClassifierConfig
 
     @staticmethod
-    def open(study: "Study", value: str, settings: ClassifierConfig) -> ClassifierDetector:
+    def open(study: Workspace, value: str, settings: ClassifierConfig) -> ClassifierDetector:
         """Loaded from the folder."""
         if not settings.folder or not (Path(settings.folder) / "config.json").is_file():
             raise NotFound(
@@ -116,7 +114,7 @@ class Classifier:
         )
 
 
-def _means(study: "Study", name: str, value: str) -> bool:
+def _means(study: Workspace, name: str, value: str) -> bool:
     try:
         return study.system.resolve(name) == value
     except NotFound:

@@ -7,7 +7,6 @@ the most specific one whose label of the value is accepted. To gate token by tok
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
@@ -15,9 +14,7 @@ from jaxtyping import Float
 from feature_store.errors import BadInput, NotFound
 from feature_store.records import Run
 from feature_store.registry import register
-
-if TYPE_CHECKING:
-    from workbench.study import Study
+from workbench.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -31,7 +28,7 @@ class FeatureConfig:
 class FeatureDetector:
     """A feature of a run's SAE."""
 
-    def __init__(self, study: "Study", run: Run, feature: int, largest: float):
+    def __init__(self, study: Workspace, run: Run, feature: int, largest: float):
         self.study, self.run, self.feature, self.largest = study, run, feature, largest
         self.name = f"feature {run.id} f{feature}"
 
@@ -56,7 +53,7 @@ class Feature:
     config = FeatureConfig
 
     @staticmethod
-    def open(study: "Study", value: str, settings: FeatureConfig) -> FeatureDetector:
+    def open(study: Workspace, value: str, settings: FeatureConfig) -> FeatureDetector:
         """Found in the store."""
         run = study.resolve("sae", settings.sae)
         feature = settings.feature

@@ -13,10 +13,10 @@ from jaxtyping import Float
 
 from feature_store.registry import register
 from workbench.steering import directions
+from workbench.workspace import Workspace
 
 if TYPE_CHECKING:
     from sae_training.engine.model import Model
-    from workbench.study import Study
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class ProbePlugin:
     config = ProbeConfig
 
     @staticmethod
-    def open(study: "Study", value: str, settings: ProbeConfig) -> ProbeDetector:
+    def open(study: Workspace, value: str, settings: ProbeConfig) -> ProbeDetector:
         """Read from the run of probes."""
         run = study.resolve("probes", settings.run)
         layer = settings.layer

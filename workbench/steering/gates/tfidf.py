@@ -9,7 +9,7 @@ Left out: meaning. A prompt that speaks of a value in words never seen scores lo
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -18,9 +18,7 @@ from feature_store.bounds import CountOfTexts, Seed
 from feature_store.errors import BadInput
 from feature_store.registry import register
 from workbench import material
-
-if TYPE_CHECKING:
-    from workbench.study import Study
+from workbench.workspace import Workspace
 
 HELD_OUT = 0.2
 """Share of the texts behind the figure in the name [0 to 1]."""
@@ -62,7 +60,7 @@ class Tfidf:
     config = TfidfGateSettings
 
     @staticmethod
-    def open(study: "Study", value: str, settings: TfidfGateSettings) -> TfidfDetector:
+    def open(study: Workspace, value: str, settings: TfidfGateSettings) -> TfidfDetector:
         """Trained on the labelled texts."""
         from sklearn.feature_extraction.text import TfidfVectorizer
         from sklearn.linear_model import LogisticRegression

@@ -23,10 +23,10 @@ from workbench.measuring.respondents import Respondent, Speaker, Weights
 from workbench.steering.apply import respondent
 from workbench.sweeps import value_prompts
 from workbench.sweeps.sweep import as_direction, choose_features
+from workbench.workspace import Workspace
 
 if TYPE_CHECKING:
     from sae_training.engine.model import Model
-    from workbench.study import Study
 
 Kind = Literal["base", "steered", "primed", "model"]
 PRIMES = 3
@@ -61,7 +61,7 @@ class Population:
 
 def plan(
     told: Sequence[str],
-    study: "Study",
+    study: Workspace,
     labels: Run | None,
     per_value: int,
     template: Steering,
@@ -78,7 +78,7 @@ def plan(
 
 def _member(
     name: str,
-    study: "Study",
+    study: Workspace,
     labels: Run | None,
     per_value: int,
     template: Steering,
@@ -143,7 +143,7 @@ def needs_sae(told: Sequence[str]) -> bool:
     return not all(map(is_address, told))
 
 
-def open_population(study: "Study", members: Sequence[Member], sae_run: Run | None) -> Population:
+def open_population(study: Workspace, members: Sequence[Member], sae_run: Run | None) -> Population:
     """Everyone ready to answer; answers are kept in the study."""
     respondents: list[Respondent] = []
     here: list[Model] = []

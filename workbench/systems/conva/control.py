@@ -38,10 +38,10 @@ from workbench.systems.conva.questions import (
     read_choices,
     read_dilemmas,
 )
+from workbench.workspace import Workspace
 
 if TYPE_CHECKING:
     from sae_training.engine.model import Model
-    from workbench.study import Study
 
 SIDES = {"Yes": 1.0, "No": 0.0, "Unclear": 0.5}
 FLUENT = {"Yes": 1.0, "No": 0.0}
@@ -167,7 +167,7 @@ def summarise(
     return rows
 
 
-def control(study: "Study", settings: Control, judge: Judge, progress: Progress = silent) -> Run:
+def control(study: Workspace, settings: Control, judge: Judge, progress: Progress = silent) -> Run:
     """A run of kind `control`. What is answered before an interruption is kept."""
     if settings.options and not settings.detector:
         raise BadInput("--options are the detector's. Name it with --detector, or leave them out.")
@@ -276,7 +276,7 @@ def control(study: "Study", settings: Control, judge: Judge, progress: Progress 
 class Asked:
     """The model as it is asked: with or without control, prompts gated one by one."""
 
-    study: "Study"
+    study: Workspace
     probes: Run
     model: "Model"
     settings: Control

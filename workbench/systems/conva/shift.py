@@ -24,10 +24,10 @@ from feature_store.records import Run, Where
 from sae_training.engine.gates import PromptGate, spread
 from workbench.steering import directions
 from workbench.steering.methods.conva import MinimumShift
+from workbench.workspace import Workspace
 
 if TYPE_CHECKING:
     from sae_training.engine.model import Model
-    from workbench.study import Study
 
 
 def minimum_shift(
@@ -50,7 +50,7 @@ def minimum_shift(
 
 
 def shift(
-    study: "Study",
+    study: Workspace,
     run: Run,
     value: str,
     targets: Sequence[float],
@@ -64,7 +64,7 @@ def shift(
 
 @contextmanager
 def controlled(
-    study: "Study",
+    study: Workspace,
     run: Run,
     model: "Model",
     value: str,

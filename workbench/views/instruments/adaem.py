@@ -268,7 +268,11 @@ def _opinions(study: Study, run: pd.Series, questions: pd.DataFrame, members: li
     stage = d.selectbox("Opinions", list(STAGES), format_func=STAGES.get, key="adaem-stage")
     at = page_number(e, "adaem-page")
     found = queries.adaem_opinions(
-        study.store, run.run, stage, question, member, value, PAGE, at * PAGE
+        study.store,
+        run.run,
+        queries.OpinionFilter(stage=stage, question=question, member=member, value=value),
+        PAGE,
+        at * PAGE,
     )
     held = [
         ", ".join(called.get(v, v) for v in one) if one is not None else "" for one in found.held

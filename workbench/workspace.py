@@ -1,0 +1,167 @@
+"""The folder of a study: its runs, the store over them, and the live models that its runs read.
+
+1. `study.json` says what the folder is and in which value system it speaks (`study_file.py`).
+2. `make` is how every verb makes a run: the finished run of the same work is found, an interrupted one is resumed,
+   otherwise one is begun.
+3. `resolve` gives the run that a setting names; where there is none yet it says which verb makes one.
+4. `model` and `sae` give the live handles, loaded once a process.
+
+Left out: what a verb does (`workbench/verbs`), and the verbs as methods (`study.py`).
+"""
+
+import functools
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from feature_store import registry
+from feature_store.errors import BadInput, Incompatible, NotFound, nearest, of_paths
+from feature_store.files import write_atomically
+from feature_store.records import Run, ValueSystem
+from feature_store.runs import Runs, Work
+from feature_store.store import Store
+from workbench import study_file
+from workbench.settings import plain
+from workbench.verb_table import makers
+
+if TYPE_CHECKING:  # torch is loaded when a model is, not when a study is opened
+    from sae_training.dictionary.sae import SAE
+    from sae_training.engine.model import Model
+
+
+class Seeded(Protocol):
+    """Settings of a verb that draws at random: a frozen dataclass with a seed."""
+
+    @property
+    def seed(self) -> int:
+        """Seed from which every random choice derives."""
+
+
+class Workspace:
+    """The study in `folder`; an absent or empty folder becomes one unless `create` is false."""
+
+    def __init__(self, folder: str | Path, system: str = "schwartz10", create: bool = True):
+        self.folder = Path(folder)
+        with of_paths():
+            empty = not self.folder.exists() or not any(self.folder.iterdir())
+        if create and empty:
+            registry.get("values", system)
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                write_atomically(study_file.file(self.folder), study_file.text(system))
+            except OSError as error:
+                raise BadInput(
+                    f"{self.folder} cannot be made a study: {error.strerror}. Choose a folder you may write to."
+                ) from None
+        self.system_id = study_file.system_of(self.folder)
+        self.runs = Runs(self.folder / "runs")
+        self._models: dict[tuple[str, ...], Model] = {}
+        self._loading = threading.Lock()
+
+    @functools.cached_property
+    def system(self) -> ValueSystem:
+        """The value system in which the study speaks."""
+        return registry.get("values", self.system_id)
+
+    @functools.cached_property
+    def store(self) -> Store:
+        """Queries over the finished runs."""
+        return Store(self.runs.folder)
+
+    def make(
+        self,
+        kind: str,
+        settings: Any,
+        inputs: Mapping[str, str],
+        build: Callable[[Work], Mapping[str, Any]],
+        seed: int | None = None,
+    ) -> Run:
+        """Make a run, or give the finished run of the same work.
+
+        `settings` is the verb's frozen dataclass with the runs it names pinned to their ids, or the same as a mapping.
+        `inputs` maps a role to the run or checksum that decided it. `build` writes tables and files into the run and
+        returns its few figures; an interrupted run is handed to it as it was left. `seed` is that of the settings
+        unless another one is given.
+
+            return study.make("graph", pinned, {"effects": sweep_run.id}, partial(estimate, sweep_run))
+        """
+        config = dict(settings) if isinstance(settings, Mapping) else plain(settings)
+        seed = config["seed"] if seed is None else seed
+        id = self.runs.find(kind, config, inputs, seed)
+        if self.runs.exists(id):
+            return self.runs.get(id)
+        with self.runs.begin(kind, config, inputs, seed) as work:
+            return work.finish(build(work))
+
+    def resolve(self, kind: str, name: str) -> Run:
+        """The run that `name` means: an id, or `latest` of the kind."""
+        if name == "latest":
+            verbs = " or ".join(f"`workbench {verb}`" for verb in makers(kind))
+            return self.runs.latest(kind, f"Run {verbs} first.")
+        if not self.runs.exists(name):
+            known = [id for id in self.runs.ids() if id.startswith(f"{kind}-")]
+            raise NotFound(
+                f"There is no finished run {name!r} of kind {kind!r} in {self.folder}.{nearest(name, [*known, 'latest'])}"
+            )
+        run = self.runs.get(name)
+        if run.kind != kind:
+            raise BadInput(
+                f"{name} is a run of kind {run.kind!r}, one of kind {kind!r} is needed. `workbench runs` lists them."
+            )
+        return run
+
+    def model(
+        self, address: str, revision: str = "", dtype: str = "float32", device: str = "auto"
+    ) -> "Model":
+        """The live model at an address, loaded once."""
+        from sae_training.engine.opening import open_model
+        from workbench.material import model_address
+
+        key = (address, revision, dtype, device)
+        with self._loading:
+            if key not in self._models:
+                self._models[key] = open_model(
+                    model_address(address), revision=revision, dtype=dtype, device=device
+                )
+            return self._models[key]
+
+    def model_of(self, run: Run) -> "Model":
+        """The model that a run of kind `sae` or `probes` reads, at the revision that the run pinned."""
+        config = run.config
+        model = self.model(config["model"], config["revision"], config["dtype"], config["device"])
+        if model.revision != run.inputs["model"]:
+            raise Incompatible(
+                f"{run.id} was made with {config['model']} at revision {run.inputs['model'][:12]}, the model there now is "
+                f"{model.revision[:12]}. Restore the model, or make a run for this one."
+            )
+        return model
+
+    def model_for(
+        self, name: str, sae_run: Run | None, revision: str, dtype: str, device: str
+    ) -> "Model":
+        """The model that a run of kind `sae` reads, or `name` where there is none. Raises BadInput where a flag contradicts the run."""
+        if sae_run is None:
+            return self.model(name, revision, dtype, device)
+        for flag, told, usual in (
+            ("revision", revision, ""),
+            ("dtype", dtype, "float32"),
+            ("device", device, "auto"),
+        ):
+            if told not in (usual, sae_run.config[flag]):
+                raise BadInput(
+                    f"{sae_run.id} pins its model with {flag} {sae_run.config[flag] or 'as it was found'}, got --{flag} {told}. Leave --{flag} out, or make "
+                    "an SAE's run with it."
+                )
+        return self.model_of(sae_run)
+
+    def sae(self, run: Run) -> "SAE":
+        """The SAE of a run of kind `sae`, on the device of its model."""
+        return _load_sae(self.runs.folder / run.id / "sae").to(self.model_of(run).device)
+
+
+@functools.lru_cache(maxsize=4)
+def _load_sae(folder: Path) -> "SAE":
+    from sae_training.dictionary.loaders import load_sae
+
+    return load_sae(folder)
