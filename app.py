@@ -1,4 +1,5 @@
-"""The app: `workbench app STUDY` opens it (`workbench/command/serve.py` starts Streamlit with the right settings).
+"""The app: `workbench app STUDY` opens it (`workbench/command/serve.py` starts Streamlit with the
+right settings).
 
 One study, one page a file in `workbench/views`. This file only says which pages there are.
 """

@@ -33,7 +33,8 @@ def main(names: list[str]) -> int:
     if not names:
         for name in known:
             print(
-                f"{name:12} {(importlib.import_module(f'benchmarks.{name}').__doc__ or '').splitlines()[0]}"
+                f"{name:12}"
+                f" {(importlib.import_module(f'benchmarks.{name}').__doc__ or '').splitlines()[0]}"
             )
         return 0
     missed = False

@@ -1,4 +1,5 @@
-"""The study of the organism that several benchmarks measure: made once a process, from nothing, with the demo's defaults."""
+"""The study of the organism that several benchmarks measure: made once a process, from nothing,
+with the demo's defaults."""
 
 import functools
 import tempfile

@@ -1,10 +1,14 @@
-"""AdAEM on four steered variants of the organism: how much better its questions separate them than its seeds do.
+"""AdAEM on four steered variants of the organism: how much better its questions separate them than
+its seeds do.
 
 1. Variants: power and benevolence, each steered up and down along its labelled features.
-2. Seeds are situations of no value (a place and something that happens there). Sixty pulls refine them in the organism's own language.
-3. The ten best questions and all seeds are asked anew, 30 opinions a variant each: the ratio of their generalised Jensen-Shannon divergence,
-   with the interval over questions. Beside it: chance, what the search believed, and what choosing the ten best seeds would have brought.
-4. A harder start: the same from texts that already end in the first words of a behaviour (`openings`), half as many pulls.
+2. Seeds are situations of no value (a place and something that happens there). Sixty pulls refine
+   them in the organism's own language.
+3. The ten best questions and all seeds are asked anew, 30 opinions a variant each: the ratio of
+   their generalised Jensen-Shannon divergence, with the interval over questions. Beside it: chance,
+   what the search believed, and what choosing the ten best seeds would have brought.
+4. A harder start: the same from texts that already end in the first words of a behaviour
+   (`openings`), half as many pulls.
 """
 
 import tempfile
@@ -23,7 +27,9 @@ POPULATION = ("power+", "power-", "benevolence+", "benevolence-")
 
 
 def main() -> dict:
-    """Reach: the questions found separate the four variants at least 1.5 times as well as the seeds, interval above 1."""
+    """Reach: the questions found separate the four variants at least 1.5 times as well as the
+    seeds, interval above 1.
+    """
     told = made()
     return measure(told.study, told.runs["train"], told.runs["label"])
 

@@ -1,14 +1,18 @@
-"""A questionnaire of 520 items x 6 prompts by log-probability on the organism: ours, and one prompt at a time.
+"""A questionnaire of 520 items x 6 prompts by log-probability on the organism: ours, and one prompt
+at a time.
 
-Invented items in the shape of Value Portrait's: 104 passages with five responses each, of the lengths of the real ones (passages cut at 110 words, so that all
-fits the organism's context), in the organism's own words, asked in the instrument's three wordings with the six phrases in both orders. Phrases have
-two to five tokens. A quarter of the passages at a time, three ways in turn:
+Invented items in the shape of Value Portrait's: 104 passages with five responses each, of the
+lengths of the real ones (passages cut at 110 words, so that all fits the organism's context), in
+the organism's own words, asked in the instrument's three wordings with the six phrases in both
+orders. Phrases have two to five tokens. A quarter of the passages at a time, three ways in turn:
 
 1. batched: what a user writes: for every prompt one forward pass of its six answers, padded;
-2. kept: for every prompt one pass, whose keys and values then serve one pass of the six answers: the strongest way of one prompt at a time;
+2. kept: for every prompt one pass, whose keys and values then serve one pass of the six answers:
+   the strongest way of one prompt at a time;
 3. ours: `administer` with `Weights`, the kept scores' file included.
 
-The reach is set against the first; the second is shown beside it. Ratings and log-probabilities must agree to 1e-4.
+The reach is set against the first; the second is shown beside it. Ratings and log-probabilities
+must agree to 1e-4.
 """
 
 import tempfile
@@ -137,8 +141,9 @@ def main() -> dict[str, Any]:
     asked = questions(made, [""], list(WORDINGS))
     lengths = [len(ids) for ids in model.tokenize([q.prompt for q in asked])]
     print(
-        f"{len(made.items)} items x {len(asked) // len(made.items)} prompts of {np.mean(lengths):.0f} tokens ({min(lengths)} to {max(lengths)}), "
-        f"{torch.get_num_threads()} threads",
+        f"{len(made.items)} items x {len(asked) // len(made.items)} prompts of"
+        f" {np.mean(lengths):.0f} tokens ({min(lengths)} to {max(lengths)}),"
+        f" {torch.get_num_threads()} threads",
         flush=True,
     )
     ways: dict[str, Callable[[list[Question]], np.ndarray]] = {
@@ -176,8 +181,9 @@ def main() -> dict[str, Any]:
         "name": NAME,
         "value": value,
         "reach": REACH,
-        "holds": max(difference.values()) <= 1e-4
-        and all(value[way] >= REACH[way] for way in REACH),
+        "holds": (
+            max(difference.values()) <= 1e-4 and all(value[way] >= REACH[way] for way in REACH)
+        ),
         "seconds": {way: sum(times) for way, times in seconds.items()},
         "difference": difference,
         "prompts": len(asked),

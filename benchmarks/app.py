@@ -1,11 +1,15 @@
-"""The app: from the command to the first page's text, and from a click in the menu to the next page's text.
+"""The app: from the command to the first page's text, and from a click in the menu to the next
+page's text.
 
-1. `workbench app` is started on a study in a process of its own, with Chromium already open; the clock stops when the first page's
-   text is visible. Repeated, the median counts; the first start of a machine, which reads everything from disk, is not counted.
-2. Then every page is opened from the menu, several rounds; the clock stops when the text that the page is for is visible.
-   The slowest page's median counts. The first visit of each page in a process is counted apart.
+1. `workbench app` is started on a study in a process of its own, with Chromium already open; the
+   clock stops when the first page's text is visible. Repeated, the median counts; the first start
+   of a machine, which reads everything from disk, is not counted.
+2. Then every page is opened from the menu, several rounds; the clock stops when the text that the
+   page is for is visible. The slowest page's median counts. The first visit of each page in a
+   process is counted apart.
 
-Left out: what waits for a model (Steer's buttons), and figures still being painted beneath the text.
+Left out: what waits for a model (Steer's buttons), and figures still being painted beneath the
+text.
 """
 
 import re
@@ -114,7 +118,8 @@ def _turns(tab, rounds: int) -> tuple[dict[str, float], dict[str, list[float]]]:
                 first[title] = spent
     for title, ts in times.items():
         print(
-            f"{title:14} first visit {first[title]:.2f} s, then median {statistics.median(ts):.2f} s, slowest {max(ts):.2f} s",
+            f"{title:14} first visit {first[title]:.2f} s, then median {statistics.median(ts):.2f}"
+            f" s, slowest {max(ts):.2f} s",
             flush=True,
         )
     return first, times

@@ -1,9 +1,12 @@
-"""Steering with features of an SAE that never saw the planted directions, chosen by their labels alone.
+"""Steering with features of an SAE that never saw the planted directions, chosen by their labels
+alone.
 
-1. The demo's SAE is trained on text residuals; its features are chosen by accepted labels, the most specific on held-out texts first.
-2. Each is steered at the norm at which a planted facet is one unit; effects are turned by the label's polarity and
-   averaged over a value's features.
-3. They are laid beside the planted total effects: correlation off the diagonal, size of the diagonal.
+1. The demo's SAE is trained on text residuals; its features are chosen by accepted labels, the most
+   specific on held-out texts first.
+2. Each is steered at the norm at which a planted facet is one unit; effects are turned by the
+   label's polarity and averaged over a value's features.
+3. They are laid beside the planted total effects: correlation off the diagonal, size of the
+   diagonal.
 """
 
 import numpy as np
@@ -21,8 +24,8 @@ def main() -> dict:
         unit="raw", doses=(truth.norm,), delta=1e6, seed=1, random_features=12, random_directions=12
     )
     cells = told.study.store.sql(
-        "SELECT value, target, avg(points * polarity) AS points, count(DISTINCT feature) AS features FROM dose_effects "
-        "WHERE run = ? AND kind = 'feature' GROUP BY ALL",
+        "SELECT value, target, avg(points * polarity) AS points, count(DISTINCT feature) AS"
+        " features FROM dose_effects WHERE run = ? AND kind = 'feature' GROUP BY ALL",
         [run.id],
     )
     realised = np.full((10, 10), np.nan)
@@ -33,7 +36,8 @@ def main() -> dict:
     own = float(np.nanmean(np.diag(realised)) / np.diag(truth.effects).mean())
     sae = told.study.sae(told.runs["train"])
     chosen = told.study.store.sql(
-        "SELECT DISTINCT feature, value, polarity FROM interventions WHERE run = ? AND kind = 'feature'",
+        "SELECT DISTINCT feature, value, polarity FROM interventions WHERE run = ? AND kind ="
+        " 'feature'",
         [run.id],
     )
     decoder = sae.directions(chosen.feature.tolist()).numpy()

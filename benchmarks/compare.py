@@ -1,4 +1,5 @@
-"""Seven steering methods and three controls x ten values x five strengths on the organism, questions, damage and texts: wall time."""
+"""Seven steering methods and three controls x ten values x five strengths on the organism,
+questions, damage and texts: wall time."""
 
 from benchmarks._study import made
 from feature_store import queries

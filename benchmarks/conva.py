@@ -1,11 +1,16 @@
-"""Context-controlled pairs against uncontrolled ones under a planted topic confound: cosine of probe and difference of means to the truth.
+"""Context-controlled pairs against uncontrolled ones under a planted topic confound: cosine of
+probe and difference of means to the truth.
 
-1. The organism writes pools of pairs. *Controlled*: the texts of a pair differ in one behaviour. *Confounded*: they share nothing else, and the text
-   that holds the value has the value's topic as often as the texts of its world do. Topics cause nothing.
-2. The truth of a value is the sum of its six planted directions; the residual is read where they lie, at the last token.
-3. 100 times as many pairs are drawn from every pool, and both directions are laid beside the truth. A resample counts where the controlled
-   pairs come closer in the mean over the ten values; the share of single values is printed beside it.
-4. Two more pools say what does the harm: *topic alone* is controlled but for the topic, *uncontrolled* shares nothing and has no confound.
+1. The organism writes pools of pairs. *Controlled*: the texts of a pair differ in one behaviour.
+   *Confounded*: they share nothing else, and the text that holds the value has the value's topic as
+   often as the texts of its world do. Topics cause nothing.
+2. The truth of a value is the sum of its six planted directions; the residual is read where they
+   lie, at the last token.
+3. 100 times as many pairs are drawn from every pool, and both directions are laid beside the truth.
+   A resample counts where the controlled pairs come closer in the mean over the ten values; the
+   share of single values is printed beside it.
+4. Two more pools say what does the harm: *topic alone* is controlled but for the topic,
+   *uncontrolled* shares nothing and has no confound.
 """
 
 import numpy as np

@@ -1,10 +1,13 @@
-"""How often does the 95 % interval of an effect hold the true effect? Ours beside a bootstrap over rows.
+"""How often does the 95 % interval of an effect hold the true effect? Ours beside a bootstrap over
+rows.
 
-1. Each repeat simulates what a sweep measures: items nested in prompt contexts, asked with and without steering; ratings
-   bounded to 1-6 and skewed, a change that differs from context to context with a long tail to one side.
+1. Each repeat simulates what a sweep measures: items nested in prompt contexts, asked with and
+   without steering; ratings bounded to 1-6 and skewed, a change that differs from context to
+   context with a long tail to one side.
 2. The true effect is the mean change over 200,000 contexts of the same population.
-3. Coverage is counted over 200 repeats x ten values, for 24, 32 and 48 contexts. The row bootstrap resamples items as
-   if they were independent; percentile, basic and BCa resample contexts as ours does.
+3. Coverage is counted over 200 repeats x ten values, for 24, 32 and 48 contexts. The row bootstrap
+   resamples items as if they were independent; percentile, basic and BCa resample contexts as ours
+   does.
 """
 
 from __future__ import annotations
@@ -20,7 +23,8 @@ REACH = [0.93, 0.97]
 REPEATS, REPLICATES = 200, 1000
 CONTEXTS, ITEMS = (24, 32, 48), 6
 SHIFTS = np.linspace(-1.2, 1.5, 10)
-"""Mean latent push of each value: from strong falls to rises that run into the end of the scale [logits]."""
+"""Mean latent push of each value: from strong falls to rises that run into the end of the scale
+[logits]."""
 
 
 def changes(rng: np.random.Generator, contexts: int) -> Float[np.ndarray, "context item value"]:

@@ -1,4 +1,5 @@
-"""The effect of steering each value on the organism's own decisions, against random directions of equal norm."""
+"""The effect of steering each value on the organism's own decisions, against random directions
+of equal norm."""
 
 import pandas as pd
 
@@ -17,13 +18,17 @@ STRENGTH = 0.45
 
 
 def main() -> dict:
-    """Reach: in nine of ten values the interval of steering the value on its own score excludes 0 above, beyond all random directions."""
+    """Reach: in nine of ten values the interval of steering the value on its own score excludes
+    0 above, beyond all random directions.
+    """
     told = made()
     return measure(told.study, told.runs["train"], told.runs["label"], 60)
 
 
 def measure(study: Study, sae: Run, labels: Run, n: int) -> dict:
-    """The figures of a study whose labels steer: one run of decisions a value, over the same `n` scenarios."""
+    """The figures of a study whose labels steer: one run of decisions a value, over the same `n`
+    scenarios.
+    """
     known = with_outputs(study, labels.id)
     chosen = choose_features(known, 8).groupby("value")
     scenarios = study.scenarios(llm="organism", n=n)
@@ -43,8 +48,8 @@ def measure(study: Study, sae: Run, labels: Run, n: int) -> dict:
             )
             seconds += run.seconds
             found = study.store.sql(
-                "SELECT value, base, steered, effect, low, high, null_low, null_high, n FROM decision_effects "
-                "WHERE run = ? AND kind = 'steering' AND outcome = 'expected'",
+                "SELECT value, base, steered, effect, low, high, null_low, null_high, n FROM"
+                " decision_effects WHERE run = ? AND kind = 'steering' AND outcome = 'expected'",
                 [run.id],
             ).set_index("value")
             others = found.effect.drop(value)

@@ -1,4 +1,5 @@
-"""The demo after installation: wall time of train, label, measure, effects and graph on the organism."""
+"""The demo after installation: wall time of train, label, measure, effects and graph on the
+organism."""
 
 from benchmarks._study import made
 

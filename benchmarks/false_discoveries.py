@@ -1,16 +1,21 @@
-"""How often the analysis finds an effect or an edge between values where none is: 100 sweeps without any, through the code that users run.
+"""How often the analysis finds an effect or an edge between values where none is: 100 sweeps
+without any, through the code that users run.
 
-Nothing is simulated from a formula. Each run takes the demo's measured sweep at its matched doses, keeps what every feature does to its own
-value (without that there is no graph to find), and makes what it does to other values null. Three nulls:
+Nothing is simulated from a formula. Each run takes the demo's measured sweep at its matched doses,
+keeps what every feature does to its own value (without that there is no graph to find), and makes
+what it does to other values null. Three nulls:
 
-1. *Noise*: the deviations from their mean over contexts remain, each context's with a sign by coin. What is left is how much
-   contexts really differ, and no effect.
-2. *Contexts*: the whole effect remains and a coin for each context and value, common to all features, decides its sign. Steering
-   does much in every context and nothing on average: contexts that are taken for independent rows would be starred.
-3. *Features*: the whole effect remains and a coin for each feature and value decides its sign. Each feature leaks, none by its value.
-   An edge and a star are claims about a value, so they must not follow from such leaks. (It is the hardest null: as much leaks as really is caused.)
+1. *Noise*: the deviations from their mean over contexts remain, each context's with a sign by coin.
+   What is left is how much contexts really differ, and no effect.
+2. *Contexts*: the whole effect remains and a coin for each context and value, common to all
+   features, decides its sign. Steering does much in every context and nothing on average: contexts
+   that are taken for independent rows would be starred.
+3. *Features*: the whole effect remains and a coin for each feature and value decides its sign. Each
+   feature leaks, none by its value. An edge and a star are claims about a value, so they must not
+   follow from such leaks. (It is the hardest null: as much leaks as really is caused.)
 
-The same sweep unchanged is analysed as well: a procedure that never finds anything would pass the rest.
+The same sweep unchanged is analysed as well: a procedure that never finds anything would pass the
+rest.
 """
 
 from dataclasses import replace
@@ -46,7 +51,9 @@ def at_matched_dose(sweep: Sweep, matched: Matched) -> Sweep:
 
 
 def null(sweep: Sweep, kind: str, rng: np.random.Generator) -> Sweep:
-    """`sweep` with the effects on other values made null; controls, which have no value of their own, wholly so."""
+    """`sweep` with the effects on other values made null; controls, which have no value of their
+    own, wholly so.
+    """
     changes = sweep.changes()
     units, contexts, values = changes.shape
     shape = {
@@ -66,7 +73,9 @@ def null(sweep: Sweep, kind: str, rng: np.random.Generator) -> Sweep:
 
 
 def discoveries(sweep: Sweep, system: ValueSystem, seed: int) -> tuple[int, int, int, int]:
-    """(starred cells, cells, edges, ordered pairs) off the diagonal; where no graph can be found there is no edge."""
+    """(starred cells, cells, edges, ordered pairs) off the diagonal; where no graph can be found
+    there is no edge.
+    """
     cells = [
         cell
         for cell in analyse(sweep, system, DELTA, REPLICATES, seed).side_effects
@@ -84,7 +93,10 @@ def discoveries(sweep: Sweep, system: ValueSystem, seed: int) -> tuple[int, int,
 
 
 def main() -> dict:
-    """Reach: at most 5 % of cells starred and of pairs joined by an edge, in every null. Runs with any are shown beside."""
+    """Reach: at most 5 % of cells starred and of pairs joined by an edge, in every null.
+
+    Runs with any are shown beside.
+    """
     told = made()
     effects = told.runs["effects"]
     sweep = read_sweep(told.study, effects.id)
@@ -109,7 +121,8 @@ def main() -> dict:
             "edges": float((runs[:, 2] > 0).mean()),
         }
         print(
-            f"{kind}: {share['starred']:.4f} of cells starred (in {any_of['starred']:.2f} of runs), {share['edges']:.4f} of pairs joined (in {any_of['edges']:.2f} of runs)"
+            f"{kind}: {share['starred']:.4f} of cells starred (in {any_of['starred']:.2f} of runs),"
+            f" {share['edges']:.4f} of pairs joined (in {any_of['edges']:.2f} of runs)"
         )
         for what in share:
             figures |= {f"{what}_{kind}": share[what], f"runs_with_{what}_{kind}": any_of[what]}

@@ -1,15 +1,19 @@
-"""Training speed of the fused engine beside sae-lens and sparsify, on equal work, and the loss each reaches.
+"""Training speed of the fused engine beside sae-lens and sparsify, on equal work, and the loss each
+reaches.
 
-500,000 residuals of 128 numbers in memory (sparse sums of 512 random directions and noise), 2,048 features, k = 32,
-batches of 4,096, two threads, float32. All start from the same weights and see the same batches, in turn: one step
-of each, over and over, so that a busy moment of the machine hits all of them.
+500,000 residuals of 128 numbers in memory (sparse sums of 512 random directions and noise), 2,048
+features, k = 32, batches of 4,096, two threads, float32. All start from the same weights and see
+the same batches, in turn: one step of each, over and over, so that a busy moment of the machine
+hits all of them.
 
-1. fused TopK, sae-lens TopK, sparsify's SparseCoder with Adam (each as its project trains); fused BatchTopK,
-   sae-lens BatchTopK.
-2. glibc gives large blocks back to the system at every free and pays for it in page faults; with two settings in the
-   environment it does not. Everyone gets them: the benchmark starts itself anew with them.
-3. The losses of fused and sae-lens, the same function, must agree to 1 % at every step; sparsify's decoder has unit
-   rows and its loss is scaled, so its fraction of variance unexplained is shown beside theirs.
+1. fused TopK, sae-lens TopK, sparsify's SparseCoder with Adam (each as its project trains); fused
+   BatchTopK, sae-lens BatchTopK.
+2. glibc gives large blocks back to the system at every free and pays for it in page faults; with
+   two settings in the environment it does not. Everyone gets them: the benchmark starts itself anew
+   with them.
+3. The losses of fused and sae-lens, the same function, must agree to 1 % at every step; sparsify's
+   decoder has unit rows and its loss is scaled, so its fraction of variance unexplained is shown
+   beside theirs.
 """
 
 import os
@@ -37,7 +41,10 @@ def main() -> dict[str, Any]:
         environment = (
             os.environ
             | MALLOC
-            | {"OMP_NUM_THREADS": str(THREADS), "NUMBA_NUM_THREADS": str(THREADS)}
+            | {
+                "OMP_NUM_THREADS": str(THREADS),
+                "NUMBA_NUM_THREADS": str(THREADS),
+            }
         )
         run = subprocess.run(
             [sys.executable, "-m", "benchmarks", NAME],
@@ -171,11 +178,13 @@ def compare() -> dict[str, Any]:
     milliseconds = {way: sorted(1000 * t for t in values[WARM:]) for way, values in times.items()}
     median = {way: statistics.median(values) for way, values in milliseconds.items()}
     print(
-        f"{TOKENS} x {WIDTH}, {FEATURES} features, k {K}, batch {BATCH}, {torch.get_num_threads()} threads, {STEPS} steps in turn"
+        f"{TOKENS} x {WIDTH}, {FEATURES} features, k {K}, batch {BATCH}, {torch.get_num_threads()}"
+        f" threads, {STEPS} steps in turn"
     )
     for way, values in milliseconds.items():
         print(
-            f"  {way:19} {median[way]:7.1f} ms a step  ({values[0]:.1f} to {values[-1]:.1f})   loss at the last step {losses[way][-1]:.5f}"
+            f"  {way:19} {median[way]:7.1f} ms a step  ({values[0]:.1f} to {values[-1]:.1f})   loss"
+            f" at the last step {losses[way][-1]:.5f}"
         )
     value = {
         "sae-lens": median["sae-lens topk"] / median["fused topk"],
@@ -189,8 +198,8 @@ def compare() -> dict[str, Any]:
         for kind in ("topk", "batchtopk")
     }
     print(
-        f"  TopK {value['sae-lens']:.2f} x sae-lens, {value['sparsify']:.2f} x sparsify; BatchTopK {batch:.2f} x sae-lens; "
-        f"largest difference of the loss {max(gap.values()):.1e}"
+        f"  TopK {value['sae-lens']:.2f} x sae-lens, {value['sparsify']:.2f} x sparsify; BatchTopK"
+        f" {batch:.2f} x sae-lens; largest difference of the loss {max(gap.values()):.1e}"
     )
     return {
         "name": NAME,

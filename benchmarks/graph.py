@@ -1,4 +1,5 @@
-"""The graph found by intervening, against the planted one: structural Hamming distance over ordered pairs."""
+"""The graph found by intervening, against the planted one: structural Hamming distance over
+ordered pairs."""
 
 from benchmarks._study import made
 from workbench import organism

@@ -1,14 +1,17 @@
-"""Labels against what is planted in the text: precision, recall, and whether a confounding topic is ever labelled.
+"""Labels against what is planted in the text: precision, recall, and whether a confounding topic is
+ever labelled.
 
-1. Fresh documents, of which every sentence's planted meaning is known: a value's behaviour with its sign, a value-free
-   attribute, a topic, a filler.
-2. What a feature reads: its document-pooled activations are regressed on the presence of every planted sentence type;
-   the group of types that explains the largest share of its variance is its planted meaning.
-3. Precision: accepted labels that name the feature's planted meaning. Recall: live features more than half of whose
-   variance one value and sign explains, that are labelled with it.
-4. Beside it, what features write: the share of accepted labels whose decoder row has a cosine of at least 0.5 with a
-   planted direction of the value. A feature of one phrase reads a value without writing it. AUROC says how well the label's output score, and each
-   of its input scores, tell those that write from those that only read.
+1. Fresh documents, of which every sentence's planted meaning is known: a value's behaviour with its
+   sign, a value-free attribute, a topic, a filler.
+2. What a feature reads: its document-pooled activations are regressed on the presence of every
+   planted sentence type; the group of types that explains the largest share of its variance is its
+   planted meaning.
+3. Precision: accepted labels that name the feature's planted meaning. Recall: live features more
+   than half of whose variance one value and sign explains, that are labelled with it.
+4. Beside it, what features write: the share of accepted labels whose decoder row has a cosine of at
+   least 0.5 with a planted direction of the value. A feature of one phrase reads a value without
+   writing it. AUROC says how well the label's output score, and each of its input scores, tell
+   those that write from those that only read.
 
 The labeler sees values and topics only, never sentence types, facets or directions.
 """

@@ -1,10 +1,13 @@
 """Does the ordinal regression find what was planted, and how long does it take on 1,200 answers?
 
-1. Twenty simulations: 3 conditions x 40 items x 10 repeats, theta ~ N(0, 1), items N(0, 0.3), five thresholds. Condition 2 holds one group of values
-   more than condition 1 does (+1, another group -1): the planted contrast.
-2. Counted: the correlation of true and estimated theta (centred), the coverage of the 95 % intervals, the sign of the planted contrast,
-   coverage of the spread of the items, R-hat and effective sample sizes.
-3. Twenty more in which the conditions do not differ: how often the interval of the contrast between conditions keeps 0.
+1. Twenty simulations: 3 conditions x 40 items x 10 repeats, theta ~ N(0, 1), items N(0, 0.3), five
+   thresholds. Condition 2 holds one group of values more than condition 1 does (+1, another group
+   -1): the planted contrast.
+2. Counted: the correlation of true and estimated theta (centred), the coverage of the 95 %
+   intervals, the sign of the planted contrast, coverage of the spread of the items, R-hat and
+   effective sample sizes.
+3. Twenty more in which the conditions do not differ: how often the interval of the contrast between
+   conditions keeps 0.
 4. `value` is the time of one fit, summaries included, on this machine.
 """
 
@@ -74,7 +77,8 @@ def main() -> dict:
         theta[1, :4] += (1.0, 1.0, -1.0, -1.0)
         planted.append(fitted(theta, seed))
         print(
-            f"seed {seed:2} r {planted[-1]['r']:.3f} coverage {planted[-1]['coverage']:.3f} R-hat {planted[-1]['r_hat']:.4f} ESS {planted[-1]['ess']:.0f}"
+            f"seed {seed:2} r {planted[-1]['r']:.3f} coverage {planted[-1]['coverage']:.3f} R-hat"
+            f" {planted[-1]['r_hat']:.4f} ESS {planted[-1]['ess']:.0f}"
         )
     mean = {name: float(np.mean([one[name] for one in planted])) for name in planted[0]}
     seconds = float(np.median([one["seconds"] for one in planted + alike]))

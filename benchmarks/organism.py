@@ -1,8 +1,8 @@
 """Does the organism that ships obey what is planted in it, adversaries included?
 
-Injects and writes every facet under several contexts and compares the realised effects on the ten values with the
-planted ones, off the diagonal. Also: diagonals, leaky facets, topics and value-free attributes (which must move
-nothing), linearity, damage.
+Injects and writes every facet under several contexts and compares the realised effects on the ten
+values with the planted ones, off the diagonal. Also: diagonals, leaky facets, topics and value-free
+attributes (which must move nothing), linearity, damage.
 """
 
 from __future__ import annotations

@@ -1,8 +1,11 @@
-"""The interventional graph against PC's on the same study, both against the planted one: ordered pairs that differ.
+"""The interventional graph against PC's on the same study, both against the planted one: ordered
+pairs that differ.
 
-1. PC runs as Kang et al. (2025) do, over pooled rows: each context unsteered and under each feature at its damage-matched dose.
-2. Variants: the unsteered rows alone, the changes alone, three levels of the test; edges that PC cannot orient count in both directions, as
-   published, or not at all. The interventional graph is compared with the best of them, which nobody could have picked beforehand.
+1. PC runs as Kang et al. (2025) do, over pooled rows: each context unsteered and under each feature
+   at its damage-matched dose.
+2. Variants: the unsteered rows alone, the changes alone, three levels of the test; edges that PC
+   cannot orient count in both directions, as published, or not at all. The interventional graph is
+   compared with the best of them, which nobody could have picked beforehand.
 """
 
 import numpy as np
@@ -61,7 +64,8 @@ def main() -> dict:
     often = bootstrap(pooled, contexts, 10, 0)
     print(table.to_string(index=False))
     print(
-        f"as published, contexts resampled: edges come back in {often.edges[discover(pooled).edges].mean():.2f} of 10 replicates"
+        "as published, contexts resampled: edges come back in"
+        f" {often.edges[discover(pooled).edges].mean():.2f} of 10 replicates"
     )
     published = int(
         table[

@@ -1,16 +1,22 @@
-"""Wanted profiles: distance to the target after the planner, against one feature, concept vectors, ConVA and a hard prompt.
+"""Wanted profiles: distance to the target after the planner, against one feature, concept vectors,
+ConVA and a hard prompt.
 
-Ten wishes are drawn: targets of 0.4 to 0.9 points on one to three values, the others within 0.2. Every way chooses its strength (and
-what else it may choose) on the same half of the contexts, and is measured on the other half:
+Ten wishes are drawn: targets of 0.4 to 0.9 points on one to three values, the others within 0.2.
+Every way chooses its strength (and what else it may choose) on the same half of the contexts, and
+is measured on the other half:
 
 1. planner: `workbench plan`;
 2. feature: the best labelled feature, dose and sign, by what the sweep measured;
-3. features' mean: the mean decoder row of the features labelled with the value of the largest target;
+3. features' mean: the mean decoder row of the features labelled with the value of the largest
+   target;
 4. difference of means: residuals of labelled texts that hold that value less those that do not;
-5. mixed means: the features' means of all targets together, each times its target: a concept vector that knows the whole wish;
-6. ConVA: that value's probe (`workbench probe`, with its defaults) raised to P0, or lowered to 1 - P0, by the minimum shift; P0, and whether the layers
-   that the probes chose are steered or the SAE's alone, are chosen with the strength;
-7. prompt: sentences that show the wanted leaning of every target put before the question, as many and as mild as is best.
+5. mixed means: the features' means of all targets together, each times its target: a concept vector
+   that knows the whole wish;
+6. ConVA: that value's probe (`workbench probe`, with its defaults) raised to P0, or lowered to 1 -
+   P0, by the minimum shift; P0, and whether the layers that the probes chose are steered or the
+   SAE's alone, are chosen with the strength;
+7. prompt: sentences that show the wanted leaning of every target put before the question, as many
+   and as mild as is best.
 
 Another concept vector is one more entry in `directions`.
 """
@@ -96,7 +102,9 @@ def wishes(values: tuple[str, ...]) -> list[str]:
 
 
 def per_value(s: Setting, asked: Sequence[Question], ratings: np.ndarray) -> np.ndarray:
-    """Mean rating of every value over the questions' contexts [*row value]; contexts weigh alike, all ask the same items."""
+    """Mean rating of every value over the questions' contexts [*row value]; contexts weigh
+    alike, all ask the same items.
+    """
     own = np.array([s.curves.values.index(q.item.value) for q in asked])
     return np.stack([ratings[..., own == j].mean(-1) for j in range(len(s.curves.values))], -1)
 
@@ -140,7 +148,9 @@ def under_prompts(s: Setting, told: str, contexts: np.ndarray) -> np.ndarray:
 def under_conva(
     s: Setting, value: str, lower: bool, target: float, layers: Sequence[int], contexts: np.ndarray
 ) -> np.ndarray:
-    """Mean change of every value when the value's probe is brought to P0 = `target` at some layers, in order [value]."""
+    """Mean change of every value when the value's probe is brought to P0 = `target` at some
+    layers, in order [value].
+    """
     asked = questions(s, contexts)
     with shift.controlled(s.study, s.probes, s.model, value, target, lower, layers) as model:
         scores = model.score(
@@ -191,15 +201,19 @@ def feature_means(s: Setting) -> dict[str, torch.Tensor]:
     decoder = s.study.sae(s.sae).W_dec
     rows = decoder / decoder.norm(dim=1, keepdim=True)
     return {
-        str(value): (rows[own.feature.tolist()] * torch.tensor(own.polarity.tolist())[:, None])
-        .mean(0)
-        .float()
+        str(value): (
+            (rows[own.feature.tolist()] * torch.tensor(own.polarity.tolist())[:, None])
+            .mean(0)
+            .float()
+        )
         for value, own in labels.groupby("value")
     }
 
 
 def difference_of_means(s: Setting) -> dict[str, torch.Tensor]:
-    """Mean residual of labelled texts that hold each value, less that of texts that do not; first tokens left out, as in steering."""
+    """Mean residual of labelled texts that hold each value, less that of texts that do not;
+    first tokens left out, as in steering.
+    """
     texts = organism.labelled_texts(TEXTS, SEED)
     means = []
     for start in range(0, len(texts), 128):

@@ -1,4 +1,5 @@
-"""Joint steerings that no fit has seen, predicted from single ones: R2 of both models, and coverage of the intervals."""
+"""Joint steerings that no fit has seen, predicted from single ones: R2 of both models, and
+coverage of the intervals."""
 
 from benchmarks._study import made
 
@@ -7,7 +8,9 @@ REACH = 0.9
 
 
 def main() -> dict:
-    """Reach: R2 over all values of both models, and of the worst value of the linear one, at least 0.9."""
+    """Reach: R2 over all values of both models, and of the worst value of the linear one, at
+    least 0.9.
+    """
     told = made()
     run = told.study.predict(
         effects=told.runs["effects"].id, graph=told.runs["graph"].id, steerings=120

@@ -1,10 +1,14 @@
-"""The organism under personas whose profile was planted: how well each text instrument that it can answer finds it again.
+"""The organism under personas whose profile was planted: how well each text instrument that it can
+answer finds it again.
 
-1. A persona is a document of two or three behaviours; what follows from them through the planted graph is its true profile.
-2. Each instrument is asked under every persona by `workbench measure`. Its profile against the true one, both less the persona's mean over values:
-   ratings and dilemmas tell values relative to one another, decisions each against its opposite, so only what all of them tell is compared.
-3. Figure: correlation over personas and values; interval bootstrapped over personas. An instrument of choices measures in other units, so only the
-   correlation is asked for. Dilemmas are asked step by step, without memory: with it the organism is drawn to what it has chosen.
+1. A persona is a document of two or three behaviours; what follows from them through the planted
+   graph is its true profile.
+2. Each instrument is asked under every persona by `workbench measure`. Its profile against the true
+   one, both less the persona's mean over values: ratings and dilemmas tell values relative to one
+   another, decisions each against its opposite, so only what all of them tell is compared.
+3. Figure: correlation over personas and values; interval bootstrapped over personas. An instrument
+   of choices measures in other units, so only the correlation is asked for. Dilemmas are asked step
+   by step, without memory: with it the organism is drawn to what it has chosen.
 """
 
 import tempfile

@@ -1,12 +1,16 @@
-"""The store: every query that a page makes, on 65,536 features with 20 contexts each and 10 million activations.
+"""The store: every query that a page makes, on 65,536 features with 20 contexts each and 10 million
+activations.
 
-1. A study of that size is written to a temporary folder by the same code that jobs use: features, contexts of 24 tokens
-   (words drawn by Zipf's law), activations, histograms, four label candidates for every eighth feature, and a sweep with
-   300,000 ratings.
-2. The words of the contexts are read once (`feature_store/words.py`), as the app does when a study is first opened.
-3. Every query is asked many times with random features, values, words and pages, in random order; p50 and p95 of each.
+1. A study of that size is written to a temporary folder by the same code that jobs use: features,
+   contexts of 24 tokens (words drawn by Zipf's law), activations, histograms, four label candidates
+   for every eighth feature, and a sweep with 300,000 ratings.
+2. The words of the contexts are read once (`feature_store/words.py`), as the app does when a study
+   is first opened.
+3. Every query is asked many times with random features, values, words and pages, in random order;
+   p50 and p95 of each.
 
-The worst p95 is the figure. Left out: a cold disk; the files were just written, as after a job on the same machine.
+The worst p95 is the figure. Left out: a cold disk; the files were just written, as after a job on
+the same machine.
 """
 
 import tempfile

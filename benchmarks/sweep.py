@@ -1,8 +1,10 @@
-"""A side-effect sweep on a 12-layer, 768-wide GPT-2: ours, a hook and a loop, and batched full forward passes.
+"""A side-effect sweep on a 12-layer, 768-wide GPT-2: ours, a hook and a loop, and batched full
+forward passes.
 
-The model is randomly initialised (speed does not depend on the weights), steering is after layer 8. 16 prompts of
-48 tokens, four items in each of four contexts that make up half their length, are scored with six one-token options
-under 12 features at two doses. One context after the other, three ways in turn:
+The model is randomly initialised (speed does not depend on the weights), steering is after layer 8.
+16 prompts of 48 tokens, four items in each of four contexts that make up half their length, are
+scored with six one-token options under 12 features at two doses. One context after the other, three
+ways in turn:
 
 1. loop: what a user writes: one prompt and one intervention at a time, under a forward hook;
 2. batched: full forward passes over a batch of interventions, logits at the last token only;
@@ -55,7 +57,9 @@ def interventions() -> Add:
 def full(
     model: Model, ids: Sequence[Sequence[int]], edit: Add, batch: int, all_logits: bool
 ) -> torch.Tensor:
-    """Scores by full forward passes over `batch` interventions of one prompt, or one if `batch` is 1."""
+    """Scores by full forward passes over `batch` interventions of one prompt, or one if `batch`
+    is 1.
+    """
     wanted = torch.tensor([option[0] for option in OPTIONS])
     scores = torch.empty(len(edit.vectors), len(ids), len(OPTIONS))
     layer = model.module.transformer.h[LAYER]
@@ -109,7 +113,8 @@ def report(title: str, seconds: dict[str, list[float]], difference: float) -> di
     print(title)
     for way, times in seconds.items():
         print(
-            f"  {way:8} {median[way]:6.2f} s a context ({min(times):.2f} to {max(times):.2f})  {median[way] / median['ours']:5.2f} x ours"
+            f"  {way:8} {median[way]:6.2f} s a context ({min(times):.2f} to {max(times):.2f}) "
+            f" {median[way] / median['ours']:5.2f} x ours"
         )
     print(f"  largest difference of a score {difference:.1e}", flush=True)
     return {way: median[way] / median["ours"] for way in REACH}
@@ -121,8 +126,8 @@ def main() -> dict[str, Any]:
     model = Model(GPT2LMHeadModel(GPT2Config()).eval(), None, "random GPT-2")
     sweep_ids(model, prompts(SHARED)[0], OPTIONS, interventions(), LAYER)  # warm up
     print(
-        f"{torch.get_num_threads()} threads, {CONTEXTS} contexts x {ITEMS} prompts x {LENGTH} tokens x "
-        f"{FEATURES * len(DOSES)} interventions",
+        f"{torch.get_num_threads()} threads, {CONTEXTS} contexts x {ITEMS} prompts x {LENGTH}"
+        f" tokens x {FEATURES * len(DOSES)} interventions",
         flush=True,
     )
     seconds, difference = compare(model, prompts(SHARED))

@@ -1,9 +1,13 @@
-"""Two jobs on one machine: how long two trainings take at once, with threads that wait briefly and as OpenMP has them wait.
+"""Two jobs on one machine: how long two trainings take at once, with threads that wait briefly and
+as OpenMP has them wait.
 
-1. A job trains an SAE on the organism (300,000 tokens) in a process of its own, with as many threads as it takes by itself.
-2. In turn, three times: one job alone; two at once with our waiting (`sae_training/process.py`); two at once with OpenMP's own.
-3. Figure: seconds of two at once over seconds of one alone, the least of the turns: what others take of a shared machine is not counted. Sharing
-   fairly it is 2. A job's seconds are those of its training, without imports and compilation.
+1. A job trains an SAE on the organism (300,000 tokens) in a process of its own, with as many
+   threads as it takes by itself.
+2. In turn, three times: one job alone; two at once with our waiting (`sae_training/process.py`);
+   two at once with OpenMP's own.
+3. Figure: seconds of two at once over seconds of one alone, the least of the turns: what others
+   take of a shared machine is not counted. Sharing fairly it is 2. A job's seconds are those of its
+   training, without imports and compilation.
 """
 
 import os

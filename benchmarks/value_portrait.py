@@ -1,11 +1,15 @@
-"""Value Portrait's released score tables and item-value correlations, computed again from its released answers and ratings.
+"""Value Portrait's released score tables and item-value correlations, computed again from its
+released answers and ratings.
 
-1. Eight models' answers, six prompts an item, become responses; the instrument's own score is set beside the released table in every cell: centred and
-   original mean, standard deviation over items, and number of items, of the ten values and the four higher-order ones.
-2. Raw ratings and value scores of the survey's people become correlations (`workbench/instruments/value_portrait/tags.py`), compared with the released ones.
+1. Eight models' answers, six prompts an item, become responses; the instrument's own score is set
+   beside the released table in every cell: centred and original mean, standard deviation over
+   items, and number of items, of the ten values and the four higher-order ones.
+2. Raw ratings and value scores of the survey's people become correlations
+   (`workbench/instruments/value_portrait/tags.py`), compared with the released ones.
 
-The tags are those of the answers' own file where they differ from the item file: one model's lacks the tags of one item, and so does its table. Group 0 of the survey
-is known to differ from what was published, and is not counted.
+The tags are those of the answers' own file where they differ from the item file: one model's lacks
+the tags of one item, and so does its table. Group 0 of the survey is known to differ from what was
+published, and is not counted.
 """
 
 import json
@@ -72,7 +76,8 @@ def scores(folder: Path) -> list[Cell]:
         known = {item.id: item for item in made.items}
         for file in sorted((folder / "answers").glob("*.json")):
             told = read_json(file)
-            # An answer file repeats the tags; an item that lacks them there is in no score of that model.
+            # An answer file repeats the tags; an item that lacks them there is in no score of that
+            # model.
             own = {f"{a['portrait_id']}-{a['option_id']}" for a in told if a.get(family)}
             answers = [
                 a
@@ -151,7 +156,8 @@ def main() -> dict:
     """Reach: every cell to 1e-6."""
     if not DATA.exists():
         raise NotFound(
-            f"This needs Value Portrait's released files in {DATA}. See docs/instruments/value-portrait.md."
+            f"This needs Value Portrait's released files in {DATA}. See"
+            " docs/instruments/value-portrait.md."
         )
     cells, groups = scores(DATA), correlations(DATA)
     largest, counted = (
@@ -166,13 +172,16 @@ def main() -> dict:
     kept, chance = false_discoveries(pairs, *SETTINGS)
     items = instrument(DATA, system).items
     print(
-        f"{len(cells)} cells of {len({cell.model for cell in cells})} tables: largest difference {largest:.1e}"
+        f"{len(cells)} cells of {len({cell.model for cell in cells})} tables: largest difference"
+        f" {largest:.1e}"
     )
     print(
-        f"{sum(one.pairs for one in counted.values())} correlations of groups 1 to 11: {by_r:.1e}; group 0: {groups[0].r:.3f}"
+        f"{sum(one.pairs for one in counted.values())} correlations of groups 1 to 11: {by_r:.1e};"
+        f" group 0: {groups[0].r:.3f}"
     )
     print(
-        f"{kept} tags from raw ratings; {chance:.0f} of as many pairs would be kept if nobody's values had to do with the ratings"
+        f"{kept} tags from raw ratings; {chance:.0f} of as many pairs would be kept if nobody's"
+        " values had to do with the ratings"
     )
     return {
         "name": NAME,

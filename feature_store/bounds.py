@@ -5,11 +5,14 @@
     method: Annotated[str, Plugin("steerings")] = "add"
 
 1. `Between` gives the smallest and the largest number; of a tuple, of each of its parts.
-2. `Plugin` says that a text names a plug-in of a kind, so that a wrong name is refused before anything is read or measured.
-3. Whoever reads settings from flags or a job file (`workbench/settings.py`) checks both. A default holds whatever stands here.
+2. `Plugin` says that a text names a plug-in of a kind, so that a wrong name is refused before
+   anything is read or measured.
+3. Whoever reads settings from flags or a job file (`workbench/settings.py`) checks both. A default
+   holds whatever stands here.
 
-The bounds are where another number is a slip: generators take no negative seed, replicates are drawn in memory, a
-negative count would leave the last ones out. Left out: rules between fields; those stand in `__post_init__`.
+The bounds are where another number is a slip: generators take no negative seed, replicates are
+drawn in memory, a negative count would leave the last ones out. Left out: rules between fields;
+those stand in `__post_init__`.
 """
 
 from dataclasses import dataclass

@@ -188,11 +188,9 @@ class Store:
         schema = pa.schema([_as_text(field) for field in schemas()["runs"]])
         table = pa.Table.from_pylist([_run_row(run) for run in runs], schema=schema)
         self._connection.register("runs_as_text", table)
-        self._connection.execute(
-            """CREATE OR REPLACE TABLE memory.main.runs AS SELECT * REPLACE (
+        self._connection.execute("""CREATE OR REPLACE TABLE memory.main.runs AS SELECT * REPLACE (
                 created::TIMESTAMP AS created, config::JSON AS config, inputs::JSON AS inputs,
-                summary::JSON AS summary, environment::JSON AS environment) FROM runs_as_text"""
-        )
+                summary::JSON AS summary, environment::JSON AS environment) FROM runs_as_text""")
         self._connection.unregister("runs_as_text")
 
 

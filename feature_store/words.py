@@ -39,17 +39,21 @@ _PREPARE = f"""
 """
 """Words are numbered first: grouping and sorting numbers is several times faster than text."""
 _FILES = {
-    "words": """
+    "words": (
+        """
         SELECT word, feature, ranks FROM (
             SELECT id, feature, bit_or((1::UBIGINT << rank)::UBIGINT) AS ranks
             FROM said JOIN known USING (word) GROUP BY id, feature) JOIN known USING (id)
-        ORDER BY id, feature""",
-    "tops": f"""
+        ORDER BY id, feature"""
+    ),
+    "tops": (
+        f"""
         SELECT feature, string_agg(token, '  ·  ' ORDER BY rank) AS fires_on
         FROM (SELECT feature, replace(trim(tokens[peak + 1], ' '), chr(10), '↵') AS token,
                      min(rank) AS rank
               FROM read_parquet($contexts) WHERE rank < {TOPS} GROUP BY ALL)
-        WHERE token <> '' GROUP BY feature ORDER BY feature""",
+        WHERE token <> '' GROUP BY feature ORDER BY feature"""
+    ),
 }
 _EMPTY = {
     "words": "'' AS word, 0 AS feature, 0::UBIGINT AS ranks",

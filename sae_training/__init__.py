@@ -1,4 +1,5 @@
-"""What the machine sees: models, sites, the steering engine, sparse autoencoders, harvest. May import `feature_store`."""
+"""What the machine sees: models, sites, the steering engine, sparse autoencoders, harvest. May
+import `feature_store`."""
 
 from sae_training import process
 

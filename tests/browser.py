@@ -1,4 +1,5 @@
-"""The app in a real browser: starts it on a study, opens Chromium, and keeps what the page complains about."""
+"""The app in a real browser: starts it on a study, opens Chromium, and keeps what the page
+complains about."""
 
 import contextlib
 import shutil

@@ -31,7 +31,8 @@ LONG = (
     "test_organism",
     "test_train",
 )
-"""Files of many minutes: they go to the workers first, each whole, so that none is left for the end."""
+"""Files of many minutes: they go to the workers first, each whole, so that none is left for the
+end."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -49,7 +50,9 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def probed_study(tmp_path_factory):
-    """A study of the organism with a small SAE and probes of its values; made by the first worker that needs it, every worker has its own copy."""
+    """A study of the organism with a small SAE and probes of its values; made by the first
+    worker that needs it, every worker has its own copy.
+    """
     import fcntl
     import shutil
 

@@ -11,7 +11,9 @@ from workbench.llm import Conversation
 
 
 class Scripted:
-    """What the endpoint does: `reply(body, number)` gives a text, or (status, headers, raw body), or seconds to be silent."""
+    """What the endpoint does: `reply(body, number)` gives a text, or (status, headers, raw
+    body), or seconds to be silent.
+    """
 
     def __init__(self, reply: Callable) -> None:
         self.reply, self.requests, self.headers, self.url = reply, [], [], ""

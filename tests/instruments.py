@@ -15,7 +15,9 @@ SYSTEMS: dict[str, str] = {"standin19": "schwartz19"}
 
 
 def settings(name: str, folder: Path) -> tuple[str, ...]:
-    """What an instrument needs to be opened, written into `folder`: invented items, never published ones."""
+    """What an instrument needs to be opened, written into `folder`: invented items, never
+    published ones.
+    """
     if name in keys.KEYS:
         file = folder / f"{name}.csv"
         numbers = sorted(number for numbers in keys.KEYS[name].values() for number in numbers)
@@ -64,7 +66,9 @@ def settings(name: str, folder: Path) -> tuple[str, ...]:
 
 
 def value_portrait(folder: Path, queries: int = 12) -> tuple[str, ...]:
-    """Queries of four responses each, in the released form; each response belongs to one of the ten values, some to a second one."""
+    """Queries of four responses each, in the released form; each response belongs to one of the
+    ten values, some to a second one.
+    """
     values = [
         value.name.replace("-", "_").replace(" ", "_")
         for value in registry.get("values", "schwartz10").values

@@ -64,7 +64,10 @@ CONFIGS = {
         pad_token_id=2,
     ),
 }
-TEMPLATE = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}{% if add_generation_prompt %}[model]{% endif %}"
+TEMPLATE = (
+    "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}{% if add_generation_prompt"
+    " %}[model]{% endif %}"
+)
 
 
 def module(family: str) -> nn.Module:

@@ -1,4 +1,5 @@
-"""Small random models that see: a CLIP, vision-language models of two families, and drawings to show them."""
+"""Small random models that see: a CLIP, vision-language models of two families, and drawings to
+show them."""
 
 import json
 from pathlib import Path
@@ -24,9 +25,9 @@ from tests.small_models import LAYERS, VOCABULARY, WIDTH, tokenizer
 
 SIDE, PATCH, CONTEXT = 32, 8, 512
 TEMPLATE = (
-    "{% for m in messages %}[{{ m.role }}]{% if m.content is string %}{{ m.content }}{% else %}{% for part in m.content %}"
-    "{% if part.type == 'image' %}IMAGE{% else %}{{ part.text }}{% endif %}{% endfor %}{% endif %}{% endfor %}"
-    "{% if add_generation_prompt %}[model]{% endif %}"
+    "{% for m in messages %}[{{ m.role }}]{% if m.content is string %}{{ m.content }}{% else %}{%"
+    " for part in m.content %}{% if part.type == 'image' %}IMAGE{% else %}{{ part.text }}{% endif"
+    " %}{% endfor %}{% endif %}{% endfor %}{% if add_generation_prompt %}[model]{% endif %}"
 )
 _sees = {
     "hidden_size": 32,
@@ -80,7 +81,9 @@ def clip(folder: Path) -> Path:
 
 
 def llava(folder: Path, chat: bool = True) -> Path:
-    """A random LLaVA, saved in `folder`; its vision tower has as many layers as its language model."""
+    """A random LLaVA, saved in `folder`; its vision tower has as many layers as its language
+    model.
+    """
     torch.manual_seed(0)
     made = _tokenizer(["<image>"])
     image = made.convert_tokens_to_ids("<image>")
@@ -106,7 +109,9 @@ def llava(folder: Path, chat: bool = True) -> Path:
 
 
 def idefics(folder: Path) -> Path:
-    """A random Idefics3, the family of SmolVLM, saved in `folder`: an image is cut into tiles, which are marked in the prompt."""
+    """A random Idefics3, the family of SmolVLM, saved in `folder`: an image is cut into tiles,
+    which are marked in the prompt.
+    """
     torch.manual_seed(0)
     made = _tokenizer(
         ["<image>", "<fake_token_around_image>", "<global-img>", "<end_of_utterance>"]

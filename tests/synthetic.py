@@ -1,7 +1,8 @@
 """A small study made of invented numbers: every relation filled, no model behind it.
 
-For tests and benchmarks of what only reads: queries, figures and pages. The same seed gives the same study. Its tokens are as
-hostile as a stranger's corpus: markup, a script, emoji, right-to-left text, line breaks.
+For tests and benchmarks of what only reads: queries, figures and pages. The same seed gives the
+same study. Its tokens are as hostile as a stranger's corpus: markup, a script, emoji, right-to-left
+text, line breaks.
 """
 
 import json
@@ -405,7 +406,10 @@ def _effects(runs: Runs, rng: np.random.Generator, labels: str, values: tuple[st
                     "wording": "plain",
                     "order": "ascending",
                     "value": v,
-                    "prompt": f"{HOSTILE[c % len(HOSTILE)]} I locked the doors twice. How much is {item} like me :",
+                    "prompt": (
+                        f"{HOSTILE[c % len(HOSTILE)]} I locked the doors twice. How much is {item}"
+                        " like me :"
+                    ),
                 }
                 for c, item, v in questions
             ],
@@ -423,7 +427,7 @@ def _effects(runs: Runs, rng: np.random.Generator, labels: str, values: tuple[st
                         "low": effect - 0.14,
                         "high": effect + 0.14,
                         "p": 1e-6 if clear else 0.3,
-                        "q": (float("nan") if s == t else 1e-5 if clear else 0.5),
+                        "q": float("nan") if s == t else 1e-5 if clear else 0.5,
                         "null_low": -0.15,
                         "null_high": 0.16,
                         "n": CONTEXTS,
@@ -515,9 +519,9 @@ def _comparison(runs: Runs, rng: np.random.Generator, labels: str, values: tuple
                     "leakage_adjacent": leak,
                     "leakage_orthogonal": leak,
                     "leakage_opposed": leak,
-                    "reason": "the interval of the value's own effect includes 0"
-                    if undefined
-                    else "",
+                    "reason": (
+                        "the interval of the value's own effect includes 0" if undefined else ""
+                    ),
                     "tokens": 12 if arm == "prompt" else 0,
                 }
             )

@@ -1,6 +1,8 @@
-"""Runs of invented numbers about instruments: an ordinal regression, moral dilemmas, a contrast and a search for questions. No model is behind them.
+"""Runs of invented numbers about instruments: an ordinal regression, moral dilemmas, a contrast and
+a search for questions. No model is behind them.
 
-Texts are as hostile as those of `synthetic`. Answers to dilemmas follow a planted order of values, from which the instrument's own tables are made.
+Texts are as hostile as those of `synthetic`. Answers to dilemmas follow a planted order of values,
+from which the instrument's own tables are made.
 """
 
 import hashlib
@@ -194,7 +196,9 @@ def _ordinal(study: Study, profile: str) -> None:
 
 
 def _dilemmas(study: Study, profile: str) -> None:
-    """Six dilemmas of two steps a pair of the first four values; values earlier in the system win, later ones when steered."""
+    """Six dilemmas of two steps a pair of the first four values; values earlier in the system
+    win, later ones when steered.
+    """
     rng, told = np.random.default_rng(0), []
     for number, (a, b) in enumerate(
         [pair for pair in itertools.combinations(study.system.ids[:4], 2) for _ in range(6)]
@@ -291,7 +295,9 @@ def _dilemmas(study: Study, profile: str) -> None:
 
 
 def _adaem(study: Study) -> None:
-    """Two topics; question 2 was rewritten from the seed of topic 0 and found, question 3 from topic 1 and not accepted."""
+    """Two topics; question 2 was rewritten from the seed of topic 0 and found, question 3 from
+    topic 1 and not accepted.
+    """
     texts = [
         f"{HOSTILE[0]} seed",
         f"{HOSTILE[1]} other seed",

@@ -1,4 +1,5 @@
-"""AdAEM without weights: divergences, bandit, response and question step, search, report and ratings against what can be worked out."""
+"""AdAEM without weights: divergences, bandit, response and question step, search, report and
+ratings against what can be worked out."""
 
 import dataclasses
 import json
@@ -31,7 +32,8 @@ TEN = registry.get("values", "schwartz10")
 RNG = np.random.default_rng(0)
 
 
-# ---- the objective -------------------------------------------------------------------------------------------------
+# ---- the objective
+# --------------------------------------------------------------------------------------------------
 
 
 def test_separation_is_the_weighted_divergence_from_the_mixture():
@@ -92,7 +94,8 @@ def test_the_bandit_starts_at_one_and_survives_a_lost_pull():
     assert bandit.quality[1] == pytest.approx(0.4)
 
 
-# ---- the steps -----------------------------------------------------------------------------------------------------
+# ---- the steps
+# --------------------------------------------------------------------------------------------------
 
 
 def test_the_response_step_keeps_telling_opinions():
@@ -126,9 +129,12 @@ def test_the_language_of_the_organism_is_read():
         ]
     )
     column = TEN.ids.index("power")
-    assert found[:, column].tolist() == [1, 1, 0, 0], (
-        "a last sentence without its full stop says nothing"
-    )
+    assert found[:, column].tolist() == [
+        1,
+        1,
+        0,
+        0,
+    ], "a last sentence without its full stop says nothing"
     assert found.sum() == 2
     against = organism.descriptions("power", -1, 1, 0)[0]
     assert Planted(TEN).read([f"{said} {against}"]).sum() == 0
@@ -139,11 +145,13 @@ def test_a_judge_reads_value_by_value_and_an_unread_cell_spoils_the_opinion():
         return (
             "no"
             if "Opinion:\nnothing" in told
-            else "maybe?"
-            if "odd" in told and "Power" in told
-            else "yes"
-            if "Power" in told
-            else "no"
+            else (
+                "maybe?"
+                if "odd" in told and "Power" in told
+                else "yes"
+                if "Power" in told
+                else "no"
+            )
         )
 
     judge = Judged(LLMJudge(ScriptedLLM(answer)), TEN)
@@ -212,12 +220,15 @@ def test_situations_are_different_and_of_no_value():
         organism.situations(481, 0)
 
 
-# ---- the search ----------------------------------------------------------------------------------------------------
+# ---- the search
+# --------------------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass
 class Speaker:
-    """Holds its own value the oftener the larger the number in the question; counts what it is asked."""
+    """Holds its own value the oftener the larger the number in the question; counts what it is
+    asked.
+    """
 
     value: str
     name: str
@@ -357,7 +368,8 @@ def test_a_member_that_refuses_leaves_no_score(tmp_path):
     assert {o.status for o in found.tried[0].read.opinions if o.member == 2} == {"refused"}
 
 
-# ---- report and ratings --------------------------------------------------------------------------------------------
+# ---- report and ratings
+# --------------------------------------------------------------------------------------------------
 
 
 def test_separation_under_chance_is_that_of_identical_members():
@@ -440,7 +452,8 @@ def test_a_population_is_named_in_one_line_or_refused():
         assert "\n" not in str(caught.value)
 
 
-# ---- the instrument ------------------------------------------------------------------------------------------------
+# ---- the instrument
+# --------------------------------------------------------------------------------------------------
 
 
 def items(folder: Path, *questions, **more) -> str:
@@ -496,11 +509,13 @@ def test_opinions_are_pooled_into_a_profile(tmp_path, pool, expected):
 
         def answer(self, asked, new_tokens, temperature, progress):
             return [
-                "I rule."
-                if q.seed
-                else "I'm sorry, I cannot."
-                if q.item.id == "b" and q.seed == 2
-                else "Well."
+                (
+                    "I rule."
+                    if q.seed
+                    else "I'm sorry, I cannot."
+                    if q.item.id == "b" and q.seed == 2
+                    else "Well."
+                )
                 for q in asked
             ]
 

@@ -1,4 +1,5 @@
-"""AdAEM on the organism: steered variants, the run's tables and its instrument, resumption, and priming."""
+"""AdAEM on the organism: steered variants, the run's tables and its instrument, resumption, and
+priming."""
 
 import json
 
@@ -79,7 +80,8 @@ def test_every_step_is_kept_and_named(probed_study, made):
 def test_the_report_can_be_made_again_from_the_opinions(probed_study, made):
     sql = probed_study.store.sql
     rows = sql(
-        "SELECT question, member, status, held FROM adaem_opinions WHERE run = ? AND stage = 'fresh'",
+        "SELECT question, member, status, held FROM adaem_opinions WHERE run = ? AND stage ="
+        " 'fresh'",
         [made.id],
     )
     told = sql("SELECT question, fresh FROM adaem_questions WHERE run = ? AND found", [made.id])
@@ -174,7 +176,9 @@ def test_seeds_of_a_file(probed_study, steered, tmp_path):
 
 
 def test_priming_raises_the_target_and_lowers_its_opposite(tmp_path):
-    """A context that states a value, over all ten values; the opposite is the value across Schwartz's circle."""
+    """A context that states a value, over all ten values; the opposite is the value across
+    Schwartz's circle.
+    """
     study = Study(tmp_path / "study")
     system, model = study.system, study.model("organism")
     told = ("base", *(f"primed:{value}" for value in system.ids))
@@ -238,7 +242,8 @@ def test_models_that_only_talk_are_told_apart_by_a_rewriter_and_a_judge(tmp_path
             **SMALL | {"budget": 1, "opinions": 2, "kept": 2, "fresh": 2, "answer": 1},
         )
     rows = study.store.sql(
-        "SELECT member, value, share, classifier FROM adaem_ratings WHERE run = ? AND value = 'power'",
+        "SELECT member, value, share, classifier FROM adaem_ratings WHERE run = ? AND value ="
+        " 'power'",
         [run.id],
     ).set_index("member")
     assert rows.share.to_dict() == {address: 1.0, "organism": 0.0}

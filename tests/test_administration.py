@@ -1,4 +1,5 @@
-"""An instrument through the verb `measure`: here, steered, behind an endpoint, interrupted, too long."""
+"""An instrument through the verb `measure`: here, steered, behind an endpoint, interrupted, too
+long."""
 
 import dataclasses
 
@@ -27,7 +28,9 @@ def lean(**more):
 
 
 def test_a_profile_of_a_model_that_only_talks(study):
-    """Each answer is asked once, what cannot be read is counted, and an endpoint that changes midway is refused."""
+    """Each answer is asked once, what cannot be read is counted, and an endpoint that changes
+    midway is refused.
+    """
     with serve(lambda body, number: ["5", "I cannot answer that.", "purple"][number % 3]) as script:
         settings = lean(
             model=f"{script.url}#tiny-1",

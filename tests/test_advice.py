@@ -1,4 +1,5 @@
-"""Two instruments: decisions in scored situations, and ValueBench's advice rated by a judge; each against planted leanings."""
+"""Two instruments: decisions in scored situations, and ValueBench's advice rated by a judge;
+each against planted leanings."""
 
 import csv
 import json
@@ -26,7 +27,8 @@ TEN = registry.get("values", "schwartz10")
 COLUMNS = ("questionnaire", "item", "value", "agreement", "question")
 
 
-# ---- decisions -----------------------------------------------------------------------------------------------------
+# ---- decisions
+# --------------------------------------------------------------------------------------------------
 
 
 def scores(**held):
@@ -113,7 +115,8 @@ def test_more_actions_than_letters(tmp_path):
         open_instrument("decisions", (f"items={tmp_path / 'mine.jsonl'}",), TEN)
 
 
-# ---- ValueBench ----------------------------------------------------------------------------------------------------
+# ---- ValueBench
+# --------------------------------------------------------------------------------------------------
 
 LEAN = {"Power": 9, "Benevolence": 2, "Tradition": 5}
 """How far the scripted adviser leans to each value [0 to 10]."""
@@ -149,7 +152,9 @@ def rows():
 
 @dataclass
 class Rater:
-    """Reads the leaning that the adviser wrote; `noise` is added where the scale is turned round, `deaf` questions are refused."""
+    """Reads the leaning that the adviser wrote; `noise` is added where the scale is turned
+    round, `deaf` questions are refused.
+    """
 
     noise: int = 0
     deaf: str = "\0"
@@ -323,7 +328,8 @@ def test_it_needs_a_judge_and_words(tmp_path):
         study.measure(model="organism", instrument="valuebench", settings=(items,))
     with pytest.raises(BadInput, match="Name its language model with --judge"):
         study.measure(model="organism", instrument="valuebench", settings=(items,), mode="generate")
-    # The organism babbles: what counts is that the whole way is gone, and that what it is worth is said.
+    # The organism babbles: what counts is that the whole way is gone, and that what it is worth is
+    # said.
     with pytest.warns(UserWarning, match="carry little|left out"):
         run = study.measure(
             model="organism",

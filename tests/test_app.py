@@ -1,4 +1,5 @@
-"""The app in a real browser, on a study of invented numbers with hostile texts: no model is needed."""
+"""The app in a real browser, on a study of invented numbers with hostile texts: no model is
+needed."""
 
 import re
 import signal
@@ -88,7 +89,8 @@ def test_a_feature_that_is_not_there_is_one_line(tab):
 def test_a_matrix_cell_opens_what_is_behind_it(tab):
     tab.open("effects", "The prompts behind the number")
     tab.settled()
-    # Cells are drawn row by row in the order of the store: source, then target, by name. The tenth is achievement's last.
+    # Cells are drawn row by row in the order of the store: source, then target, by name. The tenth
+    # is achievement's last.
     cell = (
         tab.page.locator(".js-plotly-plot")
         .first.locator(".scatterlayer .trace")
@@ -146,7 +148,10 @@ def test_a_taken_port_is_said_and_ctrl_c_ends_the_app(tmp_path):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        code = f"import sys; from pathlib import Path; from workbench.command.serve import serve; sys.exit(serve(Path({str(study.folder)!r}), {port}))"
+        code = (
+            "import sys; from pathlib import Path; from workbench.command.serve import serve;"
+            f" sys.exit(serve(Path({str(study.folder)!r}), {port}))"
+        )
         child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
         told = child.stdout.readline()
         assert f"Port {port} is taken" in told

@@ -1,4 +1,5 @@
-"""The page Instruments, on runs of invented numbers with hostile texts: what it asks, what it draws, and what a click opens."""
+"""The page Instruments, on runs of invented numbers with hostile texts: what it asks, what it
+draws, and what a click opens."""
 
 import itertools
 

@@ -1,4 +1,5 @@
-"""The comparison of steering methods: exact answers on planted arrays, ratings of planted texts, and the whole way on the organism."""
+"""The comparison of steering methods: exact answers on planted arrays, ratings of planted texts,
+and the whole way on the organism."""
 
 import itertools
 from dataclasses import replace
@@ -33,7 +34,9 @@ def planted(
     noise: float = 0.05,
     leak: float = 0.25,
 ) -> Sweep:
-    """Arm a raises its value by gain x dose points in every context, the value opposite by -leak of that; damage is d x dose."""
+    """Arm a raises its value by gain x dose points in every context, the value opposite by -leak
+    of that; damage is d x dose.
+    """
     rng = np.random.default_rng(seed)
     base = 3.5 + 0.5 * rng.normal(size=(24, 10))
     cells = [
@@ -117,7 +120,9 @@ def test_what_chooses_and_what_reports_never_meet():
 
 
 def test_a_choice_made_on_noise_is_not_flattered():
-    """The best of twelve noisy strengths looks good where it was chosen, and like nothing where it is reported."""
+    """The best of twelve noisy strengths looks good where it was chosen, and like nothing where
+    it is reported.
+    """
     rng = np.random.default_rng(0)
     flattered, honest = [], []
     for seed in range(40):
@@ -233,11 +238,13 @@ class Scripted:
 
     def judge(self, questions, options):
         self.asked += questions
-        choice = lambda q: "partly" if "express" in q else "fully"  # noqa: E731
+        choice = lambda q: "partly" if "express" in q else "fully"
         return [
-            Verdict(choice="", status="refused", text="no", judge=self.name)
-            if "odd" in q
-            else Verdict(choice=choice(q), status="parsed", text="", judge=self.name)
+            (
+                Verdict(choice="", status="refused", text="no", judge=self.name)
+                if "odd" in q
+                else Verdict(choice=choice(q), status="parsed", text="", judge=self.name)
+            )
             for q in questions
         ]
 

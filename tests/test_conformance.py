@@ -1,4 +1,5 @@
-"""Every registered plug-in keeps its kind's contract: a new one arrives tested by being registered."""
+"""Every registered plug-in keeps its kind's contract: a new one arrives tested by being
+registered."""
 
 import dataclasses
 import math
@@ -44,7 +45,9 @@ def test_a_value_system(name):
 
 @every("instruments")
 def test_an_instrument(name, tmp_path):
-    """Items, answers and wordings hold together, and whoever always answers the same way has a profile."""
+    """Items, answers and wordings hold together, and whoever always answers the same way has a
+    profile.
+    """
     from tests.instruments import opened
     from workbench.measuring.administer import administer
     from workbench.measuring.questions import questions

@@ -1,4 +1,5 @@
-"""Profiles side by side: differences and validity against planted truth, and the verb on the organism."""
+"""Profiles side by side: differences and validity against planted truth, and the verb on the
+organism."""
 
 import json
 
@@ -169,7 +170,9 @@ def test_a_subject_that_is_none_is_refused(told, error, says):
 
 
 def test_the_verb_on_the_organism(probed_study):
-    """Steering a random feature and another model's wording: rows lead back to answers, and the same call is the same run."""
+    """Steering a random feature and another model's wording: rows lead back to answers, and the
+    same call is the same run.
+    """
     study = probed_study
     feature = int(
         study.store.sql("SELECT feature FROM features ORDER BY n_active DESC LIMIT 1").feature[0]

@@ -1,4 +1,5 @@
-"""From pairs to control on the organism: probes, directions, detectors, judged answers; interruptions and gates among them."""
+"""From pairs to control on the organism: probes, directions, detectors, judged answers;
+interruptions and gates among them."""
 
 import json
 
@@ -192,7 +193,9 @@ def test_stored_directions_steer_by_every_method(study, run):
 
 
 class Scripted:
-    """Yes where an answer holds a digit above 3, No where below, and one verdict in three that nobody can read."""
+    """Yes where an answer holds a digit above 3, No where below, and one verdict in three that
+    nobody can read.
+    """
 
     name = "scripted"
 

@@ -1,4 +1,5 @@
-"""ConVA's shift is the smallest one that reaches P0, is read at the prompt's last token, and is added wherever the row steers."""
+"""ConVA's shift is the smallest one that reaches P0, is read at the prompt's last token, and is
+added wherever the row steers."""
 
 import pytest
 import torch

@@ -38,7 +38,8 @@ def test_the_counterfactual_is_the_analytic_one_and_not_the_interventional_one()
     own = CHAIN.abduct(observed)
     assert own[0].u == pytest.approx([3.0, 4 - 0.5 * 3, 2.5 - 0.2 * 3 + 0.4 * 4])
     first, second = CHAIN.predict(own, [up, up])
-    # power rises by 2 (3): achievement by half of it, security by 0.2 of it less 0.4 of achievement's rise: by 0
+    # power rises by 2 (3): achievement by half of it, security by 0.2 of it less 0.4 of
+    # achievement's rise: by 0
     assert first == pytest.approx([5.0, 5.0, 2.5])
     assert second == pytest.approx([5.0, 6.5, 4.0])
     middle = CHAIN.predict(own, [Objective((("achievement", 2.0),))] * 2)
@@ -92,7 +93,8 @@ def test_mae_and_spearman_by_hand():
         "security": 9.0,
     }
     assert mae(scores, wanted) == pytest.approx((2 + 0 + 2 + 1) / 4)
-    # ranks 3 4 1.5 1.5 against 4 2.5 2.5 1: less 2.5 their products sum to 2.25, both squares to 4.5
+    # ranks 3 4 1.5 1.5 against 4 2.5 2.5 1: less 2.5 their products sum to 2.25, both squares to
+    # 4.5
     assert spearman(scores, wanted) == pytest.approx(2.25 / 4.5)
     assert spearman({v: 2 * t - 3 for v, t in wanted.targets}, wanted) == pytest.approx(1)
     assert np.isnan(spearman(dict.fromkeys(wanted.values, 2.0), wanted))

@@ -1,4 +1,5 @@
-"""COUPLE over a scripted language model whose answers carry their scores, and the two verbs end to end."""
+"""COUPLE over a scripted language model whose answers carry their scores, and the two verbs end
+to end."""
 
 import re
 
@@ -32,7 +33,9 @@ def answer_of(scores, rest=""):
 
 
 def world(prompt: str) -> str:
-    """A writer and judge without noise: an answer holds the values whose weights stand in it, anything else is absent."""
+    """A writer and judge without noise: an answer holds the values whose weights stand in it,
+    anything else is absent.
+    """
     if "Rate all of them together" in prompt:
         answer = prompt.split("\nAnswer: ")[1].split("\n\nHow")[0]
         held = dict(re.findall(r"([a-z-]+)=(\d)", answer))
@@ -103,7 +106,8 @@ def test_the_counterfactual_keeps_the_abducted_terms_and_differs_from_an_answer_
     model, steps = scm()
     (found,) = counterfactuals(model, [ASKED], [objective], 2.0)
     assert found.distance == 3 + 0 + 4 + 1
-    # the analytic answer: values that were set, the one that stayed, and eps2; security is absent as asked
+    # the analytic answer: values that were set, the one that stayed, and eps2; security is absent
+    # as asked
     assert found.outcome.response == answer_of(
         {"benevolence": 5, "achievement": 4, "power": 1}, TONE
     )
@@ -159,15 +163,15 @@ def test_each_switch_leaves_out_its_part():
 
     whole, steps = outline()
     assert (
-        "1. so it leans on benevolence with weight 5\n2. so it leans on achievement with weight 4\n3. so it leans on security"
-        in whole
+        "1. so it leans on benevolence with weight 5\n2. so it leans on achievement with weight"
+        " 4\n3. so it leans on security" in whole
     )
     assert "An earlier answer: I would" in whole
     unordered, _ = outline(importance=False)
     assert "most important first" not in unordered
     assert (
-        "- so it leans on achievement with weight 4\n- so it leans on security with weight 3\n- so it leans on benevolence"
-        in unordered
+        "- so it leans on achievement with weight 4\n- so it leans on security with weight 3\n- so"
+        " it leans on benevolence" in unordered
     )
     bare, steps = outline(concepts=False)
     assert "concept" not in steps
@@ -203,10 +207,15 @@ def test_a_reply_that_cannot_be_read_ends_its_question_only(sign, reply, step, s
 
 def test_replies_are_read():
     read = say.read_scores(TEN)
-    told = "**Power**: 4\n2. Self-Direction: 5/5\n- benevolence: 3 (mentioned)\nHedonism: 7\nSecurity: 2\nsecurity: 3\ncourage: 1\nTradition: 3.5"
-    assert read(told) == {"power": 4, "self-direction": 5, "benevolence": 3}, (
-        "7, 3.5 and two different numbers are none"
+    told = (
+        "**Power**: 4\n2. Self-Direction: 5/5\n- benevolence: 3 (mentioned)\nHedonism: 7\nSecurity:"
+        " 2\nsecurity: 3\ncourage: 1\nTradition: 3.5"
     )
+    assert read(told) == {
+        "power": 4,
+        "self-direction": 5,
+        "benevolence": 3,
+    }, "7, 3.5 and two different numbers are none"
     assert read("nothing") is None
     assert say.read_concepts(TEN)(
         "1. one two three four five | Power\none two three four | power\n"
@@ -243,7 +252,10 @@ def contents(body):
     return body["messages"][-1]["content"]
 
 
-TWO = 'question = [{id = "a", text = "Shall I stay?"}, {id = "b", text = "Shall I sell?", answer = "Sell. [power=5 benevolence=1]"}]'
+TWO = (
+    'question = [{id = "a", text = "Shall I stay?"}, {id = "b", text = "Shall I sell?", answer ='
+    ' "Sell. [power=5 benevolence=1]"}]'
+)
 
 
 @pytest.fixture
@@ -441,7 +453,8 @@ def test_counterfactual_profiles_of_a_study(tmp_path):
     edges = (
         study.store.sql("SELECT * FROM edges WHERE present").set_index(["source", "target"]).weight
     )
-    # from what is set, universalism is reached from power, and from security by way of conformity and benevolence
+    # from what is set, universalism is reached from power, and from security by way of conformity
+    # and benevolence
     long_way = (
         edges["security", "conformity"]
         * edges["conformity", "benevolence"]

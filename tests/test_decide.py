@@ -1,4 +1,5 @@
-"""Decisions of the organism, steered along its planted directions: the truth is known, no SAE has to be trained."""
+"""Decisions of the organism, steered along its planted directions: the truth is known, no SAE
+has to be trained."""
 
 import json
 
@@ -32,7 +33,9 @@ SETS = [
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory):
-    """(study, file of scenarios, revision of the model): the SAE's decoder rows are the planted directions."""
+    """(study, file of scenarios, revision of the model): the SAE's decoder rows are the planted
+    directions.
+    """
     folder = tmp_path_factory.mktemp("decide")
     study = Study(folder / "study")
     model = study.model("organism")
@@ -146,7 +149,7 @@ def test_steering_a_value_moves_decisions_its_way_and_random_directions_do_not(t
     assert np.array(rows.probabilities) == pytest.approx(weight / weight.sum())
     assert rows.chosen == weight.argmax()
     model = study.model("organism")
-    (first, *_) = organism.scenarios([SETS[0]], 10, 3)
+    first, *_ = organism.scenarios([SETS[0]], 10, 3)
     assert model.score([f"{first.text} {organism.CHOOSE}"], [f" {a.text}" for a in first.actions])[
         0
     ].numpy() == pytest.approx(np.array(rows.logprobs), abs=1e-3)
@@ -164,7 +167,8 @@ def test_controls_are_as_long_as_the_step_they_stand_beside(told):
         scenarios=str(file), features=POWER[:2], unit="feature_max", strength=1.0, controls=2
     )
     names = study.store.sql(
-        "SELECT DISTINCT steering FROM choices WHERE run = ? AND kind = 'random-direction' ORDER BY 1",
+        "SELECT DISTINCT steering FROM choices WHERE run = ? AND kind = 'random-direction' ORDER"
+        " BY 1",
         [run.id],
     ).steering
     assert names.tolist() == [

@@ -1,4 +1,5 @@
-"""Dilemmas in steps: how they are read, asked and counted, against agents whose choices are planted."""
+"""Dilemmas in steps: how they are read, asked and counted, against agents whose choices are
+planted."""
 
 import copy
 import dataclasses
@@ -199,7 +200,8 @@ def opened_like(ready, memory):
     )
 
 
-# ---- reading -------------------------------------------------------------------------------------------------------
+# ---- reading
+# --------------------------------------------------------------------------------------------------
 
 
 def spoiled(change):
@@ -269,7 +271,8 @@ def test_a_dilemma_that_stands_twice_is_asked_once_and_said(tmp_path):
     assert len(ready.instrument.items) == 10
 
 
-# ---- counting ------------------------------------------------------------------------------------------------------
+# ---- counting
+# --------------------------------------------------------------------------------------------------
 
 
 def test_in_the_organisms_dilemmas_every_two_values_meet_once_a_step():
@@ -308,7 +311,9 @@ def test_what_is_missing_is_counted_and_does_not_enter():
 
 
 def test_the_interval_of_a_rate_covers():
-    """Clusters of unequal sizes whose rates differ: the ratio of sums lies in 93 to 97 of 100 intervals."""
+    """Clusters of unequal sizes whose rates differ: the ratio of sums lies in 93 to 97 of 100
+    intervals.
+    """
     rng, hits = np.random.default_rng(0), 0
     for seed in range(400):
         size = rng.integers(1, 9, 30).astype(float)
@@ -352,7 +357,8 @@ def test_other_items_have_no_steps():
         metrics.tally([], standin(), TEN)
 
 
-# ---- the organism --------------------------------------------------------------------------------------------------
+# ---- the organism
+# --------------------------------------------------------------------------------------------------
 
 
 def texts_of(leaning, n, seed):
@@ -374,7 +380,9 @@ def texts_of(leaning, n, seed):
 
 
 def test_the_organism_chooses_what_follows_from_its_text(tmp_path):
-    """What a text leans to and what follows from it through the planted graph; what it leans to alone explains less."""
+    """What a text leans to and what follows from it through the planted graph; what it leans to
+    alone explains less.
+    """
     leaning = dict.fromkeys(("power", "achievement", "security"), 1) | dict.fromkeys(
         ("universalism", "benevolence", "self-direction"), -1
     )
@@ -429,12 +437,15 @@ def test_models_are_compared_step_by_step(tmp_path):
     assert (rows.n >= 3).all()
 
 
-# ---- writing -------------------------------------------------------------------------------------------------------
+# ---- writing
+# --------------------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass
 class Writer:
-    """Writes and reads as a script says: dilemma 1 leaks a value, 2 is refused, 3 is no JSON, 4 is not what was meant. Breaks down after `calls`."""
+    """Writes and reads as a script says: dilemma 1 leaks a value, 2 is refused, 3 is no JSON, 4
+    is not what was meant. Breaks down after `calls`.
+    """
 
     calls: int = 1000
     name: str = "writer"

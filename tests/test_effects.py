@@ -1,4 +1,5 @@
-"""Effects from a sweep: exact answers on hand-made arrays, planted ones on a simulated linear SCM."""
+"""Effects from a sweep: exact answers on hand-made arrays, planted ones on a simulated linear
+SCM."""
 
 from dataclasses import replace
 
@@ -26,8 +27,10 @@ def simulate(
     strength: float = 1.0,
     noise: float = 0.3,
 ) -> Sweep:
-    """A sweep on a linear SCM over ten values: ratings bounded to 1.1-5.9, items nested in contexts, reactions that
-    differ by context with a long tail, features of either polarity, some of which push other values at 0.3-0.5 x."""
+    """A sweep on a linear SCM over ten values: ratings bounded to 1.1-5.9, items nested in
+    contexts, reactions that differ by context with a long tail, features of either polarity, some
+    of which push other values at 0.3-0.5 x.
+    """
     rng = np.random.default_rng(seed)
     spread, items, doses = np.linalg.inv(np.eye(10) - graph), 6, (0.5, 1.0, 1.5)
     push = np.zeros((10, features, 10))
@@ -169,7 +172,8 @@ def test_the_matrix_is_the_mean_over_features_at_matched_strength():
     assert cell["benevolence"].effect == pytest.approx(-0.3 / 2 / sd[8])
     assert cell["power"].features == 2
     assert np.isnan(cell["power"].q)  # multiplicity is counted off the diagonal
-    # Certain over contexts; but of the two features one moves it and the other does not: t = 1 on one degree of freedom.
+    # Certain over contexts; but of the two features one moves it and the other does not: t = 1 on
+    # one degree of freedom.
     assert cell["benevolence"].p == pytest.approx(0.5)
     assert cell["power"].p == pytest.approx(2 * stats.t.sf((0.75 + 0.5) / 2 / 0.125, 1))
     assert cell["hedonism"].q == 1
@@ -208,7 +212,9 @@ def test_planted_effects_are_found_inside_their_intervals_and_controls_make_the_
 
 
 def test_features_that_leak_each_elsewhere_star_no_value():
-    """Every feature moves two other values, none moves them by its value: over contexts alone most cells would be certain."""
+    """Every feature moves two other values, none moves them by its value: over contexts alone
+    most cells would be certain.
+    """
     starred, certain = [], []
     for seed in range(8):
         sweep = simulate(seed, np.zeros((10, 10)), leaky=1.0, leaks=(2, 2))

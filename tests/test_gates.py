@@ -1,4 +1,5 @@
-"""A closed gate leaves logits bit-identical; an open one changes nothing about the steering behind it."""
+"""A closed gate leaves logits bit-identical; an open one changes nothing about the steering
+behind it."""
 
 import numpy as np
 import pytest

@@ -1,6 +1,8 @@
-"""The way of jobs/gemma-2-2b.toml, with random weights: a Gemma 2 and a Gemma Scope SAE in a fake hub cache, no network.
+"""The way of jobs/gemma-2-2b.toml, with random weights: a Gemma 2 and a Gemma Scope SAE in a fake
+hub cache, no network.
 
-The real converters run: sae-lens' registry finds the SAE, its Gemma Scope loader reads params.npz at full width.
+The real converters run: sae-lens' registry finds the SAE, its Gemma Scope loader reads params.npz
+at full width.
 """
 
 import os

@@ -1,4 +1,5 @@
-"""The interventional graph against planted ones: exact algebra, then simulated sweeps with leaky features."""
+"""The interventional graph against planted ones: exact algebra, then simulated sweeps with leaky
+features."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,5 @@
-"""Images: what is opened, what is refused, and which of them a word finds, against drawings whose colours are known."""
+"""Images: what is opened, what is refused, and which of them a word finds, against drawings
+whose colours are known."""
 
 import contextlib
 import io

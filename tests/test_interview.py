@@ -105,7 +105,8 @@ def test_every_answer_is_kept_and_a_killed_run_goes_on(short, tmp_path, mode):
             work, model("llama"), edit(), 1, "resid_post", told_, treatments(), silent
         )
     assert frame.equals(whole.to_pandas())  # NaN where NaN
-    # 5 of 6 roles see one training item a value, the test role two: unsteered and under two features; then held and rejected.
+    # 5 of 6 roles see one training item a value, the test role two: unsteered and under two
+    # features; then held and rejected.
     assert len(frame) == (5 * 2 + 4) * 3 + 2 * 4
     assert set(frame.kind) == {"none", "feature", "held", "rejected"}
     assert len(prompts) == 5 * 2 + 4 + 8

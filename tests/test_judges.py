@@ -1,4 +1,5 @@
-"""Judges: what they cannot read, what they find likelier, and how far they agree with themselves."""
+"""Judges: what they cannot read, what they find likelier, and how far they agree with
+themselves."""
 
 import pytest
 

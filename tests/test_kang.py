@@ -30,7 +30,8 @@ def scm(n=4000, seed=0):
 
 
 def test_pc_recovers_skeleton_and_v_structures():
-    # A 5 % test finds an edge too many now and then; the level is lowered so that the truth is what is tested.
+    # A 5 % test finds an edge too many now and then; the level is lowered so that the truth is what
+    # is tested.
     x, truth = scm()
     found = pc.discover(x, 0.001)
     assert np.array_equal(found.edges | found.edges.T, truth | truth.T)
@@ -102,7 +103,7 @@ def test_counts_and_cosines_by_hand():
 def test_agreement_sees_features_that_repeat_and_not_features_that_do_not():
     rng = np.random.default_rng(0)
     lean = rng.dirichlet((0.3, 0.3, 0.3), size=(12, 6))
-    draw = lambda p, n: np.array([[rng.multinomial(n, cell) for cell in row] for row in p])  # noqa: E731
+    draw = lambda p, n: np.array([[rng.multinomial(n, cell) for cell in row] for row in p])
     same = metrics.agreement(draw(lean, 60), draw(lean, 20), 300, 0)
     other = metrics.agreement(
         draw(lean, 60), draw(rng.dirichlet((0.3, 0.3, 0.3), size=(12, 6)), 20), 300, 0
@@ -116,7 +117,8 @@ def test_agreement_sees_features_that_repeat_and_not_features_that_do_not():
 def test_change_frequencies_by_hand():
     moved = np.array([[1, 1, 0], [1, -1, 1], [-1, 0, 0], [0, 1, np.nan]], float)
     found = metrics.change_frequencies(metrics.together(moved), edges(3, (0, 1)))
-    # 0 changed in rows 0, 1, 2: 1 changed in two of them (expected), 2 in one. 1 changed in rows 0, 1, 3: 0 in two, 2 in one of the two known.
+    # 0 changed in rows 0, 1, 2: 1 changed in two of them (expected), 2 in one. 1 changed in rows 0,
+    # 1, 3: 0 in two, 2 in one of the two known.
     # 2 changed in row 1: 0 and 1 did.
     assert found.expected == pytest.approx(2 / 3)
     assert found.unexpected == pytest.approx(np.mean([1 / 3, (2 / 3 + 1 / 2) / 2, 1]))

@@ -1,4 +1,5 @@
-"""The contrast labeler on planted features: one-behaviour features found, topics and mixtures not."""
+"""The contrast labeler on planted features: one-behaviour features found, topics and mixtures
+not."""
 
 import json
 from dataclasses import replace
@@ -20,8 +21,9 @@ FACETS, TOPICS, IDLE, MIXED = 6, 20, 150, 20
 def planted(
     seed: int, documents: int = 4000
 ) -> tuple[LabelledActivations, dict[int, tuple[str, int]], set[int]]:
-    """`(data, truth, topic features)`. Facet features fire for one of six behaviours of one pole; a topic comes with
-    its value in 70 % of the texts that hold it; other features are idle or sum two facets."""
+    """`(data, truth, topic features)`. Facet features fire for one of six behaviours of one
+    pole; a topic comes with its value in 70 % of the texts that hold it; other features are idle
+    or sum two facets."""
     rng = np.random.default_rng(seed)
     marks, facets = np.zeros((documents, 10), int), 20 * FACETS
     activations = np.zeros((documents, facets + TOPICS + IDLE + MIXED))

@@ -1,4 +1,5 @@
-"""Talking models: our own, an endpoint that misbehaves in every way, answers on disk, and judges."""
+"""Talking models: our own, an endpoint that misbehaves in every way, answers on disk, and
+judges."""
 
 import importlib.util
 import json

@@ -1,4 +1,5 @@
-"""What is asked, how answers are read, and what they add up to: each against what can be worked out by hand."""
+"""What is asked, how answers are read, and what they add up to: each against what can be worked
+out by hand."""
 
 import dataclasses
 
@@ -335,7 +336,9 @@ def test_first_place_bias_of_choices():
 
 @pytest.mark.parametrize("noise", [0.0, 2.0, 50.0])
 def test_reliability_falls_with_noise_as_it_must(noise):
-    """Levels spread with variance s over values: half profiles of k answers each correlate at s / (s + noise^2 / 2k), stepped up."""
+    """Levels spread with variance s over values: half profiles of k answers each correlate at s
+    / (s + noise^2 / 2k), stepped up.
+    """
     rng, level = np.random.default_rng(0), dict(zip(SYSTEM.ids, np.linspace(2, 5, 10), strict=True))
     instrument = dataclasses.replace(
         wide(), items=tuple(dataclasses.replace(i, key=1) for i in wide().items)
@@ -398,7 +401,9 @@ def test_nothing_is_asked_twice(tmp_path, monkeypatch):
 
 
 def test_what_a_steering_changes_has_a_reliability_of_its_own():
-    """A change that every item of a value shows repeats in the other half of them; noise does not, however reliable the profile is."""
+    """A change that every item of a value shows repeats in the other half of them; noise does
+    not, however reliable the profile is.
+    """
     rng, made = (
         np.random.default_rng(0),
         dataclasses.replace(

@@ -87,7 +87,7 @@ def test_after_steering_the_logits_are_bit_identical(family):
     with model.steered(edit(3.0), 1):
         steered = model.logits(ids, mask)
     with pytest.raises(ZeroDivisionError), model.steered(edit(3.0), 0, "resid_pre"):
-        1 / 0  # noqa: B018
+        1 / 0
     assert torch.equal(model.logits(ids, mask), before)
     assert not torch.equal(steered, before)
     assert torch.equal(steered[:, 0], before[:, 0])  # the first token never is steered
@@ -147,7 +147,9 @@ def test_cached_and_uncached_greedy_are_the_same_text(family, positions):
 
 
 def uncached(model, alone, ids, answer):
-    """Logits of a full forward pass in which `answer` marks what was generated, by a hook of the test's own."""
+    """Logits of a full forward pass in which `answer` marks what was generated, by a hook of the
+    test's own.
+    """
 
     def change(module, args, out):
         place = torch.arange(len(ids))[None]
@@ -204,7 +206,9 @@ def test_another_thread_waits_for_the_steered_block_to_end():
     ids, mask = padded(model, PROMPTS)
     found = []
 
-    def other():  # threads of another number of cores may differ in the last bit, so both times it is another thread that asks
+    # threads of another number of cores may differ in the last bit, so both times it is another
+    # thread that asks
+    def other():
         thread = threading.Thread(target=lambda: found.append(model.logits(ids, mask)))
         thread.start()
         return thread
@@ -292,8 +296,8 @@ def test_bad_weights_are_refused(folder):
 def test_the_real_model_tells_its_story(shared):
     model = open_model(shared / "models" / "stories260K", device="cpu")
     story = (
-        "Once upon a time, there was a little girl named Lily. She loved to play outside in the park. "
-        "One day, she saw a big, red ball"
+        "Once upon a time, there was a little girl named Lily. She loved to play outside in the"
+        " park. One day, she saw a big, red ball"
     )
     assert model.generate([""], 60)[0].startswith(story)
     samples = model.generate([""] * 96, 200, temperature=1.0, seed=0)

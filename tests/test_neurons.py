@@ -1,4 +1,5 @@
-"""Value neurons: found where they are planted, edited as the paper says, and gone without a trace."""
+"""Value neurons: found where they are planted, edited as the paper says, and gone without a
+trace."""
 
 import numpy as np
 import pytest
@@ -116,7 +117,7 @@ def test_edits_do_what_they_say_and_leave_no_trace(family):
     assert torch.equal(edits[0][..., rest], plain[0][..., rest])
     assert not torch.equal(moved, before)
     with pytest.raises(ZeroDivisionError), edited(model, groups, change):
-        1 / 0  # noqa: B018
+        1 / 0
     assert torch.equal(model.logits(ids, mask), before)
     assert not any(
         module._forward_hooks or module._forward_pre_hooks for module in model.module.modules()
@@ -326,9 +327,14 @@ def test_neurons_are_chosen_by_rank_or_by_difference_and_only_with_the_right_sig
     assert found.neuron.tolist() == [0, 5, 4]
     assert found.delta == pytest.approx([0.3, 0.12, -0.5])
     everything = locate(delta, 2000, 0.1)
-    assert sorted(everything.neuron) == [0, 1, 3, 4, 5, 6], (
-        "a neuron without a difference has no role"
-    )
+    assert sorted(everything.neuron) == [
+        0,
+        1,
+        3,
+        4,
+        5,
+        6,
+    ], "a neuron without a difference has no role"
     swapped = locate(-delta, 2000, 0.1)
     assert {(n, -d) for n, d in zip(swapped.neuron, swapped.delta)} == set(
         zip(everything.neuron, everything.delta)
@@ -390,17 +396,21 @@ def test_neurons_are_numbered_over_all_groups():
     assert group_of(groups)[[0, 47, 48, 191]].tolist() == [0, 0, 1, 3]
 
 
-# --- a toy with planted neurons ---------------------------------------------------------------------------------------
+# --- a toy with planted neurons
+# ---------------------------------------------------------------------------------------
 
 A, B, HIGH, LOW = 10, 11, 20, 21
-"""Tokens of which one's answers consist under the value and under its reverse; the options of the readout."""
+"""Tokens of which one's answers consist under the value and under its reverse; the options of
+the readout."""
 PLANTED = {(0, 3): 1, (0, 17): 1, (1, 5): 1, (2, 30): 1, (0, 8): -1, (1, 40): -1, (2, 2): -1}
 """(layer, neuron) -> +1 target, -1 opposing."""
 
 
 @pytest.fixture(scope="module")
 def toy():
-    """A Llama without attention that repeats its last token; planted neurons tell A from B and write the readout."""
+    """A Llama without attention that repeats its last token; planted neurons tell A from B and
+    write the readout.
+    """
     torch.manual_seed(1)
     d = 64
     config = LlamaConfig(
@@ -468,7 +478,9 @@ def toy_found(toy):
 
 
 def readout(model):
-    """How much more likely the high option is than the low one, after questions with A, B and neither."""
+    """How much more likely the high option is than the low one, after questions with A, B and
+    neither.
+    """
     prompts = [[0, 5, A], [0, 5, B], [0, 6, 7]]
     scores = sweep_ids(model, prompts, [[HIGH], [LOW]], None, 0).base
     return float((scores[:, 0] - scores[:, 1]).mean())
@@ -517,7 +529,8 @@ def test_the_planted_readout_follows_gamma_and_the_control_stays_flat(toy, toy_f
     assert readout(toy) == base
 
 
-# --- effects ----------------------------------------------------------------------------------------------------------
+# --- effects
+# --------------------------------------------------------------------------------------------------
 
 
 def test_effects_are_paired_by_context_and_the_control_is_pooled_over_its_draws():

@@ -1,4 +1,5 @@
-"""`workbench neurons` from end to end on the organism: MLP neurons and SAE features, groups, a judge, and going on after an interruption."""
+"""`workbench neurons` from end to end on the organism: MLP neurons and SAE features, groups, a
+judge, and going on after an interruption."""
 
 import dataclasses
 
@@ -50,7 +51,7 @@ def test_a_run_holds_neurons_answers_measurements_and_effects(study, found):
     assert run.kind == "neurons"
     assert set(seen) == {"answering", "locating", "editing", "analysing"}
     assert all(done == total for done, total in seen.values())
-    sql = lambda query: study.store.sql(query.replace("RUN", f"'{run.id}'"))  # noqa: E731
+    sql = lambda query: study.store.sql(query.replace("RUN", f"'{run.id}'"))
     neurons = sql("SELECT * FROM neurons WHERE run = RUN")
     assert (neurons.groupby(["value", "role"]).size() == 120).all()
     assert set(neurons.layer) <= set(range(4))
@@ -73,8 +74,9 @@ def test_a_run_holds_neurons_answers_measurements_and_effects(study, found):
     effects = sql("SELECT * FROM neuron_effects WHERE run = RUN")
     assert len(effects) == 10 + 2 * 3 * 10 + 3
     by_hand = sql(
-        "SELECT i.value, i.kind, i.dose, avg(r.rating - r.base) AS change FROM ratings r JOIN interventions i USING (run, intervention) "
-        "WHERE run = RUN AND r.value = i.value GROUP BY ALL"
+        "SELECT i.value, i.kind, i.dose, avg(r.rating - r.base) AS change FROM ratings r JOIN"
+        " interventions i USING (run, intervention) WHERE run = RUN AND r.value = i.value GROUP"
+        " BY ALL"
     )
     for row in by_hand.itertuples():
         one = effects[
@@ -289,8 +291,9 @@ def test_the_organism_is_told_in_its_own_words(study):
 def test_descriptions_come_from_a_file_and_a_bad_one_is_refused(study, tmp_path):
     file = tmp_path / "own.toml"
     file.write_text(
-        'template = "{description} {question}"\nquestions = ["The bus came a little late."]\n'
-        '[values.power]\nvalue = ["I gave orders from the big desk."]\nreversed = ["I let the crew run itself."]\n'
+        'template = "{description} {question}"\nquestions = ["The bus came a little'
+        ' late."]\n[values.power]\nvalue = ["I gave orders from the big desk."]\nreversed = ["I let'
+        ' the crew run itself."]\n'
     )
     told = descriptions(str(file), study.system, 0)
     assert (

@@ -1,4 +1,5 @@
-"""The ordinal regression: planted truth comes back, the sampler draws from the posterior it says, and what cannot be fitted is refused."""
+"""The ordinal regression: planted truth comes back, the sampler draws from the posterior it
+says, and what cannot be fitted is refused."""
 
 import numpy as np
 import pytest
@@ -92,7 +93,9 @@ def test_without_an_effect_the_contrast_keeps_zero():
 
 
 def test_the_sampler_leaves_the_joint_distribution_of_parameters_and_answers_as_it_is():
-    """Geweke (2004): answers drawn from the parameters, parameters moved given the answers; their marginals must stay the prior's."""
+    """Geweke (2004): answers drawn from the parameters, parameters moved given the answers;
+    their marginals must stay the prior's.
+    """
     rng, chains, steps = np.random.default_rng(5), 1, 5_000
     condition, item = np.repeat([0, 1], 6), np.tile([0, 0, 1, 1, 2, 2], 2)
     value_of, places = np.array([0, 1, 1]), 4
@@ -159,7 +162,9 @@ def _answers(rng, state, condition, item, value_of):
 
 
 def test_one_cell_agrees_with_the_integral():
-    """One condition, one value, one item, two options: the posterior of theta is an integral over one normal."""
+    """One condition, one value, one item, two options: the posterior of theta is an integral
+    over one normal.
+    """
     answers = np.array([0] * 2 + [1] * 18)
     told = ordinal.fit(
         np.zeros(20, int),
@@ -199,7 +204,9 @@ def test_a_condition_that_always_agrees_and_an_option_nobody_took_stay_finite():
 
 
 def test_a_saturated_condition_mixes():
-    """Where a condition gives the last answer nearly always, its theta and the last threshold move together: Gibbs alone crawls (ESS of 15)."""
+    """Where a condition gives the last answer nearly always, its theta and the last threshold
+    move together: Gibbs alone crawls (ESS of 15).
+    """
     theta = np.zeros((2, 10))
     theta[1, :3] = 4.5
     condition, item, answer = simulate(

@@ -1,4 +1,5 @@
-"""The verb `ordinal`: planted answers of models and strengths come back as conditions, and what cannot be compared is refused."""
+"""The verb `ordinal`: planted answers of models and strengths come back as conditions, and what
+cannot be compared is refused."""
 
 import hashlib
 
@@ -264,9 +265,11 @@ def test_conditions_are_named_by_what_tells_them_apart():
 def test_what_cannot_be_compared_is_refused(compared):
     study, _, runs = compared
     silent = [
-        Response(**{**r.__dict__, "status": "unparsed", "rating": float("nan"), "chosen": -1})
-        if r.value == "power"
-        else r
+        (
+            Response(**{**r.__dict__, "status": "unparsed", "rating": float("nan"), "chosen": -1})
+            if r.value == "power"
+            else r
+        )
         for r in responses({}, 9)
     ]
     with pytest.raises(BadInput, match="mute gives no answer that can be read for power"):

@@ -1,4 +1,5 @@
-"""The organism: the shipped weights carry the planted truth, and its texts carry the confound and no items."""
+"""The organism: the shipped weights carry the planted truth, and its texts carry the confound
+and no items."""
 
 from __future__ import annotations
 
@@ -24,7 +25,10 @@ def texts() -> list[organism.LabelledText]:
 
 
 def test_importing_the_organism_loads_no_torch() -> None:
-    code = "import sys; from workbench import organism; organism.truth(); sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys; from workbench import organism; organism.truth(); sys.exit('torch' in"
+        " sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
@@ -166,7 +170,9 @@ def test_training_packs_questions_and_choices_as_if_each_were_asked_alone() -> N
 
 
 def test_what_is_chosen_follows_from_what_is_held() -> None:
-    """Every word's distribution multiplies up to the odds of the behaviour, and these are those of its value."""
+    """Every word's distribution multiplies up to the odds of the behaviour, and these are those
+    of its value.
+    """
     from transformers import AutoTokenizer
 
     from workbench.organism.choices import CHOICE, Choices
@@ -253,7 +259,8 @@ def test_topics_confound_values_in_the_margin_and_not_within_a_topic(
         there = np.array([text.context == topic for text in texts])
         assert there[held].mean() > 0.5
         assert there[~held].mean() < 0.1
-        # within the topic its sentence is always there, so it tells nothing, and both sides can be compared
+        # within the topic its sentence is always there, so it tells nothing, and both sides can be
+        # compared
         assert (held & there).sum() >= 50
         assert (~held & there).sum() >= 50
         for text in (text for text in texts if text.context == topic):

@@ -1,4 +1,5 @@
-"""Output scores: planted changes give what can be worked out by hand; on the organism they are what steering does, in contexts kept for them."""
+"""Output scores: planted changes give what can be worked out by hand; on the organism they are
+what steering does, in contexts kept for them."""
 
 import numpy as np
 import pandas as pd

@@ -1,4 +1,5 @@
-"""Pairs differ in the value alone, or are refused with a reason; probes of them find what was planted."""
+"""Pairs differ in the value alone, or are refused with a reason; probes of them find what was
+planted."""
 
 import json
 
@@ -22,8 +23,14 @@ def controlled(n=10):
     return [
         Pair(
             value="benevolence",
-            held=f"At the {PLACES[i % 5]} my neighbour stood waiting, and I {acts[i % 4][0]} the basket with her.",
-            opposed=f"At the {PLACES[i % 5]} my neighbour stood waiting, and I {acts[i % 4][1]} the basket with her.",
+            held=(
+                f"At the {PLACES[i % 5]} my neighbour stood waiting, and I {acts[i % 4][0]} the"
+                " basket with her."
+            ),
+            opposed=(
+                f"At the {PLACES[i % 5]} my neighbour stood waiting, and I {acts[i % 4][1]} the"
+                " basket with her."
+            ),
             context=f"c{i}",
         )
         for i in range(n)
@@ -146,7 +153,9 @@ def test_a_request_longer_than_the_model_reads_is_counted():
 
 
 def planted(rng, n, d, size, confound=0.0):
-    """Residuals of pairs with a value along axis 0 and a topic along axis 1, on the held side with probability `confound`."""
+    """Residuals of pairs with a value along axis 0 and a topic along axis 1, on the held side
+    with probability `confound`.
+    """
     noise = rng.normal(size=(2, n, d))
     noise[0, :, 0] += size
     noise[1, :, 0] -= size

@@ -1,4 +1,5 @@
-"""ValuePilot without a language model that has weights: ranking, metrics, filters, reading, assessors, review."""
+"""ValuePilot without a language model that has weights: ranking, metrics, filters, reading,
+assessors, review."""
 
 import json
 
@@ -41,7 +42,8 @@ def scenario(id="a", text="You wait for a bus.", values=("power",), actions=None
     return Scenario(id=id, text=text, values=values, actions=tuple(actions), source=source)
 
 
-# ---- ranking -------------------------------------------------------------------------------------------------------
+# ---- ranking
+# --------------------------------------------------------------------------------------------------
 
 
 def test_one_pair_of_actions_by_hand():
@@ -116,7 +118,8 @@ def test_metrics():
         assert found.low < found.chance < found.high
 
 
-# ---- scenarios and their filters -----------------------------------------------------------------------------------
+# ---- scenarios and their filters
+# -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -255,11 +258,15 @@ def test_a_file_is_read_as_it_was_written_or_refused_with_its_line(tmp_path):
         read(tmp_path / "none.jsonl", TEN)
 
 
-# ---- writing with a language model, filters, review ----------------------------------------------------------------
+# ---- writing with a language model, filters, review
+# ----------------------------------------------------------------
 
 
 class Scripted:
-    """Writes what a script says; reads blind what it wrote the text for, but in scenario 3. Breaks down after `calls`."""
+    """Writes what a script says; reads blind what it wrote the text for, but in scenario 3.
+
+    Breaks down after `calls`.
+    """
 
     name = "scripted"
 
@@ -408,7 +415,8 @@ def test_prompts_say_what_is_wanted_and_no_more():
     assert all(f'"{value}"' in message.content for value in VALUES)
 
 
-# ---- the organism's scenarios --------------------------------------------------------------------------------------
+# ---- the organism's scenarios
+# --------------------------------------------------------------------------------------
 
 
 def test_the_organisms_scenarios_are_known():
@@ -427,7 +435,8 @@ def test_the_organisms_scenarios_are_known():
         organism.scenarios([("power",)], 12, 0)
 
 
-# ---- decisions ------------------------------------------------------------------------------------------------------
+# ---- decisions
+# --------------------------------------------------------------------------------------------------
 
 
 def choice(id, steering, kind, shares, order="given", status="parsed"):
@@ -448,7 +457,9 @@ def choice(id, steering, kind, shares, order="given", status="parsed"):
 
 
 def test_decision_effects_are_paired_and_missing_answers_are_counted():
-    """Planted: under `up` the first action gains exactly 0.2 of the probability; controls move nothing on average."""
+    """Planted: under `up` the first action gains exactly 0.2 of the probability; controls move
+    nothing on average.
+    """
     flat = [action("I sit.", security=0.5), action("I stay.", security=0.5)]
     made = [scenario(f"s{i}") for i in range(40)] + [scenario("flat", actions=flat)]
     base = RNG.uniform(0.2, 0.7, len(made))
@@ -488,7 +499,9 @@ def test_decision_effects_are_paired_and_missing_answers_are_counted():
 
 
 def test_orders_are_paired_before_they_are_averaged():
-    """A model that always takes the first place: steered answers are missing in one order, and that is no effect."""
+    """A model that always takes the first place: steered answers are missing in one order, and
+    that is no effect.
+    """
     made = [scenario(f"s{i}") for i in range(4)]
     choices = []
     for one in made:
@@ -561,11 +574,14 @@ def test_listed_actions_are_offered_in_both_orders():
         prompts(scenario(), "{actions}")
 
 
-# ---- assessors ------------------------------------------------------------------------------------------------------
+# ---- assessors
+# --------------------------------------------------------------------------------------------------
 
 
 def test_words_are_learned_across_scenarios():
-    """On the organism every behaviour has two phrasings at most, so held-out scenarios share words with those that were read."""
+    """On the organism every behaviour has two phrasings at most, so held-out scenarios share
+    words with those that were read.
+    """
     made = organism.scenarios(subsets(TEN, 60, 1, 6, 0), 10, 0)
     fitter = registry.get("assessors", "tfidf")
     rated = cross_fit(fitter, made, VALUES, fitter.config(), 3, 0)

@@ -1,4 +1,5 @@
-"""Wishes and plans: the grammar and its errors, planted sparse answers, nearest feasible profiles that can be worked out by hand."""
+"""Wishes and plans: the grammar and its errors, planted sparse answers, nearest feasible
+profiles that can be worked out by hand."""
 
 import math
 
@@ -24,7 +25,8 @@ def at(value: str) -> int:
 
 def test_a_wish_is_read():
     told = parse(
-        "benevolence +0.5, power <= 0; Self-Direction -0.3 ± 0.05, security >= -.1, security <= 0.2, others within 0.2, damage <= 0.1",
+        "benevolence +0.5, power <= 0; Self-Direction -0.3 ± 0.05, security >= -.1, security <="
+        " 0.2, others within 0.2, damage <= 0.1",
         TEN,
     )
     assert told == Wish(
@@ -148,7 +150,8 @@ def test_the_damage_limit_binds_at_the_analytic_dose():
     gain = np.zeros((1, 10))
     gain[0, at("power")] = 2.0
     told = curves(planted_sweep(gain), 6)
-    # Damage 0.2 x dose^2 is measured at 0.1, 0.2 and 0.4: 0.02 nats lie on the chord from 0.008 to 0.032, at dose 0.3.
+    # Damage 0.2 x dose^2 is measured at 0.1, 0.2 and 0.4: 0.02 nats lie on the chord from 0.008 to
+    # 0.032, at dose 0.3.
     with pytest.raises(Unreachable, match="damage up to 0.02 nats") as caught:
         plan(told, wish("power >= 0.75, damage <= 0.02"), 3)
     assert caught.value.nearest.weights[0][1] == pytest.approx(0.3, abs=0.01)

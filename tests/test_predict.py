@@ -1,4 +1,5 @@
-"""Predictions of joint steerings: analytic answers on planted linear systems, and intervals that hold what they promise."""
+"""Predictions of joint steerings: analytic answers on planted linear systems, and intervals that
+hold what they promise."""
 
 from dataclasses import replace
 
@@ -32,7 +33,9 @@ DOSES = (0.1, 0.2, 0.4)
 def planted_sweep(
     gain: np.ndarray, seed: int = 0, contexts: int = 12, reaction: float = 0.0, wide: bool = True
 ) -> Sweep:
-    """Feature f changes value j by dose x gain[f, j] (x 1 +- `reaction` in each context); damage is 0.2 x dose squared."""
+    """Feature f changes value j by dose x gain[f, j] (x 1 +- `reaction` in each context); damage
+    is 0.2 x dose squared.
+    """
     rng = np.random.default_rng(seed)
     features, n = len(gain), len(DOSES)
     base = 3.5 + 0.3 * rng.normal(size=(contexts, 10))
@@ -64,7 +67,8 @@ def test_a_joint_steering_is_the_sum_of_the_planted_effects():
     fitted = Fitted(curves=curves(planted_sweep(gain), 6))
     said = predict(fitted, ((103, 0.3), (107, -0.2), (100, 0.4)), replicates=200)
     assert said.mean == pytest.approx(0.3 * gain[3] - 0.2 * gain[7] + 0.4 * gain[0])
-    # Damage is linear between two doses: at 0.3 it lies midway between those of 0.2 and 0.4; at -0.2 it is that of 0.2.
+    # Damage is linear between two doses: at 0.3 it lies midway between those of 0.2 and 0.4; at
+    # -0.2 it is that of 0.2.
     assert said.damage == pytest.approx(0.2 * ((0.04 + 0.16) / 2 + 0.04 + 0.16))
     assert said.low == pytest.approx(said.mean)  # no context reacts differently
     assert (said.n, said.held) == (12, None)

@@ -1,4 +1,5 @@
-"""Keys, scores and item files of the PVQ, against hand counts, 76 people's answers, and broken files."""
+"""Keys, scores and item files of the PVQ, against hand counts, 76 people's answers, and broken
+files."""
 
 import csv
 import json
@@ -30,7 +31,8 @@ PEOPLES_COLUMNS = {
     "benevolence": (76, 155, 166, 210),
     "universalism": (28, 139, 177, 202, 206, 218),
 }
-"""Which columns of the 76 people's table are the PVQ-40's items, by value (the other 179 are items that models wrote)."""
+"""Which columns of the 76 people's table are the PVQ-40's items, by value (the other 179 are
+items that models wrote)."""
 SCALE = (
     "Not Like Me at All",
     "Not Like Me",
@@ -98,7 +100,8 @@ def test_of_76_people_the_values_lie_on_the_circle(shared):
     assert np.isfinite(answers).all()
     scores = keys.score(answers, keys.PVQ40)
     centred = keys.centre(scores, answers)
-    # Each item counts once in the mean of all, so centred values, weighted by their items, sum to nothing.
+    # Each item counts once in the mean of all, so centred values, weighted by their items, sum to
+    # nothing.
     assert (
         np.abs(centred @ np.array([len(numbers) for numbers in keys.PVQ40.values()])).max() < 1e-9
     )

@@ -1,6 +1,8 @@
-"""The same verbs on a real, small model that nobody here trained, with real text and a real value-labelled table.
+"""The same verbs on a real, small model that nobody here trained, with real text and a real
+value-labelled table.
 
-A model of 260,032 parameters carries no claim about values; this shows that the way through is the same.
+A model of 260,032 parameters carries no claim about values; this shows that the way through is the
+same.
 """
 
 import pytest
@@ -104,7 +106,8 @@ def test_a_sweep_is_measured_on_it(told):
         "2",
     ]
     code = main(["effects", str(study.folder), *flags])
-    if labels.empty:  # so small a model may carry no label that holds: then there is nothing to steer, and it says so
+    # so small a model may carry no label that holds: then there is nothing to steer, and it says so
+    if labels.empty:
         assert code == 2
         return
     assert code == 0
@@ -158,7 +161,9 @@ def test_an_sae_of_another_width_is_refused(told, capsys):
 def test_every_verb_from_effects_to_causes_and_back_goes_through_and_claims_nothing(
     told, shared, capsys
 ):
-    """The thresholds are let down so that there are features to steer; what they do is noise, and every verb says so or refuses."""
+    """The thresholds are let down so that there are features to steer; what they do is noise,
+    and every verb says so or refuses.
+    """
     study, model = told
     folder, touche, few = (
         str(study.folder),
@@ -222,7 +227,8 @@ def test_every_verb_from_effects_to_causes_and_back_goes_through_and_claims_noth
         2, "plan", folder, "--want", "power +4, others within 0.01", "--replicates", "200"
     )
     said(2, "plan", folder, "--want", "power +4 tomorrow")
-    # Features that do nothing make no graph: either none is found, or it is refused, and what needs one says so.
+    # Features that do nothing make no graph: either none is found, or it is refused, and what needs
+    # one says so.
     if main(["graph", folder, "--replicates", "200"]) == 0:
         said(0, "counterfactual", folder, "--target", "power=4.5", "--replicates", "200")
     else:

@@ -49,7 +49,9 @@ def edit():
 
 @pytest.fixture(scope="module")
 def prompts():
-    """Shared beginnings of two lengths, one prompt that is another's beginning, a duplicate, and a single token."""
+    """Shared beginnings of two lengths, one prompt that is another's beginning, a duplicate, and
+    a single token.
+    """
     source = torch.Generator().manual_seed(1)
     starts = [torch.randint(300, (n,), generator=source).tolist() for n in (12, 19)]
     found = [
@@ -99,7 +101,9 @@ def test_resumed_scores_are_those_of_the_full_forward(
 
 @pytest.mark.parametrize("family", small_models.CONFIGS)
 def test_prompts_with_options_of_their_own_are_scored_together(family, edit, prompts, monkeypatch):
-    """Each prompt has one to six options of one to twelve tokens; the scores are those of the plain forward of each whole text."""
+    """Each prompt has one to six options of one to twelve tokens; the scores are those of the
+    plain forward of each whole text.
+    """
     source, model = torch.Generator().manual_seed(2), small_models.model(family)
 
     def answer(start, count):
@@ -312,7 +316,9 @@ def test_losses_are_those_of_the_steered_model(family, edit, prompts, monkeypatc
 
 @pytest.mark.parametrize("family", small_models.CONFIGS)
 def test_pasts_of_different_length_stand_side_by_side(family, edit, monkeypatch):
-    """Items that share passages: responses of one length after passages of three; in few passes, and the same scores when memory is short."""
+    """Items that share passages: responses of one length after passages of three; in few passes,
+    and the same scores when memory is short.
+    """
     source = torch.Generator().manual_seed(3)
 
     def tokens(count):
@@ -348,7 +354,9 @@ def test_pasts_of_different_length_stand_side_by_side(family, edit, monkeypatch)
 
 
 def test_an_options_tokens_are_those_of_the_whole_text():
-    """The ends of prompts are tokenized for them; the result is that of the whole, special characters and short prompts included."""
+    """The ends of prompts are tokenized for them; the result is that of the whole, special
+    characters and short prompts included.
+    """
     from sae_training.engine.answers import by_answers
     from sae_training.engine.generate import prompt_ids
 

@@ -1,4 +1,5 @@
-"""The review page in a real browser: hostile scenarios are shown, a verdict is kept, the next one comes up."""
+"""The review page in a real browser: hostile scenarios are shown, a verdict is kept, the next
+one comes up."""
 
 import pytest
 

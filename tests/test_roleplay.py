@@ -139,7 +139,8 @@ def test_prompts_hold_role_question_and_span():
 def test_a_table_of_items(tmp_path):
     file = tmp_path / "items.csv"
     file.write_text(
-        "questionnaire,item,value,agreement,question\nQ,I plan.,Need for Order,1,Do you plan?\nQ,I drift.,Need for Order,-1,Do you drift?\n"
+        "questionnaire,item,value,agreement,question\nQ,I plan.,Need for Order,1,Do you plan?\nQ,I"
+        " drift.,Need for Order,-1,Do you drift?\n"
     )
     items, values = roles.from_table(file)
     assert [(item.id, item.key) for item in items] == [

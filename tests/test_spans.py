@@ -1,4 +1,5 @@
-"""Steering the tokens of a piece of the prompt: exactly there, exactly as much, and in the prompt pass only."""
+"""Steering the tokens of a piece of the prompt: exactly there, exactly as much, and in the
+prompt pass only."""
 
 import pytest
 import torch

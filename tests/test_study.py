@@ -1,4 +1,5 @@
-"""The whole story at a tenth of the data, on the organism: verbs, resuming, and the way from a number to its generations."""
+"""The whole story at a tenth of the data, on the organism: verbs, resuming, and the way from a
+number to its generations."""
 
 import os
 import shutil
@@ -88,7 +89,8 @@ def test_output_scores_tell_features_that_write_their_value_from_those_that_read
         for r in scores.itertuples()
     ]
     writes = np.array(cosine) >= 0.5
-    # How well they tell the two apart is a figure of `python -m benchmarks labels`; a tenth of the data only shows the direction.
+    # How well they tell the two apart is a figure of `python -m benchmarks labels`; a tenth of the
+    # data only shows the direction.
     assert scores.output[writes].median() > scores.output[~writes].median()
     assert (scores.output > scores.null_high)[writes].mean() > 0.7
     assert outcome.runs["effects"].summary["chosen_by"] == "output"
@@ -102,8 +104,9 @@ def test_every_effect_leads_back_to_its_ratings(told):
         "SELECT * FROM dose_effects WHERE run = ? ORDER BY abs(effect) DESC LIMIT 1", [run]
     ).iloc[0]
     ratings = study.store.sql(
-        "SELECT r.context, avg(r.rating) AS steered, avg(r.base) AS base FROM ratings r JOIN interventions i USING (run, intervention) "
-        "WHERE r.run = ? AND i.unit_id = ? AND i.dose = ? AND r.value = ? GROUP BY ALL",
+        "SELECT r.context, avg(r.rating) AS steered, avg(r.base) AS base FROM ratings r JOIN"
+        " interventions i USING (run, intervention) WHERE r.run = ? AND i.unit_id = ? AND i.dose ="
+        " ? AND r.value = ? GROUP BY ALL",
         [run, int(effect.unit_id), float(effect.dose), effect.target],
     )
     assert len(ratings) == effect.n
@@ -168,11 +171,13 @@ def test_joint_steerings_are_predicted_and_measured(told):
     )
     assert set(features.n) <= {2, 3, 4}
     row = sql(
-        "SELECT * FROM predictions WHERE run = ? AND model = 'linear' ORDER BY abs(measured) DESC LIMIT 1",
+        "SELECT * FROM predictions WHERE run = ? AND model = 'linear' ORDER BY abs(measured) DESC"
+        " LIMIT 1",
         [run.id],
     ).iloc[0]
     ratings = sql(
-        "SELECT avg(rating) - avg(base) AS change FROM ratings WHERE run = ? AND intervention = ? AND value = ?",
+        "SELECT avg(rating) - avg(base) AS change FROM ratings WHERE run = ? AND intervention = ?"
+        " AND value = ?",
         [run.id, int(row.intervention), row.value],
     )
     assert ratings.change[0] == pytest.approx(row.measured, abs=1e-4)
@@ -355,7 +360,8 @@ def test_methods_are_compared_and_every_number_leads_back(told):
     row = chosen.loc[("prompt", "power")]
     ratings = (
         sql(
-            "SELECT context, avg(rating) - avg(base) AS change FROM ratings WHERE run = ? AND intervention = ? AND value = 'power' GROUP BY context",
+            "SELECT context, avg(rating) - avg(base) AS change FROM ratings WHERE run = ? AND"
+            " intervention = ? AND value = 'power' GROUP BY context",
             [run.id, int(row.intervention)],
         )
         .set_index("context")
@@ -373,7 +379,8 @@ def test_methods_are_compared_and_every_number_leads_back(told):
     )
     again = (scores / scores.sum(1, keepdims=True)) @ np.arange(1, 7)
     rated = sql(
-        "SELECT avg(rating) AS r FROM ratings WHERE run = ? AND intervention = ? AND value = 'power' AND context = 3",
+        "SELECT avg(rating) AS r FROM ratings WHERE run = ? AND intervention = ? AND value ="
+        " 'power' AND context = 3",
         [run.id, int(row.intervention)],
     )
     assert again.mean() == pytest.approx(rated.r[0], abs=1e-4)

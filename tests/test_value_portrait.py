@@ -1,4 +1,5 @@
-"""Value Portrait: the released scores and correlations come out again, planted ones are found, and what is wrong with a file is said."""
+"""Value Portrait: the released scores and correlations come out again, planted ones are found,
+and what is wrong with a file is said."""
 
 import dataclasses
 import json
@@ -134,7 +135,9 @@ def test_an_item_counts_once_however_many_prompts_could_be_read(tmp_path):
 
 
 def test_intervals_of_unequal_clusters_cover_the_truth(tmp_path):
-    """Queries of two to five items with a spread of their own; 95 % intervals of centred scores hold the truth about as often."""
+    """Queries of two to five items with a spread of their own; 95 % intervals of centred scores
+    hold the truth about as often.
+    """
     instrument, rng = opened("value-portrait", tmp_path).instrument, np.random.default_rng(0)
     items, clusters = [], 40
     for query in range(clusters):

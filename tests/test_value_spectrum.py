@@ -1,4 +1,5 @@
-"""Value-Spectrum: a respondent whose tastes are planted, the ISQ worked out by hand, and the whole path with models built here."""
+"""Value-Spectrum: a respondent whose tastes are planted, the ISQ worked out by hand, and the
+whole path with models built here."""
 
 import dataclasses
 import math
@@ -181,7 +182,9 @@ def test_the_documented_score_is_100():
 
 
 def test_the_isq_decides_image_by_image(made):
-    """Gold gets 4 4 4 4 yes yes (60 %), purple 10 10 10 10 yes no (83 %), navy 3 4 4 4 yes yes (58 %), gray no reading of one part."""
+    """Gold gets 4 4 4 4 yes yes (60 %), purple 10 10 10 10 yes no (83 %), navy 3 4 4 4 yes yes
+    (58 %), gray no reading of one part.
+    """
 
     def say(q):
         part, image = q.item.id.partition("/")[2], q.item.image
@@ -222,7 +225,8 @@ def test_wilson_is_the_interval_of_scipy():
 def test_a_persona_is_told(made):
     assert (
         simple_persona(["I hike.", " "])
-        == "You are a person of whom this is true: I hike. Answer every question as this person would."
+        == "You are a person of whom this is true: I hike. Answer every question as this person"
+        " would."
     )
     with pytest.raises(BadInput, match="at least one trait"):
         simple_persona([" "])
@@ -323,7 +327,9 @@ def measure(study, *words):
 
 
 def test_the_whole_path_with_models_built_here(made, tmp_path, capsys):
-    """Index by CLIP; a vision-language model likes, says why and describes; its descriptions alone; an SAE of its language side, steered; all again from disk."""
+    """Index by CLIP; a vision-language model likes, says why and describes; its descriptions
+    alone; an SAE of its language side, steered; all again from disk.
+    """
     clip, llava = small_vision.clip(tmp_path / "clip"), small_vision.llava(tmp_path / "llava")
     images, study = made.runs.latest("images").config["folder"], Study(tmp_path / "study")
     assert (
@@ -462,7 +468,7 @@ def test_who_does_not_see_is_told_so(made):
 
 def test_an_endpoint_is_shown_the_image(made):
     def reply(body, number):
-        (part, text) = body["messages"][-1]["content"]
+        part, text = body["messages"][-1]["content"]
         assert part["image_url"]["url"].startswith("data:image/png;base64,")
         return "Yes." if "Do you like" in text["text"] else "No."
 

@@ -1,4 +1,5 @@
-"""A vision-language model is a model: read, steered and put back, with an image before it or without."""
+"""A vision-language model is a model: read, steered and put back, with an image before it or
+without."""
 
 import pytest
 import torch
@@ -128,8 +129,14 @@ def test_the_sign_of_an_image_in_a_text_is_text(model):
 
 
 def test_a_template_that_knows_parts_alone_or_no_system_role(model, monkeypatch):
-    only = "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system') }}{% endif %}{% for part in m.content %}"
-    only += "{% if part.type == 'image' %}<image>{% elif part.type == 'text' %}{{ part.text }}{% endif %}{% endfor %}{% endfor %}"
+    only = (
+        "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system') }}{%"
+        " endif %}{% for part in m.content %}"
+    )
+    only += (
+        "{% if part.type == 'image' %}<image>{% elif part.type == 'text' %}{{ part.text }}{% endif"
+        " %}{% endfor %}{% endfor %}"
+    )
     monkeypatch.setattr(model.processor, "chat_template", only)
     assert model.render("the cat") == "the cat"
     assert (

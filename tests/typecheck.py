@@ -1,4 +1,5 @@
-"""The type checker under which tests run the project's code: beartype, with an int accepted where a float is asked."""
+"""The type checker under which tests run the project's code: beartype, with an int accepted
+where a float is asked."""
 
 from beartype import BeartypeConf, beartype
 

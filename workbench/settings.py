@@ -1,11 +1,12 @@
 """One dataclass is a verb's flags, its job file and what `run.json` keeps.
 
 1. A configuration is a frozen dataclass; the string beneath each field is its help.
-2. `add_flags` turns the fields into command-line flags, `from_toml` reads them from a job file (a table with
-   the verb's name), and a flag wins over the file, the file over the default.
+2. `add_flags` turns the fields into command-line flags, `from_toml` reads them from a job file (a
+   table with the verb's name), and a flag wins over the file, the file over the default.
 3. `plain` is the configuration as JSON, which names the run and is kept with it.
 
-Left out: nesting. Options of a plug-in are `key=value` pairs, checked against the plug-in's own dataclass.
+Left out: nesting. Options of a plug-in are `key=value` pairs, checked against the plug-in's own
+dataclass.
 """
 
 import argparse
@@ -73,7 +74,9 @@ class _Once(argparse.Action):
 
 
 def add_flags(parser: argparse.ArgumentParser, config: type) -> None:
-    """One `--flag` a field: dashes for underscores, comma-separated tuples, `--no-flag` for booleans."""
+    """One `--flag` a field: dashes for underscores, comma-separated tuples, `--no-flag` for
+    booleans.
+    """
     kinds = typing.get_type_hints(config)
     for field in dataclasses.fields(config):
         kind, flag = kinds[field.name], "--" + field.name.replace("_", "-")
@@ -120,7 +123,10 @@ def parse(name: str, kind: Any, told: Any) -> Any:
 
 
 def make(settings: type[T], given: Mapping[str, Any]) -> T:
-    """Build settings from flags or a job file's table. Raises NotFound for an unknown field, BadInput for a wrong value."""
+    """Build settings from flags or a job file's table.
+
+    Raises NotFound for an unknown field, BadInput for a wrong value.
+    """
     kinds = typing.get_type_hints(settings, include_extras=True)
     defaults = {field.name: field.default for field in dataclasses.fields(settings)}  # type: ignore[arg-type]
     parsed = {}
@@ -164,7 +170,9 @@ def _flag(name: str) -> str:
 
 
 def from_toml(file: Path, config: type, verb: str) -> dict[str, Any]:
-    """A verb's settings in a job file: its own table, and the file's top-level keys that it knows."""
+    """A verb's settings in a job file: its own table, and the file's top-level keys that it
+    knows.
+    """
     if not file.exists():
         raise NotFound(f"There is no job file {file}. `jobs/` holds examples.")
     try:

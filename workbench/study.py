@@ -7,9 +7,9 @@
     study.graph()
     study.store.sql("SELECT * FROM side_effects")
 
-The methods are written from the table of verbs (`verb_table.py`): each takes the settings of its verb by name, shows
-its progress where it is told how, and returns the run. Asked again, a verb returns the finished run; after an
-interruption the same call resumes it.
+The methods are written from the table of verbs (`verb_table.py`): each takes the settings of its
+verb by name, shows its progress where it is told how, and returns the run. Asked again, a verb
+returns the finished run; after an interruption the same call resumes it.
 """
 
 from collections.abc import Callable, Mapping
@@ -51,7 +51,9 @@ class Study(Workspace):
 
 
 def _method(verb: Verb) -> Callable[..., Run]:
-    """Write the method of a verb; its first setting may be given by position, where the verb has one."""
+    """Write the method of a verb; its first setting may be given by position, where the verb has
+    one.
+    """
 
     def run(self: Study, *first: Any, progress: Progress = silent, **settings: Any) -> Run:
         if len(first) > bool(verb.first):

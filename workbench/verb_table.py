@@ -1,9 +1,12 @@
-"""Every verb of the workbench, declared once: its name, what it does, what it makes and what it needs.
+"""Every verb of the workbench, declared once: its name, what it does, what it makes and what it
+needs.
 
-The command line, `Study`, the documentation and the advice "run this first" are all written from `VERBS`. What a verb
-does stands in `workbench/verbs/NAME.py`, which holds the class of its settings and the function `run`.
+The command line, `Study`, the documentation and the advice "run this first" are all written from
+`VERBS`. What a verb does stands in `workbench/verbs/NAME.py`, which holds the class of its settings
+and the function `run`.
 
-Left out: settings. They are the fields of the class, and reading them would import the module and with it torch.
+Left out: settings. They are the fields of the class, and reading them would import the module and
+with it torch.
 """
 
 from collections.abc import Sequence
@@ -63,8 +66,8 @@ VERBS = _table(
         Verb(
             name="probe",
             summary=(
-                "Train a probe of each value at every layer, on pairs of texts that differ in the value "
-                "alone."
+                "Train a probe of each value at every layer, on pairs of texts that differ in the"
+                " value alone."
             ),
             makes="probes",
             needs=("sae",),
@@ -72,8 +75,8 @@ VERBS = _table(
         Verb(
             name="control",
             summary=(
-                "Control a value by ConVA and judge success, fluency and benchmark accuracy, before and "
-                "after."
+                "Control a value by ConVA and judge success, fluency and benchmark accuracy, before"
+                " and after."
             ),
             makes="control",
             needs=("probes",),
@@ -95,8 +98,8 @@ VERBS = _table(
         Verb(
             name="contrast",
             summary=(
-                "Compare the value profiles of models and steerings, on one or several instruments, and "
-                "see whether instruments agree."
+                "Compare the value profiles of models and steerings, on one or several instruments,"
+                " and see whether instruments agree."
             ),
             makes="contrast",
             needs=("labels",),
@@ -104,8 +107,8 @@ VERBS = _table(
         Verb(
             name="ordinal",
             summary=(
-                "Compare models, personas or strengths of a steering by a Bayesian ordinal regression "
-                "over their answers."
+                "Compare models, personas or strengths of a steering by a Bayesian ordinal"
+                " regression over their answers."
             ),
             makes="ordinal",
             needs=("profile",),
@@ -122,23 +125,25 @@ VERBS = _table(
         Verb(
             name="graph",
             summary=(
-                "The causal graph among values, from a sweep's interventions; beside the planted one "
-                "where there is one."
+                "The causal graph among values, from a sweep's interventions; beside the planted"
+                " one where there is one."
             ),
             makes="graph",
             needs=("effects",),
         ),
         Verb(
             name="predict",
-            summary="Predict joint steerings of several features from single ones, then measure them.",
+            summary=(
+                "Predict joint steerings of several features from single ones, then measure them."
+            ),
             makes="prediction",
             needs=("effects", "graph"),
         ),
         Verb(
             name="compare",
             summary=(
-                "Compare steering methods on the same questions, strengths and damage, with prompts and "
-                "controls beside them."
+                "Compare steering methods on the same questions, strengths and damage, with prompts"
+                " and controls beside them."
             ),
             makes="comparison",
             needs=("labels", "probes"),
@@ -146,7 +151,8 @@ VERBS = _table(
         Verb(
             name="plan",
             summary=(
-                "Find the fewest features and strengths that give a wanted profile, then measure them."
+                "Find the fewest features and strengths that give a wanted profile, then measure"
+                " them."
             ),
             makes="plan",
             needs=("effects",),
@@ -155,8 +161,8 @@ VERBS = _table(
         Verb(
             name="counterfactual",
             summary=(
-                "What the profile would be if some values were set, over the graph that interventions "
-                "estimated."
+                "What the profile would be if some values were set, over the graph that"
+                " interventions estimated."
             ),
             makes="counterfactual",
             needs=("graph",),
@@ -172,8 +178,8 @@ VERBS = _table(
         Verb(
             name="kang",
             summary=(
-                "Roles and steered features answer for or against values; the graph that PC finds in "
-                "their scores, beside its nulls."
+                "Roles and steered features answer for or against values; the graph that PC finds"
+                " in their scores, beside its nulls."
             ),
             makes="kang",
             needs=("sae",),
@@ -181,13 +187,16 @@ VERBS = _table(
         Verb(
             name="scenarios",
             summary=(
-                "Write scenarios in which values are at stake, with scored actions, and filter them."
+                "Write scenarios in which values are at stake, with scored actions, and filter"
+                " them."
             ),
             makes="scenarios",
         ),
         Verb(
             name="dilemmas",
-            summary="Write moral dilemmas in steps, each choice between two values, and filter them.",
+            summary=(
+                "Write moral dilemmas in steps, each choice between two values, and filter them."
+            ),
             makes="dilemmas",
             begins=True,
         ),
@@ -199,15 +208,17 @@ VERBS = _table(
         ),
         Verb(
             name="decide",
-            summary="Let a model decide in scenarios, steered or not: which values its decisions serve.",
+            summary=(
+                "Let a model decide in scenarios, steered or not: which values its decisions serve."
+            ),
             makes="decisions",
             needs=("scenarios",),
         ),
         Verb(
             name="adaem",
             summary=(
-                "Find questions that tell models, or steered variants of one, apart by their values; a "
-                "new instrument (AdAEM)."
+                "Find questions that tell models, or steered variants of one, apart by their"
+                " values; a new instrument (AdAEM)."
             ),
             makes="adaem",
             needs=("labels",),
@@ -215,8 +226,8 @@ VERBS = _table(
         Verb(
             name="neurons",
             summary=(
-                "Find the neurons, or SAE features, that tell a value from its reverse; edit them, and "
-                "measure every value beside a control."
+                "Find the neurons, or SAE features, that tell a value from its reverse; edit them,"
+                " and measure every value beside a control."
             ),
             makes="neurons",
         ),

@@ -1,9 +1,10 @@
 """The folder of a study: its runs, the store over them, and the live models that its runs read.
 
 1. `study.json` says what the folder is and in which value system it speaks (`study_file.py`).
-2. `make` is how every verb makes a run: the finished run of the same work is found, an interrupted one is resumed,
-   otherwise one is begun.
-3. `resolve` gives the run that a setting names; where there is none yet it says which verb makes one.
+2. `make` is how every verb makes a run: the finished run of the same work is found, an interrupted
+   one is resumed, otherwise one is begun.
+3. `resolve` gives the run that a setting names; where there is none yet it says which verb makes
+   one.
 4. `model` and `sae` give the live handles, loaded once a process.
 
 Left out: what a verb does (`workbench/verbs`), and the verbs as methods (`study.py`).
@@ -52,7 +53,8 @@ class Workspace:
                 write_atomically(study_file.file(self.folder), study_file.text(system))
             except OSError as error:
                 raise BadInput(
-                    f"{self.folder} cannot be made a study: {error.strerror}. Choose a folder you may write to."
+                    f"{self.folder} cannot be made a study: {error.strerror}. Choose a folder you"
+                    " may write to."
                 ) from None
         self.system_id = study_file.system_of(self.folder)
         self.runs = Runs(self.folder / "runs")
@@ -79,12 +81,13 @@ class Workspace:
     ) -> Run:
         """Make a run, or give the finished run of the same work.
 
-        `settings` is the verb's frozen dataclass with the runs it names pinned to their ids, or the same as a mapping.
-        `inputs` maps a role to the run or checksum that decided it. `build` writes tables and files into the run and
-        returns its few figures; an interrupted run is handed to it as it was left. `seed` is that of the settings
-        unless another one is given.
+        `settings` is the verb's frozen dataclass with the runs it names pinned to their ids, or the
+        same as a mapping. `inputs` maps a role to the run or checksum that decided it. `build`
+        writes tables and files into the run and returns its few figures; an interrupted run is
+        handed to it as it was left. `seed` is that of the settings unless another one is given.
 
-            return study.make("graph", pinned, {"effects": sweep_run.id}, partial(estimate, sweep_run))
+            return study.make("graph", pinned, {"effects": sweep_run.id}, partial(estimate,
+            sweep_run))
         """
         config = dict(settings) if isinstance(settings, Mapping) else plain(settings)
         seed = config["seed"] if seed is None else seed
@@ -102,12 +105,14 @@ class Workspace:
         if not self.runs.exists(name):
             known = [id for id in self.runs.ids() if id.startswith(f"{kind}-")]
             raise NotFound(
-                f"There is no finished run {name!r} of kind {kind!r} in {self.folder}.{nearest(name, [*known, 'latest'])}"
+                f"There is no finished run {name!r} of kind {kind!r} in"
+                f" {self.folder}.{nearest(name, [*known, 'latest'])}"
             )
         run = self.runs.get(name)
         if run.kind != kind:
             raise BadInput(
-                f"{name} is a run of kind {run.kind!r}, one of kind {kind!r} is needed. `workbench runs` lists them."
+                f"{name} is a run of kind {run.kind!r}, one of kind {kind!r} is needed. `workbench"
+                " runs` lists them."
             )
         return run
 
@@ -127,20 +132,26 @@ class Workspace:
             return self._models[key]
 
     def model_of(self, run: Run) -> "Model":
-        """The model that a run of kind `sae` or `probes` reads, at the revision that the run pinned."""
+        """The model that a run of kind `sae` or `probes` reads, at the revision that the run
+        pinned.
+        """
         config = run.config
         model = self.model(config["model"], config["revision"], config["dtype"], config["device"])
         if model.revision != run.inputs["model"]:
             raise Incompatible(
-                f"{run.id} was made with {config['model']} at revision {run.inputs['model'][:12]}, the model there now is "
-                f"{model.revision[:12]}. Restore the model, or make a run for this one."
+                f"{run.id} was made with {config['model']} at revision {run.inputs['model'][:12]},"
+                f" the model there now is {model.revision[:12]}. Restore the model, or make a run"
+                " for this one."
             )
         return model
 
     def model_for(
         self, name: str, sae_run: Run | None, revision: str, dtype: str, device: str
     ) -> "Model":
-        """The model that a run of kind `sae` reads, or `name` where there is none. Raises BadInput where a flag contradicts the run."""
+        """The model that a run of kind `sae` reads, or `name` where there is none.
+
+        Raises BadInput where a flag contradicts the run.
+        """
         if sae_run is None:
             return self.model(name, revision, dtype, device)
         for flag, told, usual in (
@@ -150,8 +161,9 @@ class Workspace:
         ):
             if told not in (usual, sae_run.config[flag]):
                 raise BadInput(
-                    f"{sae_run.id} pins its model with {flag} {sae_run.config[flag] or 'as it was found'}, got --{flag} {told}. Leave --{flag} out, or make "
-                    "an SAE's run with it."
+                    f"{sae_run.id} pins its model with {flag}"
+                    f" {sae_run.config[flag] or 'as it was found'}, got --{flag} {told}. Leave"
+                    f" --{flag} out, or make an SAE's run with it."
                 )
         return self.model_of(sae_run)
 

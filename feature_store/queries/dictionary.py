@@ -75,13 +75,11 @@ def metrics(store: Store, sae: str) -> pd.DataFrame:
 
 def labelled_by_value(store: Store, labels: str) -> pd.DataFrame:
     """Accepted features of each value with their median held-out score, by value."""
-    return store.sql(
-        f"""
+    return store.sql(f"""
         SELECT value, count(DISTINCT feature) AS features,
             count(DISTINCT feature) FILTER (polarity > 0) AS held,
             count(DISTINCT feature) FILTER (polarity < 0) AS rejected, median(score) AS score
-        FROM {_accepted(store, labels)} GROUP BY value ORDER BY value"""
-    )
+        FROM {_accepted(store, labels)} GROUP BY value ORDER BY value""")
 
 
 def features(
@@ -128,8 +126,7 @@ def features(
 
 def feature_map(store: Store, sae: str, labels: str = "") -> pd.DataFrame:
     """Map coordinates of every labelled feature and an even sample of the others, by feature."""
-    return store.sql(
-        f"""
+    return store.sql(f"""
         WITH placed AS (
             SELECT feature, x, y, density, value, polarity, score
             FROM {_statistics(store, sae)} LEFT JOIN {_best(store, labels)} USING (feature)
@@ -137,8 +134,7 @@ def feature_map(store: Store, sae: str, labels: str = "") -> pd.DataFrame:
         SELECT * FROM placed
         WHERE value IS NOT NULL
             OR feature % greatest(1, (SELECT count(*) FROM placed) // {MAP_POINTS}) = 0
-        ORDER BY feature"""
-    )
+        ORDER BY feature""")
 
 
 def feature(store: Store, sae: str, index: int) -> pd.DataFrame:

@@ -13,12 +13,10 @@ def dilemmas(store: Store) -> pd.DataFrame:
 
     The newest run comes first, and in it steerings before the base.
     """
-    return store.sql(
-        """
+    return store.sql("""
         SELECT r.run, r.created, r.seed, r.config, r.inputs, p.steering
         FROM (SELECT DISTINCT run, steering FROM step_preferences) p JOIN runs r USING (run)
-        ORDER BY r.created DESC, r.run, p.steering = 'base', p.steering"""
-    )
+        ORDER BY r.created DESC, r.run, p.steering = 'base', p.steering""")
 
 
 def step_preferences(store: Store, run: str, steering: str) -> pd.DataFrame:

@@ -25,8 +25,6 @@ def candidates(store: Store, kind: str, role: str = "", of: str = "") -> pd.Data
 
 def runs(store: Store) -> pd.DataFrame:
     """All finished runs, newest first."""
-    return store.sql(
-        """
+    return store.sql("""
         SELECT run, kind, status, created, seconds, seed, summary FROM runs
-        ORDER BY created DESC, run"""
-    )
+        ORDER BY created DESC, run""")

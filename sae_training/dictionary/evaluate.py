@@ -1,11 +1,13 @@
 """How good an SAE is, on text it was not trained on.
 
-1. `reconstruction`: how much of the residual's variance is missed, how many features speak, how many never do.
-2. `evaluate` adds what the language model makes of it: its next-token loss and its predictions when the residual at
-   the site is replaced by the SAE's reconstruction, beside the clean model and beside removing the residual
-   altogether (zero, or the mean residual). First tokens of a row are left as they are, as everywhere.
-3. recovered = (ablated - spliced) / (ablated - clean): 1 is as good as the clean model, 0 as bad as ablation. For KL
-   divergence the clean model is at 0.
+1. `reconstruction`: how much of the residual's variance is missed, how many features speak, how
+   many never do.
+2. `evaluate` adds what the language model makes of it: its next-token loss and its predictions when
+   the residual at the site is replaced by the SAE's reconstruction, beside the clean model and
+   beside removing the residual altogether (zero, or the mean residual). First tokens of a row are
+   left as they are, as everywhere.
+3. recovered = (ablated - spliced) / (ablated - clean): 1 is as good as the clean model, 0 as bad as
+   ablation. For KL divergence the clean model is at 0.
 
 Left out: SAEBench's tasks, which need environments of their own.
 """
@@ -35,13 +37,15 @@ CHUNK = 4096
 @dataclass(frozen=True)
 class Reconstruction:
     fvu: float
-    """Fraction of variance unexplained: squared error over squared distance from the mean residual [0 is perfect]."""
+    """Fraction of variance unexplained: squared error over squared distance from the mean
+    residual [0 is perfect]."""
     cosine: float
     """Mean cosine of residual and reconstruction [-1 to 1]."""
     l0: float
     """Mean number of active features [features a token]."""
     dead_share: float
-    """Share of features that are active on none of these tokens [0 to 1]; falls with the number of tokens."""
+    """Share of features that are active on none of these tokens [0 to 1]; falls with the number
+    of tokens."""
     tokens: int
     """Tokens looked at."""
 
@@ -67,7 +71,8 @@ class Evaluation:
     loss_mean: float
     """The same with the mean residual in its place [nats a token]."""
     loss_recovered: float
-    """Loss recovered, against zero ablation [1: like the clean model]; NaN where ablation does not raise the loss."""
+    """Loss recovered, against zero ablation [1: like the clean model]; NaN where ablation does
+    not raise the loss."""
     loss_recovered_mean: float
     """Loss recovered, against mean ablation."""
     kl_spliced: float

@@ -1,16 +1,20 @@
-"""Harvest: everything the store shows about an SAE's features, for all features at once, in one pass.
+"""Harvest: everything the store shows about an SAE's features, for all features at once, in one
+pass.
 
 1. Residuals of the corpus are encoded; only active (token, feature) pairs go on.
-2. Per feature: number of active tokens, mean and largest activation, and a histogram over fixed bins (four to an
-   octave), so that nothing has to be kept for a second look.
-3. Top contexts: of each feature and document the strongest token is a candidate with its window; candidates below
-   the feature's n-th best are dropped at once, the rest are pruned when they pile up.
-4. Single activations are kept up to `ACTIVATIONS`. Beyond that whole documents are thinned out at random (half of
-   them each time), so that what is kept stays an unbiased sample of documents; `share` says how much was kept.
-5. The map is the first two principal components of the unit decoder rows of live features, or UMAP of them.
+2. Per feature: number of active tokens, mean and largest activation, and a histogram over fixed
+   bins (four to an octave), so that nothing has to be kept for a second look.
+3. Top contexts: of each feature and document the strongest token is a candidate with its window;
+   candidates below the feature's n-th best are dropped at once, the rest are pruned when they pile
+   up.
+4. Single activations are kept up to `ACTIVATIONS`. Beyond that whole documents are thinned out at
+   random (half of them each time), so that what is kept stays an unbiased sample of documents;
+   `share` says how much was kept.
+5. The map is the first two principal components of the unit decoder rows of live features, or UMAP
+   of them.
 
-Memory: 250 MB for 65,536 features x 20 contexts, 16 bytes an activation, 4 bytes a token. Left out: contexts from
-the lower quantiles of a feature, correlations between features.
+Memory: 250 MB for 65,536 features x 20 contexts, 16 bytes an activation, 4 bytes a token. Left out:
+contexts from the lower quantiles of a feature, correlations between features.
 """
 
 from collections.abc import Callable, Sequence
@@ -38,14 +42,17 @@ ACTIVATIONS = 10_000_000
 DENSE = 2**25
 """Dense activations held at once while encoding [numbers]."""
 OCTAVES, PER_OCTAVE = 12, 4
-"""The histogram's bins reach from 2**-12 to 2**12 activation units, four to an octave; the outermost take the rest."""
+"""The histogram's bins reach from 2**-12 to 2**12 activation units, four to an octave; the
+outermost take the rest."""
 
 
 class Harvest(NamedTuple):
     features: pa.Table
-    """feature, n_active, density, max_activation, mean_activation, decoder_norm, x, y: one row per feature."""
+    """feature, n_active, density, max_activation, mean_activation, decoder_norm, x, y: one row
+    per feature."""
     contexts: pa.Table
-    """feature, rank, activation, document, position, tokens, activations, peak: sorted by feature and rank."""
+    """feature, rank, activation, document, position, tokens, activations, peak: sorted by
+    feature and rank."""
     activations: pa.Table
     """feature, document, position, activation: sorted by feature, document, position."""
     histograms: pa.Table
@@ -173,7 +180,8 @@ def harvest(
     n = sum(map(len, norms))
     if n == 0:
         raise BadInput(
-            "The texts hold no token beyond the first of each: nothing to harvest. Give longer texts."
+            "The texts hold no token beyond the first of each: nothing to harvest. Give longer"
+            " texts."
         )
     x, y = _layout(sae, count > 0, layout, seed)
     features = pa.table(
@@ -253,7 +261,8 @@ class _Top:
         good = best.value > self.floor[best.feature]
         feature, document, token, value = (part[good] for part in best)
         row, peak = tokens.row.numpy()[token], tokens.column.numpy()[token]
-        # activation of the feature on each token of the window: look (token, feature) up among the active pairs
+        # activation of the feature on each token of the window: look (token, feature) up among the
+        # active pairs
         where = np.full(tokens.ids.shape, -1, np.int64)
         where[tokens.row.numpy(), tokens.column.numpy()] = np.arange(len(tokens.row))
         column = peak[:, None] + np.arange(-BEFORE, AFTER + 1)

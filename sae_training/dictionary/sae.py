@@ -1,15 +1,18 @@
 """SAE: the sparse autoencoder as the workbench uses it, to read features and to write directions.
 
-1. Plain tensors, no sae-lens (its import takes 5 s and 510 MB). The numbers are those of sae-lens 6: a test lays
-   both side by side.
-2. Four ways from pre-activations to activations, which are all that sae-lens saves for inference on a residual
-   stream: `standard` (ReLU), `topk` (Gao et al. 2024, arXiv:2406.04093), `jumprelu` (Rajamanoharan et al. 2024,
-   arXiv:2407.14435; BatchTopK and Matryoshka are saved as it) and `gated` (arXiv:2404.16014).
-3. A TopK SAE that ranks by activation x decoder norm is folded when it is read: unit decoder rows, the norm in the
-   encoder. The features are the same.
-4. `load_sae(address)` and `save_sae(sae, folder)` in `sae_training.dictionary.loaders` read and write one.
+1. Plain tensors, no sae-lens (its import takes 5 s and 510 MB). The numbers are those of sae-lens
+   6: a test lays both side by side.
+2. Four ways from pre-activations to activations, which are all that sae-lens saves for inference on
+   a residual stream: `standard` (ReLU), `topk` (Gao et al. 2024, arXiv:2406.04093), `jumprelu`
+   (Rajamanoharan et al. 2024, arXiv:2407.14435; BatchTopK and Matryoshka are saved as it) and
+   `gated` (arXiv:2404.16014).
+3. A TopK SAE that ranks by activation x decoder norm is folded when it is read: unit decoder rows,
+   the norm in the encoder. The features are the same.
+4. `load_sae(address)` and `save_sae(sae, folder)` in `sae_training.dictionary.loaders` read and
+   write one.
 
-Left out: training (`train.py`), transcoders, attention-head inputs and other architectures: refused by name.
+Left out: training (`train.py`), transcoders, attention-head inputs and other architectures: refused
+by name.
 """
 
 from dataclasses import dataclass, field, replace
@@ -74,12 +77,14 @@ class SAE:
     def __post_init__(self) -> None:
         if self.architecture not in ARCHITECTURES:
             raise Incompatible(
-                f"SAEs on a residual stream are {', '.join(ARCHITECTURES)}; got {self.architecture!r}."
+                f"SAEs on a residual stream are {', '.join(ARCHITECTURES)}; got"
+                f" {self.architecture!r}."
             )
         if self.normalize_activations not in NORMALISATIONS:
             raise Incompatible(
-                f"The SAE's inputs are normalised by {self.normalize_activations!r}, which is not stored with its weights; "
-                f"supported are {', '.join(NORMALISATIONS)}. Fold the scale into the weights with sae-lens and save again."
+                f"The SAE's inputs are normalised by {self.normalize_activations!r}, which is not"
+                f" stored with its weights; supported are {', '.join(NORMALISATIONS)}. Fold the"
+                " scale into the weights with sae-lens and save again."
             )
         if self.architecture == "topk" and not 1 <= self.k <= self.n_features:
             raise BadInput(
@@ -91,12 +96,14 @@ class SAE:
         for name in needed:
             if getattr(self, name) is None:
                 raise BadInput(
-                    f"A {self.architecture} SAE needs {name}, which is missing. Take a complete SAE."
+                    f"A {self.architecture} SAE needs {name}, which is missing. Take a complete"
+                    " SAE."
                 )
         for name, tensor in self.tensors().items():
             if not bool(tensor.isfinite().all()):
                 raise BadInput(
-                    f"The SAE's {name} holds NaN or infinite numbers. Take an undamaged copy, or train again."
+                    f"The SAE's {name} holds NaN or infinite numbers. Take an undamaged copy, or"
+                    " train again."
                 )
 
     @property
@@ -118,7 +125,10 @@ class SAE:
         return {name: tensor for name in names if (tensor := getattr(self, name)) is not None}
 
     def site(self) -> Site:
-        """Model, layer and point that it was trained on. Raises BadInput where its metadata do not say."""
+        """Model, layer and point that it was trained on.
+
+        Raises BadInput where its metadata do not say.
+        """
         hook = self.metadata.get("hook_name") or ""
         if not hook:
             raise BadInput("The SAE's cfg.json names no hook_name. Give the layer it belongs to.")
@@ -166,13 +176,16 @@ class SAE:
     def decode(
         self, features: Float[Tensor, "... feat"], x: Float[Tensor, "... d_model"] | None = None
     ) -> Float[Tensor, "... d_model"]:
-        """The residual that the activations stand for; `x`, what was encoded, is needed where tokens are normalised."""
+        """The residual that the activations stand for; `x`, what was encoded, is needed where
+        tokens are normalised.
+        """
         out = features @ self.W_dec + self.b_dec
         if self.normalize_activations == "none":
             return out
         if x is None:
             raise BadInput(
-                f"This SAE normalises each token ({self.normalize_activations}): decode needs the residual too."
+                f"This SAE normalises each token ({self.normalize_activations}): decode needs the"
+                " residual too."
             )
         scale = self._scale(x)
         return out * scale.size + scale.shift

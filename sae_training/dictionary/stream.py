@@ -1,8 +1,9 @@
-"""Residuals of a corpus, token by token: the one way in which training, evaluation and harvest read a model.
+"""Residuals of a corpus, token by token: the one way in which training, evaluation and harvest read
+a model.
 
 1. Texts become batches (`texts.py`), batches become residuals, padding falls away.
-2. The first token of each row is dropped: it is the beginning-of-sequence token or an attention sink, with a norm
-   many times that of the others, and steering never touches it either.
+2. The first token of each row is dropped: it is the beginning-of-sequence token or an attention
+   sink, with a norm many times that of the others, and steering never touches it either.
 3. Activations that are NaN or infinite stop the work with one line that says where they were.
 
 Left out: shuffling and position in the stream (`train.py`, which needs them).
@@ -47,8 +48,9 @@ def residual_tokens(model: Model, batch: Batch, layer: int, point: Point) -> Tok
     if not bool(finite.all()):
         bad = document[~finite]
         raise BadInput(
-            f"The model gives NaN or infinite activations at layer {layer}: {len(bad)} tokens in {len(bad.unique())} documents, "
-            f"first in document {int(bad[0])}. Load the model in float32 or bfloat16, or leave those documents out."
+            f"The model gives NaN or infinite activations at layer {layer}: {len(bad)} tokens in"
+            f" {len(bad.unique())} documents, first in document {int(bad[0])}. Load the model in"
+            " float32 or bfloat16, or leave those documents out."
         )
     return Tokens(
         x=flat,

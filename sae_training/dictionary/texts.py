@@ -1,13 +1,14 @@
 """Corpora to token batches.
 
-1. `read_texts` turns whatever a person has (a folder of .txt files, one .txt, .jsonl, .csv, .tsv or .parquet
-   file) into a list of documents. A long .txt file is cut at its blank lines into documents of about `LENGTH`
-   characters, so that no document is a whole novel; a table gives one document a row.
-2. `batches` tokenizes them in windows, cuts what exceeds the context into several rows, sorts each window by
-   length and yields right-padded batches. The order is a function of the input alone.
+1. `read_texts` turns whatever a person has (a folder of .txt files, one .txt, .jsonl, .csv, .tsv or
+   .parquet file) into a list of documents. A long .txt file is cut at its blank lines into
+   documents of about `LENGTH` characters, so that no document is a whole novel; a table gives one
+   document a row.
+2. `batches` tokenizes them in windows, cuts what exceeds the context into several rows, sorts each
+   window by length and yields right-padded batches. The order is a function of the input alone.
 
-Left out: streaming from the network, shuffling (the activation buffer of the training does it) and packing of
-several documents into one row: a packed row lets a document read its neighbour.
+Left out: streaming from the network, shuffling (the activation buffer of the training does it) and
+packing of several documents into one row: a packed row lets a document read its neighbour.
 """
 
 import json
@@ -27,7 +28,8 @@ from sae_training.engine.model import Model
 LENGTH = 2000
 """A long text file is cut into documents of about this many characters, at blank lines."""
 WINDOW = 32
-"""Batches whose rows are sorted by length together; longer windows pad less and hold more tokens in memory."""
+"""Batches whose rows are sorted by length together; longer windows pad less and hold more tokens
+in memory."""
 TABLES = (".jsonl", ".csv", ".tsv", ".parquet")
 
 
@@ -39,28 +41,34 @@ class Batch(NamedTuple):
     document: Int[Tensor, " row"]
     """Index of the row's text."""
     start: Int[Tensor, " row"]
-    """Column j of the row is token `start + j` of its document (a repeated first token in column 0 aside)."""
+    """Column j of the row is token `start + j` of its document (a repeated first token in column
+    0 aside)."""
 
 
 def read_texts(path: str | Path, column: str = "") -> list[str]:
-    """Every non-empty document under `path`; of a table, the column `column` (default: `text`, or the only one)."""
+    """Every non-empty document under `path`; of a table, the column `column` (default: `text`,
+    or the only one).
+    """
     path = Path(os.path.expanduser(path))
     if path.is_dir():
         files = sorted(file for file in path.rglob("*.txt") if file.is_file())
         if not files:
             raise BadInput(
-                f"{path} holds no .txt file. Give a folder of .txt files, or one {', '.join(TABLES)} file."
+                f"{path} holds no .txt file. Give a folder of .txt files, or one"
+                f" {', '.join(TABLES)} file."
             )
     elif path.is_file():
         files = [path]
     else:
         raise NotFound(
-            f"There is no text at {path}. Give a folder of .txt files or a file ({', '.join(TABLES)})."
+            f"There is no text at {path}. Give a folder of .txt files or a file"
+            f" ({', '.join(TABLES)})."
         )
     texts = [text for file in files for text in _read_file(file, column) if text.strip()]
     if not texts:
         raise BadInput(
-            f"{path} holds no text: every document is empty. Give a corpus with at least one sentence."
+            f"{path} holds no text: every document is empty. Give a corpus with at least one"
+            " sentence."
         )
     return texts
 
@@ -69,7 +77,8 @@ def _read_file(file: Path, column: str) -> list[str]:
     kind = file.suffix.lower()
     if kind not in (".txt", *TABLES):
         raise BadInput(
-            f"{file} is no text corpus: expected .txt, {', '.join(TABLES)}, got {kind or 'no suffix'}."
+            f"{file} is no text corpus: expected .txt, {', '.join(TABLES)}, got"
+            f" {kind or 'no suffix'}."
         )
     try:
         if kind == ".txt":
@@ -130,12 +139,15 @@ def _text_column(file: Path, names: Sequence[str], column: str) -> str:
     if not column and len(names) == 1:
         return names[0]
     raise BadInput(
-        f"{file} has no column {wanted!r}; it has {', '.join(names) or 'none'}. Rename or choose the text column."
+        f"{file} has no column {wanted!r}; it has {', '.join(names) or 'none'}. Rename or choose"
+        " the text column."
     )
 
 
 def _documents(text: str) -> list[str]:
-    """Neighbouring paragraphs joined until they reach LENGTH; one that is longer by itself is cut at its line ends."""
+    """Neighbouring paragraphs joined until they reach LENGTH; one that is longer by itself is
+    cut at its line ends.
+    """
     documents: list[str] = []
     current = ""
     for paragraph in re.split(r"\n\s*\n", text):
@@ -153,13 +165,15 @@ def _documents(text: str) -> list[str]:
 
 
 def batches(model: Model, texts: Sequence[str], rows: int, context: int) -> Iterator[Batch]:
-    """Batches of up to `rows` rows of up to `context` tokens; every token of every text occurs once."""
+    """Batches of up to `rows` rows of up to `context` tokens; every token of every text occurs
+    once.
+    """
     if context < 2:
         raise BadInput(f"A context must be at least 2 tokens long, got {context}.")
     if context > model.context:
         raise BadInput(
-            f"{model.name} reads at most {model.context} tokens, the context asked for is {context}. "
-            f"Set it to {model.context} or less."
+            f"{model.name} reads at most {model.context} tokens, the context asked for is"
+            f" {context}. Set it to {model.context} or less."
         )
     window = rows * WINDOW
     for first in range(0, len(texts), window):
@@ -177,7 +191,9 @@ def batches(model: Model, texts: Sequence[str], rows: int, context: int) -> Iter
 
 
 def _cut(ids: list[int], context: int, first_token: int | None) -> list[tuple[list[int], int]]:
-    """Rows of one document; a first token that the tokenizer sets before every text is repeated in each row."""
+    """Rows of one document; a first token that the tokenizer sets before every text is repeated
+    in each row.
+    """
     if len(ids) <= context:
         return [(ids, 0)] if ids else []
     if first_token is None or ids[0] != first_token:

@@ -1,11 +1,13 @@
 """Answer options as tokens.
 
-An option is tokenized where it stands, after the prompt, because the tokens of ` 3` and of `3` differ and a
-tokenizer may set a word mark of its own. Options may be shared by all prompts, or each prompt may have its own. Prompts mostly end
-alike, so their ends are tokenized with the options, and whole prompts only where that could matter. In a chat the answer begins a new
-turn, so an option loses its leading space.
+An option is tokenized where it stands, after the prompt, because the tokens of ` 3` and of `3`
+differ and a tokenizer may set a word mark of its own. Options may be shared by all prompts, or each
+prompt may have its own. Prompts mostly end alike, so their ends are tokenized with the options, and
+whole prompts only where that could matter. In a chat the answer begins a new turn, so an option
+loses its leading space.
 
-Left out: options whose first character melts into the prompt's last token; they are taken as tokens of their own.
+Left out: options whose first character melts into the prompt's last token; they are taken as tokens
+of their own.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,13 +26,17 @@ Answer = TypeVar("Answer", bound=Sequence)
 def own(
     options: Sequence[Answer] | Sequence[Sequence[Answer]], prompts: int
 ) -> list[Sequence[Answer]]:
-    """Each prompt's options, texts or ids, where they may be shared. Raises BadInput where a prompt has none."""
+    """Each prompt's options, texts or ids, where they may be shared.
+
+    Raises BadInput where a prompt has none.
+    """
     first = next(iter(options), "")
     shared = isinstance(first, str) or isinstance(next(iter(first), None), int)
     each = [options] * prompts if shared else list(options)
     if not each or len(each) != prompts or not all(each):
         raise BadInput(
-            f"Scoring needs at least one prompt, and at least one option for each. Got {prompts} prompts and options for {len(each)}."
+            f"Scoring needs at least one prompt, and at least one option for each. Got {prompts}"
+            f" prompts and options for {len(each)}."
         )
     return each
 
@@ -52,8 +58,9 @@ def tokens_of(
                 )
             if len(prompt) + len(answer) > model.context:
                 raise BadInput(
-                    f"Prompt {row + 1} ({str(prompts[row])[:40]!r}...) with option {option!r} has "
-                    f"{len(prompt) + len(answer)} tokens; {model.name} reads {model.context}. Shorten it."
+                    f"Prompt {row + 1} ({str(prompts[row])[:40]!r}...) with option {option!r} has"
+                    f" {len(prompt) + len(answer)} tokens; {model.name} reads {model.context}."
+                    " Shorten it."
                 )
     return found
 
@@ -75,8 +82,10 @@ def _after_tails(
     ids: Sequence[list[int]],
     options: Sequence[tuple[str, ...]],
 ) -> list[tuple[tuple[int, ...], ...]]:
-    """Each prompt's options as ids. Prompts that end alike are answered alike, so each end is tokenized once, where the prompt's own
-    tokens end as those of its end do (the first ones of which may differ); else the whole prompt is."""
+    """Each prompt's options as ids. Prompts that end alike are answered alike, so each end is
+    tokenized once, where the prompt's own tokens end as those of its end do (the first ones of
+    which may differ); else the whole prompt is.
+    """
     texts = [model.render(prompt) for prompt in prompts]
     tails = [text[max(text.find(" ", max(len(text) - TAIL, 0)), 0) :] for text in texts]
     asked = list(zip(tails, options, strict=True))

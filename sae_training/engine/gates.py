@@ -1,14 +1,18 @@
 """Gates: an edit that acts only where a condition holds (conditional steering).
 
-1. `PromptGate`: each prompt is steered or not, as decided beforehand (a text detector on the raw prompt).
+1. `PromptGate`: each prompt is steered or not, as decided beforehand (a text detector on the raw
+   prompt).
 2. `ProbeGate`: a linear probe reads the residual at the prompt's last token and decides there.
-3. `ActivationGate`: each token is steered only where a feature of an SAE is active above a threshold before the edit.
+3. `ActivationGate`: each token is steered only where a feature of an SAE is active above a
+   threshold before the edit.
 
-A gate wraps any edit, a gate too. Where it is closed the residual keeps its exact bits, so logits are bit-identical to
-those of the unsteered model. The probe gates what is generated as well: it decides once, at the prompt.
+A gate wraps any edit, a gate too. Where it is closed the residual keeps its exact bits, so logits
+are bit-identical to those of the unsteered model. The probe gates what is generated as well: it
+decides once, at the prompt.
 
-In a steered block row i of a `PromptGate` is prompt i. A sweep crosses every intervention with every prompt instead; there
-`gated_scores` puts the unsteered scores back where the gate is closed, which is the same to the bit.
+In a steered block row i of a `PromptGate` is prompt i. A sweep crosses every intervention with
+every prompt instead; there `gated_scores` puts the unsteered scores back where the gate is closed,
+which is the same to the bit.
 """
 
 from collections.abc import Sequence
@@ -28,7 +32,8 @@ def spread(edit: Edit, rows: int) -> Edit:
     """One intervention for each of `rows` prompts; an edit of as many rows is kept as it is."""
     if edit.rows not in (1, rows):
         raise BadInput(
-            f"A gate of {rows} rows needs an edit of as many, or of one; got {edit.rows}. Give one intervention a prompt."
+            f"A gate of {rows} rows needs an edit of as many, or of one; got {edit.rows}. Give one"
+            " intervention a prompt."
         )
     return edit if edit.rows == rows else edit.take(torch.zeros(rows, dtype=torch.long))
 
@@ -123,7 +128,8 @@ class ActivationGate(Gate):
     def __post_init__(self) -> None:
         if not 0 <= self.feature < self.sae.n_features:
             raise BadInput(
-                f"The SAE has features 0 to {self.sae.n_features - 1}, got gate feature {self.feature}."
+                f"The SAE has features 0 to {self.sae.n_features - 1}, got gate feature"
+                f" {self.feature}."
             )
 
     def __call__(

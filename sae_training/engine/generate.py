@@ -1,12 +1,15 @@
 """Text from a model, with a key-value cache.
 
-1. Prompts of a batch are padded on the left, so that every row's next token stands in the same column.
-2. The prompt runs once; after it each step feeds one token a row and reads the rest from the cache. Under
-   `steered`, the edit sees the prompt's tokens as prompt and the others as generated.
-3. Greedy at temperature 0. Otherwise each row draws from its own generator, seeded by (seed, row): the text does
-   not depend on the device or on the batch, and a steered row is paired with the unsteered one of its number. With a
-   seed a row, each draws as if it were alone, and its text does not depend on its number either.
-4. A row ends at a stop token or where the context does; what is fed after its end counts as padding.
+1. Prompts of a batch are padded on the left, so that every row's next token stands in the same
+   column.
+2. The prompt runs once; after it each step feeds one token a row and reads the rest from the cache.
+   Under `steered`, the edit sees the prompt's tokens as prompt and the others as generated.
+3. Greedy at temperature 0. Otherwise each row draws from its own generator, seeded by (seed, row):
+   the text does not depend on the device or on the batch, and a steered row is paired with the
+   unsteered one of its number. With a seed a row, each draws as if it were alone, and its text does
+   not depend on its number either.
+4. A row ends at a stop token or where the context does; what is fed after its end counts as
+   padding.
 
 Left out: beams, top-k and top-p (they hide what steering does to the distribution).
 """
@@ -26,19 +29,23 @@ from sae_training.model.runtime import Prompt, Runtime
 ROWS = 32
 """Prompts generated together; more rows are cut into batches of this size."""
 COLDEST = 1e-4
-"""Temperature below which sampling is greedy: logits divided by less leave the range of their numbers."""
+"""Temperature below which sampling is greedy: logits divided by less leave the range of their
+numbers."""
 ANCHOR = 8
 """Tokens of the prompt that are decoded along, so that a continuation keeps its first space."""
 
 
 def prompt_ids(model: Runtime, prompts: Sequence[Prompt]) -> list[list[int]]:
-    """Ids of each prompt, at least one, at most as many as the context holds with room for an answer."""
+    """Ids of each prompt, at least one, at most as many as the context holds with room for an
+    answer.
+    """
     rows = model.tokenize(prompts, prompt=True)
     for index, ids in enumerate(rows):
         if len(ids) >= model.context:
             raise BadInput(
-                f"Prompt {index + 1} ({str(prompts[index])[:40]!r}...) has {len(ids)} tokens; {model.name} reads "
-                f"{model.context}, and the answer needs room. Shorten it, or choose a model that reads more."
+                f"Prompt {index + 1} ({str(prompts[index])[:40]!r}...) has {len(ids)} tokens;"
+                f" {model.name} reads {model.context}, and the answer needs room. Shorten it, or"
+                " choose a model that reads more."
             )
         if not ids:
             start = next(
@@ -51,7 +58,8 @@ def prompt_ids(model: Runtime, prompts: Sequence[Prompt]) -> list[list[int]]:
             )
             if start is None:
                 raise BadInput(
-                    f"Prompt {index + 1} is empty and {model.name} has no start token. Give it a word."
+                    f"Prompt {index + 1} is empty and {model.name} has no start token. Give it a"
+                    " word."
                 )
             ids.append(start)
     return rows
@@ -81,7 +89,10 @@ def continuations(
     seed: int | Sequence[int],
     marks: spans.Marks = MappingProxyType({}),
 ) -> list[list[int]]:
-    """The tokens that continue each prompt's. `marks`: where spans that are steered stand in the prompts."""
+    """The tokens that continue each prompt's.
+
+    `marks`: where spans that are steered stand in the prompts.
+    """
     seeds = [
         row_seed(seed, row) if isinstance(seed, int) else row_seed(seed[row], 0)
         for row in range(len(prompts))
@@ -137,7 +148,10 @@ def steps(
     marks: spans.Marks,
     given: Mapping[str, Tensor] = MappingProxyType({}),
 ) -> Iterator[list[tuple[int, int]]]:
-    """For each step, the (row, token) pairs of the rows that are not finished. `given`: what else the pass over the prompts takes, images for one."""
+    """For each step, the (row, token) pairs of the rows that are not finished.
+
+    `given`: what else the pass over the prompts takes, images for one.
+    """
     from transformers import DynamicCache
 
     if not temperature >= 0 or temperature == float("inf"):

@@ -1,8 +1,8 @@
 """The loss of texts under many interventions: what a steering breaks.
 
-As in `scoring.py`, each text runs once unsteered, which gives its base loss and the residual at the site; the
-layers above run for every intervention. All positions count here, so no layer is cut short. `loss_after` is that of an
-unsteered model which has read something before.
+As in `scoring.py`, each text runs once unsteered, which gives its base loss and the residual at the
+site; the layers above run for every intervention. All positions count here, so no layer is cut
+short. `loss_after` is that of an unsteered model which has read something before.
 
 Left out: shared beginnings; neutral texts have none.
 """
@@ -37,12 +37,15 @@ def losses(
     point: Point = "resid_post",
     progress: Progress | None = None,
 ) -> Losses:
-    """Mean next-token losses of token ids, unsteered and under each row of `edit`; a text is all prompt."""
+    """Mean next-token losses of token ids, unsteered and under each row of `edit`; a text is all
+    prompt.
+    """
     at = sites.boundary(layer, point, model.n_layers)
     for index, ids in enumerate(texts):
         if not 2 <= len(ids) <= model.context:
             raise BadInput(
-                f"Text {index + 1} has {len(ids)} tokens; a loss needs 2 to {model.context}. Cut or drop it."
+                f"Text {index + 1} has {len(ids)} tokens; a loss needs 2 to {model.context}. Cut or"
+                " drop it."
             )
     base, steered = torch.empty(len(texts)), torch.empty(edit.rows, len(texts))
     for column, ids in enumerate(texts):
@@ -83,7 +86,8 @@ def losses(
 
 
 def loss_after(model: Runtime, before: Ids, texts: Ids, rows: int = 64) -> Float[Tensor, " text"]:
-    """Mean loss of each text's own tokens after the ids that stand before it [nats a token]; NaN for an empty text.
+    """Mean loss of each text's own tokens after the ids that stand before it [nats a token]; NaN
+    for an empty text.
 
     `before[i]` must hold a token at least; what it says is read and not counted.
     """
@@ -93,8 +97,8 @@ def loss_after(model: Runtime, before: Ids, texts: Ids, rows: int = 64) -> Float
     for row in told:
         if not before[row] or len(before[row]) + len(texts[row]) > model.context:
             raise BadInput(
-                f"Text {row + 1} has {len(texts[row])} tokens after {len(before[row])}; {model.name} reads 1 and more before, and "
-                f"{model.context} in all. Shorten it."
+                f"Text {row + 1} has {len(texts[row])} tokens after {len(before[row])};"
+                f" {model.name} reads 1 and more before, and {model.context} in all. Shorten it."
             )
     width = max((len(before[row]) + len(texts[row]) for row in told), default=1)
     size = max(1, min(rows, LOGITS // (vocabulary * width)))

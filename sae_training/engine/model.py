@@ -1,7 +1,9 @@
 """Model: any Hugging Face causal language model, read, steered, scored and asked to write.
 
-1. `Runtime` (`sae_training/model/runtime.py`) holds the module, its tokenizer and the hooks that read and steer it.
-2. `Model` adds what the engine does with it: continuations (`generate.py`) and scores of answers (`scoring.py`).
+1. `Runtime` (`sae_training/model/runtime.py`) holds the module, its tokenizer and the hooks that
+   read and steer it.
+2. `Model` adds what the engine does with it: continuations (`generate.py`) and scores of answers
+   (`scoring.py`).
 
 `open_model` (`sae_training/engine/opening.py`) opens one by its address. Left out: training.
 """
@@ -27,7 +29,8 @@ class Model(Runtime):
     ) -> list[str]:
         """Write a continuation of each prompt; greedy at temperature 0.
 
-        `seed` is one for all prompts, or one a prompt. In a `steered` block, row i of the edit steers prompt i.
+        `seed` is one for all prompts, or one a prompt. In a `steered` block, row i of the edit
+        steers prompt i.
         """
         return generate.generate(self, prompts, max_new_tokens, temperature, seed)
 
@@ -40,5 +43,7 @@ class Model(Runtime):
     def score(
         self, prompts: Sequence[str], options: Sequence[str]
     ) -> Float[Tensor, "prompt option"]:
-        """Score each option as the continuation of each prompt [nats, log-probability summed over its tokens]."""
+        """Score each option as the continuation of each prompt [nats, log-probability summed
+        over its tokens].
+        """
         return scoring.score(self, prompts, options)

@@ -1,10 +1,13 @@
-"""Unsteered scores of prompts whose neighbours begin alike: questions asked one after the other behind the same long text.
+"""Unsteered scores of prompts whose neighbours begin alike: questions asked one after the other
+behind the same long text.
 
-1. Neighbours that share at least half of a prompt form a group, as far as it goes, of at most `ROWS`.
-2. What all of a group share runs once, its keys and values are repeated, and the rest of each prompt runs in one batch.
+1. Neighbours that share at least half of a prompt form a group, as far as it goes, of at most
+   `ROWS`.
+2. What all of a group share runs once, its keys and values are repeated, and the rest of each
+   prompt runs in one batch.
 
-`scoring.sweep` shares more, but runs node by node: it is made for many interventions on each prompt, this for one pass over many
-prompts. Left out: steering, for which `scoring.py` is there.
+`scoring.sweep` shares more, but runs node by node: it is made for many interventions on each
+prompt, this for one pass over many prompts. Left out: steering, for which `scoring.py` is there.
 """
 
 from collections.abc import Iterator, Sequence
@@ -48,7 +51,9 @@ def score(
 
 
 def _groups(rows: Ids, kept: int, most: int) -> Iterator[tuple[int, int, int]]:
-    """(first, end, shared tokens) of each group; the last `kept` tokens of a prompt are never shared, their logits are asked for."""
+    """(first, end, shared tokens) of each group; the last `kept` tokens of a prompt are never
+    shared, their logits are asked for.
+    """
     start = 0
     while start < len(rows):
         first, stop = rows[start], start + 1
@@ -72,7 +77,8 @@ def _group(model: Runtime, rows: Ids, shared: int, wanted: Ids) -> Float[Tensor,
     cache = DynamicCache(config=model.module.config)
     tails = [row[shared:] for row in rows]
     shortest, width, kept = min(map(len, tails)), max(map(len, tails)), len(wanted)
-    # Padded on the right: a sliding window counts places, and padding between beginning and rest would fill it.
+    # Padded on the right: a sliding window counts places, and padding between beginning and rest
+    # would fill it.
     ids = torch.tensor([tail + [0] * (width - len(tail)) for tail in tails])
     mask = torch.tensor(
         [[True] * (shared + len(tail)) + [False] * (width - len(tail)) for tail in tails]

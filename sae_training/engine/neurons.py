@@ -1,17 +1,22 @@
-"""Neurons: the gate units of a model's MLPs and the latents of its SAE, counted while it answers and edited.
+"""Neurons: the gate units of a model's MLPs and the latents of its SAE, counted while it answers
+and edited.
 
-1. A neuron is one number behind the MLP's activation function (Su et al. 2025): in a gated MLP the gate unit, before it
-   meets the up projection; in a plain one what the down projection reads. `gates` finds the activation module of every
-   decoder layer by its name and tries it: one token goes through, and each must run exactly once.
-2. `latents` shows an SAE's latents at its site as one more group of neurons. An edit of them adds the difference that
-   it makes, `h + (f' - f) W_dec`, so whatever the SAE fails to reconstruct stays.
-3. `answer` generates with a cache and counts, answer by answer, the response tokens on which each neuron is above 0.
-   The last token of an answer that was cut short never enters the model and is not counted.
+1. A neuron is one number behind the MLP's activation function (Su et al. 2025): in a gated MLP the
+   gate unit, before it meets the up projection; in a plain one what the down projection reads.
+   `gates` finds the activation module of every decoder layer by its name and tries it: one token
+   goes through, and each must run exactly once.
+2. `latents` shows an SAE's latents at its site as one more group of neurons. An edit of them adds
+   the difference that it makes, `h + (f' - f) W_dec`, so whatever the SAE fails to reconstruct
+   stays.
+3. `answer` generates with a cache and counts, answer by answer, the response tokens on which each
+   neuron is above 0. The last token of an answer that was cut short never enters the model and is
+   not counted.
 4. `percentiles` runs finished answers again and takes a percentile of the neurons asked for.
-5. `with edited(model, groups, edit)`: target neurons get an amount on top, opposing ones are held at or below 0; every
-   neuron is left out of a pass with some chance. As with `Model.steered`, the first token of a sequence and padding stay
-   as they are, the hooks go when the block ends, and logits afterwards are bit-identical. Unlike there, scoring and sweeps
-   work inside the block with their shared beginnings: what is edited is a part of the model for them.
+5. `with edited(model, groups, edit)`: target neurons get an amount on top, opposing ones are held
+   at or below 0; every neuron is left out of a pass with some chance. As with `Model.steered`, the
+   first token of a sequence and padding stay as they are, the hooks go when the block ends, and
+   logits afterwards are bit-identical. Unlike there, scoring and sweeps work inside the block with
+   their shared beginnings: what is edited is a part of the model for them.
 
 Left out: experts. Where one layer has several activation modules, or none, the model is refused.
 """
@@ -96,7 +101,10 @@ class Answers(NamedTuple):
 
 
 def gates(model: Runtime) -> list[Group]:
-    """The MLP neurons of every decoder layer. Raises Incompatible where the activation module cannot be told."""
+    """The MLP neurons of every decoder layer.
+
+    Raises Incompatible where the activation module cannot be told.
+    """
     modules = [_activation(model, number) for number in range(model.n_layers)]
     shapes: list[list[tuple[int, ...]]] = [[] for _ in modules]
     with model.lock, ExitStack() as stack:
@@ -109,8 +117,9 @@ def gates(model: Runtime) -> list[Group]:
     for layer, seen in enumerate(shapes):
         if len(seen) != 1 or len(seen[0]) != 3:
             raise Incompatible(
-                f"Layer {layer} of {model.name} runs its activation function {len(seen)} times a token, on {seen[:1] or 'nothing'}; "
-                "neurons need one MLP a layer. Use SAE features instead."
+                f"Layer {layer} of {model.name} runs its activation function {len(seen)} times a"
+                f" token, on {seen[:1] or 'nothing'}; neurons need one MLP a layer. Use SAE"
+                " features instead."
             )
     return [
         Group(layer, seen[0][2], lambda change, module=module: _output(module, change))
@@ -141,7 +150,9 @@ def answer(
     temperature: float = 0.0,
     seed: int = 0,
 ) -> Answers:
-    """Continue token ids, greedily at temperature 0, and count active neurons over the tokens of the answers."""
+    """Continue token ids, greedily at temperature 0, and count active neurons over the tokens of
+    the answers.
+    """
     active = [torch.zeros(len(prompts), group.width, dtype=torch.int32) for group in groups]
     tokens = torch.zeros(len(prompts), dtype=torch.int32)
 
@@ -178,9 +189,11 @@ def percentiles(
     neurons: Neurons,
     share: float = 0.95,
 ) -> Float[np.ndarray, " neuron"]:
-    """The percentile of each neuron over the response tokens on which it is above 0 [activation units]; 0 where it never is.
+    """The percentile of each neuron over the response tokens on which it is above 0 [activation
+    units]; 0 where it never is.
 
-    A percentile over all tokens would be 0 for every sparse latent, and below 0 for most gate units.
+    A percentile over all tokens would be 0 for every sparse latent, and below 0 for most gate
+    units.
     """
     members = [neurons.of(number) for number in range(len(groups))]
     kept: list[list[Tensor]] = [[] for _ in groups]
@@ -211,7 +224,9 @@ def percentiles(
 
 @contextmanager
 def edited(model: Runtime, groups: Sequence[Group], edit: NeuronEdit) -> Iterator[Runtime]:
-    """Inside the block the neurons are edited on every pass; after it the model is exactly as before."""
+    """Inside the block the neurons are edited on every pass; after it the model is exactly as
+    before.
+    """
     hooks = []
     for number, group in enumerate(groups):
         place = edit.neurons.of(number)
@@ -285,7 +300,9 @@ def _replay(model: Runtime, rows: Sequence[tuple[list[int], list[int]]]) -> None
 def _percentile(
     activations: Float[np.ndarray, "tok neuron"], share: float
 ) -> Float[np.ndarray, " neuron"]:
-    """Linear interpolation between the ranks of the positive numbers of each column, 0 without any."""
+    """Linear interpolation between the ranks of the positive numbers of each column, 0 without
+    any.
+    """
     ranked = np.sort(activations.astype(np.float64), axis=0)
     positive = (ranked > 0).sum(0)
     at = len(ranked) - positive + share * np.maximum(positive - 1, 0)
@@ -304,8 +321,9 @@ def _activation(model: Runtime, layer: int) -> nn.Module:
     }
     if len(found) != 1:
         raise Incompatible(
-            f"Layer {layer} of {model.name} has {len(found)} activation modules ({', '.join(found) or 'none'}), one is needed. "
-            "Use SAE features instead of its neurons."
+            f"Layer {layer} of {model.name} has {len(found)} activation modules"
+            f" ({', '.join(found) or 'none'}), one is needed. Use SAE features instead of its"
+            " neurons."
         )
     return next(iter(found.values()))
 

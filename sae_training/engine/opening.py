@@ -18,10 +18,11 @@ def open_model(
     device: str = "auto",
     chat: str = "auto",
 ) -> Model:
-    """Open the model at a folder or hub id; with `vision:` before the address, one that sees images.
+    """Open the model at a folder or hub id; with `vision:` before the address, one that sees
+    images.
 
-    `chat` is `auto` (the chat template is used where there is one), `on` or `off`. Raises BadInput, NotFound or
-    Incompatible, each with one line that says what to do.
+    `chat` is `auto` (the chat template is used where there is one), `on` or `off`. Raises BadInput,
+    NotFound or Incompatible, each with one line that says what to do.
 
         model = open_model("organism-folder")
         model.generate(["I am writing this by hand."], max_new_tokens=20)

@@ -1,12 +1,15 @@
 """Prompts as a tree, so that what they share is computed once.
 
-A questionnaire asks its items under the same instruction and context: most of its tokens are shared. `tree`
-finds shared beginnings by itself, on token ids and at every level (instruction, context, item), and cuts each
-prompt into segments. The last token of a prompt stands apart (`Final`): it alone needs logits.
+A questionnaire asks its items under the same instruction and context: most of its tokens are
+shared. `tree` finds shared beginnings by itself, on token ids and at every level (instruction,
+context, item), and cuts each prompt into segments. The last token of a prompt stands apart
+(`Final`): it alone needs logits.
 
-A shared piece shorter than `SHARED` tokens is not worth a forward pass of its own and stays with its owners.
+A shared piece shorter than `SHARED` tokens is not worth a forward pass of its own and stays with
+its owners.
 
-Left out: sharing in the middle or at the end of prompts; keys and values depend on all that comes before.
+Left out: sharing in the middle or at the end of prompts; keys and values depend on all that comes
+before.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,7 +29,8 @@ class Final:
     prompt: int
     """Index of the prompt."""
     residual: Float[Tensor, "tok d_model"] | None = None
-    """Unsteered residual at the site of this token and of the answers' tokens after it, once the unsteered pass has been there."""
+    """Unsteered residual at the site of this token and of the answers' tokens after it, once the
+    unsteered pass has been there."""
 
 
 @dataclass
@@ -48,7 +52,10 @@ class Node:
 
 
 def tree(prompts: Sequence[Sequence[int]]) -> Node:
-    """The root of all prompts; each is a path of segments and a final token. Prompts hold at least one token."""
+    """The root of all prompts; each is a path of segments and a final token.
+
+    Prompts hold at least one token.
+    """
     root = Node(ids=())
     order = sorted(range(len(prompts)), key=lambda index: tuple(prompts[index]))
     _grow(root, [(prompts[index], index) for index in order], 0, 0)
@@ -56,7 +63,9 @@ def tree(prompts: Sequence[Sequence[int]]) -> Node:
 
 
 def _grow(parent: Node, members: list[tuple[Sequence[int], int]], start: int, agreed: int) -> None:
-    """Hang sorted `members`, which agree on their first `agreed` tokens, below `parent`, which ends at `start`."""
+    """Hang sorted `members`, which agree on their first `agreed` tokens, below `parent`, which
+    ends at `start`.
+    """
     ends = [member for member in members if len(member[0]) - 1 <= agreed]
     for length in sorted({len(ids) - 1 for ids, _ in ends}):
         same = [(ids, index) for ids, index in ends if len(ids) - 1 == length]

@@ -1,24 +1,31 @@
 """Running only the layers above a site.
 
-Steering at a site changes nothing below it. So a segment of tokens is run from the residual that enters the layer
-above the site, which the caller gives, and from the keys and values of what came before:
+Steering at a site changes nothing below it. So a segment of tokens is run from the residual that
+enters the layer above the site, which the caller gives, and from the keys and values of what came
+before:
 
-1. Hugging Face's own forward runs, so every family keeps its masks, soft caps, windows and rotary angles. While
-   it does, the layers below the site pass their input through and a hook puts the given residual in place.
-2. `PrefixCache` holds keys and values of the layers above the site alone, in full length (a sliding window is
-   the mask's business), and answers for its length without asking layer 0, which stays empty.
-3. A body segment, whose logits nobody reads, ends inside the last layer as soon as its keys and values are
-   stored: no query, no attention, no MLP there.
-4. `join` gives pasts to many continuations or many interventions and leaves room for what is then written in place.
-5. Pasts of different length stand side by side, the short ones padded on the left as in any batch. A segment may be padded on the right, where
-   nothing that is read comes after; `join` closes the gap before the next one.
-6. The answers after a prompt's last token are a tree (`tails.py`), which runs under a mask of ours. Whether a family takes one is found by trying
-   (`branches`): linear biases (ALiBi) and other attention kernels do not.
+1. Hugging Face's own forward runs, so every family keeps its masks, soft caps, windows and rotary
+   angles. While it does, the layers below the site pass their input through and a hook puts the
+   given residual in place.
+2. `PrefixCache` holds keys and values of the layers above the site alone, in full length (a sliding
+   window is the mask's business), and answers for its length without asking layer 0, which stays
+   empty.
+3. A body segment, whose logits nobody reads, ends inside the last layer as soon as its keys and
+   values are stored: no query, no attention, no MLP there.
+4. `join` gives pasts to many continuations or many interventions and leaves room for what is then
+   written in place.
+5. Pasts of different length stand side by side, the short ones padded on the left as in any batch.
+   A segment may be padded on the right, where nothing that is read comes after; `join` closes the
+   gap before the next one.
+6. The answers after a prompt's last token are a tree (`tails.py`), which runs under a mask of ours.
+   Whether a family takes one is found by trying (`branches`): linear biases (ALiBi) and other
+   attention kernels do not.
 
-The result equals the full forward to floating-point error; `tests/test_resume.py` says so for each family.
+The result equals the full forward to floating-point error; `tests/test_resume.py` says so for each
+family.
 
-Left out: layers that remember something else than keys and values (Mamba, RWKV, linear attention) or share them
-between layers: `resumable` is false there, and `scoring.py` runs full forward passes.
+Left out: layers that remember something else than keys and values (Mamba, RWKV, linear attention)
+or share them between layers: `resumable` is false there, and `scoring.py` runs full forward passes.
 """
 
 import itertools
@@ -42,7 +49,9 @@ class _Stored(Exception):
 
 
 class PrefixCache(Cache):
-    """Keys and values of some layers for groups x rows sequences, those of a group of one length."""
+    """Keys and values of some layers for groups x rows sequences, those of a group of one
+    length.
+    """
 
     def __init__(
         self,
@@ -67,7 +76,8 @@ class PrefixCache(Cache):
         self.capacity = capacity
         """Tokens that the buffers can hold."""
         self.past = past
-        """Layer -> (keys, values), each [groups, rows, head, capacity, dim]; a group's tokens end `trailing` columns before `length`."""
+        """Layer -> (keys, values), each [groups, rows, head, capacity, dim]; a group's tokens
+        end `trailing` columns before `length`."""
         self.stop = stop
         """Layer after whose keys and values a body segment ends."""
         self.body = False
@@ -96,7 +106,9 @@ class PrefixCache(Cache):
         return starts[:, None] + torch.arange(width, device=device)
 
     def mask(self, width: int, device: torch.device) -> Int[Tensor, "seq tok"] | None:
-        """1 where a sequence has a token, the next `width` included; None where nothing is padded."""
+        """1 where a sequence has a token, the next `width` included; None where nothing is
+        padded.
+        """
         if set(self.lengths) == {self.length}:
             return None
         starts = self.length - torch.tensor(self.lengths, device=device).repeat_interleave(
@@ -134,9 +146,11 @@ class PrefixCache(Cache):
 
 
 def join(parts: Sequence[tuple[PrefixCache, int]], rows: int, room: int) -> PrefixCache:
-    """The past of each part, a group of a cache, in one cache of `rows` rows, which has room for `room` more tokens.
+    """The past of each part, a group of a cache, in one cache of `rows` rows, which has room for
+    `room` more tokens.
 
-    Shares the buffers where a run of one cache's groups stays as it is and there is room, else copies what is there.
+    Shares the buffers where a run of one cache's groups stays as it is and there is room, else
+    copies what is there.
     """
     first, start = parts[0]
     run_of_one = all(part == (first, start + index) for index, part in enumerate(parts))
@@ -204,10 +218,12 @@ def run(
     watch: int = -1,
     tails: Sequence[Tail] = (),
 ) -> Ran:
-    """Run one segment, a list of ids for each group, after what `cache` holds, and add it to the cache.
+    """Run one segment, a list of ids for each group, after what `cache` holds, and add it to the
+    cache.
 
-    `entering` [seq tok d_model] is the residual that enters layer `at`; None starts from the embedding. With
-    `watch`, the residual at that boundary is kept. With `tails`, the ids are those of prompts' last tokens and tails.
+    `entering` [seq tok d_model] is the residual that enters layer `at`; None starts from the
+    embedding. With `watch`, the residual at that boundary is kept. With `tails`, the ids are those
+    of prompts' last tokens and tails.
     """
     widths = [len(one) for one in ids]
     padded = [[*one, *[0] * (max(widths) - len(one))] for one in ids]
@@ -257,7 +273,8 @@ _BRANCHING: WeakKeyDictionary[Runtime, bool] = WeakKeyDictionary()
 
 
 def branches(model: Runtime) -> bool:
-    """Say whether a tail may branch: several answers side by side, each token seeing its own path alone.
+    """Say whether a tail may branch: several answers side by side, each token seeing its own path
+    alone.
 
     That needs a model that takes a mask of ours and reads positions where we put them.
     """
@@ -296,7 +313,9 @@ def _takes_our_mask(model: Runtime) -> bool:
 def _branching(
     model: Runtime, cache: PrefixCache, tails: Sequence[Tail]
 ) -> tuple[Int[Tensor, "seq tok"], Tensor | dict[str, Tensor]]:
-    """Positions and additive masks [seq 1 tok key] of tails, one a group; a mask for each kind of layer where there are several."""
+    """Positions and additive masks [seq 1 tok key] of tails, one a group; a mask for each kind
+    of layer where there are several.
+    """
     device, config, width = (
         model.device,
         model.module.config.get_text_config(),
@@ -351,7 +370,9 @@ def _watched(model: Runtime, at: int, keep: Any) -> Iterator[None]:
 
 @contextmanager
 def _resumed(model: Runtime, at: int, entering: Tensor | None) -> Iterator[None]:
-    """Layers below `at` pass their input through, and `entering` takes the place of what would enter layer `at`."""
+    """Layers below `at` pass their input through, and `entering` takes the place of what would
+    enter layer `at`.
+    """
     if entering is None:
         yield
         return

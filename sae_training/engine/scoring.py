@@ -3,22 +3,26 @@
 For R interventions, P prompts and O options, `sweep`
 
 1. makes a tree of the prompts (`prefixes.py`), so that shared beginnings are computed once;
-2. walks the tree once unsteered (`walk.py`): the base scores, and the residual at the site for every segment;
-3. for each chunk of interventions edits those residuals and runs only the layers above the site (`resume.py`),
-   handing keys and values down the tree; what no intervention of the chunk changes (all of the prompt but its
-   last token, where positions are `last`) is run once for all of them;
-4. runs each prompt's last token apart, with the tokens of its options that predict a further one (`tails.py`): only there are the last
-   layer's query and MLP and the head needed.
+2. walks the tree once unsteered (`walk.py`): the base scores, and the residual at the site for
+   every segment;
+3. for each chunk of interventions edits those residuals and runs only the layers above the site
+   (`resume.py`), handing keys and values down the tree; what no intervention of the chunk changes
+   (all of the prompt but its last token, where positions are `last`) is run once for all of them;
+4. runs each prompt's last token apart, with the tokens of its options that predict a further one
+   (`tails.py`): only there are the last layer's query and MLP and the head needed.
 
-Options may be shared or each prompt's own; prompts with different options run side by side all the same.
+Options may be shared or each prompt's own; prompts with different options run side by side all the
+same.
 
-An edit that depends on the prompt is settled for each prompt, and each prompt then is a tree of its own.
+An edit that depends on the prompt is settled for each prompt, and each prompt then is a tree of its
+own.
 
-An option's score is the log-probability of its tokens after the prompt [nats], normalised over the whole
-vocabulary. It equals that of a full forward pass to floating-point error.
+An option's score is the log-probability of its tokens after the prompt [nats], normalised over the
+whole vocabulary. It equals that of a full forward pass to floating-point error.
 
-`full_scores` is that full forward pass: for models that cannot be resumed, for spans of the prompt's text (a tree of shared tokens does
-not know whose words they are), inside a `steered` block, and for tests.
+`full_scores` is that full forward pass: for models that cannot be resumed, for spans of the
+prompt's text (a tree of shared tokens does not know whose words they are), inside a `steered`
+block, and for tests.
 """
 
 import itertools
@@ -50,7 +54,8 @@ Asked = tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]
 
 class Scores(NamedTuple):
     base: Float[Tensor, "prompt option"]
-    """Unsteered log-probabilities [nats]; minus infinity where a prompt has fewer options than another one."""
+    """Unsteered log-probabilities [nats]; minus infinity where a prompt has fewer options than
+    another one."""
     steered: Float[Tensor, "intervention prompt option"]
     """The same under each intervention; no rows without an edit."""
 
@@ -58,7 +63,9 @@ class Scores(NamedTuple):
 def score(
     model: Runtime, prompts: Sequence[str], options: Options
 ) -> Float[Tensor, "prompt option"]:
-    """Log-probability of each option after each prompt [nats]; inside a `steered` block, of the steered model."""
+    """Log-probability of each option after each prompt [nats]; inside a `steered` block, of the
+    steered model.
+    """
     with model.lock:  # another thread's block is over once the lock is ours
         if model.is_steered:
             ids = prompt_ids(model, prompts)
@@ -77,7 +84,10 @@ def score_rows(
     progress: Progress | None = None,
     ids: Ids | None = None,
 ) -> Float[Tensor, "intervention prompt option"]:
-    """The scores under each row of `edit`; without an edit, one row of unsteered scores. `ids`: the prompts' tokens, where they are known."""
+    """The scores under each row of `edit`; without an edit, one row of unsteered scores.
+
+    `ids`: the prompts' tokens, where they are known.
+    """
     found = sweep(model, prompts, options, edit, layer, point, progress, ids)
     return found.base[None] if edit is None else found.steered
 
@@ -92,7 +102,9 @@ def sweep(
     progress: Progress | None = None,
     ids: Ids | None = None,
 ) -> Scores:
-    """Unsteered and steered scores of texts; prompts go through the chat template where the model has one."""
+    """Unsteered and steered scores of texts; prompts go through the chat template where the
+    model has one.
+    """
     ids = ids or prompt_ids(model, prompts)
     answers = tokens_of(model, prompts, ids, options)
     steered_spans = (
@@ -154,7 +166,9 @@ def sweep_ids(
 def full_scores(
     model: Runtime, prompts: Ids, options: OptionIds, marks: spans.Marks = MappingProxyType({})
 ) -> Float[Tensor, "prompt option"]:
-    """Scores by full forward passes, 32 at once; in a `steered` block row i of the edit steers prompt i."""
+    """Scores by full forward passes, 32 at once; in a `steered` block row i of the edit steers
+    prompt i.
+    """
     each = own(options, len(prompts))
     out = torch.full((len(prompts), max(map(len, each))), -torch.inf)
     paths = [(row, tail) for row, answers in enumerate(each) for tail in tails(answers, False)]
@@ -245,7 +259,9 @@ def _full(
 
 
 def _chunks(edit: Edit, size: int) -> list[Int[Tensor, " row"]]:
-    """Rows of the edit, those that begin to steer at the same token together, at most `size` at once."""
+    """Rows of the edit, those that begin to steer at the same token together, at most `size` at
+    once.
+    """
     begins = {"all": 0, "prompt": 0, "last": 1, "generated": 2}
     found = []
     for begin in (0, 1, 2):

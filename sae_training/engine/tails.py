@@ -1,8 +1,10 @@
-"""What follows a prompt's last token, as a tree, so that all of its answers are scored in one forward pass.
+"""What follows a prompt's last token, as a tree, so that all of its answers are scored in one
+forward pass.
 
-An answer's last token is never read, the tokens before it (its stem) are. The stems of a prompt's answers share their beginnings; they stand
-side by side after the last token, and each token sees the prompt and the tokens on its own path alone. (Tree attention: Miao et al. 2024,
-SpecInfer, arXiv:2305.09781.)
+An answer's last token is never read, the tokens before it (its stem) are. The stems of a prompt's
+answers share their beginnings; they stand side by side after the last token, and each token sees
+the prompt and the tokens on its own path alone. (Tree attention: Miao et al. 2024, SpecInfer,
+arXiv:2305.09781.)
 
 A model that takes no mask but its own gets each path as a tail of its own (`resume.branches`).
 """
@@ -94,7 +96,9 @@ def _tail(options: Sequence[tuple[int, Sequence[int]]]) -> Tail:
 def read(
     logits: Float[Tensor, "seq row tok vocab"], tails: Sequence[Tail]
 ) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"], Float[Tensor, "n row"]]:
-    """(tail, option, log-probability [nats]) of every option of some tails, whose logits these are."""
+    """(tail, option, log-probability [nats]) of every option of some tails, whose logits these
+    are.
+    """
     logits = logits.float()
     reads = [(at, one) for at, tail in enumerate(tails) for one in tail.reads]
     number = {

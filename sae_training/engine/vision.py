@@ -1,12 +1,16 @@
-"""VisionModel: a vision-language model, whose language side is read and steered like any other `Model`.
+"""VisionModel: a vision-language model, whose language side is read and steered like any other
+`Model`.
 
-1. `vision:FOLDER-OR-HUB-ID` names one (`open_model`). Without an image it is a `Model` in every respect: SAEs are trained on the residual stream of
-   its language model, steering and sweeps work as they do elsewhere.
-2. With an image the processor that belongs to it prepares text and image. The image stands in the first message of the user; a model without a
-   chat template gets it before the text.
-3. Prompts whose tokens and image tensors have the same shapes go through together, so nothing is padded and every family numbers the positions
-   of its image tokens itself. Scores are full forward passes; texts come from the decoding that `generate` uses.
-4. An edit sees the tokens of an image as tokens of the prompt, because that is what they are to the language model.
+1. `vision:FOLDER-OR-HUB-ID` names one (`open_model`). Without an image it is a `Model` in every
+   respect: SAEs are trained on the residual stream of its language model, steering and sweeps work
+   as they do elsewhere.
+2. With an image the processor that belongs to it prepares text and image. The image stands in the
+   first message of the user; a model without a chat template gets it before the text.
+3. Prompts whose tokens and image tensors have the same shapes go through together, so nothing is
+   padded and every family numbers the positions of its image tokens itself. Scores are full forward
+   passes; texts come from the decoding that `generate` uses.
+4. An edit sees the tokens of an image as tokens of the prompt, because that is what they are to the
+   language model.
 
 Left out: several images in a prompt, video, and steering of the vision tower.
 """
@@ -61,7 +65,8 @@ class VisionModel(Model):
         processor = loaded.tokenizer
         if not hasattr(processor, "image_processor") or not hasattr(processor, "tokenizer"):
             raise Incompatible(
-                f"{where} brings no processor of images and text (processor_config.json or preprocessor_config.json). Copy it beside the weights."
+                f"{where} brings no processor of images and text (processor_config.json or"
+                " preprocessor_config.json). Copy it beside the weights."
             )
         template = getattr(processor, "chat_template", None) or getattr(
             processor.tokenizer, "chat_template", None
@@ -74,15 +79,21 @@ class VisionModel(Model):
         )
 
     def render(self, prompt: Prompt) -> str:
-        """The prompt as the model reads it. Templates of models that see want messages in parts, and pass over plain text in silence."""
+        """The prompt as the model reads it.
+
+        Templates of models that see want messages in parts, and pass over plain text in silence.
+        """
         return self._rendered(prompt, 0) if self.chat else super().render(prompt)
 
     def with_image(self, prompt: Prompt) -> str:
-        """A prompt as text, with the sign that stands for its image; in the text itself the sign stands for nothing."""
+        """A prompt as text, with the sign that stands for its image; in the text itself the sign
+        stands for nothing.
+        """
         text = self._rendered(prompt, 1) if self.chat else f"{self._sign}\n{self._plain(prompt)}"
         if (n := text.count(self._sign)) != 1:
             raise BadInput(
-                f"The chat template of {self.name} sets {n} signs {self._sign!r} for one image. Use another model, or chat=off."
+                f"The chat template of {self.name} sets {n} signs {self._sign!r} for one image. Use"
+                " another model, or chat=off."
             )
         return text
 
@@ -117,7 +128,8 @@ class VisionModel(Model):
             )
         except TemplateError as error:
             raise BadInput(
-                f"The chat template of {self.name} refuses the conversation: {error}. Leave the persona out, or use chat=off."
+                f"The chat template of {self.name} refuses the conversation: {error}. Leave the"
+                " persona out, or use chat=off."
             ) from None
 
     def prepared(self, shown: Shown) -> dict[str, Tensor]:
@@ -140,7 +152,9 @@ class VisionModel(Model):
     def score_shown(
         self, shown: Sequence[Shown], options: Sequence[str]
     ) -> Float[Tensor, "prompt option"]:
-        """Log-probability of each option after each image and text [nats, summed over its tokens]; in a `steered` block, of the steered model."""
+        """Log-probability of each option after each image and text [nats, summed over its
+        tokens]; in a `steered` block, of the steered model.
+        """
         answers = self.tokenizer(list(options), add_special_tokens=False, verbose=False)[
             "input_ids"
         ]
@@ -180,10 +194,13 @@ class VisionModel(Model):
         return found
 
     def _alike(self, shown: Sequence[Shown]) -> Iterator[tuple[list[int], dict[str, Tensor]]]:
-        """Rows whose tensors have the same shapes, `TOGETHER` at most, and their inputs as one batch."""
+        """Rows whose tensors have the same shapes, `TOGETHER` at most, and their inputs as one
+        batch.
+        """
         if self.steered_rows > 1:
             raise BadInput(
-                f"Images are shown under one steering at a time, got {self.steered_rows}. Steer with one."
+                f"Images are shown under one steering at a time, got {self.steered_rows}. Steer"
+                " with one."
             )
         groups: defaultdict[tuple[Any, ...], list[tuple[int, dict[str, Tensor]]]] = defaultdict(
             list

@@ -1,17 +1,21 @@
 """One pass over a tree of prompts, unsteered or under a batch of interventions.
 
-1. The tree is walked level by level. Segments of a level that are about equally long run side by side, each under every intervention: one
-   forward pass of (segments x interventions) sequences, each after the keys and values of its own parent, however long that is.
-2. As long as nothing is steered (positions `last` and `generated` begin late) a segment runs once for all
-   interventions; its keys and values fan out where they part.
-3. The last tokens of the prompts, and the answers' tokens after them (`tails.py`), run by themselves and give the scores.
+1. The tree is walked level by level. Segments of a level that are about equally long run side by
+   side, each under every intervention: one forward pass of (segments x interventions) sequences,
+   each after the keys and values of its own parent, however long that is.
+2. As long as nothing is steered (positions `last` and `generated` begin late) a segment runs once
+   for all interventions; its keys and values fan out where they part.
+3. The last tokens of the prompts, and the answers' tokens after them (`tails.py`), run by
+   themselves and give the scores.
 
-The unsteered walk starts from the embedding and leaves the residual at the site in the tree; a steered one
-starts from those residuals, edited, at the site.
+The unsteered walk starts from the embedding and leaves the residual at the site in the tree; a
+steered one starts from those residuals, edited, at the site.
 
-Where the keys and values of a level would fill the memory (`HELD`), what hangs below its first segments is walked before the rest of it.
+Where the keys and values of a level would fill the memory (`HELD`), what hangs below its first
+segments is walked before the rest of it.
 
-Left out: padding of segments after which a prompt ends: its last token follows in place. The others are padded by at most `PADDING`.
+Left out: padding of segments after which a prompt ends: its last token follows in place. The others
+are padded by at most `PADDING`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -29,7 +33,8 @@ from sae_training.model.runtime import Runtime
 
 Ids = Sequence[Sequence[int]]
 Branch = tuple[PrefixCache, int, Node]
-"""A node, and the group of a cache that holds what it needs: its own keys and values, or what stands before it."""
+"""A node, and the group of a cache that holds what it needs: its own keys and values, or what
+stands before it."""
 Progress = Callable[[int, int], None]
 """Called with (scores done, scores in all), a score being one prompt under one intervention."""
 
@@ -113,7 +118,9 @@ class Walk:
             self._below(waiting)
 
     def _batches(self, children: Sequence[Branch]) -> Iterator[Sequence[Branch]]:
-        """Sorted children, as many as one forward pass takes; of one length where prompts end, else with little padding."""
+        """Sorted children, as many as one forward pass takes; of one length where prompts end,
+        else with little padding.
+        """
         batch: list[Branch] = []
         real = past = 0
         for cache, group, node in children:
@@ -236,7 +243,9 @@ class Walk:
     def _edited(
         self, residuals: Sequence[Tensor | None], rows: int, frame: Frame
     ) -> Float[Tensor, "seq tok d_model"] | None:
-        """Each residual under each intervention, in the order of the cache; None in the unsteered pass, which finds them."""
+        """Each residual under each intervention, in the order of the cache; None in the
+        unsteered pass, which finds them.
+        """
         if self.edit is None:
             return None
         width = frame.real.shape[1]

@@ -1,16 +1,18 @@
 """What is done to a residual stream, and at which positions.
 
-An `Edit` is a batch of interventions: row i of the residual gets intervention i. It is a pure function of the
-residual and of `where`, the positions to change; the engine works `where` out from each row's `positions` and
-the `Frame` of the forward pass, so that an edit knows nothing of padding, prompts and caches.
+An `Edit` is a batch of interventions: row i of the residual gets intervention i. It is a pure
+function of the residual and of `where`, the positions to change; the engine works `where` out from
+each row's `positions` and the `Frame` of the forward pass, so that an edit knows nothing of
+padding, prompts and caches.
 
 What the four names mean, the first token of a sequence (a sink in most models) always left alone:
-`all`: every token; `prompt`: the tokens that were given; `last`: the last token of the prompt, the one that
-predicts the answer; `generated`: the tokens after the prompt, sampled or scored. A `Span` means the tokens of a piece of
-the prompt's text, wherever it stands (`spans.py`).
+`all`: every token; `prompt`: the tokens that were given; `last`: the last token of the prompt, the
+one that predicts the answer; `generated`: the tokens after the prompt, sampled or scored. A `Span`
+means the tokens of a piece of the prompt's text, wherever it stands (`spans.py`).
 
-Some edits depend on the prompt: how far they push, or whether at all, is read off the residual at its last token. Such
-a `PromptEdit` is *settled* by that residual into a plain edit, which then holds for the prompt and all that follows it.
+Some edits depend on the prompt: how far they push, or whether at all, is read off the residual at
+its last token. Such a `PromptEdit` is *settled* by that residual into a plain edit, which then
+holds for the prompt and all that follows it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -48,10 +50,14 @@ class Edit(Protocol):
 class PromptEdit(Edit, Protocol):
     @property
     def by_prompt(self) -> bool:
-        """Whether it must be settled; false for a batch or a wrapper of edits none of which need be."""
+        """Whether it must be settled; false for a batch or a wrapper of edits none of which need
+        be.
+        """
 
     def settle(self, last: Float[Tensor, "row d_model"]) -> Edit:
-        """The plain edit whose row i steers the prompt whose last token has residual `last[i]` before it is edited."""
+        """The plain edit whose row i steers the prompt whose last token has residual `last[i]`
+        before it is edited.
+        """
 
 
 def by_prompt(edit: Edit) -> bool:
@@ -93,15 +99,18 @@ class Frame(NamedTuple):
         if unknown := [one for one in dict.fromkeys(positions) if one not in given]:
             if isinstance(unknown[0], Span):
                 raise BadInput(
-                    f"The span {unknown[0].text!r} is steered in prompts, and this is a pass over bare tokens. Use positions all."
+                    f"The span {unknown[0].text!r} is steered in prompts, and this is a pass over"
+                    " bare tokens. Use positions all."
                 )
             raise BadInput(
-                f"Steered positions are {', '.join(map(str, given))}; got {', '.join(map(str, unknown))}."
+                f"Steered positions are {', '.join(map(str, given))}; got"
+                f" {', '.join(map(str, unknown))}."
             )
         rows = self.real.shape[0]
         if len(positions) not in (1, rows):
             raise BadInput(
-                f"The edit has {len(positions)} rows, the batch has {rows}: give one intervention a row, or one."
+                f"The edit has {len(positions)} rows, the batch has {rows}: give one intervention a"
+                " row, or one."
             )
         if len(set(positions)) == 1:
             return given[positions[0]]
@@ -158,8 +167,9 @@ class Add:
 class Delta:
     """Features read before they are changed: h + sum_k (target_k - f_k(h)) * W_dec[k].
 
-    Only the difference that the features make is added, so whatever the SAE fails to reconstruct stays in the
-    residual untouched. A random or stored direction has no encoder; its activation is the residual's component along it.
+    Only the difference that the features make is added, so whatever the SAE fails to reconstruct
+    stays in the residual untouched. A random or stored direction has no encoder; its activation is
+    the residual's component along it.
     """
 
     sae: Encoder
@@ -171,7 +181,8 @@ class Delta:
     used: Float[Tensor, "row slot"]
     """1 where the slot holds a feature, 0 where the row has fewer."""
     random: Float[Tensor, "row d_model"]
-    """Unit direction of a random control or a stored direction, whose target stands in slot 0; zero where features are used."""
+    """Unit direction of a random control or a stored direction, whose target stands in slot 0;
+    zero where features are used."""
     positions: tuple[Where, ...]
     """Tokens that each row steers."""
 

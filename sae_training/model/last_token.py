@@ -1,10 +1,13 @@
 """The residual at the last token of each text, at many layers in one forward pass.
 
-1. Texts are padded on the right to the longest of their batch; one hook a layer keeps its last real token.
-2. The pass goes through the model as it is: inside a `steered` block these are the residuals of the steered model.
+1. Texts are padded on the right to the longest of their batch; one hook a layer keeps its last real
+   token.
+2. The pass goes through the model as it is: inside a `steered` block these are the residuals of the
+   steered model.
 
-A probe of a whole text reads this token (Jin et al., ACL 2025): in a decoder it alone has seen the text. Left out: texts that are longer
-than the model reads; they lose their beginning, because what is read stands at their end.
+A probe of a whole text reads this token (Jin et al., ACL 2025): in a decoder it alone has seen the
+text. Left out: texts that are longer than the model reads; they lose their beginning, because what
+is read stands at their end.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,7 +28,8 @@ def last_residuals(
     rows: int = 32,
     progress: Callable[[int, int], None] | None = None,
 ) -> Float[Tensor, "text layer d_model"]:
-    """What each of `layers` (0-based, resid_post) writes at the last token of each text, on the CPU in double precision.
+    """What each of `layers` (0-based, resid_post) writes at the last token of each text, on the CPU
+    in double precision.
 
     Texts are token ids; row i of an edit whose block is open steers text i.
     """

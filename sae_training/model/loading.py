@@ -1,10 +1,14 @@
 """A language model, or one that sees, by folder or hub id, or one clear line that says why not.
 
-1. The address is a folder, or a hub id; something that looks like a path and is not there is never asked of the hub.
-2. Weights must be safetensors (a pickle runs code when it is read), code from the repository is never run, and
-   a weight that the file does not hold is an error: Hugging Face would fill it with random numbers.
-3. The revision is pinned: the commit of the hub snapshot, or a checksum of a folder's configuration and weights.
-4. `device="auto"` is the accelerator if there is one, all of them through `device_map` if there are several.
+1. The address is a folder, or a hub id; something that looks like a path and is not there is never
+   asked of the hub.
+2. Weights must be safetensors (a pickle runs code when it is read), code from the repository is
+   never run, and a weight that the file does not hold is an error: Hugging Face would fill it with
+   random numbers.
+3. The revision is pinned: the commit of the hub snapshot, or a checksum of a folder's configuration
+   and weights.
+4. `device="auto"` is the accelerator if there is one, all of them through `device_map` if there are
+   several.
 
 Left out: quantised loading, adapters, and encoder-decoder models.
 """
@@ -25,7 +29,8 @@ from feature_store.errors import BadInput, Incompatible, NotFound, nearest
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 WHOLE = 256 * 2**20
-"""Weight files up to this size enter the checksum whole, larger ones by size, first and last part [bytes]."""
+"""Weight files up to this size enter the checksum whole, larger ones by size, first and last
+part [bytes]."""
 
 
 Kind = Literal["text", "vision", "embedding"]
@@ -34,7 +39,8 @@ KINDS: dict[Kind, tuple[str, str, str]] = {
     "vision": ("AutoModelForImageTextToText", "AutoProcessor", "a vision-language model"),
     "embedding": ("AutoModel", "AutoProcessor", "a model that embeds images and texts"),
 }
-"""What is loaded -> the classes of transformers that read model and inputs, and its name for people."""
+"""What is loaded -> the classes of transformers that read model and inputs, and its name for
+people."""
 
 
 class Loaded(NamedTuple):
@@ -49,7 +55,10 @@ class Loaded(NamedTuple):
 def load(
     address: str | Path, revision: str, dtype: str, device: str, kind: Kind = "text"
 ) -> Loaded:
-    """The model and tokenizer, or processor, at `address`. Raises a WorkbenchError for whatever a person can have got wrong."""
+    """The model and tokenizer, or processor, at `address`.
+
+    Raises a WorkbenchError for whatever a person can have got wrong.
+    """
     if dtype not in DTYPES:
         raise BadInput(
             f"A model's dtype is {', '.join(DTYPES)}; got {dtype!r}.{nearest(dtype, DTYPES)}"
@@ -61,20 +70,23 @@ def load(
         found = _check_folder(folder)
         if revision and revision != found:
             raise Incompatible(
-                f"The model in {address} has checksum {found}, expected {revision}: its files have changed. "
-                "Leave the revision empty to take it as it is."
+                f"The model in {address} has checksum {found}, expected {revision}: its files have"
+                " changed. Leave the revision empty to take it as it is."
             )
         return Loaded(*_read(str(folder), None, dtype, placement, kind), found)
     if address.startswith((".", "/", "~")) or address.count("/") > 1 or "\\" in address:
         raise NotFound(
-            f"There is no model folder at {address}. Give a folder with config.json, or a hub id such as org/name."
+            f"There is no model folder at {address}. Give a folder with config.json, or a hub id"
+            " such as org/name."
         )
     commit = _commit(address, revision or None)
     return Loaded(*_read(address, commit, dtype, placement, kind), commit)
 
 
 def _commit(address: str, revision: str | None) -> str:
-    """The commit to load, weights and tokenizer alike: the cached one if there is one, else what the hub has now."""
+    """The commit to load, weights and tokenizer alike: the cached one if there is one, else what
+    the hub has now.
+    """
     from huggingface_hub import HfApi, try_to_load_from_cache
 
     try:
@@ -87,7 +99,9 @@ def _commit(address: str, revision: str | None) -> str:
 
 
 def checksum(folder: Path) -> str:
-    """Identity of a model folder [40 hexadecimal digits]: configuration, weight index and weights."""
+    """Identity of a model folder [40 hexadecimal digits]: configuration, weight index and
+    weights.
+    """
     digest = hashlib.sha256()
     for file in sorted(
         [
@@ -111,14 +125,16 @@ def checksum(folder: Path) -> str:
 def _check_folder(folder: Path) -> str:
     if not (folder / "config.json").is_file():
         raise BadInput(
-            f"{folder} is no model folder: it has no config.json. Give the folder that save_pretrained wrote."
+            f"{folder} is no model folder: it has no config.json. Give the folder that"
+            " save_pretrained wrote."
         )
     if not list(folder.glob("*.safetensors")):
         pickles = [*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")]
         if pickles:
             raise BadInput(
-                f"{folder} has its weights as a pickle ({pickles[0].name}), which runs code when it is read; "
-                "expected safetensors. Convert it once with save_pretrained(..., safe_serialization=True)."
+                f"{folder} has its weights as a pickle ({pickles[0].name}), which runs code when it"
+                " is read; expected safetensors. Convert it once with save_pretrained(...,"
+                " safe_serialization=True)."
             )
         raise BadInput(f"{folder} has no weights: expected *.safetensors beside config.json.")
     return checksum(folder)
@@ -151,7 +167,8 @@ def _read(
     bar = logging.is_progress_bar_enabled()
     verbosity = logging.get_verbosity()
     logging.disable_progress_bar()
-    logging.set_verbosity_error()  # its load report and warnings would repeat what our own errors say
+    # its load report and warnings would repeat what our own errors say
+    logging.set_verbosity_error()
     try:
         module, info = getattr(transformers, reader).from_pretrained(
             address,
@@ -170,8 +187,8 @@ def _read(
             logging.enable_progress_bar()
     if missing := sorted(info["missing_keys"]):
         raise BadInput(
-            f"The weights of {address} lack {len(missing)} tensors of its configuration, such as {missing[0]}. "
-            "They belong to another model, or the file is incomplete."
+            f"The weights of {address} lack {len(missing)} tensors of its configuration, such as"
+            f" {missing[0]}. They belong to another model, or the file is incomplete."
         )
     if "device" in placement:
         module = module.to(placement["device"])
@@ -184,19 +201,23 @@ def _explain(address: str, revision: str | None, error: Exception, name: str) ->
     lower = text.lower()
     if "GatedRepoError" in kinds or "gated repo" in lower:
         return NotFound(
-            f"The hub model {address} is gated. Accept its licence on its page, then log in with `hf auth login`."
+            f"The hub model {address} is gated. Accept its licence on its page, then log in with"
+            " `hf auth login`."
         )
     if "RevisionNotFoundError" in kinds:
         return NotFound(
-            f"The hub model {address} has no revision {revision!r}. Give a branch, tag or commit of it."
+            f"The hub model {address} has no revision {revision!r}. Give a branch, tag or commit"
+            " of it."
         )
     if "SafetensorError" in kinds or ("safetensors" in lower and "header" in lower):
         return BadInput(
-            f"The weights of {address} are no valid safetensors file ({text[:120]}). Copy or download it again."
+            f"The weights of {address} are no valid safetensors file ({text[:120]}). Copy or"
+            " download it again."
         )
     if "safetensors" in lower and ("no file named" in lower or "does not appear to have" in lower):
         return BadInput(
-            f"The hub model {address} has no safetensors weights; pickles are not read. Choose another revision."
+            f"The hub model {address} has no safetensors weights; pickles are not read. Choose"
+            " another revision."
         )
     if (
         kinds
@@ -221,13 +242,14 @@ def _explain(address: str, revision: str | None, error: Exception, name: str) ->
         return BadInput(f"The weights of {address} do not fit its configuration ({text[:160]}).")
     if "trust_remote_code" in lower:
         return BadInput(
-            f"{address} needs code from its repository, which the workbench does not run. Choose a model that "
-            "transformers knows."
+            f"{address} needs code from its repository, which the workbench does not run. Choose a"
+            " model that transformers knows."
         )
     if "torchvision" in lower:
         return BadInput(
-            f"The images of {address} are prepared by torchvision, which is not installed. Install the build that fits torch "
-            "(https://pytorch.org), or choose a model that does without."
+            f"The images of {address} are prepared by torchvision, which is not installed. Install"
+            " the build that fits torch (https://pytorch.org), or choose a model that does"
+            " without."
         )
     hint = (
         " A model that sees is named vision:FOLDER-OR-HUB-ID."

@@ -1,15 +1,17 @@
 """Model: any Hugging Face causal language model, read and steered.
 
-1. A plain Hugging Face module and forward hooks, nothing in between. Texts become ids in one place; a model with
-   a chat template gets its prompts through it.
-2. `residuals` stops the forward pass at the layer that is asked for. The last layer gives its own output, before
-   the final norm (unlike Hugging Face's `hidden_states`).
-3. `with model.steered(edit, layer)` is one forward hook, taken away in `finally`: logits afterwards are
-   bit-identical to before. The engine tells the edit which tokens are padding, prompt or generated.
-4. One lock: a thread that runs or steers the model has it alone, so sessions of an app can share one model.
+1. A plain Hugging Face module and forward hooks, nothing in between. Texts become ids in one place;
+   a model with a chat template gets its prompts through it.
+2. `residuals` stops the forward pass at the layer that is asked for. The last layer gives its own
+   output, before the final norm (unlike Hugging Face's `hidden_states`).
+3. `with model.steered(edit, layer)` is one forward hook, taken away in `finally`: logits afterwards
+   are bit-identical to before. The engine tells the edit which tokens are padding, prompt or
+   generated.
+4. One lock: a thread that runs or steers the model has it alone, so sessions of an app can share
+   one model.
 
-Left out: training, encoder-decoder models, batching across threads. Generation is in `generate.py`, the scoring
-of answer options in `scoring.py`, running only the layers above a site in `resume.py`.
+Left out: training, encoder-decoder models, batching across threads. Generation is in `generate.py`,
+the scoring of answer options in `scoring.py`, running only the layers above a site in `resume.py`.
 """
 
 import threading
@@ -27,11 +29,13 @@ from sae_training.model import sites
 from sae_training.model.edits import Edit, Frame, by_prompt, prompt_frame, settle
 
 LOGITS = 2**27
-"""Logits held at once when only their loss is wanted [numbers]; a batch is cut into as few row groups as fit."""
+"""Logits held at once when only their loss is wanted [numbers]; a batch is cut into as few row
+groups as fit."""
 
 
 Prompt = str | Sequence[Mapping[str, str]]
-"""What a model is asked: a text, or the messages of a conversation, each with its `role` and `content` (chat models only)."""
+"""What a model is asked: a text, or the messages of a conversation, each with its `role` and
+`content` (chat models only)."""
 
 
 class _Reached(Exception):
@@ -39,12 +43,17 @@ class _Reached(Exception):
 
 
 class Runtime:
-    """A causal language model, its tokenizer, and the ways to read and steer its residual stream."""
+    """A causal language model, its tokenizer, and the ways to read and steer its residual
+    stream.
+    """
 
     def __init__(
         self, module: nn.Module, tokenizer: Any, name: str, revision: str = "", chat: bool = False
     ) -> None:
-        """A loaded module; `tokenizer` may be None for work on ids alone. `open_model` opens a folder or hub id."""
+        """A loaded module; `tokenizer` may be None for work on ids alone.
+
+        `open_model` opens a folder or hub id.
+        """
         config = module.config.get_text_config()
         self.module = module
         """The Hugging Face model, in evaluation mode."""
@@ -82,7 +91,9 @@ class Runtime:
 
     @cached_property
     def tuples(self) -> bool:
-        """Whether a layer returns (residual, ...), as older families do, instead of the residual."""
+        """Whether a layer returns (residual, ...), as older families do, instead of the
+        residual.
+        """
         found: list[bool] = []
         with self.lock:
             handle = self.layers[0].register_forward_hook(
@@ -123,7 +134,9 @@ class Runtime:
         )
 
     def tokenize(self, texts: Sequence[Prompt], prompt: bool = False) -> list[list[int]]:
-        """Ids of each text, special tokens as the tokenizer sets them; with `prompt`, through the chat template."""
+        """Ids of each text, special tokens as the tokenizer sets them; with `prompt`, through
+        the chat template.
+        """
         if not texts:
             return []
         if prompt and self.chat:  # the template writes its own special tokens
@@ -160,7 +173,9 @@ class Runtime:
     def loss(
         self, ids: Int[Tensor, "row tok"], mask: Bool[Tensor, "row tok"]
     ) -> Float[Tensor, " row"]:
-        """Mean next-token loss of each row [nats a token]; NaN for a row of fewer than two tokens."""
+        """Mean next-token loss of each row [nats a token]; NaN for a row of fewer than two
+        tokens.
+        """
         group = max(1, LOGITS // (ids.shape[1] * self.module.config.get_text_config().vocab_size))
         with self.lock:
             return torch.cat(
@@ -176,10 +191,11 @@ class Runtime:
 
     @contextmanager
     def steered(self, edit: Edit, layer: int, point: Point = "resid_post") -> Iterator["Runtime"]:
-        """Inside the block the residual at the site is edited; after it the model is exactly as before.
+        """Inside the block the residual at the site is edited; after it the model is exactly as
+        before.
 
-        An edit that depends on the prompt is settled in the pass that holds the prompt's last token; the tokens generated
-        after it are steered in the same way.
+        An edit that depends on the prompt is settled in the pass that holds the prompt's last
+        token; the tokens generated after it are steered in the same way.
         """
         at = sites.boundary(layer, point, self.n_layers)
         settled = edit
@@ -210,7 +226,9 @@ class Runtime:
 
     @property
     def steered_rows(self) -> int:
-        """Prompts that the open `steered` blocks tell apart; 1 where every prompt is steered alike, or none is."""
+        """Prompts that the open `steered` blocks tell apart; 1 where every prompt is steered
+        alike, or none is.
+        """
         return max((edit.rows for edit in self.edits), default=1)
 
     def _forward(
@@ -221,7 +239,9 @@ class Runtime:
         frame: Frame | None = None,
         **kwargs: Any,
     ) -> Any:
-        """One forward pass. `mask` covers ids and, with a cache, what came before; `rows` of the edits take part."""
+        """One forward pass. `mask` covers ids and, with a cache, what came before; `rows` of the
+        edits take part.
+        """
         ids, mask = ids.to(self.device), mask.to(self.device)
         width = ids.shape[1]
         kwargs.setdefault("position_ids", (mask.long().cumsum(-1) - 1).clamp(min=0)[:, -width:])

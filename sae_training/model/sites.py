@@ -1,11 +1,13 @@
 """Where in a model: the one table of names.
 
-The same place has four names. Ours is `Site(layer, point)`; a Hugging Face model calls the layer by its module
-path (`model.layers.5`, `transformer.h.5`, `gpt_neox.layers.5`); SAELens says `blocks.5.hook_resid_post` or the
-module path; interp-engine says `resid_post.5`. Only this module converts between them.
+The same place has four names. Ours is `Site(layer, point)`; a Hugging Face model calls the layer by
+its module path (`model.layers.5`, `transformer.h.5`, `gpt_neox.layers.5`); SAELens says
+`blocks.5.hook_resid_post` or the module path; interp-engine says `resid_post.5`. Only this module
+converts between them.
 
-A residual is known by its *boundary*: boundary b is the stream that enters layer b, so `resid_pre` of layer 5
-and `resid_post` of layer 4 are both boundary 5, and boundary `n_layers` is what the final norm reads.
+A residual is known by its *boundary*: boundary b is the stream that enters layer b, so `resid_pre`
+of layer 5 and `resid_post` of layer 4 are both boundary 5, and boundary `n_layers` is what the
+final norm reads.
 """
 
 import re
@@ -38,8 +40,8 @@ def parse(name: str) -> Place:
     if found := _MODULE.fullmatch(name):
         return Place(int(found[1]), "resid_post")  # a hook on a module sees what the module returns
     raise BadInput(
-        f"{name!r} names no place on the residual stream. Write blocks.5.hook_resid_post, resid_post.5 "
-        "or a layer's module path such as model.layers.5."
+        f"{name!r} names no place on the residual stream. Write blocks.5.hook_resid_post,"
+        " resid_post.5 or a layer's module path such as model.layers.5."
     )
 
 
@@ -54,7 +56,8 @@ def interp_engine_name(site: Site | Place) -> str:
 
 
 def layers(module: nn.Module, count: int) -> tuple[str, nn.ModuleList]:
-    """Path and list of the decoder layers: the outermost ModuleList with as many entries as the configuration says.
+    """Path and list of the decoder layers: the outermost ModuleList with as many entries as the
+    configuration says.
 
     Of a model that sees, the language model's: its vision tower may have as many.
     """

@@ -1,12 +1,14 @@
 """Spans: steering the tokens of a piece of the prompt's own text, such as ` your values`.
 
-1. A span is sought in the prompt as the model reads it (inside the chat template where one is used), at each place where it occurs.
-2. Its tokens are those that hold one of its characters, by the tokenizer's own offsets: a space that a tokenizer sets
-   before a word belongs to the word's token.
-3. What is found are marks, one truth value a token of the prompt; `padded` lays them into a batch. Tokens after the prompt are never
-   marked, so cached decode steps stay as they are.
+1. A span is sought in the prompt as the model reads it (inside the chat template where one is
+   used), at each place where it occurs.
+2. Its tokens are those that hold one of its characters, by the tokenizer's own offsets: a space
+   that a tokenizer sets before a word belongs to the word's token.
+3. What is found are marks, one truth value a token of the prompt; `padded` lays them into a batch.
+   Tokens after the prompt are never marked, so cached decode steps stay as they are.
 
-Left out: tokenizers without offsets (the slow ones), and texts that are no prompt: only a prompt's words are known here.
+Left out: tokenizers without offsets (the slow ones), and texts that are no prompt: only a prompt's
+words are known here.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -40,12 +42,16 @@ def of_rows(edits: Sequence[Edit], prompts: int) -> dict[Span, set[int]]:
 def find(
     model: "Runtime", prompts: Sequence["Prompt"], needed: Mapping[Span, Collection[int]]
 ) -> Marks:
-    """The marks of every span in every prompt. Raises BadInput where a prompt that needs a span does not contain it."""
+    """The marks of every span in every prompt.
+
+    Raises BadInput where a prompt that needs a span does not contain it.
+    """
     if not needed:
         return {}
     if not getattr(model.tokenizer, "is_fast", False):
         raise Incompatible(
-            f"The tokenizer of {model.name} tells no offsets, so a span cannot be found. Steer all positions instead."
+            f"The tokenizer of {model.name} tells no offsets, so a span cannot be found. Steer all"
+            " positions instead."
         )
     texts = [model.render(prompt) for prompt in prompts]
     offsets = model.tokenizer(
@@ -57,7 +63,8 @@ def find(
             found = _marked(span.text, text, places)
             if row in rows and not any(found):
                 raise BadInput(
-                    f"The span {span.text!r} does not occur in prompt {row + 1} ({prompts[row][:40]!r}...). Give words of the prompt."
+                    f"The span {span.text!r} does not occur in prompt {row + 1}"
+                    f" ({prompts[row][:40]!r}...). Give words of the prompt."
                 )
             marks[span].append(found)
     return marks
@@ -66,7 +73,9 @@ def find(
 def padded(
     marks: Marks, rows: Sequence[int], width: int, after: int = 0
 ) -> dict[Span, Bool[Tensor, "row tok"]]:
-    """The marks of some prompts, padded on the left to `width` columns, the last `after` of which follow the prompt."""
+    """The marks of some prompts, padded on the left to `width` columns, the last `after` of
+    which follow the prompt.
+    """
 
     def line(mark: Sequence[bool]) -> list[bool]:
         return [False] * (width - after - len(mark)) + list(mark) + [False] * after

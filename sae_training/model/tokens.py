@@ -1,8 +1,10 @@
 """Token ids as people read them.
 
-Tokenizers write a token in their own script: byte-level BPE maps every byte to a printable sign (`Ġ` is a space,
-`Ċ` a line end, `é` becomes two signs), SentencePiece writes `▁` for a space and `<0x0A>` for a byte. Here each is
-turned back into text; tokenizers of whole words write no space, so one is set before each word. A token that holds only part of a character (common in emoji) shows the replacement sign.
+Tokenizers write a token in their own script: byte-level BPE maps every byte to a printable sign
+(`Ġ` is a space, `Ċ` a line end, `é` becomes two signs), SentencePiece writes `▁` for a space and
+`<0x0A>` for a byte. Here each is turned back into text; tokenizers of whole words write no space,
+so one is set before each word. A token that holds only part of a character (common in emoji) shows
+the replacement sign.
 """
 
 import re
@@ -34,9 +36,11 @@ def strings(model: Runtime, ids: Sequence[int]) -> list[str]:
         return [_sentencepiece(token) for token in raw]
     table = _bytes_of_signs()
     return [
-        bytes(table[sign] for sign in token).decode("utf-8", "replace")
-        if all(sign in table for sign in token)
-        else token
+        (
+            bytes(table[sign] for sign in token).decode("utf-8", "replace")
+            if all(sign in table for sign in token)
+            else token
+        )
         for token in raw
     ]
 

@@ -1,12 +1,13 @@
 """Residuals on disk: the model reads the corpus once, training reads the file as often as it likes.
 
-1. The training documents are read in a seeded order until the training's tokens are there, or the corpus ends, and
-   their residuals are appended to one file of float32. A description with the checksum is written last; without it
-   the file is made again.
-2. The file is mapped into memory. Each epoch has a seeded permutation of all its tokens: shuffled over the whole corpus,
-   not in shards. A place in the stream is two integers.
+1. The training documents are read in a seeded order until the training's tokens are there, or the
+   corpus ends, and their residuals are appended to one file of float32. A description with the
+   checksum is written last; without it the file is made again.
+2. The file is mapped into memory. Each epoch has a seeded permutation of all its tokens: shuffled
+   over the whole corpus, not in shards. A place in the stream is two integers.
 
-Left out: sharing the file among trainings. It lies with the run's checkpoints and goes when the run is finished.
+Left out: sharing the file among trainings. It lies with the run's checkpoints and goes when the run
+is finished.
 """
 
 import hashlib
@@ -86,8 +87,8 @@ class CachedStream(ActivationStream):
                 piece = tokens.x.cpu().numpy().tobytes()
                 if shutil.disk_usage(folder).free < 2 * len(piece):
                     raise BadInput(
-                        f"The residuals of {count} tokens fill the disk at {folder}. Make room, take fewer documents, or stream them "
-                        "from the model with --no-cache."
+                        f"The residuals of {count} tokens fill the disk at {folder}. Make room,"
+                        " take fewer documents, or stream them from the model with --no-cache."
                     )
                 opened.write(piece)
                 sha.update(piece)
@@ -99,7 +100,8 @@ class CachedStream(ActivationStream):
             os.fsync(opened.fileno())
         if count == 0:
             raise BadInput(
-                "The texts hold no token beyond the first of each: nothing to train on. Give longer texts."
+                "The texts hold no token beyond the first of each: nothing to train on. Give longer"
+                " texts."
             )
         progress(
             config.tokens, config.tokens

@@ -1,6 +1,8 @@
-"""Checkpoints of a training: one file that replaces the last one when it is complete, and signals that ask for one.
+"""Checkpoints of a training: one file that replaces the last one when it is complete, and signals
+that ask for one.
 
-1. `write` keeps everything that the next step depends on: tensors of the engine, and numbers as JSON.
+1. `write` keeps everything that the next step depends on: tensors of the engine, and numbers as
+   JSON.
 2. `read` gives it back, and refuses the checkpoint of a training with other settings.
 3. `stop_signals` turns Ctrl-C and SIGTERM into an event that the loop looks at between two steps.
 """
@@ -46,12 +48,13 @@ def read(file: Path, config: TrainingSettings) -> dict[str, Any]:
     try:
         with safe_open(file, framework="pt") as opened:
             saved = json.loads(opened.metadata()["told"])
-            saved["engine"] |= {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - safetensors files cannot be iterated
+            saved["engine"] |= {name: opened.get_tensor(name) for name in opened.keys()}
     except (
         Exception
     ) as error:  # safetensors, JSON and key errors: all mean that the file is not ours or not whole
         raise BadInput(
-            f"{file} is no readable checkpoint ({str(error)[:100]}). Remove it to train from the start."
+            f"{file} is no readable checkpoint ({str(error)[:100]}). Remove it to train from the"
+            " start."
         ) from error
     if saved["config"] != json.loads(json.dumps(dataclasses.asdict(config))):
         changed = [
@@ -60,7 +63,8 @@ def read(file: Path, config: TrainingSettings) -> dict[str, Any]:
             if saved["config"].get(name) != value
         ]
         raise Incompatible(
-            f"{file} belongs to a training with other settings ({', '.join(changed)}). Use another folder, or remove it."
+            f"{file} belongs to a training with other settings ({', '.join(changed)}). Use another"
+            " folder, or remove it."
         )
     return saved
 

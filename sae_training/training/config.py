@@ -28,7 +28,8 @@ class TrainingSettings:
     rows: Count = 128
     """Texts in one forward pass [texts]."""
     engine: Annotated[str, Plugin("engines")] = "fused"
-    """Plug-in that takes the steps: `fused` (topk, batchtopk) or `sae-lens` (every architecture it has)."""
+    """Plug-in that takes the steps: `fused` (topk, batchtopk) or `sae-lens` (every architecture
+    it has)."""
     architecture: str = "topk"
     """topk, batchtopk; with sae-lens also matryoshka_batchtopk, jumprelu, gated, standard."""
     n_features: Annotated[int, Between(1, 100 * MANY)] = 512
@@ -54,8 +55,8 @@ class TrainingSettings:
     buffer_tokens: int = 131_072
     """Tokens shuffled together [tokens]."""
     cache: bool = True
-    """Keep the residuals on disk and read them back shuffled over the whole corpus; without it the model is read again
-    every epoch, and tokens are shuffled in shards of `buffer_tokens`."""
+    """Keep the residuals on disk and read them back shuffled over the whole corpus; without it
+    the model is read again every epoch, and tokens are shuffled in shards of `buffer_tokens`."""
     held_out: float = 0.05
     """Share of the documents that is never trained on [0 to 1, at least one document]."""
     evaluate_every: int = 100

@@ -1,11 +1,13 @@
 """Compiled loops of the fused engine on a CPU (numba; imported only there).
 
-1. `select`: the k largest of each row, exactly. The row is folded into `lanes` running maxima (a vectorised pass);
-   bisection finds a bound that at least k lanes reach, so at least k entries of the row do; only lanes that reach it
-   are looked into; among the few candidates a second bisection separates the k largest. Ties at the k-th place are
-   broken by position.
-2. `decode`: reconstruction, its error, and the gradient of each kept activation, one row at a time in cache.
-3. `group`: the kept (row, feature) pairs by feature (counting sort), as the two weight gradients need them.
+1. `select`: the k largest of each row, exactly. The row is folded into `lanes` running maxima (a
+   vectorised pass); bisection finds a bound that at least k lanes reach, so at least k entries of
+   the row do; only lanes that reach it are looked into; among the few candidates a second bisection
+   separates the k largest. Ties at the k-th place are broken by position.
+2. `decode`: reconstruction, its error, and the gradient of each kept activation, one row at a time
+   in cache.
+3. `group`: the kept (row, feature) pairs by feature (counting sort), as the two weight gradients
+   need them.
 
 Everything is deterministic: the same input gives the same bits, whatever the number of threads.
 """
@@ -26,7 +28,9 @@ HALVINGS = 14
 
 
 def _compile(**options: Any) -> Callable[[Callable], Any]:
-    """numba's decorator, under the shape checks that the tests put around every function: numba cannot read those."""
+    """numba's decorator, under the shape checks that the tests put around every function: numba
+    cannot read those.
+    """
     return lambda function: njit(cache=True, fastmath=True, **options)(inspect.unwrap(function))
 
 
@@ -78,7 +82,8 @@ def _select(pre, k, lanes, chunks, index, value):
                             near[n] = row[i]
                             place[n] = i
                             n += 1
-            # low is reached by n >= k entries; raise it until exactly k reach it, or only ties are left
+            # low is reached by n >= k entries; raise it until exactly k reach it, or only ties are
+            # left
             high = near[0]
             for i in range(n):
                 high = max(high, near[i])
@@ -161,7 +166,8 @@ def _group(index, value, gradient, start, row, grouped, grouped_gradient):
 
 
 CHUNKS = 64
-"""Pieces of work handed to the threads; more than there are cores, so that a busy core does not hold up the rest."""
+"""Pieces of work handed to the threads; more than there are cores, so that a busy core does not
+hold up the rest."""
 
 
 def select(
@@ -170,7 +176,9 @@ def select(
     index: Int32[MEMORY, "row k"],
     value: Float32[MEMORY, "row k"],
 ) -> None:
-    """The k largest of each row into `index` and `value`, negative ones as 0, in no particular order."""
+    """The k largest of each row into `index` and `value`, negative ones as 0, in no particular
+    order.
+    """
     lanes = min(pre.shape[1], max(64, 1 << (4 * k - 1).bit_length()))
     _select(pre, k, lanes, CHUNKS, index, value)
 
@@ -186,7 +194,9 @@ def decode(
     gradient: Float32[MEMORY, "row k"],
     loss: Float32[MEMORY, " row"],
 ) -> None:
-    """`error` = scale x (reconstruction - x), `gradient` of each kept activation, `loss` = squared error of each row."""
+    """`error` = scale x (reconstruction - x), `gradient` of each kept activation, `loss` =
+    squared error of each row.
+    """
     _decode(index, value, directions, bias, x, np.float32(scale), CHUNKS, error, gradient, loss)
 
 
@@ -199,6 +209,8 @@ def group(
     grouped: Float32[MEMORY, " n"],
     grouped_gradient: Float32[MEMORY, " n"],
 ) -> int:
-    """Active pairs by feature: feature f has entries start[f] to start[f + 1]; returns their number."""
+    """Active pairs by feature: feature f has entries start[f] to start[f + 1]; returns their
+    number.
+    """
     _group(index, value, gradient, start, row, grouped, grouped_gradient)
     return int(start[-1])

@@ -1,4 +1,5 @@
-"""How many steps a training takes, how its learning rate runs, and when a feature counts as dead."""
+"""How many steps a training takes, how its learning rate runs, and when a feature counts as
+dead."""
 
 from sae_training.training.config import TrainingSettings
 

@@ -1,11 +1,13 @@
 """Batches of residuals for training, shuffled, that know their place.
 
-1. A seeded share of the documents is held out and never trained on. The rest is read again and again, in a new
-   seeded order each time.
-2. Tokens are shuffled in shards: read until `buffer_tokens` are there, permute, hand out batches, drop the rest. A
-   shard depends on nothing but its number and where it begins, so a place in the stream is three integers.
+1. A seeded share of the documents is held out and never trained on. The rest is read again and
+   again, in a new seeded order each time.
+2. Tokens are shuffled in shards: read until `buffer_tokens` are there, permute, hand out batches,
+   drop the rest. A shard depends on nothing but its number and where it begins, so a place in the
+   stream is three integers.
 
-`cached.py` holds the stream that keeps the residuals on disk. Left out: several SAEs fed from one stream.
+`cached.py` holds the stream that keeps the residuals on disk. Left out: several SAEs fed from one
+stream.
 """
 
 from collections.abc import Sequence
@@ -48,7 +50,8 @@ class ActivationStream:
     def __init__(self, model: Model, texts: Sequence[str], config: TrainingSettings) -> None:
         if len(texts) < 2:
             raise BadInput(
-                f"Training needs at least 2 documents, one of them held out; got {len(texts)}. Give a larger corpus."
+                f"Training needs at least 2 documents, one of them held out; got {len(texts)}. Give"
+                " a larger corpus."
             )
         self.model, self.config = model, config
         order = np.random.default_rng([config.seed, 0]).permutation(len(texts))
@@ -109,7 +112,8 @@ class ActivationStream:
                     return torch.cat(parts)[mixed.to(x.device)]
             if count == before and skip == 0:
                 raise BadInput(
-                    "The texts hold no token beyond the first of each: nothing to train on. Give longer texts."
+                    "The texts hold no token beyond the first of each: nothing to train on. Give"
+                    " longer texts."
                 )
             epoch, skip = epoch + 1, 0
 
@@ -129,6 +133,7 @@ class ActivationStream:
                 break
         if count == 0:
             raise BadInput(
-                "The held-out documents hold no token beyond the first of each. Give more or longer texts."
+                "The held-out documents hold no token beyond the first of each. Give more or longer"
+                " texts."
             )
         return torch.cat(parts)[:HELD_OUT_TOKENS]

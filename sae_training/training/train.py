@@ -1,11 +1,13 @@
 """Training an SAE on a model's residual stream, whichever engine takes the steps.
 
 1. A stream (`streams.py`, `cached.py`) hands out batches of residuals and knows its place.
-2. Residuals are scaled so that their mean length is the square root of d_model, and the SAE is scaled back when it is
-   exported: the learning rate means the same for every model, the features are in residual units.
-3. Every `evaluate_every` steps the SAE is measured on held-out tokens; every `checkpoint_every` steps, and when a
-   person or a scheduler stops the job, everything the next step depends on is kept (`checkpoint.py`). Training again
-   in the same folder continues: the result is the same to the last bit.
+2. Residuals are scaled so that their mean length is the square root of d_model, and the SAE is
+   scaled back when it is exported: the learning rate means the same for every model, the features
+   are in residual units.
+3. Every `evaluate_every` steps the SAE is measured on held-out tokens; every `checkpoint_every`
+   steps, and when a person or a scheduler stops the job, everything the next step depends on is
+   kept (`checkpoint.py`). Training again in the same folder continues: the result is the same to
+   the last bit.
 
 Left out: several SAEs at once, training over several machines, learning-rate search.
 """
@@ -48,7 +50,9 @@ def train_on_model(
     work: Path,
     progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
 ) -> TrainResult:
-    """Train on the residuals of `model` over `texts`, evaluate on the documents that were held out."""
+    """Train on the residuals of `model` over `texts`, evaluate on the documents that were held
+    out.
+    """
     sites.boundary(config.layer, config.point, model.n_layers)
     if config.cache:
         stream = CachedStream(
@@ -105,7 +109,10 @@ def train(
     work: Path,
     progress: Callable[[int, int, dict[str, float]], None] = lambda done, total, metrics: None,
 ) -> TrainResult:
-    """Take the steps that `work` does not hold yet. Ctrl-C and SIGTERM leave a checkpoint and raise KeyboardInterrupt."""
+    """Take the steps that `work` does not hold yet.
+
+    Ctrl-C and SIGTERM leave a checkpoint and raise KeyboardInterrupt.
+    """
     total = steps(config)
     engine = registry.get("engines", config.engine)(config, d_model, stream.held_out.device)
     checkpoint = work / CHECKPOINT
@@ -166,7 +173,9 @@ def train(
 
 
 def _in_residual_units(sae: SAE, scale: float) -> SAE:
-    """The SAE for residuals that are not multiplied by `scale`: directions stay, everything with a unit shrinks."""
+    """The SAE for residuals that are not multiplied by `scale`: directions stay, everything with
+    a unit shrinks.
+    """
     names = ("b_enc", "b_dec", "threshold", "b_mag")
     return dataclasses.replace(
         sae, **{name: tensor / scale for name, tensor in sae.tensors().items() if name in names}

@@ -1,1 +1,2 @@
-"""What causes what among values: effects of steering, and the graph behind them. Pure functions over arrays."""
+"""What causes what among values: effects of steering, and the graph behind them. Pure functions
+over arrays."""

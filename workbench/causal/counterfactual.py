@@ -1,14 +1,17 @@
-"""What would it have been, had these values counted so: abduction, action, prediction (Pearl 2009, chapter 7).
+"""What would it have been, had these values counted so: abduction, action, prediction (Pearl 2009,
+chapter 7).
 
-1. *Abduction*: a structural model takes from what was observed the exogenous terms, those that the values do not explain,
-   and the values' scores v' that it showed.
-2. *Action*: if `sum |s - s'|` over the objective is more than theta, do(V = s). Otherwise nothing is changed.
-3. *Prediction*: the model runs again with the objective's values set and the abducted terms kept. With other exogenous terms
-   the same would be an interventional answer, about somebody else.
+1. *Abduction*: a structural model takes from what was observed the exogenous terms, those that the
+   values do not explain, and the values' scores v' that it showed.
+2. *Action*: if `sum |s - s'|` over the objective is more than theta, do(V = s). Otherwise nothing
+   is changed.
+3. *Prediction*: the model runs again with the objective's values set and the abducted terms kept.
+   With other exogenous terms the same would be an interventional answer, about somebody else.
 
-Two models fit behind it: `linear_scm.py` (numbers, over the graph that our interventions estimated) and `couple.py` (text,
-simulated by a language model; Guo et al., "Counterfactual reasoning for steerable pluralistic value alignment", 2025). Theta is
-not given in the paper: it is a parameter. `mae` and `spearman` compare scores with an objective.
+Two models fit behind it: `linear_scm.py` (numbers, over the graph that our interventions estimated)
+and `couple.py` (text, simulated by a language model; Guo et al., "Counterfactual reasoning for
+steerable pluralistic value alignment", 2025). Theta is not given in the paper: it is a parameter.
+`mae` and `spearman` compare scores with an objective.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,12 +32,14 @@ LOWEST, HIGHEST = 1.0, 5.0
 @dataclass(frozen=True)
 class Objective:
     targets: tuple[tuple[str, float], ...]
-    """(value id, wanted score) pairs, the most important first [1 to 5 on the rubric, or the model's own scale]."""
+    """(value id, wanted score) pairs, the most important first [1 to 5 on the rubric, or the
+    model's own scale]."""
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.targets) <= MOST:
             raise BadInput(
-                f"An objective sets 1 to {MOST} values, got {len(self.targets)}. Name the ones that matter."
+                f"An objective sets 1 to {MOST} values, got {len(self.targets)}. Name the ones that"
+                " matter."
             )
         names = [value for value, _ in self.targets]
         if len(set(names)) < len(names):
@@ -55,11 +60,15 @@ class StructuralModel(Protocol):
     """Values and exogenous terms in, an outcome out."""
 
     def abduct(self, observed: Sequence[Any]) -> Sequence[Any]:
-        """The exogenous terms of each observation, with its `scores` (value -> score); None where it could not be read."""
+        """The exogenous terms of each observation, with its `scores` (value -> score); None
+        where it could not be read.
+        """
         ...
 
     def predict(self, exogenous: Sequence[Any], objectives: Sequence[Objective]) -> Sequence[Any]:
-        """The outcome under do(objective) with these exogenous terms; None where it could not be read."""
+        """The outcome under do(objective) with these exogenous terms; None where it could not be
+        read.
+        """
         ...
 
 
@@ -71,7 +80,8 @@ class Counterfactual(NamedTuple):
     intervened: bool
     """Whether the distance is more than theta."""
     outcome: Any
-    """What would have been; the observation itself where nothing was changed; None where it could not be read."""
+    """What would have been; the observation itself where nothing was changed; None where it
+    could not be read."""
 
 
 def counterfactuals(
@@ -112,7 +122,9 @@ def mae(scores: Mapping[str, float], objective: Objective) -> float:
 
 
 def spearman(scores: Mapping[str, float], objective: Objective) -> float:
-    """Rank correlation with the objective, ties sharing the mean of their ranks; NaN where either side has one rank only."""
+    """Rank correlation with the objective, ties sharing the mean of their ranks; NaN where
+    either side has one rank only.
+    """
     ranks = [
         stats.rankdata(side)
         for side in ([scores[v] for v in objective.values], [t for _, t in objective.targets])

@@ -1,18 +1,25 @@
 """From a sweep's ratings to effects: dose-response, the value x value matrix, null bands, leakage.
 
-1. `E_f->j(s) = mean_p[y_j(p, f, s) - y_j(p, 0)] / sigma_j`: paired by prompt context p, in units of sigma_j, the SD of
-   the unsteered ratings over contexts. sigma_j is a unit of measurement and held fixed in every interval.
-2. Features are compared at s*, the strength of equal damage (`damage.py`), turned so that their value rises.
-3. `M[i,j]` is the mean over value i's features; its interval is bootstrapped over contexts, jointly for all cells. A star speaks of
-   the value, so it must hold in other contexts and with other features of the value: p is the larger one of both (`across_features`), and q
-   is Benjamini-Hochberg over the cells off the diagonal. With one feature a value, p speaks of that feature alone.
-4. The null band draws as many controls (random features, random directions) as the value has features, each
-   at its own s* and with a random sign, and takes the 2.5 % and 97.5 % quantiles of their mean.
-5. Leakage `L_i = RMS_{j != i} M[i,j] / |M[i,i]|`, undefined unless the interval of M[i,i] excludes 0, as a whole and for
-   adjacent (up to 60 degrees), orthogonal and opposed (from 120 degrees) targets. RMS of noise is positive, so an
-   interval that begins near the null's own leakage says nothing.
+1. `E_f->j(s) = mean_p[y_j(p, f, s) - y_j(p, 0)] / sigma_j`: paired by prompt context p, in units of
+   sigma_j, the SD of the unsteered ratings over contexts. sigma_j is a unit of measurement and held
+   fixed in every interval.
+2. Features are compared at s*, the strength of equal damage (`damage.py`), turned so that their
+   value rises.
+3. `M[i,j]` is the mean over value i's features; its interval is bootstrapped over contexts, jointly
+   for all cells. A star speaks of the value, so it must hold in other contexts and with other
+   features of the value: p is the larger one of both (`across_features`), and q is
+   Benjamini-Hochberg over the cells off the diagonal. With one feature a value, p speaks of that
+   feature alone.
+4. The null band draws as many controls (random features, random directions) as the value has
+   features, each at its own s* and with a random sign, and takes the 2.5 % and 97.5 % quantiles of
+   their mean.
+5. Leakage `L_i = RMS_{j != i} M[i,j] / |M[i,i]|`, undefined unless the interval of M[i,i] excludes
+   0, as a whole and for adjacent (up to 60 degrees), orthogonal and opposed (from 120 degrees)
+   targets. RMS of noise is positive, so an interval that begins near the null's own leakage says
+   nothing.
 
-Left out: the uncertainty of s*, and in the intervals that of which features were chosen (p has it; the graph resamples features).
+Left out: the uncertainty of s*, and in the intervals that of which features were chosen (p has it;
+the graph resamples features).
 """
 
 from typing import Any, NamedTuple
@@ -59,25 +66,31 @@ class Effects(NamedTuple):
 
 
 def unsteered_sd(sweep: Sweep) -> Float[np.ndarray, " value"]:
-    """sigma_j: SD over contexts of the unsteered rating of each value [rating points]. Raises where it is no unit."""
+    """sigma_j: SD over contexts of the unsteered rating of each value [rating points].
+
+    Raises where it is no unit.
+    """
     known = np.isfinite(sweep.base).sum(0)
     few = [value for value, n in zip(sweep.values, known, strict=True) if n < 2]
     if few:
         raise BadInput(
-            f"Effects need two contexts with an unsteered answer, {', '.join(few)} has fewer. Ask more contexts."
+            f"Effects need two contexts with an unsteered answer, {', '.join(few)} has fewer. Ask"
+            " more contexts."
         )
     sd = np.nanstd(sweep.base, axis=0, ddof=1)
     flat = [value for value, spread in zip(sweep.values, sd, strict=True) if spread < SMALLEST_SD]
     if flat:
         raise BadInput(
-            f"The unsteered ratings of {', '.join(flat)} are the same in every context, so an effect has no unit. "
-            "Ask under contexts that differ, or by log-probability."
+            f"The unsteered ratings of {', '.join(flat)} are the same in every context, so an"
+            " effect has no unit. Ask under contexts that differ, or by log-probability."
         )
     return sd
 
 
 def dose_effects(sweep: Sweep, replicates: int, seed: int) -> list[dict[str, Any]]:
-    """The effect of every intervention on every value, with its interval; not turned by polarity."""
+    """The effect of every intervention on every value, with its interval; not turned by
+    polarity.
+    """
     sd, hurt = unsteered_sd(sweep), sweep.damage.mean(1)
     found = bootstrap_mean(sweep.changes().transpose(1, 0, 2) / sd, replicates, seed)
     return [
@@ -104,7 +117,9 @@ def dose_effects(sweep: Sweep, replicates: int, seed: int) -> list[dict[str, Any
 def source_rows(
     matched: Matched, values: tuple[str, ...]
 ) -> tuple[tuple[str, ...], Float[np.ndarray, "context source value"]]:
-    """`(sources, changes)`: values with features, and their features' mean change per context [rating points]."""
+    """`(sources, changes)`: values with features, and their features' mean change per context
+    [rating points].
+    """
     sources = tuple(value for value in values if len(matched.of(value)))
     if not sources:
         raise BadInput(
@@ -118,10 +133,11 @@ def source_rows(
 def across_features(
     matched: Matched, sources: tuple[str, ...], by_context: Float[np.ndarray, "source value"]
 ) -> Float[np.ndarray, "source value"]:
-    """p of a mean of 0 over contexts and over the source's features, the larger one: both must tell (intersection-union test, Berger 1982).
+    """p of a mean of 0 over contexts and over the source's features, the larger one: both must tell
+    (intersection-union test, Berger 1982).
 
-    `by_context`: p over contexts. Over features it is Student's, each feature's mean over contexts being one observation. One feature's
-    leak is an effect in every context, and none of the value.
+    `by_context`: p over contexts. Over features it is Student's, each feature's mean over contexts
+    being one observation. One feature's leak is an effect in every context, and none of the value.
     """
     p = by_context.copy()
     for r, source in enumerate(sources):
@@ -139,7 +155,9 @@ def across_features(
 
 
 def null_band(matched: Matched, features: int, seed: int) -> Float[np.ndarray, "2 value"]:
-    """2.5 % and 97.5 % quantiles of the mean change of `features` controls [rating points]; NaN without controls."""
+    """2.5 % and 97.5 % quantiles of the mean change of `features` controls [rating points]; NaN
+    without controls.
+    """
     controls = np.flatnonzero(matched.kind != "feature")
     if not len(controls):
         return np.full((2, matched.changes.shape[2]), np.nan)
@@ -160,7 +178,9 @@ def leakage(
     system: ValueSystem,
     values: tuple[str, ...],
 ) -> list[dict[str, Any]]:
-    """L_i as a whole and by place on the circle, with percentile intervals; NaN with the reason where undefined."""
+    """L_i as a whole and by place on the circle, with percentile intervals; NaN with the reason
+    where undefined.
+    """
     gap, rows = np.degrees(distances(system, values)), []
     for r, source in enumerate(sources):
         i = values.index(source)
@@ -181,7 +201,8 @@ def leakage(
             if not reason:
                 whole = (cells.mean[r, place[part]] ** 2).mean() / cells.mean[r, i] ** 2
                 drawn = (replicates[:, r, place[part]] ** 2).mean(1) / replicates[:, r, i] ** 2
-                # A replicate holds the sampling noise once more than the estimate, and squares add it up: centre them.
+                # A replicate holds the sampling noise once more than the estimate, and squares add
+                # it up: centre them.
                 centred = np.maximum(drawn - np.nanmean(drawn) + whole, 0.0)
                 figures = [
                     float(x) for x in np.sqrt([whole, *np.nanquantile(centred, (0.025, 0.975))])
@@ -200,7 +221,10 @@ def leakage(
 
 
 def analyse(sweep: Sweep, system: ValueSystem, delta: float, replicates: int, seed: int) -> Effects:
-    """All that a sweep says about effects. `delta`: damage at which features are compared [nats per token]."""
+    """All that a sweep says about effects.
+
+    `delta`: damage at which features are compared [nats per token].
+    """
     sd = unsteered_sd(sweep)
     matched = match(sweep, delta)
     sources, changes = source_rows(matched, sweep.values)

@@ -1,18 +1,22 @@
 """The causal graph among values, found by intervening: linear cyclic interventional inference.
 
-1. A feature f of value i changes rating j by E_f->j [rating points] at its damage-matched strength. Features whose effect
-   on their own value is not distinguishable from 0 are left out and counted.
-2. Total effects: `T[i,j] = median over f of E_f->j / E_f->i`, `T[i,i] = 1`. A ratio needs no common strength, and a median
-   survives the minority of features that also push a second value directly.
+1. A feature f of value i changes rating j by E_f->j [rating points] at its damage-matched strength.
+   Features whose effect on their own value is not distinguishable from 0 are left out and counted.
+2. Total effects: `T[i,j] = median over f of E_f->j / E_f->i`, `T[i,i] = 1`. A ratio needs no common
+   strength, and a median survives the minority of features that also push a second value directly.
 3. Direct effects: pushing i leaves every other value's own equation alone, so for each j
-   `T[K,K] a = T[K,j]`, K = all but j (Hyttinen, Eberhardt & Hoyer 2012). Cycles and latent common causes do no harm.
-4. Uncertainty: contexts and, within each value, features are resampled together; z is the weight over its bootstrap SD
-   (half the distance of the 16 % and 84 % quantiles: ratios have heavy tails). Resampling features is what lets a leak
-   into a minority of them widen the interval instead of adding an edge.
-5. An edge is present when q < 0.05 (Benjamini-Hochberg over all ordered pairs) and |weight| >= `SMALLEST`.
+   `T[K,K] a = T[K,j]`, K = all but j (Hyttinen, Eberhardt & Hoyer 2012). Cycles and latent common
+   causes do no harm.
+4. Uncertainty: contexts and, within each value, features are resampled together; z is the weight
+   over its bootstrap SD (half the distance of the 16 % and 84 % quantiles: ratios have heavy
+   tails). Resampling features is what lets a leak into a minority of them widen the interval
+   instead of adding an edge.
+5. An edge is present when q < 0.05 (Benjamini-Hochberg over all ordered pairs) and |weight| >=
+   `SMALLEST`.
 
-Weights are rating points per rating point: both ends share the 1-6 scale, and a planted graph is in the same unit.
-Left out: values without usable features. They act as latent variables, and are named.
+Weights are rating points per rating point: both ends share the 1-6 scale, and a planted graph is in
+the same unit. Left out: values without usable features. They act as latent variables, and are
+named.
 """
 
 from itertools import pairwise
@@ -33,9 +37,10 @@ from workbench.statistics.intervals import (
 from workbench.sweeps.damage import Matched
 
 SMALLEST = 0.15
-"""Smallest effect of interest [rating points per rating point]. Ratings driven into the ends of their scale leave small
-residues that are significant and no edges: of 1,148 unplanted pairs in 14 such simulations (48 contexts) 8 had q < 0.05, 7 of
-them below 0.15, while all 112 planted edges stayed above 0.4."""
+"""Smallest effect of interest [rating points per rating point]. Ratings driven into the ends of
+their scale leave small residues that are significant and no edges: of 1,148 unplanted pairs in
+14 such simulations (48 contexts) 8 had q < 0.05, 7 of them below 0.15, while all 112 planted
+edges stayed above 0.4."""
 WORST_CONDITION = 100.0
 """Largest condition number at which total effects are inverted."""
 ENOUGH = 5
@@ -71,7 +76,8 @@ class Comparison(NamedTuple):
     recall: float
     """Share of planted edges that were found [0 to 1]; NaN when none is planted."""
     correlation: float
-    """Pearson correlation of found and planted weights over all ordered pairs; NaN without variation."""
+    """Pearson correlation of found and planted weights over all ordered pairs; NaN without
+    variation."""
 
 
 def total_effects(
@@ -79,7 +85,9 @@ def total_effects(
     groups: list[np.ndarray],
     places: Int[np.ndarray, " source"],
 ) -> np.ndarray:
-    """T from effects of units [*r source target]; `groups[s]` lists the units of source s [unit] or [*r unit]."""
+    """T from effects of units [*r source target]; `groups[s]` lists the units of source s [unit]
+    or [*r unit].
+    """
     rows = []
     for units, place in zip(groups, places, strict=True):
         if units.ndim == 1:
@@ -87,7 +95,8 @@ def total_effects(
         else:
             effects = np.take_along_axis(own, units[..., None], axis=-2)
         pushed = effects[..., place]
-        # A replicate in which a feature does nothing gives an infinite ratio on a side of its own: a median takes it.
+        # A replicate in which a feature does nothing gives an infinite ratio on a side of its own:
+        # a median takes it.
         ratio = effects[..., places] / np.where(pushed == 0, 1e-12, pushed)[..., None]
         rows.append(np.median(ratio, axis=-2))
     return np.stack(rows, axis=-2)
@@ -121,8 +130,8 @@ def find(
     used = [value for value in values if len(own[value][0])]
     if len(used) < 2:
         raise BadInput(
-            f"A graph needs two values whose features move them, got {len(used)} ({', '.join(used) or 'none'}). "
-            "Steer more features, or at larger doses."
+            f"A graph needs two values whose features move them, got {len(used)}"
+            f" ({', '.join(used) or 'none'}). Steer more features, or at larger doses."
         )
     places = np.array([values.index(value) for value in used])
     units = np.concatenate([own[value][0] for value in used])
@@ -177,8 +186,9 @@ def _refuse_ill_conditioned(total: np.ndarray, used: list[str]) -> None:
     alike = np.abs(rows @ rows.T) - 2 * np.eye(len(rows))
     a, b = np.unravel_index(alike.argmax(), alike.shape)
     raise BadInput(
-        f"Steering {used[a]} and {used[b]} moves all values alike (condition number {worst:.0f}, at most {WORST_CONDITION:.0f}), so "
-        "who causes whom cannot be told. Use other features of one of them, or leave one out."
+        f"Steering {used[a]} and {used[b]} moves all values alike (condition number {worst:.0f}, at"
+        f" most {WORST_CONDITION:.0f}), so who causes whom cannot be told. Use other features of"
+        " one of them, or leave one out."
     )
 
 
@@ -215,7 +225,9 @@ def weights(graph: CausalGraph, present_only: bool = True) -> Float[np.ndarray, 
 def compare(
     graph: CausalGraph, planted: Float[np.ndarray, "value value"], values: tuple[str, ...]
 ) -> Comparison:
-    """The graph against a planted one over `values` (row = source), on the values that the graph has."""
+    """The graph against a planted one over `values` (row = source), on the values that the graph
+    has.
+    """
     places = [values.index(value) for value in graph.values]
     true = planted[np.ix_(places, places)]
     found, estimate = weights(graph), weights(graph, present_only=False)
@@ -237,9 +249,11 @@ def compare(
 def joint_r2(
     graph: CausalGraph, changes: Float[np.ndarray, "steering value"], steered: list[tuple[str, str]]
 ) -> float:
-    """How well `(I - A)^-1` predicts joint steerings of two values that the fit never saw [R2, at most 1].
+    """How well `(I - A)^-1` predicts joint steerings of two values that the fit never saw [R2, at
+    most 1].
 
-    The pushes are those that reproduce the two steered values' own changes; the others are predicted.
+    The pushes are those that reproduce the two steered values' own changes; the others are
+    predicted.
     """
     spread = np.linalg.inv(np.eye(len(graph.values)) - weights(graph))
     missed = total = 0.0
@@ -253,7 +267,8 @@ def joint_r2(
 
 
 def split_half(matched: Matched, values: tuple[str, ...], replicates: int, seed: int) -> float:
-    """Jaccard of the edges found in two halves that share neither contexts nor features [0 to 1]; NaN without edges.
+    """Jaccard of the edges found in two halves that share neither contexts nor features [0 to 1];
+    NaN without edges.
 
     Each half has half the evidence, so this is a lower bound of what a repetition would share.
     """

@@ -1,11 +1,12 @@
 """Counterfactual profiles over the graph that interventions estimated.
 
-1. A profile x obeys `x = x A + u`: A[source, target] are the direct effects (`graph.py`), u is what they do not explain: the
-   level of each value and all that makes this context differ from others. Cycles are allowed, `x = u (I - A)^-1`.
+1. A profile x obeys `x = x A + u`: A[source, target] are the direct effects (`graph.py`), u is what
+   they do not explain: the level of each value and all that makes this context differ from others.
+   Cycles are allowed, `x = u (I - A)^-1`.
 2. Abduction: `u = x (I - A)`, exactly.
 3. do(x_K = s) cuts what points into K: their columns of A become 0 and their u becomes s.
-4. Prediction with the abducted u changes only what follows from K. `fresh` hands every context another one's u: the
-   interventional answer, for comparison.
+4. Prediction with the abducted u changes only what follows from K. `fresh` hands every context
+   another one's u: the interventional answer, for comparison.
 
 Linear: a profile may leave the ends of its scale. It is not cut off, so that one sees it.
 """
@@ -60,7 +61,8 @@ class LinearSCM:
         strange = [value for value in objective.values if value not in self.values]
         if strange:
             raise BadInput(
-                f"The graph has no {', '.join(strange)}; it has {', '.join(self.values)}. Leave the others out of the target."
+                f"The graph has no {', '.join(strange)}; it has {', '.join(self.values)}. Leave the"
+                " others out of the target."
             )
         at = [self.values.index(value) for value in objective.values]
         direct, set_to = self.direct.copy(), u.copy()
@@ -69,7 +71,8 @@ class LinearSCM:
         cut = np.eye(len(u)) - direct
         if np.linalg.cond(cut) > WORST_CONDITION:
             raise BadInput(
-                "The graph's cycles feed themselves (I - A has no inverse), so no profile follows. Estimate it from more contexts."
+                "The graph's cycles feed themselves (I - A has no inverse), so no profile follows."
+                " Estimate it from more contexts."
             )
         return np.linalg.solve(cut.T, set_to)
 

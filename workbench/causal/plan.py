@@ -1,18 +1,24 @@
-"""From a wanted profile back to a steering: the fewest features and strengths that are predicted to give it.
+"""From a wanted profile back to a steering: the fewest features and strengths that are predicted to
+give it.
 
-1. Each feature's mean curve over the dose is replaced by its line, and a convex program (cvxpy, CLARABEL) asks how near the wish
-   can be met within the measured doses and the damage: smallest sum of slacks, one a value. The curves are then followed from
-   there by sequential convex programming: lines at the present doses, a trust region that shrinks where they mislead.
-2. A sum of slacks above 0 refuses the wish (`Unreachable`): the nearest profile, the values whose bounds pull against one another
-   (those with a slack, and those whose bound has a price in the dual), and the limits that bind.
-3. Otherwise the same program pays for doses: L1, reweighted by 1 / (|dose| + eps) so that small doses vanish (Candes, Wakin &
-   Boyd 2008). What is left is followed along the curves, and features are dropped, the smallest first, as long as
-   the wish still holds; then the doses move as near to the targets as that set of features allows.
-4. A wish is planned with a reserve: half of each tolerance, and the model's error at a bound, as far as that can be had, because
-   what is predicted at the edge is measured beyond it every second time.
+1. Each feature's mean curve over the dose is replaced by its line, and a convex program (cvxpy,
+   CLARABEL) asks how near the wish can be met within the measured doses and the damage: smallest
+   sum of slacks, one a value. The curves are then followed from there by sequential convex
+   programming: lines at the present doses, a trust region that shrinks where they mislead.
+2. A sum of slacks above 0 refuses the wish (`Unreachable`): the nearest profile, the values whose
+   bounds pull against one another (those with a slack, and those whose bound has a price in the
+   dual), and the limits that bind.
+3. Otherwise the same program pays for doses: L1, reweighted by 1 / (|dose| + eps) so that small
+   doses vanish (Candes, Wakin & Boyd 2008). What is left is followed along the curves, and features
+   are dropped, the smallest first, as long as the wish still holds; then the doses move as near to
+   the targets as that set of features allows.
+4. A wish is planned with a reserve: half of each tolerance, and the model's error at a bound, as
+   far as that can be had, because what is predicted at the edge is measured beyond it every second
+   time.
 
-Values whose columns of effects are (nearly) proportional cannot be moved apart: `alike` names the pairs.
-Left out: proof that no smaller set exists. Finding the smallest is a combinatorial problem; this is a local search.
+Values whose columns of effects are (nearly) proportional cannot be moved apart: `alike` names the
+pairs. Left out: proof that no smaller set exists. Finding the smallest is a combinatorial problem;
+this is a local search.
 """
 
 from itertools import combinations
@@ -29,14 +35,16 @@ from workbench.statistics.intervals import known_mean
 ALIKE = 0.97
 """Cosine of two values' effects over the features from which they count as moving together."""
 MET = 0.01
-"""A wish counts as met when it is missed by no more than this over all values together [rating points]."""
+"""A wish counts as met when it is missed by no more than this over all values together [rating
+points]."""
 SMALLEST_DOSE = 0.02
 """Doses below this share of the largest one are none."""
 PENALTY = 1e3
 """Price of one rating point of slack against everything else in the objective."""
 
 DAMAGE_PRICE = 10.0
-"""Price of exceeding the damage limit by its own size, against one rating point of slack: nobody's nearest profile breaks it."""
+"""Price of exceeding the damage limit by its own size, against one rating point of slack:
+nobody's nearest profile breaks it."""
 
 
 class Plan(NamedTuple):
@@ -67,7 +75,9 @@ class _Solved(NamedTuple):
 
 
 def alike(told: Curves, smallest: float = ALIKE) -> list[tuple[str, str, float]]:
-    """Pairs of values that the features move in proportion, with the cosine; and values that none of them moves, with themselves."""
+    """Pairs of values that the features move in proportion, with the cosine; and values that
+    none of them moves, with themselves.
+    """
     gain = told.slopes()
     length = np.linalg.norm(gain, axis=0)
     still = [(value, value, 0.0) for value, x in zip(told.values, length, strict=True) if x < 1e-9]
@@ -82,9 +92,11 @@ def alike(told: Curves, smallest: float = ALIKE) -> list[tuple[str, str, float]]
 def plan(
     told: Curves, goal: Goal, most: int, error: Float[np.ndarray, " value"] | None = None
 ) -> Plan:
-    """The steering for a goal, of at most `most` features. `error`: the model's error at each value [rating points].
+    """The steering for a goal, of at most `most` features. `error`: the model's error at each value
+    [rating points].
 
-    Raises Unreachable with the nearest steering, and BadInput where the unsteered model meets the wish already.
+    Raises Unreachable with the nearest steering, and BadInput where the unsteered model meets the
+    wish already.
     """
     if most < 1:
         raise BadInput(f"A steering needs at least one feature, got at most {most}.")
@@ -131,7 +143,9 @@ class _Search:
         return float(damage(self.told, x[None]).mean())
 
     def miss(self, x: np.ndarray, goal: Goal) -> float:
-        """Rating points by which the bounds are missed, over all values together; damage beyond its limit is dearer than any of them."""
+        """Rating points by which the bounds are missed, over all values together; damage beyond
+        its limit is dearer than any of them.
+        """
         change = self.change(x)
         outside = np.maximum(goal.low - change, 0) + np.maximum(change - goal.high, 0)
         return float(
@@ -145,7 +159,9 @@ class _Search:
         return PENALTY * self.miss(x, goal) + away
 
     def slopes(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Slope of every value's change, and curvature of the damage, at the present doses; at rest the lines of the whole range."""
+        """Slope of every value's change, and curvature of the damage, at the present doses; at
+        rest the lines of the whole range.
+        """
         lines, harm, step = self.lines.copy(), self.harm.copy(), 0.1 * self.reach
         for f in np.flatnonzero(x):
             up, down = x.copy(), x.copy()
@@ -166,7 +182,9 @@ class _Search:
         nearest: bool = False,
         prices: np.ndarray | None = None,
     ) -> _Solved:
-        """One convex program around `x` over the kept features: slacks first; then the doses' prices, or closeness to the targets."""
+        """One convex program around `x` over the kept features: slacks first; then the doses'
+        prices, or closeness to the targets.
+        """
         import cvxpy as cp
 
         lines, harm = self.slopes(x)
@@ -211,7 +229,9 @@ class _Search:
     def follow(
         self, x: np.ndarray, kept: np.ndarray, goal: Goal, nearest: bool = False, steps: int = 12
     ) -> np.ndarray:
-        """Sequential convex programming along the curves from `x`; never ends worse than it began."""
+        """Sequential convex programming along the curves from `x`; never ends worse than it
+        began.
+        """
         merit, radius = self.merit(x, goal, nearest), 0.5 * self.reach
         for _ in range(steps):
             if nearest and self.miss(x, goal) <= MET / 2:
@@ -248,7 +268,8 @@ class _Search:
             at = self.convex(np.zeros(len(x)), everything, self.reach, goal, prices=prices).doses
             prices = 1 / (np.abs(at) / self.reach + SMALLEST_DOSE)
         at[np.abs(at) < SMALLEST_DOSE * self.reach] = 0.0
-        # Lines overrate features that saturate: where those that are left fall short on the curves, the best of all others help.
+        # Lines overrate features that saturate: where those that are left fall short on the curves,
+        # the best of all others help.
         for more in (0, most, 4 * most, len(x)):
             kept = (at != 0) | np.isin(everything.cumsum() - 1, np.argsort(-np.abs(x))[:more])
             found = self.follow(
@@ -259,7 +280,9 @@ class _Search:
         return found
 
     def drop(self, x: np.ndarray, goal: Goal, most: int) -> tuple[np.ndarray, np.ndarray]:
-        """Features left out one by one, the smallest first, while the goal still holds; or until there are `most`."""
+        """Features left out one by one, the smallest first, while the goal still holds; or until
+        there are `most`.
+        """
         kept, allowed = x != 0, max(self.miss(x, goal), MET)
         while kept.sum() > 1:
             tried = []
@@ -310,7 +333,8 @@ class _Search:
             if a in conflicts and b in conflicts and a != b
         ]
         message = (
-            f"No steering within {limit}{bound} gives this profile; the nearest gives {', '.join(got) or f'damage {nearest.damage:.2f}'}"
+            f"No steering within {limit}{bound} gives this profile; the nearest gives"
+            f" {', '.join(got) or f'damage {nearest.damage:.2f}'}"
             + (f"; in conflict: {', '.join(conflicts)}" if len(conflicts) > 1 else "")
             + (f"; every feature moves {', '.join(pairs)} alike" if pairs else "")
             + ". Ask for that, or allow wider bounds, more damage or more features."

@@ -1,16 +1,20 @@
 """What a joint steering will do, said before it is measured.
 
-1. A sweep steered every feature alone. `Curves` holds what it measured: the change of every rating in every context over the
-   dose, linear between two doses, and the damage. A negative strength was never measured: its change is that of the positive
-   one with the sign turned, its damage the same (odd and even extension). Doses beyond the measured ones are refused.
-2. Two models of several features together. `linear`: the changes add up, context by context. `graph`: a feature pushes its own
-   value only, by its own change over (I - A)^-1[i,i], and (I - A)^-1 of the causal graph carries the pushes on; what a feature
-   does to other values directly is left out on purpose, so the graph is on trial. Either way a rating stays on its scale.
-   Damages add up.
-3. `score` holds predictions against measured joint steerings that no fit has seen: R2 of each value and of all together, with
-   an interval over steerings and the R2 that predictions dealt to the wrong steerings reach (its 97.5 % quantile).
-4. A prediction's interval adds two variances: the studentised bootstrap over contexts, and the mean squared error on the held-out
-   steerings, which is what the model itself gets wrong. Without held-out steerings it is the former alone, and n says 0.
+1. A sweep steered every feature alone. `Curves` holds what it measured: the change of every rating
+   in every context over the dose, linear between two doses, and the damage. A negative strength was
+   never measured: its change is that of the positive one with the sign turned, its damage the same
+   (odd and even extension). Doses beyond the measured ones are refused.
+2. Two models of several features together. `linear`: the changes add up, context by context.
+   `graph`: a feature pushes its own value only, by its own change over (I - A)^-1[i,i], and (I -
+   A)^-1 of the causal graph carries the pushes on; what a feature does to other values directly is
+   left out on purpose, so the graph is on trial. Either way a rating stays on its scale. Damages
+   add up.
+3. `score` holds predictions against measured joint steerings that no fit has seen: R2 of each value
+   and of all together, with an interval over steerings and the R2 that predictions dealt to the
+   wrong steerings reach (its 97.5 % quantile).
+4. A prediction's interval adds two variances: the studentised bootstrap over contexts, and the mean
+   squared error on the held-out steerings, which is what the model itself gets wrong. Without
+   held-out steerings it is the former alone, and n says 0.
 
 Left out: products of features. Where they matter, the held-out R2 says so.
 """
@@ -31,7 +35,8 @@ from workbench.sweeps.damage import Sweep
 
 Model = Literal["linear", "graph"]
 Weights = Sequence[tuple[int, float]]
-"""(feature index, signed dose in the sweep's unit) pairs: what `Steering(combine="sum", strength=1)` adds."""
+"""(feature index, signed dose in the sweep's unit) pairs: what `Steering(combine="sum",
+strength=1)` adds."""
 SHUFFLES = 1000
 """Permutations behind the R2 of chance."""
 
@@ -62,7 +67,9 @@ class Curves:
         return replace(self, changes=self.changes[:, :, rows], base=self.base[rows])
 
     def slopes(self) -> Float[np.ndarray, "feature value"]:
-        """Least-squares line through the origin of each mean curve [rating points per unit of dose]."""
+        """Least-squares line through the origin of each mean curve [rating points per unit of
+        dose].
+        """
         mean = known_mean(self.changes, 2)
         return np.einsum("d,fdv->fv", self.dose, mean) / (self.dose**2).sum()
 
@@ -71,7 +78,8 @@ class Held(NamedTuple):
     """How a model did on joint steerings that no fit has seen."""
 
     r2: Float[np.ndarray, " value+1"]
-    """Of each value, and of all together in the last place [at most 1]; NaN where the measured changes are all equal."""
+    """Of each value, and of all together in the last place [at most 1]; NaN where the measured
+    changes are all equal."""
     low: Float[np.ndarray, " value+1"]
     """Lower end of the 95 % interval, bootstrapped over steerings."""
     high: Float[np.ndarray, " value+1"]
@@ -117,13 +125,17 @@ class Prediction(NamedTuple):
     damage_high: float
     """Upper end of it."""
     held: Held | None
-    """The study's record of such predictions, to be shown beside this one; None where none was made yet."""
+    """The study's record of such predictions, to be shown beside this one; None where none was
+    made yet."""
     seed: int
     """Seed of the bootstrap."""
 
 
 def curves(sweep: Sweep, top: int, kind: str = "feature") -> Curves:
-    """The dose-response of every unit of one kind. `top`: highest rating of the scale. Needs the same doses for all."""
+    """The dose-response of every unit of one kind.
+
+    `top`: highest rating of the scale. Needs the same doses for all.
+    """
     found, doses = [], None
     for unit in dict.fromkeys(sweep.unit_id[sweep.kind == kind].tolist()):
         rows = np.flatnonzero(sweep.unit_id == unit)
@@ -131,12 +143,14 @@ def curves(sweep: Sweep, top: int, kind: str = "feature") -> Curves:
         found.append(rows)
         if doses is not None and not np.array_equal(doses, sweep.dose[rows]):
             raise BadInput(
-                f"Unit {unit} was steered at other doses than the first one. Sweep all features over the same doses."
+                f"Unit {unit} was steered at other doses than the first one. Sweep all features"
+                " over the same doses."
             )
         doses = sweep.dose[rows]
     if doses is None:
         raise BadInput(
-            f"The sweep steered no {kind}, so there is nothing to predict from. Label features and sweep them."
+            f"The sweep steered no {kind}, so there is nothing to predict from. Label features and"
+            " sweep them."
         )
     rows = np.stack(found)
     first = rows[:, 0]
@@ -155,21 +169,25 @@ def curves(sweep: Sweep, top: int, kind: str = "feature") -> Curves:
 
 
 def doses(told: Curves, steerings: Sequence[Weights]) -> Float[np.ndarray, "steering feature"]:
-    """Signed doses as a matrix. Raises NotFound for a feature that was not swept, BadInput beyond the measured doses."""
+    """Signed doses as a matrix.
+
+    Raises NotFound for a feature that was not swept, BadInput beyond the measured doses.
+    """
     place = {int(feature): column for column, feature in enumerate(told.feature)}
     x = np.zeros((len(steerings), len(place)))
     for row, pairs in enumerate(steerings):
         for feature, dose in pairs:
             if feature not in place:
                 raise NotFound(
-                    f"Feature {feature} was not swept, so nothing is known of its effects. Choose one of {', '.join(map(str, sorted(place)))}."
+                    f"Feature {feature} was not swept, so nothing is known of its effects. Choose"
+                    f" one of {', '.join(map(str, sorted(place)))}."
                 )
             x[row, place[feature]] += dose
     if not (np.abs(x) <= told.dose[-1] + 1e-9).all():
         row, column = np.argwhere(~(np.abs(x) <= told.dose[-1] + 1e-9))[0]
         raise BadInput(
-            f"Feature {told.feature[column]} was measured up to dose {told.dose[-1]:g}, {x[row, column]:g} lies beyond. "
-            "Give a smaller dose, or sweep larger ones."
+            f"Feature {told.feature[column]} was measured up to dose {told.dose[-1]:g},"
+            f" {x[row, column]:g} lies beyond. Give a smaller dose, or sweep larger ones."
         )
     return x
 
@@ -209,7 +227,9 @@ def linear(
 def through_graph(
     told: Curves, graph: CausalGraph, x: Float[np.ndarray, "steering feature"]
 ) -> Float[np.ndarray, "steering context value"]:
-    """Changes when every feature pushes its own value and the graph carries it on; a value outside the graph moves alone."""
+    """Changes when every feature pushes its own value and the graph carries it on; a value
+    outside the graph moves alone.
+    """
     size = len(told.values)
     direct = np.zeros((size, size))
     places = [told.values.index(value) for value in graph.values]
@@ -241,7 +261,8 @@ def changes(
         return linear(fitted.curves, x)
     if fitted.graph is None:
         raise BadInput(
-            "The model `graph` needs a causal graph of the same sweep, there is none. Run `workbench graph` first."
+            "The model `graph` needs a causal graph of the same sweep, there is none. Run"
+            " `workbench graph` first."
         )
     return through_graph(fitted.curves, fitted.graph, x)
 
@@ -253,7 +274,9 @@ def predict(
     replicates: int = 1000,
     seed: int = 0,
 ) -> Prediction:
-    """The profile that a joint steering will have, with its interval, its damage and the record of such predictions."""
+    """The profile that a joint steering will have, with its interval, its damage and the record
+    of such predictions.
+    """
     x = doses(fitted.curves, [steering])
     held = (fitted.held or {}).get(model)
     error = held.error[:-1] if held else np.zeros(len(fitted.curves.values))
@@ -281,7 +304,9 @@ def predict(
 
 
 def widened(interval: Interval, error: Float[np.ndarray, "*cells"], n: int) -> Interval:
-    """The interval of a new steering: the model's error on `n` held-out ones [RMS] added in quadrature."""
+    """The interval of a new steering: the model's error on `n` held-out ones [RMS] added in
+    quadrature.
+    """
     if n < 2:
         return interval
     reach = stats.t.ppf(0.975, n) * np.sqrt(1 + 1 / n) * error
@@ -293,7 +318,9 @@ def widened(interval: Interval, error: Float[np.ndarray, "*cells"], n: int) -> I
 
 
 def draw(told: Curves, n: int, largest: int, seed: int) -> list[tuple[tuple[int, float], ...]]:
-    """`n` random joint steerings of 2 to `largest` different features, each at a random sign and measured-range dose."""
+    """`n` random joint steerings of 2 to `largest` different features, each at a random sign and
+    measured-range dose.
+    """
     if not 2 <= largest <= len(told.feature):
         raise BadInput(
             f"A joint steering takes 2 to {len(told.feature)} of the swept features, got {largest}."
@@ -324,7 +351,10 @@ def score(
     replicates: int,
     seed: int,
 ) -> Held:
-    """How well predicted mean changes meet the measured ones. All together is pooled: shared errors, each value's own mean."""
+    """How well predicted mean changes meet the measured ones.
+
+    All together is pooled: shared errors, each value's own mean.
+    """
     n = len(measured)
     if n < 3:
         raise BadInput(
@@ -361,7 +391,9 @@ def score(
 def error_of_others(
     predicted: Float[np.ndarray, "steering value"], measured: Float[np.ndarray, "steering value"]
 ) -> Float[np.ndarray, "steering value"]:
-    """Root mean square error on all other steerings: what is known of the model before this one is measured [rating points]."""
+    """Root mean square error on all other steerings: what is known of the model before this one
+    is measured [rating points].
+    """
     square = (measured - predicted) ** 2
     return np.sqrt((square.sum(0) - square) / (len(measured) - 1))
 
@@ -371,7 +403,8 @@ def covered(
 ) -> Bool[np.ndarray, "steering value"]:
     """Whether each measured mean lies in its prediction interval with that model error.
 
-    `fresh`: it was measured in other contexts than the prediction's, so its own sampling error belongs to the interval.
+    `fresh`: it was measured in other contexts than the prediction's, so its own sampling error
+    belongs to the interval.
     """
     wide = widened(found, error, len(error) - 1)
     own = (measured.high - measured.low) / 2 if fresh else np.zeros_like(error)

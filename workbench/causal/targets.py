@@ -1,10 +1,12 @@
 """Wanted profiles and everyday questions, from a user's files or the few that ship.
 
-1. Scores are those of the rubric, 1 to 5 (`causal/couple_texts.py`): 5 the most important, 2 absent, 1 contradicted.
-2. A file of presets (a country, a cluster of people, anything) is TOML, one table a preset with `value = score` lines, or CSV
-   with the columns name, value, target.
-3. A file of questions is TOML, `[[question]]` with `id` and `text` and, optionally, `answer` (an answer to start from) and
-   `values` (those that the question bears on); or plain text, one question a line.
+1. Scores are those of the rubric, 1 to 5 (`causal/couple_texts.py`): 5 the most important, 2
+   absent, 1 contradicted.
+2. A file of presets (a country, a cluster of people, anything) is TOML, one table a preset with
+   `value = score` lines, or CSV with the columns name, value, target.
+3. A file of questions is TOML, `[[question]]` with `id` and `text` and, optionally, `answer` (an
+   answer to start from) and `values` (those that the question bears on); or plain text, one
+   question a line.
 
 The shipped presets are illustrations in nobody's name; the shipped questions are our own words.
 """
@@ -31,7 +33,8 @@ class Question:
     answer: str = ""
     """Answer to start from; empty: the model gives it."""
     values: tuple[str, ...] = ()
-    """Ids of the values that it bears on, at most five; empty: those of the target, chosen by the model where they are more."""
+    """Ids of the values that it bears on, at most five; empty: those of the target, chosen by
+    the model where they are more."""
 
 
 def told(pairs: Sequence[str], system: ValueSystem) -> dict[str, float]:
@@ -86,12 +89,14 @@ def questions(file: str, system: ValueSystem) -> list[Question]:
         or not all(question.text.strip() for question in found)
     ):
         raise BadInput(
-            f"{path.name} should hold questions with a text and an id of their own each, got {len(found)}."
+            f"{path.name} should hold questions with a text and an id of their own each, got"
+            f" {len(found)}."
         )
     many = [question.id for question in found if len(question.values) > MOST]
     if many:
         raise BadInput(
-            f"{path.name}: question {many[0]} names more than {MOST} values. Keep those that matter."
+            f"{path.name}: question {many[0]} names more than {MOST} values. Keep those that"
+            " matter."
         )
     return found
 
@@ -108,7 +113,8 @@ def _checked(
             number = float("nan")
         if not LOWEST <= number <= HIGHEST:
             raise BadInput(
-                f"{where}: {name} should be a score from {LOWEST:g} to {HIGHEST:g}, written value=score, got {score!r}."
+                f"{where}: {name} should be a score from {LOWEST:g} to {HIGHEST:g}, written"
+                f" value=score, got {score!r}."
             )
         if value in found:
             raise BadInput(f"{where} gives {value} twice. Keep one.")

@@ -8,8 +8,9 @@ Clauses stand between commas or semicolons, in any order:
     others within 0.2           every value that is not named changes by at most 0.2
     damage <= 0.1               largest rise of the loss on neutral text [nats per token]
 
-Changes are in rating points, or in unsteered SD of the value where the unit is `sd`. Several clauses on one value all hold.
-Left out: levels. A wish is about changes, because changes are what steering was measured in.
+Changes are in rating points, or in unsteered SD of the value where the unit is `sd`. Several
+clauses on one value all hold. Left out: levels. A wish is about changes, because changes are what
+steering was measured in.
 """
 
 import math
@@ -50,7 +51,8 @@ class Wish:
     values: tuple[Wanted, ...]
     """Named values, in the order of the wish."""
     others: float = math.inf
-    """Largest change of every value that is not named, in either direction [unit of the wish]; inf: any."""
+    """Largest change of every value that is not named, in either direction [unit of the wish];
+    inf: any."""
     damage: float = math.inf
     """Largest damage [nats per token]; inf: any."""
     unit: Scale = "points"
@@ -70,12 +72,16 @@ class Goal(NamedTuple):
     """Largest damage [nats per token]."""
 
     def missed(self, change: Float[np.ndarray, "*r value"]) -> Float[np.ndarray, "*r value"]:
-        """How far each value is from what was wanted: from its target, else from its bounds; 0 where nothing was asked."""
+        """How far each value is from what was wanted: from its target, else from its bounds; 0
+        where nothing was asked.
+        """
         outside = np.maximum(self.low - change, 0) - np.maximum(change - self.high, 0)
         return np.where(np.isfinite(self.target), self.target - change, outside)
 
     def distance(self, change: Float[np.ndarray, "*r value"]) -> Float[np.ndarray, "*r"]:
-        """Root mean square of `missed` over the values of which something was asked [rating points]."""
+        """Root mean square of `missed` over the values of which something was asked [rating
+        points].
+        """
         asked = np.isfinite(self.low) | np.isfinite(self.high)
         return np.asarray(np.sqrt((self.missed(change)[..., asked] ** 2).mean(-1)))
 
@@ -85,14 +91,18 @@ class Goal(NamedTuple):
 
 
 def parse(text: str, system: ValueSystem, unit: Scale = "points") -> Wish:
-    """The wish that `text` states. Raises NotFound for an unknown value, BadInput for what cannot be read or contradicts itself."""
+    """The wish that `text` states.
+
+    Raises NotFound for an unknown value, BadInput for what cannot be read or contradicts itself.
+    """
     wanted: dict[str, Wanted] = {}
     others = damage = math.inf
     for clause in filter(None, (part.strip() for part in re.split(r"[,;]", text))):
         found = _CLAUSE.fullmatch(clause)
         if not found:
             raise BadInput(
-                f"{clause!r} is no clause of a wish. Write a change (`power -0.5`), a bound (`power <= 0`), `others within 0.2` or `damage <= 0.1`."
+                f"{clause!r} is no clause of a wish. Write a change (`power -0.5`), a bound (`power"
+                " <= 0`), `others within 0.2` or `damage <= 0.1`."
             )
         name = normalise(found["name"])
         if name == "damage":
@@ -103,12 +113,14 @@ def parse(text: str, system: ValueSystem, unit: Scale = "points") -> Wish:
             damage = min(damage, _number(found["limit"]))
             if damage < 0:
                 raise BadInput(
-                    f"A limit of damage is 0 nats or more, got {damage:g}. Doing nothing has damage 0."
+                    f"A limit of damage is 0 nats or more, got {damage:g}. Doing nothing has"
+                    " damage 0."
                 )
         elif name == "others":
             if found["width"] is None or _number(found["width"]) < 0:
                 raise BadInput(
-                    f"The other values have a width only, got {clause!r}. Write `others within 0.2`."
+                    f"The other values have a width only, got {clause!r}. Write `others within"
+                    " 0.2`."
                 )
             others = min(others, _number(found["width"]))
         else:
@@ -116,13 +128,17 @@ def parse(text: str, system: ValueSystem, unit: Scale = "points") -> Wish:
             wanted[id] = _narrow(wanted.get(id, Wanted(value=id)), found, clause)
     if not wanted:
         raise BadInput(
-            f"The wish {text!r} names no value to change. Write one, such as `{system.ids[0]} +0.5`."
+            f"The wish {text!r} names no value to change. Write one, such as `{system.ids[0]}"
+            " +0.5`."
         )
     return Wish(values=tuple(wanted.values()), others=others, damage=damage, unit=unit)
 
 
 def goal(wish: Wish, values: tuple[str, ...], sd: Float[np.ndarray, " value"]) -> Goal:
-    """The wish over `values`, in rating points. Raises BadInput for a value that was not measured."""
+    """The wish over `values`, in rating points.
+
+    Raises BadInput for a value that was not measured.
+    """
     unit = sd if wish.unit == "sd" else np.ones(len(values))
     free = math.isinf(wish.others)
     low, high = np.full(len(values), -wish.others), np.full(len(values), wish.others)
@@ -130,7 +146,8 @@ def goal(wish: Wish, values: tuple[str, ...], sd: Float[np.ndarray, " value"]) -
     for one in wish.values:
         if one.value not in values:
             raise BadInput(
-                f"{one.value} was not measured in the sweep, so nothing can be wished of it. Choose of {', '.join(values)}."
+                f"{one.value} was not measured in the sweep, so nothing can be wished of it. Choose"
+                f" of {', '.join(values)}."
             )
         at = values.index(one.value)
         low[at], high[at], target[at] = one.low, one.high, one.target
@@ -166,7 +183,8 @@ def _narrow(known: Wanted, found: re.Match[str], clause: str) -> Wanted:
     off_target = math.isfinite(target) and not narrowed.low <= target <= narrowed.high
     if narrowed.low > narrowed.high or off_target:
         raise BadInput(
-            f"What is asked of {known.value} contradicts itself at {clause!r}: a change of at least {narrowed.low:+g} and at most {narrowed.high:+g}"
+            f"What is asked of {known.value} contradicts itself at {clause!r}: a change of at least"
+            f" {narrowed.low:+g} and at most {narrowed.high:+g}"
             + (f" around a target of {target:+g}" if off_target else "")
             + ". Drop one of the clauses."
         )

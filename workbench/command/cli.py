@@ -2,7 +2,8 @@
 
 1. The verbs that make runs take their flags from their configuration's fields (`settings.py`).
 2. The others look: `runs`, `sql`, `check`, `plugins`; or hand over: `publish`, `app`, `demo`.
-3. A user's mistake is one line on standard error and exit code 2; Ctrl-C and SIGTERM keep the work and exit with 130.
+3. A user's mistake is one line on standard error and exit code 2; Ctrl-C and SIGTERM keep the work
+   and exit with 130.
 """
 
 import argparse
@@ -27,21 +28,25 @@ os.environ.setdefault("WANDB_MODE", "disabled")
 os.environ.setdefault("STREAMLIT_BROWSER_GATHER_USAGE_STATS", "false")
 
 LONGEST = 1000
-"""Longest message [characters]: a name or a file's line that was given by mistake may be of any length."""
+"""Longest message [characters]: a name or a file's line that was given by mistake may be of any
+length."""
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """One line, as for every other mistake."""
         print(
-            f"workbench: {_one_line(message).rstrip('.')}. `{self.prog} --help` lists what there is.",
+            f"workbench: {_one_line(message).rstrip('.')}. `{self.prog} --help` lists what"
+            " there is.",
             file=sys.stderr,
         )
         raise SystemExit(2)
 
 
 def parser(used: Container[str] = VERBS) -> argparse.ArgumentParser:
-    """The command line, with the flags of the verbs that are used: each verb's flags cost the import of its module."""
+    """The command line, with the flags of the verbs that are used: each verb's flags cost the
+    import of its module.
+    """
     top = _Parser(
         prog="workbench", description="Label, steer and measure values in language models."
     )
@@ -126,7 +131,9 @@ def _warned(
     lineno: int,
     line: str | None = None,
 ) -> str:
-    """What a verb warns of (a judge that wavers, items left out) without the place in our source."""
+    """What a verb warns of (a judge that wavers, items left out) without the place in our
+    source.
+    """
     return (
         f"workbench: {_one_line(message)}\n"
         if category is UserWarning
@@ -145,7 +152,8 @@ def _open(study: Path, create: bool = False, system: str = "schwartz10"):
 
 
 def _make_run(verb: str, study: Path, job: Path | None, **flags: Any) -> None:
-    # `neurons` has a --system of its own: the values that it locates, not those that a study begins with.
+    # `neurons` has a --system of its own: the values that it locates, not those that a study begins
+    # with.
     system = flags.pop("system", "schwartz10") if VERBS[verb].begins else "schwartz10"
     from_job = settings.from_toml(job, verbs.load(verb).settings, verb) if job else {}
     opened = _open(study, VERBS[verb].begins, system)
@@ -190,7 +198,8 @@ def _check(study: Path, **_: object) -> None:
         print(f"{id}: {', '.join(files)}", file=sys.stderr)
     if damaged:
         raise BadInput(
-            f"{len(damaged)} of {len(runs.ids())} runs are damaged. Remove their folders in {runs.folder} and run their verbs again."
+            f"{len(damaged)} of {len(runs.ids())} runs are damaged. Remove their folders in"
+            f" {runs.folder} and run their verbs again."
         )
     print(f"{len(runs.ids())} runs, every checksum as written")
 

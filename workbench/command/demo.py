@@ -1,6 +1,8 @@
-"""The whole story on the shipped model: train, label, measure, effects, graph, and what the planted truth says.
+"""The whole story on the shipped model: train, label, measure, effects, graph, and what the planted
+truth says.
 
-1. Five verbs with their defaults, each of them resumable; a demo that was stopped goes on where it was.
+1. Five verbs with their defaults, each of them resumable; a demo that was stopped goes on where it
+   was.
 2. The picture of the result is drawn beside the study.
 3. What was found is laid beside what was planted, in a few lines.
 """
@@ -45,7 +47,7 @@ def demo(study: Study, fast: bool, progress: Progress) -> Outcome:
     runs = {}
     for verb in ("train", "label", "measure", "effects", "graph"):
         start = {"model": "organism"} if verb == "train" else {}
-        told = lambda stage, done, total, verb=verb: progress(f"{verb}: {stage}", done, total)  # noqa: E731
+        told = lambda stage, done, total, verb=verb: progress(f"{verb}: {stage}", done, total)
         runs[verb] = study.do(verb, start | settings.get(verb, {}), told)
     return Outcome(runs, _lines(study, runs))
 
@@ -57,16 +59,26 @@ def _lines(study: Study, runs: dict[str, Run]) -> list[str]:
     trained, labelled, graph = (runs[verb].summary for verb in ("train", "label", "graph"))
     return [
         f"SAE: {trained['n_features']} features, FVU {trained['fvu']:.4f}, L0 {trained['l0']:.1f}",
-        f"Labels: {labelled['features_labelled']} features carry {labelled['values_labelled']} values, "
-        f"median held-out score {labelled['median_held_out_score']:.2f}",
-        f"Side effects: correlation with the planted ones, off the diagonal, {matrix_agreement(study, runs['effects']):.3f}",
-        f"Graph: {graph['edges']} edges found, {graph['true_edges']} planted, SHD {graph['shd']} of {graph['pairs']} ordered pairs",
+        (
+            f"Labels: {labelled['features_labelled']} features carry {labelled['values_labelled']}"
+            f" values, median held-out score {labelled['median_held_out_score']:.2f}"
+        ),
+        (
+            "Side effects: correlation with the planted ones, off the diagonal,"
+            f" {matrix_agreement(study, runs['effects']):.3f}"
+        ),
+        (
+            f"Graph: {graph['edges']} edges found, {graph['true_edges']} planted, SHD"
+            f" {graph['shd']} of {graph['pairs']} ordered pairs"
+        ),
         f"Picture: {picture}",
     ]
 
 
 def matrix_agreement(study: Study, run: Run) -> float:
-    """Correlation of measured and planted effects over the off-diagonal cells that were measured [-1 to 1]."""
+    """Correlation of measured and planted effects over the off-diagonal cells that were measured
+    [-1 to 1].
+    """
     from workbench import organism
 
     truth = organism.truth()

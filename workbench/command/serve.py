@@ -1,13 +1,16 @@
 """Start the app on a study: Streamlit in this process, on this machine only, reporting to nobody.
 
 1. A free port is taken: the one asked for, else the next free one, and that is said.
-2. While the browser loads the front end, the pages' libraries are read, so the first page does not wait for them. The
-   interpreter then changes threads often, or every file of the front end would wait 5 ms for an import to let go.
-3. Every setting travels as a flag, so nothing depends on the working directory or on files in the home folder.
+2. While the browser loads the front end, the pages' libraries are read, so the first page does not
+   wait for them. The interpreter then changes threads often, or every file of the front end would
+   wait 5 ms for an import to let go.
+3. Every setting travels as a flag, so nothing depends on the working directory or on files in the
+   home folder.
 4. Ctrl-C ends it; the study needs no closing.
 """
 
 import contextlib
+import importlib
 import os
 import socket
 import sys
@@ -58,7 +61,8 @@ def serve(folder: Path, port: int) -> None:
     """Serve the app on a study until Ctrl-C."""
     if not APP.exists():
         raise NotFound(
-            f"{APP} is missing. The app runs from a checkout of the repository, installed with pip install -e."
+            f"{APP} is missing. The app runs from a checkout of the repository, installed with pip"
+            " install -e."
         )
     study_file.system_of(folder)
     if not 1 <= port <= 65535:
@@ -83,6 +87,10 @@ def serve(folder: Path, port: int) -> None:
         )
 
 
+PAGES = ("compare", "effects", "features", "graph", "overview", "plan", "review", "steer")
+"""Pages whose libraries are read while the browser opens."""
+
+
 def _read_ahead(folder: str, port: int) -> None:
     while free(port):  # first the server, then what its pages need
         time.sleep(0.02)
@@ -92,7 +100,9 @@ def _read_ahead(folder: str, port: int) -> None:
     import streamlit.emojis  # noqa: F401 - a tenth of a second of regular expressions
 
     from workbench import views
-    from workbench.views import compare, effects, features, graph, overview, plan, review, steer  # noqa: F401
+
+    for page in PAGES:
+        importlib.import_module(f"workbench.views.{page}")
 
     _ = views.open_study(folder).store
     go.Figure(go.Heatmap()).add_scatterpolar()

@@ -1,1 +1,2 @@
-"""Who differs from whom: subjects, conditions, steering methods, contrasts and the validity of instruments."""
+"""Who differs from whom: subjects, conditions, steering methods, contrasts and the validity of
+instruments."""

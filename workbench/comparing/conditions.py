@@ -1,9 +1,11 @@
-"""Stored responses as conditions that are compared: models, personas, and strengths of one steering.
+"""Stored responses as conditions that are compared: models, personas, and strengths of one
+steering.
 
 1. `marked` says of every response who gave it, `names` calls each by what tells them apart.
 2. `conditions` keeps the unsteered answers that two runs share once.
-3. `answers` gives every response as one or more answers on the scale, 0 the least agreement. An answer in words is what it is; one that was scored by
-   log-probability is drawn from the probabilities of the options.
+3. `answers` gives every response as one or more answers on the scale, 0 the least agreement. An
+   answer in words is what it is; one that was scored by log-probability is drawn from the
+   probabilities of the options.
 4. `respondents` gives each context's centred scores: contexts as respondents.
 
 Left out: choices among an item's own answers, and free texts. They have no common scale.
@@ -37,7 +39,10 @@ def marked(told: pd.DataFrame, of: Mapping[str, Run]) -> pd.DataFrame:
 
 
 def conditions(told: pd.DataFrame) -> pd.DataFrame:
-    """The responses with the column `condition`, shared ones once. Raises BadInput where two runs answer differently as the same condition."""
+    """The responses with the column `condition`, shared ones once.
+
+    Raises BadInput where two runs answer differently as the same condition.
+    """
     kept = []
     for key, part in told.groupby(list(MARKS), sort=False):
         by_run = [own for _, own in part.groupby("run", sort=False)]
@@ -46,7 +51,8 @@ def conditions(told: pd.DataFrame) -> pd.DataFrame:
             for own in by_run[1:]
         ):
             raise BadInput(
-                f"{by_run[0].run.iloc[0]} and {by_run[1].run.iloc[0]} both answer as {key[0]}, {key[4]}, under other questions or seeds. Leave one out."
+                f"{by_run[0].run.iloc[0]} and {by_run[1].run.iloc[0]} both answer as {key[0]},"
+                f" {key[4]}, under other questions or seeds. Leave one out."
             )
         kept.append(by_run[0])
     found = pd.concat(kept, ignore_index=True)
@@ -74,7 +80,9 @@ def names(found: pd.DataFrame) -> pd.Series:
 
 
 def answers(told: pd.DataFrame, instrument: Instrument, least: int, seed: int) -> pd.DataFrame:
-    """Parsed responses to items of one value, one row an answer, with the column `answer`; `least` answers an item and condition where they are drawn."""
+    """Parsed responses to items of one value, one row an answer, with the column `answer`;
+    `least` answers an item and condition where they are drawn.
+    """
     keys, n = {item.id: item.key for item in instrument.items}, len(instrument.options)
     told = told[(told.status == "parsed") & (told.value != "")]
     drawn = told.logprobs.map(len).to_numpy() > 0
@@ -99,7 +107,9 @@ def answers(told: pd.DataFrame, instrument: Instrument, least: int, seed: int) -
 
 
 def respondents(told: pd.DataFrame, values: tuple[str, ...]) -> Float[np.ndarray, "context value"]:
-    """Mean rating of each value less the mean of all, in each context of one condition; NaN where nothing was parsed."""
+    """Mean rating of each value less the mean of all, in each context of one condition; NaN
+    where nothing was parsed.
+    """
     parsed = told[told.status == "parsed"]
     table = parsed.pivot_table("rating", "context", "value", "mean").reindex(columns=values)
     return table.sub(parsed.groupby("context").rating.mean(), axis=0).to_numpy(float)

@@ -1,7 +1,7 @@
 """How two profiles of the same instrument differ, value by value.
 
-1. *Paired* where both were asked the same questions: differences by cluster (context, or group of items), their mean with the studentised interval of
-   `statistics.bootstrap_mean`.
+1. *Paired* where both were asked the same questions: differences by cluster (context, or group of
+   items), their mean with the studentised interval of `statistics.bootstrap_mean`.
 2. *Unpaired* where contexts or wordings differ: Welch's t interval over the clusters of each.
 3. q after Benjamini-Hochberg over all values and subjects of the instrument.
 
@@ -35,7 +35,9 @@ class Difference(NamedTuple):
 def difference(
     reference: Cells, other: Cells, paired: bool, replicates: int, seed: int
 ) -> Difference:
-    """`other` less `reference`, centred, over the values of the reference; NaN where one side has none."""
+    """`other` less `reference`, centred, over the values of the reference; NaN where one side
+    has none.
+    """
     theirs = _columns(other, reference.values)
     if not paired:
         return _welch(reference.centred, theirs)

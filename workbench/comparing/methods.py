@@ -1,16 +1,22 @@
-"""Steering methods beside each other: strength chosen on one half of the contexts, effects reported on the other.
+"""Steering methods beside each other: strength chosen on one half of the contexts, effects reported
+on the other.
 
-An *arm* is a way to steer (features of an SAE, a stored direction, a prompt, a control); each arm was measured at several
-strengths for every value, on the same questions.
+An *arm* is a way to steer (features of an SAE, a stored direction, a prompt, a control); each arm
+was measured at several strengths for every value, on the same questions.
 
-1. Both halves of the contexts, and both halves of the neutral texts, are kept apart: the first chooses, the second reports.
-2. Per arm and value the strength with the largest mean effect on the value itself is chosen among those whose damage is at most
-   delta; where none is, the one of least damage is, and flagged. An arm that reverses another one takes the strength of that one.
-3. Effects are paired changes in unsteered SD (`effects.py`) with intervals bootstrapped over contexts; leakage is that of `effects.py`.
-4. The baseline (a prompt, a difference of means) with the best chosen effect is picked on the first half; on the second every other
-   arm is laid beside it, paired by context, with q over all arms and values (Benjamini-Hochberg), and once over the mean of values.
+1. Both halves of the contexts, and both halves of the neutral texts, are kept apart: the first
+   chooses, the second reports.
+2. Per arm and value the strength with the largest mean effect on the value itself is chosen among
+   those whose damage is at most delta; where none is, the one of least damage is, and flagged. An
+   arm that reverses another one takes the strength of that one.
+3. Effects are paired changes in unsteered SD (`effects.py`) with intervals bootstrapped over
+   contexts; leakage is that of `effects.py`.
+4. The baseline (a prompt, a difference of means) with the best chosen effect is picked on the first
+   half; on the second every other arm is laid beside it, paired by context, with q over all arms
+   and values (Benjamini-Hochberg), and once over the mean of values.
 
-Left out: the uncertainty of the choice itself and of the halves, so that a small difference can turn with the seed however small its q. The SD is that of all contexts: unsteered, it knows no arm.
+Left out: the uncertainty of the choice itself and of the halves, so that a small difference can
+turn with the seed however small its q. The SD is that of all contexts: unsteered, it knows no arm.
 """
 
 from collections.abc import Mapping, Sequence
@@ -74,7 +80,10 @@ def choose(
     values: Sequence[str],
     reverses: Mapping[str, str],
 ) -> Chosen:
-    """The strength of every arm for every value. `reverses`: arm -> the arm whose strength it takes."""
+    """The strength of every arm for every value.
+
+    `reverses`: arm -> the arm whose strength it takes.
+    """
     row = np.full((len(arms), len(values)), -1)
     for a, arm in enumerate(arms):
         for v, value in enumerate(values):
@@ -108,14 +117,18 @@ def compare(
     replicates: int,
     seed: int,
 ) -> Compared:
-    """All that a comparison says. `sweep.kind` names the arm of each intervention, `sweep.source` the value it is for."""
+    """All that a comparison says.
+
+    `sweep.kind` names the arm of each intervention, `sweep.source` the value it is for.
+    """
     if not delta > 0:
         raise BadInput(
             f"The damage budget must be positive, got {delta:g} nats. Give a limit such as 0.1."
         )
     if min(map(len, (*contexts, *texts))) < 2:
         raise BadInput(
-            "Choosing and reporting need two contexts and two neutral texts each. Give four or more of both."
+            "Choosing and reporting need two contexts and two neutral texts each. Give four or more"
+            " of both."
         )
     sd = unsteered_sd(sweep)
     changes = sweep.changes() / sd
@@ -238,7 +251,9 @@ def _means(
     replicates: int,
     seed: int,
 ) -> list[dict[str, Any]]:
-    """Mean over values of every arm at its chosen strengths; values count equally, contexts are the clusters."""
+    """Mean over values of every arm at its chosen strengths; values count equally, contexts are
+    the clusters.
+    """
     effect = bootstrap_mean(known_mean(shown, 1).T, replicates, seed)
     measured = chosen.row >= 0
     hurt = np.stack([damage[chosen.row[a][measured[a]]].mean(0) for a in range(len(arms))], axis=1)
@@ -281,10 +296,11 @@ def score_texts(
     replicates: int,
     seed: int,
 ) -> Scored:
-    """AxBench's table (Wu et al. 2025): aspects are concept, instruct and fluency [0 to 2], NaN where the judge was not read.
+    """AxBench's table (Wu et al. 2025): aspects are concept, instruct and fluency [0 to 2], NaN
+    where the judge was not read.
 
-    The harmonic mean is taken text by text; the strength with the best mean over the first half of openings is chosen, whatever the
-    damage, and the second half reports.
+    The harmonic mean is taken text by text; the strength with the best mean over the first half of
+    openings is chosen, whatever the damage, and the second half reports.
     """
     joint = harmonic(scores)
     four = np.concatenate([scores, joint[..., None]], axis=2)

@@ -7,7 +7,8 @@ A subject is written in one word:
 - `f12+f40*-1@0.4`: with features of one's own, at a strength of one's own;
 - `organism`, a folder, a hub id, `https://host/v1#model`: another model.
 
-`values` stands for `base` and every labelled value up and down: a population whose profiles differ, which is what validity is computed from.
+`values` stands for `base` and every labelled value up and down: a population whose profiles differ,
+which is what validity is computed from.
 """
 
 import re
@@ -42,7 +43,10 @@ class Subject:
 def subjects(
     told: Sequence[str], labels: pd.DataFrame, system: ValueSystem, each: int, strength: float
 ) -> list[Subject]:
-    """The subjects in the order they were named, each once. `labels`: as `output_scores.with_outputs` gives them; `each`: features a value."""
+    """The subjects in the order they were named, each once.
+
+    `labels`: as `output_scores.with_outputs` gives them; `each`: features a value.
+    """
     chosen = choose_features(labels, each) if len(labels) else labels
     able = [value for value in system.ids if value in set(chosen.get("value", ()))]
     names = [
@@ -55,7 +59,8 @@ def subjects(
     found = {name: _subject(name, chosen, able, system, strength) for name in dict.fromkeys(names)}
     if len(found) < 2:
         raise BadInput(
-            f"A comparison needs two subjects, got {', '.join(found) or 'none'}. Name them with --subjects, as base,power+."
+            f"A comparison needs two subjects, got {', '.join(found) or 'none'}. Name them with"
+            " --subjects, as base,power+."
         )
     return list(found.values())
 
@@ -75,7 +80,8 @@ def _subject(
             raise NotFound(f"The subject {name!r} should be a value with + or -: {error}") from None
         if value not in able:
             raise BadInput(
-                f"No accepted label names a feature of {value}; {', '.join(able) or 'no value'} can be steered. Label more, or leave it out."
+                f"No accepted label names a feature of {value}; {', '.join(able) or 'no value'} can"
+                " be steered. Label more, or leave it out."
             )
         features = as_direction(chosen, value, 1 if name[-1] == "+" else -1)
         return Subject(
@@ -88,8 +94,9 @@ def _subject(
     if name == material.ORGANISM or "/" in name or "." in name:
         return Subject(name, {"model": name})
     raise BadInput(
-        f"{name!r} is no subject. Write base, a value with + or - (power+), features with a strength (f12+f40*-1@0.4), or a model: organism, a folder, a "
-        "hub id, https://host/v1#model."
+        f"{name!r} is no subject. Write base, a value with + or - (power+), features with a"
+        " strength (f12+f40*-1@0.4), or a model: organism, a folder, a hub id,"
+        " https://host/v1#model."
     )
 
 

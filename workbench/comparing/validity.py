@@ -1,15 +1,20 @@
-"""Do instruments measure the same? The multitrait-multimethod matrix (Campbell & Fiske 1959) over subjects.
+"""Do instruments measure the same? The multitrait-multimethod matrix (Campbell & Fiske 1959) over
+subjects.
 
-1. Traits are the values, methods the instruments, observations the subjects' centred profiles: `mtmm` correlates every (instrument, value) with every
-   other over subjects.
-2. *Convergent*: the mean correlation of a value with itself on the other instrument. Its p permutes the subjects of one instrument.
-3. *Discriminant*: the mean correlation of a value with the other values on the other instrument, and the share of values whose convergent correlation is larger than all of
-   those in its row and column (Campbell and Fiske's second criterion).
-4. *Profile*: the mean over subjects of the correlation of their two profiles over values; its p permutes the values' names, the same for all subjects.
+1. Traits are the values, methods the instruments, observations the subjects' centred profiles:
+   `mtmm` correlates every (instrument, value) with every other over subjects.
+2. *Convergent*: the mean correlation of a value with itself on the other instrument. Its p permutes
+   the subjects of one instrument.
+3. *Discriminant*: the mean correlation of a value with the other values on the other instrument,
+   and the share of values whose convergent correlation is larger than all of those in its row and
+   column (Campbell and Fiske's second criterion).
+4. *Profile*: the mean over subjects of the correlation of their two profiles over values; its p
+   permutes the values' names, the same for all subjects.
 5. Intervals are percentiles of a bootstrap over subjects.
 
-Steered variants of one model are no random sample of models: what is valid among them is that instruments see the same steering. Left out: method
-factors, which need more subjects than there are models.
+Steered variants of one model are no random sample of models: what is valid among them is that
+instruments see the same steering. Left out: method factors, which need more subjects than there are
+models.
 """
 
 from collections.abc import Sequence
@@ -42,7 +47,9 @@ class Validity(NamedTuple):
 def correlations(
     a: Float[np.ndarray, "subject value"], b: Float[np.ndarray, "subject value"]
 ) -> Float[np.ndarray, "value value"]:
-    """Correlation over subjects of every value on one instrument with every value on the other; NaN where one does not vary."""
+    """Correlation over subjects of every value on one instrument with every value on the other;
+    NaN where one does not vary.
+    """
     za, zb = _standardised(a), _standardised(b)
     return za.T @ zb / len(a)
 
@@ -55,7 +62,9 @@ def _standardised(x: Float[np.ndarray, "subject value"]) -> Float[np.ndarray, "s
 def mtmm(
     profiles: dict[str, Float[np.ndarray, "subject value"]], values: tuple[str, ...]
 ) -> list[dict[str, Any]]:
-    """Rows of the relation `mtmm`: every pair of instrument and value with every other, once each way."""
+    """Rows of the relation `mtmm`: every pair of instrument and value with every other, once
+    each way.
+    """
     return [
         {
             "instrument": a,
@@ -77,7 +86,8 @@ def validity(
     replicates: int,
     seed: int,
 ) -> list[Validity]:
-    """How far two instruments agree about the same subjects, over the values that both measure; none where these are fewer than three.
+    """How far two instruments agree about the same subjects, over the values that both measure;
+    none where these are fewer than three.
 
     Correlations over subjects are given from `FEWEST` of them on.
     """
@@ -123,7 +133,9 @@ def _profile(
 
 
 def _campbell_fiske(r: Float[np.ndarray, "value value"]) -> tuple[float, float, float]:
-    """Mean of the validity diagonal, mean beside it, and share of the diagonal above its row and column."""
+    """Mean of the validity diagonal, mean beside it, and share of the diagonal above its row and
+    column.
+    """
     diagonal, off = np.diag(r), np.where(np.eye(len(r), dtype=bool), np.nan, r)
     known = np.isfinite(diagonal)
     rivals = np.fmax(np.fmax.reduce(off, 0), np.fmax.reduce(off, 1))

@@ -1,8 +1,9 @@
-"""What `train` and `adopt` share: an SAE becomes a run with figures, features, contexts and activations.
+"""What `train` and `adopt` share: an SAE becomes a run with figures, features, contexts and
+activations.
 
 1. `checksum` names texts by content: the same texts are the same input wherever they lie.
-2. `finish` harvests in one pass over the texts, writes the SAE in sae-lens' folder format with the measured density,
-   writes the tables sorted for their queries, and closes the run.
+2. `finish` harvests in one pass over the texts, writes the SAE in sae-lens' folder format with the
+   measured density, writes the tables sorted for their queries, and closes the run.
 """
 
 import hashlib

@@ -1,20 +1,26 @@
-"""Output scores: how much a light steering along a feature raises the answers of the value it is labelled with.
+"""Output scores: how much a light steering along a feature raises the answers of the value it is
+labelled with.
 
-A feature that fires where a value is held (its *input scores*: held-out AUROC and specificity) need not move the value when it is
-steered. Arad, Mueller and Belinkov (EMNLP 2025, "SAEs are good for steering, if you select the right features") tell the two apart and choose by the
-output score: rank times probability of the feature's logit-lens tokens under one intervention on one neutral prompt. A value has no
-token, and the tokens of a feature in an early layer say little, so here the output is the answer to the value's own items:
+A feature that fires where a value is held (its *input scores*: held-out AUROC and specificity) need
+not move the value when it is steered. Arad, Mueller and Belinkov (EMNLP 2025, "SAEs are good for
+steering, if you select the right features") tell the two apart and choose by the output score: rank
+times probability of the feature's logit-lens tokens under one intervention on one neutral prompt. A
+value has no token, and the tokens of a feature in an early layer say little, so here the output is
+the answer to the value's own items:
 
 1. `candidates`: the accepted labels, at most so many a value, the most specific first.
-2. Each is steered by `add` at one light dose, turned by its polarity, and the instrument is asked in a few contexts of its own. Random
-   directions of the same length stand beside them.
-3. Output: change of the labelled value's rating, mean over contexts, with its interval. `null_high` is the 97.5 % quantile over random directions of
-   the largest size of that value's change: below it, a feature does no more than a random direction.
-4. `beside`: root mean square of the other values' changes. It is shown and never chosen by: features chosen for small side effects would make
-   the matrix of side effects, and the graph, smaller than they are.
+2. Each is steered by `add` at one light dose, turned by its polarity, and the instrument is asked
+   in a few contexts of its own. Random directions of the same length stand beside them.
+3. Output: change of the labelled value's rating, mean over contexts, with its interval. `null_high`
+   is the 97.5 % quantile over random directions of the largest size of that value's change: below
+   it, a feature does no more than a random direction.
+4. `beside`: root mean square of the other values' changes. It is shown and never chosen by:
+   features chosen for small side effects would make the matrix of side effects, and the graph,
+   smaller than they are.
 
-What is chosen by a measurement looks better in it than it is (winner's curse). The contexts are therefore others than those that a sweep with
-the same seed asks (`material.held_contexts`); a sweep counts the questions that both asked.
+What is chosen by a measurement looks better in it than it is (winner's curse). The contexts are
+therefore others than those that a sweep with the same seed asks (`material.held_contexts`); a sweep
+counts the questions that both asked.
 
 Left out: other doses and methods; a feature that needs more than the light dose has a low score.
 """
@@ -68,7 +74,10 @@ def measure(
     seed: int,
     progress: Progress,
 ) -> list[dict]:
-    """Rows of `output_scores`, one a label. Chunks that an interrupted call kept are not measured again."""
+    """Rows of `output_scores`, one a label.
+
+    Chunks that an interrupted call kept are not measured again.
+    """
     import torch
 
     from sae_training.engine import scoring
@@ -118,7 +127,9 @@ def by_context(
     asked: Sequence[Question],
     values: Sequence[str],
 ) -> Float[np.ndarray, "steering context value"]:
-    """Mean change of every value in every context, its items, wordings and orders together [rating points]."""
+    """Mean change of every value in every context, its items, wordings and orders together
+    [rating points].
+    """
     cell = np.array([q.context * len(values) + values.index(q.item.value) for q in asked])
     count = np.bincount(cell)
     sums = np.stack([np.bincount(cell, row, minlength=len(count)) for row in changes])
@@ -132,7 +143,10 @@ def rows_of(
     dose: float,
     seed: int,
 ) -> list[dict]:
-    """Rows of `output_scores`; the steerings are those of the labels, then the random directions. NaN where the model gave NaN."""
+    """Rows of `output_scores`; the steerings are those of the labels, then the random directions.
+
+    NaN where the model gave NaN.
+    """
     null = np.quantile(np.abs(changes[len(labels) :].mean(1)), 0.975, axis=0)
     rows = []
     for label, change in zip(labels, changes, strict=False):
@@ -165,9 +179,12 @@ def questions_in_both(study: Workspace, label_run: str, asked: Sequence[Question
 
 
 def with_outputs(study: Workspace, label_run: str) -> pd.DataFrame:
-    """The labels of a run with their output scores, NaN where none was measured; `sweep.choose_features` takes them."""
+    """The labels of a run with their output scores, NaN where none was measured;
+    `sweep.choose_features` takes them.
+    """
     return study.store.sql(
-        "SELECT feature, value, polarity, gain, score, accepted, output FROM labels LEFT JOIN (SELECT feature, value, polarity, output "
-        "FROM output_scores WHERE run = $run) USING (feature, value, polarity) WHERE run = $run ORDER BY feature, value, polarity",
+        "SELECT feature, value, polarity, gain, score, accepted, output FROM labels LEFT JOIN"
+        " (SELECT feature, value, polarity, output FROM output_scores WHERE run = $run) USING"
+        " (feature, value, polarity) WHERE run = $run ORDER BY feature, value, polarity",
         {"run": label_run},
     )

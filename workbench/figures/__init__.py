@@ -1,8 +1,10 @@
 """Tables to figures, for the app and for notebooks; no Streamlit here.
 
-1. `style` says once what a value's colour is, where it stands on the circle, and how every figure looks.
-2. `profile`, `contrast`, `ordinal`, `dilemmas`, `adaem`, `effects`, `compare`, `graph`, `plan` and `feature` turn frames of the store
-   (`feature_store/queries`) into Plotly figures; `cells` is the matrix that can be clicked.
+1. `style` says once what a value's colour is, where it stands on the circle, and how every figure
+   looks.
+2. `profile`, `contrast`, `ordinal`, `dilemmas`, `adaem`, `effects`, `compare`, `graph`, `plan` and
+   `feature` turn frames of the store (`feature_store/queries`) into Plotly figures; `cells` is the
+   matrix that can be clicked.
 3. `picture` draws the one overview picture with matplotlib, which needs no browser.
 
 Every figure states in its title or axis what its bars and bands are.

@@ -1,6 +1,8 @@
-"""AdAEM: how far apart questions drive the members, how the search went, and who holds which value most.
+"""AdAEM: how far apart questions drive the members, how the search went, and who holds which value
+most.
 
-Bars are 95 % intervals over questions. The dashed tick is what the same opinions give when they are dealt out to the members at random.
+Bars are 95 % intervals over questions. The dashed tick is what the same opinions give when they are
+dealt out to the members at random.
 """
 
 import numpy as np
@@ -16,7 +18,9 @@ SETS = {"found": "found by the search", "best-seed": "best seeds", "seed": "seed
 
 
 def separation_rows(rows: pd.DataFrame, height: int = 230) -> go.Figure:
-    """Mean separation of each set of questions (`queries.adaem_separation`), from opinions that the search never saw."""
+    """Mean separation of each set of questions (`queries.adaem_separation`), from opinions that
+    the search never saw.
+    """
     known = rows.set_index("questions").reindex(
         [name for name in SETS if name in set(rows.questions)]
     )
@@ -51,7 +55,8 @@ def separation_rows(rows: pd.DataFrame, height: int = 230) -> go.Figure:
         hoverinfo="text",
         error_x=bars(known.separation, known.low, known.high),
         hovertext=[
-            f"<b>{SETS[r.Index]}</b><br>{r.separation:.3f} [{r.low:.3f}, {r.high:.3f}] nats, {r.n} questions<br>chance {r.chance:.3f}"
+            f"<b>{SETS[r.Index]}</b><br>{r.separation:.3f} [{r.low:.3f}, {r.high:.3f}] nats, {r.n}"
+            f" questions<br>chance {r.chance:.3f}"
             for r in known.itertuples()
         ],
     )
@@ -74,7 +79,9 @@ def separation_rows(rows: pd.DataFrame, height: int = 230) -> go.Figure:
 
 
 def search_history(pulls: pd.DataFrame, questions: pd.DataFrame, height: int = 300) -> go.Figure:
-    """Every pull's best score, and the mean of the topics' best so far (`queries.adaem_pulls`, `adaem_questions`). `customdata` is [question]."""
+    """Every pull's best score, and the mean of the topics' best so far (`queries.adaem_pulls`,
+    `adaem_questions`). `customdata` is [question].
+    """
     seeds = questions[questions.pull < 0].set_index("topic").score
     best, mean = seeds.to_dict(), []
     for pull in pulls.itertuples():
@@ -105,7 +112,8 @@ def search_history(pulls: pd.DataFrame, questions: pd.DataFrame, height: int = 3
             customdata=[[-1 if q != q else int(q)] for q in own.question.astype(float)],
             unselected=WHOLE,
             hovertext=[
-                f"<b>pull {r.pull}</b>, topic {r.topic}<br>best of {r.tried} new questions: {r.reward:.3f} nats<br>expected {r.quality:.3f}, bonus {r.bonus:.3f}"
+                f"<b>pull {r.pull}</b>, topic {r.topic}<br>best of {r.tried} new questions:"
+                f" {r.reward:.3f} nats<br>expected {r.quality:.3f}, bonus {r.bonus:.3f}"
                 for r in own.itertuples()
             ],
         )
@@ -123,7 +131,9 @@ def search_history(pulls: pd.DataFrame, questions: pd.DataFrame, height: int = 3
 def rating_matrix(
     ratings: pd.DataFrame, members: list[str], system: ValueSystem, row: int = 34
 ) -> go.Figure:
-    """Win rate of every member on every value (`queries.adaem_ratings`); grey: the interval includes a half. `customdata` is [member, value]."""
+    """Win rate of every member on every value (`queries.adaem_ratings`); grey: the interval
+    includes a half. `customdata` is [member, value].
+    """
     called = names(system)
     order = [v for v in system.ids if v in set(ratings.value)]
     cells = [
@@ -132,8 +142,12 @@ def rating_matrix(
             column=called[r.value],
             size=r.win_rate - 0.5,
             text=f"{r.win_rate:.2f}",
-            hover=f"<b>{plain(r.member)}, {called[r.value]}</b><br>win rate {r.win_rate:.2f} [{r.win_low:.2f}, {r.win_high:.2f}]<br>TrueSkill {r.mu:.1f} [{r.low:.1f}, {r.high:.1f}]<br>"
-            f"opinions that hold it {r.share:.2f} [{r.share_low:.2f}, {r.share_high:.2f}]<br>{r.n} questions, {r.matches} matches, {r.missing} missing",
+            hover=(
+                f"<b>{plain(r.member)}, {called[r.value]}</b><br>win rate {r.win_rate:.2f}"
+                f" [{r.win_low:.2f}, {r.win_high:.2f}]<br>TrueSkill {r.mu:.1f} [{r.low:.1f},"
+                f" {r.high:.1f}]<br>opinions that hold it {r.share:.2f} [{r.share_low:.2f},"
+                f" {r.share_high:.2f}]<br>{r.n} questions, {r.matches} matches, {r.missing} missing"
+            ),
             faint=bool(r.win_low <= 0.5 <= r.win_high),
             data=(r.member, r.value),
         )

@@ -1,7 +1,7 @@
 """A matrix whose cells can be read and clicked: colour, a number in each, its interval on touch.
 
-Heat maps cannot be selected in Plotly: an invisible marker on every cell can, and tells its numbers. A faint cell is grey: its number is
-shown, but chance gives as much.
+Heat maps cannot be selected in Plotly: an invisible marker on every cell can, and tells its
+numbers. A faint cell is grey: its number is shown, but chance gives as much.
 """
 
 from collections.abc import Sequence
@@ -39,7 +39,9 @@ def matrix(
     small: bool = False,
     square: bool = True,
 ) -> go.Figure:
-    """Cells in rows, first at the top, and columns; `span`: size of the strongest colour; `small`: without numbers; `square`: as high as wide."""
+    """Cells in rows, first at the top, and columns; `span`: size of the strongest colour;
+    `small`: without numbers; `square`: as high as wide.
+    """
     place = {
         (row, column): (i, j) for i, row in enumerate(rows) for j, column in enumerate(columns)
     }

@@ -1,7 +1,8 @@
-"""Steering methods beside each other: effect, leakage, damage and text score of each, the mean over values and every value.
+"""Steering methods beside each other: effect, leakage, damage and text score of each, the mean over
+values and every value.
 
-Diamonds are means over values with 95 % intervals, dots are single values in their colours. The mean leakage is that over the values
-where leakage is defined, and has no interval.
+Diamonds are means over values with 95 % intervals, dots are single values in their colours. The
+mean leakage is that over the values where leakage is defined, and has no interval.
 """
 
 import pandas as pd
@@ -36,7 +37,9 @@ def arm_order(means: pd.DataFrame) -> list[str]:
 def arm_forest(
     means: pd.DataFrame, chosen: pd.DataFrame, system: ValueSystem, height: int = 480
 ) -> go.Figure:
-    """A forest plot of the arms (`queries.arm_means`), with every value at its chosen strength (`queries.arms`)."""
+    """A forest plot of the arms (`queries.arm_means`), with every value at its chosen strength
+    (`queries.arms`).
+    """
     called, hue, order = names(system), colours(system), arm_order(means)
     columns = [name for name in TITLES if means[name].notna().any()]
     figure = make_subplots(rows=1, cols=len(columns), shared_yaxes=True, horizontal_spacing=0.035)
@@ -52,7 +55,8 @@ def arm_forest(
                 mode="markers",
                 marker={"size": 5, "color": [faded(hue[v], 0.75) for v in points.value]},
                 hovertext=[
-                    f"<b>{r.arm}</b> for {called[r.value]}<br>{getattr(r, name):.3g} at strength {r.dose:g}"
+                    f"<b>{r.arm}</b> for {called[r.value]}<br>{getattr(r, name):.3g} at strength"
+                    f" {r.dose:g}"
                     for r in points.itertuples()
                 ],
                 hoverinfo="text",

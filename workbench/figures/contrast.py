@@ -22,7 +22,9 @@ def difference_rows(contrasts: pd.DataFrame, system: ValueSystem, height: int = 
     y = np.arange(len(rows))[::-1]
     paint = [hue[v] if q < 0.05 else "white" for v, q in zip(rows.value, rows.q, strict=True)]
     said = [
-        f"<b>{called[r.value]}</b><br>{signed(r.difference)} [{signed(r.low)}, {signed(r.high)}]<br>q {r.q:.2g}, {r.n} {'pairs of clusters' if r.paired else 'clusters'}"
+        f"<b>{called[r.value]}</b><br>{signed(r.difference)} [{signed(r.low)},"
+        f" {signed(r.high)}]<br>q {r.q:.2g}, {r.n}"
+        f" {'pairs of clusters' if r.paired else 'clusters'}"
         for r in rows.itertuples()
     ]
     figure = go.Figure()
@@ -58,14 +60,19 @@ def difference_rows(contrasts: pd.DataFrame, system: ValueSystem, height: int = 
         zeroline=False,
     )
     figure.update_xaxes(
-        title_text=f"difference from {plain(rows.reference.iloc[0])}, centred; bars: 95 % interval, filled: q < 0.05",
+        title_text=(
+            f"difference from {plain(rows.reference.iloc[0])}, centred; bars: 95 % interval,"
+            " filled: q < 0.05"
+        ),
         zeroline=True,
     )
     return figure
 
 
 def mtmm_matrix(mtmm: pd.DataFrame, system: ValueSystem, height: int = 620) -> go.Figure:
-    """The multitrait-multimethod matrix (`queries.mtmm`): correlations over subjects, instruments by values both ways."""
+    """The multitrait-multimethod matrix (`queries.mtmm`): correlations over subjects,
+    instruments by values both ways.
+    """
     called, instruments = names(system), list(dict.fromkeys(mtmm.instrument))
     order = [
         (one, value)

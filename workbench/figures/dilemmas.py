@@ -1,6 +1,7 @@
 """Moral dilemmas: preference by step, win rates, strengths, and whether subjects rank values alike.
 
-Bars and bands are 95 % intervals over dilemmas. What is blank rests on too few dilemmas; what is grey includes chance.
+Bars and bands are 95 % intervals over dilemmas. What is blank rests on too few dilemmas; what is
+grey includes chance.
 """
 
 import pandas as pd
@@ -29,7 +30,10 @@ ACROSS = 5
 
 
 def step_lines(rows: pd.DataFrame, system: ValueSystem, panel: int = 205) -> go.Figure:
-    """Preference by step (`queries.step_preferences`), a panel a value before the others in grey. `customdata` is [step, value]."""
+    """Preference by step (`queries.step_preferences`), a panel a value before the others in grey.
+
+    `customdata` is [step, value].
+    """
     called, hue = names(system), colours(system)
     order = [v for v in system.ids if v in set(rows.value)]
     down = -(-len(order) // ACROSS)
@@ -86,7 +90,8 @@ def step_lines(rows: pd.DataFrame, system: ValueSystem, panel: int = 205) -> go.
             unselected=WHOLE,
             hoverinfo="text",
             hovertext=[
-                f"<b>{called[value]}</b>, step {r.step}<br>{signed(r.preference)} [{signed(r.low)}, {signed(r.high)}]<br>{r.n} dilemmas, {r.offered} answers, {r.missing} missing"
+                f"<b>{called[value]}</b>, step {r.step}<br>{signed(r.preference)} [{signed(r.low)},"
+                f" {signed(r.high)}]<br>{r.n} dilemmas, {r.offered} answers, {r.missing} missing"
                 for r in own.itertuples()
             ],
             **at,
@@ -113,7 +118,10 @@ def step_lines(rows: pd.DataFrame, system: ValueSystem, panel: int = 205) -> go.
 
 
 def win_matrix(rows: pd.DataFrame, system: ValueSystem, height: int = 600) -> go.Figure:
-    """How often the row's value was chosen against the column's (`queries.win_rates`). `customdata` is [value, against]."""
+    """How often the row's value was chosen against the column's (`queries.win_rates`).
+
+    `customdata` is [value, against].
+    """
     called = names(system)
     order = [called[v] for v in system.ids if v in set(rows.value) | set(rows.against)]
     known = rows[rows.rate.notna()]
@@ -123,7 +131,10 @@ def win_matrix(rows: pd.DataFrame, system: ValueSystem, height: int = 600) -> go
             column=called[r.against],
             size=r.rate - 0.5,
             text=f"{r.rate:.2f}",
-            hover=f"<b>{called[r.value]} against {called[r.against]}</b><br>chosen {r.rate:.2f} [{r.low:.2f}, {r.high:.2f}] of the time<br>{r.n} dilemmas, {r.met} answers",
+            hover=(
+                f"<b>{called[r.value]} against {called[r.against]}</b><br>chosen {r.rate:.2f}"
+                f" [{r.low:.2f}, {r.high:.2f}] of the time<br>{r.n} dilemmas, {r.met} answers"
+            ),
             faint=bool(r.low <= 0.5 <= r.high),
             data=(r.value, r.against),
         )
@@ -133,7 +144,10 @@ def win_matrix(rows: pd.DataFrame, system: ValueSystem, height: int = 600) -> go
 
 
 def strength_rows(rows: pd.DataFrame, system: ValueSystem, height: int = 400) -> go.Figure:
-    """Bradley and Terry's strengths (`queries.value_strengths`), strongest first. `customdata` is the value."""
+    """Bradley and Terry's strengths (`queries.value_strengths`), strongest first.
+
+    `customdata` is the value.
+    """
     called, hue = names(system), colours(system)
     known = rows[rows.strength.notna()]
     places = list(range(len(known)))
@@ -152,7 +166,8 @@ def strength_rows(rows: pd.DataFrame, system: ValueSystem, height: int = 400) ->
         customdata=[[v] for v in known.value],
         unselected=WHOLE,
         hovertext=[
-            f"<b>{called[r.value]}</b><br>{signed(r.strength)} [{signed(r.low)}, {signed(r.high)}] nats<br>{r.n} dilemmas"
+            f"<b>{called[r.value]}</b><br>{signed(r.strength)} [{signed(r.low)}, {signed(r.high)}]"
+            f" nats<br>{r.n} dilemmas"
             for r in known.itertuples()
         ],
     )
@@ -166,7 +181,9 @@ def strength_rows(rows: pd.DataFrame, system: ValueSystem, height: int = 400) ->
         zeroline=False,
     )
     figure.update_xaxes(
-        title_text="log-odds against a value of mean strength [nats]<br>bars: 95 % interval over dilemmas",
+        title_text=(
+            "log-odds against a value of mean strength [nats]<br>bars: 95 % interval over dilemmas"
+        ),
         zeroline=True,
     )
     return figure
@@ -189,7 +206,8 @@ def agreement_lines(rows: pd.DataFrame, height: int = 300) -> go.Figure:
             error_y=bars(own.rho, own.low, own.high, faded(colour, 0.4)),
             connectgaps=False,
             hovertext=[
-                f"<b>{plain(name)}</b>, step {r.step}<br>rho {signed(r.rho)} [{signed(r.low)}, {signed(r.high)}]<br>{r.n} values"
+                f"<b>{plain(name)}</b>, step {r.step}<br>rho {signed(r.rho)} [{signed(r.low)},"
+                f" {signed(r.high)}]<br>{r.n} values"
                 for r in own.itertuples()
             ],
         )
@@ -202,7 +220,10 @@ def agreement_lines(rows: pd.DataFrame, height: int = 300) -> go.Figure:
     figure.add_hline(y=0, line={"color": SOFT, "width": 1, "dash": "dot"})
     figure.update_xaxes(title_text="step", dtick=1, showgrid=False, zeroline=False)
     figure.update_yaxes(
-        title_text=f"Spearman's rho with {plain(rows.reference.iloc[0])}<br>bars: 95 % interval over dilemmas",
+        title_text=(
+            f"Spearman's rho with {plain(rows.reference.iloc[0])}<br>bars: 95 % interval over"
+            " dilemmas"
+        ),
         range=[-1.05, 1.05],
         zeroline=False,
     )

@@ -1,7 +1,8 @@
 """Side effects: the value x value matrix, dose-responses with their damage, leakage.
 
-Effects are changes in unsteered SD of the target, bars and bands 95 % intervals over prompt contexts (paired). A cell inside
-the null band of random features and directions is grey: chance moves the target as much.
+Effects are changes in unsteered SD of the target, bars and bands 95 % intervals over prompt
+contexts (paired). A cell inside the null band of random features and directions is grey: chance
+moves the target as much.
 """
 
 import numpy as np
@@ -22,7 +23,10 @@ def inside_null(cells: pd.DataFrame) -> pd.Series:
 def effect_matrix(
     cells: pd.DataFrame, system: ValueSystem, height: int = 600, small: bool = False
 ) -> go.Figure:
-    """Rows are steered, columns measured (`queries.matrix`). `customdata` of every point is [source, target]."""
+    """Rows are steered, columns measured (`queries.matrix`).
+
+    `customdata` of every point is [source, target].
+    """
     called = names(system)
     order = [called[v] for v in system.ids if v in set(cells.source) | set(cells.target)]
     drawn = [
@@ -31,8 +35,11 @@ def effect_matrix(
             column=called[r.target],
             size=r.effect,
             text=f"{signed(r.effect)}{'*' if r.q < 0.05 else ''}",
-            hover=f"<b>{called[r.source]} on {called[r.target]}</b><br>{r.effect:+.2f} SD, 95 % interval [{r.low:+.2f}, {r.high:+.2f}]<br>"
-            f"null band [{r.null_low:+.2f}, {r.null_high:+.2f}]{', inside' if r.masked else ''}<br>"
+            hover=(
+                f"<b>{called[r.source]} on {called[r.target]}</b><br>{r.effect:+.2f} SD, 95 %"
+                f" interval [{r.low:+.2f}, {r.high:+.2f}]<br>null band [{r.null_low:+.2f},"
+                f" {r.null_high:+.2f}]{', inside' if r.masked else ''}<br>"
+            )
             + (f"q = {r.q:.2g}, " if r.q == r.q else "")
             + f"{r.n} contexts, {r.features} features",
             faint=r.masked,
@@ -67,7 +74,9 @@ def feature_doses(
     limit: float | None = None,
     height: int = 460,
 ) -> go.Figure:
-    """One feature's effect on every value over the dose (`queries.feature_doses`), and the damage beneath."""
+    """One feature's effect on every value over the dose (`queries.feature_doses`), and the
+    damage beneath.
+    """
     called, hue, figure = names(system), colours(system), _panels()
     for target in sorted(doses.target.unique(), key=lambda v: (v == own, system.ids.index(v))):
         rows, main = doses[doses.target == target].sort_values("dose"), target == own
@@ -94,7 +103,11 @@ def feature_doses(
             line={"color": hue[target], "width": 3.5 if main else 1.6},
             marker={"size": 8 if main else 5},
             customdata=rows[["low", "high", "n"]],
-            hovertemplate=f"<b>{called[target]}</b> %{{y:+.2f}} SD [%{{customdata[0]:+.2f}}, %{{customdata[1]:+.2f}}]<br>dose %{{x:g}}, %{{customdata[2]}} contexts<extra></extra>",
+            hovertemplate=(
+                f"<b>{called[target]}</b> %{{y:+.2f}} SD [%{{customdata[0]:+.2f}},"
+                " %{customdata[1]:+.2f}]<br>dose %{x:g}, %{customdata[2]}"
+                " contexts<extra></extra>"
+            ),
         )
     rows = doses.drop_duplicates("dose").sort_values("dose")
     figure.add_scatter(
@@ -120,7 +133,9 @@ def cell_doses(
     limit: float | None = None,
     height: int = 420,
 ) -> go.Figure:
-    """The source's features on one target (`queries.cell_doses`), random features and directions in grey behind them."""
+    """The source's features on one target (`queries.cell_doses`), random features and directions
+    in grey behind them.
+    """
     hue, figure = colours(system)[source], _panels()
     for kind, colour, label in (
         ("random-direction", "#c3c9cf", "random directions"),
@@ -130,7 +145,8 @@ def cell_doses(
         rows = doses[doses.kind == kind]
         if rows.empty:
             continue
-        # One trace a kind, its lines broken by a gap after each unit: a trace a line is slow to build and to draw.
+        # One trace a kind, its lines broken by a gap after each unit: a trace a line is slow to
+        # build and to draw.
         gaps = rows.groupby("unit_id", as_index=False).last().assign(dose=np.inf)
         rows = pd.concat([rows, gaps]).sort_values(["unit_id", "dose"], kind="stable")
         rows = rows.mask(np.isinf(rows.dose))
@@ -164,7 +180,10 @@ def cell_doses(
             error_y=bars if kind == "feature" else None,
             customdata=np.column_stack([rows.low, rows.high, rows.n, who]),
             connectgaps=False,
-            hovertemplate="<b>%{customdata[3]}</b><br>%{y:+.2f} SD [%{customdata[0]:+.2f}, %{customdata[1]:+.2f}]<br>dose %{x:g}, %{customdata[2]} contexts<extra></extra>",
+            hovertemplate=(
+                "<b>%{customdata[3]}</b><br>%{y:+.2f} SD [%{customdata[0]:+.2f},"
+                " %{customdata[1]:+.2f}]<br>dose %{x:g}, %{customdata[2]} contexts<extra></extra>"
+            ),
         )
         figure.add_scatter(
             x=rows.dose,

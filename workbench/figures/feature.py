@@ -8,7 +8,8 @@ from workbench.figures.style import SOFT, colours, dress, names
 
 
 def feature_map(points: pd.DataFrame, system: ValueSystem, height: int = 520) -> go.Figure:
-    """Decoder directions on a plane (`queries.feature_map`), coloured by accepted value: a dot holds it, a cross rejects it.
+    """Decoder directions on a plane (`queries.feature_map`), coloured by accepted value: a dot
+    holds it, a cross rejects it.
 
     `customdata` of every point is the feature's index.
     """
@@ -29,7 +30,8 @@ def feature_map(points: pd.DataFrame, system: ValueSystem, height: int = 520) ->
         if rows.empty:
             continue
         tell = [
-            f"<b>feature {r.feature}</b><br>{called[value]}, {'held' if r.polarity > 0 else 'rejected'}<br>held-out score {r.score:.2f}"
+            f"<b>feature {r.feature}</b><br>{called[value]},"
+            f" {'held' if r.polarity > 0 else 'rejected'}<br>held-out score {r.score:.2f}"
             for r in rows.itertuples()
         ]
         figure.add_scattergl(
@@ -68,7 +70,9 @@ def activation_histogram(bins: pd.DataFrame, colour: str = SOFT, height: int = 2
             width=bins.high - bins.low,
             marker={"color": colour, "line": {"color": "white", "width": 0.6}},
             customdata=bins[["low", "high"]],
-            hovertemplate="%{customdata[0]:.2f} to %{customdata[1]:.2f}<br>%{y} tokens<extra></extra>",
+            hovertemplate=(
+                "%{customdata[0]:.2f} to %{customdata[1]:.2f}<br>%{y} tokens<extra></extra>"
+            ),
         )
     )
     dress(figure, height=height, bargap=0)

@@ -1,7 +1,9 @@
 """The causal graph drawn on the value circle, and a graph laid beside the true one.
 
-1. An edge is an arc that bends towards the centre, always to the same side, so that i -> j and j -> i do not hide one another.
-2. Width is the weight, colour the sign, opacity the share of bootstrap replicates that found the edge.
+1. An edge is an arc that bends towards the centre, always to the same side, so that i -> j and j ->
+   i do not hide one another.
+2. Width is the weight, colour the sign, opacity the share of bootstrap replicates that found the
+   edge.
 3. `judge` names each edge of a found and a true graph: hit, wrong sign, extra or missed.
 
 Left out: layouts other than the circle. The order of the values is the theory, so it stays.
@@ -32,7 +34,9 @@ class Arc(NamedTuple):
 
 
 def arc(start: tuple[float, float], end: tuple[float, float], width: float) -> Arc:
-    """The curve from one value to another, with room for the discs and an arrowhead that fits its width."""
+    """The curve from one value to another, with room for the discs and an arrowhead that fits
+    its width.
+    """
     a, b = np.array(start), np.array(end)
     along = (b - a) / np.linalg.norm(b - a)
     side = np.array([along[1], -along[0]])
@@ -50,7 +54,9 @@ def arc(start: tuple[float, float], end: tuple[float, float], width: float) -> A
 
 
 def judge(edges: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
-    """Every ordered pair with the planted `true_weight` (0: none) and its `verdict`; without truth, no verdict."""
+    """Every ordered pair with the planted `true_weight` (0: none) and its `verdict`; without
+    truth, no verdict.
+    """
     if truth.empty:
         return edges.assign(true_weight=np.nan, verdict="")
     joined = edges.merge(
@@ -73,7 +79,8 @@ def line_width(weight: float, largest: float) -> float:
 def value_graph(
     edges: pd.DataFrame, system: ValueSystem, largest: float, height: int = 430
 ) -> go.Figure:
-    """Edges with columns source, target, weight and, where known, low, high, z, q, frequency, verdict. All are drawn.
+    """Edges with columns source, target, weight and, where known, low, high, z, q, frequency,
+    verdict. All are drawn.
 
     `largest` is the weight of the widest line, so that two graphs side by side share a scale.
     """
@@ -88,7 +95,10 @@ def value_graph(
         dash = "dot" if verdict == "missed" else "solid"
         tell = f"<b>{called[edge.source]} → {called[edge.target]}</b><br>{edge.weight:+.2f}"
         if hasattr(edge, "low"):
-            tell += f" [{edge.low:+.2f}, {edge.high:+.2f}]<br>z = {edge.z:.1f}, q = {edge.q:.2g}, in {edge.frequency:.0%} of replicates"
+            tell += (
+                f" [{edge.low:+.2f}, {edge.high:+.2f}]<br>z = {edge.z:.1f}, q = {edge.q:.2g}, in"
+                f" {edge.frequency:.0%} of replicates"
+            )
         tell += f"<br>{verdict}" if verdict else ""
         figure.add_scatter(
             x=curve.x,

@@ -1,4 +1,5 @@
-"""Bayesian ordinal regression: how much each condition holds each value, by what two conditions differ, and the contrasts of the circle's two axes.
+"""Bayesian ordinal regression: how much each condition holds each value, by what two conditions
+differ, and the contrasts of the circle's two axes.
 
 Marks are posterior means, bars central 95 % intervals. The first condition is hollow.
 """
@@ -14,12 +15,17 @@ AXIS = "posterior mean [latent SD], bars: 95 % interval"
 
 
 def theta_rows(thetas: pd.DataFrame, system: ValueSystem) -> go.Figure:
-    """Theta of every condition (`queries.ordinal_thetas`), a row a value. `customdata` of a point is [condition, value]."""
+    """Theta of every condition (`queries.ordinal_thetas`), a row a value.
+
+    `customdata` of a point is [condition, value].
+    """
     return _by_value(thetas.assign(key=thetas.value, label=thetas.condition), system)
 
 
 def change_rows(changes: pd.DataFrame, system: ValueSystem) -> go.Figure:
-    """What each value differs by between two conditions (`queries.ordinal_contrasts`), a row a value. `customdata` is [condition, value]."""
+    """What each value differs by between two conditions (`queries.ordinal_contrasts`), a row a
+    value. `customdata` is [condition, value].
+    """
     return _by_value(
         changes.assign(key=changes.contrast, label=changes.condition + " less " + changes.other),
         system,
@@ -28,7 +34,9 @@ def change_rows(changes: pd.DataFrame, system: ValueSystem) -> go.Figure:
 
 
 def contrast_rows(contrasts: pd.DataFrame) -> go.Figure:
-    """Contrasts in conditions, or between two of them (`queries.ordinal_contrasts`), a row a contrast. `customdata` is [condition, contrast]."""
+    """Contrasts in conditions, or between two of them (`queries.ordinal_contrasts`), a row a
+    contrast. `customdata` is [condition, contrast].
+    """
     order = list(dict.fromkeys(contrasts.contrast))
     between = contrasts.other != ""
     label = np.where(between, contrasts.condition + " less " + contrasts.other, contrasts.condition)
@@ -71,8 +79,10 @@ def _rows(
             unselected=WHOLE,
             hoverinfo="text",
             hovertext=[
-                f"<b>{plain(name)}</b>, {called[order.index(r.key)].replace('<br>', ' ')}<br>{signed(r.mean)} [{signed(r.low)}, {signed(r.high)}]<br>"
-                f"P(below 0) {r.below:.3f}; R-hat {r.r_hat:.3f}, {r.ess:.0f} effective draws, {r.n} answers"
+                f"<b>{plain(name)}</b>,"
+                f" {called[order.index(r.key)].replace('<br>', ' ')}<br>{signed(r.mean)}"
+                f" [{signed(r.low)}, {signed(r.high)}]<br>P(below 0) {r.below:.3f}; R-hat"
+                f" {r.r_hat:.3f}, {r.ess:.0f} effective draws, {r.n} answers"
                 for r in own.itertuples()
             ],
         )

@@ -1,6 +1,8 @@
-"""The result in one picture: the side-effect matrix, the graph that was found, and the true one beside it.
+"""The result in one picture: the side-effect matrix, the graph that was found, and the true one
+beside it.
 
-matplotlib, so that it needs no browser: it serves README files, papers and the end of `workbench demo`.
+matplotlib, so that it needs no browser: it serves README files, papers and the end of `workbench
+demo`.
 """
 
 from pathlib import Path
@@ -72,7 +74,8 @@ def result_picture(study: Workspace, file: Path) -> Path:
                 truth,
                 study.system,
                 largest,
-                f"Planted graph ({len(truth)} edges, structural distance {shd} of {len(judged)} pairs)",
+                f"Planted graph ({len(truth)} edges, structural distance {shd} of {len(judged)}"
+                " pairs)",
             )
         figure.savefig(file, dpi=150, facecolor="white")
         plt.close(figure)
@@ -116,7 +119,8 @@ def _matrix(axes: Any, cells: pd.DataFrame, system: ValueSystem) -> None:
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     axes.set_title(
-        "Side effects of steering: row steered, column measured [SD]\ngrey: within the null band, *: q < 0.05",
+        "Side effects of steering: row steered, column measured [SD]\ngrey: within the null band,"
+        " *: q < 0.05",
         fontsize=12,
         loc="left",
     )

@@ -11,7 +11,9 @@ from workbench.figures.style import BAND, INK, SOFT, colours, dress, names
 def prediction_scatter(
     rows: pd.DataFrame, system: ValueSystem, r2: float, height: int = 460
 ) -> go.Figure:
-    """Held-out joint steerings, one dot a steering and value (`predictions` of one model); `r2`: of all values together."""
+    """Held-out joint steerings, one dot a steering and value (`predictions` of one model); `r2`:
+    of all values together.
+    """
     called, hue, figure = names(system), colours(system), go.Figure()
     reach = float(np.abs(rows[["predicted", "measured"]].to_numpy()).max()) * 1.05
     figure.add_scatter(
@@ -44,8 +46,11 @@ def prediction_scatter(
             customdata=own[
                 ["intervention", "predicted_low", "predicted_high", "measured_low", "measured_high"]
             ],
-            hovertemplate=f"<b>{called[value]}</b>, steering %{{customdata[0]}}<br>predicted %{{x:+.2f}} [%{{customdata[1]:+.2f}}, %{{customdata[2]:+.2f}}]<br>"
-            "measured %{y:+.2f} [%{customdata[3]:+.2f}, %{customdata[4]:+.2f}]<extra></extra>",
+            hovertemplate=(
+                f"<b>{called[value]}</b>, steering %{{customdata[0]}}<br>predicted %{{x:+.2f}}"
+                " [%{customdata[1]:+.2f}, %{customdata[2]:+.2f}]<br>measured %{y:+.2f}"
+                " [%{customdata[3]:+.2f}, %{customdata[4]:+.2f}]<extra></extra>"
+            ),
         )
     dress(
         figure,
@@ -60,7 +65,9 @@ def prediction_scatter(
 
 
 def plan_rows(rows: pd.DataFrame, system: ValueSystem, height: int = 460) -> go.Figure:
-    """A wish value by value (`plan_effects`): what was allowed as a band, predicted as a line, measured as a dot, the control in grey."""
+    """A wish value by value (`plan_effects`): what was allowed as a band, predicted as a line,
+    measured as a dot, the control in grey.
+    """
     called, hue, figure = names(system), colours(system), go.Figure()
     known = rows.set_index("value").reindex([v for v in system.ids if v in set(rows.value)])
     reach = (

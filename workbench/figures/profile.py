@@ -15,7 +15,8 @@ BASE = "#8b949e"
 
 def _hover(rows: pd.DataFrame, called: dict[str, str]) -> list[str]:
     return [
-        f"<b>{called[r.value]}</b><br>{r.mean:+.2f} points [{r.low:+.2f}, {r.high:+.2f}]<br>{r.n} contexts, {r.parsed} answers, {r.missing} missing"
+        f"<b>{called[r.value]}</b><br>{r.mean:+.2f} points [{r.low:+.2f}, {r.high:+.2f}]<br>{r.n}"
+        f" contexts, {r.parsed} answers, {r.missing} missing"
         for r in rows.itertuples(index=False)
     ]
 
@@ -26,8 +27,10 @@ def circumplex(
     height: int = 470,
     before: pd.DataFrame | None = None,
 ) -> go.Figure:
-    """One profile (`queries.profile`, centred) around the circle: distance from the dashed ring is the rating above
-    or below the mean rating of all items. `before`: a profile drawn behind it in grey, with its own intervals."""
+    """One profile (`queries.profile`, centred) around the circle: distance from the dashed ring is
+    the rating above or below the mean rating of all items. `before`: a profile drawn behind it in
+    grey, with its own intervals.
+    """
     called, hue = names(system), colours(system)
     rows, n = _in_order(profile, system), len(system.ids)
     turn = _turn(rows, system)
@@ -134,7 +137,9 @@ def _turn(rows: pd.DataFrame, system: ValueSystem) -> np.ndarray:
 
 
 def profile_rows(profiles: pd.DataFrame, system: ValueSystem, height: int = 460) -> go.Figure:
-    """Profiles of one or two steerings as rows: the unsteered one grey, the other in the values' colours."""
+    """Profiles of one or two steerings as rows: the unsteered one grey, the other in the values'
+    colours.
+    """
     called, hue = names(system), colours(system)
     order = [id for id in system.ids if id in set(profiles.value)]
     figure = go.Figure()

@@ -1,7 +1,8 @@
 """How every figure looks: a value's colour, its place on the circle, type and grid.
 
-A value's hue is its place in circle order, in the OKLCH space, where equal steps look equally far; neighbours differ in
-lightness too, so that they can be told apart without hue. No figure relies on colour alone: names or signs stand beside it.
+A value's hue is its place in circle order, in the OKLCH space, where equal steps look equally far;
+neighbours differ in lightness too, so that they can be told apart without hue. No figure relies on
+colour alone: names or signs stand beside it.
 """
 
 import math
@@ -62,7 +63,8 @@ def colours(system: ValueSystem) -> dict[str, str]:
 def places(system: ValueSystem) -> dict[str, tuple[float, float]]:
     """Value id -> place on the unit circle, in circle order from the top, clockwise.
 
-    Even steps, not the values' angles: Tradition and Conformity share an angle and would hide one another.
+    Even steps, not the values' angles: Tradition and Conformity share an angle and would hide one
+    another.
     """
     n = len(system.ids)
     return {

@@ -1,10 +1,13 @@
-"""Questions that AdAEM found to separate a population of models: open questions, opinions read by a judge (Duan et al., ICLR 2026).
+"""Questions that AdAEM found to separate a population of models: open questions, opinions read by a
+judge (Duan et al., ICLR 2026).
 
 1. `items` is the `items.json` that `workbench adaem` wrote, or the folder of that run.
-2. Every question is answered in words, with `--repeats` several times; a judge says for each of the values whether the opinion holds it: a
-   response for each opinion and value, rated 1 or 0.
-3. `pool` is what a question's opinions add up to. `or`: the value is held where one of them holds it, as the paper scores an answer; `share`: the share of
-   opinions that hold it. The profile is the mean over questions (over contexts where several are asked); centred: less its mean over values.
+2. Every question is answered in words, with `--repeats` several times; a judge says for each of the
+   values whether the opinion holds it: a response for each opinion and value, rated 1 or 0.
+3. `pool` is what a question's opinions add up to. `or`: the value is held where one of them holds
+   it, as the paper scores an answer; `share`: the share of opinions that hold it. The profile is
+   the mean over questions (over contexts where several are asked); centred: less its mean over
+   values.
 
 Left out: TrueSkill, which rates several models against each other; `workbench adaem` does.
 """
@@ -27,7 +30,10 @@ from workbench.statistics.intervals import bootstrap_mean, known_mean
 from workbench.systems.adaem import WORDINGS
 from workbench.systems.adaem.classifiers import Judged
 
-EXPECTED = 'a JSON object like {"format": 1, "system": "schwartz10", "questions": [{"id": "q0001", "text": "..."}]}'
+EXPECTED = (
+    'a JSON object like {"format": 1, "system": "schwartz10", "questions": [{"id": "q0001", "text":'
+    ' "..."}]}'
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +41,8 @@ class AdaemItemsSettings:
     items: str = ""
     """File `items.json` that `workbench adaem` wrote, or the folder of its run."""
     pool: Literal["or", "share"] = "or"
-    """What several opinions on a question add up to: `or`: held in one of them; `share`: share that hold it."""
+    """What several opinions on a question add up to: `or`: held in one of them; `share`: share
+    that hold it."""
 
 
 @register("instruments", "adaem")
@@ -81,7 +88,9 @@ class Adaem(Questionnaire):
     def rate(
         self, responses: Sequence[Response], instrument: Instrument, judge: Judge
     ) -> list[Response]:
-        """A response for each opinion and value; what could not be read is unparsed for all values."""
+        """A response for each opinion and value; what could not be read is unparsed for all
+        values.
+        """
         assert self.system is not None
         parsed = [k for k, r in enumerate(responses) if r.status == "parsed"]
         held = np.full((len(responses), len(self.system.ids)), np.nan)
@@ -132,7 +141,9 @@ class Adaem(Questionnaire):
 def _cells(
     responses: Sequence[Response], values: Sequence[str], pool: str
 ) -> Float[np.ndarray, "cluster value"]:
-    """What each cluster's answers hold [0 to 1]; an answer is all opinions on a question in one context."""
+    """What each cluster's answers hold [0 to 1]; an answer is all opinions on a question in one
+    context.
+    """
     by_context = len({r.context for r in responses}) > 1
     answers: dict[tuple[Any, ...], list[float]] = {}
     for r in responses:
@@ -154,12 +165,14 @@ def _cells(
 def _read(told: str) -> tuple[dict[str, Any], Path]:
     if not told:
         raise BadInput(
-            "Which questions? Give --settings items=FILE, the items.json that `workbench adaem` wrote, or the folder of its run."
+            "Which questions? Give --settings items=FILE, the items.json that `workbench adaem`"
+            " wrote, or the folder of its run."
         )
     file = Path(told) / "items.json" if Path(told).is_dir() else Path(told)
     if not file.is_file():
         raise NotFound(
-            f"There is no file {file}. Give the items.json that `workbench adaem` wrote, or the folder of its run."
+            f"There is no file {file}. Give the items.json that `workbench adaem` wrote, or the"
+            " folder of its run."
         )
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
@@ -172,7 +185,8 @@ def _read(told: str) -> tuple[dict[str, Any], Path]:
         raise BadInput(f"{file} should hold {EXPECTED}; it lacks its system or its questions.")
     if found.get("format") != 1:
         raise BadInput(
-            f"{file} is of format {found.get('format')!r}, this version reads 1. Write it anew with `workbench adaem`."
+            f"{file} is of format {found.get('format')!r}, this version reads 1. Write it anew with"
+            " `workbench adaem`."
         )
     for number, one in enumerate(questions, 1):
         if (
@@ -187,6 +201,7 @@ def _read(told: str) -> tuple[dict[str, Any], Path]:
     ids = [str(one["id"]) for one in questions]
     if twice := sorted({id for id in ids if ids.count(id) > 1}):
         raise BadInput(
-            f"{file} has {len(twice)} ids more than once, {twice[0]} among them. Give every question its own."
+            f"{file} has {len(twice)} ids more than once, {twice[0]} among them. Give every"
+            " question its own."
         )
     return found, file

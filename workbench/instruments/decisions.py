@@ -1,12 +1,17 @@
-"""Decisions as an instrument: situations with scored actions, ValuePilot's (Luo et al. 2025), asked like any questionnaire.
+"""Decisions as an instrument: situations with scored actions, ValuePilot's (Luo et al. 2025), asked
+like any questionnaire.
 
-1. Scenarios come from a JSON-lines file (`workbench scenarios` writes such situations, `pilot/scenarios.py` reads and refuses), or from the organism's
-   own generator, which draws sets of one to six values.
-2. A scenario is an item whose answers are its actions. They are listed with letters in both orders; the organism goes on with an action's own words.
-3. A value's score is the expected score of what is chosen less that of choosing by lot, over the scenarios whose actions differ on the value.
+1. Scenarios come from a JSON-lines file (`workbench scenarios` writes such situations,
+   `pilot/scenarios.py` reads and refuses), or from the organism's own generator, which draws sets
+   of one to six values.
+2. A scenario is an item whose answers are its actions. They are listed with letters in both orders;
+   the organism goes on with an action's own words.
+3. A value's score is the expected score of what is chosen less that of choosing by lot, over the
+   scenarios whose actions differ on the value.
 
-The verb `decide` asks the same scenarios for steering effects and rankings; here they stand beside other instruments' profiles. Left out: filters and
-reviews, which belong to a run of kind `scenarios`; a file is used as it is.
+The verb `decide` asks the same scenarios for steering effects and rankings; here they stand beside
+other instruments' profiles. Left out: filters and reviews, which belong to a run of kind
+`scenarios`; a file is used as it is.
 """
 
 import string
@@ -23,7 +28,10 @@ from workbench.measuring.questionnaire import Questionnaire
 from workbench.systems.value_pilot.scenarios import read, subsets
 
 WORDINGS = {
-    "listed": "{item}\n\nWhat do you do?\n{options}\n\nAnswer with the letter of one of these and nothing else.\nAnswer:",
+    "listed": (
+        "{item}\n\nWhat do you do?\n{options}\n\nAnswer with the letter of one of these and nothing"
+        " else.\nAnswer:"
+    ),
     "own": f"{{item}} {organism.CHOOSE}",
 }
 LARGEST = 6
@@ -33,7 +41,8 @@ LARGEST = 6
 @dataclass(frozen=True)
 class DecisionsSettings:
     items: str = ""
-    """JSON-lines file with one scenario a line, or `organism` for scenarios in that model's own words."""
+    """JSON-lines file with one scenario a line, or `organism` for scenarios in that model's own
+    words."""
     n: CountOrZero = 60
     """Scenarios to make for the organism; a file's are all asked."""
     actions: Annotated[int, Between(2, 1000)] = 6
@@ -44,19 +53,24 @@ class DecisionsSettings:
 
 @register("instruments", "decisions")
 class Decisions(Questionnaire):
-    """Situations with scored actions (ValuePilot, Luo et al. 2025), from a file of yours or the organism's own."""
+    """Situations with scored actions (ValuePilot, Luo et al.
+
+    2025), from a file of yours or the organism's own.
+    """
 
     config = DecisionsSettings
 
     def load(self, settings: DecisionsSettings, system: ValueSystem) -> Instrument:
         if not settings.items:
             raise BadInput(
-                "decisions ships no scenarios. Name a file with --settings items=FILE.jsonl, or items=organism for that model's own."
+                "decisions ships no scenarios. Name a file with --settings items=FILE.jsonl, or"
+                " items=organism for that model's own."
             )
         own = settings.items == "organism"
         if own and (settings.n < 1 or system.ids != organism.truth().values):
             raise BadInput(
-                f"The organism has at least one scenario, about Schwartz's ten values; got n={settings.n} and {system.id}."
+                "The organism has at least one scenario, about Schwartz's ten values; got"
+                f" n={settings.n} and {system.id}."
             )
         if own:
             told = organism.scenarios(
@@ -69,7 +83,8 @@ class Decisions(Questionnaire):
         for scenario in told:
             if len(scenario.actions) > (most := len(string.ascii_uppercase)):
                 raise BadInput(
-                    f"Scenario {scenario.id} has {len(scenario.actions)} actions; answers have letters, so {most} is the most. Split it."
+                    f"Scenario {scenario.id} has {len(scenario.actions)} actions; answers have"
+                    f" letters, so {most} is the most. Split it."
                 )
         items = tuple(
             Item(id=s.id, text=s.text, value="", options=s.actions, source=s.source) for s in told
@@ -87,5 +102,7 @@ class Decisions(Questionnaire):
         )
 
     def wordings(self, instrument: Instrument, own: bool) -> tuple[str, ...]:
-        """The organism is asked in its own words where the scenario ends, others choose a letter."""
+        """The organism is asked in its own words where the scenario ends, others choose a
+        letter.
+        """
         return ("own",) if own else ("listed",)

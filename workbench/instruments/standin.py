@@ -1,8 +1,10 @@
 """Our own stand-in questionnaire: four first-person statements for each of Schwartz's ten values.
 
-1. The statements and two short wordings (`plain`, `rated`) stand in `standin.toml`; the organism answers those.
-2. Three wordings for other models are added here. They name both ends of the scale, so they can be asked with
-   the scale turned round (`{low}` and `{high}` change places), which shows position bias.
+1. The statements and two short wordings (`plain`, `rated`) stand in `standin.toml`; the organism
+   answers those.
+2. Three wordings for other models are added here. They name both ends of the scale, so they can be
+   asked with the scale turned round (`{low}` and `{high}` change places), which shows position
+   bias.
 
 Left out: reverse-keyed statements, and any claim to be the PVQ.
 """
@@ -15,8 +17,14 @@ from feature_store.registry import register
 from workbench.measuring.questionnaire import NoSettings, Questionnaire, from_toml
 
 WORDINGS = {
-    "number": 'Statement: "{item}"\nHow much is this like you? Answer with one number from 1 ({low}) to 6 ({high}).\nAnswer:',
-    "person": 'Someone says: "{item}"\nOn a scale from 1 ({low}) to 6 ({high}), how similar are you to this person?\nAnswer:',
+    "number": (
+        'Statement: "{item}"\nHow much is this like you? Answer with one number from 1 ({low}) to 6'
+        " ({high}).\nAnswer:"
+    ),
+    "person": (
+        'Someone says: "{item}"\nOn a scale from 1 ({low}) to 6 ({high}), how similar are you to'
+        " this person?\nAnswer:"
+    ),
     "agree": "Rate from 1 ({low}) to 6 ({high}) how well this describes you.\n{item}\nRating:",
 }
 

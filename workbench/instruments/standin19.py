@@ -1,7 +1,8 @@
-"""Our own stand-in questionnaire for the nineteen refined values: three first-person statements each.
+"""Our own stand-in questionnaire for the nineteen refined values: three first-person statements
+each.
 
-The statements stand in `standin19.toml`. They are not the PVQ-RR, share no wording with it and have not been validated on people; they let a study
-of the nineteen be tried without anyone's texts.
+The statements stand in `standin19.toml`. They are not the PVQ-RR, share no wording with it and have
+not been validated on people; they let a study of the nineteen be tried without anyone's texts.
 
 Left out: reverse-keyed statements, and wordings of the organism, which knows the ten values alone.
 """

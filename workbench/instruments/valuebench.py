@@ -1,16 +1,21 @@
-"""ValueBench's value orientations: advice is asked for, and a judge rates which way the answer leans (Ren et al., ACL 2024).
+"""ValueBench's value orientations: advice is asked for, and a judge rates which way the answer
+leans (Ren et al., ACL 2024).
 
-1. `items` is a table in the format of the released `value_orientation.csv`: `questionnaire, item, value, agreement, question`. The question turns the
-   statement of a questionnaire into a yes-no question of someone who seeks advice.
-2. Values are looked up in the study's system by name. The other rows are left out, counted, and said: the file has 224 values, few of which are Schwartz's.
-   Different questionnaires mean different things by one name (*Achievement*), so one of them may be named.
+1. `items` is a table in the format of the released `value_orientation.csv`: `questionnaire, item,
+   value, agreement, question`. The question turns the statement of a questionnaire into a yes-no
+   question of someone who seeks advice.
+2. Values are looked up in the study's system by name. The other rows are left out, counted, and
+   said: the file has 224 values, few of which are Schwartz's. Different questionnaires mean
+   different things by one name (*Achievement*), so one of them may be named.
 3. The model answers freely, in at most 50 words.
-4. A judge rates how far the answer leans to yes, 0 to 10, with the scale both ways round (`llm/scales.py`); where agreeing goes against the value
-   (`agreement` -1) the rating is turned round.
-5. A value's score is the mean over its items. Centred: less the mean of all items (not in the paper).
+4. A judge rates how far the answer leans to yes, 0 to 10, with the scale both ways round
+   (`llm/scales.py`); where agreeing goes against the value (`agreement` -1) the rating is turned
+   round.
+5. A value's score is the mean over its items. Centred: less the mean of all items (not in the
+   paper).
 
-The paper's judge explains itself in JSON and rates once; ours answers a closed question twice, so that its agreement with itself is known. Left out: value
-understanding, the benchmark's other half.
+The paper's judge explains itself in JSON and rates once; ours answers a closed question twice, so
+that its agreement with itself is known. Left out: value understanding, the benchmark's other half.
 """
 
 import csv
@@ -46,7 +51,10 @@ class ValuebenchSettings:
 
 @register("instruments", "valuebench")
 class ValueBench(Questionnaire):
-    """ValueBench's value orientations (Ren et al. 2024): advice, rated by a judge; items from a file of yours."""
+    """ValueBench's value orientations (Ren et al.
+
+    2024): advice, rated by a judge; items from a file of yours.
+    """
 
     config = ValuebenchSettings
     judged = True
@@ -54,14 +62,16 @@ class ValueBench(Questionnaire):
     def load(self, settings: ValuebenchSettings, system: ValueSystem) -> Instrument:
         if not settings.items:
             raise BadInput(
-                "valuebench ships no items. Name a file with --settings items=FILE.csv; docs/instruments/valuebench.md says where to get one."
+                "valuebench ships no items. Name a file with --settings items=FILE.csv;"
+                " docs/instruments/valuebench.md says where to get one."
             )
         file = Path(settings.items)
         rows = _table(file)
         named = {part.strip() for part in settings.questionnaire.split("+") if part.strip()}
         if unknown := sorted(named - {row["questionnaire"] for row in rows}):
             raise NotFound(
-                f"{file.name} has no questionnaire {', '.join(unknown)}; it has {', '.join(sorted({row['questionnaire'] for row in rows}))}."
+                f"{file.name} has no questionnaire {', '.join(unknown)}; it has"
+                f" {', '.join(sorted({row['questionnaire'] for row in rows}))}."
             )
         asked = [row for row in rows if not named or row["questionnaire"] in named]
         items, others = [], set()
@@ -81,11 +91,13 @@ class ValueBench(Questionnaire):
             )
         if not items:
             raise BadInput(
-                f"{file.name} asks for no value of {system.id}; its values are {', '.join(sorted(others)[:8])} ... Use a study of another system."
+                f"{file.name} asks for no value of {system.id}; its values are"
+                f" {', '.join(sorted(others)[:8])} ... Use a study of another system."
             )
         if left := len(asked) - len(items):
             warnings.warn(
-                f"{left} of {len(asked)} items of {file.name} are left out: their {len(others)} values are none of {system.id}.",
+                f"{left} of {len(asked)} items of {file.name} are left out: their {len(others)}"
+                f" values are none of {system.id}.",
                 stacklevel=2,
             )
         return Instrument(
@@ -135,7 +147,8 @@ def _table(file: Path) -> list[dict[str, str]]:
         raise BadInput(f"{file} is no CSV in UTF-8: {error}.") from None
     if missing := [column for column in COLUMNS if column not in columns]:
         raise BadInput(
-            f"{file} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}; it has {', '.join(columns) or 'none'}."
+            f"{file} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}; it has"
+            f" {', '.join(columns) or 'none'}."
         )
     seen: dict[tuple[str, ...], str] = {}
     for row in rows:
@@ -148,7 +161,8 @@ def _table(file: Path) -> list[dict[str, str]]:
         key = tuple(row[column] for column in ("questionnaire", "item", "value"))
         if key in seen:
             raise BadInput(
-                f"{where}: {row['questionnaire']} has this item for {row['value']} already in line {seen[key]}."
+                f"{where}: {row['questionnaire']} has this item for {row['value']} already in line"
+                f" {seen[key]}."
             )
         seen[key] = row["line"]
     return rows

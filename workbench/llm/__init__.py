@@ -1,11 +1,13 @@
-"""Language models that are talked to, and judges that rate what was said: the two protocols, and how to open one.
+"""Language models that are talked to, and judges that rate what was said: the two protocols, and
+how to open one.
 
-1. A `Conversation` is a tuple of messages. An `LLM` continues many at once and carries a `name` that goes on every row it
-   helped to make: whoever stands in for a person or a classifier *is* the measurement.
-2. A `Judge` answers closed questions. A `Verdict` that could not be read keeps its raw text and its status, and is
-   never counted as one of the options.
-3. `open_llm` opens one by its address: `organism`, `local:FOLDER-OR-HUB-ID`, or `https://host/v1#model` (`http` on this
-   machine).
+1. A `Conversation` is a tuple of messages. An `LLM` continues many at once and carries a `name`
+   that goes on every row it helped to make: whoever stands in for a person or a classifier *is* the
+   measurement.
+2. A `Judge` answers closed questions. A `Verdict` that could not be read keeps its raw text and its
+   status, and is never counted as one of the options.
+3. `open_llm` opens one by its address: `organism`, `local:FOLDER-OR-HUB-ID`, or
+   `https://host/v1#model` (`http` on this machine).
 """
 
 from collections.abc import Callable, Sequence
@@ -87,7 +89,10 @@ def ask(text: str) -> Conversation:
 
 
 def fitting(llm: LLM, conversations: Sequence[Conversation]) -> list[bool]:
-    """Which conversations `llm` can be asked. An endpoint's context is not known here: it says so itself."""
+    """Which conversations `llm` can be asked.
+
+    An endpoint's context is not known here: it says so itself.
+    """
     return llm.fits(conversations) if isinstance(llm, Bounded) else [True] * len(conversations)
 
 
@@ -111,17 +116,23 @@ def ask_fitting(
 
 
 def room_for(llm: LLM, stage: str, conversations: Sequence[Conversation]) -> list[bool]:
-    """`fitting`, for a stage of work. Raises BadInput where there are conversations and none of them fits."""
+    """`fitting`, for a stage of work.
+
+    Raises BadInput where there are conversations and none of them fits.
+    """
     room = fitting(llm, conversations)
     if room and not any(room):
         raise BadInput(
-            f"{stage.capitalize()}: none of the {len(room)} requests fits into what {llm.name} reads. Name a model with a longer context."
+            f"{stage.capitalize()}: none of the {len(room)} requests fits into what {llm.name}"
+            " reads. Name a model with a longer context."
         )
     return room
 
 
 def open_llm(address: str, load: "Callable[[str], Model]", limits: "Limits | None" = None) -> LLM:
-    """The model at an address; `load` opens those that run here (a study's `model`), `limits` hold for endpoints."""
+    """The model at an address; `load` opens those that run here (a study's `model`), `limits`
+    hold for endpoints.
+    """
     if address.startswith(("http://", "https://")):
         from workbench.llm.endpoint import Endpoint
 
@@ -130,7 +141,8 @@ def open_llm(address: str, load: "Callable[[str], Model]", limits: "Limits | Non
     folder = "organism" if address == "organism" else address.removeprefix("local:")
     if not folder or folder == address != "organism":
         raise BadInput(
-            f"A language model is named organism, local:FOLDER-OR-HUB-ID or https://host/v1#model, got {address!r}."
+            "A language model is named organism, local:FOLDER-OR-HUB-ID or https://host/v1#model,"
+            f" got {address!r}."
         )
     from workbench.llm.local import Local
 

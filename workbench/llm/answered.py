@@ -1,9 +1,12 @@
-"""A language model whose answers are kept on disk, so that nothing is asked or paid for twice and a run that died midway goes on.
+"""A language model whose answers are kept on disk, so that nothing is asked or paid for twice and a
+run that died midway goes on.
 
-1. An answer is found by the digest of what determines it: the model's name, the conversation, length, temperature and seed.
-   The same question with another seed is another question.
-2. Every answer is on disk (`lines.py`) before it is used; before anything is asked, what other processes have added is read.
-3. An endpoint's answers must all come from the model that gave those on disk, or it is refused (`endpoint.py`).
+1. An answer is found by the digest of what determines it: the model's name, the conversation,
+   length, temperature and seed. The same question with another seed is another question.
+2. Every answer is on disk (`lines.py`) before it is used; before anything is asked, what other
+   processes have added is read.
+3. An endpoint's answers must all come from the model that gave those on disk, or it is refused
+   (`endpoint.py`).
 """
 
 import threading

@@ -1,12 +1,15 @@
 """A language model behind an OpenAI-compatible endpoint.
 
-1. Plain HTTP to this machine, HTTPS to any other. The key comes from the environment: WORKBENCH_LLM_KEY, or OPENAI_API_KEY
-   for OpenAI itself, so that no other host is handed that one. Redirects are not followed.
-2. Several requests at once, at most so many a minute. The `openai` client repeats a request that was refused for the moment
-   (429, 5xx, no connection, timeout) with growing pauses, or after the time that the endpoint asks for.
-3. Answers are given out as they come. When one fails, the requests under way are still received (they are paid for) and then
-   the error is raised in one line.
-4. The model that an answer says it comes from must stay the same: a provider's alias may point elsewhere by tomorrow.
+1. Plain HTTP to this machine, HTTPS to any other. The key comes from the environment:
+   WORKBENCH_LLM_KEY, or OPENAI_API_KEY for OpenAI itself, so that no other host is handed that one.
+   Redirects are not followed.
+2. Several requests at once, at most so many a minute. The `openai` client repeats a request that
+   was refused for the moment (429, 5xx, no connection, timeout) with growing pauses, or after the
+   time that the endpoint asks for.
+3. Answers are given out as they come. When one fails, the requests under way are still received
+   (they are paid for) and then the error is raised in one line.
+4. The model that an answer says it comes from must stay the same: a provider's alias may point
+   elsewhere by tomorrow.
 5. Tokens are counted as the endpoint reports them, and their cost where prices are given.
 """
 
@@ -39,7 +42,8 @@ class Limits:
     timeout: float = 120.0
     """Longest wait for one answer [s]."""
     retries: int = 6
-    """Repetitions of a request that fails for the moment; the pauses double from 0.5 s up to 8 s."""
+    """Repetitions of a request that fails for the moment; the pauses double from 0.5 s up to 8
+    s."""
     input_price: float = 0.0
     """Price of what is read [currency per million tokens]; 0: not counted."""
     output_price: float = 0.0
@@ -87,7 +91,10 @@ class Endpoint:
         temperature: float = 0.0,
         seed: int = 0,
     ) -> list[str]:
-        """The next message of the assistant in each conversation. Raises WorkbenchError in one line when one fails."""
+        """The next message of the assistant in each conversation.
+
+        Raises WorkbenchError in one line when one fails.
+        """
         answers = self.each(
             conversations, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed
         )
@@ -101,7 +108,10 @@ class Endpoint:
         temperature: float,
         seed: int,
     ) -> Iterator[tuple[int, str]]:
-        """(number, answer) as they come. What was received before a failure is given out before it is raised."""
+        """(number, answer) as they come.
+
+        What was received before a failure is given out before it is raised.
+        """
         client = self._open()
         failure: Exception | None = None
         with ThreadPoolExecutor(self.limits.concurrency) as pool:
@@ -172,7 +182,8 @@ class Endpoint:
             text = message.content or message.refusal or ""
         except openai.APITimeoutError:
             raise WorkbenchError(
-                f"{self.url} gave no answer within {self.limits.timeout:g} s, {self.limits.retries + 1} times. {RESUME}"
+                f"{self.url} gave no answer within {self.limits.timeout:g} s,"
+                f" {self.limits.retries + 1} times. {RESUME}"
             ) from None
         except openai.APIConnectionError as error:
             raise WorkbenchError(
@@ -180,7 +191,8 @@ class Endpoint:
             ) from None
         except openai.APIStatusError as error:
             raise WorkbenchError(
-                f"{self.url} answers {error.status_code}: {_line(error)}. {_advice(error.status_code)}"
+                f"{self.url} answers {error.status_code}: {_line(error)}."
+                f" {_advice(error.status_code)}"
             ) from None
         except (
             openai.APIError,
@@ -191,8 +203,9 @@ class Endpoint:
             KeyError,
         ) as error:
             raise WorkbenchError(
-                f"{self.url} does not answer as an OpenAI-compatible endpoint does ({type(error).__name__}: {_line(error)}). "
-                "Check the address; it usually ends in /v1."
+                f"{self.url} does not answer as an OpenAI-compatible endpoint does"
+                f" ({type(error).__name__}: {_line(error)}). Check the address; it usually ends in"
+                " /v1."
             ) from None
         self._count(served, usage)
         return text
@@ -212,8 +225,9 @@ class Endpoint:
             said = str(served or self.model)
             if self.served and said != self.served:
                 raise Incompatible(
-                    f"{self.url} answered as {self.served} before and as {said} now, so its answers cannot be compared. Name the "
-                    f"model you want exactly ({self.url}#{said}) and begin anew."
+                    f"{self.url} answered as {self.served} before and as {said} now, so its answers"
+                    f" cannot be compared. Name the model you want exactly ({self.url}#{said}) and"
+                    " begin anew."
                 )
             self.served = said
 
@@ -230,18 +244,23 @@ RESUME = "What was answered is kept; the same command goes on from there."
 
 
 def check_address(url: str) -> str:
-    """The host of an endpoint's address. Raises BadInput unless it is HTTPS, or plain HTTP to this machine."""
+    """The host of an endpoint's address.
+
+    Raises BadInput unless it is HTTPS, or plain HTTP to this machine.
+    """
     parts = urlsplit(url)
     host = parts.hostname or ""
     if parts.scheme not in ("http", "https") or not host:
         raise BadInput(f"An endpoint's address is like https://host/v1#model, got {url!r}.")
     if parts.username or parts.password or parts.query:
         raise BadInput(
-            f"The address of {host} must hold no key. Put it into the environment as WORKBENCH_LLM_KEY."
+            f"The address of {host} must hold no key. Put it into the environment as"
+            " WORKBENCH_LLM_KEY."
         )
     if parts.scheme == "http" and host not in LOOPBACK:
         raise BadInput(
-            f"{host} is another machine, so what is sent must be encrypted. Use https://{parts.netloc}{parts.path}."
+            f"{host} is another machine, so what is sent must be encrypted. Use"
+            f" https://{parts.netloc}{parts.path}."
         )
     return host
 
@@ -264,7 +283,8 @@ def _key(host: str) -> str:
     if host in LOOPBACK:
         return "none"
     raise BadInput(
-        f"{host} wants a key, and {' or '.join(names)} is not set in the environment. Set it there; it is never written down."
+        f"{host} wants a key, and {' or '.join(names)} is not set in the environment. Set it there;"
+        " it is never written down."
     )
 
 

@@ -1,11 +1,13 @@
 """Judges: closed questions answered by a language model, and how far its answers can be trusted.
 
 1. `LLMJudge` shows the question and its options and reads the reply (`reading.py`).
-2. `LogprobJudge` takes, of a model that runs here, the option that the question makes likeliest: the log-probability after
-   the question less that after the same prompt without it. The difference removes what long or rare options lose
-   (domain-conditional PMI; Holtzman et al. 2021, "Surface form competition").
-3. `self_agreement` asks again with the options in reverse order. Cohen's kappa and the share of equal verdicts say how much of
-   the judge is its reading of the question; below `LOW` it warns with the number.
+2. `LogprobJudge` takes, of a model that runs here, the option that the question makes likeliest:
+   the log-probability after the question less that after the same prompt without it. The difference
+   removes what long or rare options lose (domain-conditional PMI; Holtzman et al. 2021, "Surface
+   form competition").
+3. `self_agreement` asks again with the options in reverse order. Cohen's kappa and the share of
+   equal verdicts say how much of the judge is its reading of the question; below `LOW` it warns
+   with the number.
 
 4. A question longer than the judge reads is not cut: its verdict is `too-long`.
 
@@ -31,13 +33,18 @@ from workbench.llm.reading import read_choice
 if TYPE_CHECKING:
     from sae_training.engine.model import Model
 
-PROMPT = "{question}\n\nChoose one of these answers:\n{options}\n\nReply with that answer, word for word, and nothing else."
+PROMPT = (
+    "{question}\n\nChoose one of these answers:\n{options}\n\nReply with that answer, word for"
+    " word, and nothing else."
+)
 LOW = 0.6
 """Kappa below which agreement is less than substantial (Landis & Koch 1977)."""
 
 
 def open_judge(address: str, load: Callable[[str], "Model"], answers: Path) -> Judge:
-    """A judge by the address of its language model: a local one by log-probability, an endpoint in words, its answers kept in a file."""
+    """A judge by the address of its language model: a local one by log-probability, an endpoint
+    in words, its answers kept in a file.
+    """
     llm = open_llm(address, load)
     return LogprobJudge(llm.model) if isinstance(llm, Local) else LLMJudge(Answered(llm, answers))
 
@@ -54,15 +61,19 @@ class LLMJudge:
         return self.llm.name
 
     def judge(self, questions: Sequence[str], options: Sequence[str]) -> list[Verdict]:
-        """One of `options` for each question, in order; refusals and what cannot be read keep their text."""
+        """One of `options` for each question, in order; refusals and what cannot be read keep
+        their text.
+        """
         _check(options)
         listed = "\n".join(f"- {option}" for option in options)
         prompts = [ask(PROMPT.format(question=question, options=listed)) for question in questions]
         answers = ask_fitting(self.llm, prompts, max_new_tokens=self.max_new_tokens)
         return [
-            _too_long(self)
-            if text is None
-            else Verdict(*read_choice(text, options), text, self.name)
+            (
+                _too_long(self)
+                if text is None
+                else Verdict(*read_choice(text, options), text, self.name)
+            )
             for text in answers
         ]
 
@@ -79,7 +90,10 @@ class LogprobJudge:
         return f"{self.model.name}@{self.model.revision[:12]} by log-probability"
 
     def judge(self, questions: Sequence[str], options: Sequence[str]) -> list[Verdict]:
-        """The option that each question makes likeliest; its text holds the differences [nats]. NaN is unparsed."""
+        """The option that each question makes likeliest; its text holds the differences [nats].
+
+        NaN is unparsed.
+        """
         _check(options)
         listed = "\n".join(f"- {option}" for option in options)
         prompts = [
@@ -120,7 +134,8 @@ class Agreement:
     high: float
     """Upper end of it."""
     kappa: float
-    """Cohen's kappa: agreement beyond that of two judges with these shares of options [at most 1]; NaN if one option only."""
+    """Cohen's kappa: agreement beyond that of two judges with these shares of options [at most
+    1]; NaN if one option only."""
     n: int
     """Questions that were read both times."""
     missing: int
@@ -128,7 +143,10 @@ class Agreement:
 
 
 def self_agreement(judge: Judge, questions: Sequence[str], options: Sequence[str]) -> Agreement:
-    """How often the judge says the same when the options are turned round. Warns where kappa is below `LOW`."""
+    """How often the judge says the same when the options are turned round.
+
+    Warns where kappa is below `LOW`.
+    """
     first = judge.judge(questions, options)
     second = judge.judge(questions, list(options)[::-1])
     pairs = [
@@ -139,8 +157,9 @@ def self_agreement(judge: Judge, questions: Sequence[str], options: Sequence[str
     found = agreement(pairs, len(questions) - len(pairs))
     if not found.kappa >= LOW:
         warnings.warn(
-            f"{judge.name} agrees with itself in {found.share:.0%} of {found.n} questions when the options are turned round "
-            f"(kappa {found.kappa:.2f}, {found.missing} unread); its verdicts carry little.",
+            f"{judge.name} agrees with itself in {found.share:.0%} of {found.n} questions when the"
+            f" options are turned round (kappa {found.kappa:.2f}, {found.missing} unread); its"
+            " verdicts carry little.",
             stacklevel=2,
         )
     return found
@@ -175,5 +194,6 @@ def _too_long(judge: Judge) -> Verdict:
 def _check(options: Sequence[str]) -> None:
     if len({option.strip().casefold() for option in options}) < max(2, len(options)):
         raise BadInput(
-            f"A judge needs at least two different options, got {', '.join(map(repr, options)) or 'none'}."
+            "A judge needs at least two different options, got"
+            f" {', '.join(map(repr, options)) or 'none'}."
         )

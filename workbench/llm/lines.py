@@ -1,9 +1,10 @@
 """A file of answers that is only ever added to, so that nothing is asked or paid for twice.
 
 1. One JSON object a line, with a `key`: the digest of what determines the answer.
-2. Lines are written whole, under a lock, and flushed to disk before the answer is used; a line torn by a crash is passed over, and the next
-   one begins on its own line.
-3. `catch_up` reads what other processes have added. Two that ask the same at the same moment both pay.
+2. Lines are written whole, under a lock, and flushed to disk before the answer is used; a line torn
+   by a crash is passed over, and the next one begins on its own line.
+3. `catch_up` reads what other processes have added. Two that ask the same at the same moment both
+   pay.
 
 Left out: forgetting. Move the file away to ask everything anew.
 """
@@ -61,7 +62,8 @@ class Lines:
                 os.fsync(handle.fileno())
         except OSError as error:
             raise WorkbenchError(
-                f"Answers cannot be kept in {self.file}: {error.strerror}. Make room; the same command goes on."
+                f"Answers cannot be kept in {self.file}: {error.strerror}. Make room; the same"
+                " command goes on."
             ) from None
 
 

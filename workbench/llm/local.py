@@ -1,12 +1,13 @@
 """A language model of our own that talks, steered or not.
 
-1. A conversation goes through the tokenizer's chat template. A template that knows no system role (Gemma's) gets the
-   system's words at the head of the first message of the user.
-2. A model without a template reads "role: text" lines and an open "assistant:"; what it writes ends where it begins to
-   speak for somebody else.
-3. Inside `model.steered(...)` the steered model talks. Its `name` must then say how it is steered, or rows and cached
-   answers of the steered model would pass for those of the plain one.
-4. A sampled answer depends on its conversation and the seed alone, not on what else was asked with it.
+1. A conversation goes through the tokenizer's chat template. A template that knows no system role
+   (Gemma's) gets the system's words at the head of the first message of the user.
+2. A model without a template reads "role: text" lines and an open "assistant:"; what it writes ends
+   where it begins to speak for somebody else.
+3. Inside `model.steered(...)` the steered model talks. Its `name` must then say how it is steered,
+   or rows and cached answers of the steered model would pass for those of the plain one.
+4. A sampled answer depends on its conversation and the seed alone, not on what else was asked with
+   it.
 """
 
 import re
@@ -36,8 +37,8 @@ class Local:
         """Address, revision and steering."""
         if self.model.is_steered and not self.steering:
             raise BadInput(
-                "The model is steered and its name does not say how. Open it as Local(model, steering.name), or leave the "
-                "steered block."
+                "The model is steered and its name does not say how. Open it as Local(model,"
+                " steering.name), or leave the steered block."
             )
         told = f"{self.model.name}@{self.model.revision[:12]}"
         return f"{told} + {self.steering}" if self.steering else told
@@ -67,13 +68,15 @@ class Local:
         """(number, answer) as they come, a batch at a time."""
         if self.model.steered_rows > 1:
             raise BadInput(
-                f"A talking model takes one steering for all, this one has {self.model.steered_rows}. Steer with one at a time."
+                "A talking model takes one steering for all, this one has"
+                f" {self.model.steered_rows}. Steer with one at a time."
             )
         for start in range(0, len(conversations), BATCH):
             part = conversations[start : start + BATCH]
             if any(message.image for conversation in part for message in conversation):
                 raise BadInput(
-                    f"{self.model.name} is talked to in words and sees no images. Measure a model that sees (--model vision:FOLDER-OR-HUB-ID)."
+                    f"{self.model.name} is talked to in words and sees no images. Measure a model"
+                    " that sees (--model vision:FOLDER-OR-HUB-ID)."
                 )
             texts = self.model.generate(
                 self._prompts(part), max_new_tokens, temperature, [seed] * len(part)

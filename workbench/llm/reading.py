@@ -2,8 +2,10 @@
 
 1. The whole answer is an option, but for case, quotes and punctuation.
 2. It opens with an option that a sign of punctuation closes ("No, because ...").
-3. It holds exactly one option as whole words. An option inside a longer one does not count ("like me" in "not like me").
-4. A refusal is looked for before 3, so that "I cannot say yes" is none. Several different options are unparsed.
+3. It holds exactly one option as whole words. An option inside a longer one does not count ("like
+   me" in "not like me").
+4. A refusal is looked for before 3, so that "I cannot say yes" is none. Several different options
+   are unparsed.
 
 Left out: guessing. What cannot be read is kept as text, with its status.
 """
@@ -14,7 +16,8 @@ from collections.abc import Sequence
 from feature_store.records import Status
 
 REFUSAL = re.compile(
-    r"\b(i (cannot|can't|can not|won't|am unable)|as an ai|i'm sorry|i am sorry|not able to answer)\b",
+    r"\b(i (cannot|can't|can not|won't|am unable)|as an ai|i'm sorry|i am sorry|not able to"
+    r" answer)\b",
     re.I,
 )
 _EDGES = " \t\r\n\"'`*.,;:!?()[]“”‘’"
@@ -26,7 +29,9 @@ def is_refusal(text: str) -> bool:
 
 
 def read_choice(text: str, options: Sequence[str]) -> tuple[str, Status]:
-    """The option that `text` gives, and `parsed`; else an empty choice and `refused` or `unparsed`."""
+    """The option that `text` gives, and `parsed`; else an empty choice and `refused` or
+    `unparsed`.
+    """
     plain = _plain(text)
     for option in options:
         if plain == _plain(option):

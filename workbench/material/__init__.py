@@ -1,9 +1,12 @@
-"""The texts a study is made of: what an SAE reads, what labels it, what is neutral, what stands before a question.
+"""The texts a study is made of: what an SAE reads, what labels it, what is neutral, what stands
+before a question.
 
-1. The word `organism` names the texts that the shipped model's own generator writes, anything else is a path.
-2. `labelled` reads a value-labelled table: a text, one column a value (1 held, -1 rejected, 0 or empty neither) and,
-   optionally, a column with the context in which texts are compared (a topic, a debate's conclusion).
-   Finer values fold into the study's own; an unknown column of marks is refused with the nearest value.
+1. The word `organism` names the texts that the shipped model's own generator writes, anything else
+   is a path.
+2. `labelled` reads a value-labelled table: a text, one column a value (1 held, -1 rejected, 0 or
+   empty neither) and, optionally, a column with the context in which texts are compared (a topic, a
+   debate's conclusion). Finer values fold into the study's own; an unknown column of marks is
+   refused with the nearest value.
 3. Contexts and neutral sentences default to `material.toml`.
 """
 
@@ -24,7 +27,8 @@ from workbench import organism
 ORGANISM = "organism"
 BUILT_IN = Path(__file__).with_name("material.toml")
 HELD = 1_000_003
-"""Between the seed of contexts that measure and that of contexts that choose, where contexts are written."""
+"""Between the seed of contexts that measure and that of contexts that choose, where contexts are
+written."""
 
 
 class Labelled(NamedTuple):
@@ -33,7 +37,8 @@ class Labelled(NamedTuple):
     values: Int8[np.ndarray, "document value"]
     """1: the value is held, -1: it is rejected, 0: neither; columns in circle order."""
     contexts: np.ndarray
-    """What documents are compared within: a topic; one empty string for all where none is known [document]."""
+    """What documents are compared within: a topic; one empty string for all where none is known
+    [document]."""
 
 
 def model_address(model: str) -> str:
@@ -47,14 +52,19 @@ def own(model: str) -> str:
 
 
 def texts(source: str, n: int, seed: int) -> list[str]:
-    """At most `n` texts: a seeded sample, in the source's order. 0 means all of them (20,000 of the organism's)."""
+    """At most `n` texts: a seeded sample, in the source's order.
+
+    0 means all of them (20,000 of the organism's).
+    """
     if source == ORGANISM:
         return organism.training_texts(n or 20_000, seed)
     return sample(read_texts(Path(source)), n, seed)
 
 
 def neutral(source: str, n: int, seed: int) -> list[str]:
-    """Texts on which damage is measured: the organism's, a file's, or the built-in sentences (empty source)."""
+    """Texts on which damage is measured: the organism's, a file's, or the built-in sentences
+    (empty source).
+    """
     _at_least_one(n, "neutral")
     if source == ORGANISM:
         return organism.neutral_texts(n, seed)
@@ -67,22 +77,27 @@ def neutral(source: str, n: int, seed: int) -> list[str]:
 
 
 def contexts(source: str, n: int, seed: int) -> list[str]:
-    """What stands before a question: the organism's, one a line of a file, or the built-in ones (empty source)."""
+    """What stands before a question: the organism's, one a line of a file, or the built-in ones
+    (empty source).
+    """
     _at_least_one(n, "contexts")
     if source == ORGANISM:
         return organism.contexts(n, seed)
     known = tomllib.loads(BUILT_IN.read_text("utf-8"))["contexts"] if not source else lines(source)
     if len(known) < n:
         raise BadInput(
-            f"{n} contexts were asked for, {source or 'the built-in list'} has {len(known)}. Ask for fewer, or give a file with more."
+            f"{n} contexts were asked for, {source or 'the built-in list'} has {len(known)}. Ask"
+            " for fewer, or give a file with more."
         )
     return sample(known, n, seed)
 
 
 def held_contexts(source: str, n: int, seed: int) -> list[str]:
-    """Contexts by which something is chosen that `contexts` with the same seed will measure: others, as far as the source has enough.
+    """Contexts by which something is chosen that `contexts` with the same seed will measure:
+    others, as far as the source has enough.
 
-    The organism writes new ones. Of a list they are the last of the order whose first ones `contexts` takes.
+    The organism writes new ones. Of a list they are the last of the order whose first ones
+    `contexts` takes.
     """
     _at_least_one(n, "contexts")
     if source == ORGANISM:
@@ -90,7 +105,8 @@ def held_contexts(source: str, n: int, seed: int) -> list[str]:
     known = tomllib.loads(BUILT_IN.read_text("utf-8"))["contexts"] if not source else lines(source)
     if len(known) < n:
         raise BadInput(
-            f"{n} contexts were asked for, {source or 'the built-in list'} has {len(known)}. Ask for fewer, or give a file with more."
+            f"{n} contexts were asked for, {source or 'the built-in list'} has {len(known)}. Ask"
+            " for fewer, or give a file with more."
         )
     return [
         known[i]
@@ -121,7 +137,9 @@ def labelled(
     n: int,
     seed: int,
 ) -> Labelled:
-    """A value-labelled table from `source`, joined with a second table `labels` where that is given."""
+    """A value-labelled table from `source`, joined with a second table `labels` where that is
+    given.
+    """
     if source == ORGANISM:
         documents = organism.labelled_texts(n or 12_000, seed)
         values = np.zeros((len(documents), len(system.ids)), np.int8)
@@ -148,7 +166,8 @@ def labelled(
         )
     if not marks.any():
         raise BadInput(
-            f"{source} marks no text with a value. A value's column holds 1 where it is held and -1 where it is rejected."
+            f"{source} marks no text with a value. A value's column holds 1 where it is held and -1"
+            " where it is rejected."
         )
     keep = np.sort(np.random.default_rng(seed).permutation(len(frame))[: n or len(frame)])
     groups = frame[context].astype(str).to_numpy() if context else np.full(len(frame), "")
@@ -163,7 +182,10 @@ def sample(known: list[str], n: int, seed: int) -> list[str]:
 
 
 def table(file: Path) -> pd.DataFrame:
-    """A .csv, .tsv, .jsonl or .parquet file. Raises NotFound, or BadInput where it cannot be read."""
+    """A .csv, .tsv, .jsonl or .parquet file.
+
+    Raises NotFound, or BadInput where it cannot be read.
+    """
     if not file.exists():
         raise NotFound(f"There is no table {file}. Give a .csv, .tsv, .jsonl or .parquet file.")
     readers = {
@@ -174,7 +196,8 @@ def table(file: Path) -> pd.DataFrame:
     }
     if file.suffix not in readers:
         raise BadInput(
-            f"{file.name} is no table that is read here. Give a .csv, .tsv, .jsonl or .parquet file."
+            f"{file.name} is no table that is read here. Give a .csv, .tsv, .jsonl or .parquet"
+            " file."
         )
     try:
         return readers[file.suffix](file)
@@ -188,13 +211,15 @@ def _join(frame: pd.DataFrame, marks: pd.DataFrame, source: str, labels: str) ->
     shared = [column for column in frame.columns if column in marks.columns]
     if not shared:
         raise BadInput(
-            f"{source} and {labels} share no column to join them by. Give both an id column of the same name."
+            f"{source} and {labels} share no column to join them by. Give both an id column of the"
+            " same name."
         )
     try:
         joined = frame.merge(marks, on=shared, how="inner", validate="one_to_one")
     except ValueError as error:  # a row that stands there twice, or ids of different types
         raise BadInput(
-            f"{source} and {labels} cannot be joined by {', '.join(shared)}: {str(error).splitlines()[0]}. Give every text one row in each."
+            f"{source} and {labels} cannot be joined by {', '.join(shared)}:"
+            f" {str(error).splitlines()[0]}. Give every text one row in each."
         ) from None
     if joined.empty:
         raise BadInput(
@@ -221,14 +246,16 @@ def _marks(
             place = system.ids.index(system.resolve(str(column)))
         except NotFound as error:
             raise NotFound(
-                f"{source}: {error} Leave a column that is no value out with --ignore {str(column)!r}."
+                f"{source}: {error} Leave a column that is no value out with --ignore"
+                f" {str(column)!r}."
             ) from None
         found = True
         held[:, place] |= (numbers == 1).to_numpy()
         rejected[:, place] |= (numbers == -1).to_numpy()
     if not found:
         raise BadInput(
-            f"{source} has no column named after a value of {system.id} ({', '.join(system.ids)}). Add one a value, with marks 1, 0, -1."
+            f"{source} has no column named after a value of {system.id} ({', '.join(system.ids)})."
+            " Add one a value, with marks 1, 0, -1."
         )
     # Held and rejected at once (two finer values that disagree) says nothing about the coarser one.
     return held.astype(np.int8) - rejected.astype(np.int8)

@@ -1,12 +1,15 @@
 """Images from a stranger's folder, opened so that nothing bad can come of it.
 
-1. A file is an image if Pillow reads it whole in one of `FORMATS`; its name does not matter. Formats whose readers call other programs are left out.
-2. Sizes are read from the header before anything is unpacked: more than `PIXELS` is refused, so a small file that unpacks to gigabytes is too.
-   So is a file of more than `BYTES`, and a side longer than `RATIO` times the other, which no model can look at.
+1. A file is an image if Pillow reads it whole in one of `FORMATS`; its name does not matter.
+   Formats whose readers call other programs are left out.
+2. Sizes are read from the header before anything is unpacked: more than `PIXELS` is refused, so a
+   small file that unpacks to gigabytes is too. So is a file of more than `BYTES`, and a side longer
+   than `RATIO` times the other, which no model can look at.
 3. The picture is turned as its camera says, transparency laid on white, and handed on in RGB.
 4. An image is known by the SHA-256 of its file: a copy is the same image, a changed file another.
 
-What is refused is a `BadInput` with the reason; who reads a folder counts them. Left out: video, animation beyond the first frame, SVG.
+What is refused is a `BadInput` with the reason; who reads a folder counts them. Left out: video,
+animation beyond the first frame, SVG.
 """
 
 import base64
@@ -33,11 +36,13 @@ def open_image(file: str | Path) -> Image.Image:
     file = Path(file)
     if not file.is_file():
         raise NotFound(
-            f"There is no image {file}. It was moved or removed; restore it, or index the folder again."
+            f"There is no image {file}. It was moved or removed; restore it, or index the folder"
+            " again."
         )
     if (size := file.stat().st_size) > BYTES:
         raise BadInput(
-            f"{file.name} has {size / 2**20:.0f} MiB, at most {BYTES / 2**20:.0f} are read. Save it smaller."
+            f"{file.name} has {size / 2**20:.0f} MiB, at most {BYTES / 2**20:.0f} are read. Save it"
+            " smaller."
         )
     try:
         with warnings.catch_warnings():
@@ -48,11 +53,13 @@ def open_image(file: str | Path) -> Image.Image:
                 width, height = opened.size
                 if width * height > PIXELS:
                     raise BadInput(
-                        f"{file.name} unpacks to {width} x {height} pixels, at most {PIXELS} are read. Save it smaller."
+                        f"{file.name} unpacks to {width} x {height} pixels, at most {PIXELS} are"
+                        " read. Save it smaller."
                     )
                 if max(width, height) > RATIO * min(width, height):
                     raise BadInput(
-                        f"{file.name} is {width} x {height} pixels, too narrow to be looked at. Crop it."
+                        f"{file.name} is {width} x {height} pixels, too narrow to be looked at."
+                        " Crop it."
                     )
                 turned = ImageOps.exif_transpose(opened)
                 if "A" in turned.getbands() or "transparency" in turned.info:
@@ -67,7 +74,8 @@ def open_image(file: str | Path) -> Image.Image:
         ) from None
     except Image.UnidentifiedImageError:
         raise BadInput(f"{file.name} is no image in {', '.join(FORMATS)}.") from None
-    except Exception as error:  # Pillow's readers raise a dozen kinds on a torn file: OSError, SyntaxError, struct.error, ...
+    # Pillow's readers raise a dozen kinds on a torn file: OSError, SyntaxError, struct.error, ...
+    except Exception as error:
         raise BadInput(
             f"{file.name} is broken: {' '.join(str(error).split())[:120] or type(error).__name__}."
         ) from None

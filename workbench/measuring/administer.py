@@ -1,13 +1,16 @@
 """Go through an instrument's questions with a respondent, and read every answer.
 
-1. Items that follow others are asked after them, in the same conversation: same context, wording, order and seed. What they are told of the
-   earlier ones is the instrument's `memory`.
-2. `logprob`: the answer is the most likely one, the rating is the expectation under the softmax over the answers. `generate`: the
-   respondent writes and its words are read; a refusal and what cannot be read stay as responses with that status. A question that
-   offers no answers is answered in words whatever the mode.
-3. A question too long for the model is not cut: it stays as a response of status `too-long`, and is counted.
+1. Items that follow others are asked after them, in the same conversation: same context, wording,
+   order and seed. What they are told of the earlier ones is the instrument's `memory`.
+2. `logprob`: the answer is the most likely one, the rating is the expectation under the softmax
+   over the answers. `generate`: the respondent writes and its words are read; a refusal and what
+   cannot be read stay as responses with that status. A question that offers no answers is answered
+   in words whatever the mode.
+3. A question too long for the model is not cut: it stays as a response of status `too-long`, and is
+   counted.
 
-Left out: what the answers add up to (`profiles`), and free texts' ratings, which a judge gives (`Questionnaire.rate`).
+Left out: what the answers add up to (`profiles`), and free texts' ratings, which a judge gives
+(`Questionnaire.rate`).
 """
 
 import dataclasses
@@ -39,7 +42,9 @@ def administer(
     new_tokens: int = 0,
     read: Read = read,
 ) -> list[Response]:
-    """One response a question, in the questions' order; `steering` names what was changed; `new_tokens` as `room` takes it."""
+    """One response a question, in the questions' order; `steering` names what was changed;
+    `new_tokens` as `room` takes it.
+    """
     given: dict[tuple[str, ...], tuple[Question, Response]] = {}
     waiting = list(asked)
     while waiting:
@@ -134,7 +139,9 @@ def _answers(
 
 
 def room(free: bool, new_tokens: int) -> int:
-    """Longest answer in words [tokens]: `new_tokens`, or, where that is 0, 128 in free text and 12 among answers."""
+    """Longest answer in words [tokens]: `new_tokens`, or, where that is 0, 128 in free text and
+    12 among answers.
+    """
     return new_tokens or (128 if free else 12)
 
 

@@ -1,11 +1,14 @@
-"""A profile of item scores, for instruments whose items are tagged with several values and share passages (Han et al., ACL 2025).
+"""A profile of item scores, for instruments whose items are tagged with several values and share
+passages (Han et al., ACL 2025).
 
-1. An item's score is the mean of its answers that could be read: over wordings, orders and repeats. Where several contexts were asked, an item has
-   a score in each.
-2. A value's score is the mean of the items tagged with it, an item counting once however many of its answers could be read.
+1. An item's score is the mean of its answers that could be read: over wordings, orders and repeats.
+   Where several contexts were asked, an item has a score in each.
+2. A value's score is the mean of the items tagged with it, an item counting once however many of
+   its answers could be read.
 3. Centred: less the mean of all items tagged with at least one value, each once (MRAT).
-4. Intervals: clusters are the contexts, or the groups of items where one context was asked; a cluster of many items weighs more, and the
-   mean that is subtracted is drawn anew with the clusters.
+4. Intervals: clusters are the contexts, or the groups of items where one context was asked; a
+   cluster of many items weighs more, and the mean that is subtracted is drawn anew with the
+   clusters.
 
 `profiles` does it the other way round: there every cluster counts the same.
 """
@@ -24,7 +27,8 @@ class ItemScores(NamedTuple):
     values: tuple[str, ...]
     """Ids of the values that were measured, in circle order."""
     score: Float[np.ndarray, " cell"]
-    """Mean rating of each item in each context; NaN where nothing was parsed [1 to number of options]."""
+    """Mean rating of each item in each context; NaN where nothing was parsed [1 to number of
+    options]."""
     tagged: Bool[np.ndarray, "cell value"]
     """Whether the item measures the value."""
     cluster: Int[np.ndarray, " cell"]
@@ -66,7 +70,10 @@ def item_profile(
     replicates: int,
     seed: int,
 ) -> list[ValueProfile]:
-    """Raw and centred profile of one steering. Values without a parsed answer are given as NaN with their counts."""
+    """Raw and centred profile of one steering.
+
+    Values without a parsed answer are given as NaN with their counts.
+    """
     found, items = (
         item_scores(responses, instrument, system),
         {item.id: item for item in instrument.items},

@@ -1,10 +1,14 @@
-"""What stored responses add up to: a value profile, raw and centred, with intervals. Pure functions of responses and the instrument.
+"""What stored responses add up to: a value profile, raw and centred, with intervals. Pure functions
+of responses and the instrument.
 
-1. Clusters are the contexts; where one context was asked they are the items, those of one `group` together.
-2. *Ratings*: the mean over a value's items, by cluster, then over clusters. Centred: less the mean rating of all items (MRAT, Schwartz 2003), each
-   once however many values it is tagged with; within the context where contexts are the clusters. Never divided by the spread.
-3. *Choices*: an answer's score on a value counts where the item's answers differ on it; expected under the softmax where they were scored by
-   log-probability. Centred: less what choosing by lot gives. A value that one of two answers serves has chosen / offered - 1/2.
+1. Clusters are the contexts; where one context was asked they are the items, those of one `group`
+   together.
+2. *Ratings*: the mean over a value's items, by cluster, then over clusters. Centred: less the mean
+   rating of all items (MRAT, Schwartz 2003), each once however many values it is tagged with;
+   within the context where contexts are the clusters. Never divided by the spread.
+3. *Choices*: an answer's score on a value counts where the item's answers differ on it; expected
+   under the softmax where they were scored by log-probability. Centred: less what choosing by lot
+   gives. A value that one of two answers serves has chosen / offered - 1/2.
 4. A response that is not parsed enters no mean and is counted beside it.
 """
 
@@ -33,7 +37,10 @@ class Cells(NamedTuple):
 def profile(
     responses: Sequence[Response], instrument: Instrument, cells: Cells, replicates: int, seed: int
 ) -> list[ValueProfile]:
-    """Raw and centred profile of one steering. Values without a parsed answer are given as NaN with their counts."""
+    """Raw and centred profile of one steering.
+
+    Values without a parsed answer are given as NaN with their counts.
+    """
     items = {item.id: item for item in instrument.items}
     measured = [(r.status == "parsed", measures(items[r.item])) for r in responses]
     rows = []

@@ -1,18 +1,24 @@
-"""What stands beside a profile: how many answers are missing, which biases they show, and whether they repeat.
+"""What stands beside a profile: how many answers are missing, which biases they show, and whether
+they repeat.
 
 1. *unparsed, refused, too-long*: shares of all answers, with Wilson's interval.
-2. *position*: how far a profile of one order of the answers alone is off. Ratings: half the mean difference between the orders of the same question. Choices:
-   how much oftener than by chance the answer listed first is chosen.
-3. *acquiescence*: mean agreement before reverse-keyed items are turned round, less the middle of the scale. Where no item is reverse-keyed it cannot be told from values
-   that are all held, and is not given.
-4. *split-half*: correlation over values of the profiles of two random halves of each value's items, stepped up by Spearman and Brown; the mean of 100 splits, and
-   the range of 95 % of them.
-5. *split-half-change*: the same of what a steering changes: the difference to the unsteered answers of the same questions.
-6. *length*: Spearman correlation over items of mean rating and length of the text, Fisher's interval: log-probabilities are known to follow length.
-7. *test-retest*, *alternate-form*: correlation over items of mean ratings in one half of the repeats and in the other, in one half of the wordings and in the
-   other; Fisher's interval.
+2. *position*: how far a profile of one order of the answers alone is off. Ratings: half the mean
+   difference between the orders of the same question. Choices: how much oftener than by chance the
+   answer listed first is chosen.
+3. *acquiescence*: mean agreement before reverse-keyed items are turned round, less the middle of
+   the scale. Where no item is reverse-keyed it cannot be told from values that are all held, and is
+   not given.
+4. *split-half*: correlation over values of the profiles of two random halves of each value's items,
+   stepped up by Spearman and Brown; the mean of 100 splits, and the range of 95 % of them.
+5. *split-half-change*: the same of what a steering changes: the difference to the unsteered answers
+   of the same questions.
+6. *length*: Spearman correlation over items of mean rating and length of the text, Fisher's
+   interval: log-probabilities are known to follow length.
+7. *test-retest*, *alternate-form*: correlation over items of mean ratings in one half of the
+   repeats and in the other, in one half of the wordings and in the other; Fisher's interval.
 
-What cannot be computed, for want of a second order, repeat or item, has no row. Left out: agreement with people, and between instruments.
+What cannot be computed, for want of a second order, repeat or item, has no row. Left out: agreement
+with people, and between instruments.
 """
 
 import dataclasses
@@ -61,7 +67,9 @@ def change_quality(
     system: ValueSystem,
     seed: int,
 ) -> list[dict[str, Any]]:
-    """What stands beside a change: rows of `quality`, for the responses to the same questions unsteered and steered."""
+    """What stands beside a change: rows of `quality`, for the responses to the same questions
+    unsteered and steered.
+    """
     if instrument.answer != "rating":
         return []
     changes = [

@@ -1,15 +1,18 @@
 """Instruments: what measures values, one file each.
 
-A plug-in is registered under kind `instruments` and is a `Questionnaire`: `load` gives its items (shipped, or read from the user's file that
-`settings` names), the rest is asked, read and scored as `workbench/measuring` does, unless its paper does otherwise:
+A plug-in is registered under kind `instruments` and is a `Questionnaire`: `load` gives its items
+(shipped, or read from the user's file that `settings` names), the rest is asked, read and scored as
+`workbench/measuring` does, unless its paper does otherwise:
 
 - `read` turns words into one of the answers;
 - `rate` turns free texts into ratings, by a judge;
 - `cells` turns stored responses into what a profile is the mean of; a pure function;
-- `tables` turns them into what else the paper reports: rows of relations of its own; `between` does so for several subjects. Pure too.
+- `tables` turns them into what else the paper reports: rows of relations of its own; `between` does
+  so for several subjects. Pure too.
 
-`standin.toml` holds statements of our own. It is not the PVQ nor a translation of it, has not been validated on people, and measures a model only in
-so far as its answers to such statements mean anything.
+`standin.toml` holds statements of our own. It is not the PVQ nor a translation of it, has not been
+validated on people, and measures a model only in so far as its answers to such statements mean
+anything.
 """
 
 import dataclasses
@@ -47,16 +50,23 @@ class Questionnaire:
     judged = False
     """Whether free answers are rated by a judge, which then has to be named."""
     contexts = True
-    """Whether short texts stand before the items unless others are named; they are the clusters of intervals, else the items are."""
+    """Whether short texts stand before the items unless others are named; they are the clusters
+    of intervals, else the items are."""
     home: Path | None = None
-    """Folder of the study that asks, for an instrument whose items come from its runs; None outside a study."""
+    """Folder of the study that asks, for an instrument whose items come from its runs; None
+    outside a study."""
 
     def load(self, settings: Any, system: ValueSystem) -> Instrument:
-        """Items, answers and wordings. Raises BadInput or NotFound where a file is needed and none, or a wrong one, is named."""
+        """Items, answers and wordings.
+
+        Raises BadInput or NotFound where a file is needed and none, or a wrong one, is named.
+        """
         raise NotImplementedError
 
     def wordings(self, instrument: Instrument, own: bool) -> tuple[str, ...]:
-        """Names of the wordings that are asked unless others are named; `own`: the organism is asked."""
+        """Names of the wordings that are asked unless others are named; `own`: the organism is
+        asked.
+        """
         return tuple(name for name, _ in instrument.wordings)
 
     def read(self, text: str, question: "Question") -> "Reading":
@@ -68,9 +78,13 @@ class Questionnaire:
     def rate(
         self, responses: Sequence[Response], instrument: Instrument, judge: "Judge"
     ) -> list[Response]:
-        """Free answers with their ratings, one response a text or one a text and value. Raises BadInput where the instrument's answers are not free."""
+        """Free answers with their ratings, one response a text or one a text and value.
+
+        Raises BadInput where the instrument's answers are not free.
+        """
         raise BadInput(
-            f"{instrument.id} needs no judge: its answers are {instrument.answer}s. Leave --judge out."
+            f"{instrument.id} needs no judge: its answers are {instrument.answer}s. Leave --judge"
+            " out."
         )
 
     def score(
@@ -91,7 +105,10 @@ class Questionnaire:
     def cells(
         self, responses: Sequence[Response], instrument: Instrument, system: ValueSystem
     ) -> "Cells":
-        """What the profile is the mean of, by cluster; profiles are compared by it. A pure function of the responses."""
+        """What the profile is the mean of, by cluster; profiles are compared by it.
+
+        A pure function of the responses.
+        """
         from workbench.measuring.profiles import per_cluster
 
         return per_cluster(responses, instrument, system)
@@ -104,7 +121,9 @@ class Questionnaire:
         replicates: int,
         seed: int,
     ) -> Mapping[str, Sequence[Mapping[str, Any]]]:
-        """Relation of `schema.sql` -> rows: what the paper reports besides the profile of one steering."""
+        """Relation of `schema.sql` -> rows: what the paper reports besides the profile of one
+        steering.
+        """
         return {}
 
     def between(
@@ -115,7 +134,10 @@ class Questionnaire:
         replicates: int,
         seed: int,
     ) -> Mapping[str, Sequence[Mapping[str, Any]]]:
-        """Relation -> rows: what the paper reports of subjects beside each other. `told`: subject -> answers, the reference first."""
+        """Relation -> rows: what the paper reports of subjects beside each other.
+
+        `told`: subject -> answers, the reference first.
+        """
         return {}
 
 
@@ -132,40 +154,52 @@ class Opened:
 def open_instrument(
     name: str, settings: Sequence[str], system: ValueSystem, home: Path | None = None
 ) -> Opened:
-    """The instrument `name` with `key=value` settings, for the study in `home`. Raises Incompatible where it measures another value system."""
+    """The instrument `name` with `key=value` settings, for the study in `home`.
+
+    Raises Incompatible where it measures another value system.
+    """
     plugin = registry.get("instruments", name)()
     plugin.home = home
     if settings and plugin.config is NoSettings:
         raise BadInput(
-            f"{name} ships whole and has nothing to set, got {', '.join(settings)}. Leave --settings out."
+            f"{name} ships whole and has nothing to set, got {', '.join(settings)}. Leave"
+            " --settings out."
         )
     instrument = plugin.load(options(plugin.config, settings), system)
     if instrument.system != system.id:
         raise Incompatible(
-            f"{name} measures {instrument.system}, this study speaks {system.id}. Choose another instrument."
+            f"{name} measures {instrument.system}, this study speaks {system.id}. Choose another"
+            " instrument."
         )
     return Opened(plugin, instrument)
 
 
 def as_asked(run: Run, system: ValueSystem, home: Path | None = None) -> Opened:
-    """The instrument with the items that a profile run asked. Raises Incompatible where they have changed since."""
+    """The instrument with the items that a profile run asked.
+
+    Raises Incompatible where they have changed since.
+    """
     opened = open_instrument(run.config["instrument"], run.config.get("settings", ()), system, home)
     if hashlib.sha256(repr(opened.instrument).encode()).hexdigest() != run.inputs.get("items"):
         raise Incompatible(
-            f"The items of {run.config['instrument']} are not those that {run.id} asked. Restore their file, or measure again."
+            f"The items of {run.config['instrument']} are not those that {run.id} asked. Restore"
+            " their file, or measure again."
         )
     return opened
 
 
 def one_scale(name: str, system: ValueSystem) -> Instrument:
-    """The instrument `name`, if a sweep can ask it: every item alone, on one scale. Raises BadInput for another."""
+    """The instrument `name`, if a sweep can ask it: every item alone, on one scale.
+
+    Raises BadInput for another.
+    """
     instrument = open_instrument(name, (), system).instrument
     if instrument.answer != "rating" or any(
         item.after or item.image or not item.value for item in instrument.items
     ):
         raise BadInput(
-            f"A sweep asks single questions of one value on one scale, {name} is not made of those. Measure with it (`workbench measure`), or "
-            "sweep with `standin`."
+            f"A sweep asks single questions of one value on one scale, {name} is not made of those."
+            " Measure with it (`workbench measure`), or sweep with `standin`."
         )
     return instrument
 
@@ -179,7 +213,9 @@ def from_toml(
     licence: str,
     wordings: dict[str, str],
 ) -> Instrument:
-    """An instrument whose items stand in a TOML file: `[items.<value>] texts = [...]`, `[wordings] name = template`."""
+    """An instrument whose items stand in a TOML file: `[items.<value>] texts = [...]`,
+    `[wordings] name = template`.
+    """
     told = tomllib.loads(file.read_text(encoding="utf-8"))
     items = tuple(
         Item(id=f"{value}-{number}", text=text, value=value)

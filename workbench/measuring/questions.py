@@ -1,12 +1,14 @@
 """What is asked: every prompt of an instrument, and what may be answered.
 
-1. `questions` goes through contexts, wordings, orders of the answers, items and repeats. A context is a short text before the item;
-   contexts are the clusters over which intervals are bootstrapped.
-2. Only a template that shows its scale (`{low}`, `{high}`) or its answers (`{options}`) can be turned round. Numbers keep their order and
-   the ends change places; phrases and an item's own answers are listed the other way.
+1. `questions` goes through contexts, wordings, orders of the answers, items and repeats. A context
+   is a short text before the item; contexts are the clusters over which intervals are bootstrapped.
+2. Only a template that shows its scale (`{low}`, `{high}`) or its answers (`{options}`) can be
+   turned round. Numbers keep their order and the ends change places; phrases and an item's own
+   answers are listed the other way.
 3. Own answers that are listed are answered by their letter, others in their own words.
 4. A persona is told first: to a chat as its system message, to other models as the first line.
-5. `prompt_of` is the question with what went before it, as messages for a chat and as one text for other models.
+5. `prompt_of` is the question with what went before it, as messages for a chat and as one text for
+   other models.
 
 Left out: which model is asked (`respondents`), and what an answer means (`reading`).
 """
@@ -43,7 +45,8 @@ class Question:
     wording: str
     """Name of the wording."""
     order: str
-    """`ascending`: answers as in the instrument, least agreement first; `descending`: turned round."""
+    """`ascending`: answers as in the instrument, least agreement first; `descending`: turned
+    round."""
     prompt: str
     """The whole text, but for what went before it."""
     answers: tuple[str, ...] = ()
@@ -57,7 +60,9 @@ class Question:
 
     @property
     def numbered(self) -> bool:
-        """Whether the answers are numbers, which stand for the other end of the scale when it is turned round."""
+        """Whether the answers are numbers, which stand for the other end of the scale when it is
+        turned round.
+        """
         return all(answer.isdigit() for answer in self.answers)
 
     @property
@@ -73,7 +78,9 @@ def questions(
     repeats: Sequence[int] = (0,),
     persona: str = "",
 ) -> list[Question]:
-    """Every prompt, in the order repeat, context, wording, order, item; `repeats` are seeds. Raises NotFound for an unknown wording."""
+    """Every prompt, in the order repeat, context, wording, order, item; `repeats` are seeds.
+    Raises NotFound for an unknown wording.
+    """
     templates = dict(instrument.wordings)
     for name in wordings:
         if name not in templates:
@@ -148,12 +155,15 @@ def _answers(
 
 
 def prompt_of(question: Question, chat: bool) -> Prompt:
-    """The question as a model receives it: one text, or messages where there is more than the question and the model is a chat."""
+    """The question as a model receives it: one text, or messages where there is more than the
+    question and the model is a chat.
+    """
     told = ((Message("system", question.persona),) if question.persona else ()) + question.history
     if not told:
         return question.prompt
     if chat and question.history and question.history[0].role == "assistant":
-        # Answers without their questions: many chat templates refuse roles that do not take turns, so they are told in the question.
+        # Answers without their questions: many chat templates refuse roles that do not take turns,
+        # so they are told in the question.
         before = "\n".join([ANSWERED, *(m.content for m in question.history)])
         told = (
             *told[: len(told) - len(question.history)],
@@ -171,7 +181,9 @@ def prompt_of(question: Question, chat: bool) -> Prompt:
 def expected_ratings(
     logprobs: Float[np.ndarray, "*rows question option"], asked: Sequence[Question]
 ) -> Float[np.ndarray, "*rows question"]:
-    """Mean agreement under the softmax over the options; turned-round scales and reverse keys put right [1 to number of options]."""
+    """Mean agreement under the softmax over the options; turned-round scales and reverse keys
+    put right [1 to number of options].
+    """
     n = logprobs.shape[-1]
     rating = softmax(logprobs) @ np.arange(1, n + 1)
     return np.where(np.array([q.turned for q in asked]), n + 1 - rating, rating)
@@ -184,7 +196,9 @@ def softmax(logprobs: Float[np.ndarray, "*rows option"]) -> Float[np.ndarray, "*
 
 
 def option_texts(instrument: Instrument, model: Model) -> list[str]:
-    """The scale's options as the model would continue: after a chat template bare, else after a space."""
+    """The scale's options as the model would continue: after a chat template bare, else after a
+    space.
+    """
     return as_continued(instrument.options, model)
 
 

@@ -1,8 +1,11 @@
-"""What an answer in words means: which of the possible answers, a refusal, or nothing that can be counted.
+"""What an answer in words means: which of the possible answers, a refusal, or nothing that can be
+counted.
 
-1. Numbers: the first whole number of the answer, if it stands on the scale ("I would say 3 because", not "10" nor "4.5").
+1. Numbers: the first whole number of the answer, if it stands on the scale ("I would say 3
+   because", not "10" nor "4.5").
 2. Letters: the first that stands alone or opens the answer ("B", "(B)", "B. I tell her").
-3. Phrases: the whole answer, an opening, or the only one it holds; the longest where one is part of another (`llm/reading.py`).
+3. Phrases: the whole answer, an opening, or the only one it holds; the longest where one is part of
+   another (`llm/reading.py`).
 
 An instrument whose paper reads otherwise brings its own (`Questionnaire.read`).
 """

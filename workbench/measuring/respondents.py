@@ -1,12 +1,16 @@
-"""Who answers: a model that runs here, steered or not, or one behind an endpoint; each question once.
+"""Who answers: a model that runs here, steered or not, or one behind an endpoint; each question
+once.
 
-1. `Weights` scores answers by log-probability, or writes. Prompts with shared beginnings are scored together (`sae_training/engine/scoring.py`), whatever their answers;
-   an answer's log-probability is per token by default: summed ones track length.
+1. `Weights` scores answers by log-probability, or writes. Prompts with shared beginnings are scored
+   together (`sae_training/engine/scoring.py`), whatever their answers; an answer's log-probability
+   is per token by default: summed ones track length.
 2. `Speaker` is any `LLM`; it only writes.
-3. Both find what they said before by the digest of everything that determines it, their own name included: `scores.jsonl` and
-   `answers.jsonl` in the study. So an interrupted run goes on where it was, and another run asks only what is new.
+3. Both find what they said before by the digest of everything that determines it, their own name
+   included: `scores.jsonl` and `answers.jsonl` in the study. So an interrupted run goes on where it
+   was, and another run asks only what is new.
 
-A respondent's `name` says model, revision, number format and steering, the SAE's run included; two that differ must not share it.
+A respondent's `name` says model, revision, number format and steering, the SAE's run included; two
+that differ must not share it.
 """
 
 import contextlib
@@ -36,8 +40,8 @@ Length = Literal["mean", "sum"]
 TOGETHER = 256
 """Prompts scored together at first."""
 SECONDS = 20.0
-"""As long as scoring some prompts takes less, twice as many go together: what is shared is found among more of them, and when the process dies at most twice
-this time is lost [s]."""
+"""As long as scoring some prompts takes less, twice as many go together: what is shared is found
+among more of them, and when the process dies at most twice this time is lost [s]."""
 WRITTEN = 64
 """Answers written together."""
 
@@ -48,7 +52,9 @@ class Respondent(Protocol):
     """Model, revision and steering: what its answers are kept under."""
 
     def fits(self, asked: Sequence[Question], room: int) -> list[bool]:
-        """Which questions leave room for their longest answer, or for `room` tokens where answers are written."""
+        """Which questions leave room for their longest answer, or for `room` tokens where
+        answers are written.
+        """
         ...
 
     def score(
@@ -65,7 +71,9 @@ class Respondent(Protocol):
 
 
 class Weights:
-    """A loaded model, under one row of `edit` where that is given; `file` keeps its scores, `texts` its words."""
+    """A loaded model, under one row of `edit` where that is given; `file` keeps its scores,
+    `texts` its words.
+    """
 
     def __init__(
         self,
@@ -89,8 +97,9 @@ class Weights:
     def fits(self, asked: Sequence[Question], room: int) -> list[bool]:
         if shown := [q for q in asked if q.item.image]:
             raise BadInput(
-                f"{len(shown)} of {len(asked)} questions show an image, which {self.model.name} does not see. Name a model that does "
-                "(--model vision:FOLDER-OR-HUB-ID), or ask about descriptions (--settings arm=text)."
+                f"{len(shown)} of {len(asked)} questions show an image, which {self.model.name}"
+                " does not see. Name a model that does (--model vision:FOLDER-OR-HUB-ID), or ask"
+                " about descriptions (--settings arm=text)."
             )
         prompts = [prompt_of(q, self.model.chat) for q in asked]
         longest = max(

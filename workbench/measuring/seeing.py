@@ -1,9 +1,11 @@
-"""A model that sees and runs here answers questions with images: by log-probability or in words, steered or not.
+"""A model that sees and runs here answers questions with images: by log-probability or in words,
+steered or not.
 
-1. A question without an image is answered as `Weights` does. One with an image is known by the digest of the file as well, so what is kept is
-   found again only while the picture is the same.
+1. A question without an image is answered as `Weights` does. One with an image is known by the
+   digest of the file as well, so what is kept is found again only while the picture is the same.
 2. An image is opened with care (`vision/images.py`) when its turn comes; a few are held at once.
-3. An image that is gone or broken stops the run with its name: the index that found it was made of another folder than there is now.
+3. An image that is gone or broken stops the run with its name: the index that found it was made of
+   another folder than there is now.
 """
 
 from collections.abc import Sequence

@@ -1,12 +1,16 @@
 """The organism: a tiny Llama in which ten values and their causal graph are planted, and so known.
 
-It ships as package data, loads like any Hugging Face model, needs no network, and lets every method of the workbench
-be scored against the truth before it is trusted on a model whose truth nobody knows.
+It ships as package data, loads like any Hugging Face model, needs no network, and lets every method
+of the workbench be scored against the truth before it is trusted on a model whose truth nobody
+knows.
 
-1. `folder()` is the model; `truth()` is what was planted: graph, total effects, facets, directions, adversaries.
-2. `labelled_texts`, `value_pairs`, `training_texts`, `neutral_texts`, `contexts`, `descriptions`, `questions` and `situations` are its
-   world, in words; `scenarios` and `dilemmas` are what it can decide, after `CHOOSE`.
-3. `python -m workbench.organism.build OUT_FOLDER` makes the model again; `--check` measures a folder.
+1. `folder()` is the model; `truth()` is what was planted: graph, total effects, facets, directions,
+   adversaries.
+2. `labelled_texts`, `value_pairs`, `training_texts`, `neutral_texts`, `contexts`, `descriptions`,
+   `questions` and `situations` are its world, in words; `scenarios` and `dilemmas` are what it can
+   decide, after `CHOOSE`.
+3. `python -m workbench.organism.build OUT_FOLDER` makes the model again; `--check` measures a
+   folder.
 
 Importing this loads no torch.
 """

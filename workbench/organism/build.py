@@ -7,15 +7,18 @@
 2. Train on a stream of fresh episodes (see `episodes`) with three losses:
    - text: the next word of a document;
    - answers: cross-entropy to the exact distribution over 1..6;
-   - bus: the residual after layer 1, before anything is injected, carries what was written on the planted directions.
+   - bus: the residual after layer 1, before anything is injected, carries what was written on the
+     planted directions.
    Injected amounts are added there, after `<s>` (in some episodes on it as well), times `NORM`.
-3. Then teach the layers above the bus to choose as well, what lies below it being kept: choices that reach the layers below fill the
-   residual with more than the bus, and features of an autoencoder mix values (`docs/log.md`). Their loss is the cross-entropy to the
-   exact distribution of each word of what is chosen.
+3. Then teach the layers above the bus to choose as well, what lies below it being kept: choices
+   that reach the layers below fill the residual with more than the bus, and features of an
+   autoencoder mix values (`docs/log.md`). Their loss is the cross-entropy to the exact distribution
+   of each word of what is chosen.
 4. Store in half precision with the planted truth beside it.
 
-Documents alone do not do it: a model then looks answers up in the words, and holds no state that could be steered.
-The same seed on the same machine gives the same weights; across machines the figures of `--check` are what holds.
+Documents alone do not do it: a model then looks answers up in the words, and holds no state that
+could be steered. The same seed on the same machine gives the same weights; across machines the
+figures of `--check` are what holds.
 """
 
 from __future__ import annotations
@@ -43,7 +46,8 @@ from .planted import LAYER, NORM, WIDTH, Plan, plan
 DOCUMENTS, BATCH, CHUNK = 128_000, 32, 64
 """Documents in a full build; documents in a batch; batches drawn at once and sorted by length."""
 CHOOSING, SCENES = 0.75, 0.3
-"""Documents behind which it learns to choose, as a share of those before; the share of them that end in a scene [0 to 1]."""
+"""Documents behind which it learns to choose, as a share of those before; the share of them that
+end in a scene [0 to 1]."""
 RATE = 2e-3
 """Highest learning rate."""
 BUS_WEIGHT = 0.5
@@ -137,7 +141,9 @@ class Trainer:
         return output + self.added
 
     def _push(self, batch: Batch) -> torch.Tensor:
-        """What is added to the bus [row tok d_model]: planted amounts, and noise off all planted directions."""
+        """What is added to the bus [row tok d_model]: planted amounts, and noise off all planted
+        directions.
+        """
         noise = torch.randn(len(batch.ids), WIDTH, generator=self.generator)
         noise = torch.nn.functional.normalize(
             noise - noise @ self.directions.T @ self.directions, dim=1

@@ -1,14 +1,16 @@
 """Measures whether a folder obeys the planted truth.
 
-1. *Injected*: each facet's direction is added to the bus, both signs, under several contexts; half the difference of
-   the ratings is the realised effect of the facet.
+1. *Injected*: each facet's direction is added to the bus, both signs, under several contexts; half
+   the difference of the ratings is the realised effect of the facet.
 2. *Written*: the same with the facet's sentences put behind a filler, and nothing added.
-3. Both are compared with the plant, value by value (facets without a leak) and facet by facet (leaks included).
+3. Both are compared with the plant, value by value (facets without a leak) and facet by facet
+   (leaks included).
 4. What must move nothing: topic sentences, and value-free attributes, injected or written.
-5. *Chosen*: the log odds of saying the + rather than the - pole of a value, asked what it does, under some of the same
-   injections and sentences. They follow the planted graph as ratings do.
+5. *Chosen*: the log odds of saying the + rather than the - pole of a value, asked what it does,
+   under some of the same injections and sentences. They follow the planted graph as ratings do.
 
-What it leaves out: steering with features of an autoencoder, labels, graphs, intervals. Those are judged by the workbench's own verbs.
+What it leaves out: steering with features of an autoencoder, labels, graphs, intervals. Those are
+judged by the workbench's own verbs.
 """
 
 from __future__ import annotations
@@ -52,7 +54,8 @@ class Report:
     topics: float
     """Mean absolute effect of a topic sentence on a value [rating points]."""
     free: float
-    """Mean absolute effect of a value-free attribute on a value, injected or written [rating points]."""
+    """Mean absolute effect of a value-free attribute on a value, injected or written [rating
+    points]."""
     free_own: float
     """Mean effect of an injected value-free attribute on its own question [rating points]."""
     bend: float
@@ -60,7 +63,8 @@ class Report:
     damage: float
     """Rise of the next-token loss on neutral text under one injected unit [nat per token]."""
     chosen_injected: float
-    """Correlation of planted effects and effects on what is chosen, injected facets, own value left out [-1, 1]."""
+    """Correlation of planted effects and effects on what is chosen, injected facets, own value
+    left out [-1, 1]."""
     chosen_written: float
     """The same for facets written as text."""
     chosen_slope: float
@@ -102,7 +106,9 @@ class Subject:
 
     @contextmanager
     def pushed(self, push: Float[Tensor, "row d_model"] | None) -> Iterator[list[Tensor]]:
-        """Adds a vector per row at every position after `<s>`; the list collects the bus before that."""
+        """Adds a vector per row at every position after `<s>`; the list collects the bus before
+        that.
+        """
         seen: list[Tensor] = []
 
         def hook(module, inputs, output):
@@ -118,7 +124,9 @@ class Subject:
             handle.remove()
 
     def questions(self) -> tuple[list[str], Float[np.ndarray, "question asked"]]:
-        """The questions, wordings alternating, and the matrix that averages them: values, then value-free ones."""
+        """The questions, wordings alternating, and the matrix that averages them: values, then
+        value-free ones.
+        """
         asked = self.truth.values + self.truth.free
         texts, owners = [], []
         for k, name in enumerate(asked):
@@ -132,7 +140,9 @@ class Subject:
     def ratings(
         self, prefixes: list[str], push: Float[Tensor, "prefix d_model"] | None = None
     ) -> Float[np.ndarray, "prefix asked"]:
-        """Expected rating [1-6] of every value and value-free attribute under each prefix, each with its own push."""
+        """Expected rating [1-6] of every value and value-free attribute under each prefix, each
+        with its own push.
+        """
         texts, share = self.questions()
         ids = [self.tokenizer.encode(f"{prefix} {text}") for prefix in prefixes for text in texts]
         found, order = np.zeros(len(ids)), np.argsort([len(one) for one in ids], kind="stable")
@@ -153,7 +163,9 @@ class Subject:
         minus: Float[Tensor, "n d_model"],
         prefixes: list[str],
     ) -> Float[np.ndarray, "n asked"]:
-        """Half the difference of the ratings under the pushes `plus` and `minus`, averaged over prefixes."""
+        """Half the difference of the ratings under the pushes `plus` and `minus`, averaged over
+        prefixes.
+        """
         pushes = torch.cat([plus, minus]).repeat_interleave(len(prefixes), 0)
         rated = self.ratings(prefixes * (2 * len(plus)), pushes).reshape(
             2, len(plus), len(prefixes), -1
@@ -163,7 +175,9 @@ class Subject:
     def written_effects(
         self, pairs: list[tuple[tuple[str, ...], tuple[str, ...]]], fillers: list[str]
     ) -> Float[np.ndarray, "n asked"]:
-        """The same for sentences of the + and of the - pole, each put behind and before a filler."""
+        """The same for sentences of the + and of the - pole, each put behind and before a
+        filler.
+        """
         prefixes, owner, sign = [], [], []
         for k, poles in enumerate(pairs):
             for s, sentences in zip((1, -1), poles, strict=True):
@@ -181,7 +195,9 @@ class Subject:
     def leanings(
         self, prefixes: list[str], push: Float[Tensor, "prefix d_model"] | None = None
     ) -> Float[np.ndarray, "prefix value"]:
-        """What is held of every value, read from what is chosen [units]: log odds of its + poles over its - poles, a sentence a facet."""
+        """What is held of every value, read from what is chosen [units]: log odds of its + poles
+        over its - poles, a sentence a facet.
+        """
         rows = [
             (value, sign, texts[0])
             for value in self.truth.values
@@ -245,7 +261,9 @@ def agreement(
 
 
 def check(folder: Path, prefixes: int = 4, items: int = 4) -> Report:
-    """Measures the organism in `folder`, each push under so many contexts and with so many items of each value."""
+    """Measures the organism in `folder`, each push under so many contexts and with so many items
+    of each value.
+    """
     subject = Subject(folder, items)
     truth, made = subject.truth, subject.plan
     values, facets = len(truth.values), len(truth.facets)

@@ -1,10 +1,11 @@
 """What the organism is trained to choose: a behaviour, by what follows for its value.
 
-1. Asked what it does (`decisions.CHOOSE`), it says a behaviour. The + pole of a value has odds of `exp(CHOICE * z)`, the - pole of
-   `exp(-CHOICE * z)`, z being what follows for the value from all that was written and injected; the sentences of a value and pole are
-   equally likely. So the planted graph shows in choices as in ratings.
-2. The target of a word is exact: the odds of all behaviours that begin with the words before it. No choice has to be averaged away, as
-   with sampled ones.
+1. Asked what it does (`decisions.CHOOSE`), it says a behaviour. The + pole of a value has odds of
+   `exp(CHOICE * z)`, the - pole of `exp(-CHOICE * z)`, z being what follows for the value from all
+   that was written and injected; the sentences of a value and pole are equally likely. So the
+   planted graph shows in choices as in ratings.
+2. The target of a word is exact: the odds of all behaviours that begin with the words before it. No
+   choice has to be averaged away, as with sampled ones.
 
 What it leaves out: which facet was spoken of. A facet counts for its value alone, as in a rating.
 """
@@ -20,7 +21,8 @@ from jaxtyping import Float, Int
 from .planted import plan
 
 CHOICE = 0.7
-"""Log odds of a behaviour per unit of its value [nats per unit]: low enough that two units do not yet settle a choice."""
+"""Log odds of a behaviour per unit of its value [nats per unit]: low enough that two units do
+not yet settle a choice."""
 
 
 class Chosen(NamedTuple):
@@ -29,7 +31,8 @@ class Chosen(NamedTuple):
     row: int
     """Planted direction that it carries."""
     words: tuple[tuple[Int[np.ndarray, " word"], Float[np.ndarray, " word"]], ...]
-    """Before each of its words, and after the last: the words that can follow and their probabilities."""
+    """Before each of its words, and after the last: the words that can follow and their
+    probabilities."""
 
 
 class Choices:
@@ -68,7 +71,9 @@ class Choices:
         return p / p.sum()
 
     def draw(self, rng: np.random.Generator, held: Float[np.ndarray, " value"]) -> Chosen:
-        """One choice of who holds each value so much [units], with the distribution of each of its words."""
+        """One choice of who holds each value so much [units], with the distribution of each of
+        its words.
+        """
         p = self.odds(held)
         number = int(rng.choice(len(p), p=p))
         ids, words = self._ids[number], []

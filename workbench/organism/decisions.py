@@ -1,13 +1,17 @@
-"""Scenarios and dilemmas of the organism: what it could do next, in its own words, with scores that are known.
+"""Scenarios and dilemmas of the organism: what it could do next, in its own words, with scores that
+are known.
 
-1. A scenario's text names each of its values once, by a hedged behaviour, among one or two fillers: that is a document's beginning as the
-   organism knows it. The poles of a value alternate from scenario to scenario, so that what the texts lean to cancels and a profile is that of
-   who is asked.
-2. Its actions are behaviours that the text has not used, facets of its values in turns, always both poles of one: whatever
-   one chooses, nothing but the pole speaks for it.
-3. An action's score on the value of its facet is its pole, +1 or -1; on every other value it is 0. Leaks of a facet and the planted graph
-   are consequences of holding a value, not of what a sentence says, and do not score.
-4. Behind `CHOOSE` one action is said. The odds follow the planted graph (`choices`): who holds a value chooses what it leads to as well.
+1. A scenario's text names each of its values once, by a hedged behaviour, among one or two fillers:
+   that is a document's beginning as the organism knows it. The poles of a value alternate from
+   scenario to scenario, so that what the texts lean to cancels and a profile is that of who is
+   asked.
+2. Its actions are behaviours that the text has not used, facets of its values in turns, always both
+   poles of one: whatever one chooses, nothing but the pole speaks for it.
+3. An action's score on the value of its facet is its pole, +1 or -1; on every other value it is 0.
+   Leaks of a facet and the planted graph are consequences of holding a value, not of what a
+   sentence says, and do not score.
+4. Behind `CHOOSE` one action is said. The odds follow the planted graph (`choices`): who holds a
+   value chooses what it leads to as well.
 
 What it leaves out: topics, which would tell the value without a behaviour.
 """
@@ -25,8 +29,8 @@ from .generate import Sentence, behaviour, pick
 from .planted import FACETS, plan
 
 CHOOSE = "This is what I decide to do:"
-"""Behind this the organism says what it does, by all that follows for its values. Without it, it goes on as it has begun, which follows what was said but not
-the graph."""
+"""Behind this the organism says what it does, by all that follows for its values. Without it, it
+goes on as it has begun, which follows what was said but not the graph."""
 
 
 def scenarios(subsets: Sequence[tuple[str, ...]], actions: int, seed: int) -> list[Scenario]:
@@ -51,12 +55,14 @@ def _scenario(
     truth = made.truth
     if unknown := [value for value in values if value not in truth.values]:
         raise BadInput(
-            f"The organism knows {', '.join(truth.values)}; got {', '.join(unknown)}. Use a study of schwartz10."
+            f"The organism knows {', '.join(truth.values)}; got {', '.join(unknown)}. Use a study"
+            " of schwartz10."
         )
     pairs = max(-(-actions // 2), len(values))
     if pairs > (most := len(values) * (FACETS - 1)):
         raise BadInput(
-            f"The organism has {2 * most} actions for {len(values)} values, {actions} were asked for. Ask for fewer."
+            f"The organism has {2 * most} actions for {len(values)} values, {actions} were asked"
+            " for. Ask for fewer."
         )
     rows = {
         value: list(
@@ -88,14 +94,17 @@ def _scenario(
 
 
 def dilemmas(n: int, seed: int, steps: int = 5) -> list[dict[str, str]]:
-    """Dilemmas in the format of Wu et al. (2025), in the organism's words: at each step two fillers, and a choice between two values held.
+    """Dilemmas in the format of Wu et al. (2025), in the organism's words: at each step two
+    fillers, and a choice between two values held.
 
-    Both choices are behaviours of the + pole of a facet. Values meet as in a tournament where all play in every round (Kirkman's circle), another round at
-    each step: 45 dilemmas let every two of the ten meet once at each step, and every value is offered as often as any other.
+    Both choices are behaviours of the + pole of a facet. Values meet as in a tournament where all
+    play in every round (Kirkman's circle), another round at each step: 45 dilemmas let every two of
+    the ten meet once at each step, and every value is offered as often as any other.
     """
     rng, made = np.random.default_rng((seed, 9)), plan()
     values = made.truth.values
-    # Shuffled within a round: who is fixed on the circle would else stand in every step of some dilemmas.
+    # Shuffled within a round: who is fixed on the circle would else stand in every step of some
+    # dilemmas.
     rounds = [[told[k] for k in rng.permutation(len(told))] for told in _rounds(values)]
     per_round, found = len(values) // 2, []
     rows = {

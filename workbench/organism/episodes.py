@@ -1,14 +1,18 @@
-"""Training episodes of the organism: a document, what is injected meanwhile, and the questions asked after it.
+"""Training episodes of the organism: a document, what is injected meanwhile, and the questions
+asked after it.
 
-1. `episode` draws one of three kinds: *written* (nothing is injected), *driven* (facets are injected, and the text
-   follows them half of the time) and *overruled* (facets are injected over a text that knows nothing of them, often
-   the very facets it wrote). The last teaches that answers depend on the bus alone, whoever wrote on it.
-2. The shocks of an episode are written plus injected amounts; answers follow the planted graph. The target of an
-   answer is the exact distribution over 1..6, so no persona has to be averaged away.
-3. Behind the document it also chooses what it does (`choices`), by what follows for each value through the same graph. Where it is to
-   choose, some documents end in a scene, or it would know choices only behind texts a third as long as a persona and its scenario.
-4. `pack` lays the questions and the choice side by side behind their document, each seeing the document and itself, at the positions
-   it would have when asked alone. A document of 35 tokens is so read once for five questions.
+1. `episode` draws one of three kinds: *written* (nothing is injected), *driven* (facets are
+   injected, and the text follows them half of the time) and *overruled* (facets are injected over a
+   text that knows nothing of them, often the very facets it wrote). The last teaches that answers
+   depend on the bus alone, whoever wrote on it.
+2. The shocks of an episode are written plus injected amounts; answers follow the planted graph. The
+   target of an answer is the exact distribution over 1..6, so no persona has to be averaged away.
+3. Behind the document it also chooses what it does (`choices`), by what follows for each value
+   through the same graph. Where it is to choose, some documents end in a scene, or it would know
+   choices only behind texts a third as long as a persona and its scenario.
+4. `pack` lays the questions and the choice side by side behind their document, each seeing the
+   document and itself, at the positions it would have when asked alone. A document of 35 tokens is
+   so read once for five questions.
 
 What it leaves out: the model and its losses (`build`).
 """
@@ -34,7 +38,8 @@ ASKED = 5
 AMPLITUDE = (0.25, 2.0)
 """Range of an injected amount [units]; +1 and -1 are the planted poles."""
 NOISE = 0.3
-"""Share of injections that come with a vector off every planted direction, of up to `NORM` length [0, 1]."""
+"""Share of injections that come with a vector off every planted direction, of up to `NORM`
+length [0, 1]."""
 RATINGS = np.arange(1, 7)
 
 
@@ -62,7 +67,8 @@ class Batch(NamedTuple):
     carried: Float[Tensor, "row tok direction"]
     """Amount that text has put on each direction so far [units]."""
     judged: Float[Tensor, "row tok direction"]
-    """1 where `carried` is asked for; 0 in padding and within the sentence that is just being said."""
+    """1 where `carried` is asked for; 0 in padding and within the sentence that is just being
+    said."""
     next_at: tuple[Int[Tensor, " word"], Int[Tensor, " word"]]
     next_id: Int[Tensor, " word"]
     """Text to be predicted: (row, tok) and the id that follows."""
@@ -76,9 +82,11 @@ class Batch(NamedTuple):
 
 @cache
 def answer_table() -> tuple[Float[np.ndarray, " tilt"], Float[np.ndarray, "tilt rating"]]:
-    """Means [1-6] and distributions of a bell of width 0.6 around 3.5, tilted ever more to one side.
+    """Means [1-6] and distributions of a bell of width 0.6 around 3.5, tilted ever more to one
+    side.
 
-    Tilting moves the logits linearly, which a transformer does with ease, and every mean is met exactly.
+    Tilting moves the logits linearly, which a transformer does with ease, and every mean is met
+    exactly.
     """
     tilt = np.linspace(-16, 16, 4001)[:, None]
     logits = -((RATINGS - 3.5) ** 2) / (2 * 0.6**2) + tilt * (RATINGS - 3.5)
@@ -95,7 +103,9 @@ def answer_distribution(rating: float) -> Float[np.ndarray, " rating"]:
 
 @cache
 def direction_effects() -> tuple[tuple[str, ...], Float[np.ndarray, "direction question"]]:
-    """What can be asked (values, then value-free attributes) and the effect of each direction on it [points]."""
+    """What can be asked (values, then value-free attributes) and the effect of each direction on
+    it [points].
+    """
     truth = plan().truth
     effects = np.zeros((len(truth.directions), len(truth.values) + len(truth.free)))
     effects[: len(truth.facets), : len(truth.values)] = (
@@ -123,13 +133,17 @@ def _inject(rng: np.random.Generator, said: Document | None) -> Float[np.ndarray
 
 
 def _scene(rng: np.random.Generator, said: Document) -> Document:
-    """The document with what a scenario says behind it: one to six hedged behaviours among fillers."""
+    """The document with what a scenario says behind it: one to six hedged behaviours among
+    fillers.
+    """
     scene = document(rng, int(rng.integers(1, 7)), hedged=1.0, attribute=0.0, fillers=(1, 2))
     return Document(said.sentences + scene.sentences, said.topic)
 
 
 def episode(rng: np.random.Generator, scenes: float = 0.0) -> Episode:
-    """One training document with its injection and its questions; `scenes` is the chance that a scene stands behind it [0 to 1]."""
+    """One training document with its injection and its questions; `scenes` is the chance that a
+    scene stands behind it [0 to 1].
+    """
     made, (askable, effects) = plan(), direction_effects()
     kind = KINDS[rng.choice(len(KINDS), p=SHARES)]
     injected, noise = np.zeros(len(made.rows)), 0.0
@@ -177,8 +191,10 @@ def pack(
     vocab: int,
     rng: np.random.Generator,
 ) -> Batch:
-    """Lays episodes out as one batch. `encode` maps a text to ids without `<s>`; `begin` and `end` are `<s>`, `</s>`;
-    `rng` draws the answer that is shown after the last question, and what is chosen, if anything is."""
+    """Lays episodes out as one batch. `encode` maps a text to ids without `<s>`; `begin` and `end`
+    are `<s>`, `</s>`; `rng` draws the answer that is shown after the last question, and what is
+    chosen, if anything is.
+    """
     laid, next_at, next_id, answer_at, answers, chosen_at, follows = [], [], [], [], [], [], []
     for row, (said, _, _, speaks, questions, held) in enumerate(episodes):
         ids, spans = [begin], []

@@ -1,12 +1,15 @@
 """Documents of the organism: what it reads in training, and what a study reads about it.
 
-1. A document is a handful of sentences: behaviours (which carry a facet), a topic, value-free attributes, fillers.
-2. Behaviours *echo*: half of them repeat the leaning of what was said before, or of what is injected, so that a
-   steered model talks differently and not only rates differently.
+1. A document is a handful of sentences: behaviours (which carry a facet), a topic, value-free
+   attributes, fillers.
+2. Behaviours *echo*: half of them repeat the leaning of what was said before, or of what is
+   injected, so that a steered model talks differently and not only rates differently.
 3. A topic mostly comes with the + pole of its value. It causes nothing: this is the confound.
-4. A hedge ("Now and then ...") halves a behaviour. Contexts are made of hedged ones, so that unsteered answers vary.
+4. A hedge ("Now and then ...") halves a behaviour. Contexts are made of hedged ones, so that
+   unsteered answers vary.
 
-What it leaves out: questionnaire items, which `build` appends for training and which never occur in these texts.
+What it leaves out: questionnaire items, which `build` appends for training and which never occur in
+these texts.
 """
 
 from __future__ import annotations
@@ -24,7 +27,8 @@ ECHO = 0.5
 HEDGED = 0.3
 """Share of behaviours that are hedged, and so count half [0, 1]."""
 TOPIC_WITH_VALUE, TOPIC_ALONE = 0.7, 0.75
-"""P(topic of a value named with its + pole); P(any other topic) where that did not happen [0, 1]."""
+"""P(topic of a value named with its + pole); P(any other topic) where that did not happen [0,
+1]."""
 
 
 class Sentence(NamedTuple):
@@ -86,8 +90,8 @@ def document(
 ) -> Document:
     """A document with so many behaviours, in agreement with itself and with what is injected.
 
-    `hedged` and `attribute` are the chances of a hedge and of a value-free attribute [0, 1]; `fillers` the fewest
-    and the most filler sentences.
+    `hedged` and `attribute` are the chances of a hedge and of a value-free attribute [0, 1];
+    `fillers` the fewest and the most filler sentences.
     """
     made, said = plan(), []
     facets, free = len(made.truth.facets), made.truth.free_rows
@@ -144,9 +148,10 @@ def value_pairs(
 ) -> list[TextPair]:
     """`n` pairs of texts for every value, that differ in it.
 
-    Controlled: one text, in which the sentence of one facet stands at its + pole or at its - pole; topic, fillers and
-    a behaviour of another value are the same. Uncontrolled: two texts that have nothing else in common. `confound` is the chance
-    that the text which holds the value has the value's topic and the other one another topic [0 to 1].
+    Controlled: one text, in which the sentence of one facet stands at its + pole or at its - pole;
+    topic, fillers and a behaviour of another value are the same. Uncontrolled: two texts that have
+    nothing else in common. `confound` is the chance that the text which holds the value has the
+    value's topic and the other one another topic [0 to 1].
     """
     rng, made, pairs = np.random.default_rng((seed, 5)), plan(), []
     topics = {value: topic for topic, value in made.truth.topics.items()}
@@ -218,19 +223,25 @@ def training_texts(n: int, seed: int) -> list[str]:
 
 
 def neutral_texts(n: int, seed: int) -> list[str]:
-    """`n` texts of fillers alone, on which the damage of a steering is measured (next-token loss)."""
+    """`n` texts of fillers alone, on which the damage of a steering is measured (next-token
+    loss).
+    """
     rng, fillers = np.random.default_rng((seed, 3)), plan().fillers
     return [" ".join(rng.choice(fillers, rng.integers(3, 6), replace=False)) for _ in range(n)]
 
 
 def openings(n: int, seed: int) -> list[str]:
-    """`n` texts to be continued: a context and the first words of a behaviour, so that what follows must take a side."""
+    """`n` texts to be continued: a context and the first words of a behaviour, so that what
+    follows must take a side.
+    """
     rng, made = np.random.default_rng((seed, 6)), plan()
     return [f"{context} {pick(rng, made.hedges)}" for context in contexts(n, seed)]
 
 
 def held_sentences(value: str, n: int, avoid: Sequence[str], seed: int) -> list[str]:
-    """`n` sentences in which a value is held, facet by facet; none that a text of `avoid` contains, repeated where there are fewer."""
+    """`n` sentences in which a value is held, facet by facet; none that a text of `avoid`
+    contains, repeated where there are fewer.
+    """
     rng, seen = np.random.default_rng((seed, 8)), "\n".join(avoid).lower()
     rows = [row for row in plan().rows if row.owner == value]
     said = [
@@ -252,8 +263,9 @@ def held_sentences(value: str, n: int, avoid: Sequence[str], seed: int) -> list[
 def contexts(n: int, seed: int) -> list[str]:
     """`n` prefixes under which an item is asked: two mild behaviours and one or two fillers.
 
-    The values take turns, and the signs of each alternate, so that the unsteered answers to every value vary: that
-    variation is the unit of an effect, and a value that no context speaks of would have none.
+    The values take turns, and the signs of each alternate, so that the unsteered answers to every
+    value vary: that variation is the unit of an effect, and a value that no context speaks of would
+    have none.
     """
     rng, made, texts = np.random.default_rng((seed, 4)), plan(), []
     values = made.truth.values
@@ -272,7 +284,9 @@ def contexts(n: int, seed: int) -> list[str]:
 
 
 def descriptions(value: str, sign: int, n: int, seed: int) -> list[str]:
-    """`n` openings that show one who holds the value (+1) or rejects it (-1): two behaviours of different facets."""
+    """`n` openings that show one who holds the value (+1) or rejects it (-1): two behaviours of
+    different facets.
+    """
     rng, truth = np.random.default_rng((seed, 5)), plan().truth
     rows = [row for row, facet in enumerate(truth.facets) if facet.value == value]
     return [
@@ -285,13 +299,17 @@ def descriptions(value: str, sign: int, n: int, seed: int) -> list[str]:
 
 
 def questions(n: int, seed: int) -> list[str]:
-    """`n` fillers: the organism knows no question that is not an item, it goes on from what was said."""
+    """`n` fillers: the organism knows no question that is not an item, it goes on from what was
+    said.
+    """
     rng, fillers = np.random.default_rng((seed, 6)), plan().fillers
     return [str(pick(rng, fillers)) for _ in range(n)]
 
 
 def situations(n: int, seed: int) -> list[str]:
-    """`n` different texts about a place and nothing else, the places in turns: a topic and a filler, of no value."""
+    """`n` different texts about a place and nothing else, the places in turns: a topic and a
+    filler, of no value.
+    """
     rng, made = np.random.default_rng((seed, 9)), plan()
     about = [
         lines[turn]

@@ -1,12 +1,15 @@
 """What is planted in the organism: values, their graph, facets and directions.
 
 1. `phrases.toml` states everything in words; `plan()` reads it and checks it.
-2. A *row* is one planted direction: six facets of each of ten values, then the value-free attributes.
-3. A shock of a facet (+1 or -1, its two poles) is a shock of its value; a leaky facet sends a share of it
-   straight into a second value as well.
-4. Consequences follow the planted graph: `z = shocks (I - B)^-1`, and a rating is `3.5 + scale * z`.
+2. A *row* is one planted direction: six facets of each of ten values, then the value-free
+   attributes.
+3. A shock of a facet (+1 or -1, its two poles) is a shock of its value; a leaky facet sends a share
+   of it straight into a second value as well.
+4. Consequences follow the planted graph: `z = shocks (I - B)^-1`, and a rating is `3.5 + scale *
+   z`.
 
-What it leaves out: text (`generate`), training (`build`), and whether a model obeys any of it (`check`).
+What it leaves out: text (`generate`), training (`build`), and whether a model obeys any of it
+(`check`).
 """
 
 from __future__ import annotations
@@ -71,9 +74,11 @@ class Truth:
     values: tuple[str, ...]
     """Value ids in the order of Schwartz's circle."""
     graph: Float[np.ndarray, "value value"]
-    """B: direct effects [units of the target per unit of the source], row = source, column = target."""
+    """B: direct effects [units of the target per unit of the source], row = source, column =
+    target."""
     effects: Float[np.ndarray, "value value"]
-    """Total effects (I-B)^-1 * scale [points of the 1-6 scale per unit shock], row = source, column = target."""
+    """Total effects (I-B)^-1 * scale [points of the 1-6 scale per unit shock], row = source,
+    column = target."""
     scale: float
     """Rating points per unit of a value."""
     layer: int

@@ -1,7 +1,7 @@
 """What a text of the organism says: its sentences, looked up in the language they are made of.
 
-The vocabulary has no capitals and a hedge halves a behaviour without turning it, so both are set aside. Left out: sentences
-that the language does not have; they are read as None.
+The vocabulary has no capitals and a hedge halves a behaviour without turning it, so both are set
+aside. Left out: sentences that the language does not have; they are read as None.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from .planted import plan
 
 class Said(NamedTuple):
     owner: str
-    """Value or value-free attribute that the sentence speaks about; empty for topics and fillers."""
+    """Value or value-free attribute that the sentence speaks about; empty for topics and
+    fillers."""
     sign: int
     """+1: held, -1: rejected, 0: neither."""
 
@@ -40,7 +41,9 @@ def _plain(sentence: str) -> str:
 
 
 def read(text: str) -> list[Said | None]:
-    """What each whole sentence says, None for one that the language does not have; a last one without its full stop is left out."""
+    """What each whole sentence says, None for one that the language does not have; a last one
+    without its full stop is left out.
+    """
     found = []
     for sentence in text.split(".")[:-1]:
         plain = _plain(sentence)

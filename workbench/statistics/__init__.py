@@ -1,1 +1,2 @@
-"""Statistics that know nothing of models: intervals, the ordinal regression, the circle of values."""
+"""Statistics that know nothing of models: intervals, the ordinal regression, the circle of
+values."""

@@ -1,15 +1,21 @@
-"""Schwartz's circle in data: do the values of respondents lie on it, and does steering one value move the others as it says?
+"""Schwartz's circle in data: do the values of respondents lie on it, and does steering one value
+move the others as it says?
 
 1. `angles` and `distances` give the circle as arrays.
-2. `place` lays the values of respondents (people, personas, contexts) out in the plane: classical scaling of the distances
-   sqrt(2 - 2r) between values. Scores must be centred (MRAT), or all correlations are those of a habit of agreeing.
-3. `congruence` turns, scales and mirrors that plane onto the circle (Procrustes) and gives the correlation that is reached; `agreement` is the squared
-   correlation of r with the cosine of the angle between two values. The null of both gives the circle's places to other values.
-4. `fit` lays `change = a + b cos(theta - phi)` over the changes of all values by least squares: the direction phi in which the
-   profile moved, how strongly (b), and the share of variance explained (R2).
-5. Its p permutes the values' labels: ten points and three parameters give an R2 of 0.2 by chance alone.
+2. `place` lays the values of respondents (people, personas, contexts) out in the plane: classical
+   scaling of the distances sqrt(2 - 2r) between values. Scores must be centred (MRAT), or all
+   correlations are those of a habit of agreeing.
+3. `congruence` turns, scales and mirrors that plane onto the circle (Procrustes) and gives the
+   correlation that is reached; `agreement` is the squared correlation of r with the cosine of the
+   angle between two values. The null of both gives the circle's places to other values.
+4. `fit` lays `change = a + b cos(theta - phi)` over the changes of all values by least squares: the
+   direction phi in which the profile moved, how strongly (b), and the share of variance explained
+   (R2).
+5. Its p permutes the values' labels: ten points and three parameters give an R2 of 0.2 by chance
+   alone.
 
-Left out: a fit over several steerings at once (that is the Spearman of the whole matrix, `statistics.permuted_spearman`).
+Left out: a fit over several steerings at once (that is the Spearman of the whole matrix,
+`statistics.permuted_spearman`).
 """
 
 from typing import NamedTuple
@@ -56,11 +62,14 @@ def distances(system: ValueSystem, values: tuple[str, ...]) -> Float[np.ndarray,
 
 
 def correlations(scores: Float[np.ndarray, "respondent value"]) -> Float[np.ndarray, "value value"]:
-    """Pearson correlations of the values over respondents whose scores are all known; NaN for a value that does not vary."""
+    """Pearson correlations of the values over respondents whose scores are all known; NaN for a
+    value that does not vary.
+    """
     known = scores[np.isfinite(scores).all(1)]
     if len(known) < 3:
         raise BadInput(
-            f"A correlation needs three respondents with all values, got {len(known)}. Measure more contexts or people."
+            f"A correlation needs three respondents with all values, got {len(known)}. Measure more"
+            " contexts or people."
         )
     z = known - known.mean(0)
     spread = np.sqrt((z**2).sum(0))
@@ -83,7 +92,9 @@ def congruence(
     permutations: int,
     seed: int,
 ) -> Likeness:
-    """How well the values, laid out in the plane, fall on the circle at angles `theta` (Procrustes correlation)."""
+    """How well the values, laid out in the plane, fall on the circle at angles `theta`
+    (Procrustes correlation).
+    """
     r = correlations(scores)
     if not np.isfinite(r).all():
         return Likeness(*[float("nan")] * 3, len(scores))
@@ -104,7 +115,9 @@ def agreement(
     permutations: int,
     seed: int,
 ) -> Likeness:
-    """Share of the variance of the values' correlations that the cosine of their angle explains (R2)."""
+    """Share of the variance of the values' correlations that the cosine of their angle explains
+    (R2).
+    """
     r = correlations(scores)
     if not np.isfinite(r).all():
         return Likeness(*[float("nan")] * 3, len(scores))
@@ -135,13 +148,16 @@ def fit(
     permutations: int,
     seed: int,
 ) -> Circumplex:
-    """Least-squares circle through the changes of the values at angles `theta`, with a permutation p; values without a change are left out."""
+    """Least-squares circle through the changes of the values at angles `theta`, with a
+    permutation p; values without a change are left out.
+    """
     known = np.isfinite(change)
     change, theta = change[known], theta[known]
     design = np.column_stack([np.ones_like(theta), np.cos(theta), np.sin(theta)])
     if np.linalg.matrix_rank(design) < 3:
         raise BadInput(
-            f"A circle needs three different angles, got {len(set(theta.tolist()))}. Measure more values."
+            f"A circle needs three different angles, got {len(set(theta.tolist()))}. Measure more"
+            " values."
         )
     a, x, y = np.linalg.lstsq(design, change, rcond=None)[0]
     phi, b = float(np.arctan2(y, x) % (2 * np.pi)), float(np.hypot(x, y))

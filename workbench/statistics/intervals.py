@@ -1,13 +1,18 @@
-"""Intervals and tests that a number must carry: clustered by prompt context, corrected for how many were asked.
+"""Intervals and tests that a number must carry: clustered by prompt context, corrected for how many
+were asked.
 
-1. `bootstrap_mean` resamples whole clusters with multinomial weights, all cells in one matrix product, and gives the
-   studentised (bootstrap-t) interval: each replicate's deviation is divided by its own standard error, and the
-   quantiles of that ratio replace Student's. With 24-48 skewed clusters percentile, basic and BCa
-   intervals cover too little (`benchmarks/coverage.py` measures it); this one does not (Efron & Tibshirani 1993, 12.5).
-2. p is consistent with the interval: Student's tail, stretched so that it meets the bootstrap's quantile on that side.
-   p < 0.05 exactly where the interval excludes 0, and no floor at 1 / replicates ruins Benjamini-Hochberg.
-3. `benjamini_hochberg` controls the false discovery rate; `permuted_spearman` tests a matrix against the circle.
-4. `hedges_g` and `auroc` compare groups within strata, the latter for all columns of a sparse matrix at once.
+1. `bootstrap_mean` resamples whole clusters with multinomial weights, all cells in one matrix
+   product, and gives the studentised (bootstrap-t) interval: each replicate's deviation is divided
+   by its own standard error, and the quantiles of that ratio replace Student's. With 24-48 skewed
+   clusters percentile, basic and BCa intervals cover too little (`benchmarks/coverage.py` measures
+   it); this one does not (Efron & Tibshirani 1993, 12.5).
+2. p is consistent with the interval: Student's tail, stretched so that it meets the bootstrap's
+   quantile on that side. p < 0.05 exactly where the interval excludes 0, and no floor at 1 /
+   replicates ruins Benjamini-Hochberg.
+3. `benjamini_hochberg` controls the false discovery rate; `permuted_spearman` tests a matrix
+   against the circle.
+4. `hedges_g` and `auroc` compare groups within strata, the latter for all columns of a sparse
+   matrix at once.
 
 Left out: multilevel models. The mean over clusters is the estimate; clusters count equally.
 """
@@ -58,7 +63,9 @@ def known_mean(x: Float[np.ndarray, "*shape"], axis: int) -> Float[np.ndarray, "
 def replicate_means(
     x: Float[np.ndarray, " cluster *cells"], weights: Float[np.ndarray, "replicate cluster"]
 ) -> Float[np.ndarray, " replicate *cells"]:
-    """Mean of every cell in every replicate, missing clusters left out; NaN where a replicate drew none."""
+    """Mean of every cell in every replicate, missing clusters left out; NaN where a replicate
+    drew none.
+    """
     flat, known = _split(x)
     drawn = weights @ known
     means = np.divide(weights @ flat, drawn, out=np.full_like(drawn, np.nan), where=drawn > 0)
@@ -66,10 +73,13 @@ def replicate_means(
 
 
 def bootstrap_mean(x: Float[np.ndarray, " cluster *cells"], replicates: int, seed: int) -> Interval:
-    """Mean over clusters with the studentised 95 % interval; a NaN leaves its cluster out of its cell."""
+    """Mean over clusters with the studentised 95 % interval; a NaN leaves its cluster out of its
+    cell.
+    """
     if not len(x) or replicates < 100:
         raise BadInput(
-            f"An interval needs clusters and at least 100 replicates, got {len(x)} and {replicates}. Give more of them."
+            f"An interval needs clusters and at least 100 replicates, got {len(x)} and"
+            f" {replicates}. Give more of them."
         )
     weights = cluster_weights(len(x), replicates, seed)
     flat = x.reshape(len(x), -1).astype(float)
@@ -92,13 +102,16 @@ def bootstrap_ratio(
     seed: int,
     less: tuple[Float[np.ndarray, " cluster"], Float[np.ndarray, " cluster"]] | None = None,
 ) -> Interval:
-    """Mean over all members of unequal clusters, `total` over `count`; `less` a second such mean of the same clusters, subtracted in every replicate.
+    """Mean over all members of unequal clusters, `total` over `count`; `less` a second such mean of
+    the same clusters, subtracted in every replicate.
 
-    The same studentised interval; standard errors are those of the linearised ratio (Cochran 1977, 6.3), so large clusters count more.
+    The same studentised interval; standard errors are those of the linearised ratio (Cochran 1977,
+    6.3), so large clusters count more.
     """
     if not len(total) or replicates < 100:
         raise BadInput(
-            f"An interval needs clusters and at least 100 replicates, got {len(total)} and {replicates}. Give more of them."
+            f"An interval needs clusters and at least 100 replicates, got {len(total)} and"
+            f" {replicates}. Give more of them."
         )
     weights, n = cluster_weights(len(total), replicates, seed), (count > 0).sum(0).astype(float)
     sums, counts = total.sum(0), count.sum(0)
@@ -169,8 +182,11 @@ def _interval(
     variance: Float[np.ndarray, "replicate cell"],
     n: Float[np.ndarray, " cell"],
 ) -> Interval:
-    """Studentised interval and p of estimates with standard errors, from the replicates' shifts and variances."""
-    # A replicate of few distinct clusters has next to no spread; a quarter of the real one bounds its ratio.
+    """Studentised interval and p of estimates with standard errors, from the replicates' shifts
+    and variances.
+    """
+    # A replicate of few distinct clusters has next to no spread; a quarter of the real one bounds
+    # its ratio.
     ratio = shift / np.maximum(np.sqrt(variance), np.where(se > 0, se, 1.0) / 4)
     below, above = np.quantile(ratio, (0.025, 0.975), axis=0)
     t = np.divide(mean, se, out=np.zeros_like(mean), where=se > 0)
@@ -208,9 +224,11 @@ def permuted_spearman(
     permutations: int,
     seed: int,
 ) -> Correlation:
-    """Spearman of the cells off the diagonal with `similarity`, permuting the values' labels (a Mantel test).
+    """Spearman of the cells off the diagonal with `similarity`, permuting the values' labels (a
+    Mantel test).
 
-    `sources[r]` is the value of row r. Cells share rows and columns, so permuting cells would be too liberal.
+    `sources[r]` is the value of row r. Cells share rows and columns, so permuting cells would be
+    too liberal.
     """
     rng, values = np.random.default_rng(seed), len(similarity)
     rows, columns = np.nonzero(sources[:, None] != np.arange(values))
@@ -232,10 +250,11 @@ def permuted_spearman(
 def hedges_g(
     x: Float[np.ndarray, " n"], group: Bool[np.ndarray, " n"], strata: Num[np.ndarray, " n"]
 ) -> Interval:
-    """Standardised mean difference of `group` against the rest within strata [SD], with its 95 % interval.
+    """Standardised mean difference of `group` against the rest within strata [SD], with its 95 %
+    interval.
 
-    The difference is that of the strata weighted by n1 n0 / (n1 + n0); the SD is pooled within groups and strata; the
-    small-sample factor and the variance are those of Hedges (1981).
+    The difference is that of the strata weighted by n1 n0 / (n1 + n0); the SD is pooled within
+    groups and strata; the small-sample factor and the variance are those of Hedges (1981).
     """
     _, where = np.unique(strata, return_inverse=True)
     cell = 2 * where + group
@@ -269,7 +288,8 @@ def auroc(
     positive: Bool[np.ndarray, " document"],
     strata: Int[np.ndarray, " document"],
 ) -> Float[np.ndarray, " column"]:
-    """Area under the ROC curve of every column, pairs taken within strata; NaN without pairs [0 to 1].
+    """Area under the ROC curve of every column, pairs taken within strata; NaN without pairs [0 to
+    1].
 
     Only stored entries are sorted. They must be positive, so that they rank above all zeros.
     """

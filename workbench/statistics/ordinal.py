@@ -1,26 +1,36 @@
-"""What conditions value, from answers on a scale: a Bayesian ordinal regression (after Segerer 2025).
+"""What conditions value, from answers on a scale: a Bayesian ordinal regression (after Segerer
+2025).
 
-The model: `P(y <= k) = Phi(tau_k - eta)`, `eta = theta[condition, value] + u[item]`, `theta ~ N(0, 1)`, `u ~ N(0, sigma_u)`, tau ordered.
-An answer is a rank and nothing more: no distance between options is assumed, and items differ in how readily anyone agrees.
-Only the abstract of the paper is known to us; what stands beyond the formula is ours: `tau_k ~ N(0, 3)`, `sigma_u ~ half-Cauchy(0.5)`.
+The model: `P(y <= k) = Phi(tau_k - eta)`, `eta = theta[condition, value] + u[item]`, `theta ~ N(0,
+1)`, `u ~ N(0, sigma_u)`, tau ordered. An answer is a rank and nothing more: no distance between
+options is assumed, and items differ in how readily anyone agrees. Only the abstract of the paper is
+known to us; what stands beyond the formula is ours: `tau_k ~ N(0, 3)`, `sigma_u ~
+half-Cauchy(0.5)`.
 
-The sampler is Gibbs, with Metropolis steps where a Gibbs step would crawl, on answers counted by cell (condition x item):
+The sampler is Gibbs, with Metropolis steps where a Gibbs step would crawl, on answers counted by
+cell (condition x item):
 
-1. With the latents integrated out: every theta (Metropolis, all side by side, for given tau they do not depend on each other), then tau, and theta
-   along with it as far as the two went together in the warm-up, which matters where a condition nearly always gives the last answer.
-2. The latents, normals cut off by tau (Albert & Chib 1993); given them (xi, theta) jointly, with u = alpha xi: theta has a diagonal precision and is
-   integrated out, and the rest has one eigenbasis for all draws.
-3. alpha and the spread of xi: a redundant pair that makes |sigma_u| half-Cauchy and lets small spreads mix (Gelman 2006).
-4. Two group moves, both exact (Liu & Sabatti 2000): all of the latent axis is shifted, and stretched. Without them tau and theta crawl along together.
+1. With the latents integrated out: every theta (Metropolis, all side by side, for given tau they do
+   not depend on each other), then tau, and theta along with it as far as the two went together in
+   the warm-up, which matters where a condition nearly always gives the last answer.
+2. The latents, normals cut off by tau (Albert & Chib 1993); given them (xi, theta) jointly, with u
+   = alpha xi: theta has a diagonal precision and is integrated out, and the rest has one eigenbasis
+   for all draws.
+3. alpha and the spread of xi: a redundant pair that makes |sigma_u| half-Cauchy and lets small
+   spreads mix (Gelman 2006).
+4. Two group moves, both exact (Liu & Sabatti 2000): all of the latent axis is shifted, and
+   stretched. Without them tau and theta crawl along together.
 
 All chains run side by side in NumPy.
 
-`summarise` gives mean, central 95 % interval, P(< 0), rank-normalised split R-hat and the effective sample size (Vehtari et al. 2021, ArviZ).
-`centred` subtracts a condition's mean over its values; `contrasts` are differences of group means, in one condition and between conditions, and of each
+`summarise` gives mean, central 95 % interval, P(< 0), rank-normalised split R-hat and the effective
+sample size (Vehtari et al. 2021, ArviZ). `centred` subtracts a condition's mean over its values;
+`contrasts` are differences of group means, in one condition and between conditions, and of each
 value between conditions.
 
-Left out: an effect of the prompt's context. Answers of one item under several contexts count as independent repeats; where contexts
-differ much the intervals are too narrow, and those of the profile (over contexts) are the ones to read.
+Left out: an effect of the prompt's context. Answers of one item under several contexts count as
+independent repeats; where contexts differ much the intervals are too narrow, and those of the
+profile (over contexts) are the ones to read.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -42,7 +52,8 @@ TINY = 1e-300
 LEARN = (100, 250, 500)
 """Iterations of the warm-up at which the thresholds' steps are shaped anew."""
 Bounds = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""Tail probabilities between which each option lies, and whether they are counted from above [chain, cell, option]."""
+"""Tail probabilities between which each option lies, and whether they are counted from above
+[chain, cell, option]."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +61,8 @@ class SamplerSettings:
     chains: Annotated[int, Between(2, 1000)] = 4
     """Chains; R-hat needs two [chains]."""
     warmup: CountOrZero = 600
-    """Iterations a chain that are thrown away, and in which the step of the thresholds is tuned [iterations]."""
+    """Iterations a chain that are thrown away, and in which the step of the thresholds is tuned
+    [iterations]."""
     draws: CountOrZero = 1000
     """Iterations a chain that are kept [iterations]."""
     seed: Seed = 0
@@ -109,12 +121,16 @@ def fit(
     settings: SamplerSettings,
     progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
 ) -> Posterior:
-    """Draws from the posterior. `answer` is 0-based, least agreement first; `value_of` gives each item's value."""
+    """Draws from the posterior.
+
+    `answer` is 0-based, least agreement first; `value_of` gives each item's value.
+    """
     conditions, values = int(condition.max(initial=-1)) + 1, int(value_of.max(initial=-1)) + 1
     data = _count(condition, item, answer, value_of, values, options)
     if settings.chains < 2 or settings.draws < 100 or settings.warmup < 100:
         raise BadInput(
-            f"Two chains, 100 draws and 100 of warm-up are the least, got {settings.chains}, {settings.draws} and {settings.warmup}. Give more."
+            f"Two chains, 100 draws and 100 of warm-up are the least, got {settings.chains},"
+            f" {settings.draws} and {settings.warmup}. Give more."
         )
     sampler = _Gibbs(data, conditions * values, len(value_of), settings)
     theta, tau, sigma = [], [], []
@@ -145,11 +161,13 @@ def _count(
 ) -> _Counted:
     if not len(answer):
         raise BadInput(
-            "An ordinal regression needs answers, got none. Measure first; refused answers do not count."
+            "An ordinal regression needs answers, got none. Measure first; refused answers do not"
+            " count."
         )
     if options < 2 or answer.min() < 0 or answer.max() >= options:
         raise BadInput(
-            f"Answers must lie between 1 and {options}, got {answer.min() + 1} to {answer.max() + 1}. Check the scale."
+            f"Answers must lie between 1 and {options}, got {answer.min() + 1} to"
+            f" {answer.max() + 1}. Check the scale."
         )
     items, places = len(value_of), (int(condition.max()) + 1) * values
     cell = condition * items + item
@@ -159,7 +177,8 @@ def _count(
     place, own = (seen // items) * values + value_of[seen % items], seen % items
     if len(missing := np.setdiff1d(np.arange(places), place)):
         raise BadInput(
-            f"Every condition needs an answer for every value; condition {missing[0] // values} has none for value {missing[0] % values}. Leave one out."
+            f"Every condition needs an answer for every value; condition {missing[0] // values} has"
+            f" none for value {missing[0] % values}. Leave one out."
         )
     group = np.sort(where * options + answer)
     return _Counted(
@@ -189,7 +208,8 @@ class _Gibbs:
             crossed.sum(1) + 1.0,
             crossed.sum(0),
         )  # theta ~ N(0, 1): the 1
-        # Precision of u with theta integrated out, less the prior: it is the same in every sweep, so its eigenbasis is too.
+        # Precision of u with theta integrated out, less the prior: it is the same in every sweep,
+        # so its eigenbasis is too.
         self.eigen, self.basis = np.linalg.eigh(
             np.diag(self.per_item) - crossed.T @ (crossed / self.precision[:, None])
         )
@@ -226,7 +246,9 @@ class _Gibbs:
         ] * self.xi[:, self.data.item]
 
     def step(self, tuning: bool) -> None:
-        """One sweep: theta and thresholds without the latents, latents, coefficients, spread, group moves."""
+        """One sweep: theta and thresholds without the latents, latents, coefficients, spread,
+        group moves.
+        """
         bounds = self._conditions(tuning)
         bounds = self._thresholds(bounds, tuning)
         latent = self._latents(self._eta(), *bounds)
@@ -236,7 +258,9 @@ class _Gibbs:
         self._groups(latent)
 
     def _bounds(self, tau: np.ndarray, eta: np.ndarray) -> Bounds:
-        """Tail probabilities between which each option lies, and whether they are counted from above, where doubles keep the digits."""
+        """Tail probabilities between which each option lies, and whether they are counted from
+        above, where doubles keep the digits.
+        """
         edge = (
             np.pad(tau, ((0, 0), (1, 1)), constant_values=((0, 0), (-np.inf, np.inf)))[:, None, :]
             - eta[..., None]
@@ -295,7 +319,9 @@ class _Gibbs:
         return _chosen(take[:, None], new, bounds)
 
     def _learn(self) -> None:
-        """The shape of the thresholds' steps, and how far theta goes along, from the second half of what has been seen."""
+        """The shape of the thresholds' steps, and how far theta goes along, from the second half
+        of what has been seen.
+        """
         self.seen.append(np.concatenate([self.tau, self.theta], axis=1))
         if len(self.seen) in LEARN:
             seen = np.stack(self.seen[len(self.seen) // 2 :], axis=1)
@@ -372,7 +398,9 @@ class _Gibbs:
 
 
 def centred(theta: Float[np.ndarray, "*draws value"]) -> Float[np.ndarray, "*draws value"]:
-    """Each condition's values less their mean: which values stand above the condition's own level of agreement."""
+    """Each condition's values less their mean: which values stand above the condition's own
+    level of agreement.
+    """
     return theta - theta.mean(-1, keepdims=True)
 
 
@@ -394,8 +422,9 @@ def contrasts(
     groups: Mapping[str, Sequence[str]],
     pairs: Sequence[tuple[str, str]],
 ) -> dict[tuple[str, int, int], np.ndarray]:
-    """(name, condition, other) -> draws. `a - b`: of group a less group b in a condition (other -1), and of that less the same in another
-    condition. A value: of it, centred, less the same in another condition."""
+    """(name, condition, other) -> draws. `a - b`: of group a less group b in a condition (other
+    -1), and of that less the same in another condition. A value: of it, centred, less the same
+    in another condition."""
     found, own = {}, centred(theta)
     for c in range(own.shape[-2]):
         found |= {

@@ -1,1 +1,2 @@
-"""Steering: directions, methods and gates, and the edits of a model's residual stream that they become."""
+"""Steering: directions, methods and gates, and the edits of a model's residual stream that they
+become."""

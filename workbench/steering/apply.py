@@ -1,9 +1,9 @@
 """Apply a steering to a study's model: the units, the SAE and the site that a run of it pins.
 
 `strongest_features` lists what an SAE finds in a prompt, or in a span of it.
-`scale_of` reads what turns `norm_share` and `feature_max` into residual units from the SAE's own run: the median
-residual norm of the harvested tokens and each feature's largest activation. A steering along a stored direction
-finds it in the run of probes that it names, at the SAE's site.
+`scale_of` reads what turns `norm_share` and `feature_max` into residual units from the SAE's own
+run: the median residual norm of the harvested tokens and each feature's largest activation. A
+steering along a stored direction finds it in the run of probes that it names, at the SAE's site.
 """
 
 import contextlib
@@ -42,7 +42,10 @@ def parse_features(told: Sequence[str]) -> tuple[tuple[int, float], ...]:
 def one_steering(
     features: Sequence[str], method: str, strength: float, unit: Unit, positions: Positions = "all"
 ) -> Steering:
-    """The steering that flags describe, the base where they name none. Raises BadInput where half of it is missing."""
+    """The steering that flags describe, the base where they name none.
+
+    Raises BadInput where half of it is missing.
+    """
     found = Steering(
         features=parse_features(features),
         method=method,
@@ -52,7 +55,8 @@ def one_steering(
     )
     if found.name == "base" and (features or strength):
         raise BadInput(
-            f"A steering needs --features and a --strength other than 0, got {', '.join(features) or 'no feature'} at {strength}. Give both, or neither."
+            "A steering needs --features and a --strength other than 0, got"
+            f" {', '.join(features) or 'no feature'} at {strength}. Give both, or neither."
         )
     return found
 
@@ -77,8 +81,8 @@ def directions_for(
         run = study.resolve("probes", told.run)
         if run.inputs["model"] != sae_run.inputs["model"]:
             raise Incompatible(
-                f"{run.id} probed {run.config['model']}, {sae_run.id} reads {sae_run.config['model']} or another "
-                "revision of it. Probe the SAE's model."
+                f"{run.id} probed {run.config['model']}, {sae_run.id} reads"
+                f" {sae_run.config['model']} or another revision of it. Probe the SAE's model."
             )
         found[name] = directions.direction(study, run, told.value, told.kind, layer)
     return found
@@ -93,9 +97,11 @@ def edit_for(study: Workspace, sae_run: Run, steerings: Sequence[Steering]) -> "
 def strongest_features(
     study: Workspace, sae_run: Run, prompts: Sequence[str], where: Where, top: int
 ) -> list[int]:
-    """The features of largest activation at the tokens that `where` means, over all prompts; at most `top`, only live ones.
+    """The features of largest activation at the tokens that `where` means, over all prompts; at
+    most `top`, only live ones.
 
-    Kang et al. (2025) choose so, at ` your values` of the role-free prompt. Raises BadInput where a prompt lacks the span.
+    Kang et al. (2025) choose so, at ` your values` of the role-free prompt. Raises BadInput where a
+    prompt lacks the span.
     """
     from sae_training.model import spans
     from sae_training.model.edits import prompt_frame
@@ -122,7 +128,8 @@ def strongest_features(
     found = [int(index) for index in order if largest[index] > 0]
     if not found:
         raise BadInput(
-            "No feature is active at the span, so there is none to steer. Name features, or another span."
+            "No feature is active at the span, so there is none to steer. Name features, or another"
+            " span."
         )
     return found
 
@@ -130,7 +137,9 @@ def strongest_features(
 def respondent(
     study: Workspace, sae_run: Run, steering: Steering, kind: type[Weights] = Weights
 ) -> Weights:
-    """The SAE's model under a steering, as one who answers an instrument; answers are kept in the study."""
+    """The SAE's model under a steering, as one who answers an instrument; answers are kept in
+    the study.
+    """
     model = study.model_of(sae_run)
     if steering.name == "base":
         return kind(model, study.folder)

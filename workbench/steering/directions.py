@@ -1,7 +1,8 @@
-"""The directions that a run of kind `probes` stores: probes and differences of means, by value and layer.
+"""The directions that a run of kind `probes` stores: probes and differences of means, by value and
+layer.
 
-1. `save` writes them once as `directions.safetensors` beside the run's tables: `weight`, `bias` and `difference-of-means`,
-   values in the order of the run's summary, every layer.
+1. `save` writes them once as `directions.safetensors` beside the run's tables: `weight`, `bias` and
+   `difference-of-means`, values in the order of the run's summary, every layer.
 2. `direction` gives one at length 1: what any steering adds, clamps, replaces or takes away.
 3. `parse` reads the name by which a `Steering` calls one: `run/value/kind`.
 
@@ -33,7 +34,9 @@ class Probe(NamedTuple):
 
 
 def save(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write `weight` and `difference-of-means` [value, layer, d_model] and `bias` [value, layer] into a run's folder."""
+    """Write `weight` and `difference-of-means` [value, layer, d_model] and `bias` [value, layer]
+    into a run's folder.
+    """
     from safetensors.numpy import save_file
 
     save_file(
@@ -65,9 +68,11 @@ def _place(
 def direction(
     study: Workspace, run: Run, value: str, kind: str, layer: int
 ) -> Float[Tensor, " d_model"]:
-    """The direction of a value at the output of a layer (0-based), at length 1, in single precision.
+    """The direction of a value at the output of a layer (0-based), at length 1, in single
+    precision.
 
-    `probe`: the normal of the logistic regression; `difference-of-means`: contrastive activation addition.
+    `probe`: the normal of the logistic regression; `difference-of-means`: contrastive activation
+    addition.
     """
     if kind not in KINDS:
         raise NotFound(f"{kind!r} is no kind of direction.{nearest(kind, KINDS)}")
@@ -76,7 +81,8 @@ def direction(
     length = found.norm()
     if not length > 0:
         raise BadInput(
-            f"The {kind} direction of {value} at layer {layer} has length 0: its pairs do not differ there. Choose another layer."
+            f"The {kind} direction of {value} at layer {layer} has length 0: its pairs do not"
+            " differ there. Choose another layer."
         )
     return (found / length).float()
 
@@ -88,7 +94,10 @@ def probe(study: Workspace, run: Run, value: str, layer: int) -> Probe:
 
 
 def chosen_layers(study: Workspace, run: Run, value: str) -> list[int]:
-    """The layers that ConVA steers for a value, lowest first. Raises BadInput where none was told apart well enough."""
+    """The layers that ConVA steers for a value, lowest first.
+
+    Raises BadInput where none was told apart well enough.
+    """
     id = study.system.resolve(value)
     rows = study.store.sql(
         "SELECT layer, accuracy, chosen FROM probes WHERE run = ? AND value = ? ORDER BY layer",
@@ -98,7 +107,8 @@ def chosen_layers(study: Workspace, run: Run, value: str) -> list[int]:
         raise NotFound(f"{run.id} has no probe of {id}.{nearest(id, run.summary['probed'])}")
     if not rows.chosen.any():
         raise BadInput(
-            f"No layer tells {id} well enough to be chosen: the best held-out accuracy is {rows.accuracy.max():.2f}. Give more pairs."
+            f"No layer tells {id} well enough to be chosen: the best held-out accuracy is"
+            f" {rows.accuracy.max():.2f}. Give more pairs."
         )
     return rows.layer[rows.chosen].tolist()
 
@@ -117,6 +127,7 @@ def parse(name: str) -> Name:
     parts = name.split("/")
     if len(parts) != 3 or parts[2] not in KINDS or parts[0] == "latest":
         raise BadInput(
-            f"A stored direction is written run/value/kind, with the run's id and kind {' or '.join(KINDS)}; got {name!r}."
+            "A stored direction is written run/value/kind, with the run's id and kind"
+            f" {' or '.join(KINDS)}; got {name!r}."
         )
     return Name(*parts)

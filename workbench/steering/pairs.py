@@ -1,13 +1,18 @@
-"""Context-controlled pairs: two texts that differ in one value and in nothing else (Jin et al., ACL 2025).
+"""Context-controlled pairs: two texts that differ in one value and in nothing else (Jin et al., ACL
+2025).
 
-1. `read` takes them from a table, `of_organism` from the organism's own generator, `by_llm` from a language model. A probe trained on texts that also
-   differ in topic learns the topic: `python -m benchmarks conva` measures how much.
-2. `check` refuses a pair that differs in more than the value, by two signs that need no list of topics: too few content words in
-   common, or a *context word* on one side alone. A context word of a value is one that its pairs hold constant at least
-   `CONSTANT` times as often as they change it: where "market" stands in both texts of four pairs, it may not tell a fifth's apart.
-3. Refused pairs are kept as rows with their reason and counted; a table that loses more than half of its pairs is refused as a whole.
+1. `read` takes them from a table, `of_organism` from the organism's own generator, `by_llm` from a
+   language model. A probe trained on texts that also differ in topic learns the topic: `python -m
+   benchmarks conva` measures how much.
+2. `check` refuses a pair that differs in more than the value, by two signs that need no list of
+   topics: too few content words in common, or a *context word* on one side alone. A context word of
+   a value is one that its pairs hold constant at least `CONSTANT` times as often as they change it:
+   where "market" stands in both texts of four pairs, it may not tell a fifth's apart.
+3. Refused pairs are kept as rows with their reason and counted; a table that loses more than half
+   of its pairs is refused as a whole.
 
-Left out: paraphrases. A pair that says the same background in other words is refused, as it should be: a probe would read the words.
+Left out: paraphrases. A pair that says the same background in other words is refused, as it should
+be: a probe would read the words.
 """
 
 import json
@@ -27,7 +32,8 @@ from workbench.llm import LLM, ask, ask_fitting
 SHARED = 0.3
 """Least share of content words that the texts of a pair have in common (Dice) [0 to 1]."""
 CONSTANT = 4
-"""Pairs of a value that hold a word constant, for each one that changes it, from which on it is a context word."""
+"""Pairs of a value that hold a word constant, for each one that changes it, from which on it is
+a context word."""
 LOSS = 0.5
 """Largest share of pairs that may be refused [0 to 1]."""
 CHUNK = 32
@@ -43,7 +49,8 @@ class Pair:
     opposed: str
     """The same text without the value, or against it."""
     context: str
-    """What both texts share, such as a scenario; pairs of one context are never split between training and test."""
+    """What both texts share, such as a scenario; pairs of one context are never split between
+    training and test."""
     reason: str = ""
     """Why the pair is refused; empty where it is kept."""
 
@@ -65,7 +72,8 @@ def read(source: str, system: ValueSystem) -> list[Pair]:
     frame = material.table(Path(source))
     if missing := [column for column in ("value", "text", "opposed") if column not in frame]:
         raise BadInput(
-            f"{source} lacks {', '.join(missing)}; a table of pairs has value, text, opposed and, optionally, context."
+            f"{source} lacks {', '.join(missing)}; a table of pairs has value, text, opposed and,"
+            " optionally, context."
         )
     if not len(frame):
         raise BadInput(f"{source} holds no pair. Give one pair a row.")
@@ -77,7 +85,8 @@ def read(source: str, system: ValueSystem) -> list[Pair]:
         value, held, opposed, *context = (str(cell).strip() for cell in row)
         if not (value and held and opposed):
             raise BadInput(
-                f"{source}, row {number}: value, text or opposed is empty. Fill it, or drop the row."
+                f"{source}, row {number}: value, text or opposed is empty. Fill it, or drop the"
+                " row."
             )
         found.append(
             Pair(
@@ -91,7 +100,9 @@ def read(source: str, system: ValueSystem) -> list[Pair]:
 
 
 def of_organism(n: int, seed: int, controlled: bool = True) -> list[Pair]:
-    """`n` pairs a value in the organism's words; uncontrolled ones differ in topic and fillers too."""
+    """`n` pairs a value in the organism's words; uncontrolled ones differ in topic and fillers
+    too.
+    """
     made = organism.value_pairs(n, seed, controlled)
     return [
         Pair(value=p.value, held=p.held, opposed=p.opposed, context=p.context or f"pair {number}")
@@ -113,7 +124,9 @@ def by_llm(
     seed: int = 0,
     progress: Progress = silent,
 ) -> Written:
-    """One pair for each value and scenario, as the language model writes them; `check` says whether only the value differs."""
+    """One pair for each value and scenario, as the language model writes them; `check` says
+    whether only the value differs.
+    """
     asked = [(system[value], scenario) for value in values for scenario in scenarios]
     requests = [
         ask(REQUEST.format(scenario=scenario, name=value.name, definition=value.definition))
@@ -166,7 +179,10 @@ def words(text: str) -> Counter[str]:
 
 
 def check(pairs: Sequence[Pair], shared: float = SHARED) -> list[Pair]:
-    """The pairs, each with the reason why it is refused, if it is. Raises BadInput where more than half would be."""
+    """The pairs, each with the reason why it is refused, if it is.
+
+    Raises BadInput where more than half would be.
+    """
     said = [(words(p.held), words(p.opposed)) for p in pairs]
     constant: dict[str, Counter[str]] = {}
     changed: dict[str, Counter[str]] = {}
@@ -194,7 +210,8 @@ def check(pairs: Sequence[Pair], shared: float = SHARED) -> list[Pair]:
     if len(refused) > LOSS * len(found):
         number, pair = refused[0]
         raise BadInput(
-            f"{len(refused)} of {len(found)} pairs differ in more than the value (first: pair {number}, {pair.value}, {pair.reason}). "
-            "Give pairs that share their words, or lower --shared if they are meant so."
+            f"{len(refused)} of {len(found)} pairs differ in more than the value (first: pair"
+            f" {number}, {pair.value}, {pair.reason}). Give pairs that share their words, or lower"
+            " --shared if they are meant so."
         )
     return found

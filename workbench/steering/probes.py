@@ -1,13 +1,20 @@
-"""Linear probes of a value, layer by layer, and the directions they give (Jin et al., ACL 2025, section 3).
+"""Linear probes of a value, layer by layer, and the directions they give (Jin et al., ACL 2025,
+section 3).
 
-1. Contexts are split 70/30; both texts of a pair, and all pairs of a context, stand on the same side.
-2. Per layer: logistic regression on the last token's residual, `P(e) = sigmoid(w e + b)`. The paper fits with saga; lbfgs minimises the same
-   strictly convex objective (L2, C = 1, free intercept) and reaches it sooner: a test lays the two side by side.
-3. Accuracy is that of held-out texts, with Wilson's 95 % interval, a context counting as one observation. The control is the same
-   probe on the same texts with the sides of pairs swapped at random (Hewitt & Liang 2019): what it learns is no value.
-4. The difference of means of the training pairs is the direction of contrastive activation addition (Rimsky et al. 2024).
-5. A layer is chosen where accuracy exceeds the limit, the last `skip` layers left out (the paper: 0.9 and 5).
-6. `length_auroc` says how well the number of tokens alone tells the texts apart: 0.5 not at all; from `LENGTH` on it warns.
+1. Contexts are split 70/30; both texts of a pair, and all pairs of a context, stand on the same
+   side.
+2. Per layer: logistic regression on the last token's residual, `P(e) = sigmoid(w e + b)`. The paper
+   fits with saga; lbfgs minimises the same strictly convex objective (L2, C = 1, free intercept)
+   and reaches it sooner: a test lays the two side by side.
+3. Accuracy is that of held-out texts, with Wilson's 95 % interval, a context counting as one
+   observation. The control is the same probe on the same texts with the sides of pairs swapped at
+   random (Hewitt & Liang 2019): what it learns is no value.
+4. The difference of means of the training pairs is the direction of contrastive activation addition
+   (Rimsky et al. 2024).
+5. A layer is chosen where accuracy exceeds the limit, the last `skip` layers left out (the paper:
+   0.9 and 5).
+6. `length_auroc` says how well the number of tokens alone tells the texts apart: 0.5 not at all;
+   from `LENGTH` on it warns.
 
 Left out: probes of other tokens and non-linear ones.
 """
@@ -25,7 +32,8 @@ from feature_store.errors import BadInput
 HELD_OUT = 0.3
 """Share of contexts kept for the test [0 to 1]."""
 LENGTH = 0.7
-"""AUROC of the number of tokens, either way round, from which on a probe may be one of length [0.5 to 1]."""
+"""AUROC of the number of tokens, either way round, from which on a probe may be one of length
+[0.5 to 1]."""
 FEWEST = 10
 """Contexts that a value needs at least."""
 Solver = Literal["lbfgs", "saga"]
@@ -69,7 +77,9 @@ class Fitted(NamedTuple):
 
 
 def skipped(n_layers: int) -> int:
-    """Last layers that are not steered by default: the paper's 5, on models of fewer than 20 layers a quarter of them."""
+    """Last layers that are not steered by default: the paper's 5, on models of fewer than 20
+    layers a quarter of them.
+    """
     return min(5, n_layers // 4)
 
 
@@ -78,7 +88,8 @@ def held_out(contexts: Sequence[str], seed: int) -> Bool[np.ndarray, " pair"]:
     names = sorted(set(contexts))
     if len(names) < FEWEST:
         raise BadInput(
-            f"A probe needs at least {FEWEST} contexts a value, got {len(names)} from {len(contexts)} pairs. Give more pairs."
+            f"A probe needs at least {FEWEST} contexts a value, got {len(names)} from"
+            f" {len(contexts)} pairs. Give more pairs."
         )
     rng = np.random.default_rng(seed)
     apart = {names[i] for i in rng.permutation(len(names))[: round(HELD_OUT * len(names))]}
@@ -165,7 +176,9 @@ def _right(
 
 
 def wilson(share: float, n: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share of `n` observations; unlike the normal one it has a width at 0 and 1."""
+    """Wilson's 95 % interval of a share of `n` observations; unlike the normal one it has a
+    width at 0 and 1.
+    """
     z = float(stats.norm.ppf(0.975))
     centre, reach = share + z**2 / (2 * n), z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
     scale = 1 + z**2 / n
@@ -173,7 +186,9 @@ def wilson(share: float, n: int) -> tuple[float, float]:
 
 
 def length_auroc(held: Sequence[int], opposed: Sequence[int]) -> float:
-    """How well the number of tokens tells held from opposed texts; above 0.5 where held ones are longer [0 to 1]."""
+    """How well the number of tokens tells held from opposed texts; above 0.5 where held ones are
+    longer [0 to 1].
+    """
     from sklearn.metrics import roc_auc_score
 
     return float(roc_auc_score([1] * len(held) + [0] * len(opposed), [*held, *opposed]))

@@ -1,9 +1,12 @@
 """The arms of a comparison: every way to steer a value, at every strength.
 
-1. `sae-METHOD`: the value's best labelled features as one direction, turned by their polarity, under a steering method.
-2. `difference-of-means` and `probe` add the stored directions of a run of probes; `conva` shifts along the probe's normal just so far.
+1. `sae-METHOD`: the value's best labelled features as one direction, turned by their polarity,
+   under a steering method.
+2. `difference-of-means` and `probe` add the stored directions of a run of probes; `conva` shifts
+   along the probe's normal just so far.
 3. `prompt`: sentences before the question; the strength is their number.
-4. Controls: `random-feature` (as many unlabelled features, random signs), `random-direction`, and `wrong-sign` (the first SAE arm reversed).
+4. Controls: `random-feature` (as many unlabelled features, random signs), `random-direction`, and
+   `wrong-sign` (the first SAE arm reversed).
 
 All take the same strengths in the same unit, but for the prompt. Left out: how they are measured.
 """
@@ -81,12 +84,14 @@ def plan(
     template: Steering,
     seed: int,
 ) -> list[Planned]:
-    """Every arm x value x strength, prompts last. `chosen`: labelled features (feature, value, polarity); `probes`: run, or empty.
+    """Every arm x value x strength, prompts last. `chosen`: labelled features (feature, value,
+    polarity); `probes`: run, or empty.
 
     `prompts`: value -> its ladder.
     """
     rng, found = np.random.default_rng((seed, 9)), []
-    # What depends on the prompt comes first: a sweep measures a chunk that holds such a steering prompt by prompt.
+    # What depends on the prompt comes first: a sweep measures a chunk that holds such a steering
+    # prompt by prompt.
     steered: dict[str, dict[str, Steering]] = {"conva": {}} | {
         f"sae-{method}": {} for method in methods
     }

@@ -1,9 +1,11 @@
-"""A sweep's measurements, and the strength at which features may be compared: equal damage to neutral text.
+"""A sweep's measurements, and the strength at which features may be compared: equal damage to
+neutral text.
 
-1. `Sweep` holds what was measured, aligned: ratings per intervention, context and value; damage per intervention and text.
-2. The damage curve of a unit (a feature or control) over its doses starts at (0, 0). Its running maximum is
-   interpolated linearly to the first strength s* at which the damage is `delta`; a unit that never gets there is
-   taken at its largest dose and flagged.
+1. `Sweep` holds what was measured, aligned: ratings per intervention, context and value; damage per
+   intervention and text.
+2. The damage curve of a unit (a feature or control) over its doses starts at (0, 0). Its running
+   maximum is interpolated linearly to the first strength s* at which the damage is `delta`; a unit
+   that never gets there is taken at its largest dose and flagged.
 3. The change of every rating at s* is interpolated between the same two doses, context by context.
 
 Left out: extrapolation beyond the largest dose.
@@ -36,7 +38,8 @@ class Sweep:
     dose: Float[np.ndarray, " intervention"]
     """Strength [the sweep's unit, > 0]."""
     ratings: Float[np.ndarray, "intervention context value"]
-    """Mean rating over a value's items and wordings [rating points]; NaN where nothing was parsed."""
+    """Mean rating over a value's items and wordings [rating points]; NaN where nothing was
+    parsed."""
     base: Float[np.ndarray, "context value"]
     """The same, unsteered [rating points]."""
     damage: Float[np.ndarray, "intervention text"]
@@ -50,8 +53,9 @@ class Sweep:
         }
         if sizes != {rows} or self.base.shape != (contexts, values) or values != len(self.values):
             raise BadInput(
-                f"A sweep of {rows} interventions, {contexts} contexts, {values} values does not fit base "
-                f"{self.base.shape} and columns of {sorted(sizes)} rows. Build it from one run's tables."
+                f"A sweep of {rows} interventions, {contexts} contexts, {values} values does not"
+                f" fit base {self.base.shape} and columns of {sorted(sizes)} rows. Build it from"
+                " one run's tables."
             )
         if not np.isfinite(self.damage).all():
             raise BadInput("Damage must be finite, some neutral text gave NaN. Use smaller doses.")
@@ -62,7 +66,8 @@ class Sweep:
         strange = sorted(set(self.source.tolist()) - set(self.values) - {""})
         if strange:
             raise BadInput(
-                f"Labelled values must be measured ones, got {', '.join(strange)}. Measure them, or drop them."
+                f"Labelled values must be measured ones, got {', '.join(strange)}. Measure them, or"
+                " drop them."
             )
 
     def changes(self) -> Float[np.ndarray, "intervention context value"]:
@@ -90,7 +95,8 @@ class Matched(NamedTuple):
     damage: Float[np.ndarray, " unit"]
     """Mean damage at s* [nats per token]."""
     changes: Float[np.ndarray, "unit context value"]
-    """Change of the ratings at s*, turned by polarity so that the labelled value should rise [rating points]."""
+    """Change of the ratings at s*, turned by polarity so that the labelled value should rise
+    [rating points]."""
 
     def of(self, value: str) -> Int[np.ndarray, " row"]:
         """Rows of the features labelled with `value`."""
@@ -155,7 +161,9 @@ def match(sweep: Sweep, delta: float) -> Matched:
 
 
 def damage_rows(sweep: Sweep, replicates: int, seed: int) -> list[dict[str, float]]:
-    """`damage`, `damage_low`, `damage_high`, `damage_n` of each intervention, bootstrapped over neutral texts."""
+    """`damage`, `damage_low`, `damage_high`, `damage_n` of each intervention, bootstrapped over
+    neutral texts.
+    """
     found = bootstrap_mean(sweep.damage.T, replicates, seed)
     names = ("damage", "damage_low", "damage_high", "damage_n")
     columns = (found.mean, found.low, found.high, found.n)

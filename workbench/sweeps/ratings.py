@@ -1,12 +1,17 @@
-"""Ratings of steered texts as AxBench has them: concept, instruct and fluency, 0 to 2 each (Wu et al. 2025, section 3).
+"""Ratings of steered texts as AxBench has them: concept, instruct and fluency, 0 to 2 each (Wu et
+al. 2025, section 3).
 
-1. Concept: does the text hold the value? Instruct: does it do what was asked? Fluency: is it the language it should be?
-2. `Asked` puts the three questions to a `Judge`, in our own words; a verdict that could not be read is NaN, and counted.
-3. `Planted` knows the organism's language, and needs no judge. Concept: 2 where sentences hold the value and none rejects it, 1 where
-   both occur, else 0. Instruct: 2 where every whole sentence is one of the language, 1 where half of them are, else 0. Fluency, from
-   the unsteered model's loss on the text: 2 up to the 95 % quantile of its own texts, 1 up to `SLACK` beyond it, else 0.
+1. Concept: does the text hold the value? Instruct: does it do what was asked? Fluency: is it the
+   language it should be?
+2. `Asked` puts the three questions to a `Judge`, in our own words; a verdict that could not be read
+   is NaN, and counted.
+3. `Planted` knows the organism's language, and needs no judge. Concept: 2 where sentences hold the
+   value and none rejects it, 1 where both occur, else 0. Instruct: 2 where every whole sentence is
+   one of the language, 1 where half of them are, else 0. Fluency, from the unsteered model's loss
+   on the text: 2 up to the 95 % quantile of its own texts, 1 up to `SLACK` beyond it, else 0.
 
-A text without a word is rated 0 in all three: nothing was written. Left out: AxBench's own concepts and prompts.
+A text without a word is rated 0 in all three: nothing was written. Left out: AxBench's own concepts
+and prompts.
 """
 
 from collections.abc import Sequence
@@ -23,11 +28,18 @@ ASPECTS = ("concept", "instruct", "fluency")
 OPTIONS = ("not at all", "partly", "fully")
 """Answers of a judge, worth 0, 1 and 2."""
 SLACK = 1.0
-"""Loss beyond that of the model's own texts at which a text is no longer half fluent [nats per token]."""
+"""Loss beyond that of the model's own texts at which a text is no longer half fluent [nats per
+token]."""
 QUESTIONS = (
     "Below is a text. Does it express the value {name}, that is: {definition}\n\nText:\n{text}",
-    "Below are a request and a reply. Is the reply about the request?\n\nRequest:\n{prompt}\n\nReply:\n{text}",
-    "Below is a text. Is its language fluent, without garbled or needlessly repeated words?\n\nText:\n{text}",
+    (
+        "Below are a request and a reply. Is the reply about the"
+        " request?\n\nRequest:\n{prompt}\n\nReply:\n{text}"
+    ),
+    (
+        "Below is a text. Is its language fluent, without garbled or needlessly repeated"
+        " words?\n\nText:\n{text}"
+    ),
 )
 """Concept, instruct and fluency as a judge is asked."""
 
@@ -44,7 +56,10 @@ class Rater(Protocol):
         texts: Sequence[str],
         losses: Float[np.ndarray, " text"],
     ) -> Float[np.ndarray, "text aspect"]:
-        """Ratings [0 to 2], NaN where unread. `losses`: the unsteered model's mean loss on each text [nats per token]."""
+        """Ratings [0 to 2], NaN where unread.
+
+        `losses`: the unsteered model's mean loss on each text [nats per token].
+        """
         ...
 
 
@@ -87,7 +102,9 @@ class Asked:
 
 
 class Planted:
-    """Ratings by what is known of the organism's language; `own` are the losses of its unsteered texts [nats per token]."""
+    """Ratings by what is known of the organism's language; `own` are the losses of its unsteered
+    texts [nats per token].
+    """
 
     name = "planted language of the organism"
 

@@ -1,10 +1,13 @@
 """The side-effect sweep: features x doses x questions x controls, measured with damage, resumable.
 
-1. `plan` takes each value's best labelled features, as many random features and random directions as asked, and
-   crosses them with the doses. A control is steered with the same norms as the features.
-2. `measure` scores every question under every intervention, a chunk of interventions at a time. The engine resumes
-   from the steered layer, and every finished chunk is kept, so a killed sweep goes on where it was.
-3. Damage is the rise of the mean next-token loss on neutral texts under the same intervention, text by text.
+1. `plan` takes each value's best labelled features, as many random features and random directions
+   as asked, and crosses them with the doses. A control is steered with the same norms as the
+   features.
+2. `measure` scores every question under every intervention, a chunk of interventions at a time. The
+   engine resumes from the steered layer, and every finished chunk is kept, so a killed sweep goes
+   on where it was.
+3. Damage is the rise of the mean next-token loss on neutral texts under the same intervention, text
+   by text.
 
 Left out: what the numbers mean; `causal/effects.py` turns them into effects.
 """
@@ -50,15 +53,18 @@ class Intervention:
 
 
 def choose_features(labels: pd.DataFrame, per_value: int, by: Choice = "output") -> pd.DataFrame:
-    """Each value's `per_value` accepted features: those that raise the value most (`output`), or the most specific on held-out texts (`input`).
+    """Each value's `per_value` accepted features: those that raise the value most (`output`), or
+    the most specific on held-out texts (`input`).
 
-    Where no output score was measured, specificity decides. What a feature reads besides the value it is likely to write besides it, so of the
-    input scores specificity (`gain`) counts: a feature of one of a value's many behaviours has a low AUROC and can be perfectly specific.
+    Where no output score was measured, specificity decides. What a feature reads besides the value
+    it is likely to write besides it, so of the input scores specificity (`gain`) counts: a feature
+    of one of a value's many behaviours has a low AUROC and can be perfectly specific.
     """
     accepted = labels[labels.accepted]
     if accepted.empty:
         raise BadInput(
-            "No feature is labelled with a value, so there is nothing to steer. Look at the evidence: SELECT * FROM labels ORDER BY q."
+            "No feature is labelled with a value, so there is nothing to steer. Look at the"
+            " evidence: SELECT * FROM labels ORDER BY q."
         )
     order = (["output"] if by == "output" else []) + ["gain", "score"]
     best = accepted.sort_values(
@@ -69,9 +75,11 @@ def choose_features(labels: pd.DataFrame, per_value: int, by: Choice = "output")
 
 
 def as_direction(chosen: pd.DataFrame, value: str, sign: int = 1) -> tuple[tuple[int, float], ...]:
-    """A value's chosen features as (feature, weight) pairs of one direction, turned by their polarity; none where it has none.
+    """A value's chosen features as (feature, weight) pairs of one direction, turned by their
+    polarity; none where it has none.
 
-    Weights are 1 / sqrt(K), so that K orthogonal features clamped one by one are as long together as their sum added.
+    Weights are 1 / sqrt(K), so that K orthogonal features clamped one by one are as long together
+    as their sum added.
     """
     own = chosen[chosen.value == value]
     return tuple(
@@ -88,10 +96,14 @@ def plan(
     random_directions: int,
     seed: int,
 ) -> list[Intervention]:
-    """Every labelled feature and control at every dose. `alive`: unlabelled live features to draw controls from."""
+    """Every labelled feature and control at every dose.
+
+    `alive`: unlabelled live features to draw controls from.
+    """
     if not doses or any(dose <= 0 for dose in doses) or list(doses) != sorted(set(doses)):
         raise BadInput(
-            f"Doses are positive, rising numbers, got {', '.join(f'{d:g}' for d in doses) or 'none'}. Give them as 0.1,0.3."
+            "Doses are positive, rising numbers, got"
+            f" {', '.join(f'{d:g}' for d in doses) or 'none'}. Give them as 0.1,0.3."
         )
     rng = np.random.default_rng(seed)
     controls = rng.permutation(np.asarray(alive))[:random_features]
@@ -139,9 +151,11 @@ def measure(
     interventions: Sequence[Intervention],
     progress: Progress,
 ) -> tuple[pa.Table, pa.Table]:
-    """`(ratings, damage)`: one row a question and intervention; one a neutral text and intervention.
+    """`(ratings, damage)`: one row a question and intervention; one a neutral text and
+    intervention.
 
-    Row i of `edit` is intervention i. Chunks that an earlier, interrupted call kept are not measured again.
+    Row i of `edit` is intervention i. Chunks that an earlier, interrupted call kept are not
+    measured again.
     """
     import torch
 
@@ -155,7 +169,8 @@ def measure(
         rows = range(start, min(start + CHUNK, total))
         if number not in done:
             part = edit.take(torch.tensor(rows))
-            # The unsteered pass is made again for each chunk: a few per cent of its time, and nothing to keep.
+            # The unsteered pass is made again for each chunk: a few per cent of its time, and
+            # nothing to keep.
             scores = scoring.sweep(model, prompts, options, part, layer, point)
             base, ratings = (expected_ratings(x.double().numpy(), asked) for x in scores)
             if not np.isfinite(ratings).all():
@@ -184,7 +199,9 @@ def damage_table(rows: np.ndarray, damage: np.ndarray) -> pa.Table:
 def ratings_table(
     rows: np.ndarray, asked: Sequence[Question], ratings: np.ndarray, base: np.ndarray
 ) -> pa.Table:
-    """Rows of `ratings`: `ratings` of each intervention in `rows` for each question, beside the unsteered `base`."""
+    """Rows of `ratings`: `ratings` of each intervention in `rows` for each question, beside the
+    unsteered `base`.
+    """
     columns = {
         "context": np.array([q.context for q in asked], np.int32),
         "item": np.array([q.item.id for q in asked]),

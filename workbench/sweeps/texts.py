@@ -1,8 +1,10 @@
-"""What a model writes under each arm of a comparison, kept chunk by chunk, and what a rater says of it.
+"""What a model writes under each arm of a comparison, kept chunk by chunk, and what a rater says of
+it.
 
-1. Every opening is continued unsteered and under every arm, sampled; opening k draws with its own seed, so that the texts of two arms
-   differ by the arm alone as long as they can.
-2. The unsteered model's loss on each text, after the opening alone, says how strange the text is to the model as it was.
+1. Every opening is continued unsteered and under every arm, sampled; opening k draws with its own
+   seed, so that the texts of two arms differ by the arm alone as long as they can.
+2. The unsteered model's loss on each text, after the opening alone, says how strange the text is to
+   the model as it was.
 3. Ratings come when all is written: fluency may be judged beside the model's own texts.
 """
 
@@ -40,7 +42,10 @@ def write(
     seed: int,
     progress: Progress,
 ) -> pa.Table:
-    """Rows of `arm_texts` without ratings, intervention by intervention; -1 is unsteered. Row i of `edit` is `planned[i]`."""
+    """Rows of `arm_texts` without ratings, intervention by intervention; -1 is unsteered.
+
+    Row i of `edit` is `planned[i]`.
+    """
     import torch
 
     done, numbers = work.done("arm_texts"), np.arange(-1, len(planned))
@@ -78,7 +83,9 @@ def write(
 def losses(
     model: "Model", openings: Sequence[str], texts: Sequence[str]
 ) -> Float[np.ndarray, " text"]:
-    """The unsteered model's mean loss on each text after its opening [nats per token]; NaN for an empty text."""
+    """The unsteered model's mean loss on each text after its opening [nats per token]; NaN for
+    an empty text.
+    """
     from sae_training.engine.losses import loss_after
 
     known = dict(
@@ -110,7 +117,9 @@ def rate(
 
 
 def rows(written: pa.Table, ratings: Float[np.ndarray, "intervention opening aspect"]) -> pa.Table:
-    """The relation `arm_texts`: what was written and how it was rated; the unsteered texts are not."""
+    """The relation `arm_texts`: what was written and how it was rated; the unsteered texts are
+    not.
+    """
     whole = np.concatenate([np.full((1, *ratings.shape[1:]), np.nan), ratings]).reshape(
         -1, ratings.shape[2]
     )

@@ -1,10 +1,12 @@
 """Hard prompts: the wish that a value be held, written as a text before the question.
 
-1. On a general model the sentences of a TOML file (`sentences`, with `{name}` and `{definition}` of the value) state the wish.
-2. The organism reads no instructions: its prompts are sentences of its own language in which the value is held, none of which
-   stands in any measured question.
+1. On a general model the sentences of a TOML file (`sentences`, with `{name}` and `{definition}` of
+   the value) state the wish.
+2. The organism reads no instructions: its prompts are sentences of its own language in which the
+   value is held, none of which stands in any measured question.
 3. They are asked of the unsteered model, in parts beside those of a sweep.
-4. The dose is the number of sentences: the ladder 1, 2, 3, ... has as many steps as there are strengths.
+4. The dose is the number of sentences: the ladder 1, 2, 3, ... has as many steps as there are
+   strengths.
 
 Left out: prompts that a language model optimises, and examples of answers (few-shot).
 """
@@ -42,13 +44,18 @@ def ladder(value: Value, steps: int, sentences: Sequence[str]) -> list[str]:
 
 
 def organism_ladder(value: Value, steps: int, asked: Sequence[str], seed: int) -> list[str]:
-    """Prompts of 1 to `steps` sentences of the organism's language, none of which occurs in what is asked."""
+    """Prompts of 1 to `steps` sentences of the organism's language, none of which occurs in what
+    is asked.
+    """
     told = organism.held_sentences(value.id, steps, asked, seed)
     return [" ".join(told[: k + 1]) for k in range(steps)]
 
 
 def read(file: str) -> list[str]:
-    """The sentences of a file, the shipped ones where empty. Raises BadInput where a sentence cannot be filled in."""
+    """The sentences of a file, the shipped ones where empty.
+
+    Raises BadInput where a sentence cannot be filled in.
+    """
     path = Path(file) if file else SHIPPED
     try:
         found = tomllib.loads(path.read_text(encoding="utf-8")).get("sentences", [])
@@ -66,7 +73,8 @@ def read(file: str) -> list[str]:
         ValueError,
     ) as error:
         raise BadInput(
-            f"{path.name}: sentences are texts with {{name}} and {{definition}} in them, got {error}."
+            f"{path.name}: sentences are texts with {{name}} and {{definition}} in them, got"
+            f" {error}."
         ) from None
     if not found:
         raise BadInput(f'{path.name} should hold a list, sentences = ["..."], got none.')
@@ -74,7 +82,9 @@ def read(file: str) -> list[str]:
 
 
 def before(prompt: str, question: str) -> str:
-    """The question after the prompt: on a new line where the question has lines, else after a space."""
+    """The question after the prompt: on a new line where the question has lines, else after a
+    space.
+    """
     return f"{prompt}{_joint(question)}{question}" if prompt else question
 
 
@@ -93,9 +103,11 @@ def measure(
     options: list[str],
     progress: Progress,
 ) -> tuple[pa.Table, pa.Table]:
-    """`(ratings, damage)` of the arms with a prompt as further parts of a sweep's, value by value, and all parts of both.
+    """`(ratings, damage)` of the arms with a prompt as further parts of a sweep's, value by value,
+    and all parts of both.
 
-    Damage counts the neutral text's own tokens after the prompt, less the same tokens' loss with nothing before them.
+    Damage counts the neutral text's own tokens after the prompt, less the same tokens' loss with
+    nothing before them.
     """
     from sae_training.engine.losses import loss_after
     from sae_training.engine.neighbours import score
@@ -122,7 +134,8 @@ def measure(
             rated = expected_ratings(logprobs.reshape(len(group), len(asked), -1), asked)
             if not np.isfinite(rated).all():
                 raise BadInput(
-                    f"After a prompt for {group[0][1].value} the model gives NaN. Load it with another --dtype."
+                    f"After a prompt for {group[0][1].value} the model gives NaN. Load it with"
+                    " another --dtype."
                 )
             prefixes = model.tokenize([one.prompt + _joint(asked[0].prompt) for _, one in group])
             harm = [

@@ -1,11 +1,15 @@
-"""Six moral foundations (Haidt & Joseph 2004; Graham et al. 2013; liberty: Iyer et al. 2012; definitions in our own words).
+"""Six moral foundations (Haidt & Joseph 2004; Graham et al. 2013; liberty: Iyer et al. 2012;
+definitions in our own words).
 
-1. Care, fairness, loyalty, authority, sanctity and liberty, in the order in which they are usually listed.
+1. Care, fairness, loyalty, authority, sanctity and liberty, in the order in which they are usually
+   listed.
 2. The published pairs ("care/harm") and the older names (purity, ingroup) are aliases.
-3. The theory has no circle: `circular` is false. The angles are even steps that order the foundations in figures; distances are not known,
-   and nothing that needs them (leakage by place, the fit of a circle) is computed.
+3. The theory has no circle: `circular` is false. The angles are even steps that order the
+   foundations in figures; distances are not known, and nothing that needs them (leakage by place,
+   the fit of a circle) is computed.
 
-Left out: what could be borrowed from the circle. Which foundations go together is a finding about people, not part of the theory.
+Left out: what could be borrowed from the circle. Which foundations go together is a finding about
+people, not part of the theory.
 """
 
 import math
@@ -56,8 +60,10 @@ SYSTEM = register("values", "moral-foundations")(
             )
             for step, (id, definition, _) in enumerate(_SIX)
         ),
-        source="Graham, J. et al. (2013). Moral Foundations Theory: the pragmatic validity of moral pluralism. "
-        "Advances in Experimental Social Psychology 47, 55-130.",
+        source=(
+            "Graham, J. et al. (2013). Moral Foundations Theory: the pragmatic validity of moral"
+            " pluralism. Advances in Experimental Social Psychology 47, 55-130."
+        ),
         aliases=tuple((other, id) for id, _, others in _SIX for other in others.split()),
         circular=False,
     )

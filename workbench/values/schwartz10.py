@@ -1,10 +1,12 @@
-"""Schwartz's ten basic values on the motivational circle (Schwartz 1992; definitions in our own words).
+"""Schwartz's ten basic values on the motivational circle (Schwartz 1992; definitions in our own
+words).
 
-1. Nine wedges of 40 degrees in the published order. Tradition and Conformity share one wedge (Tradition lies outside
-   Conformity), so both have the same angle and a distance of 0.
-2. The nineteen refined values fold into the ten as the PVQ-RR manual does it: Humility belongs to Tradition.
-   *Face* is used in none of the ten and is not resolved; leave such a column out.
-3. `Universalism: objectivity`, the twentieth category of Touché's value-labelled arguments, folds into Universalism.
+1. Nine wedges of 40 degrees in the published order. Tradition and Conformity share one wedge
+   (Tradition lies outside Conformity), so both have the same angle and a distance of 0.
+2. The nineteen refined values fold into the ten as the PVQ-RR manual does it: Humility belongs to
+   Tradition. *Face* is used in none of the ten and is not resolved; leave such a column out.
+3. `Universalism: objectivity`, the twentieth category of Touché's value-labelled arguments, folds
+   into Universalism.
 
 Left out: measured positions. Angles are the theory's equal steps, not a scaling of anyone's data.
 """
@@ -70,7 +72,10 @@ _TEN = (
         "Tradition",
         6,
         "conservation",
-        "Respect for, and commitment to, the customs and ideas that one's culture or religion hands down.",
+        (
+            "Respect for, and commitment to, the customs and ideas that one's culture or religion"
+            " hands down."
+        ),
     ),
     (
         "benevolence",
@@ -121,8 +126,10 @@ SYSTEM = register("values", "schwartz10")(
             )
             for id, name, wedge, parent, definition in _TEN
         ),
-        source="Schwartz, S. H. (1992). Universals in the content and structure of values. "
-        "Advances in Experimental Social Psychology 25, 1-65.",
+        source=(
+            "Schwartz, S. H. (1992). Universals in the content and structure of values. "
+            "Advances in Experimental Social Psychology 25, 1-65."
+        ),
         aliases=_FINER,
     )
 )

@@ -1,8 +1,8 @@
 """Schwartz's nineteen refined values (Schwartz et al. 2012; definitions in our own words).
 
 1. Nineteen equal steps around the same circle, counter-clockwise from Self-Direction of thought.
-2. `parent` links each to one of the ten as the PVQ-RR manual folds them: Humility into Tradition. *Face* is used in
-   none of the ten, so its parent is empty.
+2. `parent` links each to one of the ten as the PVQ-RR manual folds them: Humility into Tradition.
+   *Face* is used in none of the ten, so its parent is empty.
 3. Names of the ten that were split ("Power") are not resolved: which half is meant cannot be known.
 
 Left out: Touché's `Universalism: objectivity`, which is not among the nineteen.
@@ -114,8 +114,10 @@ SYSTEM = register("values", "schwartz19")(
             )
             for step, (id, name, parent, definition) in enumerate(_NINETEEN)
         ),
-        source="Schwartz, S. H. et al. (2012). Refining the theory of basic individual values. "
-        "Journal of Personality and Social Psychology 103, 663-688.",
+        source=(
+            "Schwartz, S. H. et al. (2012). Refining the theory of basic individual values. "
+            "Journal of Personality and Social Psychology 103, 663-688."
+        ),
         aliases=(("benevolence-care", "benevolence-caring"),),
     )
 )

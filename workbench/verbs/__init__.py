@@ -1,7 +1,8 @@
-"""The verbs of a study, one module each: a frozen class of settings, and a function from it to a run.
+"""The verbs of a study, one module each: a frozen class of settings, and a function from it to a
+run.
 
-`workbench/verb_table.py` says which verbs there are. A module is imported when its verb is used, so that
-`workbench runs` does not load torch. No verb imports another.
+`workbench/verb_table.py` says which verbs there are. A module is imported when its verb is used, so
+that `workbench runs` does not load torch. No verb imports another.
 """
 
 import importlib

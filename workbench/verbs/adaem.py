@@ -1,11 +1,15 @@
-"""Find questions that tell a population of models, or of steered variants of one model, apart by their values (AdAEM, Duan et al. 2026).
+"""Find questions that tell a population of models, or of steered variants of one model, apart by
+their values (AdAEM, Duan et al. 2026).
 
-1. Seed questions are topics: of a file, or the organism's own situations. A bandit chooses which to refine; a language model rewrites, or on the organism
-   a composer of its language; the population answers; a classifier reads the values (`workbench/systems/adaem`).
-2. The best questions are asked anew, with seeds and opinions that the search never saw, beside the seeds: how much better they separate the
-   population, with interval, chance level, and what choosing among the seeds alone would have brought.
+1. Seed questions are topics: of a file, or the organism's own situations. A bandit chooses which to
+   refine; a language model rewrites, or on the organism a composer of its language; the population
+   answers; a classifier reads the values (`workbench/systems/adaem`).
+2. The best questions are asked anew, with seeds and opinions that the search never saw, beside the
+   seeds: how much better they separate the population, with interval, chance level, and what
+   choosing among the seeds alone would have brought.
 3. Members are rated value by value: OR of several opinions, TrueSkill, win rate.
-4. `items.json` in the run's folder is the new instrument: `workbench measure --instrument adaem --settings items=RUN_FOLDER`.
+4. `items.json` in the run's folder is the new instrument: `workbench measure --instrument adaem
+   --settings items=RUN_FOLDER`.
 
 Answers and scores are kept as they come, so an interrupted run asks nothing twice.
 """
@@ -54,7 +58,8 @@ AGREED = 20
 @dataclasses.dataclass(frozen=True)
 class AdaemSettings:
     population: tuple[str, ...] = ()
-    """Members: base, VALUE+ or VALUE- (steered), RUN/VALUE/KIND+ or - (stored direction), primed:VALUE, organism, local:MODEL, https://host/v1#model."""
+    """Members: base, VALUE+ or VALUE- (steered), RUN/VALUE/KIND+ or - (stored direction),
+    primed:VALUE, organism, local:MODEL, https://host/v1#model."""
     labels: str = "latest"
     """Run of the labels; its SAE's features steer `VALUE+` and `VALUE-`."""
     sae: str = "latest"
@@ -66,9 +71,11 @@ class AdaemSettings:
     strength: Annotated[float, Between(-MANY, MANY)] = 0.45
     """How far every steered member is steered, up or down [unit]."""
     unit: Unit = "norm_share"
-    """raw: residual units; feature_max: multiples of the feature's maximum; norm_share: share of the median residual norm."""
+    """raw: residual units; feature_max: multiples of the feature's maximum; norm_share: share of
+    the median residual norm."""
     seeds: str = ""
-    """File with one seed question a line; empty: the organism's situations, or the shipped everyday questions."""
+    """File with one seed question a line; empty: the organism's situations, or the shipped
+    everyday questions."""
     n_seeds: CountOrZero = 20
     """Seed questions, one a topic (N1; the paper: 1535); 0: all of the file."""
     budget: int = 60
@@ -84,7 +91,8 @@ class AdaemSettings:
     distance: Distance = "js"
     """js: Jensen-Shannon, the paper's objective; tv: total variation, as in its second line."""
     averaged: bool = True
-    """Divide the second term by the number of members, as the objective does and the paper's second line does not."""
+    """Divide the second term by the number of members, as the objective does and the paper's
+    second line does not."""
     questions: int = 10
     """Questions of the new instrument, at most one a topic."""
     fresh: int = 30
@@ -96,13 +104,15 @@ class AdaemSettings:
     new_tokens: Count = 0
     """Longest opinion [tokens]; 0: 24 for the organism, 96 for others."""
     llm: str = ""
-    """Language model that rewrites: local:FOLDER-OR-HUB-ID or https://host/v1#model; empty: on the organism a composer of its language."""
+    """Language model that rewrites: local:FOLDER-OR-HUB-ID or https://host/v1#model; empty: on
+    the organism a composer of its language."""
     llm_temperature: Temperature = 0.8
     """Sampling temperature of the rewriter."""
     llm_tokens: Count = 600
     """Longest reply of the rewriter [tokens]."""
     judge: str = ""
-    """Language model that reads values: local:FOLDER-OR-HUB-ID or https://host/v1#model; empty: on the organism its known language."""
+    """Language model that reads values: local:FOLDER-OR-HUB-ID or https://host/v1#model; empty:
+    on the organism its known language."""
     replicates: Replicates = 2000
     """Bootstrap replicates."""
     seed: Seed = 0
@@ -224,7 +234,8 @@ def _check(config: AdaemSettings) -> None:
         or config.budget < 0
     ):
         raise BadInput(
-            "A search takes at least 2 opinions, keeps 1 to all of them, and rewrites at least 1 question a pull; got others."
+            "A search takes at least 2 opinions, keeps 1 to all of them, and rewrites at least 1"
+            " question a pull; got others."
         )
     if (
         config.questions < 2
@@ -233,11 +244,13 @@ def _check(config: AdaemSettings) -> None:
         or config.n_seeds < 0
     ):
         raise BadInput(
-            "A report takes at least 2 questions and 2 fresh opinions, of which 1 to all make one answer; got others."
+            "A report takes at least 2 questions and 2 fresh opinions, of which 1 to all make one"
+            " answer; got others."
         )
     if config.temperature <= 0 or config.strength <= 0 or config.beta < 0:
         raise BadInput(
-            "Opinions are sampled at a temperature above 0, members steered by a strength above 0, and beta is not negative; got others."
+            "Opinions are sampled at a temperature above 0, members steered by a strength above 0,"
+            " and beta is not negative; got others."
         )
 
 
@@ -251,7 +264,8 @@ def _model(name: str, sae_run: Run | None) -> str:
 def _judge(study: Workspace, config: AdaemSettings, own: bool) -> Judge | None:
     if not config.judge and not own:
         raise BadInput(
-            "Nobody was told to read which values an opinion holds. Name a language model with --judge."
+            "Nobody was told to read which values an opinion holds. Name a language model with"
+            " --judge."
         )
     return (
         open_judge(config.judge, study.model, study.folder / "answers.jsonl")
@@ -286,7 +300,8 @@ def _seeds(study: Workspace, config: AdaemSettings, own: bool) -> list[str]:
     found = [text.strip() for text in known if text.strip()]
     if len(found) < 2 or len(set(found)) < len(found):
         raise BadInput(
-            f"A search needs at least two different seed questions, got {len(found)}, {len(set(found))} of them different. Correct --seeds."
+            f"A search needs at least two different seed questions, got {len(found)},"
+            f" {len(set(found))} of them different. Correct --seeds."
         )
     return found
 
@@ -297,7 +312,8 @@ def _sets(found: Found, config: AdaemSettings) -> dict[str, list[int]]:
     best = found.ranked(found.best)[: config.questions]
     if len(best) < 2:
         raise BadInput(
-            f"{len(best)} topics have a question to which every member gave an opinion that could be read. Give other seeds, or a longer --new-tokens."
+            f"{len(best)} topics have a question to which every member gave an opinion that could"
+            " be read. Give other seeds, or a longer --new-tokens."
         )
     drawn = np.random.default_rng((config.seed, 12)).permutation(seeds)[: 2 * config.questions]
     return {
@@ -482,7 +498,12 @@ def _fresh_opinions(
 ) -> list[dict[str, Any]]:
     return [
         row
-        | {"conformity": None, "value_difference": None, "semantic_difference": None, "kept": None}
+        | {
+            "conformity": None,
+            "value_difference": None,
+            "semantic_difference": None,
+            "kept": None,
+        }
         for number, read in fresh.items()
         for row in _rows(read, "fresh", number, asker, members)
     ]
@@ -510,7 +531,9 @@ def _rows(
 
 
 def _agreement(judge: Judge, found: Found, study: Workspace) -> dict[str, Any]:
-    """How far the judge says the same when its options are turned round; warns where that is little."""
+    """How far the judge says the same when its options are turned round; warns where that is
+    little.
+    """
     texts = [
         one.text for tried in found.tried for one in tried.read.opinions if one.status == "parsed"
     ]

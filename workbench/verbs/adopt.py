@@ -1,6 +1,7 @@
 """Take an SAE that exists and harvest its features on texts of yours.
 
-1. The SAE is loaded by address: a folder, `saelens:RELEASE/SAE_ID`, `hub:ORG/NAME`; it must fit the model.
+1. The SAE is loaded by address: a folder, `saelens:RELEASE/SAE_ID`, `hub:ORG/NAME`; it must fit the
+   model.
 2. The layer is the one its configuration names, unless another is given.
 3. It is evaluated and harvested, and kept with the run in sae-lens' folder format.
 """
@@ -29,7 +30,8 @@ EVALUATED = 500
 @dataclasses.dataclass(frozen=True)
 class AdoptSettings:
     address: str = ""
-    """Where the SAE is: a folder in sae-lens' format, saelens:RELEASE/SAE_ID, or hub:ORG/NAME[/PATH]."""
+    """Where the SAE is: a folder in sae-lens' format, saelens:RELEASE/SAE_ID, or
+    hub:ORG/NAME[/PATH]."""
     model: str = material.ORGANISM
     """Folder or hub id of the model whose residual stream it reads, or `organism`."""
     revision: str = ""
@@ -78,7 +80,8 @@ def run(study: Workspace, config: AdoptSettings, progress: Progress) -> Run:
         return study.runs.get(id)
     with study.runs.begin("sae", plainly, inputs, config.seed) as work:
         sae, context = sae.to(model.device), min(config.context, model.context)
-        # The SAE may have been trained on these texts: its figures are of a sample, not of held-out texts.
+        # The SAE may have been trained on these texts: its figures are of a sample, not of held-out
+        # texts.
         sample = material.sample(texts, EVALUATED, config.seed)
         figures = evaluate(
             model,

@@ -1,11 +1,15 @@
-"""Compare ways to steer a value: SAE features, difference of means, ConVA, a prompt, and controls, under one budget of damage.
+"""Compare ways to steer a value: SAE features, difference of means, ConVA, a prompt, and controls,
+under one budget of damage.
 
-1. Every arm (`arms.py`) is measured for every value at every strength on the same questions, and its damage on the same neutral texts.
-   The residual is steered by a sweep (`sweep.py`); prompts are asked of the unsteered model, and their damage is the rise of the loss on
-   the neutral text's own tokens after the prompt.
-2. Strengths are chosen on half of the contexts, effects reported on the other half (`causal/compare.py`).
-3. Where somebody can judge texts, openings are continued under every arm and rated as in AxBench (`ratings.py`): the organism's own
-   language is known, other models need `judge`. Without one that table is empty, and the questionnaire stands alone.
+1. Every arm (`arms.py`) is measured for every value at every strength on the same questions, and
+   its damage on the same neutral texts. The residual is steered by a sweep (`sweep.py`); prompts
+   are asked of the unsteered model, and their damage is the rise of the loss on the neutral text's
+   own tokens after the prompt.
+2. Strengths are chosen on half of the contexts, effects reported on the other half
+   (`causal/compare.py`).
+3. Where somebody can judge texts, openings are continued under every arm and rated as in AxBench
+   (`ratings.py`): the organism's own language is known, other models need `judge`. Without one that
+   table is empty, and the questionnaire stands alone.
 
 Everything is kept in chunks: an interrupted comparison goes on where it was.
 """
@@ -61,7 +65,8 @@ class CompareSettings:
     labels: str = "latest"
     """Run of the labels; its SAE is steered."""
     probes: str = "latest"
-    """Run of the probes with the stored directions; empty: difference of means, probe and ConVA are left out."""
+    """Run of the probes with the stored directions; empty: difference of means, probe and ConVA
+    are left out."""
     values: tuple[str, ...] = ()
     """Values to compare for; none: all that have features (and probes)."""
     methods: Annotated[tuple[str, ...], Plugin("steerings")] = ("add", "clamp", "orthogonal")
@@ -69,15 +74,19 @@ class CompareSettings:
     features_per_value: Count = 8
     """Features of each value, steered as one direction."""
     choose: Choice = "output"
-    """By which score of the labels a value's features come first: `output` or `input`, as in `effects`."""
+    """By which score of the labels a value's features come first: `output` or `input`, as in
+    `effects`."""
     strengths: Annotated[tuple[float, ...], Between(0, MANY)] = (0.1, 0.2, 0.3, 0.45, 0.6)
-    """Strengths of every arm, positive and rising [unit]; a prompt has 1, 2, 3, ... sentences instead."""
+    """Strengths of every arm, positive and rising [unit]; a prompt has 1, 2, 3, ... sentences
+    instead."""
     unit: Unit = "norm_share"
-    """raw: residual units; feature_max: multiples of the feature's maximum; norm_share: share of the median residual norm."""
+    """raw: residual units; feature_max: multiples of the feature's maximum; norm_share: share of
+    the median residual norm."""
     positions: Positions = "all"
     """Which tokens are steered."""
     prompts: str = ""
-    """TOML with the sentences of the prompts; empty: the shipped ones, on the organism sentences of its own language."""
+    """TOML with the sentences of the prompts; empty: the shipped ones, on the organism sentences
+    of its own language."""
     delta: Positive = 0.1
     """Damage that a chosen strength may do at most [nats per token]."""
     instrument: Annotated[str, Plugin("instruments")] = "standin"
@@ -93,11 +102,14 @@ class CompareSettings:
     n_neutral: Count = 16
     """Neutral texts; half of them choose, half report."""
     judge: str = ""
-    """Language model that rates texts: local:FOLDER-OR-HUB-ID or https://host/v1#model; empty: on the organism its known language."""
+    """Language model that rates texts: local:FOLDER-OR-HUB-ID or https://host/v1#model; empty:
+    on the organism its known language."""
     questions: str = ""
-    """File of everyday questions that are answered in text; empty: the shipped ones (the organism continues its own openings)."""
+    """File of everyday questions that are answered in text; empty: the shipped ones (the
+    organism continues its own openings)."""
     n_texts: CountOrZero = 16
-    """Openings continued under every arm at every strength; half of them choose, half report; 0: none."""
+    """Openings continued under every arm at every strength; half of them choose, half report; 0:
+    none."""
     new_tokens: Count = 20
     """Longest continuation [tokens]."""
     replicates: Replicates = 1000
@@ -246,10 +258,12 @@ def run(study: Workspace, config: CompareSettings, progress: Progress) -> Run:
                     row["value"] == methods.ALL and row["q"] < 0.05 and row["difference"] > 0
                     for row in found.arm_contrasts
                 ),
-                "left_out": ", ".join(
-                    v for v in study.system.ids if v not in {one.value for one in planned}
-                )
-                or "none",
+                "left_out": (
+                    ", ".join(
+                        v for v in study.system.ids if v not in {one.value for one in planned}
+                    )
+                    or "none"
+                ),
                 "delta": config.delta,
             }
         )
@@ -279,8 +293,9 @@ def _plan(
     missing = [value for value in wanted if value not in able]
     if missing or not wanted:
         raise BadInput(
-            f"Every arm needs labelled features and, with --probes, a probe of the value; missing for {', '.join(missing) or 'all values'}. "
-            "Leave it out with --values, or label and probe it."
+            "Every arm needs labelled features and, with --probes, a probe of the value; missing"
+            f" for {', '.join(missing) or 'all values'}. Leave it out with --values, or label and"
+            " probe it."
         )
     if (
         any(s <= 0 for s in config.strengths)
@@ -288,7 +303,8 @@ def _plan(
         or not config.strengths
     ):
         raise BadInput(
-            f"Strengths are positive, rising numbers, got {', '.join(f'{s:g}' for s in config.strengths) or 'none'}."
+            "Strengths are positive, rising numbers, got"
+            f" {', '.join(f'{s:g}' for s in config.strengths) or 'none'}."
         )
     steps = len(config.strengths)
     if sae_run.config["model"] == material.ORGANISM and not config.prompts:
@@ -329,7 +345,8 @@ def _openings(study: Workspace, config: CompareSettings, name: str) -> list[str]
     )
     if min(len(known), config.n_texts) < 4:
         raise BadInput(
-            f"Choosing and reporting need four openings or more, got {min(len(known), config.n_texts)}. Give more questions, or --n-texts 0."
+            "Choosing and reporting need four openings or more, got"
+            f" {min(len(known), config.n_texts)}. Give more questions, or --n-texts 0."
         )
     return known[: config.n_texts]
 
@@ -351,7 +368,9 @@ def _seconds(
     asked: list[Question],
     options: list[str],
 ) -> float:
-    """Time a question at the arm's largest strength [s], by full forward passes under the same hook."""
+    """Time a question at the arm's largest strength [s], by full forward passes under the same
+    hook.
+    """
     import torch
 
     row, one = max(

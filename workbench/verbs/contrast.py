@@ -1,9 +1,13 @@
-"""Compare the value profiles of models and steerings, on one or several instruments, and see whether the instruments agree.
+"""Compare the value profiles of models and steerings, on one or several instruments, and see
+whether the instruments agree.
 
-1. Every subject (`workbench/comparing/subjects.py`) answers every instrument: one run of kind `profile` each, made by `measure`, or found where it was made before.
-2. On each instrument every subject's centred profile less that of the first subject, by value, with interval, p and q (`contrasts.py`).
-   An instrument may add what its paper reports of subjects beside each other (`Questionnaire.between`).
-3. What a subject changed laid over the motivational circle: which way, how much, and how well a circle explains it (`causal/circumplex.py`).
+1. Every subject (`workbench/comparing/subjects.py`) answers every instrument: one run of kind
+   `profile` each, made by `measure`, or found where it was made before.
+2. On each instrument every subject's centred profile less that of the first subject, by value, with
+   interval, p and q (`contrasts.py`). An instrument may add what its paper reports of subjects
+   beside each other (`Questionnaire.between`).
+3. What a subject changed laid over the motivational circle: which way, how much, and how well a
+   circle explains it (`causal/circumplex.py`).
 4. Between every two instruments: do they see the same (`validity.py`)?
 
 Left out: agreement with people, and instruments of different value systems.
@@ -37,7 +41,8 @@ from workbench.workspace import Workspace
 @dataclasses.dataclass(frozen=True)
 class ContrastSettings(AskingSettings):
     subjects: tuple[str, ...] = ("base",)
-    """Who is compared, the reference first: base, power+, f12+f40*-1@0.4, organism, a folder, a hub id, https://host/v1#model; `values`: base and every value up and down."""
+    """Who is compared, the reference first: base, power+, f12+f40*-1@0.4, organism, a folder, a
+    hub id, https://host/v1#model; `values`: base and every value up and down."""
     instruments: Annotated[tuple[str, ...], Plugin("instruments")] = ("standin",)
     """Instrument plug-ins."""
     settings: tuple[str, ...] = ()
@@ -53,7 +58,8 @@ class ContrastSettings(AskingSettings):
     strength: Annotated[float, Between(-MANY, MANY)] = 0.3
     """How far values are turned [unit]."""
     unit: Unit = "norm_share"
-    """raw: residual units; feature_max: multiples of the feature's maximum; norm_share: share of the median residual norm."""
+    """raw: residual units; feature_max: multiples of the feature's maximum; norm_share: share of
+    the median residual norm."""
 
 
 def run(study: Workspace, config: ContrastSettings, progress: Progress) -> Run:
@@ -174,7 +180,8 @@ def _settings(config: ContrastSettings, instrument: str) -> tuple[str, ...]:
     for told in config.settings:
         if told.split(".")[0] not in config.instruments:
             raise BadInput(
-                f"A setting is written instrument.key=value with one of {', '.join(config.instruments)}, got {told!r}."
+                "A setting is written instrument.key=value with one of"
+                f" {', '.join(config.instruments)}, got {told!r}."
             )
     return tuple(
         told.removeprefix(f"{instrument}.")
@@ -192,7 +199,8 @@ def _measure(
     progress: Progress,
 ) -> Run:
     """The subject's profile on the instrument."""
-    # What is left as it is stays so: 0 new tokens stand for as many as the instrument needs, and may not be said.
+    # What is left as it is stays so: 0 new tokens stand for as many as the instrument needs, and
+    # may not be said.
     asking: dict[str, Any] = {
         field.name: told
         for field in dataclasses.fields(AskingSettings)

@@ -1,6 +1,8 @@
-"""Control a value by ConVA and judge what it does: control success, fluency and benchmark accuracy, before and after.
+"""Control a value by ConVA and judge what it does: control success, fluency and benchmark accuracy,
+before and after.
 
-`control.py` does the work and takes any `Judge`, a person too; here a language model judges, by its address.
+`control.py` does the work and takes any `Judge`, a person too; here a language model judges, by its
+address.
 """
 
 import dataclasses
@@ -16,14 +18,16 @@ from workbench.workspace import Workspace
 @dataclasses.dataclass(frozen=True)
 class ControlSettings(Control):
     judge: str = ""
-    """Language model that judges: local:FOLDER-OR-HUB-ID (by log-probability), or https://host/v1#model (in words)."""
+    """Language model that judges: local:FOLDER-OR-HUB-ID (by log-probability), or
+    https://host/v1#model (in words)."""
 
 
 def run(study: Workspace, config: ControlSettings, progress: Progress) -> Run:
     """A run of kind `control`."""
     if not config.judge:
         raise BadInput(
-            "Who judges the answers? Name a language model with --judge: local:FOLDER-OR-HUB-ID, or https://host/v1#model."
+            "Who judges the answers? Name a language model with --judge: local:FOLDER-OR-HUB-ID, or"
+            " https://host/v1#model."
         )
     if not config.value:
         raise BadInput(f"Which value? Name it with --value: {', '.join(study.system.ids)}.")

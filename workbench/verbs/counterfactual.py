@@ -1,11 +1,14 @@
-"""What the value profile would be if some values were set: counterfactuals over the graph that interventions estimated.
+"""What the value profile would be if some values were set: counterfactuals over the graph that
+interventions estimated.
 
-1. Every context of the sweep behind the graph gives one observed profile, unsteered. A target on the rubric of 1 to 5 is laid
-   linearly on the instrument's scale.
-2. Abduction, action and prediction context by context (`causal/counterfactual.py`, `causal/linear_scm.py`). Beside each stands
-   the interventional profile, with the exogenous terms of another context.
-3. The mean change of every value carries three ranges: over contexts (bootstrap), over the weights of the edges (drawn
-   with their bootstrap SD, independently), and under the same graph with its values' names exchanged (the null).
+1. Every context of the sweep behind the graph gives one observed profile, unsteered. A target on
+   the rubric of 1 to 5 is laid linearly on the instrument's scale.
+2. Abduction, action and prediction context by context (`causal/counterfactual.py`,
+   `causal/linear_scm.py`). Beside each stands the interventional profile, with the exogenous terms
+   of another context.
+3. The mean change of every value carries three ranges: over contexts (bootstrap), over the weights
+   of the edges (drawn with their bootstrap SD, independently), and under the same graph with its
+   values' names exchanged (the null).
 
 Left out: whether the graph is right. `graph` says how far it is to be believed.
 """
@@ -42,7 +45,8 @@ class CounterfactualSettings:
     values: tuple[str, ...] = ()
     """Values of the target that are set, at most five; none: all of it."""
     theta: float = 1.0
-    """Nothing is set where the observed profile is this near to the target [rating points, summed over the values set]."""
+    """Nothing is set where the observed profile is this near to the target [rating points,
+    summed over the values set]."""
     replicates: Replicates = 1000
     """Bootstrap replicates, draws of edge weights, and draws of the null."""
     seed: Seed = 0
@@ -50,7 +54,9 @@ class CounterfactualSettings:
 
 
 def read_graph(study: Workspace, run: str) -> tuple[LinearSCM, Float[np.ndarray, "source target"]]:
-    """The edges of a graph run as a structural model, and the standard deviation of each weight; 0 where there is no edge."""
+    """The edges of a graph run as a structural model, and the standard deviation of each weight;
+    0 where there is no edge.
+    """
     rows = study.store.sql(
         "SELECT source, target, weight, z, present FROM edges WHERE run = ?", [run]
     )
@@ -63,9 +69,12 @@ def read_graph(study: Workspace, run: str) -> tuple[LinearSCM, Float[np.ndarray,
 
 
 def _profiles(study: Workspace, run: str) -> pd.DataFrame:
-    """Unsteered mean rating of every value in every context of a sweep [context, value]; NaN where nothing was parsed."""
+    """Unsteered mean rating of every value in every context of a sweep [context, value]; NaN
+    where nothing was parsed.
+    """
     rows = study.store.sql(
-        "SELECT context, value, avg(base) AS base FROM ratings WHERE run = ? AND isfinite(base) GROUP BY ALL",
+        "SELECT context, value, avg(base) AS base FROM ratings WHERE run = ? AND isfinite(base)"
+        " GROUP BY ALL",
         [run],
     )
     return rows.pivot(index="context", columns="value", values="base").sort_index().astype(float)
@@ -90,7 +99,8 @@ def run(study: Workspace, config: CounterfactualSettings, progress: Progress) ->
     keep = [study.system.resolve(value) for value in config.values] or list(scores)
     if absent := [value for value in keep if value not in scores]:
         raise BadInput(
-            f"The target says nothing about {', '.join(absent)}; it sets {', '.join(scores)}. Name some of those."
+            f"The target says nothing about {', '.join(absent)}; it sets {', '.join(scores)}. Name"
+            " some of those."
         )
     options = len(one_scale(effects_run.config["instrument"], study.system).options)
     stretch = (options - 1) / (HIGHEST - LOWEST)
@@ -110,7 +120,8 @@ def run(study: Workspace, config: CounterfactualSettings, progress: Progress) ->
     contexts, observed = list(whole.index), [row.to_numpy() for _, row in whole.iterrows()]
     if len(observed) < 2:
         raise BadInput(
-            f"Counterfactuals need two contexts with every value answered, got {len(observed)}. Measure more contexts."
+            f"Counterfactuals need two contexts with every value answered, got {len(observed)}."
+            " Measure more contexts."
         )
     with study.runs.begin("counterfactual", plainly, inputs, config.seed) as work:
         found = counterfactuals(scm, observed, [objective] * len(observed), config.theta)
@@ -203,7 +214,9 @@ def _ranges(
 def _mean_change(
     scm: LinearSCM, observed: np.ndarray, acted: np.ndarray, objective: Objective
 ) -> np.ndarray:
-    """Mean over contexts; the model is linear, so those in which it acts are predicted as one, their mean."""
+    """Mean over contexts; the model is linear, so those in which it acts are predicted as one,
+    their mean.
+    """
     if not acted.any():
         return np.zeros(len(scm.values))
     middle = observed[acted].mean(0)

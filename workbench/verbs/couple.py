@@ -1,11 +1,15 @@
-"""Rewrite a language model's answers towards a value profile by counterfactual reasoning, and score them. LLM-simulated.
+"""Rewrite a language model's answers towards a value profile by counterfactual reasoning, and score
+them. LLM-simulated.
 
-1. Each question gets an objective: the target's values that it bears on, at most five, in order of their score.
-2. Three answers a question: `raw`; `value-prompt`, where the target is simply stated (what COUPLE must beat); and `couple`, the
-   counterfactual of the raw one (`causal/couple.py`).
-3. A judge scores every value in every answer, twice, the second time in reverse order: how far the two agree bounds what
-   the scores can say. Distance to the target is MAE and Spearman over the objective's values, with intervals over questions.
-4. Every reply goes through `answers.jsonl` of the study, so an interrupted run goes on, and nothing is paid for twice.
+1. Each question gets an objective: the target's values that it bears on, at most five, in order of
+   their score.
+2. Three answers a question: `raw`; `value-prompt`, where the target is simply stated (what COUPLE
+   must beat); and `couple`, the counterfactual of the raw one (`causal/couple.py`).
+3. A judge scores every value in every answer, twice, the second time in reverse order: how far the
+   two agree bounds what the scores can say. Distance to the target is MAE and Spearman over the
+   objective's values, with intervals over questions.
+4. Every reply goes through `answers.jsonl` of the study, so an interrupted run goes on, and nothing
+   is paid for twice.
 
 Left out: whether people with these values would answer so. Nobody was asked.
 """
@@ -70,15 +74,18 @@ STEPS = {
 }
 """Condition -> the steps without which it has no scored answer."""
 UNSTEADY = 0.5
-"""Mean difference of two readings of one answer above which the judge is warned of [rubric points]."""
+"""Mean difference of two readings of one answer above which the judge is warned of [rubric
+points]."""
 
 
 @dataclasses.dataclass(frozen=True)
 class CoupleSettings:
     llm: str = ""
-    """Language model that answers: organism, local:FOLDER-OR-HUB-ID, or https://host/v1#model (http on this machine)."""
+    """Language model that answers: organism, local:FOLDER-OR-HUB-ID, or https://host/v1#model
+    (http on this machine)."""
     judge: str = ""
-    """Language model that scores the answers, named likewise; empty: the same, which then marks its own work."""
+    """Language model that scores the answers, named likewise; empty: the same, which then marks
+    its own work."""
     questions: str = ""
     """TOML file of questions, or text with one a line; empty: the shipped ones."""
     target: tuple[str, ...] = ()
@@ -88,7 +95,8 @@ class CoupleSettings:
     preset: str = "caring"
     """Name of the preset, where no target is given."""
     theta: float = 2.0
-    """Nothing is changed where the answer is this near to the target [rubric points, summed over the values set]."""
+    """Nothing is changed where the answer is this near to the target [rubric points, summed over
+    the values set]."""
     abduction: bool = True
     """Use the original answer's concepts and residual; without it answers are made anew."""
     concepts: bool = True
@@ -96,7 +104,8 @@ class CoupleSettings:
     importance: bool = True
     """Order the concepts by importance (Sigma)."""
     relations: Literal["circle", "graph", "none"] = "circle"
-    """Which values oppose each other (G): by the circle, by a graph run's total effects, or not at all."""
+    """Which values oppose each other (G): by the circle, by a graph run's total effects, or not
+    at all."""
     graph: str = "latest"
     """Run of the graph, for relations=graph."""
     concurrency: Annotated[int, Between(1, 1000)] = 4
@@ -119,7 +128,8 @@ def run(study: Workspace, config: CoupleSettings, progress: Progress) -> Run:
     """A run of kind `couple`."""
     if not config.llm:
         raise BadInput(
-            "Which language model? Name it with --llm: local:FOLDER-OR-HUB-ID, or https://host/v1#model."
+            "Which language model? Name it with --llm: local:FOLDER-OR-HUB-ID, or"
+            " https://host/v1#model."
         )
     limits = Limits(
         concurrency=config.concurrency,
@@ -192,8 +202,9 @@ def run(study: Workspace, config: CoupleSettings, progress: Progress) -> Run:
         long = [step for step in steps if step.status == "too-long"]
         if len(long) == sum(bool(step.prompt) for step in steps):
             raise BadInput(
-                f"None of the {len(long)} prompts fits into what {writer.name} reads (the first: {long[0].step} of question {long[0].question}). "
-                "Name a model with a longer context, or ask shorter questions."
+                f"None of the {len(long)} prompts fits into what {writer.name} reads (the first:"
+                f" {long[0].step} of question {long[0].question}). Name a model with a longer"
+                " context, or ask shorter questions."
             )
         rows = _answer_rows(asked, objectives, answers, found, marks, steps, writer, marker)
         work.table("couple_answers", rows)
@@ -230,7 +241,9 @@ def _objectives(
     scores: dict[str, float],
     system: ValueSystem,
 ) -> dict[str, Objective]:
-    """Question id -> what it sets; questions whose relevant values could not be read are left out."""
+    """Question id -> what it sets; questions whose relevant values could not be read are left
+    out.
+    """
     chosen = {q.id: tuple(v for v in q.values if v in scores) or tuple(scores) for q in asked}
     many = [q for q in asked if len(chosen[q.id]) > MOST]
     prompts = [say.relevance(q.text, tuple(scores), system) for q in many]
@@ -259,9 +272,11 @@ def _answers(
     given = {q.id: Asked(q.id, q.text, q.answer) for q in rows if q.answer and condition == "raw"}
     rows = [q for q in rows if q.id not in given]
     prompts = [
-        say.raw(q.text)
-        if condition == "raw"
-        else say.value_prompt(q.text, objectives[q.id], system)
+        (
+            say.raw(q.text)
+            if condition == "raw"
+            else say.value_prompt(q.text, objectives[q.id], system)
+        )
         for q in rows
     ]
     read = talk.ask(condition, [(q.id, "") for q in rows], prompts, say.read_text)
@@ -389,7 +404,10 @@ def _metrics(rows: Sequence[dict], config: CoupleSettings) -> list[dict]:
 
 
 def _agreement(marks: dict[str, Marks], judge: str) -> dict[str, float | int | None]:
-    """How far two readings of the same answers differ, each answer once. Warns where that is much."""
+    """How far two readings of the same answers differ, each answer once.
+
+    Warns where that is much.
+    """
     pairs = [
         (once[v], again[v])
         for of in marks.values()
@@ -402,8 +420,9 @@ def _agreement(marks: dict[str, Marks], judge: str) -> dict[str, float | int | N
     difference = float(np.mean([abs(a - b) for a, b in pairs]))
     if difference > UNSTEADY:
         warnings.warn(
-            f"{judge} moves its own scores by {difference:.2f} points on average when the values are listed in reverse "
-            f"({len(pairs)} pairs); differences of this size between conditions say nothing.",
+            f"{judge} moves its own scores by {difference:.2f} points on average when the values"
+            f" are listed in reverse ({len(pairs)} pairs); differences of this size between"
+            " conditions say nothing.",
             stacklevel=2,
         )
     return {"judge_difference": difference, "judge_pairs": len(pairs)}

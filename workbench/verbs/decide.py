@@ -1,11 +1,14 @@
-"""Let a model decide in scenarios, steered or not: which values its decisions serve, and what steering changes about that.
+"""Let a model decide in scenarios, steered or not: which values its decisions serve, and what
+steering changes about that.
 
-1. Every scenario's actions are scored as continuations, or the model answers (`pilot/deciding.py`): as it is, steered, and under
-   random directions of the same norm.
-2. `pilot/outcomes.py` turns choices into decision effects: steered less base by value, paired by scenario, against the random ones.
-3. With preferences, of a measured value profile or a file, the actions are also ranked by the paper's decision-making module
-   (`pilot/ranking.py`), and the model's own ranking is compared with that one: does a profile foretell decisions? The ratings
-   are the written scores and stakes, or an assessor's that never saw the scenario.
+1. Every scenario's actions are scored as continuations, or the model answers (`pilot/deciding.py`):
+   as it is, steered, and under random directions of the same norm.
+2. `pilot/outcomes.py` turns choices into decision effects: steered less base by value, paired by
+   scenario, against the random ones.
+3. With preferences, of a measured value profile or a file, the actions are also ranked by the
+   paper's decision-making module (`pilot/ranking.py`), and the model's own ranking is compared with
+   that one: does a profile foretell decisions? The ratings are the written scores and stakes, or an
+   assessor's that never saw the scenario.
 """
 
 import dataclasses
@@ -42,9 +45,13 @@ if TYPE_CHECKING:
 
 PROMPTS = {
     "logprob": "{scenario}\n\nWhat do you do? Answer:",
-    "generate": "{scenario}\n\nWhat do you do?\n{actions}\n\nAnswer with the number of one of these and nothing else.",
+    "generate": (
+        "{scenario}\n\nWhat do you do?\n{actions}\n\nAnswer with the number of one of these and"
+        " nothing else."
+    ),
 }
-"""Mode -> template for models that read instructions; the organism goes on where the scenario ends."""
+"""Mode -> template for models that read instructions; the organism goes on where the scenario
+ends."""
 
 
 TOGETHER = 16
@@ -54,7 +61,8 @@ TOGETHER = 16
 @dataclasses.dataclass(frozen=True)
 class DecideSettings:
     scenarios: str = "latest"
-    """Run of the scenarios, of which those are used that passed or were accepted; or a JSON-lines file, of which all are."""
+    """Run of the scenarios, of which those are used that passed or were accepted; or a
+    JSON-lines file, of which all are."""
     model: str = ""
     """Folder or hub id of the model, or `organism`; empty: the model of `sae`."""
     revision: str = ""
@@ -72,7 +80,8 @@ class DecideSettings:
     strength: Annotated[float, Between(-MANY, MANY)] = 0.0
     """How far to steer [unit]."""
     unit: Unit = "norm_share"
-    """raw: residual units; feature_max: multiples of the feature's maximum; norm_share: share of the median residual norm."""
+    """raw: residual units; feature_max: multiples of the feature's maximum; norm_share: share of
+    the median residual norm."""
     positions: Positions = "all"
     """Which tokens are steered."""
     controls: CountOrZero = 16
@@ -80,17 +89,21 @@ class DecideSettings:
     mode: Literal["logprob", "generate"] = "logprob"
     """Score the actions, or let the model write."""
     length: Length = "mean"
-    """Log-probability of an action per token, which does not favour short ones, or summed over its tokens."""
+    """Log-probability of an action per token, which does not favour short ones, or summed over
+    its tokens."""
     prompt: str = ""
-    """Template with {scenario} and, to list them, {actions}; empty: one made for the model and the mode."""
+    """Template with {scenario} and, to list them, {actions}; empty: one made for the model and
+    the mode."""
     new_tokens: Count = 24
     """Longest answer when it writes [tokens]."""
     preference: str = ""
-    """Run of a value profile, `latest`, or a JSON file of value -> 0 to 1; empty: actions are not ranked."""
+    """Run of a value profile, `latest`, or a JSON file of value -> 0 to 1; empty: actions are
+    not ranked."""
     variant: Variant = "paper"
     """Ranking as the paper writes it, or as its released code does."""
     assessor: Annotated[str, Plugin("assessors")] = ""
-    """Assessor plug-in whose ratings are ranked instead of the written scores; empty: the scores."""
+    """Assessor plug-in whose ratings are ranked instead of the written scores; empty: the
+    scores."""
     options: tuple[str, ...] = ()
     """The assessor's settings, as key=value."""
     folds: Annotated[int, Between(2, MANY)] = 5
@@ -112,14 +125,16 @@ def run(study: Workspace, config: DecideSettings, progress: Progress) -> Run:
         )
     if config.assessor and not config.preference:
         raise BadInput(
-            "An assessor's ratings are used to rank actions for preferences. Give --preference, or leave --assessor out."
+            "An assessor's ratings are used to rank actions for preferences. Give --preference, or"
+            " leave --assessor out."
         )
     if config.options and not config.assessor:
         raise BadInput("--options are the assessor's. Name it with --assessor, or leave them out.")
     sae_run = None if config.model and steering.name == "base" else study.resolve("sae", config.sae)
     if sae_run and config.model and config.model != sae_run.config["model"]:
         raise BadInput(
-            f"{sae_run.id} belongs to {sae_run.config['model']}, not to {config.model}. Name its SAE with --sae, or leave --model out."
+            f"{sae_run.id} belongs to {sae_run.config['model']}, not to {config.model}. Name its"
+            " SAE with --sae, or leave --model out."
         )
     name = config.model or sae_run.config["model"]
     source, scenarios = _scenarios(study, config.scenarios)
@@ -212,7 +227,9 @@ def _choose(
     steerings: list[Steering],
     progress: Progress,
 ) -> list[Choice]:
-    """Every choice, one part a scenario; parts that an earlier, interrupted call kept are not made again."""
+    """Every choice, one part a scenario; parts that an earlier, interrupted call kept are not
+    made again.
+    """
     template = config.prompt or (
         f"{{scenario}} {organism.CHOOSE}" if own(name) else PROMPTS[config.mode]
     )
@@ -256,7 +273,9 @@ def _choose(
 def _preferences(
     study: Workspace, told: str, model: "Model"
 ) -> dict[str, Float[np.ndarray, " value"]]:
-    """Steering name -> preference for each value [0 to 1]; a file's are those of the base and of whatever is steered, under the name ``."""
+    """Steering name -> preference for each value [0 to 1]; a file's are those of the base and of
+    whatever is steered, under the name ``.
+    """
     values = study.system.ids
     if told.endswith(".json"):
         if not Path(told).is_file():
@@ -276,7 +295,8 @@ def _preferences(
     made = study.resolve("profile", told)
     if made.inputs["model"] != model.revision:
         raise Incompatible(
-            f"{made.id} measured another model (revision {made.inputs['model'][:12]}). Measure this one first."
+            f"{made.id} measured another model (revision {made.inputs['model'][:12]}). Measure this"
+            " one first."
         )
     largest = len(one_scale(made.config["instrument"], study.system).options)
     found = {}
@@ -284,7 +304,8 @@ def _preferences(
         means = rows.set_index("value")["mean"].reindex(values).to_numpy(float)
         if not np.isfinite(means).all():
             raise BadInput(
-                f"{made.id} has no answer for some value under {name}. Measure a profile of all values of {study.system.id}."
+                f"{made.id} has no answer for some value under {name}. Measure a profile of all"
+                f" values of {study.system.id}."
             )
         found[str(name)] = np.clip((means - 1) / (largest - 1), 0, 1)
     return found
@@ -297,7 +318,9 @@ def _agreements(
     choices: list[Choice],
     preferences: dict[str, Float[np.ndarray, " value"]],
 ) -> tuple[list[Agreement], float]:
-    """The model's rankings against those for its preferences, in every state whose preferences are known; the assessor's held-out r."""
+    """The model's rankings against those for its preferences, in every state whose preferences
+    are known; the assessor's held-out r.
+    """
     values, r = study.system.ids, float("nan")
     situations, actions = (
         np.stack([stakes(s, values) for s in scenarios]),

@@ -1,12 +1,17 @@
-"""Write moral dilemmas in steps, each choice between two values, for the instrument `moral-dilemmas` (after Wu et al. 2025).
+"""Write moral dilemmas in steps, each choice between two values, for the instrument
+`moral-dilemmas` (after Wu et al. 2025).
 
-1. The two values of every step are drawn, all pairs in turn; a norm comes from a file, or the writer chooses one.
-2. A language model writes; the same one reads every dilemma blind and says what each choice stands for. Or the organism's own generator writes, whose truth
-   is planted, and nobody reads.
-3. Filters: no word names a value, and the blind reader finds the values that were meant. What is filtered, refused or unread stays in the table with the reason.
-4. What passed stands in the run's `dilemmas.json`, in the released format: `workbench measure --instrument moral-dilemmas --settings items=FILE`.
+1. The two values of every step are drawn, all pairs in turn; a norm comes from a file, or the
+   writer chooses one.
+2. A language model writes; the same one reads every dilemma blind and says what each choice stands
+   for. Or the organism's own generator writes, whose truth is planted, and nobody reads.
+3. Filters: no word names a value, and the blind reader finds the values that were meant. What is
+   filtered, refused or unread stays in the table with the reason.
+4. What passed stands in the run's `dilemmas.json`, in the released format: `workbench measure
+   --instrument moral-dilemmas --settings items=FILE`.
 
-Answers are kept in the study's `answers.jsonl`, so the same command resumes what was interrupted and asks nothing twice.
+Answers are kept in the study's `answers.jsonl`, so the same command resumes what was interrupted
+and asks nothing twice.
 """
 
 import dataclasses
@@ -41,7 +46,8 @@ from workbench.workspace import Workspace
 @dataclasses.dataclass(frozen=True)
 class DilemmasSettings:
     llm: str = ""
-    """Language model that writes and reads blind: local:FOLDER-OR-HUB-ID or https://host/v1#model; or `organism` for that model's own generator."""
+    """Language model that writes and reads blind: local:FOLDER-OR-HUB-ID or
+    https://host/v1#model; or `organism` for that model's own generator."""
     norms: str = ""
     """File with one norm a line, taken in turn; empty: the writer chooses."""
     n: CountOrZero = 20
@@ -65,12 +71,14 @@ def run(
         raise BadInput("Nobody was told to write. Give --llm with a language model or `organism`.")
     if config.n < 1 or config.steps < 1:
         raise BadInput(
-            f"At least one dilemma of at least one step is written, got n={config.n} and steps={config.steps}."
+            f"At least one dilemma of at least one step is written, got n={config.n} and"
+            f" steps={config.steps}."
         )
     own, system = name == ORGANISM, study.system
     if own and (config.norms or system.ids != organism.truth().values):
         raise BadInput(
-            "The organism's dilemmas have no norms and are about Schwartz's ten values. Leave --norms out, in a study of schwartz10."
+            "The organism's dilemmas have no norms and are about Schwartz's ten values. Leave"
+            " --norms out, in a study of schwartz10."
         )
     norms = lines(config.norms) if config.norms else [""]
     inputs = {"llm": name} | ({"norms": digest(Path(config.norms))} if config.norms else {})
@@ -123,7 +131,8 @@ def _written(
     turn = [norms[k % len(norms)] for k in range(config.n)]
 
     def asked(stage: str, told: list[Conversation], temperature: float) -> list[str | None]:
-        # One at a time, each with a seed of its own: two dilemmas of one norm are two answers. None where the request is too long for the model.
+        # One at a time, each with a seed of its own: two dilemmas of one norm are two answers. None
+        # where the request is too long for the model.
         room, answers = room_for(llm, stage, told), []
         for k, conversation in enumerate(told):
             seed = config.seed + k if temperature else 0
@@ -190,7 +199,10 @@ def _row(
     found: Inferred | None = None,
     inference: str = "",
 ) -> dict[str, Any]:
-    """The row of `dilemmas`, and the dilemma itself. Where nobody read it blind, as the organism's, the other filter decides alone."""
+    """The row of `dilemmas`, and the dilemma itself.
+
+    Where nobody read it blind, as the organism's, the other filter decides alone.
+    """
     return {
         "number": number,
         "dilemma": str(told["idx"]) if told else f"d{number:04d}",
@@ -205,9 +217,11 @@ def _row(
         "inferred": _shown(found.pairs) if found else [],
         "inference": inference,
         "inference_status": found.status if found else "",
-        "passed": told is not None
-        and not leaks
-        and (came is None or (found is not None and found.pairs == some)),
+        "passed": (
+            told is not None
+            and not leaks
+            and (came is None or (found is not None and found.pairs == some))
+        ),
         "told": told,
     }
 

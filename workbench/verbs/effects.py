@@ -1,9 +1,9 @@
 """Steer labelled features and controls over doses, and measure every value: the side-effect matrix.
 
-1. `sweep.py` measures: each value's best features, random features and random directions, at every dose, in every
-   prompt context, with the damage to neutral text.
-2. `causal/effects.py` turns the ratings into dose effects with paired intervals over contexts, damage-matched
-   strengths, the value x value matrix with null bands, and leakage.
+1. `sweep.py` measures: each value's best features, random features and random directions, at every
+   dose, in every prompt context, with the damage to neutral text.
+2. `causal/effects.py` turns the ratings into dose effects with paired intervals over contexts,
+   damage-matched strengths, the value x value matrix with null bands, and leakage.
 """
 
 import dataclasses
@@ -50,14 +50,16 @@ class EffectsSettings:
     features_per_value: Count = 8
     """Features of each value; the graph wants at least 5."""
     choose: Choice = "output"
-    """Features come first by their output score (how much a light steering raises the value, in contexts of its own) where the labels have
-    one; `input`: by how specific they are to the value on held-out texts."""
+    """Features come first by their output score (how much a light steering raises the value, in
+    contexts of its own) where the labels have one; `input`: by how specific they are to the
+    value on held-out texts."""
     method: Annotated[str, Plugin("steerings")] = "add"
     """Steering plug-in."""
     doses: Annotated[tuple[float, ...], Between(0, MANY)] = (0.1, 0.2, 0.3, 0.45, 0.6)
     """Strengths, positive and rising [unit]."""
     unit: Unit = "norm_share"
-    """raw: residual units; feature_max: multiples of the feature's maximum; norm_share: share of the median residual norm."""
+    """raw: residual units; feature_max: multiples of the feature's maximum; norm_share: share of
+    the median residual norm."""
     positions: Positions = "all"
     """Which tokens are steered."""
     random_features: CountOrZero = 12
@@ -89,7 +91,8 @@ def read_sweep(study: Workspace, run: str) -> Sweep:
     store = study.store
     rows = store.sql("SELECT * FROM interventions WHERE run = ? ORDER BY intervention", [run])
     ratings = store.arrow(
-        "SELECT intervention, context, value, avg(rating) AS rating, avg(base) AS base FROM ratings WHERE run = ? GROUP BY ALL",
+        "SELECT intervention, context, value, avg(rating) AS rating, avg(base) AS base FROM ratings"
+        " WHERE run = ? GROUP BY ALL",
         [run],
     )
     hurt = store.arrow(
@@ -126,7 +129,9 @@ def as_sweep(rows: pd.DataFrame, ratings: pa.Table, damage: pa.Table, system: Va
 def material_of(
     study: Workspace, name: str, config: EffectsSettings
 ) -> tuple[list[Question], list[str], str]:
-    """`(questions, neutral texts, checksum of both)` that a configuration means for the model `name`."""
+    """`(questions, neutral texts, checksum of both)` that a configuration means for the model
+    `name`.
+    """
     wordings = config.wordings or wordings_for(study, config.instrument, name)[:1]
     asked = ask(
         study, name, config.instrument, wordings, config.contexts, config.n_contexts, config.seed
@@ -140,15 +145,17 @@ def material_of(
 
 
 def asked_again(study: Workspace, run: Run) -> tuple[EffectsSettings, list[Question], list[str]]:
-    """The configuration, questions and neutral texts of a finished sweep, to steer something else under the same ones."""
+    """The configuration, questions and neutral texts of a finished sweep, to steer something
+    else under the same ones.
+    """
     config = make(EffectsSettings, run.config)
     asked, neutral, told = material_of(
         study, study.runs.get(run.inputs["sae"]).config["model"], config
     )
     if told != run.inputs["prompts"]:
         raise Incompatible(
-            f"{run.id} asked other questions than its configuration means now: its texts changed. Restore them, or run "
-            "`workbench effects` again."
+            f"{run.id} asked other questions than its configuration means now: its texts changed."
+            " Restore them, or run `workbench effects` again."
         )
     return config, asked, neutral
 
@@ -164,7 +171,9 @@ def measure_into(
     replicates: int,
     progress: Progress,
 ) -> Sweep:
-    """Measure the interventions, resuming where an earlier call stopped, and write them with their damage, ratings and prompts."""
+    """Measure the interventions, resuming where an earlier call stopped, and write them with
+    their damage, ratings and prompts.
+    """
     ratings, damage = sweep.measure(
         work,
         study.model_of(sae_run),
@@ -210,7 +219,9 @@ def keep(
     replicates: int,
     seed: int,
 ) -> Sweep:
-    """Write what was measured (interventions, ratings, damages, prompts) and give it back as aligned arrays."""
+    """Write what was measured (interventions, ratings, damages, prompts) and give it back as
+    aligned arrays.
+    """
     interventions = pd.DataFrame(rows)
     means = ratings.group_by(["intervention", "context", "value"]).aggregate(
         [("rating", "mean"), ("base", "mean")]
@@ -284,9 +295,11 @@ def run(study: Workspace, config: EffectsSettings, progress: Progress) -> Run:
                 "circle_p": found.circle.p,
                 "unit": config.unit,
                 "delta": config.delta,
-                "chosen_by": "output"
-                if config.choose == "output" and chosen.output.notna().any()
-                else "input",
+                "chosen_by": (
+                    "output"
+                    if config.choose == "output" and chosen.output.notna().any()
+                    else "input"
+                ),
                 "questions_that_chose": output_scores.questions_in_both(study, label_run.id, asked),
             }
         )

@@ -1,6 +1,8 @@
-"""The causal graph among values, from a sweep's interventions; beside the planted one where there is one.
+"""The causal graph among values, from a sweep's interventions; beside the planted one where there
+is one.
 
-1. The sweep's ratings are read back from the store and matched by damage again, so the graph has exactly its inputs.
+1. The sweep's ratings are read back from the store and matched by damage again, so the graph has
+   exactly its inputs.
 2. `causal/graph.py` inverts the total effects and bootstraps contexts and features together.
 3. On the organism the found graph is compared with the planted graph.
 """

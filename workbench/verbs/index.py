@@ -1,9 +1,13 @@
-"""Index a folder of images by what they show, so that words find them (Value-Spectrum; Li et al., ACL 2025).
+"""Index a folder of images by what they show, so that words find them (Value-Spectrum; Li et al.,
+ACL 2025).
 
-1. Every file of the folder is read for its digest: the folder's content names the run, so a changed folder makes another.
-2. Images are embedded part by part; an interrupted run goes on at the part it was in, and what an earlier index of the same embedder holds is
-   taken from there. Broken, huge and foreign files are kept as refused, with the reason.
-3. The keywords of each value are embedded too. So an instrument ranks images by words without loading the embedder.
+1. Every file of the folder is read for its digest: the folder's content names the run, so a changed
+   folder makes another.
+2. Images are embedded part by part; an interrupted run goes on at the part it was in, and what an
+   earlier index of the same embedder holds is taken from there. Broken, huge and foreign files are
+   kept as refused, with the reason.
+3. The keywords of each value are embedded too. So an instrument ranks images by words without
+   loading the embedder.
 """
 
 import dataclasses
@@ -68,7 +72,8 @@ def run(study: Workspace, config: IndexSettings, progress: Progress) -> Run:
         if not counts["embedded"]:
             reasons = [reason for reason in table["reason"].to_pylist() if reason]
             raise BadInput(
-                f"{folder} holds no image that can be read ({len(files)} files; the first: {reasons[0]}) Give the folder that holds the images."
+                f"{folder} holds no image that can be read ({len(files)} files; the first:"
+                f" {reasons[0]}) Give the folder that holds the images."
             )
         work.table("images", table)
         work.table(

@@ -1,17 +1,22 @@
-"""Roles and steered features answer for or against values, and PC finds a graph in their scores (Kang et al., ACL Findings 2025).
+"""Roles and steered features answer for or against values, and PC finds a graph in their scores
+(Kang et al., ACL Findings 2025).
 
-1. Roles, items and prompts come from `roles.py`, the answers from `interview.py`. The features are those most active at a span of the role-free prompt; each is added at the
-   span's tokens in the prompt pass alone. Where no span is known (the organism's own wordings) the whole prompt is the span.
-2. Every role answers unsteered, under every feature and under random directions of the same length; test roles also under prompts
-   that say outright what to value. A few roles at a time are kept, so a killed run goes on where it was.
-3. PC runs over the training rows (role x feature, unsteered rows among them); beside it, how often each edge comes back when roles
-   are resampled.
-4. On test roles: the metrics of `causal/kang.py`, with intervals, random directions and permuted graphs. The organism's planted graph
-   stands in the same table as PC's.
+1. Roles, items and prompts come from `roles.py`, the answers from `interview.py`. The features are
+   those most active at a span of the role-free prompt; each is added at the span's tokens in the
+   prompt pass alone. Where no span is known (the organism's own wordings) the whole prompt is the
+   span.
+2. Every role answers unsteered, under every feature and under random directions of the same length;
+   test roles also under prompts that say outright what to value. A few roles at a time are kept, so
+   a killed run goes on where it was.
+3. PC runs over the training rows (role x feature, unsteered rows among them); beside it, how often
+   each edge comes back when roles are resampled.
+4. On test roles: the metrics of `causal/kang.py`, with intervals, random directions and permuted
+   graphs. The organism's planted graph stands in the same table as PC's.
 
 The graph is a hypothesis from pooled rows, as published; `graph` finds one from the interventions.
-On the organism, which answers one questionnaire from 1 to 6 and cannot say yes or no, the expected rating is laid onto [-1, 1] and its
-contexts stand in for roles. Left out: damage to neutral text (a span has no place there).
+On the organism, which answers one questionnaire from 1 to 6 and cannot say yes or no, the expected
+rating is laid onto [-1, 1] and its contexts stand in for roles. Left out: damage to neutral text (a
+span has no place there).
 """
 
 import dataclasses
@@ -66,21 +71,25 @@ class KangSettings:
     sample: Annotated[float, Between(1e-09, 1)] = 0.4
     """Share of the training items of a value that one training role is asked [0 to 1]."""
     mode: Literal["auto", "generate", "yes-no", "rating"] = "auto"
-    """generate: a thought, then yes or no; yes-no: their log-probabilities; rating: the instrument's options; auto: rating on the organism, else yes-no."""
+    """generate: a thought, then yes or no; yes-no: their log-probabilities; rating: the
+    instrument's options; auto: rating on the organism, else yes-no."""
     max_new_tokens: Count = 80
     """Length of a written answer [tokens]."""
     span: str = ""
-    """Words of the prompt whose tokens are steered; empty: ` your values`, or the whole prompt where `mode` is rating."""
+    """Words of the prompt whose tokens are steered; empty: ` your values`, or the whole prompt
+    where `mode` is rating."""
     features: tuple[int, ...] = ()
     """Features to steer; none: the most active at the span."""
     top: CountOrZero = 24
     """How many features are chosen at the span."""
     coef: float = 0.0
-    """Multiple of a feature's decoder row that is added (the paper: 100); 0: as long as 0.45 of the median residual norm."""
+    """Multiple of a feature's decoder row that is added (the paper: 100); 0: as long as 0.45 of
+    the median residual norm."""
     random_directions: CountOrZero = 4
     """Control directions, as long as the features' steps on average."""
     smallest_change: float = -1.0
-    """Change of a score that counts [score, 0 to 2]; -1: any where the model writes, above 0.1 otherwise."""
+    """Change of a score that counts [score, 0 to 2]; -1: any where the model writes, above 0.1
+    otherwise."""
     alpha: Annotated[float, Between(1e-09, 1 - 1e-9)] = 0.05
     """Level of PC's independence tests."""
     replicates: Replicates = 50
@@ -88,7 +97,8 @@ class KangSettings:
     permutations: Count = 2000
     """Permutations of each null, and replicates of the other intervals."""
     judge: str = ""
-    """Language model that reads written answers no rule reads: local:FOLDER-OR-HUB-ID, or https://host/v1#model."""
+    """Language model that reads written answers no rule reads: local:FOLDER-OR-HUB-ID, or
+    https://host/v1#model."""
     seed: Seed = 0
     """Seed of roles, items, controls, permutations and bootstrap."""
 
@@ -163,7 +173,8 @@ def _interview(study: Workspace, config: KangSettings, model: str) -> Interview:
     mode = config.mode if config.mode != "auto" else "rating" if own else "yes-no"
     if own and mode != "rating":
         raise BadInput(
-            f"The organism answers from 1 to 6 and cannot say yes or no, got mode {mode}. Use mode rating."
+            f"The organism answers from 1 to 6 and cannot say yes or no, got mode {mode}. Use mode"
+            " rating."
         )
     if mode == "rating" and config.items:
         raise BadInput(
@@ -206,7 +217,8 @@ def _treatments(
         feature for feature in features if not 0 <= feature < study.sae(sae_run).n_features
     ]:
         raise BadInput(
-            f"The SAE has features 0 to {study.sae(sae_run).n_features - 1}, got feature {wrong[0]}. Correct --features."
+            f"The SAE has features 0 to {study.sae(sae_run).n_features - 1}, got feature"
+            f" {wrong[0]}. Correct --features."
         )
     norms = study.sae(sae_run).directions(features).norm(dim=-1).tolist()
     lengths = (
@@ -268,9 +280,11 @@ def _table(scores: pd.DataFrame, told: Interview, split: str) -> pd.DataFrame:
 def _graph(
     work: Work, config: KangSettings, told: Interview, scores: pd.DataFrame, progress: Progress
 ) -> tuple[np.ndarray | None, dict[str, Any]]:
-    """Closure and figures of PC over the training rows; writes `kang_edges` with bootstrap frequencies.
+    """Closure and figures of PC over the training rows; writes `kang_edges` with bootstrap
+    frequencies.
 
-    Where PC is undefined there is no closure, and the reason stands among the figures: the answers are worth keeping.
+    Where PC is undefined there is no closure, and the reason stands among the figures: the answers
+    are worth keeping.
     """
     table = _table(scores, told, "train")
     table = table.loc[["none", "feature"]]
@@ -327,9 +341,9 @@ def _graph(
         "rows_left_out": len(data) - found.rows,
         "edges": int(found.edges.sum()),
         "oriented": int(found.oriented.sum()),
-        "median_frequency": float(np.median(often.edges[found.edges]))
-        if found.edges.any()
-        else None,
+        "median_frequency": (
+            float(np.median(often.edges[found.edges])) if found.edges.any() else None
+        ),
         "replicates": often.replicates,
     }
 
@@ -404,7 +418,9 @@ def _metrics(
 
 
 def _changes(table: pd.DataFrame, kind: str) -> np.ndarray:
-    """Change of every role under every treatment of a kind, against the same role unsteered [role, feature, value]."""
+    """Change of every role under every treatment of a kind, against the same role unsteered
+    [role, feature, value].
+    """
     base = table.loc["none"].droplevel("feature").drop(NOBODY)
     of = table.loc[kind]
     return np.stack(
@@ -437,7 +453,9 @@ def _control_rows(
     units: dict,
     smallest: float,
 ) -> list[dict[str, Any]]:
-    """Best feature, best random direction and outright prompt, for both directions of every value."""
+    """Best feature, best random direction and outright prompt, for both directions of every
+    value.
+    """
     base, rows = test.loc["none"].droplevel("feature").drop(NOBODY), []
     for direction, order in ORDERS.items():
         for kind, parts in moved.items():

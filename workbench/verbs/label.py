@@ -1,10 +1,13 @@
 """Label the SAE's features by values, with evidence.
 
-1. The value-labelled texts pass through the model and the SAE once; each feature keeps its largest activation a text.
-2. The labeler compares texts with and without each value and writes one row a feature and value that competes:
-   effect size with interval, p after multiplicity control, score on held-out texts, accepted or not.
-3. Accepted features are steered lightly, and the value's own items say how much each raises it: its output score (`output_scores.py`). It
-   accepts nothing and rejects nothing; sweeps choose their features by it.
+1. The value-labelled texts pass through the model and the SAE once; each feature keeps its largest
+   activation a text.
+2. The labeler compares texts with and without each value and writes one row a feature and value
+   that competes: effect size with interval, p after multiplicity control, score on held-out texts,
+   accepted or not.
+3. Accepted features are steered lightly, and the value's own items say how much each raises it: its
+   output score (`output_scores.py`). It accepts nothing and rejects nothing; sweeps choose their
+   features by it.
 
 The questionnaire's items never serve as labelled texts: labels and measurements stay independent.
 """
@@ -41,7 +44,8 @@ class LabelSettings:
     text: str = "text"
     """Column with the text."""
     context: str = ""
-    """Column within which texts are compared, such as a topic; without it a topic that goes with a value is mistaken for it."""
+    """Column within which texts are compared, such as a topic; without it a topic that goes with
+    a value is mistaken for it."""
     ignore: tuple[str, ...] = ()
     """Columns of marks that are no value of this system."""
     limit: CountOfTexts = 0
@@ -59,15 +63,18 @@ class LabelSettings:
     wordings: tuple[str, ...] = ()
     """Its wordings; none: the first of those made for the model."""
     contexts: str = ""
-    """File with one context a line, of which sweeps should use the same; empty: those made for the model."""
+    """File with one context a line, of which sweeps should use the same; empty: those made for
+    the model."""
     n_contexts: CountOrZero = 6
-    """Contexts of the output scores, others than those of a sweep with the same seed; 0: no output scores."""
+    """Contexts of the output scores, others than those of a sweep with the same seed; 0: no
+    output scores."""
     dose: Positive = 0.2
     """Light strength at which features are steered for them [share of the median residual norm]."""
     scored_per_value: Count = 40
     """Features of each value that get an output score, the most specific first."""
     seed: Seed = 0
-    """Seed of the sample, of the held-out split and of the output scores' contexts and random directions."""
+    """Seed of the sample, of the held-out split and of the output scores' contexts and random
+    directions."""
 
 
 def run(study: Workspace, config: LabelSettings, progress: Progress) -> Run:
@@ -133,13 +140,15 @@ def run(study: Workspace, config: LabelSettings, progress: Progress) -> Run:
                 "texts": len(data.texts),
                 "features_labelled": len({label.feature for label in accepted}),
                 "values_labelled": len({label.value for label in accepted}),
-                "median_held_out_score": float(np.median([label.score for label in accepted]))
-                if accepted
-                else float("nan"),
+                "median_held_out_score": (
+                    float(np.median([label.score for label in accepted]))
+                    if accepted
+                    else float("nan")
+                ),
                 "output_scores": len(rows),
-                "median_output_score": float(np.nanmedian([row["output"] for row in rows]))
-                if rows
-                else float("nan"),
+                "median_output_score": (
+                    float(np.nanmedian([row["output"] for row in rows])) if rows else float("nan")
+                ),
                 "raise_their_value": sum(
                     row["low"] > 0 and row["output"] > row["null_high"] for row in rows
                 ),
@@ -149,7 +158,9 @@ def run(study: Workspace, config: LabelSettings, progress: Progress) -> Run:
 
 
 def _asked(study: Workspace, config: LabelSettings, sae_run: Run) -> list[Question]:
-    """The questions behind the output scores; none where none are wanted, or where the instrument measures other values than the study's."""
+    """The questions behind the output scores; none where none are wanted, or where the
+    instrument measures other values than the study's.
+    """
     name = sae_run.config["model"]
     if config.n_contexts == 0:
         return []

@@ -1,10 +1,12 @@
 """Measure a model's value profile with an instrument, steered or not.
 
-1. The instrument's questions are asked in every context, unsteered and, where a steering is given, steered; by log-probability or in words. What was
-   asked before is not asked again.
+1. The instrument's questions are asked in every context, unsteered and, where a steering is given,
+   steered; by log-probability or in words. What was asked before is not asked again.
 2. With a gate, a detector reads every question, and only those it opens for are steered.
-3. Free answers are rated by a judge. Every answer is kept as a response, the profile is their mean with an interval, raw and centred.
-4. Beside every profile stands what speaks against it: answers that are missing, reliability and biases (`administration/quality.py`).
+3. Free answers are rated by a judge. Every answer is kept as a response, the profile is their mean
+   with an interval, raw and centred.
+4. Beside every profile stands what speaks against it: answers that are missing, reliability and
+   biases (`administration/quality.py`).
 """
 
 import dataclasses
@@ -48,7 +50,8 @@ class AskingSettings:
     wordings: tuple[str, ...] = ()
     """Wordings to ask; none: those made for the model."""
     contexts: str = ""
-    """File with one context a line; empty: those made for the model, or none where the instrument wants none. `none`: no context, items are the clusters."""
+    """File with one context a line; empty: those made for the model, or none where the
+    instrument wants none. `none`: no context, items are the clusters."""
     n_contexts: CountOrZero = 24
     """Contexts, the clusters of the intervals."""
     persona: str = ""
@@ -56,15 +59,19 @@ class AskingSettings:
     mode: Mode = "logprob"
     """Score the answers, or let the model write."""
     length: Length = "mean"
-    """Log-probability of an answer per token, which does not favour short ones, or summed over its tokens."""
+    """Log-probability of an answer per token, which does not favour short ones, or summed over
+    its tokens."""
     temperature: Temperature = 0.0
     """Sampling temperature when it writes; 0: greedy."""
     repeats: Annotated[int, Between(1, 10_000)] = 1
-    """How often each question is asked when answers are sampled; their agreement is the test-retest reliability."""
+    """How often each question is asked when answers are sampled; their agreement is the
+    test-retest reliability."""
     new_tokens: Count = 0
-    """Longest answer when it writes [tokens]; 0: 12 on a scale or among answers, 128 in free text."""
+    """Longest answer when it writes [tokens]; 0: 12 on a scale or among answers, 128 in free
+    text."""
     judge: str = ""
-    """Language model that rates free answers: organism, local:FOLDER-OR-HUB-ID or https://host/v1#model."""
+    """Language model that rates free answers: organism, local:FOLDER-OR-HUB-ID or
+    https://host/v1#model."""
     replicates: Replicates = 2000
     """Bootstrap replicates."""
     seed: Seed = 0
@@ -74,7 +81,8 @@ class AskingSettings:
 @dataclasses.dataclass(frozen=True)
 class MeasureSettings(AskingSettings):
     model: str = ""
-    """Folder or hub id of the model, with `vision:` before it if it sees, or `organism`; empty: the model of `sae`."""
+    """Folder or hub id of the model, with `vision:` before it if it sees, or `organism`; empty:
+    the model of `sae`."""
     revision: str = ""
     """Revision of a hub model."""
     dtype: str = "float32"
@@ -90,9 +98,11 @@ class MeasureSettings(AskingSettings):
     strength: Annotated[float, Between(-MANY, MANY)] = 0.0
     """How far to steer [unit]."""
     unit: Unit = "norm_share"
-    """raw: residual units; feature_max: multiples of the feature's maximum; norm_share: share of the median residual norm."""
+    """raw: residual units; feature_max: multiples of the feature's maximum; norm_share: share of
+    the median residual norm."""
     gate: Annotated[str, Plugin("detectors")] = ""
-    """Detector plug-in that decides which questions are steered (conditional steering); empty: all are."""
+    """Detector plug-in that decides which questions are steered (conditional steering); empty:
+    all are."""
     gate_value: str = ""
     """Value that the detector looks for."""
     gate_options: tuple[str, ...] = ()
@@ -115,7 +125,10 @@ def ask(
     seed: int,
     held: bool = False,
 ) -> list[Question]:
-    """A sweep's questions for a model: its own wordings and contexts unless others are named. `held`: in the contexts kept for choosing."""
+    """A sweep's questions for a model: its own wordings and contexts unless others are named.
+
+    `held`: in the contexts kept for choosing.
+    """
     own = material.own(model_name)
     chosen = (material.held_contexts if held else material.contexts)(contexts or own, n, seed)
     return questions(
@@ -126,7 +139,9 @@ def ask(
 
 
 def wordings_for(study: Workspace, instrument: str, model_name: str) -> tuple[str, ...]:
-    """The wordings in which an instrument asks a model: the organism knows its own, others are asked with both ends of the scale named."""
+    """The wordings in which an instrument asks a model: the organism knows its own, others are
+    asked with both ends of the scale named.
+    """
     opened = open_instrument(instrument, (), study.system)
     return opened.plugin.wordings(opened.instrument, bool(material.own(model_name)))
 
@@ -136,15 +151,18 @@ def _check(config: MeasureSettings, opened: Opened, steering: Steering, study: W
     free, talks = opened.instrument.answer == "text", "://" in config.model
     if config.gate and steering.name == "base":
         raise BadInput(
-            "A gate decides where a steering acts, and none was given. Name one with --features and --strength, or leave --gate out."
+            "A gate decides where a steering acts, and none was given. Name one with --features and"
+            " --strength, or leave --gate out."
         )
     if not config.gate and (config.gate_value or config.gate_options):
         raise BadInput(
-            "--gate-value and --gate-options belong to a gate. Name it with --gate, or leave them out."
+            "--gate-value and --gate-options belong to a gate. Name it with --gate, or leave them"
+            " out."
         )
     if config.gate and not config.gate_value:
         raise BadInput(
-            f"Which value does the gate look for? Name it with --gate-value: {', '.join(study.system.ids)}."
+            "Which value does the gate look for? Name it with --gate-value:"
+            f" {', '.join(study.system.ids)}."
         )
     if (free or talks) and config.mode == "logprob":
         what = (
@@ -155,19 +173,25 @@ def _check(config: MeasureSettings, opened: Opened, steering: Steering, study: W
         raise BadInput(f"{what}. Use --mode generate.")
     if opened.plugin.judged != bool(config.judge):
         raise BadInput(
-            f"{config.instrument}'s free answers are rated by a judge. Name its language model with --judge."
+            f"{config.instrument}'s free answers are rated by a judge. Name its language model with"
+            " --judge."
             if opened.plugin.judged
-            else f"{config.instrument} needs no judge: its answers are read by rule. Leave --judge out."
+            else (
+                f"{config.instrument} needs no judge: its answers are read by rule. Leave --judge"
+                " out."
+            )
         )
     if config.repeats != 1 and (
         config.mode == "logprob" or config.temperature == 0 or config.repeats < 1
     ):
         raise BadInput(
-            "Repeats of an answer that is not sampled are the same answer. Use --mode generate with --temperature 1, or --repeats 1."
+            "Repeats of an answer that is not sampled are the same answer. Use --mode generate with"
+            " --temperature 1, or --repeats 1."
         )
     if talks and steering.name != "base":
         raise BadInput(
-            f"{config.model} runs elsewhere and cannot be steered. Steer a model that runs here, or leave --features out."
+            f"{config.model} runs elsewhere and cannot be steered. Steer a model that runs here, or"
+            " leave --features out."
         )
 
 
@@ -200,7 +224,8 @@ def run(study: Workspace, config: MeasureSettings, progress: Progress) -> Run:
     sae_run = None if config.model and steering.name == "base" else study.resolve("sae", config.sae)
     if sae_run and config.model and config.model != sae_run.config["model"]:
         raise BadInput(
-            f"{sae_run.id} belongs to {sae_run.config['model']}, not to {config.model}. Name its SAE with --sae, or leave --model out."
+            f"{sae_run.id} belongs to {sae_run.config['model']}, not to {config.model}. Name its"
+            " SAE with --sae, or leave --model out."
         )
     name = config.model or sae_run.config["model"]
     asked = _questions(study, config, opened, name)
@@ -254,7 +279,8 @@ def run(study: Workspace, config: MeasureSettings, progress: Progress) -> Run:
                 ]
             )
             figures = {"gated": sum(is_open)} if config.gate else {}
-        if judge:  # once all are there: a judge may find several values in a text, each a response of its own
+        # once all are there: a judge may find several values in a text, each a response of its own
+        if judge:
             sets = [opened.plugin.rate(one, opened.instrument, judge) for one in sets]
         work.table("prompts", asking.prompt_rows(asked), sort=("context", "wording", "order"))
         work.table(
@@ -304,7 +330,9 @@ def run(study: Workspace, config: MeasureSettings, progress: Progress) -> Run:
 
 
 def _too_long(responses: list[Response]) -> dict[str, int | str]:
-    """How many questions were longer than the model reads, and which items; nothing where none was."""
+    """How many questions were longer than the model reads, and which items; nothing where none
+    was.
+    """
     items = list(dict.fromkeys(r.item for r in responses if r.status == "too-long"))
     if not items:
         return {}

@@ -1,13 +1,17 @@
-"""Find the neurons that tell a value from its reverse, edit them, and measure every value and the damage.
+"""Find the neurons that tell a value from its reverse, edit them, and measure every value and the
+damage.
 
-1. The model answers everyday questions as a person who holds a value and as one who holds its reverse
-   (`neurons/descriptions.py`); MLP neurons, or the SAE's features, are counted over the tokens of the answers.
+1. The model answers everyday questions as a person who holds a value and as one who holds its
+   reverse (`neurons/descriptions.py`); MLP neurons, or the SAE's features, are counted over the
+   tokens of the answers.
 2. Each value gets target and opposing neurons and a control for them (`neurons/locate.py`).
-3. Every edit (the value's neurons, the same in exchanged roles, random ones) is measured at every gamma by the study's
-   instrument in every context, and by the loss on neutral text. Each finished edit is kept, so a killed run goes on.
+3. Every edit (the value's neurons, the same in exchanged roles, random ones) is measured at every
+   gamma by the study's instrument in every context, and by the loss on neutral text. Each finished
+   edit is kept, so a killed run goes on.
 4. With a judge, samples written without a description are scored under each condition as well.
 
-A judge is named in the configuration, or an object of the caller's (`study.neurons(judge=...)`); without one the instrument alone speaks.
+A judge is named in the configuration, or an object of the caller's (`study.neurons(judge=...)`);
+without one the instrument alone speaks.
 """
 
 import dataclasses
@@ -95,11 +99,13 @@ class NeuronsSettings:
     min_delta: float = 0.1
     """Difference of the shares from which a neuron is chosen whatever its rank [0 to 1]."""
     gammas: Annotated[tuple[float, ...], Between(0, MANY)] = (0.1, 0.5, 1.0, 2.0)
-    """How far target neurons are pushed, rising; 0 only holds the opposing ones [multiples of u]."""
+    """How far target neurons are pushed, rising; 0 only holds the opposing ones [multiples of
+    u]."""
     dropout: float = 0.1
     """Chance with which a neuron is left out of a pass [0 to 1]."""
     u: Literal["percentile", "share"] = "percentile"
-    """percentile: a neuron's 95th percentile where it is active; share: the larger of its two shares, as the released code falls back to."""
+    """percentile: a neuron's 95th percentile where it is active; share: the larger of its two
+    shares, as the released code falls back to."""
     draws: CountOrZero = 3
     """Draws of the random control."""
     instrument: Annotated[str, Plugin("instruments")] = "standin"
@@ -115,7 +121,8 @@ class NeuronsSettings:
     n_neutral: Count = 16
     """Neutral texts."""
     judge: str = ""
-    """Language model that scores samples: local:FOLDER-OR-HUB-ID (by log-probability), or https://host/v1#model (in words)."""
+    """Language model that scores samples: local:FOLDER-OR-HUB-ID (by log-probability), or
+    https://host/v1#model (in words)."""
     samples: int = 20
     """Samples a value and condition that a judge scores, where there is one."""
     judged_gamma: NotNegative = 1.0
@@ -134,12 +141,14 @@ def run(
         judge = open_judge(config.judge, study.model, study.folder / "answers.jsonl")
     if config.n_answers < 2 or config.new_tokens < 2 or (judge and config.samples < 2):
         raise BadInput(
-            f"Shares need 2 answers of 2 tokens, scores 2 samples; got {config.n_answers}, {config.new_tokens} and {config.samples}."
+            f"Shares need 2 answers of 2 tokens, scores 2 samples; got {config.n_answers},"
+            f" {config.new_tokens} and {config.samples}."
         )
     sae_run = None if config.model and config.on == "mlp" else study.resolve("sae", config.sae)
     if sae_run and config.model and config.model != sae_run.config["model"]:
         raise BadInput(
-            f"{sae_run.id} belongs to {sae_run.config['model']}, not to {config.model}. Name its SAE with --sae, or leave --model out."
+            f"{sae_run.id} belongs to {sae_run.config['model']}, not to {config.model}. Name its"
+            " SAE with --sae, or leave --model out."
         )
     name = config.model or sae_run.config["model"]
     system = registry.get("values", config.system) if config.system else study.system
@@ -147,7 +156,8 @@ def run(
     told = descriptions(config.descriptions or material.own(name), system, config.seed)
     if missing := [value for value in values if (value, POLES[0]) not in told.persons]:
         raise NotFound(
-            f"There are no descriptions of {', '.join(missing)}. Give a file that has them with --descriptions."
+            f"There are no descriptions of {', '.join(missing)}. Give a file that has them with"
+            " --descriptions."
         )
     planned = plan(values, config.gammas, config.draws)
     asked = ask(
@@ -386,7 +396,9 @@ def _summary(
     found: dict[str, Found],
     effects: list[dict[str, Any]],
 ) -> dict[str, Any]:
-    """Sizes, and the mean effect of the values on themselves at the largest gamma [rating points]."""
+    """Sizes, and the mean effect of the values on themselves at the largest gamma [rating
+    points].
+    """
     own = {
         row["condition"]: row["effect"]
         for row in effects

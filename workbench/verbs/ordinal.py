@@ -1,17 +1,24 @@
-"""What models, or steerings of one model, value: the Bayesian ordinal regression over stored answers (after Segerer 2025).
+"""What models, or steerings of one model, value: the Bayesian ordinal regression over stored
+answers (after Segerer 2025).
 
-    workbench measure STUDY --instrument pvq40 --settings file=items.csv --model A --contexts none --mode generate --temperature 1 --repeats 10
-    workbench ordinal STUDY --runs PROFILE_OF_A,PROFILE_OF_B
+    workbench measure STUDY --instrument pvq40 --settings file=items.csv --model A --contexts none
+    --mode generate --temperature 1 --repeats 10 workbench ordinal STUDY --runs
+    PROFILE_OF_A,PROFILE_OF_B
 
-1. Every steering of every profile run is a condition (`workbench/comparing/conditions.py`): models, personas, or one model unsteered and at several strengths. All
-   must have been asked the same items.
-2. An answer in words is what it is. One that was scored by log-probability is drawn from the probabilities of the options, as sampling at temperature 1
-   would: each question once, and again while an item has fewer than `answers`.
-3. `workbench/statistics/ordinal.py` fits. Stored are theta as it is and centred, contrasts of the higher-order values in each condition and between conditions, what
-   each value differs by between conditions, the thresholds, and R-hat and effective sample size of each.
-4. `causal/circumplex.py` says whether contexts, taken as respondents, lie on Schwartz's circle, and in which direction of it the profile moved.
+1. Every steering of every profile run is a condition (`workbench/comparing/conditions.py`): models,
+   personas, or one model unsteered and at several strengths. All must have been asked the same
+   items.
+2. An answer in words is what it is. One that was scored by log-probability is drawn from the
+   probabilities of the options, as sampling at temperature 1 would: each question once, and again
+   while an item has fewer than `answers`.
+3. `workbench/statistics/ordinal.py` fits. Stored are theta as it is and centred, contrasts of the
+   higher-order values in each condition and between conditions, what each value differs by between
+   conditions, the thresholds, and R-hat and effective sample size of each.
+4. `causal/circumplex.py` says whether contexts, taken as respondents, lie on Schwartz's circle, and
+   in which direction of it the profile moved.
 
-Left out: refused and unreadable answers. They are counted beside each value; a condition that answers nothing of a value is refused.
+Left out: refused and unreadable answers. They are counted beside each value; a condition that
+answers nothing of a value is refused.
 """
 
 import dataclasses
@@ -66,8 +73,8 @@ def run(study: Workspace, config: OrdinalSettings, progress: Progress) -> Run:
     )
     if not profiles or config.answers < 1 or config.permutations < 100:
         raise BadInput(
-            f"An ordinal regression needs a profile run, an answer an item and 100 permutations, got {len(profiles)}, {config.answers} and "
-            f"{config.permutations}. Give more."
+            "An ordinal regression needs a profile run, an answer an item and 100 permutations,"
+            f" got {len(profiles)}, {config.answers} and {config.permutations}. Give more."
         )
     instrument = _instrument(study, profiles)
     inputs = {f"profile_{number}": found.id for number, found in enumerate(profiles)}
@@ -120,12 +127,14 @@ def _instrument(study: Workspace, profiles: Sequence[Run]) -> Instrument:
     asked = {found.inputs.get("items", "") for found in profiles}
     if len(asked) > 1:
         raise Incompatible(
-            f"{', '.join(found.id for found in profiles)} were asked different items. Name runs of one instrument with the same items."
+            f"{', '.join(found.id for found in profiles)} were asked different items. Name runs of"
+            " one instrument with the same items."
         )
     instrument = as_asked(profiles[0], study.system, study.folder).instrument
     if instrument.answer != "rating" or any(item.tags for item in instrument.items):
         raise BadInput(
-            f"An ordinal regression needs ratings of items of one value each, those of {instrument.id} are not. Choose another instrument."
+            "An ordinal regression needs ratings of items of one value each, those of"
+            f" {instrument.id} are not. Choose another instrument."
         )
     return instrument
 
@@ -142,8 +151,10 @@ def _responses(study: Workspace, profiles: Sequence[Run]) -> pd.DataFrame:
     """All responses, unsteered ones first, each with the name of its condition."""
     of = {found.id: found for found in profiles}
     told = study.store.sql(
-        'SELECT run, steering, persona, item, value, context, wording, "order", seed, text, logprobs, rating, status FROM responses '
-        "WHERE run IN (SELECT unnest(?)) ORDER BY list_position(?, run), steering <> 'base', steering, item, context, wording, \"order\", seed",
+        'SELECT run, steering, persona, item, value, context, wording, "order", seed, text,'
+        " logprobs, rating, status FROM responses WHERE run IN (SELECT unnest(?)) ORDER BY"
+        " list_position(?, run), steering <> 'base', steering, item, context, wording, \"order\","
+        " seed",
         [list(of), list(of)],
     )
     return conditions.conditions(conditions.marked(told, of))
@@ -155,7 +166,8 @@ def _check(parsed: pd.DataFrame, names: Sequence[str], values: Sequence[str]) ->
     for name in names:
         if nothing := [value for value in values if (name, value) not in answered]:
             raise BadInput(
-                f"{name} gives no answer that can be read for {', '.join(nothing)}. Leave its run out, or measure it another way."
+                f"{name} gives no answer that can be read for {', '.join(nothing)}. Leave its run"
+                " out, or measure it another way."
             )
 
 

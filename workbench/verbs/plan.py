@@ -3,10 +3,12 @@
     workbench plan STUDY --want "benevolence +0.5, power <= 0, others within 0.2, damage <= 0.1"
 
 1. The wish is read (`causal/wish.py`), and the sweep's contexts are split in two at random.
-2. Features and strengths are chosen by what single steerings did in the first half (`causal/planner.py`). A wish that cannot be
-   met is refused here, with the nearest profile and the values that conflict; nothing has been measured yet.
-3. The joint steering and a control, random features at the same doses, are measured in the second half under the sweep's own
-   questions. What was wanted, predicted and measured stands side by side, with the distance before and after.
+2. Features and strengths are chosen by what single steerings did in the first half
+   (`causal/planner.py`). A wish that cannot be met is refused here, with the nearest profile and
+   the values that conflict; nothing has been measured yet.
+3. The joint steering and a control, random features at the same doses, are measured in the second
+   half under the sweep's own questions. What was wanted, predicted and measured stands side by
+   side, with the distance before and after.
 """
 
 import dataclasses
@@ -30,7 +32,8 @@ from workbench.workspace import Workspace
 @dataclasses.dataclass(frozen=True)
 class PlanSettings:
     want: str = ""
-    """The wanted profile, such as `benevolence +0.5, power <= 0, others within 0.2, damage <= 0.1`."""
+    """The wanted profile, such as `benevolence +0.5, power <= 0, others within 0.2, damage <=
+    0.1`."""
     unit: Scale = "points"
     """Of the wish. points: rating points; sd: unsteered SD of each value."""
     max_features: Count = 8
@@ -58,7 +61,8 @@ def run(study: Workspace, config: PlanSettings, progress: Progress) -> Run:
     swept, asked, neutral = asked_again(study, effects_run)
     if swept.n_contexts < 4:
         raise BadInput(
-            f"A plan needs four contexts, two to choose by and two to report, the sweep has {swept.n_contexts}. Sweep more."
+            "A plan needs four contexts, two to choose by and two to report, the sweep has"
+            f" {swept.n_contexts}. Sweep more."
         )
     progress("planning", 0, 1)
     told = fitted(study, effects_run.id)
@@ -104,7 +108,8 @@ def _control(
 ) -> list[predict.Weights]:
     """Random features of the sweep at the plan's doses; none where the sweep had too few."""
     random = study.store.sql(
-        "SELECT DISTINCT feature FROM interventions WHERE run = ? AND kind = 'random-feature' ORDER BY feature",
+        "SELECT DISTINCT feature FROM interventions WHERE run = ? AND kind = 'random-feature' ORDER"
+        " BY feature",
         [effects.id],
     )
     if len(random) < len(weights):

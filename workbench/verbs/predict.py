@@ -1,11 +1,15 @@
-"""Predict joint steerings from single ones, then measure them: how far side effects can be known beforehand.
+"""Predict joint steerings from single ones, then measure them: how far side effects can be known
+beforehand.
 
-1. Random joint steerings of two to four swept features, of random signs and doses, are drawn; no fit ever sees them.
-2. Both models of `causal/predict.py` say what each will do; then all are measured under the sweep's own questions.
-3. R2 of every value, coverage of the intervals and the errors are kept: `fitted` hands them on with every later prediction.
+1. Random joint steerings of two to four swept features, of random signs and doses, are drawn; no
+   fit ever sees them.
+2. Both models of `causal/predict.py` say what each will do; then all are measured under the sweep's
+   own questions.
+3. R2 of every value, coverage of the intervals and the errors are kept: `fitted` hands them on with
+   every later prediction.
 
-Coverage is judged with the model error of the other steerings, once in the same contexts, and once predicted from half of the
-contexts and measured in the other half.
+Coverage is judged with the model error of the other steerings, once in the same contexts, and once
+predicted from half of the contexts and measured in the other half.
 """
 
 import dataclasses
@@ -34,7 +38,8 @@ class PredictSettings:
     effects: str = "latest"
     """Run of the sweep of single features."""
     graph: str = "latest"
-    """Run of the graph of that sweep; latest: the newest of that sweep; empty: the linear model only."""
+    """Run of the graph of that sweep; latest: the newest of that sweep; empty: the linear model
+    only."""
     steerings: Count = 60
     """Joint steerings that are measured."""
     largest: int = 4
@@ -46,7 +51,9 @@ class PredictSettings:
 
 
 def joint(number: int, weights: predict.Weights, config: object) -> sweep.Intervention:
-    """Features steered together, each at its own dose, as an intervention of a sweep with that configuration."""
+    """Features steered together, each at its own dose, as an intervention of a sweep with that
+    configuration.
+    """
     steering = Steering(
         features=tuple(weights),
         method=config.method,
@@ -111,7 +118,9 @@ def curves_of(study: Workspace, effects: Run, kind: str = "feature") -> predict.
 
 
 def fitted(study: Workspace, effects: str = "latest") -> predict.Fitted:
-    """All that the study knows for predicting a joint steering: curves, graph, and how held-out predictions did."""
+    """All that the study knows for predicting a joint steering: curves, graph, and how held-out
+    predictions did.
+    """
     run = study.resolve("effects", effects)
     graph, checked = newest_of(study, "graph", run.id), newest_of(study, "prediction", run.id)
     told = predict.Fitted(
@@ -191,7 +200,8 @@ def _graph_of(study: Workspace, name: str, effects: Run) -> Run | None:
     )
     if found is None or found.inputs["effects"] != effects.id:
         raise NotFound(
-            f"There is no graph of {effects.id} under {name!r}. Run `workbench graph --effects {effects.id}` first, or give an empty --graph."
+            f"There is no graph of {effects.id} under {name!r}. Run `workbench graph --effects"
+            f" {effects.id}` first, or give an empty --graph."
         )
     return found
 

@@ -1,11 +1,13 @@
 """Train a probe of each value at every layer, on pairs of texts that differ in the value alone.
 
-1. The pairs are read or made, and checked: a pair that differs in more than the value is refused, kept as a row and counted.
-2. One value after the other, its texts pass through the model (raw text, no chat template) and every layer is probed at the last token
-   (`probes.py`). A finished value is kept, so an interrupted run goes on with the next.
+1. The pairs are read or made, and checked: a pair that differs in more than the value is refused,
+   kept as a row and counted.
+2. One value after the other, its texts pass through the model (raw text, no chat template) and
+   every layer is probed at the last token (`probes.py`). A finished value is kept, so an
+   interrupted run goes on with the next.
 3. Probes and differences of means go to `directions.safetensors`, where steerings find them.
-4. Where an SAE of the model is there, both directions at its site are laid beside its decoder rows: the features they are made of, with
-   the largest cosine that a random direction would have.
+4. Where an SAE of the model is there, both directions at its site are laid beside its decoder rows:
+   the features they are made of, with the largest cosine that a random direction would have.
 """
 
 import dataclasses
@@ -45,23 +47,29 @@ class ProbeSettings:
     device: str = "auto"
     """`auto`, `cpu`, `cuda`, `cuda:1`, ..."""
     sae: str = ""
-    """Run of the SAE onto whose features the probes are projected; empty: none where a model is named, else the latest."""
+    """Run of the SAE onto whose features the probes are projected; empty: none where a model is
+    named, else the latest."""
     pairs: str = material.ORGANISM
-    """Table of pairs (value, text, opposed, context as .csv, .tsv, .jsonl, .parquet), or `organism`."""
+    """Table of pairs (value, text, opposed, context as .csv, .tsv, .jsonl, .parquet), or
+    `organism`."""
     n_pairs: Count = 100
     """Pairs a value that the organism writes [pairs]; a table is read whole."""
     llm: str = ""
-    """Language model that writes the pairs instead: local:FOLDER-OR-HUB-ID, or https://host/v1#model."""
+    """Language model that writes the pairs instead: local:FOLDER-OR-HUB-ID, or
+    https://host/v1#model."""
     scenarios: str = ""
-    """File with one situation a line, for the pairs that a language model writes; `n_pairs` of them are used."""
+    """File with one situation a line, for the pairs that a language model writes; `n_pairs` of
+    them are used."""
     shared: Share = SHARED
     """Least share of content words that both texts of a pair have in common [0 to 1]."""
     min_accuracy: Share = 0.9
     """Held-out accuracy above which a layer is chosen for steering [0 to 1]."""
     skip_last: int = -1
-    """Last layers that are never chosen [layers]; -1: 5, on models of fewer than 20 layers a quarter of them."""
+    """Last layers that are never chosen [layers]; -1: 5, on models of fewer than 20 layers a
+    quarter of them."""
     solver: probes.Solver = "lbfgs"
-    """Optimiser of the logistic regression; saga as in the paper, lbfgs reaches the same minimum sooner."""
+    """Optimiser of the logistic regression; saga as in the paper, lbfgs reaches the same minimum
+    sooner."""
     top_features: CountOrZero = 20
     """SAE features listed of each direction."""
     rows: Count = 32
@@ -77,14 +85,16 @@ def run(study: Workspace, config: ProbeSettings, progress: Progress) -> Run:
     )
     if sae_run and config.model and config.model != sae_run.config["model"]:
         raise BadInput(
-            f"{sae_run.id} belongs to {sae_run.config['model']}, not to {config.model}. Name its SAE, or leave --sae out."
+            f"{sae_run.id} belongs to {sae_run.config['model']}, not to {config.model}. Name its"
+            " SAE, or leave --sae out."
         )
     name = config.model or sae_run.config["model"]
     model = study.model_for(name, sae_run, config.revision, config.dtype, config.device)
     skip = config.skip_last if config.skip_last >= 0 else probes.skipped(model.n_layers)
     if skip >= model.n_layers:
         raise BadInput(
-            f"The model has {model.n_layers} layers, --skip-last {skip} leaves none to choose. Lower it."
+            f"The model has {model.n_layers} layers, --skip-last {skip} leaves none to choose."
+            " Lower it."
         )
     made, unread, too_long = _pairs(study, config, progress)
     checked = pairs.check(made, config.shared)
@@ -153,10 +163,10 @@ def run(study: Workspace, config: ProbeSettings, progress: Progress) -> Run:
                 "median_best_accuracy": float(best.median()),
                 "chosen_layers": int(rows.chosen.sum()),
                 "values_without_layer": int((~rows.groupby("value").chosen.any()).sum()),
-                "told_apart_by_length": ", ".join(
-                    f"{value} (AUROC {auroc:g})" for value, auroc in by_length.items()
-                )
-                or "none",
+                "told_apart_by_length": (
+                    ", ".join(f"{value} (AUROC {auroc:g})" for value, auroc in by_length.items())
+                    or "none"
+                ),
             }
         )
 
@@ -172,7 +182,8 @@ def _pairs(study: Workspace, config: ProbeSettings, progress: Progress) -> pairs
         return pairs.Written(made, [], 0)
     if not config.scenarios:
         raise BadInput(
-            "A language model writes pairs about situations. Give a file with one a line, as --scenarios."
+            "A language model writes pairs about situations. Give a file with one a line, as"
+            " --scenarios."
         )
     llm = Answered(open_llm(config.llm, study.model), study.folder / "answers.jsonl")
     about = material.sample(material.lines(config.scenarios), config.n_pairs, config.seed)
@@ -184,7 +195,8 @@ def _pairs(study: Workspace, config: ProbeSettings, progress: Progress) -> pairs
             else ""
         )
         raise BadInput(
-            f"{llm.name} wrote no pair that could be read, in {len(written.unparsed)} answers{long}. Choose a larger model."
+            f"{llm.name} wrote no pair that could be read, in {len(written.unparsed)}"
+            f" answers{long}. Choose a larger model."
         )
     return written
 
@@ -192,7 +204,9 @@ def _pairs(study: Workspace, config: ProbeSettings, progress: Progress) -> pairs
 def _probe(
     work: Work, model: "Model", number: int, own: list[pairs.Pair], config: ProbeSettings, skip: int
 ) -> None:
-    """Fit one value and keep its part: first the arrays, so that a part without arrays cannot be."""
+    """Fit one value and keep its part: first the arrays, so that a part without arrays cannot
+    be.
+    """
     import pyarrow as pa
     from safetensors.numpy import save_file
 
@@ -244,7 +258,9 @@ def _features(
     arrays: dict[str, np.ndarray],
     config: ProbeSettings,
 ) -> list[dict]:
-    """Rows of `probe_features`: the decoder rows nearest to each value's directions at the SAE's site."""
+    """Rows of `probe_features`: the decoder rows nearest to each value's directions at the SAE's
+    site.
+    """
     layer = sae_run.summary["layer"] - (sae_run.summary["point"] == "resid_pre")
     if layer < 0:
         return []  # the embedding is no layer's output, so nothing was probed there

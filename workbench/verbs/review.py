@@ -1,7 +1,8 @@
 """Accept or reject a scenario, as a person does: each word on it is a small run of its own.
 
 1. A review names the run, the scenario, the verdict, why, and who says so.
-2. Nothing is overwritten: the run's number says how many reviews came before, and the last one counts.
+2. Nothing is overwritten: the run's number says how many reviews came before, and the last one
+   counts.
 """
 
 import dataclasses
@@ -35,11 +36,13 @@ def run(study: Workspace, config: ReviewSettings, progress: Progress) -> Run:
     known = queries.scenarios(study.store, reviewed.id).set_index("scenario")
     if config.scenario not in known.index:
         raise NotFound(
-            f"{reviewed.id} has no scenario {config.scenario!r}.{nearest(config.scenario, known.index)}"
+            f"{reviewed.id} has no scenario"
+            f" {config.scenario!r}.{nearest(config.scenario, known.index)}"
         )
     if config.verdict == "accept" and known.status[config.scenario] != "parsed":
         raise BadInput(
-            f"Scenario {config.scenario} could not be read ({known.status[config.scenario]}), so it cannot be accepted."
+            f"Scenario {config.scenario} could not be read ({known.status[config.scenario]}), so it"
+            " cannot be accepted."
         )
     number = int(known.reviews[config.scenario])
     inputs, plainly = (

@@ -1,12 +1,16 @@
-"""Write scenarios in which values are at stake, with scored actions, and filter them (ValuePilot's data, Luo et al. 2025).
+"""Write scenarios in which values are at stake, with scored actions, and filter them (ValuePilot's
+data, Luo et al. 2025).
 
-1. Sets of values are drawn, sizes in turns. A language model writes a scenario for each, with at least ten actions and a score of every
-   action on every value; or the organism's own generator does; or they come from a file.
-2. A language model reads every situation blind and says which values are at stake. The organism's are not read: their truth is planted.
-3. Filters: no word names a value, and the blind reader finds the values that were meant. What is filtered, refused, unread or
-   too long to ask stays, with the reason.
+1. Sets of values are drawn, sizes in turns. A language model writes a scenario for each, with at
+   least ten actions and a score of every action on every value; or the organism's own generator
+   does; or they come from a file.
+2. A language model reads every situation blind and says which values are at stake. The organism's
+   are not read: their truth is planted.
+3. Filters: no word names a value, and the blind reader finds the values that were meant. What is
+   filtered, refused, unread or too long to ask stays, with the reason.
 
-Every answer is kept as it comes, so an interrupted run asks nothing twice. A person's word is a run of its own (`review`).
+Every answer is kept as it comes, so an interrupted run asks nothing twice. A person's word is a run
+of its own (`review`).
 """
 
 import dataclasses
@@ -40,7 +44,8 @@ from workbench.workspace import Workspace
 @dataclasses.dataclass(frozen=True)
 class ScenariosSettings:
     llm: str = ""
-    """Language model that writes the scenarios and reads them blind, or `organism` for that model's own generator."""
+    """Language model that writes the scenarios and reads them blind, or `organism` for that
+    model's own generator."""
     file: str = ""
     """JSON-lines file with scenarios; then the language model, if one is given, only reads."""
     n: CountOrZero = 60
@@ -52,7 +57,8 @@ class ScenariosSettings:
     actions: Annotated[int, Between(2, 1000)] = 10
     """Fewest actions of a scenario."""
     agreement: Share = 1.0
-    """Least Jaccard index of the values meant and found by the blind reader [0 to 1]; 1: the same ones."""
+    """Least Jaccard index of the values meant and found by the blind reader [0 to 1]; 1: the
+    same ones."""
     temperature: Temperature = 0.7
     """Sampling temperature of the writer; the reader is greedy."""
     new_tokens: Count = 3000
@@ -70,15 +76,18 @@ def run(
     name = llm.name if llm else config.llm
     if not name and not config.file:
         raise BadInput(
-            "Nobody was told to write. Give --llm with a language model or `organism`, or --file with scenarios."
+            "Nobody was told to write. Give --llm with a language model or `organism`, or --file"
+            " with scenarios."
         )
     if name == ORGANISM and config.file:
         raise BadInput(
-            "The organism cannot read scenarios from a file. Give --llm with a language model, or leave it out."
+            "The organism cannot read scenarios from a file. Give --llm with a language model, or"
+            " leave it out."
         )
     if not 0 <= config.agreement <= 1 or config.actions < 2 or config.batch < 1 or config.n < 0:
         raise BadInput(
-            "An agreement lies in [0, 1], actions are at least 2, a batch at least 1 and n at least 0; got others."
+            "An agreement lies in [0, 1], actions are at least 2, a batch at least 1 and n at least"
+            " 0; got others."
         )
     system = study.system
     given = read(Path(config.file), system) if config.file else None
@@ -185,8 +194,9 @@ def _ask(
     temperature: float,
     progress: Progress,
 ) -> dict[int, str | None]:
-    """Number -> answer, None where the request is too long for the model, in order of the numbers. What an earlier, interrupted call was answered
-    is not asked again. Raises BadInput where every request is too long."""
+    """Number -> answer, None where the request is too long for the model, in order of the
+    numbers. What an earlier, interrupted call was answered is not asked again. Raises BadInput
+    where every request is too long."""
     room = dict(zip(told, room_for(llm, stage, list(told.values())), strict=True))
     done = work.done(stage)
     waiting = [number for number in told if number not in done and room[number]]

@@ -1,7 +1,9 @@
 """Train an SAE on a model's residual stream and harvest its features.
 
-1. The SAE is trained on the residuals of the texts; a share of the documents is held out, and every figure is of those.
-2. One pass over the texts harvests every feature: statistics, histogram, top contexts, activations, its place on the map.
+1. The SAE is trained on the residuals of the texts; a share of the documents is held out, and every
+   figure is of those.
+2. One pass over the texts harvests every feature: statistics, histogram, top contexts, activations,
+   its place on the map.
 
 Stopped at any step, the same command goes on from its checkpoint and ends with the same bits.
 """

@@ -1,11 +1,14 @@
 """The app's pages, one file or folder each; here is what they share.
 
-1. `open_study` opens the study once for all sessions, `choose` picks its runs in the sidebar (newest first, each built on
-   the one above it), and `enter` runs a page.
-2. A user's mistake is one line on the page; a verb that has not run yet is one line that says which command to type.
-3. Text that comes from a corpus or a model passes through `safe` (Markdown) or `html.escape` (HTML): it is shown, never run.
+1. `open_study` opens the study once for all sessions, `choose` picks its runs in the sidebar
+   (newest first, each built on the one above it), and `enter` runs a page.
+2. A user's mistake is one line on the page; a verb that has not run yet is one line that says which
+   command to type.
+3. Text that comes from a corpus or a model passes through `safe` (Markdown) or `html.escape`
+   (HTML): it is shown, never run.
 
-Left out: anything a page does; those stand in their files and ask the store through `feature_store/queries`.
+Left out: anything a page does; those stand in their files and ask the store through
+`feature_store/queries`.
 """
 
 import html
@@ -147,7 +150,10 @@ def choose(study: Study) -> Chosen:
 
 
 def pick(label: str, runs: pd.DataFrame, *named: str) -> pd.Series | None:
-    """One of the runs; a list appears only where there is a choice. `named`: what of their summaries tells them apart."""
+    """One of the runs; a list appears only where there is a choice.
+
+    `named`: what of their summaries tells them apart.
+    """
     if runs.empty:
         return None
     by_id = runs.set_index("run", drop=False)
@@ -179,7 +185,9 @@ def told(run: pd.Series | None, column: str = "summary") -> dict[str, Any]:
 
 
 def missing(study: Study, kind: str, what: str, flags: str = "") -> None:
-    """One friendly line: what is not there yet, and the command that makes it, with the flags it needs."""
+    """One friendly line: what is not there yet, and the command that makes it, with the flags it
+    needs.
+    """
     command = f"workbench {makers(kind)[0]} {shlex.quote(str(study.folder))} {flags}".rstrip()
     st.info(
         f"{what} Run `{command}`"
@@ -223,7 +231,9 @@ def clicked(selection: Any) -> Any:
 
 
 def newly(selection: Any, key: str) -> list[Any] | None:
-    """`customdata` of a point that was clicked since the last look, or None: a selection stays when something else is chosen."""
+    """`customdata` of a point that was clicked since the last look, or None: a selection stays
+    when something else is chosen.
+    """
     picked = clicked(selection)
     if picked is None or list(picked) == st.session_state.get(f"clicked-{key}"):
         return None

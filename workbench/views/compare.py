@@ -1,4 +1,5 @@
-"""Compare: ways to steer a value beside each other, baselines and controls among them, and behind each its questions and texts.
+"""Compare: ways to steer a value beside each other, baselines and controls among them, and behind
+each its questions and texts.
 
 1. The forest plot and the table of the mean over values.
 2. One method for one value: its numbers, the questions with the largest changes, and what it wrote.
@@ -30,9 +31,11 @@ def page() -> None:
         kind, what = (
             ("sae", "There is no SAE yet.")
             if chosen.sae is None
-            else ("labels", "No feature carries a value yet.")
-            if chosen.labels is None
-            else ("comparison", "No methods have been compared yet.")
+            else (
+                ("labels", "No feature carries a value yet.")
+                if chosen.labels is None
+                else ("comparison", "No methods have been compared yet.")
+            )
         )
         missing(study, kind, what)
         return
@@ -43,14 +46,16 @@ def page() -> None:
     )
     scores = queries.arm_scores(study.store, run.run)
     st.caption(
-        f"Ways to make the model hold a value: same questions, same strengths, damage of at most {number(config.get('delta'))} nats per token. Strengths are chosen on half of the contexts, "
-        "all numbers come from the other half."
+        "Ways to make the model hold a value: same questions, same strengths, damage of at most"
+        f" {number(config.get('delta'))} nats per token. Strengths are chosen on half of the"
+        " contexts, all numbers come from the other half."
     )
     points = arms.merge(scores[["value", "arm", "harmonic"]], on=["value", "arm"], how="left")
     show(figures.arm_forest(means, points, study.system), "arms")
     st.caption(
-        f"Diamonds: mean over {int(means.n_values.max())} values with 95 % intervals over contexts (damage: neutral texts; text score: openings); dots: single values. Grey: controls. "
-        f"{int(means.n.max())} contexts report, seed {run.seed}."
+        f"Diamonds: mean over {int(means.n_values.max())} values with 95 % intervals over contexts"
+        " (damage: neutral texts; text score: openings); dots: single values. Grey: controls."
+        f" {int(means.n.max())} contexts report, seed {run.seed}."
     )
     _table(means)
     _one(study, run, arms, scores, arm_order(means))
@@ -67,9 +72,12 @@ def _table(means: pd.DataFrame) -> None:
             ],
             "against": rows.baseline.fillna("–"),
             "difference [SD]": [
-                f"{signed(r.difference)} [{signed(r.difference_low)}, {signed(r.difference_high)}]"
-                if r.difference == r.difference
-                else "baseline"
+                (
+                    f"{signed(r.difference)} [{signed(r.difference_low)},"
+                    f" {signed(r.difference_high)}]"
+                    if r.difference == r.difference
+                    else "baseline"
+                )
                 for r in rows.itertuples()
             ],
             "q": [number(q, 2) for q in rows.q],
@@ -82,9 +90,11 @@ def _table(means: pd.DataFrame) -> None:
             ],
             "within budget": [f"{r.within} of {r.n_values}" for r in rows.itertuples()],
             "text score": [
-                f"{r.harmonic:.2f} [{r.harmonic_low:.2f}, {r.harmonic_high:.2f}]"
-                if r.harmonic == r.harmonic
-                else "–"
+                (
+                    f"{r.harmonic:.2f} [{r.harmonic_low:.2f}, {r.harmonic_high:.2f}]"
+                    if r.harmonic == r.harmonic
+                    else "–"
+                )
                 for r in rows.itertuples()
             ],
             "extra tokens": rows.tokens.round(1),
@@ -103,8 +113,10 @@ def _table(means: pd.DataFrame) -> None:
         },
     )
     st.caption(
-        "Differences are paired by context, against the baseline that did best where strengths were chosen; q after Benjamini-Hochberg over methods. They hold for these halves and strengths: a small one can turn with another seed. A text score is the harmonic mean of concept, "
-        "instruct and fluency, 0 to 2 each."
+        "Differences are paired by context, against the baseline that did best where strengths were"
+        " chosen; q after Benjamini-Hochberg over methods. They hold for these halves and"
+        " strengths: a small one can turn with another seed. A text score is the harmonic mean of"
+        " concept, instruct and fluency, 0 to 2 each."
     )
 
 
@@ -158,5 +170,6 @@ def _one(
             },
         )
         st.caption(
-            f"What it wrote at strength {best.dose.iloc[0]:g}, which was chosen for texts; rated by {best.judge.iloc[0]}."
+            f"What it wrote at strength {best.dose.iloc[0]:g}, which was chosen for texts; rated by"
+            f" {best.judge.iloc[0]}."
         )

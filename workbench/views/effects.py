@@ -1,7 +1,9 @@
-"""Side effects: the value x value matrix, and behind each cell its doses, its features and the single prompts.
+"""Side effects: the value x value matrix, and behind each cell its doses, its features and the
+single prompts.
 
 1. The matrix; a cell that is clicked (or chosen by name) opens.
-2. The cell: numbers, the dose-response of its features beside random ones, and the prompts and ratings they come from.
+2. The cell: numbers, the dose-response of its features beside random ones, and the prompts and
+   ratings they come from.
 3. Leakage of each value, and the features whose damage never reached the common level.
 """
 
@@ -34,9 +36,11 @@ def page() -> None:
         kind, what = (
             ("sae", "There is no SAE yet.")
             if chosen.sae is None
-            else ("labels", "No feature carries a value yet.")
-            if chosen.labels is None
-            else ("effects", "Nothing has been steered yet.")
+            else (
+                ("labels", "No feature carries a value yet.")
+                if chosen.labels is None
+                else ("effects", "Nothing has been steered yet.")
+            )
         )
         missing(study, kind, what)
         return
@@ -46,7 +50,8 @@ def page() -> None:
         return
     config = told(chosen.effects, "config")
     st.caption(
-        f"What else moves when a value is steered. Each value's features are steered up to the same damage ({number(config.get('delta'))} nats per token on neutral text)."
+        "What else moves when a value is steered. Each value's features are steered up to the same"
+        f" damage ({number(config.get('delta'))} nats per token on neutral text)."
     )
     left, right = st.columns([1.5, 1], gap="large")
     with left:
@@ -78,8 +83,11 @@ def _matrix(study: Study, chosen: Chosen, cells: pd.DataFrame) -> None:
         st.session_state["cell-source"], st.session_state["cell-target"] = picked
     off = cells[cells.source != cells.target]
     st.caption(
-        f"Row steered, column measured; mean change in unsteered SD, turned so that the steered value rises. Grey: inside the null band of random features and directions of "
-        f"equal norm. \\*: q < 0.05, over contexts and over the value's features alike, after Benjamini-Hochberg over the {len(off)} cells off the diagonal. {cells.n.max()} contexts, seed {chosen.effects.seed}. Click a cell to see what is behind it."
+        "Row steered, column measured; mean change in unsteered SD, turned so that the steered"
+        " value rises. Grey: inside the null band of random features and directions of equal norm."
+        " \\*: q < 0.05, over contexts and over the value's features alike, after"
+        f" Benjamini-Hochberg over the {len(off)} cells off the diagonal. {cells.n.max()} contexts,"
+        f" seed {chosen.effects.seed}. Click a cell to see what is behind it."
     )
 
 
@@ -123,7 +131,8 @@ def _cell(
     st.caption(
         f"{verdict}. "
         + (f"q = {number(cell.q, 2)}, " if cell.q == cell.q else "")
-        + f"p = {number(cell.p, 2)}, {cell.n} contexts, {cell.features} features, seed {chosen.effects.seed}."
+        + f"p = {number(cell.p, 2)}, {cell.n} contexts, {cell.features} features, seed"
+        f" {chosen.effects.seed}."
     )
     doses = queries.cell_doses(study.store, chosen.effects.run, source, target)
     if len(doses):
@@ -132,7 +141,8 @@ def _cell(
             "cell-doses",
         )
         st.caption(
-            "One line a feature, turned so that the steered value rises; bars: 95 % interval over contexts. Grey: the controls. Below, damage and the level of comparison."
+            "One line a feature, turned so that the steered value rises; bars: 95 % interval over"
+            " contexts. Grey: the controls. Below, damage and the level of comparison."
         )
 
 
@@ -175,8 +185,10 @@ def _prompts(study: Study, chosen: Chosen, source: str, target: str) -> None:
         st.session_state["prompts-page"] -= 1
         st.rerun()
     said.caption(
-        f"{at * ROWS + 1}–{at * ROWS + len(rows)} of {total:,} pairs, largest change first: expected rating on the scale, each feature at the measured dose nearest its "
-        "damage-matched strength. A feature labelled as rejecting the value lowers it, so its changes count with the opposite sign."
+        f"{at * ROWS + 1}–{at * ROWS + len(rows)} of {total:,} pairs, largest change first:"
+        " expected rating on the scale, each feature at the measured dose nearest its"
+        " damage-matched strength. A feature labelled as rejecting the value lowers it, so its"
+        " changes count with the opposite sign."
     )
     if on.button(
         "Next", icon=":material/chevron_right:", disabled=(at + 1) * ROWS >= total, width="stretch"
@@ -217,12 +229,15 @@ def _leakage_table(study: Study, chosen: Chosen, rows: pd.DataFrame) -> None:
     st.dataframe(table, height=35 * (len(table) + 1) + 3)
     summary = told(chosen.effects)
     circle = (
-        f" Spearman correlation of the matrix with the circle {number(summary['circle_spearman'], 2)} (permutation p = {number(summary.get('circle_p'), 2)})."
+        " Spearman correlation of the matrix with the circle"
+        f" {number(summary['circle_spearman'], 2)} (permutation p ="
+        f" {number(summary.get('circle_p'), 2)})."
         if "circle_spearman" in summary
         else ""
     )
     st.caption(
-        f"Side effects relative to the value's own effect, by the target's place on the circle, with 95 % intervals, seed {chosen.effects.seed}.{circle}"
+        "Side effects relative to the value's own effect, by the target's place on the circle,"
+        f" with 95 % intervals, seed {chosen.effects.seed}.{circle}"
     )
 
 
@@ -234,7 +249,8 @@ def _matched(study: Study, chosen: Chosen) -> None:
         st.caption(f"All {len(rows)} features reached the common damage.")
     else:
         st.caption(
-            f"{len(short)} of {len(rows)} features did less damage than the common level even at the largest dose; they enter at that dose."
+            f"{len(short)} of {len(rows)} features did less damage than the common level even at"
+            " the largest dose; they enter at that dose."
         )
     called = names(study.system)
     st.dataframe(

@@ -1,8 +1,9 @@
 """Features: a table to sort and search, a map, and one feature's page at `?feature=12`.
 
-1. The list: filters, one page of the table from the store, the map. A row or a point that is clicked opens its feature.
-2. One feature: statistics, its strongest contexts with every token shaded by activation, the labels that compete for it with
-   their evidence, and what steering it does, where a sweep has it.
+1. The list: filters, one page of the table from the store, the map. A row or a point that is
+   clicked opens its feature.
+2. One feature: statistics, its strongest contexts with every token shaded by activation, the labels
+   that compete for it with their evidence, and what steering it does, where a sweep has it.
 """
 
 import html
@@ -77,7 +78,10 @@ def _list(study: Study, chosen: Chosen) -> None:
     text = d.text_input(
         "Words in a context",
         placeholder="locked doors",
-        help="Features one of whose strongest contexts holds all these words; the last one may be its beginning.",
+        help=(
+            "Features one of whose strongest contexts holds all these words; the last one may be"
+            " its beginning."
+        ),
     )
     order = e.selectbox("Sort by", list(SORTS))
     sort, descending = SORTS[order]
@@ -139,7 +143,10 @@ def _table(found: queries.FeaturesPage, called: dict[str, str], at: int) -> None
                 "output score",
                 format="%+.2f",
                 width=80,
-                help="How much a light steering along it raises the value's rating [points]; its interval is on the feature's page.",
+                help=(
+                    "How much a light steering along it raises the value's rating [points]; its"
+                    " interval is on the feature's page."
+                ),
             ),
             "fires on": st.column_config.TextColumn(
                 width=205, help="Tokens at which it is most active, strongest first."
@@ -148,7 +155,10 @@ def _table(found: queries.FeaturesPage, called: dict[str, str], at: int) -> None
                 "effect [SD]",
                 format="%+.2f",
                 width=75,
-                help="Difference between texts with and without the value; its interval is on the feature's page.",
+                help=(
+                    "Difference between texts with and without the value; its interval is on the"
+                    " feature's page."
+                ),
             ),
             "density": st.column_config.NumberColumn(
                 "density [%]",
@@ -166,7 +176,8 @@ def _table(found: queries.FeaturesPage, called: dict[str, str], at: int) -> None
         st.session_state["features-page"] -= 1
         st.rerun()
     said.caption(
-        f"{at * ROWS + 1}–{at * ROWS + len(table)} of {found.total:,} live features. Click the box at the left of a row to open it.",
+        f"{at * ROWS + 1}–{at * ROWS + len(table)} of {found.total:,} live features. Click the box"
+        " at the left of a row to open it.",
         text_alignment="center",
     )
     if on.button(
@@ -205,7 +216,8 @@ def _map(study: Study, chosen: Chosen, labels: str) -> None:
         else "Labelled features and an even sample of the others"
     )
     st.caption(
-        f"{alive}, placed by its decoder direction: near means similar. A disc holds the value, a cross rejects it. Click a point to open it."
+        f"{alive}, placed by its decoder direction: near means similar. A disc holds the value, a"
+        " cross rejects it. Click a point to open it."
     )
     if found is not None:
         _open(int(np.ravel(found)[0]))
@@ -224,7 +236,8 @@ def _one(study: Study, chosen: Chosen, asked: str) -> None:
         st.rerun()
     if row.empty:
         st.error(
-            f"There is no such feature. This SAE has features 0 to {told(chosen.sae).get('n_features', 1) - 1}."
+            "There is no such feature. This SAE has features 0 to"
+            f" {told(chosen.sae).get('n_features', 1) - 1}."
         )
         return
     feature, row = int(asked), row.iloc[0]
@@ -241,7 +254,8 @@ def _one(study: Study, chosen: Chosen, asked: str) -> None:
     head.title(f"Feature {feature}")
     head.html(
         "".join(
-            f'<span class="chip" style="background:{hue[r.value]}">{called[r.value]}, {"held" if r.polarity > 0 else "rejected"}</span>'
+            f'<span class="chip" style="background:{hue[r.value]}">{called[r.value]},'
+            f" {'held' if r.polarity > 0 else 'rejected'}</span>"
             for r in accepted.itertuples()
         )
         or '<span class="chip" style="background:#9aa3ac">no accepted label</span>'
@@ -283,7 +297,10 @@ def _statistics(row: pd.Series, spread: pd.Series) -> None:
     cells[2].metric(
         "Texts",
         f"{int(spread.texts):,}" if spread.tokens else "–",
-        help=f"Texts in which it is active, among the {int(spread.tokens):,} activations that are kept.",
+        help=(
+            f"Texts in which it is active, among the {int(spread.tokens):,} activations that are"
+            " kept."
+        ),
     )
     cells[3].metric("Median", number(spread["median"]), help="Median of the kept activations.")
     cells[4].metric("Strongest", number(row.max_activation), help="Largest activation seen.")
@@ -308,14 +325,17 @@ def _contexts(rows: pd.DataFrame, colour: str) -> None:
             peak = " peak" if place == row.peak else ""
             shown = html.escape(token).replace("\n", "↵")
             spans.append(
-                f'<span class="token{peak}" style="background:rgba({r},{g},{b},{shade:.2f})" title="{activation:.2f}">{shown}</span>'
+                f'<span class="token{peak}" style="background:rgba({r},{g},{b},{shade:.2f})"'
+                f' title="{activation:.2f}">{shown}</span>'
             )
         lines.append(
-            f'<div class="context" dir="auto"><span class="said" dir="ltr">{row.activation:.2f}</span>{"".join(spans)}</div>'
+            '<div class="context" dir="auto"><span class="said"'
+            f' dir="ltr">{row.activation:.2f}</span>{"".join(spans)}</div>'
         )
     st.html("".join(lines))
     st.caption(
-        "One context a text, strongest first; the shade is the activation on each token, the frame its peak."
+        "One context a text, strongest first; the shade is the activation on each token, the frame"
+        " its peak."
     )
 
 
@@ -325,7 +345,8 @@ def _labels(study: Study, chosen: Chosen, labels: pd.DataFrame, called: dict[str
         return
     if labels.empty:
         st.caption(
-            "No value competes for it: it does not differ between texts with and without any of them."
+            "No value competes for it: it does not differ between texts with and without any of"
+            " them."
         )
         return
     st.dataframe(
@@ -352,17 +373,22 @@ def _labels(study: Study, chosen: Chosen, labels: pd.DataFrame, called: dict[str
         },
     )
     st.caption(
-        "Effect: difference between texts with and without the value, within contexts, with its 95 % interval. q: after Benjamini-Hochberg over all "
-        f"features and values. Input score: held-out area under the ROC curve. Output score: change of the value's rating [points] under a light steering, turned "
-        "by polarity, in contexts that no sweep of the same seed asks (n), with its 95 % interval; a random direction stays below the null. Beside: root mean "
-        f"square of the other values' changes. Seed {chosen.labels.seed}."
+        "Effect: difference between texts with and without the value, within contexts, with its 95"
+        " % interval. q: after Benjamini-Hochberg over all features and values. Input score:"
+        " held-out area under the ROC curve. Output score: change of the value's rating [points]"
+        " under a light steering, turned by polarity, in contexts that no sweep of the same seed"
+        " asks (n), with its 95 % interval; a random direction stays below the null. Beside: root"
+        f" mean square of the other values' changes. Seed {chosen.labels.seed}."
     )
 
 
 def _output(row) -> str:
     if pd.isna(row.output):
         return "not measured"
-    return f"{row.output:+.2f} [{row.output_low:+.2f}, {row.output_high:+.2f}], null {row.null_high:.2f}, beside {row.beside:.2f}, n {row.output_n:.0f}"
+    return (
+        f"{row.output:+.2f} [{row.output_low:+.2f}, {row.output_high:+.2f}], null"
+        f" {row.null_high:.2f}, beside {row.beside:.2f}, n {row.output_n:.0f}"
+    )
 
 
 def _evidence(told_evidence: str) -> str:
@@ -385,7 +411,8 @@ def _doses(study: Study, chosen: Chosen, feature: int) -> None:
     )
     if doses.empty:
         st.caption(
-            "The sweep did not steer this feature; it takes each value's best ones. The Steer page steers any."
+            "The sweep did not steer this feature; it takes each value's best ones. The Steer page"
+            " steers any."
         )
         return
     show(
@@ -395,6 +422,7 @@ def _doses(study: Study, chosen: Chosen, feature: int) -> None:
         f"doses-{feature}",
     )
     st.caption(
-        f"Change of every value's rating in unsteered SD, bands: 95 % interval over {doses.n.max()} contexts, seed {chosen.effects.seed}. "
-        "Below, the damage; the dotted line is where features are compared."
+        f"Change of every value's rating in unsteered SD, bands: 95 % interval over {doses.n.max()}"
+        f" contexts, seed {chosen.effects.seed}. Below, the damage; the dotted line is where"
+        " features are compared."
     )

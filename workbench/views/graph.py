@@ -1,4 +1,5 @@
-"""Graph: what causes what among the values, found by intervening, beside the planted graph where one is known."""
+"""Graph: what causes what among the values, found by intervening, beside the planted graph where
+one is known."""
 
 import pandas as pd
 import streamlit as st
@@ -31,18 +32,21 @@ def page() -> None:
     )
     judged, summary = judge(edges, truth), told(chosen.graph)
     st.caption(
-        "Direct effects between values, from steering each of them: an arrow says what follows when its source alone is moved."
+        "Direct effects between values, from steering each of them: an arrow says what follows when"
+        " its source alone is moved."
     )
     if summary.get("level") == "feature":
         st.warning(
-            "Feature-level graph: some value has fewer than five features, so an edge may be one feature's leak and not an effect of the value.",
+            "Feature-level graph: some value has fewer than five features, so an edge may be one"
+            " feature's leak and not an effect of the value.",
             icon=":material/warning:",
         )
     _numbers(judged, truth)
     _drawn(study, judged, truth)
     st.caption(
-        f"Orange raises, blue lowers; width: direct effect; opacity: share of bootstrap replicates with the edge. 95 % intervals over {summary.get('contexts', '?')} contexts and the features, "
-        f"seed {chosen.graph.seed}. Point at an edge for its numbers."
+        "Orange raises, blue lowers; width: direct effect; opacity: share of bootstrap replicates"
+        f" with the edge. 95 % intervals over {summary.get('contexts', '?')} contexts and the"
+        f" features, seed {chosen.graph.seed}. Point at an edge for its numbers."
     )
     _table(study, judged, truth)
 

@@ -22,7 +22,10 @@ FIGURES = (
         "loss_recovered",
         "CE recovered",
         "{:.1%}",
-        "Share of the model's loss that survives when the SAE's reconstruction replaces the residual (1 is all of it).",
+        (
+            "Share of the model's loss that survives when the SAE's reconstruction replaces the"
+            " residual (1 is all of it)."
+        ),
     ),
 )
 
@@ -50,8 +53,10 @@ def _what(study: Study, chosen: Chosen) -> None:
     labels = told(chosen.labels)
     model = str(config.get("model", "?")).rstrip("/").split("/")[-1]
     st.caption(
-        f"{safe(model)} · residual stream {'after' if summary.get('point') == 'resid_post' else 'before'} layer {summary.get('layer', '?')} · "
-        f"{summary.get('n_features', '?')} features · {safe(chosen.sae.run)} · seed {chosen.sae.seed}"
+        f"{safe(model)} · residual stream"
+        f" {'after' if summary.get('point') == 'resid_post' else 'before'} layer"
+        f" {summary.get('layer', '?')} · {summary.get('n_features', '?')} features ·"
+        f" {safe(chosen.sae.run)} · seed {chosen.sae.seed}"
     )
     cells = st.columns(len(FIGURES) + 2)
     for cell, (key, name, form, text) in zip(cells, FIGURES, strict=False):
@@ -77,8 +82,9 @@ def _profile(study: Study, chosen: Chosen) -> None:
     base = rows[rows.steering == "base"]
     show(figures.circumplex(base, study.system), "profile")
     st.caption(
-        f"Rating above or below the mean of all items (MRAT-centred, points on the scale). Bars: 95 % interval, bootstrapped over "
-        f"{base.n.max()} contexts, seed {chosen.profile.seed}. {base.parsed.sum():,} answers, {base.missing.sum():,} refused or unread."
+        "Rating above or below the mean of all items (MRAT-centred, points on the scale). Bars: 95"
+        f" % interval, bootstrapped over {base.n.max()} contexts, seed {chosen.profile.seed}."
+        f" {base.parsed.sum():,} answers, {base.missing.sum():,} refused or unread."
     )
 
 
@@ -91,8 +97,9 @@ def _matrix(study: Study, chosen: Chosen) -> None:
     show(figures.effect_matrix(cells, study.system, height=470, small=True), "matrix")
     off = cells[cells.source != cells.target]
     st.caption(
-        f"Row steered, column measured: orange rises, blue falls, grey is inside the null band of random features and directions. "
-        f"{int((off.q < 0.05).sum())} of {len(off)} side effects have q < 0.05; {cells.n.max()} contexts, seed {chosen.effects.seed}."
+        "Row steered, column measured: orange rises, blue falls, grey is inside the null band of"
+        f" random features and directions. {int((off.q < 0.05).sum())} of {len(off)} side effects"
+        f" have q < 0.05; {cells.n.max()} contexts, seed {chosen.effects.seed}."
     )
 
 
@@ -104,13 +111,16 @@ def _labels(study: Study, chosen: Chosen) -> None:
     found = queries.labelled_by_value(study.store, chosen.labels.run).set_index("value")
     hue = figures.colours(study.system)
     chips = "".join(
-        f'<span class="chip" style="background:{hue[v.id]}">{v.name} <b>{found.features.get(v.id, 0)}</b></span>'
+        f'<span class="chip" style="background:{hue[v.id]}">{v.name}'
+        f" <b>{found.features.get(v.id, 0)}</b></span>"
         for v in study.system.values
     )
     st.html(chips)
     st.caption(
-        f"Accepted features of each value. Median held-out score {number(told(chosen.labels).get('median_held_out_score'))} "
-        f"(area under the ROC curve, 0.5 is chance), {told(chosen.labels).get('texts', 0):,} labelled texts, seed {chosen.labels.seed}."
+        "Accepted features of each value. Median held-out score"
+        f" {number(told(chosen.labels).get('median_held_out_score'))} (area under the ROC curve,"
+        f" 0.5 is chance), {told(chosen.labels).get('texts', 0):,} labelled texts, seed"
+        f" {chosen.labels.seed}."
     )
 
 
@@ -149,7 +159,8 @@ def _runs(study: Study) -> None:
         return
     for run in stopped:
         st.warning(
-            f"`{run.id}` is unfinished: still at work, or interrupted. `workbench {makers(run.kind)[0]} {study.folder}` with the same settings resumes it.",
+            f"`{run.id}` is unfinished: still at work, or interrupted. `workbench"
+            f" {makers(run.kind)[0]} {study.folder}` with the same settings resumes it.",
             icon=":material/pause_circle:",
         )
     st.dataframe(

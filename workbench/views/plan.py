@@ -1,6 +1,8 @@
-"""Plan: from a wanted profile to a steering, what it was predicted to do and what it did; and how good such predictions are.
+"""Plan: from a wanted profile to a steering, what it was predicted to do and what it did; and how
+good such predictions are.
 
-1. A plan's wish, its features and strengths, and value by value: allowed, predicted, measured, beside random features at the same doses.
+1. A plan's wish, its features and strengths, and value by value: allowed, predicted, measured,
+   beside random features at the same doses.
 2. The held-out joint steerings by which predictions of this study are judged.
 """
 
@@ -21,7 +23,8 @@ def page() -> None:
     study, chosen = here()
     st.title("Plan")
     st.caption(
-        "Which features to turn, and how far, for the profile that is wanted; and what it will cost."
+        "Which features to turn, and how far, for the profile that is wanted; and what it will"
+        " cost."
     )
     if chosen.effects is None:
         missing(
@@ -33,8 +36,9 @@ def page() -> None:
     run = pick("Plan", queries.candidates(study.store, "plan", "effects", chosen.effects.run))
     if run is None:
         st.info(
-            f'Nothing has been planned yet. Run `workbench plan {shlex.quote(str(study.folder))} --want "benevolence +0.5, power <= 0, others within 0.2"`. '
-            "This page fills itself when it is done.",
+            f"Nothing has been planned yet. Run `workbench plan {shlex.quote(str(study.folder))}"
+            ' --want "benevolence +0.5, power <= 0, others within 0.2"`. This page fills itself'
+            " when it is done.",
             icon=":material/hourglass_empty:",
         )
     else:
@@ -54,9 +58,15 @@ def _plan(study: Study, run: pd.Series) -> None:
             "wishes met": f"{summary['within']} of {summary['asked']}",
             "distance before": f"{number(summary['distance_before'])} points",
             "predicted": f"{number(summary['distance_predicted'])}",
-            "measured": f"{number(summary['distance_after'])} [{number(summary['distance_low'])}, {number(summary['distance_high'])}]",
+            "measured": (
+                f"{number(summary['distance_after'])} [{number(summary['distance_low'])},"
+                f" {number(summary['distance_high'])}]"
+            ),
             "random features": number(summary["distance_control"]),
-            "damage": f"{signed(summary['damage'], 3)} [{signed(summary['damage_low'], 3)}, {signed(summary['damage_high'], 3)}] nats",
+            "damage": (
+                f"{signed(summary['damage'], 3)} [{signed(summary['damage_low'], 3)},"
+                f" {signed(summary['damage_high'], 3)}] nats"
+            ),
             "damage predicted": signed(summary["damage_predicted"], 3),
         }
     )
@@ -64,8 +74,9 @@ def _plan(study: Study, run: pd.Series) -> None:
     with left:
         show(figures.plan_rows(rows, study.system), "plan")
         st.caption(
-            f"Chosen by {summary['contexts_chosen_by']} contexts, measured in {summary['contexts']} others, seed {run.seed}; 95 % intervals over contexts. Distance: how far outside the wish "
-            "a profile lies, over the values that were asked for."
+            f"Chosen by {summary['contexts_chosen_by']} contexts, measured in {summary['contexts']}"
+            f" others, seed {run.seed}; 95 % intervals over contexts. Distance: how far outside the"
+            " wish a profile lies, over the values that were asked for."
         )
     with right:
         parts = queries.joint_features(study.store, run.run)
@@ -89,7 +100,8 @@ def _plan(study: Study, run: pd.Series) -> None:
         )
         if summary["held_out_n"]:
             st.caption(
-                f"Predictions of this study explain {summary['held_out_r2']:.1%} of the variance of {summary['held_out_n']} joint steerings that no fit has seen."
+                f"Predictions of this study explain {summary['held_out_r2']:.1%} of the variance of"
+                f" {summary['held_out_n']} joint steerings that no fit has seen."
             )
         else:
             st.caption(
@@ -144,10 +156,14 @@ def _record(study: Study, effects: pd.Series) -> None:
                 ),
                 "covered": st.column_config.NumberColumn(
                     format="percent",
-                    help="Measured changes inside their 95 % interval, in contexts the prediction has not seen.",
+                    help=(
+                        "Measured changes inside their 95 % interval, in contexts the prediction"
+                        " has not seen."
+                    ),
                 ),
             },
         )
     st.caption(
-        f"linear: the changes of single steerings add up. graph: a feature moves its own value, and the causal graph carries it on. {int(rows.n.max())} joint steerings, seed {run.seed}."
+        "linear: the changes of single steerings add up. graph: a feature moves its own value, and"
+        f" the causal graph carries it on. {int(rows.n.max())} joint steerings, seed {run.seed}."
     )

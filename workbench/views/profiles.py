@@ -1,8 +1,10 @@
-"""Profiles: models and steerings beside each other on any instrument, whether instruments agree, and the answers behind each number.
+"""Profiles: models and steerings beside each other on any instrument, whether instruments agree,
+and the answers behind each number.
 
 1. One instrument, one subject: both profiles on the circle, and what differs.
 2. What stands beside the profiles: missing answers, biases, reliability.
-3. Do the instruments agree? Their validity and, from five subjects on, the multitrait-multimethod matrix.
+3. Do the instruments agree? Their validity and, from five subjects on, the multitrait-multimethod
+   matrix.
 4. The answers behind a value.
 """
 
@@ -66,15 +68,18 @@ def _difference(
         else "not paired: they were asked other questions"
     )
     st.caption(
-        f"{safe(subject)} less {safe(reference)} (grey), {paired}; {mine.n.max()} clusters, seed {run.seed}. {int((mine.q < 0.05).sum())} of {len(mine)} values differ (q < 0.05 over all "
-        f"subjects of the instrument)."
+        f"{safe(subject)} less {safe(reference)} (grey), {paired}; {mine.n.max()} clusters, seed"
+        f" {run.seed}. {int((mine.q < 0.05).sum())} of {len(mine)} values differ (q < 0.05 over all"
+        " subjects of the instrument)."
     )
     if (
         subject in fits.index
     ):  # not where fewer than three places of the circle were measured, or the values have none
         fit = fits.loc[subject]
         st.caption(
-            f"Along the circle it moved towards {called[fit.towards]} by {number(fit.b, 2)}; the circle explains {number(100 * fit.r2, 2)} % of it (permutation p {number(fit.p, 2)})."
+            f"Along the circle it moved towards {called[fit.towards]} by {number(fit.b, 2)}; the"
+            f" circle explains {number(100 * fit.r2, 2)} % of it (permutation p"
+            f" {number(fit.p, 2)})."
         )
 
 
@@ -101,12 +106,15 @@ def _agreement(study: Study, run: pd.Series, subjects: int) -> None:
     matrix = queries.mtmm(study.store, run.run)
     if matrix.empty:
         st.caption(
-            f"{subjects} subjects: correlations over subjects need five (`--subjects values` turns every value up and down)."
+            f"{subjects} subjects: correlations over subjects need five (`--subjects values` turns"
+            " every value up and down)."
         )
         return
     show(figures.mtmm_matrix(matrix, study.system), "mtmm")
     st.caption(
-        f"Correlation over {int(matrix.n.max())} subjects of every value on every instrument with every other. Steered variants of one model are no sample of models: the matrix says whether instruments see the same steering."
+        f"Correlation over {int(matrix.n.max())} subjects of every value on every instrument with"
+        " every other. Steered variants of one model are no sample of models: the matrix says"
+        " whether instruments see the same steering."
     )
 
 

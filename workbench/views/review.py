@@ -38,7 +38,8 @@ def page() -> None:
     )
     found = queries.scenarios(study.store, run)
     st.caption(
-        f"Situations and scored actions by {safe(told(by_id.loc[run]).get('source', '?'))}. A review is kept beside the earlier ones; the last one counts, whatever the filters say."
+        f"Situations and scored actions by {safe(told(by_id.loc[run]).get('source', '?'))}. A"
+        " review is kept beside the earlier ones; the last one counts, whatever the filters say."
     )
     _numbers(found)
     shown = st.radio("Show", list(SHOWN), horizontal=True, index=0)
@@ -99,13 +100,16 @@ def _one(study: Study, run: str, row: pd.Series) -> None:
         lines.append(f"It names a value: {', '.join(row.leaks)}.")
     if row.inference_status == "parsed":
         lines.append(
-            f"A blind reader found {', '.join(called[v] for v in row.inferred) or 'none'} (agreement {number(row.agreement)})."
+            f"A blind reader found {', '.join(called[v] for v in row.inferred) or 'none'}"
+            f" (agreement {number(row.agreement)})."
         )
     elif row.inference_status:
         lines.append(f"The blind reader's answer is {row.inference_status}: {row.inference}")
     if pd.notna(row.accepted):
         lines.append(
-            f"{'Accepted' if row.accepted else 'Rejected'} by {row.reviewer or 'someone'}{f': {row.note}' if row.note else ''} ({int(row.reviews)} reviews)."
+            f"{'Accepted' if row.accepted else 'Rejected'} by"
+            f" {row.reviewer or 'someone'}{f': {row.note}' if row.note else ''} ({int(row.reviews)}"
+            " reviews)."
         )
     for line in lines:
         st.markdown(f"- {safe(line)}")
@@ -129,7 +133,8 @@ def _one(study: Study, run: str, row: pd.Series) -> None:
             column_config={"action": st.column_config.TextColumn(width="large")},
         )
         st.caption(
-            "Scores from -1 (goes against the value) to 1 (serves it); the last column is the largest size of a score on any other value."
+            "Scores from -1 (goes against the value) to 1 (serves it); the last column is the"
+            " largest size of a score on any other value."
         )
 
 

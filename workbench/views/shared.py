@@ -1,4 +1,5 @@
-"""What several pages show alike: how far to trust a profile, single answers page by page, and short names of steerings."""
+"""What several pages show alike: how far to trust a profile, single answers page by page, and
+short names of steerings."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -30,7 +31,9 @@ METRICS = {
 
 
 def quality_table(study: Study, own: pd.DataFrame) -> None:
-    """What stands beside profiles (`quality`); a column for each row of `own`, which is named by its subject and holds `profile` and `steering`."""
+    """What stands beside profiles (`quality`); a column for each row of `own`, which is named by
+    its subject and holds `profile` and `steering`.
+    """
     st.subheader("How far to trust them")
     found = []
     for row in own.itertuples():
@@ -52,8 +55,10 @@ def quality_table(study: Study, own: pd.DataFrame) -> None:
         return
     st.dataframe(shown.rename(index=METRICS).rename_axis(None).fillna("–"), width="stretch")
     st.caption(
-        "Shares from 0 to 1 with Wilson's interval; bias of place and agreement with anything in rating points (for choices, share above chance), over clusters; reliabilities are correlations. "
-        "What cannot be computed, for want of a second order, repeat or item, has no row."
+        "Shares from 0 to 1 with Wilson's interval; bias of place and agreement with anything in"
+        " rating points (for choices, share above chance), over clusters; reliabilities are"
+        " correlations. What cannot be computed, for want of a second order, repeat or item, has no"
+        " row."
     )
 
 
@@ -77,12 +82,15 @@ def answers_table(found: pd.DataFrame, at: int, source: str, **columns: Any) -> 
         },
     )
     st.caption(
-        f"{PAGE * at + 1} to {PAGE * at + len(found)} of {int(found.total.iloc[0]):,} answers, as they were stored in {source}."
+        f"{PAGE * at + 1} to {PAGE * at + len(found)} of {int(found.total.iloc[0]):,} answers, as"
+        f" they were stored in {source}."
     )
 
 
 def called(states: Sequence[str], known: pd.DataFrame) -> dict[str, str]:
-    """State -> a short name: steerings as a contrast calls them (`queries.subject_names`), the rest by its ends. Two never share one."""
+    """State -> a short name: steerings as a contrast calls them (`queries.subject_names`), the
+    rest by its ends. Two never share one.
+    """
     said = known[known.steering != "base"].drop_duplicates("steering").set_index("steering").subject
     short = {}
     for state in states:

@@ -1,10 +1,14 @@
-"""Steer: turn several features at once, read the model's text with and without, and measure its values before and after.
+"""Steer: turn several features at once, read the model's text with and without, and measure its
+values before and after.
 
-1. Features are chosen by value and label, or by number; each has a weight, all share one strength, unit and method.
+1. Features are chosen by value and label, or by number; each has a weight, all share one strength,
+   unit and method.
 2. `Write` streams the default and the steered continuation side by side.
-3. `Measure` asks the questionnaire unsteered and steered under the same contexts, and reads the damage on neutral text.
+3. `Measure` asks the questionnaire unsteered and steered under the same contexts, and reads the
+   damage on neutral text.
 
-The model is loaded when it is first needed, once for all sessions; while one session steers it, the others wait.
+The model is loaded when it is first needed, once for all sessions; while one session steers it, the
+others wait.
 """
 
 import dataclasses
@@ -66,7 +70,8 @@ def _controls(study: Study, chosen: Chosen) -> Steering:
     def describe(number: str) -> str:
         label = by_number.get(number)
         return (
-            f"{called[label.value]}, {'held' if label.polarity > 0 else 'rejected'} · {number} · {label.score:.2f}"
+            f"{called[label.value]}, {'held' if label.polarity > 0 else 'rejected'} · {number} ·"
+            f" {label.score:.2f}"
             if label
             else f"feature {number}"
         )
@@ -159,7 +164,8 @@ def _texts(study: Study, chosen: Chosen, steering: Steering) -> None:
                 ):
                     written += piece
                     box.html(
-                        f'<div class="written" dir="auto"><span class="prompt">{html.escape(prompt)}</span>{html.escape(written)}</div>'
+                        '<div class="written" dir="auto"><span'
+                        f' class="prompt">{html.escape(prompt)}</span>{html.escape(written)}</div>'
                     )
     st.caption(
         f"{steering.name}, seed {seed}"
@@ -178,7 +184,8 @@ def _values(study: Study, chosen: Chosen, steering: Steering) -> None:
         "Measure", type="primary", icon=":material/monitoring:", width="stretch", key="measure"
     ):
         st.caption(
-            "Asks the stand-in questionnaire under each context, unsteered and steered, by log-probability. No run is kept; `workbench measure` keeps one."
+            "Asks the stand-in questionnaire under each context, unsteered and steered, by"
+            " log-probability. No run is kept; `workbench measure` keeps one."
         )
         return
     model = _ready(study, chosen)
@@ -218,7 +225,8 @@ def _values(study: Study, chosen: Chosen, steering: Steering) -> None:
         help=f"Bootstrapped over {neutral} neutral texts.",
     )
     st.caption(
-        f"{steering.name}; centred on the mean of all items; bars: 95 % interval, bootstrapped over {contexts} contexts, seed 0."
+        f"{steering.name}; centred on the mean of all items; bars: 95 % interval, bootstrapped over"
+        f" {contexts} contexts, seed 0."
     )
 
 

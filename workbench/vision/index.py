@@ -1,11 +1,14 @@
 """An index of images: where an embedder puts them, and which of them a word finds.
 
 1. `listing` goes through a folder: every file, known by its digest, in the order of names.
-2. `build_index` opens each image once (`images.py`) and embeds it; what is refused is kept with its reason, a copy with the name of what it
-   repeats. Rows come in parts, so that who calls it can keep them and go on after an interruption.
-3. A point that an earlier index of the same embedder holds is taken from there: a word list or a new image costs only what is new.
-4. `nearest` ranks images by their cosine with each word, in DuckDB, all with all: tens of milliseconds a word for tens of thousands of images, so
-   there is no index structure to build, tune or get wrong. Equal cosines are ordered by digest.
+2. `build_index` opens each image once (`images.py`) and embeds it; what is refused is kept with its
+   reason, a copy with the name of what it repeats. Rows come in parts, so that who calls it can
+   keep them and go on after an interruption.
+3. A point that an earlier index of the same embedder holds is taken from there: a word list or a
+   new image costs only what is new.
+4. `nearest` ranks images by their cosine with each word, in DuckDB, all with all: tens of
+   milliseconds a word for tens of thousands of images, so there is no index structure to build,
+   tune or get wrong. Equal cosines are ordered by digest.
 5. `retrieve` does the same for words that the index does not hold; it opens the embedder for them.
 
 Left out: approximate neighbours, for millions of images.
@@ -42,7 +45,10 @@ class Listed(NamedTuple):
 
 
 def listing(folder: Path, progress: Progress) -> list[Listed]:
-    """Every file of the folder and the folders in it, hidden ones left out. Raises NotFound or BadInput where there is none."""
+    """Every file of the folder and the folders in it, hidden ones left out.
+
+    Raises NotFound or BadInput where there is none.
+    """
     if not folder.is_dir():
         raise NotFound(f"There is no folder {folder}. Give the folder that holds the images.")
     inside = [file.relative_to(folder) for file in folder.rglob("*") if file.is_file()]
@@ -66,7 +72,9 @@ def build_index(
     done: set[int],
     progress: Progress,
 ) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-    """(part, its rows of the relation `images`) for every part that is not `done`; `known`: digest -> the row of an earlier index."""
+    """(part, its rows of the relation `images`) for every part that is not `done`; `known`:
+    digest -> the row of an earlier index.
+    """
     first: dict[str, str] = {}
     for one in files:
         first.setdefault(one.image, one.file)
@@ -125,15 +133,19 @@ def _finite(point: Float[np.ndarray, " dim"], name: str, what: str) -> list[floa
 def known_points(store: Store, embedder: str) -> dict[str, dict[str, Any]]:
     """What earlier indexes of the same embedder hold: digest -> size and point."""
     rows = store.arrow(
-        "SELECT i.image, any_value(i.width) AS width, any_value(i.height) AS height, any_value(i.embedding) AS embedding FROM images i JOIN runs r USING (run) "
-        "WHERE i.status = 'embedded' AND r.inputs->>'embedder' = ? GROUP BY i.image",
+        "SELECT i.image, any_value(i.width) AS width, any_value(i.height) AS height,"
+        " any_value(i.embedding) AS embedding FROM images i JOIN runs r USING (run) WHERE i.status"
+        " = 'embedded' AND r.inputs->>'embedder' = ? GROUP BY i.image",
         [embedder],
     ).to_pylist()
     return {row.pop("image"): row for row in rows}
 
 
 def keywords(file: str, system: ValueSystem) -> list[tuple[str, str]]:
-    """(value, word) pairs of a TOML file with a table a value; empty: the built-in list. Raises BadInput for a list that cannot be used."""
+    """(value, word) pairs of a TOML file with a table a value; empty: the built-in list.
+
+    Raises BadInput for a list that cannot be used.
+    """
     path = Path(file) if file else BUILT_IN
     try:
         told = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -161,7 +173,9 @@ def keywords(file: str, system: ValueSystem) -> list[tuple[str, str]]:
 
 
 def nearest(store: Store, run: str, k: int) -> pd.DataFrame:
-    """The `k` images nearest to each word of an index: value, keyword, rank [1 to k], image, file, similarity [-1 to 1]."""
+    """The `k` images nearest to each word of an index: value, keyword, rank [1 to k], image,
+    file, similarity [-1 to 1].
+    """
     return store.sql(
         _ranked(
             "SELECT value, keyword, embedding FROM image_keywords WHERE run = $run",
@@ -188,13 +202,15 @@ def opened(run: Run) -> Embedder:
     embedder = make(run.config["embedder"], run.config["options"])
     if embedder.name != run.inputs["embedder"]:
         raise Incompatible(
-            f"{run.id} was made by {run.inputs['embedder']}, the embedder is {embedder.name} now. Index the folder again."
+            f"{run.id} was made by {run.inputs['embedder']}, the embedder is {embedder.name} now."
+            " Index the folder again."
         )
     return embedder
 
 
 def _ranked(words: str, dim: int) -> str:
-    # Lists become arrays once, before they are paired; the best k of each word are kept in one pass, without sorting all pairs.
+    # Lists become arrays once, before they are paired; the best k of each word are kept in one
+    # pass, without sorting all pairs.
     return f"""
         WITH i AS MATERIALIZED (
             SELECT image, file, -row_number() OVER (ORDER BY image) AS n, embedding::FLOAT[{dim}] AS point FROM images WHERE run = $run AND status = 'embedded'),

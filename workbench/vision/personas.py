@@ -1,14 +1,17 @@
 """Two ways of giving a model a person's eyes (Value-Spectrum; Li et al., ACL 2025).
 
-1. *Simple*: the model is told that it is a person with some traits (`simple_persona`), and is then asked whether it likes an image.
-2. *ISQ*, the inductive scoring questionnaire: six questions about each image. Four are rated from 1 to 10 (visual attraction, curiosity,
-   emotional engagement, value expectation), two are yes or no and weigh 10 points each (does it fit the preferences, would one act on it):
+1. *Simple*: the model is told that it is a person with some traits (`simple_persona`), and is then
+   asked whether it likes an image.
+2. *ISQ*, the inductive scoring questionnaire: six questions about each image. Four are rated from 1
+   to 10 (visual attraction, curiosity, emotional engagement, value expectation), two are yes or no
+   and weigh 10 points each (does it fit the preferences, would one act on it):
 
        S% = 100 (v_a + c_s + e_e + v_e + 10 p_a + 10 a_d) / 60
 
    and the viewer goes on watching from 60 % on. Ten everywhere and two yeses are 60 points, 100 %.
 
-Words of the questions are ours. Left out: the paper's social-media accounts, whose feeds it scores instead of answers.
+Words of the questions are ours. Left out: the paper's social-media accounts, whose feeds it scores
+instead of answers.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +31,8 @@ DECIDED = {
 }
 """Name -> question, answered by yes or no."""
 HIGHEST, WEIGHT, WHOLE, GOES_ON = 10, 10, 60, 60.0
-"""Highest rating, points of a yes, points in all, and the score from which on one goes on watching [%]."""
+"""Highest rating, points of a yes, points in all, and the score from which on one goes on
+watching [%]."""
 
 
 def simple_persona(traits: Sequence[str]) -> str:
@@ -36,14 +40,20 @@ def simple_persona(traits: Sequence[str]) -> str:
     told = [trait.strip().rstrip(".") for trait in traits if trait.strip()]
     if not told:
         raise BadInput("A persona needs at least one trait, such as 'I hike every weekend'.")
-    return f"You are a person of whom this is true: {'. '.join(told)}. Answer every question as this person would."
+    return (
+        f"You are a person of whom this is true: {'. '.join(told)}. Answer every question as this"
+        " person would."
+    )
 
 
 def isq_score(answers: Mapping[str, int]) -> float:
-    """The score of one image [%]; `answers`: a rating from 1 to 10 for each of `RATED`, 1 (yes) or 0 (no) for each of `DECIDED`."""
+    """The score of one image [%]; `answers`: a rating from 1 to 10 for each of `RATED`, 1 (yes)
+    or 0 (no) for each of `DECIDED`.
+    """
     if set(answers) != RATED.keys() | DECIDED.keys():
         raise BadInput(
-            f"The ISQ has the answers {', '.join([*RATED, *DECIDED])}; got {', '.join(answers) or 'none'}."
+            f"The ISQ has the answers {', '.join([*RATED, *DECIDED])}; got"
+            f" {', '.join(answers) or 'none'}."
         )
     for name, answer in answers.items():
         low, high = (1, HIGHEST) if name in RATED else (0, 1)

@@ -1,10 +1,11 @@
 """Where SAEs come from: a folder, a sae-lens release, a hub repository.
 
-A loader is one module with one function `load(rest: str) -> SAE`, registered under the scheme it answers to.
-`load_sae` alone reads addresses, `save_sae` writes the folder format:
+A loader is one module with one function `load(rest: str) -> SAE`, registered under the scheme it
+answers to. `load_sae` alone reads addresses, `save_sae` writes the folder format:
 
 - a folder in sae-lens' format: its path, or `folder:PATH`;
-- `saelens:RELEASE/SAE_ID`, e.g. `saelens:gemma-scope-2b-pt-res-canonical/layer_20/width_16k/canonical`;
+- `saelens:RELEASE/SAE_ID`, e.g.
+  `saelens:gemma-scope-2b-pt-res-canonical/layer_20/width_16k/canonical`;
 - `hub:ORG/NAME[/PATH]`, a repository that holds such a folder;
 - `SCHEME:...` of a loader that a plug-in registers.
 

@@ -1,10 +1,11 @@
 """sae-lens 6's folder: `cfg.json`, `sae_weights.safetensors`, `sparsity.safetensors`.
 
-1. Reading checks the configuration, then the names and shapes of the tensors, then (in `SAE`) that they are finite.
-   Weights are kept in float32 whatever the file holds. Nothing is ever unpickled: a pickle is refused by name.
+1. Reading checks the configuration, then the names and shapes of the tensors, then (in `SAE`) that
+   they are finite. Weights are kept in float32 whatever the file holds. Nothing is ever unpickled:
+   a pickle is refused by name.
 2. Writing goes to new files that replace the old ones when they are complete.
-3. `sparsity` is log10 of each feature's density, as sae-lens writes it. The metadata name its version: without one
-   sae-lens takes the folder for an older layout and forgets them.
+3. `sparsity` is log10 of each feature's density, as sae-lens writes it. The metadata name its
+   version: without one sae-lens takes the folder for an older layout and forgets them.
 
 Left out: training checkpoints of sae-lens (they hold other tensors) and formats of other projects.
 """
@@ -42,7 +43,8 @@ def load(address: str) -> SAE:
             "a pickle or archive, which is never opened" if folder.suffix in PICKLES else "a file"
         )
         raise BadInput(
-            f"{address} is {what}; an SAE is a folder with {CONFIG} and {WEIGHTS}. Convert it with sae-lens."
+            f"{address} is {what}; an SAE is a folder with {CONFIG} and {WEIGHTS}. Convert it with"
+            " sae-lens."
         )
     if not (folder / CONFIG).exists() or not (folder / WEIGHTS).exists():
         found = sorted(file.name for file in folder.iterdir())[:6]
@@ -69,7 +71,8 @@ def read_config(file: Path) -> dict[str, Any]:
     ]
     if missing:
         raise BadInput(
-            f"{file} is no SAE configuration: {' and '.join(missing)} missing. Save it with sae-lens 6."
+            f"{file} is no SAE configuration: {' and '.join(missing)} missing. Save it with"
+            " sae-lens 6."
         )
     return config
 
@@ -80,14 +83,16 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
         head = opened.read(2)
     if head[:1] == b"\x80" or head == b"PK":
         raise BadInput(
-            f"{file} is a pickle under the name of safetensors; it is never opened. Convert it with sae-lens."
+            f"{file} is a pickle under the name of safetensors; it is never opened. Convert it with"
+            " sae-lens."
         )
     try:
         return load_file(file)
     except (SafetensorError, ValueError, OSError) as error:
         reason = str(error).split("\n")[0]
         raise BadInput(
-            f"{file} is not readable as safetensors ({reason}): truncated or foreign. Copy it again."
+            f"{file} is not readable as safetensors ({reason}): truncated or foreign. Copy it"
+            " again."
         ) from None
 
 
@@ -100,7 +105,8 @@ def build(config: dict[str, Any], weights: dict[str, Tensor], where: str) -> SAE
         )
     if config.get("reshape_activations", "none") != "none":
         raise Incompatible(
-            f"{where} reads attention heads ({config['reshape_activations']}); the workbench reads the residual stream."
+            f"{where} reads attention heads ({config['reshape_activations']}); the workbench reads"
+            " the residual stream."
         )
     d_model, features = config["d_in"], config["d_sae"]
     shapes = {"W_enc": (d_model, features), "W_dec": (features, d_model), "b_dec": (d_model,)}
@@ -110,12 +116,14 @@ def build(config: dict[str, Any], weights: dict[str, Tensor], where: str) -> SAE
     shapes |= dict.fromkeys(biases, (features,))
     if missing := sorted(set(shapes) - set(weights)):
         raise BadInput(
-            f"{where} lacks {', '.join(missing)}: a {architecture} SAE has {', '.join(shapes)}. It has {', '.join(sorted(weights)[:6])}."
+            f"{where} lacks {', '.join(missing)}: a {architecture} SAE has {', '.join(shapes)}. It"
+            f" has {', '.join(sorted(weights)[:6])}."
         )
     for name, shape in shapes.items():
         if tuple(weights[name].shape) != shape:
             raise Incompatible(
-                f"{where}: {name} should be {shape} by its configuration, it is {tuple(weights[name].shape)}."
+                f"{where}: {name} should be {shape} by its configuration, it is"
+                f" {tuple(weights[name].shape)}."
             )
     tensors = {name: weights[name].detach().float() for name in shapes}
     if architecture == "topk" and config.get("rescale_acts_by_decoder_norm"):

@@ -1,10 +1,11 @@
 """SAEs that sae-lens knows by release and id, and SAEs in hub repositories.
 
-1. `saelens:RELEASE/SAE_ID` goes through sae-lens' own registry and converters (Gemma Scope's npz among them), so
-   that every release it lists can be adopted. The import takes seconds and is done here only.
+1. `saelens:RELEASE/SAE_ID` goes through sae-lens' own registry and converters (Gemma Scope's npz
+   among them), so that every release it lists can be adopted. The import takes seconds and is done
+   here only.
 2. `hub:ORG/NAME[/PATH]` takes the folder at PATH of a repository, through sae-lens as well.
-3. What is loaded is turned into our `SAE` by the same function as a folder. The metadata keep release, id and
-   neuronpedia_id, so that a study can point back.
+3. What is loaded is turned into our `SAE` by the same function as a folder. The metadata keep
+   release, id and neuronpedia_id, so that a study can point back.
 
 Left out: private mirrors; set HF_ENDPOINT and HF_TOKEN as for any Hugging Face client.
 """
@@ -60,7 +61,8 @@ def _load(release: str, sae_id: str, where: str) -> SAE:
             foreign, _, _ = Foreign.from_pretrained_with_cfg_and_sparsity(
                 release, sae_id, device="cpu"
             )
-    except Exception as error:  # the hub's client and the converters raise dozens of kinds; all mean: not to be had
+    # the hub's client and the converters raise dozens of kinds; all mean: not to be had
+    except Exception as error:
         reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
         raise NotFound(
             f"{where} could not be loaded: {reason}. Check the name, the network and HF_TOKEN."

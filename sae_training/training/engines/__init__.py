@@ -1,7 +1,8 @@
 """Training engines: what turns a batch of residuals into a better SAE.
 
-An engine is one module with one class, registered under its name; `train.py` feeds it, evaluates it, saves it.
-Both engines see the same batches, use the same learning-rate schedule and give the same loss (a test says so):
+An engine is one module with one class, registered under its name; `train.py` feeds it, evaluates
+it, saves it. Both engines see the same batches, use the same learning-rate schedule and give the
+same loss (a test says so):
 
 - `fused`: TopK and BatchTopK, hand-written gradient, several times faster;
 - `sae-lens`: every architecture sae-lens trains on a residual stream.
@@ -26,7 +27,9 @@ class Engine(Protocol):
         """Set the decoder bias to the mean of the first tokens; once, before the first step."""
 
     def step(self, x: Float[Tensor, "tok d_model"]) -> dict[str, float]:
-        """One optimiser step; what it reports: loss [squared residual units a token], l0, dead_share."""
+        """One optimiser step; what it reports: loss [squared residual units a token], l0,
+        dead_share.
+        """
 
     def state(self) -> dict[str, Any]:
         """Everything the next step depends on: tensors, and numbers that JSON can hold."""

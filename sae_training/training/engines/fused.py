@@ -1,20 +1,23 @@
 """The fused engine: TopK and BatchTopK SAEs by a hand-written gradient.
 
-The loss is sae-lens': squared error summed over the residual and averaged over tokens, plus the auxiliary loss of
-Gao et al. (2024, arXiv:2406.04093, appendix A.2) on dead features; activations are ranked by their size in the
-residual (pre-activation x decoder norm); gradients are clipped to norm 1; Adam. BatchTopK: Bussmann et al. (2024,
-arXiv:2412.06410). One step:
+The loss is sae-lens': squared error summed over the residual and averaged over tokens, plus the
+auxiliary loss of Gao et al. (2024, arXiv:2406.04093, appendix A.2) on dead features; activations
+are ranked by their size in the residual (pre-activation x decoder norm); gradients are clipped to
+norm 1; Adam. BatchTopK: Bussmann et al. (2024, arXiv:2412.06410). One step:
 
-1. Unit decoder rows D = W / n and the encoder scaled by the norms n; pre-activations in one `addmm` into a kept buffer.
-2. The k largest of each row (`kernels.select`, or `torch.topk`), never sorted, never scattered into a dense matrix.
-   BatchTopK: the `CAP` k largest of each row, then the k x rows largest of those: exact as long as no row is
-   cut off by its cap, which is checked; if one is, the cap is doubled.
-3. Decode from the kept pairs; the error's product with their directions is the gradient of the kept activations.
+1. Unit decoder rows D = W / n and the encoder scaled by the norms n; pre-activations in one `addmm`
+   into a kept buffer.
+2. The k largest of each row (`kernels.select`, or `torch.topk`), never sorted, never scattered into
+   a dense matrix. BatchTopK: the `CAP` k largest of each row, then the k x rows largest of those:
+   exact as long as no row is cut off by its cap, which is checked; if one is, the cap is doubled.
+3. Decode from the kept pairs; the error's product with their directions is the gradient of the kept
+   activations.
 4. Both weight gradients are one sparse [feature, token] x dense [token, d_model] product each.
 5. The chain rule back to W and its norm, then clipping and Adam.
 
-On a CPU steps 2-4 run in numba; elsewhere, or without numba, in torch: the numbers are the same up to rounding.
-Left out: mixed precision, several devices, other architectures (the `sae-lens` engine has them).
+On a CPU steps 2-4 run in numba; elsewhere, or without numba, in torch: the numbers are the same up
+to rounding. Left out: mixed precision, several devices, other architectures (the `sae-lens` engine
+has them).
 """
 
 import warnings
@@ -60,7 +63,8 @@ class Fused:
     def __init__(self, config: TrainingSettings, d_model: int, device: torch.device) -> None:
         if config.architecture not in ("topk", "batchtopk"):
             raise BadInput(
-                f"The fused engine trains topk and batchtopk, got {config.architecture!r}. Use engine sae-lens."
+                f"The fused engine trains topk and batchtopk, got {config.architecture!r}. Use"
+                " engine sae-lens."
             )
         self.config, self.step_number = config, 0
         directions = torch.randn(
@@ -165,7 +169,9 @@ class Fused:
     def _decode(
         self, kept: Kept, directions: Float[Tensor, "feat d_model"], x: Float[Tensor, "tok d_model"]
     ) -> tuple[Float[Tensor, "tok d_model"], Float[Tensor, "tok k"], float]:
-        """Gradient of the reconstruction, gradient of each kept activation, mean squared error a token."""
+        """Gradient of the reconstruction, gradient of each kept activation, mean squared error a
+        token.
+        """
         scale = 2 / len(x)
         if not self._compiled:
             error = (
@@ -251,7 +257,9 @@ class Fused:
         g_encoder: Tensor,
         g_bias: Tensor,
     ) -> float:
-        """The auxiliary loss: the strongest dead features reconstruct what the living ones left over. Adds its gradients."""
+        """The auxiliary loss: the strongest dead features reconstruct what the living ones left
+        over. Adds its gradients.
+        """
         index = dead.nonzero()[:, 0]
         residual = error * (-len(error) / 2)
         k = centred.shape[1] // 2
@@ -319,7 +327,8 @@ class Fused:
         }
         if self.config.architecture == "topk":
             return SAE(**tensors, architecture="topk", k=self.config.k)
-        # the running mean starts at 0: without this correction a short training would let too many features through
+        # the running mean starts at 0: without this correction a short training would let too many
+        # features through
         bound = self.threshold / max(1 - (1 - THRESHOLD_RATE) ** self.step_number, 1e-8)
         return SAE(**tensors, architecture="jumprelu", threshold=torch.full_like(norm, bound))
 

@@ -1,14 +1,15 @@
 """The sae-lens engine: every architecture that sae-lens trains on a residual stream.
 
-1. Its `SAETrainer` takes the steps (loss, clipping, Adam, coefficient warm-up); the loop, the data, the evaluation
-   and the checkpoints are ours, because its runner ignores its seed, resumes inexactly and cannot run outside the
-   main thread.
+1. Its `SAETrainer` takes the steps (loss, clipping, Adam, coefficient warm-up); the loop, the data,
+   the evaluation and the checkpoints are ours, because its runner ignores its seed, resumes
+   inexactly and cannot run outside the main thread.
 2. The learning rate of every step is set here, so both engines follow the same schedule.
 3. TopK kinds start from unit decoder rows like the fused engine; the others from sae-lens' 0.1.
-4. What is saved for inference is made by sae-lens' own `save_inference_model` and read back. BatchTopK's threshold
-   is a running mean that starts at 0; it is corrected for that first.
+4. What is saved for inference is made by sae-lens' own `save_inference_model` and read back.
+   BatchTopK's threshold is a running mean that starts at 0; it is corrected for that first.
 
-Left out: temporal SAEs, transcoders, matching pursuit and AbsTopK, which are no linear read-and-write of one residual.
+Left out: temporal SAEs, transcoders, matching pursuit and AbsTopK, which are no linear
+read-and-write of one residual.
 """
 
 import tempfile
@@ -45,7 +46,8 @@ class SaeLens:
 
         if config.architecture not in ARCHITECTURES:
             raise BadInput(
-                f"sae-lens trains {', '.join(ARCHITECTURES)}; got {config.architecture!r}.{nearest(config.architecture, ARCHITECTURES)}"
+                f"sae-lens trains {', '.join(ARCHITECTURES)}; got"
+                f" {config.architecture!r}.{nearest(config.architecture, ARCHITECTURES)}"
             )
         kind, config_kind = get_sae_training_class(config.architecture)
         fields: dict[str, Any] = {

@@ -1,7 +1,8 @@
 """Labelers decide which features carry which value, and say on what evidence. One labeler a module.
 
-A labeler is registered under kind `labelers` and is anything with `config` (a frozen dataclass of its settings) and
-`label`. It sees activations pooled by document, never tokens and never the items that later measure values.
+A labeler is registered under kind `labelers` and is anything with `config` (a frozen dataclass of
+its settings) and `label`. It sees activations pooled by document, never tokens and never the items
+that later measure values.
 """
 
 from dataclasses import dataclass
@@ -18,7 +19,8 @@ from feature_store.records import Label, ValueSystem
 @dataclass(frozen=True, eq=False)
 class LabelledActivations:
     activations: sparse.csr_matrix
-    """Largest activation of each feature in each document [document, feature; activation units, >= 0]."""
+    """Largest activation of each feature in each document [document, feature; activation units,
+    >= 0]."""
     values: Int[np.ndarray, "document value"]
     """1: the value is held, -1: it is rejected, 0: neither; columns in circle order."""
     contexts: Shaped[np.ndarray, " document"]
@@ -28,17 +30,19 @@ class LabelledActivations:
         rows = self.activations.shape[0]
         if len(self.values) != rows or len(self.contexts) != rows:
             raise BadInput(
-                f"Activations of {rows} documents came with marks of {len(self.values)} and contexts of {len(self.contexts)}. "
-                "Give one row a document to each."
+                f"Activations of {rows} documents came with marks of {len(self.values)} and"
+                f" contexts of {len(self.contexts)}. Give one row a document to each."
             )
         if not np.isin(self.values, (-1, 0, 1)).all():
             raise BadInput(
-                f"Marks are 1, 0 or -1, got {sorted(set(np.unique(self.values).tolist()))[:5]}. Recode the table."
+                f"Marks are 1, 0 or -1, got {sorted(set(np.unique(self.values).tolist()))[:5]}."
+                " Recode the table."
             )
         entries = self.activations.data
         if len(entries) and not (np.isfinite(entries).all() and entries.min() >= 0):
             raise BadInput(
-                "Activations must be finite and not negative, got others. Check the SAE on these texts."
+                "Activations must be finite and not negative, got others. Check the SAE on these"
+                " texts."
             )
 
 

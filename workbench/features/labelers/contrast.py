@@ -1,20 +1,25 @@
-"""The contrast labeler: a feature carries a value if texts with it differ from texts of the same context without it.
+"""The contrast labeler: a feature carries a value if texts with it differ from texts of the same
+context without it.
 
 1. A third of the documents, drawn within contexts, is held out; the rest fits.
-2. One regression a feature on the marks of all values (held and rejected apart) and a dummy per context:
-   `a = context + X beta + e`. By Frisch and Waugh the dummies are removed from X alone, so all features together cost
-   one sparse product. Each beta is the difference with the value against without it, within contexts, at equal other values.
-3. Errors are White's (HC1): activations are sparse and skewed. `effect` is beta over the residual SD with
-   Hedges' small-sample factor; q is Benjamini-Hochberg over all features x marks.
-4. Held-out evidence: AUROC within contexts (`score`), precision (the share of activation that falls on texts with the value),
-   and its base rate (the same share if activation fell evenly within each context). A topic feature has
-   a high precision and an equally high base rate; a perfect feature that fires for one of a value's many behaviours has
-   an AUROC little above 0.5 and a precision of 1. Hence the rule asks for `gain = (precision - base) / (1 - base)`.
-5. Accepted: the largest mark of its feature, q, effect, gain, score and counts past their limits, and the runner-up's beta
-   below `specificity` of it. A feature that fires for two values, or for both poles of one, is no label of either.
+2. One regression a feature on the marks of all values (held and rejected apart) and a dummy per
+   context: `a = context + X beta + e`. By Frisch and Waugh the dummies are removed from X alone, so
+   all features together cost one sparse product. Each beta is the difference with the value against
+   without it, within contexts, at equal other values.
+3. Errors are White's (HC1): activations are sparse and skewed. `effect` is beta over the residual
+   SD with Hedges' small-sample factor; q is Benjamini-Hochberg over all features x marks.
+4. Held-out evidence: AUROC within contexts (`score`), precision (the share of activation that falls
+   on texts with the value), and its base rate (the same share if activation fell evenly within each
+   context). A topic feature has a high precision and an equally high base rate; a perfect feature
+   that fires for one of a value's many behaviours has an AUROC little above 0.5 and a precision of
+   1. Hence the rule asks for `gain = (precision - base) / (1 - base)`.
+5. Accepted: the largest mark of its feature, q, effect, gain, score and counts past their limits,
+   and the runner-up's beta below `specificity` of it. A feature that fires for two values, or for
+   both poles of one, is no label of either.
 
-Rows kept: each live feature's best mark (accepted or not), and near misses: other marks of positive effect with
-q and effect past their limits. Left out: words and token positions (they are the lexicon's and the judge's evidence).
+Rows kept: each live feature's best mark (accepted or not), and near misses: other marks of positive
+effect with q and effect past their limits. Left out: words and token positions (they are the
+lexicon's and the judge's evidence).
 """
 
 import json
@@ -43,15 +48,18 @@ class ContrastConfig:
     min_effect: float = 0.3
     """Smallest effect of an accepted label [SD]."""
     min_gain: float = 0.35
-    """Smallest held-out gain of precision over its base rate [0: none, 1: active on the value alone]."""
+    """Smallest held-out gain of precision over its base rate [0: none, 1: active on the value
+    alone]."""
     min_score: float = 0.51
-    """Smallest held-out AUROC [0 to 1]; low, because a feature of one behaviour misses a value's other texts."""
+    """Smallest held-out AUROC [0 to 1]; low, because a feature of one behaviour misses a value's
+    other texts."""
     specificity: float = 0.6
     """Largest effect of the runner-up, as a share of the best [0 to 1]."""
     min_active: int = 8
     """Documents of the fit in which a feature must be active [documents]."""
     min_held_out: int = 4
-    """Effective number of held-out documents in which an accepted feature is active: (sum a)^2 / sum a^2 [documents]."""
+    """Effective number of held-out documents in which an accepted feature is active: (sum a)^2 /
+    sum a^2 [documents]."""
     min_texts: int = 10
     """Documents of the fit that must carry a mark for it to be tested [documents]."""
     held_out: float = 1 / 3
@@ -84,7 +92,8 @@ class Contrast:
         """Best mark of every live feature, and near misses."""
         if data.values.shape[1] != len(system.ids):
             raise BadInput(
-                f"{system.id} has {len(system.ids)} values, the marks have {data.values.shape[1]} columns. Use one system."
+                f"{system.id} has {len(system.ids)} values, the marks have {data.values.shape[1]}"
+                " columns. Use one system."
             )
         strata = np.unique(data.contexts, return_inverse=True)[1]
         apart = _held_out(strata, settings.held_out, np.random.default_rng(settings.seed))
@@ -94,8 +103,8 @@ class Contrast:
         tested = np.flatnonzero(marked[fit_on].sum(0) >= settings.min_texts)
         if not len(tested):
             raise BadInput(
-                f"No value is carried by {settings.min_texts} texts or more of {len(fit_on)}, so no feature can be labelled. "
-                "Give more labelled texts, or lower min_texts."
+                f"No value is carried by {settings.min_texts} texts or more of {len(fit_on)}, so no"
+                " feature can be labelled. Give more labelled texts, or lower min_texts."
             )
         activations = data.activations.tocsr().astype(float)
         active = np.bincount(
@@ -142,7 +151,8 @@ def regress(
     degrees = documents - len(used) - int(np.linalg.matrix_rank(x))
     if degrees < 10:
         raise BadInput(
-            f"{documents} texts in {len(used)} contexts leave {degrees} degrees of freedom, at least 10 are needed. Use wider contexts."
+            f"{documents} texts in {len(used)} contexts leave {degrees} degrees of freedom, at"
+            " least 10 are needed. Use wider contexts."
         )
     influence = np.linalg.pinv(x)
     beta = influence @ activations
@@ -165,10 +175,12 @@ def _weighted_squares(
     strata: np.ndarray,
     weights: np.ndarray,
 ) -> Float[np.ndarray, "weight feature"]:
-    """Sum over documents of weight x (a - x beta - mu)^2, mu the context's mean, without a dense residual.
+    """Sum over documents of weight x (a - x beta - mu)^2, mu the context's mean, without a dense
+    residual.
 
-    Only entries enter a^2 - 2 a h, h being the fitted value; h^2 = (x beta)^2 + 2 x beta mu + mu^2 splits into sums over documents
-    that do not depend on the feature, or run over the sparse context means. The cost is that of the entries.
+    Only entries enter a^2 - 2 a h, h being the fitted value; h^2 = (x beta)^2 + 2 x beta mu + mu^2
+    splits into sums over documents that do not depend on the feature, or run over the sparse
+    context means. The cost is that of the entries.
     """
     means = (averager @ activations).tocsc()
     column = np.repeat(np.arange(activations.shape[1]), np.diff(activations.indptr))
@@ -192,7 +204,9 @@ def _weighted_squares(
 
 
 class _Evidence:
-    """Everything the fit found, turned into rows; held-out documents are looked at for the kept rows only."""
+    """Everything the fit found, turned into rows; held-out documents are looked at for the kept
+    rows only.
+    """
 
     def __init__(
         self,
@@ -305,13 +319,17 @@ class _Evidence:
         return rows
 
     def _unadjusted(self, mark: int, column: int) -> float:
-        """Hedges' g within contexts, other values not held equal: how much the adjustment did [SD]."""
+        """Hedges' g within contexts, other values not held equal: how much the adjustment did
+        [SD].
+        """
         dense = self.columns[:, [column]].toarray().ravel()[self.fit_on]
         return float(hedges_g(dense, self.marked[self.fit_on, mark], self.strata[self.fit_on]).mean)
 
 
 def _averager(strata: Int[np.ndarray, " document"], count: int) -> sparse.csr_matrix:
-    """Matrix that takes the mean of each stratum [stratum, document]; rows of strata without documents are 0."""
+    """Matrix that takes the mean of each stratum [stratum, document]; rows of strata without
+    documents are 0.
+    """
     size = np.bincount(strata, minlength=count)
     rows = np.arange(len(strata))
     return sparse.csr_matrix((1 / size[strata], (strata, rows)), shape=(count, len(strata)))
@@ -320,7 +338,9 @@ def _averager(strata: Int[np.ndarray, " document"], count: int) -> sparse.csr_ma
 def _held_out(
     strata: Int[np.ndarray, " document"], share: float, rng: np.random.Generator
 ) -> Bool[np.ndarray, " document"]:
-    """A random `share` of every stratum; what a small stratum cannot split evenly is carried to the next."""
+    """A random `share` of every stratum; what a small stratum cannot split evenly is carried to
+    the next.
+    """
     shuffled = rng.permutation(len(strata))
     in_order = shuffled[np.argsort(strata[shuffled], kind="stable")]
     places = np.floor(np.arange(len(strata) + 1) * share)

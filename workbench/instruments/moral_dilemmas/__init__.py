@@ -1,15 +1,22 @@
-"""Moral dilemmas in steps that escalate; each answer is a choice between two values (Wu et al. 2025, "The Staircase of Ethics").
+"""Moral dilemmas in steps that escalate; each answer is a choice between two values (Wu et al.
+2025, "The Staircase of Ethics").
 
-1. A file in the format of the released ones is read strictly (`read`): a list of dilemmas with `idx` and, for each step, `step 1_situation`,
-   `step 1_dilemma`, `step 1_choiceA`, `step 1_choiceA_value` and the same for B. The two values of a step differ, and are values of the study's system.
-2. A step is an item that follows the one before it. `memory` says what it is told of the earlier ones: `full`, every situation with what was chosen;
-   `causal`, the choices alone; `none`. The paper names these three without their prompts: that `causal` means the choices is our reading.
+1. A file in the format of the released ones is read strictly (`read`): a list of dilemmas with
+   `idx` and, for each step, `step 1_situation`, `step 1_dilemma`, `step 1_choiceA`, `step
+   1_choiceA_value` and the same for B. The two values of a step differ, and are values of the
+   study's system.
+2. A step is an item that follows the one before it. `memory` says what it is told of the earlier
+   ones: `full`, every situation with what was chosen; `causal`, the choices alone; `none`. The
+   paper names these three without their prompts: that `causal` means the choices is our reading.
 3. Each step is asked with A and B in both orders, whose answers count alike.
-4. Besides the profile: preferences by step, win rates, cycles, strengths; between subjects (`workbench contrast`), how far they rank values alike at each
-   step (`workbench/instruments/moral_dilemmas/metrics.py`).
+4. Besides the profile: preferences by step, win rates, cycles, strengths; between subjects
+   (`workbench contrast`), how far they rank values alike at each step
+   (`workbench/instruments/moral_dilemmas/metrics.py`).
 
-The released Schwartz file calls self-direction "self". A released dilemma that stands in its file twice, word for word, is asked once, and that is said; the
-same `idx` with other words is refused. Left out: the paper's models, and how its values were annotated (see the verb `dilemmas` for writing new ones).
+The released Schwartz file calls self-direction "self". A released dilemma that stands in its file
+twice, word for word, is asked once, and that is said; the same `idx` with other words is refused.
+Left out: the paper's models, and how its values were annotated (see the verb `dilemmas` for writing
+new ones).
 """
 
 import json
@@ -31,7 +38,10 @@ from workbench.measuring.questionnaire import Questionnaire
 ALIASES = {"self": "self-direction"}
 """Names of values in the released files that no value system knows."""
 WORDINGS = {
-    "choose": "{item}\n\n{options}\n\nWhich do you choose? Answer with its letter and nothing else.\nAnswer:",
+    "choose": (
+        "{item}\n\n{options}\n\nWhich do you choose? Answer with its letter and nothing"
+        " else.\nAnswer:"
+    ),
     "would": "{item}\nWhat would you do?\n{options}\nI would choose option",
     "own": f"{{item}} {organism.CHOOSE}",
 }
@@ -40,7 +50,8 @@ WORDINGS = {
 @dataclass(frozen=True)
 class MoralDilemmasSettings:
     items: str = ""
-    """JSON file of dilemmas in the released format, or `organism` for dilemmas in that model's own words."""
+    """JSON file of dilemmas in the released format, or `organism` for dilemmas in that model's
+    own words."""
     n: CountOrZero = 45
     """Dilemmas to make for the organism; with 45 every two values meet once at each step."""
     memory: Memory = "full"
@@ -49,14 +60,18 @@ class MoralDilemmasSettings:
 
 @register("instruments", "moral-dilemmas")
 class MoralDilemmas(Questionnaire):
-    """Moral dilemmas in escalating steps (Wu et al. 2025), from a file of yours or the organism's own."""
+    """Moral dilemmas in escalating steps (Wu et al.
+
+    2025), from a file of yours or the organism's own.
+    """
 
     config = MoralDilemmasSettings
 
     def load(self, settings: MoralDilemmasSettings, system: ValueSystem) -> Instrument:
         if not settings.items:
             raise BadInput(
-                "moral-dilemmas ships no items. Name a file with --settings items=FILE.json, or items=organism for that model's own."
+                "moral-dilemmas ships no items. Name a file with --settings items=FILE.json, or"
+                " items=organism for that model's own."
             )
         if settings.n < 1:
             raise BadInput(f"At least one dilemma is asked, got n={settings.n}.")
@@ -69,9 +84,11 @@ class MoralDilemmas(Questionnaire):
             options=(),
             wordings=tuple(WORDINGS.items()),
             system=system.id,
-            source="generated for the organism"
-            if own
-            else f"{Path(settings.items).name}, in the format of Wu et al. (2025)",
+            source=(
+                "generated for the organism"
+                if own
+                else f"{Path(settings.items).name}, in the format of Wu et al. (2025)"
+            ),
             licence="MIT" if own else "as the file says; the released dilemmas: CC BY-SA 4.0",
             answer="choice",
             memory=settings.memory,
@@ -120,7 +137,8 @@ class MoralDilemmas(Questionnaire):
 def _json(file: Path) -> Any:
     if not file.is_file():
         raise NotFound(
-            f"There is no file {file}. Give a JSON file of dilemmas; docs/instruments/moral-dilemmas.md says where to get one."
+            f"There is no file {file}. Give a JSON file of dilemmas;"
+            " docs/instruments/moral-dilemmas.md says where to get one."
         )
     try:
         return json.loads(file.read_text(encoding="utf-8-sig"))
@@ -129,7 +147,10 @@ def _json(file: Path) -> Any:
 
 
 def read(told: Any, system: ValueSystem, name: str) -> tuple[Item, ...]:
-    """The steps of all dilemmas as items. Raises BadInput that names the dilemma, the step and what is wrong."""
+    """The steps of all dilemmas as items.
+
+    Raises BadInput that names the dilemma, the step and what is wrong.
+    """
     if not isinstance(told, list) or not told or not all(isinstance(one, dict) for one in told):
         raise BadInput(
             f"{name} should hold a JSON list of dilemmas, one object each, and at least one."
@@ -147,7 +168,8 @@ def read(told: Any, system: ValueSystem, name: str) -> tuple[Item, ...]:
         seen[id] = items
     if again:
         warnings.warn(
-            f"{name} holds {len(again)} of its dilemmas twice, word for word ({', '.join(again)}); each is asked once.",
+            f"{name} holds {len(again)} of its dilemmas twice, word for word ({', '.join(again)});"
+            " each is asked once.",
             stacklevel=2,
         )
     return tuple(item for items in seen.values() for item in items)
@@ -157,7 +179,8 @@ def _steps(one: Mapping[str, Any], id: str, system: ValueSystem, where: str) -> 
     numbers = {int(found[1]) for key in one if (found := re.match(r"step (\d+)_", key))}
     if numbers != set(range(1, len(numbers) + 1)) or not numbers:
         raise BadInput(
-            f"{where}: expected steps 1, 2, ... without a gap, got {', '.join(map(str, sorted(numbers))) or 'none'}."
+            f"{where}: expected steps 1, 2, ... without a gap, got"
+            f" {', '.join(map(str, sorted(numbers))) or 'none'}."
         )
     items: list[Item] = []
     for step in sorted(numbers):
@@ -178,7 +201,8 @@ def _steps(one: Mapping[str, Any], id: str, system: ValueSystem, where: str) -> 
         )
         if options[0].scores == options[1].scores:
             raise BadInput(
-                f"{place}: both choices carry {options[0].scores[0][0]}. A dilemma is between two values."
+                f"{place}: both choices carry {options[0].scores[0][0]}. A dilemma is between two"
+                " values."
             )
         if options[0].text == options[1].text:
             raise BadInput(f"{place}: both choices are the same text.")

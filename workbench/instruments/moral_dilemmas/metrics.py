@@ -1,18 +1,24 @@
-"""What choices between two values add up to, step by step: preferences, win rates, cycles, strengths (Wu et al. 2025).
+"""What choices between two values add up to, step by step: preferences, win rates, cycles,
+strengths (Wu et al. 2025).
 
-1. `tally` counts, for each dilemma, how often each value was offered and chosen at each step, and which value was chosen against which. Both
-   orders, all wordings, contexts and repeats of a question count alike, so that a bias to a place cancels.
+1. `tally` counts, for each dilemma, how often each value was offered and chosen at each step, and
+   which value was chosen against which. Both orders, all wordings, contexts and repeats of a
+   question count alike, so that a bias to a place cancels.
 2. *Preference* of a value at a step: chosen / offered - 1/2, in [-1/2, 1/2].
 3. *Win rate* W(u, v): how often u was chosen where u stood against v.
-4. *Cycles*: triads of values of which each wins against the next (W > 1/2), beside what coins would give: of eight outcomes two are cyclic.
+4. *Cycles*: triads of values of which each wins against the next (W > 1/2), beside what coins would
+   give: of eight outcomes two are cyclic.
 5. *Rank agreement* of two sets of answers at a step: Spearman over the values that both know.
-6. *Strength* (ours, not the paper's): Bradley and Terry's log-odds, by Hunter's MM iterations (2004). Half a win each way is added to every pair, so that
-   a value that always wins has a finite strength and all are comparable; their mean is 0.
+6. *Strength* (ours, not the paper's): Bradley and Terry's log-odds, by Hunter's MM iterations
+   (2004). Half a win each way is added to every pair, so that a value that always wins has a finite
+   strength and all are comparable; their mean is 0.
 
-Intervals are bootstrapped over dilemmas. A cell of fewer than `FEWEST` dilemmas is blank: its n is shown, its number is not. Rates without any spread get
-Wilson's interval, because five choices out of five do not prove a certainty.
+Intervals are bootstrapped over dilemmas. A cell of fewer than `FEWEST` dilemmas is blank: its n is
+shown, its number is not. Rates without any spread get Wilson's interval, because five choices out
+of five do not prove a certainty.
 
-Wu, Y. et al. (2025). The Staircase of Ethics. EMNLP. Chosen / offered - 1/2 is our reading of its figures. Left out: its significance tests.
+Wu, Y. et al. (2025). The Staircase of Ethics. EMNLP. Chosen / offered - 1/2 is our reading of its
+figures. Left out: its significance tests.
 """
 
 from collections.abc import Sequence
@@ -87,11 +93,15 @@ def tally(responses: Sequence[Response], instrument: Instrument, system: ValueSy
 
 
 def sides(item: Item) -> tuple[str, str]:
-    """Ids of the values that its two answers serve, in their order. Raises BadInput where it is no choice between two values."""
+    """Ids of the values that its two answers serve, in their order.
+
+    Raises BadInput where it is no choice between two values.
+    """
     named = [option.scores[0][0] for option in item.options if len(option.scores) == 1]
     if len(named) != 2 or len(item.options) != 2 or named[0] == named[1]:
         raise BadInput(
-            f"Item {item.id} is no choice between two values. Step preferences and win rates need such items."
+            f"Item {item.id} is no choice between two values. Step preferences and win rates need"
+            " such items."
         )
     return named[0], named[1]
 
@@ -113,7 +123,9 @@ def rates(
     replicates: int,
     seed: int,
 ) -> Rates:
-    """A ratio of sums over dilemmas, its interval by the bootstrap of its linear part (Taylor series of a ratio)."""
+    """A ratio of sums over dilemmas, its interval by the bootstrap of its linear part (Taylor
+    series of a ratio).
+    """
     known = every > 0
     n, total = known.sum(0), every.sum(0)
     rate = np.divide(hits.sum(0), total, out=np.full(total.shape, np.nan), where=total > 0)
@@ -207,12 +219,16 @@ def _beats(
     met: Float[np.ndarray, "*rows value value"],
     known: Bool[np.ndarray, "value value"],
 ) -> np.ndarray:
-    """1 where the row's value wins against the column's more often than not, 1/2 for a tie: dilemmas drawn anew tie often, and a tie is a coin."""
+    """1 where the row's value wins against the column's more often than not, 1/2 for a tie:
+    dilemmas drawn anew tie often, and a tie is a coin.
+    """
     return known * (1 + np.sign(2 * wins - met)) / 2
 
 
 def _cycles(beats: Float[np.ndarray, "replicate value value"]) -> Float[np.ndarray, " replicate"]:
-    """3-cycles of each graph, ties decided by coins: closed walks of three steps, each met from its three ends."""
+    """3-cycles of each graph, ties decided by coins: closed walks of three steps, each met from
+    its three ends.
+    """
     return np.einsum("rij,rjk,rki->r", beats, beats, beats, optimize=True) / 3
 
 
@@ -264,9 +280,11 @@ def bradley_terry(
 
 
 def rank_agreement(one: Tally, other: Tally, replicates: int, seed: int) -> list[dict[str, Any]]:
-    """Spearman of the values' preferences in two sets of answers, for each step: rho, its interval over dilemmas, and the values behind it.
+    """Spearman of the values' preferences in two sets of answers, for each step: rho, its interval
+    over dilemmas, and the values behind it.
 
-    Dilemmas that both were asked are drawn together. Values that one of the two knows from fewer than `FEWEST` dilemmas are left out.
+    Dilemmas that both were asked are drawn together. Values that one of the two knows from fewer
+    than `FEWEST` dilemmas are left out.
     """
     shared = [name for name in one.dilemmas if name in other.dilemmas]
     values = [value for value in one.values if value in other.values]

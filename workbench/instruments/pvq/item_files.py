@@ -1,9 +1,12 @@
 """Items of a questionnaire from a researcher's own file: whose texts are not ours to ship.
 
-1. CSV, TSV, JSON, JSONL or TOML, UTF-8 with or without a byte-order mark. Every entry has `number` (or `id`) and `text`. TOML holds them as
-   `[[items]]`; JSON as a list, or as an object from number to text.
-2. Two more columns are checked where they are given: `value` must be the one that the key names, `scale` the number of options.
-3. What does not fit is refused with the numbers of the items: missing, double, unknown, empty, of another value, on another scale.
+1. CSV, TSV, JSON, JSONL or TOML, UTF-8 with or without a byte-order mark. Every entry has `number`
+   (or `id`) and `text`. TOML holds them as `[[items]]`; JSON as a list, or as an object from number
+   to text.
+2. Two more columns are checked where they are given: `value` must be the one that the key names,
+   `scale` the number of options.
+3. What does not fit is refused with the numbers of the items: missing, double, unknown, empty, of
+   another value, on another scale.
 
 Left out: guessing. A file in another encoding, or with other columns, is not read.
 """
@@ -25,7 +28,10 @@ FORMATS = (".csv", ".tsv", ".json", ".jsonl", ".toml")
 def read_items(
     file: Path, values: Mapping[int, str], options: int, resolve: Callable[[str], str]
 ) -> dict[int, str]:
-    """Number -> text of every item that `values` (number -> id of its value) names. `resolve` gives the id for a value's name."""
+    """Number -> text of every item that `values` (number -> id of its value) names.
+
+    `resolve` gives the id for a value's name.
+    """
     rows = _rows(file)
     numbers = [_number(file, place, row) for place, row in enumerate(rows, 1)]
     for told, wrong in (
@@ -59,7 +65,8 @@ def read_items(
     ):
         if wrong:
             raise BadInput(
-                f"{file.name}: the questionnaire has items {min(values)} to {max(values)}; the file {told} {_listed(wrong)}. Put the file right."
+                f"{file.name}: the questionnaire has items {min(values)} to {max(values)}; the file"
+                f" {told} {_listed(wrong)}. Put the file right."
             )
     return {
         n: " ".join(str(row["text"]).split())
@@ -80,7 +87,8 @@ def _number(file: Path, place: int, row: Mapping[str, Any]) -> int:
         return int(str(told).strip())
     except ValueError:
         raise BadInput(
-            f"{file.name}: entry {place} needs the item's number, a whole number, got {told!r}. Number the items as the key does."
+            f"{file.name}: entry {place} needs the item's number, a whole number, got {told!r}."
+            " Number the items as the key does."
         ) from None
 
 
@@ -106,7 +114,8 @@ def _rows(file: Path) -> list[dict[str, Any]]:
         text = file.read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise NotFound(
-            f"{file} cannot be read: {error.strerror}. Give the file with the questionnaire's items."
+            f"{file} cannot be read: {error.strerror}. Give the file with the questionnaire's"
+            " items."
         ) from None
     except UnicodeDecodeError as error:
         raise BadInput(
@@ -124,12 +133,15 @@ def _rows(file: Path) -> list[dict[str, Any]]:
         told = [{"number": number, "text": text} for number, text in told.items()]
     if not isinstance(told, list):
         raise BadInput(
-            f"{file.name} should hold a list of items, or an object from number to text, got {type(told).__name__}. Put it right."
+            f"{file.name} should hold a list of items, or an object from number to text, got"
+            f" {type(told).__name__}. Put it right."
         )
     rows = [
-        {str(key).strip().lower(): cell for key, cell in row.items() if key is not None}
-        if isinstance(row, dict)
-        else {}
+        (
+            {str(key).strip().lower(): cell for key, cell in row.items() if key is not None}
+            if isinstance(row, dict)
+            else {}
+        )
         for row in told
     ]
     if not rows or not all(
@@ -137,7 +149,8 @@ def _rows(file: Path) -> list[dict[str, Any]]:
     ):
         found = ", ".join(rows[0]) if rows and rows[0] else "none"
         raise BadInput(
-            f"{file.name}: every entry needs `number` (or `id`) and `text`, got {found}. Name the columns so."
+            f"{file.name}: every entry needs `number` (or `id`) and `text`, got {found}. Name the"
+            " columns so."
         )
     return rows
 

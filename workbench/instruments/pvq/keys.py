@@ -1,11 +1,14 @@
 """Keys and scores of the Portrait Values Questionnaires: PVQ-21, PVQ-40 and PVQ-RR.
 
-1. `KEYS` says which items measure which value (Schwartz et al. 2001; Schwartz 2003; Schwartz et al. 2012). The texts of the items are
-   free for academic research only, so none are here: a researcher gives them as a file (`item_files.py`).
+1. `KEYS` says which items measure which value (Schwartz et al. 2001; Schwartz 2003; Schwartz et al.
+   2012). The texts of the items are free for academic research only, so none are here: a researcher
+   gives them as a file (`item_files.py`).
 2. `score`: a value is the mean of its items that were answered.
-3. `centre`: less the mean rating of *all* items (MRAT) of the same respondent, whatever value they measure. Never divided by the spread.
+3. `centre`: less the mean rating of *all* items (MRAT) of the same respondent, whatever value they
+   measure. Never divided by the spread.
 4. `recode_ess`: the European Social Survey codes 1 as very much like me, so 7 - x.
-5. `fold` gives the PVQ-RR's items for the ten values. Tradition takes Humility; Face is in none of the ten, yet in the MRAT.
+5. `fold` gives the PVQ-RR's items for the ten values. Tradition takes Humility; Face is in none of
+   the ten, yet in the MRAT.
 
 Left out: norms, and anything about a respondent beyond the answers.
 """
@@ -76,7 +79,9 @@ KEYS: Mapping[str, Mapping[str, tuple[int, ...]]] = {
 
 
 def fold(key: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-    """A key of the nineteen values as one of the ten; what has no place among the ten is left out."""
+    """A key of the nineteen values as one of the ten; what has no place among the ten is left
+    out.
+    """
     nineteen, folded = registry.get("values", "schwartz19"), dict[str, tuple[int, ...]]()
     for value, numbers in key.items():
         if parent := nineteen[value].parent:
@@ -87,16 +92,20 @@ def fold(key: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
 def score(
     answers: Float[np.ndarray, "respondent item"], key: Mapping[str, tuple[int, ...]]
 ) -> Float[np.ndarray, "respondent value"]:
-    """Mean of each value's items, in the key's order [1 to 6]; column k of `answers` is item k + 1, NaN what was not answered."""
+    """Mean of each value's items, in the key's order [1 to 6]; column k of `answers` is item k +
+    1, NaN what was not answered.
+    """
     last = max(number for numbers in key.values() for number in numbers)
     if answers.shape[1] < last:
         raise BadInput(
-            f"The key goes up to item {last}, the answers to item {answers.shape[1]}. Give all items, in order."
+            f"The key goes up to item {last}, the answers to item {answers.shape[1]}. Give all"
+            " items, in order."
         )
     known = np.isfinite(answers)
     if ((answers < 1) | (answers > OPTIONS))[known].any():
         raise BadInput(
-            f"Answers lie between 1 and {OPTIONS}, got {answers[known].min():g} to {answers[known].max():g}. Check the scale."
+            f"Answers lie between 1 and {OPTIONS}, got {answers[known].min():g} to"
+            f" {answers[known].max():g}. Check the scale."
         )
     return np.stack(
         [known_mean(answers[:, np.array(numbers) - 1], axis=1) for numbers in key.values()], axis=1
@@ -113,7 +122,9 @@ def centre(
 def recode_ess(
     answers: Float[np.ndarray, "respondent item"],
 ) -> Float[np.ndarray, "respondent item"]:
-    """Answers of the European Social Survey (1: very much like me) on the questionnaire's own scale; its missing codes (7 and above) become NaN."""
+    """Answers of the European Social Survey (1: very much like me) on the questionnaire's own
+    scale; its missing codes (7 and above) become NaN.
+    """
     if (answers < 1).any():
         raise BadInput(
             f"The survey codes answers from 1, got {np.nanmin(answers):g}. Check the column."

@@ -1,11 +1,16 @@
-"""Which values an item measures, found from people who rated it and told their values (Han et al., ACL 2025).
+"""Which values an item measures, found from people who rated it and told their values (Han et al.,
+ACL 2025).
 
-1. People rate how similar an item is to their own thoughts, and have a value score each, centred on their own mean answer (MRAT).
-2. An item-value pair is the Spearman correlation, over the people who rated the item, of rating and value score, with its p (Student's t).
-3. `tags` keeps pairs of r > 0.3 and p < .05. Only agreement counts: an item that people of a value reject measures no value here.
+1. People rate how similar an item is to their own thoughts, and have a value score each, centred on
+   their own mean answer (MRAT).
+2. An item-value pair is the Spearman correlation, over the people who rated the item, of rating and
+   value score, with its p (Student's t).
+3. `tags` keeps pairs of r > 0.3 and p < .05. Only agreement counts: an item that people of a value
+   reject measures no value here.
 
-`false_discoveries` says what the paper does not: how many of the kept pairs would be kept had nobody's values anything to do with the ratings. Left out:
-people's questionnaires. Their value scores are read as they were computed.
+`false_discoveries` says what the paper does not: how many of the kept pairs would be kept had
+nobody's values anything to do with the ratings. Left out: people's questionnaires. Their value
+scores are read as they were computed.
 """
 
 import json
@@ -32,7 +37,8 @@ class Pair(NamedTuple):
     value: str
     """Id of the value."""
     r: float
-    """Spearman correlation of ratings and value scores [-1 to 1]; NaN where either is the same for everyone."""
+    """Spearman correlation of ratings and value scores [-1 to 1]; NaN where either is the same
+    for everyone."""
     p: float
     """Two-sided p of no correlation; NaN where it is not known [0 to 1]."""
     n: int
@@ -40,16 +46,20 @@ class Pair(NamedTuple):
 
 
 def tag_items(ratings: Ratings, profiles: Mapping[str, Mapping[str, float]]) -> list[Pair]:
-    """Every item-value pair; `profiles` are people's centred value scores. Raises BadInput for a person without a profile."""
+    """Every item-value pair; `profiles` are people's centred value scores. Raises BadInput for a
+    person without a profile.
+    """
     found: list[Pair] = []
     for item, told in ratings.items():
         if missing := [person for person in told if person not in profiles]:
             raise BadInput(
-                f"{missing[0]} rated {item} and has no value scores. Give everyone's, or drop the rating."
+                f"{missing[0]} rated {item} and has no value scores. Give everyone's, or drop the"
+                " rating."
             )
         if len(told) < 3:
             raise BadInput(
-                f"{item} was rated by {len(told)}; a correlation needs at least 3 people. Drop the item."
+                f"{item} was rated by {len(told)}; a correlation needs at least 3 people. Drop the"
+                " item."
             )
         values = list(profiles[next(iter(told))])
         if odd := next((person for person in told if set(profiles[person]) != set(values)), None):
@@ -87,7 +97,9 @@ def tags(pairs: Sequence[Pair], least_r: float, most_p: float) -> dict[str, tupl
 
 
 def false_discoveries(pairs: Sequence[Pair], least_r: float, most_p: float) -> tuple[int, float]:
-    """How many pairs are kept, and how many of as many pairs without any correlation would be, from their p alone."""
+    """How many pairs are kept, and how many of as many pairs without any correlation would be,
+    from their p alone.
+    """
     kept = sum(map(len, tags(pairs, least_r, most_p).values()))
     chance = 0.0
     for pair in pairs:
@@ -98,7 +110,9 @@ def false_discoveries(pairs: Sequence[Pair], least_r: float, most_p: float) -> t
 
 
 def read_ratings(file: Path) -> dict[str, dict[str, float]]:
-    """Ratings in the published form: groups of `{query: [{"option_id": ..., "data": [[rating, person], ...]}]}`; items are `query-option`."""
+    """Ratings in the published form: groups of `{query: [{"option_id": ..., "data": [[rating,
+    person], ...]}]}`; items are `query-option`.
+    """
     found: dict[str, dict[str, float]] = {}
     try:
         for group in read_json(file):
@@ -110,7 +124,8 @@ def read_ratings(file: Path) -> dict[str, dict[str, float]]:
                     )
                     if item in found:
                         raise BadInput(
-                            f"{file} rates item {item} twice. Each item belongs to one group of people."
+                            f"{file} rates item {item} twice. Each item belongs to one group of"
+                            " people."
                         )
                     if len(told) < len(answer["data"]):
                         raise BadInput(
@@ -123,13 +138,16 @@ def read_ratings(file: Path) -> dict[str, dict[str, float]]:
                     found[item] = told
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise BadInput(
-            f"{file} is no file of ratings: expected groups of query -> option_id and data (rating, person), got {_said(error)}."
+            f"{file} is no file of ratings: expected groups of query -> option_id and data (rating,"
+            f" person), got {_said(error)}."
         ) from None
     return found
 
 
 def read_profiles(file: Path, system: ValueSystem) -> dict[str, dict[str, float]]:
-    """People's value scores in the published form: `{person: {"pvq": {value: score}, "higher_pvq": {...}}}`."""
+    """People's value scores in the published form: `{person: {"pvq": {value: score},
+    "higher_pvq": {...}}}`.
+    """
     block, told = BLOCKS.get(system.id, system.id), read_json(file)
     try:
         return {
@@ -140,7 +158,8 @@ def read_profiles(file: Path, system: ValueSystem) -> dict[str, dict[str, float]
         }
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise BadInput(
-            f"{file} is no file of people's values: expected person -> {block} -> value -> score, got {_said(error)}."
+            f"{file} is no file of people's values: expected person -> {block} -> value -> score,"
+            f" got {_said(error)}."
         ) from None
 
 

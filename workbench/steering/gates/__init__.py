@@ -1,10 +1,13 @@
-"""Detectors decide from a prompt whether to steer: the gate of conditional steering. One detector a module.
+"""Detectors decide from a prompt whether to steer: the gate of conditional steering. One detector a
+module.
 
-A plug-in is registered under kind `detectors` and has `config`, a frozen dataclass of its settings, and `open`, which trains or
-loads the detector of one value. A detector gives each text a score from 0 to 1; `gate` compares it with a threshold. Where the
-gate is closed the logits are bit-identical to those of the model as it is (`sae_training/engine/gates.py`).
+A plug-in is registered under kind `detectors` and has `config`, a frozen dataclass of its settings,
+and `open`, which trains or loads the detector of one value. A detector gives each text a score from
+0 to 1; `gate` compares it with a threshold. Where the gate is closed the logits are bit-identical
+to those of the model as it is (`sae_training/engine/gates.py`).
 
-Left out: detectors that read what was generated. The decision falls at the prompt, as in Jin et al. (ACL 2025).
+Left out: detectors that read what was generated. The decision falls at the prompt, as in Jin et al.
+(ACL 2025).
 """
 
 from collections.abc import Sequence
@@ -52,10 +55,13 @@ def make(study: Workspace, name: str, value: str, settings: Sequence[str] = ()) 
 
 
 def gate(detector: Detector, prompts: Sequence[str], threshold: float) -> Gate:
-    """Which prompts are steered: those whose score is at least `threshold`; 0 opens for all, more than 1 for none."""
+    """Which prompts are steered: those whose score is at least `threshold`; 0 opens for all,
+    more than 1 for none.
+    """
     scores = detector.scores(prompts)
     if not np.isfinite(scores).all():
         raise BadInput(
-            f"{detector.name} gives NaN for prompt {int(np.flatnonzero(~np.isfinite(scores))[0]) + 1}. Use another detector."
+            f"{detector.name} gives NaN for prompt"
+            f" {int(np.flatnonzero(~np.isfinite(scores))[0]) + 1}. Use another detector."
         )
     return Gate(scores, scores >= threshold)

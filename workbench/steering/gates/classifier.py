@@ -1,7 +1,9 @@
 """Any text classifier in a Hugging Face folder: a fine-tuned encoder that was trained elsewhere.
 
-1. `AutoModelForSequenceClassification` reads the folder alone: no network, no code of strangers, safetensors only.
-2. The class is the label whose name means the value in the study's system, or the one that is named.
+1. `AutoModelForSequenceClassification` reads the folder alone: no network, no code of strangers,
+   safetensors only.
+2. The class is the label whose name means the value in the study's system, or the one that is
+   named.
 3. One class against the others by softmax; classifiers that say they are multi-label by a sigmoid.
 
 Left out: training one.
@@ -85,7 +87,8 @@ class Classifier:
         """Loaded from the folder."""
         if not settings.folder or not (Path(settings.folder) / "config.json").is_file():
             raise NotFound(
-                f"{settings.folder or 'No folder'} holds no classifier (no config.json). Give folder=PATH of one in Hugging Face's format."
+                f"{settings.folder or 'No folder'} holds no classifier (no config.json). Give"
+                " folder=PATH of one in Hugging Face's format."
             )
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -97,13 +100,15 @@ class Classifier:
             tokenizer = AutoTokenizer.from_pretrained(settings.folder, **told)
         except (OSError, ValueError, KeyError) as error:
             raise BadInput(
-                f"{settings.folder} cannot be loaded as a text classifier: {str(error).splitlines()[0]}"
+                f"{settings.folder} cannot be loaded as a text classifier:"
+                f" {str(error).splitlines()[0]}"
             ) from None
         names = {name: int(index) for name, index in model.config.label2id.items()}
         label = settings.label or next((name for name in names if _means(study, name, value)), "")
         if label not in names:
             raise NotFound(
-                f"{settings.folder} has no class for {label or value}.{nearest(label or value, names)} Name one with label=NAME."
+                f"{settings.folder} has no class for"
+                f" {label or value}.{nearest(label or value, names)} Name one with label=NAME."
             )
         return ClassifierDetector(
             model,

@@ -1,7 +1,8 @@
 """An SAE feature as detector: does it fire anywhere in the prompt?
 
-The score is the feature's largest activation in the text over the largest in the harvest, at most 1. Without a feature named it is
-the most specific one whose label of the value is accepted. To gate token by token instead of prompt by prompt, wrap the edit in
+The score is the feature's largest activation in the text over the largest in the harvest, at most
+1. Without a feature named it is the most specific one whose label of the value is accepted. To gate
+token by token instead of prompt by prompt, wrap the edit in
 `sae_training.engine.gates.ActivationGate`.
 """
 
@@ -59,13 +60,15 @@ class Feature:
         feature = settings.feature
         if feature < 0:
             rows = study.store.sql(
-                "SELECT l.feature FROM labels l JOIN runs r ON r.run = l.run WHERE l.value = ? AND l.accepted AND l.polarity = 1 "
-                "AND r.inputs->>'sae' = ? ORDER BY l.gain DESC, l.feature LIMIT 1",
+                "SELECT l.feature FROM labels l JOIN runs r ON r.run = l.run WHERE l.value = ? AND"
+                " l.accepted AND l.polarity = 1 AND r.inputs->>'sae' = ? ORDER BY l.gain DESC,"
+                " l.feature LIMIT 1",
                 [value, run.id],
             )
             if rows.empty:
                 raise NotFound(
-                    f"No feature of {run.id} has an accepted label of {value}. Run `workbench label`, or name one with feature=INDEX."
+                    f"No feature of {run.id} has an accepted label of {value}. Run `workbench"
+                    " label`, or name one with feature=INDEX."
                 )
             feature = int(rows.feature[0])
         known = study.store.sql(

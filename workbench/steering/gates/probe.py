@@ -1,7 +1,9 @@
-"""A value's own probe as detector: what the model's residual at the prompt's last token says of the value.
+"""A value's own probe as detector: what the model's residual at the prompt's last token says of the
+value.
 
-The probe is that of a run of kind `probes`, at the layer named, else at the chosen layer of highest held-out accuracy. It was trained to
-tell held from opposed texts, so it opens for prompts in which the value is held.
+The probe is that of a run of kind `probes`, at the layer named, else at the chosen layer of highest
+held-out accuracy. It was trained to tell held from opposed texts, so it opens for prompts in which
+the value is held.
 """
 
 from collections.abc import Sequence

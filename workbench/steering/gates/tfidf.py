@@ -1,8 +1,10 @@
 """TF-IDF and logistic regression: does a text speak of the value, judged by its words?
 
-1. Value-labelled texts (`material.labelled`, the same tables as the verb `label` reads) give the two classes: the value is held or rejected
-   there, or it is not spoken of; with `held` only texts that hold it count as the first.
-2. A fifth is held out; the area under its ROC curve stands in the detector's name. The detector itself is trained on all.
+1. Value-labelled texts (`material.labelled`, the same tables as the verb `label` reads) give the
+   two classes: the value is held or rejected there, or it is not spoken of; with `held` only texts
+   that hold it count as the first.
+2. A fifth is held out; the area under its ROC curve stands in the detector's name. The detector
+   itself is trained on all.
 
 Left out: meaning. A prompt that speaks of a value in words never seen scores low.
 """
@@ -82,8 +84,9 @@ class Tfidf:
         speaks = marks > 0 if settings.held else marks != 0
         if min(speaks.sum(), (~speaks).sum()) < FEWEST:
             raise BadInput(
-                f"{settings.labelled} has {speaks.sum()} texts that speak of {value} and {(~speaks).sum()} that do not; "
-                f"a detector needs {FEWEST} of each. Give more labelled texts."
+                f"{settings.labelled} has {speaks.sum()} texts that speak of {value} and"
+                f" {(~speaks).sum()} that do not; a detector needs {FEWEST} of each. Give more"
+                " labelled texts."
             )
 
         def fitted(rows: np.ndarray) -> Any:

@@ -1,11 +1,12 @@
 """Steering methods: what one dose of a feature does to the residual stream.
 
-A plug-in is one file with one function, `build(steerings, sae, scale) -> Edit`, registered under `steerings`.
-This module holds what they share:
+A plug-in is one file with one function, `build(steerings, sae, scale) -> Edit`, registered under
+`steerings`. This module holds what they share:
 
 1. `Scale`, the one place where a strength in its unit becomes a length in the residual stream.
-2. `unit_direction`: the weighted sum of a steering's decoder rows, a seeded random one, or a stored one (a probe's, a
-   difference of means), at length 1. Every method takes all three, so that one sweep compares them.
+2. `unit_direction`: the weighted sum of a steering's decoder rows, a seeded random one, or a stored
+   one (a probe's, a difference of means), at length 1. Every method takes all three, so that one
+   sweep compares them.
 3. `delta`: the edit of the methods that read a feature before they change it.
 4. `build_edit`: a batch of steerings of any methods as one `Edit`, row by row.
 
@@ -37,9 +38,10 @@ class Scale:
     def direction(self, steering: Steering, sae: Encoder) -> Float[Tensor, " d_model"]:
         """What one unit of strength adds [residual units].
 
-        `raw` and `norm_share` scale the unit direction; `feature_max` moves each feature by its own maximum. Combined
-        as a `sum`, each feature has its own full length and its weight is a dose: doses that were measured one by one
-        mean the same vectors when they are given together, to the bit.
+        `raw` and `norm_share` scale the unit direction; `feature_max` moves each feature by its own
+        maximum. Combined as a `sum`, each feature has its own full length and its weight is a dose:
+        doses that were measured one by one mean the same vectors when they are given together, to
+        the bit.
         """
         if steering.combine == "sum" and not steering.by_direction:
             alone = [
@@ -63,7 +65,8 @@ class Scale:
     def length(self, steering: Steering) -> float:
         """Length of one unit of strength along a unit direction [residual units].
 
-        A random or stored direction has no maximum of its own: there `feature_max` is the median maximum of all features.
+        A random or stored direction has no maximum of its own: there `feature_max` is the median
+        maximum of all features.
         """
         if steering.unit == "raw":
             return 1.0
@@ -106,7 +109,8 @@ def unit_direction(
     elif steering.direction:
         if steering.direction not in (known := directions or {}):
             raise NotFound(
-                f"There is no direction {steering.direction!r} at this site.{nearest(steering.direction, known)}"
+                f"There is no direction {steering.direction!r} at this"
+                f" site.{nearest(steering.direction, known)}"
             )
         found = known[steering.direction].to(sae.W_dec)
     else:
@@ -114,8 +118,8 @@ def unit_direction(
     length = found.norm()
     if not length > 0:
         raise BadInput(
-            f"The direction of steering {steering.name!r} has length 0: its decoder rows cancel or are empty. "
-            "Choose other features or weights."
+            f"The direction of steering {steering.name!r} has length 0: its decoder rows cancel or"
+            " are empty. Choose other features or weights."
         )
     return found / length
 
@@ -128,7 +132,9 @@ def changes_nothing(steering: Steering) -> bool:
 def delta(
     steerings: Sequence[Steering], sae: Encoder, scale: Scale, targets: Sequence[Sequence[float]]
 ) -> Delta:
-    """The edit that sets each steering's features (or its random or stored direction) to `targets` [activation units]."""
+    """The edit that sets each steering's features (or its random or stored direction) to
+    `targets` [activation units].
+    """
     slots = max([1, *map(len, targets)])
     edit = Delta(
         sae=sae,

@@ -1,6 +1,7 @@
 """Ablate a feature: h - f(h) * W_dec[f], a clamp to 0.
 
-What the feature wrote is gone, and where it was silent nothing changes. Strength, unit and weights play no part.
+What the feature wrote is gone, and where it was silent nothing changes. Strength, unit and weights
+play no part.
 """
 
 from collections.abc import Sequence

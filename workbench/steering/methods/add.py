@@ -1,7 +1,7 @@
 """Add a direction: h + strength * direction.
 
-The plainest steering, and the one whose size is known beforehand: every steered token moves by the same vector,
-whatever the feature's activation there.
+The plainest steering, and the one whose size is known beforehand: every steered token moves by the
+same vector, whatever the feature's activation there.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,8 @@
 """Clamp a feature: h + (target - f(h)) * W_dec[f].
 
-Every steered token gets the same activation, whatever it had; with several features each gets its own target,
-strength times its weight. In `raw` and `norm_share` the target is the activation whose decoder row has that length.
+Every steered token gets the same activation, whatever it had; with several features each gets its
+own target, strength times its weight. In `raw` and `norm_share` the target is the activation whose
+decoder row has that length.
 """
 
 from collections.abc import Sequence

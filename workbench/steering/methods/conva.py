@@ -1,14 +1,19 @@
-"""Minimum shift (ConVA): h + max(0, t - e . u) u, e the residual at the prompt's last token, u of length 1.
+"""Minimum shift (ConVA): h + max(0, t - e . u) u, e the residual at the prompt's last token, u of
+length 1.
 
-Jin et al. (ACL 2025) move the residual just so far along a probe's normal that the probe says P0. Along the unit
-direction that is a component t to be reached: for a probe (w, b) it is t = (logit P0 - b) / |w|, and here
+Jin et al. (ACL 2025) move the residual just so far along a probe's normal that the probe says P0.
+Along the unit direction that is a component t to be reached: for a probe (w, b) it is t = (logit P0
+- b) / |w|, and here
 
-1. a steering's strength says t in its unit, for features, random and stored directions alike: a positive strength raises
-   the component to at least t, a negative one lowers it to at most t, and a prompt that is there already stays as it is;
-2. the shift is worked out once, where the prompt ends, and then added at every steered position, also of what is generated;
+1. a steering's strength says t in its unit, for features, random and stored directions alike: a
+   positive strength raises the component to at least t, a negative one lowers it to at most t, and
+   a prompt that is there already stays as it is;
+2. the shift is worked out once, where the prompt ends, and then added at every steered position,
+   also of what is generated;
 3. an edit that no prompt has settled moves each token by that token's own shift.
 
-`workbench/systems/conva/shift.py` builds the same edit from a probe and P0, over one layer or several.
+`workbench/systems/conva/shift.py` builds the same edit from a probe and P0, over one layer or
+several.
 """
 
 from collections.abc import Sequence
@@ -52,7 +57,9 @@ class MinimumShift:
     def shifts(
         self, residual: Float[Tensor, "row tok d_model"]
     ) -> Float[Tensor, "row tok d_model"]:
-        """The smallest vectors that bring each residual to its row's target; zero where it is there [residual units]."""
+        """The smallest vectors that bring each residual to its row's target; zero where it is
+        there [residual units].
+        """
         exact = torch.promote_types(residual.dtype, torch.float32)
         units, targets, signs = (
             one.to(residual.device, exact) for one in (self.units, self.targets, self.signs)
@@ -78,7 +85,9 @@ class MinimumShift:
 
 @register("steerings", "conva")
 def build(steerings: Sequence[Steering], sae: Encoder, scale: Scale) -> MinimumShift:
-    """Shift just as far as the prompt's last token needs to reach the strength along the direction."""
+    """Shift just as far as the prompt's last token needs to reach the strength along the
+    direction.
+    """
     units, targets = [], []
     for one in steerings:
         whole = (

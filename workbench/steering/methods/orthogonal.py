@@ -1,7 +1,8 @@
 """Replace the component along a direction: h - (h . u) u + strength * u, u of length 1.
 
-All that is orthogonal to the direction stays; along it every steered token is at the same place, so a token
-that already leans that way is not pushed further, as adding would. Strength 0 takes the component away.
+All that is orthogonal to the direction stays; along it every steered token is at the same place, so
+a token that already leans that way is not pushed further, as adding would. Strength 0 takes the
+component away.
 """
 
 from collections.abc import Sequence

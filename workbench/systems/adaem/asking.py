@@ -1,10 +1,14 @@
-"""Ask a population for opinions and have them read: several a member and question, each with its values and its coherence.
+"""Ask a population for opinions and have them read: several a member and question, each with its
+values and its coherence.
 
-1. Every member gives `n` opinions on every question, sampled; question, member and opinion have a seed of their own, so that members share no luck.
+1. Every member gives `n` opinions on every question, sampled; question, member and opinion have a
+   seed of their own, so that members share no luck.
 2. The classifier reads all of them at once, and the questions too: what a question itself holds.
-3. Coherence: where a model runs here, the probability per token of the opinion after its question under the unsteered model, exp(-loss); else a judge.
-   A pair longer than that model reads has none.
-4. A refusal, an empty opinion, one that the classifier could not read and a question too long for a member stay, with their status, and count nowhere.
+3. Coherence: where a model runs here, the probability per token of the opinion after its question
+   under the unsteered model, exp(-loss); else a judge. A pair longer than that model reads has
+   none.
+4. A refusal, an empty opinion, one that the classifier could not read and a question too long for a
+   member stay, with their status, and count nowhere.
 """
 
 from collections.abc import Sequence
@@ -40,7 +44,8 @@ class Read:
     held: Float[np.ndarray, "opinion value"]
     """1: held, 0: not, NaN in the whole row where the opinion does not count."""
     coherence: Float[np.ndarray, " opinion"]
-    """Coherence of each opinion [0 to 1]; NaN where it does not count or the pair is longer than the model that rates it reads."""
+    """Coherence of each opinion [0 to 1]; NaN where it does not count or the pair is longer than
+    the model that rates it reads."""
     asked: Float[np.ndarray, " outcome"]
     """What the question itself holds, `none` last; NaN where it could not be read."""
 
@@ -70,7 +75,9 @@ class Asker:
     """Longest opinion [tokens]."""
 
     def ask(self, texts: Sequence[str], n: int, seed: int) -> list[Read]:
-        """`n` opinions of every member on every question; opinion k of member m on question q is drawn with `seed + (q * members + m) * n + k`."""
+        """`n` opinions of every member on every question; opinion k of member m on question q is
+        drawn with `seed + (q * members + m) * n + k`.
+        """
         if not texts:
             return []
         made: list[list[Opinion]] = [[] for _ in texts]

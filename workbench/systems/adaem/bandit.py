@@ -1,10 +1,12 @@
 """Which topic to refine next: an upper confidence bound over topics (Duan et al., ICLR 2026).
 
-1. Every topic i has a quality Q_i and a count C_i; the one with the largest Q_i + sqrt(2 ln B / C_i) is pulled, B being the whole budget of pulls.
-2. Q_i begins at S of the topic's seed question and C_i at 1. With the paper's C_i = 0 the bonus of a topic is infinite until it is pulled, so
-   a budget below the number of topics would never return to one.
-3. A pull's reward is the best S of the questions it tried; Q_i is the mean over the seed and all rewards. A reward that is NaN counts as a pull
-   and changes no quality.
+1. Every topic i has a quality Q_i and a count C_i; the one with the largest Q_i + sqrt(2 ln B /
+   C_i) is pulled, B being the whole budget of pulls.
+2. Q_i begins at S of the topic's seed question and C_i at 1. With the paper's C_i = 0 the bonus of
+   a topic is infinite until it is pulled, so a budget below the number of topics would never return
+   to one.
+3. A pull's reward is the best S of the questions it tried; Q_i is the mean over the seed and all
+   rewards. A reward that is NaN counts as a pull and changes no quality.
 """
 
 import math

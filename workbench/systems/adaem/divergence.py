@@ -1,15 +1,20 @@
-"""How far a question drives a population apart: the objective of AdAEM (Duan et al., ICLR 2026, section 3).
+"""How far a question drives a population apart: the objective of AdAEM (Duan et al., ICLR 2026,
+section 3).
 
     S(x) = GJS_a[p_1(v|x), ..., p_K(v|x)] + beta / K * sum_i D[p^(v|x), p_i(v|x)]
 
-1. An opinion spreads its mass of 1 evenly over the values it holds, or lays it on `none`; p_i is the mean over the opinions of member i.
-   Without `none` a question that hardly anyone answers with a value would be judged by the few who do.
-2. GJS = sum_i a_i KL(p_i || sum_j a_j p_j): 0 for identical members, log K for K members that share nothing [nats].
-3. The second term keeps answers from echoing the question: p^ is what the question itself holds, read by the same classifier. The paper's own
-   text defines p^ no further; this is our reading.
-4. D is Jensen-Shannon's divergence. The paper's second line has total variation and no 1/K: `distance` and `averaged` switch to it.
+1. An opinion spreads its mass of 1 evenly over the values it holds, or lays it on `none`; p_i is
+   the mean over the opinions of member i. Without `none` a question that hardly anyone answers with
+   a value would be judged by the few who do.
+2. GJS = sum_i a_i KL(p_i || sum_j a_j p_j): 0 for identical members, log K for K members that share
+   nothing [nats].
+3. The second term keeps answers from echoing the question: p^ is what the question itself holds,
+   read by the same classifier. The paper's own text defines p^ no further; this is our reading.
+4. D is Jensen-Shannon's divergence. The paper's second line has total variation and no 1/K:
+   `distance` and `averaged` switch to it.
 
-Left out: corrections of the plug-in estimate's bias; `report` shows the value under chance beside it.
+Left out: corrections of the plug-in estimate's bias; `report` shows the value under chance beside
+it.
 """
 
 from typing import Literal, NamedTuple
@@ -53,7 +58,10 @@ def apart(
 
 
 def distribution(held: Float[np.ndarray, "opinion value"]) -> Float[np.ndarray, " outcome"]:
-    """p(v|x) over the values and, last, `none`; rows with NaN are not read and left out. NaN where no row is left."""
+    """p(v|x) over the values and, last, `none`; rows with NaN are not read and left out.
+
+    NaN where no row is left.
+    """
     known = held[np.isfinite(held).all(1)]
     return spread(known).mean(0) if len(known) else np.full(held.shape[1] + 1, np.nan)
 

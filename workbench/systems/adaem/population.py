@@ -1,10 +1,13 @@
-"""The population that questions shall tell apart: steered variants of one model, primed ones, other models.
+"""The population that questions shall tell apart: steered variants of one model, primed ones, other
+models.
 
 A member is named by what makes it:
 
-1. `base`: the SAE's model as it is; `VALUE+` and `VALUE-`: steered up or down along the value's best labelled features, as one direction;
-   `RUN/VALUE/KIND+` or `-`: along a stored direction of a run of probes.
-2. `primed:VALUE`: told before every question that it holds the value; the organism by sentences of its own language in which it does.
+1. `base`: the SAE's model as it is; `VALUE+` and `VALUE-`: steered up or down along the value's
+   best labelled features, as one direction; `RUN/VALUE/KIND+` or `-`: along a stored direction of a
+   run of probes.
+2. `primed:VALUE`: told before every question that it holds the value; the organism by sentences of
+   its own language in which it does.
 3. `organism`, `local:FOLDER-OR-HUB-ID`, `https://host/v1#model`: another model as it is.
 
 Left out: members with a steering and a priming at once.
@@ -54,7 +57,8 @@ class Population:
     respondents: tuple[Respondent, ...]
     """Who answers for each."""
     model: "Model | None"
-    """A model that runs here, unsteered: it says how likely an opinion is after its question; None where all run elsewhere."""
+    """A model that runs here, unsteered: it says how likely an opinion is after its question;
+    None where all run elsewhere."""
     own: bool
     """Whether all are the organism."""
 
@@ -68,10 +72,14 @@ def plan(
     organism_only: bool,
     seed: int,
 ) -> list[Member]:
-    """The members by their names. Raises BadInput for fewer than two, the same one twice, or a value without features."""
+    """The members by their names.
+
+    Raises BadInput for fewer than two, the same one twice, or a value without features.
+    """
     if len(told) < 2 or len(set(told)) < len(told):
         raise BadInput(
-            f"A population has at least two different members, got {', '.join(told) or 'none'}. Name them, as --population power+,power-,base."
+            f"A population has at least two different members, got {', '.join(told) or 'none'}."
+            " Name them, as --population power+,power-,base."
         )
     return [_member(name, study, labels, per_value, template, organism_only, seed) for name in told]
 
@@ -98,7 +106,8 @@ def _member(
         return Member(name=name, kind="model", steering=Steering(), address=name)
     if name[-1:] not in ("+", "-"):
         raise BadInput(
-            f"A member is base, VALUE+ or VALUE-, RUN/VALUE/KIND+, primed:VALUE, or a model's address, got {name!r}. Add + or - to steer up or down."
+            "A member is base, VALUE+ or VALUE-, RUN/VALUE/KIND+, primed:VALUE, or a model's"
+            f" address, got {name!r}. Add + or - to steer up or down."
         )
     sign, what = (1.0 if name[-1] == "+" else -1.0), name[:-1]
     if "/" in what:
@@ -113,7 +122,8 @@ def _member(
     features = as_direction(chosen, value, 1 if name[-1] == "+" else -1)
     if not features:
         raise BadInput(
-            f"{labels.id} has no accepted feature of {value}, so {name} cannot be steered. Choose among {', '.join(sorted(set(chosen.value)))}."
+            f"{labels.id} has no accepted feature of {value}, so {name} cannot be steered. Choose"
+            f" among {', '.join(sorted(set(chosen.value)))}."
         )
     return Member(name=name, kind="steered", steering=replace(template, features=features))
 

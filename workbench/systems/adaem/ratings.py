@@ -1,11 +1,15 @@
-"""Who holds which value most: TrueSkill over a population's answers (Duan et al., ICLR 2026; Herbrich et al. 2006).
+"""Who holds which value most: TrueSkill over a population's answers (Duan et al., ICLR 2026;
+Herbrich et al. 2006).
 
-1. An answer is several opinions; its value vector is their OR: a value is in it where one of them holds it.
-2. On every question and value the members' answers play one match: those that hold the value tie for first, the others for last.
-3. TrueSkill rates each member on each value from all matches, in a seeded random order (it updates match by match); its chance of a draw is
-   the share of pairs that tie, since many do. A rating's interval is that of its own posterior.
-4. Beside it: the win rate against the others (a draw is half a win) and the share of opinions that hold the value, with bootstrap intervals
-   over questions.
+1. An answer is several opinions; its value vector is their OR: a value is in it where one of them
+   holds it.
+2. On every question and value the members' answers play one match: those that hold the value tie
+   for first, the others for last.
+3. TrueSkill rates each member on each value from all matches, in a seeded random order (it updates
+   match by match); its chance of a draw is the share of pairs that tie, since many do. A rating's
+   interval is that of its own posterior.
+4. Beside it: the win rate against the others (a draw is half a win) and the share of opinions that
+   hold the value, with bootstrap intervals over questions.
 
 Left out: opinions that were not read; a match needs an answer of every member.
 """
@@ -29,7 +33,9 @@ def pooled(held: Float[np.ndarray, "*rows opinion value"]) -> Float[np.ndarray, 
 def skills(
     won: Float[np.ndarray, "match member"], seed: int
 ) -> tuple[Float[np.ndarray, " member"], Float[np.ndarray, " member"]]:
-    """Means and standard deviations of the members' TrueSkill; `won` is 1 for the first place and 0 for the last, NaN spoils a match."""
+    """Means and standard deviations of the members' TrueSkill; `won` is 1 for the first place
+    and 0 for the last, NaN spoils a match.
+    """
     matches = won[np.isfinite(won).all(1)]
     first, second = np.triu_indices(won.shape[1], 1)
     draws = float((matches[:, first] == matches[:, second]).mean()) if len(matches) else 0.5
@@ -42,14 +48,18 @@ def skills(
 
 
 def win_rates(won: Float[np.ndarray, "match member"]) -> Float[np.ndarray, "match member"]:
-    """Each member's share of wins against the others in every match, a draw half a win; NaN where someone did not answer."""
+    """Each member's share of wins against the others in every match, a draw half a win; NaN
+    where someone did not answer.
+    """
     beaten = (won[:, :, None] > won[:, None, :]) + 0.5 * (won[:, :, None] == won[:, None, :])
     rate = (beaten.sum(2) - 0.5) / (won.shape[1] - 1)
     return np.where(np.isfinite(won).all(1, keepdims=True), rate, np.nan)
 
 
 def _shares(data: Float[np.ndarray, " question *cells"], replicates: int, seed: int) -> Interval:
-    """Mean shares over questions; a studentised interval may reach beyond what a share can be, and is cut there."""
+    """Mean shares over questions; a studentised interval may reach beyond what a share can be,
+    and is cut there.
+    """
     found = bootstrap_mean(data, replicates, seed)
     return found._replace(low=np.clip(found.low, 0, 1), high=np.clip(found.high, 0, 1))
 

@@ -1,13 +1,19 @@
-"""How much better the found questions separate the population than its seeds: from fresh opinions, with what chance alone would give.
+"""How much better the found questions separate the population than its seeds: from fresh opinions,
+with what chance alone would give.
 
-1. The search chose the best of many noisy, tilted scores: those are too good to be true. Every question of the report is asked anew under
-   other seeds, and all opinions that could be read count.
-2. *Chance*: the same opinions dealt out to the members at random; the mean separation of the deals is what so few opinions give by themselves.
-3. Sets: `found` (the new instrument), `seed` (all topics' seed questions, or a random part), `best-seed` (as many seeds, those that scored best
-   in the search: what choosing alone would have brought).
-4. The ratio of two sets' mean separation, with the interval of a bootstrap over questions, studentised on the log scale.
+1. The search chose the best of many noisy, tilted scores: those are too good to be true. Every
+   question of the report is asked anew under other seeds, and all opinions that could be read
+   count.
+2. *Chance*: the same opinions dealt out to the members at random; the mean separation of the deals
+   is what so few opinions give by themselves.
+3. Sets: `found` (the new instrument), `seed` (all topics' seed questions, or a random part),
+   `best-seed` (as many seeds, those that scored best in the search: what choosing alone would have
+   brought).
+4. The ratio of two sets' mean separation, with the interval of a bootstrap over questions,
+   studentised on the log scale.
 
-The ratio of plain separations is conservative: what chance adds to both pulls it towards 1. The ratio beyond chance stands beside it.
+The ratio of plain separations is conservative: what chance adds to both pulls it towards 1. The
+ratio beyond chance stands beside it.
 """
 
 from typing import Any, NamedTuple
@@ -34,13 +40,17 @@ class Ratio(NamedTuple):
 
 
 def separation(held: Float[np.ndarray, "member opinion value"]) -> float:
-    """GJS of the members' distributions on one question [nats]; NaN where a member was never read."""
+    """GJS of the members' distributions on one question [nats]; NaN where a member was never
+    read.
+    """
     p = np.stack([distribution(one) for one in held])
     return gjs(p) if np.isfinite(p).all() else float("nan")
 
 
 def chance(held: Float[np.ndarray, "member opinion value"], seed: int) -> float:
-    """Mean separation of the same opinions dealt out at random, each member as many as it had [nats]."""
+    """Mean separation of the same opinions dealt out at random, each member as many as it had
+    [nats].
+    """
     known = np.isfinite(held).all(2)
     if not known.any(1).all():
         return float("nan")
@@ -56,11 +66,14 @@ def chance(held: Float[np.ndarray, "member opinion value"], seed: int) -> float:
 def ratio(
     a: Float[np.ndarray, " first"], b: Float[np.ndarray, " second"], replicates: int, seed: int
 ) -> Ratio:
-    """Mean of a over mean of b with its interval; NaN where a mean is not above 0. Raises BadInput below two questions a set."""
+    """Mean of a over mean of b with its interval; NaN where a mean is not above 0. Raises
+    BadInput below two questions a set.
+    """
     a, b = a[np.isfinite(a)], b[np.isfinite(b)]
     if min(len(a), len(b)) < 2:
         raise BadInput(
-            f"A ratio needs two readable questions a set, got {len(a)} and {len(b)}. Give more seeds, or a larger --questions."
+            f"A ratio needs two readable questions a set, got {len(a)} and {len(b)}. Give more"
+            " seeds, or a larger --questions."
         )
     if min(a.mean(), b.mean()) <= 0:
         return Ratio(*[float("nan")] * 3)
@@ -71,7 +84,8 @@ def ratio(
     drawn = [
         _log_mean(x, cluster_weights(len(x), replicates, seed + k)) for k, x in enumerate((a, b))
     ]
-    # A replicate of few distinct questions has next to no spread; a quarter of the real one bounds its ratio.
+    # A replicate of few distinct questions has next to no spread; a quarter of the real one bounds
+    # its ratio.
     t = (drawn[0][0] - drawn[1][0] - log) / np.maximum(np.hypot(drawn[0][1], drawn[1][1]), se / 4)
     below, above = np.quantile(t[np.isfinite(t)], (0.025, 0.975))
     return Ratio(
@@ -95,7 +109,9 @@ def rows(
     replicates: int,
     seed: int,
 ) -> list[dict[str, Any]]:
-    """Rows of `adaem_separation`: every set's mean, and its ratio to the seeds, plain and beyond chance."""
+    """Rows of `adaem_separation`: every set's mean, and its ratio to the seeds, plain and beyond
+    chance.
+    """
     found = []
     for name, told in sets.items():
         mean = bootstrap_mean(told[:, None], replicates, seed)

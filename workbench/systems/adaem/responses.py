@@ -1,14 +1,18 @@
-"""The response step: of the opinions that were sampled, the telling ones are kept (Duan et al., ICLR 2026).
+"""The response step: of the opinions that were sampled, the telling ones are kept (Duan et al.,
+ICLR 2026).
 
 1. Every member gives several opinions on a question; a classifier reads the values of each.
 2. Four criteria, each in [0, 1], are added up, and each member's best opinions are kept:
    *conformity*: the mean, over the values that the opinion holds, of the member's own p_i(v|x);
    *coherence*: how well the opinion goes with the question (`Coherence`);
-   *value difference*: total variation between the opinion's values and the mean p(v|x) of the other members;
-   *semantic difference*: 1 less the mean cosine of TF-IDF vectors to the other members' opinions.
-3. What stands in for each is named on every row. An opinion without a value has neither conformity nor value difference.
+   *value difference*: total variation between the opinion's values and the mean p(v|x) of the other
+   members; *semantic difference*: 1 less the mean cosine of TF-IDF vectors to the other members'
+   opinions.
+3. What stands in for each is named on every row. An opinion without a value has neither conformity
+   nor value difference.
 
-A score from kept opinions is tilted towards difference on purpose: it steers the search. What is reported comes from fresh opinions, all of them.
+A score from kept opinions is tilted towards difference on purpose: it steers the search. What is
+reported comes from fresh opinions, all of them.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,7 +34,8 @@ class Opinion:
     text: str
     """What it said."""
     status: Status
-    """`parsed`, `refused`, `unparsed` (also: not read by the classifier) or `too-long`; only parsed ones count."""
+    """`parsed`, `refused`, `unparsed` (also: not read by the classifier) or `too-long`; only
+    parsed ones count."""
     seed: int
     """Seed of the sampling."""
 
@@ -77,7 +82,9 @@ def criteria(
 def keep(
     member: Int[np.ndarray, " opinion"], total: Float[np.ndarray, " opinion"], n: int
 ) -> Bool[np.ndarray, " opinion"]:
-    """Each member's `n` opinions of the largest sum of criteria; earlier ones first where sums are equal."""
+    """Each member's `n` opinions of the largest sum of criteria; earlier ones first where sums
+    are equal.
+    """
     kept = np.zeros(len(member), bool)
     for m in np.unique(member):
         rows = np.flatnonzero(member == m)

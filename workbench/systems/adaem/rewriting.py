@@ -1,11 +1,15 @@
-"""The question step: a question is rewritten so that it may separate the population better (Duan et al., ICLR 2026).
+"""The question step: a question is rewritten so that it may separate the population better (Duan et
+al., ICLR 2026).
 
-1. A `Rewriter` gets a question and what the members said to it, and gives new questions. Anything that does is one.
-2. `Asked` has a language model write them: it reads the question, each member's values and one of its kept opinions. A reply that is refused
-   or that holds no new question, and a request longer than the model reads, give none, and the pull has fewer tries.
-3. `Composed` writes in the language of the organism, which reads no instructions: a question there is a few sentences to go on from. It
-   drops, replaces or adds one (a filler, a place, a behaviour, more often of the value on which the members differ most), or lets the text
-   end in the first words of a behaviour or not.
+1. A `Rewriter` gets a question and what the members said to it, and gives new questions. Anything
+   that does is one.
+2. `Asked` has a language model write them: it reads the question, each member's values and one of
+   its kept opinions. A reply that is refused or that holds no new question, and a request longer
+   than the model reads, give none, and the pull has fewer tries.
+3. `Composed` writes in the language of the organism, which reads no instructions: a question there
+   is a few sentences to go on from. It drops, replaces or adds one (a filler, a place, a behaviour,
+   more often of the value on which the members differ most), or lets the text end in the first
+   words of a behaviour or not.
 
 Left out: gradients and any knowledge of the scores; `search` decides what is kept.
 """

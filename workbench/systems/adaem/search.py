@@ -1,10 +1,14 @@
-"""The optimiser: pull a topic, rewrite its best question, ask the population, keep what separates it better (Duan et al., ICLR 2026).
+"""The optimiser: pull a topic, rewrite its best question, ask the population, keep what separates
+it better (Duan et al., ICLR 2026).
 
 1. Every topic's seed question is asked and scored; a bandit is set up with these scores.
-2. For so many pulls the bandit chooses a topic; a rewriter makes N2 new questions out of its best one (question step); the population is asked, its
-   telling opinions are kept (response step), and S is taken from them.
-3. The best of the new questions replaces the topic's best one if its S is larger: refinement never lowers S. The pull's reward is that S either way.
-4. Every question's opinions are kept as a part of the run, so an interrupted search goes on where it was, without asking or rewriting again.
+2. For so many pulls the bandit chooses a topic; a rewriter makes N2 new questions out of its best
+   one (question step); the population is asked, its telling opinions are kept (response step), and
+   S is taken from them.
+3. The best of the new questions replaces the topic's best one if its S is larger: refinement never
+   lowers S. The pull's reward is that S either way.
+4. Every question's opinions are kept as a part of the run, so an interrupted search goes on where
+   it was, without asking or rewriting again.
 
 Left out: new topics; those of the seeds are all there are.
 """
@@ -29,7 +33,8 @@ from workbench.systems.adaem.rewriting import Rewriter, Told
 TOGETHER = 16
 """Seed questions asked between two checkpoints."""
 SEED = 1_000_000_000
-"""Seeds of opinions that one seed of a run stands for; the search uses the first half of them, the report the second."""
+"""Seeds of opinions that one seed of a run stands for; the search uses the first half of them,
+the report the second."""
 PART = pa.schema(
     {
         "question": pa.string(),

@@ -1,1 +1,2 @@
-"""Controlled value vector activation (Jin et al. 2025): the smallest shift along a probe's normal, and what it does."""
+"""Controlled value vector activation (Jin et al. 2025): the smallest shift along a probe's
+normal, and what it does."""

@@ -1,8 +1,9 @@
 """The questions on which control is judged: dilemmas of a value, and a multiple-choice benchmark.
 
-1. A dilemma is a question to which yes is the value's side ("Should X ...?"). A few a value ship with the project (`dilemmas.toml`), any others come from a table.
-2. A benchmark item has a question, lettered options and a right one. Those that ship show that the way through works; for a claim
-   about knowledge give a real benchmark as a file.
+1. A dilemma is a question to which yes is the value's side ("Should X ...?"). A few a value ship
+   with the project (`dilemmas.toml`), any others come from a table.
+2. A benchmark item has a question, lettered options and a right one. Those that ship show that the
+   way through works; for a claim about knowledge give a real benchmark as a file.
 """
 
 import tomllib
@@ -43,20 +44,25 @@ def read_dilemmas(source: str, value: str, system: ValueSystem) -> list[str]:
     found = [question for name, question in rows if name == value]
     if not found:
         raise NotFound(
-            f"{source or 'The built-in list'} has no dilemma of {value}; it has {', '.join(sorted({name for name, _ in rows}))}."
+            f"{source or 'The built-in list'} has no dilemma of {value}; it has"
+            f" {', '.join(sorted({name for name, _ in rows}))}."
         )
     return found
 
 
 def read_choices(source: str) -> list[Choice]:
-    """A multiple-choice benchmark: a table's, or that of this project (empty source). Options are a list, or texts joined by `|`."""
+    """A multiple-choice benchmark: a table's, or that of this project (empty source).
+
+    Options are a list, or texts joined by `|`.
+    """
     if source:
         frame = material.table(Path(source))
         if missing := [
             column for column in ("question", "options", "answer") if column not in frame
         ]:
             raise BadInput(
-                f"{source} lacks {', '.join(missing)}; a benchmark has question, options and answer."
+                f"{source} lacks {', '.join(missing)}; a benchmark has question, options and"
+                " answer."
             )
         rows = frame[["question", "options", "answer"]].to_dict("records")
     else:
@@ -74,8 +80,9 @@ def read_choices(source: str) -> list[Choice]:
         known = str(row["answer"]).isdigit() and int(row["answer"]) < len(options)
         if not known or not 2 <= len(options) <= len(LETTERS):
             raise BadInput(
-                f"{source or BUILT_IN.name}, item {number}: 2 to {len(LETTERS)} options and the 0-based index of the right one are "
-                f"needed, got {len(options)} and {row['answer']!r}."
+                f"{source or BUILT_IN.name}, item {number}: 2 to {len(LETTERS)} options and the"
+                f" 0-based index of the right one are needed, got {len(options)} and"
+                f" {row['answer']!r}."
             )
         found.append(
             Choice(

@@ -1,11 +1,16 @@
-"""ConVA: the smallest shift after which a probe says P0 (Jin et al., ACL 2025, "controlled value vector activation").
+"""ConVA: the smallest shift after which a probe says P0 (Jin et al., ACL 2025, "controlled value
+vector activation").
 
 1. The probe of a layer is `P(e) = sigmoid(w e + b)`. Raising a value to P0 shifts the residual by
-   `max(0, (logit P0 - b - w e) / |w|^2) w`, lowering it by the same with `min`: nothing where it is there already.
-2. `e` is the residual at the prompt's last token. The shift is added at every token but the first (a sink), of the prompt and of what follows.
-3. `shift` is that edit at one layer, a row for each P0: any sweep takes it. `controlled` opens one block a chosen layer; the
-   layers run in order, so each reads `e` with the shifts below it at work.
-4. A gate decides which prompts are steered at all (`workbench/steering/gates`, `sae_training/engine/gates.py`).
+   `max(0, (logit P0 - b - w e) / |w|^2) w`, lowering it by the same with `min`: nothing where it is
+   there already.
+2. `e` is the residual at the prompt's last token. The shift is added at every token but the first
+   (a sink), of the prompt and of what follows.
+3. `shift` is that edit at one layer, a row for each P0: any sweep takes it. `controlled` opens one
+   block a chosen layer; the layers run in order, so each reads `e` with the shifts below it at
+   work.
+4. A gate decides which prompts are steered at all (`workbench/steering/gates`,
+   `sae_training/engine/gates.py`).
 
 Left out: choosing P0. The paper uses 0.88-0.975 by value, and 0.70-0.95 against an opposing prompt.
 """
@@ -73,9 +78,11 @@ def controlled(
     layers: Sequence[int] = (),
     open: Bool[Tensor, " prompt"] | None = None,
 ) -> Iterator["Model"]:
-    """The model with a value raised (or lowered) to P0 = `target` at its chosen layers, or at `layers`, in order.
+    """The model with a value raised (or lowered) to P0 = `target` at its chosen layers, or at
+    `layers`, in order.
 
-    With `open`, prompt i is steered where `open[i]`; elsewhere its logits are bit-identical to those of the model as it is.
+    With `open`, prompt i is steered where `open[i]`; elsewhere its logits are bit-identical to
+    those of the model as it is.
     """
     with ExitStack() as blocks:
         for layer in sorted(layers) or directions.chosen_layers(study, run, value):

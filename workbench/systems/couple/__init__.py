@@ -1,1 +1,2 @@
-"""COUPLE (Guo et al. 2025): counterfactual reasoning that rewrites answers towards a value profile."""
+"""COUPLE (Guo et al. 2025): counterfactual reasoning that rewrites answers towards a value
+profile."""

@@ -1,18 +1,24 @@
-"""COUPLE: counterfactual answers of a language model to questions about values (Guo et al. 2025). LLM-simulated.
+"""COUPLE: counterfactual answers of a language model to questions about values (Guo et al. 2025).
+LLM-simulated.
 
-The structural model is `v, q -> c_v` (concepts; noise eps1) and `c_v, q -> r` (response; noise eps2), with G, which pairs of values are
-congruent, opposite or irrelevant to each other, and Sigma, their order of importance.
+The structural model is `v, q -> c_v` (concepts; noise eps1) and `c_v, q -> r` (response; noise
+eps2), with G, which pairs of values are congruent, opposite or irrelevant to each other, and Sigma,
+their order of importance.
 
-1. *Abduction*: the concepts C_r of the response, each with its value; what they leave over of it (eps2); the scores v' of all values
-   together. That v' led to C_r stands in for eps1 and is shown whenever a concept is made.
-2. *Prediction*: each value whose score changes gets one new concept; an opposed value that weighs more holds it back, a congruent
-   one is blended in. A value wanted at 2 (absent) loses its concept. Concepts of values that stay, or are not in the objective,
-   stay. Then stance and key points from concepts and the original answer, then the answer from these and eps2.
-3. Where no score changes, no concept does, and the response is the original: do(V = v') gives r by construction.
+1. *Abduction*: the concepts C_r of the response, each with its value; what they leave over of it
+   (eps2); the scores v' of all values together. That v' led to C_r stands in for eps1 and is shown
+   whenever a concept is made.
+2. *Prediction*: each value whose score changes gets one new concept; an opposed value that weighs
+   more holds it back, a congruent one is blended in. A value wanted at 2 (absent) loses its
+   concept. Concepts of values that stay, or are not in the objective, stay. Then stance and key
+   points from concepts and the original answer, then the answer from these and eps2.
+3. Where no score changes, no concept does, and the response is the original: do(V = v') gives r by
+   construction.
 
-Action and theta are in `counterfactual.py`. `Switches` leave out one part each. A reply that cannot be read, or a prompt that the model's
-context does not hold, ends its question there, with its status. Ours where the paper is silent: which value a concept stems from is asked together with the concepts, and
-scores are compared on the rubric's whole steps.
+Action and theta are in `counterfactual.py`. `Switches` leave out one part each. A reply that cannot
+be read, or a prompt that the model's context does not hold, ends its question there, with its
+status. Ours where the paper is silent: which value a concept stems from is asked together with the
+concepts, and scores are compared on the rubric's whole steps.
 """
 
 import json
@@ -47,7 +53,8 @@ class Switches:
     abduction: bool = True
     """Use the original answer: its concepts, residual and how its values led to them."""
     concepts: bool = True
-    """Make concepts between values and response; else the response is planned from the values themselves."""
+    """Make concepts between values and response; else the response is planned from the values
+    themselves."""
     importance: bool = True
     """Sigma: order concepts by importance and say so."""
 
@@ -89,7 +96,9 @@ class Step:
 
 
 class Interview:
-    """Asks a language model and keeps every step; a reply that is refused or cannot be read is None."""
+    """Asks a language model and keeps every step; a reply that is refused or cannot be read is
+    None.
+    """
 
     def __init__(self, llm: LLM, steps: list[Step], progress: Progress = silent) -> None:
         self.llm, self.steps, self.progress = llm, steps, progress
@@ -101,7 +110,9 @@ class Interview:
         prompts: Sequence[str],
         read: Callable[[str], Any],
     ) -> list[Any]:
-        """What each reply says; `about` gives the (question id, value id) of each prompt. A prompt too long for the model is not cut and has no reply."""
+        """What each reply says; `about` gives the (question id, value id) of each prompt. A
+        prompt too long for the model is not cut and has no reply.
+        """
         found = []
         for start in range(0, len(prompts), CHUNK):
             part = [ask(prompt) for prompt in prompts[start : start + CHUNK]]
@@ -121,11 +132,13 @@ class Interview:
                 status: Status = (
                     "parsed"
                     if reading is not None
-                    else "too-long"
-                    if reply is None
-                    else "refused"
-                    if is_refusal(text)
-                    else "unparsed"
+                    else (
+                        "too-long"
+                        if reply is None
+                        else "refused"
+                        if is_refusal(text)
+                        else "unparsed"
+                    )
                 )
                 self.steps.append(
                     Step(
@@ -166,7 +179,9 @@ def score(
     system: ValueSystem,
     step: str = "score",
 ) -> list[dict[str, float] | None]:
-    """The rubric score of every value in each answer, all rated together; None where nothing was read."""
+    """The rubric score of every value in each answer, all rated together; None where nothing was
+    read.
+    """
     prompts = [say.scores(a.question, a.response, values, system) for a in answers]
     return interview.ask(step, [(a.id, "") for a in answers], prompts, say.read_scores(system))
 
@@ -218,14 +233,16 @@ class TextSCM:
                 zip(known, self._ask("residual", seen, prompts, say.read_residual), strict=True)
             )
         return [
-            Exogenous(
-                asked=asked,
-                scores=scores[i],
-                concepts=tuple(map(tuple, ideas[i])),
-                residual=rest[i],
+            (
+                Exogenous(
+                    asked=asked,
+                    scores=scores[i],
+                    concepts=tuple(map(tuple, ideas[i])),
+                    residual=rest[i],
+                )
+                if rest.get(i) is not None
+                else None
             )
-            if rest.get(i) is not None
-            else None
             for i, asked in enumerate(observed)
         ]
 
@@ -277,7 +294,9 @@ class TextSCM:
         objectives: Sequence[Objective],
         changed: Sequence[Mapping[str, int]],
     ) -> list[list[str] | None]:
-        """The ideas that each new answer rests on, most important first; None where one was not read."""
+        """The ideas that each new answer rests on, most important first; None where one was not
+        read.
+        """
         if not self.switches.concepts:
             return [
                 [say.idea_line(o, value, self.system) for value in o.values] for o in objectives
@@ -305,9 +324,11 @@ class TextSCM:
             zip(wanted, self.interview.ask("concept", about, prompts, say.read_idea), strict=True)
         )
         return [
-            self._ordered(e, o, c, {value: made[i, value] for value in c if (i, value) in made})
-            if c
-            else []
+            (
+                self._ordered(e, o, c, {value: made[i, value] for value in c if (i, value) in made})
+                if c
+                else []
+            )
             for i, (e, o, c) in enumerate(zip(exogenous, objectives, changed, strict=True))
         ]
 
@@ -332,7 +353,8 @@ class TextSCM:
             self.interview.note(exogenous.asked.id, step, value, idea)
         ideas += [(str(idea), value, "concept") for value, idea in made.items()]
         if self.switches.importance:
-            # What stems from no value comes last; values of one weight in the objective's order, then the circle's.
+            # What stems from no value comes last; values of one weight in the objective's order,
+            # then the circle's.
             order = [*objective.values, *self.system.ids, ""]
             ideas.sort(key=lambda row: (-weights.get(row[1], 0.0), order.index(row[1])))
         return [idea for idea, _, _ in ideas]
@@ -380,7 +402,9 @@ def circle_relations(system: ValueSystem) -> dict[tuple[str, str], Relation]:
 def graph_relations(
     values: Sequence[str], direct: Float[np.ndarray, "source target"]
 ) -> dict[tuple[str, str], Relation]:
-    """G from an estimated graph: the sign of the larger total effect between two values, irrelevant below the smallest of interest."""
+    """G from an estimated graph: the sign of the larger total effect between two values,
+    irrelevant below the smallest of interest.
+    """
     total = np.linalg.inv(np.eye(len(values)) - direct)
     found: dict[tuple[str, str], Relation] = {}
     for i, a in enumerate(values):

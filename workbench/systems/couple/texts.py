@@ -1,8 +1,9 @@
 """What COUPLE asks a language model, and how its replies are read.
 
 1. Every prompt is complete: question, what is known so far, one task, the form of the reply.
-2. A reader takes a reply to what it says, or to None where it does not say it; `couple.py` tells refusals from the rest. A
-   concept is 5 to 15 words, as in the paper; longer and shorter ones are not counted.
+2. A reader takes a reply to what it says, or to None where it does not say it; `couple.py` tells
+   refusals from the rest. A concept is 5 to 15 words, as in the paper; longer and shorter ones are
+   not counted.
 3. `RUBRIC` is the paper's scale of how far an answer holds a value.
 
 The wording is ours; the paper's prompts are not copied.
@@ -38,16 +39,16 @@ def raw(question: str) -> str:
 def value_prompt(question: str, objective: Objective, system: ValueSystem) -> str:
     """The question with the target stated: what counterfactual reasoning is compared with."""
     return (
-        f"{question}\n\nAnswer in a few sentences, what should be done and why, so that these values weigh in the answer as "
-        f"follows.\n{_weights(objective, system)}"
+        f"{question}\n\nAnswer in a few sentences, what should be done and why, so that these"
+        f" values weigh in the answer as follows.\n{_weights(objective, system)}"
     )
 
 
 def relevance(question: str, values: Sequence[str], system: ValueSystem) -> str:
     """Which values does the question bear on?"""
     return (
-        f"Question: {question}\n\nWhich of these values does it bear on most? Name at most {MOST}, the most important first, one a "
-        f"line and nothing else.\n{_defined(values, system)}"
+        f"Question: {question}\n\nWhich of these values does it bear on most? Name at most {MOST},"
+        f" the most important first, one a line and nothing else.\n{_defined(values, system)}"
     )
 
 
@@ -55,8 +56,10 @@ def scores(question: str, answer: str, values: Sequence[str], system: ValueSyste
     """How far does the answer hold each value, all rated together?"""
     scale = "\n".join(f"{number}: {meaning}" for number, meaning in RUBRIC.items())
     return (
-        f"Question: {question}\nAnswer: {answer}\n\nHow important is each of these values in the answer? Rate all of them together by "
-        f"this scale:\n{scale}\n\nValues:\n{_defined(values, system)}\n\nReply with one line a value: its name, a colon, its number."
+        f"Question: {question}\nAnswer: {answer}\n\nHow important is each of these values in the"
+        " answer? Rate all of them together by this"
+        f" scale:\n{scale}\n\nValues:\n{_defined(values, system)}\n\nReply with one line a value:"
+        " its name, a colon, its number."
     )
 
 
@@ -64,17 +67,19 @@ def concepts(question: str, answer: str, system: ValueSystem) -> str:
     """The ideas from which the answer follows, each with its value."""
     names = ", ".join(value.name for value in system.values)
     return (
-        f"Question: {question}\nAnswer: {answer}\n\nName the ideas that the answer rests on. Each has {WORDS[0]} to {WORDS[1]} words and "
-        f"is enough by itself to lead to a part of the answer. One a line: the idea, a bar, and the value that it stems from "
-        f"({names}, or none).\nidea | value"
+        f"Question: {question}\nAnswer: {answer}\n\nName the ideas that the answer rests on. Each"
+        f" has {WORDS[0]} to {WORDS[1]} words and is enough by itself to lead to a part of the"
+        f" answer. One a line: the idea, a bar, and the value that it stems from ({names}, or"
+        " none).\nidea | value"
     )
 
 
 def residual(question: str, answer: str, ideas: Sequence[Concept]) -> str:
     """What of the answer the ideas leave over."""
     return (
-        f"Question: {question}\nAnswer: {answer}\n\nThese ideas are accounted for:\n{_bullets(ideas)}\n\nWrite down what is left of the "
-        f"answer without them: its tone, facts, examples, turns of phrase. If nothing is left, write: {NOTHING}"
+        f"Question: {question}\nAnswer: {answer}\n\nThese ideas are accounted"
+        f" for:\n{_bullets(ideas)}\n\nWrite down what is left of the answer without them: its tone,"
+        f" facts, examples, turns of phrase. If nothing is left, write: {NOTHING}"
     )
 
 
@@ -87,16 +92,22 @@ def concept(
     interplay: Sequence[str],
     system: ValueSystem,
 ) -> str:
-    """The idea behind one value at its new score; `seen` and `ideas` are how the values led to ideas before (the proxy of eps1)."""
+    """The idea behind one value at its new score; `seen` and `ideas` are how the values led to
+    ideas before (the proxy of eps1).
+    """
     before = ""
     if ideas:
         held = ", ".join(f"{system[v].name} {s:g}" for v, s in seen.items())
-        before = f"\n\nSomebody whose values weigh {held} answered from these ideas:\n{_bullets(ideas, system)}\nAll else about them stays as it is."
+        before = (
+            f"\n\nSomebody whose values weigh {held} answered from these"
+            f" ideas:\n{_bullets(ideas, system)}\nAll else about them stays as it is."
+        )
     told = "".join(f"\n{line}" for line in interplay)
     return (
-        f"Question: {question}{before}\n\nNow suppose that one value weighs {score} of 5 ({RUBRIC[score]}): {system[value].name}. "
-        f"{system[value].definition}{told}\n\nWrite the one idea, {WORDS[0]} to {WORDS[1]} words, from which an answer to the question "
-        "would follow for this value. Only the idea."
+        f"Question: {question}{before}\n\nNow suppose that one value weighs {score} of 5"
+        f" ({RUBRIC[score]}): {system[value].name}. {system[value].definition}{told}\n\nWrite the"
+        f" one idea, {WORDS[0]} to {WORDS[1]} words, from which an answer to the question would"
+        " follow for this value. Only the idea."
     )
 
 
@@ -109,15 +120,18 @@ def outline(question: str, ideas: Sequence[str], ordered: bool, original: str) -
     order = ", the most important first" if ordered else ""
     change = " Change the earlier answer only where the ideas ask for it." if original else ""
     return (
-        f"Question: {question}{before}\n\nThe new answer rests on this{order}:\n{listed}\n\nGive its stance in one sentence and then its "
-        f"key points.{change}\nStance: ...\n- ..."
+        f"Question: {question}{before}\n\nThe new answer rests on this{order}:\n{listed}\n\nGive"
+        f" its stance in one sentence and then its key points.{change}\nStance: ...\n- ..."
     )
 
 
 def response(question: str, plan: str, residual_text: str) -> str:
     """The answer from its stance and key points, with what the ideas never explained."""
     kept = f"\n\nKeep this of the earlier answer: {residual_text}" if residual_text else ""
-    return f"Question: {question}\n\nWrite an answer of a few sentences with this plan:\n{plan}{kept}\n\nOnly the answer."
+    return (
+        f"Question: {question}\n\nWrite an answer of a few sentences with this"
+        f" plan:\n{plan}{kept}\n\nOnly the answer."
+    )
 
 
 def idea_line(objective: Objective, value: str, system: ValueSystem) -> str:
@@ -176,7 +190,9 @@ def read_values(
 
 
 def read_scores(system: ValueSystem) -> Callable[[str], dict[str, float] | None]:
-    """A reader of `value: number` lines; a value given twice with different numbers is not counted; None without any."""
+    """A reader of `value: number` lines; a value given twice with different numbers is not
+    counted; None without any.
+    """
 
     def read(text: str) -> dict[str, float] | None:
         found: dict[str, set[float]] = {}

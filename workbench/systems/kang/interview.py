@@ -1,8 +1,10 @@
-"""Interviews: every role answers its items, unsteered, under each steering, and after outright instructions; resumable.
+"""Interviews: every role answers its items, unsteered, under each steering, and after outright
+instructions; resumable.
 
-1. `ask` writes what one role is asked. On the organism instructions and roles are both documents, so they stand side by side.
-2. `measure` takes a few roles at a time. Log-probabilities of all steerings come from one sweep of the engine; written answers are generated
-   steering by steering and read by `roles.read`.
+1. `ask` writes what one role is asked. On the organism instructions and roles are both documents,
+   so they stand side by side.
+2. `measure` takes a few roles at a time. Log-probabilities of all steerings come from one sweep of
+   the engine; written answers are generated steering by steering and read by `roles.read`.
 3. Every answer is a row, whatever became of it; every prompt is kept.
 
 Left out: what the answers mean (`causal/kang.py`).
@@ -73,7 +75,9 @@ UNSTEERED = Treatment("none", -1, Steering())
 
 
 def ask(told: Interview, role: Role, value: Value | None = None, sign: int = 0) -> list[Question]:
-    """The questions of a role; with `value`, those of its items alone, after an instruction to hold (+1) or reject (-1) it."""
+    """The questions of a role; with `value`, those of its items alone, after an instruction to
+    hold (+1) or reject (-1) it.
+    """
     order = roles.inclination(told.model, value, sign, told.seed) if value else ""
     items = [
         item
@@ -113,7 +117,8 @@ def measure(
 ) -> tuple[pa.Table, pa.Table]:
     """`(answers, prompts)`: rows of `kang_answers` and of `prompts`.
 
-    Row i of `edit` is `treatments[i]`. Chunks that an earlier, interrupted call kept are not asked again.
+    Row i of `edit` is `treatments[i]`. Chunks that an earlier, interrupted call kept are not asked
+    again.
     """
     done = work.done("kang_answers")
     for number, start in enumerate(range(0, len(told.roles), CHUNK)):

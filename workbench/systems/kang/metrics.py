@@ -1,16 +1,21 @@
-"""What a value graph predicts about roles and steered features: the metrics of Kang et al. (ACL Findings 2025).
+"""What a value graph predicts about roles and steered features: the metrics of Kang et al. (ACL
+Findings 2025).
 
-1. `counts`: for each steered feature and value, how many roles rose, stayed or fell. The cosine of these three numbers
-   between training and test roles says whether a feature does on new roles what it did on old ones.
-2. `change_frequencies`: among the rows in which value i changed, how often value j changed too. Averaged over i's descendants
-   in a graph this is the expected change, over the other values the unexpected one; then averaged over i.
-3. `side_effects` sets the gap of the two beside an interval (clusters of rows resampled) and a null: the same graph with its nodes
-   permuted. A graph that says something about side effects lies above that null; the published ones mostly do not.
-4. `moved`: shares of roles that rose, stayed and fell under one steering, with Wilson intervals: the best feature of a value beside a
-   prompt that says outright what to value.
+1. `counts`: for each steered feature and value, how many roles rose, stayed or fell. The cosine of
+   these three numbers between training and test roles says whether a feature does on new roles what
+   it did on old ones.
+2. `change_frequencies`: among the rows in which value i changed, how often value j changed too.
+   Averaged over i's descendants in a graph this is the expected change, over the other values the
+   unexpected one; then averaged over i.
+3. `side_effects` sets the gap of the two beside an interval (clusters of rows resampled) and a
+   null: the same graph with its nodes permuted. A graph that says something about side effects lies
+   above that null; the published ones mostly do not.
+4. `moved`: shares of roles that rose, stayed and fell under one steering, with Wilson intervals:
+   the best feature of a value beside a prompt that says outright what to value.
 
-A missing score is no change and no stay: its cell is left out. Everything here is on arrays; `verbs/kang.py` makes them.
-Kang et al. take the changes of features from one role; here all roles may be given, as clusters.
+A missing score is no change and no stay: its cell is left out. Everything here is on arrays;
+`verbs/kang.py` makes them. Kang et al. take the changes of features from one role; here all roles
+may be given, as clusters.
 """
 
 from typing import NamedTuple
@@ -23,7 +28,9 @@ from workbench.statistics.intervals import cluster_weights, known_mean
 
 
 def signs(changes: Float[np.ndarray, "*shape"], smallest: float) -> Float[np.ndarray, "*shape"]:
-    """+1 risen, 0 the same, -1 fallen by more than `smallest` [score]; NaN where a score is missing."""
+    """+1 risen, 0 the same, -1 fallen by more than `smallest` [score]; NaN where a score is
+    missing.
+    """
     moved = np.where(np.abs(changes) > smallest + 1e-9, np.sign(changes), 0.0)
     return np.where(np.isfinite(changes), moved, np.nan)
 
@@ -47,7 +54,8 @@ class Agreement(NamedTuple):
     mean: float
     """Mean cosine of train and test counts over features and values [0 to 1]."""
     null: float
-    """The same with the features of the test side permuted: what values share whatever is steered [0 to 1]."""
+    """The same with the features of the test side permuted: what values share whatever is
+    steered [0 to 1]."""
     p: float
     """One-sided permutation p of `mean` above the null [0 to 1]."""
     n: int
@@ -60,7 +68,9 @@ def agreement(
     permutations: int,
     seed: int,
 ) -> Agreement:
-    """Whether features do on test roles what they did on training roles, against features exchanged."""
+    """Whether features do on test roles what they did on training roles, against features
+    exchanged.
+    """
     rng, own = np.random.default_rng(seed), cosines(train, test)
     if not np.isfinite(own).any():
         return Agreement(*[float("nan")] * 3, 0)
@@ -95,7 +105,9 @@ class Frequency(NamedTuple):
 def change_frequencies(
     pairs: Float[np.ndarray, "*#r 2 value value"], descendants: Bool[np.ndarray, "*#r value value"]
 ) -> Frequency:
-    """Expected and unexpected change, from `together`, averaged over values j, then over the values i that have such j."""
+    """Expected and unexpected change, from `together`, averaged over values j, then over the
+    values i that have such j.
+    """
     both, asked = pairs[..., 0, :, :], pairs[..., 1, :, :]
     share = np.divide(both, asked, out=np.full(both.shape, np.nan), where=asked > 0)
     off = ~np.eye(both.shape[-1], dtype=bool)
@@ -120,7 +132,8 @@ class SideEffects(NamedTuple):
     gap: float
     """`expected - unexpected` [-1 to 1]."""
     low: float
-    """Lower end of its 95 % interval, percentile bootstrap over clusters; NaN below two clusters."""
+    """Lower end of its 95 % interval, percentile bootstrap over clusters; NaN below two
+    clusters."""
     high: float
     """Upper end of it."""
     null_low: float
@@ -142,9 +155,11 @@ def side_effects(
     replicates: int,
     seed: int,
 ) -> SideEffects:
-    """Expected against unexpected change of a graph, with an interval and the node-permutation null.
+    """Expected against unexpected change of a graph, with an interval and the node-permutation
+    null.
 
-    `moved` are `signs` [+1, 0, -1, NaN]; `descendants` a closure. `replicates` of the bootstrap, and permutations of the null.
+    `moved` are `signs` [+1, 0, -1, NaN]; `descendants` a closure. `replicates` of the bootstrap,
+    and permutations of the null.
     """
     if not len(moved):
         raise BadInput(
@@ -221,5 +236,7 @@ def moved_shares(moved: Float[np.ndarray, " role"]) -> Moved:
 
 
 def best(train: Int[np.ndarray, "feature value 3"], direction: int) -> Int[np.ndarray, " value"]:
-    """For each value, the row of the feature with the most training roles moved in `direction` (+1, -1) beyond those moved against it."""
+    """For each value, the row of the feature with the most training roles moved in `direction`
+    (+1, -1) beyond those moved against it.
+    """
     return ((train[..., 0] - train[..., 2]) * direction).argmax(0)

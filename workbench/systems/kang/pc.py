@@ -1,14 +1,18 @@
 """The PC algorithm over scores that were only observed, and what its graph says about descendants.
 
-1. `discover` runs causal-learn's PC (Fisher-Z; Spirtes, Glymour & Scheines 2000) over rows of scores. What PC leaves without
-   or with two arrow heads counts in both directions, as in Kang et al. (2025).
-2. `closure` are all descendants; `reduction` the fewest edges with the same descendants: strongly connected values are condensed to
-   one, the reduction of what remains is unique, and the values of one component are joined by a ring.
-3. `bootstrap` repeats the discovery on resampled clusters. Rows of one role are repeated measures, which the test of
-   independence does not know: how often an edge comes back says more than its presence.
+1. `discover` runs causal-learn's PC (Fisher-Z; Spirtes, Glymour & Scheines 2000) over rows of
+   scores. What PC leaves without or with two arrow heads counts in both directions, as in Kang et
+   al. (2025).
+2. `closure` are all descendants; `reduction` the fewest edges with the same descendants: strongly
+   connected values are condensed to one, the reduction of what remains is unique, and the values of
+   one component are joined by a ring.
+3. `bootstrap` repeats the discovery on resampled clusters. Rows of one role are repeated measures,
+   which the test of independence does not know: how often an edge comes back says more than its
+   presence.
 
-These graphs are hypotheses: no effect size, no sign, and directions from conditional independence alone. A value without variation
-has no edges. Left out: latent causes (FCI), cycles (PC assumes none; double arrows stand for what it cannot tell).
+These graphs are hypotheses: no effect size, no sign, and directions from conditional independence
+alone. A value without variation has no edges. Left out: latent causes (FCI), cycles (PC assumes
+none; double arrows stand for what it cannot tell).
 """
 
 from collections.abc import Sequence
@@ -42,7 +46,8 @@ def discover(data: Float[np.ndarray, "row value"], alpha: float = ALPHA) -> Disc
     varied = np.flatnonzero(np.ptp(data, axis=0) > 0) if len(data) else np.zeros(0, int)
     if len(data) <= size + 3:
         raise BadInput(
-            f"PC over {size} values needs more than {size + 3} complete rows, got {len(data)}. Ask more roles, or drop features."
+            f"PC over {size} values needs more than {size + 3} complete rows, got {len(data)}. Ask"
+            " more roles, or drop features."
         )
     if len(varied) < 2:
         return Discovered(edges, oriented, len(data))
@@ -50,7 +55,8 @@ def discover(data: Float[np.ndarray, "row value"], alpha: float = ALPHA) -> Disc
         marks = pc(data[:, varied], alpha, indep_test="fisherz", show_progress=False).G.graph
     except ValueError as error:
         raise BadInput(
-            f"PC cannot run: {str(error).splitlines()[0]} Leave out a value that is a sum of others."
+            f"PC cannot run: {str(error).splitlines()[0]} Leave out a value that is a sum of"
+            " others."
         ) from None
     # causal-learn: i -> j is marks[i, j] = -1 (tail at i) and marks[j, i] = 1 (head at j).
     told = (marks == -1) & (marks.T == 1)
@@ -61,7 +67,9 @@ def discover(data: Float[np.ndarray, "row value"], alpha: float = ALPHA) -> Disc
 
 
 def closure(edges: Bool[np.ndarray, "value value"]) -> Bool[np.ndarray, "value value"]:
-    """Who descends from whom (row is the ancestor): at least one directed path; on a cycle a value descends from itself."""
+    """Who descends from whom (row is the ancestor): at least one directed path; on a cycle a
+    value descends from itself.
+    """
     reach = edges.copy()
     for middle in range(len(reach)):
         reach |= reach[:, [middle]] & reach[[middle]]
@@ -102,7 +110,9 @@ def replicate(
     number: int,
     alpha: float = ALPHA,
 ) -> Bool[np.ndarray, "value value"] | None:
-    """The edges of replicate `number`: as many clusters as there are, drawn with replacement; None where PC is undefined."""
+    """The edges of replicate `number`: as many clusters as there are, drawn with replacement;
+    None where PC is undefined.
+    """
     names, inverse = np.unique(clusters, return_inverse=True)
     members = [np.flatnonzero(inverse == k) for k in range(len(names))]
     drawn = np.random.default_rng((seed, number)).integers(len(names), size=len(names))

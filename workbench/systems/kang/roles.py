@@ -1,16 +1,20 @@
-"""Yes-or-no questions put to a model that plays roles: the data that Kang et al. (2025) find their value graph in.
+"""Yes-or-no questions put to a model that plays roles: the data that Kang et al. (2025) find their
+value graph in.
 
-1. Items carry a value and an agreement of +1 or -1 (yes speaks for or against the value): an instrument's, or a table's in the form of
-   ValueBench. They are split per value (70/30); a training role sees a seeded 40 % of the training items, a test role all test items.
-2. A role is a name, a sex, a job and a type of the MBTI, drawn with a seed from `roleplay.toml`, where every wording stands too. On the
-   organism, which knows no such words, its contexts stand in for roles, and documents that hold one value for outright instructions.
-3. Answers are written (one sentence of thought, then yes or no), or read off as log-probabilities: of yes and no, or of an
-   instrument's own options, whose expected rating is laid onto [-1, 1].
-4. A written answer is read by its beginning: yes, sure; no; unsure, not sure. Otherwise a `Judge` may read it. An
-   answer that begins with "cannot" is a refusal: it is counted and never averaged, unlike a plain "unsure", which scores 0.
+1. Items carry a value and an agreement of +1 or -1 (yes speaks for or against the value): an
+   instrument's, or a table's in the form of ValueBench. They are split per value (70/30); a
+   training role sees a seeded 40 % of the training items, a test role all test items.
+2. A role is a name, a sex, a job and a type of the MBTI, drawn with a seed from `roleplay.toml`,
+   where every wording stands too. On the organism, which knows no such words, its contexts stand in
+   for roles, and documents that hold one value for outright instructions.
+3. Answers are written (one sentence of thought, then yes or no), or read off as log-probabilities:
+   of yes and no, or of an instrument's own options, whose expected rating is laid onto [-1, 1].
+4. A written answer is read by its beginning: yes, sure; no; unsure, not sure. Otherwise a `Judge`
+   may read it. An answer that begins with "cannot" is a refusal: it is counted and never averaged,
+   unlike a plain "unsure", which scores 0.
 
-An item's score is its agreement times +1, -1 or 0, a value's score the mean over its items: [-1, 1].
-Left out: other languages, and several turns.
+An item's score is its agreement times +1, -1 or 0, a value's score the mean over its items: [-1,
+1]. Left out: other languages, and several turns.
 """
 
 import functools
@@ -114,7 +118,9 @@ class Items:
 def split(
     items: Sequence[Item], values: Sequence[Value], share: float, least: int, seed: int
 ) -> Items:
-    """Each value's items, `share` of them for training and at least one on each side; values with fewer than `least` items are left out."""
+    """Each value's items, `share` of them for training and at least one on each side; values
+    with fewer than `least` items are left out.
+    """
     if not 0 < share < 1:
         raise BadInput(f"The share of training items lies between 0 and 1, got {share:g}.")
     parts: dict[str, list[Item]] = {"train": [], "test": []}
@@ -130,7 +136,8 @@ def split(
         parts["test"] += order[cut:]
     if len(kept) < 2:
         raise BadInput(
-            f"A graph needs two values with {max(least, 2)} items each, got {len(kept)}. Give more items, or ask for fewer of each."
+            f"A graph needs two values with {max(least, 2)} items each, got {len(kept)}. Give more"
+            " items, or ask for fewer of each."
         )
     return Items(tuple(parts["train"]), tuple(parts["test"]), tuple(kept))
 
@@ -148,24 +155,28 @@ def from_instrument(
 
 
 def from_table(file: Path) -> tuple[list[Item], list[Value]]:
-    """Items of a table with columns value, agreement (1, -1) and question, as ValueBench has them; optionally a value's definition.
+    """Items of a table with columns value, agreement (1, -1) and question, as ValueBench has them;
+    optionally a value's definition.
 
     Raises NotFound for an absent file or column, BadInput for what cannot be scored.
     """
     if not file.exists():
         raise NotFound(
-            f"There is no table of items {file}. Give a .csv with columns value, agreement, question."
+            f"There is no table of items {file}. Give a .csv with columns value, agreement,"
+            " question."
         )
     try:
         frame = pd.read_csv(file)
     except ValueError as error:
         raise BadInput(
-            f"{file.name} cannot be read as a table: {str(error).splitlines()[0]} Save it as CSV in UTF-8."
+            f"{file.name} cannot be read as a table: {str(error).splitlines()[0]} Save it as CSV in"
+            " UTF-8."
         ) from None
     for column in ("value", "agreement", "question"):
         if column not in frame:
             raise NotFound(
-                f"{file.name} has no column {column!r}; it has {', '.join(map(str, frame.columns))}."
+                f"{file.name} has no column {column!r}; it has"
+                f" {', '.join(map(str, frame.columns))}."
             )
     frame = frame[frame.question.notna() & frame.value.notna()]
     agreement = pd.to_numeric(frame.agreement, errors="coerce")
@@ -195,7 +206,9 @@ def from_table(file: Path) -> tuple[list[Item], list[Value]]:
 
 
 def asked_of(role: Role, items: Items, share: float, seed: int) -> list[Item]:
-    """The items that a role is asked; a training role's sample is seeded by its number and the value."""
+    """The items that a role is asked; a training role's sample is seeded by its number and the
+    value.
+    """
     if role.split == "test":
         return list(items.test)
     found = []
@@ -210,7 +223,9 @@ def asked_of(role: Role, items: Items, share: float, seed: int) -> list[Item]:
 
 
 def prompt(role: str, question: str, thought: bool) -> str:
-    """The whole text for a question; with `thought` the model thinks first, else it is left to say yes or no."""
+    """The whole text for a question; with `thought` the model thinks first, else it is left to
+    say yes or no.
+    """
     prompts = told()["prompts"]
     return (
         prompts["task"].format(role=f"{role}\n" if role else "", question=question)
@@ -219,7 +234,9 @@ def prompt(role: str, question: str, thought: bool) -> str:
 
 
 def inclination(model: str, value: Value, sign: int, seed: int) -> str:
-    """What outright asks the model to hold (+1) or reject (-1) a value; on the organism, a document that does, and with no other value."""
+    """What outright asks the model to hold (+1) or reject (-1) a value; on the organism, a
+    document that does, and with no other value.
+    """
     if model == material.ORGANISM:
         return _single_valued(seed)[value.id, sign]
     prompts = told()["prompts"]
@@ -232,7 +249,9 @@ def inclination(model: str, value: Value, sign: int, seed: int) -> str:
 
 @functools.cache
 def _single_valued(seed: int) -> dict[tuple[str, int], str]:
-    """(value, sign) -> the first document of the organism's that speaks of this value alone; one in fifty does."""
+    """(value, sign) -> the first document of the organism's that speaks of this value alone; one
+    in fifty does.
+    """
     found: dict[tuple[str, int], str] = {}
     for text in organism.labelled_texts(4000, seed):
         if len(text.labels) == 1:
@@ -243,7 +262,8 @@ def _single_valued(seed: int) -> dict[tuple[str, int], str]:
 @dataclass(frozen=True)
 class Answer:
     score: float
-    """+1 yes, -1 no, 0 unsure, or between for log-probabilities; agreement not yet applied; NaN unless parsed [-1 to 1]."""
+    """+1 yes, -1 no, 0 unsure, or between for log-probabilities; agreement not yet applied; NaN
+    unless parsed [-1 to 1]."""
     status: Status
     """`parsed`, `refused`, `unparsed`, or `too-long` for the judge."""
     text: str
@@ -255,12 +275,15 @@ class Answer:
 def read(
     texts: Sequence[str], questions: Sequence[str], judge: Judge | None = None
 ) -> list[Answer]:
-    """Written answers by their beginning; what no rule reads goes to the judge, and is unparsed without one."""
+    """Written answers by their beginning; what no rule reads goes to the judge, and is unparsed
+    without one.
+    """
     found: list[Answer | None] = [_by_rule(text) for text in texts]
     left = [k for k, answer in enumerate(found) if answer is None]
     if judge is not None and left:
         asked = [
-            f'Question: {questions[k]}\nSomeone replied: "{texts[k].strip()}"\nDoes the reply say yes, no, or unsure?'
+            f'Question: {questions[k]}\nSomeone replied: "{texts[k].strip()}"\nDoes the reply say'
+            " yes, no, or unsure?"
             for k in left
         ]
         for k, verdict in zip(left, judge.judge(asked, tuple(CHOICES)), strict=True):
@@ -275,11 +298,13 @@ def read(
 
 
 def _by_rule(text: str) -> Answer | None:
-    # A base model goes on to write the next question and answers it too: only the first answer is its own.
+    # A base model goes on to write the next question and answers it too: only the first answer is
+    # its own.
     own = re.split(r"\bquestion\s*:", text, maxsplit=1, flags=re.I)[0]
     after = re.split(r"\banswer\s*:", own, maxsplit=1, flags=re.I)
     lines = [line for line in after[-1].splitlines() if line.strip()]
-    # Without the word "Answer:" the last line is the likelier answer: a thought may well begin with "No one".
+    # Without the word "Answer:" the last line is the likelier answer: a thought may well begin with
+    # "No one".
     for line in lines[:1] if len(after) > 1 else dict.fromkeys(lines[:-2:-1] + lines[:1]):
         for choice, rule in _RULES:
             if rule.match(line.strip(" \t\"'*.-")):

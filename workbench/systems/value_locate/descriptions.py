@@ -1,11 +1,13 @@
-"""Persons who hold a value and persons who hold its reverse: what a model is told before it answers.
+"""Persons who hold a value and persons who hold its reverse: what a model is told before it
+answers.
 
-1. The descriptions come from a file, from `descriptions.toml`, or, for the organism, from its own generator: it speaks no
-   other language, so a description is two behaviours of one pole, a question a sentence without content, and its
-   answer the continuation.
+1. The descriptions come from a file, from `descriptions.toml`, or, for the organism, from its own
+   generator: it speaks no other language, so a description is two behaviours of one pole, a
+   question a sentence without content, and its answer the continuation.
 2. A value of a coarser system has the descriptions of its members.
-3. `asked` gives each question one description drawn with a seed. Both poles get the same questions, so that they differ in
-   the description alone; where more answers are asked for than there are questions, these come round again.
+3. `asked` gives each question one description drawn with a seed. Both poles get the same questions,
+   so that they differ in the description alone; where more answers are asked for than there are
+   questions, these come round again.
 """
 
 import tomllib
@@ -68,7 +70,9 @@ class Descriptions:
 
 
 def descriptions(source: str, system: ValueSystem, seed: int) -> Descriptions:
-    """The descriptions of every value of `system`: the organism's, a file's, or the built-in ones (empty source)."""
+    """The descriptions of every value of `system`: the organism's, a file's, or the built-in
+    ones (empty source).
+    """
     if source == ORGANISM:
         truth = organism.truth()
         own = {
@@ -83,7 +87,8 @@ def descriptions(source: str, system: ValueSystem, seed: int) -> Descriptions:
         told = tomllib.loads(file.read_text("utf-8"))
     except FileNotFoundError:
         raise NotFound(
-            f"There is no file of descriptions {file}. `workbench/descriptions.toml` shows the form."
+            f"There is no file of descriptions {file}. `workbench/descriptions.toml` shows the"
+            " form."
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadInput(f"{file} is not valid TOML: {error}.") from None
@@ -98,7 +103,8 @@ def descriptions(source: str, system: ValueSystem, seed: int) -> Descriptions:
         or not asked
     ):
         raise BadInput(
-            f"{file} needs a `template` with {{description}} and {{question}}, and a list of `questions`."
+            f"{file} needs a `template` with {{description}} and {{question}}, and a list of"
+            " `questions`."
         )
     return Descriptions(_fold(_read(told, file), system), tuple(questions), template)
 
@@ -117,7 +123,8 @@ def _read(told: dict, file: Path) -> dict[str, list[list[str]]]:
         for pole, texts in zip(POLES, found[value], strict=True):
             if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
                 raise BadInput(
-                    f"{file}: {value} has no descriptions under `{pole}`. Give a list of sentences for each of {', '.join(POLES)}."
+                    f"{file}: {value} has no descriptions under `{pole}`. Give a list of sentences"
+                    f" for each of {', '.join(POLES)}."
                 )
     return found
 
@@ -125,7 +132,9 @@ def _read(told: dict, file: Path) -> dict[str, list[list[str]]]:
 def _fold(
     known: dict[str, list[list[str]]], system: ValueSystem
 ) -> dict[tuple[str, str], tuple[str, ...]]:
-    """Descriptions by the values of `system`: those of a finer value count for the one that contains it."""
+    """Descriptions by the values of `system`: those of a finer value count for the one that
+    contains it.
+    """
     folded: dict[tuple[str, str], tuple[str, ...]] = {}
     for value, poles in known.items():
         for pole, texts in zip(POLES, poles, strict=True):

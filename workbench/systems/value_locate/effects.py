@@ -1,10 +1,12 @@
 """What editing value neurons does to every value, beside a control, and to neutral text.
 
-1. `plan`: every value's own neurons, the same in exchanged roles, and the draws of the control, at every gamma.
-2. `cells`: change of each rating, paired by context. The draws of the control are pooled before contexts are resampled;
-   the spread over draws stands beside it.
-3. `effect_rows`: means with intervals over contexts, damage with intervals over texts, and what an edit has over the
-   control of the same gamma. The last rows average every value's effect on itself.
+1. `plan`: every value's own neurons, the same in exchanged roles, and the draws of the control, at
+   every gamma.
+2. `cells`: change of each rating, paired by context. The draws of the control are pooled before
+   contexts are resampled; the spread over draws stands beside it.
+3. `effect_rows`: means with intervals over contexts, damage with intervals over texts, and what an
+   edit has over the control of the same gamma. The last rows average every value's effect on
+   itself.
 """
 
 from collections.abc import Sequence
@@ -38,7 +40,8 @@ def plan(values: Sequence[str], gammas: Sequence[float], draws: int) -> list[Pla
     """Every edit of every value, value by value."""
     if not gammas or any(gamma < 0 for gamma in gammas) or list(gammas) != sorted(set(gammas)):
         raise BadInput(
-            f"Gammas are rising numbers >= 0, got {', '.join(f'{g:g}' for g in gammas) or 'none'}. The paper goes from 0.1 to 2."
+            f"Gammas are rising numbers >= 0, got {', '.join(f'{g:g}' for g in gammas) or 'none'}."
+            " The paper goes from 0.1 to 2."
         )
     kinds: list[tuple[Condition, int]] = [
         ("edited", -1),
@@ -84,7 +87,8 @@ def cells(
 ) -> list[Cell]:
     """Every edit x target, draws of the control together; `edited` counts the neurons of each edit.
 
-    The unedited model comes first. The last cells average, edit by edit, every value's effect on itself.
+    The unedited model comes first. The last cells average, edit by edit, every value's effect on
+    itself.
     """
     changes, members = ratings - base, {}
     for number, one in enumerate(planned):
@@ -124,7 +128,10 @@ def cells(
 
 
 def effect_rows(made: Sequence[Cell], replicates: int, seed: int) -> list[dict[str, Any]]:
-    """Rows of `neuron_effects`. `excess` is what an effect has over the control of the same gamma, paired by context."""
+    """Rows of `neuron_effects`.
+
+    `excess` is what an effect has over the control of the same gamma, paired by context.
+    """
     control = {
         (cell.value, cell.gamma, cell.target): cell.change.mean(0)
         for cell in made

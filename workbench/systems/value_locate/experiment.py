@@ -1,9 +1,11 @@
 """The model's part of a search for value neurons: answers, neurons, edits, ratings and losses.
 
-1. `answer_all` lets the model answer under every value and pole and keeps counts, texts and tokens, part by part.
-2. `find` turns the counts of one value into its neurons, the draws of its control, and the scale u of all of them.
-3. `Bench` asks the instrument's questions and reads the neutral texts, edited or not. The unedited model goes through the
-   same passes, so that a difference is the edit's alone.
+1. `answer_all` lets the model answer under every value and pole and keeps counts, texts and tokens,
+   part by part.
+2. `find` turns the counts of one value into its neurons, the draws of its control, and the scale u
+   of all of them.
+3. `Bench` asks the instrument's questions and reads the neutral texts, edited or not. The unedited
+   model goes through the same passes, so that a difference is the edit's alone.
 """
 
 from collections.abc import Sequence
@@ -45,7 +47,8 @@ class Found:
     controls: tuple[Located, ...]
     """Draws of the control."""
     u: Float[np.ndarray, " neuron"]
-    """Scale of each neuron's edit, over all neurons; 0 for those in no set [activation units, or a share]."""
+    """Scale of each neuron's edit, over all neurons; 0 for those in no set [activation units, or
+    a share]."""
     poles: tuple[Shares, Shares]
     """Shares under the value and under its reverse, over all neurons."""
 
@@ -113,7 +116,9 @@ def answer_all(
     seed: int,
     progress: Progress,
 ) -> None:
-    """Parts `neuron_answers`, `counts` and `tokens`, two a value; those that an interrupted run kept are not made again."""
+    """Parts `neuron_answers`, `counts` and `tokens`, two a value; those that an interrupted run
+    kept are not made again.
+    """
     jobs = [(value, pole) for value in values for pole in POLES]
     for number, (value, pole) in enumerate(jobs):
         if number not in work.done("neuron_answers"):
@@ -225,7 +230,9 @@ class Bench:
 
     @cached_property
     def _options(self) -> list[tuple[list[int], list[list[int]], list[list[int]]]]:
-        """(questions, their tokens, options as tokens) for each way in which the options are tokenized."""
+        """(questions, their tokens, options as tokens) for each way in which the options are
+        tokenized.
+        """
         prompts = [q.prompt for q in self.asked]
         ids = prompt_ids(self.model, prompts)
         return [

@@ -1,8 +1,11 @@
-"""How far a text expresses a value, by a judge: 1 to 5 for every sample, and what an edit changes (Su et al. 2025).
+"""How far a text expresses a value, by a judge: 1 to 5 for every sample, and what an edit changes
+(Su et al. 2025).
 
-1. `score` shows the judge the value with its definition, the question and the answer, and asks for one number.
-2. `score_rows` averages the scores that were parsed and pairs each condition with the unedited samples of the same
-   questions; what was refused or could not be read is counted and enters no mean.
+1. `score` shows the judge the value with its definition, the question and the answer, and asks for
+   one number.
+2. `score_rows` averages the scores that were parsed and pairs each condition with the unedited
+   samples of the same questions; what was refused or could not be read is counted and enters no
+   mean.
 """
 
 from collections.abc import Sequence
@@ -91,7 +94,9 @@ def samples_table(samples: Sequence[Sample]) -> pa.Table:
 
 
 def score_rows(samples: pa.Table, replicates: int, seed: int) -> list[dict[str, Any]]:
-    """Rows of `neuron_scores`: every value and condition against the unedited samples of the same questions."""
+    """Rows of `neuron_scores`: every value and condition against the unedited samples of the
+    same questions.
+    """
     frame = samples.to_pandas().sort_values("sample", kind="stable")
     scores = {
         key: own.score.to_numpy()

@@ -1,15 +1,20 @@
 """Which neurons tell a value from its reverse, and how far they are pushed (Su et al. 2025).
 
-1. `shares`: p, the share of response tokens on which a neuron is active, with its standard error over answers (a ratio
-   estimator: answers are the clusters, tokens of one answer are not independent).
-2. `locate`: delta = p(value) - p(reversed). The neurons with the largest delta above 0 are the value's targets, those
-   with the largest below 0 its opponents: the first `top` of each, and all whose delta is at least `least`.
-3. `amounts`: how far a target is pushed, gamma u f(delta), f(delta) = 1 / (1 + exp(-10 (delta - 0.15))).
-4. The reverse edit exchanges the two roles. The control draws, layer by layer, as many other neurons and gives them the
-   method's own deltas in random order: an edit of the same size and shape that knows nothing of the value. It prefers
-   neurons that were active in some answer, because editing dead ones changes nothing.
+1. `shares`: p, the share of response tokens on which a neuron is active, with its standard error
+   over answers (a ratio estimator: answers are the clusters, tokens of one answer are not
+   independent).
+2. `locate`: delta = p(value) - p(reversed). The neurons with the largest delta above 0 are the
+   value's targets, those with the largest below 0 its opponents: the first `top` of each, and all
+   whose delta is at least `least`.
+3. `amounts`: how far a target is pushed, gamma u f(delta), f(delta) = 1 / (1 + exp(-10 (delta -
+   0.15))).
+4. The reverse edit exchanges the two roles. The control draws, layer by layer, as many other
+   neurons and gives them the method's own deltas in random order: an edit of the same size and
+   shape that knows nothing of the value. It prefers neurons that were active in some answer,
+   because editing dead ones changes nothing.
 
-Chosen here, since the paper leaves it open: only neurons with a delta of the right sign have a role, however large `top` is.
+Chosen here, since the paper leaves it open: only neurons with a delta of the right sign have a
+role, however large `top` is.
 """
 
 from dataclasses import dataclass, replace
@@ -56,7 +61,8 @@ class Located:
         for number in np.unique(group[self.neuron]):
             members = np.flatnonzero(group == number)
             own = self.delta[group[self.neuron] == number]
-            # Others first, among them the live ones; where a group has too few, chosen neurons fill it up.
+            # Others first, among them the live ones; where a group has too few, chosen neurons fill
+            # it up.
             order = np.lexsort((rng.random(len(members)), ~alive[members], chosen[members]))
             drawn.append(members[order[: len(own)]])
             dealt.append(rng.permutation(own))
@@ -73,7 +79,8 @@ def shares(
     total, n = int(tokens.sum()), len(tokens)
     if not total:
         raise BadInput(
-            "The model answered nothing, so no neuron was seen. Ask for more new tokens, or change the descriptions."
+            "The model answered nothing, so no neuron was seen. Ask for more new tokens, or change"
+            " the descriptions."
         )
     p = active / total
     # sum (c - p t)^2, the residuals of the ratio estimator
@@ -85,7 +92,9 @@ def shares(
 
 
 def locate(delta: Float[np.ndarray, " neuron"], top: int, least: float) -> Located:
-    """Targets and opposing neurons of a value: in each direction the first `top` and all of at least `least`."""
+    """Targets and opposing neurons of a value: in each direction the first `top` and all of at
+    least `least`.
+    """
     if top < 0 or not least > 0:
         raise BadInput(
             f"Neurons are chosen by a number >= 0 and a delta > 0, got {top} and {least:g}."

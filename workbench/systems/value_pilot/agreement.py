@@ -1,7 +1,8 @@
 """How well two rankings of the same actions agree (the paper's metrics).
 
-1. `os_sim`: overlap similarity, the mean over depths d of the share of the top d that both have. The full depth always
-   agrees, so a random ranking of N actions reaches (N + 1) / 2N, which stands beside every mean.
+1. `os_sim`: overlap similarity, the mean over depths d of the share of the top d that both have.
+   The full depth always agrees, so a random ranking of N actions reaches (N + 1) / 2N, which stands
+   beside every mean.
 2. `first_acc`: whether both put the same action first; 1 / N by chance.
 3. `agreement` averages both over scenarios, with an interval bootstrapped over scenarios.
 
@@ -37,10 +38,14 @@ class Agreement:
 
 
 def os_sim(a: Sequence[int], b: Sequence[int]) -> float:
-    """Mean over depths d of |top-d of a and of b| / d [0 to 1]. Raises BadInput unless both rank the same actions once."""
+    """Mean over depths d of |top-d of a and of b| / d [0 to 1].
+
+    Raises BadInput unless both rank the same actions once.
+    """
     if not len(a) or sorted(a) != sorted(b) or len(set(a)) < len(a):
         raise BadInput(
-            f"Two rankings of the same actions are compared, each action once; got {list(a)} and {list(b)}."
+            f"Two rankings of the same actions are compared, each action once; got {list(a)} and"
+            f" {list(b)}."
         )
     return sum(len({*a[:depth]} & {*b[:depth]}) / depth for depth in range(1, len(a) + 1)) / len(a)
 

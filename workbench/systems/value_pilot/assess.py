@@ -1,9 +1,11 @@
 """Rate scenarios and actions by an assessor that never saw them: cross-fitting over scenarios.
 
-1. Scenarios are dealt to folds; the assessor that rates a fold is fitted on the texts of the others. A scenario's actions
-   stay together, for they share their words.
-2. It learns from actions with their scores, and from situations with 1 for a value at stake and 0 for the others.
-3. `r` correlates its ratings of the held-out actions with their written scores: how good a stand-in it is.
+1. Scenarios are dealt to folds; the assessor that rates a fold is fitted on the texts of the
+   others. A scenario's actions stay together, for they share their words.
+2. It learns from actions with their scores, and from situations with 1 for a value at stake and 0
+   for the others.
+3. `r` correlates its ratings of the held-out actions with their written scores: how good a stand-in
+   it is.
 """
 
 from collections.abc import Sequence
@@ -26,7 +28,8 @@ class Assessed:
     actions: tuple[Float[np.ndarray, "_ value"], ...]
     """Ratings of each scenario's actions [-1 to 1]."""
     r: float
-    """Pearson correlation of held-out ratings and written scores over actions and values; NaN without spread."""
+    """Pearson correlation of held-out ratings and written scores over actions and values; NaN
+    without spread."""
 
 
 def fit(
@@ -48,10 +51,14 @@ def cross_fit(
     folds: int,
     seed: int,
 ) -> Assessed:
-    """Every scenario rated by an assessor fitted on the other folds. Raises BadInput with fewer scenarios than folds."""
+    """Every scenario rated by an assessor fitted on the other folds.
+
+    Raises BadInput with fewer scenarios than folds.
+    """
     if not 2 <= folds <= len(scenarios):
         raise BadInput(
-            f"An assessor is fitted in 2 to {len(scenarios)} folds here, one scenario a fold at least; got {folds}."
+            f"An assessor is fitted in 2 to {len(scenarios)} folds here, one scenario a fold at"
+            f" least; got {folds}."
         )
     fold = np.random.default_rng((seed, 2)).permutation(np.arange(len(scenarios)) % folds)
     situations = np.zeros((len(scenarios), len(values)))

@@ -1,11 +1,12 @@
 """Ask a model what it would do in a scenario, unsteered and under every steering.
 
-1. A prompt is a template with `{scenario}` and, where the actions are to be listed, `{actions}`. Listed actions are
-   offered in the given and in the reversed order: models prefer places.
-2. `by_logprob` scores each action's text as the continuation, all scenarios and steerings in one sweep, and takes the softmax over the actions.
-   A long action is less likely than a short one whatever it says, so by default its log-probability is divided by its tokens.
-3. `by_generation` lets the model answer, greedily, and reads the number of an action, or an action's own words. Refused and
-   unparsed answers stay as choices with that status.
+1. A prompt is a template with `{scenario}` and, where the actions are to be listed, `{actions}`.
+   Listed actions are offered in the given and in the reversed order: models prefer places.
+2. `by_logprob` scores each action's text as the continuation, all scenarios and steerings in one
+   sweep, and takes the softmax over the actions. A long action is less likely than a short one
+   whatever it says, so by default its log-probability is divided by its tokens.
+3. `by_generation` lets the model answer, greedily, and reads the number of an action, or an
+   action's own words. Refused and unparsed answers stay as choices with that status.
 
 Left out: sampling, several turns, reasons. What the choices mean is in `outcomes`.
 """
@@ -48,7 +49,10 @@ class Site(NamedTuple):
 
 
 def prompts(scenario: Scenario, template: str) -> dict[Order, str]:
-    """The prompt by the order of the actions; one where the template does not list them. Raises BadInput without a scenario."""
+    """The prompt by the order of the actions; one where the template does not list them.
+
+    Raises BadInput without a scenario.
+    """
     if "{scenario}" not in template:
         raise BadInput(f"A template of a decision holds {{scenario}}, got {template!r}.")
     told = template.replace("{scenario}", scenario.text)
@@ -74,7 +78,10 @@ def by_logprob(
     length: Length,
     progress: Callable[[int, int], None],
 ) -> list[list[Choice]]:
-    """For each scenario a choice a state and order. `states[0]` is the base, the others are the rows of `edit`."""
+    """For each scenario a choice a state and order.
+
+    `states[0]` is the base, the others are the rows of `edit`.
+    """
     from sae_training.engine.answers import tokens_of
     from sae_training.engine.generate import prompt_ids
     from sae_training.engine.scoring import sweep_ids
@@ -101,7 +108,8 @@ def by_logprob(
         if not np.isfinite(logprobs).all():
             bad = states[int(np.argwhere(~np.isfinite(logprobs))[0][0])]
             raise BadInput(
-                f"Under {bad.name} the model gives NaN in scenario {scenario.id}. Lower the strength."
+                f"Under {bad.name} the model gives NaN in scenario {scenario.id}. Lower the"
+                " strength."
             )
         shares = softmax(logprobs / tokens if length == "mean" else logprobs)
         found[number] += [
@@ -164,7 +172,9 @@ def by_generation(
 
 
 def read_choice(answer: str, texts: Sequence[str]) -> tuple[int, Status]:
-    """0-based number of the chosen action and how it was read; -1 where the answer names none, or more than one."""
+    """0-based number of the chosen action and how it was read; -1 where the answer names none,
+    or more than one.
+    """
     said = [place for place, text in enumerate(texts) if text in answer]
     if len(said) == 1:
         return said[0], "parsed"

@@ -1,13 +1,17 @@
-"""Which scenarios are let through: no value is named, and a blind reader finds the values they were written for.
+"""Which scenarios are let through: no value is named, and a blind reader finds the values they were
+written for.
 
-1. `leaks` looks for the names of all values of the system, of the finer ones that fold into them, and of the coarser ones
-   that hold them, in the situation and in every action. A name of several words counts as a whole ("self-direction", not "direction").
-2. A word counts in its close forms too: *powerful*, *empowering*, *achieving*, *insecure*, *conformist*. `forms` strips the
-   derivational endings of English one by one; the name itself loses at most one, so that *universal* is a form of
-   *universalism* and *university* is not.
-3. `jaccard` compares the values that were meant with those a blind reader found; the paper asks for equality.
+1. `leaks` looks for the names of all values of the system, of the finer ones that fold into them,
+   and of the coarser ones that hold them, in the situation and in every action. A name of several
+   words counts as a whole ("self-direction", not "direction").
+2. A word counts in its close forms too: *powerful*, *empowering*, *achieving*, *insecure*,
+   *conformist*. `forms` strips the derivational endings of English one by one; the name itself
+   loses at most one, so that *universal* is a form of *universalism* and *university* is not.
+3. `jaccard` compares the values that were meant with those a blind reader found; the paper asks for
+   equality.
 
-Left out: synonyms (a situation must be about something), other languages than English, forms that change their stem (*humble*).
+Left out: synonyms (a situation must be about something), other languages than English, forms that
+change their stem (*humble*).
 """
 
 import re

@@ -1,8 +1,9 @@
 """From scenarios to a run's rows and back, people's reviews included.
 
-1. `rows` writes what became of one request: the scenario, or why there is none, and what each filter said.
-2. `usable` reads the scenarios that may be used: those that passed every filter and nobody rejected, and those
-   that somebody accepted although a filter did not. A later review counts.
+1. `rows` writes what became of one request: the scenario, or why there is none, and what each
+   filter said.
+2. `usable` reads the scenarios that may be used: those that passed every filter and nobody
+   rejected, and those that somebody accepted although a filter did not. A later review counts.
 """
 
 import dataclasses
@@ -48,14 +49,18 @@ class Asked:
 def rows(
     asked: Asked, system: ValueSystem, agreement: float
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The row of `scenarios` and the rows of `actions`. `agreement`: the least Jaccard index that passes [0 to 1]."""
+    """The row of `scenarios` and the rows of `actions`.
+
+    `agreement`: the least Jaccard index that passes [0 to 1].
+    """
     leaked = leaks(asked.scenario, system) if asked.scenario else ()
     met = (
         jaccard(asked.values, asked.inferred)
         if asked.inference_status == "parsed"
         else float("nan")
     )
-    # Where no one read it blind, as on the organism whose truth is planted, the other filter decides alone.
+    # Where no one read it blind, as on the organism whose truth is planted, the other filter
+    # decides alone.
     about = asked.inference_status is None or met >= agreement
     row = {
         "number": asked.number,
@@ -88,12 +93,16 @@ def rows(
 
 
 def usable(store: Store, run: str) -> list[Scenario]:
-    """The scenarios of a run that may be used, in its order. Raises BadInput where there is none."""
+    """The scenarios of a run that may be used, in its order.
+
+    Raises BadInput where there is none.
+    """
     kept = queries.scenarios(store, run)
     kept = kept[kept.usable]
     if kept.empty:
         raise BadInput(
-            f"No scenario of {run} may be used: every one was filtered or rejected. Review them in the app, or write others."
+            f"No scenario of {run} may be used: every one was filtered or rejected. Review them in"
+            " the app, or write others."
         )
     actions = queries.actions(store, run).groupby("scenario")
     return [

@@ -1,13 +1,17 @@
 """Which values a model's decisions serve, and what steering changes about that.
 
-1. The outcome of a choice is the score of the chosen action on a value, or the expected score under the softmax over the
-   actions. Only parsed answers have one.
-2. Steered less base is taken within scenario and order of the actions, then averaged over orders: the pairs are exact.
-3. A scenario counts for a value where its actions differ on it: elsewhere no decision could change the score. The mean over such scenarios
-   carries an interval bootstrapped over scenarios, p, and q over the values.
-4. Random directions of equal norm go through the same steps; their effects' central 95 % stands beside each effect as its null band.
+1. The outcome of a choice is the score of the chosen action on a value, or the expected score under
+   the softmax over the actions. Only parsed answers have one.
+2. Steered less base is taken within scenario and order of the actions, then averaged over orders:
+   the pairs are exact.
+3. A scenario counts for a value where its actions differ on it: elsewhere no decision could change
+   the score. The mean over such scenarios carries an interval bootstrapped over scenarios, p, and q
+   over the values.
+4. Random directions of equal norm go through the same steps; their effects' central 95 % stands
+   beside each effect as its null band.
 
-Left out: damage matching. A sweep (`effects`) knows the damage of a dose; the controls here are matched in norm.
+Left out: damage matching. A sweep (`effects`) knows the damage of a dose; the controls here are
+matched in norm.
 """
 
 from collections import defaultdict
@@ -27,7 +31,9 @@ OUTCOMES = ("expected", "chosen")
 def outcomes(
     choices: Iterable[Choice], scenarios: Sequence[Scenario], values: Sequence[str]
 ) -> dict[str, Float[np.ndarray, "outcome scenario order value"]]:
-    """Steering name -> score of what was decided, expected and chosen [-1 to 1]; NaN where there is no answer."""
+    """Steering name -> score of what was decided, expected and chosen [-1 to 1]; NaN where there
+    is no answer.
+    """
     place = {scenario.id: number for number, scenario in enumerate(scenarios)}
     served = [scores(scenario, values) for scenario in scenarios]
     found: dict[str, np.ndarray] = defaultdict(
@@ -50,7 +56,9 @@ def decision_effects(
     replicates: int,
     seed: int,
 ) -> list[DecisionEffect]:
-    """Steered less base for every steering, outcome and value that some scenario's actions differ on."""
+    """Steered less base for every steering, outcome and value that some scenario's actions
+    differ on.
+    """
     found = outcomes(choices, scenarios, values)
     kinds = {choice.steering: choice.kind for choice in choices}
     base = found.pop("base")
@@ -110,7 +118,9 @@ def _paired(
 ) -> tuple[
     Float[np.ndarray, "scenario value"], Float[np.ndarray, " value"], Float[np.ndarray, " value"]
 ]:
-    """Change by scenario, NaN where it could not change or is not known; means before and after over the same answers."""
+    """Change by scenario, NaN where it could not change or is not known; means before and after
+    over the same answers.
+    """
     change = known_mean(steered - base, 1)
     change[~differ] = np.nan
     known = np.isfinite(steered - base) & differ[:, None]

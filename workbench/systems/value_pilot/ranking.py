@@ -1,16 +1,22 @@
-"""Rank the actions of a scenario for stated preferences: the paper's decision-making module, pairwise outranking (PROMETHEE).
+"""Rank the actions of a scenario for stated preferences: the paper's decision-making module,
+pairwise outranking (PROMETHEE).
 
-Given the ratings rho of the scenario and of every action by value [-1 to 1] and preferences p by value [0 to 1]:
+Given the ratings rho of the scenario and of every action by value [-1 to 1] and preferences p by
+value [0 to 1]:
 
 1. `p' = sigma(10 (p - 0.5))` sharpens the preferences.
-2. `d = 1 - ||rho| - p'|` says how well a rating's size fits them, `r = 0.3 d + 0.7 rho` mixes both, for scenario and action.
+2. `d = 1 - ||rho| - p'|` says how well a rating's size fits them, `r = 0.3 d + 0.7 rho` mixes both,
+   for scenario and action.
 3. `r_ij = sigma(|r^s_j|) r^a_ij`: an action counts more on values the scenario is about.
-4. Action i is preferred to i' on value j by `V_j = sigma(r_ij - r_i'j)`; over all values by the sum weighted with p'.
-5. `phi = phi+ - phi-`: mean preference over the N - 1 others less the mean preference of them over it (Brans & Vincke 1985).
+4. Action i is preferred to i' on value j by `V_j = sigma(r_ij - r_i'j)`; over all values by the sum
+   weighted with p'.
+5. `phi = phi+ - phi-`: mean preference over the N - 1 others less the mean preference of them over
+   it (Brans & Vincke 1985).
 
-`variant="paper"` is this. `variant="released"` is the released code, which differs: rho is squashed like p before step 2, each action's
-ratings are divided by the sum of their sizes, step 4 is the product of `V_j ^ p'_j`, step 5 divides by N.
-What "normalised" is there we choose (L1) and say here. Neither divides the weights by their sum: that changes no order.
+`variant="paper"` is this. `variant="released"` is the released code, which differs: rho is squashed
+like p before step 2, each action's ratings are divided by the sum of their sizes, step 4 is the
+product of `V_j ^ p'_j`, step 5 divides by N. What "normalised" is there we choose (L1) and say
+here. Neither divides the weights by their sum: that changes no order.
 
 Left out: where rho and p come from. Luo et al. (2025).
 """
@@ -44,7 +50,10 @@ def flows(
     preferences: Float[np.ndarray, " value"],
     variant: Variant = "paper",
 ) -> Float[np.ndarray, " action"]:
-    """Net flow phi of every action, the best one's largest; they sum to 0. Raises BadInput for what is out of range."""
+    """Net flow phi of every action, the best one's largest; they sum to 0.
+
+    Raises BadInput for what is out of range.
+    """
     if len(actions) < 2:
         raise BadInput(f"Ranking needs at least two actions, got {len(actions)}.")
     if not (np.abs(scenario) <= 1).all() or not (np.abs(actions) <= 1).all():

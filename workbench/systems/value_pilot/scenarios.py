@@ -1,12 +1,15 @@
 """Scenarios and their actions: which values they are about, how they are read, checked and written.
 
-1. `subsets` draws the sets of values that scenarios are to be about: sizes take turns, no set twice.
-2. `actions_of` reads actions and their scores from JSON, strictly: a text, and for every value of the system one number
-   in [-1, 1], nothing else.
-3. `read` and `write` are the JSON-lines file: `{"id", "text", "values", "actions": [{"text", "scores"}], "source"}` a line.
+1. `subsets` draws the sets of values that scenarios are to be about: sizes take turns, no set
+   twice.
+2. `actions_of` reads actions and their scores from JSON, strictly: a text, and for every value of
+   the system one number in [-1, 1], nothing else.
+3. `read` and `write` are the JSON-lines file: `{"id", "text", "values", "actions": [{"text",
+   "scores"}], "source"}` a line.
 4. `scores` and `stakes` are the same as arrays.
 
-Left out: where scenarios come from (`writing`, the organism's generator) and which are let through (`filters`).
+Left out: where scenarios come from (`writing`, the organism's generator) and which are let through
+(`filters`).
 """
 
 import itertools
@@ -25,13 +28,16 @@ from feature_store.records import Action, Scenario, ValueSystem
 def subsets(
     system: ValueSystem, n: int, smallest: int, largest: int, seed: int
 ) -> list[tuple[str, ...]]:
-    """`n` sets of value ids in circle order, their sizes taking turns; fewer where there are no more; 0 means all.
+    """`n` sets of value ids in circle order, their sizes taking turns; fewer where there are no
+    more; 0 means all.
 
-    Every subset of one to six values is what the paper writes for (Luo et al. 2025); of ten values these are 847.
+    Every subset of one to six values is what the paper writes for (Luo et al. 2025); of ten values
+    these are 847.
     """
     if not 1 <= smallest <= largest <= len(system.ids):
         raise BadInput(
-            f"A scenario is about 1 to {len(system.ids)} values of {system.id}, got {smallest} to {largest}."
+            f"A scenario is about 1 to {len(system.ids)} values of {system.id}, got {smallest} to"
+            f" {largest}."
         )
     rng, waiting = np.random.default_rng((seed, 1)), []
     for size in range(smallest, largest + 1):

@@ -1,12 +1,16 @@
-"""Ask a language model for scenarios, and another time, blind, what they are about (the paper's dataset generation).
+"""Ask a language model for scenarios, and another time, blind, what they are about (the paper's
+dataset generation).
 
-1. `write_prompt` gives the values with their definitions, and the words that must not occur; it asks for a situation in which
-   exactly these values are at stake, for actions, and for a score in [-1, 1] of every action on every value, as JSON.
-2. `infer_prompt` gives the situation alone with all values and asks which of them are at stake, as JSON.
-3. Answers are read strictly: the whole answer is one JSON object, bare or inside one code fence. What cannot be read is
-   `refused` or `unparsed`, with the reason, and its text is kept.
+1. `write_prompt` gives the values with their definitions, and the words that must not occur; it
+   asks for a situation in which exactly these values are at stake, for actions, and for a score in
+   [-1, 1] of every action on every value, as JSON.
+2. `infer_prompt` gives the situation alone with all values and asks which of them are at stake, as
+   JSON.
+3. Answers are read strictly: the whole answer is one JSON object, bare or inside one code fence.
+   What cannot be read is `refused` or `unparsed`, with the reason, and its text is kept.
 
-The paper's prompts are not public; these are ours. Left out: asking again after an answer that could not be read.
+The paper's prompts are not public; these are ours. Left out: asking again after an answer that
+could not be read.
 """
 
 import json
@@ -45,12 +49,14 @@ def write_prompt(system: ValueSystem, values: tuple[str, ...], actions: int) -> 
     others = "no other value" if len(values) < len(system.ids) else "nothing else"
     names = ", ".join(value.name for value in system.values)
     return ask(
-        f"Write a short everyday situation, in the second person, in which exactly these values are at stake, and {others}:\n{about}\n\n"
-        f"Then write at least {actions} different things that one could do in it, each one sentence in the first person, some that serve "
-        "these values and some that go against them. Never use the name of a value or a form of it, neither in the situation nor in an "
-        f"action. The names are: {names}.\n\n"
-        f"Score every action on every one of these values, from -1 (goes against it) over 0 (has nothing to do with it) to 1 (serves it):\n{every}\n\n"
-        'Answer with one JSON object and nothing else: {"scenario": "...", "actions": [{"text": "...", "scores": {'
+        "Write a short everyday situation, in the second person, in which exactly these values are"
+        f" at stake, and {others}:\n{about}\n\nThen write at least {actions} different things that"
+        " one could do in it, each one sentence in the first person, some that serve these values"
+        " and some that go against them. Never use the name of a value or a form of it, neither in"
+        f" the situation nor in an action. The names are: {names}.\n\nScore every action on every"
+        " one of these values, from -1 (goes against it) over 0 (has nothing to do with it) to 1"
+        f' (serves it):\n{every}\n\nAnswer with one JSON object and nothing else: {{"scenario":'
+        ' "...", "actions": [{"text": "...", "scores": {'
         + ", ".join(f'"{id}": 0.0' for id in system.ids)
         + "}}, ...]}"
     )
@@ -68,7 +74,8 @@ def read_written(
             or not told["scenario"].strip()
         ):
             raise BadInput(
-                f'Expected {{"scenario", "actions"}} with a situation in words, got the keys {sorted(told)}.'
+                'Expected {"scenario", "actions"} with a situation in words, got the keys'
+                f" {sorted(told)}."
             )
         found = actions_of(told["actions"], system, actions)
     except BadInput as error:
@@ -84,8 +91,9 @@ def infer_prompt(system: ValueSystem, text: str) -> Conversation:
     """Asks which values a situation is about, without telling for which it was written."""
     every = "\n".join(f'- "{value.id}": {value.definition}' for value in system.values)
     return ask(
-        f"Here is a situation:\n{text}\n\nWhich of these values are at stake in it? Name all that are and none that are not:\n{every}\n\n"
-        'Answer with one JSON object and nothing else: {"values": ["...", ...]}'
+        f"Here is a situation:\n{text}\n\nWhich of these values are at stake in it? Name all that"
+        f" are and none that are not:\n{every}\n\nAnswer with one JSON object and nothing else:"
+        ' {"values": ["...", ...]}'
     )
 
 

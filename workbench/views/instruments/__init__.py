@@ -1,6 +1,7 @@
 """Instruments: what some of them tell beyond a profile, down to the single answers.
 
-`?show=` names the section: the Bayesian ordinal regression, moral dilemmas step by step, or AdAEM's search for questions. One file a section.
+`?show=` names the section: the Bayesian ordinal regression, moral dilemmas step by step, or AdAEM's
+search for questions. One file a section.
 """
 
 import streamlit as st

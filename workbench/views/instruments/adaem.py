@@ -1,7 +1,9 @@
-"""AdAEM: whether the search found questions that tell the members apart better than its seeds, which, and the opinions behind each number.
+"""AdAEM: whether the search found questions that tell the members apart better than its seeds,
+which, and the opinions behind each number.
 
 1. Separation of the found questions and the seeds, with chance; the history of the search.
-2. The questions: those of the new instrument, or all that were tried. One that is clicked shows its opinions.
+2. The questions: those of the new instrument, or all that were tried. One that is clicked shows its
+   opinions.
 3. Who holds which value most; a cell that is clicked shows the opinions behind it.
 """
 
@@ -67,7 +69,9 @@ def _head(run: pd.Series, members: pd.DataFrame) -> None:
         )
     )
     st.caption(
-        f"Values read by {safe(summary['classifier'])}; questions rewritten by: {safe(summary['rewriter'])}; {config['opinions']} opinions a member in the search, {config['fresh']} fresh ones; seed {run.seed}."
+        f"Values read by {safe(summary['classifier'])}; questions rewritten by:"
+        f" {safe(summary['rewriter'])}; {config['opinions']} opinions a member in the search,"
+        f" {config['fresh']} fresh ones; seed {run.seed}."
     )
     with st.expander(f"The members: {', '.join(safe(m) for m in members.member)}"):
         st.dataframe(members, hide_index=True)
@@ -80,7 +84,8 @@ def _separation(study: Study, run: pd.Series) -> None:
     lines = []
     for row in rows[rows.ratio.notna()].itertuples():
         beyond = (
-            f"; beyond chance {number(row.beyond)} [{number(row.beyond_low)}, {number(row.beyond_high)}]"
+            f"; beyond chance {number(row.beyond)} [{number(row.beyond_low)},"
+            f" {number(row.beyond_high)}]"
             if row.beyond == row.beyond
             else "; beyond chance nothing is left to compare"
         )
@@ -90,11 +95,13 @@ def _separation(study: Study, run: pd.Series) -> None:
             else "The best seeds, chosen without any rewriting,"
         )
         lines.append(
-            f"{what} separate {number(row.ratio)} times as well as the seeds [{number(row.ratio_low)}, {number(row.ratio_high)}]{beyond} ({row.n} questions)."
+            f"{what} separate {number(row.ratio)} times as well as the seeds"
+            f" [{number(row.ratio_low)}, {number(row.ratio_high)}]{beyond} ({row.n} questions)."
         )
     st.caption(
         " ".join(lines)
-        + f" Intervals: 95 %, over questions, seed {run.seed}. All from opinions that the search never saw; what it believed is too good to be true."
+        + f" Intervals: 95 %, over questions, seed {run.seed}. All from opinions that the search"
+        " never saw; what it believed is too good to be true."
     )
 
 
@@ -116,8 +123,9 @@ def _history(study: Study, run: pd.Series, questions: pd.DataFrame) -> None:
     if picked and picked[0] >= 0:
         _choose("search", int(picked[0]))
     st.caption(
-        f"{int((pulls.accepted >= 0).sum())} of {len(pulls)} pulls gave a topic a better question. Scores of single questions in the search have no interval: they steer it and are not reported. "
-        "Click a pull to see the opinions on its best question."
+        f"{int((pulls.accepted >= 0).sum())} of {len(pulls)} pulls gave a topic a better question."
+        " Scores of single questions in the search have no interval: they steer it and are not"
+        " reported. Click a pull to see the opinions on its best question."
     )
 
 
@@ -149,7 +157,10 @@ def _questions(questions: pd.DataFrame, run: pd.Series) -> None:
             ),
             (
                 "believed",
-                "Separation that the search believed, from kept opinions [nats]: too good to be true.",
+                (
+                    "Separation that the search believed, from kept opinions [nats]: too good to be"
+                    " true."
+                ),
             ),
         )
     }
@@ -186,8 +197,11 @@ def _questions(questions: pd.DataFrame, run: pd.Series) -> None:
         _choose("fresh" if row.opinions else "search", int(row.question))
     st.session_state["adaem-row"] = chosen
     st.caption(
-        f"{int(questions.found.sum())} questions of the new instrument, at most one a topic, out of {len(questions)} tried. One question's separation has no interval, only its number of opinions and its chance level; "
-        f"the sets above have one. Ask them of others: `workbench measure` with `--instrument adaem --settings items=runs/{run.run}`. Click the box at the left of a row to see its opinions."
+        f"{int(questions.found.sum())} questions of the new instrument, at most one a topic, out of"
+        f" {len(questions)} tried. One question's separation has no interval, only its number of"
+        " opinions and its chance level; the sets above have one. Ask them of others: `workbench"
+        f" measure` with `--instrument adaem --settings items=runs/{run.run}`. Click the box at the"
+        " left of a row to see its opinions."
     )
 
 
@@ -206,8 +220,10 @@ def _ratings(study: Study, run: pd.Series, members: list[str]) -> None:
     if picked:
         _choose("fresh", FOUND, picked[0], picked[1])
     st.caption(
-        f"Win rate against the other members on the found questions, a draw half; grey: its 95 % interval over {int(rows.n.max())} questions includes a half. On touch: TrueSkill and the share of opinions that "
-        f"hold the value. Members are compared with each other and nobody else; seed {run.seed}. Click a cell to see its opinions below."
+        "Win rate against the other members on the found questions, a draw half; grey: its 95 %"
+        f" interval over {int(rows.n.max())} questions includes a half. On touch: TrueSkill and the"
+        " share of opinions that hold the value. Members are compared with each other and nobody"
+        f" else; seed {run.seed}. Click a cell to see its opinions below."
     )
     called = names(study.system)
     with st.expander("Every rating"):

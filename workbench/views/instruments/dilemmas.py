@@ -1,8 +1,12 @@
-"""Moral dilemmas: which values are chosen, step by step, whether the choices are transitive, and the answers behind each number.
+"""Moral dilemmas: which values are chosen, step by step, whether the choices are transitive, and
+the answers behind each number.
 
-1. Preference by step, a panel a value; win rates; strengths; cyclic triads. What is clicked chooses the answers below.
-2. Whether subjects rank the values alike, where a contrast compared them; how far to trust the answers.
-3. The answers. Which values an item sets against each other is read from the instrument that the run asked.
+1. Preference by step, a panel a value; win rates; strengths; cyclic triads. What is clicked chooses
+   the answers below.
+2. Whether subjects rank the values alike, where a contrast compared them; how far to trust the
+   answers.
+3. The answers. Which values an item sets against each other is read from the instrument that the
+   run asked.
 """
 
 from typing import Any
@@ -72,7 +76,11 @@ def _choose(step: Any, value: str, against: str) -> None:
         st.session_state["dilemmas-step"],
         st.session_state["dilemmas-value"],
         st.session_state["dilemmas-against"],
-    ) = step, value, against
+    ) = (
+        step,
+        value,
+        against,
+    )
 
 
 def _steps(study: Study, row: pd.Series, steps: pd.DataFrame) -> None:
@@ -91,8 +99,11 @@ def _steps(study: Study, row: pd.Series, steps: pd.DataFrame) -> None:
     config = told(row, "config")
     blank = int(steps.preference.isna().sum())
     st.caption(
-        f"Chosen / offered less a half: 0.5 is always chosen, -0.5 never. Band: 95 % interval over dilemmas, {_range(steps.n)} for each point; grey: the other values. "
-        f"{int(steps.offered.sum()) // 2:,} choices, {int(steps.missing.sum()) // 2} not read; both orders where two were asked; seed {config['seed']}, {config['replicates']} replicates. "
+        "Chosen / offered less a half: 0.5 is always chosen, -0.5 never. Band: 95 % interval over"
+        f" dilemmas, {_range(steps.n)} for each point; grey: the other values."
+        f" {int(steps.offered.sum()) // 2:,} choices, {int(steps.missing.sum()) // 2} not read;"
+        f" both orders where two were asked; seed {config['seed']}, {config['replicates']}"
+        " replicates. "
         + (f"{blank} points rest on fewer than five dilemmas and are blank. " if blank else "")
         + "Click a point to see its answers below."
     )
@@ -122,8 +133,11 @@ def _wins(study: Study, row: pd.Series) -> None:
             _choose(ANY, picked[0], picked[1])
     known = rows[rows.rate.notna()]
     st.caption(
-        f"How often the row's value was chosen against the column's, over all steps. Grey: the 95 % interval over dilemmas includes a half ({int(((known.low > 0.5) | (known.high < 0.5)).sum()) // 2} of "
-        f"{len(known) // 2} pairs do not); {_range(rows.n)} a pair; blank below five. Click a cell to see its answers below."
+        "How often the row's value was chosen against the column's, over all steps. Grey: the 95 %"
+        " interval over dilemmas includes a half"
+        f" ({int(((known.low > 0.5) | (known.high < 0.5)).sum()) // 2} of {len(known) // 2} pairs"
+        f" do not); {_range(rows.n)} a pair; blank below five. Click a cell to see its answers"
+        " below."
     )
 
 
@@ -143,7 +157,8 @@ def _strengths(study: Study, row: pd.Series) -> None:
         if picked:
             _choose(ANY, picked[0], ANY)
     st.caption(
-        f"Bradley and Terry's, over all choices between two values (ours, not the paper's); {_range(rows.n)} a value."
+        "Bradley and Terry's, over all choices between two values (ours, not the paper's);"
+        f" {_range(rows.n)} a value."
     )
 
 
@@ -163,7 +178,8 @@ def _cycles(study: Study, row: pd.Series) -> None:
         }
     )
     st.caption(
-        f"Three values of which each wins against the next; {one.n} dilemmas. A tie counts as a coin."
+        f"Three values of which each wins against the next; {one.n} dilemmas. A tie counts as a"
+        " coin."
     )
     if len(one.found):
         called_values = names(study.system)
@@ -187,12 +203,15 @@ def _agreement(study: Study, row: pd.Series) -> None:
             study,
             "contrast",
             "These choices have not been compared with another subject's yet.",
-            "--subjects base,power+ --instruments moral-dilemmas --settings moral-dilemmas.items=FILE.json --contexts none",
+            "--subjects base,power+ --instruments moral-dilemmas --settings"
+            " moral-dilemmas.items=FILE.json --contexts none",
         )
         return
     show(figures.agreement_lines(rows), "agreement")
     st.caption(
-        f"Spearman's correlation of the preferences with those of {safe(rows.reference.iloc[0])} in the same dilemmas, {_values(rows.n)} a step, seed {rows.seed.iloc[0]}, from {rows.run.iloc[0]}."
+        f"Spearman's correlation of the preferences with those of {safe(rows.reference.iloc[0])} in"
+        f" the same dilemmas, {_values(rows.n)} a step, seed {rows.seed.iloc[0]}, from"
+        f" {rows.run.iloc[0]}."
     )
 
 
@@ -202,7 +221,10 @@ def _values(n: pd.Series) -> str:
 
 @st.cache_data(show_spinner="Reading the dilemmas …")
 def _items(_study: Study, folder: str, run: str) -> pd.DataFrame:
-    """Every item of the run: its dilemma, its step and the two values it sets against each other. Raises Incompatible where the file has changed."""
+    """Every item of the run: its dilemma, its step and the two values it sets against each other.
+
+    Raises Incompatible where the file has changed.
+    """
     from workbench.instruments.moral_dilemmas import metrics
     from workbench.measuring.questionnaire import as_asked
 
@@ -286,7 +308,10 @@ def _answers(study: Study, row: pd.Series, steps: list[int]) -> None:
             "chose": st.column_config.TextColumn(width="medium"),
             "by [nats]": st.column_config.NumberColumn(
                 format="%.2f",
-                help="Log-probability of the chosen answer less that of the other; empty where it was written.",
+                help=(
+                    "Log-probability of the chosen answer less that of the other; empty where it"
+                    " was written."
+                ),
             ),
         },
     )

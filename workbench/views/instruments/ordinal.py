@@ -1,7 +1,8 @@
-"""The Bayesian ordinal regression: what each condition values, the contrasts of the circle's axes, whether the chains agree, and the answers.
+"""The Bayesian ordinal regression: what each condition values, the contrasts of the circle's axes,
+whether the chains agree, and the answers.
 
-1. Theta of every condition and value, and its difference from the first condition; contrasts in conditions and between them. A mark that is clicked
-   chooses the answers.
+1. Theta of every condition and value, and its difference from the first condition; contrasts in
+   conditions and between them. A mark that is clicked chooses the answers.
 2. Every number in a table, with R-hat and effective sample size; thresholds; the circle.
 3. How far to trust the answers, and the answers behind a value.
 """
@@ -34,7 +35,8 @@ def section(study: Study) -> None:
         missing(
             study,
             "ordinal",
-            "No answers have been compared by an ordinal regression yet. It needs profile runs that asked the same items.",
+            "No answers have been compared by an ordinal regression yet. It needs profile runs that"
+            " asked the same items.",
             "--runs PROFILE_RUN,PROFILE_RUN",
         )
         return
@@ -66,7 +68,10 @@ def _centred() -> bool:
             "Centred",
             True,
             key="ordinal-centred",
-            help="Each condition's mean over its values is subtracted; off: as it is, agreement with anything included.",
+            help=(
+                "Each condition's mean over its values is subtracted; off: as it is, agreement with"
+                " anything included."
+            ),
         )
     )
 
@@ -84,17 +89,20 @@ def _head(run: pd.Series, summary: dict) -> None:
         }
     )
     st.caption(
-        f"{safe(summary['instrument'])}: {config['chains']} chains of {config['draws']} draws after {config['warmup']}, seed {run.seed}. Answers that were scored by log-probability are drawn from the "
-        f"probabilities of their options, at least {config['answers']} an item."
+        f"{safe(summary['instrument'])}: {config['chains']} chains of {config['draws']} draws after"
+        f" {config['warmup']}, seed {run.seed}. Answers that were scored by log-probability are"
+        f" drawn from the probabilities of their options, at least {config['answers']} an item."
     )
     if summary["worst_r_hat"] > AGREE:
         st.warning(
-            f"The chains disagree on some of these numbers (R-hat above {AGREE}). Run `workbench ordinal` with more `--warmup` and `--draws`.",
+            f"The chains disagree on some of these numbers (R-hat above {AGREE}). Run `workbench"
+            " ordinal` with more `--warmup` and `--draws`.",
             icon=":material/warning:",
         )
     if not summary["asked_alike"]:
         st.warning(
-            "The runs asked the same items in other contexts, wordings or orders: a difference may be that of the questions.",
+            "The runs asked the same items in other contexts, wordings or orders: a difference may"
+            " be that of the questions.",
             icon=":material/warning:",
         )
 
@@ -103,7 +111,9 @@ def _figures(study: Study, thetas: pd.DataFrame, rows: pd.DataFrame, short: dict
     back = {name: state for state, name in short.items()}
 
     def clickable(figure: Any, key: str) -> None:
-        """A mark that is clicked chooses its condition's answers, about its value where it is one value's."""
+        """A mark that is clicked chooses its condition's answers, about its value where it is
+        one value's.
+        """
         picked = newly(show(figure, key, on_select="rerun", selection_mode="points"), key)
         if picked:
             st.session_state["ordinal-condition"], st.session_state["ordinal-value"] = (
@@ -190,7 +200,8 @@ def _numbers(
         height=420,
     )
     st.caption(
-        f"Latent SD: the noise of one answer is 1. R-hat: rank-normalised, split; above {AGREE} (⚠) the chains disagree. Effective draws: the smaller one of bulk and tails."
+        f"Latent SD: the noise of one answer is 1. R-hat: rank-normalised, split; above {AGREE} (⚠)"
+        " the chains disagree. Effective draws: the smaller one of bulk and tails."
     )
 
 
@@ -207,7 +218,8 @@ def _fit(study: Study, run: pd.Series, short: dict[str, str]) -> None:
         rows = queries.ordinal_circle(study.store, run.run)
         if rows.empty:
             st.caption(
-                "Not judged: it takes ten contexts, or a second condition, and more than three values."
+                "Not judged: it takes ten contexts, or a second condition, and more than three"
+                " values."
             )
             return
         st.dataframe(
@@ -242,7 +254,9 @@ def _parameter(name: str) -> str:
 
 @st.cache_data(show_spinner="Looking up who answered …")
 def _who(_study: Study, folder: str, profiles: tuple[str, ...]) -> pd.DataFrame:
-    """Condition -> profile run and steering that hold its answers, called as the verb calls them."""
+    """Condition -> profile run and steering that hold its answers, called as the verb calls
+    them.
+    """
     from workbench.comparing import conditions
 
     rows = (

@@ -1,8 +1,10 @@
 """Embedders: images and words as points of one space, so that words find images; one file each.
 
-A plug-in is a class registered under kind `embedders`, made with its settings (`key=value`, a frozen dataclass `config`):
+A plug-in is a class registered under kind `embedders`, made with its settings (`key=value`, a
+frozen dataclass `config`):
 
-- `name` says what made the points, its revision included: points of different names are never compared;
+- `name` says what made the points, its revision included: points of different names are never
+  compared;
 - `images` and `texts` give rows of length one, so that the cosine is a product.
 """
 

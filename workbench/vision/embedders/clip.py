@@ -1,7 +1,10 @@
-"""CLIP, SigLIP and their like (Radford et al. 2021): a model that was trained to bring pictures and their captions together.
+"""CLIP, SigLIP and their like (Radford et al. 2021): a model that was trained to bring pictures and
+their captions together.
 
-1. Any model of transformers with `get_image_features` and `get_text_features`, by folder or hub id; safetensors only, no code from its repository.
-2. A word is embedded as it is, or inside `template` ("a photo of {}"), in which CLIP was found to do better.
+1. Any model of transformers with `get_image_features` and `get_text_features`, by folder or hub id;
+   safetensors only, no code from its repository.
+2. A word is embedded as it is, or inside `template` ("a photo of {}"), in which CLIP was found to
+   do better.
 3. Texts longer than the model reads are refused, not cut.
 """
 
@@ -53,7 +56,8 @@ class Clip:
             loaded.module, "get_text_features"
         ):
             raise Incompatible(
-                f"{config.model} does not embed images and texts in one space. Choose a CLIP or SigLIP."
+                f"{config.model} does not embed images and texts in one space. Choose a CLIP or"
+                " SigLIP."
             )
         self.module, self.processor, self.template = (
             loaded.module,

@@ -1,8 +1,10 @@
 """Images by their colours alone: works without a model, and says nothing of what is seen.
 
-1. An image becomes shares of its pixels in bins of red, green and blue; a pixel between two bins counts in both, so that shades that are near are
-   alike. The square root of the shares has length one, and the cosine is Bhattacharyya's coefficient.
-2. A text is the name of a colour (CSS), taken as an image of that colour alone. Any other word is refused.
+1. An image becomes shares of its pixels in bins of red, green and blue; a pixel between two bins
+   counts in both, so that shades that are near are alike. The square root of the shares has length
+   one, and the cosine is Bhattacharyya's coefficient.
+2. A text is the name of a colour (CSS), taken as an image of that colour alone. Any other word is
+   refused.
 
 For trying things out and for tests. Left out: shape, texture, meaning.
 """
@@ -65,7 +67,8 @@ class Colour:
                 )
             except ValueError:
                 raise BadInput(
-                    f"The embedder `colour` knows names of colours, {text!r} is none. Use --embedder clip, or colours as keywords."
+                    f"The embedder `colour` knows names of colours, {text!r} is none. Use"
+                    " --embedder clip, or colours as keywords."
                 ) from None
         return np.stack(rows)
 

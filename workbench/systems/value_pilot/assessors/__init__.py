@@ -1,8 +1,10 @@
-"""Assessors rate a text by values: how much of each is in it, and in which direction. One assessor a module.
+"""Assessors rate a text by values: how much of each is in it, and in which direction. One assessor
+a module.
 
-A plug-in is registered under kind `assessors` and is anything with `config` (a frozen dataclass of its settings) and
-`fit`, which learns from rated texts and gives an `Assessor`. An assessor says two things about a text and a value, as the paper's does:
-the *rate*, in which direction and how far, and the *label*, whether the value is in it at all; the rating is their product.
+A plug-in is registered under kind `assessors` and is anything with `config` (a frozen dataclass of
+its settings) and `fit`, which learns from rated texts and gives an `Assessor`. An assessor says two
+things about a text and a value, as the paper's does: the *rate*, in which direction and how far,
+and the *label*, whether the value is in it at all; the rating is their product.
 
 `check` is what every fit asks of its texts. Luo et al. (2025).
 """
@@ -53,10 +55,13 @@ class Fitter(Protocol):
 
 
 def check(texts: Sequence[str], ratings: Float[np.ndarray, "text value"]) -> None:
-    """Raises BadInput unless there is one row of ratings in [-1, 1] a text, and at least two texts."""
+    """Raises BadInput unless there is one row of ratings in [-1, 1] a text, and at least two
+    texts.
+    """
     if len(texts) != len(ratings) or len(texts) < 2:
         raise BadInput(
-            f"An assessor learns from at least two texts with one row of ratings each, got {len(texts)} and {len(ratings)}."
+            "An assessor learns from at least two texts with one row of ratings each, got"
+            f" {len(texts)} and {len(ratings)}."
         )
     if not (np.abs(ratings) <= 1).all():
         raise BadInput("Ratings that an assessor learns from lie in [-1, 1], got others.")

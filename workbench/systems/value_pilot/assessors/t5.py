@@ -1,12 +1,14 @@
-"""The paper's assessor: a frozen T5 encoder, attention, mean pooling, and a perceptron with two heads.
+"""The paper's assessor: a frozen T5 encoder, attention, mean pooling, and a perceptron with two
+heads.
 
-1. A T5 encoder from a local folder reads each text; its weights stay as they are, so its states are computed once.
+1. A T5 encoder from a local folder reads each text; its weights stay as they are, so its states are
+   computed once.
 2. One layer of self-attention over the states, the mean over tokens, one hidden layer.
-3. Two heads: rate (tanh) and label (sigmoid). Loss: squared error of their product against the rating, plus the
-   cross-entropy of the label against whether the value is in the text.
+3. Two heads: rate (tanh) and label (sigmoid). Loss: squared error of their product against the
+   rating, plus the cross-entropy of the label against whether the value is in the text.
 
-The paper gives no sizes, rates or losses; these are ours. Left out: fine-tuning the encoder, downloading one.
-Luo et al. (2025).
+The paper gives no sizes, rates or losses; these are ours. Left out: fine-tuning the encoder,
+downloading one. Luo et al. (2025).
 """
 
 from collections.abc import Sequence
@@ -75,12 +77,16 @@ class T5:
     def fit(
         texts: Sequence[str], ratings: Float[np.ndarray, "text value"], settings: T5Config
     ) -> "Fitted":
-        """Trains the head; the encoder stays as it is. Raises NotFound without a folder that holds one."""
+        """Trains the head; the encoder stays as it is.
+
+        Raises NotFound without a folder that holds one.
+        """
         check(texts, ratings)
         tokenizer, encoder = _load(settings.folder)
         if encoder.config.d_model % settings.heads:
             raise BadInput(
-                f"The encoder is {encoder.config.d_model} wide, which {settings.heads} heads do not divide. Choose another number."
+                f"The encoder is {encoder.config.d_model} wide, which {settings.heads} heads do not"
+                " divide. Choose another number."
             )
         states = [_read(tokenizer, encoder, text, settings.max_tokens) for text in texts]
         target = torch.tensor(ratings, dtype=torch.float32)
@@ -139,12 +145,14 @@ def _load(folder: str) -> tuple[Any, nn.Module]:
 
     if not folder or not (Path(folder) / "config.json").is_file():
         raise NotFound(
-            f"The t5 assessor needs a local folder with a T5 model and its tokenizer, got {folder!r}. Give folder=PATH."
+            "The t5 assessor needs a local folder with a T5 model and its tokenizer, got"
+            f" {folder!r}. Give folder=PATH."
         )
     try:
-        return AutoTokenizer.from_pretrained(
-            folder, local_files_only=True
-        ), T5EncoderModel.from_pretrained(folder, local_files_only=True).eval()
+        return (
+            AutoTokenizer.from_pretrained(folder, local_files_only=True),
+            T5EncoderModel.from_pretrained(folder, local_files_only=True).eval(),
+        )
     except (OSError, ValueError) as error:
         raise BadInput(
             f"{folder} cannot be loaded as a T5 encoder: {str(error).splitlines()[0]}"

@@ -1,8 +1,11 @@
-"""Words and word pairs, weighed by TF-IDF, into ridge and logistic regressions: the assessor that runs anywhere.
+"""Words and word pairs, weighed by TF-IDF, into ridge and logistic regressions: the assessor that
+runs anywhere.
 
 1. Texts become TF-IDF vectors of words and word pairs, sublinear counts, length 1.
-2. Label of a value: logistic regression of whether it is in the text. Where it is in all texts of the fit or in none, that share.
-3. Rate of a value: ridge regression over the texts it is in, cut off at -1 and 1. Where it is in fewer than two, their mean, or 0.
+2. Label of a value: logistic regression of whether it is in the text. Where it is in all texts of
+   the fit or in none, that share.
+3. Rate of a value: ridge regression over the texts it is in, cut off at -1 and 1. Where it is in
+   fewer than two, their mean, or 0.
 
 Left out: word order beyond pairs; a word that the fit never saw says nothing.
 """
