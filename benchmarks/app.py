@@ -37,8 +37,8 @@ def main(folder: str = "", starts: int = 3, rounds: int = 5) -> dict:
     from playwright.sync_api import sync_playwright
 
     from feature_store.errors import NotFound
-    from tests.browser import FLAGS, Tab, chromium, free_port
-    from tests.synthetic import synthetic
+    from tests.helpers.browser import FLAGS, Tab, chromium, free_port
+    from tests.helpers.synthetic import synthetic
 
     found = chromium()
     if found is None:
@@ -97,7 +97,7 @@ def main(folder: str = "", starts: int = 3, rounds: int = 5) -> dict:
 
 def _reach(tab, child: subprocess.Popen) -> None:
     """Open the address as soon as somebody answers there, as an eager user would."""
-    from tests.browser import wait_until_up
+    from tests.helpers.browser import wait_until_up
 
     wait_until_up(int(re.search(r":(\d+)$", tab.address).group(1)), child)
     tab.page.goto(tab.address)

@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from feature_store import queries
-from feature_store.queries import FeatureFilter, FeatureOrder, words
+from feature_store import queries, words
+from feature_store.queries import FeatureFilter, FeatureOrder
 from feature_store.runs import Runs
 from feature_store.store import Store
 

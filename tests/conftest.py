@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from jaxtyping import install_import_hook
 
-import tests.typecheck  # noqa: F401 - the hook below looks it up by name
+import tests.helpers.typecheck  # noqa: F401 - the hook below looks it up by name
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("WANDB_MODE", "disabled")
@@ -18,7 +18,7 @@ if (
         name: os.environ.get(name, "1") for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
     }
 
-install_import_hook(["feature_store", "sae_training", "workbench"], "tests.typecheck.check")
+install_import_hook(["feature_store", "sae_training", "workbench"], "tests.helpers.typecheck.check")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -77,14 +77,14 @@ def probed_study(tmp_path_factory):
 @pytest.fixture(scope="module")
 def browser():
     """Chromium, driven by Playwright."""
-    from tests.browser import chromium
+    from tests.helpers.browser import chromium
 
     found = chromium()
     if found is None:
         pytest.skip("NO CHROMIUM: the app is not tested. `sh scripts/chromium` installs one.")
     from playwright.sync_api import sync_playwright
 
-    from tests.browser import FLAGS
+    from tests.helpers.browser import FLAGS
 
     with sync_playwright() as playwright:
         opened = playwright.chromium.launch(executable_path=found, args=FLAGS)

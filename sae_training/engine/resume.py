@@ -21,7 +21,7 @@ before:
    Whether a family takes one is found by trying (`branches`): linear biases (ALiBi) and other
    attention kernels do not.
 
-The result equals the full forward to floating-point error; `tests/test_resume.py` says so for each
+The result equals the full forward to floating-point error; `tests/machine/test_resume.py` says so for each
 family.
 
 Left out: layers that remember something else than keys and values (Mamba, RWKV, linear attention)

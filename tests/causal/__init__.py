@@ -1,0 +1,1 @@
+"""Tests of effects, graphs, prediction, plans and comparisons."""

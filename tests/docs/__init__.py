@@ -1,0 +1,1 @@
+"""Tests of documents, notebooks and the contract of plug-ins."""

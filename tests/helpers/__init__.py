@@ -1,0 +1,1 @@
+"""What several tests need: small models, invented studies, endpoints, a browser."""

@@ -1,0 +1,1 @@
+"""Tests of the floor `sae_training`: models, the engine, SAEs, training."""

@@ -1,0 +1,134 @@
+"""The one-pass harvest against a plain double loop."""
+
+import numpy as np
+import pytest
+import torch
+
+from feature_store.errors import BadInput
+from sae_training.dictionary import harvest as module
+from sae_training.dictionary.harvest import harvest, pooled_activations
+from sae_training.dictionary.sae import SAE
+from sae_training.dictionary.stream import read
+from tests.helpers import small_models
+
+TEXTS = [
+    "the cat sat on the mat",
+    "the dog ran to the end of the garden and then " * 6,
+    "你好 🙂 the cat",
+    "and then the dog sat",
+    "the mat",
+] * 3
+READ = (TEXTS, 1, "resid_post", 4, 24)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return small_models.model("llama")
+
+
+@pytest.fixture(scope="module")
+def sae():
+    g = torch.Generator().manual_seed(0)
+    directions = torch.nn.functional.normalize(
+        torch.randn(40, small_models.WIDTH, generator=g), dim=1
+    )
+    return SAE(
+        W_enc=directions.T.contiguous(),
+        W_dec=directions,
+        b_enc=torch.zeros(40),
+        b_dec=torch.zeros(small_models.WIDTH),
+        architecture="topk",
+        k=4,
+    )
+
+
+@pytest.fixture(scope="module")
+def slow(model, sae):
+    """(feature, document, position, activation) of every active pair, one by one."""
+    found = []
+    for tokens in read(model, *READ):
+        features = sae.encode(tokens.x)
+        for i, f in features.nonzero().tolist():
+            found.append(
+                (f, int(tokens.document[i]), int(tokens.position[i]), float(features[i, f]))
+            )
+    return found
+
+
+def test_statistics_and_activations(model, sae, slow):
+    told = harvest(model, sae, *READ, contexts=3)
+    rows = list(
+        zip(
+            *(
+                told.activations[name].to_pylist()
+                for name in ("feature", "document", "position", "activation")
+            )
+        )
+    )
+    assert [row[:3] for row in rows] == sorted(row[:3] for row in slow)
+    assert told.share == 1
+    assert told.documents == len(TEXTS)
+    for feature in told.features.to_pylist():
+        values = [v for f, _, _, v in slow if f == feature["feature"]]
+        assert feature["n_active"] == len(values)
+        assert feature["density"] == pytest.approx(len(values) / told.tokens)
+        assert feature["max_activation"] == pytest.approx(max(values, default=0))
+        assert feature["mean_activation"] == pytest.approx(
+            np.mean(values) if values else 0, rel=1e-5
+        )
+        assert (feature["x"] is None) == (not values)
+    assert sum(told.histograms["count"].to_pylist()) == len(slow)
+    assert all(
+        low <= high
+        for low, high in zip(
+            told.histograms["low"].to_pylist(), told.histograms["high"].to_pylist()
+        )
+    )
+
+
+def test_top_contexts(model, sae, slow):
+    told = harvest(model, sae, *READ, contexts=3)
+    for feature in range(sae.n_features):
+        best = {}
+        for f, document, _, value in slow:
+            if f == feature:
+                best[document] = max(best.get(document, 0), value)
+        rows = [row for row in told.contexts.to_pylist() if row["feature"] == feature]
+        assert [row["rank"] for row in rows] == list(range(min(3, len(best))))
+        np.testing.assert_allclose(
+            [row["activation"] for row in rows], sorted(best.values(), reverse=True)[:3], rtol=1e-5
+        )
+        for row in rows:
+            assert row["activations"][row["peak"]] == row["activation"]
+            assert len(row["tokens"]) == len(row["activations"])
+            assert any(
+                f == feature and d == row["document"] and p == row["position"]
+                for f, d, p, _ in slow
+            )
+
+
+def test_pooled_is_the_maximum_over_tokens(model, sae, slow):
+    pooled = pooled_activations(model, sae, *READ).toarray()
+    expected = np.zeros_like(pooled)
+    for f, document, _, value in slow:
+        expected[document, f] = max(expected[document, f], value)
+    np.testing.assert_allclose(pooled, expected, rtol=1e-6)
+
+
+def test_too_many_activations_thin_out_whole_documents(model, sae, slow, monkeypatch):
+    monkeypatch.setattr(module, "ACTIVATIONS", len(slow) // 3)
+    told = harvest(model, sae, *READ, seed=1)
+    kept = set(told.activations["document"].to_pylist())
+    assert told.activations.num_rows == sum(d in kept for _, d, _, _ in slow) <= len(slow) // 3
+    assert told.share < 1
+
+
+def test_activations_with_nan_name_the_documents(model, sae, monkeypatch):
+    def broken(ids, mask, layer, point):
+        return torch.full((*ids.shape, small_models.WIDTH), torch.nan)
+
+    monkeypatch.setattr(model, "residuals", broken)
+    with pytest.raises(
+        BadInput, match=r"NaN or infinite activations at layer 1: \d+ tokens in \d+ documents"
+    ):
+        harvest(model, sae, *READ)

@@ -1,0 +1,107 @@
+import json
+
+import pandas
+import pytest
+import torch
+
+from feature_store.errors import BadInput, NotFound
+from sae_training.dictionary.texts import LENGTH, batches, read_texts
+from tests.helpers import small_models
+
+
+@pytest.fixture(scope="module")
+def model():
+    return small_models.model()
+
+
+def test_a_folder_is_read_in_order_and_novels_are_cut_at_paragraphs(tmp_path):
+    paragraph = "The dog ran. " * 20
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "novel.txt").write_text(
+        "\n\n".join([paragraph.strip()] * 30), encoding="utf-8"
+    )
+    (tmp_path / "a.txt").write_text("\ufeffÜber 你好 🙂\r\n", encoding="utf-8")
+    (tmp_path / "ignored.md").write_text("no")
+    texts = read_texts(tmp_path)
+    assert texts[0].strip() == "Über 你好 🙂"
+    assert all(len(text) <= LENGTH + 100 for text in texts)
+    assert "\n\n".join(texts[1:]) == (tmp_path / "b" / "novel.txt").read_text()
+
+
+def test_tables_give_one_document_a_row(tmp_path):
+    rows = {"id": ["1", "2"], "Text": ["one, two", "drei 🙂"]}
+    table = pandas.DataFrame(rows)
+    table.to_csv(tmp_path / "t.csv", index=False)
+    table.to_csv(tmp_path / "t.tsv", index=False, sep="\t")
+    table.to_parquet(tmp_path / "t.parquet")
+    lines = [json.dumps({"id": i, "Text": text}) for i, text in zip(rows["id"], rows["Text"])]
+    (tmp_path / "t.jsonl").write_text("\n".join(lines))
+    for name in ("t.csv", "t.tsv", "t.parquet", "t.jsonl"):
+        assert read_texts(tmp_path / name) == rows["Text"]
+    assert read_texts(tmp_path / "t.csv", column="id") == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "error", "message"),
+    [
+        ("none.txt", None, NotFound, "There is no text at"),
+        ("empty.txt", b"  \n\n ", BadInput, "every document is empty"),
+        ("latin.txt", "Müller".encode("latin-1"), BadInput, r"not UTF-8 text \(byte 1\)"),
+        ("bad.jsonl", b'{"text": ', BadInput, "not JSON lines"),
+        ("no.csv", b"a,b\n1,2\n", BadInput, "no column 'text'; it has a, b"),
+        ("latin.csv", b"text\nM\xfcller\n", BadInput, "not UTF-8"),
+        ("no.parquet", b"PAR", BadInput, "cannot be read as parquet"),
+        ("model.bin", b"x", BadInput, "is no text corpus: expected .txt"),
+    ],
+)
+def test_what_cannot_be_read_gets_one_line(tmp_path, name, content, error, message):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(error, match=message) as caught:
+        read_texts(tmp_path / name)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_empty_folder_says_so(tmp_path):
+    with pytest.raises(BadInput, match=r"holds no \.txt file"):
+        read_texts(tmp_path)
+
+
+def test_every_token_occurs_once_and_in_its_place(model):
+    texts = [
+        "the cat sat on the mat",
+        "a",
+        "the dog ran to the end of the garden " * 6,
+        "zebra 🙂 zebra",
+    ] * 5
+    ids = model.tokenize(texts)
+    seen = {
+        (document, 0) for document in range(len(texts))
+    }  # the first token, which long documents repeat
+    for batch in batches(model, texts, 3, 16):
+        assert batch.ids.shape[1] <= 16
+        assert torch.equal(
+            batch.mask, batch.mask.sort(dim=1, descending=True).values
+        )  # padded on the right
+        for row in range(len(batch.ids)):
+            document, start = int(batch.document[row]), int(batch.start[row])
+            assert batch.ids[row, 0] == ids[document][0]
+            for column in range(1, int(batch.mask[row].sum())):
+                place = (document, start + column)
+                assert place not in seen
+                assert batch.ids[row, column] == ids[document][start + column]
+                seen.add(place)
+    assert len(seen) == sum(map(len, ids))
+
+
+def test_batches_repeat(model):
+    texts = ["the cat " * n for n in (3, 1, 9, 4, 4)]
+    first, again = list(batches(model, texts, 2, 32)), list(batches(model, texts, 2, 32))
+    assert all(torch.equal(a, b) for x, y in zip(first, again) for a, b in zip(x, y))
+
+
+def test_a_context_beyond_the_model_is_refused(model):
+    with pytest.raises(BadInput, match="at most 64 tokens, the context asked for is 65"):
+        next(batches(model, ["a"], 1, 65))
+    with pytest.raises(BadInput, match="at least 2 tokens"):
+        next(batches(model, ["a"], 1, 1))

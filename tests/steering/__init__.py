@@ -1,0 +1,1 @@
+"""Tests of steering, gates, probes and labels."""

@@ -1,0 +1,163 @@
+import pandas as pd
+import pytest
+
+from feature_store import queries, words
+from tests.helpers.synthetic import CONTEXTS, ITEMS, PLANTED, synthetic
+from workbench.study import Study
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    return synthetic(tmp_path_factory.mktemp("study") / "invented")
+
+
+@pytest.fixture(scope="module")
+def ids(study):
+    runs = {}
+    for kind, role, of in (
+        ("sae", "", ""),
+        ("labels", "sae", "sae"),
+        ("effects", "labels", "labels"),
+        ("graph", "effects", "effects"),
+    ):
+        runs[kind] = queries.candidates(study.store, kind, role, runs.get(of, "")).run[0]
+    assert words.ensure(study.store, runs["sae"])
+    return runs
+
+
+def test_an_empty_study_answers_every_question_with_no_row(tmp_path):
+    store = Study(tmp_path / "empty").store
+    assert not words.ensure(store, "none")
+    wanted = queries.FeatureFilter(text="doors", values=["power"])
+    assert queries.features(store, "none", "none", wanted).total == 0
+    for answer in (
+        queries.runs(store),
+        queries.feature_map(store, "none"),
+        queries.contexts(store, "none", 0),
+        queries.histogram(store, "none", 0),
+        queries.matrix(store, "none"),
+        queries.cell_ratings(store, "none", "power", "power"),
+        queries.edges(store, "none"),
+        queries.labelled_features(store, "none"),
+        queries.leakage(store, "none"),
+        queries.scenarios(store, "none"),
+        queries.actions(store, "none", "none"),
+    ):
+        assert answer.empty
+
+
+def test_pages_of_the_table_join_without_gap_or_repeat(study, ids):
+    orders = [queries.FeatureOrder(limit=50, offset=offset) for offset in (0, 50, 100, 150)]
+    pages = [
+        queries.features(study.store, ids["sae"], ids["labels"], order=order) for order in orders
+    ]
+    rows = pd.concat([page.rows for page in pages])
+    assert {page.total for page in pages} == {192}
+    assert len(rows) == 192
+    assert rows.feature.is_unique
+    scores = rows.score.dropna()
+    assert scores.is_monotonic_decreasing
+    assert rows.score.isna().to_numpy()[len(scores) :].all()
+
+
+def test_output_scores_stand_beside_their_labels_and_sort_the_table(study, ids):
+    order = queries.FeatureOrder(sort="output", limit=1000)
+    rows = queries.features(study.store, ids["sae"], ids["labels"], order=order).rows
+    outputs = rows.output.dropna()
+    assert outputs.is_monotonic_decreasing
+    assert rows.output.isna().to_numpy()[len(outputs) :].all()
+    scored = study.store.sql("SELECT count(DISTINCT feature) AS n FROM output_scores").n[0]
+    assert len(outputs) == scored > 0
+    feature = int(rows.feature[0])
+    row = queries.competing_labels(study.store, ids["labels"], feature).iloc[0]
+    assert row.accepted
+    assert (row.output, row.output_n, row.null_high) == (rows.output[0], 6, 0.2)
+    assert row.low == row.effect - 0.15, "the label's own interval stays its own"
+
+
+def test_filters_are_those_of_the_labels(study, ids):
+    wanted = queries.FeatureFilter(values=["power"], polarity=-1, score=0.9)
+    order = queries.FeatureOrder(limit=100)
+    page = queries.features(study.store, ids["sae"], ids["labels"], wanted, order)
+    labels = study.store.sql(
+        "SELECT * FROM labels WHERE accepted AND value = 'power' AND polarity = -1 AND score >= 0.9"
+    )
+    assert set(page.rows.feature) == set(labels.feature)
+    assert page.total == labels.feature.nunique()
+    assert set(page.rows.value) == {"power"}
+
+
+@pytest.mark.parametrize(
+    "text", ["doors", "SCRIPT", "שלום", "🦉", "locked doors twi", "bold <script>"]
+)
+def test_the_words_find_what_reading_every_context_finds(study, ids, text):
+    rows = study.store.sql(
+        "SELECT feature, array_to_string(tokens, '') AS text FROM contexts WHERE run = ?",
+        [ids["sae"]],
+    )
+    sought = words.split(study.store, text)
+    assert sought
+    wanted = queries.FeatureFilter(text=text)
+    order = queries.FeatureOrder(limit=1000)
+    page = queries.features(study.store, ids["sae"], "", wanted, order)
+    holding = {row.feature for row in rows.itertuples() if _holds(row.text, sought)}
+    assert set(page.rows.feature) == holding
+    assert page.total > 0
+
+
+def _holds(text: str, sought: list[str]) -> bool:
+    import re
+
+    written = set(re.findall(r"\w+|[^\w\s]", text.lower().replace("_", " ")))
+    *whole, last = sought
+    if not set(whole) <= written:
+        return False
+    begins = len(last) > 2 and any(word.startswith(last) for word in written)
+    return last in written or begins
+
+
+def test_a_text_without_words_filters_nothing(study, ids):
+    wanted = queries.FeatureFilter(text="  ?!")
+    assert queries.features(study.store, ids["sae"], wanted=wanted).total == 192
+
+
+def test_one_feature(study, ids):
+    store, sae = study.store, ids["sae"]
+    assert queries.feature(store, sae, 3).decoder_norm.tolist() == [1.0]
+    assert queries.feature(store, sae, 4000).empty
+    contexts = queries.contexts(store, sae, 3, limit=5)
+    assert contexts["rank"].tolist() == [0, 1, 2, 3, 4]
+    assert contexts.activation.is_monotonic_decreasing
+    assert len(queries.histogram(store, sae, 3)) == 20
+    assert queries.spread(store, sae, 3).tokens.tolist() == [30]
+    labels = queries.competing_labels(store, ids["labels"], 3)
+    assert labels.accepted.tolist() == [True, False]
+
+
+def test_a_cell_leads_to_its_prompts(study, ids):
+    rows = queries.cell_ratings(study.store, ids["effects"], "power", "universalism", limit=1000)
+    matched = queries.matched(study.store, ids["effects"])
+    assert len(rows) == rows.total.iloc[0] == CONTEXTS * ITEMS * (matched.value == "power").sum()
+    assert rows.prompt.notna().all()
+    assert (rows.change.abs().diff().dropna() <= 1e-6).all()
+    doses = queries.cell_doses(study.store, ids["effects"], "power", "universalism")
+    assert set(doses.kind) == {"feature", "random-feature", "random-direction"}
+    steered = doses[doses.kind == "feature"]
+    assert (steered.low <= steered.effect).all()
+    assert (steered.effect <= steered.high).all()
+    assert steered.effect.mean() < -0.2, "turned so that power rises, universalism falls"
+
+
+def test_the_graph_and_its_truth(study, ids):
+    assert len(queries.edges(study.store, ids["graph"])) == 90
+    assert len(queries.true_edges(study.store, ids["graph"])) == len(PLANTED)
+
+
+def test_kept_answers_are_those_of_the_run_that_was_asked(study, ids):
+    assert queries.features(study.store, ids["sae"], "no such run").rows.value.isna().all()
+    assert queries.features(study.store, ids["sae"], ids["labels"]).rows.value.notna().all()
+    for number in range(20):
+        study.store.kept("SELECT ? AS number", [number])
+    assert study.store.sql(
+        f"SELECT number FROM {study.store.kept('SELECT ? AS number', [3])}"
+    ).number.tolist() == [3]

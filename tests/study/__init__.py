@@ -1,0 +1,1 @@
+"""Tests of whole studies, from the command line on."""
