@@ -3,10 +3,14 @@ PYTHON ?= python3
 BIN = .venv/bin
 STUDY ?= studies/demo
 APP ?= 1
+PYTEST = $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 export HF_HUB_DISABLE_TELEMETRY = 1
 export WANDB_MODE = disabled
 
-.PHONY: demo test check install benchmarks
+.PHONY: help demo test check style types format docs install
+
+help: ## list these commands
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 demo: .venv/installed ## train, label, measure, steer and graph on the shipped model; then open the app (APP=0: do not)
 	$(BIN)/workbench demo $(STUDY)
@@ -14,18 +18,29 @@ ifneq ($(APP),0)
 	$(BIN)/workbench app $(STUDY)
 endif
 
-test: .venv/installed ## every check and every test, notebooks included
+test: style types ## every check and every test, notebooks included
 	sh scripts/chromium
+	$(PYTEST)
+
+check: style types ## style, types, imports, and the tests that need no browser and no notebook
+	$(PYTEST) -m "not browser and not notebook and not slow and not gpu"
+
+style: .venv/installed ## layout, lint and the contracts of imports
+	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
-check: .venv/installed ## the fast part: style, imports, and the tests that need no browser and no notebook
-	$(BIN)/ruff check .
-	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "not browser and not notebook"
+types: .venv/installed ## mypy over the three packages and the app
+	$(BIN)/python -m mypy
 
-install: .venv/installed
+format: .venv/installed ## lay out the code and mend what ruff can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: .venv/installed ## write docs/reference from the code
+	$(BIN)/python -m tools.write_docs
+
+install: .venv/installed ## the environment alone
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -23,21 +23,9 @@ install_import_hook(["feature_store", "sae_training", "workbench"], "tests.helpe
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
-LONG = (
-    "test_study",
-    "test_notebooks",
-    "test_neurons_verb",
-    "test_control",
-    "test_organism",
-    "test_train",
-)
-"""Files of many minutes: they go to the workers first, each whole, so that none is left for the
-end."""
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long files first; the rest as collected."""
-    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
+    """Files marked `slow_file` go to the workers first, each whole, so that none is left for the end."""
+    items.sort(key=lambda item: item.get_closest_marker("slow_file") is None)
 
 
 @pytest.fixture(scope="session")

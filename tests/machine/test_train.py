@@ -20,6 +20,8 @@ from sae_training.training.streams import ActivationStream
 from sae_training.training.train import CHECKPOINT, train, train_on_model
 from tests.helpers import small_models
 
+pytestmark = pytest.mark.slow_file
+
 CPU = torch.device("cpu")
 D = 32
 

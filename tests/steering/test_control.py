@@ -24,6 +24,8 @@ from workbench.systems.conva.control import SIDES, Control, control, judged, poi
 from workbench.systems.conva.questions import choice_prompt, read_choices, read_dilemmas
 from workbench.verbs import probe as probe_verb
 
+pytestmark = pytest.mark.slow_file
+
 TRUTH = organism.truth()
 
 

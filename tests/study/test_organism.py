@@ -13,6 +13,8 @@ import pytest
 from workbench import organism
 from workbench.organism.planted import SCALE, Truth, facet_shocks, plan
 
+pytestmark = pytest.mark.slow_file
+
 
 @pytest.fixture(scope="module")
 def truth() -> Truth:

@@ -19,6 +19,8 @@ from workbench import organism, steer
 from workbench.command.demo import FAST, demo
 from workbench.study import Study
 
+pytestmark = pytest.mark.slow_file
+
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory):

@@ -15,6 +15,8 @@ from workbench.study import Study
 from workbench.systems.value_locate.descriptions import BUILT_IN, POLES, Told, descriptions
 from workbench.systems.value_locate.judging import samples_table, score, score_rows
 
+pytestmark = pytest.mark.slow_file
+
 SMALL = {
     "values": ("power", "security"),
     "n_answers": 40,
