@@ -28,7 +28,7 @@ from feature_store.records import ValueSystem
 from workbench.causal.effects import analyse
 from workbench.causal.graph import find
 from workbench.sweeps.damage import Matched, Sweep, match
-from workbench.verbs.effects import read_sweep
+from workbench.sweeps.stored import read_sweep
 
 NAME = "false_discoveries"
 RUNS, REPLICATES, DELTA = 100, 400, 1.0

@@ -15,8 +15,8 @@ from benchmarks._study import made
 from feature_store.errors import BadInput
 from workbench import organism
 from workbench.sweeps.damage import match
+from workbench.sweeps.stored import read_sweep
 from workbench.systems.kang.pc import bootstrap, discover
-from workbench.verbs.effects import read_sweep
 
 NAME = "pc"
 LEVELS = (0.05, 0.01, 0.001)

@@ -31,6 +31,7 @@ from benchmarks._study import Made, made
 from feature_store.records import Run
 from workbench import organism
 from workbench.causal import predict
+from workbench.causal.joint import curves_of, halves
 from workbench.causal.wanted import Goal, goal, parse
 from workbench.measuring.questionnaire import one_scale
 from workbench.measuring.questions import Question, expected_ratings, option_texts
@@ -38,9 +39,8 @@ from workbench.organism.generate import behaviour
 from workbench.organism.planted import plan as phrases
 from workbench.steering import directions
 from workbench.study import Study
+from workbench.sweeps.stored import sweep_setup
 from workbench.systems.conva import shift
-from workbench.verbs.effects import asked_again
-from workbench.verbs.predict import curves_of, halves
 
 if TYPE_CHECKING:
     from sae_training.engine.model import Model
@@ -78,16 +78,16 @@ def setting(told: Made) -> Setting:
     """The sweep's own questions, and its contexts in the planner's two halves."""
     study, effects = told.study, told.runs["effects"]
     sae = study.runs.get(effects.inputs["sae"])
-    config, asked, _ = asked_again(study, effects)
+    setup = sweep_setup(study, effects)
     return Setting(
         study,
         effects,
         sae,
         study.probe(sae=sae.id),
         study.model_of(sae),
-        asked,
+        setup.material.questions,
         curves_of(study, effects),
-        *halves(config.n_contexts, SEED),
+        *halves(setup.settings.n_contexts, SEED),
     )
 
 

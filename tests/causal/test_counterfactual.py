@@ -122,7 +122,10 @@ def test_presets_and_questions_from_files(tmp_path):
     table = tmp_path / "countries.csv"
     table.write_text("name,value,target\nA,Power,1.5\nB,Power,4\nA,Self-Direction,4\n")
     assert targets.preset(str(table), "A", TEN) == {"power": 1.5, "self-direction": 4.0}
-    assert targets.told(["power=1", " benevolence = 5"], TEN) == {"power": 1.0, "benevolence": 5.0}
+    assert targets.parse_scores(["power=1", " benevolence = 5"], TEN) == {
+        "power": 1.0,
+        "benevolence": 5.0,
+    }
     plain = tmp_path / "q.txt"
     plain.write_text("One?\n\nTwo?\n")
     assert [q.text for q in targets.questions(str(plain), TEN)] == ["One?", "Two?"]

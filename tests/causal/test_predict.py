@@ -10,7 +10,7 @@ from feature_store.errors import BadInput, NotFound
 from feature_store.records import CausalGraph, Edge
 from tests.causal.test_effects import TEN, simulate
 from workbench.causal.predict import (
-    Fitted,
+    Predictors,
     bounded,
     covered,
     curves,
@@ -64,7 +64,7 @@ def some_gain(seed: int, features: int = 12, size: float = 1.0) -> np.ndarray:
 
 def test_a_joint_steering_is_the_sum_of_the_planted_effects():
     gain = some_gain(0)
-    fitted = Fitted(curves=curves(planted_sweep(gain), 6))
+    fitted = Predictors(curves=curves(planted_sweep(gain), 6))
     said = predict(fitted, ((103, 0.3), (107, -0.2), (100, 0.4)), replicates=200)
     assert said.mean == pytest.approx(0.3 * gain[3] - 0.2 * gain[7] + 0.4 * gain[0])
     # Damage is linear between two doses: at 0.3 it lies midway between those of 0.2 and 0.4; at
@@ -96,7 +96,7 @@ def test_a_missing_answer_leaves_its_context_out_and_spreads_no_further():
     told = curves(replace(sweep, ratings=ratings), 6)
     for dose, missing in ((0.4, 0), (0.3, 1), (0.2, 1), (0.15, 1), (0.1, 0)):
         assert np.isnan(linear(told, doses(told, [((100, dose),)]))).sum() == missing
-    assert predict(Fitted(curves=told), ((100, 0.3),), replicates=200).mean == pytest.approx(
+    assert predict(Predictors(curves=told), ((100, 0.3),), replicates=200).mean == pytest.approx(
         0.3 * some_gain(2)[0]
     )
 
@@ -197,9 +197,9 @@ def test_held_out_error_widens_a_prediction_and_travels_with_it():
     x = doses(told, draw(told, 30, 3, 0))
     said = linear(told, x).mean(1)
     held = score(said, said + 0.1 * np.random.default_rng(0).normal(size=said.shape), 200, 0)
-    bare = predict(Fitted(curves=told), ((100, 0.2), (101, 0.2)), replicates=300)
+    bare = predict(Predictors(curves=told), ((100, 0.2), (101, 0.2)), replicates=300)
     full = predict(
-        Fitted(curves=told, graph=None, held={"linear": held}, damage_error=0.05),
+        Predictors(curves=told, graph=None, held={"linear": held}, damage_error=0.05),
         ((100, 0.2), (101, 0.2)),
         replicates=300,
     )
@@ -208,7 +208,7 @@ def test_held_out_error_widens_a_prediction_and_travels_with_it():
     assert full.damage_high - full.damage > 0.09
     assert full.held is held
     with pytest.raises(BadInput, match="needs a causal graph of the same sweep"):
-        predict(Fitted(curves=told), ((100, 0.2),), "graph")
+        predict(Predictors(curves=told), ((100, 0.2),), "graph")
 
 
 def test_joint_steerings_are_seeded_and_inside_what_was_measured():
@@ -229,9 +229,9 @@ def test_joint_steerings_are_seeded_and_inside_what_was_measured():
 def test_what_was_not_measured_is_not_predicted():
     told = curves(planted_sweep(some_gain(6)), 6)
     with pytest.raises(NotFound, match="Feature 7 was not swept"):
-        predict(Fitted(curves=told), ((7, 0.2),))
+        predict(Predictors(curves=told), ((7, 0.2),))
     with pytest.raises(BadInput, match="measured up to dose 0.4, -0.5 lies beyond"):
-        predict(Fitted(curves=told), ((100, -0.5),))
+        predict(Predictors(curves=told), ((100, -0.5),))
     sweep = planted_sweep(some_gain(6))
     dose = sweep.dose.copy()
     dose[:3] = (0.1, 0.2, 0.5)

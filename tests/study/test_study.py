@@ -188,10 +188,10 @@ def test_joint_steerings_are_predicted_and_measured(told):
     ).set_index("model")
     assert (scores.r2 > scores.chance).all()
     assert scores.r2["linear"] > 0.7
+    from workbench.causal.joint import known_predictors
     from workbench.causal.predict import predict
-    from workbench.verbs.predict import fitted
 
-    known = fitted(study)
+    known = known_predictors(study)
     feature = int(known.curves.feature[0])
     said = predict(known, ((feature, 0.5),))
     alone = (
@@ -357,7 +357,7 @@ def test_methods_are_compared_and_every_number_leads_back(told):
     assert (means.seconds > 0).all()
     assert means.harmonic.notna().all()
     # The effect of a prompt is that of its own ratings, in the contexts that report.
-    from workbench.verbs.predict import halves
+    from workbench.causal.joint import halves
 
     row = chosen.loc[("prompt", "power")]
     ratings = (

@@ -18,7 +18,9 @@ import numpy as np
 from jaxtyping import Float
 
 from feature_store.errors import BadInput
+from feature_store.records import Run
 from workbench.causal.counterfactual import Objective
+from workbench.workspace import Workspace
 
 WORST_CONDITION = 1e6
 """Largest condition number of `I - A` at which profiles are solved for."""
@@ -75,6 +77,27 @@ class LinearSCM:
                 " Estimate it from more contexts."
             )
         return np.linalg.solve(cut.T, set_to)
+
+
+def read_scm(
+    study: Workspace, graph_run: Run
+) -> tuple[LinearSCM, Float[np.ndarray, "source target"]]:
+    """Read the edges of a graph run as a structural model, with the standard deviation of each
+    weight.
+
+    Weight and deviation are 0 where there is no edge [rating points per rating point].
+    """
+    rows = study.store.sql(
+        "SELECT source, target, weight, z, present FROM edges WHERE run = ?", [graph_run.id]
+    )
+    named = set(rows.source) | set(rows.target)
+    values = tuple(value for value in study.system.ids if value in named)
+    direct, sd = np.zeros((2, len(values), len(values)))
+    for edge in rows[rows.present].itertuples():
+        cell = values.index(edge.source), values.index(edge.target)
+        direct[cell] = edge.weight
+        sd[cell] = abs(edge.weight / edge.z)
+    return LinearSCM(values, direct), sd
 
 
 def fresh(exogenous: Sequence[Noise], seed: int) -> list[Noise]:

@@ -33,7 +33,8 @@ from workbench.causal.graph import weights
 from workbench.statistics.intervals import Interval, bootstrap_mean, cluster_weights, known_mean
 from workbench.sweeps.damage import Sweep
 
-Model = Literal["linear", "graph"]
+Predictor = Literal["linear", "graph"]
+"""How several features are predicted together: the changes add up, or the graph carries them."""
 Weights = Sequence[tuple[int, float]]
 """(feature index, signed dose in the sweep's unit) pairs: what `Steering(combine="sum",
 strength=1)` adds."""
@@ -94,7 +95,9 @@ class Held(NamedTuple):
     """Held-out steerings."""
 
 
-class Fitted(NamedTuple):
+class Predictors(NamedTuple):
+    """What is known for predicting a joint steering: single curves, the graph, the record."""
+
     curves: Curves
     """What the sweep measured."""
     graph: CausalGraph | None = None
@@ -254,7 +257,7 @@ def damage(
 
 
 def changes(
-    fitted: Fitted, x: Float[np.ndarray, "steering feature"], model: Model
+    fitted: Predictors, x: Float[np.ndarray, "steering feature"], model: Predictor
 ) -> Float[np.ndarray, "steering context value"]:
     """What a model expects in every context [rating points]."""
     if model == "linear":
@@ -268,9 +271,9 @@ def changes(
 
 
 def predict(
-    fitted: Fitted,
+    fitted: Predictors,
     steering: Weights,
-    model: Model = "linear",
+    model: Predictor = "linear",
     replicates: int = 1000,
     seed: int = 0,
 ) -> Prediction:

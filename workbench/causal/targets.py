@@ -37,8 +37,18 @@ class Question:
     the model where they are more."""
 
 
-def told(pairs: Sequence[str], system: ValueSystem) -> dict[str, float]:
-    """`["power=1", "benevolence=5"]` as value -> score."""
+def target_scores(
+    pairs: Sequence[str], file: str, name: str, system: ValueSystem
+) -> dict[str, float]:
+    """Give the target that settings mean, as value -> score [1 to 5].
+
+    `pairs` (`power=1`) win; without any it is the preset `name` of `file`.
+    """
+    return parse_scores(pairs, system) if pairs else preset(file, name, system)
+
+
+def parse_scores(pairs: Sequence[str], system: ValueSystem) -> dict[str, float]:
+    """Read `["power=1", "benevolence=5"]` as value -> score [1 to 5]."""
     split = [pair.partition("=") for pair in pairs]
     return _checked([(name.strip(), score.strip()) for name, _, score in split], "--target", system)
 

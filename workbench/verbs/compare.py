@@ -20,6 +20,7 @@ import time
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
+import pandas as pd
 
 from feature_store.bounds import (
     MANY,
@@ -36,6 +37,7 @@ from feature_store.progress import Progress
 from feature_store.records import Positions, Run, Steering, Unit
 from workbench import material, organism
 from workbench.causal import targets
+from workbench.causal.joint import halves
 from workbench.comparing import methods
 from workbench.features import output_scores
 from workbench.llm import open_llm
@@ -47,9 +49,14 @@ from workbench.settings import plain
 from workbench.steering.apply import edit_for
 from workbench.sweeps import arms, sweep, texts, value_prompts
 from workbench.sweeps.arms import Planned
+from workbench.sweeps.stored import (
+    SweepSettings,
+    SweepTables,
+    sweep_material,
+    unlabelled_features,
+    write_sweep,
+)
 from workbench.sweeps.sweep import Choice
-from workbench.verbs import effects
-from workbench.verbs.predict import halves
 from workbench.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -61,7 +68,9 @@ TIMED = 32
 
 
 @dataclasses.dataclass(frozen=True)
-class CompareSettings:
+class CompareSettings(SweepSettings):
+    """Which ways to steer are compared, at which strengths, and how texts are judged."""
+
     labels: str = "latest"
     """Run of the labels; its SAE is steered."""
     probes: str = "latest"
@@ -89,16 +98,8 @@ class CompareSettings:
     of its own language."""
     delta: Positive = 0.1
     """Damage that a chosen strength may do at most [nats per token]."""
-    instrument: Annotated[str, Plugin("instruments")] = "standin"
-    """Instrument plug-in."""
-    wordings: tuple[str, ...] = ()
-    """Wordings to ask; none: the first of those made for the model."""
-    contexts: str = ""
-    """File with one context a line; empty: those made for the model."""
     n_contexts: CountOrZero = 24
     """Contexts, the clusters of the intervals; half of them choose, half report."""
-    neutral: str = ""
-    """File or folder with neutral text; empty: that made for the model."""
     n_neutral: Count = 16
     """Neutral texts; half of them choose, half report."""
     judge: str = ""
@@ -126,19 +127,8 @@ def run(study: Workspace, config: CompareSettings, progress: Progress) -> Run:
     sae_run = study.runs.get(label_run.inputs["sae"])
     probe_run = study.resolve("probes", config.probes) if config.probes else None
     name = sae_run.config["model"]
-    same = {
-        field: getattr(config, field)
-        for field in (
-            "instrument",
-            "wordings",
-            "contexts",
-            "n_contexts",
-            "neutral",
-            "n_neutral",
-            "seed",
-        )
-    }
-    asked, neutral, told = effects.material_of(study, name, effects.EffectsSettings(**same))
+    sweep_texts = sweep_material(study, name, config)
+    asked, neutral, told = sweep_texts.questions, sweep_texts.neutral, sweep_texts.digest
     planned = _plan(study, config, label_run, sae_run, probe_run, asked)
     openings, judge = _openings(study, config, name), _judge(study, config)
     told = hashlib.sha256(
@@ -167,15 +157,10 @@ def run(study: Workspace, config: CompareSettings, progress: Progress) -> Run:
         ratings, damage = value_prompts.measure(
             work, model, planned, asked, neutral, option_texts(instrument, model), progress
         )
-        measured = effects.keep(
-            work,
-            study,
-            [one.row(k) for k, one in enumerate(planned)],
-            ratings,
-            damage,
-            asked,
-            config.replicates,
-            config.seed,
+        rows = pd.DataFrame([one.row(k) for k, one in enumerate(planned)])
+        tables = SweepTables(rows, ratings, damage)
+        measured = write_sweep(
+            work, study.system, tables, sweep_texts, config.replicates, config.seed
         )
         measured = dataclasses.replace(measured, kind=np.array([one.arm for one in planned]))
         progress("analysing", 0, 1)
@@ -279,9 +264,6 @@ def _plan(
 ) -> list[Planned]:
     labels = output_scores.with_outputs(study, label_run.id)
     chosen = sweep.choose_features(labels, config.features_per_value, config.choose)
-    alive = study.store.sql(
-        "SELECT feature FROM features WHERE run = ? AND n_active > 0 ORDER BY feature", [sae_run.id]
-    ).feature
     able = set(chosen.value) & set(probe_run.summary["probed"] if probe_run else chosen.value)
     if not config.methods:
         raise BadInput(
@@ -319,7 +301,7 @@ def _plan(
             value: value_prompts.ladder(study.system[value], steps, sentences) for value in wanted
         }
     template = Steering(unit=config.unit, positions=config.positions)
-    unlabelled = sorted(set(alive) - set(labels.feature[labels.accepted]))
+    unlabelled = unlabelled_features(study, sae_run, labels)
     probes = probe_run.id if probe_run else ""
     return arms.plan(
         chosen,

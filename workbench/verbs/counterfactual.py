@@ -25,7 +25,7 @@ from feature_store.progress import Progress
 from feature_store.records import Run
 from workbench.causal import targets
 from workbench.causal.counterfactual import HIGHEST, LOWEST, Objective, counterfactuals
-from workbench.causal.linear_scm import LinearSCM, fresh
+from workbench.causal.linear_scm import LinearSCM, fresh, read_scm
 from workbench.measuring.questionnaire import one_scale
 from workbench.settings import plain
 from workbench.statistics.intervals import bootstrap_mean
@@ -53,21 +53,6 @@ class CounterfactualSettings:
     """Seed of all of them."""
 
 
-def read_graph(study: Workspace, run: str) -> tuple[LinearSCM, Float[np.ndarray, "source target"]]:
-    """The edges of a graph run as a structural model, and the standard deviation of each weight;
-    0 where there is no edge.
-    """
-    rows = study.store.sql(
-        "SELECT source, target, weight, z, present FROM edges WHERE run = ?", [run]
-    )
-    values = tuple(v for v in study.system.ids if v in set(rows.source) | set(rows.target))
-    direct, sd = np.zeros((2, len(values), len(values)))
-    for edge in rows[rows.present].itertuples():
-        place = values.index(edge.source), values.index(edge.target)
-        direct[place], sd[place] = edge.weight, abs(edge.weight / edge.z)
-    return LinearSCM(values, direct), sd
-
-
 def _profiles(study: Workspace, run: str) -> pd.DataFrame:
     """Unsteered mean rating of every value in every context of a sweep [context, value]; NaN
     where nothing was parsed.
@@ -80,22 +65,11 @@ def _profiles(study: Workspace, run: str) -> pd.DataFrame:
     return rows.pivot(index="context", columns="value", values="base").sort_index().astype(float)
 
 
-def wanted(
-    study: Workspace, target: tuple[str, ...], presets: str, preset: str
-) -> dict[str, float]:
-    """The target of a configuration as value -> score [1 to 5]."""
-    return (
-        targets.told(target, study.system)
-        if target
-        else targets.preset(presets, preset, study.system)
-    )
-
-
 def run(study: Workspace, config: CounterfactualSettings, progress: Progress) -> Run:
     """A run of kind `counterfactual`."""
     graph_run = study.resolve("graph", config.graph)
     effects_run = study.runs.get(graph_run.inputs["effects"])
-    scores = wanted(study, config.target, config.presets, config.preset)
+    scores = targets.target_scores(config.target, config.presets, config.preset, study.system)
     keep = [study.system.resolve(value) for value in config.values] or list(scores)
     if absent := [value for value in keep if value not in scores]:
         raise BadInput(
@@ -114,7 +88,7 @@ def run(study: Workspace, config: CounterfactualSettings, progress: Progress) ->
     plainly = plain(dataclasses.replace(config, graph=graph_run.id))
     if study.runs.exists(id := study.runs.find("counterfactual", plainly, inputs, config.seed)):
         return study.runs.get(id)
-    scm, sd = read_graph(study, graph_run.id)
+    scm, sd = read_scm(study, graph_run)
     base = _profiles(study, effects_run.id).reindex(columns=list(scm.values))
     whole = base.dropna()
     contexts, observed = list(whole.index), [row.to_numpy() for _, row in whole.iterrows()]

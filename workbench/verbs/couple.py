@@ -37,6 +37,7 @@ from workbench.causal.counterfactual import (
     mae,
     spearman,
 )
+from workbench.causal.linear_scm import read_scm
 from workbench.llm import LLM, open_llm
 from workbench.llm.answered import Answered
 from workbench.llm.endpoint import Endpoint, Limits
@@ -53,7 +54,6 @@ from workbench.systems.couple.text_scm import (
     graph_relations,
     score,
 )
-from workbench.verbs.counterfactual import read_graph, wanted
 from workbench.workspace import Workspace
 
 CONDITIONS = ("raw", "value-prompt", "couple")
@@ -140,7 +140,7 @@ def run(study: Workspace, config: CoupleSettings, progress: Progress) -> Run:
     )
     asked, scores = (
         targets.questions(config.questions, study.system),
-        wanted(study, config.target, config.presets, config.preset),
+        targets.target_scores(config.target, config.presets, config.preset, study.system),
     )
     graph_run = study.resolve("graph", config.graph) if config.relations == "graph" else None
     writer = open_llm(config.llm, study.model, limits)
@@ -170,7 +170,7 @@ def run(study: Workspace, config: CoupleSettings, progress: Progress) -> Run:
         objectives = _objectives(talk, asked, scores, study.system)
         relations = {} if config.relations == "none" else circle_relations(study.system)
         if graph_run:
-            scm = read_graph(study, graph_run.id)[0]
+            scm = read_scm(study, graph_run)[0]
             relations = graph_relations(scm.values, scm.direct)
         model = TextSCM(
             talk,

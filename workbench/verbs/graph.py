@@ -4,26 +4,30 @@ is one.
 1. The sweep's ratings are read back from the store and matched by damage again, so the graph has
    exactly its inputs.
 2. `causal/graph.py` inverts the total effects and bootstraps contexts and features together.
-3. On the organism the found graph is compared with the planted graph.
+3. On the organism the estimated graph is compared with the planted graph.
 """
 
 import dataclasses
+from functools import partial
+from typing import Any
 
 import numpy as np
 
 from feature_store.bounds import Replicates, Seed
 from feature_store.progress import Progress
-from feature_store.records import Run
+from feature_store.records import CausalGraph, Run
+from feature_store.runs import Work
 from workbench import material, organism
 from workbench.causal.graph import compare, find
-from workbench.settings import plain
 from workbench.sweeps.damage import match
-from workbench.verbs.effects import read_sweep
+from workbench.sweeps.stored import read_sweep
 from workbench.workspace import Workspace
 
 
 @dataclasses.dataclass(frozen=True)
 class GraphSettings:
+    """Which sweep the graph is estimated from, and how its uncertainty is resampled."""
+
     effects: str = "latest"
     """Run of the sweep."""
     replicates: Replicates = 1000
@@ -32,51 +36,60 @@ class GraphSettings:
     """Seed of the bootstrap."""
 
 
-def run(study: Workspace, config: GraphSettings, progress: Progress) -> Run:
-    """A run of kind `graph`."""
-    effects_run = study.resolve("effects", config.effects)
-    sae_run = study.runs.get(effects_run.inputs["sae"])
-    inputs = {"effects": effects_run.id, "sae": sae_run.id}
-    plainly = plain(dataclasses.replace(config, effects=effects_run.id))
-    if study.runs.exists(id := study.runs.find("graph", plainly, inputs, config.seed)):
-        return study.runs.get(id)
-    with study.runs.begin("graph", plainly, inputs, config.seed) as work:
-        progress("resampling", 0, 1)
-        sweep = read_sweep(study, effects_run.id)
-        found = find(
-            match(sweep, effects_run.config["delta"]), sweep.values, config.replicates, config.seed
-        )
-        progress("resampling", 1, 1)
-        present = [edge for edge in found.graph.edges if edge.present]
-        work.table("edges", found.graph.edges)
-        summary = {
-            "values": len(found.graph.values),
-            "edges": len(present),
-            "level": found.graph.level,
-            "contexts": found.graph.n,
-            "features": dict(found.features),
-            "dropped": dict(found.dropped),
-            "left_out": list(found.left_out),
+def run(study: Workspace, settings: GraphSettings, progress: Progress) -> Run:
+    """Estimate the causal graph of a sweep; make a run of kind `graph`."""
+    sweep_run = study.resolve("effects", settings.effects)
+    inputs = {"effects": sweep_run.id, "sae": sweep_run.inputs["sae"]}
+    pinned = dataclasses.replace(settings, effects=sweep_run.id)
+    return study.make(
+        "graph", pinned, inputs, partial(_estimate, study, pinned, sweep_run, progress)
+    )
+
+
+def _estimate(
+    study: Workspace, settings: GraphSettings, sweep_run: Run, progress: Progress, work: Work
+) -> dict[str, Any]:
+    """Estimate the graph, write its edges into a run, and return its figures."""
+    progress("resampling", 0, 1)
+    sweep = read_sweep(study, sweep_run.id)
+    matched = match(sweep, sweep_run.config["delta"])
+    estimate = find(matched, sweep.values, settings.replicates, settings.seed)
+    progress("resampling", 1, 1)
+    graph = estimate.graph
+    work.table("edges", graph.edges)
+    summary = {
+        "values": len(graph.values),
+        "edges": sum(edge.present for edge in graph.edges),
+        "level": graph.level,
+        "contexts": graph.n,
+        "features": dict(estimate.features),
+        "dropped": dict(estimate.dropped),
+        "left_out": list(estimate.left_out),
+    }
+    sae_run = study.runs.get(sweep_run.inputs["sae"])
+    if sae_run.config["model"] == material.ORGANISM:
+        summary |= _beside_the_planted_graph(graph, work)
+    return summary
+
+
+def _beside_the_planted_graph(graph: CausalGraph, work: Work) -> dict[str, Any]:
+    """Write the edges planted in the organism, and return how the estimated graph meets them."""
+    truth = organism.truth()
+    comparison = compare(graph, truth.graph, truth.values)
+    edges = [
+        {
+            "source": truth.values[i],
+            "target": truth.values[j],
+            "weight": float(truth.graph[i, j]),
         }
-        if sae_run.config["model"] == material.ORGANISM:
-            truth = organism.truth()
-            told = compare(found.graph, truth.graph, truth.values)
-            pairs = [(i, j) for i, j in zip(*np.nonzero(truth.graph), strict=True)]
-            edges = [
-                {
-                    "source": truth.values[i],
-                    "target": truth.values[j],
-                    "weight": float(truth.graph[i, j]),
-                }
-                for i, j in pairs
-            ]
-            work.table("true_edges", edges)
-            summary |= {
-                "true_edges": len(edges),
-                "shd": told.shd,
-                "pairs": told.pairs,
-                "precision": told.precision,
-                "recall": told.recall,
-                "weight_correlation": told.correlation,
-            }
-        return work.finish(summary)
+        for i, j in zip(*np.nonzero(truth.graph), strict=True)
+    ]
+    work.table("true_edges", edges)
+    return {
+        "true_edges": len(edges),
+        "shd": comparison.shd,
+        "pairs": comparison.pairs,
+        "precision": comparison.precision,
+        "recall": comparison.recall,
+        "weight_correlation": comparison.correlation,
+    }

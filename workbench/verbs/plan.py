@@ -20,12 +20,18 @@ from feature_store.errors import BadInput
 from feature_store.progress import Progress
 from feature_store.records import Run
 from workbench.causal import plan, predict
+from workbench.causal.joint import (
+    halves,
+    joint_intervention,
+    joint_rows,
+    known_predictors,
+    newest_of,
+)
 from workbench.causal.wanted import Goal, Scale, goal, parse
 from workbench.settings import plain
 from workbench.statistics.intervals import bootstrap_mean, cluster_weights, replicate_means
 from workbench.sweeps.damage import Sweep
-from workbench.verbs.effects import asked_again, measure_into
-from workbench.verbs.predict import fitted, halves, joint, joint_rows, newest_of
+from workbench.sweeps.stored import SweepMaterial, measure_sweep, sweep_setup
 from workbench.workspace import Workspace
 
 
@@ -51,21 +57,21 @@ def run(study: Workspace, config: PlanSettings, progress: Progress) -> Run:
     wish = parse(config.want, study.system, config.unit)
     effects_run = study.resolve("effects", config.effects)
     sae_run = study.runs.get(effects_run.inputs["sae"])
-    checked = newest_of(study, "prediction", effects_run.id)
+    checked = newest_of(study, "prediction", effects_run)
     inputs = {"effects": effects_run.id, "sae": sae_run.id} | (
         {"prediction": checked.id} if checked else {}
     )
     plainly = plain(dataclasses.replace(config, effects=effects_run.id))
     if study.runs.exists(id := study.runs.find("plan", plainly, inputs, config.seed)):
         return study.runs.get(id)
-    swept, asked, neutral = asked_again(study, effects_run)
-    if swept.n_contexts < 4:
+    setup = sweep_setup(study, effects_run)
+    if setup.settings.n_contexts < 4:
         raise BadInput(
             "A plan needs four contexts, two to choose by and two to report, the sweep has"
-            f" {swept.n_contexts}. Sweep more."
+            f" {setup.settings.n_contexts}. Sweep more."
         )
     progress("planning", 0, 1)
-    told = fitted(study, effects_run.id)
+    told = known_predictors(study, effects_run.id)
     sd = np.nanstd(told.curves.base, axis=0, ddof=1)
     wanted = goal(wish, told.curves.values, sd)
     first, second = halves(len(told.curves.base), config.seed)
@@ -75,11 +81,13 @@ def run(study: Workspace, config: PlanSettings, progress: Progress) -> Run:
     progress("planning", 1, 1)
     steerings = [found.weights, *_control(study, effects_run, found.weights, config.seed)]
     with study.runs.begin("plan", plainly, inputs, config.seed) as work:
-        planned = [joint(number, weights, swept) for number, weights in enumerate(steerings)]
-        questions = [q for q in asked if q.context in set(second.tolist())]
-        measured = measure_into(
-            work, study, sae_run, swept, questions, neutral, planned, config.replicates, progress
-        )
+        planned = [
+            joint_intervention(number, weights, setup.template)
+            for number, weights in enumerate(steerings)
+        ]
+        questions = [q for q in setup.material.questions if q.context in set(second.tolist())]
+        setup = setup._replace(material=SweepMaterial(questions, setup.material.neutral))
+        measured = measure_sweep(work, study, setup, planned, config.replicates, progress)
         said = predict.predict(half, found.weights, "linear", config.replicates, config.seed)
         own = joint_rows(told.curves, [found.weights])
         control = [
@@ -95,7 +103,7 @@ def run(study: Workspace, config: PlanSettings, progress: Progress) -> Run:
                 "want": config.want,
                 "steering": planned[0].steering.name,
                 "features": len(found.weights),
-                "unit": swept.unit,
+                "unit": setup.template.unit,
                 "alike": [f"{a} and {b}" for a, b, _ in plan.alike(half.curves)],
                 "held_out_r2": float(held.r2[-1]) if held else None,
                 "held_out_n": held.n if held else 0,

@@ -5,36 +5,45 @@ beforehand.
    fit ever sees them.
 2. Both models of `causal/predict.py` say what each will do; then all are measured under the sweep's
    own questions.
-3. R2 of every value, coverage of the intervals and the errors are kept: `fitted` hands them on with
-   every later prediction.
+3. R2 of every value, coverage of the intervals and the errors are kept, and handed on with every
+   later prediction (`workbench/causal/joint.py`).
 
 Coverage is judged with the model error of the other steerings, once in the same contexts, and once
 predicted from half of the contexts and measured in the other half.
 """
 
 import dataclasses
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Bool, Float
 
 from feature_store.bounds import Count, Replicates, Seed
 from feature_store.errors import NotFound
 from feature_store.progress import Progress
-from feature_store.records import CausalGraph, Edge, Run, Steering
+from feature_store.records import Run
+from feature_store.runs import Work
 from workbench.causal import predict
-from workbench.measuring.questionnaire import one_scale
-from workbench.settings import plain
-from workbench.statistics.intervals import bootstrap_mean
-from workbench.sweeps import sweep
+from workbench.causal.joint import (
+    ALL,
+    curves_of,
+    halves,
+    joint_intervention,
+    joint_rows,
+    newest_of,
+    read_graph,
+)
+from workbench.statistics.intervals import Interval, bootstrap_mean
 from workbench.sweeps.damage import Sweep
-from workbench.verbs.effects import asked_again, measure_into, read_sweep
+from workbench.sweeps.stored import measure_sweep, sweep_setup
 from workbench.workspace import Workspace
-
-ALL = "all"
-"""Name of the pooled row of `prediction_scores`."""
 
 
 @dataclasses.dataclass(frozen=True)
 class PredictSettings:
+    """Which sweep is predicted from, and how many joint steerings put it on trial."""
+
     effects: str = "latest"
     """Run of the sweep of single features."""
     graph: str = "latest"
@@ -50,224 +59,185 @@ class PredictSettings:
     """Seed of the joint steerings and of the bootstrap."""
 
 
-def joint(number: int, weights: predict.Weights, config: object) -> sweep.Intervention:
-    """Features steered together, each at its own dose, as an intervention of a sweep with that
-    configuration.
-    """
-    steering = Steering(
-        features=tuple(weights),
-        method=config.method,
-        strength=1.0,
-        unit=config.unit,
-        positions=config.positions,
-        combine="sum",
+def run(study: Workspace, settings: PredictSettings, progress: Progress) -> Run:
+    """Predict joint steerings and measure them; make a run of kind `prediction`."""
+    sweep_run = study.resolve("effects", settings.effects)
+    graph_run = _graph_of(study, settings.graph, sweep_run)
+    inputs = {"effects": sweep_run.id, "sae": sweep_run.inputs["sae"]}
+    if graph_run:
+        inputs["graph"] = graph_run.id
+    pinned = dataclasses.replace(
+        settings, effects=sweep_run.id, graph=graph_run.id if graph_run else ""
     )
-    return sweep.Intervention(
-        unit_id=number, kind="joint", feature=-1, value="", polarity=1, steering=steering
-    )
+    build = partial(_predict, study, pinned, sweep_run, graph_run, progress)
+    return study.make("prediction", pinned, inputs, build)
 
 
-def joint_rows(told: predict.Curves, steerings: list[predict.Weights]) -> list[dict]:
-    """Rows of `joint_features`."""
-    place = {int(f): k for k, f in enumerate(told.feature)}
-    return [
-        {
-            "intervention": number,
-            "feature": feature,
-            "value": str(told.source[place[feature]]),
-            "polarity": int(told.polarity[place[feature]]),
-            "weight": dose,
-        }
-        for number, weights in enumerate(steerings)
-        for feature, dose in weights
+def _predict(
+    study: Workspace,
+    settings: PredictSettings,
+    sweep_run: Run,
+    graph_run: Run | None,
+    progress: Progress,
+    work: Work,
+) -> dict[str, Any]:
+    """Draw, predict and measure joint steerings into a run, and return its figures."""
+    predictors = predict.Predictors(
+        curves=curves_of(study, sweep_run),
+        graph=read_graph(study, graph_run) if graph_run else None,
+    )
+    curves, replicates = predictors.curves, settings.replicates
+    drawn = predict.draw(curves, settings.steerings, settings.largest, settings.seed)
+    doses = predict.doses(curves, drawn)
+    setup = sweep_setup(study, sweep_run)
+    interventions = [
+        joint_intervention(number, weights, setup.template) for number, weights in enumerate(drawn)
     ]
+    measured = measure_sweep(work, study, setup, interventions, replicates, progress)
+    work.table("joint_features", joint_rows(curves, drawn))
+    rows, scores, summary = _judge(predictors, doses, measured, settings)
+    work.table("predictions", rows, sort=("model", "value", "intervention"))
+    work.table("prediction_scores", scores)
+    damage = measured.damage.mean(1)
+    expected = predict.damage(curves, doses).mean(1)
+    return summary | {
+        "steerings": len(drawn),
+        "contexts": len(measured.base),
+        "unit": setup.template.unit,
+        "damage_measured": float(damage.mean()),
+        "damage_predicted": float(expected.mean()),
+        "damage_error": float(np.sqrt(((damage - expected) ** 2).mean())),
+    }
 
 
-def halves(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Contexts split at random in two: one half to choose by, the other to report."""
-    order = np.random.default_rng((seed, 7)).permutation(n)
-    return np.sort(order[: n // 2]), np.sort(order[n // 2 :])
-
-
-def newest_of(study: Workspace, kind: str, effects: str) -> Run | None:
-    """The newest finished run of a kind that was made of one sweep."""
-    found = [run for run in study.runs.all(kind + "-") if run.inputs.get("effects") == effects]
-    return found[-1] if found else None
-
-
-def read_graph(study: Workspace, run: str) -> CausalGraph:
-    """The graph of a finished run, from the store."""
-    rows = study.store.sql("SELECT * EXCLUDE (run) FROM edges WHERE run = ?", [run])
-    told = study.runs.get(run)
-    edges = tuple(Edge(**row) for row in rows.to_dict("records"))
-    named = {edge.source for edge in edges}
-    values = tuple(value for value in study.system.ids if value in named)
-    return CausalGraph(
-        values=values,
-        edges=edges,
-        level=told.summary["level"],
-        n=told.summary["contexts"],
-        seed=told.seed,
-    )
-
-
-def curves_of(study: Workspace, effects: Run, kind: str = "feature") -> predict.Curves:
-    """What a finished sweep says of each feature alone."""
-    top = len(one_scale(effects.config["instrument"], study.system).options)
-    return predict.curves(read_sweep(study, effects.id), top, kind)
-
-
-def fitted(study: Workspace, effects: str = "latest") -> predict.Fitted:
-    """All that the study knows for predicting a joint steering: curves, graph, and how held-out
-    predictions did.
-    """
-    run = study.resolve("effects", effects)
-    graph, checked = newest_of(study, "graph", run.id), newest_of(study, "prediction", run.id)
-    told = predict.Fitted(
-        curves=curves_of(study, run), graph=read_graph(study, graph.id) if graph else None
-    )
-    return (
-        told
-        if checked is None
-        else told._replace(
-            held=read_held(study, checked, told.curves.values),
-            damage_error=checked.summary["damage_error"],
-        )
-    )
-
-
-def read_held(study: Workspace, run: Run, values: tuple[str, ...]) -> dict[str, predict.Held]:
-    """Model -> how it did, from a finished run of kind `prediction`."""
-    rows = study.store.sql("SELECT * FROM prediction_scores WHERE run = ?", [run.id])
-    found = {}
-    for model, own in rows.groupby("model"):
-        own = own.set_index("value").loc[[*values, ALL]]
-        found[str(model)] = predict.Held(
-            *(own[name].to_numpy() for name in ("r2", "low", "high", "chance", "mae", "error")),
-            int(own.n.iloc[0]),
-        )
-    return found
-
-
-def run(study: Workspace, config: PredictSettings, progress: Progress) -> Run:
-    """A run of kind `prediction`."""
-    effects_run = study.resolve("effects", config.effects)
-    graph_run = _graph_of(study, config.graph, effects_run)
-    sae_run = study.runs.get(effects_run.inputs["sae"])
-    inputs = {"effects": effects_run.id, "sae": sae_run.id} | (
-        {"graph": graph_run.id} if graph_run else {}
-    )
-    plainly = plain(
-        dataclasses.replace(config, effects=effects_run.id, graph=graph_run.id if graph_run else "")
-    )
-    if study.runs.exists(id := study.runs.find("prediction", plainly, inputs, config.seed)):
-        return study.runs.get(id)
-    told = predict.Fitted(
-        curves=curves_of(study, effects_run),
-        graph=read_graph(study, graph_run.id) if graph_run else None,
-    )
-    drawn = predict.draw(told.curves, config.steerings, config.largest, config.seed)
-    x = predict.doses(told.curves, drawn)
-    swept, asked, neutral = asked_again(study, effects_run)
-    with study.runs.begin("prediction", plainly, inputs, config.seed) as work:
-        planned = [joint(number, weights, swept) for number, weights in enumerate(drawn)]
-        measured = measure_into(
-            work, study, sae_run, swept, asked, neutral, planned, config.replicates, progress
-        )
-        work.table("joint_features", joint_rows(told.curves, drawn))
-        rows, scores, summary = _judge(told, x, measured, config)
-        work.table("predictions", rows, sort=("model", "value", "intervention"))
-        work.table("prediction_scores", scores)
-        hurt, expected = measured.damage.mean(1), predict.damage(told.curves, x).mean(1)
-        return work.finish(
-            summary
-            | {
-                "steerings": len(drawn),
-                "contexts": len(measured.base),
-                "unit": swept.unit,
-                "damage_measured": float(hurt.mean()),
-                "damage_predicted": float(expected.mean()),
-                "damage_error": float(np.sqrt(((hurt - expected) ** 2).mean())),
-            }
-        )
-
-
-def _graph_of(study: Workspace, name: str, effects: Run) -> Run | None:
+def _graph_of(study: Workspace, name: str, sweep_run: Run) -> Run | None:
+    """The graph that a flag means, None for an empty one. Raises NotFound for another sweep's."""
     if not name:
         return None
-    found = (
-        newest_of(study, "graph", effects.id) if name == "latest" else study.resolve("graph", name)
-    )
-    if found is None or found.inputs["effects"] != effects.id:
+    if name == "latest":
+        graph_run = newest_of(study, "graph", sweep_run)
+    else:
+        graph_run = study.resolve("graph", name)
+    if graph_run is None or graph_run.inputs["effects"] != sweep_run.id:
         raise NotFound(
-            f"There is no graph of {effects.id} under {name!r}. Run `workbench graph --effects"
-            f" {effects.id}` first, or give an empty --graph."
+            f"There is no graph of {sweep_run.id} under {name!r}. Run `workbench graph --effects"
+            f" {sweep_run.id}` first, or give an empty --graph."
         )
-    return found
+    return graph_run
+
+
+class _Trial(NamedTuple):
+    """How one model's predictions did on the measured joint steerings."""
+
+    held: predict.Held
+    """R2 and errors."""
+    expected: Interval
+    """Predicted mean changes with their prediction intervals [rating points]."""
+    inside: Bool[np.ndarray, "steering value"]
+    """Whether the measured mean lies in its prediction interval, in the same contexts."""
+    inside_fresh: Bool[np.ndarray, "steering value"]
+    """The same for a prediction from one half of the contexts, measured in the other half."""
 
 
 def _judge(
-    told: predict.Fitted, x: np.ndarray, measured: Sweep, config: PredictSettings
-) -> tuple[list[dict], list[dict], dict]:
+    predictors: predict.Predictors,
+    doses: Float[np.ndarray, "steering feature"],
+    measured: Sweep,
+    settings: PredictSettings,
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, float]]:
+    """Rows of `predictions` and of `prediction_scores`, and the summary's figures of each model."""
     change = measured.changes().transpose(1, 0, 2)
-    found = bootstrap_mean(change, config.replicates, config.seed)
-    sd = np.nanstd(measured.base, axis=0, ddof=1)
-    first, second = halves(len(measured.base), config.seed)
-    fresh = bootstrap_mean(change[second], config.replicates, config.seed)
-    rows, scores, summary = [], [], {}
-    for model in ("linear", "graph") if told.graph else ("linear",):
-        said = bootstrap_mean(
-            predict.changes(told, x, model).transpose(1, 0, 2), config.replicates, config.seed
-        )
-        held = predict.score(said.mean, found.mean, config.replicates, config.seed)
-        wide = predict.widened(said, held.error[:-1], held.n)
-        error = predict.error_of_others(said.mean, found.mean)
-        inside = predict.covered(said, found, error, False)
-        half = told._replace(curves=told.curves.of_contexts(first))
-        again = bootstrap_mean(
-            predict.changes(half, x, model).transpose(1, 0, 2), config.replicates, config.seed
-        )
-        inside_fresh = predict.covered(again, fresh, error, True)
-        rows += [
-            {
-                "intervention": s,
-                "model": model,
-                "value": value,
-                "predicted": wide.mean[s, j],
-                "predicted_low": wide.low[s, j],
-                "predicted_high": wide.high[s, j],
-                "measured": found.mean[s, j],
-                "measured_low": found.low[s, j],
-                "measured_high": found.high[s, j],
-                "sd": sd[j],
-                "n": int(found.n[s, j]),
-                "covered": bool(inside[s, j]),
-            }
-            for s in range(len(x))
-            for j, value in enumerate(measured.values)
-        ]
-        shares, fresh_shares = (np.r_[c.mean(0), c.mean()] for c in (inside, inside_fresh))
-        columns = (
-            held.r2,
-            held.low,
-            held.high,
-            held.chance,
-            held.mae,
-            held.error,
-            shares,
-            fresh_shares,
-        )
-        names = ("r2", "low", "high", "chance", "mae", "error", "coverage", "fresh_coverage")
-        scores += [
-            {"model": model, "value": value, "n": held.n}
-            | dict(zip(names, map(float, figures), strict=True))
-            for value, *figures in zip((*measured.values, ALL), *columns, strict=True)
-        ]
+    measured_change = bootstrap_mean(change, settings.replicates, settings.seed)
+    rows: list[dict[str, Any]] = []
+    scores: list[dict[str, Any]] = []
+    summary: dict[str, float] = {}
+    models: tuple[predict.Predictor, ...] = ("linear", "graph") if predictors.graph else ("linear",)
+    for model in models:
+        trial = _trial(predictors, doses, change, model, settings)
+        rows += _prediction_rows(model, trial, measured, measured_change)
+        model_scores = _score_rows(model, trial, measured.values)
+        scores += model_scores
+        pooled = model_scores[-1]
         summary |= {
-            f"{model}_r2": float(held.r2[-1]),
-            f"{model}_worst_r2": float(np.nanmin(held.r2)),
-            f"{model}_mae": float(held.mae[-1]),
-            f"{model}_coverage": float(shares[-1]),
-            f"{model}_fresh_coverage": float(fresh_shares[-1]),
+            f"{model}_r2": pooled["r2"],
+            f"{model}_worst_r2": float(np.nanmin(trial.held.r2)),
+            f"{model}_mae": pooled["mae"],
+            f"{model}_coverage": pooled["coverage"],
+            f"{model}_fresh_coverage": pooled["fresh_coverage"],
         }
     return rows, scores, summary
+
+
+def _trial(
+    predictors: predict.Predictors,
+    doses: Float[np.ndarray, "steering feature"],
+    change: Float[np.ndarray, "context steering value"],
+    model: predict.Predictor,
+    settings: PredictSettings,
+) -> _Trial:
+    """Hold one model's predictions against the measured changes."""
+    replicates, seed = settings.replicates, settings.seed
+    first, second = halves(len(change), seed)
+    measured = bootstrap_mean(change, replicates, seed)
+    fresh = bootstrap_mean(change[second], replicates, seed)
+
+    def expect(known: predict.Predictors) -> Interval:
+        by_context = predict.changes(known, doses, model).transpose(1, 0, 2)
+        return bootstrap_mean(by_context, replicates, seed)
+
+    expected = expect(predictors)
+    held = predict.score(expected.mean, measured.mean, replicates, seed)
+    error = predict.error_of_others(expected.mean, measured.mean)
+    from_half = expect(predictors._replace(curves=predictors.curves.of_contexts(first)))
+    return _Trial(
+        held=held,
+        expected=predict.widened(expected, held.error[:-1], held.n),
+        inside=predict.covered(expected, measured, error, False),
+        inside_fresh=predict.covered(from_half, fresh, error, True),
+    )
+
+
+def _prediction_rows(
+    model: str, trial: _Trial, measured: Sweep, change: Interval
+) -> list[dict[str, Any]]:
+    """Rows of `predictions` for one model: every joint steering and value."""
+    sd = np.nanstd(measured.base, axis=0, ddof=1)
+    expected = trial.expected
+    return [
+        {
+            "intervention": s,
+            "model": model,
+            "value": value,
+            "predicted": expected.mean[s, j],
+            "predicted_low": expected.low[s, j],
+            "predicted_high": expected.high[s, j],
+            "measured": change.mean[s, j],
+            "measured_low": change.low[s, j],
+            "measured_high": change.high[s, j],
+            "sd": sd[j],
+            "n": int(change.n[s, j]),
+            "covered": bool(trial.inside[s, j]),
+        }
+        for s in range(len(change.mean))
+        for j, value in enumerate(measured.values)
+    ]
+
+
+def _score_rows(model: str, trial: _Trial, values: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Rows of `prediction_scores` for one model: every value, and all together last."""
+    held = trial.held
+    columns = {
+        "r2": held.r2,
+        "low": held.low,
+        "high": held.high,
+        "chance": held.chance,
+        "mae": held.mae,
+        "error": held.error,
+        "coverage": np.r_[trial.inside.mean(0), trial.inside.mean()],
+        "fresh_coverage": np.r_[trial.inside_fresh.mean(0), trial.inside_fresh.mean()],
+    }
+    return [
+        {"model": model, "value": value, "n": held.n}
+        | {name: float(column[place]) for name, column in columns.items()}
+        for place, value in enumerate((*values, ALL))
+    ]

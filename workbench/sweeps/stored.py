@@ -1,0 +1,260 @@
+"""Sweeps in a study: measured into a run, and read back from the store as aligned arrays.
+
+1. `sweep_material` collects the questions and neutral texts that settings mean for a model, with
+   their checksum.
+2. `measure_sweep` measures interventions and writes the relations `interventions`, `ratings`,
+   `damages` and `prompts`; an interrupted run goes on where it stopped.
+3. `read_sweep` gives a finished sweep back, `sweep_setup` what it was measured with, so that
+   something else can be steered under the same questions.
+
+Left out: what the numbers mean; see `workbench/causal/effects.py`.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from feature_store.bounds import Count, CountOrZero, Plugin, Seed
+from feature_store.errors import Incompatible
+from feature_store.progress import Progress
+from feature_store.records import Run, Steering, ValueSystem
+from feature_store.runs import Work
+from workbench import material
+from workbench.measuring.questionnaire import one_scale
+from workbench.measuring.questions import Question, prompt_rows
+from workbench.settings import make
+from workbench.steering.apply import edit_for
+from workbench.sweeps import sweep
+from workbench.sweeps.damage import Sweep, damage_rows
+from workbench.sweeps.sweep import Intervention
+from workbench.verbs.measure import ask, wordings_for
+from workbench.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class SweepSettings:
+    """What is put to a model under every intervention: questions and neutral texts."""
+
+    instrument: Annotated[str, Plugin("instruments")] = "standin"
+    """Instrument plug-in."""
+    wordings: tuple[str, ...] = ()
+    """Wordings to ask; none: the first of those made for the model."""
+    contexts: str = ""
+    """File with one context a line; empty: those made for the model."""
+    n_contexts: CountOrZero = 24
+    """Contexts, the clusters of the intervals."""
+    neutral: str = ""
+    """File or folder with neutral text; empty: that made for the model."""
+    n_neutral: Count = 16
+    """Neutral texts."""
+    seed: Seed = 0
+    """Seed of contexts, controls and bootstrap."""
+
+
+@dataclass(frozen=True)
+class SweepMaterial:
+    """Questions and neutral texts that are put to a model under every intervention."""
+
+    questions: list[Question]
+    """Questions of the instrument, in every context and wording."""
+    neutral: list[str]
+    """Texts on which damage is measured."""
+
+    @property
+    def digest(self) -> str:
+        """Checksum of all texts [SHA-256]."""
+        texts = [question.prompt for question in self.questions] + self.neutral
+        return hashlib.sha256(repr(texts).encode()).hexdigest()
+
+
+class SweepSetup(NamedTuple):
+    """What a sweep is measured with, but for its interventions."""
+
+    sae_run: Run
+    """Run of the SAE whose features are steered; it names the model and the place."""
+    settings: SweepSettings
+    """Instrument, contexts and seed."""
+    material: SweepMaterial
+    """Questions and neutral texts that the settings mean."""
+    template: Steering
+    """Method, unit and positions of every intervention."""
+
+
+class SweepTables(NamedTuple):
+    """What a sweep measured, as tables."""
+
+    interventions: pd.DataFrame
+    """Rows of `interventions`, with or without their damage."""
+    ratings: pa.Table
+    """One row a question and intervention, or their means: intervention, context, value, rating,
+    base [rating points]."""
+    damage: pa.Table
+    """One row a neutral text and intervention [nats per token], in their order."""
+
+
+def sweep_material(study: Workspace, model_name: str, settings: SweepSettings) -> SweepMaterial:
+    """Collect the questions and neutral texts that settings mean for a model.
+
+    `model_name` is the model's address; it decides the default wordings, contexts and texts.
+    """
+    instrument, seed = settings.instrument, settings.seed
+    wordings = settings.wordings or wordings_for(study, instrument, model_name)[:1]
+    questions = ask(
+        study, model_name, instrument, wordings, settings.contexts, settings.n_contexts, seed
+    )
+    source = settings.neutral or material.own(model_name)
+    return SweepMaterial(questions, material.neutral(source, settings.n_neutral, seed))
+
+
+def sweep_setup(study: Workspace, sweep_run: Run) -> SweepSetup:
+    """Give the setup of a finished sweep, to steer something else under the same questions.
+
+    Raises Incompatible where its texts are no longer those that were asked.
+    """
+    config = sweep_run.config
+    names = [field.name for field in fields(SweepSettings) if field.name in config]
+    settings = make(SweepSettings, {name: config[name] for name in names})
+    sae_run = study.runs.get(sweep_run.inputs["sae"])
+    texts = sweep_material(study, sae_run.config["model"], settings)
+    if texts.digest != sweep_run.inputs["prompts"]:
+        raise Incompatible(
+            f"{sweep_run.id} asked other questions than its configuration means now: its texts"
+            " changed. Restore them, or run `workbench effects` again."
+        )
+    template = Steering(method=config["method"], unit=config["unit"], positions=config["positions"])
+    return SweepSetup(sae_run=sae_run, settings=settings, material=texts, template=template)
+
+
+def unlabelled_features(study: Workspace, sae_run: Run, labels: pd.DataFrame) -> list[int]:
+    """Give the features that fire and carry no accepted label, from which controls are drawn."""
+    alive = study.store.sql(
+        "SELECT feature FROM features WHERE run = ? AND n_active > 0 ORDER BY feature", [sae_run.id]
+    ).feature
+    return sorted(set(alive) - set(labels.feature[labels.accepted]))
+
+
+def measure_sweep(
+    work: Work,
+    study: Workspace,
+    setup: SweepSetup,
+    interventions: Sequence[Intervention],
+    replicates: int,
+    progress: Progress,
+) -> Sweep:
+    """Measure interventions and write them with their damage, ratings and prompts.
+
+    Goes on where an earlier, interrupted call stopped. `replicates`: bootstrap replicates behind
+    the intervals of the damage.
+    """
+    sae_run, settings, texts = setup.sae_run, setup.settings, setup.material
+    ratings, damage = sweep.measure(
+        work,
+        study.model_of(sae_run),
+        edit_for(study, sae_run, [intervention.steering for intervention in interventions]),
+        sae_run.summary["layer"],
+        sae_run.summary["point"],
+        one_scale(settings.instrument, study.system),
+        texts.questions,
+        texts.neutral,
+        interventions,
+        progress,
+    )
+    tables = SweepTables(pd.DataFrame(intervention_rows(interventions)), ratings, damage)
+    return write_sweep(work, study.system, tables, texts, replicates, settings.seed)
+
+
+def write_sweep(
+    work: Work,
+    system: ValueSystem,
+    tables: SweepTables,
+    texts: SweepMaterial,
+    replicates: int,
+    seed: int,
+) -> Sweep:
+    """Write what was measured (interventions, ratings, damages, prompts); give it as aligned
+    arrays.
+
+    `replicates` and `seed` are those of the bootstrap behind the intervals of the damage.
+    """
+    means = tables.ratings.group_by(["intervention", "context", "value"]).aggregate(
+        [("rating", "mean"), ("base", "mean")]
+    )
+    means = means.rename_columns(["intervention", "context", "value", "rating", "base"])
+    measured = as_sweep(tables._replace(ratings=means), system)
+    damage = pd.DataFrame(damage_rows(measured, replicates, seed))
+    interventions = pd.concat([tables.interventions, damage], axis=1)
+    work.table("interventions", pa.Table.from_pandas(interventions, preserve_index=False))
+    work.table("ratings", tables.ratings, sort=("value", "intervention", "context"))
+    work.table("damages", tables.damage, sort=("intervention", "text"))
+    work.table("prompts", prompt_rows(texts.questions), sort=("context", "wording", "order"))
+    return measured
+
+
+def intervention_rows(interventions: Sequence[Intervention]) -> list[dict[str, Any]]:
+    """Give interventions as rows of the relation `interventions`, their damage not yet known."""
+    return [
+        {
+            "intervention": number,
+            "steering": intervention.steering.name,
+            "kind": intervention.kind,
+            "unit_id": intervention.unit_id,
+            "feature": intervention.feature,
+            "value": intervention.value,
+            "polarity": intervention.polarity,
+            "dose": intervention.steering.strength,
+            "unit": intervention.steering.unit,
+        }
+        for number, intervention in enumerate(interventions)
+    ]
+
+
+def read_sweep(study: Workspace, run: str) -> Sweep:
+    """Read what a finished sweep measured, by the id of its run."""
+    store = study.store
+    interventions = store.sql(
+        "SELECT * FROM interventions WHERE run = ? ORDER BY intervention", [run]
+    )
+    ratings = store.arrow(
+        "SELECT intervention, context, value, avg(rating) AS rating, avg(base) AS base FROM ratings"
+        " WHERE run = ? GROUP BY ALL",
+        [run],
+    )
+    damage = store.arrow(
+        "SELECT intervention, text, damage FROM damages WHERE run = ? ORDER BY intervention, text",
+        [run],
+    )
+    return as_sweep(SweepTables(interventions, ratings, damage), study.system)
+
+
+def as_sweep(tables: SweepTables, system: ValueSystem) -> Sweep:
+    """Align a sweep's tables as arrays; their ratings are means over a context and value."""
+    ratings, rows = tables.ratings, tables.interventions
+    measured = set(pc.unique(ratings["value"]).to_pylist())
+    values = tuple(value for value in system.ids if value in measured)
+    columns = pd.Series(range(len(values)), index=values)
+    column = columns[ratings["value"].to_pandas()].to_numpy()
+    intervention = ratings["intervention"].to_numpy()
+    context = ratings["context"].to_numpy()
+    shape = (len(rows), context.max() + 1, len(values))
+    steered = np.full(shape, np.nan)
+    steered[intervention, context, column] = ratings["rating"].to_numpy()
+    base = np.full(shape[1:], np.nan)
+    base[context, column] = ratings["base"].to_numpy()
+    return Sweep(
+        values=values,
+        unit_id=rows.unit_id.to_numpy(),
+        kind=rows.kind.to_numpy(),
+        feature=rows.feature.to_numpy(),
+        source=rows.value.to_numpy(),
+        polarity=rows.polarity.to_numpy(),
+        dose=rows.dose.to_numpy(),
+        ratings=steered,
+        base=base,
+        damage=tables.damage["damage"].to_numpy().reshape(len(rows), -1),
+    )
