@@ -62,7 +62,7 @@ def schema_page() -> str:
 
 
 PAGES: dict[str, Callable[[], str]] = {
-    "docs/cli.md": cli_page,
+    "docs/reference/cli.md": cli_page,
     "docs/reference/schema.md": schema_page,
 }
 """Path below the repository's root -> the function that gives the page's text."""
