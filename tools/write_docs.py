@@ -9,6 +9,7 @@ from pathlib import Path
 
 from feature_store import schema
 from workbench.command.cli import parser
+from workbench.verb_table import VERBS, Verb, makers
 
 ROOT = Path(__file__).parents[1]
 
@@ -43,10 +44,20 @@ def cli_page() -> str:
     parts = [CLI_HEAD]
     for name, verb in verbs().items():
         parts.append(f"## {name}\n\n{verb.description}\n")
+        if name in VERBS:
+            parts.append(_runs_of(VERBS[name]))
         actions = [action for action in verb._actions if action.dest != "help"]
         if actions:
             parts.append(_table(("argument", "meaning [default]"), map(_argument, actions)))
     return "\n".join(parts)
+
+
+def _runs_of(verb: Verb) -> str:
+    """Say which runs a verb makes and which it builds on, with the verbs that make those."""
+    needs = [f"`{kind}` (`{'` or `'.join(makers(kind))}`)" for kind in verb.needs]
+    first = " It may begin a study." if verb.begins else ""
+    built_on = f" Builds on runs of kind {', '.join(needs)}." if needs else ""
+    return f"Makes a run of kind `{verb.makes}`.{built_on}{first}\n"
 
 
 def schema_page() -> str:

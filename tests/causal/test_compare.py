@@ -238,7 +238,10 @@ class Scripted:
 
     def judge(self, questions, options):
         self.asked += questions
-        choice = lambda q: "partly" if "express" in q else "fully"
+
+        def choice(q):
+            return "partly" if "express" in q else "fully"
+
         return [
             (
                 Verdict(choice="", status="refused", text="no", judge=self.name)

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize("page", PAGES)
 def test_pages_that_the_code_tells_are_up_to_date(page):
     assert (ROOT / page).read_text(encoding="utf-8") == PAGES[page](), (
-        f"{page} is out of date; run `python -m tools.write_docs`"
+        f"{page} is out of date; run `make docs`"
     )
 
 
@@ -27,7 +27,7 @@ def test_every_verb_and_flag_is_documented():
     text = (ROOT / "docs" / "reference" / "cli.md").read_text()
     for name, sub in verbs().items():
         assert f"## {name}" in text, (
-            f"docs/reference/cli.md does not describe {name}; run `python -m tools.write_docs`"
+            f"docs/reference/cli.md does not describe {name}; run `make docs`"
         )
         section = text.split(f"## {name}\n")[1].split("\n## ")[0]
         for action in sub._actions:
@@ -38,7 +38,7 @@ def test_every_verb_and_flag_is_documented():
                     and not flag.startswith("--no-")
                 ):
                     assert f"`{flag}`" in section, (
-                        f"docs/reference/cli.md: {name} lacks {flag}; run `python -m tools.write_docs`"
+                        f"docs/reference/cli.md: {name} lacks {flag}; run `make docs`"
                     )
 
 

@@ -16,7 +16,10 @@ D, F, K = 16, 48, 5
 
 def made(architecture: str, **kwargs) -> SAE:
     g = torch.Generator().manual_seed(3)
-    draw = lambda *shape: torch.randn(*shape, generator=g)
+
+    def draw(*shape):
+        return torch.randn(*shape, generator=g)
+
     extra = {
         "topk": {"k": K},
         "jumprelu": {"threshold": draw(F).abs()},

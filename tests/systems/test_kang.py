@@ -103,7 +103,10 @@ def test_counts_and_cosines_by_hand():
 def test_agreement_sees_features_that_repeat_and_not_features_that_do_not():
     rng = np.random.default_rng(0)
     lean = rng.dirichlet((0.3, 0.3, 0.3), size=(12, 6))
-    draw = lambda p, n: np.array([[rng.multinomial(n, cell) for cell in row] for row in p])
+
+    def draw(p, n):
+        return np.array([[rng.multinomial(n, cell) for cell in row] for row in p])
+
     same = metrics.agreement(draw(lean, 60), draw(lean, 20), 300, 0)
     other = metrics.agreement(
         draw(lean, 60), draw(rng.dirichlet((0.3, 0.3, 0.3), size=(12, 6)), 20), 300, 0

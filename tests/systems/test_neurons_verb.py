@@ -53,7 +53,10 @@ def test_a_run_holds_neurons_answers_measurements_and_effects(study, found):
     assert run.kind == "neurons"
     assert set(seen) == {"answering", "locating", "editing", "analysing"}
     assert all(done == total for done, total in seen.values())
-    sql = lambda query: study.store.sql(query.replace("RUN", f"'{run.id}'"))
+
+    def sql(query):
+        return study.store.sql(query.replace("RUN", f"'{run.id}'"))
+
     neurons = sql("SELECT * FROM neurons WHERE run = RUN")
     assert (neurons.groupby(["value", "role"]).size() == 120).all()
     assert set(neurons.layer) <= set(range(4))
