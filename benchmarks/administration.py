@@ -9,7 +9,7 @@ orders. Phrases have two to five tokens. A quarter of the passages at a time, th
 1. batched: what a user writes: for every prompt one forward pass of its six answers, padded;
 2. kept: for every prompt one pass, whose keys and values then serve one pass of the six answers:
    the strongest way of one prompt at a time;
-3. ours: `administer` with `Weights`, the kept scores' file included.
+3. ours: `administer` with `LocalRespondent`, the kept scores' file included.
 
 The reach is set against the first; the second is shown beside it. Ratings and log-probabilities
 must agree to 1e-4.
@@ -31,7 +31,7 @@ from workbench import organism
 from workbench.instruments.value_portrait import PHRASES, WORDINGS
 from workbench.measuring.administer import administer
 from workbench.measuring.questions import Question, expected_ratings, questions
-from workbench.measuring.respondents import Weights
+from workbench.measuring.respondents import LocalRespondent
 
 NAME = "administration"
 PASSAGES, RESPONSES, PARTS = 104, 5, 4
@@ -129,7 +129,7 @@ def ours(model: Model, made: Instrument, asked: list[Question]) -> np.ndarray:
             [
                 r.logprobs
                 for r in administer(
-                    Weights(model, Path(folder)), made, asked, "base", lambda *_: None
+                    LocalRespondent(model, Path(folder)), made, asked, "base", lambda *_: None
                 )
             ]
         )

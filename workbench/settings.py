@@ -25,10 +25,34 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from feature_store import registry
-from feature_store.bounds import Between, Plugin
+from feature_store.bounds import Between, Plugin, Replicates, Seed
 from feature_store.errors import BadInput, NotFound, nearest, of_paths
 
 T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Resampling:
+    """Settings of a verb that bootstraps: how often it draws, and from which seed."""
+
+    replicates: Replicates = 2000
+    """Bootstrap replicates."""
+    seed: Seed = 0
+    """Seed from which every random choice derives."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LocalModelSettings:
+    """Settings of a verb that loads a model."""
+
+    model: str = ""
+    """Folder or hub id of the model, or `organism`; empty: the model of `sae`."""
+    revision: str = ""
+    """Revision of a hub model."""
+    dtype: str = "float32"
+    """Number format of the weights."""
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda`, `cuda:1`, ..."""
 
 
 @functools.cache

@@ -14,7 +14,7 @@ from workbench.measuring import questionnaire
 from workbench.measuring.administer import administer
 from workbench.measuring.questionnaire import Opened, Questionnaire
 from workbench.measuring.questions import questions
-from workbench.measuring.respondents import Weights
+from workbench.measuring.respondents import LocalRespondent
 from workbench.study import Study
 
 
@@ -133,7 +133,7 @@ class Long(Questionnaire):
 
 def test_an_item_longer_than_the_model_reads_is_named_and_counted(study, monkeypatch):
     opened = Opened(Long(), Long().load(None, study.system))
-    monkeypatch.setattr("workbench.verbs.measure.open_instrument", lambda *_: opened)
+    monkeypatch.setattr("workbench.comparing.profile_run.open_instrument", lambda *_: opened)
     run = study.measure(**lean(contexts="none"))
     assert run.summary["too_long"] == 1
     assert run.summary["too_long_items"] == "b"
@@ -164,7 +164,12 @@ def test_answers_of_several_tokens_are_compared_per_token(tmp_path):
             [
                 r.logprobs
                 for r in administer(
-                    Weights(model, tmp_path), told, asked, "base", lambda *_: None, length=length
+                    LocalRespondent(model, tmp_path),
+                    told,
+                    asked,
+                    "base",
+                    lambda *_: None,
+                    length=length,
                 )
             ]
         )

@@ -363,17 +363,17 @@ def test_nothing_is_asked_twice(tmp_path, monkeypatch):
     from sae_training.engine.opening import open_model
     from workbench import organism
     from workbench.instruments.standin import standin
-    from workbench.measuring.respondents import Weights
+    from workbench.measuring.respondents import LocalRespondent
 
     model = open_model(str(organism.folder()))
     asked = questions(standin(), ["", "The bus came a little late."], ["plain"])
-    first = administer(Weights(model, tmp_path), standin(), asked, "base", silent)
+    first = administer(LocalRespondent(model, tmp_path), standin(), asked, "base", silent)
     alone = np.stack(
         [model.score([q.prompt], [f" {k}" for k in range(1, 7)])[0].numpy() for q in asked[:5]]
     )
     np.testing.assert_allclose([r.logprobs for r in first[:5]], alone, atol=1e-5)
     words = administer(
-        Weights(model, tmp_path), standin(), asked[:3], "base", silent, mode="generate"
+        LocalRespondent(model, tmp_path), standin(), asked[:3], "base", silent, mode="generate"
     )
 
     def nothing(*args, **more):
@@ -381,14 +381,18 @@ def test_nothing_is_asked_twice(tmp_path, monkeypatch):
 
     monkeypatch.setattr(scoring, "score_rows", nothing)
     monkeypatch.setattr(Model, "generate", nothing)
-    assert administer(Weights(model, tmp_path), standin(), asked, "base", silent) == first
+    assert administer(LocalRespondent(model, tmp_path), standin(), asked, "base", silent) == first
     assert (
-        administer(Weights(model, tmp_path), standin(), asked[:3], "base", silent, mode="generate")
+        administer(
+            LocalRespondent(model, tmp_path), standin(), asked[:3], "base", silent, mode="generate"
+        )
         == words
     )
     assert len((tmp_path / "scores.jsonl").read_text().splitlines()) == len(asked)
     with pytest.raises(AssertionError, match="asked again"):
-        administer(Weights(model, tmp_path, "another steering"), standin(), asked, "base", silent)
+        administer(
+            LocalRespondent(model, tmp_path, "another steering"), standin(), asked, "base", silent
+        )
     monkeypatch.setattr(
         scoring,
         "score_rows",
@@ -397,7 +401,9 @@ def test_nothing_is_asked_twice(tmp_path, monkeypatch):
         ),
     )
     with pytest.raises(BadInput, match="NaN for 3 of 3 questions"):
-        administer(Weights(model, tmp_path, "a third"), standin(), asked[:3], "base", silent)
+        administer(
+            LocalRespondent(model, tmp_path, "a third"), standin(), asked[:3], "base", silent
+        )
 
 
 def test_what_a_steering_changes_has_a_reliability_of_its_own():

@@ -18,8 +18,8 @@ from workbench.llm.local import Local
 from workbench.measuring.administer import administer
 from workbench.measuring.questionnaire import one_scale, open_instrument
 from workbench.measuring.questions import questions
-from workbench.measuring.respondents import Speaker
-from workbench.measuring.seeing import Seeing
+from workbench.measuring.respondents import RemoteRespondent
+from workbench.measuring.seeing import VisionRespondent
 from workbench.study import Study
 from workbench.vision.personas import DECIDED, RATED, goes_on, isq_score, simple_persona
 
@@ -428,13 +428,23 @@ def test_nothing_is_asked_twice_and_another_picture_is_another_question(
     ready = opened(made, "k=1")
     asked = questions(ready.instrument, [""], ("plain",))
     told = administer(
-        Seeing(model, tmp_path), ready.instrument, asked, "base", lambda *_: None, new_tokens=4
+        VisionRespondent(model, tmp_path),
+        ready.instrument,
+        asked,
+        "base",
+        lambda *_: None,
+        new_tokens=4,
     )
     with monkeypatch.context() as patch:
         patch.setattr(VisionModel, "score_shown", lambda *_: pytest.fail("asked again"))
         patch.setattr(VisionModel, "generate_shown", lambda *_: pytest.fail("asked again"))
         again = administer(
-            Seeing(model, tmp_path), ready.instrument, asked, "base", lambda *_: None, new_tokens=4
+            VisionRespondent(model, tmp_path),
+            ready.instrument,
+            asked,
+            "base",
+            lambda *_: None,
+            new_tokens=4,
         )
     assert list(map(repr, again)) == list(map(repr, told))
     (tmp_path / "other.png").write_bytes((tmp_path / "llava" / "config.json").read_bytes())
@@ -442,10 +452,14 @@ def test_nothing_is_asked_twice_and_another_picture_is_another_question(
         asked[0], item=dataclasses.replace(asked[0].item, image=str(tmp_path / "other.png"))
     )
     with pytest.raises(BadInput, match="is no image"):
-        Seeing(model, tmp_path).score([other], "mean", lambda *_: None)
+        VisionRespondent(model, tmp_path).score([other], "mean", lambda *_: None)
     model.context = 24
     short = administer(
-        Seeing(model, tmp_path / "x"), ready.instrument, asked[:1], "base", lambda *_: None
+        VisionRespondent(model, tmp_path / "x"),
+        ready.instrument,
+        asked[:1],
+        "base",
+        lambda *_: None,
     )
     assert [r.status for r in short] == ["too-long"]
 
@@ -457,7 +471,7 @@ def test_who_does_not_see_is_told_so(made):
     asked = questions(ready.instrument, [""], ("plain",))
     with pytest.raises(BadInput, match="sees no images"):
         administer(
-            Speaker(Local(made.model("organism")), made.folder),
+            RemoteRespondent(Local(made.model("organism")), made.folder),
             ready.instrument,
             asked[:1],
             "base",

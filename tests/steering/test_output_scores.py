@@ -11,10 +11,10 @@ from feature_store.records import Label, Steering
 from workbench import material
 from workbench.features import output_scores
 from workbench.instruments.standin import standin
+from workbench.measuring.defaults import SweepAskingSettings, sweep_questions
 from workbench.measuring.questions import expected_ratings, option_texts
 from workbench.steering.apply import steer
 from workbench.sweeps import sweep
-from workbench.verbs.measure import ask
 
 
 def label(
@@ -76,7 +76,8 @@ def test_a_feature_under_which_the_model_gives_nan_has_no_score_and_comes_last()
 
 
 def test_means_over_questions_weigh_items_of_a_context_alike(probed_study):
-    asked = ask(probed_study, "organism", "standin", ("plain",), "", 3, 0)
+    asking = SweepAskingSettings(wordings=("plain",), n_contexts=3)
+    asked = sweep_questions(probed_study, "organism", asking)
     values = tuple(dict.fromkeys(q.item.value for q in asked))
     changes = np.random.default_rng(1).normal(size=(2, len(asked)))
     found = output_scores.by_context(changes, asked, values)
@@ -146,7 +147,8 @@ def test_a_score_is_what_steering_does_and_an_interrupted_one_goes_on(probed_stu
 
     study = probed_study
     sae_run, instrument = study.runs.latest("sae"), standin()
-    asked = ask(study, "organism", "standin", ("plain",), "", 3, 0, held=True)
+    asking = SweepAskingSettings(wordings=("plain",), n_contexts=3)
+    asked = sweep_questions(study, "organism", asking, held=True)
     alive = study.store.sql(
         "SELECT feature FROM features WHERE n_active > 0 ORDER BY feature"
     ).feature

@@ -10,7 +10,7 @@ from feature_store.errors import BadInput, NotFound
 from feature_store.records import Steering
 from tests.helpers.endpoints import serve
 from workbench import organism
-from workbench.measuring.respondents import Weights
+from workbench.measuring.respondents import LocalRespondent
 from workbench.study import Study
 from workbench.systems.adaem import asking, population
 from workbench.systems.adaem.asking import Asker
@@ -185,7 +185,7 @@ def test_priming_raises_the_target_and_lowers_its_opposite(tmp_path):
     members = tuple(population.plan(told, study, None, 8, Steering(strength=0.4), True, 0))
     who = population.Population(
         members=members,
-        respondents=(Weights(model, study.folder),) * len(members),
+        respondents=(LocalRespondent(model, study.folder),) * len(members),
         model=model,
         own=True,
     )

@@ -19,9 +19,10 @@ from typing import Literal
 
 import numpy as np
 
+from feature_store.progress import Progress
 from feature_store.records import Instrument, Memory, Response
 from workbench.llm import Message
-from workbench.measuring.questions import Progress, Question, softmax
+from workbench.measuring.questions import Question, softmax
 from workbench.measuring.reading import Reading, read
 from workbench.measuring.respondents import Length, Respondent
 

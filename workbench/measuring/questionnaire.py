@@ -25,16 +25,14 @@ from typing import TYPE_CHECKING, Any
 from feature_store import registry
 from feature_store.errors import BadInput, Incompatible
 from feature_store.records import Instrument, Item, Response, Run, ValueProfile, ValueSystem
+from workbench.measuring import profiles, reading
+from workbench.measuring.profiles import Cells
+from workbench.measuring.questions import Question
+from workbench.measuring.reading import Reading
 from workbench.settings import options
 
 if TYPE_CHECKING:
     from workbench.llm import Judge
-    from workbench.measuring.profiles import Cells
-    from workbench.measuring.questions import Question
-    from workbench.measuring.reading import Reading
-
-LIKENESS = ("not like me at all", "very much like me")
-"""The ends of the six-point answer scale, least agreement first."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,11 +67,9 @@ class Questionnaire:
         """
         return tuple(name for name, _ in instrument.wordings)
 
-    def read(self, text: str, question: "Question") -> "Reading":
+    def read(self, text: str, question: Question) -> Reading:
         """Which answer a text gives."""
-        from workbench.measuring.reading import read
-
-        return read(text, question)
+        return reading.read(text, question)
 
     def rate(
         self, responses: Sequence[Response], instrument: Instrument, judge: "Judge"
@@ -96,22 +92,18 @@ class Questionnaire:
         seed: int,
     ) -> list[ValueProfile]:
         """The profile of one steering."""
-        from workbench.measuring.profiles import profile
-
-        return profile(
+        return profiles.profile(
             responses, instrument, self.cells(responses, instrument, system), replicates, seed
         )
 
     def cells(
         self, responses: Sequence[Response], instrument: Instrument, system: ValueSystem
-    ) -> "Cells":
+    ) -> Cells:
         """What the profile is the mean of, by cluster; profiles are compared by it.
 
         A pure function of the responses.
         """
-        from workbench.measuring.profiles import per_cluster
-
-        return per_cluster(responses, instrument, system)
+        return profiles.per_cluster(responses, instrument, system)
 
     def tables(
         self,

@@ -15,22 +15,21 @@ Left out: which model is asked (`respondents`), and what an answer means (`readi
 
 import re
 import string
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
 
 from feature_store.errors import NotFound, nearest
 from feature_store.records import Instrument, Item
-from sae_training.engine.model import Model
-from sae_training.model.runtime import Prompt
 from workbench.llm import Message
-from workbench.measuring.questionnaire import LIKENESS
+from workbench.measuring.scale import LIKENESS
 
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is."""
-
+if TYPE_CHECKING:  # an instrument is read without torch
+    from sae_training.engine.model import Model
+    from sae_training.model.runtime import Prompt
 
 ANSWERED = "What you answered before:"
 """Stands before earlier answers whose questions are not told."""
@@ -154,7 +153,7 @@ def _answers(
     )
 
 
-def prompt_of(question: Question, chat: bool) -> Prompt:
+def prompt_of(question: Question, chat: bool) -> "Prompt":
     """The question as a model receives it: one text, or messages where there is more than the
     question and the model is a chat.
     """
@@ -195,14 +194,14 @@ def softmax(logprobs: Float[np.ndarray, "*rows option"]) -> Float[np.ndarray, "*
     return weights / weights.sum(-1, keepdims=True)
 
 
-def option_texts(instrument: Instrument, model: Model) -> list[str]:
+def option_texts(instrument: Instrument, model: "Model") -> list[str]:
     """The scale's options as the model would continue: after a chat template bare, else after a
     space.
     """
     return as_continued(instrument.options, model)
 
 
-def as_continued(answers: Sequence[str], model: Model) -> list[str]:
+def as_continued(answers: Sequence[str], model: "Model") -> list[str]:
     """Answers as the model would continue with them."""
     return [answer if model.chat else f" {answer}" for answer in answers]
 

@@ -1,10 +1,10 @@
 """Who answers: a model that runs here, steered or not, or one behind an endpoint; each question
 once.
 
-1. `Weights` scores answers by log-probability, or writes. Prompts with shared beginnings are scored
+1. `LocalRespondent` scores answers by log-probability, or writes. Prompts with shared beginnings are scored
    together (`sae_training/engine/scoring.py`), whatever their answers; an answer's log-probability
    is per token by default: summed ones track length.
-2. `Speaker` is any `LLM`; it only writes.
+2. `RemoteRespondent` is any `LLM`; it only writes.
 3. Both find what they said before by the digest of everything that determines it, their own name
    included: `scores.jsonl` and `answers.jsonl` in the study. So an interrupted run goes on where it
    was, and another run asks only what is new.
@@ -25,11 +25,12 @@ import torch
 from jaxtyping import Float
 
 from feature_store.errors import BadInput
+from feature_store.progress import Progress
 from feature_store.records import Point
 from workbench.llm import LLM, Message, ask
 from workbench.llm.answered import Answered
 from workbench.llm.lines import Lines, digest
-from workbench.measuring.questions import Progress, Question, as_continued, prompt_of
+from workbench.measuring.questions import Question, as_continued, prompt_of
 
 if TYPE_CHECKING:
     from sae_training.engine.model import Model
@@ -70,7 +71,7 @@ class Respondent(Protocol):
         ...
 
 
-class Weights:
+class LocalRespondent:
     """A loaded model, under one row of `edit` where that is given; `file` keeps its scores,
     `texts` its words.
     """
@@ -245,7 +246,7 @@ class Weights:
         self._known |= {key: one[what] for key, one in told.items()}
 
 
-class Speaker:
+class RemoteRespondent:
     """An `LLM` that answers in words; what it said is kept in `answers.jsonl`."""
 
     def __init__(self, llm: LLM, folder: Path) -> None:

@@ -1,7 +1,7 @@
 """A model that sees and runs here answers questions with images: by log-probability or in words,
 steered or not.
 
-1. A question without an image is answered as `Weights` does. One with an image is known by the
+1. A question without an image is answered as `LocalRespondent` does. One with an image is known by the
    digest of the file as well, so what is kept is found again only while the picture is the same.
 2. An image is opened with care (`vision/images.py`) when its turn comes; a few are held at once.
 3. An image that is gone or broken stops the run with its name: the index that found it was made of
@@ -11,15 +11,16 @@ steered or not.
 from collections.abc import Sequence
 from itertools import groupby
 
+from feature_store.progress import Progress
 from sae_training.engine.vision import Shown, VisionModel
 from workbench.llm.lines import digest
 from workbench.material.images import digest as digest_of_file
 from workbench.material.images import open_image
-from workbench.measuring.questions import Progress, Question, as_continued, prompt_of
-from workbench.measuring.respondents import WRITTEN, Length, Weights
+from workbench.measuring.questions import Question, as_continued, prompt_of
+from workbench.measuring.respondents import WRITTEN, Length, LocalRespondent
 
 
-class Seeing(Weights):
+class VisionRespondent(LocalRespondent):
     """A loaded vision-language model, under one row of `edit` where that is given."""
 
     model: VisionModel

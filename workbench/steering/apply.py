@@ -15,7 +15,7 @@ import torch
 
 from feature_store.errors import BadInput, Incompatible
 from feature_store.records import Positions, Run, Span, Steering, Unit, Where
-from workbench.measuring.respondents import Weights
+from workbench.measuring.respondents import LocalRespondent
 from workbench.steering import directions
 from workbench.steering.methods import Scale, build_edit
 from workbench.workspace import Workspace
@@ -135,8 +135,11 @@ def strongest_features(
 
 
 def respondent(
-    study: Workspace, sae_run: Run, steering: Steering, kind: type[Weights] = Weights
-) -> Weights:
+    study: Workspace,
+    sae_run: Run,
+    steering: Steering,
+    kind: type[LocalRespondent] = LocalRespondent,
+) -> LocalRespondent:
     """The SAE's model under a steering, as one who answers an instrument; answers are kept in
     the study.
     """

@@ -13,19 +13,20 @@ Left out: what the numbers mean; see `workbench/causal/effects.py`.
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store.bounds import Count, CountOrZero, Plugin, Seed
+from feature_store.bounds import Count, Seed
 from feature_store.errors import Incompatible
 from feature_store.progress import Progress
 from feature_store.records import Run, Steering, ValueSystem
 from feature_store.runs import Work
 from workbench import material
+from workbench.measuring.defaults import SweepAskingSettings, sweep_questions
 from workbench.measuring.questionnaire import one_scale
 from workbench.measuring.questions import Question, prompt_rows
 from workbench.settings import make
@@ -33,22 +34,13 @@ from workbench.steering.apply import edit_for
 from workbench.sweeps import sweep
 from workbench.sweeps.damage import Sweep, damage_rows
 from workbench.sweeps.sweep import Intervention
-from workbench.verbs.measure import ask, wordings_for
 from workbench.workspace import Workspace
 
 
 @dataclass(frozen=True)
-class SweepSettings:
+class SweepSettings(SweepAskingSettings):
     """What is put to a model under every intervention: questions and neutral texts."""
 
-    instrument: Annotated[str, Plugin("instruments")] = "standin"
-    """Instrument plug-in."""
-    wordings: tuple[str, ...] = ()
-    """Wordings to ask; none: the first of those made for the model."""
-    contexts: str = ""
-    """File with one context a line; empty: those made for the model."""
-    n_contexts: CountOrZero = 24
-    """Contexts, the clusters of the intervals."""
     neutral: str = ""
     """File or folder with neutral text; empty: that made for the model."""
     n_neutral: Count = 16
@@ -103,13 +95,9 @@ def sweep_material(study: Workspace, model_name: str, settings: SweepSettings) -
 
     `model_name` is the model's address; it decides the default wordings, contexts and texts.
     """
-    instrument, seed = settings.instrument, settings.seed
-    wordings = settings.wordings or wordings_for(study, instrument, model_name)[:1]
-    questions = ask(
-        study, model_name, instrument, wordings, settings.contexts, settings.n_contexts, seed
-    )
+    questions = sweep_questions(study, model_name, settings)
     source = settings.neutral or material.own(model_name)
-    return SweepMaterial(questions, material.neutral(source, settings.n_neutral, seed))
+    return SweepMaterial(questions, material.neutral(source, settings.n_neutral, settings.seed))
 
 
 def sweep_setup(study: Workspace, sweep_run: Run) -> SweepSetup:

@@ -2,7 +2,7 @@
 whether the instruments agree.
 
 1. Every subject (`workbench/comparing/subjects.py`) answers every instrument: one run of kind
-   `profile` each, made by `measure`, or found where it was made before.
+   `profile` each (`comparing/profile_run.py`), or found where it was made before.
 2. On each instrument every subject's centred profile less that of the first subject, by value, with
    interval, p and q (`contrasts.py`). An instrument may add what its paper reports of subjects
    beside each other (`Questionnaire.between`).
@@ -26,15 +26,16 @@ from feature_store.errors import BadInput
 from feature_store.progress import Progress
 from feature_store.records import Response, Run, Unit
 from workbench.comparing.contrasts import difference, rows
+from workbench.comparing.profile_run import MeasureSettings, measure_profile
 from workbench.comparing.subjects import EVERY, Subject, subjects
 from workbench.comparing.validity import FEWEST, mtmm, validity
 from workbench.features.output_scores import with_outputs
+from workbench.measuring.defaults import AskingSettings
 from workbench.measuring.profiles import Cells
 from workbench.measuring.questionnaire import open_instrument
-from workbench.settings import plain
+from workbench.settings import make, plain
 from workbench.statistics import circle
 from workbench.statistics.intervals import known_mean
-from workbench.verbs.measure import AskingSettings
 from workbench.workspace import Workspace
 
 
@@ -222,9 +223,8 @@ def _measure(
     def told(stage: str, done: int, total: int) -> None:
         progress(f"{stage} {subject.name}, {instrument}", done, total)
 
-    return study.measure(
-        told, instrument=instrument, settings=_settings(config, instrument), **asking, **more
-    )
+    flags = {"instrument": instrument, "settings": _settings(config, instrument), **asking, **more}
+    return measure_profile(study, make(MeasureSettings, flags), told)
 
 
 def _steering(study: Workspace, profile: Run) -> str:

@@ -37,13 +37,13 @@ from feature_store.records import Run, Span, Steering, Where
 from feature_store.runs import Work
 from workbench import material, organism
 from workbench.llm.judges import open_judge
+from workbench.measuring.defaults import default_wordings
 from workbench.measuring.questionnaire import one_scale
 from workbench.settings import plain
 from workbench.steering.apply import edit_for, strongest_features
 from workbench.systems.kang import metrics, pc, roles
 from workbench.systems.kang.interview import ORDERS, Interview, Treatment, ask, measure
 from workbench.systems.kang.roles import NOBODY
-from workbench.verbs.measure import wordings_for
 from workbench.workspace import Workspace
 
 REPLICATES = 5
@@ -193,7 +193,7 @@ def _interview(study: Workspace, config: KangSettings, model: str) -> Interview:
         model=model,
         mode=mode,
         instrument=instrument,
-        wording=wordings_for(study, config.instrument, model)[0],
+        wording=default_wordings(study, config.instrument, model)[0],
         items=parts,
         roles=people,
         sample=config.sample,

@@ -26,15 +26,17 @@ from feature_store.records import Run
 from workbench import material
 from workbench.features import output_scores
 from workbench.features.labelers import LabelledActivations
+from workbench.measuring.defaults import SweepAskingSettings, sweep_questions
 from workbench.measuring.questionnaire import one_scale
 from workbench.measuring.questions import Question, prompt_rows
 from workbench.settings import options, plain
-from workbench.verbs.measure import ask, wordings_for
 from workbench.workspace import Workspace
 
 
 @dataclasses.dataclass(frozen=True)
-class LabelSettings:
+class LabelSettings(SweepAskingSettings):
+    """Which texts label the features of which SAE, who decides, and what scores the labels."""
+
     sae: str = "latest"
     """Run of the SAE."""
     labelled: str = material.ORGANISM
@@ -170,14 +172,4 @@ def _asked(study: Workspace, config: LabelSettings, sae_run: Run) -> list[Questi
         Incompatible
     ):  # an instrument of other values; a sweep of this study could not use it either
         return []
-    wordings = config.wordings or wordings_for(study, config.instrument, name)[:1]
-    return ask(
-        study,
-        name,
-        config.instrument,
-        wordings,
-        config.contexts,
-        config.n_contexts,
-        config.seed,
-        held=True,
-    )
+    return sweep_questions(study, name, config, held=True)

@@ -31,7 +31,6 @@ from feature_store.bounds import (
     Count,
     CountOrZero,
     NotNegative,
-    Plugin,
     Replicates,
     Seed,
     Temperature,
@@ -44,9 +43,10 @@ from sae_training.engine.neurons import Group, edited, gates, latents
 from workbench import material
 from workbench.llm import Judge
 from workbench.llm.judges import open_judge
+from workbench.measuring.defaults import SweepAskingSettings, sweep_questions
 from workbench.measuring.questionnaire import one_scale
 from workbench.measuring.questions import prompt_rows
-from workbench.settings import plain
+from workbench.settings import LocalModelSettings, plain
 from workbench.statistics.intervals import bootstrap_mean
 from workbench.sweeps.sweep import ratings_table
 from workbench.systems.value_locate.descriptions import POLES, Descriptions, descriptions
@@ -61,7 +61,6 @@ from workbench.systems.value_locate.effects import (
 )
 from workbench.systems.value_locate.experiment import Bench, Found, answer_all, find
 from workbench.systems.value_locate.judging import samples_table, score, score_rows
-from workbench.verbs.measure import ask, wordings_for
 from workbench.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -69,17 +68,9 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class NeuronsSettings:
+class NeuronsSettings(SweepAskingSettings, LocalModelSettings):
     on: Literal["mlp", "sae"] = "mlp"
     """mlp: the gate units of every MLP; sae: the SAE's features at its site."""
-    model: str = ""
-    """Folder or hub id of the model, or `organism`; empty: the model of `sae`."""
-    revision: str = ""
-    """Revision of a hub model."""
-    dtype: str = "float32"
-    """Number format of the weights."""
-    device: str = "auto"
-    """`auto`, `cpu`, `cuda`, `cuda:1`, ..."""
     sae: str = "latest"
     """Run of the SAE; needed for its features, and for the model where none is given."""
     system: str = ""
@@ -108,14 +99,6 @@ class NeuronsSettings:
     shares, as the released code falls back to."""
     draws: CountOrZero = 3
     """Draws of the random control."""
-    instrument: Annotated[str, Plugin("instruments")] = "standin"
-    """Instrument plug-in."""
-    wordings: tuple[str, ...] = ()
-    """Wordings to ask; none: the first of those made for the model."""
-    contexts: str = ""
-    """File with one context a line; empty: those made for the model."""
-    n_contexts: CountOrZero = 24
-    """Contexts, the clusters of the intervals."""
     neutral: str = ""
     """File or folder with neutral text; empty: that made for the model."""
     n_neutral: Count = 16
@@ -160,15 +143,7 @@ def run(
             " --descriptions."
         )
     planned = plan(values, config.gammas, config.draws)
-    asked = ask(
-        study,
-        name,
-        config.instrument,
-        config.wordings or wordings_for(study, config.instrument, name)[:1],
-        config.contexts,
-        config.n_contexts,
-        config.seed,
-    )
+    asked = sweep_questions(study, name, config)
     neutral = material.neutral(config.neutral or material.own(name), config.n_neutral, config.seed)
     model = study.model_for(name, sae_run, config.revision, config.dtype, config.device)
     prompts = [

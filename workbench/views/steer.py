@@ -251,13 +251,19 @@ def _asked(
 
     from workbench import material
     from workbench.measuring.administer import administer
+    from workbench.measuring.defaults import (
+        SweepAskingSettings,
+        default_wordings,
+        sweep_questions,
+    )
     from workbench.measuring.profiles import per_cluster, profile
     from workbench.measuring.questionnaire import one_scale
     from workbench.steering.apply import respondent, steer
-    from workbench.verbs.measure import ask
 
     name = told(chosen.sae, "config")["model"]
-    questions = ask(study, name, "standin", (), "", contexts, 0)
+    wordings = default_wordings(study, "standin", name)
+    asking = SweepAskingSettings(wordings=wordings, n_contexts=contexts)
+    questions = sweep_questions(study, name, asking)
     texts = material.neutral(material.ORGANISM if name == material.ORGANISM else "", neutral, 0)
     run, instrument = _run(study, chosen), one_scale("standin", study.system)
     responses = administer(

@@ -22,7 +22,7 @@ from feature_store.records import Run, Steering, ValueSystem
 from workbench import material, organism
 from workbench.features.output_scores import with_outputs
 from workbench.llm import open_llm
-from workbench.measuring.respondents import Respondent, Speaker, Weights
+from workbench.measuring.respondents import LocalRespondent, RemoteRespondent, Respondent
 from workbench.steering.apply import respondent
 from workbench.sweeps import value_prompts
 from workbench.sweeps.sweep import as_direction, choose_features
@@ -160,7 +160,9 @@ def open_population(study: Workspace, members: Sequence[Member], sae_run: Run | 
     names = []
     for member in members:
         if "://" in member.address:
-            respondents.append(Speaker(open_llm(member.address, study.model), study.folder))
+            respondents.append(
+                RemoteRespondent(open_llm(member.address, study.model), study.folder)
+            )
             names.append(member.address)
             continue
         if member.address:
@@ -172,7 +174,7 @@ def open_population(study: Workspace, members: Sequence[Member], sae_run: Run | 
             names.append(sae_run.config["model"])
         here.append(model)
         respondents.append(
-            Weights(model, study.folder)
+            LocalRespondent(model, study.folder)
             if member.address
             else respondent(study, sae_run, member.steering)
         )

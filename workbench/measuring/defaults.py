@@ -1,0 +1,99 @@
+"""What is asked unless something else is named: settings of a measurement, wordings and contexts.
+
+1. `AskingSettings` says how an instrument is administered once, to a model as it is or steered.
+2. `SweepAskingSettings` says what a sweep asks again under every intervention: one instrument on
+   one scale, its first wording, a few contexts.
+3. `default_wordings` and `sweep_questions` turn them into wordings and questions for a model: the
+   organism has wordings and contexts of its own, other models are asked with both ends of the
+   scale named.
+"""
+
+import dataclasses
+from typing import Annotated
+
+from feature_store.bounds import Between, Count, CountOrZero, Plugin, Seed, Temperature
+from workbench import material
+from workbench.measuring.administer import Mode
+from workbench.measuring.questionnaire import one_scale, open_instrument
+from workbench.measuring.questions import Question, questions
+from workbench.measuring.respondents import Length
+from workbench.settings import Resampling
+from workbench.workspace import Workspace
+
+
+@dataclasses.dataclass(frozen=True)
+class AskingSettings(Resampling):
+    """How an instrument is administered."""
+
+    wordings: tuple[str, ...] = ()
+    """Wordings to ask; none: those made for the model."""
+    contexts: str = ""
+    """File with one context a line; empty: those made for the model, or none where the
+    instrument wants none. `none`: no context, items are the clusters."""
+    n_contexts: CountOrZero = 24
+    """Contexts, the clusters of the intervals."""
+    persona: str = ""
+    """What the model is told it is, before everything else; empty: nothing."""
+    mode: Mode = "logprob"
+    """Score the answers, or let the model write."""
+    length: Length = "mean"
+    """Log-probability of an answer per token, which does not favour short ones, or summed over
+    its tokens."""
+    temperature: Temperature = 0.0
+    """Sampling temperature when it writes; 0: greedy."""
+    repeats: Annotated[int, Between(1, 10_000)] = 1
+    """How often each question is asked when answers are sampled; their agreement is the
+    test-retest reliability."""
+    new_tokens: Count = 0
+    """Longest answer when it writes [tokens]; 0: 12 on a scale or among answers, 128 in free
+    text."""
+    judge: str = ""
+    """Language model that rates free answers: organism, local:FOLDER-OR-HUB-ID or
+    https://host/v1#model."""
+    seed: Seed = 0
+    """Seed of contexts, sampling and bootstrap."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepAskingSettings:
+    """What a sweep asks under every intervention: single items on one scale."""
+
+    instrument: Annotated[str, Plugin("instruments")] = "standin"
+    """Instrument plug-in."""
+    wordings: tuple[str, ...] = ()
+    """Wordings to ask; none: the first of those made for the model."""
+    contexts: str = ""
+    """File with one context a line; empty: those made for the model."""
+    n_contexts: CountOrZero = 24
+    """Contexts, the clusters of the intervals."""
+    seed: Seed = 0
+    """Seed of the contexts."""
+
+
+def default_wordings(study: Workspace, instrument: str, model_name: str) -> tuple[str, ...]:
+    """Name the wordings in which an instrument asks a model unless others are named.
+
+    The organism knows wordings of its own; other models are asked with both ends of the scale
+    named.
+    """
+    opened = open_instrument(instrument, (), study.system)
+    return opened.plugin.wordings(opened.instrument, bool(material.own(model_name)))
+
+
+def sweep_questions(
+    study: Workspace, model_name: str, settings: SweepAskingSettings, held: bool = False
+) -> list[Question]:
+    """Write a sweep's questions for a model, in the order context, wording, order, item.
+
+    Wordings and contexts are those made for the model unless the settings name others. With
+    `held`, the contexts are those kept for choosing features, which no measurement with the same
+    seed asks in. Raises BadInput where the instrument does not ask single items on one scale.
+    """
+    source = settings.contexts or material.own(model_name)
+    draw = material.held_contexts if held else material.contexts
+    wordings = settings.wordings or default_wordings(study, settings.instrument, model_name)[:1]
+    return questions(
+        one_scale(settings.instrument, study.system),
+        draw(source, settings.n_contexts, settings.seed),
+        wordings,
+    )
