@@ -1,6 +1,10 @@
 """How long work tells what it does: a bar in the terminal, lines elsewhere, nothing in tests.
 
-`progress(stage, done, total)` is called often; whoever shows it decides how often to draw.
+`progress(stage, done, total)` is called often; whoever shows it decides how often to draw. Work
+that has one stage only counts; whoever starts it names the stage:
+
+    with in_terminal("adopt") as progress:
+        harvest(texts, stage(progress, "harvesting"))
 """
 
 import contextlib
@@ -14,10 +18,44 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, int, int], None]
 """Called with the name of the stage, how much of it is done and how much there is."""
+StageProgress = Callable[[int, int], None]
+"""Progress of a single stage: called with how much of it is done and how much there is."""
 
 
 def silent(stage: str, done: int, total: int) -> None:
     """Show nothing."""
+
+
+def silent_stage(done: int, total: int) -> None:
+    """Show nothing of a single stage."""
+
+
+def stage(progress: Progress, name: str) -> StageProgress:
+    """Give work that only counts a stage of that name.
+
+    >>> stage(print, "harvesting")(3, 10)
+    harvesting 3 10
+    """
+
+    def count(done: int, total: int) -> None:
+        """Report the count under the name of its stage."""
+        progress(name, done, total)
+
+    return count
+
+
+def part(progress: Progress, name: str) -> Progress:
+    """Give one of several works its share of a progress: its stages begin with its name.
+
+    >>> part(print, "train")("harvesting", 3, 10)
+    train: harvesting 3 10
+    """
+
+    def report(stage_name: str, done: int, total: int) -> None:
+        """Report the stage as one of this work."""
+        progress(f"{name}: {stage_name}", done, total)
+
+    return report
 
 
 @contextlib.contextmanager
@@ -49,6 +87,7 @@ def in_terminal(title: str) -> Iterator[Progress]:
         tasks: dict[str, TaskID] = {}
 
         def show(stage: str, done: int, total: int) -> None:
+            """Draw the bar of a stage, a new one at its first call."""
             if stage not in tasks:
                 tasks[stage] = bars.add_task(f"{title}: {stage}", total=total)
             bars.update(tasks[stage], completed=done, total=total)
@@ -61,6 +100,7 @@ def _lines(title: str) -> Progress:
     beginnings: dict[str, tuple[float, int]] = {}
 
     def show(stage: str, done: int, total: int) -> None:
+        """Print a line whenever another tenth of the stage is done."""
         start, before = beginnings.setdefault(stage, (time.monotonic(), done))
         tenth = 10 * done // max(total, 1)
         if tenth <= tenths.get(stage, -1):

@@ -1,6 +1,6 @@
 import time
 
-from feature_store.progress import in_terminal
+from feature_store.progress import in_terminal, part, stage
 
 
 def test_lines_estimate_from_what_was_done_since_the_first_call(monkeypatch, capsys):
@@ -14,3 +14,10 @@ def test_lines_estimate_from_what_was_done_since_the_first_call(monkeypatch, cap
         "demo: reading 60 of 100, about 40 s left",
         "demo: reading 100 of 100",
     ]
+
+
+def test_stages_and_parts_name_what_only_counts():
+    reports = []
+    progress = part(lambda *report: reports.append(report), "train")
+    stage(progress, "harvesting")(3, 10)
+    assert reports == [("train: harvesting", 3, 10)]

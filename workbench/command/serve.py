@@ -18,11 +18,10 @@ import threading
 import time
 from pathlib import Path
 
-import workbench
 from feature_store.errors import BadInput, NotFound
 from workbench import study_file
 
-APP = Path(workbench.__file__).resolve().parents[1] / "app.py"
+APP = Path(__file__).resolve().parents[2] / "app.py"
 TRIED = 20
 """Ports looked at before giving up."""
 SETTINGS = {
