@@ -56,7 +56,7 @@ def _runs_of(verb: Verb) -> str:
     """Say which runs a verb makes and which it builds on, with the verbs that make those."""
     needs = [f"`{kind}` (`{'` or `'.join(makers(kind))}`)" for kind in verb.needs]
     first = " It may begin a study." if verb.begins else ""
-    built_on = f" Builds on runs of kind {', '.join(needs)}." if needs else ""
+    built_on = f" With its defaults it builds on runs of kind {', '.join(needs)}." if needs else ""
     return f"Makes a run of kind `{verb.makes}`.{built_on}{first}\n"
 
 

@@ -93,6 +93,7 @@ VERBS = _table(
             name="measure",
             summary="Measure a model's value profile, steered or not.",
             makes="profile",
+            needs=("sae",),
             begins=True,
         ),
         Verb(
@@ -102,7 +103,7 @@ VERBS = _table(
                 " and see whether instruments agree."
             ),
             makes="contrast",
-            needs=("labels",),
+            needs=("sae",),
         ),
         Verb(
             name="ordinal",
@@ -212,7 +213,7 @@ VERBS = _table(
                 "Let a model decide in scenarios, steered or not: which values its decisions serve."
             ),
             makes="decisions",
-            needs=("scenarios",),
+            needs=("scenarios", "sae"),
         ),
         Verb(
             name="adaem",
@@ -230,6 +231,7 @@ VERBS = _table(
                 " and measure every value beside a control."
             ),
             makes="neurons",
+            needs=("sae",),
         ),
     ]
 )
