@@ -54,6 +54,8 @@ def _meaning(sentence: Sentence) -> tuple[str, str, int]:
 def main() -> dict:
     """Reach: precision >= 0.95, recall >= 0.9, no topic feature labelled."""
     from sae_training.dictionary.harvest import pooled_activations
+    from sae_training.dictionary.texts import Corpus
+    from workbench.workspace import site_of
 
     told, truth = made(), organism.truth()
     study, run = told.study, told.runs["train"]
@@ -69,11 +71,8 @@ def main() -> dict:
     active = pooled_activations(
         model,
         sae,
-        [d.text for d in documents],
-        run.summary["layer"],
-        run.summary["point"],
-        128,
-        128,
+        Corpus([d.text for d in documents], 128, 128),
+        site_of(run),
     ).toarray()
     x, y = present - present.mean(0), active - active.mean(0)
     share = np.linalg.lstsq(x, y, rcond=None)[0] * (x.T @ y / DOCUMENTS) / (y.var(0) + 1e-12)

@@ -41,6 +41,7 @@ from workbench.steering import directions
 from workbench.study import Study
 from workbench.sweeps.stored import sweep_setup
 from workbench.systems.conva import shift
+from workbench.workspace import site_of
 
 if TYPE_CHECKING:
     from sae_training.engine.model import Model
@@ -126,8 +127,7 @@ def under_vectors(s: Setting, vectors: torch.Tensor, contexts: np.ndarray) -> np
         [q.prompt for q in asked],
         options,
         Add(vectors, ("all",) * len(vectors)),
-        s.sae.summary["layer"],
-        s.sae.summary["point"],
+        site_of(s.sae),
     )
     base, steered = (
         per_value(s, asked, expected_ratings(x.double().numpy(), asked)) for x in scores
@@ -223,7 +223,7 @@ def difference_of_means(s: Setting) -> dict[str, torch.Tensor]:
         ]
         padded = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True)
         mask = torch.arange(padded.shape[1]) < torch.tensor([len(one) for one in ids])[:, None]
-        hidden = s.model.residuals(padded, mask, s.sae.summary["layer"], s.sae.summary["point"])
+        hidden = s.model.residuals(padded, mask, site_of(s.sae))
         inner = mask & (torch.arange(padded.shape[1]) > 0)
         means += list((hidden * inner[..., None]).sum(1) / inner.sum(1, keepdim=True))
     stacked = torch.stack(means)

@@ -21,12 +21,14 @@ from typing import Any
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from feature_store.records import Site
 from sae_training.engine.model import Model
 from sae_training.engine.scoring import sweep_ids
 from sae_training.model.edits import Add
 
 NAME = "sweep"
 LAYER = 8
+SITE = Site(LAYER)
 CONTEXTS, ITEMS, LENGTH, SHARED = 4, 4, 48, 24
 FEATURES, DOSES = 12, (0.5, 1.0)
 OPTIONS = [[token] for token in (16, 17, 18, 19, 20, 21)]
@@ -91,7 +93,7 @@ def compare(model: Model, contexts: list[list[list[int]]]) -> tuple[dict[str, li
     ways: dict[str, Callable[[list[list[int]]], torch.Tensor]] = {
         "loop": lambda ids: full(model, ids, edit, 1, True),
         "batched": lambda ids: full(model, ids, edit, BATCH, False),
-        "ours": lambda ids: sweep_ids(model, ids, OPTIONS, edit, LAYER).steered,
+        "ours": lambda ids: sweep_ids(model, ids, OPTIONS, edit, SITE).steered,
     }
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     difference = 0.0
@@ -124,7 +126,7 @@ def main() -> dict[str, Any]:
     """Time the three ways and hold the ratios against what is to be reached."""
     torch.manual_seed(0)
     model = Model(GPT2LMHeadModel(GPT2Config()).eval(), None, "random GPT-2")
-    sweep_ids(model, prompts(SHARED)[0], OPTIONS, interventions(), LAYER)  # warm up
+    sweep_ids(model, prompts(SHARED)[0], OPTIONS, interventions(), SITE)  # warm up
     print(
         f"{torch.get_num_threads()} threads, {CONTEXTS} contexts x {ITEMS} prompts x {LENGTH}"
         f" tokens x {FEATURES * len(DOSES)} interventions",

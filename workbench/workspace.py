@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from feature_store import registry
 from feature_store.errors import BadInput, Incompatible, NotFound, nearest, of_paths
 from feature_store.files import write_atomically
-from feature_store.records import Run, ValueSystem
+from feature_store.records import Run, Site, ValueSystem
 from feature_store.runs import Runs, Work
 from feature_store.store import Store
 from workbench import study_file
@@ -173,6 +173,11 @@ class Workspace:
 
 
 @functools.lru_cache(maxsize=4)
+def site_of(sae_run: Run) -> Site:
+    """Say where the SAE of a run reads its model."""
+    return Site(sae_run.summary["layer"], sae_run.summary["point"])
+
+
 def _load_sae(folder: Path) -> "SAE":
     from sae_training.dictionary.loaders import load_sae
 

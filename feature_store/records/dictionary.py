@@ -1,23 +1,33 @@
 """Where an SAE reads, its features, and what speaks for their labels."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
+
+from feature_store.errors import BadInput
 
 Point = Literal["resid_pre", "resid_post"]
 
 
 @dataclass(frozen=True)
 class Site:
-    """Where an SAE reads a language model."""
+    """A place on the residual stream, where a model is read and steered: `Site(5)`.
 
-    model: str
-    """Folder or hub id of the language model."""
+    The site of an SAE also says whose residual stream it is.
+    """
+
     layer: int
     """0-based decoder layer."""
     point: Point = "resid_post"
     """`resid_post`: what the layer writes to the residual stream; `resid_pre`: what it reads."""
+    model: str = ""
+    """Folder or hub id of the language model; empty where it is the model at hand."""
     revision: str = ""
     """Commit of the hub snapshot, or checksum of a folder's configuration; empty until loaded."""
+
+    def __post_init__(self) -> None:
+        """Raises BadInput where `point` is no point of a layer."""
+        if self.point not in get_args(Point):
+            raise BadInput(f"A site's point is resid_pre or resid_post, got {self.point!r}.")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ Left out: SAEBench's tasks, which need environments of their own.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -22,10 +22,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from feature_store.errors import BadInput
-from feature_store.records import Point, Where
+from feature_store.records import Site, Where
 from sae_training.dictionary.sae import SAE
 from sae_training.dictionary.stream import read
-from sae_training.dictionary.texts import batches
+from sae_training.dictionary.texts import Corpus, batches
 from sae_training.engine.model import Model
 
 LOGITS = 2**27
@@ -136,17 +136,14 @@ def reconstruction(sae: SAE, residuals: Iterable[Float[Tensor, "_ d_model"]]) ->
 def evaluate(
     model: Model,
     sae: SAE,
-    texts: Sequence[str],
-    layer: int,
-    point: Point = "resid_post",
-    rows: int = 16,
-    context: int = 128,
+    corpus: Corpus,
+    site: Site,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
-    """All figures over `texts`, which the SAE should not have seen."""
+    """All figures over the corpus, which the SAE should not have seen."""
     sae.check_fits(model)
     pieces, mean, count = [], torch.zeros(model.d_model, dtype=torch.float64), 0
-    for tokens in read(model, texts, layer, point, rows, context):
+    for tokens in read(model, corpus, site):
         pieces.append(tokens.x.cpu())
         mean += tokens.x.sum(0).double().cpu()
         count += len(tokens.x)
@@ -162,7 +159,7 @@ def evaluate(
     predictions = 0
     vocabulary = model.module.config.get_text_config().vocab_size
     seen: set[int] = set()
-    for batch in batches(model, texts, rows, context):
+    for batch in batches(model, corpus):
         group = max(1, LOGITS // (batch.ids.shape[1] * vocabulary))
         for ids, mask in zip(batch.ids.split(group), batch.mask.split(group), strict=True):
             counted = (mask[:, 1:] & mask[:, :-1]).to(model.device)
@@ -170,7 +167,7 @@ def evaluate(
             clean = model.logits(ids, mask)[:, :-1][counted].float().log_softmax(-1)
             loss["clean"] -= float(clean.gather(1, target[:, None]).double().sum())
             for name, edit in edits.items():
-                with model.steered(edit, layer, point):
+                with model.steered(edit, site):
                     changed = model.logits(ids, mask)[:, :-1][counted].float().log_softmax(-1)
                 loss[name] -= float(changed.gather(1, target[:, None]).double().sum())
                 divergence[name] += float(
@@ -180,7 +177,7 @@ def evaluate(
                 )
             predictions += len(target)
         seen.update(batch.document.tolist())
-        progress(len(seen), len(texts))
+        progress(len(seen), len(corpus.texts))
     loss = {name: total / predictions for name, total in loss.items()}
     kl = {name: total / predictions for name, total in divergence.items()}
     return Evaluation(

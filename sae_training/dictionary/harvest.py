@@ -17,7 +17,7 @@ Memory: 250 MB for 65,536 features x 20 contexts, 16 bytes an activation, 4 byte
 contexts from the lower quantiles of a feature, correlations between features.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -29,9 +29,10 @@ from scipy.sparse import coo_matrix, csr_matrix
 from torch import Tensor
 
 from feature_store.errors import BadInput
-from feature_store.records import Point
+from feature_store.records import Site
 from sae_training.dictionary.sae import SAE
 from sae_training.dictionary.stream import Tokens, read
+from sae_training.dictionary.texts import Corpus
 from sae_training.engine.model import Model
 from sae_training.model.tokens import strings
 
@@ -44,6 +45,20 @@ DENSE = 2**25
 OCTAVES, PER_OCTAVE = 12, 4
 """The histogram's bins reach from 2**-12 to 2**12 activation units, four to an octave; the
 outermost take the rest."""
+
+
+class HarvestSettings(NamedTuple):
+    """What of a corpus is kept, and how features are laid out on the map."""
+
+    top_contexts: int = 20
+    """Contexts kept of every feature."""
+    layout: str = "pca"
+    """How features are laid out: `pca` or `umap`."""
+    seed: int = 0
+    """Seed of the layout and of which documents' activations are kept."""
+
+
+DEFAULTS = HarvestSettings()
 
 
 class Harvest(NamedTuple):
@@ -97,26 +112,23 @@ def active_pairs(sae: SAE, x: Float[Tensor, "tok d_model"]) -> Active:
 def pooled_activations(
     model: Model,
     sae: SAE,
-    texts: Sequence[str],
-    layer: int,
-    point: Point = "resid_post",
-    rows: int = 32,
-    context: int = 128,
+    corpus: Corpus,
+    site: Site,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> csr_matrix:
     """Largest activation of each feature in each text [text, feature]; what labelers compare."""
     sae.check_fits(model)
     documents, features, values = [], [], []
-    seen = np.zeros(len(texts), bool)
-    for tokens in read(model, texts, layer, point, rows, context):
+    seen = np.zeros(len(corpus.texts), bool)
+    for tokens in read(model, corpus, site):
         best = _strongest(active_pairs(sae, tokens.x), tokens.document.numpy(), sae.n_features)
         documents.append(best.document)
         features.append(best.feature)
         values.append(best.value)
         seen[tokens.document.numpy()] = True
-        progress(int(seen.sum()), len(texts))
+        progress(int(seen.sum()), len(corpus.texts))
     if not documents:
-        return csr_matrix((len(texts), sae.n_features), dtype=np.float32)
+        return csr_matrix((len(corpus.texts), sae.n_features), dtype=np.float32)
     document, feature, value = (
         np.concatenate(documents),
         np.concatenate(features),
@@ -127,7 +139,7 @@ def pooled_activations(
     )  # a long text comes in several batches: its largest first, the rest go
     document, feature, value = document[order], feature[order], value[order]
     first = _starts(document * sae.n_features + feature)
-    shape = (len(texts), sae.n_features)
+    shape = (len(corpus.texts), sae.n_features)
     return coo_matrix(
         (value[first], (document[first], feature[first])), shape=shape, dtype=np.float32
     ).tocsr()
@@ -136,18 +148,14 @@ def pooled_activations(
 def harvest(
     model: Model,
     sae: SAE,
-    texts: Sequence[str],
-    layer: int,
-    point: Point = "resid_post",
-    rows: int = 32,
-    context: int = 128,
-    contexts: int = 20,
-    layout: str = "pca",
-    seed: int = 0,
+    corpus: Corpus,
+    site: Site,
+    settings: HarvestSettings = DEFAULTS,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Harvest:
-    """Statistics, `contexts` top contexts, activations and map of every feature over the texts."""
+    """Statistics, top contexts, activations and map of every feature over the texts."""
     sae.check_fits(model)
+    layout, seed = settings.layout, settings.seed
     if layout not in ("pca", "umap"):
         raise BadInput(f"The map's layout is pca or umap, got {layout!r}.")
     F, edges = (
@@ -157,13 +165,13 @@ def harvest(
     bins = len(edges) - 1
     count, total, largest = np.zeros(F, np.int64), np.zeros(F), np.zeros(F, np.float32)
     histogram = np.zeros(F * bins, np.int64)
-    top, kept = _Top(F, contexts), _Kept(len(texts), seed)
+    top, kept = _Top(F, settings.top_contexts), _Kept(len(corpus.texts), seed)
     norms, mean, seen = (
         [],
         torch.zeros(sae.d_model, dtype=torch.float64),
-        np.zeros(len(texts), bool),
+        np.zeros(len(corpus.texts), bool),
     )
-    for tokens in read(model, texts, layer, point, rows, context):
+    for tokens in read(model, corpus, site):
         document, position = tokens.document.numpy(), tokens.position.numpy()
         norms.append(tokens.x.norm(dim=-1).cpu().numpy())
         mean += tokens.x.sum(0).double().cpu()
@@ -176,7 +184,7 @@ def harvest(
         top.add(active, tokens, F)
         kept.add(active, document, position)
         seen[document] = True
-        progress(int(seen.sum()), len(texts))
+        progress(int(seen.sum()), len(corpus.texts))
     n = sum(map(len, norms))
     if n == 0:
         raise BadInput(

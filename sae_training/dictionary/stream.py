@@ -9,15 +9,15 @@ a model.
 Left out: shuffling and position in the stream (`train.py`, which needs them).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from feature_store.errors import BadInput
-from feature_store.records import Point
-from sae_training.dictionary.texts import Batch, batches
+from feature_store.records import Site
+from sae_training.dictionary.texts import Batch, Corpus, batches
 from sae_training.engine.model import Model
 
 
@@ -36,9 +36,9 @@ class Tokens(NamedTuple):
     """Token ids of the batch, the dropped first column included."""
 
 
-def residual_tokens(model: Model, batch: Batch, layer: int, point: Point) -> Tokens:
+def residual_tokens(model: Model, batch: Batch, site: Site) -> Tokens:
     """The tokens of one batch. Raises BadInput where a residual is not finite."""
-    x = model.residuals(batch.ids, batch.mask, layer, point)
+    x = model.residuals(batch.ids, batch.mask, site)
     kept = batch.mask.clone()
     kept[:, 0] = False
     row, column = kept.nonzero(as_tuple=True)
@@ -48,7 +48,7 @@ def residual_tokens(model: Model, batch: Batch, layer: int, point: Point) -> Tok
     if not bool(finite.all()):
         bad = document[~finite]
         raise BadInput(
-            f"The model gives NaN or infinite activations at layer {layer}: {len(bad)} tokens in"
+            f"The model gives NaN or infinite activations at layer {site.layer}: {len(bad)} tokens in"
             f" {len(bad.unique())} documents, first in document {int(bad[0])}. Load the model in"
             " float32 or bfloat16, or leave those documents out."
         )
@@ -62,9 +62,7 @@ def residual_tokens(model: Model, batch: Batch, layer: int, point: Point) -> Tok
     )
 
 
-def read(
-    model: Model, texts: Sequence[str], layer: int, point: Point, rows: int, context: int
-) -> Iterator[Tokens]:
+def read(model: Model, corpus: Corpus, site: Site) -> Iterator[Tokens]:
     """Every token of every text, in the order of `batches`."""
-    for batch in batches(model, texts, rows, context):
-        yield residual_tokens(model, batch, layer, point)
+    for batch in batches(model, corpus):
+        yield residual_tokens(model, batch, site)

@@ -33,6 +33,17 @@ in memory."""
 TABLES = (".jsonl", ".csv", ".tsv", ".parquet")
 
 
+class Corpus(NamedTuple):
+    """Texts, and how a model reads them: so many rows at once, so many tokens in a row."""
+
+    texts: Sequence[str]
+    """The documents."""
+    rows: int = 32
+    """Rows in one forward pass."""
+    context: int = 128
+    """Longer texts are read in pieces of this length [tokens]."""
+
+
 class Batch(NamedTuple):
     ids: Int[Tensor, "row tok"]
     """Token ids, padded on the right with 0."""
@@ -164,10 +175,12 @@ def _documents(text: str) -> list[str]:
     return [*documents, current]
 
 
-def batches(model: Model, texts: Sequence[str], rows: int, context: int) -> Iterator[Batch]:
-    """Batches of up to `rows` rows of up to `context` tokens; every token of every text occurs
-    once.
+def batches(model: Model, corpus: Corpus) -> Iterator[Batch]:
+    """Cut a corpus into batches; every token of every text occurs once.
+
+    A batch has up to `corpus.rows` rows of up to `corpus.context` tokens.
     """
+    texts, rows, context = corpus
     if context < 2:
         raise BadInput(f"A context must be at least 2 tokens long, got {context}.")
     if context > model.context:

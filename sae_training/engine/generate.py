@@ -172,7 +172,7 @@ def steps(
     more: dict[str, Tensor | None] = {**given, "position_ids": None} if given else {}
     while going := [row for row in going if step < room[row]]:
         with model.lock:
-            out = model._forward(
+            out = model.forward(
                 ids,
                 mask,
                 rows=part,

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from feature_store.errors import BadInput
-from feature_store.records import Point
+from feature_store.records import Site
 from sae_training.engine.resume import PrefixCache, resumable, run
 from sae_training.engine.walk import LOGITS, Ids, Progress, budget
 from sae_training.model import sites
@@ -33,14 +33,13 @@ def losses(
     model: Runtime,
     texts: Ids,
     edit: Edit,
-    layer: int,
-    point: Point = "resid_post",
+    site: Site,
     progress: Progress | None = None,
 ) -> Losses:
     """Mean next-token losses of token ids, unsteered and under each row of `edit`; a text is all
     prompt.
     """
-    at = sites.boundary(layer, point, model.n_layers)
+    at = sites.boundary(site, model.n_layers)
     for index, ids in enumerate(texts):
         if not 2 <= len(ids) <= model.context:
             raise BadInput(
@@ -70,7 +69,7 @@ def losses(
         for rows in torch.arange(edit.rows).split(side):
             part, count = edit.take(rows), len(rows)
             if residual is None:
-                with model.steered(part, layer, point):
+                with model.steered(part, site):
                     steered[rows, column] = model.loss(
                         tokens.expand(count, -1), mask.expand(count, -1)
                     ).cpu()

@@ -86,7 +86,7 @@ def _group(model: Runtime, rows: Ids, shared: int, wanted: Ids) -> Float[Tensor,
     with model.lock:
         if shared:
             head = torch.tensor([rows[0][:shared]])
-            model._forward(
+            model.forward(
                 head,
                 torch.ones_like(head, dtype=torch.bool),
                 past_key_values=cache,
@@ -95,7 +95,7 @@ def _group(model: Runtime, rows: Ids, shared: int, wanted: Ids) -> Float[Tensor,
             )
             cache.batch_repeat_interleave(len(rows))
         frame = prompt_frame(mask[:, shared:].to(model.device))
-        logits = model._forward(
+        logits = model.forward(
             ids,
             mask,
             frame=frame,

@@ -32,7 +32,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from feature_store.errors import BadInput, Incompatible
-from feature_store.records import Point
+from feature_store.records import Site
 from sae_training.engine.generate import ROWS, continuations
 from sae_training.model import sites
 from sae_training.model.edits import Encoder, Frame, prompt_frame
@@ -113,7 +113,7 @@ def gates(model: Runtime) -> list[Group]:
                 _output(module, lambda out, seen=seen: seen.append(tuple(out.shape)) or out)
             )
         one = torch.ones(1, 1, dtype=torch.long)
-        model._forward(one, one.bool())
+        model.forward(one, one.bool())
     for layer, seen in enumerate(shapes):
         if len(seen) != 1 or len(seen[0]) != 3:
             raise Incompatible(
@@ -127,9 +127,9 @@ def gates(model: Runtime) -> list[Group]:
     ]
 
 
-def latents(model: Runtime, sae: Encoder, layer: int, point: Point = "resid_post") -> list[Group]:
+def latents(model: Runtime, sae: Encoder, site: Site) -> list[Group]:
     """The SAE's latents at its site, a single group."""
-    at = sites.boundary(layer, point, model.n_layers)
+    at = sites.boundary(site, model.n_layers)
 
     def hook(change: Change) -> AbstractContextManager[None]:
         def rewrite(hidden: Tensor) -> Tensor:
@@ -137,9 +137,9 @@ def latents(model: Runtime, sae: Encoder, layer: int, point: Point = "resid_post
             after = change(before)
             return hidden if after is before else hidden + ((after - before) @ sae.W_dec).to(hidden)
 
-        return model._hook(at, rewrite)
+        return model.hooked(at, rewrite)
 
-    return [Group(layer, sae.n_features, hook)]
+    return [Group(site.layer, sae.n_features, hook)]
 
 
 def answer(
@@ -160,9 +160,9 @@ def answer(
         def see(activations: Tensor) -> Tensor:
             where = _frame(model).where(("generated",)).to(activations.device)
             if number == 0:
-                tokens[model._rows] += where.sum(1).cpu().int()
+                tokens[model.pass_rows] += where.sum(1).cpu().int()
             if where.any():
-                active[number][model._rows] += (
+                active[number][model.pass_rows] += (
                     ((activations > 0) & where[..., None]).sum(1).cpu().int()
                 )
             return activations
@@ -272,10 +272,8 @@ def _editing(
 
 
 def _frame(model: Runtime) -> Frame:
-    assert model._frame is not None, (
-        "neurons are watched through Model, which knows what is padding"
-    )
-    return model._frame
+    assert model.frame is not None, "neurons are watched through Model, which knows what is padding"
+    return model.frame
 
 
 def _replay(model: Runtime, rows: Sequence[tuple[list[int], list[int]]]) -> None:
@@ -294,7 +292,7 @@ def _replay(model: Runtime, rows: Sequence[tuple[list[int], list[int]]]) -> None
             for part in (place < end, given.first, given.last, (begin <= place) & (place < end))
         )
     )
-    model._forward(ids, place < end, frame=frame, logits_to_keep=1)
+    model.forward(ids, place < end, frame=frame, logits_to_keep=1)
 
 
 def _percentile(

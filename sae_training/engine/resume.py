@@ -352,11 +352,11 @@ def _branching(
 
 @contextmanager
 def _framed(model: Runtime, frame: Frame) -> Iterator[None]:
-    model._frame = frame
+    model.frame = frame
     try:
         yield
     finally:
-        model._frame = None
+        model.frame = None
 
 
 @contextmanager
@@ -364,7 +364,7 @@ def _watched(model: Runtime, at: int, keep: Any) -> Iterator[None]:
     if at < 0:
         yield
         return
-    with model._hook(at, keep):
+    with model.hooked(at, keep):
         yield
 
 
@@ -384,7 +384,7 @@ def _resumed(model: Runtime, at: int, entering: Tensor | None) -> Iterator[None]
     try:
         for layer in below:
             layer.forward = through
-        with model._hook(at, lambda _: entering):
+        with model.hooked(at, lambda _: entering):
             yield
     finally:
         for layer, forward in zip(below, own, strict=True):

@@ -35,7 +35,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from feature_store.errors import BadInput
-from feature_store.records import Point, Span
+from feature_store.records import Site, Span
 from sae_training.engine.answers import Options, own, tokens_of
 from sae_training.engine.generate import prompt_ids
 from sae_training.engine.prefixes import tree
@@ -71,24 +71,22 @@ def score(
             ids = prompt_ids(model, prompts)
             marks = spans.find(model, prompts, spans.of_rows(model.edits, len(prompts)))
             return full_scores(model, ids, tokens_of(model, prompts, ids, options), marks)
-    return score_rows(model, prompts, options, None, 0)[0]
+    return score_rows(model, prompts, options)[0]
 
 
 def score_rows(
     model: Runtime,
     prompts: Sequence[str],
     options: Options,
-    edit: Edit | None,
-    layer: int,
-    point: Point = "resid_post",
-    progress: Progress | None = None,
+    edit: Edit | None = None,
+    site: Site = sites.FIRST,
     ids: Ids | None = None,
 ) -> Float[Tensor, "intervention prompt option"]:
     """The scores under each row of `edit`; without an edit, one row of unsteered scores.
 
     `ids`: the prompts' tokens, where they are known.
     """
-    found = sweep(model, prompts, options, edit, layer, point, progress, ids)
+    found = sweep(model, prompts, options, edit, site, ids)
     return found.base[None] if edit is None else found.steered
 
 
@@ -96,10 +94,8 @@ def sweep(
     model: Runtime,
     prompts: Sequence[str],
     options: Options,
-    edit: Edit | None,
-    layer: int,
-    point: Point = "resid_post",
-    progress: Progress | None = None,
+    edit: Edit | None = None,
+    site: Site = sites.FIRST,
     ids: Ids | None = None,
 ) -> Scores:
     """Unsteered and steered scores of texts; prompts go through the chat template where the
@@ -111,32 +107,49 @@ def sweep(
         [] if edit is None else [where for where in edit.positions if isinstance(where, Span)]
     )
     marks = spans.find(model, prompts, dict.fromkeys(steered_spans, range(len(prompts))))
-    return sweep_ids(model, ids, answers, edit, layer, point, progress, marks)
+    return _sweep(model, _pairs(ids, answers), edit, site, None, marks)
 
 
 def sweep_ids(
     model: Runtime,
     prompts: Ids,
     options: OptionIds,
-    edit: Edit | None,
-    layer: int,
-    point: Point = "resid_post",
+    edit: Edit | None = None,
+    site: Site = sites.FIRST,
     progress: Progress | None = None,
-    marks: spans.Marks = MappingProxyType({}),
 ) -> Scores:
-    """The same on token ids. `marks`: where the edit's spans stand."""
-    at = sites.boundary(layer, point, model.n_layers)
-    with model.lock:
-        if model.is_steered:
-            raise BadInput("A sweep steers by itself: call it outside the steered block.")
-    asked = [
+    """Score answers given as token ids, unsteered and under each row of `edit`, as `sweep` does.
+
+    scores = sweep_ids(model, [[5, 6, 7]], [[11], [12, 13]], edit, Site(8))
+    change = scores.steered - scores.base
+    """
+    return _sweep(model, _pairs(prompts, options), edit, site, progress)
+
+
+def _pairs(prompts: Ids, options: OptionIds) -> list[Asked]:
+    return [
         (tuple(ids), tuple(map(tuple, answers)))
         for ids, answers in zip(prompts, own(options, len(prompts)), strict=True)
     ]
+
+
+def _sweep(
+    model: Runtime,
+    asked: Sequence[Asked],
+    edit: Edit | None,
+    site: Site,
+    progress: Progress | None = None,
+    marks: spans.Marks = MappingProxyType({}),
+) -> Scores:
+    """Score pairs of a prompt and its answers; `marks`: where the edit's spans stand."""
+    at = sites.boundary(site, model.n_layers)
+    with model.lock:
+        if model.is_steered:
+            raise BadInput("A sweep steers by itself: call it outside the steered block.")
     if marks or not resumable(model):
-        return _full(model, asked, edit, layer, point, progress, marks)
+        return _full(model, asked, edit, site, progress, marks)
     if edit is not None and by_prompt(edit):
-        return _each_prompt(model, asked, edit, layer, point, progress)
+        return _each_prompt(model, asked, edit, site, progress)
     interventions = 0 if edit is None else edit.rows
     unique = {one: index for index, one in enumerate(dict.fromkeys(asked))}
     where = torch.tensor([unique[one] for one in asked])
@@ -196,7 +209,7 @@ def full_scores(
                 spans=spans.padded(marks, rows, width, after),
             )
             with model.lock:
-                logits = model._forward(
+                logits = model.forward(
                     ids, mask, torch.tensor(rows), frame, logits_to_keep=after + 1
                 ).logits[:, -after - 1 :]
             at, option, found = read(logits[:, None], [tail for _, tail in part])
@@ -208,8 +221,7 @@ def _each_prompt(
     model: Runtime,
     asked: Sequence[Asked],
     edit: Edit,
-    layer: int,
-    point: Point,
+    site: Site,
     progress: Progress | None,
 ) -> Scores:
     """One prompt after the other, each under the edit that its last token settles."""
@@ -218,12 +230,8 @@ def _each_prompt(
     for one in (unique := dict.fromkeys(asked)):
         ids, answers = one
         tokens = torch.tensor([ids])
-        last = model.residuals(tokens, torch.ones_like(tokens, dtype=torch.bool), layer, point)[
-            :, -1
-        ]
-        scores = sweep_ids(
-            model, [ids], [answers], settle(edit, last.expand(edit.rows, -1)), layer, point
-        )
+        last = model.residuals(tokens, torch.ones_like(tokens, dtype=torch.bool), site)[:, -1]
+        scores = _sweep(model, [one], settle(edit, last.expand(edit.rows, -1)), site)
         found[one] = Scores(
             *(
                 torch.nn.functional.pad(told, (0, most - len(answers)), value=-torch.inf)
@@ -242,8 +250,7 @@ def _full(
     model: Runtime,
     asked: Sequence[Asked],
     edit: Edit | None,
-    layer: int,
-    point: Point,
+    site: Site,
     progress: Progress | None,
     marks: spans.Marks,
 ) -> Scores:
@@ -251,7 +258,7 @@ def _full(
     base = full_scores(model, prompts, options)
     steered = torch.empty(0 if edit is None else edit.rows, *base.shape)
     for row in range(len(steered)):
-        with model.steered(edit.take(torch.tensor([row])), layer, point):
+        with model.steered(edit.take(torch.tensor([row])), site):
             steered[row] = full_scores(model, prompts, options, marks)
         if progress:
             progress((row + 2) * len(prompts), (len(steered) + 1) * len(prompts))

@@ -243,7 +243,7 @@ class VisionModel(Model):
             for name, value in inputs.items()
             if name not in ("input_ids", "attention_mask")
         }
-        return self._forward(
+        return self.forward(
             torch.cat([ids, tail], 1),
             mask,
             frame=frame,

@@ -56,8 +56,8 @@ def last_residuals(
                     out[first : first + len(at), column] = found.double().cpu()
                     return hidden
 
-                hooks.enter_context(model._hook(layer + 1, keep))
-            model._forward(ids, mask, slice(first, first + len(some)), logits_to_keep=1)
+                hooks.enter_context(model.hooked(layer + 1, keep))
+            model.forward(ids, mask, slice(first, first + len(some)), logits_to_keep=1)
         if progress:
             progress(min(first + rows, len(texts)), len(texts))
     return out

@@ -24,7 +24,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from feature_store.records import Point
+from feature_store.records import Site
 from sae_training.model import sites
 from sae_training.model.edits import Edit, Frame, by_prompt, prompt_frame, settle
 
@@ -77,8 +77,8 @@ class Runtime:
         """Held by the thread that runs or steers the model."""
         self.edits: list[Edit] = []
         """Edits of the open `steered` blocks, innermost last."""
-        self._frame: Frame | None = None
-        self._rows: slice | Tensor = slice(None)
+        self.frame: Frame | None = None
+        self.pass_rows: slice | Tensor = slice(None)
 
     @property
     def device(self) -> torch.device:
@@ -101,7 +101,7 @@ class Runtime:
             )
             try:
                 one = torch.ones(1, 1, dtype=torch.long)
-                self._forward(one, one.bool())
+                self.forward(one, one.bool())
             finally:
                 handle.remove()
         return found[0]
@@ -148,19 +148,18 @@ class Runtime:
         self,
         ids: Int[Tensor, "row tok"],
         mask: Bool[Tensor, "row tok"],
-        layer: int,
-        point: Point = "resid_post",
+        site: Site,
     ) -> Float[Tensor, "row tok d_model"]:
         """The residual stream at a site; the forward pass stops there."""
-        at = sites.boundary(layer, point, self.n_layers)
+        at = sites.boundary(site, self.n_layers)
         found: list[Tensor] = []
 
         def keep(hidden: Tensor) -> Tensor:
             found.append(hidden)
             raise _Reached
 
-        with self.lock, self._hook(at, keep), suppress(_Reached):
-            self._forward(ids, mask, logits_to_keep=1)
+        with self.lock, self.hooked(at, keep), suppress(_Reached):
+            self.forward(ids, mask, logits_to_keep=1)
         return found[0]
 
     def logits(
@@ -168,7 +167,7 @@ class Runtime:
     ) -> Float[Tensor, "row tok vocab"]:
         """The logits after every token."""
         with self.lock:
-            return self._forward(ids, mask).logits
+            return self.forward(ids, mask).logits
 
     def loss(
         self, ids: Int[Tensor, "row tok"], mask: Bool[Tensor, "row tok"]
@@ -183,36 +182,36 @@ class Runtime:
             )
 
     def _loss(self, ids: Tensor, mask: Tensor, rows: slice) -> Tensor:
-        logits = self._forward(ids[rows], mask[rows], rows=rows).logits[:, :-1].float()
+        logits = self.forward(ids[rows], mask[rows], rows=rows).logits[:, :-1].float()
         target = ids[rows][:, 1:].to(logits.device)
         counted = (mask[rows][:, 1:] & mask[rows][:, :-1]).to(logits.device)
         nats = logits.logsumexp(-1) - logits.gather(-1, target[..., None])[..., 0]
         return (nats * counted).sum(-1) / counted.sum(-1)
 
     @contextmanager
-    def steered(self, edit: Edit, layer: int, point: Point = "resid_post") -> Iterator["Runtime"]:
+    def steered(self, edit: Edit, site: Site) -> Iterator["Runtime"]:
         """Inside the block the residual at the site is edited; after it the model is exactly as
         before.
 
         An edit that depends on the prompt is settled in the pass that holds the prompt's last
         token; the tokens generated after it are steered in the same way.
         """
-        at = sites.boundary(layer, point, self.n_layers)
+        at = sites.boundary(site, self.n_layers)
         settled = edit
 
         def change(hidden: Tensor) -> Tensor:
             nonlocal settled
-            assert self._frame is not None, (
+            assert self.frame is not None, (
                 "a steered model runs through Model, which knows what is padding"
             )
-            part = edit if edit.rows == 1 else edit.take(torch.arange(edit.rows)[self._rows])
+            part = edit if edit.rows == 1 else edit.take(torch.arange(edit.rows)[self.pass_rows])
             if by_prompt(part):
-                if self._frame.last.any():
-                    settled = settle(part, hidden[self._frame.last.to(hidden.device)])
+                if self.frame.last.any():
+                    settled = settle(part, hidden[self.frame.last.to(hidden.device)])
                 part = settled
-            return part(hidden, self._frame.where(part.positions).to(hidden.device))
+            return part(hidden, self.frame.where(part.positions).to(hidden.device))
 
-        with self.lock, self._hook(at, change):
+        with self.lock, self.hooked(at, change):
             self.edits.append(edit)
             try:
                 yield self
@@ -231,7 +230,7 @@ class Runtime:
         """
         return max((edit.rows for edit in self.edits), default=1)
 
-    def _forward(
+    def forward(
         self,
         ids: Tensor,
         mask: Tensor,
@@ -246,15 +245,15 @@ class Runtime:
         width = ids.shape[1]
         kwargs.setdefault("position_ids", (mask.long().cumsum(-1) - 1).clamp(min=0)[:, -width:])
         kwargs.setdefault("use_cache", False)
-        self._frame, self._rows = frame or prompt_frame(mask), rows
+        self.frame, self.pass_rows = frame or prompt_frame(mask), rows
         try:
             with torch.no_grad():
                 return self.module(input_ids=ids, attention_mask=mask.long(), **kwargs)
         finally:
-            self._frame, self._rows = None, slice(None)
+            self.frame, self.pass_rows = None, slice(None)
 
     @contextmanager
-    def _hook(self, at: int, change: Any) -> Iterator[None]:
+    def hooked(self, at: int, change: Any) -> Iterator[None]:
         """The residual at boundary `at` becomes `change(residual)`."""
 
         def before(_: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:

@@ -11,7 +11,7 @@ final norm reads.
 """
 
 import re
-from typing import NamedTuple
+from typing import cast
 
 from torch import nn
 
@@ -25,32 +25,34 @@ _NAMES = (
 _MODULE = re.compile(r"[A-Za-z_][\w.]*\.(?:layers|h|blocks|decoder_layers)\.(\d+)")
 
 
-class Place(NamedTuple):
-    layer: int
-    """0-based decoder layer."""
-    point: Point
-    """Whether the residual is read before or after the layer."""
+FIRST = Site(layer=0)
+"""The site that stands where nothing is steered, so that any would do."""
 
 
-def parse(name: str) -> Place:
-    """The place that a SAELens hook name, an interp-engine address or a module path means."""
+def parse(name: str) -> Site:
+    """Read a site from a SAELens hook name, an interp-engine address or a module path.
+
+        parse("blocks.5.hook_resid_pre")  # Site(layer=5, point="resid_pre")
+
+    Raises BadInput where the name means no place on the residual stream.
+    """
     for pattern, layer, point in _NAMES:
         if found := pattern.fullmatch(name):
-            return Place(int(found[layer]), found[point])
+            return Site(int(found[layer]), cast(Point, found[point]))
     if found := _MODULE.fullmatch(name):
-        return Place(int(found[1]), "resid_post")  # a hook on a module sees what the module returns
+        return Site(int(found[1]), "resid_post")  # a hook on a module sees what the module returns
     raise BadInput(
         f"{name!r} names no place on the residual stream. Write blocks.5.hook_resid_post,"
         " resid_post.5 or a layer's module path such as model.layers.5."
     )
 
 
-def saelens_name(site: Site | Place) -> str:
+def saelens_name(site: Site) -> str:
     """`blocks.5.hook_resid_post`."""
     return f"blocks.{site.layer}.hook_{site.point}"
 
 
-def interp_engine_name(site: Site | Place) -> str:
+def interp_engine_name(site: Site) -> str:
     """`resid_post.5`."""
     return f"{site.point}.{site.layer}"
 
@@ -89,9 +91,11 @@ def check_layer(layer: int, count: int) -> None:
         raise BadInput(f"The model has layers 0 to {count - 1}, got layer {layer}.")
 
 
-def boundary(layer: int, point: str, count: int) -> int:
-    """The layer that the residual enters: `layer` for resid_pre, `layer + 1` for resid_post."""
-    check_layer(layer, count)
-    if point not in ("resid_pre", "resid_post"):
-        raise BadInput(f"A site's point is resid_pre or resid_post, got {point!r}.")
-    return layer + (point == "resid_post")
+def boundary(site: Site, count: int) -> int:
+    """Say which layer the residual at a site enters, in a model of `count` layers.
+
+    That is `layer` for resid_pre and `layer + 1` for resid_post. Raises BadInput where the model
+    has no such site.
+    """
+    check_layer(site.layer, count)
+    return site.layer + (site.point == "resid_post")

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from feature_store.errors import BadInput
 from sae_training.dictionary.stream import read
+from sae_training.dictionary.texts import Corpus
 from sae_training.engine.model import Model
 from sae_training.training.config import TrainingSettings
 from sae_training.training.streams import ActivationStream
@@ -81,9 +82,8 @@ class CachedStream(ActivationStream):
         count, sha = 0, hashlib.sha256()
         config = self.config
         with file.open("wb") as opened:
-            for tokens in read(
-                self.model, texts, config.layer, config.point, config.rows, config.context
-            ):
+            corpus = Corpus(texts, config.rows, config.context)
+            for tokens in read(self.model, corpus, config.site):
                 piece = tokens.x.cpu().numpy().tobytes()
                 if shutil.disk_usage(folder).free < 2 * len(piece):
                     raise BadInput(

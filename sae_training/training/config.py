@@ -1,10 +1,11 @@
 """The settings of a training run: what is read, what is trained, and for how long."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, cast
 
 from feature_store.bounds import HUGE, MANY, Between, Count, CountOrZero, NotNegative, Plugin, Seed
 from feature_store.errors import BadInput
+from feature_store.records import Point, Site
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,11 @@ class TrainingSettings:
     """Steps between checkpoints [steps]."""
     seed: Seed = 0
     """Seed of the split, the orders and the first weights."""
+
+    @property
+    def site(self) -> Site:
+        """Where the residuals are read."""
+        return Site(self.layer, cast(Point, self.point))
 
     def __post_init__(self) -> None:
         for name in (

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from feature_store.errors import BadInput
 from sae_training.dictionary.stream import read, residual_tokens
-from sae_training.dictionary.texts import batches
+from sae_training.dictionary.texts import Corpus, batches
 from sae_training.engine.model import Model
 from sae_training.training.config import TrainingSettings
 
@@ -94,12 +94,11 @@ class ActivationStream:
             before = count
             order = np.random.default_rng([self.config.seed, 1, epoch]).permutation(len(self.texts))
             texts = [self.texts[i] for i in order]
-            for number, batch in enumerate(
-                batches(self.model, texts, self.config.rows, self.config.context)
-            ):
+            corpus = Corpus(texts, self.config.rows, self.config.context)
+            for number, batch in enumerate(batches(self.model, corpus)):
                 if number < skip:
                     continue
-                x = residual_tokens(self.model, batch, self.config.layer, self.config.point).x
+                x = residual_tokens(self.model, batch, self.config.site).x
                 parts.append(x)
                 count += len(x)
                 if count >= wanted:
@@ -119,14 +118,8 @@ class ActivationStream:
 
     def _held_out(self) -> Float[Tensor, "tok d_model"]:
         parts, count = [], 0
-        for tokens in read(
-            self.model,
-            self.held_out_texts,
-            self.config.layer,
-            self.config.point,
-            self.config.rows,
-            self.config.context,
-        ):
+        corpus = Corpus(self.held_out_texts, self.config.rows, self.config.context)
+        for tokens in read(self.model, corpus, self.config.site):
             parts.append(tokens.x)
             count += len(tokens.x)
             if count >= HELD_OUT_TOKENS:

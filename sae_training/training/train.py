@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from feature_store import registry
 from sae_training.dictionary.evaluate import Evaluation, evaluate, reconstruction
 from sae_training.dictionary.sae import SAE
+from sae_training.dictionary.texts import Corpus
 from sae_training.engine.model import Model
 from sae_training.model import sites
 from sae_training.training import checkpoint as checkpoints
@@ -53,7 +54,7 @@ def train_on_model(
     """Train on the residuals of `model` over `texts`, evaluate on the documents that were held
     out.
     """
-    sites.boundary(config.layer, config.point, model.n_layers)
+    sites.boundary(config.site, model.n_layers)
     if config.cache:
         stream = CachedStream(
             model,
@@ -74,7 +75,7 @@ def train_on_model(
     metadata = {
         "model_name": model.name,
         "model_revision": model.revision,
-        "hook_name": sites.saelens_name(sites.Place(config.layer, config.point)),
+        "hook_name": sites.saelens_name(config.site),
         "hook_head_index": None,
         "dataset_path": config.texts,
         "context_size": config.context,
@@ -87,11 +88,8 @@ def train_on_model(
     figures = evaluate(
         model,
         sae,
-        stream.held_out_texts[:HELD_OUT_DOCUMENTS],
-        config.layer,
-        config.point,
-        config.rows,
-        config.context,
+        Corpus(stream.held_out_texts[:HELD_OUT_DOCUMENTS], config.rows, config.context),
+        config.site,
         lambda done, total: progress("evaluating", done, total),
     )
     last = result.rows[-1]["step"]

@@ -5,10 +5,12 @@ import pytest
 import torch
 
 from feature_store.errors import BadInput
+from feature_store.records import Site
 from sae_training.dictionary import harvest as module
-from sae_training.dictionary.harvest import harvest, pooled_activations
+from sae_training.dictionary.harvest import HarvestSettings, harvest, pooled_activations
 from sae_training.dictionary.sae import SAE
 from sae_training.dictionary.stream import read
+from sae_training.dictionary.texts import Corpus
 from tests.helpers import small_models
 
 TEXTS = [
@@ -18,7 +20,7 @@ TEXTS = [
     "and then the dog sat",
     "the mat",
 ] * 3
-READ = (TEXTS, 1, "resid_post", 4, 24)
+READ = (Corpus(TEXTS, rows=4, context=24), Site(1))
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +58,7 @@ def slow(model, sae):
 
 
 def test_statistics_and_activations(model, sae, slow):
-    told = harvest(model, sae, *READ, contexts=3)
+    told = harvest(model, sae, *READ, HarvestSettings(top_contexts=3))
     rows = list(
         zip(
             *(
@@ -87,7 +89,7 @@ def test_statistics_and_activations(model, sae, slow):
 
 
 def test_top_contexts(model, sae, slow):
-    told = harvest(model, sae, *READ, contexts=3)
+    told = harvest(model, sae, *READ, HarvestSettings(top_contexts=3))
     for feature in range(sae.n_features):
         best = {}
         for f, document, _, value in slow:
@@ -117,14 +119,14 @@ def test_pooled_is_the_maximum_over_tokens(model, sae, slow):
 
 def test_too_many_activations_thin_out_whole_documents(model, sae, slow, monkeypatch):
     monkeypatch.setattr(module, "ACTIVATIONS", len(slow) // 3)
-    told = harvest(model, sae, *READ, seed=1)
+    told = harvest(model, sae, *READ, HarvestSettings(seed=1))
     kept = set(told.activations["document"].to_pylist())
     assert told.activations.num_rows == sum(d in kept for _, d, _, _ in slow) <= len(slow) // 3
     assert told.share < 1
 
 
 def test_activations_with_nan_name_the_documents(model, sae, monkeypatch):
-    def broken(ids, mask, layer, point):
+    def broken(ids, mask, site):
         return torch.full((*ids.shape, small_models.WIDTH), torch.nan)
 
     monkeypatch.setattr(model, "residuals", broken)

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from feature_store.errors import BadInput, Incompatible, NotFound
-from feature_store.records import Steering
-from sae_training.dictionary.texts import batches
+from feature_store.records import Site, Steering
+from sae_training.dictionary.texts import Corpus, batches
 from sae_training.engine.opening import open_model
 from tests.helpers import small_models
 from workbench.steering.methods import Scale, build_edit
@@ -45,16 +45,16 @@ def test_residuals_are_those_between_the_layers(family):
         input_ids=ids, attention_mask=mask.long(), output_hidden_states=True
     ).hidden_states
     for layer in range(3):
-        post = model.residuals(ids, mask, layer)
+        post = model.residuals(ids, mask, Site(layer))
         torch.testing.assert_close(post[mask], states[layer + 1][mask])
-        assert torch.equal(model.residuals(ids, mask, layer + 1, "resid_pre"), post)
+        assert torch.equal(model.residuals(ids, mask, Site(layer + 1, "resid_pre")), post)
     seen = []
     handle = model.layers[3].register_forward_hook(
         lambda m, a, out: seen.append(out[0] if isinstance(out, tuple) else out)
     )
     model.logits(ids, mask)
     handle.remove()
-    assert torch.equal(model.residuals(ids, mask, 3), seen[0])  # before the final norm
+    assert torch.equal(model.residuals(ids, mask, Site(3)), seen[0])  # before the final norm
     assert not torch.equal(seen[0], states[4])
 
 
@@ -72,7 +72,7 @@ def test_padding_changes_no_loss(family):
 def test_the_loss_is_the_same_in_groups_of_rows(monkeypatch):
     model = small_models.model()
     ids, mask = padded(model, PROMPTS)
-    with model.steered(edit(1, 2, 3), 1):
+    with model.steered(edit(1, 2, 3), Site(1)):
         whole = model.loss(ids, mask)
         monkeypatch.setattr("sae_training.model.runtime.LOGITS", 1)
         torch.testing.assert_close(model.loss(ids, mask), whole)
@@ -84,9 +84,9 @@ def test_after_steering_the_logits_are_bit_identical(family):
     model = small_models.model(family)
     ids, mask = padded(model, PROMPTS)
     before = model.logits(ids, mask)
-    with model.steered(edit(3.0), 1):
+    with model.steered(edit(3.0), Site(1)):
         steered = model.logits(ids, mask)
-    with pytest.raises(ZeroDivisionError), model.steered(edit(3.0), 0, "resid_pre"):
+    with pytest.raises(ZeroDivisionError), model.steered(edit(3.0), Site(0, "resid_pre")):
         raise ZeroDivisionError
     assert torch.equal(model.logits(ids, mask), before)
     assert not torch.equal(steered, before)
@@ -99,9 +99,9 @@ def test_each_row_has_its_own_strength_under_either_padding():
     vectors = edit(0.0, 2.0, -4.0).vectors
     for side in ("right", "left"):
         ids, mask = padded(model, PROMPTS, side)
-        plain = model.residuals(ids, mask, 2)
-        with model.steered(edit(0.0, 2.0, -4.0), 2):
-            moved = model.residuals(ids, mask, 2) - plain
+        plain = model.residuals(ids, mask, Site(2))
+        with model.steered(edit(0.0, 2.0, -4.0), Site(2)):
+            moved = model.residuals(ids, mask, Site(2)) - plain
         inner = mask & (mask.long().cumsum(1) > 1)
         for row in range(3):
             torch.testing.assert_close(
@@ -113,7 +113,7 @@ def test_each_row_has_its_own_strength_under_either_padding():
             assert not moved[row][~inner[row]].any()
         with (
             pytest.raises(BadInput, match="2 rows, the batch has 3"),
-            model.steered(edit(1.0, 2.0), 2),
+            model.steered(edit(1.0, 2.0), Site(2)),
         ):
             model.logits(ids, mask)
 
@@ -124,12 +124,12 @@ def test_cached_and_uncached_greedy_are_the_same_text(family, positions):
     model = small_models.model(family)
     plain = model.generate(PROMPTS, 8)
     together = edit(4.0, -4.0, 4.0, positions=positions)
-    with model.steered(together, 1):
+    with model.steered(together, Site(1)):
         cached = model.generate(PROMPTS, 8)
     assert cached != plain
     for row, prompt in enumerate(PROMPTS):
         alone = together.take(torch.tensor([row]))
-        with model.steered(alone, 1):
+        with model.steered(alone, Site(1)):
             assert model.generate([prompt], 8) == [cached[row]]
             assert "".join(model.stream(prompt, 8)) == cached[row]
         given = model.tokenize([prompt], prompt=True)[0]
@@ -214,7 +214,7 @@ def test_another_thread_waits_for_the_steered_block_to_end():
         return thread
 
     other().join(10)
-    with model.steered(edit(5.0), 1):
+    with model.steered(edit(5.0), Site(1)):
         waiting = other()
         waiting.join(0.2)
         assert len(found) == 1
@@ -302,7 +302,7 @@ def test_the_real_model_tells_its_story(shared):
     assert model.generate([""], 60)[0].startswith(story)
     samples = model.generate([""] * 96, 200, temperature=1.0, seed=0)
     total = count = 0.0
-    for batch in batches(model, samples, 32, 512):
+    for batch in batches(model, Corpus(samples, 32, 512)):
         tokens = batch.mask.sum(1) - 1
         total += float((model.loss(batch.ids, batch.mask) * tokens).sum())
         count += float(tokens.sum())

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from feature_store.errors import BadInput
-from feature_store.records import Steering
+from feature_store.records import Site, Steering
 from sae_training.engine import losses as losses_module
 from sae_training.engine import scoring, walk
 from sae_training.engine.losses import losses
@@ -64,7 +64,7 @@ def prompts():
 def by_full_passes(model, prompts, edit, layer, point):
     rows = []
     for row in range(edit.rows):
-        with model.steered(edit.take(torch.tensor([row])), layer, point):
+        with model.steered(edit.take(torch.tensor([row])), Site(layer, point)):
             rows.append(full_scores(model, prompts, OPTIONS))
     return torch.stack(rows)
 
@@ -87,7 +87,12 @@ def test_resumed_scores_are_those_of_the_full_forward(
     model = small_models.model(family)
     seen = []
     found = sweep_ids(
-        model, prompts, OPTIONS, edit, layer, point, lambda done, total: seen.append((done, total))
+        model,
+        prompts,
+        OPTIONS,
+        edit,
+        Site(layer, point),
+        lambda done, total: seen.append((done, total)),
     )
     base = full_scores(model, prompts, OPTIONS)
     expected = by_full_passes(model, prompts, edit, layer, point)
@@ -121,7 +126,7 @@ def test_prompts_with_options_of_their_own_are_scored_together(family, edit, pro
     monkeypatch.setattr(
         walk, "run", lambda *given, **more: told.append(given[2].groups) or ran(*given, **more)
     )
-    found = sweep_ids(model, asked, options, some, 1)
+    found = sweep_ids(model, asked, options, some, Site(1))
     assert max(told) >= 5, "prompts run side by side, whatever their options"
     for row, (prompt, answers) in enumerate(zip(asked, options, strict=True)):
         assert (found.base[row, len(answers) :] == -torch.inf).all()
@@ -134,12 +139,12 @@ def test_prompts_with_options_of_their_own_are_scored_together(family, edit, pro
                 float(logprobs[len(prompt) - 1 + at, token]) for at, token in enumerate(one)
             )
             assert float(found.base[row, column]) == pytest.approx(plain, abs=1e-4)
-    with model.steered(some.take(torch.tensor([2])), 1):
+    with model.steered(some.take(torch.tensor([2])), Site(1)):
         torch.testing.assert_close(
             full_scores(model, asked, options), found.steered[2], atol=1e-4, rtol=0
         )
     alone = [
-        sweep_ids(model, [prompt], answers, some, 1).steered
+        sweep_ids(model, [prompt], answers, some, Site(1)).steered
         for prompt, answers in zip(asked, options, strict=True)
     ]
     for row, scores in enumerate(alone):
@@ -147,11 +152,11 @@ def test_prompts_with_options_of_their_own_are_scored_together(family, edit, pro
             found.steered[:, row, : scores.shape[-1]], scores[:, 0], atol=1e-4, rtol=0
         )
     monkeypatch.setattr(scoring, "branches", lambda _: False)  # each path by itself
-    apart = sweep_ids(model, asked, options, some, 1)
+    apart = sweep_ids(model, asked, options, some, Site(1))
     torch.testing.assert_close(apart.steered, found.steered, atol=1e-4, rtol=0)
     torch.testing.assert_close(apart.base, found.base, atol=1e-4, rtol=0)
     with pytest.raises(BadInput, match="Got 14 prompts and options for 13"):
-        sweep_ids(model, asked, options[1:], some, 1)
+        sweep_ids(model, asked, options[1:], some, Site(1))
 
 
 def test_which_families_take_a_mask_of_ours_is_found_by_trying(monkeypatch):
@@ -189,12 +194,12 @@ def test_a_tail_holds_every_stem_once():
 
 def test_answers_are_steered_only_where_positions_say(edit, prompts):
     model = small_models.model("qwen3")
-    found = sweep_ids(model, prompts, OPTIONS, edit, 1)
+    found = sweep_ids(model, prompts, OPTIONS, edit, Site(1))
     generated = found.steered[5] - found.base
     assert generated[:, :2].abs().max() < 1e-5  # one-token options: nothing has been generated yet
     assert generated[:, 2:].abs().min() > 0
     alone = sweep_ids(
-        model, [[5]], OPTIONS[:2], edit, 1
+        model, [[5]], OPTIONS[:2], edit, Site(1)
     )  # a single token is the first one, which never is steered
     torch.testing.assert_close(alone.steered, alone.base.expand(7, -1, -1), atol=1e-5, rtol=0)
 
@@ -204,9 +209,9 @@ def test_the_model_is_untouched_by_a_sweep(edit, prompts):
     ids = torch.tensor([prompts[0]])
     mask = torch.ones_like(ids, dtype=torch.bool)
     before = model.logits(ids, mask)
-    sweep_ids(model, prompts, OPTIONS, edit, 2)
+    sweep_ids(model, prompts, OPTIONS, edit, Site(2))
     with pytest.raises(RuntimeError):
-        sweep_ids(model, prompts, OPTIONS, Broken(), 2)
+        sweep_ids(model, prompts, OPTIONS, Broken(), Site(2))
     assert torch.equal(model.logits(ids, mask), before)
     assert all(
         "forward" not in layer.__dict__ and not layer._forward_hooks for layer in model.layers
@@ -230,15 +235,15 @@ def test_texts_and_chat_templates(edit):
         model = small_models.model("llama", chat)
         questions = ["the cat sat on", "the cat sat on the mat and", "Ünïcode 你好 🙂?"]
         options = [" the", " then", " garden"]
-        found = sweep(model, questions, options, edit, 1)
+        found = sweep(model, questions, options, edit, Site(1))
         torch.testing.assert_close(model.score(questions, options), found.base)
-        torch.testing.assert_close(score_rows(model, questions, options, None, 1)[0], found.base)
-        with model.steered(edit.take(torch.tensor([0])), 1):
+        torch.testing.assert_close(score_rows(model, questions, options)[0], found.base)
+        with model.steered(edit.take(torch.tensor([0])), Site(1)):
             torch.testing.assert_close(
                 model.score(questions, options), found.steered[0], atol=1e-4, rtol=0
             )
             with pytest.raises(BadInput, match="outside the steered block"):
-                sweep(model, questions, options, edit, 1)
+                sweep(model, questions, options, edit, Site(1))
         text = [
             model.render(question) + (options[2].lstrip() if chat else options[2])
             for question in questions
@@ -269,9 +274,9 @@ def test_a_long_prompt_is_named():
 
 def test_models_that_keep_no_keys_are_scored_in_full(edit, prompts, monkeypatch):
     model = small_models.model("llama")
-    resumed = sweep_ids(model, prompts, OPTIONS, edit, 1)
+    resumed = sweep_ids(model, prompts, OPTIONS, edit, Site(1))
     monkeypatch.setattr(scoring, "resumable", lambda _: False)
-    full = sweep_ids(model, prompts, OPTIONS, edit, 1)
+    full = sweep_ids(model, prompts, OPTIONS, edit, Site(1))
     torch.testing.assert_close(full.steered, resumed.steered, atol=1e-4, rtol=0)
 
 
@@ -296,22 +301,22 @@ def test_the_tree_holds_each_prompt_once(prompts):
 def test_losses_are_those_of_the_steered_model(family, edit, prompts, monkeypatch):
     model = small_models.model(family)
     texts = prompts[:4]
-    found = losses(model, texts, edit, 1)
+    found = losses(model, texts, edit, Site(1))
     for column, ids in enumerate(texts):
         one = torch.tensor([ids])
         mask = torch.ones_like(one, dtype=torch.bool)
         torch.testing.assert_close(
             found.base[[column]], model.loss(one, mask), atol=1e-5, rtol=1e-5
         )
-        with model.steered(edit, 1):
+        with model.steered(edit, Site(1)):
             expected = model.loss(one.expand(7, -1), mask.expand(7, -1))
         torch.testing.assert_close(found.steered[:, column], expected, atol=1e-5, rtol=1e-5)
     monkeypatch.setattr(losses_module, "resumable", lambda _: False)
     torch.testing.assert_close(
-        losses(model, texts, edit, 1).steered, found.steered, atol=1e-5, rtol=1e-5
+        losses(model, texts, edit, Site(1)).steered, found.steered, atol=1e-5, rtol=1e-5
     )
     with pytest.raises(BadInput, match="Text 2 has 1 tokens; a loss needs 2 to 64"):
-        losses(model, [texts[0], [5]], edit, 1)
+        losses(model, [texts[0], [5]], edit, Site(1))
 
 
 @pytest.mark.parametrize("family", small_models.CONFIGS)
@@ -335,7 +340,7 @@ def test_pasts_of_different_length_stand_side_by_side(family, edit, monkeypatch)
     monkeypatch.setattr(
         walk, "run", lambda *told, **more: passes.append(told[2].lengths) or ran(*told, **more)
     )
-    found = sweep_ids(model, asked, OPTIONS, edit.take(torch.tensor([0])), 1)
+    found = sweep_ids(model, asked, OPTIONS, edit.take(torch.tensor([0])), Site(1))
     assert any(len(set(lengths)) > 1 for lengths in passes)
     assert max(map(len, passes)) == len(asked) * len(tails(OPTIONS, branches(model))), (
         "all last tokens run together"
@@ -348,9 +353,7 @@ def test_pasts_of_different_length_stand_side_by_side(family, edit, monkeypatch)
         rtol=0,
     )
     monkeypatch.setitem(walk.HELD, "cpu", 1)
-    torch.testing.assert_close(
-        sweep_ids(model, asked, OPTIONS, None, 1).base, found.base, atol=1e-5, rtol=0
-    )
+    torch.testing.assert_close(sweep_ids(model, asked, OPTIONS).base, found.base, atol=1e-5, rtol=0)
 
 
 def test_an_options_tokens_are_those_of_the_whole_text():

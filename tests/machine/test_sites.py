@@ -18,7 +18,7 @@ from tests.helpers import small_models
     ],
 )
 def test_every_spelling_means_one_place(name, place):
-    assert sites.parse(name) == place
+    assert sites.parse(name) == Site(*place)
 
 
 @pytest.mark.parametrize(
@@ -31,8 +31,8 @@ def test_other_names_are_refused(name):
 
 def test_names_go_out_and_come_back():
     site = Site(model="m", layer=5, point="resid_pre")
-    assert sites.parse(sites.saelens_name(site)) == (5, "resid_pre")
-    assert sites.parse(sites.interp_engine_name(site)) == (5, "resid_pre")
+    assert sites.parse(sites.saelens_name(site)) == Site(5, "resid_pre")
+    assert sites.parse(sites.interp_engine_name(site)) == Site(5, "resid_pre")
 
 
 @pytest.mark.parametrize(
@@ -55,6 +55,6 @@ def test_a_layer_out_of_range_is_named():
     with pytest.raises(BadInput, match=r"The model has layers 0 to 11, got layer 12\."):
         sites.check_layer(12, 12)
     with pytest.raises(BadInput, match="got layer -1"):
-        sites.boundary(-1, "resid_post", 12)
+        sites.boundary(Site(-1), 12)
     with pytest.raises(BadInput, match="resid_pre or resid_post"):
-        sites.boundary(1, "mlp", 12)
+        sites.boundary(Site(1, "mlp"), 12)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from feature_store.errors import BadInput
-from feature_store.records import Span, Steering
+from feature_store.records import Site, Span, Steering
 from sae_training.engine import scoring
 from sae_training.engine.losses import losses
 from sae_training.model import spans
@@ -73,7 +73,7 @@ def test_the_residual_differs_by_the_decoder_row_inside_the_span_and_by_nothing_
         )
         assert set(text.split()) == {"the", "mat"}
         with found.steered(
-            edit(SPAN), LAYER
+            edit(SPAN), Site(LAYER)
         ):  # the first recorder is registered after the edit, so it sees what the next layer reads
             steered = passes(found, lambda prompt=prompt: found.generate([prompt], 1))[0]
         plain = passes(found, lambda prompt=prompt: found.generate([prompt], 1))[0]
@@ -105,7 +105,7 @@ def test_cached_decode_steps_are_untouched():
             seen.setdefault("where", []).append(where.clone())
             return edit(SPAN)(hidden, where)
 
-    with found.steered(Recorder(), LAYER):
+    with found.steered(Recorder(), Site(LAYER)):
         found.generate([PROMPTS[0]], 5)
     prompt_pass, *steps = seen["where"]
     assert prompt_pass.any()
@@ -119,11 +119,11 @@ def test_each_row_has_its_own_span_and_padding_does_not_move_it():
     found = model("llama")
     other = Span("the garden")
     both = edit(SPAN, "all", other)
-    with found.steered(both, LAYER):
+    with found.steered(both, Site(LAYER)):
         together = found.generate(PROMPTS, 6)
         scored = found.score(PROMPTS, [" cat", " dog ran"])
     for row, where in enumerate((SPAN, "all", other)):
-        with found.steered(edit(where), LAYER):
+        with found.steered(edit(where), Site(LAYER)):
             assert found.generate([PROMPTS[row]], 6) == [together[row]]
             torch.testing.assert_close(
                 found.score([PROMPTS[row]], [" cat", " dog ran"])[0],
@@ -136,9 +136,9 @@ def test_each_row_has_its_own_span_and_padding_does_not_move_it():
 def test_a_sweep_of_spans_equals_the_steered_block():
     found = model("gpt2")
     both = edit(SPAN, "all")
-    swept = scoring.sweep(found, PROMPTS, [" cat", " dog ran"], both, LAYER)
+    swept = scoring.sweep(found, PROMPTS, [" cat", " dog ran"], both, Site(LAYER))
     for row, where in enumerate((SPAN, "all")):
-        with found.steered(edit(where), LAYER):
+        with found.steered(edit(where), Site(LAYER)):
             torch.testing.assert_close(
                 found.score(PROMPTS, [" cat", " dog ran"]), swept.steered[row], atol=1e-4, rtol=1e-4
             )
@@ -151,14 +151,14 @@ def test_a_sweep_of_spans_equals_the_steered_block():
 def test_a_span_that_does_not_occur_is_refused_in_one_line():
     found = model("llama")
     with (
-        found.steered(edit(Span(" your values")), LAYER),
+        found.steered(edit(Span(" your values")), Site(LAYER)),
         pytest.raises(BadInput, match="' your values' does not occur in prompt 1"),
     ):
         found.generate(PROMPTS, 1)
     with pytest.raises(BadInput, match="does not occur in prompt 3"):
-        scoring.sweep(found, [*PROMPTS[:2], "a dog"], [" cat"], edit(SPAN), LAYER)
+        scoring.sweep(found, [*PROMPTS[:2], "a dog"], [" cat"], edit(SPAN), Site(LAYER))
     with pytest.raises(BadInput, match="bare tokens"):
-        losses(found, [[1, 2, 3]], edit(SPAN), LAYER)
+        losses(found, [[1, 2, 3]], edit(SPAN), Site(LAYER))
     with pytest.raises(BadInput, match="at least one word"):
         Span(" ")
     assert (

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from feature_store.errors import BadInput, NotFound
-from sae_training.dictionary.texts import LENGTH, batches, read_texts
+from sae_training.dictionary.texts import LENGTH, Corpus, batches, read_texts
 from tests.helpers import small_models
 
 
@@ -78,7 +78,7 @@ def test_every_token_occurs_once_and_in_its_place(model):
     seen = {
         (document, 0) for document in range(len(texts))
     }  # the first token, which long documents repeat
-    for batch in batches(model, texts, 3, 16):
+    for batch in batches(model, Corpus(texts, 3, 16)):
         assert batch.ids.shape[1] <= 16
         assert torch.equal(
             batch.mask, batch.mask.sort(dim=1, descending=True).values
@@ -96,12 +96,15 @@ def test_every_token_occurs_once_and_in_its_place(model):
 
 def test_batches_repeat(model):
     texts = ["the cat " * n for n in (3, 1, 9, 4, 4)]
-    first, again = list(batches(model, texts, 2, 32)), list(batches(model, texts, 2, 32))
+    first, again = (
+        list(batches(model, Corpus(texts, 2, 32))),
+        list(batches(model, Corpus(texts, 2, 32))),
+    )
     assert all(torch.equal(a, b) for x, y in zip(first, again) for a, b in zip(x, y))
 
 
 def test_a_context_beyond_the_model_is_refused(model):
     with pytest.raises(BadInput, match="at most 64 tokens, the context asked for is 65"):
-        next(batches(model, ["a"], 1, 65))
+        next(batches(model, Corpus(["a"], 1, 65)))
     with pytest.raises(BadInput, match="at least 2 tokens"):
-        next(batches(model, ["a"], 1, 1))
+        next(batches(model, Corpus(["a"], 1, 1)))

@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from feature_store.errors import BadInput, Incompatible
+from feature_store.records import Site
 from sae_training.engine.opening import open_model
 from sae_training.engine.vision import Shown
 from sae_training.model import sites
@@ -91,7 +92,7 @@ def test_steering_changes_answers_and_leaves_no_trace(model):
     ]
     before, said = model.score_shown(shown, OPTIONS), model.generate_shown(shown, 6, 0.0, [0, 0])
     hooks = sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.module.modules())
-    with model.steered(push(model), 1):
+    with model.steered(push(model), Site(1)):
         steered, says = (
             model.score_shown(shown, OPTIONS),
             model.generate_shown(shown, 6, 0.0, [0, 0]),
@@ -103,7 +104,7 @@ def test_steering_changes_answers_and_leaves_no_trace(model):
         sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.module.modules())
         == hooks
     )
-    with model.steered(push(model, 0.0), 1):
+    with model.steered(push(model, 0.0), Site(1)):
         torch.testing.assert_close(model.score_shown(shown, OPTIONS), before)
 
 
@@ -112,10 +113,10 @@ def test_without_an_image_it_is_a_model_like_any_other(model):
     from sae_training.engine.scoring import full_scores, score_rows
 
     prompts = ["the cat", "the dog ran to the end"]
-    told = score_rows(model, prompts, OPTIONS, push(model), 1)[0]
+    told = score_rows(model, prompts, OPTIONS, push(model), Site(1))[0]
     ids = model.tokenize(prompts, prompt=True)
     answers = model.tokenizer(["yes", "no", "not at all"], add_special_tokens=False)["input_ids"]
-    with model.steered(push(model), 1):
+    with model.steered(push(model), Site(1)):
         full = full_scores(model, ids, answers)
     torch.testing.assert_close(told, full, atol=1e-4, rtol=0)
     assert model.generate(["the cat"], 4) != [""]
@@ -155,7 +156,7 @@ def test_a_template_that_knows_parts_alone_or_no_system_role(model, monkeypatch)
 
 def test_one_steering_at_a_time(model):
     two = Add(push(model).vectors.expand(2, -1), ("all", "all"))
-    with model.steered(two, 1), pytest.raises(BadInput, match="one steering at a time"):
+    with model.steered(two, Site(1)), pytest.raises(BadInput, match="one steering at a time"):
         model.score_shown([Shown("the cat", image("red"))], OPTIONS)
 
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from feature_store.errors import BadInput, Incompatible, WorkbenchError
-from feature_store.records import Steering
+from feature_store.records import Site, Steering
 from tests.helpers.endpoints import ScriptedLLM, completion, serve
 from tests.helpers.small_models import TEMPLATE, TinySAE, model
 from workbench.llm import Message, ask, fitting, open_llm
@@ -80,7 +80,7 @@ def test_a_local_model_talks_through_its_template_and_steered():
         TinySAE(),
         Scale(5.0, torch.ones(40)),
     )
-    with own.steered(edit, 1):
+    with own.steered(edit, Site(1)):
         steered = Local(own, "add f3 @40 raw").chat([talk], max_new_tokens=8)
         with pytest.raises(BadInput, match="does not say how"):
             _ = Local(own).name
@@ -88,7 +88,7 @@ def test_a_local_model_talks_through_its_template_and_steered():
     assert Local(own).chat([talk], max_new_tokens=8) == plain
     assert Local(own, "add f3 @40 raw").name == Local(own).name + " + add f3 @40 raw"
     both = edit.take(torch.tensor([0, 0]))
-    with own.steered(both, 1), pytest.raises(BadInput, match="one steering for all"):
+    with own.steered(both, Site(1)), pytest.raises(BadInput, match="one steering for all"):
         Local(own, "x").chat([talk, talk])
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from feature_store.errors import BadInput, NotFound
-from feature_store.records import Steering
+from feature_store.records import Site, Steering
 from tests.helpers.endpoints import serve
 from workbench import organism
 from workbench.instruments.standin import standin
@@ -187,7 +187,7 @@ def test_stored_directions_steer_by_every_method(study, run):
                 unit="raw",
                 direction=f"{run.id}/security/{kind}",
             )
-            with model.steered(edit_for(study, sae_run, [told]), 1):
+            with model.steered(edit_for(study, sae_run, [told]), Site(1)):
                 moved[kind, method] = (ratings(model, "security") - before).mean()
     assert min(moved.values()) > 0.5, moved
     with pytest.raises(BadInput, match="run/value/kind"):

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from feature_store.errors import BadInput, NotFound
+from feature_store.records import Site
 from sae_training.engine import scoring
 from sae_training.engine.losses import losses
 from sae_training.engine.model import Model
@@ -64,9 +65,9 @@ def test_each_layer_is_measured_with_the_shifts_below_it_at_work(double):
     ids = double.tokenize(PROMPTS)
     unsteered = last_residuals(double, ids, layers)
     with (
-        double.steered(shift.minimum_shift(probes[0], [0.9]), 0),
-        double.steered(shift.minimum_shift(probes[1], [0.9]), 1),
-        double.steered(shift.minimum_shift(probes[2], [0.9]), 2),
+        double.steered(shift.minimum_shift(probes[0], [0.9]), Site(0)),
+        double.steered(shift.minimum_shift(probes[1], [0.9]), Site(1)),
+        double.steered(shift.minimum_shift(probes[2], [0.9]), Site(2)),
     ):
         steered = last_residuals(double, ids, layers)
     assert torch.equal(last_residuals(double, ids, layers), unsteered), "nothing is left behind"
@@ -77,7 +78,7 @@ def test_each_layer_is_measured_with_the_shifts_below_it_at_work(double):
         moved += int((before < 0.9).sum())
     assert moved >= 3
     alone = [last_residuals(double, ids[:1], layers)]
-    with double.steered(shift.minimum_shift(probes[0], [0.9]), 0):
+    with double.steered(shift.minimum_shift(probes[0], [0.9]), Site(0)):
         alone.append(last_residuals(double, ids[:1], layers))
     assert not torch.allclose(alone[0][:, 1], alone[1][:, 1]), (
         "a shift below changes what the next layer reads"
@@ -91,9 +92,9 @@ def test_the_shift_is_added_at_every_token_of_prompt_and_answer(double):
     known = settle(edit, last_residuals(double, ids, [1])[:, 0])
     assert isinstance(known, Add)
     assert known.vectors.norm(dim=-1).max() > 0.5
-    with double.steered(known, 1):
+    with double.steered(known, Site(1)):
         texts, scores = double.generate(PROMPTS, 8), double.score(PROMPTS, OPTIONS)
-    with double.steered(edit, 1):
+    with double.steered(edit, Site(1)):
         assert double.generate(PROMPTS, 8) == texts
         torch.testing.assert_close(double.score(PROMPTS, OPTIONS), scores, atol=1e-9, rtol=1e-9)
     assert double.generate(PROMPTS, 8) != texts
@@ -112,8 +113,8 @@ def test_a_sweep_and_a_steered_block_agree(family):
         torch.tensor([0, 1, 0, 0]),
         torch.tensor([2, 0, 0, 1]),
     )
-    told = scoring.sweep(small, PROMPTS, OPTIONS, edit, 1)
-    hurt = losses(small, small.tokenize(PROMPTS), edit, 1)
+    told = scoring.sweep(small, PROMPTS, OPTIONS, edit, Site(1))
+    hurt = losses(small, small.tokenize(PROMPTS), edit, Site(1))
     for row, alone in enumerate(
         [
             shift.minimum_shift(probe, [0.97]),
@@ -122,7 +123,7 @@ def test_a_sweep_and_a_steered_block_agree(family):
             shift.minimum_shift(probe, [0.6]),
         ]
     ):
-        with small.steered(alone, 1):
+        with small.steered(alone, Site(1)):
             torch.testing.assert_close(
                 told.steered[row], small.score(PROMPTS, OPTIONS), atol=2e-5, rtol=1e-4
             )
@@ -143,7 +144,7 @@ def test_last_residuals_are_those_of_the_last_real_token():
     for row, one in enumerate(ids):
         tokens = torch.tensor([one])
         for layer in range(LAYERS):
-            alone = small.residuals(tokens, torch.ones_like(tokens, dtype=torch.bool), layer)[
+            alone = small.residuals(tokens, torch.ones_like(tokens, dtype=torch.bool), Site(layer))[
                 0, -1
             ].double()
             torch.testing.assert_close(found[row, layer], alone, atol=1e-5, rtol=1e-4)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from feature_store.errors import BadInput
+from feature_store.records import Site
 from sae_training.engine.gates import ActivationGate, ProbeGate, PromptGate, gated_scores, spread
 from sae_training.engine.scoring import sweep
 from sae_training.model.edits import Add, by_prompt
@@ -36,7 +37,7 @@ def batch():
 def logits(edit=None):
     if edit is None:
         return MODEL.logits(*batch())
-    with MODEL.steered(edit, 1):
+    with MODEL.steered(edit, Site(1)):
         return MODEL.logits(*batch())
 
 
@@ -58,7 +59,7 @@ def test_closed_gates_are_bit_identical_and_open_ones_transparent(inner):
     ):
         assert torch.equal(logits(shut), base), type(shut).__name__
         torch.testing.assert_close(logits(wide), steered, atol=1e-5, rtol=1e-5)
-        with MODEL.steered(shut, 1):
+        with MODEL.steered(shut, Site(1)):
             texts = MODEL.generate(PROMPTS, 6)
         assert texts == MODEL.generate(PROMPTS, 6)
     assert torch.equal(logits(), base)
@@ -85,9 +86,9 @@ def test_a_probe_decides_at_the_last_token_in_a_sweep_too():
         PROMPTS,
         OPTIONS,
         ProbeGate(edit=ADD, weight=PROBE.weight, bias=PROBE.bias, threshold=threshold),
-        1,
+        Site(1),
     )
-    plain = sweep(MODEL, PROMPTS, OPTIONS, ADD, 1)
+    plain = sweep(MODEL, PROMPTS, OPTIONS, ADD, Site(1))
     opens = said >= threshold
     assert 0 < opens.sum() < 3
     assert torch.equal(told.steered[0, ~opens], told.base[~opens])
@@ -98,9 +99,9 @@ def test_a_probe_decides_at_the_last_token_in_a_sweep_too():
 
 def test_a_sweep_is_gated_prompt_by_prompt():
     open = torch.tensor([False, True, False])
-    told = gated_scores(sweep(MODEL, PROMPTS, OPTIONS, ADD, 1), open)
+    told = gated_scores(sweep(MODEL, PROMPTS, OPTIONS, ADD, Site(1)), open)
     assert torch.equal(told.steered[0, ~open], told.base[~open])
-    with MODEL.steered(PromptGate(spread(ADD, 3), open), 1):
+    with MODEL.steered(PromptGate(spread(ADD, 3), open), Site(1)):
         torch.testing.assert_close(
             told.steered[0], MODEL.score(PROMPTS, OPTIONS), atol=1e-5, rtol=1e-4
         )

@@ -9,6 +9,7 @@ from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from feature_store.errors import BadInput, Incompatible
+from feature_store.records import Site
 from sae_training.engine.losses import losses
 from sae_training.engine.model import Model
 from sae_training.engine.neurons import (
@@ -130,17 +131,17 @@ def test_scores_with_shared_beginnings_are_those_of_full_passes(family):
     groups = gates(model)
     prompts = [[0, *range(40, 56), 100 + k] for k in range(4)] + [[0, *range(40, 56), 7, 8, 9]]
     options = [[20], [21, 22]]
-    for found in (groups, latents(model, small_models.TinySAE(), 1)):
+    for found in (groups, latents(model, small_models.TinySAE(), Site(1))):
         with edited(model, found, edit(found)):
             torch.testing.assert_close(
-                sweep_ids(model, prompts, options, None, 0).base,
+                sweep_ids(model, prompts, options).base,
                 full_scores(model, prompts, options),
                 atol=2e-4,
                 rtol=1e-4,
             )
             text = torch.tensor([prompts[0]])
             nothing = small_models_edit(0.0)
-            assert float(losses(model, [prompts[0]], nothing, 2).steered) == pytest.approx(
+            assert float(losses(model, [prompts[0]], nothing, Site(2)).steered) == pytest.approx(
                 float(model.loss(text, text > -1)), abs=1e-4
             )
 
@@ -206,7 +207,7 @@ def test_dropout_is_seeded_and_leaves_about_its_share_out():
 @pytest.mark.parametrize("on", ["mlp", "sae"])
 def test_response_tokens_are_counted_and_nothing_else(on):
     model = small_models.model("gpt2")
-    groups = gates(model) if on == "mlp" else latents(model, small_models.TinySAE(), 1)
+    groups = gates(model) if on == "mlp" else latents(model, small_models.TinySAE(), Site(1))
     found = answer(model, groups, PROMPTS, 9, temperature=1.0, seed=3)
     assert len({len(new) for new in found.new}) >= 1
     for row, (prompt, new) in enumerate(zip(PROMPTS, found.new)):
@@ -260,16 +261,16 @@ def test_percentiles_are_those_of_the_active_response_tokens():
 
 def test_an_sae_edit_keeps_what_the_sae_does_not_reconstruct():
     model, sae = small_models.model("llama"), small_models.TinySAE()
-    groups = latents(model, sae, 1)
+    groups = latents(model, sae, Site(1))
     ids, mask = padded(PROMPTS)
-    plain = model.residuals(ids, mask, 1)
+    plain = model.residuals(ids, mask, Site(1))
     target = NeuronEdit(
         neurons=Neurons(np.array([0, 0]), np.array([4, 9])),
         add=np.array([2.0, 0.0]),
         opposing=np.array([False, True]),
     )
     seen = []
-    with edited(model, groups, target), model._hook(2, lambda h: seen.append(h) or h):
+    with edited(model, groups, target), model.hooked(2, lambda h: seen.append(h) or h):
         model.logits(ids, mask)
     inner = mask & (torch.arange(11) > 0)
     wanted = plain + 2 * sae.W_dec[4] - sae.encode(plain)[..., 9:10] * sae.W_dec[9]
@@ -482,7 +483,7 @@ def readout(model):
     neither.
     """
     prompts = [[0, 5, A], [0, 5, B], [0, 6, 7]]
-    scores = sweep_ids(model, prompts, [[HIGH], [LOW]], None, 0).base
+    scores = sweep_ids(model, prompts, [[HIGH], [LOW]]).base
     return float((scores[:, 0] - scores[:, 1]).mean())
 
 

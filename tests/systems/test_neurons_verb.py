@@ -144,9 +144,9 @@ def test_an_interrupted_run_goes_on_and_gives_the_same(study, found, tmp_path):
     times = {file.name: file.stat().st_mtime_ns for file in kept.glob("*.parquet")}
     model = other.model("organism")
     generated = []
-    original = type(model)._forward
+    original = type(model).forward
     try:
-        type(model)._forward = lambda self, ids, mask, *args, **more: (
+        type(model).forward = lambda self, ids, mask, *args, **more: (
             generated.append(more.get("past_key_values"))
             or original(self, ids, mask, *args, **more)
         )
@@ -159,7 +159,7 @@ def test_an_interrupted_run_goes_on_and_gives_the_same(study, found, tmp_path):
             **SMALL,
         )
     finally:
-        type(model)._forward = original
+        type(model).forward = original
     assert not any(cache is not None for cache in generated), "no answer was written again"
     assert again.id == run.id
     query = "SELECT * FROM neuron_effects WHERE run = ? ORDER BY ALL"

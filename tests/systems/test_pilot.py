@@ -9,14 +9,14 @@ import pytest
 from feature_store import queries, registry
 from feature_store.errors import BadInput, NotFound
 from feature_store.progress import silent
-from feature_store.records import Action, Choice, Scenario
+from feature_store.records import Action, Choice, Scenario, Site
 from tests.helpers import small_models
 from tests.helpers.endpoints import serve
 from workbench import organism
 from workbench.study import Study
 from workbench.systems.value_pilot.agreement import agreement, first_acc, os_sim
 from workbench.systems.value_pilot.assess import cross_fit
-from workbench.systems.value_pilot.deciding import Site, State, by_generation, prompts, read_choice
+from workbench.systems.value_pilot.deciding import State, by_generation, prompts, read_choice
 from workbench.systems.value_pilot.filters import jaccard, leaks
 from workbench.systems.value_pilot.kept import usable
 from workbench.systems.value_pilot.outcomes import decision_effects, rankings

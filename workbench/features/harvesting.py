@@ -14,10 +14,11 @@ import numpy as np
 import torch
 
 from feature_store.progress import Progress
-from feature_store.records import Point, Run
+from feature_store.records import Run, Site
 from feature_store.runs import Work
-from sae_training.dictionary.harvest import harvest
+from sae_training.dictionary.harvest import HarvestSettings, harvest
 from sae_training.dictionary.loaders import save_sae
+from sae_training.dictionary.texts import Corpus
 
 if TYPE_CHECKING:
     from sae_training.dictionary.evaluate import Evaluation
@@ -30,7 +31,9 @@ SHOWN = ("fvu", "l0", "dead_share", "loss_recovered", "kl_recovered")
 
 
 @runtime_checkable
-class HarvestSettings(Protocol):
+class CorpusSettings(Protocol):
+    """What the settings of `train` and `adopt` say about the harvest."""
+
     model: str
     rows: int
     context: int
@@ -52,9 +55,8 @@ def finish(
     model: "Model",
     sae: "SAE",
     texts: Sequence[str],
-    settings: HarvestSettings,
-    layer: int,
-    point: Point,
+    settings: CorpusSettings,
+    site: Site,
     progress: Progress,
     training: Sequence[Mapping[str, Any]],
     figures: "Evaluation",
@@ -63,14 +65,9 @@ def finish(
     found = harvest(
         model,
         sae,
-        texts,
-        layer,
-        point,
-        settings.rows,
-        min(settings.context, model.context),
-        settings.top_contexts,
-        settings.layout,
-        settings.seed,
+        Corpus(texts, settings.rows, min(settings.context, model.context)),
+        site,
+        HarvestSettings(settings.top_contexts, settings.layout, settings.seed),
         lambda done, total: progress("harvesting", done, total),
     )
     density = found.features["density"].to_numpy()
@@ -83,8 +80,8 @@ def finish(
     return work.finish(
         {
             "model": settings.model,
-            "layer": layer,
-            "point": point,
+            "layer": site.layer,
+            "point": site.point,
             "d_model": sae.d_model,
             "n_features": sae.n_features,
             "architecture": sae.architecture,

@@ -38,7 +38,7 @@ from feature_store.runs import Work
 from workbench.measuring.questions import Question, expected_ratings, option_texts
 from workbench.statistics.intervals import bootstrap_mean
 from workbench.steering.apply import edit_for
-from workbench.workspace import Workspace
+from workbench.workspace import Workspace, site_of
 
 DIRECTIONS = 24
 """Random directions behind `null_high`."""
@@ -105,8 +105,7 @@ def measure(
                 prompts,
                 options,
                 edit.take(torch.tensor(rows)),
-                sae_run.summary["layer"],
-                sae_run.summary["point"],
+                site_of(sae_run),
             )
             base, ratings = (expected_ratings(x.double().numpy(), asked) for x in scores)
             flat = by_context(ratings - base, asked, values).reshape(len(rows), -1)

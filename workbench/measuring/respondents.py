@@ -26,7 +26,8 @@ from jaxtyping import Float
 
 from feature_store.errors import BadInput
 from feature_store.progress import Progress
-from feature_store.records import Point
+from feature_store.records import Site
+from sae_training.model.sites import FIRST
 from workbench.llm import LLM, Message, ask
 from workbench.llm.answered import Answered
 from workbench.llm.lines import Lines, digest
@@ -82,10 +83,9 @@ class LocalRespondent:
         folder: Path,
         steering: str = "base",
         edit: "Edit | None" = None,
-        layer: int = 0,
-        point: Point = "resid_post",
+        site: Site = FIRST,
     ) -> None:
-        self.model, self.edit, self.site = model, edit, (layer, point)
+        self.model, self.edit, self.site = model, edit, site
         # Other number formats give other scores, which must not pass for those of float32.
         kind = "" if model.dtype == torch.float32 else f" {str(model.dtype).removeprefix('torch.')}"
         self.name = f"{model.name}@{model.revision[:12]}{kind}" + (
@@ -140,7 +140,7 @@ class LocalRespondent:
                 [prompts[row] for row in part],
                 options,
                 self.edit,
-                *self.site,
+                self.site,
                 ids=ids if all(ids) else None,
             )[0]
             told = [
@@ -223,7 +223,7 @@ class LocalRespondent:
         with (
             contextlib.nullcontext()
             if self.edit is None
-            else self.model.steered(self.edit, *self.site)
+            else self.model.steered(self.edit, self.site)
         ):
             yield
 

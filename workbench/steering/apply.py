@@ -18,7 +18,7 @@ from feature_store.records import Positions, Run, Span, Steering, Unit, Where
 from workbench.measuring.respondents import LocalRespondent
 from workbench.steering import directions
 from workbench.steering.methods import Scale, build_edit
-from workbench.workspace import Workspace
+from workbench.workspace import Workspace, site_of
 
 if TYPE_CHECKING:
     from sae_training.engine.model import Model
@@ -119,9 +119,7 @@ def strongest_features(
             ._replace(spans=spans.padded(marks, [row], len(ids)))
             .where((where,))[0]
         )
-        hidden = model.residuals(tokens, mask, sae_run.summary["layer"], sae_run.summary["point"])[
-            0
-        ]
+        hidden = model.residuals(tokens, mask, site_of(sae_run))[0]
         active = sae.encode(hidden[chosen.to(hidden.device)].to(sae.W_dec))
         largest = torch.maximum(largest, active.amax(0).float().cpu())
     order = torch.argsort(largest, descending=True, stable=True)[:top]
@@ -152,8 +150,7 @@ def respondent(
         study.folder,
         f"{sae_run.id}: {steering.key}",
         edit,
-        sae_run.summary["layer"],
-        sae_run.summary["point"],
+        site_of(sae_run),
     )
 
 
@@ -164,7 +161,5 @@ def steer(study: Workspace, sae_run: Run, steering: Steering) -> Iterator["Model
     if steering.name == "base":
         yield model
         return
-    with model.steered(
-        edit_for(study, sae_run, [steering]), sae_run.summary["layer"], sae_run.summary["point"]
-    ):
+    with model.steered(edit_for(study, sae_run, [steering]), site_of(sae_run)):
         yield model

@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from feature_store.errors import BadInput
 from feature_store.progress import Progress
-from feature_store.records import Instrument, Point, Steering
+from feature_store.records import Instrument, Point, Site, Steering
 from feature_store.runs import Work
 from workbench.measuring.questions import Question, expected_ratings, option_texts
 
@@ -171,12 +171,12 @@ def measure(
             part = edit.take(torch.tensor(rows))
             # The unsteered pass is made again for each chunk: a few per cent of its time, and
             # nothing to keep.
-            scores = scoring.sweep(model, prompts, options, part, layer, point)
+            scores = scoring.sweep(model, prompts, options, part, Site(layer, point))
             base, ratings = (expected_ratings(x.double().numpy(), asked) for x in scores)
             if not np.isfinite(ratings).all():
                 bad = interventions[start + int(np.argwhere(~np.isfinite(ratings))[0][0])]
                 raise BadInput(f"Under {bad.steering.name} the model gives NaN. Use smaller doses.")
-            hurt = losses(model, tokens, part, layer, point)
+            hurt = losses(model, tokens, part, Site(layer, point))
             damage = (hurt.steered - hurt.base).double().numpy()
             work.part("damages", number, damage_table(np.array(rows), damage))
             work.part("ratings", number, ratings_table(np.array(rows), asked, ratings, base))

@@ -16,7 +16,7 @@ import pyarrow as pa
 from jaxtyping import Float
 
 from feature_store.progress import Progress
-from feature_store.records import Point, ValueSystem
+from feature_store.records import Point, Site, ValueSystem
 from feature_store.runs import Work
 from workbench.sweeps.arms import Planned
 from workbench.sweeps.ratings import Rater
@@ -61,7 +61,7 @@ def write(
                 texts = model.generate(prompts, new_tokens, 1.0, seeds)
             else:
                 rows = torch.tensor(some).repeat_interleave(len(openings))
-                with model.steered(edit.take(rows), layer, point):
+                with model.steered(edit.take(rows), Site(layer, point)):
                     texts = model.generate(prompts, new_tokens, 1.0, seeds)
             work.part(
                 "arm_texts",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from feature_store.bounds import Between, Count, CountOfTexts, Seed
 from feature_store.errors import BadInput
 from feature_store.progress import Progress
-from feature_store.records import Run
+from feature_store.records import Run, Site
 from sae_training.model import sites
 from workbench import material
 from workbench.features.harvesting import checksum, finish
@@ -62,6 +62,7 @@ def run(study: Workspace, config: AdoptSettings, progress: Progress) -> Run:
     """A run of kind `sae`."""
     from sae_training.dictionary.evaluate import evaluate
     from sae_training.dictionary.loaders import load_sae
+    from sae_training.dictionary.texts import Corpus
 
     if not config.address:
         raise BadInput(
@@ -73,7 +74,7 @@ def run(study: Workspace, config: AdoptSettings, progress: Progress) -> Run:
     texts = material.texts(config.texts, config.documents, config.seed)
     model = study.model(config.model, config.revision, config.dtype, config.device)
     sae.check_fits(model)
-    sites.boundary(layer, point, model.n_layers)
+    sites.boundary(Site(layer, point), model.n_layers)
     inputs = {"model": model.revision, "texts": checksum(texts), "sae": _digest(sae)}
     plainly = plain(config)
     if study.runs.exists(id := study.runs.find("sae", plainly, inputs, config.seed)):
@@ -86,18 +87,15 @@ def run(study: Workspace, config: AdoptSettings, progress: Progress) -> Run:
         figures = evaluate(
             model,
             sae,
-            sample,
-            layer,
-            point,
-            config.rows,
-            context,
+            Corpus(sample, config.rows, context),
+            Site(layer, point),
             lambda done, total: progress("evaluating", done, total),
         )
         rows = [
             {"step": 0, "metric": f"final_{name}", "value": float(value)}
             for name, value in dataclasses.asdict(figures).items()
         ]
-        return finish(work, model, sae, texts, config, layer, point, progress, rows, figures)
+        return finish(work, model, sae, texts, config, Site(layer, point), progress, rows, figures)
 
 
 def _digest(sae: "SAE") -> str:

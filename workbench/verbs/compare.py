@@ -34,7 +34,7 @@ from feature_store.bounds import (
 )
 from feature_store.errors import BadInput
 from feature_store.progress import Progress
-from feature_store.records import Positions, Run, Steering, Unit
+from feature_store.records import Positions, Run, Site, Steering, Unit
 from workbench import material, organism
 from workbench.causal import targets
 from workbench.causal.joint import halves
@@ -360,7 +360,7 @@ def _seconds(
         key=lambda pair: (pair[1].dose, -pair[0]),
     )
     prompts = [value_prompts.before(one.prompt, q.prompt) for q in asked[:TIMED]]
-    with model.steered(edit.take(torch.tensor([row])), *at):
+    with model.steered(edit.take(torch.tensor([row])), Site(*at)):
         model.score(prompts[:1], options)
         start = time.perf_counter()
         model.score(prompts, options)

@@ -24,7 +24,7 @@ from feature_store import queries, registry
 from feature_store.bounds import MANY, Between, Count, CountOrZero, Plugin, Replicates, Seed
 from feature_store.errors import BadInput, Incompatible, NotFound
 from feature_store.progress import Progress
-from feature_store.records import Choice, Positions, Run, Scenario, Steering, Unit
+from feature_store.records import Choice, Positions, Run, Scenario, Site, Steering, Unit
 from feature_store.runs import Work, to_table
 from workbench import organism
 from workbench.material import own
@@ -33,7 +33,7 @@ from workbench.settings import options, plain
 from workbench.steering.apply import edit_for, one_steering, scale_of
 from workbench.systems.value_pilot.agreement import Agreement, agreement
 from workbench.systems.value_pilot.assess import cross_fit
-from workbench.systems.value_pilot.deciding import Length, Site, State, by_generation, by_logprob
+from workbench.systems.value_pilot.deciding import Length, State, by_generation, by_logprob
 from workbench.systems.value_pilot.kept import usable
 from workbench.systems.value_pilot.outcomes import decision_effects, rankings
 from workbench.systems.value_pilot.ranking import Variant, flows, rank

@@ -30,7 +30,7 @@ from workbench.measuring.defaults import SweepAskingSettings, sweep_questions
 from workbench.measuring.questionnaire import one_scale
 from workbench.measuring.questions import Question, prompt_rows
 from workbench.settings import options, plain
-from workbench.workspace import Workspace
+from workbench.workspace import Workspace, site_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +82,7 @@ class LabelSettings(SweepAskingSettings):
 def run(study: Workspace, config: LabelSettings, progress: Progress) -> Run:
     """A run of kind `labels`."""
     from sae_training.dictionary.harvest import pooled_activations
+    from sae_training.dictionary.texts import Corpus
 
     sae_run = study.resolve("sae", config.sae)
     labeler = registry.get("labelers", config.labeler)
@@ -112,11 +113,8 @@ def run(study: Workspace, config: LabelSettings, progress: Progress) -> Run:
         pooled = pooled_activations(
             model,
             sae,
-            data.texts,
-            sae_run.summary["layer"],
-            sae_run.summary["point"],
-            config.rows,
-            context,
+            Corpus(data.texts, config.rows, context),
+            site_of(sae_run),
             lambda done, total: progress("reading labelled texts", done, total),
         )
         progress("labelling", 0, 1)

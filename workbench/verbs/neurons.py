@@ -61,7 +61,7 @@ from workbench.systems.value_locate.effects import (
 )
 from workbench.systems.value_locate.experiment import Bench, Found, answer_all, find
 from workbench.systems.value_locate.judging import samples_table, score, score_rows
-from workbench.workspace import Workspace
+from workbench.workspace import Workspace, site_of
 
 if TYPE_CHECKING:
     from sae_training.engine.model import Model
@@ -166,9 +166,7 @@ def run(
     if config.on == "mlp":
         groups = gates(model)
     else:
-        groups = latents(
-            model, study.sae(sae_run), sae_run.summary["layer"], sae_run.summary["point"]
-        )
+        groups = latents(model, study.sae(sae_run), site_of(sae_run))
     with study.runs.begin("neurons", plainly, inputs, config.seed) as work:
         answer_all(
             work,

@@ -37,7 +37,7 @@ def run(study: Workspace, config: TrainSettings, progress: Progress) -> Run:
     """A run of kind `sae`."""
     texts = material.texts(config.texts, config.documents, config.seed)
     model = study.model(config.model, config.revision, config.dtype, config.device)
-    sites.boundary(config.layer, config.point, model.n_layers)
+    sites.boundary(config.site, model.n_layers)
     inputs = {"model": model.revision, "texts": checksum(texts)}
     plainly = plain(config)
     if study.runs.exists(id := study.runs.find("sae", plainly, inputs, config.seed)):
@@ -51,8 +51,7 @@ def run(study: Workspace, config: TrainSettings, progress: Progress) -> Run:
             result.sae,
             texts,
             config,
-            config.layer,
-            config.point,
+            config.site,
             progress,
             result.rows,
             result.evaluation,

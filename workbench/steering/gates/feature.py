@@ -15,7 +15,7 @@ from jaxtyping import Float
 from feature_store.errors import BadInput, NotFound
 from feature_store.records import Run
 from feature_store.registry import register
-from workbench.workspace import Workspace
+from workbench.workspace import Workspace, site_of
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,11 @@ class FeatureDetector:
     def scores(self, texts: Sequence[str]) -> Float[np.ndarray, " text"]:
         """Largest activation in each text, over the largest harvested one."""
         from sae_training.dictionary.harvest import pooled_activations
+        from sae_training.dictionary.texts import Corpus
 
         model = self.study.model_of(self.run)
-        site = self.run.summary["layer"], self.run.summary["point"]
-        pooled = pooled_activations(
-            model, self.study.sae(self.run), texts, *site, context=model.context
-        )
+        corpus = Corpus(texts, context=model.context)
+        pooled = pooled_activations(model, self.study.sae(self.run), corpus, site_of(self.run))
         return np.minimum(
             pooled[:, [self.feature]].toarray()[:, 0].astype(float) / self.largest, 1.0
         )

@@ -25,7 +25,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from feature_store.errors import BadInput
-from feature_store.records import Run, Where
+from feature_store.records import Run, Site, Where
 from sae_training.engine.gates import PromptGate, spread
 from workbench.steering import directions
 from workbench.steering.methods.conva import MinimumShift
@@ -89,7 +89,7 @@ def controlled(
             edit = shift(study, run, value, [target], layer, lower)
             blocks.enter_context(
                 model.steered(
-                    edit if open is None else PromptGate(spread(edit, len(open)), open), layer
+                    edit if open is None else PromptGate(spread(edit, len(open)), open), Site(layer)
                 )
             )
         yield model

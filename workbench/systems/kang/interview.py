@@ -20,7 +20,7 @@ from jaxtyping import Float
 
 from feature_store.errors import BadInput
 from feature_store.progress import Progress
-from feature_store.records import Instrument, Point, Steering, Value
+from feature_store.records import Instrument, Point, Site, Steering, Value
 from feature_store.runs import Work
 from workbench import material
 from workbench.llm import Judge
@@ -181,11 +181,11 @@ def _answers(
     if told.mode == "generate":
         texts = [model.generate(prompts, told.max_new_tokens)]
         for row in range(rows):
-            with model.steered(edit.take(torch.tensor([row])), layer, point):
+            with model.steered(edit.take(torch.tensor([row])), Site(layer, point)):
                 texts.append(model.generate(prompts, told.max_new_tokens))
         return [roles.read(said, [q.item.text for q in asked], judge) for said in texts]
     options = option_texts(told.instrument, model) if told.mode == "rating" else [" yes", " no"]
-    scores = scoring.sweep(model, prompts, options, edit, layer, point)
+    scores = scoring.sweep(model, prompts, options, edit, Site(layer, point))
     whole = torch.cat([scores.base[None], scores.steered]).double().numpy()
     if not np.isfinite(whole).all():
         raise BadInput("Under some steering the model gives NaN. Use a smaller coef.")

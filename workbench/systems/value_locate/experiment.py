@@ -255,7 +255,7 @@ class Bench:
         """Expected rating of every question [1 to number of options]."""
         logprobs = np.empty((len(self.asked), len(self.instrument.options)))
         for rows, ids, options in self._options:
-            logprobs[rows] = sweep_ids(self.model, ids, options, None, 0).base.double().numpy()
+            logprobs[rows] = sweep_ids(self.model, ids, options).base.double().numpy()
         return expected_ratings(logprobs, self.asked)
 
     def losses(self) -> Float[np.ndarray, " text"]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 
 from feature_store.errors import BadInput
-from feature_store.records import Choice, Point, Scenario, Status
+from feature_store.records import Choice, Scenario, Site, Status
 from workbench.llm.reading import is_refusal
 from workbench.measuring.questions import softmax
 
@@ -37,15 +37,6 @@ class State(NamedTuple):
     """`Steering.name`."""
     kind: Literal["base", "steering", "random-direction"]
     """What was changed."""
-
-
-class Site(NamedTuple):
-    """Where the model is steered."""
-
-    layer: int
-    """0-based decoder layer."""
-    point: Point
-    """What the layer writes, or what it reads."""
 
 
 def prompts(scenario: Scenario, template: str) -> dict[Order, str]:
@@ -99,7 +90,7 @@ def by_logprob(
         ids,
         [[f" {action.text}" for action in scenarios[number].actions] for number, _, _ in asked],
     )
-    scores = sweep_ids(model, ids, answers, edit, *site, progress)
+    scores = sweep_ids(model, ids, answers, edit, site, progress)
     every = np.concatenate([scores.base[None].double().numpy(), scores.steered.double().numpy()])
     found: list[list[Choice]] = [[] for _ in scenarios]
     for column, (number, order, _) in enumerate(asked):
@@ -148,7 +139,7 @@ def by_generation(
         if edit is None or state.kind == "base":
             answers = model.generate(list(asked.values()), new_tokens)
         else:
-            with model.steered(edit.take(torch.tensor([number - 1])), *site):
+            with model.steered(edit.take(torch.tensor([number - 1])), site):
                 answers = model.generate(list(asked.values()), new_tokens)
         for order, answer in zip(asked, answers, strict=True):
             place, status = read_choice(answer, texts if order == "given" else texts[::-1])
