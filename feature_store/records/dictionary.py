@@ -1,9 +1,7 @@
 """Where an SAE reads, its features, and what speaks for their labels."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
-
-from feature_store.errors import BadInput
+from typing import Literal
 
 Point = Literal["resid_pre", "resid_post"]
 
@@ -23,11 +21,6 @@ class Site:
     """Folder or hub id of the language model; empty where it is the model at hand."""
     revision: str = ""
     """Commit of the hub snapshot, or checksum of a folder's configuration; empty until loaded."""
-
-    def __post_init__(self) -> None:
-        """Raises BadInput where `point` is no point of a layer."""
-        if self.point not in get_args(Point):
-            raise BadInput(f"A site's point is resid_pre or resid_post, got {self.point!r}.")
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The settings of a training run: what is read, what is trained, and for how long."""
 
 from dataclasses import dataclass
-from typing import Annotated, cast
+from typing import Annotated, cast, get_args
 
 from feature_store.bounds import HUGE, MANY, Between, Count, CountOrZero, NotNegative, Plugin, Seed
 from feature_store.errors import BadInput
@@ -73,6 +73,9 @@ class TrainingSettings:
         return Site(self.layer, cast(Point, self.point))
 
     def __post_init__(self) -> None:
+        """Raises BadInput where a setting is out of its bounds."""
+        if self.point not in get_args(Point):
+            raise BadInput(f"A site's point is resid_pre or resid_post, got {self.point!r}.")
         for name in (
             "n_features",
             "k",

@@ -3,6 +3,7 @@ import pytest
 from feature_store.errors import BadInput
 from feature_store.records import Site
 from sae_training.model import sites
+from sae_training.training.config import TrainingSettings
 from tests.helpers import small_models
 
 
@@ -57,4 +58,4 @@ def test_a_layer_out_of_range_is_named():
     with pytest.raises(BadInput, match="got layer -1"):
         sites.boundary(Site(-1), 12)
     with pytest.raises(BadInput, match="resid_pre or resid_post"):
-        sites.boundary(Site(1, "mlp"), 12)
+        TrainingSettings(point="mlp")
