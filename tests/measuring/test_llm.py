@@ -18,9 +18,9 @@ from feature_store.records import Site, Steering
 from tests.helpers.endpoints import ScriptedLLM, completion, serve
 from tests.helpers.small_models import TEMPLATE, TinySAE, model
 from workbench.llm import Message, ask, fitting, open_llm
-from workbench.llm.answered import Answered
+from workbench.llm.answered import CachedLLM
 from workbench.llm.endpoint import Endpoint, Limits
-from workbench.llm.local import Local
+from workbench.llm.local import LocalLLM
 from workbench.llm.reading import read_choice
 from workbench.steering.methods import Scale, build_edit
 
@@ -73,7 +73,7 @@ def test_a_local_model_talks_through_its_template_and_steered():
         lambda prompts, *a: (seen.extend(own.render(p) for p in prompts), real(prompts, *a))[1],
         own.generate,
     )
-    plain = Local(own).chat([talk], max_new_tokens=8)
+    plain = LocalLLM(own).chat([talk], max_new_tokens=8)
     assert seen == ["[system]the cat[user]sat on[assistant]the mat[user]and then[model]"]
     edit = build_edit(
         [Steering(features=((3, 1.0),), method="add", strength=40.0, unit="raw")],
@@ -81,19 +81,19 @@ def test_a_local_model_talks_through_its_template_and_steered():
         Scale(5.0, torch.ones(40)),
     )
     with own.steered(edit, Site(1)):
-        steered = Local(own, "add f3 @40 raw").chat([talk], max_new_tokens=8)
+        steered = LocalLLM(own, "add f3 @40 raw").chat([talk], max_new_tokens=8)
         with pytest.raises(BadInput, match="does not say how"):
-            _ = Local(own).name
+            _ = LocalLLM(own).name
     assert steered != plain
-    assert Local(own).chat([talk], max_new_tokens=8) == plain
-    assert Local(own, "add f3 @40 raw").name == Local(own).name + " + add f3 @40 raw"
+    assert LocalLLM(own).chat([talk], max_new_tokens=8) == plain
+    assert LocalLLM(own, "add f3 @40 raw").name == LocalLLM(own).name + " + add f3 @40 raw"
     both = edit.take(torch.tensor([0, 0]))
     with own.steered(both, Site(1)), pytest.raises(BadInput, match="one steering for all"):
-        Local(own, "x").chat([talk, talk])
+        LocalLLM(own, "x").chat([talk, talk])
 
 
 def test_a_local_model_says_which_conversations_leave_room(tmp_path):
-    kept = Answered(Local(model(chat=True)), tmp_path / "answers.jsonl")
+    kept = CachedLLM(LocalLLM(model(chat=True)), tmp_path / "answers.jsonl")
     assert fitting(kept, [ask("the cat"), ask("the cat " * 100), ask("the mat")]) == [
         True,
         False,
@@ -115,20 +115,20 @@ def test_a_template_without_a_system_role_gets_its_words_from_the_user():
         seen.extend(own.render(p) for p in prompts),
         ["x"] * len(prompts),
     )[1]
-    Local(own).chat([(Message("system", "be kind"), Message("user", "hello"))])
+    LocalLLM(own).chat([(Message("system", "be kind"), Message("user", "hello"))])
     assert seen == ["[user]be kind\n\nhello[model]"]
 
 
 def test_a_model_without_a_template_reads_lines_and_stops_at_the_next_speaker():
     own = model()
     own.generate = lambda prompts, *a: [f"{prompts[0]!r} yes\nuser: and more"]
-    assert Local(own).chat([(Message("system", "be kind"), Message("user", "hello"))]) == [
+    assert LocalLLM(own).chat([(Message("system", "be kind"), Message("user", "hello"))]) == [
         "'system: be kind\\nuser: hello\\nassistant:' yes"
     ]
 
 
 def test_a_sampled_answer_depends_on_its_conversation_and_seed_alone():
-    own = Local(model(chat=True))
+    own = LocalLLM(model(chat=True))
     texts = ["the cat", "the dog ran to the end", "the mat"]
     assert own.chat([ask(texts[0])], max_new_tokens=6, temperature=1e-300) == own.chat(
         [ask(texts[0])], max_new_tokens=6
@@ -271,7 +271,7 @@ def test_addresses():
     loaded = []
     own = model(chat=True)
     for address in ("organism", "local:some/folder"):
-        assert isinstance(open_llm(address, lambda a: loaded.append(a) or own), Local)
+        assert isinstance(open_llm(address, lambda a: loaded.append(a) or own), LocalLLM)
     assert loaded == ["organism", "some/folder"]
 
 
@@ -281,14 +281,14 @@ def test_addresses():
 def test_nothing_is_asked_twice(tmp_path):
     file = tmp_path / "answers.jsonl"
     llm = ScriptedLLM(str.upper)
-    first = Answered(llm, file)
+    first = CachedLLM(llm, file)
     assert first.chat([ask("a"), ask("b"), ask("a")]) == ["A", "B", "A"]
     assert first.chat([ask("b")]) == ["B"]
-    assert Answered(llm, file).chat([ask("b"), ask("c")]) == ["B", "C"]
+    assert CachedLLM(llm, file).chat([ask("b"), ask("c")]) == ["B", "C"]
     assert llm.asked == ["a", "b", "c"]
     first.chat([ask("a")], seed=1)
     first.chat([ask("a")], max_new_tokens=9)
-    Answered(ScriptedLLM(str.upper, "other"), file).chat([ask("a")])
+    CachedLLM(ScriptedLLM(str.upper, "other"), file).chat([ask("a")])
     assert llm.asked == ["a", "b", "c", "a", "a"]
     assert first.asked == 4
     assert first.name == "scripted"
@@ -301,13 +301,13 @@ def test_an_endpoint_that_goes_down_midway_is_paid_once(tmp_path):
     with serve(lambda body, n: down if n >= 7 else contents(body).upper()) as script:
         url = script.url
         with pytest.raises(WorkbenchError, match="out for lunch"):
-            Answered(Endpoint(url, "tiny", Limits(retries=0, concurrency=2)), file).chat(questions)
+            CachedLLM(Endpoint(url, "tiny", Limits(retries=0, concurrency=2)), file).chat(questions)
     kept = [json.loads(line) for line in file.read_text().splitlines()]
     assert len(kept) == 7
     with serve(lambda body, n: contents(body).upper()) as script:
         again = Endpoint(script.url, "tiny", QUICK)
         again.name = f"{url}#tiny"  # the port is another one
-        assert Answered(again, file).chat(questions) == [f"Q{i}" for i in range(12)]
+        assert CachedLLM(again, file).chat(questions) == [f"Q{i}" for i in range(12)]
         assert len(script.requests) == 5
     assert not {contents(r) for r in script.requests} & {k["conversation"][0][1] for k in kept}
 
@@ -315,26 +315,26 @@ def test_an_endpoint_that_goes_down_midway_is_paid_once(tmp_path):
 def test_a_resumed_endpoint_must_still_be_the_same_model(tmp_path):
     file = tmp_path / "answers.jsonl"
     with serve(lambda body, n: completion("x", "tiny-1" if n == 0 else "tiny-2")) as script:
-        Answered(Endpoint(script.url, "tiny"), file).chat([ask("a")])
+        CachedLLM(Endpoint(script.url, "tiny"), file).chat([ask("a")])
         with pytest.raises(Incompatible, match="as tiny-1 before and as tiny-2 now"):
-            Answered(Endpoint(script.url, "tiny"), file).chat([ask("a"), ask("b")])
+            CachedLLM(Endpoint(script.url, "tiny"), file).chat([ask("a"), ask("b")])
 
 
 def test_a_torn_line_costs_one_answer(tmp_path):
     file = tmp_path / "answers.jsonl"
     llm = ScriptedLLM(str.upper)
-    Answered(llm, file).chat([ask("a"), ask("ü")])
+    CachedLLM(llm, file).chat([ask("a"), ask("ü")])
     whole = file.read_bytes()
     file.write_bytes(whole[:-20])
-    reader = Answered(llm, file)
+    reader = CachedLLM(llm, file)
     assert reader.chat([ask("a"), ask("ü"), ask("c")]) == ["A", "Ü", "C"]
     assert llm.asked == ["a", "ü", "ü", "c"]
-    assert Answered(llm, file).chat([ask("a"), ask("ü"), ask("c")]) == ["A", "Ü", "C"]
+    assert CachedLLM(llm, file).chat([ask("a"), ask("ü"), ask("c")]) == ["A", "Ü", "C"]
     assert len(llm.asked) == 4
 
 
 def _fill(file, start):
-    Answered(ScriptedLLM(lambda q: q * 500), file).chat([ask(f"{start + i}") for i in range(60)])
+    CachedLLM(ScriptedLLM(lambda q: q * 500), file).chat([ask(f"{start + i}") for i in range(60)])
 
 
 def test_two_processes_share_a_file(tmp_path):
@@ -351,7 +351,7 @@ def test_two_processes_share_a_file(tmp_path):
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     assert len({line["key"] for line in lines}) == len(lines) == 120
     llm = ScriptedLLM(lambda q: "new")
-    one, two = Answered(llm, file), Answered(llm, file)
+    one, two = CachedLLM(llm, file), CachedLLM(llm, file)
     one.chat([ask("fresh")])
     assert two.chat([ask("fresh"), ask("1005")]) == ["new", "1005" * 500]
     assert llm.asked == ["fresh"], "what another process added is read before anything is asked"
@@ -409,7 +409,7 @@ def test_a_real_local_server(tmp_path):
         assert llm.usage.answers == 2
         assert llm.usage.written > 0
         assert (
-            Answered(llm, tmp_path / "a.jsonl").chat([ask("the cat")], max_new_tokens=6)
+            CachedLLM(llm, tmp_path / "a.jsonl").chat([ask("the cat")], max_new_tokens=6)
             == answers[:1]
         )
     finally:

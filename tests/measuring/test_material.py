@@ -13,15 +13,7 @@ def system():
 def read(tmp_path, system, text, name="table.csv", **settings):
     file = tmp_path / name
     file.write_text(text, encoding="utf-8")
-    plain = {
-        "labels": "",
-        "text": "text",
-        "context": "",
-        "ignore": (),
-        "n": 0,
-        "seed": 0,
-    } | settings
-    return material.labelled(str(file), system=system, **plain)
+    return material.labelled(material.LabelledSource(str(file), **settings), system)
 
 
 def test_finer_values_fold_and_disagreement_says_nothing(tmp_path, system):
@@ -44,8 +36,8 @@ def test_marks_in_a_second_table(tmp_path, system):
         system,
         "id\ttext\ttopic\na\tone\tX\nb\ttwo\tY\n",
         "texts.tsv",
-        labels=str(tmp_path / "labels.tsv"),
-        context="topic",
+        marks=str(tmp_path / "labels.tsv"),
+        context_column="topic",
     )
     assert told.values[:, system.ids.index("power")].tolist() == [0, 1]
     assert told.contexts.tolist() == ["X", "Y"]
@@ -59,7 +51,7 @@ def test_marks_in_a_second_table(tmp_path, system):
         ("text,power\nHi,0\n", {}, BadInput, "marks no text"),
         ("text,power\n,1\n", {}, BadInput, "no text in column"),
         ("words,power\nHi,1\n", {}, NotFound, "no column 'text'; it has words, power"),
-        ("text,power\nHi,1\n", {"context": "topic"}, NotFound, "no column 'topic'"),
+        ("text,power\nHi,1\n", {"context_column": "topic"}, NotFound, "no column 'topic'"),
         ("", {}, BadInput, "cannot be read as csv"),
     ],
 )
@@ -70,7 +62,7 @@ def test_a_bad_table_is_one_clear_line(tmp_path, system, text, settings, error, 
 
 def test_a_missing_or_strange_file(tmp_path, system):
     with pytest.raises(NotFound, match="There is no table"):
-        material.labelled(str(tmp_path / "x.csv"), "", "text", "", (), system, 0, 0)
+        material.labelled(material.LabelledSource(str(tmp_path / "x.csv")), system)
     with pytest.raises(BadInput, match="no table that is read here"):
         read(tmp_path, system, "x", "table.xlsx")
 

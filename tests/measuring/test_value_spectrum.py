@@ -14,7 +14,7 @@ from tests.helpers import small_vision
 from tests.helpers.endpoints import serve
 from workbench.command.cli import main
 from workbench.instruments.value_spectrum import wilson
-from workbench.llm.local import Local
+from workbench.llm.local import LocalLLM
 from workbench.measuring.administer import administer
 from workbench.measuring.questionnaire import one_scale, open_instrument
 from workbench.measuring.questions import questions
@@ -471,7 +471,7 @@ def test_who_does_not_see_is_told_so(made):
     asked = questions(ready.instrument, [""], ("plain",))
     with pytest.raises(BadInput, match="sees no images"):
         administer(
-            RemoteRespondent(Local(made.model("organism")), made.folder),
+            RemoteRespondent(LocalLLM(made.model("organism")), made.folder),
             ready.instrument,
             asked[:1],
             "base",

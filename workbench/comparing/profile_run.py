@@ -296,14 +296,16 @@ def _sae_run(study: Workspace, settings: MeasureSettings, steering: Steering) ->
 
 def _questions(settings: MeasureSettings, opened: Opened, name: str) -> list[Question]:
     """Write the questions for a model: its wordings and contexts unless others are named."""
-    source = material.own(name)
+    source = material.default_source(name)
     bare = settings.contexts == "none" or not (settings.contexts or opened.plugin.contexts)
     contexts = [""]
     if not bare:
         contexts = material.contexts(
             settings.contexts or source, settings.n_contexts, settings.seed
         )
-    wordings = settings.wordings or opened.plugin.wordings(opened.instrument, bool(source))
+    wordings = settings.wordings or opened.plugin.wordings(
+        opened.instrument, material.is_organism(name)
+    )
     repeats = range(settings.seed, settings.seed + settings.repeats)
     return questions(opened.instrument, contexts, wordings, repeats, settings.persona)
 

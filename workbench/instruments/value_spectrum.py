@@ -33,11 +33,11 @@ import numpy as np
 from jaxtyping import Float
 
 from feature_store.errors import BadInput, NotFound
+from feature_store.files import digest
 from feature_store.records import Action, Instrument, Item, Response, Run, ValueProfile, ValueSystem
 from feature_store.registry import register
 from feature_store.runs import Runs
 from feature_store.store import Store
-from workbench.material.images import digest
 from workbench.measuring.profiles import Cells
 from workbench.measuring.questionnaire import Questionnaire
 from workbench.statistics.intervals import known_mean

@@ -1,9 +1,8 @@
-"""Language models that are talked to, and judges that rate what was said: the two protocols, and
-how to open one.
+"""Language models that are talked to, and judges that rate what was said.
 
-1. A `Conversation` is a tuple of messages. An `LLM` continues many at once and carries a `name`
-   that goes on every row it helped to make: whoever stands in for a person or a classifier *is* the
-   measurement.
+1. A `Conversation` is a tuple of messages. An `LLM` continues many at once. Its `name` goes on
+   every row that it helped to make, because a model that stands in for a person or a classifier
+   *is* the measurement.
 2. A `Judge` answers closed questions. A `Verdict` that could not be read keeps its raw text and its
    status, and is never counted as one of the options.
 3. `open_llm` opens one by its address: `organism`, `local:FOLDER-OR-HUB-ID`, or
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Message:
+    """One turn of a conversation."""
+
     role: Literal["system", "user", "assistant"]
     """Who speaks."""
     content: str
@@ -37,6 +38,12 @@ Conversation = tuple[Message, ...]
 
 @runtime_checkable
 class LLM(Protocol):
+    """A language model that continues conversations.
+
+    llm = open_llm("https://host/v1#model", study.model)
+    llm.chat([ask("Name a value.")], temperature=0.7, seed=1)  # -> ["Honesty."]
+    """
+
     name: str
     """Model and revision, or endpoint and model; written beside every answer."""
 
@@ -48,25 +55,33 @@ class LLM(Protocol):
         temperature: float = 0.0,
         seed: int = 0,
     ) -> list[str]:
-        """The next message of the assistant in each conversation; greedy at temperature 0."""
+        """Write the next message of the assistant in each conversation; greedy at temperature 0.
+
+        At most `max_new_tokens` tokens each; equal seeds give equal samples.
+        """
         ...
 
 
 @runtime_checkable
 class Bounded(Protocol):
-    """An LLM that knows how much it can read."""
+    """An LLM that knows how much it can read.
+
+    An endpoint's context is not known here, so an endpoint is not bounded: it refuses by itself.
+    """
 
     def fits(self, conversations: Sequence[Conversation]) -> list[bool]:
-        """Which conversations leave room for an answer."""
+        """Tell for each conversation whether it leaves room for an answer."""
         ...
 
 
 @dataclass(frozen=True)
 class Verdict:
+    """A judge's answer to one closed question."""
+
     choice: str
     """One of the options; empty unless parsed."""
     status: Status
-    """`parsed`, `refused`, `unparsed`, or `too-long` for the judge to be asked."""
+    """`parsed`, `refused`, `unparsed`, or `too-long` where the judge cannot read the question."""
     text: str
     """The raw answer."""
     judge: str
@@ -75,24 +90,26 @@ class Verdict:
 
 @runtime_checkable
 class Judge(Protocol):
+    """Whoever answers closed questions.
+
+    judge.judge(["Is honesty praised here? ..."], ["yes", "no"])[0].choice  # -> "yes"
+    """
+
     name: str
     """Written beside every verdict."""
 
     def judge(self, questions: Sequence[str], options: Sequence[str]) -> list[Verdict]:
-        """One of `options` for each question, in order."""
+        """Choose one of `options` for each question, in order."""
         ...
 
 
 def ask(text: str) -> Conversation:
-    """A conversation of one question."""
+    """Make a conversation of one question."""
     return (Message("user", text),)
 
 
 def fitting(llm: LLM, conversations: Sequence[Conversation]) -> list[bool]:
-    """Which conversations `llm` can be asked.
-
-    An endpoint's context is not known here: it says so itself.
-    """
+    """Tell for each conversation whether `llm` can read it; without known bounds it always can."""
     return llm.fits(conversations) if isinstance(llm, Bounded) else [True] * len(conversations)
 
 
@@ -104,21 +121,21 @@ def ask_fitting(
     temperature: float = 0.0,
     seed: int = 0,
 ) -> list[str | None]:
-    """What `llm` says in each conversation that it can be asked; None in the others."""
+    """Continue the conversations that `llm` can read; the others, too long for it, give None."""
     room = fitting(llm, conversations)
-    told = [conversation for conversation, fits in zip(conversations, room, strict=True) if fits]
-    texts = iter(
-        llm.chat(told, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
-        if told
-        else []
+    readable = [talk for talk, fits in zip(conversations, room, strict=True) if fits]
+    if not readable:
+        return [None] * len(conversations)
+    answers = iter(
+        llm.chat(readable, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
     )
-    return [next(texts) if fits else None for fits in room]
+    return [next(answers) if fits else None for fits in room]
 
 
 def room_for(llm: LLM, stage: str, conversations: Sequence[Conversation]) -> list[bool]:
-    """`fitting`, for a stage of work.
+    """Tell which conversations `llm` can read, at the beginning of a stage of work.
 
-    Raises BadInput where there are conversations and none of them fits.
+    Raises BadInput, which names the stage, where there are conversations and none of them fits.
     """
     room = fitting(llm, conversations)
     if room and not any(room):
@@ -130,8 +147,10 @@ def room_for(llm: LLM, stage: str, conversations: Sequence[Conversation]) -> lis
 
 
 def open_llm(address: str, load: "Callable[[str], Model]", limits: "Limits | None" = None) -> LLM:
-    """The model at an address; `load` opens those that run here (a study's `model`), `limits`
-    hold for endpoints.
+    """Open the model at an address: `organism`, `local:FOLDER-OR-ID` or `https://host/v1#model`.
+
+    `load` opens models that run here (a study's `model`); `limits` hold for endpoints. Raises
+    BadInput for any other address.
     """
     if address.startswith(("http://", "https://")):
         from workbench.llm.endpoint import Endpoint
@@ -144,6 +163,6 @@ def open_llm(address: str, load: "Callable[[str], Model]", limits: "Limits | Non
             "A language model is named organism, local:FOLDER-OR-HUB-ID or https://host/v1#model,"
             f" got {address!r}."
         )
-    from workbench.llm.local import Local
+    from workbench.llm.local import LocalLLM
 
-    return Local(load(folder))
+    return LocalLLM(load(folder))

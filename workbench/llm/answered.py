@@ -1,5 +1,6 @@
-"""A language model whose answers are kept on disk, so that nothing is asked or paid for twice and a
-run that died midway goes on.
+"""A language model whose answers are kept on disk, so that nothing is asked or paid for twice.
+
+A run that died midway goes on from there.
 
 1. An answer is found by the digest of what determines it: the model's name, the conversation,
    length, temperature and seed. The same question with another seed is another question.
@@ -14,39 +15,42 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from feature_store.files import digest
 from workbench.llm import LLM, Conversation, fitting
-from workbench.llm.lines import Lines, digest
-from workbench.material.images import digest as digest_of_file
+from workbench.llm.lines import AnswerFile, answer_key
 
 
 @runtime_checkable
 class Streams(Protocol):
     """An LLM that gives out answers as they come, so that a failure loses none."""
 
-    def each(
+    def chat_stream(
         self,
         conversations: Sequence[Conversation],
         *,
         max_new_tokens: int,
         temperature: float,
         seed: int,
-    ) -> Iterator[tuple[int, str]]: ...
+    ) -> Iterator[tuple[int, str]]:
+        """Give (number of the conversation, answer) in the order in which answers come."""
+        ...
 
 
-class Answered:
-    """An `LLM` that asks `llm` only what the file at `file` does not answer."""
+class CachedLLM:
+    """An `LLM` that asks another only what a file of answers does not hold."""
 
     def __init__(self, llm: LLM, file: Path) -> None:
+        """Ask `llm`, and keep its answers in `file`, which need not exist yet."""
         self.llm = llm
         self.asked = 0
         """Answers that were not on disk."""
-        self._known: dict[str, str] = {}
-        self._lines = Lines(file)
+        self._texts: dict[str, str] = {}  # key of an answer -> its text
+        self._file = AnswerFile(file)
         self._lock = threading.Lock()
 
     @property
     def name(self) -> str:
-        """That of the model."""
+        """Name of the model that is asked."""
         return self.llm.name
 
     def chat(
@@ -57,66 +61,67 @@ class Answered:
         temperature: float = 0.0,
         seed: int = 0,
     ) -> list[str]:
-        """The next message of the assistant in each conversation, from disk where it is known."""
-        how = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
+        """Write the next message of the assistant, or read it from disk where it stands there."""
+        sampling = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
         name = self.name
-        keys = [
-            digest(name, _told(conversation), sorted(how.items())) for conversation in conversations
-        ]
+        conditions = sorted(sampling.items())
+        keys = [answer_key(name, _as_lists(talk), conditions) for talk in conversations]
         with self._lock:
             self._catch_up(name)
             missing = {
-                key: c for key, c in zip(keys, conversations, strict=True) if key not in self._known
+                key: talk
+                for key, talk in zip(keys, conversations, strict=True)
+                if key not in self._texts
             }
             order = list(missing)
-            for number, text in _each(self.llm, list(missing.values()), how):
-                self._keep(order[number], name, missing[order[number]], how, text)
-            return [self._known[key] for key in keys]
+            for number, text in _stream(self.llm, list(missing.values()), sampling):
+                key = order[number]
+                self._keep(key, text, {**sampling, "conversation": _as_lists(missing[key])})
+            return [self._texts[key] for key in keys]
 
     def fits(self, conversations: Sequence[Conversation]) -> list[bool]:
-        """Which conversations the model can be asked."""
+        """Tell for each conversation whether the model can read it."""
         return fitting(self.llm, conversations)
 
     def _catch_up(self, name: str) -> None:
-        for told in self._lines.catch_up():
-            self._known[told["key"]] = told["text"]
-            if (
-                told.get("name") == name
-                and told.get("served")
-                and not getattr(self.llm, "served", "?")
-            ):
-                self.llm.served = told["served"]  # type: ignore[attr-defined]
+        """Read new answers; the first one also says which model an endpoint served before."""
+        for answer in self._file.catch_up():
+            self._texts[answer["key"]] = answer["text"]
+            waits_for_served = not getattr(self.llm, "served", "?")
+            if answer.get("name") == name and answer.get("served") and waits_for_served:
+                # An endpoint has this attribute, which is no part of the protocol.
+                vars(self.llm)["served"] = answer["served"]
 
-    def _keep(
-        self, key: str, name: str, conversation: Conversation, how: Mapping[str, Any], text: str
-    ) -> None:
-        told = {
+    def _keep(self, key: str, text: str, question: Mapping[str, Any]) -> None:
+        answer = {
             "key": key,
-            "name": name,
+            "name": self.name,
             "served": getattr(self.llm, "served", ""),
-            **how,
-            "conversation": _told(conversation),
+            **question,
             "text": text,
         }
-        self._lines.add([told])
-        self._known[key] = text
+        self._file.add([answer])
+        self._texts[key] = text
         self.asked += 1
 
 
-def _told(conversation: Conversation) -> list[list[str]]:
+def _as_lists(conversation: Conversation) -> list[list[str]]:
     """Roles and words; of an image its digest, because what a file shows may change."""
-    return [
-        [m.role, m.content, *([digest_of_file(m.image)] if m.image else [])] for m in conversation
-    ]
+    turns = []
+    for message in conversation:
+        turn = [message.role, message.content]
+        if message.image:
+            turn.append(digest(message.image))
+        turns.append(turn)
+    return turns
 
 
-def _each(
-    llm: LLM, conversations: Sequence[Conversation], how: Mapping[str, Any]
+def _stream(
+    llm: LLM, conversations: Sequence[Conversation], sampling: Mapping[str, Any]
 ) -> Iterator[tuple[int, str]]:
+    """Answers as they come; one at a time where the model does not stream, to lose none."""
     if isinstance(llm, Streams):
-        yield from llm.each(conversations, **how)
+        yield from llm.chat_stream(conversations, **sampling)
         return
-    for number, conversation in enumerate(
-        conversations
-    ):  # one at a time: a failure loses no answer
-        yield number, llm.chat([conversation], **how)[0]
+    for number, conversation in enumerate(conversations):
+        yield number, llm.chat([conversation], **sampling)[0]

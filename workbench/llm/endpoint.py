@@ -35,6 +35,8 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 @dataclass(frozen=True)
 class Limits:
+    """How fast an endpoint is asked, how patiently, and at what price."""
+
     concurrency: int = 4
     """Requests under way at once [>= 1]."""
     per_minute: float = 0.0
@@ -52,6 +54,8 @@ class Limits:
 
 @dataclass
 class Usage:
+    """What an endpoint has answered so far, and what that cost."""
+
     answers: int = 0
     """Answers received."""
     uncounted: int = 0
@@ -65,9 +69,10 @@ class Usage:
 
 
 class Endpoint:
-    """An `LLM` at `url`, called `model` there."""
+    """An `LLM` behind an OpenAI-compatible endpoint."""
 
     def __init__(self, url: str, model: str, limits: Limits | None = None) -> None:
+        """Ask `model` at `url`. Raises BadInput for an address that cannot or must not be used."""
         self.url, self.model, self.limits = url.rstrip("/"), model, limits or Limits()
         self.host = check_address(url)
         if not model:
@@ -91,16 +96,16 @@ class Endpoint:
         temperature: float = 0.0,
         seed: int = 0,
     ) -> list[str]:
-        """The next message of the assistant in each conversation.
+        """Write the next message of the assistant in each conversation.
 
-        Raises WorkbenchError in one line when one fails.
+        Raises WorkbenchError in one line when a request fails.
         """
-        answers = self.each(
+        answers = self.chat_stream(
             conversations, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed
         )
         return [text for _, text in sorted(answers)]
 
-    def each(
+    def chat_stream(
         self,
         conversations: Sequence[Conversation],
         *,
@@ -108,9 +113,9 @@ class Endpoint:
         temperature: float,
         seed: int,
     ) -> Iterator[tuple[int, str]]:
-        """(number, answer) as they come.
+        """Give (number of the conversation, answer) as answers come.
 
-        What was received before a failure is given out before it is raised.
+        What was received before a failure is given out before the failure is raised.
         """
         client = self._open()
         failure: Exception | None = None
@@ -123,8 +128,8 @@ class Endpoint:
                         number, conversation = next(waiting, (-1, ()))
                         if number < 0:
                             break
-                        told = (client, conversation, max_new_tokens, temperature, seed)
-                        running[pool.submit(self._one, *told)] = number
+                        request = (client, conversation, max_new_tokens, temperature, seed)
+                        running[pool.submit(self._answer, *request)] = number
                     if not running:
                         break
                     for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -140,6 +145,7 @@ class Endpoint:
             raise failure
 
     def _open(self) -> "OpenAI":
+        """The client, made once; importing it takes a second."""
         with self._lock:
             if self._client is None:
                 import openai
@@ -159,7 +165,7 @@ class Endpoint:
                     self._client.organization = self._client.project = None
             return self._client
 
-    def _one(
+    def _answer(
         self,
         client: "OpenAI",
         conversation: Conversation,
@@ -211,6 +217,7 @@ class Endpoint:
         return text
 
     def _count(self, served: object, usage: Any) -> None:
+        """Add an answer to the usage. Raises Incompatible where another model gave it."""
         with self._lock:
             self.usage.answers += 1
             if usage is None:
@@ -222,16 +229,17 @@ class Endpoint:
                     usage.prompt_tokens * self.limits.input_price
                     + usage.completion_tokens * self.limits.output_price
                 ) / 1e6
-            said = str(served or self.model)
-            if self.served and said != self.served:
+            model = str(served or self.model)
+            if self.served and model != self.served:
                 raise Incompatible(
-                    f"{self.url} answered as {self.served} before and as {said} now, so its answers"
-                    f" cannot be compared. Name the model you want exactly ({self.url}#{said}) and"
-                    " begin anew."
+                    f"{self.url} answered as {self.served} before and as {model} now, so its"
+                    f" answers cannot be compared. Name the model you want exactly"
+                    f" ({self.url}#{model}) and begin anew."
                 )
-            self.served = said
+            self.served = model
 
     def _wait_for_turn(self) -> None:
+        """Sleep until the next request may begin."""
         if not self.limits.per_minute:
             return
         with self._lock:
@@ -244,9 +252,9 @@ RESUME = "What was answered is kept; the same command goes on from there."
 
 
 def check_address(url: str) -> str:
-    """The host of an endpoint's address.
+    """Check an endpoint's address and give its host.
 
-    Raises BadInput unless it is HTTPS, or plain HTTP to this machine.
+    Raises BadInput unless it is HTTPS, or plain HTTP to this machine, and holds no key.
     """
     parts = urlsplit(url)
     host = parts.hostname or ""
@@ -276,9 +284,10 @@ def _content(message: Message) -> str | list[dict[str, Any]]:
 
 
 def _key(host: str) -> str:
-    names = ("WORKBENCH_LLM_KEY", *(("OPENAI_API_KEY",) if host == OPENAI else ()))
+    names = ("WORKBENCH_LLM_KEY", "OPENAI_API_KEY") if host == OPENAI else ("WORKBENCH_LLM_KEY",)
     for name in names:
-        if key := os.environ.get(name):
+        key = os.environ.get(name)
+        if key:
             return key
     if host in LOOPBACK:
         return "none"

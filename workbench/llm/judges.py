@@ -8,13 +8,13 @@
 3. `self_agreement` asks again with the options in reverse order. Cohen's kappa and the share of
    equal verdicts say how much of the judge is its reading of the question; below `LOW` it warns
    with the number.
-
 4. A question longer than the judge reads is not cut: its verdict is `too-long`.
 
 Left out: agreement with people. That needs their verdicts.
 """
 
 import warnings
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,8 +26,8 @@ from scipy import stats
 
 from feature_store.errors import BadInput
 from workbench.llm import LLM, Judge, Verdict, ask, ask_fitting, open_llm
-from workbench.llm.answered import Answered
-from workbench.llm.local import Local
+from workbench.llm.answered import CachedLLM
+from workbench.llm.local import LocalLLM
 from workbench.llm.reading import read_choice
 
 if TYPE_CHECKING:
@@ -42,57 +42,66 @@ LOW = 0.6
 
 
 def open_judge(address: str, load: Callable[[str], "Model"], answers: Path) -> Judge:
-    """A judge by the address of its language model: a local one by log-probability, an endpoint
-    in words, its answers kept in a file.
+    """Open a judge by the address of its language model.
+
+    A model that runs here judges by log-probability; an endpoint judges in words, and the file
+    `answers` keeps what it said.
     """
     llm = open_llm(address, load)
-    return LogprobJudge(llm.model) if isinstance(llm, Local) else LLMJudge(Answered(llm, answers))
+    if isinstance(llm, LocalLLM):
+        return LogprobJudge(llm.model)
+    return LLMJudge(CachedLLM(llm, answers))
 
 
 class LLMJudge:
     """A `Judge` that is a language model asked in words."""
 
     def __init__(self, llm: LLM, max_new_tokens: int = 24) -> None:
-        self.llm, self.max_new_tokens = llm, max_new_tokens
+        """Ask `llm`, whose replies are cut after `max_new_tokens` tokens."""
+        self.llm = llm
+        self.max_new_tokens = max_new_tokens
 
     @property
     def name(self) -> str:
-        """That of the model."""
+        """Name of the model."""
         return self.llm.name
 
     def judge(self, questions: Sequence[str], options: Sequence[str]) -> list[Verdict]:
-        """One of `options` for each question, in order; refusals and what cannot be read keep
-        their text.
+        """Choose one of `options` for each question, in order.
+
+        Refusals and replies that cannot be read keep their text.
         """
         _check(options)
         listed = "\n".join(f"- {option}" for option in options)
         prompts = [ask(PROMPT.format(question=question, options=listed)) for question in questions]
         answers = ask_fitting(self.llm, prompts, max_new_tokens=self.max_new_tokens)
-        return [
-            (
-                _too_long(self)
-                if text is None
-                else Verdict(*read_choice(text, options), text, self.name)
-            )
-            for text in answers
-        ]
+        verdicts = []
+        for text in answers:
+            if text is None:
+                verdicts.append(_too_long(self))
+                continue
+            choice, status = read_choice(text, options)
+            verdicts.append(Verdict(choice=choice, status=status, text=text, judge=self.name))
+        return verdicts
 
 
 class LogprobJudge:
     """A `Judge` by the log-probabilities of a model that runs here."""
 
     def __init__(self, model: "Model") -> None:
+        """Score the options with `model`, which is loaded here."""
         self.model = model
 
     @property
     def name(self) -> str:
-        """Address, revision, and that options were scored."""
+        """Address and revision of the model, and that options were scored."""
         return f"{self.model.name}@{self.model.revision[:12]} by log-probability"
 
     def judge(self, questions: Sequence[str], options: Sequence[str]) -> list[Verdict]:
-        """The option that each question makes likeliest; its text holds the differences [nats].
+        """Choose the option that each question makes likeliest, in order.
 
-        NaN is unparsed.
+        A verdict's text holds the gain of each option in log-probability [nats]. A verdict with a
+        NaN among them is unparsed.
         """
         _check(options)
         listed = "\n".join(f"- {option}" for option in options)
@@ -113,20 +122,19 @@ class LogprobJudge:
         return [self._read(next(gains), options) if room else _too_long(self) for room in fits]
 
     def _read(self, gains: Float[np.ndarray, " answer"], options: Sequence[str]) -> Verdict:
-        told = "; ".join(
+        listed = "; ".join(
             f"{option} {gain:+.3f}" for option, gain in zip(options, gains, strict=True)
         )
-        return (
-            Verdict(
-                choice=options[int(gains.argmax())], status="parsed", text=told, judge=self.name
-            )
-            if np.isfinite(gains).all()
-            else Verdict(choice="", status="unparsed", text=told, judge=self.name)
-        )
+        if not np.isfinite(gains).all():
+            return Verdict(choice="", status="unparsed", text=listed, judge=self.name)
+        choice = options[int(gains.argmax())]
+        return Verdict(choice=choice, status="parsed", text=listed, judge=self.name)
 
 
 @dataclass(frozen=True)
-class Agreement:
+class JudgeAgreement:
+    """How far two series of verdicts agree."""
+
     share: float
     """Share of questions with the same verdict both times [0 to 1]; NaN without any."""
     low: float
@@ -142,8 +150,10 @@ class Agreement:
     """Questions refused, unparsed or too long at least once."""
 
 
-def self_agreement(judge: Judge, questions: Sequence[str], options: Sequence[str]) -> Agreement:
-    """How often the judge says the same when the options are turned round.
+def self_agreement(
+    judge: Judge, questions: Sequence[str], options: Sequence[str]
+) -> JudgeAgreement:
+    """Measure how often a judge says the same when the options are turned round.
 
     Warns where kappa is below `LOW`.
     """
@@ -154,30 +164,36 @@ def self_agreement(judge: Judge, questions: Sequence[str], options: Sequence[str
         for a, b in zip(first, second, strict=True)
         if a.status == b.status == "parsed"
     ]
-    found = agreement(pairs, len(questions) - len(pairs))
-    if not found.kappa >= LOW:
+    agreed = agreement(pairs, len(questions) - len(pairs))
+    if not agreed.kappa >= LOW:  # NaN warns as well
         warnings.warn(
-            f"{judge.name} agrees with itself in {found.share:.0%} of {found.n} questions when the"
-            f" options are turned round (kappa {found.kappa:.2f}, {found.missing} unread); its"
-            " verdicts carry little.",
+            f"{judge.name} agrees with itself in {agreed.share:.0%} of {agreed.n} questions when"
+            f" the options are turned round (kappa {agreed.kappa:.2f}, {agreed.missing} unread);"
+            " its verdicts carry little.",
             stacklevel=2,
         )
-    return found
+    return agreed
 
 
-def agreement(pairs: Sequence[tuple[str, str]], missing: int = 0) -> Agreement:
-    """Agreement of two series of verdicts, (first, second) each."""
+def agreement(pairs: Sequence[tuple[str, str]], missing: int = 0) -> JudgeAgreement:
+    """Compare two series of verdicts, given as (first, second) for each question.
+
+    `missing` counts the questions that were not read both times.
+
+        agreement([("yes", "yes"), ("no", "yes")]).share  # -> 0.5
+    """
     n = len(pairs)
     if not n:
-        return Agreement(*[float("nan")] * 4, 0, missing)
+        nan = float("nan")
+        return JudgeAgreement(share=nan, low=nan, high=nan, kappa=nan, n=0, missing=missing)
     equal = sum(a == b for a, b in pairs)
     interval = stats.binomtest(equal, n).proportion_ci(method="wilson")
     names = {name for pair in pairs for name in pair}
-    chance = (
-        sum(sum(a == x for a, _ in pairs) * sum(b == x for _, b in pairs) for x in names) / n**2
-    )
+    first = Counter(a for a, _ in pairs)
+    second = Counter(b for _, b in pairs)
+    chance = sum(first[name] * second[name] for name in names) / n**2
     kappa = (equal / n - chance) / (1 - chance) if chance < 1 else float("nan")
-    return Agreement(
+    return JudgeAgreement(
         share=equal / n,
         low=float(interval.low),
         high=float(interval.high),

@@ -1,4 +1,4 @@
-"""A language model of our own that talks, steered or not.
+"""A model loaded here that talks, steered or not.
 
 1. A conversation goes through the tokenizer's chat template. A template that knows no system role
    (Gemma's) gets the system's words at the head of the first message of the user.
@@ -26,22 +26,26 @@ BATCH = 32
 _NEXT_SPEAKER = re.compile(r"\n(?:system|user|assistant):")
 
 
-class Local:
-    """An `LLM` over a loaded model; `steering` names the steering that is active when it talks."""
+class LocalLLM:
+    """An `LLM` that is a model loaded here."""
 
     def __init__(self, model: "Model", steering: str = "") -> None:
+        """Talk with `model`; `steering` names the steering that is active when it talks."""
         self.model, self.steering = model, steering
 
     @property
     def name(self) -> str:
-        """Address, revision and steering."""
+        """Address, revision and steering.
+
+        Raises BadInput for a steered model whose steering was not named.
+        """
         if self.model.is_steered and not self.steering:
             raise BadInput(
-                "The model is steered and its name does not say how. Open it as Local(model,"
+                "The model is steered and its name does not say how. Open it as LocalLLM(model,"
                 " steering.name), or leave the steered block."
             )
-        told = f"{self.model.name}@{self.model.revision[:12]}"
-        return f"{told} + {self.steering}" if self.steering else told
+        plain = f"{self.model.name}@{self.model.revision[:12]}"
+        return f"{plain} + {self.steering}" if self.steering else plain
 
     def chat(
         self,
@@ -51,13 +55,13 @@ class Local:
         temperature: float = 0.0,
         seed: int = 0,
     ) -> list[str]:
-        """The next message of the assistant in each conversation; greedy at temperature 0."""
-        answers = self.each(
+        """Write the next message of the assistant in each conversation; greedy at temperature 0."""
+        answers = self.chat_stream(
             conversations, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed
         )
         return [text for _, text in answers]
 
-    def each(
+    def chat_stream(
         self,
         conversations: Sequence[Conversation],
         *,
@@ -65,7 +69,7 @@ class Local:
         temperature: float,
         seed: int,
     ) -> Iterator[tuple[int, str]]:
-        """(number, answer) as they come, a batch at a time."""
+        """Give (number of the conversation, answer) as answers come, a batch at a time."""
         if self.model.steered_rows > 1:
             raise BadInput(
                 "A talking model takes one steering for all, this one has"
@@ -85,36 +89,38 @@ class Local:
                 yield number, (text if self.model.chat else _NEXT_SPEAKER.split(text)[0]).strip()
 
     def fits(self, conversations: Sequence[Conversation]) -> list[bool]:
-        """Which conversations leave the model room for an answer."""
+        """Tell for each conversation whether it leaves the model room for an answer."""
         return [
             len(ids) < self.model.context
             for ids in self.model.tokenize(self._prompts(conversations), prompt=True)
         ]
 
     def _prompts(self, conversations: Sequence[Conversation]) -> "list[Prompt]":
-        return [
-            _messages(self.model, c) if self.model.chat else plain_prompt(c) for c in conversations
-        ]
+        if self.model.chat:
+            return [_messages(self.model, conversation) for conversation in conversations]
+        return [plain_prompt(conversation) for conversation in conversations]
 
 
 def plain_prompt(conversation: Conversation) -> str:
-    """The conversation as lines of "role: text", the assistant's turn open."""
+    """Write a conversation as lines of "role: text", the assistant's turn open."""
     return "\n".join([*(f"{m.role}: {m.content}" for m in conversation), "assistant:"])
 
 
 def _messages(model: "Model", conversation: Conversation) -> list[Mapping[str, str]]:
+    """The conversation for a chat template; without a system role where that is refused."""
     from jinja2 import TemplateError
 
-    told = [{"role": m.role, "content": m.content} for m in conversation]
+    messages: list[Mapping[str, str]] = [
+        {"role": m.role, "content": m.content} for m in conversation
+    ]
     try:
-        model.render(told)
+        model.render(messages)
     except TemplateError as error:
         if conversation[0].role != "system" or len(conversation) == 1:
             raise BadInput(
                 f"The chat template of {model.name} refuses the conversation: {error}."
             ) from None
         system, first, *rest = conversation
-        return _messages(
-            model, (Message(first.role, f"{system.content}\n\n{first.content}"), *rest)
-        )
-    return told
+        opening = Message(first.role, f"{system.content}\n\n{first.content}")
+        return _messages(model, (opening, *rest))
+    return messages

@@ -24,13 +24,16 @@ _EDGES = " \t\r\n\"'`*.,;:!?()[]“”‘’"
 
 
 def is_refusal(text: str) -> bool:
-    """Whether the text says that it will not answer."""
+    """Tell whether a text says that it will not answer."""
     return bool(REFUSAL.search(text.replace("’", "'")))
 
 
 def read_choice(text: str, options: Sequence[str]) -> tuple[str, Status]:
-    """The option that `text` gives, and `parsed`; else an empty choice and `refused` or
-    `unparsed`.
+    """Read which of `options` a text chooses, and how well it could be read.
+
+    Gives the option and `parsed`, or an empty choice and `refused` or `unparsed`.
+
+        read_choice("No, because it hurts.", ["yes", "no"])  # -> ("no", "parsed")
     """
     plain = _plain(text)
     for option in options:
@@ -45,8 +48,8 @@ def read_choice(text: str, options: Sequence[str]) -> tuple[str, Status]:
         return max(opening, key=len), "parsed"
     if is_refusal(text):
         return "", "refused"
-    found = _contained(plain, options)
-    return (found[0], "parsed") if len(found) == 1 else ("", "unparsed")
+    contained = _contained(plain, options)
+    return (contained[0], "parsed") if len(contained) == 1 else ("", "unparsed")
 
 
 def _plain(text: str) -> str:
@@ -54,6 +57,7 @@ def _plain(text: str) -> str:
 
 
 def _contained(plain: str, options: Sequence[str]) -> list[str]:
+    """The options that occur as whole words, those inside a longer option left out."""
     spans = [
         (*match.span(), option)
         for option in options

@@ -18,11 +18,13 @@ import numpy as np
 from jaxtyping import Float
 
 from feature_store.records import Status
-from workbench.llm import Judge
+from workbench.llm import Judge, Verdict
 from workbench.llm.judges import LOW
 
 
-class Rated(NamedTuple):
+class ScaleRatings(NamedTuple):
+    """A judge's ratings, and how far the judge agrees with itself."""
+
     ratings: Float[np.ndarray, " question"]
     """Mean of the two verdicts; NaN unless both were read."""
     statuses: tuple[Status, ...]
@@ -32,42 +34,46 @@ class Rated(NamedTuple):
     spread."""
 
 
-def rate(judge: Judge, questions: Sequence[str], low: int, high: int) -> Rated:
-    """A rating in [low, high] for each question.
+def rate(judge: Judge, questions: Sequence[str], low: int, high: int) -> ScaleRatings:
+    """Rate each question on the whole numbers from `low` to `high`, with the scale both ways round.
 
     Warns where the judge hardly agrees with itself.
     """
     options = [str(number) for number in range(low, high + 1)]
-    both = (
-        [judge.judge(questions, told) for told in (options, options[::-1])]
-        if questions
-        else [[], []]
-    )
-    read = np.array(
-        [
-            [float(v.choice) if v.status == "parsed" else np.nan for v in verdicts]
-            for verdicts in both
-        ]
-    ).reshape(2, len(questions))
-    statuses = tuple(
-        next((v.status for v in pair if v.status != "parsed"), "parsed")
-        for pair in zip(*both, strict=True)
-    )
-    known = np.isfinite(read).all(0)
-    kappa = weighted_kappa(read[0, known], read[1, known])
+    upwards = judge.judge(questions, options) if questions else []
+    downwards = judge.judge(questions, options[::-1]) if questions else []
+    both = np.array([_numbers(upwards), _numbers(downwards)]).reshape(2, len(questions))
+    statuses = tuple(_first_unread(pair) for pair in zip(upwards, downwards, strict=True))
+    readable = np.isfinite(both).all(0)
+    kappa = weighted_kappa(both[0, readable], both[1, readable])
     if questions and not kappa >= LOW:
         warnings.warn(
             f"{judge.name} agrees with itself at a weighted kappa of {kappa:.2f} when the scale is"
-            f" turned round ({known.sum()} questions, {(~known).sum()} unread); its ratings carry"
-            " little.",
+            f" turned round ({readable.sum()} questions, {(~readable).sum()} unread); its ratings"
+            " carry little.",
             stacklevel=2,
         )
-    return Rated(read.mean(0), statuses, kappa)
+    return ScaleRatings(ratings=both.mean(0), statuses=statuses, kappa=kappa)
+
+
+def _numbers(verdicts: Sequence[Verdict]) -> list[float]:
+    """The ratings that verdicts give; NaN for one that was not read."""
+    return [float(v.choice) if v.status == "parsed" else float("nan") for v in verdicts]
+
+
+def _first_unread(verdicts: Sequence[Verdict]) -> Status:
+    """`parsed` where all verdicts were read, else the status of the first that was not."""
+    for verdict in verdicts:
+        if verdict.status != "parsed":
+            return verdict.status
+    return "parsed"
 
 
 def weighted_kappa(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " n"]) -> float:
-    """1 less the mean squared difference over that of two independent series with the same
-    ratings.
+    """Compute Cohen's kappa with quadratic weights of two series of ratings [at most 1].
+
+    It is 1 less the mean squared difference over that of two independent series with the same
+    ratings; NaN below two ratings or without spread.
     """
     if len(a) < 2:
         return float("nan")

@@ -1,17 +1,17 @@
 """The texts a study is made of: what an SAE reads, what labels it, what is neutral, what stands
 before a question.
 
-1. The word `organism` names the texts that the shipped model's own generator writes, anything else
-   is a path.
-2. `labelled` reads a value-labelled table: a text, one column a value (1 held, -1 rejected, 0 or
-   empty neither) and, optionally, a column with the context in which texts are compared (a topic, a
-   debate's conclusion). Finer values fold into the study's own; an unknown column of marks is
-   refused with the nearest value.
+1. A source of texts is the word `organism` (the generator of the shipped model writes them) or the
+   path of a file.
+2. `labelled` reads a value-labelled table. It holds a text, a column for each value (1 held, -1
+   rejected, 0 or empty neither) and, optionally, the context within which texts are compared (a
+   topic, a debate's conclusion). Finer values fold into those of the study; an unknown column of
+   marks is refused with the nearest value.
 3. Contexts and neutral sentences default to `material.toml`.
 """
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,12 +26,29 @@ from workbench import organism
 
 ORGANISM = "organism"
 BUILT_IN = Path(__file__).with_name("material.toml")
-HELD = 1_000_003
-"""Between the seed of contexts that measure and that of contexts that choose, where contexts are
-written."""
+HELD_OUT_SHIFT = 1_000_003
+"""Added to the seed of the organism's contexts that measure, to write those that choose."""
 
 
-class Labelled(NamedTuple):
+class LabelledSource(NamedTuple):
+    """Where value-labelled texts stand, and what the columns of their table mean."""
+
+    texts: str
+    """`organism`, or a table with one text a row."""
+    marks: str = ""
+    """Second table with the values' columns, joined by the columns that both have; empty: the
+    values stand in the first."""
+    text_column: str = "text"
+    """Column that holds the text."""
+    context_column: str = ""
+    """Column with what texts are compared within, such as a topic; empty: all with all."""
+    ignored_columns: Sequence[str] = ()
+    """Columns of numbers that are not a value."""
+
+
+class LabelledDocuments(NamedTuple):
+    """Texts with the values that each of them holds or rejects."""
+
     texts: list[str]
     """One entry a document."""
     values: Int8[np.ndarray, "document value"]
@@ -42,17 +59,22 @@ class Labelled(NamedTuple):
 
 
 def model_address(model: str) -> str:
-    """`organism` is the folder of the shipped model; any other address stays as it is."""
+    """Translate the word `organism` to the folder of the shipped model; keep any other address."""
     return str(organism.folder()) if model == ORGANISM else model
 
 
-def own(model: str) -> str:
-    """The source of the texts made for a model: the organism's own, else the built-in ones."""
-    return ORGANISM if model == ORGANISM else ""
+def is_organism(model: str) -> bool:
+    """Whether a model's name means the shipped organism, which speaks a small language only."""
+    return model == ORGANISM
+
+
+def default_source(model: str) -> str:
+    """Name the source of texts that suits a model: `organism` for it, else empty (built in)."""
+    return ORGANISM if is_organism(model) else ""
 
 
 def texts(source: str, n: int, seed: int) -> list[str]:
-    """At most `n` texts: a seeded sample, in the source's order.
+    """Read at most `n` texts: a seeded sample, in the order of the source.
 
     0 means all of them (20,000 of the organism's).
     """
@@ -62,56 +84,57 @@ def texts(source: str, n: int, seed: int) -> list[str]:
 
 
 def neutral(source: str, n: int, seed: int) -> list[str]:
-    """Texts on which damage is measured: the organism's, a file's, or the built-in sentences
-    (empty source).
+    """Read the neutral texts on which the damage of a steering is measured.
+
+    They are the organism's, a file's, or the built-in sentences (empty source).
     """
     _at_least_one(n, "neutral")
     if source == ORGANISM:
         return organism.neutral_texts(n, seed)
-    known = (
-        read_texts(Path(source))
-        if source
-        else tomllib.loads(BUILT_IN.read_text("utf-8"))["neutral"]
-    )
-    return sample(known, n, seed)
+    return sample(read_texts(Path(source)) if source else _built_in("neutral"), n, seed)
 
 
 def contexts(source: str, n: int, seed: int) -> list[str]:
-    """What stands before a question: the organism's, one a line of a file, or the built-in ones
-    (empty source).
+    """Read the contexts: short texts that stand before a question.
+
+    They are the organism's, the lines of a file, or the built-in ones (empty source). Raises
+    BadInput where the source has fewer than `n`.
     """
     _at_least_one(n, "contexts")
     if source == ORGANISM:
         return organism.contexts(n, seed)
-    known = tomllib.loads(BUILT_IN.read_text("utf-8"))["contexts"] if not source else lines(source)
-    if len(known) < n:
-        raise BadInput(
-            f"{n} contexts were asked for, {source or 'the built-in list'} has {len(known)}. Ask"
-            " for fewer, or give a file with more."
-        )
-    return sample(known, n, seed)
+    return sample(_listed_contexts(source, n), n, seed)
 
 
 def held_contexts(source: str, n: int, seed: int) -> list[str]:
-    """Contexts by which something is chosen that `contexts` with the same seed will measure:
-    others, as far as the source has enough.
+    """Read contexts to choose by, other ones than those that `contexts` with this seed measures by.
 
-    The organism writes new ones. Of a list they are the last of the order whose first ones
-    `contexts` takes.
+    What is chosen by a measurement looks better in it than it is, so both use different contexts as
+    far as the source has enough. The organism writes new ones; of a list they are the last of the
+    drawn order whose first ones `contexts` takes.
     """
     _at_least_one(n, "contexts")
     if source == ORGANISM:
-        return organism.contexts(n, seed + HELD)
-    known = tomllib.loads(BUILT_IN.read_text("utf-8"))["contexts"] if not source else lines(source)
-    if len(known) < n:
+        return organism.contexts(n, seed + HELD_OUT_SHIFT)
+    listed = _listed_contexts(source, n)
+    drawn = np.random.default_rng(seed).permutation(len(listed))
+    return [listed[place] for place in np.sort(drawn[len(listed) - n :])]
+
+
+def _listed_contexts(source: str, n: int) -> list[str]:
+    """All contexts of a file or of the built-in list, which must be at least `n`."""
+    listed = lines(source) if source else _built_in("contexts")
+    if len(listed) < n:
         raise BadInput(
-            f"{n} contexts were asked for, {source or 'the built-in list'} has {len(known)}. Ask"
+            f"{n} contexts were asked for, {source or 'the built-in list'} has {len(listed)}. Ask"
             " for fewer, or give a file with more."
         )
-    return [
-        known[i]
-        for i in np.sort(np.random.default_rng(seed).permutation(len(known))[len(known) - n :])
-    ]
+    return listed
+
+
+def _built_in(name: str) -> list[str]:
+    """A list of texts that ships with the workbench."""
+    return list(tomllib.loads(BUILT_IN.read_text("utf-8"))[name])
 
 
 def _at_least_one(n: int, what: str) -> None:
@@ -120,7 +143,7 @@ def _at_least_one(n: int, what: str) -> None:
 
 
 def lines(source: str) -> list[str]:
-    """The texts of a file with one a line, or of a table with one a row."""
+    """Read the texts of a file with one a line, or of a table with one a row."""
     texts = read_texts(source)
     if Path(source).suffix.lower() != ".txt":
         return texts
@@ -128,67 +151,72 @@ def lines(source: str) -> list[str]:
 
 
 def labelled(
-    source: str,
-    labels: str,
-    text: str,
-    context: str,
-    ignore: Sequence[str],
-    system: ValueSystem,
-    n: int,
-    seed: int,
-) -> Labelled:
-    """A value-labelled table from `source`, joined with a second table `labels` where that is
-    given.
+    source: LabelledSource, system: ValueSystem, n: int = 0, seed: int = 0
+) -> LabelledDocuments:
+    """Read value-labelled texts: at most `n`, drawn by `seed`; 0 means all.
+
+    Raises NotFound for a column that the table lacks or that names no value of `system`, BadInput
+    for a table without texts or without marks. The organism writes 12,000 where `n` is 0.
+
+        labelled(LabelledSource("arguments.csv", text_column="Premise"), system)
     """
-    if source == ORGANISM:
-        documents = organism.labelled_texts(n or 12_000, seed)
-        values = np.zeros((len(documents), len(system.ids)), np.int8)
-        for row, document in enumerate(documents):
-            for value, sign in document.labels.items():
-                values[row, system.ids.index(system.resolve(value))] = sign
-        return Labelled(
-            [d.text for d in documents], values, np.array([d.context for d in documents])
-        )
-    frame = table(Path(source))
-    if labels:
-        frame = _join(frame, table(Path(labels)), source, labels)
+    if source.texts == ORGANISM:
+        return _organism_documents(system, n or 12_000, seed)
+    frame = table(Path(source.texts))
+    if source.marks:
+        frame = _join(frame, table(Path(source.marks)), source.texts, source.marks)
+    text, context = source.text_column, source.context_column
     for column in filter(None, (text, context)):
         if column not in frame:
             raise NotFound(
-                f"{source} has no column {column!r}; it has {', '.join(map(str, frame.columns))}."
+                f"{source.texts} has no column {column!r}; it has"
+                f" {', '.join(map(str, frame.columns))}."
             )
-    marks = _marks(frame, [text, context, *ignore], system, source)
-    known = frame[text].notna() & (frame[text].astype(str).str.strip() != "")
-    frame, marks = frame[known], marks[known.to_numpy()]
+    marks = _marks(frame, [text, context, *source.ignored_columns], system, source.texts)
+    filled = frame[text].notna() & (frame[text].astype(str).str.strip() != "")
+    frame, marks = frame[filled], marks[filled.to_numpy()]
     if not len(frame):
         raise BadInput(
-            f"{source} holds no text in column {text!r}. Give a table with one text a row."
+            f"{source.texts} holds no text in column {text!r}. Give a table with one text a row."
         )
     if not marks.any():
         raise BadInput(
-            f"{source} marks no text with a value. A value's column holds 1 where it is held and -1"
-            " where it is rejected."
+            f"{source.texts} marks no text with a value. A value's column holds 1 where it is held"
+            " and -1 where it is rejected."
         )
-    keep = np.sort(np.random.default_rng(seed).permutation(len(frame))[: n or len(frame)])
+    drawn = np.sort(np.random.default_rng(seed).permutation(len(frame))[: n or len(frame)])
     groups = frame[context].astype(str).to_numpy() if context else np.full(len(frame), "")
-    return Labelled([str(t) for t in frame[text].iloc[keep]], marks[keep], groups[keep])
+    chosen = [str(document) for document in frame[text].iloc[drawn]]
+    return LabelledDocuments(chosen, marks[drawn], groups[drawn])
 
 
-def sample(known: list[str], n: int, seed: int) -> list[str]:
-    """`n` of the texts, seeded, in their order; all of them where there are not more, or n is 0."""
-    if not n or n >= len(known):
-        return list(known)
-    return [known[i] for i in np.sort(np.random.default_rng(seed).permutation(len(known))[:n])]
+def _organism_documents(system: ValueSystem, n: int, seed: int) -> LabelledDocuments:
+    """What the organism's generator writes, its labels as marks of the study's values."""
+    documents = organism.labelled_texts(n, seed)
+    marks = np.zeros((len(documents), len(system.ids)), np.int8)
+    for row, document in enumerate(documents):
+        for value, sign in document.labels.items():
+            marks[row, system.ids.index(system.resolve(value))] = sign
+    topics = np.array([document.context for document in documents])
+    return LabelledDocuments([document.text for document in documents], marks, topics)
+
+
+def sample(texts: list[str], n: int, seed: int) -> list[str]:
+    """Draw `n` of the texts by a seed and keep their order; all where n is 0 or too large."""
+    if not n or n >= len(texts):
+        return list(texts)
+    drawn = np.random.default_rng(seed).permutation(len(texts))[:n]
+    return [texts[place] for place in np.sort(drawn)]
 
 
 def table(file: Path) -> pd.DataFrame:
-    """A .csv, .tsv, .jsonl or .parquet file.
+    """Read a .csv, .tsv, .jsonl or .parquet file.
 
-    Raises NotFound, or BadInput where it cannot be read.
+    Raises NotFound where there is none, BadInput where it cannot be read.
     """
     if not file.exists():
         raise NotFound(f"There is no table {file}. Give a .csv, .tsv, .jsonl or .parquet file.")
-    readers = {
+    readers: dict[str, Callable[[Path], pd.DataFrame]] = {
         ".csv": pd.read_csv,
         ".tsv": lambda f: pd.read_csv(f, sep="\t", quoting=3),
         ".jsonl": lambda f: pd.read_json(f, lines=True),
@@ -231,31 +259,34 @@ def _join(frame: pd.DataFrame, marks: pd.DataFrame, source: str, labels: str) ->
 def _marks(
     frame: pd.DataFrame, skip: Sequence[str], system: ValueSystem, source: str
 ) -> Int8[np.ndarray, "document value"]:
-    held = np.zeros((len(frame), len(system.ids)), bool)
-    rejected = np.zeros_like(held)
-    found = False
-    for column in frame.columns:
-        numbers = pd.to_numeric(frame[column], errors="coerce")
-        if (
-            column in skip
-            or not numbers.dropna().isin([-1, 0, 1]).all()
-            or numbers.isna().mean() > 0.99
-        ):
-            continue
-        try:
-            place = system.ids.index(system.resolve(str(column)))
-        except NotFound as error:
-            raise NotFound(
-                f"{source}: {error} Leave a column that is no value out with --ignore"
-                f" {str(column)!r}."
-            ) from None
-        found = True
-        held[:, place] |= (numbers == 1).to_numpy()
-        rejected[:, place] |= (numbers == -1).to_numpy()
-    if not found:
+    """The columns of marks, folded into the values of the system: 1 held, -1 rejected, 0 neither.
+
+    Held and rejected at once (two finer values that disagree) says nothing about the coarser value.
+    """
+    columns = [column for column in frame.columns if column not in skip]
+    columns = [column for column in columns if _holds_marks(frame[column])]
+    if not columns:
         raise BadInput(
             f"{source} has no column named after a value of {system.id} ({', '.join(system.ids)})."
             " Add one a value, with marks 1, 0, -1."
         )
-    # Held and rejected at once (two finer values that disagree) says nothing about the coarser one.
+    held = np.zeros((len(frame), len(system.ids)), bool)
+    rejected = np.zeros_like(held)
+    for column in columns:
+        try:
+            place = system.ids.index(system.resolve(str(column)))
+        except NotFound as error:
+            raise NotFound(
+                f"{source}: {error} Leave a column that is not a value out with --ignore"
+                f" {str(column)!r}."
+            ) from None
+        numbers = pd.to_numeric(frame[column], errors="coerce")
+        held[:, place] |= (numbers == 1).to_numpy()
+        rejected[:, place] |= (numbers == -1).to_numpy()
     return held.astype(np.int8) - rejected.astype(np.int8)
+
+
+def _holds_marks(column: pd.Series) -> bool:
+    """Whether a column holds nothing but 1, 0 and -1, in at least one row of a hundred."""
+    numbers = pd.to_numeric(column, errors="coerce")
+    return bool(numbers.dropna().isin([-1, 0, 1]).all() and numbers.isna().mean() <= 0.99)

@@ -6,14 +6,14 @@
    small file that unpacks to gigabytes is too. So is a file of more than `BYTES`, and a side longer
    than `RATIO` times the other, which no model can look at.
 3. The picture is turned as its camera says, transparency laid on white, and handed on in RGB.
-4. An image is known by the SHA-256 of its file: a copy is the same image, a changed file another.
+4. An image is known by the SHA-256 of its file (`feature_store.files.digest`): a copy is the same
+   image, a changed file another.
 
-What is refused is a `BadInput` with the reason; who reads a folder counts them. Left out: video,
-animation beyond the first frame, SVG.
+What is refused is a `BadInput` with the reason; the reader of a folder counts them. Left out:
+video, animation beyond the first frame, SVG.
 """
 
 import base64
-import hashlib
 import warnings
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from PIL import Image, ImageOps
 from feature_store.errors import BadInput, NotFound
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
-"""Read; the file's first bytes say which it is."""
+"""Formats that are read; a file's first bytes say its format."""
 PIXELS = 64 * 2**20
 """Most pixels of an image."""
 BYTES = 100 * 2**20
@@ -32,7 +32,10 @@ RATIO = 200
 
 
 def open_image(file: str | Path) -> Image.Image:
-    """The image in RGB. Raises BadInput with the reason why it is refused."""
+    """Open an image in RGB, turned upright and on white.
+
+    Raises NotFound where there is no such file, BadInput with the reason where it is refused.
+    """
     file = Path(file)
     if not file.is_file():
         raise NotFound(
@@ -46,26 +49,11 @@ def open_image(file: str | Path) -> Image.Image:
         )
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # Pillow's own warning of large images; the limit below is ours
+            # Pillow warns of large images; the limit below is ours.
+            warnings.simplefilter("ignore")
             with Image.open(file, formats=FORMATS) as opened:
-                width, height = opened.size
-                if width * height > PIXELS:
-                    raise BadInput(
-                        f"{file.name} unpacks to {width} x {height} pixels, at most {PIXELS} are"
-                        " read. Save it smaller."
-                    )
-                if max(width, height) > RATIO * min(width, height):
-                    raise BadInput(
-                        f"{file.name} is {width} x {height} pixels, too narrow to be looked at."
-                        " Crop it."
-                    )
-                turned = ImageOps.exif_transpose(opened)
-                if "A" in turned.getbands() or "transparency" in turned.info:
-                    clear = turned.convert("RGBA")
-                    turned = Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear)
-                return turned.convert("RGB")
+                _check_size(file, *opened.size)
+                return _upright_on_white(opened)
     except BadInput:
         raise
     except Image.DecompressionBombError:
@@ -81,14 +69,30 @@ def open_image(file: str | Path) -> Image.Image:
         ) from None
 
 
-def digest(file: str | Path) -> str:
-    """SHA-256 of the file, in hexadecimal."""
-    with Path(file).open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+def _check_size(file: Path, width: int, height: int) -> None:
+    """Refuse an image that is too large or too narrow, by its header alone [pixels]."""
+    if width * height > PIXELS:
+        raise BadInput(
+            f"{file.name} unpacks to {width} x {height} pixels, at most {PIXELS} are"
+            " read. Save it smaller."
+        )
+    if max(width, height) > RATIO * min(width, height):
+        raise BadInput(
+            f"{file.name} is {width} x {height} pixels, too narrow to be looked at. Crop it."
+        )
+
+
+def _upright_on_white(picture: Image.Image) -> Image.Image:
+    """Turn a picture as its camera says, and lay transparency on white."""
+    turned = ImageOps.exif_transpose(picture)
+    if "A" in turned.getbands() or "transparency" in turned.info:
+        clear = turned.convert("RGBA")
+        turned = Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear)
+    return turned.convert("RGB")
 
 
 def data_uri(file: str | Path) -> str:
-    """The image's file as an address that carries it; checked first."""
+    """Write an image as an address that carries the whole file, after checking it."""
     open_image(file)
     with Image.open(file, formats=FORMATS) as opened:
         kind = Image.MIME[opened.format or "PNG"]

@@ -77,7 +77,7 @@ def default_wordings(study: Workspace, instrument: str, model_name: str) -> tupl
     named.
     """
     opened = open_instrument(instrument, (), study.system)
-    return opened.plugin.wordings(opened.instrument, bool(material.own(model_name)))
+    return opened.plugin.wordings(opened.instrument, material.is_organism(model_name))
 
 
 def sweep_questions(
@@ -89,7 +89,7 @@ def sweep_questions(
     `held`, the contexts are those kept for choosing features, which no measurement with the same
     seed asks in. Raises BadInput where the instrument does not ask single items on one scale.
     """
-    source = settings.contexts or material.own(model_name)
+    source = settings.contexts or material.default_source(model_name)
     draw = material.held_contexts if held else material.contexts
     wordings = settings.wordings or default_wordings(study, settings.instrument, model_name)[:1]
     return questions(

@@ -29,8 +29,8 @@ from feature_store.progress import Progress
 from feature_store.records import Site
 from sae_training.model.sites import FIRST
 from workbench.llm import LLM, Message, ask
-from workbench.llm.answered import Answered
-from workbench.llm.lines import Lines, digest
+from workbench.llm.answered import CachedLLM
+from workbench.llm.lines import AnswerFile, answer_key
 from workbench.measuring.questions import Question, as_continued, prompt_of
 
 if TYPE_CHECKING:
@@ -91,7 +91,10 @@ class LocalRespondent:
         self.name = f"{model.name}@{model.revision[:12]}{kind}" + (
             "" if steering == "base" else f" + {steering}"
         )
-        self._scores, self._texts = Lines(folder / "scores.jsonl"), Lines(folder / "answers.jsonl")
+        self._scores, self._texts = (
+            AnswerFile(folder / "scores.jsonl"),
+            AnswerFile(folder / "answers.jsonl"),
+        )
         self._known: dict[str, Any] = {}
         self._ids: dict[str, list[int]] = {}
 
@@ -123,7 +126,8 @@ class LocalRespondent:
 
         prompts = [prompt_of(q, self.model.chat) for q in asked]
         keys = [
-            digest(self.name, prompt, q.answers) for prompt, q in zip(prompts, asked, strict=True)
+            answer_key(self.name, prompt, q.answers)
+            for prompt, q in zip(prompts, asked, strict=True)
         ]
         self._catch_up(self._scores, "logprobs")
         missing = {key: row for row, key in enumerate(keys) if key not in self._known}
@@ -186,7 +190,7 @@ class LocalRespondent:
         # Greedy answers do not depend on the seed: a repeat of one is the same answer.
         seeds = [q.seed if temperature else 0 for q in asked]
         keys = [
-            digest(self.name, prompt, new_tokens, temperature, seed)
+            answer_key(self.name, prompt, new_tokens, temperature, seed)
             for prompt, seed in zip(prompts, seeds, strict=True)
         ]
         self._catch_up(self._texts, "text")
@@ -234,14 +238,14 @@ class LocalRespondent:
             as_continued(answers, self.model), add_special_tokens=False, verbose=False
         )["input_ids"]
 
-    def _catch_up(self, lines: Lines, what: str) -> None:
+    def _catch_up(self, lines: AnswerFile, what: str) -> None:
         self._known |= {
             told["key"]: told[what]
             for told in lines.catch_up()
             if told.get("name") == self.name and what in told
         }
 
-    def _keep(self, lines: Lines, told: "dict[str, dict[str, Any]]", what: str) -> None:
+    def _keep(self, lines: AnswerFile, told: "dict[str, dict[str, Any]]", what: str) -> None:
         lines.add([{"key": key, **one} for key, one in told.items()])
         self._known |= {key: one[what] for key, one in told.items()}
 
@@ -250,7 +254,7 @@ class RemoteRespondent:
     """An `LLM` that answers in words; what it said is kept in `answers.jsonl`."""
 
     def __init__(self, llm: LLM, folder: Path) -> None:
-        self.llm = Answered(llm, folder / "answers.jsonl")
+        self.llm = CachedLLM(llm, folder / "answers.jsonl")
         self.name = llm.name
 
     def fits(self, asked: Sequence[Question], room: int) -> list[bool]:

@@ -11,10 +11,10 @@ steered or not.
 from collections.abc import Sequence
 from itertools import groupby
 
+from feature_store.files import digest
 from feature_store.progress import Progress
 from sae_training.engine.vision import Shown, VisionModel
-from workbench.llm.lines import digest
-from workbench.material.images import digest as digest_of_file
+from workbench.llm.lines import answer_key
 from workbench.material.images import open_image
 from workbench.measuring.questions import Question, as_continued, prompt_of
 from workbench.measuring.respondents import WRITTEN, Length, LocalRespondent
@@ -43,9 +43,7 @@ class VisionRespondent(LocalRespondent):
         blind = iter(super().score(rest, length, progress) if rest else [])
         seen = [q for q in asked if q.item.image]
         keys = [
-            digest(
-                self.name, prompt_of(q, self.model.chat), q.answers, digest_of_file(q.item.image)
-            )
+            answer_key(self.name, prompt_of(q, self.model.chat), q.answers, digest(q.item.image))
             for q in seen
         ]
         self._catch_up(self._scores, "logprobs")
@@ -76,9 +74,9 @@ class VisionRespondent(LocalRespondent):
         seen = [q for q in asked if q.item.image]
         seeds = [q.seed if temperature else 0 for q in seen]
         prompts = [prompt_of(q, self.model.chat) for q in seen]
-        images = [digest_of_file(q.item.image) for q in seen]
+        images = [digest(q.item.image) for q in seen]
         keys = [
-            digest(self.name, p, new_tokens, temperature, s, i)
+            answer_key(self.name, p, new_tokens, temperature, s, i)
             for p, s, i in zip(prompts, seeds, images, strict=True)
         ]
         self._catch_up(self._texts, "text")

@@ -96,7 +96,7 @@ def sweep_material(study: Workspace, model_name: str, settings: SweepSettings) -
     `model_name` is the model's address; it decides the default wordings, contexts and texts.
     """
     questions = sweep_questions(study, model_name, settings)
-    source = settings.neutral or material.own(model_name)
+    source = settings.neutral or material.default_source(model_name)
     return SweepMaterial(questions, material.neutral(source, settings.n_neutral, settings.seed))
 
 

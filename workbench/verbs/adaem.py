@@ -39,7 +39,7 @@ from feature_store.records import Run, Steering, Unit
 from feature_store.runs import Work, write_atomically
 from workbench import material, organism
 from workbench.llm import Judge, open_llm
-from workbench.llm.answered import Answered
+from workbench.llm.answered import CachedLLM
 from workbench.llm.judges import open_judge, self_agreement
 from workbench.settings import plain
 from workbench.systems.adaem import asking, population, ratings, report, rewriting
@@ -280,7 +280,7 @@ def _rewriter(study: Workspace, config: AdaemSettings, own: bool) -> rewriting.R
     if not config.llm:
         return rewriting.Composed()
     return rewriting.Asked(
-        Answered(open_llm(config.llm, study.model), study.folder / "answers.jsonl"),
+        CachedLLM(open_llm(config.llm, study.model), study.folder / "answers.jsonl"),
         config.llm_temperature,
         config.llm_tokens,
     )

@@ -41,7 +41,7 @@ from workbench.causal.joint import halves
 from workbench.comparing import methods
 from workbench.features import output_scores
 from workbench.llm import open_llm
-from workbench.llm.answered import Answered
+from workbench.llm.answered import CachedLLM
 from workbench.llm.judges import LLMJudge
 from workbench.measuring.questionnaire import one_scale
 from workbench.measuring.questions import Question, option_texts
@@ -335,7 +335,7 @@ def _openings(study: Workspace, config: CompareSettings, name: str) -> list[str]
 
 def _judge(study: Workspace, config: CompareSettings) -> LLMJudge | None:
     return (
-        LLMJudge(Answered(open_llm(config.judge, study.model), study.folder / "answers.jsonl"))
+        LLMJudge(CachedLLM(open_llm(config.judge, study.model), study.folder / "answers.jsonl"))
         if config.judge
         else None
     )

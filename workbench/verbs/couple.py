@@ -39,7 +39,7 @@ from workbench.causal.counterfactual import (
 )
 from workbench.causal.linear_scm import read_scm
 from workbench.llm import LLM, open_llm
-from workbench.llm.answered import Answered
+from workbench.llm.answered import CachedLLM
 from workbench.llm.endpoint import Endpoint, Limits
 from workbench.settings import plain
 from workbench.statistics.intervals import bootstrap_mean
@@ -163,8 +163,8 @@ def run(study: Workspace, config: CoupleSettings, progress: Progress) -> Run:
         return study.runs.get(id)
     with study.runs.begin("couple", plain(same), inputs, config.seed) as work:
         file = study.folder / "answers.jsonl"
-        llm = Answered(writer, file)
-        judge = llm if marker is writer else Answered(marker, file)
+        llm = CachedLLM(writer, file)
+        judge = llm if marker is writer else CachedLLM(marker, file)
         steps: list[Step] = []
         talk, rating = Interview(llm, steps, progress), Interview(judge, steps, progress)
         objectives = _objectives(talk, asked, scores, study.system)
@@ -432,7 +432,7 @@ def _first(questions: Collection[str]) -> str:
     return ", ".join(list(questions)[:5]) + (", ..." if len(questions) > 5 else "")
 
 
-def _spent(cached: Sequence[Answered]) -> dict[str, float | int]:
+def _spent(cached: Sequence[CachedLLM]) -> dict[str, float | int]:
     """What was asked this time, and the endpoints' own count of it."""
     used = [c.llm.usage for c in cached if isinstance(c.llm, Endpoint)]
     spent = {

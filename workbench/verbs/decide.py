@@ -27,7 +27,7 @@ from feature_store.progress import Progress
 from feature_store.records import Choice, Positions, Run, Scenario, Site, Steering, Unit
 from feature_store.runs import Work, to_table
 from workbench import organism
-from workbench.material import own
+from workbench.material import is_organism
 from workbench.measuring.questionnaire import one_scale
 from workbench.settings import options, plain
 from workbench.steering.apply import edit_for, one_steering, scale_of
@@ -231,7 +231,7 @@ def _choose(
     made again.
     """
     template = config.prompt or (
-        f"{{scenario}} {organism.CHOOSE}" if own(name) else PROMPTS[config.mode]
+        f"{{scenario}} {organism.CHOOSE}" if is_organism(name) else PROMPTS[config.mode]
     )
     states = [
         State("base", "base"),

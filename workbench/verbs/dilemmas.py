@@ -26,7 +26,7 @@ from feature_store.records import Run
 from feature_store.runs import digest
 from workbench import organism
 from workbench.llm import LLM, Conversation, open_llm, room_for
-from workbench.llm.answered import Answered
+from workbench.llm.answered import CachedLLM
 from workbench.material import ORGANISM, lines
 from workbench.settings import plain
 from workbench.systems.value_pilot.dilemmas import (
@@ -126,7 +126,7 @@ def _written(
     study: Workspace, config: DilemmasSettings, llm: LLM, norms: list[str], progress: Progress
 ) -> list[dict[str, Any]]:
     """One row a dilemma, written and read blind."""
-    system, kept = study.system, Answered(llm, study.folder / "answers.jsonl")
+    system, kept = study.system, CachedLLM(llm, study.folder / "answers.jsonl")
     wanted = pairs(system, config.n, config.steps, config.seed)
     turn = [norms[k % len(norms)] for k in range(config.n)]
 

@@ -88,11 +88,13 @@ def run(study: Workspace, config: LabelSettings, progress: Progress) -> Run:
     labeler = registry.get("labelers", config.labeler)
     settings = options(labeler.config, config.options)
     data = material.labelled(
-        config.labelled,
-        config.labels,
-        config.text,
-        config.context,
-        config.ignore,
+        material.LabelledSource(
+            texts=config.labelled,
+            marks=config.labels,
+            text_column=config.text,
+            context_column=config.context,
+            ignored_columns=config.ignore,
+        ),
         study.system,
         config.limit,
         config.seed,

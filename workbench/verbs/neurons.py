@@ -136,7 +136,7 @@ def run(
     name = config.model or sae_run.config["model"]
     system = registry.get("values", config.system) if config.system else study.system
     values = tuple(dict.fromkeys(map(system.resolve, config.values))) or system.ids
-    told = descriptions(config.descriptions or material.own(name), system, config.seed)
+    told = descriptions(config.descriptions or material.default_source(name), system, config.seed)
     if missing := [value for value in values if (value, POLES[0]) not in told.persons]:
         raise NotFound(
             f"There are no descriptions of {', '.join(missing)}. Give a file that has them with"
@@ -144,7 +144,9 @@ def run(
         )
     planned = plan(values, config.gammas, config.draws)
     asked = sweep_questions(study, name, config)
-    neutral = material.neutral(config.neutral or material.own(name), config.n_neutral, config.seed)
+    neutral = material.neutral(
+        config.neutral or material.default_source(name), config.n_neutral, config.seed
+    )
     model = study.model_for(name, sae_run, config.revision, config.dtype, config.device)
     prompts = [
         one.prompt

@@ -23,7 +23,7 @@ from feature_store.records import Run
 from feature_store.runs import Work
 from workbench import material
 from workbench.llm import open_llm
-from workbench.llm.answered import Answered
+from workbench.llm.answered import CachedLLM
 from workbench.settings import plain
 from workbench.steering import directions, pairs, probes
 from workbench.steering.pairs import SHARED
@@ -185,7 +185,7 @@ def _pairs(study: Workspace, config: ProbeSettings, progress: Progress) -> pairs
             "A language model writes pairs about situations. Give a file with one a line, as"
             " --scenarios."
         )
-    llm = Answered(open_llm(config.llm, study.model), study.folder / "answers.jsonl")
+    llm = CachedLLM(open_llm(config.llm, study.model), study.folder / "answers.jsonl")
     about = material.sample(material.lines(config.scenarios), config.n_pairs, config.seed)
     written = pairs.by_llm(llm, study.system, study.system.ids, about, config.seed, progress)
     if not written.pairs:

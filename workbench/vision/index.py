@@ -25,10 +25,11 @@ import pandas as pd
 from jaxtyping import Float
 
 from feature_store.errors import BadInput, Incompatible, NotFound
+from feature_store.files import digest
 from feature_store.progress import Progress
 from feature_store.records import Run, ValueSystem
 from feature_store.store import Store
-from workbench.material.images import digest, open_image
+from workbench.material.images import open_image
 from workbench.vision.embedders import Embedder, make
 from workbench.workspace import Workspace
 

@@ -71,11 +71,9 @@ class Tfidf:
         from sklearn.pipeline import make_pipeline
 
         data = material.labelled(
-            settings.labelled,
-            settings.labels,
-            settings.text,
-            "",
-            (),
+            material.LabelledSource(
+                texts=settings.labelled, marks=settings.labels, text_column=settings.text
+            ),
             study.system,
             settings.limit,
             settings.seed,
