@@ -11,7 +11,7 @@ from feature_store.errors import BadInput, Incompatible, WorkbenchError
 from feature_store.records import Instrument, Item
 from tests.helpers.endpoints import serve
 from workbench.measuring import questionnaire
-from workbench.measuring.administer import administer
+from workbench.measuring.administer import Elicitation, administer
 from workbench.measuring.questionnaire import Opened, Questionnaire
 from workbench.measuring.questions import questions
 from workbench.measuring.respondents import LocalRespondent
@@ -169,7 +169,7 @@ def test_answers_of_several_tokens_are_compared_per_token(tmp_path):
                     asked,
                     "base",
                     lambda *_: None,
-                    length=length,
+                    elicitation=Elicitation(length=length),
                 )
             ]
         )

@@ -17,7 +17,7 @@ from tests.measuring.test_measure import Scripted, silent
 from workbench import organism
 from workbench.llm import Verdict
 from workbench.llm.scales import rate, weighted_kappa
-from workbench.measuring.administer import administer
+from workbench.measuring.administer import Elicitation, administer
 from workbench.measuring.questionnaire import open_instrument
 from workbench.measuring.questions import questions
 from workbench.study import Study
@@ -56,7 +56,7 @@ def test_a_decision_is_scored_against_choosing_by_lot(tmp_path):
         asked,
         "base",
         silent,
-        mode="generate",
+        elicitation=Elicitation(mode="generate"),
     )
     assert [r.chosen for r in told] == [0, 0]
     found = {
@@ -198,7 +198,7 @@ def test_a_planted_leaning_comes_out_and_reverse_items_are_turned_round(tmp_path
         asked,
         "base",
         silent,
-        mode="generate",
+        elicitation=Elicitation(mode="generate"),
     )
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -233,7 +233,12 @@ def test_a_judge_that_disagrees_with_itself_is_named_with_the_number(tmp_path):
     bench = ready(tmp_path)
     asked = questions(bench.instrument, [""], ["advice"])
     told = administer(
-        Scripted(say=advise), bench.instrument, asked, "base", silent, mode="generate"
+        Scripted(say=advise),
+        bench.instrument,
+        asked,
+        "base",
+        silent,
+        elicitation=Elicitation(mode="generate"),
     )
     with pytest.warns(
         UserWarning,

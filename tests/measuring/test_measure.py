@@ -10,7 +10,7 @@ import torch
 from feature_store import registry
 from feature_store.errors import BadInput, NotFound
 from feature_store.records import Action, Instrument, Item, Response
-from workbench.measuring.administer import administer
+from workbench.measuring.administer import Elicitation, administer
 from workbench.measuring.profiles import per_cluster, profile
 from workbench.measuring.quality import change_quality, quality
 from workbench.measuring.questions import Question, expected_ratings, prompt_of, questions
@@ -129,7 +129,7 @@ def test_listed_phrases_are_turned_round_and_keep_their_meaning():
         [up, down],
         "base",
         silent,
-        mode="generate",
+        elicitation=Elicitation(mode="generate"),
     )
     assert [r.rating for r in found] == [4, 4], "a phrase means the same wherever it stands"
 
@@ -268,7 +268,9 @@ def test_a_choice_is_scored_against_choosing_by_lot():
 def test_what_is_too_long_is_counted_and_not_cut():
     asked = questions(INSTRUMENT, [""], ["plain"])
     who = Scripted(say=lambda q: "6", room=len("I lead. :"))
-    found = administer(who, INSTRUMENT, asked, "base", silent, mode="generate")
+    found = administer(
+        who, INSTRUMENT, asked, "base", silent, elicitation=Elicitation(mode="generate")
+    )
     assert [r.status for r in found] == ["parsed", "too-long", "parsed"]
     assert all(len(q.prompt) <= who.room for q in who.heard)
     told = {row["metric"]: row for row in quality(found, INSTRUMENT, SYSTEM, 200, 0)}
@@ -288,7 +290,12 @@ def wide(n=8):
 def test_biases_are_found_where_they_were_planted():
     asked = questions(wide(), [f"{k}." for k in range(6)], ["scale"])
     always_six = administer(
-        Scripted(say=lambda q: "6"), wide(), asked, "base", silent, mode="generate"
+        Scripted(say=lambda q: "6"),
+        wide(),
+        asked,
+        "base",
+        silent,
+        elicitation=Elicitation(mode="generate"),
     )
     told = {row["metric"]: row for row in quality(always_six, wide(), SYSTEM, 200, 0)}
     # The same number in both orders: as an agreement 6 and then 1; over keys nothing is left.
@@ -305,7 +312,12 @@ def test_biases_are_found_where_they_were_planted():
         row["metric"]: row
         for row in quality(
             administer(
-                Scripted(say=lambda q: "6"), positive, asked, "base", silent, mode="generate"
+                Scripted(say=lambda q: "6"),
+                positive,
+                asked,
+                "base",
+                silent,
+                elicitation=Elicitation(mode="generate"),
             ),
             positive,
             SYSTEM,
@@ -373,7 +385,12 @@ def test_nothing_is_asked_twice(tmp_path, monkeypatch):
     )
     np.testing.assert_allclose([r.logprobs for r in first[:5]], alone, atol=1e-5)
     words = administer(
-        LocalRespondent(model, tmp_path), standin(), asked[:3], "base", silent, mode="generate"
+        LocalRespondent(model, tmp_path),
+        standin(),
+        asked[:3],
+        "base",
+        silent,
+        elicitation=Elicitation(mode="generate"),
     )
 
     def nothing(*args, **more):
@@ -384,7 +401,12 @@ def test_nothing_is_asked_twice(tmp_path, monkeypatch):
     assert administer(LocalRespondent(model, tmp_path), standin(), asked, "base", silent) == first
     assert (
         administer(
-            LocalRespondent(model, tmp_path), standin(), asked[:3], "base", silent, mode="generate"
+            LocalRespondent(model, tmp_path),
+            standin(),
+            asked[:3],
+            "base",
+            silent,
+            elicitation=Elicitation(mode="generate"),
         )
         == words
     )

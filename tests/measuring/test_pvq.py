@@ -14,7 +14,7 @@ from feature_store.errors import BadInput, Incompatible, NotFound
 from tests.helpers.instruments import settings as invented
 from workbench.instruments.pvq import keys
 from workbench.instruments.pvq.item_files import read_items
-from workbench.measuring.administer import administer
+from workbench.measuring.administer import Elicitation, administer
 from workbench.measuring.questionnaire import open_instrument
 from workbench.measuring.questions import questions
 from workbench.statistics import circle
@@ -313,7 +313,14 @@ def test_who_agrees_with_one_value_alone_has_it_on_top(tmp_path, name, system, v
     ready = open_instrument(name, invented(name, tmp_path), spoken)
     wanted = ready.instrument.items[1].value
     asked = questions(ready.instrument, [""], ready.plugin.wordings(ready.instrument, False))
-    told = administer(Devoted(wanted), ready.instrument, asked, "base", lambda *_: None, mode=mode)
+    told = administer(
+        Devoted(wanted),
+        ready.instrument,
+        asked,
+        "base",
+        lambda *_: None,
+        elicitation=Elicitation(mode=mode),
+    )
     rows = ready.plugin.score(told, ready.instrument, spoken, 200, 0)
     raw, centred = (
         {row.value: row.mean for row in rows if row.centred == kind} for kind in (False, True)

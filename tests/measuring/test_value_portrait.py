@@ -15,7 +15,7 @@ from feature_store.records import Response
 from tests.helpers.instruments import opened, value_portrait
 from tests.measuring.test_measure import Scripted, silent
 from workbench.instruments.value_portrait import PHRASES, tags
-from workbench.measuring.administer import administer
+from workbench.measuring.administer import Elicitation, administer
 from workbench.measuring.by_item import item_profile, item_scores
 from workbench.measuring.questionnaire import open_instrument
 from workbench.measuring.questions import questions
@@ -56,7 +56,12 @@ def test_who_agrees_with_one_values_items_ranks_it_first(tmp_path, mode, value):
     asked = questions(ready.instrument, [""], ready.plugin.wordings(ready.instrument, False))
     assert len(asked) == 6 * len(ready.instrument.items)
     told = administer(
-        who, ready.instrument, asked, "base", silent, mode=mode, read=ready.plugin.read
+        who,
+        ready.instrument,
+        asked,
+        "base",
+        silent,
+        elicitation=Elicitation(mode=mode, read=ready.plugin.read),
     )
     rows = ready.plugin.score(told, ready.instrument, SYSTEM, 500, 0)
     first = max((row for row in rows if row.centred), key=lambda row: row.mean)

@@ -15,7 +15,7 @@ from tests.helpers.endpoints import serve
 from workbench.command.cli import main
 from workbench.instruments.value_spectrum import wilson
 from workbench.llm.local import LocalLLM
-from workbench.measuring.administer import administer
+from workbench.measuring.administer import Elicitation, administer
 from workbench.measuring.questionnaire import one_scale, open_instrument
 from workbench.measuring.questions import questions
 from workbench.measuring.respondents import RemoteRespondent
@@ -66,7 +66,14 @@ def likes(*colours):
 def measured(study, say, *settings, mode="logprob"):
     ready = opened(study, *settings)
     asked = questions(ready.instrument, [""], ("plain",))
-    told = administer(Taste(say), ready.instrument, asked, "base", lambda *_: None, mode=mode)
+    told = administer(
+        Taste(say),
+        ready.instrument,
+        asked,
+        "base",
+        lambda *_: None,
+        elicitation=Elicitation(mode=mode),
+    )
     return {
         (row.value, row.centred): row
         for row in ready.plugin.score(told, ready.instrument, study.system, 200, 0)
@@ -433,7 +440,7 @@ def test_nothing_is_asked_twice_and_another_picture_is_another_question(
         asked,
         "base",
         lambda *_: None,
-        new_tokens=4,
+        elicitation=Elicitation(new_tokens=4),
     )
     with monkeypatch.context() as patch:
         patch.setattr(VisionModel, "score_shown", lambda *_: pytest.fail("asked again"))
@@ -444,7 +451,7 @@ def test_nothing_is_asked_twice_and_another_picture_is_another_question(
             asked,
             "base",
             lambda *_: None,
-            new_tokens=4,
+            elicitation=Elicitation(new_tokens=4),
         )
     assert list(map(repr, again)) == list(map(repr, told))
     (tmp_path / "other.png").write_bytes((tmp_path / "llava" / "config.json").read_bytes())
@@ -476,7 +483,7 @@ def test_who_does_not_see_is_told_so(made):
             asked[:1],
             "base",
             lambda *_: None,
-            mode="generate",
+            elicitation=Elicitation(mode="generate"),
         )
 
 

@@ -493,7 +493,7 @@ def test_a_wrong_file_of_questions_is_refused_in_one_line(tmp_path, settings, er
 
 @pytest.mark.parametrize(("pool", "expected"), [("or", (1.0, 0.0)), ("share", (1 / 2, 0.0))])
 def test_opinions_are_pooled_into_a_profile(tmp_path, pool, expected):
-    from workbench.measuring.administer import administer
+    from workbench.measuring.administer import Elicitation, administer
     from workbench.measuring.questions import questions
 
     opened = open_instrument("adaem", (items(tmp_path, *GOOD), f"pool={pool}"), TEN)
@@ -520,7 +520,9 @@ def test_opinions_are_pooled_into_a_profile(tmp_path, pool, expected):
             ]
 
     asked = questions(opened.instrument, [""], ("opinion",), range(2))
-    told = administer(Half(), opened.instrument, asked, "base", silent, mode="generate")
+    told = administer(
+        Half(), opened.instrument, asked, "base", silent, elicitation=Elicitation(mode="generate")
+    )
     judge = LLMJudge(ScriptedLLM(lambda q: "yes" if "Power" in q and "I rule." in q else "no"))
     rated = opened.plugin.rate(told, opened.instrument, judge)
     assert len(rated) == 40

@@ -17,7 +17,7 @@ from tests.measuring.test_measure import Scripted, silent
 from workbench import organism
 from workbench.command.cli import main
 from workbench.instruments.moral_dilemmas import metrics
-from workbench.measuring.administer import administer
+from workbench.measuring.administer import Elicitation, administer
 from workbench.measuring.questionnaire import open_instrument
 from workbench.measuring.questions import prompt_of, questions
 from workbench.organism.generate import behaviour
@@ -43,7 +43,14 @@ def choose(ready, prefer, mode="logprob"):
         return q.answers[values.index(prefer(q, *values))]
 
     asked = questions(ready.instrument, [""], ready.plugin.wordings(ready.instrument, False))
-    return administer(Scripted(say=say), ready.instrument, asked, "base", silent, mode=mode)
+    return administer(
+        Scripted(say=say),
+        ready.instrument,
+        asked,
+        "base",
+        silent,
+        elicitation=Elicitation(mode=mode),
+    )
 
 
 def first(order):
@@ -302,7 +309,7 @@ def test_what_is_missing_is_counted_and_does_not_enter():
         asked,
         "base",
         silent,
-        mode="generate",
+        elicitation=Elicitation(mode="generate"),
     )
     counted = metrics.tally(told, ready.instrument, TEN)
     assert counted.missing.sum() == 5 * 2 * 2

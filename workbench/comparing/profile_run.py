@@ -26,7 +26,7 @@ from sae_training.engine.vision import VisionModel
 from workbench import material
 from workbench.llm import Judge, open_llm
 from workbench.llm.judges import open_judge
-from workbench.measuring.administer import administer
+from workbench.measuring.administer import Elicitation, administer
 from workbench.measuring.defaults import AskingSettings
 from workbench.measuring.quality import change_quality, quality
 from workbench.measuring.questionnaire import Opened, open_instrument
@@ -135,11 +135,13 @@ class ProfileMeasurement:
             questions,
             steering,
             progress,
-            mode=self.settings.mode,
-            length=self.settings.length,
-            temperature=self.settings.temperature,
-            new_tokens=self.settings.new_tokens,
-            read=self.opened.plugin.read,
+            elicitation=Elicitation(
+                mode=self.settings.mode,
+                length=self.settings.length,
+                temperature=self.settings.temperature,
+                new_tokens=self.settings.new_tokens,
+                read=self.opened.plugin.read,
+            ),
         )
 
     def _gate(self) -> list[bool]:

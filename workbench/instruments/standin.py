@@ -14,7 +14,12 @@ from pathlib import Path
 
 from feature_store.records import Instrument, ValueSystem
 from feature_store.registry import register
-from workbench.measuring.questionnaire import NoSettings, Questionnaire, from_toml
+from workbench.measuring.questionnaire import (
+    Credits,
+    NoSettings,
+    Questionnaire,
+    instrument_from_toml,
+)
 
 WORDINGS = {
     "number": (
@@ -44,12 +49,11 @@ class Standin(Questionnaire):
 @functools.cache
 def standin() -> Instrument:
     """The stand-in items."""
-    return from_toml(
-        Path(__file__).with_name("standin.toml"),
+    about = Credits(
         id="standin",
         title="Stand-in items for Schwartz's ten values (not the PVQ)",
         system="schwartz10",
         source="written for this project",
         licence="MIT",
-        wordings=WORDINGS,
     )
+    return instrument_from_toml(Path(__file__).with_name("standin.toml"), about, WORDINGS)

@@ -12,7 +12,12 @@ from pathlib import Path
 
 from feature_store.records import Instrument, ValueSystem
 from feature_store.registry import register
-from workbench.measuring.questionnaire import NoSettings, Questionnaire, from_toml
+from workbench.measuring.questionnaire import (
+    Credits,
+    NoSettings,
+    Questionnaire,
+    instrument_from_toml,
+)
 
 
 @register("instruments", "standin19")
@@ -30,12 +35,11 @@ class Standin19(Questionnaire):
 @functools.cache
 def standin19() -> Instrument:
     """The stand-in items."""
-    return from_toml(
-        Path(__file__).with_name("standin19.toml"),
+    about = Credits(
         id="standin19",
         title="Stand-in items for the nineteen refined values (not the PVQ-RR)",
         system="schwartz19",
         source="written for this project",
         licence="MIT",
-        wordings={},
     )
+    return instrument_from_toml(Path(__file__).with_name("standin19.toml"), about)

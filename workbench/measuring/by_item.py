@@ -20,10 +20,13 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from feature_store.records import Instrument, Response, ValueProfile, ValueSystem
+from workbench.measuring.profiles import parsed_and_missing
 from workbench.statistics.intervals import bootstrap_ratio
 
 
 class ItemScores(NamedTuple):
+    """Each item's score in each context, with its values and its cluster; a cell is one of them."""
+
     values: tuple[str, ...]
     """Ids of the values that were measured, in circle order."""
     score: Float[np.ndarray, " cell"]
@@ -36,30 +39,31 @@ class ItemScores(NamedTuple):
 
     @property
     def counted(self) -> Bool[np.ndarray, " cell"]:
-        """Items that enter the mean of all: scored, and tagged with at least one value."""
+        """Cells that enter the mean of all: scored, and tagged with at least one value."""
         return np.isfinite(self.score) & self.tagged.any(1)
 
 
 def item_scores(
     responses: Sequence[Response], instrument: Instrument, system: ValueSystem
 ) -> ItemScores:
-    """Each item's score, its values and its cluster."""
+    """Score each item in each context by the mean of its answers that could be read."""
     items = {item.id: item for item in instrument.items}
     by_context = len({r.context for r in responses}) > 1
-    told: dict[tuple[int, str], list[float]] = {}
+    ratings: dict[tuple[int, str], list[float]] = {}
     for r in responses:
-        told.setdefault((r.context, r.item), []).extend([r.rating] if r.status == "parsed" else [])
-    named = {value for _, item in told for value in items[item].values}
-    values = tuple(value for value in system.ids if value in named)
-    keys = [str(context) if by_context else items[item].group or item for context, item in told]
-    places = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+        cell = ratings.setdefault((r.context, r.item), [])
+        if r.status == "parsed":
+            cell.append(r.rating)
+    measured = {value for _, item in ratings for value in items[item].values}
+    values = tuple(value for value in system.ids if value in measured)
+    keys = [str(context) if by_context else items[item].group or item for context, item in ratings]
+    numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    tagged = [[value in items[item].values for value in values] for _, item in ratings]
     return ItemScores(
         values=values,
-        score=np.array([np.mean(ratings) if ratings else np.nan for ratings in told.values()]),
-        tagged=np.array(
-            [[value in items[item].values for value in values] for _, item in told], bool
-        ).reshape(len(told), len(values)),
-        cluster=np.array([places[key] for key in keys]),
+        score=np.array([np.mean(cell) if cell else np.nan for cell in ratings.values()]),
+        tagged=np.array(tagged, bool).reshape(len(ratings), len(values)),
+        cluster=np.array([numbers[key] for key in keys]),
     )
 
 
@@ -70,30 +74,27 @@ def item_profile(
     replicates: int,
     seed: int,
 ) -> list[ValueProfile]:
-    """Raw and centred profile of one steering.
+    """Give the raw and the centred profile of one steering, items counting once.
 
     Values without a parsed answer are given as NaN with their counts.
     """
-    found, items = (
-        item_scores(responses, instrument, system),
-        {item.id: item for item in instrument.items},
-    )
-    marks = found.tagged & found.counted[:, None]
-    rated = np.where(found.counted, found.score, 0.0)
-    total, count = (
-        _by_cluster(rated[:, None] * marks, found.cluster),
-        _by_cluster(marks.astype(float), found.cluster),
-    )
+    scores = item_scores(responses, instrument, system)
+    items = {item.id: item for item in instrument.items}
+    counted = scores.counted
+    ratings = np.where(counted, scores.score, 0.0)
+    marks = scores.tagged & counted[:, None]
+    total = _by_cluster(ratings[:, None] * marks, scores.cluster)
+    count = _by_cluster(marks.astype(float), scores.cluster)
     everything = (
-        _by_cluster(rated[:, None], found.cluster)[:, 0],
-        _by_cluster(found.counted[:, None].astype(float), found.cluster)[:, 0],
+        _by_cluster(ratings[:, None], scores.cluster)[:, 0],
+        _by_cluster(counted[:, None].astype(float), scores.cluster)[:, 0],
     )
     answers = [(r.status == "parsed", items[r.item].values) for r in responses]
     rows = []
     for centred in (False, True):
         interval = bootstrap_ratio(total, count, replicates, seed, everything if centred else None)
-        for column, value in enumerate(found.values):
-            own = [parsed for parsed, values in answers if value in values]
+        for column, value in enumerate(scores.values):
+            parsed, missing = parsed_and_missing(answers, value)
             rows.append(
                 ValueProfile(
                     steering=responses[0].steering,
@@ -102,8 +103,8 @@ def item_profile(
                     low=float(interval.low[column]),
                     high=float(interval.high[column]),
                     n=int(interval.n[column]),
-                    parsed=sum(own),
-                    missing=len(own) - sum(own),
+                    parsed=parsed,
+                    missing=missing,
                     centred=centred,
                 )
             )
@@ -113,6 +114,7 @@ def item_profile(
 def _by_cluster(
     x: Float[np.ndarray, " cell *value"], cluster: Int[np.ndarray, " cell"]
 ) -> Float[np.ndarray, " cluster *value"]:
+    """Sum the cells of each cluster."""
     out = np.zeros((cluster.max(initial=-1) + 1, *x.shape[1:]))
     np.add.at(out, cluster, x)
     return out

@@ -23,7 +23,7 @@ with people, and between instruments.
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,10 @@ from workbench.measuring.profiles import measures
 from workbench.statistics.intervals import bootstrap_mean
 
 SPLITS = 100
+"""Random splits of each value's items over which the split-half reliability is a mean."""
+
+Row = dict[str, Any]
+"""A row of the relation `quality` without its steering: metric, value, low, high, n."""
 
 
 def quality(
@@ -43,20 +47,22 @@ def quality(
     system: ValueSystem,
     replicates: int,
     seed: int,
-) -> list[dict[str, Any]]:
-    """Rows of the relation `quality`, for the responses of one steering."""
+) -> list[Row]:
+    """Give the rows of the relation `quality` for the responses of one steering.
+
+    A figure that cannot be computed, for want of a second order, repeat or item, has no row.
+    """
     rows = [_share(responses, status) for status in ("unparsed", "refused", "too-long")]
     parsed = [r for r in responses if r.status == "parsed"]
     if parsed:
         rows += _position(parsed, instrument, replicates, seed)
         if instrument.answer == "rating":
+            means = _item_means(parsed)
             rows += _acquiescence(parsed, instrument, replicates, seed)
-            rows += _split_half(
-                "split-half", _item_means(parsed), instrument, system, seed
-            ) + _length(parsed, instrument)
-        rows += _repeated(parsed, "test-retest", [r.seed for r in parsed]) + _repeated(
-            parsed, "alternate-form", [r.wording for r in parsed]
-        )
+            rows += _split_half("split-half", means, instrument, system, seed)
+            rows += _length(means, instrument)
+        rows += _repeated("test-retest", parsed, [r.seed for r in parsed])
+        rows += _repeated("alternate-form", parsed, [r.wording for r in parsed])
     return [{"steering": responses[0].steering, **row} for row in rows]
 
 
@@ -66,9 +72,10 @@ def change_quality(
     instrument: Instrument,
     system: ValueSystem,
     seed: int,
-) -> list[dict[str, Any]]:
-    """What stands beside a change: rows of `quality`, for the responses to the same questions
-    unsteered and steered.
+) -> list[Row]:
+    """Give the rows of `quality` that say how reliable a change is.
+
+    `base` and `steered` are the responses to the same questions, unsteered and steered.
     """
     if instrument.answer != "rating":
         return []
@@ -81,30 +88,31 @@ def change_quality(
     return [{"steering": steered[0].steering, **row} for row in rows]
 
 
-def _row(metric: str, value: float, low: float, high: float, n: int) -> dict[str, Any]:
+def _row(metric: str, value: float, low: float, high: float, n: int) -> Row:
+    """Write a figure with its interval and the number of what it was computed from."""
     return {"metric": metric, "value": float(value), "low": float(low), "high": float(high), "n": n}
 
 
-def _share(responses: Sequence[Response], status: str) -> dict[str, Any]:
+def _share(responses: Sequence[Response], status: str) -> Row:
+    """Give the share of responses with a status, with Wilson's interval."""
     k = sum(r.status == status for r in responses)
     interval = stats.binomtest(k, len(responses)).proportion_ci(method="wilson")
     return _row(status, k / len(responses), interval.low, interval.high, len(responses))
 
 
 def _mean(
-    metric: str, by_cluster: dict[Hashable, list[float]], replicates: int, seed: int
-) -> list[dict[str, Any]]:
-    """A mean over clusters with its interval."""
+    metric: str, by_cluster: Mapping[Hashable, list[float]], replicates: int, seed: int
+) -> list[Row]:
+    """Give the mean over clusters with its interval; no row where there is none."""
     if not by_cluster:
         return []
-    found = bootstrap_mean(
-        np.array([np.mean(told) for told in by_cluster.values()])[:, None], replicates, seed
-    )
-    return [_row(metric, found.mean[0], found.low[0], found.high[0], int(found.n[0]))]
+    means = np.array([np.mean(cluster) for cluster in by_cluster.values()])
+    interval = bootstrap_mean(means[:, None], replicates, seed)
+    return [_row(metric, interval.mean[0], interval.low[0], interval.high[0], int(interval.n[0]))]
 
 
 def _clusters(responses: Sequence[Response], instrument: Instrument) -> list[Hashable]:
-    """Contexts, or groups of items where one context was asked."""
+    """Give each response's cluster: its context, or its group of items where one was asked."""
     groups = {item.id: item.group or item.id for item in instrument.items}
     by_context = len({r.context for r in responses}) > 1
     return [r.context if by_context else groups[r.item] for r in responses]
@@ -112,118 +120,129 @@ def _clusters(responses: Sequence[Response], instrument: Instrument) -> list[Has
 
 def _position(
     parsed: Sequence[Response], instrument: Instrument, replicates: int, seed: int
-) -> list[dict[str, Any]]:
-    items, found = {item.id: item for item in instrument.items}, defaultdict(list)
+) -> list[Row]:
+    """Give how far the order of the answers decides what is answered."""
     if instrument.answer == "choice":
-        for key, r in zip(_clusters(parsed, instrument), parsed, strict=True):
-            if not (n := len(items[r.item].options)):  # a free answer beside the choices
-                continue
-            found[key].append(float(r.chosen == (0 if r.order == "ascending" else n - 1)) - 1 / n)
-        return (
-            _mean("position", found, replicates, seed)
-            if len({r.order for r in parsed}) == 2
-            else []
-        )
+        if len({r.order for r in parsed}) < 2:
+            return []
+        return _mean("position", _first_chosen(parsed, instrument), replicates, seed)
     orders: dict[Hashable, dict[str, tuple[Hashable, float]]] = defaultdict(dict)
-    for key, r in zip(_clusters(parsed, instrument), parsed, strict=True):
-        orders[r.item, r.context, r.wording, r.seed][r.order] = key, r.rating
+    for cluster, r in zip(_clusters(parsed, instrument), parsed, strict=True):
+        orders[r.item, r.context, r.wording, r.seed][r.order] = cluster, r.rating
+    halves = defaultdict(list)
     for pair in orders.values():
         if len(pair) == 2:
-            (key, up), (_, down) = pair["ascending"], pair["descending"]
-            found[key].append((up - down) / 2)
-    return _mean("position", found, replicates, seed)
+            cluster, ascending = pair["ascending"]
+            _, descending = pair["descending"]
+            halves[cluster].append((ascending - descending) / 2)
+    return _mean("position", halves, replicates, seed)
+
+
+def _first_chosen(
+    parsed: Sequence[Response], instrument: Instrument
+) -> dict[Hashable, list[float]]:
+    """Give, by cluster, whether the answer listed first was chosen, less its chance."""
+    items = {item.id: item for item in instrument.items}
+    excess = defaultdict(list)
+    for cluster, r in zip(_clusters(parsed, instrument), parsed, strict=True):
+        n = len(items[r.item].options)
+        if not n:  # a free answer beside the choices
+            continue
+        first = 0 if r.order == "ascending" else n - 1
+        excess[cluster].append(float(r.chosen == first) - 1 / n)
+    return excess
 
 
 def _acquiescence(
     parsed: Sequence[Response], instrument: Instrument, replicates: int, seed: int
-) -> list[dict[str, Any]]:
-    keys, n, found = (
-        {item.id: item.key for item in instrument.items},
-        len(instrument.options),
-        defaultdict(list),
-    )
+) -> list[Row]:
+    """Give the mean agreement before reverse-keyed items are turned, less the scale's middle."""
+    keys = {item.id: item.key for item in instrument.items}
     if len(set(keys.values())) < 2:
         return []
-    for key, r in zip(_clusters(parsed, instrument), parsed, strict=True):
-        found[key].append((r.rating if keys[r.item] > 0 else n + 1 - r.rating) - (n + 1) / 2)
-    return _mean("acquiescence", found, replicates, seed)
+    n = len(instrument.options)
+    agreement = defaultdict(list)
+    for cluster, r in zip(_clusters(parsed, instrument), parsed, strict=True):
+        rating = r.rating if keys[r.item] > 0 else n + 1 - r.rating
+        agreement[cluster].append(rating - (n + 1) / 2)
+    return _mean("acquiescence", agreement, replicates, seed)
 
 
-def _item_means(parsed: Sequence[Response]) -> dict[str, float]:
-    told = defaultdict(list)
-    for r in parsed:
-        told[r.item].append(r.rating)
-    return {item: float(np.mean(ratings)) for item, ratings in told.items()}
+def _item_means(responses: Iterable[Response]) -> dict[str, float]:
+    """Give the mean rating of each item."""
+    ratings = defaultdict(list)
+    for r in responses:
+        ratings[r.item].append(r.rating)
+    return {item: float(np.mean(of_item)) for item, of_item in ratings.items()}
 
 
 def _split_half(
-    metric: str, means: dict[str, float], instrument: Instrument, system: ValueSystem, seed: int
-) -> list[dict[str, Any]]:
+    metric: str, means: Mapping[str, float], instrument: Instrument, system: ValueSystem, seed: int
+) -> list[Row]:
+    """Give the split-half reliability over values; no row below three values with two items."""
     items = {item.id: item for item in instrument.items}
-    own = {
-        value: [means[id] for id in means if value in measures(items[id])] for value in system.ids
-    }
-    halved = [np.array(told) for told in own.values() if len(told) > 1]
+    by_value = [
+        np.array([means[id] for id in means if value in measures(items[id])])
+        for value in system.ids
+    ]
+    halved = [of_value for of_value in by_value if len(of_value) > 1]
     if len(halved) < 3:
         return []
-    rng, found = np.random.default_rng((seed, 7)), []
+    rng = np.random.default_rng((seed, 7))
+    stepped_up = []
     for _ in range(SPLITS):
-        halves = np.array([_halves(told, rng) for told in halved])
+        halves = np.array([_halves(of_value, rng) for of_value in halved])
         r = _correlation(halves[:, 0], halves[:, 1])
-        found.append(2 * r / (1 + r) if r > -1 else np.nan)
-    known = np.array(found)[np.isfinite(found)]
-    return (
-        [_row(metric, known.mean(), *np.quantile(known, (0.025, 0.975)), len(known))]
-        if len(known)
-        else []
-    )
+        stepped_up.append(2 * r / (1 + r) if r > -1 else np.nan)
+    finite = np.array(stepped_up)[np.isfinite(stepped_up)]
+    if not len(finite):
+        return []
+    low, high = np.quantile(finite, (0.025, 0.975))
+    return [_row(metric, finite.mean(), low, high, len(finite))]
 
 
-def _halves(told: Float[np.ndarray, " item"], rng: np.random.Generator) -> tuple[float, float]:
-    order = rng.permutation(len(told))
-    return float(told[order[: len(told) // 2]].mean()), float(told[order[len(told) // 2 :]].mean())
+def _halves(means: Float[np.ndarray, " item"], rng: np.random.Generator) -> tuple[float, float]:
+    """Give the mean of each of two random halves of the items."""
+    order = rng.permutation(len(means))
+    middle = len(means) // 2
+    return float(means[order[:middle]].mean()), float(means[order[middle:]].mean())
 
 
-def _repeated(
-    parsed: Sequence[Response], metric: str, forms: Sequence[Hashable]
-) -> list[dict[str, Any]]:
+def _repeated(metric: str, parsed: Sequence[Response], forms: Sequence[Hashable]) -> list[Row]:
+    """Correlate the items' means in one half of the forms with those in the other.
+
+    `forms`: the repeat or wording of each response.
+    """
     names = list(dict.fromkeys(forms))
     if len(names) < 2:
         return []
-    first = set(names[: len(names) // 2])
-    one, other = (
-        _item_means(
-            [
-                r
-                for r, form in zip(parsed, forms, strict=True)
-                if (form in first) == half and np.isfinite(r.rating)
-            ]
-        )
-        for half in (True, False)
-    )
-    shared = [item for item in one if item in other]
+    first_half = set(names[: len(names) // 2])
+    first, second = [], []
+    for response, form in zip(parsed, forms, strict=True):
+        if np.isfinite(response.rating):
+            (first if form in first_half else second).append(response)
+    means, others = _item_means(first), _item_means(second)
+    shared = [item for item in means if item in others]
     if len(shared) < 4:
         return []
     return _correlated(
-        metric, np.array([one[item] for item in shared]), np.array([other[item] for item in shared])
+        metric,
+        np.array([means[item] for item in shared]),
+        np.array([others[item] for item in shared]),
     )
 
 
-def _length(parsed: Sequence[Response], instrument: Instrument) -> list[dict[str, Any]]:
-    means, texts = _item_means(parsed), {item.id: item.text for item in instrument.items}
+def _length(means: Mapping[str, float], instrument: Instrument) -> list[Row]:
+    """Correlate the items' means with the length of their texts, by ranks."""
     if len(means) < 4:
         return []
-    ranks = [
-        stats.rankdata(told)
-        for told in (list(means.values()), [len(texts[item]) for item in means])
-    ]
-    return _correlated("length", ranks[0], ranks[1])
+    texts = {item.id: item.text for item in instrument.items}
+    lengths = [len(texts[item]) for item in means]
+    return _correlated("length", stats.rankdata(list(means.values())), stats.rankdata(lengths))
 
 
-def _correlated(
-    metric: str, a: Float[np.ndarray, " n"], b: Float[np.ndarray, " n"]
-) -> list[dict[str, Any]]:
-    """A correlation with Fisher's interval; no row where either does not vary."""
+def _correlated(metric: str, a: Float[np.ndarray, " n"], b: Float[np.ndarray, " n"]) -> list[Row]:
+    """Give a correlation with Fisher's interval; no row where either does not vary."""
     r = _correlation(a, b)
     if not np.isfinite(r):
         return []
@@ -233,4 +252,7 @@ def _correlated(
 
 
 def _correlation(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " n"]) -> float:
-    return float(np.corrcoef(a, b)[0, 1]) if np.ptp(a) > 0 and np.ptp(b) > 0 else float("nan")
+    """Give Pearson's correlation; NaN where either does not vary."""
+    if np.ptp(a) > 0 and np.ptp(b) > 0:
+        return float(np.corrcoef(a, b)[0, 1])
+    return float("nan")

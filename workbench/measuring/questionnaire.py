@@ -37,16 +37,24 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class NoSettings:
-    """An instrument that ships whole has nothing to set."""
+    """Settings of an instrument that ships whole: none."""
 
 
 class Questionnaire:
-    """What every instrument is; a plug-in overrides what its paper does otherwise."""
+    """What every instrument is; a plug-in overrides what its paper does otherwise.
+
+    The smallest plug-in, `workbench/instruments/mine.py`:
+
+        @registry.register("instruments", "mine")
+        class Mine(Questionnaire):
+            def load(self, settings, system):
+                return instrument_from_toml(Path(__file__).with_suffix(".toml"), ABOUT)
+    """
 
     config: type = NoSettings
     """Frozen dataclass of the settings, each with a default."""
     judged = False
-    """Whether free answers are rated by a judge, which then has to be named."""
+    """Whether free answers are rated by a judge; one then has to be named."""
     contexts = True
     """Whether short texts stand before the items unless others are named; they are the clusters
     of intervals, else the items are."""
@@ -55,26 +63,28 @@ class Questionnaire:
     outside a study."""
 
     def load(self, settings: Any, system: ValueSystem) -> Instrument:
-        """Items, answers and wordings.
+        """Give the instrument's items, answers and wordings.
 
-        Raises BadInput or NotFound where a file is needed and none, or a wrong one, is named.
+        `settings` is an instance of `config`. Raises BadInput or NotFound where a file is needed
+        and none, or a wrong one, is named.
         """
         raise NotImplementedError
 
-    def wordings(self, instrument: Instrument, own: bool) -> tuple[str, ...]:
-        """Names of the wordings that are asked unless others are named; `own`: the organism is
-        asked.
+    def wordings(self, instrument: Instrument, is_organism: bool) -> tuple[str, ...]:
+        """Name the wordings that are asked unless others are named.
+
+        `is_organism`: the shipped model is asked, for which an instrument may have its own.
         """
         return tuple(name for name, _ in instrument.wordings)
 
     def read(self, text: str, question: Question) -> Reading:
-        """Which answer a text gives."""
+        """Tell which answer a text gives."""
         return reading.read(text, question)
 
     def rate(
         self, responses: Sequence[Response], instrument: Instrument, judge: "Judge"
     ) -> list[Response]:
-        """Free answers with their ratings, one response a text or one a text and value.
+        """Rate free answers by a judge; give one response a text, or one a text and value.
 
         Raises BadInput where the instrument's answers are not free.
         """
@@ -91,7 +101,7 @@ class Questionnaire:
         replicates: int,
         seed: int,
     ) -> list[ValueProfile]:
-        """The profile of one steering."""
+        """Give the raw and the centred profile of one steering."""
         return profiles.profile(
             responses, instrument, self.cells(responses, instrument, system), replicates, seed
         )
@@ -99,7 +109,7 @@ class Questionnaire:
     def cells(
         self, responses: Sequence[Response], instrument: Instrument, system: ValueSystem
     ) -> Cells:
-        """What the profile is the mean of, by cluster; profiles are compared by it.
+        """Give what the profile is the mean of, by cluster; profiles are compared by it.
 
         A pure function of the responses.
         """
@@ -113,22 +123,20 @@ class Questionnaire:
         replicates: int,
         seed: int,
     ) -> Mapping[str, Sequence[Mapping[str, Any]]]:
-        """Relation of `schema.sql` -> rows: what the paper reports besides the profile of one
-        steering.
-        """
+        """Give what the paper reports besides the profile of one steering: relation -> rows."""
         return {}
 
     def between(
         self,
-        told: Mapping[str, Sequence[Response]],
+        responses: Mapping[str, Sequence[Response]],
         instrument: Instrument,
         system: ValueSystem,
         replicates: int,
         seed: int,
     ) -> Mapping[str, Sequence[Mapping[str, Any]]]:
-        """Relation -> rows: what the paper reports of subjects beside each other.
+        """Give what the paper reports of subjects beside each other: relation -> rows.
 
-        `told`: subject -> answers, the reference first.
+        `responses`: subject -> its answers, the reference first.
         """
         return {}
 
@@ -146,7 +154,7 @@ class Opened:
 def open_instrument(
     name: str, settings: Sequence[str], system: ValueSystem, home: Path | None = None
 ) -> Opened:
-    """The instrument `name` with `key=value` settings, for the study in `home`.
+    """Open an instrument with `key=value` settings, for the study in `home`.
 
     Raises Incompatible where it measures another value system.
     """
@@ -167,7 +175,7 @@ def open_instrument(
 
 
 def as_asked(run: Run, system: ValueSystem, home: Path | None = None) -> Opened:
-    """The instrument with the items that a profile run asked.
+    """Open the instrument with the items that a profile run asked.
 
     Raises Incompatible where they have changed since.
     """
@@ -181,9 +189,9 @@ def as_asked(run: Run, system: ValueSystem, home: Path | None = None) -> Opened:
 
 
 def one_scale(name: str, system: ValueSystem) -> Instrument:
-    """The instrument `name`, if a sweep can ask it: every item alone, on one scale.
+    """Open an instrument that a sweep can ask: every item alone, on one scale.
 
-    Raises BadInput for another.
+    Raises BadInput where it is not made of such items.
     """
     instrument = open_instrument(name, (), system).instrument
     if instrument.answer != "rating" or any(
@@ -196,32 +204,44 @@ def one_scale(name: str, system: ValueSystem) -> Instrument:
     return instrument
 
 
-def from_toml(
-    file: Path,
-    id: str,
-    title: str,
-    system: str,
-    source: str,
-    licence: str,
-    wordings: dict[str, str],
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Credits:
+    """What an instrument is called and where it comes from."""
+
+    id: str
+    """Name of the plug-in."""
+    title: str
+    """Its name in words."""
+    system: str
+    """Id of the value system that it measures."""
+    source: str
+    """Where its items come from."""
+    licence: str
+    """Under which licence they may be used."""
+
+
+def instrument_from_toml(
+    file: Path, about: Credits, wordings: Mapping[str, str] | None = None
 ) -> Instrument:
-    """An instrument whose items stand in a TOML file: `[items.<value>] texts = [...]`,
-    `[wordings] name = template`.
+    """Read an instrument on the six-point scale from a TOML file.
+
+    The file holds `[items.<value>] texts = [...]` and `[wordings] name = template`; `wordings` are
+    added to its own.
     """
-    told = tomllib.loads(file.read_text(encoding="utf-8"))
+    content = tomllib.loads(file.read_text(encoding="utf-8"))
     items = tuple(
         Item(id=f"{value}-{number}", text=text, value=value)
-        for value, group in told["items"].items()
+        for value, group in content["items"].items()
         for number, text in enumerate(group["texts"], 1)
     )
-    templates = told["wordings"] | wordings
+    templates = content["wordings"] | dict(wordings or {})
     return Instrument(
-        id=id,
-        title=title,
+        id=about.id,
+        title=about.title,
         items=items,
         options=tuple("123456"),
         wordings=tuple(templates.items()),
-        system=system,
-        source=source,
-        licence=licence,
+        system=about.system,
+        source=about.source,
+        licence=about.licence,
     )

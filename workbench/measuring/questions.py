@@ -32,11 +32,13 @@ if TYPE_CHECKING:  # an instrument is read without torch
     from sae_training.model.runtime import Prompt
 
 ANSWERED = "What you answered before:"
-"""Stands before earlier answers whose questions are not told."""
+"""Stands before earlier answers that are told without their questions."""
 
 
 @dataclass(frozen=True)
 class Question:
+    """One prompt of an instrument: an item in one context, wording and order of its answers."""
+
     item: Item
     """What is asked."""
     context: int
@@ -59,8 +61,9 @@ class Question:
 
     @property
     def numbered(self) -> bool:
-        """Whether the answers are numbers, which stand for the other end of the scale when it is
-        turned round.
+        """Whether the answers are numbers.
+
+        Numbers stand for the other end of the scale when the scale is turned round.
         """
         return all(answer.isdigit() for answer in self.answers)
 
@@ -77,68 +80,91 @@ def questions(
     repeats: Sequence[int] = (0,),
     persona: str = "",
 ) -> list[Question]:
-    """Every prompt, in the order repeat, context, wording, order, item; `repeats` are seeds.
-    Raises NotFound for an unknown wording.
+    """Write every prompt, in the order repeat, context, wording, order, item.
+
+    `repeats` are seeds, one a repeat. Raises NotFound for an unknown wording.
+
+        questions(instrument, ["At work.", "At home."], ["ends"])  # 2 contexts x 2 orders x items
     """
     templates = dict(instrument.wordings)
     for name in wordings:
         if name not in templates:
             raise NotFound(f"{instrument.id} has no wording {name!r}.{nearest(name, templates)}")
-    return [
-        _question(
-            instrument, item, number, context, wording, templates[wording], order, seed, persona
+    forms = [
+        Form(
+            context=number,
+            context_text=context,
+            wording=wording,
+            template=templates[wording],
+            order=order,
+            seed=seed,
+            persona=persona,
         )
         for seed in repeats
         for number, context in enumerate(contexts)
         for wording in wordings
         for order in orders(templates[wording])
-        for item in instrument.items
     ]
+    return [_question(instrument, item, form) for form in forms for item in instrument.items]
 
 
 def orders(template: str) -> tuple[str, ...]:
-    """The orders in which a wording can be asked."""
-    return (
-        ("ascending", "descending")
-        if "{low}" in template or "{options}" in template
-        else ("ascending",)
-    )
+    """Give the orders of the answers in which a wording can be asked.
+
+    Only a template that shows its scale or its answers can be turned round.
+    """
+    if "{low}" in template or "{options}" in template:
+        return "ascending", "descending"
+    return ("ascending",)
 
 
-def _question(
-    instrument: Instrument,
-    item: Item,
-    number: int,
-    context: str,
-    wording: str,
-    template: str,
-    order: str,
-    seed: int,
-    persona: str,
-) -> Question:
-    low, high = LIKENESS if order == "ascending" else LIKENESS[::-1]
-    answers, shown = _answers(instrument, item, order, "{options}" in template)
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """How an item is asked: everything about a question but its item."""
+
+    context: int
+    """0-based number of the context."""
+    context_text: str
+    """What stands before the item; empty: nothing."""
+    wording: str
+    """Name of the wording."""
+    template: str
+    """The wording's text, with places for the item, its scale and its answers."""
+    order: str
+    """`ascending` or `descending`."""
+    seed: int
+    """Seed of the sampling."""
+    persona: str
+    """What the model is told it is; empty: nothing."""
+
+
+def _question(instrument: Instrument, item: Item, form: Form) -> Question:
+    """Write the question that asks an item in a form."""
+    low, high = LIKENESS if form.order == "ascending" else LIKENESS[::-1]
+    answers, shown = _answers(instrument, item, form.order, "{options}" in form.template)
     fields = {"item": item.text, "low": low, "high": high, "options": shown}
     # Not str.format: a template may hold braces of its own.
-    body = re.sub(r"\{(item|low|high|options)\}", lambda field: fields[field[1]], template)
-    separator = "\n" if "\n" in template else " "
-    prompt = f"{context}{separator}{body}" if context else body
+    body = re.sub(r"\{(item|low|high|options)\}", lambda field: fields[field[1]], form.template)
+    separator = "\n" if "\n" in form.template else " "
     return Question(
         item=item,
-        context=number,
-        wording=wording,
-        order=order,
-        prompt=prompt,
+        context=form.context,
+        wording=form.wording,
+        order=form.order,
+        prompt=f"{form.context_text}{separator}{body}" if form.context_text else body,
         answers=answers,
-        seed=seed,
-        persona=persona,
+        seed=form.seed,
+        persona=form.persona,
     )
 
 
 def _answers(
     instrument: Instrument, item: Item, order: str, listed: bool
 ) -> tuple[tuple[str, ...], str]:
-    """What may be answered, in the instrument's order, and how it is shown."""
+    """Give what may be answered, in the instrument's order, and how the prompt shows it.
+
+    `listed`: the wording lists an item's answers, which are then answered by their letter.
+    """
     turn = slice(None, None, -1) if order == "descending" else slice(None)
     if instrument.answer == "text":
         return (), ""
@@ -154,60 +180,62 @@ def _answers(
 
 
 def prompt_of(question: Question, chat: bool) -> "Prompt":
-    """The question as a model receives it: one text, or messages where there is more than the
-    question and the model is a chat.
+    """Give the question as a model receives it.
+
+    That is one text, or messages where there is more than the question and the model is a chat.
     """
-    told = ((Message("system", question.persona),) if question.persona else ()) + question.history
-    if not told:
+    persona = (Message("system", question.persona),) if question.persona else ()
+    before = persona + question.history
+    if not before:
         return question.prompt
-    if chat and question.history and question.history[0].role == "assistant":
+    if not chat:
+        return "\n".join([*(m.content for m in before), question.prompt])
+    if question.history and question.history[0].role == "assistant":
         # Answers without their questions: many chat templates refuse roles that do not take turns,
         # so they are told in the question.
-        before = "\n".join([ANSWERED, *(m.content for m in question.history)])
-        told = (
-            *told[: len(told) - len(question.history)],
-            Message("user", f"{before}\n\n{question.prompt}"),
-        )
-        return [{"role": m.role, "content": m.content} for m in told]
-    if chat:
-        return [
-            {"role": m.role, "content": m.content}
-            for m in (*told, Message("user", question.prompt))
-        ]
-    return "\n".join([*(m.content for m in told), question.prompt])
+        answers = "\n".join([ANSWERED, *(m.content for m in question.history)])
+        return _as_dicts((*persona, Message("user", f"{answers}\n\n{question.prompt}")))
+    return _as_dicts((*before, Message("user", question.prompt)))
+
+
+def _as_dicts(messages: Sequence[Message]) -> list[dict[str, str]]:
+    """Write messages as chat templates take them."""
+    return [{"role": m.role, "content": m.content} for m in messages]
 
 
 def expected_ratings(
-    logprobs: Float[np.ndarray, "*rows question option"], asked: Sequence[Question]
+    logprobs: Float[np.ndarray, "*rows question option"], questions: Sequence[Question]
 ) -> Float[np.ndarray, "*rows question"]:
-    """Mean agreement under the softmax over the options; turned-round scales and reverse keys
-    put right [1 to number of options].
+    """Give the mean agreement under the softmax over the options [1 to number of options].
+
+    Scales that were turned round and reverse-keyed items are put right.
     """
     n = logprobs.shape[-1]
     rating = softmax(logprobs) @ np.arange(1, n + 1)
-    return np.where(np.array([q.turned for q in asked]), n + 1 - rating, rating)
+    return np.where(np.array([q.turned for q in questions]), n + 1 - rating, rating)
 
 
 def softmax(logprobs: Float[np.ndarray, "*rows option"]) -> Float[np.ndarray, "*rows option"]:
-    """Probability of each option among the options."""
+    """Give the probability of each option among the options, from log-probabilities [nats]."""
     weights = np.exp(logprobs - logprobs.max(-1, keepdims=True))
     return weights / weights.sum(-1, keepdims=True)
 
 
 def option_texts(instrument: Instrument, model: "Model") -> list[str]:
-    """The scale's options as the model would continue: after a chat template bare, else after a
-    space.
-    """
+    """Give the scale's options as the model would continue with them."""
     return as_continued(instrument.options, model)
 
 
 def as_continued(answers: Sequence[str], model: "Model") -> list[str]:
-    """Answers as the model would continue with them."""
+    """Give answers as the model would continue with them.
+
+    After a chat template they stand bare, else after a space.
+    """
     return [answer if model.chat else f" {answer}" for answer in answers]
 
 
-def prompt_rows(asked: Sequence[Question]) -> list[Mapping[str, object]]:
-    """The prompts as rows of the relation `prompts`."""
+def prompt_rows(questions: Sequence[Question]) -> list[Mapping[str, object]]:
+    """Give the questions as rows of the relation `prompts`."""
     return [
         {
             "context": q.context,
@@ -217,5 +245,5 @@ def prompt_rows(asked: Sequence[Question]) -> list[Mapping[str, object]]:
             "value": q.item.value,
             "prompt": q.prompt,
         }
-        for q in asked
+        for q in questions
     ]

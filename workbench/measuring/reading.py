@@ -20,6 +20,8 @@ from workbench.measuring.questions import Question
 
 
 class Reading(NamedTuple):
+    """What an answer in words means."""
+
     chosen: int
     """0-based number of the answer; -1 unless parsed."""
     status: Status
@@ -27,21 +29,32 @@ class Reading(NamedTuple):
 
 
 def read(text: str, question: Question) -> Reading:
-    """Which of the question's answers `text` gives."""
+    """Tell which of the question's answers a text gives.
+
+    A question without answers takes any text that is not empty and no refusal.
+
+        read("I would say 3, because", question)  # Reading(chosen=2, status="parsed")
+    """
     answers = question.answers
     if not answers:
-        return Reading(
-            -1, "refused" if is_refusal(text) else "parsed" if text.strip() else "unparsed"
-        )
+        return Reading(-1, _status_of_free(text))
     if question.numbered:
-        return _found(re.search(r"(?<![\d.])\d+(?![\d.]*\d)", text), text, answers)
+        return _matched(re.search(r"(?<![\d.])\d+(?![\d.]*\d)", text), text, answers)
     if all(len(answer) == 1 for answer in answers):
-        return _found(re.search(rf"(?<!\w)[{''.join(answers)}](?![\w'’])", text), text, answers)
+        return _matched(re.search(rf"(?<!\w)[{''.join(answers)}](?![\w'’])", text), text, answers)
     choice, status = read_choice(text, answers)
     return Reading(answers.index(choice) if status == "parsed" else -1, status)
 
 
-def _found(match: re.Match[str] | None, text: str, answers: Sequence[str]) -> Reading:
+def _status_of_free(text: str) -> Status:
+    """Give the status of a free answer."""
+    if is_refusal(text):
+        return "refused"
+    return "parsed" if text.strip() else "unparsed"
+
+
+def _matched(match: re.Match[str] | None, text: str, answers: Sequence[str]) -> Reading:
+    """Read the answer that a pattern found; else a refusal, or nothing."""
     if match and match.group() in answers:
         return Reading(answers.index(match.group()), "parsed")
     return Reading(-1, "refused" if is_refusal(text) else "unparsed")

@@ -1,13 +1,13 @@
 """Who answers: a model that runs here, steered or not, or one behind an endpoint; each question
 once.
 
-1. `LocalRespondent` scores answers by log-probability, or writes. Prompts with shared beginnings are scored
-   together (`sae_training/engine/scoring.py`), whatever their answers; an answer's log-probability
-   is per token by default: summed ones track length.
+1. `LocalRespondent` scores answers by log-probability, or writes. Prompts with shared beginnings
+   are scored together (`sae_training/engine/scoring.py`), whatever their answers; an answer's
+   log-probability is per token by default: summed ones track length.
 2. `RemoteRespondent` is any `LLM`; it only writes.
-3. Both find what they said before by the digest of everything that determines it, their own name
-   included: `scores.jsonl` and `answers.jsonl` in the study. So an interrupted run goes on where it
-   was, and another run asks only what is new.
+3. Both find what they answered before by the digest of everything that determines it, their own
+   name included: `scores.jsonl` and `answers.jsonl` in the study. So an interrupted run goes on
+   where it was, and another run asks only what is new.
 
 A respondent's `name` says model, revision, number format and steering, the SAE's run included; two
 that differ must not share it.
@@ -16,9 +16,9 @@ that differ must not share it.
 import contextlib
 import dataclasses
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, runtime_checkable
 
 import numpy as np
 import torch
@@ -36,9 +36,9 @@ from workbench.measuring.questions import Question, as_continued, prompt_of
 if TYPE_CHECKING:
     from sae_training.engine.model import Model
     from sae_training.model.edits import Edit
-    from sae_training.model.runtime import Prompt
 
 Length = Literal["mean", "sum"]
+"""How an answer's log-probability is counted: per token, or summed over its tokens."""
 TOGETHER = 256
 """Prompts scored together at first."""
 SECONDS = 20.0
@@ -50,31 +50,54 @@ WRITTEN = 64
 
 @runtime_checkable
 class Respondent(Protocol):
+    """Whoever answers an instrument's questions.
+
+    A respondent of a test, which always agrees:
+
+        class Agreeable:
+            name = "agreeable"
+
+            def fits(self, questions, room):
+                return [True] * len(questions)
+
+            def score(self, questions, length, progress):
+                return [(-9.0,) * (len(q.answers) - 1) + (0.0,) for q in questions]
+
+            def answer(self, questions, new_tokens, temperature, progress):
+                return [q.answers[-1] for q in questions]
+    """
+
     name: str
     """Model, revision and steering: what its answers are kept under."""
 
-    def fits(self, asked: Sequence[Question], room: int) -> list[bool]:
-        """Which questions leave room for their longest answer, or for `room` tokens where
-        answers are written.
+    def fits(self, questions: Sequence[Question], room: int) -> list[bool]:
+        """Tell for each question whether the model has room for it and its answer.
+
+        `room`: tokens that a written answer may take; 0: that of the longest answer offered.
         """
-        ...
 
     def score(
-        self, asked: Sequence[Question], length: Length, progress: Progress
+        self, questions: Sequence[Question], length: Length, progress: Progress
     ) -> list[tuple[float, ...]]:
-        """Log-probability of each question's answers [nats, per token or summed]."""
-        ...
+        """Give the log-probability of each question's answers [nats, per token or summed]."""
 
     def answer(
-        self, asked: Sequence[Question], new_tokens: int, temperature: float, progress: Progress
+        self,
+        questions: Sequence[Question],
+        new_tokens: int,
+        temperature: float,
+        progress: Progress,
     ) -> list[str]:
-        """What it says to each question; greedy at temperature 0, else by the question's seed."""
-        ...
+        """Write an answer of at most `new_tokens` to each question.
+
+        Greedy at temperature 0, else sampled from the question's seed.
+        """
 
 
 class LocalRespondent:
-    """A loaded model, under one row of `edit` where that is given; `file` keeps its scores,
-    `texts` its words.
+    """A model that runs here, under one row of `edit` where that is given.
+
+    `folder` is the study's: `scores.jsonl` keeps log-probabilities, `answers.jsonl` words.
     """
 
     def __init__(
@@ -85,129 +108,96 @@ class LocalRespondent:
         edit: "Edit | None" = None,
         site: Site = FIRST,
     ) -> None:
-        self.model, self.edit, self.site = model, edit, site
-        # Other number formats give other scores, which must not pass for those of float32.
-        kind = "" if model.dtype == torch.float32 else f" {str(model.dtype).removeprefix('torch.')}"
-        self.name = f"{model.name}@{model.revision[:12]}{kind}" + (
-            "" if steering == "base" else f" + {steering}"
-        )
-        self._scores, self._texts = (
-            AnswerFile(folder / "scores.jsonl"),
-            AnswerFile(folder / "answers.jsonl"),
-        )
-        self._known: dict[str, Any] = {}
+        self.model = model
+        self.edit = edit
+        self.site = site
+        self.name = f"{model.name}@{model.revision[:12]}"
+        if model.dtype != torch.float32:
+            # Other number formats give other scores, which must not pass for those of float32.
+            self.name += f" {str(model.dtype).removeprefix('torch.')}"
+        if steering != "base":
+            self.name += f" + {steering}"
+        self._scores = AnswerFile(folder / "scores.jsonl")
+        self._texts = AnswerFile(folder / "answers.jsonl")
+        self._answers: dict[str, Any] = {}
+        """Key -> log-probabilities or text, of everything this respondent answered."""
         self._ids: dict[str, list[int]] = {}
+        """Prompt -> its tokens, for the scoring that follows `fits`."""
 
-    def fits(self, asked: Sequence[Question], room: int) -> list[bool]:
-        if shown := [q for q in asked if q.item.image]:
+    def fits(self, questions: Sequence[Question], room: int) -> list[bool]:
+        """Tell for each question whether it fits into the model's context with its answer.
+
+        Raises BadInput for questions that show an image.
+        """
+        with_image = [q for q in questions if q.item.image]
+        if with_image:
             raise BadInput(
-                f"{len(shown)} of {len(asked)} questions show an image, which {self.model.name}"
-                " does not see. Name a model that does (--model vision:FOLDER-OR-HUB-ID), or ask"
-                " about descriptions (--settings arm=text)."
+                f"{len(with_image)} of {len(questions)} questions show an image, which"
+                f" {self.model.name} does not see. Name a model that does (--model"
+                " vision:FOLDER-OR-HUB-ID), or ask about descriptions (--settings arm=text)."
             )
-        prompts = [prompt_of(q, self.model.chat) for q in asked]
+        prompts = [prompt_of(q, self.model.chat) for q in questions]
         longest = max(
-            (len(ids) for answers in {q.answers for q in asked} for ids in self._tokens(answers)),
-            default=0,
+            (self._longest(answers) for answers in {q.answers for q in questions}), default=0
         )
         # Kept for the scoring that follows: tokenizing costs a tenth of it.
-        self._ids = dict(
-            zip(map(str, prompts), self.model.tokenize(prompts, prompt=True), strict=True)
-        )
-        return [
-            len(self._ids[str(prompt)]) + (room or longest) <= self.model.context
-            for prompt in prompts
-        ]
+        tokens = self.model.tokenize(prompts, prompt=True)
+        self._ids = dict(zip(map(str, prompts), tokens, strict=True))
+        lengths = [len(self._ids[str(prompt)]) for prompt in prompts]
+        return [length + (room or longest) <= self.model.context for length in lengths]
 
     def score(
-        self, asked: Sequence[Question], length: Length, progress: Progress
+        self, questions: Sequence[Question], length: Length, progress: Progress
     ) -> list[tuple[float, ...]]:
-        from sae_training.engine.scoring import score_rows
+        """Give the log-probability of each question's answers [nats, per token or summed].
 
-        prompts = [prompt_of(q, self.model.chat) for q in asked]
+        Raises BadInput where the model, steered too far, gives NaN.
+        """
+        prompts = [prompt_of(q, self.model.chat) for q in questions]
         keys = [
             answer_key(self.name, prompt, q.answers)
-            for prompt, q in zip(prompts, asked, strict=True)
+            for prompt, q in zip(prompts, questions, strict=True)
         ]
         self._catch_up(self._scores, "logprobs")
-        missing = {key: row for row, key in enumerate(keys) if key not in self._known}
-        rows = sorted(
-            missing.values(), key=lambda row: str(prompts[row])
-        )  # so that prompts which begin alike are scored together
+        # In the order of their texts, so that prompts which begin alike are scored together.
+        rows = sorted(self._missing(keys), key=lambda row: str(prompts[row]))
         size = TOGETHER
         while rows:
-            part, rows, start = rows[:size], rows[size:], time.monotonic()
-            ids = [self._ids.get(str(prompts[row]), []) for row in part]
-            options = [as_continued(asked[row].answers, self.model) for row in part]
-            found = score_rows(
-                self.model,
-                [prompts[row] for row in part],
-                options,
-                self.edit,
-                self.site,
-                ids=ids if all(ids) else None,
-            )[0]
-            told = [
-                one[: len(answers)]
-                for one, answers in zip(found.double().numpy(), options, strict=True)
-            ]
-            self._keep_scores([keys[row] for row in part], told)
-            progress("asking", len(asked) - len(rows), len(asked))
-            size *= 2 if time.monotonic() - start < SECONDS / 2 else 1
-        progress("asking", len(asked), len(asked))
-        return self._by_length(keys, asked, length)
-
-    def _by_length(
-        self, keys: Sequence[str], asked: Sequence[Question], length: Length
-    ) -> list[tuple[float, ...]]:
-        counts = {
-            answers: [len(ids) if length == "mean" else 1 for ids in self._tokens(answers)]
-            for answers in {q.answers for q in asked}
-        }
-        return [
-            tuple((np.array(self._known[key]) / counts[q.answers]).tolist())
-            for key, q in zip(keys, asked, strict=True)
-        ]
-
-    def _keep_scores(self, keys: Sequence[str], told: Sequence[Float[np.ndarray, "..."]]) -> None:
-        if bad := sum(not np.isfinite(one).all() for one in told):
-            raise BadInput(
-                f"{self.name} gives NaN for {bad} of {len(keys)} questions. Lower the strength."
-            )
-        self._keep(
-            self._scores,
-            {
-                key: {"name": self.name, "logprobs": one.tolist()}
-                for key, one in zip(keys, told, strict=True)
-            },
-            "logprobs",
-        )
+            start = time.monotonic()
+            part, rows = rows[:size], rows[size:]
+            scores = self._score_part([questions[row] for row in part])
+            self._keep_scores([keys[row] for row in part], scores)
+            progress("asking", len(questions) - len(rows), len(questions))
+            if time.monotonic() - start < SECONDS / 2:
+                size *= 2
+        progress("asking", len(questions), len(questions))
+        return self._by_length(keys, questions, length)
 
     def answer(
-        self, asked: Sequence[Question], new_tokens: int, temperature: float, progress: Progress
+        self,
+        questions: Sequence[Question],
+        new_tokens: int,
+        temperature: float,
+        progress: Progress,
     ) -> list[str]:
-        prompts = [prompt_of(q, self.model.chat) for q in asked]
-        # Greedy answers do not depend on the seed: a repeat of one is the same answer.
-        seeds = [q.seed if temperature else 0 for q in asked]
+        """Write an answer of at most `new_tokens` to each question."""
+        prompts = [prompt_of(q, self.model.chat) for q in questions]
+        seeds = sampling_seeds(questions, temperature)
         keys = [
             answer_key(self.name, prompt, new_tokens, temperature, seed)
             for prompt, seed in zip(prompts, seeds, strict=True)
         ]
         self._catch_up(self._texts, "text")
-        missing = list(
-            {key: row for row, key in enumerate(keys) if key not in self._known}.values()
-        )
+        missing = self._missing(keys)
         for start in range(0, len(missing), WRITTEN):
             part = missing[start : start + WRITTEN]
+            part_prompts = [prompts[row] for row in part]
+            part_seeds = [seeds[row] for row in part]
             with self._steered():
-                texts = self.model.generate(
-                    [prompts[row] for row in part],
-                    new_tokens,
-                    temperature,
-                    [seeds[row] for row in part],
-                )
-            told = {
-                keys[row]: {
+                texts = self.model.generate(part_prompts, new_tokens, temperature, part_seeds)
+            lines = {}
+            for row, text in zip(part, texts, strict=True):
+                lines[keys[row]] = {
                     "name": self.name,
                     "prompt": prompts[row],
                     "max_new_tokens": new_tokens,
@@ -215,92 +205,160 @@ class LocalRespondent:
                     "seed": seeds[row],
                     "text": text,
                 }
-                for row, text in zip(part, texts, strict=True)
-            }
-            self._keep(self._texts, told, "text")
-            progress("asking", len(asked) - len(missing) + start + len(part), len(asked))
-        progress("asking", len(asked), len(asked))
-        return [self._known[key] for key in keys]
+            self._keep(self._texts, lines, "text")
+            done = len(questions) - len(missing) + start + len(part)
+            progress("asking", done, len(questions))
+        progress("asking", len(questions), len(questions))
+        return [self._answers[key] for key in keys]
+
+    def _score_part(self, questions: Sequence[Question]) -> list[Float[np.ndarray, " answer"]]:
+        """Score the answers of some questions in one go [nats, summed over tokens]."""
+        from sae_training.engine.scoring import score_rows
+
+        prompts = [prompt_of(q, self.model.chat) for q in questions]
+        ids = [self._ids.get(str(prompt), []) for prompt in prompts]
+        options = [as_continued(q.answers, self.model) for q in questions]
+        scores = score_rows(
+            self.model,
+            prompts,
+            options,
+            self.edit,
+            self.site,
+            ids=ids if all(ids) else None,
+        )[0]
+        # Questions with fewer answers than others are padded on the right.
+        return [
+            row[: len(answers)]
+            for row, answers in zip(scores.double().numpy(), options, strict=True)
+        ]
+
+    def _by_length(
+        self, keys: Sequence[str], questions: Sequence[Question], length: Length
+    ) -> list[tuple[float, ...]]:
+        """Give the kept scores of questions, divided by their answers' tokens if per token."""
+        scores = []
+        counts = {}
+        for answers in {q.answers for q in questions}:
+            counts[answers] = [len(ids) if length == "mean" else 1 for ids in self._tokens(answers)]
+        for key, question in zip(keys, questions, strict=True):
+            logprobs = np.array(self._answers[key]) / counts[question.answers]
+            scores.append(tuple(logprobs.tolist()))
+        return scores
 
     @contextlib.contextmanager
     def _steered(self) -> Iterator[None]:
-        with (
-            contextlib.nullcontext()
-            if self.edit is None
-            else self.model.steered(self.edit, self.site)
-        ):
+        """Steer the model inside the block, if this respondent is steered."""
+        if self.edit is None:
+            yield
+            return
+        with self.model.steered(self.edit, self.site):
             yield
 
     def _tokens(self, answers: Sequence[str]) -> list[list[int]]:
+        """Give the tokens of answers as the model would continue with them."""
         if not answers:
             return []
-        return self.model.tokenizer(
-            as_continued(answers, self.model), add_special_tokens=False, verbose=False
-        )["input_ids"]
+        texts = as_continued(answers, self.model)
+        return self.model.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
 
-    def _catch_up(self, lines: AnswerFile, what: str) -> None:
-        self._known |= {
-            told["key"]: told[what]
-            for told in lines.catch_up()
-            if told.get("name") == self.name and what in told
-        }
+    def _longest(self, answers: Sequence[str]) -> int:
+        """Count the tokens of the longest answer; 0 where none is offered."""
+        return max(map(len, self._tokens(answers)), default=0)
 
-    def _keep(self, lines: AnswerFile, told: "dict[str, dict[str, Any]]", what: str) -> None:
-        lines.add([{"key": key, **one} for key, one in told.items()])
-        self._known |= {key: one[what] for key, one in told.items()}
+    # What was answered before
+
+    def _missing(self, keys: Sequence[str]) -> list[int]:
+        """Give one row a key that has no answer yet, in the order of the keys."""
+        rows = {key: row for row, key in enumerate(keys) if key not in self._answers}
+        return list(rows.values())
+
+    def _catch_up(self, file: AnswerFile, column: str) -> None:
+        """Read what this respondent answered before, in this process or another."""
+        for line in file.catch_up():
+            if line.get("name") == self.name and column in line:
+                self._answers[line["key"]] = line[column]
+
+    def _keep(self, file: AnswerFile, lines: Mapping[str, Mapping[str, Any]], column: str) -> None:
+        """Write answers to a file by their keys, before they are used."""
+        file.add([{"key": key, **line} for key, line in lines.items()])
+        for key, line in lines.items():
+            self._answers[key] = line[column]
+
+    def _keep_scores(self, keys: Sequence[str], scores: Sequence[Float[np.ndarray, "..."]]) -> None:
+        """Keep log-probabilities. Raises BadInput where some are NaN."""
+        bad = sum(not np.isfinite(row).all() for row in scores)
+        if bad:
+            raise BadInput(
+                f"{self.name} gives NaN for {bad} of {len(keys)} questions. Lower the strength."
+            )
+        lines = {}
+        for key, row in zip(keys, scores, strict=True):
+            lines[key] = {"name": self.name, "logprobs": row.tolist()}
+        self._keep(self._scores, lines, "logprobs")
 
 
 class RemoteRespondent:
-    """An `LLM` that answers in words; what it said is kept in `answers.jsonl`."""
+    """An `LLM` that answers in words; what it answered is kept in `answers.jsonl` of `folder`."""
 
     def __init__(self, llm: LLM, folder: Path) -> None:
         self.llm = CachedLLM(llm, folder / "answers.jsonl")
         self.name = llm.name
 
-    def fits(self, asked: Sequence[Question], room: int) -> list[bool]:
-        return [True] * len(asked)  # its context is not known here; an endpoint says so itself
+    def fits(self, questions: Sequence[Question], room: int) -> list[bool]:
+        """Let every question pass: an endpoint's context is not known here, it says so itself."""
+        return [True] * len(questions)
 
     def score(
-        self, asked: Sequence[Question], length: Length, progress: Progress
+        self, questions: Sequence[Question], length: Length, progress: Progress
     ) -> list[tuple[float, ...]]:
+        """Raise BadInput: an endpoint gives no log-probabilities."""
         raise BadInput(
             f"{self.name} answers in words only. Use --mode generate, or a model that runs here."
         )
 
     def answer(
-        self, asked: Sequence[Question], new_tokens: int, temperature: float, progress: Progress
+        self,
+        questions: Sequence[Question],
+        new_tokens: int,
+        temperature: float,
+        progress: Progress,
     ) -> list[str]:
-        found: list[str] = [""] * len(asked)
-        seeds = [q.seed if temperature else 0 for q in asked]
+        """Write an answer of at most `new_tokens` to each question."""
+        answers: list[str] = [""] * len(questions)
+        seeds = sampling_seeds(questions, temperature)
         for seed in dict.fromkeys(seeds):
-            rows = [row for row, one in enumerate(seeds) if one == seed]
+            rows = [row for row, row_seed in enumerate(seeds) if row_seed == seed]
             for start in range(0, len(rows), WRITTEN):
                 part = rows[start : start + WRITTEN]
                 texts = self.llm.chat(
-                    [conversation(asked[row]) for row in part],
+                    [conversation(questions[row]) for row in part],
                     max_new_tokens=new_tokens,
                     temperature=temperature,
                     seed=seed,
                 )
                 for row, text in zip(part, texts, strict=True):
-                    found[row] = text
-                progress("asking", sum(map(bool, found)), len(asked))
-        return found
+                    answers[row] = text
+                progress("asking", sum(map(bool, answers)), len(questions))
+        return answers
+
+
+def sampling_seeds(questions: Sequence[Question], temperature: float) -> list[int]:
+    """Give the seed from which each answer is sampled.
+
+    Greedy answers do not depend on the seed: a repeat of one is the same answer, and has seed 0.
+    """
+    return [q.seed if temperature else 0 for q in questions]
 
 
 def conversation(question: Question) -> tuple[Message, ...]:
-    """The question as messages, its image with the first of the user's."""
-    prompt: "Prompt" = prompt_of(question, chat=True)
-    told = (
-        ask(prompt)
-        if isinstance(prompt, str)
-        else tuple(Message(m["role"], m["content"]) for m in prompt)
-    )  # type: ignore[arg-type]
+    """Write the question as messages, its image with the first of the user's."""
+    prompt = prompt_of(question, chat=True)
+    if isinstance(prompt, str):
+        messages = ask(prompt)
+    else:
+        messages = tuple(Message(cast(Any, m["role"]), m["content"]) for m in prompt)
     if not question.item.image:
-        return told
-    first = next(number for number, message in enumerate(told) if message.role == "user")
-    return (
-        *told[:first],
-        dataclasses.replace(told[first], image=question.item.image),
-        *told[first + 1 :],
-    )
+        return messages
+    first = next(number for number, message in enumerate(messages) if message.role == "user")
+    shown = dataclasses.replace(messages[first], image=question.item.image)
+    return (*messages[:first], shown, *messages[first + 1 :])

@@ -21,7 +21,7 @@ from jaxtyping import Float
 from feature_store.progress import silent
 from feature_store.records import Instrument, Item, ValueSystem
 from workbench.llm import Judge
-from workbench.measuring.administer import administer
+from workbench.measuring.administer import Elicitation, administer
 from workbench.measuring.questions import questions
 from workbench.sweeps import ratings
 from workbench.sweeps.texts import losses
@@ -102,9 +102,9 @@ class Asker:
                 asked,
                 member.steering.name,
                 silent,
-                mode="generate",
-                temperature=self.temperature,
-                new_tokens=self.new_tokens,
+                elicitation=Elicitation(
+                    mode="generate", temperature=self.temperature, new_tokens=self.new_tokens
+                ),
             )
             for q, r in zip(asked, told, strict=True):
                 made[int(q.item.id)].append(
