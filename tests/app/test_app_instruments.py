@@ -13,7 +13,7 @@ from tests.helpers.synthetic import HOSTILE
 from tests.helpers.synthetic_instruments import MEMBERS, NOISE, SEPARATION, STEERING, instruments
 from workbench import figures
 from workbench.study import Study
-from workbench.views.shared import LONGEST, called
+from workbench.views.shared import LONGEST, short_names
 
 SYSTEM = registry.get("values", "schwartz10")
 FIRST = SYSTEM.ids[:4]
@@ -95,13 +95,15 @@ def test_answers_come_in_the_order_of_their_items_and_cut_into_pages(study):
 
 def test_steerings_are_called_as_contrasts_call_them_and_never_alike(study):
     known = queries.subject_names(study.store, [dilemmas(study)])
-    assert called(["base", STEERING], known) == {"base": "base", STEERING: "power+"}
-    assert called([f"a model, {STEERING}"], known) == {f"a model, {STEERING}": "a model, power+"}
+    assert short_names(["base", STEERING], known) == {"base": "base", STEERING: "power+"}
+    assert short_names([f"a model, {STEERING}"], known) == {
+        f"a model, {STEERING}": "a model, power+"
+    }
     middle = [f"{'a' * 40}{k}{'b' * 40}" for k in range(2)]
-    assert called(middle, known) == {name: name for name in middle}, (
+    assert short_names(middle, known) == {name: name for name in middle}, (
         "two that differ in the middle keep their names"
     )
-    assert len(called(["x" * 99], known)["x" * 99]) <= LONGEST
+    assert len(short_names(["x" * 99], known)["x" * 99]) <= LONGEST
 
 
 def test_every_condition_has_its_row_of_marks(study):
@@ -199,7 +201,7 @@ def page(folder: str, show: str):
     st.query_params["show"] = show
     st.session_state["study"], st.session_state["chosen"] = (
         views.open_study(folder),
-        views.Chosen(sae=None, labels=None, profile=None, effects=None, graph=None),
+        views.ChosenRuns(sae=None, labels=None, profile=None, effects=None, graph=None),
     )
     instruments.page()
 

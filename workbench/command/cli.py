@@ -1,6 +1,6 @@
 """The command line: `workbench VERB STUDY [--flags] [--job FILE]`.
 
-1. The verbs that make runs take their flags from their configuration's fields (`settings.py`).
+1. The verbs that make runs take their flags from the fields of their settings (`settings.py`).
 2. The others look: `runs`, `sql`, `check`, `plugins`; or hand over: `publish`, `app`, `demo`.
 3. A user's mistake is one line on standard error and exit code 2; Ctrl-C and SIGTERM keep the work
    and exit with 130.
@@ -11,9 +11,9 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from feature_store import registry
 from feature_store.errors import BadInput, WorkbenchError
@@ -21,6 +21,9 @@ from feature_store.progress import in_terminal
 from feature_store.records import Run, figures
 from workbench import settings, verbs
 from workbench.verb_table import VERBS
+
+if TYPE_CHECKING:  # a study is opened only by the commands that need one
+    from workbench.study import Study
 
 # Nothing is reported to anyone, before any library reads these.
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -33,8 +36,10 @@ length."""
 
 
 class _Parser(argparse.ArgumentParser):
+    """A parser whose complaints look like every other error of the workbench."""
+
     def error(self, message: str) -> NoReturn:
-        """One line, as for every other mistake."""
+        """Print one line on standard error, as for every other mistake, and exit with code 2."""
         print(
             f"workbench: {_one_line(message).rstrip('.')}. `{self.prog} --help` lists what"
             " there is.",
@@ -44,8 +49,10 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parser(used: Container[str] = VERBS) -> argparse.ArgumentParser:
-    """The command line, with the flags of the verbs that are used: each verb's flags cost the
-    import of its module.
+    """Build the parser of the command line.
+
+    `used` names the verbs whose flags it reads: each verb's flags cost the import of its module,
+    so a command builds only those of the verb that was typed.
     """
     top = _Parser(
         prog="workbench", description="Label, steer and measure values in language models."
@@ -53,6 +60,7 @@ def parser(used: Container[str] = VERBS) -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="verb", required=True, metavar="VERB")
 
     def command(name: str, text: str, study: bool = True) -> argparse.ArgumentParser:
+        """Add a command, which takes the folder of a study first unless `study` is false."""
         sub = commands.add_parser(name, help=text, description=text)
         if study:
             sub.add_argument("study", type=Path, help="folder of the study")
@@ -97,13 +105,17 @@ def parser(used: Container[str] = VERBS) -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code."""
+    """Run one command line and return its exit code.
+
+    0: done; 2: a user's mistake, told in one line; 130: stopped, and what is done is kept.
+    """
     signal.signal(signal.SIGTERM, _interrupt)
     warnings.formatwarning = _warned
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        told = vars(parser(used=words[:1]).parse_args(words))
-        return _COMMANDS.get(told["verb"], _make_run)(**told) or 0
+        command = vars(parser(used=words[:1]).parse_args(words))
+        _COMMANDS.get(command["verb"], _make_run)(**command)
+        return 0
     except WorkbenchError as error:
         print(f"workbench: {_one_line(error)}", file=sys.stderr)
         return 2
@@ -119,9 +131,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _one_line(error: object) -> str:
-    """What is said, in one line, the middle of a very long one left out."""
-    told = " ".join(str(error).split())
-    return told if len(told) <= LONGEST else f"{told[: LONGEST // 2]} ... {told[-LONGEST // 2 :]}"
+    """Put a message on one line, without the middle of a very long one."""
+    message = " ".join(str(error).split())
+    if len(message) <= LONGEST:
+        return message
+    half = LONGEST // 2
+    return f"{message[:half]} ... {message[-half:]}"
 
 
 def _warned(
@@ -131,30 +146,28 @@ def _warned(
     lineno: int,
     line: str | None = None,
 ) -> str:
-    """What a verb warns of (a judge that wavers, items left out) without the place in our
-    source.
+    """Format a warning: what a verb warns of (a judge that wavers, items left out) is one line
+    without the place in our source, a library's warning keeps its place.
     """
-    return (
-        f"workbench: {_one_line(message)}\n"
-        if category is UserWarning
-        else f"{filename}:{lineno}: {category.__name__}: {message}\n"
-    )
+    if category is UserWarning:
+        return f"workbench: {_one_line(message)}\n"
+    return f"{filename}:{lineno}: {category.__name__}: {message}\n"
 
 
 def _interrupt(signum: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def _open(study: Path, create: bool = False, system: str = "schwartz10"):
+def _open(study: Path, create: bool = False, system: str = "schwartz10") -> "Study":
     from workbench.study import Study
 
     return Study(study, system, create)
 
 
 def _make_run(verb: str, study: Path, job: Path | None, **flags: Any) -> None:
-    # `neurons` has a --system of its own: the values that it locates, not those that a study begins
-    # with.
-    system = flags.pop("system", "schwartz10") if VERBS[verb].begins else "schwartz10"
+    system = "schwartz10"
+    if VERBS[verb].begins:  # `neurons` begins none, and its --system names the values it locates
+        system = flags.pop("system")
     from_job = settings.from_toml(job, verbs.load(verb).settings, verb) if job else {}
     opened = _open(study, VERBS[verb].begins, system)
     if system not in ("schwartz10", opened.system_id):
@@ -167,7 +180,7 @@ def _make_run(verb: str, study: Path, job: Path | None, **flags: Any) -> None:
 
 
 def describe(run: Run) -> str:
-    """One line a run: id, time, and its few figures."""
+    """Describe a run in one line: its id, status, seconds and few figures."""
     return f"{run.id}  {run.status}  {run.seconds:.0f} s  {figures(run.summary)}"
 
 
@@ -177,12 +190,12 @@ def _publish(study: Path, file: Path, **_: object) -> None:
 
 def _sql(study: Path, query: str, **_: object) -> None:
     store = _open(study).store
-    answer = store.sql(query) if query else store.relations()
-    print(
-        answer.to_string(index=False, max_colwidth=None if not query else 80)
-        if len(answer)
-        else "no rows"
-    )
+    rows = store.sql(query) if query else store.relations()
+    if rows.empty:
+        print("no rows")
+        return
+    # The documentation of the columns is shown whole, a cell of a result only in part.
+    print(rows.to_string(index=False, max_colwidth=80 if query else None))
 
 
 def _runs(study: Path, **_: object) -> None:
@@ -193,22 +206,27 @@ def _runs(study: Path, **_: object) -> None:
 
 def _check(study: Path, **_: object) -> None:
     runs = _open(study).runs
-    damaged = {id: files for id in runs.ids() if (files := runs.damaged(id))}
-    for id, files in damaged.items():
-        print(f"{id}: {', '.join(files)}", file=sys.stderr)
+    ids, damaged = runs.ids(), 0
+    for id in ids:
+        files = runs.damaged(id)
+        if files:
+            print(f"{id}: {', '.join(files)}", file=sys.stderr)
+            damaged += 1
     if damaged:
         raise BadInput(
-            f"{len(damaged)} of {len(runs.ids())} runs are damaged. Remove their folders in"
+            f"{damaged} of {len(ids)} runs are damaged. Remove their folders in"
             f" {runs.folder} and run their verbs again."
         )
-    print(f"{len(runs.ids())} runs, every checksum as written")
+    print(f"{len(ids)} runs, every checksum as written")
 
 
 def _plugins(kind: str, **_: object) -> None:
-    for k in [kind] if kind else registry.PACKAGES:
-        for name in registry.names(k):
-            place = registry.origin(k, name)
-            print(f"{k:12} {name:14} {place.summary}  ({os.path.relpath(place.file)}:{place.line})")
+    kinds = [kind] if kind else registry.PACKAGES
+    for plugin_kind in kinds:
+        for name in registry.names(plugin_kind):
+            place = registry.origin(plugin_kind, name)
+            file = os.path.relpath(place.file)
+            print(f"{plugin_kind:12} {name:14} {place.summary}  ({file}:{place.line})")
 
 
 def _app(study: Path, port: int, **_: object) -> None:
@@ -224,7 +242,7 @@ def _demo(study: Path, fast: bool, **_: object) -> None:
         print(demo(_open(study, create=True), fast, progress))
 
 
-_COMMANDS = {
+_COMMANDS: dict[str, Callable[..., None]] = {
     "publish": _publish,
     "sql": _sql,
     "runs": _runs,
@@ -233,6 +251,7 @@ _COMMANDS = {
     "app": _app,
     "demo": _demo,
 }
+"""Command that makes no run -> what it does; any other command is a verb."""
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -7,15 +7,15 @@ truth says.
 3. What was found is laid beside what was planted, in a few lines.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from feature_store.progress import Progress
+from feature_store.progress import Progress, part
 from feature_store.records import Run
 from workbench.study import Study
 
-FAST = {
+FAST: dict[str, dict[str, Any]] = {
     "train": {"documents": 3_000, "tokens": 600_000},
     "label": {"limit": 3_000, "n_contexts": 3},
     "measure": {"n_contexts": 8},
@@ -32,23 +32,26 @@ FAST = {
 
 
 class Outcome(NamedTuple):
+    """What the demo made, and what a person reads of it."""
+
     runs: dict[str, Run]
     """Verb -> its run."""
     lines: list[str]
     """What a person reads at the end."""
 
     def __str__(self) -> str:
+        """Join the lines, as the terminal shows them."""
         return "\n".join(self.lines)
 
 
 def demo(study: Study, fast: bool, progress: Progress) -> Outcome:
     """Run the verbs on the organism and compare with its planted truth."""
-    settings = FAST if fast else {}
     runs = {}
     for verb in ("train", "label", "measure", "effects", "graph"):
-        start = {"model": "organism"} if verb == "train" else {}
-        told = lambda stage, done, total, verb=verb: progress(f"{verb}: {stage}", done, total)
-        runs[verb] = study.do(verb, start | settings.get(verb, {}), told)
+        settings = {"model": "organism"} if verb == "train" else {}
+        if fast:
+            settings |= FAST[verb]
+        runs[verb] = study.do(verb, settings, part(progress, verb))
     return Outcome(runs, _lines(study, runs))
 
 
@@ -82,12 +85,10 @@ def matrix_agreement(study: Study, run: Run) -> float:
     from workbench import organism
 
     truth = organism.truth()
+    place = {value: number for number, value in enumerate(truth.values)}
     cells = study.store.sql(
         "SELECT source, target, effect FROM side_effects WHERE run = ? AND source <> target",
         [run.id],
     )
-    planted = [
-        truth.effects[truth.values.index(c.source), truth.values.index(c.target)]
-        for c in cells.itertuples()
-    ]
+    planted = truth.effects[cells.source.map(place), cells.target.map(place)]
     return float(np.corrcoef(cells.effect, planted)[0, 1])

@@ -24,7 +24,7 @@ from workbench import study_file
 APP = Path(__file__).resolve().parents[2] / "app.py"
 TRIED = 20
 """Ports looked at before giving up."""
-SETTINGS = {
+STREAMLIT = {
     "server.address": "127.0.0.1",
     "server.headless": "true",
     "server.enableXsrfProtection": "true",
@@ -43,10 +43,11 @@ SETTINGS = {
     "theme.headingFontWeights": "[600, 600, 600]",
     "theme.showWidgetBorder": "true",
 }
+"""Streamlit's own settings, each given as a flag."""
 
 
 def free(port: int) -> bool:
-    """Whether nobody listens on the port."""
+    """Try whether nobody listens on a port of this machine."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -57,7 +58,7 @@ def free(port: int) -> bool:
 
 
 def serve(folder: Path, port: int) -> None:
-    """Serve the app on a study until Ctrl-C."""
+    """Serve the app on a study until Ctrl-C, at `port` or the next free one."""
     if not APP.exists():
         raise NotFound(
             f"{APP} is missing. The app runs from a checkout of the repository, installed with pip"
@@ -77,7 +78,7 @@ def serve(folder: Path, port: int) -> None:
     threading.Thread(target=_read_ahead, args=(str(folder), taken), daemon=True).start()
     from streamlit.web.cli import main
 
-    flags = [f"--{name}={value}" for name, value in SETTINGS.items()]
+    flags = [f"--{name}={value}" for name, value in STREAMLIT.items()]
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
         main(
             ["run", str(APP), f"--server.port={taken}", *flags, "--", str(folder)],
@@ -91,6 +92,7 @@ PAGES = ("compare", "effects", "features", "graph", "overview", "plan", "review"
 
 
 def _read_ahead(folder: str, port: int) -> None:
+    """Import what the pages need while the browser loads the front end."""
     while free(port):  # first the server, then what its pages need
         time.sleep(0.02)
     usual = sys.getswitchinterval()

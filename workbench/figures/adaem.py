@@ -10,16 +10,28 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from feature_store.records import ValueSystem
-from workbench.figures.cells import Cell, matrix
-from workbench.figures.style import CLICKED, FALL, RISE, SOFT, WHOLE, bars, dress, names, plain
+from workbench.figures.cells import MatrixCell, matrix
+from workbench.figures.style import (
+    CLICKED,
+    FALL,
+    LEGEND_ABOVE,
+    RISE,
+    SOFT,
+    WHOLE,
+    bars,
+    dress,
+    names,
+    plain,
+)
 
 SETS = {"found": "found by the search", "best-seed": "best seeds", "seed": "seeds"}
 """Set of questions -> its name, the new instrument first."""
 
 
 def separation_rows(rows: pd.DataFrame, height: int = 230) -> go.Figure:
-    """Mean separation of each set of questions (`queries.adaem_separation`), from opinions that
-    the search never saw.
+    """Draw the mean separation of each set of questions, from opinions that the search never saw.
+
+    `rows`: `queries.adaem_separation`.
     """
     known = rows.set_index("questions").reindex(
         [name for name in SETS if name in set(rows.questions)]
@@ -60,9 +72,7 @@ def separation_rows(rows: pd.DataFrame, height: int = 230) -> go.Figure:
             for r in known.itertuples()
         ],
     )
-    dress(
-        figure, height=height, legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
-    )
+    dress(figure, height=height, legend=LEGEND_ABOVE)
     figure.update_yaxes(
         tickmode="array",
         tickvals=y,
@@ -79,11 +89,14 @@ def separation_rows(rows: pd.DataFrame, height: int = 230) -> go.Figure:
 
 
 def search_history(pulls: pd.DataFrame, questions: pd.DataFrame, height: int = 300) -> go.Figure:
-    """Every pull's best score, and the mean of the topics' best so far (`queries.adaem_pulls`,
-    `adaem_questions`). `customdata` is [question].
+    """Draw every pull's best score, and the mean of the topics' best so far.
+
+    `pulls`: `queries.adaem_pulls`; `questions`: `queries.adaem_questions`. `customdata` of a point
+    is [question], -1 where the pull gave none.
     """
     seeds = questions[questions.pull < 0].set_index("topic").score
-    best, mean = seeds.to_dict(), []
+    best = seeds.to_dict()
+    mean = []
     for pull in pulls.itertuples():
         if pull.accepted >= 0:
             best[pull.topic] = pull.reward
@@ -101,26 +114,26 @@ def search_history(pulls: pd.DataFrame, questions: pd.DataFrame, height: int = 3
         (True, "became its topic's best", RISE),
         (False, "did not", "white"),
     ):
-        own = pulls[(pulls.accepted >= 0) == accepted]
+        rows = pulls[(pulls.accepted >= 0) == accepted]
         figure.add_scatter(
-            x=own.pull,
-            y=own.reward,
+            x=rows.pull,
+            y=rows.reward,
             mode="markers",
             name=name,
             marker={"size": 9, "color": paint, "line": {"color": RISE, "width": 1.5}},
             hoverinfo="text",
-            customdata=[[-1 if q != q else int(q)] for q in own.question.astype(float)],
+            customdata=[[int(number)] for number in rows.question.astype(float).fillna(-1)],
             unselected=WHOLE,
             hovertext=[
                 f"<b>pull {r.pull}</b>, topic {r.topic}<br>best of {r.tried} new questions:"
                 f" {r.reward:.3f} nats<br>expected {r.quality:.3f}, bonus {r.bonus:.3f}"
-                for r in own.itertuples()
+                for r in rows.itertuples()
             ],
         )
     dress(
         figure,
         height=height,
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        legend=LEGEND_ABOVE,
         **CLICKED,
     )
     figure.update_xaxes(title_text="pull of the bandit", zeroline=False)
@@ -131,19 +144,21 @@ def search_history(pulls: pd.DataFrame, questions: pd.DataFrame, height: int = 3
 def rating_matrix(
     ratings: pd.DataFrame, members: list[str], system: ValueSystem, row: int = 34
 ) -> go.Figure:
-    """Win rate of every member on every value (`queries.adaem_ratings`); grey: the interval
-    includes a half. `customdata` is [member, value].
+    """Draw the win rate of every member on every value; grey where its interval includes a half.
+
+    `ratings`: `queries.adaem_ratings`; `row`: height of a member's row [pixels]. `customdata` of a
+    cell is [member, value].
     """
-    called = names(system)
+    name_of = names(system)
     order = [v for v in system.ids if v in set(ratings.value)]
     cells = [
-        Cell(
+        MatrixCell(
             row=plain(r.member),
-            column=called[r.value],
+            column=name_of[r.value],
             size=r.win_rate - 0.5,
             text=f"{r.win_rate:.2f}",
             hover=(
-                f"<b>{plain(r.member)}, {called[r.value]}</b><br>win rate {r.win_rate:.2f}"
+                f"<b>{plain(r.member)}, {name_of[r.value]}</b><br>win rate {r.win_rate:.2f}"
                 f" [{r.win_low:.2f}, {r.win_high:.2f}]<br>TrueSkill {r.mu:.1f} [{r.low:.1f},"
                 f" {r.high:.1f}]<br>opinions that hold it {r.share:.2f} [{r.share_low:.2f},"
                 f" {r.share_high:.2f}]<br>{r.n} questions, {r.matches} matches, {r.missing} missing"
@@ -156,8 +171,8 @@ def rating_matrix(
     return matrix(
         cells,
         [plain(m) for m in members],
-        [called[v] for v in order],
-        0.5,
-        row * len(members) + 110,
-        square=False,
+        [name_of[v] for v in order],
+        span=0.5,
+        height=row * len(members) + 110,
+        shape="oblong",
     )

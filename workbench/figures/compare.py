@@ -1,18 +1,21 @@
-"""Steering methods beside each other: effect, leakage, damage and text score of each, the mean over
-values and every value.
+"""Steering methods beside each other: effect, leakage, damage and text score of each method, as the
+mean over values and for every value.
 
 Diamonds are means over values with 95 % intervals, dots are single values in their colours. The
 mean leakage is that over the values where leakage is defined, and has no interval.
 """
+
+from collections.abc import Mapping
 
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from feature_store.records import ValueSystem
-from workbench.figures.style import INK, SOFT, colours, dress, faded, names
+from workbench.figures.style import INK, SOFT, bars, colours, dress, faded, names
 
 CONTROLS = ("random-feature", "random-direction", "wrong-sign")
+"""Arms that are controls."""
 TITLES = {
     "effect": "effect on the value<br>[unsteered SD]",
     "leakage": "side effects over<br>own effect [ratio]",
@@ -29,7 +32,7 @@ LEGS = {
 
 
 def arm_order(means: pd.DataFrame) -> list[str]:
-    """Methods from the largest effect to the smallest, controls beneath them."""
+    """Order the methods from the largest effect to the smallest, controls beneath them."""
     ranked = means.sort_values("effect", ascending=False).arm
     return [a for a in ranked if a not in CONTROLS] + [a for a in ranked if a in CONTROLS]
 
@@ -37,68 +40,82 @@ def arm_order(means: pd.DataFrame) -> list[str]:
 def arm_forest(
     means: pd.DataFrame, chosen: pd.DataFrame, system: ValueSystem, height: int = 480
 ) -> go.Figure:
-    """A forest plot of the arms (`queries.arm_means`), with every value at its chosen strength
-    (`queries.arms`).
+    """Draw a forest plot of the arms, with every value at its chosen strength.
+
+    `means`: `queries.arm_means`; `chosen`: `queries.arms`. A panel a measure that was taken.
     """
-    called, hue, order = names(system), colours(system), arm_order(means)
-    columns = [name for name in TITLES if means[name].notna().any()]
-    figure = make_subplots(rows=1, cols=len(columns), shared_yaxes=True, horizontal_spacing=0.035)
+    order = arm_order(means)
+    measures = [name for name in TITLES if means[name].notna().any()]
+    figure = make_subplots(rows=1, cols=len(measures), shared_yaxes=True, horizontal_spacing=0.035)
     place = {arm: -k for k, arm in enumerate(order)}
     means = means.set_index("arm").loc[order]
-    paint = [SOFT if arm in CONTROLS else INK for arm in order]
-    for column, name in enumerate(columns, 1):
-        if name in chosen:
-            points = chosen[chosen.arm.isin(order)]
-            figure.add_scatter(
-                x=points[name],
-                y=[place[a] - 0.22 for a in points.arm],
-                mode="markers",
-                marker={"size": 5, "color": [faded(hue[v], 0.75) for v in points.value]},
-                hovertext=[
-                    f"<b>{r.arm}</b> for {called[r.value]}<br>{getattr(r, name):.3g} at strength"
-                    f" {r.dose:g}"
-                    for r in points.itertuples()
-                ],
-                hoverinfo="text",
-                row=1,
-                col=column,
-            )
-        said = [f"<b>{arm}</b><br>{row[name]:.3g}" for arm, row in means.iterrows()]
-        bars = None
-        if name in LEGS:
-            low, high = (means[end] for end in LEGS[name])
-            bars = {
-                "type": "data",
-                "symmetric": False,
-                "array": high - means[name],
-                "arrayminus": means[name] - low,
-                "thickness": 3,
-                "width": 0,
-                "color": "#aab3bd",
-            }
-            said = [
-                f"{text} [{a:.3g}, {b:.3g}]" for text, a, b in zip(said, low, high, strict=True)
-            ]
-        figure.add_scatter(
-            x=means[name],
-            y=[place[a] for a in order],
-            mode="markers",
-            marker={
-                "size": 11,
-                "symbol": "diamond",
-                "color": paint,
-                "line": {"color": "white", "width": 1},
-            },
-            error_x=bars,
-            hovertext=said,
-            hoverinfo="text",
-            row=1,
-            col=column,
-        )
-        figure.update_xaxes(title_text=TITLES[name], zeroline=True, row=1, col=column)
+    points = chosen[chosen.arm.isin(order)]
+    for column, name in enumerate(measures, 1):
+        panel = {"row": 1, "col": column}
+        if name in points:
+            _value_dots(figure, points, name, place, system, panel)
+        _mean_diamonds(figure, means, name, place, panel)
+        figure.update_xaxes(title_text=TITLES[name], zeroline=True, **panel)
     dress(figure, height=height, showlegend=False)
     figure.update_yaxes(showgrid=False, zeroline=False, range=[-len(order) + 0.4, 0.6])
     figure.update_yaxes(
         tickmode="array", tickvals=list(place.values()), ticktext=list(place), row=1, col=1
     )
     return figure
+
+
+def _value_dots(
+    figure: go.Figure,
+    points: pd.DataFrame,
+    name: str,
+    place: Mapping[str, int],
+    system: ValueSystem,
+    panel: Mapping[str, int],
+) -> None:
+    """Draw one measure of every arm and value as small dots, a little beneath the arm's mean."""
+    name_of, hue = names(system), colours(system)
+    figure.add_scatter(
+        x=points[name],
+        y=[place[arm] - 0.22 for arm in points.arm],
+        mode="markers",
+        marker={"size": 5, "color": [faded(hue[value], 0.75) for value in points.value]},
+        hovertext=[
+            f"<b>{r.arm}</b> for {name_of[r.value]}<br>{getattr(r, name):.3g} at strength"
+            f" {r.dose:g}"
+            for r in points.itertuples()
+        ],
+        hoverinfo="text",
+        **panel,
+    )
+
+
+def _mean_diamonds(
+    figure: go.Figure,
+    means: pd.DataFrame,
+    name: str,
+    place: Mapping[str, int],
+    panel: Mapping[str, int],
+) -> None:
+    """Draw one measure of every arm, the mean over values, with its interval where it has one."""
+    mean = means[name]
+    texts = [f"<b>{arm}</b><br>{number:.3g}" for arm, number in mean.items()]
+    error = None
+    if name in LEGS:
+        low, high = (means[end] for end in LEGS[name])
+        error = bars(mean, low, high, "#aab3bd")
+        texts = [f"{text} [{a:.3g}, {b:.3g}]" for text, a, b in zip(texts, low, high, strict=True)]
+    figure.add_scatter(
+        x=mean,
+        y=[place[arm] for arm in means.index],
+        mode="markers",
+        marker={
+            "size": 11,
+            "symbol": "diamond",
+            "color": [SOFT if arm in CONTROLS else INK for arm in means.index],
+            "line": {"color": "white", "width": 1},
+        },
+        error_x=error,
+        hovertext=texts,
+        hoverinfo="text",
+        **panel,
+    )

@@ -8,12 +8,15 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from feature_store.records import ValueSystem
-from workbench.figures.style import DIVERGING, SOFT, colours, dress, names, plain, signed
+from workbench.figures.style import DIVERGING, SOFT, bars, colours, dress, names, plain, signed
 
 
 def difference_rows(contrasts: pd.DataFrame, system: ValueSystem, height: int = 430) -> go.Figure:
-    """One subject's differences from the reference (`queries.contrasts`), a row a value."""
-    called, hue = names(system), colours(system)
+    """Draw one subject's differences from the reference, a row a value.
+
+    `contrasts`: `queries.contrasts` of one subject.
+    """
+    name_of, hue = names(system), colours(system)
     rows = (
         contrasts.set_index("value")
         .reindex([id for id in system.ids if id in set(contrasts.value)])
@@ -21,8 +24,8 @@ def difference_rows(contrasts: pd.DataFrame, system: ValueSystem, height: int = 
     )
     y = np.arange(len(rows))[::-1]
     paint = [hue[v] if q < 0.05 else "white" for v, q in zip(rows.value, rows.q, strict=True)]
-    said = [
-        f"<b>{called[r.value]}</b><br>{signed(r.difference)} [{signed(r.low)},"
+    texts = [
+        f"<b>{name_of[r.value]}</b><br>{signed(r.difference)} [{signed(r.low)},"
         f" {signed(r.high)}]<br>q {r.q:.2g}, {r.n}"
         f" {'pairs of clusters' if r.paired else 'clusters'}"
         for r in rows.itertuples()
@@ -37,16 +40,8 @@ def difference_rows(contrasts: pd.DataFrame, system: ValueSystem, height: int = 
             "color": paint,
             "line": {"color": [hue[v] for v in rows.value], "width": 2},
         },
-        error_x={
-            "type": "data",
-            "symmetric": False,
-            "array": rows.high - rows.difference,
-            "arrayminus": rows.difference - rows.low,
-            "thickness": 3,
-            "width": 0,
-            "color": "#c3c9cf",
-        },
-        hovertext=said,
+        error_x=bars(rows.difference, rows.low, rows.high),
+        hovertext=texts,
         hoverinfo="text",
         showlegend=False,
     )
@@ -54,7 +49,7 @@ def difference_rows(contrasts: pd.DataFrame, system: ValueSystem, height: int = 
     figure.update_yaxes(
         tickmode="array",
         tickvals=list(y),
-        ticktext=[called[v] for v in rows.value],
+        ticktext=[name_of[v] for v in rows.value],
         range=[-0.6, len(rows) - 0.4],
         showgrid=False,
         zeroline=False,
@@ -70,24 +65,25 @@ def difference_rows(contrasts: pd.DataFrame, system: ValueSystem, height: int = 
 
 
 def mtmm_matrix(mtmm: pd.DataFrame, system: ValueSystem, height: int = 620) -> go.Figure:
-    """The multitrait-multimethod matrix (`queries.mtmm`): correlations over subjects,
-    instruments by values both ways.
+    """Draw the multitrait-multimethod matrix: correlations over subjects of every value on every
+    instrument with every other.
+
+    `mtmm`: `queries.mtmm`. Rows and columns are the same: instruments, and values within them.
     """
-    called, instruments = names(system), list(dict.fromkeys(mtmm.instrument))
+    name_of, instruments = names(system), list(dict.fromkeys(mtmm.instrument))
+    measured = set(zip(mtmm.instrument, mtmm.value, strict=True))
     order = [
-        (one, value)
-        for one in instruments
+        (instrument, value)
+        for instrument in instruments
         for value in system.ids
-        if ((mtmm.instrument == one) & (mtmm.value == value)).any()
+        if (instrument, value) in measured
     ]
     r = mtmm.set_index(["instrument", "value", "other_instrument", "other_value"]).r
     z = np.array([[r.get((*a, *b), np.nan) for b in order] for a in order], dtype=float)
-    said = [
-        [
-            f"{plain(a[0])}: {called[a[1]]}<br>{plain(b[0])}: {called[b[1]]}<br>r {signed(x)}"
-            for b, x in zip(order, row, strict=True)
-        ]
-        for a, row in zip(order, z, strict=True)
+    labels = [f"{plain(instrument)}: {name_of[value]}" for instrument, value in order]
+    texts = [
+        [f"{a}<br>{b}<br>r {signed(x)}" for b, x in zip(labels, row, strict=True)]
+        for a, row in zip(labels, z, strict=True)
     ]
     places = list(range(len(order)))
     figure = go.Figure(
@@ -98,7 +94,7 @@ def mtmm_matrix(mtmm: pd.DataFrame, system: ValueSystem, height: int = 620) -> g
             zmin=-1,
             zmax=1,
             colorscale=DIVERGING,
-            hovertext=said,
+            hovertext=texts,
             hoverinfo="text",
             xgap=1,
             ygap=1,
@@ -106,25 +102,34 @@ def mtmm_matrix(mtmm: pd.DataFrame, system: ValueSystem, height: int = 620) -> g
         )
     )
     dress(figure, height=height, margin={"l": 8, "r": 8, "t": 36, "b": 8})
-    for one in instruments:
-        own = [place for place, (name, _) in zip(places, order, strict=True) if name == one]
+    _mark_blocks(figure, [instrument for instrument, _ in order])
+    axis = {
+        "tickmode": "array",
+        "tickvals": places,
+        "ticktext": [name_of[value] for _, value in order],
+        "showgrid": False,
+    }
+    figure.update_xaxes(tickangle=-60, **axis)
+    figure.update_yaxes(autorange="reversed", **axis)
+    return figure
+
+
+def _mark_blocks(figure: go.Figure, instruments: list[str]) -> None:
+    """Name the block of every instrument above the matrix, and draw lines between the blocks.
+
+    `instruments` has the instrument of every column.
+    """
+    for number, instrument in enumerate(dict.fromkeys(instruments)):
+        start = instruments.index(instrument)
+        length = instruments.count(instrument)
         figure.add_annotation(
-            x=sum(own) / len(own),
+            x=start + (length - 1) / 2,
             y=1,
             yref="paper",
             yanchor="bottom",
-            text=f"<b>{plain(one)}</b>",
+            text=f"<b>{plain(instrument)}</b>",
             showarrow=False,
         )
-    for number in range(1, len(instruments)):
-        edge = sum(one in instruments[:number] for one, _ in order) - 0.5
-        figure.add_hline(y=edge, line={"color": SOFT, "width": 2})
-        figure.add_vline(x=edge, line={"color": SOFT, "width": 2})
-    ticks = [called[value] for _, value in order]
-    figure.update_xaxes(
-        tickmode="array", tickvals=places, ticktext=ticks, tickangle=-60, showgrid=False
-    )
-    figure.update_yaxes(
-        tickmode="array", tickvals=places, ticktext=ticks, autorange="reversed", showgrid=False
-    )
-    return figure
+        if number:
+            figure.add_hline(y=start - 0.5, line={"color": SOFT, "width": 2})
+            figure.add_vline(x=start - 0.5, line={"color": SOFT, "width": 2})

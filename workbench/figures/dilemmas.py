@@ -4,15 +4,18 @@ Bars and bands are 95 % intervals over dilemmas. What is blank rests on too few 
 grey includes chance.
 """
 
+from collections.abc import Mapping
+
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from feature_store.records import ValueSystem
-from workbench.figures.cells import Cell, matrix
+from workbench.figures.cells import MatrixCell, matrix
 from workbench.figures.style import (
     CLICKED,
     INK,
+    LEGEND_ABOVE,
     SOFT,
     WHOLE,
     bars,
@@ -30,11 +33,12 @@ ACROSS = 5
 
 
 def step_lines(rows: pd.DataFrame, system: ValueSystem, panel: int = 205) -> go.Figure:
-    """Preference by step (`queries.step_preferences`), a panel a value before the others in grey.
+    """Draw the preference for every value by step, a panel a value before the others in grey.
 
-    `customdata` is [step, value].
+    `rows`: `queries.step_preferences`; `panel`: height of a panel [pixels]. `customdata` of a point
+    is [step, value].
     """
-    called, hue = names(system), colours(system)
+    name_of = names(system)
     order = [v for v in system.ids if v in set(rows.value)]
     down = -(-len(order) // ACROSS)
     figure = make_subplots(
@@ -44,59 +48,23 @@ def step_lines(rows: pd.DataFrame, system: ValueSystem, panel: int = 205) -> go.
         shared_yaxes=True,
         horizontal_spacing=0.018,
         vertical_spacing=0.34 / (down + 0.2),
-        subplot_titles=[called[v] for v in order],
+        subplot_titles=[name_of[v] for v in order],
     )
-    lines = {v: rows[rows.value == v].sort_values("step") for v in order}
-    gaps = pd.concat(
-        [
-            pd.concat(
-                [
-                    one[["step", "preference"]],
-                    pd.DataFrame({"step": [None], "preference": [None]}, dtype=float),
-                ]
-            )
-            for one in lines.values()
-        ]
-    )
+    rows = rows.sort_values("step", kind="stable")
+    everyone = _with_gaps([rows[rows.value == v] for v in order])
     for k, value in enumerate(order):
-        at, own = {"row": k // ACROSS + 1, "col": k % ACROSS + 1}, lines[value]
-        known = own.dropna(subset=["preference"])
+        cell = {"row": k // ACROSS + 1, "col": k % ACROSS + 1}
         figure.add_scatter(
-            x=gaps.step,
-            y=gaps.preference,
+            x=everyone.step,
+            y=everyone.preference,
             mode="lines",
             line={"color": "#dde1e5", "width": 1},
             hoverinfo="skip",
             connectgaps=False,
-            **at,
+            **cell,
         )
-        figure.add_scatter(
-            x=[*known.step, *known.step[::-1]],
-            y=[*known.low, *known.high[::-1]],
-            fill="toself",
-            mode="none",
-            fillcolor=faded(hue[value], 0.18),
-            hoverinfo="skip",
-            **at,
-        )
-        figure.add_scatter(
-            x=own.step,
-            y=own.preference,
-            mode="lines+markers",
-            line={"color": hue[value], "width": 2.5},
-            marker={"size": 8, "color": hue[value]},
-            connectgaps=False,
-            customdata=own[["step", "value"]].to_numpy(),
-            unselected=WHOLE,
-            hoverinfo="text",
-            hovertext=[
-                f"<b>{called[value]}</b>, step {r.step}<br>{signed(r.preference)} [{signed(r.low)},"
-                f" {signed(r.high)}]<br>{r.n} dilemmas, {r.offered} answers, {r.missing} missing"
-                for r in own.itertuples()
-            ],
-            **at,
-        )
-        figure.add_hline(y=0, line={"color": "#c9ced4", "width": 1}, **at)
+        _step_line(figure, rows[rows.value == value], system, cell)
+        figure.add_hline(y=0, line={"color": "#c9ced4", "width": 1}, **cell)
     dress(
         figure,
         height=panel * down + 40,
@@ -117,22 +85,66 @@ def step_lines(rows: pd.DataFrame, system: ValueSystem, panel: int = 205) -> go.
     return figure
 
 
-def win_matrix(rows: pd.DataFrame, system: ValueSystem, height: int = 600) -> go.Figure:
-    """How often the row's value was chosen against the column's (`queries.win_rates`).
+def _with_gaps(lines: list[pd.DataFrame]) -> pd.DataFrame:
+    """Join lines into one trace, which an empty row after every line breaks."""
+    gap = pd.DataFrame({"step": [None], "preference": [None]}, dtype=float)
+    pieces = []
+    for line in lines:
+        pieces += [line[["step", "preference"]], gap]
+    return pd.concat(pieces)
 
-    `customdata` is [value, against].
+
+def _step_line(
+    figure: go.Figure, line: pd.DataFrame, system: ValueSystem, cell: Mapping[str, int]
+) -> None:
+    """Draw one value's preference by step with its band, in a panel of the figure."""
+    value = line.value.iloc[0]
+    name, colour = names(system)[value], colours(system)[value]
+    known = line.dropna(subset=["preference"])
+    figure.add_scatter(
+        x=[*known.step, *known.step[::-1]],
+        y=[*known.low, *known.high[::-1]],
+        fill="toself",
+        mode="none",
+        fillcolor=faded(colour, 0.18),
+        hoverinfo="skip",
+        **cell,
+    )
+    figure.add_scatter(
+        x=line.step,
+        y=line.preference,
+        mode="lines+markers",
+        line={"color": colour, "width": 2.5},
+        marker={"size": 8, "color": colour},
+        connectgaps=False,
+        customdata=line[["step", "value"]].to_numpy(),
+        unselected=WHOLE,
+        hoverinfo="text",
+        hovertext=[
+            f"<b>{name}</b>, step {r.step}<br>{signed(r.preference)} [{signed(r.low)},"
+            f" {signed(r.high)}]<br>{r.n} dilemmas, {r.offered} answers, {r.missing} missing"
+            for r in line.itertuples()
+        ],
+        **cell,
+    )
+
+
+def win_matrix(rows: pd.DataFrame, system: ValueSystem, height: int = 600) -> go.Figure:
+    """Draw how often the row's value was chosen against the column's.
+
+    `rows`: `queries.win_rates`. `customdata` of a cell is [value, against].
     """
-    called = names(system)
-    order = [called[v] for v in system.ids if v in set(rows.value) | set(rows.against)]
+    name_of = names(system)
+    order = [name_of[v] for v in system.ids if v in set(rows.value) | set(rows.against)]
     known = rows[rows.rate.notna()]
     cells = [
-        Cell(
-            row=called[r.value],
-            column=called[r.against],
+        MatrixCell(
+            row=name_of[r.value],
+            column=name_of[r.against],
             size=r.rate - 0.5,
             text=f"{r.rate:.2f}",
             hover=(
-                f"<b>{called[r.value]} against {called[r.against]}</b><br>chosen {r.rate:.2f}"
+                f"<b>{name_of[r.value]} against {name_of[r.against]}</b><br>chosen {r.rate:.2f}"
                 f" [{r.low:.2f}, {r.high:.2f}] of the time<br>{r.n} dilemmas, {r.met} answers"
             ),
             faint=bool(r.low <= 0.5 <= r.high),
@@ -140,15 +152,15 @@ def win_matrix(rows: pd.DataFrame, system: ValueSystem, height: int = 600) -> go
         )
         for r in known.itertuples()
     ]
-    return matrix(cells, order, order, 0.5, height)
+    return matrix(cells, order, order, span=0.5, height=height)
 
 
 def strength_rows(rows: pd.DataFrame, system: ValueSystem, height: int = 400) -> go.Figure:
-    """Bradley and Terry's strengths (`queries.value_strengths`), strongest first.
+    """Draw Bradley and Terry's strengths of the values, strongest first.
 
-    `customdata` is the value.
+    `rows`: `queries.value_strengths`. `customdata` of a point is [value].
     """
-    called, hue = names(system), colours(system)
+    name_of, hue = names(system), colours(system)
     known = rows[rows.strength.notna()]
     places = list(range(len(known)))
     figure = go.Figure()
@@ -166,7 +178,7 @@ def strength_rows(rows: pd.DataFrame, system: ValueSystem, height: int = 400) ->
         customdata=[[v] for v in known.value],
         unselected=WHOLE,
         hovertext=[
-            f"<b>{called[r.value]}</b><br>{signed(r.strength)} [{signed(r.low)}, {signed(r.high)}]"
+            f"<b>{name_of[r.value]}</b><br>{signed(r.strength)} [{signed(r.low)}, {signed(r.high)}]"
             f" nats<br>{r.n} dilemmas"
             for r in known.itertuples()
         ],
@@ -175,7 +187,7 @@ def strength_rows(rows: pd.DataFrame, system: ValueSystem, height: int = 400) ->
     figure.update_yaxes(
         tickmode="array",
         tickvals=places,
-        ticktext=[called[v] for v in known.value],
+        ticktext=[name_of[v] for v in known.value],
         autorange="reversed",
         showgrid=False,
         zeroline=False,
@@ -190,31 +202,35 @@ def strength_rows(rows: pd.DataFrame, system: ValueSystem, height: int = 400) ->
 
 
 def agreement_lines(rows: pd.DataFrame, height: int = 300) -> go.Figure:
-    """Rank agreement of subjects with the reference at each step (`queries.step_agreement`)."""
+    """Draw how far subjects rank the values as the reference does, at every step.
+
+    `rows`: `queries.step_agreement`.
+    """
     figure, subjects = go.Figure(), list(dict.fromkeys(rows.subject))
     look = looks(["", *subjects])  # the reference has the first look, and no line
     for k, name in enumerate(subjects):
-        own, (colour, mark) = rows[rows.subject == name], look[name]
+        line = rows[rows.subject == name]
+        colour, mark = look[name]
         figure.add_scatter(
-            x=own.step + 0.12 * (k - (len(subjects) - 1) / 2),
-            y=own.rho,
+            x=line.step + 0.12 * (k - (len(subjects) - 1) / 2),  # side by side within a step
+            y=line.rho,
             mode="lines+markers",
             name=plain(name),
             line={"color": colour, "width": 2},
             hoverinfo="text",
             marker={"size": 9, "symbol": mark},
-            error_y=bars(own.rho, own.low, own.high, faded(colour, 0.4)),
+            error_y=bars(line.rho, line.low, line.high, faded(colour, 0.4)),
             connectgaps=False,
             hovertext=[
                 f"<b>{plain(name)}</b>, step {r.step}<br>rho {signed(r.rho)} [{signed(r.low)},"
                 f" {signed(r.high)}]<br>{r.n} values"
-                for r in own.itertuples()
+                for r in line.itertuples()
             ],
         )
     dress(
         figure,
         height=height,
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        legend=LEGEND_ABOVE,
         showlegend=True,
     )
     figure.add_hline(y=0, line={"color": SOFT, "width": 1, "dash": "dot"})

@@ -11,32 +11,32 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from feature_store.records import ValueSystem
-from workbench.figures.cells import Cell, matrix
-from workbench.figures.style import INK, SOFT, UNITS, colours, dress, faded, names, signed
+from workbench.figures.cells import MatrixCell, matrix
+from workbench.figures.style import INK, SOFT, UNITS, bars, colours, dress, faded, names, signed
 
 
 def inside_null(cells: pd.DataFrame) -> pd.Series:
-    """Whether each cell's effect lies within its null band."""
+    """Say of every cell whether its effect lies within its null band."""
     return (cells.effect >= cells.null_low) & (cells.effect <= cells.null_high)
 
 
 def effect_matrix(
     cells: pd.DataFrame, system: ValueSystem, height: int = 600, small: bool = False
 ) -> go.Figure:
-    """Rows are steered, columns measured (`queries.matrix`).
+    """Draw the side-effect matrix: rows are steered, columns measured.
 
-    `customdata` of every point is [source, target].
+    `cells`: `queries.matrix`; `small`: without numbers. `customdata` of a cell is [source, target].
     """
-    called = names(system)
-    order = [called[v] for v in system.ids if v in set(cells.source) | set(cells.target)]
+    name_of = names(system)
+    order = [name_of[v] for v in system.ids if v in set(cells.source) | set(cells.target)]
     drawn = [
-        Cell(
-            row=called[r.source],
-            column=called[r.target],
+        MatrixCell(
+            row=name_of[r.source],
+            column=name_of[r.target],
             size=r.effect,
             text=f"{signed(r.effect)}{'*' if r.q < 0.05 else ''}",
             hover=(
-                f"<b>{called[r.source]} on {called[r.target]}</b><br>{r.effect:+.2f} SD, 95 %"
+                f"<b>{name_of[r.source]} on {name_of[r.target]}</b><br>{r.effect:+.2f} SD, 95 %"
                 f" interval [{r.low:+.2f}, {r.high:+.2f}]<br>null band [{r.null_low:+.2f},"
                 f" {r.null_high:+.2f}]{', inside' if r.masked else ''}<br>"
             )
@@ -47,16 +47,20 @@ def effect_matrix(
         )
         for r in cells.assign(masked=inside_null(cells)).itertuples()
     ]
-    return matrix(drawn, order, order, float(np.nanmax(np.abs(cells.effect))) or 1.0, height, small)
+    strongest = float(np.nanmax(np.abs(cells.effect))) or 1.0
+    shape = "small" if small else "square"
+    return matrix(drawn, order, order, span=strongest, height=height, shape=shape)
 
 
 def _panels() -> go.Figure:
+    """Make an empty figure of two panels: the effect above, the damage beneath."""
     return make_subplots(
         rows=2, cols=1, shared_xaxes=True, row_heights=[0.76, 0.24], vertical_spacing=0.06
     )
 
 
 def _axes(figure: go.Figure, unit: str, limit: float | None) -> None:
+    """Name the axes of both panels, and mark the damage at which features are compared."""
     if limit is not None:
         figure.add_hline(y=limit, row=2, col=1, line={"color": SOFT, "width": 1, "dash": "dot"})
     figure.update_yaxes(title_text="effect [SD]", row=1, col=1, zeroline=True)
@@ -69,46 +73,23 @@ def _axes(figure: go.Figure, unit: str, limit: float | None) -> None:
 def feature_doses(
     doses: pd.DataFrame,
     system: ValueSystem,
-    own: str,
+    labelled: str,
     unit: str,
     limit: float | None = None,
     height: int = 460,
 ) -> go.Figure:
-    """One feature's effect on every value over the dose (`queries.feature_doses`), and the
-    damage beneath.
+    """Draw one feature's effect on every value over the dose, and its damage beneath.
+
+    `doses`: `queries.feature_doses`; `labelled`: the value that the feature is labelled with, drawn
+    last and strongest; `limit`: the damage at which features are compared [nats per token].
     """
-    called, hue, figure = names(system), colours(system), _panels()
-    for target in sorted(doses.target.unique(), key=lambda v: (v == own, system.ids.index(v))):
-        rows, main = doses[doses.target == target].sort_values("dose"), target == own
-        figure.add_scatter(
-            x=[*rows.dose, *rows.dose[::-1]],
-            y=[*rows.low, *rows.high[::-1]],
-            fill="toself",
-            mode="none",
-            fillcolor=faded(hue[target], 0.22 if main else 0.06),
-            hoverinfo="skip",
-            showlegend=False,
-            legendgroup=target,
-            row=1,
-            col=1,
-        )
-        figure.add_scatter(
-            x=rows.dose,
-            y=rows.effect,
-            mode="lines+markers",
-            name=called[target] + (" (its own)" if main else ""),
-            legendgroup=target,
-            row=1,
-            col=1,
-            line={"color": hue[target], "width": 3.5 if main else 1.6},
-            marker={"size": 8 if main else 5},
-            customdata=rows[["low", "high", "n"]],
-            hovertemplate=(
-                f"<b>{called[target]}</b> %{{y:+.2f}} SD [%{{customdata[0]:+.2f}},"
-                " %{customdata[1]:+.2f}]<br>dose %{x:g}, %{customdata[2]}"
-                " contexts<extra></extra>"
-            ),
-        )
+    name_of, hue, figure = names(system), colours(system), _panels()
+    targets = [v for v in system.ids if v in set(doses.target) and v != labelled]
+    if labelled in set(doses.target):
+        targets.append(labelled)
+    for target in targets:
+        rows = doses[doses.target == target].sort_values("dose")
+        _dose_line(figure, rows, name_of[target], hue[target], main=target == labelled)
     rows = doses.drop_duplicates("dose").sort_values("dose")
     figure.add_scatter(
         x=rows.dose,
@@ -125,6 +106,39 @@ def feature_doses(
     return figure
 
 
+def _dose_line(figure: go.Figure, rows: pd.DataFrame, name: str, colour: str, main: bool) -> None:
+    """Draw one value's effect over the dose with its band; `main`: the feature's value, strong."""
+    figure.add_scatter(
+        x=[*rows.dose, *rows.dose[::-1]],
+        y=[*rows.low, *rows.high[::-1]],
+        fill="toself",
+        mode="none",
+        fillcolor=faded(colour, 0.22 if main else 0.06),
+        hoverinfo="skip",
+        showlegend=False,
+        legendgroup=name,
+        row=1,
+        col=1,
+    )
+    figure.add_scatter(
+        x=rows.dose,
+        y=rows.effect,
+        mode="lines+markers",
+        name=name + (" (its own)" if main else ""),
+        legendgroup=name,
+        row=1,
+        col=1,
+        line={"color": colour, "width": 3.5 if main else 1.6},
+        marker={"size": 8 if main else 5},
+        customdata=rows[["low", "high", "n"]],
+        hovertemplate=(
+            f"<b>{name}</b> %{{y:+.2f}} SD [%{{customdata[0]:+.2f}},"
+            " %{customdata[1]:+.2f}]<br>dose %{x:g}, %{customdata[2]}"
+            " contexts<extra></extra>"
+        ),
+    )
+
+
 def cell_doses(
     doses: pd.DataFrame,
     system: ValueSystem,
@@ -133,79 +147,90 @@ def cell_doses(
     limit: float | None = None,
     height: int = 420,
 ) -> go.Figure:
-    """The source's features on one target (`queries.cell_doses`), random features and directions
-    in grey behind them.
+    """Draw what the source's features do to one target over the dose, and their damage beneath.
+
+    Random features and directions stand in grey behind them. `doses`: `queries.cell_doses`;
+    `limit`: the damage at which features are compared [nats per token].
     """
-    hue, figure = colours(system)[source], _panels()
+    figure = _panels()
     for kind, colour, label in (
         ("random-direction", "#c3c9cf", "random directions"),
         ("random-feature", "#9aa3ac", "random features"),
-        ("feature", hue, "features of the value"),
+        ("feature", colours(system)[source], "features of the value"),
     ):
         rows = doses[doses.kind == kind]
-        if rows.empty:
-            continue
-        # One trace a kind, its lines broken by a gap after each unit: a trace a line is slow to
-        # build and to draw.
-        gaps = rows.groupby("unit_id", as_index=False).last().assign(dose=np.inf)
-        rows = pd.concat([rows, gaps]).sort_values(["unit_id", "dose"], kind="stable")
-        rows = rows.mask(np.isinf(rows.dose))
-        line = {
-            "color": colour,
-            "width": 2 if kind == "feature" else 1.2,
-            "dash": "dot" if kind == "random-direction" else "solid",
-        }
-        who = rows.feature.map(
-            lambda f: "random direction" if f < 0 else f"feature {f:.0f}" if f == f else ""
-        )
-        bars = {
-            "type": "data",
-            "symmetric": False,
-            "array": rows.high - rows.effect,
-            "arrayminus": rows.effect - rows.low,
-            "thickness": 1,
-            "width": 0,
-            "color": faded(colour, 0.5),
-        }
-        figure.add_scatter(
-            x=rows.dose,
-            y=rows.effect,
-            mode="lines+markers",
-            line=line,
-            marker={"size": 5},
-            name=label,
-            legendgroup=kind,
-            row=1,
-            col=1,
-            error_y=bars if kind == "feature" else None,
-            customdata=np.column_stack([rows.low, rows.high, rows.n, who]),
-            connectgaps=False,
-            hovertemplate=(
-                "<b>%{customdata[3]}</b><br>%{y:+.2f} SD [%{customdata[0]:+.2f},"
-                " %{customdata[1]:+.2f}]<br>dose %{x:g}, %{customdata[2]} contexts<extra></extra>"
-            ),
-        )
-        figure.add_scatter(
-            x=rows.dose,
-            y=rows.damage,
-            mode="lines",
-            line=line,
-            showlegend=False,
-            legendgroup=kind,
-            customdata=who,
-            connectgaps=False,
-            hovertemplate="<b>%{customdata}</b><br>%{y:.3f} nats per token<extra></extra>",
-            row=2,
-            col=1,
-        )
+        if len(rows):
+            _kind_of_unit(figure, rows, colour, label)
     dress(figure, height=height, legend={"orientation": "h", "y": 1.1, "x": 0})
     _axes(figure, unit, limit)
     return figure
 
 
+def _kind_of_unit(figure: go.Figure, rows: pd.DataFrame, colour: str, label: str) -> None:
+    """Draw all units of one kind (features, or a kind of control), a line a unit.
+
+    They are one trace, whose lines are broken by a gap after each unit: a trace a line is slow to
+    build and to draw.
+    """
+    kind = rows.kind.iloc[0]
+    gaps = rows.groupby("unit_id", as_index=False).last().assign(dose=np.inf)
+    rows = pd.concat([rows, gaps]).sort_values(["unit_id", "dose"], kind="stable")
+    rows = rows.mask(np.isinf(rows.dose))
+    line = {
+        "color": colour,
+        "width": 2 if kind == "feature" else 1.2,
+        "dash": "dot" if kind == "random-direction" else "solid",
+    }
+    units = rows.feature.map(_unit_name)
+    error = None
+    if kind == "feature":
+        error = bars(rows.effect, rows.low, rows.high, faded(colour, 0.5), thickness=1)
+    figure.add_scatter(
+        x=rows.dose,
+        y=rows.effect,
+        mode="lines+markers",
+        line=line,
+        marker={"size": 5},
+        name=label,
+        legendgroup=kind,
+        row=1,
+        col=1,
+        error_y=error,
+        customdata=np.column_stack([rows.low, rows.high, rows.n, units]),
+        connectgaps=False,
+        hovertemplate=(
+            "<b>%{customdata[3]}</b><br>%{y:+.2f} SD [%{customdata[0]:+.2f},"
+            " %{customdata[1]:+.2f}]<br>dose %{x:g}, %{customdata[2]} contexts<extra></extra>"
+        ),
+    )
+    figure.add_scatter(
+        x=rows.dose,
+        y=rows.damage,
+        mode="lines",
+        line=line,
+        showlegend=False,
+        legendgroup=kind,
+        customdata=units,
+        connectgaps=False,
+        hovertemplate="<b>%{customdata}</b><br>%{y:.3f} nats per token<extra></extra>",
+        row=2,
+        col=1,
+    )
+
+
+def _unit_name(feature: float) -> str:
+    """Name what was steered: a negative number is a random direction, none is a gap in a line."""
+    if np.isnan(feature):
+        return ""
+    return "random direction" if feature < 0 else f"feature {feature:.0f}"
+
+
 def leakage(rows: pd.DataFrame, system: ValueSystem, height: int = 420) -> go.Figure:
-    """Leakage of every value that has one (`queries.leakage`), all targets together."""
-    called, hue = names(system), colours(system)
+    """Draw the leakage of every value that has one, over all targets together.
+
+    `rows`: `queries.leakage`.
+    """
+    name_of, hue = names(system), colours(system)
     known = rows[(rows.part == "all") & rows.leakage.notna()].set_index("source")
     order = [v for v in system.ids if v in known.index]
     known = known.reindex(order)
@@ -219,17 +244,9 @@ def leakage(rows: pd.DataFrame, system: ValueSystem, height: int = 420) -> go.Fi
             "color": [hue[v] for v in order],
             "line": {"color": "white", "width": 1},
         },
-        error_x={
-            "type": "data",
-            "symmetric": False,
-            "array": known.high - known.leakage,
-            "arrayminus": known.leakage - known.low,
-            "thickness": 4,
-            "width": 0,
-            "color": "#c3c9cf",
-        },
+        error_x=bars(known.leakage, known.low, known.high, thickness=4),
         hovertext=[
-            f"<b>{called[v]}</b><br>{r.leakage:.2f} [{r.low:.2f}, {r.high:.2f}]"
+            f"<b>{name_of[v]}</b><br>{r.leakage:.2f} [{r.low:.2f}, {r.high:.2f}]"
             for v, r in known.iterrows()
         ],
         hoverinfo="text",
@@ -238,7 +255,7 @@ def leakage(rows: pd.DataFrame, system: ValueSystem, height: int = 420) -> go.Fi
     figure.update_yaxes(
         tickmode="array",
         tickvals=list(range(len(order))),
-        ticktext=[called[v] for v in order],
+        ticktext=[name_of[v] for v in order],
         autorange="reversed",
         showgrid=False,
     )

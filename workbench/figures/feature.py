@@ -1,4 +1,4 @@
-"""One feature, and all of them on a map."""
+"""Where an SAE's features lie on a map, and how strongly one of them fires."""
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -8,29 +8,29 @@ from workbench.figures.style import SOFT, colours, dress, names
 
 
 def feature_map(points: pd.DataFrame, system: ValueSystem, height: int = 520) -> go.Figure:
-    """Decoder directions on a plane (`queries.feature_map`), coloured by accepted value: a dot
-    holds it, a cross rejects it.
+    """Draw decoder directions on a plane, coloured by accepted value: a dot holds it, a cross
+    rejects it.
 
-    `customdata` of every point is the feature's index.
+    `points`: `queries.feature_map`. `customdata` of a point is the feature's index.
     """
-    called, hue = names(system), colours(system)
+    name_of, hue = names(system), colours(system)
     figure = go.Figure()
-    plain = points[points.value.isna()]
+    unlabelled = points[points.value.isna()]
     figure.add_scattergl(
-        x=plain.x,
-        y=plain.y,
+        x=unlabelled.x,
+        y=unlabelled.y,
         mode="markers",
         marker={"size": 5, "color": "#c8cdd3", "opacity": 0.55},
         name="no label",
-        customdata=plain.feature,
+        customdata=unlabelled.feature,
         hovertemplate="<b>feature %{customdata}</b><br>no accepted label<extra></extra>",
     )
     for value in system.ids:
         rows = points[points.value == value]
         if rows.empty:
             continue
-        tell = [
-            f"<b>feature {r.feature}</b><br>{called[value]},"
+        texts = [
+            f"<b>feature {r.feature}</b><br>{name_of[value]},"
             f" {'held' if r.polarity > 0 else 'rejected'}<br>held-out score {r.score:.2f}"
             for r in rows.itertuples()
         ]
@@ -38,9 +38,9 @@ def feature_map(points: pd.DataFrame, system: ValueSystem, height: int = 520) ->
             x=rows.x,
             y=rows.y,
             mode="markers",
-            name=called[value],
+            name=name_of[value],
             customdata=rows.feature,
-            hovertext=tell,
+            hovertext=texts,
             hoverinfo="text",
             marker={
                 "size": 9,
@@ -62,7 +62,10 @@ def feature_map(points: pd.DataFrame, system: ValueSystem, height: int = 520) ->
 
 
 def activation_histogram(bins: pd.DataFrame, colour: str = SOFT, height: int = 240) -> go.Figure:
-    """How often each strength occurs among the tokens on which the feature is active."""
+    """Draw how often each strength occurs among the tokens on which a feature is active.
+
+    `bins`: `queries.histogram`.
+    """
     figure = go.Figure(
         go.Bar(
             x=(bins.low + bins.high) / 2,

@@ -1,20 +1,27 @@
-"""Prediction and plan: what was said beforehand against what was measured."""
+"""Predictions and plans: what was predicted against what was measured."""
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
 from feature_store.records import ValueSystem
-from workbench.figures.style import BAND, INK, SOFT, colours, dress, names
+from workbench.figures.style import BAND, ERROR, INK, SOFT, bars, colours, dress, names
+
+SHIFT = {"control": 0.0, "predicted": 0.16, "measured": -0.08}
+"""Column of a plan -> how far beside its row it is drawn, so that marks do not hide one another
+[rows]."""
 
 
 def prediction_scatter(
     rows: pd.DataFrame, system: ValueSystem, r2: float, height: int = 460
 ) -> go.Figure:
-    """Held-out joint steerings, one dot a steering and value (`predictions` of one model); `r2`:
-    of all values together.
+    """Draw predicted against measured changes of joint steerings that no fit has seen, a dot a
+    steering and value.
+
+    `rows`: `queries.predictions` of one model; `r2`: share of the variance that is explained, over
+    all values together.
     """
-    called, hue, figure = names(system), colours(system), go.Figure()
+    name_of, hue, figure = names(system), colours(system), go.Figure()
     reach = float(np.abs(rows[["predicted", "measured"]].to_numpy()).max()) * 1.05
     figure.add_scatter(
         x=[-reach, reach],
@@ -25,29 +32,23 @@ def prediction_scatter(
         showlegend=False,
     )
     for value in system.ids:
-        own = rows[rows.value == value]
-        if own.empty:
+        dots = rows[rows.value == value]
+        if dots.empty:
             continue
-        bars = {
-            "type": "data",
-            "symmetric": False,
-            "array": own.measured_high - own.measured,
-            "arrayminus": own.measured - own.measured_low,
-            "thickness": 0.8,
-            "width": 0,
-        }
+        error = bars(dots.measured, dots.measured_low, dots.measured_high, thickness=0.8)
+        error["color"] = None  # that of the dots
         figure.add_scatter(
-            x=own.predicted,
-            y=own.measured,
+            x=dots.predicted,
+            y=dots.measured,
             mode="markers",
-            name=called[value],
+            name=name_of[value],
             marker={"size": 6, "color": hue[value]},
-            error_y=bars,
-            customdata=own[
+            error_y=error,
+            customdata=dots[
                 ["intervention", "predicted_low", "predicted_high", "measured_low", "measured_high"]
             ],
             hovertemplate=(
-                f"<b>{called[value]}</b>, steering %{{customdata[0]}}<br>predicted %{{x:+.2f}}"
+                f"<b>{name_of[value]}</b>, steering %{{customdata[0]}}<br>predicted %{{x:+.2f}}"
                 " [%{customdata[1]:+.2f}, %{customdata[2]:+.2f}]<br>measured %{y:+.2f}"
                 " [%{customdata[3]:+.2f}, %{customdata[4]:+.2f}]<extra></extra>"
             ),
@@ -65,25 +66,61 @@ def prediction_scatter(
 
 
 def plan_rows(rows: pd.DataFrame, system: ValueSystem, height: int = 460) -> go.Figure:
-    """A wish value by value (`plan_effects`): what was allowed as a band, predicted as a line,
-    measured as a dot, the control in grey.
+    """Draw a plan, a row a value: what was allowed as a band, predicted as a line, measured as a
+    dot, and random features at the same doses in grey.
+
+    `rows`: `queries.plan_effects`.
     """
-    called, hue, figure = names(system), colours(system), go.Figure()
-    known = rows.set_index("value").reindex([v for v in system.ids if v in set(rows.value)])
-    reach = (
-        float(
-            np.nanmax(
-                np.abs(
-                    known[
-                        ["predicted_low", "predicted_high", "measured_low", "measured_high"]
-                    ].to_numpy()
-                )
-            )
+    name_of, hue, figure = names(system), colours(system), go.Figure()
+    plan = rows.set_index("value").reindex([v for v in system.ids if v in set(rows.value)])
+    ends = plan[["predicted_low", "predicted_high", "measured_low", "measured_high"]]
+    reach = float(np.nanmax(np.abs(ends.to_numpy()))) * 1.15
+    places = list(range(len(plan)))
+    _wanted_bands(figure, plan, reach)
+    looks = {
+        "control": {"size": 7, "color": ERROR, "symbol": "x"},
+        "predicted": {"size": 14, "color": SOFT, "symbol": "line-ns-open"},
+        "measured": {
+            "size": 11,
+            "color": [hue[v] for v in plan.index],
+            "line": {"color": INK, "width": 0.6},
+        },
+    }
+    for column, look in looks.items():
+        name = "control: random features" if column == "control" else column
+        mean, low, high = plan[column], plan[f"{column}_low"], plan[f"{column}_high"]
+        figure.add_scatter(
+            x=mean,
+            y=[place + SHIFT[column] for place in places],
+            mode="markers",
+            name=name,
+            marker=look,
+            error_x=bars(mean, low, high, SOFT, thickness=2 if column == "measured" else 1),
+            hovertext=[
+                f"<b>{name_of[v]}</b> {name}<br>{m:+.2f} [{a:+.2f}, {b:+.2f}]"
+                for v, m, a, b in zip(plan.index, mean, low, high, strict=True)
+            ],
+            hoverinfo="text",
         )
-        * 1.15
+    dress(figure, height=height, legend={"orientation": "h", "y": 1.1, "x": 0})
+    figure.update_yaxes(
+        tickmode="array",
+        tickvals=places,
+        ticktext=[name_of[v] for v in plan.index],
+        autorange="reversed",
+        showgrid=False,
+        zeroline=False,
     )
-    places = list(range(len(known)))
-    for place, row in zip(places, known.itertuples(), strict=True):
+    figure.update_xaxes(
+        title_text="change [rating points], band: what was asked for, bars: 95 % interval",
+        range=[-reach, reach],
+    )
+    return figure
+
+
+def _wanted_bands(figure: go.Figure, plan: pd.DataFrame, reach: float) -> None:
+    """Draw what the wish allows each value, as far as the figure reaches."""
+    for place, row in enumerate(plan.itertuples()):
         if np.isfinite(row.wanted_low) or np.isfinite(row.wanted_high):
             figure.add_shape(
                 type="rect",
@@ -95,67 +132,3 @@ def plan_rows(rows: pd.DataFrame, system: ValueSystem, height: int = 460) -> go.
                 line_width=0,
                 layer="below",
             )
-    for name, mean, low, high, look in (
-        (
-            "control: random features",
-            known.control,
-            known.control_low,
-            known.control_high,
-            {"size": 7, "color": "#c3c9cf", "symbol": "x"},
-        ),
-        (
-            "predicted",
-            known.predicted,
-            known.predicted_low,
-            known.predicted_high,
-            {"size": 14, "color": SOFT, "symbol": "line-ns-open"},
-        ),
-        (
-            "measured",
-            known.measured,
-            known.measured_low,
-            known.measured_high,
-            {
-                "size": 11,
-                "color": [hue[v] for v in known.index],
-                "line": {"color": INK, "width": 0.6},
-            },
-        ),
-    ):
-        shift = {"predicted": 0.16, "measured": -0.08}.get(name, 0.0)
-        bars = {
-            "type": "data",
-            "symmetric": False,
-            "array": high - mean,
-            "arrayminus": mean - low,
-            "thickness": 2 if name == "measured" else 1,
-            "width": 0,
-            "color": SOFT,
-        }
-        figure.add_scatter(
-            x=mean,
-            y=[place + shift for place in places],
-            mode="markers",
-            name=name,
-            marker=look,
-            error_x=bars,
-            hovertext=[
-                f"<b>{called[v]}</b> {name}<br>{m:+.2f} [{a:+.2f}, {b:+.2f}]"
-                for v, m, a, b in zip(known.index, mean, low, high, strict=True)
-            ],
-            hoverinfo="text",
-        )
-    dress(figure, height=height, legend={"orientation": "h", "y": 1.1, "x": 0})
-    figure.update_yaxes(
-        tickmode="array",
-        tickvals=places,
-        ticktext=[called[v] for v in known.index],
-        autorange="reversed",
-        showgrid=False,
-        zeroline=False,
-    )
-    figure.update_xaxes(
-        title_text="change [rating points], band: what was asked for, bars: 95 % interval",
-        range=[-reach, reach],
-    )
-    return figure

@@ -13,7 +13,16 @@ import plotly.graph_objects as go
 
 from feature_store.records import ValueSystem
 
-INK, SOFT, GRID, BAND = "#1f2933", "#6b7580", "#e6e9ed", "#eef0f2"
+INK = "#1f2933"
+"""Text."""
+SOFT = "#6b7580"
+"""Text and marks that stand back."""
+GRID = "#e6e9ed"
+"""Lines of the grid."""
+BAND = "#eef0f2"
+"""Cells and bands that stand for chance, or for what is allowed."""
+ERROR = "#c3c9cf"
+"""Error bars behind a mark."""
 RISE, FALL = "#c4561a", "#1f6aa5"
 """Positive and negative effects: an orange and a blue that colour-blind eyes tell apart."""
 DIVERGING = [
@@ -34,7 +43,10 @@ FONT = "Source Sans, Source Sans Pro, Helvetica, Arial, sans-serif"
 
 
 def _oklch(lightness: float, chroma: float, hue: float) -> str:
-    """A colour of the OKLCH space as #rrggbb (Ottosson 2020)."""
+    """Convert a colour of the OKLCH space to #rrggbb (Ottosson 2020).
+
+    `lightness` goes from 0 to 1, `chroma` from 0 (grey) to some 0.4, `hue` is an angle [radians].
+    """
     a, b = chroma * math.cos(hue), chroma * math.sin(hue)
     long = (lightness + 0.3963377774 * a + 0.2158037573 * b) ** 3
     middle = (lightness - 0.1055613458 * a - 0.0638541728 * b) ** 3
@@ -44,15 +56,21 @@ def _oklch(lightness: float, chroma: float, hue: float) -> str:
         -1.2684380046 * long + 2.6097574011 * middle - 0.3413193965 * short,
         -0.0041960863 * long - 0.7034186147 * middle + 1.7076147010 * short,
     )
-    gamma = [
-        12.92 * c if c <= 0.0031308 else 1.055 * c ** (1 / 2.4) - 0.055
-        for c in (max(0.0, c) for c in linear)
-    ]
-    return "#" + "".join(f"{round(255 * min(1.0, c)):02x}" for c in gamma)
+    return "#" + "".join(_channel(light) for light in linear)
+
+
+def _channel(light: float) -> str:
+    """Encode linear light [0 to 1, clipped] as the two digits of an sRGB channel."""
+    light = min(max(light, 0.0), 1.0)
+    if light <= 0.0031308:
+        encoded = 12.92 * light
+    else:
+        encoded = 1.055 * light ** (1 / 2.4) - 0.055
+    return f"{round(255 * encoded):02x}"
 
 
 def colours(system: ValueSystem) -> dict[str, str]:
-    """Value id -> #rrggbb, the same in every figure."""
+    """Give every value its colour, the same in every figure: value id -> #rrggbb."""
     n = len(system.ids)
     return {
         id: _oklch(0.54 if i % 2 else 0.67, 0.135, math.radians(30) + 2 * math.pi * i / n)
@@ -61,7 +79,7 @@ def colours(system: ValueSystem) -> dict[str, str]:
 
 
 def places(system: ValueSystem) -> dict[str, tuple[float, float]]:
-    """Value id -> place on the unit circle, in circle order from the top, clockwise.
+    """Give every value its place (x, y) on the unit circle, clockwise from the top.
 
     Even steps, not the values' angles: Tradition and Conformity share an angle and would hide one
     another.
@@ -74,29 +92,36 @@ def places(system: ValueSystem) -> dict[str, tuple[float, float]]:
 
 
 def names(system: ValueSystem) -> dict[str, str]:
-    """Value id -> name for people."""
+    """Give every value's name for people: value id -> name."""
     return {value.id: value.name for value in system.values}
 
 
 def faded(colour: str, opacity: float) -> str:
-    """#rrggbb with an opacity [0 to 1]."""
+    """Add an opacity [0 to 1] to a colour #rrggbb."""
     r, g, b = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     return f"rgba({r},{g},{b},{opacity:g})"
 
 
 def plain(text: object) -> str:
-    """Text as Plotly shows it literally: its labels read a little HTML."""
+    """Escape a text so that Plotly shows it literally: its labels read a little HTML."""
     return str(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def signed(x: float, digits: int = 2) -> str:
-    """A signed number; what rounds to zero has no sign."""
-    said = f"{x:+.{digits}f}"
-    return said if float(said) else f"{0:.{digits}f}"
+    """Write a number with its sign; what rounds to zero has none.
+
+    >>> signed(0.125), signed(-0.001)
+    ('+0.12', '0.00')
+    """
+    text = f"{x:+.{digits}f}"
+    return text if float(text) else f"{0:.{digits}f}"
 
 
 def dress(figure: go.Figure, title: str = "", height: int = 420, **layout: object) -> go.Figure:
-    """The common look: type, white ground, a left-aligned title, quiet axes."""
+    """Give a figure the common look: type, white ground, a left-aligned title, quiet axes.
+
+    `height` is in pixels; whatever else of the layout is given wins over the common look.
+    """
     figure.update_layout(
         title={
             "text": title,
@@ -120,26 +145,22 @@ def dress(figure: go.Figure, title: str = "", height: int = 420, **layout: objec
         legend={"font": {"size": 12, "color": SOFT}},
         modebar={"remove": ["lasso", "select", "zoomin", "zoomout", "autoscale"]},
     )
-    figure.update_xaxes(
-        gridcolor=GRID,
-        zerolinecolor="#c9ced4",
-        linecolor=GRID,
-        automargin=True,
-        tickfont={"size": 12},
-        title_font={"size": 12, "color": SOFT},
-    )
-    figure.update_yaxes(
-        gridcolor=GRID,
-        zerolinecolor="#c9ced4",
-        linecolor=GRID,
-        automargin=True,
-        tickfont={"size": 12},
-        title_font={"size": 12, "color": SOFT},
-    )
+    axis = {
+        "gridcolor": GRID,
+        "zerolinecolor": "#c9ced4",
+        "linecolor": GRID,
+        "automargin": True,
+        "tickfont": {"size": 12},
+        "title_font": {"size": 12, "color": SOFT},
+    }
+    figure.update_xaxes(**axis)
+    figure.update_yaxes(**axis)
     figure.update_layout(**layout)
     return figure
 
 
+LEGEND_ABOVE = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
+"""Legend in one line above the figure, from its left edge."""
 SUBJECTS = [
     ("#6b7580", "circle-open"),
     ("#c4561a", "circle"),
@@ -150,8 +171,6 @@ SUBJECTS = [
     ("#b03a6a", "star"),
 ]
 """Colour and mark of those who are compared, the reference first."""
-
-
 CLICKED: dict[str, object] = {"clickmode": "event+select", "dragmode": False}
 """Layout of a figure whose points open something."""
 WHOLE = {"marker": {"opacity": 1.0}}
@@ -159,14 +178,17 @@ WHOLE = {"marker": {"opacity": 1.0}}
 
 
 def looks(subjects: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Subject -> its colour and its mark; past seven they come again."""
+    """Give every subject its colour and its mark; past seven they come again."""
     return {name: SUBJECTS[k % len(SUBJECTS)] for k, name in enumerate(subjects)}
 
 
 def bars(
-    mean: pd.Series, low: pd.Series, high: pd.Series, colour: str = "#c3c9cf", thickness: float = 3
+    mean: pd.Series, low: pd.Series, high: pd.Series, colour: str = ERROR, thickness: float = 3
 ) -> dict[str, object]:
-    """Error bars from a mean to both ends of its interval."""
+    """Draw error bars from a mean to both ends of its interval; `thickness` is in pixels.
+
+    The result is what Plotly calls `error_x` or `error_y`.
+    """
     return {
         "type": "data",
         "symmetric": False,

@@ -43,7 +43,7 @@ h2 {font-size: 1.35rem !important;} h3 {font-size: 1.08rem !important; padding-b
 </style>"""
 
 
-class Chosen(NamedTuple):
+class ChosenRuns(NamedTuple):
     """The runs that the pages show; a kind that has no run yet is None."""
 
     sae: pd.Series | None
@@ -100,7 +100,7 @@ def pages() -> list[Any]:
     ]
 
 
-def enter(page: Any, study: Study, chosen: Chosen) -> None:
+def enter(page: Any, study: Study, chosen: ChosenRuns) -> None:
     """Run a page on the chosen runs; a user's error becomes one line."""
     st.session_state["study"], st.session_state["chosen"] = study, chosen
     try:
@@ -109,12 +109,12 @@ def enter(page: Any, study: Study, chosen: Chosen) -> None:
         st.error(safe(error), icon=":material/error:")
 
 
-def here() -> tuple[Study, Chosen]:
+def here() -> tuple[Study, ChosenRuns]:
     """The study and the chosen runs, for a page."""
     return st.session_state["study"], st.session_state["chosen"]
 
 
-def choose(study: Study) -> Chosen:
+def choose(study: Study) -> ChosenRuns:
     """Pick the runs to show. A list appears only where there is a choice."""
     store = study.store
     st.caption("study")
@@ -136,11 +136,11 @@ def choose(study: Study) -> Chosen:
         else None
     )
     asked = (
-        queries.candidates(store, "profile", "model", told(sae, "inputs").get("model", ""))
+        queries.candidates(store, "profile", "model", run_json(sae, "inputs").get("model", ""))
         if sae is not None
         else queries.candidates(store, "profile")
     )
-    return Chosen(
+    return ChosenRuns(
         sae=sae,
         labels=labels,
         profile=pick("Value profile", asked, "instrument", "steering"),
@@ -169,7 +169,7 @@ def pick(label: str, runs: pd.DataFrame, *named: str) -> pd.Series | None:
 
 
 def _called(run: pd.Series, named: tuple[str, ...]) -> str:
-    summary = told(run)
+    summary = run_json(run)
     return " · ".join(
         [
             *(str(summary[key]) for key in named if key in summary),
@@ -179,7 +179,7 @@ def _called(run: pd.Series, named: tuple[str, ...]) -> str:
     )
 
 
-def told(run: pd.Series | None, column: str = "summary") -> dict[str, Any]:
+def run_json(run: pd.Series | None, column: str = "summary") -> dict[str, Any]:
     """A JSON column of a run (`summary`, `config`, `inputs`); empty where there is no run."""
     return {} if run is None else json.loads(run[column])
 

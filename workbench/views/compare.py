@@ -13,7 +13,7 @@ from workbench import figures
 from workbench.figures.compare import arm_order
 from workbench.figures.style import names, signed
 from workbench.study import Study
-from workbench.views import facts, here, missing, number, pick, show, told
+from workbench.views import facts, here, missing, number, pick, run_json, show
 
 
 def page() -> None:
@@ -40,7 +40,7 @@ def page() -> None:
         missing(study, kind, what)
         return
     config, means, arms = (
-        told(run, "config"),
+        run_json(run, "config"),
         queries.arm_means(study.store, run.run),
         queries.arms(study.store, run.run),
     )
@@ -124,10 +124,10 @@ def _one(
     study: Study, run: pd.Series, arms: pd.DataFrame, scores: pd.DataFrame, order: list[str]
 ) -> None:
     st.subheader("One method, one value")
-    called = names(study.system)
+    name_of = names(study.system)
     left, right = st.columns(2)
     value = left.selectbox(
-        "Value", [v for v in study.system.ids if v in set(arms.value)], format_func=called.get
+        "Value", [v for v in study.system.ids if v in set(arms.value)], format_func=name_of.get
     )
     arm = right.selectbox("Method", order)
     found = arms[(arms.value == value) & (arms.arm == arm)]

@@ -15,7 +15,7 @@ from workbench import figures
 from workbench.figures.effects import inside_null
 from workbench.figures.style import names, signed
 from workbench.study import Study
-from workbench.views import Chosen, facts, here, keep, missing, newly, number, show, told
+from workbench.views import ChosenRuns, facts, here, keep, missing, newly, number, run_json, show
 
 ROWS = 15
 """Prompts on a page."""
@@ -48,7 +48,7 @@ def page() -> None:
     if cells.empty:
         st.info("The sweep steered no value, so there is no matrix.")
         return
-    config = told(chosen.effects, "config")
+    config = run_json(chosen.effects, "config")
     st.caption(
         "What else moves when a value is steered. Each value's features are steered up to the same"
         f" damage ({number(config.get('delta'))} nats per token on neutral text)."
@@ -69,7 +69,7 @@ def page() -> None:
         _leakage_table(study, chosen, leaks)
 
 
-def _matrix(study: Study, chosen: Chosen, cells: pd.DataFrame) -> None:
+def _matrix(study: Study, chosen: ChosenRuns, cells: pd.DataFrame) -> None:
     picked = newly(
         show(
             figures.effect_matrix(cells, study.system, height=640),
@@ -92,7 +92,7 @@ def _matrix(study: Study, chosen: Chosen, cells: pd.DataFrame) -> None:
 
 
 def _choose_cell(study: Study, cells: pd.DataFrame) -> tuple[str, str]:
-    order, called = [v for v in study.system.ids if v in set(cells.source)], names(study.system)
+    order, name_of = [v for v in study.system.ids if v in set(cells.source)], names(study.system)
     targets = [v for v in study.system.ids if v in set(cells.target)]
     strongest = cells[cells.source != cells.target].sort_values("effect", key=abs, ascending=False)
     first = strongest.iloc[0] if len(strongest) else cells.iloc[0]
@@ -102,20 +102,20 @@ def _choose_cell(study: Study, cells: pd.DataFrame) -> tuple[str, str]:
     ):
         keep(key, known, value)
     a, b = st.columns(2)
-    return a.selectbox("Steered", order, format_func=called.get, key="cell-source"), b.selectbox(
-        "Measured", targets, format_func=called.get, key="cell-target"
+    return a.selectbox("Steered", order, format_func=name_of.get, key="cell-source"), b.selectbox(
+        "Measured", targets, format_func=name_of.get, key="cell-target"
     )
 
 
 def _cell(
-    study: Study, chosen: Chosen, cells: pd.DataFrame, source: str, target: str, config: dict
+    study: Study, chosen: ChosenRuns, cells: pd.DataFrame, source: str, target: str, config: dict
 ) -> None:
     found = cells[(cells.source == source) & (cells.target == target)]
     if found.empty:
         st.info("This pair was not measured.")
         return
-    cell, called = found.iloc[0], names(study.system)
-    st.subheader(f"{called[source]} on {called[target]}")
+    cell, name_of = found.iloc[0], names(study.system)
+    st.subheader(f"{name_of[source]} on {name_of[target]}")
     facts(
         {
             "effect": f"{signed(cell.effect)} SD",
@@ -146,7 +146,7 @@ def _cell(
         )
 
 
-def _prompts(study: Study, chosen: Chosen, source: str, target: str) -> None:
+def _prompts(study: Study, chosen: ChosenRuns, source: str, target: str) -> None:
     st.subheader("The prompts behind the number")
     told_cell = (chosen.effects.run, source, target)
     if st.session_state.get("prompts-cell") != told_cell:
@@ -197,7 +197,7 @@ def _prompts(study: Study, chosen: Chosen, source: str, target: str) -> None:
         st.rerun()
 
 
-def _leakage(study: Study, chosen: Chosen) -> pd.DataFrame:
+def _leakage(study: Study, chosen: ChosenRuns) -> pd.DataFrame:
     st.subheader("Leakage")
     rows = queries.leakage(study.store, chosen.effects.run)
     if rows.empty:
@@ -207,7 +207,7 @@ def _leakage(study: Study, chosen: Chosen) -> pd.DataFrame:
     return rows
 
 
-def _leakage_table(study: Study, chosen: Chosen, rows: pd.DataFrame) -> None:
+def _leakage_table(study: Study, chosen: ChosenRuns, rows: pd.DataFrame) -> None:
     shown = rows.assign(
         said=[
             f"{r.leakage:.2f} [{r.low:.2f}, {r.high:.2f}]" if r.leakage == r.leakage else "–"
@@ -227,7 +227,7 @@ def _leakage_table(study: Study, chosen: Chosen, rows: pd.DataFrame) -> None:
         .rename(columns=PARTS | {"undefined": "why undefined"})
     )
     st.dataframe(table, height=35 * (len(table) + 1) + 3)
-    summary = told(chosen.effects)
+    summary = run_json(chosen.effects)
     circle = (
         " Spearman correlation of the matrix with the circle"
         f" {number(summary['circle_spearman'], 2)} (permutation p ="
@@ -241,7 +241,7 @@ def _leakage_table(study: Study, chosen: Chosen, rows: pd.DataFrame) -> None:
     )
 
 
-def _matched(study: Study, chosen: Chosen) -> None:
+def _matched(study: Study, chosen: ChosenRuns) -> None:
     st.subheader("Damage matching")
     rows = queries.matched(study.store, chosen.effects.run)
     short = rows[~rows.reached]
@@ -252,12 +252,12 @@ def _matched(study: Study, chosen: Chosen) -> None:
             f"{len(short)} of {len(rows)} features did less damage than the common level even at"
             " the largest dose; they enter at that dose."
         )
-    called = names(study.system)
+    name_of = names(study.system)
     st.dataframe(
         pd.DataFrame(
             {
                 "feature": rows.feature,
-                "value": rows.value.map(called),
+                "value": rows.value.map(name_of),
                 "polarity": rows.polarity.map({1: "held", -1: "rejected"}),
                 "strength": rows.strength,
                 "damage [nats/token]": rows.damage,

@@ -17,7 +17,7 @@ from feature_store import queries, words
 from workbench import figures
 from workbench.figures.style import names
 from workbench.study import Study
-from workbench.views import Chosen, clicked, here, missing, number, show, told
+from workbench.views import ChosenRuns, clicked, here, missing, number, run_json, show
 
 ROWS = 25
 """Rows on a page of the table."""
@@ -53,7 +53,7 @@ def _open(feature: int) -> None:
     st.rerun()
 
 
-def _list(study: Study, chosen: Chosen) -> None:
+def _list(study: Study, chosen: ChosenRuns) -> None:
     st.title("Features")
     store, labels = study.store, chosen.labels.run if chosen.labels is not None else ""
     if not words.ready(store, chosen.sae.run):
@@ -61,10 +61,10 @@ def _list(study: Study, chosen: Chosen) -> None:
             words.ensure(store, chosen.sae.run)
     if not labels:
         missing(study, "labels", "No feature carries a value yet.")
-    called = names(study.system)
+    name_of = names(study.system)
     a, b, c, d, e = st.columns([2, 2, 1.7, 2, 1.7], gap="medium", vertical_alignment="bottom")
     values = a.multiselect(
-        "Value", study.system.ids, format_func=called.get, placeholder="all", disabled=not labels
+        "Value", study.system.ids, format_func=name_of.get, placeholder="all", disabled=not labels
     )
     polarity = b.segmented_control(
         "Polarity",
@@ -98,12 +98,12 @@ def _list(study: Study, chosen: Chosen) -> None:
     )
     left, right = st.columns([1.75, 1], gap="medium")
     with left:
-        _table(found, called, at)
+        _table(found, name_of, at)
     with right:
         _map(study, chosen, labels)
 
 
-def _table(found: queries.FeaturesPage, called: dict[str, str], at: int) -> None:
+def _table(found: queries.FeaturesPage, name_of: dict[str, str], at: int) -> None:
     if not found.total:
         st.info("No feature passes these filters. Take one away.", icon=":material/filter_alt_off:")
         return
@@ -112,7 +112,7 @@ def _table(found: queries.FeaturesPage, called: dict[str, str], at: int) -> None
     table = pd.DataFrame(
         {
             "feature": rows.feature,
-            "value": rows.value.map(called).fillna("") + polarity,
+            "value": rows.value.map(name_of).fillna("") + polarity,
             "score": rows.score,
             "output": rows.output,
             "fires on": rows.fires_on.fillna(""),
@@ -197,7 +197,7 @@ def _points(_study: Study, sae: str, labels: str) -> pd.DataFrame:
     return queries.feature_map(_study.store, sae, labels)
 
 
-def _map(study: Study, chosen: Chosen, labels: str) -> None:
+def _map(study: Study, chosen: ChosenRuns, labels: str) -> None:
     points = _points(study, chosen.sae.run, labels)
     if points.empty:
         st.caption("This SAE has no map.")
@@ -223,7 +223,7 @@ def _map(study: Study, chosen: Chosen, labels: str) -> None:
         _open(int(np.ravel(found)[0]))
 
 
-def _one(study: Study, chosen: Chosen, asked: str) -> None:
+def _one(study: Study, chosen: ChosenRuns, asked: str) -> None:
     store, sae = study.store, chosen.sae.run
     row = (
         queries.feature(store, sae, int(asked))
@@ -237,7 +237,7 @@ def _one(study: Study, chosen: Chosen, asked: str) -> None:
     if row.empty:
         st.error(
             "There is no such feature. This SAE has features 0 to"
-            f" {told(chosen.sae).get('n_features', 1) - 1}."
+            f" {run_json(chosen.sae).get('n_features', 1) - 1}."
         )
         return
     feature, row = int(asked), row.iloc[0]
@@ -250,11 +250,11 @@ def _one(study: Study, chosen: Chosen, asked: str) -> None:
         else pd.DataFrame()
     )
     accepted = labels[labels.accepted] if len(labels) else labels
-    called, hue = names(study.system), figures.colours(study.system)
+    name_of, hue = names(study.system), figures.colours(study.system)
     head.title(f"Feature {feature}")
     head.html(
         "".join(
-            f'<span class="chip" style="background:{hue[r.value]}">{called[r.value]},'
+            f'<span class="chip" style="background:{hue[r.value]}">{name_of[r.value]},'
             f" {'held' if r.polarity > 0 else 'rejected'}</span>"
             for r in accepted.itertuples()
         )
@@ -286,7 +286,7 @@ def _one(study: Study, chosen: Chosen, asked: str) -> None:
             )
         st.caption("Tokens at each strength, over the harvested text.")
     st.subheader("Labels that compete for it")
-    _labels(study, chosen, labels, called)
+    _labels(study, chosen, labels, name_of)
     _doses(study, chosen, feature)
 
 
@@ -339,7 +339,9 @@ def _contexts(rows: pd.DataFrame, colour: str) -> None:
     )
 
 
-def _labels(study: Study, chosen: Chosen, labels: pd.DataFrame, called: dict[str, str]) -> None:
+def _labels(
+    study: Study, chosen: ChosenRuns, labels: pd.DataFrame, name_of: dict[str, str]
+) -> None:
     if chosen.labels is None:
         missing(study, "labels", "No feature carries a value yet.")
         return
@@ -353,7 +355,7 @@ def _labels(study: Study, chosen: Chosen, labels: pd.DataFrame, called: dict[str
         pd.DataFrame(
             {
                 "accepted": labels.accepted,
-                "value": labels.value.map(called),
+                "value": labels.value.map(name_of),
                 "polarity": labels.polarity.map({1: "held", -1: "rejected"}),
                 "effect [SD]": [
                     f"{r.effect:+.2f} [{r.low:+.2f}, {r.high:+.2f}]" for r in labels.itertuples()
@@ -400,14 +402,14 @@ def _evidence(told_evidence: str) -> str:
         return told_evidence
 
 
-def _doses(study: Study, chosen: Chosen, feature: int) -> None:
+def _doses(study: Study, chosen: ChosenRuns, feature: int) -> None:
     st.subheader("What steering it does")
     if chosen.effects is None:
         missing(study, "effects", "Nothing has been steered yet.")
         return
     doses, config = (
         queries.feature_doses(study.store, chosen.effects.run, feature),
-        told(chosen.effects, "config"),
+        run_json(chosen.effects, "config"),
     )
     if doses.empty:
         st.caption(

@@ -9,7 +9,7 @@ from workbench import figures
 from workbench.figures.graph import judge
 from workbench.figures.style import names
 from workbench.study import Study
-from workbench.views import here, missing, number, show, told
+from workbench.views import here, missing, number, run_json, show
 
 
 def page() -> None:
@@ -30,7 +30,7 @@ def page() -> None:
         queries.edges(study.store, chosen.graph.run),
         queries.true_edges(study.store, chosen.graph.run),
     )
-    judged, summary = judge(edges, truth), told(chosen.graph)
+    judged, summary = judge(edges, truth), run_json(chosen.graph)
     st.caption(
         "Direct effects between values, from steering each of them: an arrow says what follows when"
         " its source alone is moved."
@@ -89,7 +89,7 @@ def _drawn(study: Study, judged: pd.DataFrame, truth: pd.DataFrame) -> None:
 
 def _table(study: Study, judged: pd.DataFrame, truth: pd.DataFrame) -> None:
     st.subheader("Every pair")
-    called = names(study.system)
+    name_of = names(study.system)
     rows = (
         judged
         if st.toggle("Show pairs without an edge, too")
@@ -97,8 +97,8 @@ def _table(study: Study, judged: pd.DataFrame, truth: pd.DataFrame) -> None:
     )
     table = pd.DataFrame(
         {
-            "from": rows.source.map(called),
-            "to": rows.target.map(called),
+            "from": rows.source.map(name_of),
+            "to": rows.target.map(name_of),
             "direct effect": rows.weight,
             "95 % interval": [f"{r.low:+.2f} … {r.high:+.2f}" for r in rows.itertuples()],
             "z": rows.z,

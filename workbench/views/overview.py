@@ -7,7 +7,7 @@ from feature_store import queries, records
 from workbench import figures
 from workbench.study import Study
 from workbench.verb_table import makers
-from workbench.views import Chosen, here, missing, number, safe, show, told
+from workbench.views import ChosenRuns, here, missing, number, run_json, safe, show
 
 FIGURES = (
     (
@@ -48,9 +48,9 @@ def page() -> None:
     _runs(study)
 
 
-def _what(study: Study, chosen: Chosen) -> None:
-    summary, config = told(chosen.sae), told(chosen.sae, "config")
-    labels = told(chosen.labels)
+def _what(study: Study, chosen: ChosenRuns) -> None:
+    summary, config = run_json(chosen.sae), run_json(chosen.sae, "config")
+    labels = run_json(chosen.labels)
     model = str(config.get("model", "?")).rstrip("/").split("/")[-1]
     st.caption(
         f"{safe(model)} · residual stream"
@@ -73,7 +73,7 @@ def _what(study: Study, chosen: Chosen) -> None:
     )
 
 
-def _profile(study: Study, chosen: Chosen) -> None:
+def _profile(study: Study, chosen: ChosenRuns) -> None:
     st.subheader("Value profile")
     if chosen.profile is None:
         missing(study, "profile", "The model's values have not been measured.")
@@ -88,7 +88,7 @@ def _profile(study: Study, chosen: Chosen) -> None:
     )
 
 
-def _matrix(study: Study, chosen: Chosen) -> None:
+def _matrix(study: Study, chosen: ChosenRuns) -> None:
     st.subheader("Side effects of steering")
     if chosen.effects is None:
         missing(study, "effects", "Nothing has been steered yet.")
@@ -103,7 +103,7 @@ def _matrix(study: Study, chosen: Chosen) -> None:
     )
 
 
-def _labels(study: Study, chosen: Chosen) -> None:
+def _labels(study: Study, chosen: ChosenRuns) -> None:
     st.subheader("Labelled features")
     if chosen.labels is None:
         missing(study, "labels", "No feature carries a value yet.")
@@ -118,8 +118,8 @@ def _labels(study: Study, chosen: Chosen) -> None:
     st.html(chips)
     st.caption(
         "Accepted features of each value. Median held-out score"
-        f" {number(told(chosen.labels).get('median_held_out_score'))} (area under the ROC curve,"
-        f" 0.5 is chance), {told(chosen.labels).get('texts', 0):,} labelled texts, seed"
+        f" {number(run_json(chosen.labels).get('median_held_out_score'))} (area under the ROC curve,"
+        f" 0.5 is chance), {run_json(chosen.labels).get('texts', 0):,} labelled texts, seed"
         f" {chosen.labels.seed}."
     )
 
@@ -148,7 +148,7 @@ def _runs(study: Study) -> None:
                     "started": r.created,
                     "minutes": r.seconds / 60,
                     "seed": r.seed,
-                    "figures": records.figures(told(pd.Series(r._asdict()))),
+                    "figures": records.figures(run_json(pd.Series(r._asdict()))),
                 }
                 for r in rows.itertuples(index=False)
             ),

@@ -15,7 +15,7 @@ from feature_store import queries
 from workbench import figures
 from workbench.figures.style import names, signed
 from workbench.study import Study
-from workbench.views import facts, here, missing, number, pick, safe, show, told
+from workbench.views import facts, here, missing, number, pick, run_json, safe, show
 
 
 def page() -> None:
@@ -47,8 +47,8 @@ def page() -> None:
 
 
 def _plan(study: Study, run: pd.Series) -> None:
-    summary, config = told(run), told(run, "config")
-    rows, called = queries.plan_effects(study.store, run.run), names(study.system)
+    summary, config = run_json(run), run_json(run, "config")
+    rows, name_of = queries.plan_effects(study.store, run.run), names(study.system)
     st.subheader(
         f"`{config['want'].replace('`', '')}`"
     )  # as code, or Markdown would set a sign for `<=`
@@ -74,7 +74,7 @@ def _plan(study: Study, run: pd.Series) -> None:
     with left:
         show(figures.plan_rows(rows, study.system), "plan")
         st.caption(
-            f"Chosen by {summary['contexts_chosen_by']} contexts, measured in {summary['contexts']}"
+            f"ChosenRuns by {summary['contexts_chosen_by']} contexts, measured in {summary['contexts']}"
             f" others, seed {run.seed}; 95 % intervals over contexts. Distance: how far outside the"
             " wish a profile lies, over the values that were asked for."
         )
@@ -85,7 +85,7 @@ def _plan(study: Study, run: pd.Series) -> None:
                 {
                     "feature": parts.feature,
                     "label": [
-                        called.get(v, "–") + (", rejected" if p < 0 else "")
+                        name_of.get(v, "–") + (", rejected" if p < 0 else "")
                         for v, p in zip(parts.value, parts.polarity, strict=True)
                     ],
                     "dose": parts.weight,
@@ -117,7 +117,7 @@ def _record(study: Study, effects: pd.Series) -> None:
     if run is None:
         missing(study, "prediction", "No joint steering has been predicted and measured yet.")
         return
-    scores, called = queries.prediction_scores(study.store, run.run), names(study.system)
+    scores, name_of = queries.prediction_scores(study.store, run.run), names(study.system)
     model = (
         st.segmented_control("Model", ["linear", "graph"], default="linear", key="prediction-model")
         or "linear"
@@ -137,7 +137,7 @@ def _record(study: Study, effects: pd.Series) -> None:
         st.dataframe(
             pd.DataFrame(
                 {
-                    "value": [called.get(v, "all together") for v in order],
+                    "value": [name_of.get(v, "all together") for v in order],
                     "R²": [f"{r.r2:.3f} [{r.low:.3f}, {r.high:.3f}]" for r in rows.itertuples()],
                     "chance": rows.chance.to_numpy(),
                     "error": rows.mae.to_numpy(),

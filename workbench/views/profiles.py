@@ -61,7 +61,7 @@ def _difference(
     with b:
         show(figures.difference_rows(mine, study.system), "differences")
     fits = queries.circle_fits(study.store, run.run, instrument).set_index("subject")
-    called = names(study.system)
+    name_of = names(study.system)
     paired = (
         "paired, the same questions"
         if mine.paired.all()
@@ -77,7 +77,7 @@ def _difference(
     ):  # not where fewer than three places of the circle were measured, or the values have none
         fit = fits.loc[subject]
         st.caption(
-            f"Along the circle it moved towards {called[fit.towards]} by {number(fit.b, 2)}; the"
+            f"Along the circle it moved towards {name_of[fit.towards]} by {number(fit.b, 2)}; the"
             f" circle explains {number(100 * fit.r2, 2)} % of it (permutation p"
             f" {number(fit.p, 2)})."
         )
@@ -120,10 +120,10 @@ def _agreement(study: Study, run: pd.Series, subjects: int) -> None:
 
 def _answers(study: Study, own: pd.DataFrame, order: list[str]) -> None:
     st.subheader("The answers")
-    called = names(study.system)
+    name_of = names(study.system)
     a, b, c = st.columns([2, 2, 1])
     subject = a.selectbox("Of", order)
-    value = b.selectbox("About", list(study.system.ids), format_func=called.get)
+    value = b.selectbox("About", list(study.system.ids), format_func=name_of.get)
     row = own.loc[subject]
     at = page_number(c, "answers-page")
     answers_table(

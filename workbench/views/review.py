@@ -9,7 +9,7 @@ from feature_store import queries
 from workbench import figures
 from workbench.figures.style import names
 from workbench.study import Study
-from workbench.views import here, missing, number, safe, told
+from workbench.views import here, missing, number, run_json, safe
 
 SHOWN = {
     "not reviewed": lambda s: s.reviews == 0,
@@ -38,7 +38,7 @@ def page() -> None:
     )
     found = queries.scenarios(study.store, run)
     st.caption(
-        f"Situations and scored actions by {safe(told(by_id.loc[run]).get('source', '?'))}. A"
+        f"Situations and scored actions by {safe(run_json(by_id.loc[run]).get('source', '?'))}. A"
         " review is kept beside the earlier ones; the last one counts, whatever the filters say."
     )
     _numbers(found)
@@ -85,10 +85,10 @@ def _standing(row: pd.Series) -> str:
 
 
 def _one(study: Study, run: str, row: pd.Series) -> None:
-    hue, called = figures.colours(study.system), names(study.system)
+    hue, name_of = figures.colours(study.system), names(study.system)
     st.html(
         "".join(
-            f'<span class="chip" style="background:{hue[v]}">{html.escape(called[v])}</span>'
+            f'<span class="chip" style="background:{hue[v]}">{html.escape(name_of[v])}</span>'
             for v in row.at_stake
         )
     )
@@ -100,7 +100,7 @@ def _one(study: Study, run: str, row: pd.Series) -> None:
         lines.append(f"It names a value: {', '.join(row.leaks)}.")
     if row.inference_status == "parsed":
         lines.append(
-            f"A blind reader found {', '.join(called[v] for v in row.inferred) or 'none'}"
+            f"A blind reader found {', '.join(name_of[v] for v in row.inferred) or 'none'}"
             f" (agreement {number(row.agreement)})."
         )
     elif row.inference_status:
@@ -117,7 +117,7 @@ def _one(study: Study, run: str, row: pd.Series) -> None:
     if len(actions):
         scored = [
             {"action": a.text}
-            | {called[v]: s for v, s in zip(a.scored, a.scores, strict=True) if v in row.at_stake}
+            | {name_of[v]: s for v, s in zip(a.scored, a.scores, strict=True) if v in row.at_stake}
             for a in actions.itertuples()
         ]
         others = [

@@ -87,7 +87,7 @@ def answers_table(found: pd.DataFrame, at: int, source: str, **columns: Any) -> 
     )
 
 
-def called(states: Sequence[str], known: pd.DataFrame) -> dict[str, str]:
+def short_names(states: Sequence[str], known: pd.DataFrame) -> dict[str, str]:
     """State -> a short name: steerings as a contrast calls them (`queries.subject_names`), the
     rest by its ends. Two never share one.
     """

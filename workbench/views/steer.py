@@ -26,7 +26,7 @@ from feature_store.records import Run, Steering
 from workbench import figures
 from workbench.figures.style import UNITS, names
 from workbench.study import Study
-from workbench.views import Chosen, here, missing, show, told
+from workbench.views import ChosenRuns, here, missing, run_json, show
 
 SLIDER = {"norm_share": (1.5, 0.3), "feature_max": (4.0, 1.0), "raw": (40.0, 4.0)}
 """Unit -> the slider's end, and where it starts."""
@@ -58,19 +58,19 @@ def _methods() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(place))
 
 
-def _controls(study: Study, chosen: Chosen) -> Steering:
+def _controls(study: Study, chosen: ChosenRuns) -> Steering:
     labelled = (
         queries.labelled_features(study.store, chosen.labels.run)
         if chosen.labels is not None
         else pd.DataFrame(columns=["feature"])
     )
-    called, n = names(study.system), told(chosen.sae).get("n_features", 0)
+    name_of, n = names(study.system), run_json(chosen.sae).get("n_features", 0)
     by_number = {str(r.feature): r for r in labelled.itertuples()}
 
     def describe(number: str) -> str:
         label = by_number.get(number)
         return (
-            f"{called[label.value]}, {'held' if label.polarity > 0 else 'rejected'} · {number} ·"
+            f"{name_of[label.value]}, {'held' if label.polarity > 0 else 'rejected'} · {number} ·"
             f" {label.score:.2f}"
             if label
             else f"feature {number}"
@@ -124,18 +124,18 @@ def _controls(study: Study, chosen: Chosen) -> Steering:
     return Steering(features=tuple(pairs), method=method, strength=strength, unit=unit)
 
 
-def _run(study: Study, chosen: Chosen) -> Run:
+def _run(study: Study, chosen: ChosenRuns) -> Run:
     return study.runs.get(chosen.sae.run)
 
 
-def _ready(study: Study, chosen: Chosen) -> Any:
+def _ready(study: Study, chosen: ChosenRuns) -> Any:
     with st.spinner("Loading the model, once for this app …"):
         study.sae(_run(study, chosen))
         return study.model_of(_run(study, chosen))
 
 
-def _texts(study: Study, chosen: Chosen, steering: Steering) -> None:
-    name = told(chosen.sae, "config").get("model", "")
+def _texts(study: Study, chosen: ChosenRuns, steering: Steering) -> None:
+    name = run_json(chosen.sae, "config").get("model", "")
     prompt = st.text_area("Prompt", PROMPTS.get(name, "What matters most to me is"), height=90)
     a, b, c, d = st.columns([1, 1, 1, 1.2], vertical_alignment="bottom")
     tokens = a.number_input("New tokens", 1, 512, 40)
@@ -174,7 +174,7 @@ def _texts(study: Study, chosen: Chosen, steering: Steering) -> None:
     )
 
 
-def _values(study: Study, chosen: Chosen, steering: Steering) -> None:
+def _values(study: Study, chosen: ChosenRuns, steering: Steering) -> None:
     a, b, c = st.columns([1, 1, 1.2], vertical_alignment="bottom")
     contexts = a.number_input(
         "Contexts", 4, 96, 12, help="Prompt contexts, the clusters of every interval."
@@ -240,7 +240,7 @@ class Asked:
 
 def _asked(
     study: Study,
-    chosen: Chosen,
+    chosen: ChosenRuns,
     model: Any,
     steering: Steering,
     contexts: int,
@@ -260,7 +260,7 @@ def _asked(
     from workbench.measuring.questionnaire import one_scale
     from workbench.steering.apply import respondent, steer
 
-    name = told(chosen.sae, "config")["model"]
+    name = run_json(chosen.sae, "config")["model"]
     wordings = default_wordings(study, "standin", name)
     asking = SweepAskingSettings(wordings=wordings, n_contexts=contexts)
     questions = sweep_questions(study, name, asking)

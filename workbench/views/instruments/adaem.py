@@ -16,7 +16,7 @@ from feature_store import queries
 from workbench import figures
 from workbench.figures.style import names
 from workbench.study import Study
-from workbench.views import facts, keep, missing, newly, number, pick, safe, show, told
+from workbench.views import facts, keep, missing, newly, number, pick, run_json, safe, show
 from workbench.views.shared import PAGE, answers_table, page_number
 
 FOUND = -1
@@ -51,7 +51,7 @@ def section(study: Study) -> None:
 
 
 def _head(run: pd.Series, members: pd.DataFrame) -> None:
-    summary, config = told(run), told(run, "config")
+    summary, config = run_json(run), run_json(run, "config")
     share = summary["missing"] / max(summary["opinions"], 1)
     facts(
         {
@@ -225,12 +225,12 @@ def _ratings(study: Study, run: pd.Series, members: list[str]) -> None:
         " share of opinions that hold the value. Members are compared with each other and nobody"
         f" else; seed {run.seed}. Click a cell to see its opinions below."
     )
-    called = names(study.system)
+    name_of = names(study.system)
     with st.expander("Every rating"):
         st.dataframe(
             pd.DataFrame(
                 {
-                    "value": rows.value.map(called),
+                    "value": rows.value.map(name_of),
                     "member": rows.member,
                     "win rate": [
                         _with(r.win_rate, r.win_low, r.win_high) for r in rows.itertuples()
@@ -256,7 +256,7 @@ def _with(x: float, low: float, high: float, digits: int = 2) -> str:
 
 def _opinions(study: Study, run: pd.Series, questions: pd.DataFrame, members: list[str]) -> None:
     st.subheader("The opinions")
-    called, texts = names(study.system), questions.set_index("question").text
+    name_of, texts = names(study.system), questions.set_index("question").text
     numbers = [FOUND, *questions.question.tolist()]
     for key, options in (
         ("stage", list(STAGES)),
@@ -278,7 +278,7 @@ def _opinions(study: Study, run: pd.Series, questions: pd.DataFrame, members: li
     value = c.selectbox(
         "That hold",
         ["", *study.system.ids],
-        format_func=lambda v: called.get(v, "anything"),
+        format_func=lambda v: name_of.get(v, "anything"),
         key="adaem-value",
     )
     stage = d.selectbox("Opinions", list(STAGES), format_func=STAGES.get, key="adaem-stage")
@@ -291,7 +291,7 @@ def _opinions(study: Study, run: pd.Series, questions: pd.DataFrame, members: li
         at * PAGE,
     )
     held = [
-        ", ".join(called.get(v, v) for v in one) if one is not None else "" for one in found.held
+        ", ".join(name_of.get(v, v) for v in one) if one is not None else "" for one in found.held
     ]
     shown = found.assign(held=held)[_columns(stage)]
     answers_table(

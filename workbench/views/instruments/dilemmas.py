@@ -18,8 +18,8 @@ from feature_store import queries
 from workbench import figures
 from workbench.figures.style import names
 from workbench.study import Study
-from workbench.views import facts, keep, missing, newly, number, safe, show, told
-from workbench.views.shared import PAGE, answers_table, called, page_number, quality_table
+from workbench.views import facts, keep, missing, newly, number, run_json, safe, show
+from workbench.views.shared import PAGE, answers_table, page_number, quality_table, short_names
 
 FLAGS = "--instrument moral-dilemmas --settings items=FILE.json --contexts none"
 ANY = ""
@@ -33,7 +33,7 @@ def section(study: Study) -> None:
     if rows.empty:
         missing(study, "profile", "Nobody has been asked moral dilemmas yet.", FLAGS)
         return
-    short = called(
+    short = short_names(
         list(dict.fromkeys(rows.steering)), queries.subject_names(study.store, list(rows.run))
     )
     at = st.selectbox(
@@ -59,7 +59,7 @@ def section(study: Study) -> None:
 
 
 def _called(row: pd.Series, short: dict[str, str]) -> str:
-    config = told(row, "config")
+    config = run_json(row, "config")
     return " · ".join(
         [
             short[row.steering],
@@ -96,10 +96,10 @@ def _steps(study: Study, row: pd.Series, steps: pd.DataFrame) -> None:
     )
     if picked:
         _choose(int(picked[0]), picked[1], ANY)
-    config = told(row, "config")
+    config = run_json(row, "config")
     blank = int(steps.preference.isna().sum())
     st.caption(
-        "Chosen / offered less a half: 0.5 is always chosen, -0.5 never. Band: 95 % interval over"
+        "ChosenRuns / offered less a half: 0.5 is always chosen, -0.5 never. Band: 95 % interval over"
         f" dilemmas, {_range(steps.n)} for each point; grey: the other values."
         f" {int(steps.offered.sum()) // 2:,} choices, {int(steps.missing.sum()) // 2} not read;"
         f" both orders where two were asked; seed {config['seed']}, {config['replicates']}"

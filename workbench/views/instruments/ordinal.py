@@ -16,8 +16,8 @@ from feature_store import queries
 from workbench import figures
 from workbench.figures.style import names, signed
 from workbench.study import Study
-from workbench.views import facts, keep, missing, newly, number, pick, safe, show, told
-from workbench.views.shared import PAGE, answers_table, called, page_number, quality_table
+from workbench.views import facts, keep, missing, newly, number, pick, run_json, safe, show
+from workbench.views.shared import PAGE, answers_table, page_number, quality_table, short_names
 
 AGREE = 1.01
 """R-hat above which the chains disagree."""
@@ -40,10 +40,10 @@ def section(study: Study) -> None:
             "--runs PROFILE_RUN,PROFILE_RUN",
         )
         return
-    inputs, summary = told(run, "inputs"), told(run)
+    inputs, summary = run_json(run, "inputs"), run_json(run)
     profiles = [id for role, id in inputs.items() if role.startswith("profile_")]
     thetas = queries.ordinal_thetas(study.store, run.run, _centred())
-    short = called(
+    short = short_names(
         list(dict.fromkeys(thetas.condition)), queries.subject_names(study.store, profiles)
     )
     _head(run, summary)
@@ -77,7 +77,7 @@ def _centred() -> bool:
 
 
 def _head(run: pd.Series, summary: dict) -> None:
-    config = told(run, "config")
+    config = run_json(run, "config")
     facts(
         {
             "conditions": str(summary["conditions"]),
