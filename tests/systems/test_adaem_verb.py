@@ -46,7 +46,7 @@ def made(probed_study, steered):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        probed_study.adaem(stop, population=[*steered, "base"], **SMALL)
+        probed_study.adaem(progress=stop, population=[*steered, "base"], **SMALL)
     return probed_study.adaem(population=[*steered, "base"], **SMALL)
 
 

@@ -126,7 +126,7 @@ def test_steering_a_value_moves_decisions_its_way_and_random_directions_do_not(t
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        study.decide(stop, **settings)
+        study.decide(progress=stop, **settings)
     up = study.decide(**settings)
     assert len(swept) == len(SETS) + 3, (
         "an interrupted run goes on where it was; the three at hand are asked again"

@@ -138,7 +138,7 @@ def test_an_interrupted_run_goes_on_and_gives_the_same(study, found, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        other.neurons(stop, model="organism", **SMALL)
+        other.neurons(progress=stop, model="organism", **SMALL)
     kept = next((other.runs.folder / ".work").glob("*/state/ratings"))
     assert len(list(kept.glob("*.parquet"))) == 3
     times = {file.name: file.stat().st_mtime_ns for file in kept.glob("*.parquet")}

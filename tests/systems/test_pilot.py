@@ -16,12 +16,18 @@ from workbench import organism
 from workbench.study import Study
 from workbench.systems.value_pilot.agreement import agreement, first_acc, os_sim
 from workbench.systems.value_pilot.assess import cross_fit
-from workbench.systems.value_pilot.deciding import State, by_generation, prompts, read_choice
+from workbench.systems.value_pilot.deciding import (
+    DecisionSetup,
+    State,
+    by_generation,
+    prompts,
+    read_choice,
+)
 from workbench.systems.value_pilot.filters import jaccard, leaks
-from workbench.systems.value_pilot.kept import usable
 from workbench.systems.value_pilot.outcomes import decision_effects, rankings
 from workbench.systems.value_pilot.ranking import flows, mix, rank, sharpen
 from workbench.systems.value_pilot.scenarios import read, scores, subsets, write
+from workbench.systems.value_pilot.stored import usable
 from workbench.systems.value_pilot.writing import read_inferred, read_written, write_prompt
 from workbench.verbs import scenarios as writing_verb
 
@@ -553,10 +559,12 @@ def test_a_number_means_the_action_that_was_listed_under_it():
     found = by_generation(
         AlwaysFirst(),
         scenario(),
-        "{scenario}\n{actions}",
-        [State("base", "base")],
-        None,
-        Site(0, "resid_post"),
+        DecisionSetup(
+            template="{scenario}\n{actions}",
+            states=(State("base", "base"),),
+            edit=None,
+            site=Site(0),
+        ),
         4,
     )
     assert [(c.order, c.chosen, c.status) for c in found] == [

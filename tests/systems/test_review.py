@@ -7,8 +7,8 @@ from feature_store import queries
 from feature_store.records import Action, Scenario
 from tests.helpers.browser import Tab, served
 from workbench.study import Study
-from workbench.systems.value_pilot.kept import usable
 from workbench.systems.value_pilot.scenarios import write
+from workbench.systems.value_pilot.stored import usable
 
 pytestmark = pytest.mark.browser
 

@@ -1,48 +1,70 @@
 """Let a model decide in scenarios, steered or not: which values its decisions serve, and what
 steering changes about that.
 
-1. Every scenario's actions are scored as continuations, or the model answers (`pilot/deciding.py`):
-   as it is, steered, and under random directions of the same norm.
-2. `pilot/outcomes.py` turns choices into decision effects: steered less base by value, paired by
-   scenario, against the random ones.
+1. Every scenario's actions are scored as continuations, or the model answers
+   (`systems/value_pilot/deciding.py`): as it is, steered, and under random directions of the same
+   norm.
+2. `systems/value_pilot/outcomes.py` turns choices into decision effects: steered less base by
+   value, paired by scenario, against the random directions.
 3. With preferences, of a measured value profile or a file, the actions are also ranked by the
-   paper's decision-making module (`pilot/ranking.py`), and the model's own ranking is compared with
-   that one: does a profile foretell decisions? The ratings are the written scores and stakes, or an
-   assessor's that never saw the scenario.
+   paper's decision-making module (`systems/value_pilot/ranking.py`), and the model's own ranking is
+   compared with that one: does a profile foretell decisions? The ratings are the written scores and
+   stakes, or an assessor's that never saw the scenario.
 """
 
 import dataclasses
 import hashlib
 import json
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
 from feature_store import queries, registry
-from feature_store.bounds import MANY, Between, Count, CountOrZero, Plugin, Replicates, Seed
+from feature_store.bounds import MANY, Between, Count, CountOrZero, Plugin, Seed
 from feature_store.errors import BadInput, Incompatible, NotFound
 from feature_store.progress import Progress
-from feature_store.records import Choice, Positions, Run, Scenario, Site, Steering, Unit
+from feature_store.records import (
+    Choice,
+    DecisionEffect,
+    Positions,
+    Run,
+    Scenario,
+    Site,
+    Steering,
+    Unit,
+    ValueSystem,
+)
+from feature_store.registry import Registry
 from feature_store.runs import Work, to_table
 from workbench import organism
 from workbench.material import is_organism
 from workbench.measuring.questionnaire import one_scale
-from workbench.settings import options, plain
+from workbench.settings import LocalModelSettings, Resampling, options
 from workbench.steering.apply import edit_for, one_steering, scale_of
-from workbench.systems.value_pilot.agreement import Agreement, agreement
-from workbench.systems.value_pilot.assess import cross_fit
-from workbench.systems.value_pilot.deciding import Length, State, by_generation, by_logprob
-from workbench.systems.value_pilot.kept import usable
+from workbench.systems.value_pilot.agreement import RankingAgreement, agreement
+from workbench.systems.value_pilot.assess import CrossFit, cross_fit
+from workbench.systems.value_pilot.assessors import Fitter
+from workbench.systems.value_pilot.deciding import (
+    DecisionSetup,
+    Length,
+    State,
+    by_generation,
+    by_logprob,
+)
 from workbench.systems.value_pilot.outcomes import decision_effects, rankings
 from workbench.systems.value_pilot.ranking import Variant, flows, rank
 from workbench.systems.value_pilot.scenarios import read, scores, stakes
-from workbench.workspace import Workspace
+from workbench.systems.value_pilot.stored import usable
+from workbench.workspace import Workspace, site_of
 
 if TYPE_CHECKING:
     from sae_training.engine.model import Model
 
+ASSESSORS: Registry[Fitter] = registry.of("assessors")
 PROMPTS = {
     "logprob": "{scenario}\n\nWhat do you do? Answer:",
     "generate": (
@@ -52,25 +74,17 @@ PROMPTS = {
 }
 """Mode -> template for models that read instructions; the organism goes on where the scenario
 ends."""
-
-
 TOGETHER = 16
 """Scenarios whose actions are scored together; as many are asked again after an interruption."""
 
 
 @dataclasses.dataclass(frozen=True)
-class DecideSettings:
+class DecideSettings(LocalModelSettings, Resampling):
+    """Settings of `decide`: scenarios, model, steering and how it is asked."""
+
     scenarios: str = "latest"
     """Run of the scenarios, of which those are used that passed or were accepted; or a
     JSON-lines file, of which all are."""
-    model: str = ""
-    """Folder or hub id of the model, or `organism`; empty: the model of `sae`."""
-    revision: str = ""
-    """Revision of a hub model."""
-    dtype: str = "float32"
-    """Number format of the weights."""
-    device: str = "auto"
-    """`auto`, `cpu`, `cuda`, `cuda:1`, ..."""
     sae: str = "latest"
     """Run of the SAE; needed for steering, and for the model where none is given."""
     features: tuple[str, ...] = ()
@@ -108,248 +122,298 @@ class DecideSettings:
     """The assessor's settings, as key=value."""
     folds: Annotated[int, Between(2, MANY)] = 5
     """Parts of the scenarios; each is rated by an assessor fitted on the others."""
-    replicates: Replicates = 2000
-    """Bootstrap replicates."""
     seed: Seed = 0
     """Seed of the random directions, folds and bootstrap."""
 
 
-def run(study: Workspace, config: DecideSettings, progress: Progress) -> Run:
-    """A run of kind `decisions`."""
+Preferences = dict[str, Float[np.ndarray, " value"]]
+"""Steering name -> preference for each value, in circle order [0 to 1]. A file's preferences are
+those of every state, under the name ``."""
+
+
+def run(study: Workspace, settings: DecideSettings, progress: Progress) -> Run:
+    """Make a run of kind `decisions`."""
     steering = one_steering(
-        config.features, config.method, config.strength, config.unit, config.positions
+        settings.features,
+        settings.method,
+        settings.strength,
+        settings.unit,
+        settings.positions,
     )
-    if config.preference and config.mode == "generate":
+    _check(settings)
+    name, sae_run = _model_and_sae(study, settings, is_steered=steering.name != "base")
+    source, scenarios = _scenarios(study, settings.scenarios)
+    model = study.model_for(name, sae_run, settings.revision, settings.dtype, settings.device)
+    preferences: Preferences = {}
+    if settings.preference:
+        preferences = _preferences(study, settings.preference, model)
+    content = repr((scenarios, {key: row.tolist() for key, row in preferences.items()}))
+    inputs = {
+        "model": model.revision,
+        "scenarios": source,
+        "content": hashlib.sha256(content.encode()).hexdigest(),
+    }
+    if sae_run:
+        inputs["sae"] = sae_run.id
+
+    def build(work: Work) -> dict[str, Any]:
+        """Have the model decide, then say what steering changes and what the profile foretells."""
+        steerings: list[Steering] = []
+        if sae_run and steering.name != "base":
+            steerings = [steering, *_controls(study, sae_run, steering, settings)]
+        setup = _setup(study, settings, name, sae_run, steerings)
+        choices = _choose(work, model, scenarios, setup, settings, progress)
+        progress("analysing", 0, 1)
+        effects: list[DecisionEffect] = []
+        if steerings:
+            effects = decision_effects(
+                choices, scenarios, study.system.ids, settings.replicates, settings.seed
+            )
+        ranked = _Ranked([], float("nan"))
+        if preferences:
+            ranked = _agreements(study.system.ids, settings, scenarios, choices, preferences)
+        work.table("choices", choices, sort=("steering", "scenario"))
+        work.table("decision_effects", effects, sort=("kind", "outcome", "steering"))
+        work.table("agreements", ranked.agreements)
+        progress("analysing", 1, 1)
+        summary = {"steering": steering.name, "scenarios": len(scenarios)}
+        return summary | _summary(settings, setup, choices, effects, ranked)
+
+    pinned = dataclasses.replace(
+        settings, model=name, sae=sae_run.id if sae_run else "", scenarios=source
+    )
+    return study.make("decisions", pinned, inputs, build)
+
+
+def _check(settings: DecideSettings) -> None:
+    """Raise BadInput where settings contradict each other."""
+    if settings.preference and settings.mode == "generate":
         raise BadInput(
             "A ranking needs the probability of every action. Use --mode logprob with --preference."
         )
-    if config.assessor and not config.preference:
+    if settings.assessor and not settings.preference:
         raise BadInput(
             "An assessor's ratings are used to rank actions for preferences. Give --preference, or"
             " leave --assessor out."
         )
-    if config.options and not config.assessor:
+    if settings.options and not settings.assessor:
         raise BadInput("--options are the assessor's. Name it with --assessor, or leave them out.")
-    sae_run = None if config.model and steering.name == "base" else study.resolve("sae", config.sae)
-    if sae_run and config.model and config.model != sae_run.config["model"]:
+
+
+def _model_and_sae(
+    study: Workspace, settings: DecideSettings, is_steered: bool
+) -> tuple[str, Run | None]:
+    """Name the model that decides and resolve its SAE, which an unsteered model does not need."""
+    if settings.model and not is_steered:
+        return settings.model, None
+    sae_run = study.resolve("sae", settings.sae)
+    name = sae_run.config["model"]
+    if settings.model and settings.model != name:
         raise BadInput(
-            f"{sae_run.id} belongs to {sae_run.config['model']}, not to {config.model}. Name its"
-            " SAE with --sae, or leave --model out."
+            f"{sae_run.id} belongs to {name}, not to {settings.model}. Name its SAE with --sae, or"
+            " leave --model out."
         )
-    name = config.model or sae_run.config["model"]
-    source, scenarios = _scenarios(study, config.scenarios)
-    model = study.model_for(name, sae_run, config.revision, config.dtype, config.device)
-    preferences = _preferences(study, config.preference, model) if config.preference else {}
-    read_as = hashlib.sha256(
-        repr((scenarios, {k: v.tolist() for k, v in preferences.items()})).encode()
-    ).hexdigest()
-    inputs = {"model": model.revision, "scenarios": source, "content": read_as} | (
-        {"sae": sae_run.id} if sae_run else {}
-    )
-    plainly = plain(
-        dataclasses.replace(config, model=name, sae=sae_run.id if sae_run else "", scenarios=source)
-    )
-    if study.runs.exists(id := study.runs.find("decisions", plainly, inputs, config.seed)):
-        return study.runs.get(id)
-    with study.runs.begin("decisions", plainly, inputs, config.seed) as work:
-        steerings = (
-            []
-            if steering.name == "base"
-            else [steering, *_controls(study, sae_run, steering, config)]
-        )
-        choices = _choose(work, study, config, model, name, sae_run, scenarios, steerings, progress)
-        progress("analysing", 0, 1)
-        effects = (
-            decision_effects(choices, scenarios, study.system.ids, config.replicates, config.seed)
-            if steerings
-            else []
-        )
-        agreements, r = (
-            _agreements(study, config, scenarios, choices, preferences)
-            if preferences
-            else ([], float("nan"))
-        )
-        work.table("choices", choices, sort=("steering", "scenario"))
-        work.table("decision_effects", effects, sort=("kind", "outcome", "steering"))
-        work.table("agreements", agreements)
-        progress("analysing", 1, 1)
-        own_effects = [
-            e
-            for e in effects
-            if e.kind == "steering"
-            and e.outcome == ("expected" if config.mode == "logprob" else "chosen")
-        ]
-        summary = {
-            "steering": steering.name,
-            "scenarios": len(scenarios),
-            "choices": len(choices),
-            "missing": sum(c.status != "parsed" for c in choices),
-            "controls": max(len(steerings) - 1, 0),
-            "values_moved": sum(e.q < 0.05 for e in own_effects),
-            "values": len(own_effects),
-        }
-        summary |= {a.metric: a.mean for a in agreements if a.steering == "base"}
-        return work.finish(summary | ({"assessor_r": r} if config.assessor else {}))
+    return name, sae_run
 
 
-def _scenarios(study: Workspace, told: str) -> tuple[str, list[Scenario]]:
-    """Where the scenarios come from, and those that are used."""
-    if told.endswith(".jsonl"):
-        return Path(told).name, read(Path(told), study.system)
-    made = study.resolve("scenarios", told)
+def _scenarios(study: Workspace, name: str) -> tuple[str, list[Scenario]]:
+    """Read the scenarios of a file or a run, and name where they come from."""
+    if name.endswith(".jsonl"):
+        return Path(name).name, read(Path(name), study.system)
+    made = study.resolve("scenarios", name)
     return made.id, usable(study.store, made.id)
 
 
 def _controls(
-    study: Workspace, sae_run: Run, steering: Steering, config: DecideSettings
+    study: Workspace, sae_run: Run, steering: Steering, settings: DecideSettings
 ) -> list[Steering]:
-    """Random directions as long as the steering's own step [residual units]."""
-    step = (
-        float(scale_of(study, sae_run).direction(steering, study.sae(sae_run)).norm())
-        * steering.strength
-    )
+    """Draw random directions as long as the steering's own step [residual units]."""
+    direction = scale_of(study, sae_run).direction(steering, study.sae(sae_run))
+    step = float(direction.norm()) * steering.strength
     return [
         dataclasses.replace(
-            steering, features=(), unit="raw", strength=step, random=config.seed * 100_000 + number
+            steering,
+            features=(),
+            unit="raw",
+            strength=step,
+            random=settings.seed * 100_000 + number,
         )
-        for number in range(config.controls)
+        for number in range(settings.controls)
     ]
+
+
+def _setup(
+    study: Workspace,
+    settings: DecideSettings,
+    name: str,
+    sae_run: Run | None,
+    steerings: Sequence[Steering],
+) -> DecisionSetup:
+    """Say how the model is asked, and in which states: unsteered, then under each steering."""
+    template = settings.prompt or PROMPTS[settings.mode]
+    if is_organism(name) and not settings.prompt:
+        template = f"{{scenario}} {organism.CHOOSE}"
+    states = [State("base", "base")]
+    for steering in steerings:
+        is_control = steering.random >= 0
+        states.append(State(steering.name, "random-direction" if is_control else "steering"))
+    if sae_run is None:
+        return DecisionSetup(template, tuple(states), None, Site(0))
+    return DecisionSetup(
+        template=template,
+        states=tuple(states),
+        edit=edit_for(study, sae_run, steerings) if steerings else None,
+        site=site_of(sae_run),
+    )
 
 
 def _choose(
     work: Work,
-    study: Workspace,
-    config: DecideSettings,
     model: "Model",
-    name: str,
-    sae_run: Run | None,
-    scenarios: list[Scenario],
-    steerings: list[Steering],
+    scenarios: Sequence[Scenario],
+    setup: DecisionSetup,
+    settings: DecideSettings,
     progress: Progress,
 ) -> list[Choice]:
-    """Every choice, one part a scenario; parts that an earlier, interrupted call kept are not
-    made again.
+    """Make every choice, one part a scenario.
+
+    Parts that an earlier, interrupted call left are not made again.
     """
-    template = config.prompt or (
-        f"{{scenario}} {organism.CHOOSE}" if is_organism(name) else PROMPTS[config.mode]
-    )
-    states = [
-        State("base", "base"),
-        *(State(s.name, "random-direction" if s.random >= 0 else "steering") for s in steerings),
-    ]
-    edit = edit_for(study, sae_run, steerings) if steerings else None
-    site = (
-        Site(sae_run.summary["layer"], sae_run.summary["point"])
-        if sae_run
-        else Site(0, "resid_post")
-    )
-    done, written = work.done("choices"), config.mode == "generate"
+    done = work.done("choices")
     left = [number for number in range(len(scenarios)) if number not in done]
-    size = 1 if written else TOGETHER
+    size = 1 if settings.mode == "generate" else TOGETHER
     for start in range(0, len(left), size):
-        part = left[start : start + size]
-        some, before = [scenarios[number] for number in part], len(scenarios) - len(left) + start
-
-        def report(scored: int, total: int, before: int = before, share: int = len(part)) -> None:
-            progress("deciding", before + scored * share // total, len(scenarios))
-
-        if written:
-            found = [by_generation(model, some[0], template, states, edit, site, config.new_tokens)]
+        numbers = left[start : start + size]
+        batch = [scenarios[number] for number in numbers]
+        before = len(scenarios) - len(left) + start
+        report = partial(_report, progress, before, len(batch), len(scenarios))
+        if settings.mode == "generate":
+            decided = [by_generation(model, batch[0], setup, settings.new_tokens)]
         else:
-            found = by_logprob(model, some, template, states, edit, site, config.length, report)
-        for number, choices in zip(part, found, strict=True):
-            work.part(
-                "choices", number, to_table("choices", choices, work.run.id).drop_columns("run")
-            )
-        progress("deciding", before + len(part), len(scenarios))
-    return [
-        Choice(
-            **{key: tuple(cell) if isinstance(cell, list) else cell for key, cell in row.items()}
-        )
-        for row in work.parts("choices").to_pylist()
-    ]
+            decided = by_logprob(model, batch, setup, settings.length, report)
+        for number, choices in zip(numbers, decided, strict=True):
+            rows = to_table("choices", choices, work.run.id).drop_columns("run")
+            work.part("choices", number, rows)
+        progress("deciding", before + len(batch), len(scenarios))
+    return [_choice(row) for row in work.parts("choices").to_pylist()]
 
 
-def _preferences(
-    study: Workspace, told: str, model: "Model"
-) -> dict[str, Float[np.ndarray, " value"]]:
-    """Steering name -> preference for each value [0 to 1]; a file's are those of the base and of
-    whatever is steered, under the name ``.
-    """
+def _report(
+    progress: Progress, before: int, share: int, scenarios: int, scored: int, total: int
+) -> None:
+    """Show scored prompts of a batch as scenarios, `before` of which were decided earlier."""
+    progress("deciding", before + scored * share // total, scenarios)
+
+
+def _choice(row: dict[str, Any]) -> Choice:
+    """Read a choice back from its row, whose lists are tuples of the record."""
+    cells = {key: tuple(cell) if isinstance(cell, list) else cell for key, cell in row.items()}
+    return Choice(**cells)
+
+
+def _preferences(study: Workspace, name: str, model: "Model") -> Preferences:
+    """Read preferences from a JSON file, or from a run that measured a profile of this model."""
+    if name.endswith(".json"):
+        return {"": _preferences_of_file(Path(name), study.system)}
     values = study.system.ids
-    if told.endswith(".json"):
-        if not Path(told).is_file():
-            raise NotFound(f"There is no file {told}. Give a JSON file of value -> 0 to 1.")
-        try:
-            known = {
-                study.system.resolve(name): float(p)
-                for name, p in json.loads(Path(told).read_text(encoding="utf-8")).items()
-            }
-        except (json.JSONDecodeError, AttributeError, TypeError, ValueError) as error:
-            raise BadInput(
-                f"{told} should hold one JSON object of value -> 0 to 1: {error}."
-            ) from None
-        if missing := [value for value in values if not 0 <= known.get(value, -1) <= 1]:
-            raise BadInput(f"{told} has no preference between 0 and 1 for {', '.join(missing)}.")
-        return {"": np.array([known[value] for value in values])}
-    made = study.resolve("profile", told)
-    if made.inputs["model"] != model.revision:
+    measured = study.resolve("profile", name)
+    if measured.inputs["model"] != model.revision:
         raise Incompatible(
-            f"{made.id} measured another model (revision {made.inputs['model'][:12]}). Measure this"
-            " one first."
+            f"{measured.id} measured another model (revision {measured.inputs['model'][:12]})."
+            " Measure this one first."
         )
-    largest = len(one_scale(made.config["instrument"], study.system).options)
-    found = {}
-    for name, rows in queries.profile(study.store, made.id, centred=False).groupby("steering"):
+    largest = len(one_scale(measured.config["instrument"], study.system).options)
+    profile = queries.profile(study.store, measured.id, centred=False)
+    preferences = {}
+    for steering, rows in profile.groupby("steering"):
         means = rows.set_index("value")["mean"].reindex(values).to_numpy(float)
         if not np.isfinite(means).all():
             raise BadInput(
-                f"{made.id} has no answer for some value under {name}. Measure a profile of all"
-                f" values of {study.system.id}."
+                f"{measured.id} has no answer for some value under {steering}. Measure a profile of"
+                f" all values of {study.system.id}."
             )
-        found[str(name)] = np.clip((means - 1) / (largest - 1), 0, 1)
-    return found
+        preferences[str(steering)] = np.clip((means - 1) / (largest - 1), 0, 1)
+    return preferences
+
+
+def _preferences_of_file(file: Path, system: ValueSystem) -> Float[np.ndarray, " value"]:
+    """Read the preference for every value from a JSON file [0 to 1]."""
+    if not file.is_file():
+        raise NotFound(f"There is no file {file}. Give a JSON file of value -> 0 to 1.")
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        by_value = {system.resolve(name): float(share) for name, share in content.items()}
+    except (json.JSONDecodeError, AttributeError, TypeError, ValueError) as error:
+        raise BadInput(f"{file} should hold one JSON object of value -> 0 to 1: {error}.") from None
+    missing = [value for value in system.ids if not 0 <= by_value.get(value, -1) <= 1]
+    if missing:
+        raise BadInput(f"{file} has no preference between 0 and 1 for {', '.join(missing)}.")
+    return np.array([by_value[value] for value in system.ids])
+
+
+class _Ranked(NamedTuple):
+    """The model's rankings held against those for its preferences."""
+
+    agreements: list[RankingAgreement]
+    """Both metrics for every state whose preferences are known."""
+    r: float
+    """The assessor's correlation with held-out written scores; NaN without an assessor."""
 
 
 def _agreements(
-    study: Workspace,
-    config: DecideSettings,
-    scenarios: list[Scenario],
-    choices: list[Choice],
-    preferences: dict[str, Float[np.ndarray, " value"]],
-) -> tuple[list[Agreement], float]:
-    """The model's rankings against those for its preferences, in every state whose preferences
-    are known; the assessor's held-out r.
-    """
-    values, r = study.system.ids, float("nan")
-    situations, actions = (
-        np.stack([stakes(s, values) for s in scenarios]),
-        [scores(s, values) for s in scenarios],
+    values: tuple[str, ...],
+    settings: DecideSettings,
+    scenarios: Sequence[Scenario],
+    choices: Sequence[Choice],
+    preferences: Preferences,
+) -> _Ranked:
+    """Compare the model's rankings with those for its preferences, state by state."""
+    rated = CrossFit(
+        scenarios=np.stack([stakes(scenario, values) for scenario in scenarios]),
+        actions=tuple(scores(scenario, values) for scenario in scenarios),
+        r=float("nan"),
     )
-    if config.assessor:
-        fitter = registry.get("assessors", config.assessor)
-        rated = cross_fit(
-            fitter,
-            scenarios,
-            values,
-            options(fitter.config, config.options),
-            config.folds,
-            config.seed,
-        )
-        situations, actions, r = rated.scenarios, list(rated.actions), rated.r
-    found = []
-    for name in dict.fromkeys(
-        choice.steering for choice in choices if choice.kind != "random-direction"
-    ):
-        wanted = preferences.get(name, preferences.get(""))
-        if wanted is not None:
-            made = rankings(choices, name)
-            pairs = [
-                (
-                    rank(flows(situation, rated, wanted, config.variant)).tolist(),
-                    made[scenario.id].tolist(),
-                )
-                for scenario, situation, rated in zip(scenarios, situations, actions, strict=True)
-            ]
-            found += agreement(name, pairs, config.replicates, config.seed)
-    return found, r
+    if settings.assessor:
+        fitter = ASSESSORS[settings.assessor]
+        config = options(fitter.config, settings.options)
+        rated = cross_fit(fitter, scenarios, values, config, settings.folds, settings.seed)
+    agreements: list[RankingAgreement] = []
+    states = [choice.steering for choice in choices if choice.kind != "random-direction"]
+    for name in dict.fromkeys(states):
+        preference = preferences.get(name, preferences.get(""))
+        if preference is None:
+            continue
+        decided = rankings(choices, name)
+        pairs = []
+        for number, scenario in enumerate(scenarios):
+            phi = flows(
+                rated.scenarios[number], rated.actions[number], preference, settings.variant
+            )
+            pairs.append((rank(phi).tolist(), decided[scenario.id].tolist()))
+        agreements += agreement(name, pairs, settings.replicates, settings.seed)
+    return _Ranked(agreements, rated.r)
+
+
+def _summary(
+    settings: DecideSettings,
+    setup: DecisionSetup,
+    choices: Sequence[Choice],
+    effects: Sequence[DecisionEffect],
+    ranked: _Ranked,
+) -> dict[str, Any]:
+    """Count choices and values that the steering moves, and give the unsteered agreement."""
+    outcome = "expected" if settings.mode == "logprob" else "chosen"
+    steered = [e for e in effects if e.kind == "steering" and e.outcome == outcome]
+    summary: dict[str, Any] = {
+        "choices": len(choices),
+        "missing": sum(choice.status != "parsed" for choice in choices),
+        "controls": max(len(setup.states) - 2, 0),
+        "values_moved": sum(effect.q < 0.05 for effect in steered),
+        "values": len(steered),
+    }
+    for row in ranked.agreements:
+        if row.steering == "base":
+            summary[row.metric] = row.mean
+    if settings.assessor:
+        summary["assessor_r"] = ranked.r
+    return summary

@@ -16,23 +16,24 @@ and asks nothing twice.
 
 import dataclasses
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 from feature_store.bounds import Between, Count, CountOrZero, Seed, Temperature
 from feature_store.errors import BadInput
+from feature_store.files import digest
 from feature_store.progress import Progress
-from feature_store.records import Run
-from feature_store.runs import digest
+from feature_store.records import Run, ValueSystem
+from feature_store.runs import Work
 from workbench import organism
 from workbench.llm import LLM, Conversation, open_llm, room_for
 from workbench.llm.answered import CachedLLM
 from workbench.material import ORGANISM, lines
-from workbench.settings import plain
 from workbench.systems.value_pilot.dilemmas import (
-    Inferred,
+    InferredPairs,
     Pairs,
-    Written,
+    WrittenDilemma,
     infer_prompt,
     leaked,
     pairs,
@@ -45,6 +46,8 @@ from workbench.workspace import Workspace
 
 @dataclasses.dataclass(frozen=True)
 class DilemmasSettings:
+    """Settings of `dilemmas`: who writes how many, of how many steps."""
+
     llm: str = ""
     """Language model that writes and reads blind: local:FOLDER-OR-HUB-ID or
     https://host/v1#model; or `organism` for that model's own generator."""
@@ -63,175 +66,228 @@ class DilemmasSettings:
 
 
 def run(
-    study: Workspace, config: DilemmasSettings, progress: Progress, llm: LLM | None = None
+    study: Workspace, settings: DilemmasSettings, progress: Progress, llm: LLM | None = None
 ) -> Run:
-    """A run of kind `dilemmas`. `llm` stands in for the model that `config.llm` names."""
-    name = llm.name if llm else config.llm
+    """Make a run of kind `dilemmas`. `llm` stands in for the model that `settings.llm` names."""
+    name = llm.name if llm else settings.llm
+    is_organism = name == ORGANISM
+    _check(settings, name, study.system)
+    norms = lines(settings.norms) if settings.norms else [""]
+    inputs = {"llm": name}
+    if settings.norms:
+        inputs["norms"] = digest(Path(settings.norms))
+
+    def build(work: Work) -> dict[str, Any]:
+        """Write the dilemmas, and those that passed as a file of the released format."""
+        if is_organism:
+            outcomes = _planted(settings)
+        else:
+            writer = _Writer(
+                llm=CachedLLM(llm or open_llm(name, study.model), study.folder / "answers.jsonl"),
+                settings=settings,
+                progress=progress,
+            )
+            outcomes = _write(writer, study.system, norms)
+        rows = [_row(number, outcome) for number, outcome in enumerate(outcomes)]
+        work.table("dilemmas", rows, sort=("number",))
+        passed = [
+            outcome.written.dilemma
+            for outcome, row in zip(outcomes, rows, strict=True)
+            if row["passed"]
+        ]
+        text = json.dumps(passed, ensure_ascii=False, indent=1)
+        (work.folder / "dilemmas.json").write_text(text, encoding="utf-8")
+        return _summary(rows, name)
+
+    return study.make("dilemmas", dataclasses.replace(settings, llm=name), inputs, build)
+
+
+def _check(settings: DilemmasSettings, name: str, system: ValueSystem) -> None:
+    """Raise BadInput where nobody writes, or where what is asked for cannot be written."""
     if not name:
         raise BadInput("Nobody was told to write. Give --llm with a language model or `organism`.")
-    if config.n < 1 or config.steps < 1:
+    if settings.n < 1 or settings.steps < 1:
         raise BadInput(
-            f"At least one dilemma of at least one step is written, got n={config.n} and"
-            f" steps={config.steps}."
+            f"At least one dilemma of at least one step is written, got n={settings.n} and"
+            f" steps={settings.steps}."
         )
-    own, system = name == ORGANISM, study.system
-    if own and (config.norms or system.ids != organism.truth().values):
+    if name == ORGANISM and (settings.norms or system.ids != organism.truth().values):
         raise BadInput(
             "The organism's dilemmas have no norms and are about Schwartz's ten values. Leave"
             " --norms out, in a study of schwartz10."
         )
-    norms = lines(config.norms) if config.norms else [""]
-    inputs = {"llm": name} | ({"norms": digest(Path(config.norms))} if config.norms else {})
-    plainly = plain(dataclasses.replace(config, llm=name))
-    if study.runs.exists(id := study.runs.find("dilemmas", plainly, inputs, config.seed)):
-        return study.runs.get(id)
-    with study.runs.begin("dilemmas", plainly, inputs, config.seed) as work:
-        if own:
-            rows = [
-                _row(k, told, _pairs_of(told, config.steps), name)
-                for k, told in enumerate(organism.dilemmas(config.n, config.seed, config.steps))
-            ]
-        else:
-            rows = _written(study, config, llm or open_llm(name, study.model), norms, progress)
-        passed = [row.pop("told") for row in rows if row["passed"]]
-        work.table(
-            "dilemmas",
-            [{key: value for key, value in row.items() if key != "told"} for row in rows],
-            sort=("number",),
-        )
-        (work.folder / "dilemmas.json").write_text(
-            json.dumps(passed, ensure_ascii=False, indent=1), encoding="utf-8"
-        )
-        return work.finish(
-            {
-                "source": name,
-                "asked": len(rows),
-                "parsed": sum(r["status"] == "parsed" for r in rows),
-                "refused": sum(r["status"] == "refused" for r in rows),
-                "unparsed": sum(r["status"] == "unparsed" for r in rows),
-                "too_long": sum("too-long" in (r["status"], r["inference_status"]) for r in rows),
-                "leaked": sum(len(r["leaks"]) > 0 for r in rows),
-                "inference_unread": sum(
-                    r["inference_status"] in ("refused", "unparsed", "too-long") for r in rows
-                ),
-                "not_inferred": sum(
-                    r["inference_status"] == "parsed" and r["inferred"] != r["pairs"] for r in rows
-                ),
-                "passed": len(passed),
-            }
-        )
 
 
-def _written(
-    study: Workspace, config: DilemmasSettings, llm: LLM, norms: list[str], progress: Progress
-) -> list[dict[str, Any]]:
-    """One row a dilemma, written and read blind."""
-    system, kept = study.system, CachedLLM(llm, study.folder / "answers.jsonl")
-    wanted = pairs(system, config.n, config.steps, config.seed)
-    turn = [norms[k % len(norms)] for k in range(config.n)]
+@dataclasses.dataclass(frozen=True)
+class _Outcome:
+    """What became of one dilemma that was asked for."""
 
-    def asked(stage: str, told: list[Conversation], temperature: float) -> list[str | None]:
-        # One at a time, each with a seed of its own: two dilemmas of one norm are two answers. None
-        # where the request is too long for the model.
-        room, answers = room_for(llm, stage, told), []
-        for k, conversation in enumerate(told):
-            seed = config.seed + k if temperature else 0
-            answers += (
-                kept.chat(
+    pairs: Pairs
+    """Values that the choices were to stand for."""
+    source: str
+    """Name of the writer."""
+    written: WrittenDilemma
+    """What was written."""
+    answer: str = ""
+    """The writer's raw answer."""
+    leaks: tuple[str, ...] = ()
+    """Words that name a value."""
+    inferred: InferredPairs | None = None
+    """What the blind reader found; None where nobody read it."""
+    inference: str = ""
+    """The blind reader's raw answer."""
+    is_planted: bool = False
+    """Whether the values are planted, so that nobody has to read it blind."""
+
+
+def _planted(settings: DilemmasSettings) -> list[_Outcome]:
+    """Take dilemmas from the organism's own generator."""
+    steps = range(1, settings.steps + 1)
+    outcomes = []
+    for dilemma in organism.dilemmas(settings.n, settings.seed, settings.steps):
+        values = [
+            (dilemma[f"step {step}_choiceA_value"], dilemma[f"step {step}_choiceB_value"])
+            for step in steps
+        ]
+        written = WrittenDilemma(dilemma, "parsed", "")
+        outcomes.append(
+            _Outcome(pairs=tuple(values), source=ORGANISM, written=written, is_planted=True)
+        )
+    return outcomes
+
+
+@dataclasses.dataclass(frozen=True)
+class _Writer:
+    """Asks a language model whose answers are kept in the study."""
+
+    llm: CachedLLM
+    """The language model."""
+    settings: DilemmasSettings
+    """Length and seed."""
+    progress: Progress
+    """Shows how many are answered."""
+
+    def ask(
+        self, stage: str, conversations: Sequence[Conversation], temperature: float
+    ) -> list[str | None]:
+        """Answer conversations; None where a request is too long for the model.
+
+        One at a time, each with a seed of its own: two dilemmas of one norm are two answers.
+        """
+        room = room_for(self.llm, stage, list(conversations))
+        answers: list[str | None] = []
+        for number, conversation in enumerate(conversations):
+            answer = None
+            if room[number]:
+                (answer,) = self.llm.chat(
                     [conversation],
-                    max_new_tokens=config.new_tokens,
+                    max_new_tokens=self.settings.new_tokens,
                     temperature=temperature,
-                    seed=seed,
+                    seed=self.settings.seed + number if temperature else 0,
                 )
-                if room[k]
-                else [None]
-            )
-            progress(stage, k + 1, len(told))
+            answers.append(answer)
+            self.progress(stage, number + 1, len(conversations))
         return answers
 
-    answers = asked(
-        "writing",
-        [write_prompt(system, some, norm) for some, norm in zip(wanted, turn, strict=True)],
-        config.temperature,
-    )
-    too_long = Written(None, "too-long", f"The request is longer than {llm.name} reads.")
-    came = [
-        too_long if answer is None else read_written(answer, some, f"d{k:04d}", norm)
-        for k, (answer, some, norm) in enumerate(zip(answers, wanted, turn, strict=True))
+
+def _write(writer: _Writer, system: ValueSystem, norms: Sequence[str]) -> list[_Outcome]:
+    """Ask for every dilemma, then ask a blind reader what the choices stand for."""
+    settings = writer.settings
+    wanted = pairs(system, settings.n, settings.steps, settings.seed)
+    turn = [norms[number % len(norms)] for number in range(settings.n)]
+    prompts = [
+        write_prompt(system, values, norm) for values, norm in zip(wanted, turn, strict=True)
     ]
-    there = [k for k, one in enumerate(came) if one.dilemma]
-    said = dict(
-        zip(
-            there,
-            asked(
-                "reading blind",
-                [infer_prompt(system, came[k].dilemma or {}, config.steps) for k in there],
-                0.0,
-            ),
-            strict=True,
-        )
+    answers = writer.ask("writing", prompts, settings.temperature)
+    too_long = WrittenDilemma(
+        None, "too-long", f"The request is longer than {writer.llm.name} reads."
     )
-    rows = []
-    for k, (one, some) in enumerate(zip(came, wanted, strict=True)):
-        leaks = leaked(one.dilemma, config.steps, system) if one.dilemma else ()
-        read = said.get(k)
-        found = (
-            read_inferred(read, system, config.steps)
-            if read is not None
-            else Inferred((), "too-long")
-            if k in said
-            else None
+    outcomes = []
+    for number, answer in enumerate(answers):
+        written = too_long
+        if answer is not None:
+            written = read_written(answer, wanted[number], f"d{number:04d}", turn[number])
+        leaks = leaked(written.dilemma, settings.steps, system) if written.dilemma else ()
+        outcomes.append(
+            _Outcome(
+                pairs=wanted[number],
+                source=writer.llm.name,
+                written=written,
+                answer=answer or "",
+                leaks=leaks,
+            )
         )
-        rows.append(
-            _row(k, one.dilemma, some, llm.name, answers[k] or "", one, leaks, found, read or "")
-        )
-    return rows
+    return _read_blind(writer, system, outcomes)
 
 
-def _row(
-    number: int,
-    told: dict[str, Any] | None,
-    some: Pairs,
-    source: str,
-    answer: str = "",
-    came: Written | None = None,
-    leaks: tuple[str, ...] = (),
-    found: Inferred | None = None,
-    inference: str = "",
-) -> dict[str, Any]:
-    """The row of `dilemmas`, and the dilemma itself.
+def _read_blind(
+    writer: _Writer, system: ValueSystem, outcomes: Sequence[_Outcome]
+) -> list[_Outcome]:
+    """Ask what the choices of every dilemma stand for, and write the answer beside it."""
+    steps = writer.settings.steps
+    prompts = {
+        number: infer_prompt(system, outcome.written.dilemma, steps)
+        for number, outcome in enumerate(outcomes)
+        if outcome.written.dilemma
+    }
+    answers = writer.ask("reading blind", list(prompts.values()), 0.0)
+    read = list(outcomes)
+    for number, answer in zip(prompts, answers, strict=True):
+        if answer is None:
+            inferred = InferredPairs((), "too-long")
+        else:
+            inferred = read_inferred(answer, system, steps)
+        read[number] = dataclasses.replace(read[number], inferred=inferred, inference=answer or "")
+    return read
 
-    Where nobody read it blind, as the organism's, the other filter decides alone.
+
+def _row(number: int, outcome: _Outcome) -> dict[str, Any]:
+    """Write the row of `dilemmas`.
+
+    Where the values are planted nobody reads it blind, and the other filter decides alone.
     """
+    dilemma = outcome.written.dilemma
+    inferred = outcome.inferred
+    is_about_values = outcome.is_planted or (
+        inferred is not None and inferred.pairs == outcome.pairs
+    )
     return {
         "number": number,
-        "dilemma": str(told["idx"]) if told else f"d{number:04d}",
-        "norm": told["norm"] if told else "",
-        "pairs": _shown(some),
-        "source": source,
-        "answer": answer,
-        "status": came.status if came else "parsed",
-        "reason": came.reason if came else "",
-        "leaks": leaks,
-        "reader": source if found else "",
-        "inferred": _shown(found.pairs) if found else [],
-        "inference": inference,
-        "inference_status": found.status if found else "",
-        "passed": (
-            told is not None
-            and not leaks
-            and (came is None or (found is not None and found.pairs == some))
-        ),
-        "told": told,
+        "dilemma": str(dilemma["idx"]) if dilemma else f"d{number:04d}",
+        "norm": dilemma["norm"] if dilemma else "",
+        "pairs": _shown(outcome.pairs),
+        "source": outcome.source,
+        "answer": outcome.answer,
+        "status": outcome.written.status,
+        "reason": outcome.written.reason,
+        "leaks": outcome.leaks,
+        "reader": outcome.source if inferred else "",
+        "inferred": _shown(inferred.pairs) if inferred else [],
+        "inference": outcome.inference,
+        "inference_status": inferred.status if inferred else "",
+        "passed": dilemma is not None and not outcome.leaks and is_about_values,
     }
 
 
-def _shown(some: Pairs) -> list[str]:
-    return [f"{a} / {b}" for a, b in some]
+def _shown(pairs: Pairs) -> list[str]:
+    return [f"{a} / {b}" for a, b in pairs]
 
 
-def _pairs_of(told: dict[str, Any], steps: int) -> Pairs:
-    return tuple(
-        (told[f"step {s}_choiceA_value"], told[f"step {s}_choiceB_value"])
-        for s in range(1, steps + 1)
-    )
+def _summary(rows: Sequence[Mapping[str, Any]], source: str) -> dict[str, Any]:
+    """Count what became of the dilemmas that were asked for."""
+    status = [row["status"] for row in rows]
+    inference = [row["inference_status"] for row in rows]
+    return {
+        "source": source,
+        "asked": len(rows),
+        "parsed": status.count("parsed"),
+        "refused": status.count("refused"),
+        "unparsed": status.count("unparsed"),
+        "too_long": sum("too-long" in pair for pair in zip(status, inference, strict=True)),
+        "leaked": sum(len(row["leaks"]) > 0 for row in rows),
+        "inference_unread": sum(read in ("refused", "unparsed", "too-long") for read in inference),
+        "not_inferred": sum(
+            row["inference_status"] == "parsed" and row["inferred"] != row["pairs"] for row in rows
+        ),
+        "passed": sum(row["passed"] for row in rows),
+    }

@@ -6,18 +6,21 @@
 """
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 from feature_store import queries
 from feature_store.errors import BadInput, NotFound, nearest
 from feature_store.progress import Progress
 from feature_store.records import Run
+from feature_store.runs import Work
 from workbench.settings import plain
 from workbench.workspace import Workspace
 
 
 @dataclasses.dataclass(frozen=True)
 class ReviewSettings:
+    """Settings of `review`: the scenario, and what a person says of it."""
+
     scenarios: str = "latest"
     """Run of the scenarios."""
     scenario: str = ""
@@ -30,40 +33,35 @@ class ReviewSettings:
     """Who says so."""
 
 
-def run(study: Workspace, config: ReviewSettings, progress: Progress) -> Run:
-    """A run of kind `review`."""
-    reviewed = study.resolve("scenarios", config.scenarios)
-    known = queries.scenarios(study.store, reviewed.id).set_index("scenario")
-    if config.scenario not in known.index:
+def run(study: Workspace, settings: ReviewSettings, progress: Progress) -> Run:
+    """Make a run of kind `review`: what one person says of one scenario."""
+    reviewed = study.resolve("scenarios", settings.scenarios)
+    scenarios = queries.scenarios(study.store, reviewed.id).set_index("scenario")
+    if settings.scenario not in scenarios.index:
         raise NotFound(
             f"{reviewed.id} has no scenario"
-            f" {config.scenario!r}.{nearest(config.scenario, known.index)}"
+            f" {settings.scenario!r}.{nearest(settings.scenario, scenarios.index)}"
         )
-    if config.verdict == "accept" and known.status[config.scenario] != "parsed":
+    status = scenarios.status[settings.scenario]
+    if settings.verdict == "accept" and status != "parsed":
         raise BadInput(
-            f"Scenario {config.scenario} could not be read ({known.status[config.scenario]}), so it"
-            " cannot be accepted."
+            f"Scenario {settings.scenario} could not be read ({status}), so it cannot be accepted."
         )
-    number = int(known.reviews[config.scenario])
-    inputs, plainly = (
-        {"scenarios": reviewed.id},
-        plain(dataclasses.replace(config, scenarios=reviewed.id)) | {"number": number},
-    )
-    with study.runs.begin("review", plainly, inputs, 0) as work:
-        work.table(
-            "reviews",
-            [
-                {
-                    "scenarios": reviewed.id,
-                    "scenario": config.scenario,
-                    "number": number,
-                    "accepted": config.verdict == "accept",
-                    "note": config.note,
-                    "reviewer": config.reviewer,
-                }
-            ],
-        )
+    number = int(scenarios.reviews[settings.scenario])
+
+    def build(work: Work) -> dict[str, Any]:
+        """Write the review."""
+        row = {
+            "scenarios": reviewed.id,
+            "scenario": settings.scenario,
+            "number": number,
+            "accepted": settings.verdict == "accept",
+            "note": settings.note,
+            "reviewer": settings.reviewer,
+        }
+        work.table("reviews", [row])
         progress("reviewing", 1, 1)
-        return work.finish(
-            {"scenario": config.scenario, "verdict": config.verdict, "number": number}
-        )
+        return {"scenario": settings.scenario, "verdict": settings.verdict, "number": number}
+
+    pinned = plain(dataclasses.replace(settings, scenarios=reviewed.id)) | {"number": number}
+    return study.make("review", pinned, {"scenarios": reviewed.id}, build, seed=0)

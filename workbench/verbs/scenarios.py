@@ -14,25 +14,26 @@ of its own (`review`).
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import pyarrow as pa
 
 from feature_store.bounds import Between, Count, CountOrZero, Seed, Share, Temperature
 from feature_store.errors import BadInput
+from feature_store.files import digest
 from feature_store.progress import Progress
-from feature_store.records import Run
-from feature_store.runs import Work, digest
+from feature_store.records import Run, Scenario, ValueSystem
+from feature_store.runs import Work
 from workbench import organism
 from workbench.llm import LLM, Conversation, open_llm, room_for
 from workbench.material import ORGANISM
-from workbench.settings import plain
-from workbench.systems.value_pilot.kept import Asked, rows
 from workbench.systems.value_pilot.scenarios import read, subsets
+from workbench.systems.value_pilot.stored import ScenarioRequest, action_rows, scenario_row
 from workbench.systems.value_pilot.writing import (
-    Inferred,
+    InferredValues,
+    WrittenScenario,
     infer_prompt,
     read_inferred,
     read_written,
@@ -43,6 +44,8 @@ from workbench.workspace import Workspace
 
 @dataclasses.dataclass(frozen=True)
 class ScenariosSettings:
+    """Settings of `scenarios`: who writes, about how many values, and what passes."""
+
     llm: str = ""
     """Language model that writes the scenarios and reads them blind, or `organism` for that
     model's own generator."""
@@ -70,148 +73,193 @@ class ScenariosSettings:
 
 
 def run(
-    study: Workspace, config: ScenariosSettings, progress: Progress, llm: LLM | None = None
+    study: Workspace, settings: ScenariosSettings, progress: Progress, llm: LLM | None = None
 ) -> Run:
-    """A run of kind `scenarios`. `llm` stands in for the model that `config.llm` names."""
-    name = llm.name if llm else config.llm
-    if not name and not config.file:
+    """Make a run of kind `scenarios`. `llm` stands in for the model that `settings.llm` names."""
+    name = llm.name if llm else settings.llm
+    _check(settings, name)
+    system = study.system
+    given = read(Path(settings.file), system) if settings.file else None
+    value_sets = subsets(system, settings.n, settings.smallest, settings.largest, settings.seed)
+    if name == ORGANISM:
+        given = organism.scenarios(value_sets, settings.actions, settings.seed)
+    inputs = {"llm": name}
+    if settings.file:
+        inputs["file"] = digest(Path(settings.file))
+
+    def build(work: Work) -> dict[str, Any]:
+        """Have the scenarios written and read blind, and filter them."""
+        asker = None
+        if name and name != ORGANISM:
+            asker = _Asker(llm or open_llm(name, study.model), name, work, settings, progress)
+        if given is not None:
+            requests = _requests_of(given)
+        else:
+            assert asker is not None  # `_check` lets no run through that has nobody to write
+            requests = _write(asker, system, value_sets)
+        if asker:
+            requests = _read_blind(asker, system, requests)
+        rows = [scenario_row(request, system, settings.agreement) for request in requests]
+        actions = [row for request in requests for row in action_rows(request)]
+        work.table("scenarios", rows, sort=("number",))
+        work.table("actions", actions, sort=("scenario", "action"))
+        return _summary(rows, name or Path(settings.file).name, settings.agreement)
+
+    return study.make("scenarios", dataclasses.replace(settings, llm=name), inputs, build)
+
+
+def _check(settings: ScenariosSettings, name: str) -> None:
+    """Raise BadInput where nobody writes, or where a number is out of range."""
+    if not name and not settings.file:
         raise BadInput(
             "Nobody was told to write. Give --llm with a language model or `organism`, or --file"
             " with scenarios."
         )
-    if name == ORGANISM and config.file:
+    if name == ORGANISM and settings.file:
         raise BadInput(
             "The organism cannot read scenarios from a file. Give --llm with a language model, or"
             " leave it out."
         )
-    if not 0 <= config.agreement <= 1 or config.actions < 2 or config.batch < 1 or config.n < 0:
+    agreement_fits = 0 <= settings.agreement <= 1
+    if not agreement_fits or settings.actions < 2 or settings.batch < 1 or settings.n < 0:
         raise BadInput(
             "An agreement lies in [0, 1], actions are at least 2, a batch at least 1 and n at least"
             " 0; got others."
         )
-    system = study.system
-    given = read(Path(config.file), system) if config.file else None
-    wanted = subsets(system, config.n, config.smallest, config.largest, config.seed)
-    if name == ORGANISM:
-        given = organism.scenarios(wanted, config.actions, config.seed)
-    inputs = {"llm": name} | ({"file": digest(Path(config.file))} if config.file else {})
-    plainly = plain(dataclasses.replace(config, llm=name))
-    if study.runs.exists(id := study.runs.find("scenarios", plainly, inputs, config.seed)):
-        return study.runs.get(id)
-    speaker = None if not name or name == ORGANISM else llm or open_llm(name, study.model)
-    with study.runs.begin("scenarios", plainly, inputs, config.seed) as work:
-        if given is not None:
-            asked = [
-                Asked(number=number, id=s.id, values=s.values, source=s.source, scenario=s)
-                for number, s in enumerate(given)
-            ]
+
+
+def _requests_of(scenarios: Sequence[Scenario]) -> list[ScenarioRequest]:
+    """Turn scenarios that exist already into requests that were answered."""
+    return [
+        ScenarioRequest(
+            number=number,
+            id=scenario.id,
+            values=scenario.values,
+            source=scenario.source,
+            scenario=scenario,
+        )
+        for number, scenario in enumerate(scenarios)
+    ]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Asker:
+    """Asks a language model, a stage at a time, and keeps every answer in the run."""
+
+    llm: LLM
+    """The language model."""
+    name: str
+    """Its name as it stands on every row: as it was typed, where it was."""
+    work: Work
+    """The run that is made."""
+    settings: ScenariosSettings
+    """Length, seed, and how many are asked at once."""
+    progress: Progress
+    """Shows how many are answered."""
+
+    def ask(
+        self, stage: str, conversations: Mapping[int, Conversation], temperature: float
+    ) -> dict[int, str | None]:
+        """Answer numbered conversations, in order of their numbers.
+
+        The answer is None where a request is too long for the model. What an earlier, interrupted
+        call was answered is not asked again. Raises BadInput where every request is too long.
+        """
+        fits = room_for(self.llm, stage, list(conversations.values()))
+        room = dict(zip(conversations, fits, strict=True))
+        done = self.work.done(stage)
+        waiting = [number for number in conversations if number not in done and room[number]]
+        for start in range(0, len(waiting), self.settings.batch):
+            batch = waiting[start : start + self.settings.batch]
+            answers = self.llm.chat(
+                [conversations[number] for number in batch],
+                max_new_tokens=self.settings.new_tokens,
+                temperature=temperature,
+                seed=self.settings.seed + batch[0],
+            )
+            for number, answer in zip(batch, answers, strict=True):
+                part = pa.table({"number": [number], "answer": [answer]})
+                self.work.part(stage, number, part)
+            total = len(conversations)
+            self.progress(stage, total - len(waiting) + start + len(batch), total)
+        if not conversations:
+            return {}
+        parts = self.work.parts(stage).to_pydict()
+        answered = dict(zip(parts["number"], parts["answer"], strict=True))
+        return dict.fromkeys(conversations) | answered
+
+
+def _write(
+    asker: _Asker, system: ValueSystem, value_sets: Sequence[tuple[str, ...]]
+) -> list[ScenarioRequest]:
+    """Ask for a scenario about each set of values."""
+    settings = asker.settings
+    name = asker.name
+    prompts = {
+        number: write_prompt(system, values, settings.actions)
+        for number, values in enumerate(value_sets)
+    }
+    requests = []
+    for number, answer in asker.ask("writing", prompts, settings.temperature).items():
+        id, values = f"s{number:04d}", value_sets[number]
+        if answer is None:
+            reason = f"The request is longer than {name} reads."
+            written = WrittenScenario(None, "too-long", reason)
         else:
-            asked = []
-            told = {
-                number: write_prompt(system, values, config.actions)
-                for number, values in enumerate(wanted)
-            }
-            for number, answer in _ask(
-                work, "writing", told, speaker, config, config.temperature, progress
-            ).items():
-                id, values = f"s{number:04d}", wanted[number]
-                if answer is None:
-                    asked.append(
-                        Asked(
-                            number=number,
-                            id=id,
-                            values=values,
-                            source=name,
-                            scenario=None,
-                            answer="",
-                            status="too-long",
-                            reason=f"The request is longer than {name} reads.",
-                        )
-                    )
-                    continue
-                came = read_written(answer, system, values, config.actions, id, name)
-                asked.append(
-                    Asked(
-                        number=number,
-                        id=id,
-                        values=values,
-                        source=name,
-                        scenario=came.scenario,
-                        answer=answer,
-                        status=came.status,
-                        reason=came.reason,
-                    )
-                )
-        if speaker:
-            told = {
-                one.number: infer_prompt(system, one.scenario.text) for one in asked if one.scenario
-            }
-            for number, answer in _ask(
-                work, "reading blind", told, speaker, config, 0.0, progress
-            ).items():
-                found = (
-                    Inferred((), "too-long") if answer is None else read_inferred(answer, system)
-                )
-                asked[number] = dataclasses.replace(
-                    asked[number],
-                    reader=name,
-                    inferred=found.values,
-                    inference=answer or "",
-                    inference_status=found.status,
-                )
-        made = [rows(one, system, config.agreement) for one in asked]
-        work.table("scenarios", [row for row, _ in made], sort=("number",))
-        work.table(
-            "actions",
-            [action for _, actions in made for action in actions],
-            sort=("scenario", "action"),
+            written = read_written(answer, system, values, settings.actions, id, name)
+        requests.append(
+            ScenarioRequest(
+                number=number,
+                id=id,
+                values=values,
+                source=name,
+                scenario=written.scenario,
+                answer=answer or "",
+                status=written.status,
+                reason=written.reason,
+            )
         )
-        kept = [row for row, _ in made]
-        return work.finish(
-            {
-                "source": name or Path(config.file).name,
-                "asked": len(kept),
-                "parsed": sum(r["status"] == "parsed" for r in kept),
-                "refused": sum(r["status"] == "refused" for r in kept),
-                "unparsed": sum(r["status"] == "unparsed" for r in kept),
-                "too_long": sum("too-long" in (r["status"], r["inference_status"]) for r in kept),
-                "leaked": sum(len(r["leaks"]) > 0 for r in kept),
-                "inference_unread": sum(
-                    r["inference_status"] in ("refused", "unparsed", "too-long") for r in kept
-                ),
-                "not_inferred": sum(r["agreement"] < config.agreement for r in kept),
-                "passed": sum(r["passed"] for r in kept),
-            }
-        )
+    return requests
 
 
-def _ask(
-    work: Work,
-    stage: str,
-    told: Mapping[int, Conversation],
-    llm: LLM,
-    config: ScenariosSettings,
-    temperature: float,
-    progress: Progress,
-) -> dict[int, str | None]:
-    """Number -> answer, None where the request is too long for the model, in order of the
-    numbers. What an earlier, interrupted call was answered is not asked again. Raises BadInput
-    where every request is too long."""
-    room = dict(zip(told, room_for(llm, stage, list(told.values())), strict=True))
-    done = work.done(stage)
-    waiting = [number for number in told if number not in done and room[number]]
-    for start in range(0, len(waiting), config.batch):
-        some = waiting[start : start + config.batch]
-        answers = llm.chat(
-            [told[number] for number in some],
-            max_new_tokens=config.new_tokens,
-            temperature=temperature,
-            seed=config.seed + some[0],
+def _read_blind(
+    asker: _Asker, system: ValueSystem, requests: Sequence[ScenarioRequest]
+) -> list[ScenarioRequest]:
+    """Ask which values each situation is about, and write the answer beside it."""
+    prompts = {
+        request.number: infer_prompt(system, request.scenario.text)
+        for request in requests
+        if request.scenario
+    }
+    read = list(requests)
+    for number, answer in asker.ask("reading blind", prompts, 0.0).items():
+        if answer is None:
+            inferred = InferredValues((), "too-long")
+        else:
+            inferred = read_inferred(answer, system)
+        read[number] = dataclasses.replace(
+            read[number],
+            reader=asker.name,
+            inferred=inferred.values,
+            inference=answer or "",
+            inference_status=inferred.status,
         )
-        for number, answer in zip(some, answers, strict=True):
-            work.part(stage, number, pa.table({"number": [number], "answer": [answer]}))
-        progress(stage, len(told) - len(waiting) + start + len(some), len(told))
-    if not told:
-        return {}
-    kept = work.parts(stage).to_pydict()
-    return dict.fromkeys(told) | dict(zip(kept["number"], kept["answer"], strict=True))
+    return read
+
+
+def _summary(rows: Sequence[Mapping[str, Any]], source: str, agreement: float) -> dict[str, Any]:
+    """Count what became of the scenarios that were asked for."""
+    status = [row["status"] for row in rows]
+    inference = [row["inference_status"] for row in rows]
+    return {
+        "source": source,
+        "asked": len(rows),
+        "parsed": status.count("parsed"),
+        "refused": status.count("refused"),
+        "unparsed": status.count("unparsed"),
+        "too_long": sum("too-long" in pair for pair in zip(status, inference, strict=True)),
+        "leaked": sum(len(row["leaks"]) > 0 for row in rows),
+        "inference_unread": sum(read in ("refused", "unparsed", "too-long") for read in inference),
+        "not_inferred": sum(row["agreement"] < agreement for row in rows),
+        "passed": sum(row["passed"] for row in rows),
+    }

@@ -20,7 +20,9 @@ from workbench.statistics.intervals import bootstrap_mean
 
 
 @dataclass(frozen=True)
-class Agreement:
+class RankingAgreement:
+    """How well a model's rankings agree with those for its preferences, averaged over scenarios."""
+
     steering: str
     """`Steering.name` of the state whose ranking is compared."""
     metric: Literal["os_sim", "first_acc"]
@@ -38,38 +40,45 @@ class Agreement:
 
 
 def os_sim(a: Sequence[int], b: Sequence[int]) -> float:
-    """Mean over depths d of |top-d of a and of b| / d [0 to 1].
+    """Compare two rankings: the mean over depths d of |top-d of a and of b| / d [0 to 1].
 
     Raises BadInput unless both rank the same actions once.
     """
-    if not len(a) or sorted(a) != sorted(b) or len(set(a)) < len(a):
+    same_actions = sorted(a) == sorted(b) and len(set(a)) == len(a)
+    if not len(a) or not same_actions:
         raise BadInput(
             f"Two rankings of the same actions are compared, each action once; got {list(a)} and"
             f" {list(b)}."
         )
-    return sum(len({*a[:depth]} & {*b[:depth]}) / depth for depth in range(1, len(a) + 1)) / len(a)
+    shares = [len({*a[:depth]} & {*b[:depth]}) / depth for depth in range(1, len(a) + 1)]
+    return sum(shares) / len(a)
 
 
 def first_acc(a: Sequence[int], b: Sequence[int]) -> float:
-    """1 where both rankings begin with the same action, else 0."""
+    """Say whether both rankings begin with the same action: 1 where they do, else 0."""
     return float(a[0] == b[0])
 
 
 def agreement(
     steering: str, pairs: Sequence[tuple[Sequence[int], Sequence[int]]], replicates: int, seed: int
-) -> list[Agreement]:
-    """Both metrics over one pair of rankings a scenario."""
+) -> list[RankingAgreement]:
+    """Average both metrics over scenarios, with intervals and what a random ranking would reach.
+
+    `pairs` holds two rankings of each scenario's actions: numbers of the actions, best first.
+
+        agreement("base", [([0, 1, 2], [1, 0, 2])], replicates=1000, seed=0)
+    """
     sizes = np.array([len(a) for a, _ in pairs], float)
     reached = np.array([[os_sim(a, b), first_acc(a, b)] for a, b in pairs])
-    found = bootstrap_mean(reached, replicates, seed)
+    interval = bootstrap_mean(reached, replicates, seed)
     chances = (((sizes + 1) / (2 * sizes)).mean(), (1 / sizes).mean())
     return [
-        Agreement(
+        RankingAgreement(
             steering=steering,
             metric=metric,
-            mean=float(found.mean[k]),
-            low=float(found.low[k]),
-            high=float(found.high[k]),
+            mean=float(interval.mean[k]),
+            low=float(interval.low[k]),
+            high=float(interval.high[k]),
             chance=float(chances[k]),
             n=len(pairs),
         )

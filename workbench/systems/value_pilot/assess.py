@@ -22,7 +22,9 @@ from workbench.systems.value_pilot.scenarios import scores, stakes
 
 
 @dataclass(frozen=True, eq=False)
-class Assessed:
+class CrossFit:
+    """Ratings of scenarios by an assessor that was fitted on other scenarios."""
+
     scenarios: Float[np.ndarray, "scenario value"]
     """Ratings of the situations [-1 to 1]."""
     actions: tuple[Float[np.ndarray, "_ value"], ...]
@@ -35,12 +37,12 @@ class Assessed:
 def fit(
     fitter: Fitter, scenarios: Sequence[Scenario], values: Sequence[str], settings: Any
 ) -> Assessor:
-    """An assessor that learned from these scenarios."""
-    texts = [s.text for s in scenarios] + [a.text for s in scenarios for a in s.actions]
-    ratings = np.vstack(
-        [stakes(s, values) for s in scenarios] + [scores(s, values) for s in scenarios]
-    )
-    return fitter.fit(texts, ratings, settings)
+    """Fit an assessor on the situations and the actions of these scenarios."""
+    situations = [scenario.text for scenario in scenarios]
+    actions = [action.text for scenario in scenarios for action in scenario.actions]
+    at_stake = [stakes(scenario, values) for scenario in scenarios]
+    scored = [scores(scenario, values) for scenario in scenarios]
+    return fitter.fit(situations + actions, np.vstack(at_stake + scored), settings)
 
 
 def cross_fit(
@@ -50,8 +52,8 @@ def cross_fit(
     settings: Any,
     folds: int,
     seed: int,
-) -> Assessed:
-    """Every scenario rated by an assessor fitted on the other folds.
+) -> CrossFit:
+    """Rate every scenario by an assessor fitted on the other folds.
 
     Raises BadInput with fewer scenarios than folds.
     """
@@ -64,23 +66,20 @@ def cross_fit(
     situations = np.zeros((len(scenarios), len(values)))
     actions: list[np.ndarray] = [np.empty(0)] * len(scenarios)
     for number in range(folds):
-        known = fit(
-            fitter,
-            [s for s, f in zip(scenarios, fold, strict=True) if f != number],
-            values,
-            settings,
-        )
+        others = [scenarios[row] for row in np.flatnonzero(fold != number)]
+        assessor = fit(fitter, others, values, settings)
         for row in np.flatnonzero(fold == number):
-            one = scenarios[row]
-            rated = known.assess([one.text, *(action.text for action in one.actions)]).rating
-            situations[row], actions[row] = rated[0], rated[1:]
-    found, written = (
-        np.vstack(actions).ravel(),
-        np.vstack([scores(s, values) for s in scenarios]).ravel(),
-    )
-    r = (
-        float(np.corrcoef(found, written)[0, 1])
-        if found.std() > 0 and written.std() > 0
-        else float("nan")
-    )
-    return Assessed(situations, tuple(actions), r)
+            texts = [scenarios[row].text, *(action.text for action in scenarios[row].actions)]
+            ratings = assessor.assess(texts).rating
+            situations[row] = ratings[0]
+            actions[row] = ratings[1:]
+    written = np.vstack([scores(scenario, values) for scenario in scenarios])
+    r = _pearson(np.vstack(actions).ravel(), written.ravel())
+    return CrossFit(situations, tuple(actions), r)
+
+
+def _pearson(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " n"]) -> float:
+    """Correlate two rows of numbers; NaN where one of them is constant."""
+    if a.std() > 0 and b.std() > 0:
+        return float(np.corrcoef(a, b)[0, 1])
+    return float("nan")

@@ -13,9 +13,11 @@ Left out: sampling, several turns, reasons. What the choices mean is in `outcome
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 from feature_store.errors import BadInput
 from feature_store.records import Choice, Scenario, Site, Status
@@ -39,137 +41,180 @@ class State(NamedTuple):
     """What was changed."""
 
 
-def prompts(scenario: Scenario, template: str) -> dict[Order, str]:
-    """The prompt by the order of the actions; one where the template does not list them.
+@dataclass(frozen=True, eq=False)
+class DecisionSetup:
+    """How a model is asked what it would do, and in which states."""
 
-    Raises BadInput without a scenario.
+    template: str
+    """Prompt with {scenario} and, where the actions are listed, {actions}."""
+    states: tuple[State, ...]
+    """The unsteered model first, then one state for each row of `edit`."""
+    edit: "Edit | None"
+    """What steering does; None where nothing is steered."""
+    site: Site
+    """Where the model is steered."""
+
+
+def prompts(scenario: Scenario, template: str) -> dict[Order, str]:
+    """Write the prompt for each order of the actions; one where the template does not list them.
+
+    Raises BadInput where the template has no place for the scenario.
     """
     if "{scenario}" not in template:
         raise BadInput(f"A template of a decision holds {{scenario}}, got {template!r}.")
-    told = template.replace("{scenario}", scenario.text)
+    prompt = template.replace("{scenario}", scenario.text)
     if "{actions}" not in template:
-        return {"given": told}
+        return {"given": prompt}
     texts = [action.text for action in scenario.actions]
+    return {
+        "given": prompt.replace("{actions}", _numbered(texts)),
+        "reversed": prompt.replace("{actions}", _numbered(texts[::-1])),
+    }
 
-    def listed(order: Sequence[str]) -> str:
-        return told.replace(
-            "{actions}", "\n".join(f"{number}. {text}" for number, text in enumerate(order, 1))
-        )
 
-    return {"given": listed(texts), "reversed": listed(texts[::-1])}
+def _numbered(texts: Sequence[str]) -> str:
+    return "\n".join(f"{number}. {text}" for number, text in enumerate(texts, 1))
+
+
+class _Request(NamedTuple):
+    """One prompt of one scenario."""
+
+    scenario: int
+    """0-based number among the scenarios."""
+    order: Order
+    """Order in which the actions are listed."""
+    prompt: str
+    """What the model reads."""
 
 
 def by_logprob(
     model: "Model",
     scenarios: Sequence[Scenario],
-    template: str,
-    states: Sequence[State],
-    edit: "Edit | None",
-    site: Site,
+    setup: DecisionSetup,
     length: Length,
     progress: Callable[[int, int], None],
 ) -> list[list[Choice]]:
-    """For each scenario a choice a state and order.
+    """Choose by the log-probability of every action, in every state at once.
 
-    `states[0]` is the base, the others are the rows of `edit`.
+    Gives the choices of each scenario, for each order of the actions and each state.
+    `progress(done, total)` counts prompts. Raises BadInput where the model gives NaN.
     """
     from sae_training.engine.answers import tokens_of
     from sae_training.engine.generate import prompt_ids
     from sae_training.engine.scoring import sweep_ids
 
-    asked = [
-        (number, order, prompt)
+    requests = [
+        _Request(number, order, prompt)
         for number, scenario in enumerate(scenarios)
-        for order, prompt in prompts(scenario, template).items()
+        for order, prompt in prompts(scenario, setup.template).items()
     ]
-    texts = [prompt for _, _, prompt in asked]
+    texts = [request.prompt for request in requests]
+    continuations = [
+        [f" {action.text}" for action in scenarios[request.scenario].actions]
+        for request in requests
+    ]
     ids = prompt_ids(model, texts)
-    answers = tokens_of(
-        model,
-        texts,
-        ids,
-        [[f" {action.text}" for action in scenarios[number].actions] for number, _, _ in asked],
-    )
-    scores = sweep_ids(model, ids, answers, edit, site, progress)
-    every = np.concatenate([scores.base[None].double().numpy(), scores.steered.double().numpy()])
-    found: list[list[Choice]] = [[] for _ in scenarios]
-    for column, (number, order, _) in enumerate(asked):
+    answers = tokens_of(model, texts, ids, continuations)
+    scores = sweep_ids(model, ids, answers, setup.edit, setup.site, progress)
+    logprobs = np.concatenate([scores.base[None].double().numpy(), scores.steered.double().numpy()])
+    choices: list[list[Choice]] = [[] for _ in scenarios]
+    for column, request in enumerate(requests):
         tokens = np.array([len(answer) for answer in answers[column]])
-        logprobs, scenario = every[:, column, : len(tokens)], scenarios[number]
-        if not np.isfinite(logprobs).all():
-            bad = states[int(np.argwhere(~np.isfinite(logprobs))[0][0])]
-            raise BadInput(
-                f"Under {bad.name} the model gives NaN in scenario {scenario.id}. Lower the"
-                " strength."
-            )
-        shares = softmax(logprobs / tokens if length == "mean" else logprobs)
-        found[number] += [
-            Choice(
-                scenario=scenario.id,
-                steering=state.name,
-                kind=state.kind,
-                order=order,
-                logprobs=tuple(row.tolist()),
-                tokens=tuple(tokens.tolist()),
-                probabilities=tuple(share.tolist()),
-                chosen=int(share.argmax()),
-                text="",
-                status="parsed",
-            )
-            for state, row, share in zip(states, logprobs, shares, strict=True)
-        ]
-    return found
+        scored = logprobs[:, column, : len(tokens)]
+        choices[request.scenario] += _scored_choices(
+            scenarios[request.scenario], request.order, setup.states, scored, tokens, length
+        )
+    return choices
+
+
+def _scored_choices(
+    scenario: Scenario,
+    order: Order,
+    states: Sequence[State],
+    logprobs: Float[np.ndarray, "state action"],
+    tokens: np.ndarray,
+    length: Length,
+) -> list[Choice]:
+    """Choose the action of the largest share in every state."""
+    broken = np.argwhere(~np.isfinite(logprobs))
+    if len(broken):
+        state = states[int(broken[0][0])]
+        raise BadInput(
+            f"Under {state.name} the model gives NaN in scenario {scenario.id}. Lower the strength."
+        )
+    shares = softmax(logprobs / tokens if length == "mean" else logprobs)
+    return [
+        Choice(
+            scenario=scenario.id,
+            steering=state.name,
+            kind=state.kind,
+            order=order,
+            logprobs=tuple(row.tolist()),
+            tokens=tuple(tokens.tolist()),
+            probabilities=tuple(share.tolist()),
+            chosen=int(share.argmax()),
+            text="",
+            status="parsed",
+        )
+        for state, row, share in zip(states, logprobs, shares, strict=True)
+    ]
 
 
 def by_generation(
-    model: "Model",
-    scenario: Scenario,
-    template: str,
-    states: Sequence[State],
-    edit: "Edit | None",
-    site: Site,
-    new_tokens: int,
+    model: "Model", scenario: Scenario, setup: DecisionSetup, new_tokens: int
 ) -> list[Choice]:
-    """The same, read from what the model writes."""
+    """Choose by what the model writes, greedily, in every state and order of the actions."""
     import torch
 
-    asked, found = prompts(scenario, template), []
-    texts = [action.text for action in scenario.actions]
-    for number, state in enumerate(states):
-        if edit is None or state.kind == "base":
-            answers = model.generate(list(asked.values()), new_tokens)
+    requests = prompts(scenario, setup.template)
+    actions = [action.text for action in scenario.actions]
+    choices = []
+    for number, state in enumerate(setup.states):
+        if setup.edit is None or state.kind == "base":
+            answers = model.generate(list(requests.values()), new_tokens)
         else:
-            with model.steered(edit.take(torch.tensor([number - 1])), site):
-                answers = model.generate(list(asked.values()), new_tokens)
-        for order, answer in zip(asked, answers, strict=True):
-            place, status = read_choice(answer, texts if order == "given" else texts[::-1])
-            if order == "reversed" and place >= 0:
-                place = len(texts) - 1 - place
-            found.append(
-                Choice(
-                    scenario=scenario.id,
-                    steering=state.name,
-                    kind=state.kind,
-                    order=order,
-                    logprobs=(),
-                    tokens=(),
-                    probabilities=(),
-                    chosen=place,
-                    text=answer,
-                    status=status,
-                )
-            )
-    return found
+            edit = setup.edit.take(torch.tensor([number - 1]))
+            with model.steered(edit, setup.site):
+                answers = model.generate(list(requests.values()), new_tokens)
+        for order, answer in zip(requests, answers, strict=True):
+            choices.append(_written_choice(scenario.id, actions, state, order, answer))
+    return choices
+
+
+def _written_choice(
+    scenario: str, actions: Sequence[str], state: State, order: Order, answer: str
+) -> Choice:
+    """Read the chosen action from an answer to the actions in this order."""
+    listed = actions if order == "given" else actions[::-1]
+    chosen, status = read_choice(answer, listed)
+    if order == "reversed" and chosen >= 0:
+        chosen = len(actions) - 1 - chosen
+    return Choice(
+        scenario=scenario,
+        steering=state.name,
+        kind=state.kind,
+        order=order,
+        logprobs=(),
+        tokens=(),
+        probabilities=(),
+        chosen=chosen,
+        text=answer,
+        status=status,
+    )
 
 
 def read_choice(answer: str, texts: Sequence[str]) -> tuple[int, Status]:
-    """0-based number of the chosen action and how it was read; -1 where the answer names none,
+    """Read which of the listed actions an answer names, by its words or else by its number.
+
+    Gives the 0-based number of the action and how it was read; -1 where the answer names no action,
     or more than one.
     """
-    said = [place for place, text in enumerate(texts) if text in answer]
-    if len(said) == 1:
-        return said[0], "parsed"
+    named = [place for place, text in enumerate(texts) if text in answer]
+    if len(named) == 1:
+        return named[0], "parsed"
     numbers = {int(number) for number in re.findall(r"(?<![\d.])\d+(?![\d]|\.\d)", answer)}
-    if not said and len(numbers) == 1 and 1 <= (number := numbers.pop()) <= len(texts):
-        return number - 1, "parsed"
+    if not named and len(numbers) == 1:
+        number = numbers.pop()
+        if 1 <= number <= len(texts):
+            return number - 1, "parsed"
     return -1, "refused" if is_refusal(answer) else "unparsed"

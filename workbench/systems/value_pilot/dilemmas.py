@@ -26,13 +26,16 @@ from feature_store.records import Action, Scenario, Status, ValueSystem
 from workbench.llm import Conversation, ask
 from workbench.systems.value_pilot.filters import leaks
 from workbench.systems.value_pilot.scenarios import values_of
-from workbench.systems.value_pilot.writing import json_of, why
+from workbench.systems.value_pilot.writing import json_of, status_of
 
 Pairs = tuple[tuple[str, str], ...]
+"""For each step, the ids of the values that choices A and B stand for."""
 KEYS = ("situation", "dilemma", "choiceA", "choiceB")
 
 
-class Written(NamedTuple):
+class WrittenDilemma(NamedTuple):
+    """What a writer's answer holds."""
+
     dilemma: dict[str, Any] | None
     """In the released format; None unless parsed."""
     status: Status
@@ -41,15 +44,17 @@ class Written(NamedTuple):
     """Why it could not; empty when parsed."""
 
 
-class Inferred(NamedTuple):
+class InferredPairs(NamedTuple):
+    """What a blind reader's answer says of a dilemma."""
+
     pairs: Pairs
-    """What each step's choices A and B stand for; empty unless parsed."""
+    """What the choices of every step stand for; empty unless parsed."""
     status: Status
     """How the answer could be read."""
 
 
 def pairs(system: ValueSystem, n: int, steps: int, seed: int) -> list[Pairs]:
-    """For each dilemma the values of choices A and B at each step.
+    """Draw the values of choices A and B at each step of `n` dilemmas.
 
     Every pair is drawn before one comes again, its order by lot.
     """
@@ -64,8 +69,8 @@ def pairs(system: ValueSystem, n: int, steps: int, seed: int) -> list[Pairs]:
 
 
 def write_prompt(system: ValueSystem, pairs: Pairs, norm: str) -> Conversation:
-    """Asks for one dilemma about these values, step by step."""
-    told = "\n".join(
+    """Ask for one dilemma about these values, step by step."""
+    stakes = "\n".join(
         f"Step {number}: choice A stands for {system[a].name} ({system[a].definition}) choice B for"
         f" {system[b].name} ({system[b].definition})"
         for number, (a, b) in enumerate(pairs, 1)
@@ -83,44 +88,47 @@ def write_prompt(system: ValueSystem, pairs: Pairs, norm: str) -> Conversation:
         "there, and is harder: more is at stake, and there is less of a way out. Each step has a"
         " situation, a dilemma in one or two sentences, and two "
         "choices, each one sentence, between which a decent person may hesitate. The choices stand"
-        f" for these values:\n{told}\n\n"
+        f" for these values:\n{stakes}\n\n"
         f"Never use the name of a value or a form of it. The names are: {names}.\n\n"
         f'Answer with one JSON object and nothing else: {{"norm": "...", "steps": [{step}, ...]}}'
     )
 
 
-def read_written(answer: str, pairs: Pairs, id: str, norm: str) -> Written:
-    """The dilemma in a writer's answer."""
+def read_written(answer: str, pairs: Pairs, id: str, norm: str) -> WrittenDilemma:
+    """Read the dilemma in a writer's answer, strictly; an empty `norm` is the writer's."""
     try:
-        told = json_of(answer)
-        if set(told) != {"norm", "steps"} or not _said(told["norm"]):
+        content = json_of(answer)
+        if set(content) != {"norm", "steps"} or not _is_text(content["norm"]):
             raise BadInput(
-                f'Expected {{"norm", "steps"}} with a norm in words, got the keys {sorted(told)}.'
+                'Expected {"norm", "steps"} with a norm in words, got the keys'
+                f" {sorted(content)}."
             )
-        if not isinstance(told["steps"], list) or len(told["steps"]) != len(pairs):
+        if not isinstance(content["steps"], list) or len(content["steps"]) != len(pairs):
             raise BadInput(f"Expected a list of {len(pairs)} steps.")
-        found: dict[str, Any] = {"norm": norm or told["norm"].strip(), "idx": id}
-        for number, (step, values) in enumerate(zip(told["steps"], pairs, strict=True), 1):
-            if (
-                not isinstance(step, dict)
-                or set(step) != set(KEYS)
-                or not all(_said(text) for text in step.values())
-            ):
-                raise BadInput(f"Expected step {number} as {{{', '.join(KEYS)}}} in words.")
-            if step["choiceA"].strip() == step["choiceB"].strip():
-                raise BadInput(f"The choices of step {number} are the same text.")
-            found |= {f"step {number}_{key}": step[key].strip() for key in KEYS}
-            found |= {
+        dilemma: dict[str, Any] = {"norm": norm or content["norm"].strip(), "idx": id}
+        for number, (step, values) in enumerate(zip(content["steps"], pairs, strict=True), 1):
+            _check_step(step, number)
+            dilemma |= {f"step {number}_{key}": step[key].strip() for key in KEYS}
+            dilemma |= {
                 f"step {number}_choice{side}_value": value
                 for side, value in zip("AB", values, strict=True)
             }
     except BadInput as error:
-        return Written(None, why(answer), str(error))
-    return Written(found, "parsed", "")
+        return WrittenDilemma(None, status_of(answer), str(error))
+    return WrittenDilemma(dilemma, "parsed", "")
+
+
+def _check_step(step: Any, number: int) -> None:
+    """Raise BadInput unless a step holds every text, and two different choices."""
+    is_whole = isinstance(step, dict) and set(step) == set(KEYS)
+    if not is_whole or not all(_is_text(text) for text in step.values()):
+        raise BadInput(f"Expected step {number} as {{{', '.join(KEYS)}}} in words.")
+    if step["choiceA"].strip() == step["choiceB"].strip():
+        raise BadInput(f"The choices of step {number} are the same text.")
 
 
 def infer_prompt(system: ValueSystem, dilemma: dict[str, Any], steps: int) -> Conversation:
-    """Asks what each choice stands for, without telling for what it was written."""
+    """Ask what each choice stands for, without saying for what it was written."""
     every = "\n".join(f'- "{value.id}": {value.definition}' for value in system.values)
     story = "\n\n".join(
         f"Step {s}: {dilemma[f'step {s}_situation']} {dilemma[f'step {s}_dilemma']}\nA."
@@ -135,28 +143,25 @@ def infer_prompt(system: ValueSystem, dilemma: dict[str, Any], steps: int) -> Co
     )
 
 
-def read_inferred(answer: str, system: ValueSystem, steps: int) -> Inferred:
-    """The values in a blind reader's answer."""
+def read_inferred(answer: str, system: ValueSystem, steps: int) -> InferredPairs:
+    """Read the values of every step in a blind reader's answer."""
     try:
-        told = json_of(answer)
-        if (
-            set(told) != {"values"}
-            or not isinstance(told["values"], list)
-            or len(told["values"]) != steps
-        ):
+        content = json_of(answer)
+        values = content.get("values")
+        if set(content) != {"values"} or not isinstance(values, list) or len(values) != steps:
             raise BadInput(f"Expected the values of {steps} steps.")
-        found = []
-        for pair in told["values"]:
+        pairs = []
+        for pair in values:
             if not isinstance(pair, list) or len(pair) != 2:
                 raise BadInput("Expected two values a step.")
-            found.append((values_of(pair[:1], system)[0], values_of(pair[1:], system)[0]))
-        return Inferred(tuple(found), "parsed")
+            pairs.append((values_of(pair[:1], system)[0], values_of(pair[1:], system)[0]))
+        return InferredPairs(tuple(pairs), "parsed")
     except BadInput:
-        return Inferred((), why(answer))
+        return InferredPairs((), status_of(answer))
 
 
 def leaked(dilemma: dict[str, Any], steps: int, system: ValueSystem) -> tuple[str, ...]:
-    """The words that name a value, as they stand in the dilemma."""
+    """Find the words that name a value, as they stand in the dilemma."""
     texts = [str(dilemma[f"step {s}_{key}"]) for s in range(1, steps + 1) for key in KEYS]
     return leaks(
         Scenario(
@@ -170,5 +175,5 @@ def leaked(dilemma: dict[str, Any], steps: int, system: ValueSystem) -> tuple[st
     )
 
 
-def _said(told: Any) -> bool:
-    return isinstance(told, str) and bool(told.strip())
+def _is_text(content: Any) -> bool:
+    return isinstance(content, str) and bool(content.strip())

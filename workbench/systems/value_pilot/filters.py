@@ -19,102 +19,79 @@ from functools import cache
 
 from feature_store.records import Scenario, ValueSystem, normalise
 
-ENDINGS = tuple(
-    sorted(
-        (
-            "s",
-            "es",
-            "ed",
-            "ing",
-            "er",
-            "ers",
-            "or",
-            "ors",
-            "ly",
-            "ful",
-            "less",
-            "ness",
-            "ment",
-            "ity",
-            "al",
-            "ism",
-            "ist",
-            "istic",
-            "ic",
-            "ion",
-            "ions",
-            "ation",
-            "ate",
-            "ated",
-            "ating",
-            "ative",
-            "ator",
-            "ence",
-            "ent",
-            "ive",
-            "able",
-        ),
-        key=len,
-        reverse=True,
-    )
+ENDINGS = (
+    *("s", "es", "ed", "ing", "er", "ers", "or", "ors", "ly", "ful", "less", "ness", "ment"),
+    *("ity", "al", "ism", "ist", "istic", "ic", "ion", "ions", "ation", "ate", "ated"),
+    *("ating", "ative", "ator", "ence", "ent", "ive", "able"),
 )
+"""Derivational endings of English."""
 BEGINNINGS = ("non", "in", "im", "un", "dis", "em")
 STEM = 4
 """Shortest stem that endings and beginnings are stripped to [letters]."""
 
 
 def leaks(scenario: Scenario, system: ValueSystem) -> tuple[str, ...]:
-    """The words that name a value, as they stand in the scenario; empty where it leaks nothing."""
-    found: dict[str, None] = {}
+    """Find the words that name a value, as they stand in the scenario; empty where none does."""
+    leaked: dict[str, None] = {}
     for text in (scenario.text, *(action.text for action in scenario.actions)):
         words = re.findall(r"[^\W\d_]+", text.lower().replace("'", ""))
         for name in _names(system):
             for start in range(len(words) - len(name) + 1):
-                said = words[start : start + len(name)]
-                if all(_same(told, word) for told, word in zip(name, said, strict=True)):
-                    found[" ".join(said)] = None
-    return tuple(found)
+                phrase = words[start : start + len(name)]
+                if all(_is_form_of(word, part) for word, part in zip(phrase, name, strict=True)):
+                    leaked[" ".join(phrase)] = None
+    return tuple(leaked)
 
 
 def jaccard(a: tuple[str, ...], b: tuple[str, ...]) -> float:
-    """Shared values over all values of two sets [0 to 1]; 1 for two empty ones."""
+    """Divide the shared values by all values of two sets [0 to 1]; 1 for two empty ones."""
     return len({*a} & {*b}) / len({*a} | {*b}) if a or b else 1.0
 
 
 def forms(word: str, depth: int) -> frozenset[str]:
-    """The word and what is left of it after up to `depth` endings, a final e never counting."""
-    reached, edge = {word}, {word}
+    """Give the word and what is left of it after up to `depth` endings, without a final e."""
+    reached = {word}
+    edge = {word}
     for _ in range(depth):
-        edge = {
-            one[: -len(ending)]
-            for one in edge
-            for ending in ENDINGS
-            if one.endswith(ending) and len(one) - len(ending) >= STEM
-        }
+        edge = {shorter for form in edge for shorter in _without_endings(form)}
         reached |= edge
-    return frozenset(one.rstrip("e") for one in reached)
+    return frozenset(form.rstrip("e") for form in reached)
+
+
+def _without_endings(word: str) -> list[str]:
+    """Strip each ending that leaves a stem."""
+    return [
+        word[: -len(ending)]
+        for ending in ENDINGS
+        if word.endswith(ending) and len(word) - len(ending) >= STEM
+    ]
 
 
 @cache
-def _said(word: str) -> frozenset[str]:
-    """Every form of a word that somebody wrote, negations and the like included."""
-    bare = [word[len(b) :] for b in BEGINNINGS if word.startswith(b) and len(word) - len(b) >= STEM]
-    return frozenset().union(*(forms(one, 3) for one in (word, *bare)))
+def _forms_of_word(word: str) -> frozenset[str]:
+    """Give every form of a word in a text, with and without a negation and the like."""
+    bare = [
+        word[len(beginning) :]
+        for beginning in BEGINNINGS
+        if word.startswith(beginning) and len(word) - len(beginning) >= STEM
+    ]
+    return frozenset().union(*(forms(variant, 3) for variant in (word, *bare)))
 
 
 @cache
-def _told(word: str) -> frozenset[str]:
+def _forms_of_name(word: str) -> frozenset[str]:
+    """Give the forms of a word in a value's name, which loses one ending at most."""
     return forms(word, 1)
 
 
-def _same(name: str, word: str) -> bool:
-    return not _told(name).isdisjoint(_said(word))
+def _is_form_of(word: str, name: str) -> bool:
+    return not _forms_of_name(name).isdisjoint(_forms_of_word(word))
 
 
 def _names(system: ValueSystem) -> list[tuple[str, ...]]:
-    """Names, ids, aliases and parents as words, each once."""
-    told = [
+    """List names, ids, aliases and parents of the values as words, each once."""
+    names = [
         name for value in system.values for name in (value.name, value.id, value.parent) if name
     ]
-    told += [alias for alias, _ in system.aliases]
-    return list(dict.fromkeys(tuple(normalise(name).split("-")) for name in told))
+    names += [alias for alias, _ in system.aliases]
+    return list(dict.fromkeys(tuple(normalise(name).split("-")) for name in names))

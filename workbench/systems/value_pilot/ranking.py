@@ -33,14 +33,17 @@ Variant = Literal["paper", "released"]
 
 
 def sharpen(x: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
-    """`sigma(10 (x - 0.5))` [0 to 1]."""
+    """Sharpen preferences or ratings: `sigma(10 (x - 0.5))` [0 to 1]."""
     return expit(10 * (x - 0.5))
 
 
 def mix(
     rho: Float[np.ndarray, "*rows value"], weights: Float[np.ndarray, " value"]
 ) -> Float[np.ndarray, "*rows value"]:
-    """`r = 0.3 d + 0.7 rho` with `d = 1 - ||rho| - p'|` [-0.7 to 1]; rises with rho."""
+    """Mix ratings with their fit to the preferences [-0.7 to 1].
+
+    `r = 0.3 d + 0.7 rho` with `d = 1 - ||rho| - p'|`; it rises with rho.
+    """
     return 0.3 * (1 - np.abs(np.abs(rho) - weights)) + 0.7 * rho
 
 
@@ -50,9 +53,11 @@ def flows(
     preferences: Float[np.ndarray, " value"],
     variant: Variant = "paper",
 ) -> Float[np.ndarray, " action"]:
-    """Net flow phi of every action, the best one's largest; they sum to 0.
+    """Give the net flow phi of every action; the best action has the largest, and they sum to 0.
 
-    Raises BadInput for what is out of range.
+    Raises BadInput for fewer than two actions, and for ratings or preferences out of range.
+
+        flows(np.array([1.0]), np.array([[1.0], [-1.0]]), np.array([0.9]))
     """
     if len(actions) < 2:
         raise BadInput(f"Ranking needs at least two actions, got {len(actions)}.")
@@ -76,5 +81,5 @@ def flows(
 
 
 def rank(phi: Float[np.ndarray, " action"]) -> Int[np.ndarray, " action"]:
-    """Numbers of the actions, best first; equal ones in their order."""
+    """Order the numbers of the actions, best first; equal actions stay in their order."""
     return np.argsort(-phi, kind="stable")

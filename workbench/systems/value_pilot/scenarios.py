@@ -28,51 +28,48 @@ from feature_store.records import Action, Scenario, ValueSystem
 def subsets(
     system: ValueSystem, n: int, smallest: int, largest: int, seed: int
 ) -> list[tuple[str, ...]]:
-    """`n` sets of value ids in circle order, their sizes taking turns; fewer where there are no
-    more; 0 means all.
+    """Draw `n` sets of value ids in circle order, their sizes taking turns; 0 means all.
 
     Every subset of one to six values is what the paper writes for (Luo et al. 2025); of ten values
-    these are 847.
+    these are 847. There are fewer where the system has no more.
     """
     if not 1 <= smallest <= largest <= len(system.ids):
         raise BadInput(
             f"A scenario is about 1 to {len(system.ids)} values of {system.id}, got {smallest} to"
             f" {largest}."
         )
-    rng, waiting = np.random.default_rng((seed, 1)), []
+    rng = np.random.default_rng((seed, 1))
+    by_size = []
     for size in range(smallest, largest + 1):
         every = list(itertools.combinations(system.ids, size))
-        waiting.append([every[i] for i in rng.permutation(len(every))])
-    drawn = [one for turn in itertools.zip_longest(*waiting) for one in turn if one is not None]
+        by_size.append([every[i] for i in rng.permutation(len(every))])
+    drawn = [ids for turn in itertools.zip_longest(*by_size) for ids in turn if ids is not None]
     return drawn[: n or None]
 
 
-def actions_of(told: Any, system: ValueSystem, fewest: int) -> tuple[Action, ...]:
-    """The actions in parsed JSON. Raises BadInput that says which one is not as asked."""
-    if not isinstance(told, list) or len(told) < fewest:
-        raise BadInput(f"Expected a list of at least {fewest} actions, got {_brief(told)}.")
-    found = []
-    for number, action in enumerate(told, 1):
+def actions_of(content: Any, system: ValueSystem, fewest: int) -> tuple[Action, ...]:
+    """Read the actions in parsed JSON. Raises BadInput that says which action is not as asked."""
+    if not isinstance(content, list) or len(content) < fewest:
+        raise BadInput(f"Expected a list of at least {fewest} actions, got {_brief(content)}.")
+    actions = []
+    for number, action in enumerate(content, 1):
         if not isinstance(action, dict) or set(action) != {"text", "scores"}:
             raise BadInput(
                 f'Expected action {number} as {{"text", "scores"}}, got {_brief(action)}.'
             )
-        found.append(
-            Action(
-                _text(action["text"], f"text of action {number}"),
-                _scores(action["scores"], system, number),
-            )
-        )
-    if len({action.text for action in found}) < len(found):
+        text = _text(action["text"], f"text of action {number}")
+        actions.append(Action(text, _scores(action["scores"], system, number)))
+    if len({action.text for action in actions}) < len(actions):
         raise BadInput("Expected different actions, got one of them twice.")
-    return tuple(found)
+    return tuple(actions)
 
 
-def _scores(told: Any, system: ValueSystem, number: int) -> tuple[tuple[str, float], ...]:
-    if not isinstance(told, dict):
-        raise BadInput(f"Expected the scores of action {number} by value, got {_brief(told)}.")
-    found: dict[str, float] = {}
-    for name, score in told.items():
+def _scores(content: Any, system: ValueSystem, number: int) -> tuple[tuple[str, float], ...]:
+    """Read the scores of action `number`, by value in circle order."""
+    if not isinstance(content, dict):
+        raise BadInput(f"Expected the scores of action {number} by value, got {_brief(content)}.")
+    scores: dict[str, float] = {}
+    for name, score in content.items():
         try:
             value = system.resolve(name)
         except NotFound as error:
@@ -81,27 +78,29 @@ def _scores(told: Any, system: ValueSystem, number: int) -> tuple[tuple[str, flo
             raise BadInput(
                 f"Expected the score of action {number} on {value} in [-1, 1], got {_brief(score)}."
             )
-        if value in found:
+        if value in scores:
             raise BadInput(f"Action {number} is scored twice on {value}.")
-        found[value] = float(score)
-    if missing := [value for value in system.ids if value not in found]:
+        scores[value] = float(score)
+    missing = [value for value in system.ids if value not in scores]
+    if missing:
         raise BadInput(f"Action {number} has no score on {', '.join(missing)}.")
-    return tuple((value, found[value]) for value in system.ids)
+    return tuple((value, scores[value]) for value in system.ids)
 
 
-def values_of(told: Any, system: ValueSystem) -> tuple[str, ...]:
-    """Value ids in circle order from a JSON list of names. Raises BadInput for anything else."""
-    if not isinstance(told, list) or not told or not all(isinstance(name, str) for name in told):
-        raise BadInput(f"Expected a list of names of values, got {_brief(told)}.")
+def values_of(content: Any, system: ValueSystem) -> tuple[str, ...]:
+    """Read value ids, in circle order, from a JSON list of names. Raises BadInput for others."""
+    is_list = isinstance(content, list) and len(content) > 0
+    if not is_list or not all(isinstance(name, str) for name in content):
+        raise BadInput(f"Expected a list of names of values, got {_brief(content)}.")
     try:
-        found = {system.resolve(name) for name in told}
+        named = {system.resolve(name) for name in content}
     except NotFound as error:
         raise BadInput(str(error)) from None
-    return tuple(value for value in system.ids if value in found)
+    return tuple(value for value in system.ids if value in named)
 
 
 def read(file: Path, system: ValueSystem) -> list[Scenario]:
-    """The scenarios of a JSON-lines file. Raises NotFound, or BadInput that names the line."""
+    """Read the scenarios of a JSON-lines file. Raises NotFound, or BadInput that names the line."""
     if not file.is_file():
         raise NotFound(f"There is no file {file}. Give a .jsonl file with one scenario a line.")
     try:
@@ -110,68 +109,77 @@ def read(file: Path, system: ValueSystem) -> list[Scenario]:
         raise BadInput(
             f"{file} must be UTF-8, byte {error.start} is not. Save it as UTF-8."
         ) from None
-    found: dict[str, Scenario] = {}
+    scenarios: dict[str, Scenario] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
-            told = json.loads(line)
-            if not isinstance(told, dict) or not {"text", "values", "actions"} <= set(told):
-                raise BadInput(
-                    f'Expected {{"id", "text", "values", "actions", "source"}}, got {_brief(told)}.'
-                )
-            id = str(told.get("id", f"s{number:04d}"))
-            if id in found:
-                raise BadInput(f"The id {id!r} is taken by an earlier line.")
-            found[id] = Scenario(
-                id=id,
-                text=_text(told["text"], "text"),
-                values=values_of(told["values"], system),
-                actions=actions_of(told["actions"], system, 2),
-                source=str(told.get("source", file.name)),
-            )
+            scenario = _scenario(json.loads(line), system, number, file.name)
+            if scenario.id in scenarios:
+                raise BadInput(f"The id {scenario.id!r} is taken by an earlier line.")
         except (json.JSONDecodeError, BadInput) as error:
             raise BadInput(f"{file}, line {number}: {error}") from None
-    if not found:
+        scenarios[scenario.id] = scenario
+    if not scenarios:
         raise BadInput(f"{file} holds no scenario. Write one JSON object a line.")
-    return list(found.values())
+    return list(scenarios.values())
+
+
+def _scenario(content: Any, system: ValueSystem, number: int, source: str) -> Scenario:
+    """Read the scenario of line `number`; a line may leave out its id and its source."""
+    if not isinstance(content, dict) or not {"text", "values", "actions"} <= set(content):
+        raise BadInput(
+            f'Expected {{"id", "text", "values", "actions", "source"}}, got {_brief(content)}.'
+        )
+    return Scenario(
+        id=str(content.get("id", f"s{number:04d}")),
+        text=_text(content["text"], "text"),
+        values=values_of(content["values"], system),
+        actions=actions_of(content["actions"], system, 2),
+        source=str(content.get("source", source)),
+    )
 
 
 def write(file: Path, scenarios: Sequence[Scenario]) -> None:
-    """The scenarios as a file that `read` reads."""
-    lines = [
-        {
-            "id": s.id,
-            "text": s.text,
-            "values": list(s.values),
-            "source": s.source,
-            "actions": [{"text": a.text, "scores": dict(a.scores)} for a in s.actions],
-        }
-        for s in scenarios
-    ]
-    file.write_text(
-        "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8"
-    )
+    """Write scenarios as a file that `read` reads."""
+    lines = [json.dumps(_as_json(scenario), ensure_ascii=False) for scenario in scenarios]
+    file.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+
+
+def _as_json(scenario: Scenario) -> dict[str, Any]:
+    return {
+        "id": scenario.id,
+        "text": scenario.text,
+        "values": list(scenario.values),
+        "source": scenario.source,
+        "actions": [
+            {"text": action.text, "scores": dict(action.scores)} for action in scenario.actions
+        ],
+    }
 
 
 def scores(scenario: Scenario, values: Sequence[str]) -> Float[np.ndarray, "action value"]:
-    """How far each action serves each of `values` [-1 to 1]."""
-    return np.array(
-        [[dict(action.scores)[value] for value in values] for action in scenario.actions]
-    )
+    """Give how far each action serves each of `values` [-1 to 1]."""
+    rows = []
+    for action in scenario.actions:
+        by_value = dict(action.scores)
+        rows.append([by_value[value] for value in values])
+    return np.array(rows)
 
 
 def stakes(scenario: Scenario, values: Sequence[str]) -> Float[np.ndarray, " value"]:
-    """1 for the values the scenario is about, 0 for the others."""
+    """Give 1 for the values the scenario is about, 0 for the others."""
     return np.array([float(value in scenario.values) for value in values])
 
 
-def _text(told: Any, what: str) -> str:
-    if not isinstance(told, str) or not told.strip():
-        raise BadInput(f"Expected the {what} in words, got {_brief(told)}.")
-    return told.strip()
+def _text(content: Any, what: str) -> str:
+    """Read words, without space around them."""
+    if not isinstance(content, str) or not content.strip():
+        raise BadInput(f"Expected the {what} in words, got {_brief(content)}.")
+    return content.strip()
 
 
-def _brief(told: Any) -> str:
-    shown = json.dumps(told, ensure_ascii=False, default=str)
+def _brief(content: Any) -> str:
+    """Show what was read instead, as JSON of 60 characters at most."""
+    shown = json.dumps(content, ensure_ascii=False, default=str)
     return shown if len(shown) <= 60 else f"{shown[:57]}..."

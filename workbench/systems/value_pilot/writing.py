@@ -26,7 +26,9 @@ from workbench.systems.value_pilot.scenarios import actions_of, values_of
 FENCE = re.compile(r"\s*```(?:json)?\s*\n(.*)\n\s*```\s*", re.S)
 
 
-class Written(NamedTuple):
+class WrittenScenario(NamedTuple):
+    """What a writer's answer holds."""
+
     scenario: Scenario | None
     """None unless parsed."""
     status: Status
@@ -35,7 +37,9 @@ class Written(NamedTuple):
     """Why it could not; empty when parsed."""
 
 
-class Inferred(NamedTuple):
+class InferredValues(NamedTuple):
+    """What a blind reader's answer says of a situation."""
+
     values: tuple[str, ...]
     """Ids in circle order; empty unless parsed."""
     status: Status
@@ -43,7 +47,7 @@ class Inferred(NamedTuple):
 
 
 def write_prompt(system: ValueSystem, values: tuple[str, ...], actions: int) -> Conversation:
-    """Asks for one scenario about exactly these values, and for at least so many scored actions."""
+    """Ask for one scenario about exactly these values, with so many scored actions or more."""
     about = "\n".join(f"- {system[value].name}: {system[value].definition}" for value in values)
     every = "\n".join(f'- "{value.id}": {value.definition}' for value in system.values)
     others = "no other value" if len(values) < len(system.ids) else "nothing else"
@@ -64,31 +68,31 @@ def write_prompt(system: ValueSystem, values: tuple[str, ...], actions: int) -> 
 
 def read_written(
     answer: str, system: ValueSystem, values: tuple[str, ...], actions: int, id: str, source: str
-) -> Written:
-    """The scenario in a writer's answer."""
+) -> WrittenScenario:
+    """Read the scenario in a writer's answer, strictly; `actions` is the fewest that pass."""
     try:
-        told = json_of(answer)
-        if (
-            set(told) != {"scenario", "actions"}
-            or not isinstance(told["scenario"], str)
-            or not told["scenario"].strip()
-        ):
+        content = json_of(answer)
+        text = content.get("scenario")
+        has_keys = set(content) == {"scenario", "actions"}
+        if not has_keys or not isinstance(text, str) or not text.strip():
             raise BadInput(
                 'Expected {"scenario", "actions"} with a situation in words, got the keys'
-                f" {sorted(told)}."
+                f" {sorted(content)}."
             )
-        found = actions_of(told["actions"], system, actions)
+        scenario = Scenario(
+            id=id,
+            text=text.strip(),
+            values=values,
+            actions=actions_of(content["actions"], system, actions),
+            source=source,
+        )
     except BadInput as error:
-        return Written(None, why(answer), str(error))
-    return Written(
-        Scenario(id=id, text=told["scenario"].strip(), values=values, actions=found, source=source),
-        "parsed",
-        "",
-    )
+        return WrittenScenario(None, status_of(answer), str(error))
+    return WrittenScenario(scenario, "parsed", "")
 
 
 def infer_prompt(system: ValueSystem, text: str) -> Conversation:
-    """Asks which values a situation is about, without telling for which it was written."""
+    """Ask which values a situation is about, without saying for which it was written."""
     every = "\n".join(f'- "{value.id}": {value.definition}' for value in system.values)
     return ask(
         f"Here is a situation:\n{text}\n\nWhich of these values are at stake in it? Name all that"
@@ -97,29 +101,29 @@ def infer_prompt(system: ValueSystem, text: str) -> Conversation:
     )
 
 
-def read_inferred(answer: str, system: ValueSystem) -> Inferred:
-    """The values in a blind reader's answer."""
+def read_inferred(answer: str, system: ValueSystem) -> InferredValues:
+    """Read the values in a blind reader's answer, strictly."""
     try:
-        told = json_of(answer)
-        if set(told) != {"values"}:
-            raise BadInput(f'Expected {{"values"}}, got the keys {sorted(told)}.')
-        return Inferred(values_of(told["values"], system), "parsed")
+        content = json_of(answer)
+        if set(content) != {"values"}:
+            raise BadInput(f'Expected {{"values"}}, got the keys {sorted(content)}.')
+        return InferredValues(values_of(content["values"], system), "parsed")
     except BadInput:
-        return Inferred((), why(answer))
+        return InferredValues((), status_of(answer))
 
 
 def json_of(answer: str) -> dict[str, Any]:
-    """The one JSON object that an answer is, bare or inside one code fence. Raises BadInput."""
+    """Read the JSON object that an answer is, bare or inside one code fence. Raises BadInput."""
     fenced = FENCE.fullmatch(answer)
     try:
-        told = json.loads(fenced.group(1) if fenced else answer)
+        content = json.loads(fenced.group(1) if fenced else answer)
     except json.JSONDecodeError as error:
         raise BadInput(f"Expected one JSON object and nothing else: {error}.") from None
-    if not isinstance(told, dict):
-        raise BadInput(f"Expected one JSON object, got a {type(told).__name__}.")
-    return told
+    if not isinstance(content, dict):
+        raise BadInput(f"Expected one JSON object, got a {type(content).__name__}.")
+    return content
 
 
-def why(answer: str) -> Status:
-    """What an answer is that could not be read."""
+def status_of(answer: str) -> Status:
+    """Say whether an answer that could not be read is a refusal."""
     return "refused" if is_refusal(answer) else "unparsed"

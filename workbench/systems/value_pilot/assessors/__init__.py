@@ -24,6 +24,8 @@ PRESENT = 0.05
 
 @dataclass(frozen=True, eq=False)
 class Assessment:
+    """What an assessor says of texts: one row a text, one column a value."""
+
     rate: Float[np.ndarray, "text value"]
     """Direction and size, given that the value is in the text [-1 to 1]."""
     label: Float[np.ndarray, "text value"]
@@ -31,32 +33,49 @@ class Assessment:
 
     @property
     def rating(self) -> Float[np.ndarray, "text value"]:
-        """rho: rate x label [-1 to 1]."""
+        """Give rho: rate x label [-1 to 1]."""
         return self.rate * self.label
 
 
 @runtime_checkable
 class Assessor(Protocol):
+    """Rates texts by values, once it was fitted.
+
+    assessor = fitter.fit(texts, ratings, fitter.config())
+    assessor.assess(["I share what I have."]).rating
+    """
+
     def assess(self, texts: Sequence[str]) -> Assessment:
-        """One row a text; columns as the fit had them."""
+        """Rate texts; columns are the values that the fit had."""
         ...
 
 
 @runtime_checkable
 class Fitter(Protocol):
+    """Learns from rated texts: the plug-in of kind `assessors`.
+
+    @register("assessors", "mine")
+    class MyAssessor:
+        config = MySettings
+
+        @staticmethod
+        def fit(texts, ratings, settings): ...
+    """
+
     config: type
     """Frozen dataclass of the plug-in's settings."""
 
     def fit(
         self, texts: Sequence[str], ratings: Float[np.ndarray, "text value"], settings: Any
     ) -> Assessor:
-        """An assessor that learned from rated texts."""
+        """Fit an assessor on rated texts."""
         ...
 
 
 def check(texts: Sequence[str], ratings: Float[np.ndarray, "text value"]) -> None:
-    """Raises BadInput unless there is one row of ratings in [-1, 1] a text, and at least two
-    texts.
+    """Refuse what no assessor can learn from.
+
+    Raises BadInput unless there are two texts or more, with one row of ratings in [-1, 1] each.
     """
     if len(texts) != len(ratings) or len(texts) < 2:
         raise BadInput(

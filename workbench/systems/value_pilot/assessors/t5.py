@@ -28,7 +28,9 @@ from workbench.systems.value_pilot.assessors import PRESENT, Assessment, check
 
 
 @dataclass(frozen=True)
-class T5Config:
+class T5AssessorSettings:
+    """Settings of the assessor that reads texts through a frozen T5 encoder."""
+
     folder: str = ""
     """Folder of a T5 model with its tokenizer; it must be given."""
     hidden: int = 128
@@ -48,9 +50,9 @@ class T5Config:
 
 
 class Head(nn.Module):
-    """Attention, mean over tokens, one hidden layer, rate and label."""
+    """The part that is trained: attention, mean over tokens, one hidden layer, rate and label."""
 
-    def __init__(self, width: int, values: int, settings: T5Config):
+    def __init__(self, width: int, values: int, settings: T5AssessorSettings):
         super().__init__()
         self.attention = nn.MultiheadAttention(width, settings.heads, batch_first=True)
         self.hidden = nn.Linear(width, settings.hidden)
@@ -60,7 +62,7 @@ class Head(nn.Module):
     def forward(
         self, states: Float[Tensor, "row tok d"], mask: Bool[Tensor, "row tok"]
     ) -> tuple[Float[Tensor, "row value"], Float[Tensor, "row value"]]:
-        """(rate [-1 to 1], label [log-odds]) of each row."""
+        """Give the rate [-1 to 1] and the label [log-odds] of each row."""
         seen, _ = self.attention(states, states, states, key_padding_mask=~mask, need_weights=False)
         pooled = (seen * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
         inner = torch.relu(self.hidden(pooled))
@@ -68,16 +70,16 @@ class Head(nn.Module):
 
 
 @register("assessors", "t5")
-class T5:
+class T5Assessor:
     """Frozen T5 encoder, attention, mean pooling, perceptron: rate (tanh) and label (sigmoid)."""
 
-    config = T5Config
+    config = T5AssessorSettings
 
     @staticmethod
     def fit(
-        texts: Sequence[str], ratings: Float[np.ndarray, "text value"], settings: T5Config
-    ) -> "Fitted":
-        """Trains the head; the encoder stays as it is.
+        texts: Sequence[str], ratings: Float[np.ndarray, "text value"], settings: T5AssessorSettings
+    ) -> "FittedT5":
+        """Train the head; the encoder stays as it is.
 
         Raises NotFound without a folder that holds one.
         """
@@ -98,43 +100,41 @@ class T5:
         for _ in range(settings.epochs):
             shuffled = order.permutation(len(texts))
             for start in range(0, len(texts), settings.rows):
-                some = shuffled[start : start + settings.rows]
-                rate, odds = head(*_padded([states[i] for i in some]))
-                wanted = target[torch.as_tensor(some)]
+                batch = shuffled[start : start + settings.rows]
+                rate, odds = head(*_padded([states[i] for i in batch]))
+                wanted = target[torch.as_tensor(batch)]
                 present = (wanted.abs() > PRESENT).float()
                 loss = nn.functional.mse_loss(rate * torch.sigmoid(odds), wanted)
                 loss = loss + nn.functional.binary_cross_entropy_with_logits(odds, present)
                 steps.zero_grad()
                 loss.backward()
                 steps.step()
-        return Fitted(tokenizer=tokenizer, encoder=encoder, head=head.eval(), settings=settings)
+        return FittedT5(tokenizer=tokenizer, encoder=encoder, head=head.eval(), settings=settings)
 
 
 @dataclass(frozen=True, eq=False)
-class Fitted:
+class FittedT5:
+    """A trained head on top of the frozen encoder."""
+
     tokenizer: Any
     """Tokenizer of the encoder."""
     encoder: nn.Module
     """The frozen encoder."""
     head: Head
-    """What was trained."""
-    settings: T5Config
-    """With which settings."""
+    """The trained part."""
+    settings: T5AssessorSettings
+    """Settings of the fit."""
 
     def assess(self, texts: Sequence[str]) -> Assessment:
-        """Rates and labels of texts."""
+        """Rate texts, some `rows` of them at a time."""
         rates, labels = [], []
         with torch.no_grad():
             for start in range(0, len(texts), self.settings.rows):
-                some = texts[start : start + self.settings.rows]
-                rate, odds = self.head(
-                    *_padded(
-                        [
-                            _read(self.tokenizer, self.encoder, text, self.settings.max_tokens)
-                            for text in some
-                        ]
-                    )
-                )
+                states = [
+                    _read(self.tokenizer, self.encoder, text, self.settings.max_tokens)
+                    for text in texts[start : start + self.settings.rows]
+                ]
+                rate, odds = self.head(*_padded(states))
                 rates.append(rate.double().numpy())
                 labels.append(torch.sigmoid(odds).double().numpy())
         return Assessment(np.concatenate(rates), np.concatenate(labels))
@@ -168,6 +168,6 @@ def _read(tokenizer: Any, encoder: nn.Module, text: str, longest: int) -> Float[
 def _padded(
     states: Sequence[Float[Tensor, "_ d"]],
 ) -> tuple[Float[Tensor, "row tok d"], Bool[Tensor, "row tok"]]:
-    lengths = torch.tensor([len(one) for one in states])
+    lengths = torch.tensor([len(row) for row in states])
     mask = torch.arange(int(lengths.max()))[None] < lengths[:, None]
     return nn.utils.rnn.pad_sequence(list(states), batch_first=True), mask

@@ -23,6 +23,8 @@ from workbench.systems.value_pilot.assessors import PRESENT, Assessment, check
 
 @dataclass(frozen=True)
 class TfidfAssessorSettings:
+    """Settings of the assessor that reads words and word pairs."""
+
     penalty: float = 1.0
     """Ridge penalty of the rates [> 0]."""
     inverse_penalty: float = 10.0
@@ -30,7 +32,7 @@ class TfidfAssessorSettings:
 
 
 @register("assessors", "tfidf")
-class Tfidf:
+class TfidfAssessor:
     """TF-IDF of words and word pairs into ridge (rate) and logistic regression (label)."""
 
     config = TfidfAssessorSettings
@@ -40,8 +42,8 @@ class Tfidf:
         texts: Sequence[str],
         ratings: Float[np.ndarray, "text value"],
         settings: TfidfAssessorSettings,
-    ) -> "Fitted":
-        """One pair of regressions a value."""
+    ) -> "FittedTfidf":
+        """Fit two regressions for each value, of its rate and of its label."""
         from sklearn.feature_extraction.text import TfidfVectorizer
         from sklearn.linear_model import LogisticRegression, Ridge
 
@@ -62,11 +64,13 @@ class Tfidf:
                 if 0 < held.sum() < len(held)
                 else float(held.mean())
             )
-        return Fitted(words, rates, labels)
+        return FittedTfidf(words, rates, labels)
 
 
 @dataclass(frozen=True, eq=False)
-class Fitted:
+class FittedTfidf:
+    """Regressions of every value on the words of a text."""
+
     words: Any
     """The vectoriser."""
     rates: list[Any]
@@ -75,14 +79,18 @@ class Fitted:
     """The same for the labels."""
 
     def assess(self, texts: Sequence[str]) -> Assessment:
-        """Rates and labels of texts."""
+        """Rate texts by the words that the fit saw."""
         seen = self.words.transform(texts)
-        same = np.ones(len(texts))
-        rate = [
-            same * m if isinstance(m, float) else np.clip(m.predict(seen), -1, 1)
-            for m in self.rates
+        rates = [
+            np.full(len(texts), model)
+            if isinstance(model, float)
+            else np.clip(model.predict(seen), -1, 1)
+            for model in self.rates
         ]
-        label = [
-            same * m if isinstance(m, float) else m.predict_proba(seen)[:, 1] for m in self.labels
+        labels = [
+            np.full(len(texts), model)
+            if isinstance(model, float)
+            else model.predict_proba(seen)[:, 1]
+            for model in self.labels
         ]
-        return Assessment(np.stack(rate, 1), np.stack(label, 1))
+        return Assessment(np.stack(rates, 1), np.stack(labels, 1))
