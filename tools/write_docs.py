@@ -12,6 +12,7 @@ from workbench.command.cli import parser
 from workbench.verb_table import VERBS, Verb, makers
 
 ROOT = Path(__file__).parents[1]
+VERBS_BEGIN, VERBS_END = "<!-- verbs: written by make docs -->", "<!-- end of verbs -->"
 
 CLI_HEAD = """# The command line
 
@@ -72,9 +73,24 @@ def schema_page() -> str:
     return "\n".join(parts)
 
 
+def readme() -> str:
+    """Give the README with its table of verbs written anew, between the two marks."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    before, rest = text.split(VERBS_BEGIN)
+    after = rest.split(VERBS_END)[1]
+    table = _table(("verb", "what it does", "makes", "needs"), map(_verb, VERBS.values()))
+    return f"{before}{VERBS_BEGIN}\n{table}{VERBS_END}{after}"
+
+
+def _verb(verb: Verb) -> tuple[str, ...]:
+    needs = ", ".join(" or ".join(f"`{name}`" for name in makers(kind)) for kind in verb.needs)
+    return f"`{verb.name}`", verb.summary, verb.makes, needs
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "docs/reference/cli.md": cli_page,
     "docs/reference/schema.md": schema_page,
+    "README.md": readme,
 }
 """Path below the repository's root -> the function that gives the page's text."""
 
