@@ -1,5 +1,7 @@
-"""What the machine sees: models, sites, the steering engine, sparse autoencoders, harvest. May
-import `feature_store`."""
+"""What the machine sees: models, sites, the steering engine, sparse autoencoders, harvest.
+
+It may import `feature_store`.
+"""
 
 from sae_training import process
 

@@ -25,7 +25,7 @@ speed, 5,000 up to a quarter; 100,000 help two jobs little."""
 
 
 def keep_memory() -> bool:
-    """True where the allocator understood."""
+    """Ask the C library to keep large blocks; true where it understood."""
     if not sys.platform.startswith("linux"):
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
@@ -35,6 +35,6 @@ def keep_memory() -> bool:
 
 
 def wait_briefly() -> None:
-    """Unless the environment says how to wait."""
+    """Let idle threads give up their cores soon, unless the environment says how to wait."""
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", str(ROUNDS))

@@ -11,7 +11,7 @@ of their own.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar, cast
 
 from feature_store.errors import BadInput
 from sae_training.model.runtime import Prompt, Runtime
@@ -20,38 +20,57 @@ TAIL = 80
 """Characters at the end of a prompt, from a space on, with which its answers are tokenized."""
 Options = Sequence[str] | Sequence[Sequence[str]]
 """Answers shared by all prompts, or a sequence of answers for each prompt."""
-Answer = TypeVar("Answer", bound=Sequence)
+Answer = TypeVar("Answer", str, Sequence[int])
+AnswerIds = tuple[tuple[int, ...], ...]
+"""The options of one prompt, as token ids."""
 
 
-def own(
+class _Ending(NamedTuple):
+    """The end of a prompt's text, and the options that may follow it."""
+
+    text: str
+    options: tuple[str, ...]
+
+
+def options_by_prompt(
     options: Sequence[Answer] | Sequence[Sequence[Answer]], prompts: int
 ) -> list[Sequence[Answer]]:
-    """Each prompt's options, texts or ids, where they may be shared.
+    """List the options of every prompt, texts or ids, whether or not the prompts share them.
 
     Raises BadInput where a prompt has none.
+
+        options_by_prompt([" yes", " no"], 2)  # [[" yes", " no"], [" yes", " no"]]
     """
     first = next(iter(options), "")
     shared = isinstance(first, str) or isinstance(next(iter(first), None), int)
-    each = [options] * prompts if shared else list(options)
-    if not each or len(each) != prompts or not all(each):
+    if shared:
+        by_prompt = [cast(Sequence[Answer], options)] * prompts
+    else:
+        by_prompt = list(cast(Sequence[Sequence[Answer]], options))
+    if not by_prompt or len(by_prompt) != prompts or not all(by_prompt):
         raise BadInput(
             f"Scoring needs at least one prompt, and at least one option for each. Got {prompts}"
-            f" prompts and options for {len(each)}."
+            f" prompts and options for {len(by_prompt)}."
         )
-    return each
+    return by_prompt
 
 
 def tokens_of(
     model: Runtime, prompts: Sequence[Prompt], ids: Sequence[list[int]], options: Options
-) -> list[tuple[tuple[int, ...], ...]]:
-    """Each prompt's options as ids; `ids` are the prompts' tokens."""
-    each = [
-        tuple(option.lstrip() for option in some) if model.chat else tuple(some)
-        for some in own(options, len(prompts))
+) -> list[AnswerIds]:
+    """Tokenize each prompt's options where they stand; `ids` are the prompts' tokens.
+
+    Raises BadInput where an option has no tokens, or does not fit into the context.
+
+        tokens_of(model, prompts, prompt_ids(model, prompts), [" yes", " no"])
+    """
+    texts = [
+        tuple(option.lstrip() for option in answers) if model.chat else tuple(answers)
+        for answers in options_by_prompt(options, len(prompts))
     ]
-    found = _after_tails(model, prompts, ids, each)
-    for row, (prompt, answers) in enumerate(zip(ids, found, strict=True)):
-        for index, (option, answer) in enumerate(zip(each[row], answers, strict=True)):
+    tokenized = _after_endings(model, prompts, ids, texts)
+    for row, (prompt, answers) in enumerate(zip(ids, tokenized, strict=True)):
+        for index, (option, answer) in enumerate(zip(texts[row], answers, strict=True)):
             if not answer:
                 raise BadInput(
                     f"Option {index + 1} ({option!r}) has no tokens. Give each option a text."
@@ -62,80 +81,80 @@ def tokens_of(
                     f" {len(prompt) + len(answer)} tokens; {model.name} reads {model.context}."
                     " Shorten it."
                 )
-    return found
+    return tokenized
 
 
 def by_answers(
     model: Runtime, prompts: Sequence[Prompt], ids: Sequence[list[int]], options: Sequence[str]
 ) -> Iterator[tuple[list[int], list[list[int]]]]:
-    """(prompts, options as ids) for each way in which shared options are tokenized."""
-    groups: dict[tuple[tuple[int, ...], ...], list[int]] = {}
+    """Group prompts by how the options that they share are tokenized after them.
+
+    Yields the rows of the prompts and the options as ids.
+    """
+    groups: dict[AnswerIds, list[int]] = {}
     for row, answers in enumerate(tokens_of(model, prompts, ids, options)):
         groups.setdefault(answers, []).append(row)
     for answers, rows in groups.items():
         yield rows, [list(answer) for answer in answers]
 
 
-def _after_tails(
+def _after_endings(
     model: Runtime,
     prompts: Sequence[Prompt],
     ids: Sequence[list[int]],
     options: Sequence[tuple[str, ...]],
-) -> list[tuple[tuple[int, ...], ...]]:
-    """Each prompt's options as ids. Prompts that end alike are answered alike, so each end is
-    tokenized once, where the prompt's own tokens end as those of its end do (the first ones of
-    which may differ); else the whole prompt is.
+) -> list[AnswerIds]:
+    """Tokenize each prompt's options after the end of the prompt.
+
+    Prompts that end alike are answered alike, so each end is tokenized once, where the prompt's
+    own tokens end as those of its end do (the first ones of which may differ); else the whole
+    prompt is.
     """
     texts = [model.render(prompt) for prompt in prompts]
     tails = [text[max(text.find(" ", max(len(text) - TAIL, 0)), 0) :] for text in texts]
-    asked = list(zip(tails, options, strict=True))
-    each, ends = list(dict.fromkeys(asked)), list(dict.fromkeys(tails))
-    tokens = dict(zip(ends, _tokens(model, ends, False), strict=True))
-    known = dict(
-        zip(each, _continued(model, each, [tokens[tail] for tail, _ in each], False), strict=True)
-    )
-    found = {}
-    for row, one in enumerate(asked):
-        end = tokens[one[0]][2:]
+    endings = [_Ending(tail, answers) for tail, answers in zip(tails, options, strict=True)]
+    unique = list(dict.fromkeys(endings))
+    unique_tails = list(dict.fromkeys(tails))
+    tail_ids = dict(zip(unique_tails, _tokens(model, unique_tails, False), strict=True))
+    before = [tail_ids[ending.text] for ending in unique]
+    answers_after = dict(zip(unique, _continued(model, unique, before, False), strict=True))
+    by_row: dict[int, AnswerIds] = {}
+    for row, ending in enumerate(endings):
+        end = tail_ids[ending.text][2:]
         if len(end) > 2 and ids[row][-len(end) :] == end:
-            found[row] = known[one]
-    rest = [row for row in range(len(texts)) if row not in found]
+            by_row[row] = answers_after[ending]
+    rest = [row for row in range(len(texts)) if row not in by_row]
     whole = _continued(
         model,
-        [(texts[row], options[row]) for row in rest],
+        [_Ending(texts[row], options[row]) for row in rest],
         [ids[row] for row in rest],
         not model.chat,
     )
-    found |= dict(zip(rest, whole, strict=True))
-    return [found[row] for row in range(len(texts))]
+    by_row |= dict(zip(rest, whole, strict=True))
+    return [by_row[row] for row in range(len(texts))]
 
 
 def _continued(
-    model: Runtime,
-    asked: Sequence[tuple[str, tuple[str, ...]]],
-    ids: Sequence[list[int]],
-    special: bool,
-) -> list[tuple[tuple[int, ...], ...]]:
-    texts = list(dict.fromkeys(option for _, options in asked for option in options))
+    model: Runtime, endings: Sequence[_Ending], ids: Sequence[list[int]], special: bool
+) -> list[AnswerIds]:
+    """Tokenize options after texts whose tokens are `ids`; where these change, by themselves."""
+    texts = list(dict.fromkeys(option for ending in endings for option in ending.options))
     alone = dict(zip(texts, _tokens(model, texts, False), strict=True))
-    joined = iter(
-        _tokens(model, [text + option for text, options in asked for option in options], special)
-    )
-    found = []
-    for prompt, (_, options) in zip(ids, asked, strict=True):
-        after = [(next(joined), alone[option]) for option in options]
-        found.append(
-            tuple(
-                tuple(one[len(prompt) :] if one[: len(prompt)] == prompt else bare)
-                for one, bare in after
-            )
-        )
-    return found
+    whole = [ending.text + option for ending in endings for option in ending.options]
+    joined = iter(_tokens(model, whole, special))
+    tokenized: list[AnswerIds] = []
+    for prompt, ending in zip(ids, endings, strict=True):
+        answers = []
+        for option in ending.options:
+            tokens = next(joined)
+            begins_alike = tokens[: len(prompt)] == prompt
+            answers.append(tuple(tokens[len(prompt) :] if begins_alike else alone[option]))
+        tokenized.append(tuple(answers))
+    return tokenized
 
 
 def _tokens(model: Runtime, texts: Sequence[str], special: bool) -> list[list[int]]:
-    return (
-        model.tokenizer(list(texts), add_special_tokens=special, verbose=False)["input_ids"]
-        if texts
-        else []
-    )
+    """Tokenize texts, none of which may be there."""
+    if not texts:
+        return []
+    return model.tokenizer(list(texts), add_special_tokens=special, verbose=False)["input_ids"]

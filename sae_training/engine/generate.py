@@ -16,6 +16,7 @@ Left out: beams, top-k and top-p (they hide what steering does to the distributi
 
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -35,9 +36,28 @@ ANCHOR = 8
 """Tokens of the prompt that are decoded along, so that a continuation keeps its first space."""
 
 
+class PromptBatch(NamedTuple):
+    """Prompts that go through together, and what each needs to be continued."""
+
+    ids: Sequence[list[int]]
+    """Token ids of each prompt."""
+    first_row: int
+    """Number of the first one among all prompts: row `i` of an open edit steers prompt `i`."""
+    seeds: Sequence[int]
+    """From what each prompt's own generator draws."""
+    marks: spans.Marks = MappingProxyType({})
+    """Where spans that are steered stand, in all prompts."""
+    inputs: Mapping[str, Tensor] = MappingProxyType({})
+    """What else the pass over the prompts takes, images for one."""
+
+
 def prompt_ids(model: Runtime, prompts: Sequence[Prompt]) -> list[list[int]]:
-    """Ids of each prompt, at least one, at most as many as the context holds with room for an
-    answer.
+    """Tokenize prompts, through the chat template where the model has one.
+
+    Each has at least one token, and at most as many as leave room for an answer in the context;
+    raises BadInput where that cannot be.
+
+        prompt_ids(model, ["Once upon a time"])  # [[1, 403, 2501, 263, 931]]
     """
     rows = model.tokenize(prompts, prompt=True)
     for index, ids in enumerate(rows):
@@ -48,14 +68,8 @@ def prompt_ids(model: Runtime, prompts: Sequence[Prompt]) -> list[list[int]]:
                 " choose a model that reads more."
             )
         if not ids:
-            start = next(
-                (
-                    token
-                    for token in (model.tokenizer.bos_token_id, model.tokenizer.eos_token_id)
-                    if token is not None
-                ),
-                None,
-            )
+            starts = (model.tokenizer.bos_token_id, model.tokenizer.eos_token_id)
+            start = next((token for token in starts if token is not None), None)
             if start is None:
                 raise BadInput(
                     f"Prompt {index + 1} is empty and {model.name} has no start token. Give it a"
@@ -72,13 +86,16 @@ def generate(
     temperature: float,
     seed: int | Sequence[int],
 ) -> list[str]:
-    """The continuation of each prompt; `seed` is one for all, or one a prompt."""
+    """Write the continuation of each prompt; `seed` is one for all, or one a prompt.
+
+    Greedy at temperature 0.
+
+        generate(model, ["Once upon a time"], 20, temperature=0.0, seed=0)
+    """
     rows = prompt_ids(model, prompts)
-    return decode(
-        model,
-        rows,
-        continuations(model, rows, max_new_tokens, temperature, seed, _marks(model, prompts)),
-    )
+    marks = _marks(model, prompts)
+    new = continuations(model, rows, max_new_tokens, temperature, seed, marks)
+    return decode(model, rows, new)
 
 
 def continuations(
@@ -89,7 +106,7 @@ def continuations(
     seed: int | Sequence[int],
     marks: spans.Marks = MappingProxyType({}),
 ) -> list[list[int]]:
-    """The tokens that continue each prompt's.
+    """Continue the token ids of each prompt; greedy at temperature 0.
 
     `marks`: where spans that are steered stand in the prompts.
     """
@@ -99,35 +116,31 @@ def continuations(
     ]
     new: list[list[int]] = [[] for _ in prompts]
     for at in range(0, len(prompts), ROWS):
-        for step in steps(
-            model,
-            prompts[at : at + ROWS],
-            at,
-            max_new_tokens,
-            temperature,
-            seeds[at : at + ROWS],
-            marks,
-        ):
+        batch = PromptBatch(prompts[at : at + ROWS], at, seeds[at : at + ROWS], marks)
+        for step in steps(model, batch, max_new_tokens, temperature):
             for row, token in step:
                 new[at + row].append(token)
     return new
 
 
 def decode(model: Runtime, prompts: Sequence[list[int]], new: Sequence[list[int]]) -> list[str]:
-    """The texts of continuations, as they read after their prompts."""
+    """Turn the tokens of continuations into texts, as they read after their prompts."""
     return [_decode(model, ids, tokens) for ids, tokens in zip(prompts, new, strict=True)]
 
 
 def stream(
     model: Runtime, prompt: str, max_new_tokens: int, temperature: float, seed: int
 ) -> Iterator[str]:
-    """The continuation in pieces; a piece never ends inside a character."""
+    """Write the continuation of a prompt in pieces; a piece never ends inside a character.
+
+    for piece in stream(model, "Once upon a time", 20, temperature=0.0, seed=0):
+        print(piece, end="")
+    """
     ids = prompt_ids(model, [prompt])[0]
     new: list[int] = []
     shown = ""
-    for step in steps(
-        model, [ids], 0, max_new_tokens, temperature, [row_seed(seed, 0)], _marks(model, [prompt])
-    ):
+    batch = PromptBatch([ids], 0, [row_seed(seed, 0)], _marks(model, [prompt]))
+    for step in steps(model, batch, max_new_tokens, temperature):
         new += [token for _, token in step]
         text = _decode(model, ids, new)
         if not text.endswith("\ufffd") and len(text) > len(shown):
@@ -139,37 +152,33 @@ def stream(
 
 
 def steps(
-    model: Runtime,
-    rows: Sequence[list[int]],
-    first_row: int,
-    max_new_tokens: int,
-    temperature: float,
-    seeds: Sequence[int],
-    marks: spans.Marks,
-    given: Mapping[str, Tensor] = MappingProxyType({}),
+    model: Runtime, batch: PromptBatch, max_new_tokens: int, temperature: float
 ) -> Iterator[list[tuple[int, int]]]:
-    """For each step, the (row, token) pairs of the rows that are not finished.
+    """Continue prompts token by token, greedily at temperature 0.
 
-    `given`: what else the pass over the prompts takes, images for one.
+    Yields for each step the (row, token) pairs of the rows that are not finished; a row is the
+    number of a prompt in the batch.
     """
     from transformers import DynamicCache
 
     if not temperature >= 0 or temperature == float("inf"):
         raise BadInput(f"A temperature is a number >= 0, got {temperature}. 0 is greedy.")
+    rows = batch.ids
     width = max(map(len, rows))
     ids = torch.tensor([[0] * (width - len(row)) + row for row in rows])
     mask = torch.tensor([[False] * (width - len(row)) + [True] * len(row) for row in rows])
-    draws = [torch.Generator().manual_seed(seed) for seed in seeds]
+    draws = [torch.Generator().manual_seed(seed) for seed in batch.seeds]
     room = [min(max_new_tokens, model.context - len(row)) for row in rows]
     cache = DynamicCache(config=model.module.config)
+    part = slice(batch.first_row, batch.first_row + len(rows))
     frame = prompt_frame(mask.to(model.device))._replace(
-        spans=spans.padded(marks, range(first_row, first_row + len(rows)), width)
+        spans=spans.padded(batch.marks, range(part.start, part.stop), width)
     )
-    part = slice(first_row, first_row + len(rows))
     going = list(range(len(rows)))
     step = 0
     # A model that sees counts the positions of an image its own way, and of what follows it.
-    more: dict[str, Tensor | None] = {**given, "position_ids": None} if given else {}
+    counted: dict[str, Any] = {"position_ids": None} if batch.inputs else {}
+    more: dict[str, Any] = {**batch.inputs, **counted}
     while going := [row for row in going if step < room[row]]:
         with model.lock:
             out = model.forward(
@@ -184,7 +193,7 @@ def steps(
             )
         tokens = _choose(out.logits[:, -1].float().cpu(), temperature, draws).tolist()
         step += 1
-        more = {"position_ids": None} if given else {}
+        more = counted
         going = [row for row in going if tokens[row] not in model.stop_tokens]
         yield [(row, tokens[row]) for row in going]
         ids = torch.tensor(tokens)[:, None]
@@ -193,36 +202,36 @@ def steps(
             [[row in going and step < room[row]] for row in range(len(rows))], device=model.device
         )
         no = torch.zeros_like(alive)
-        frame = Frame(
-            real=alive, first=no, last=no, generated=alive, spans=dict.fromkeys(marks, no)
-        )
+        nowhere = dict.fromkeys(batch.marks, no)
+        frame = Frame(real=alive, first=no, last=no, generated=alive, spans=nowhere)
 
 
 def row_seed(seed: int, row: int) -> int:
-    """The seed from which a row draws."""
+    """Make the seed from which a row draws, as if it were alone."""
     return (seed * 1_000_003 + row) % 2**63
 
 
 def _marks(model: Runtime, prompts: Sequence[Prompt]) -> spans.Marks:
-    """Where the spans of the open `steered` blocks stand in the prompts."""
-    with model.lock:  # another thread's block is over once the lock is ours
+    """Find where the spans of the open `steered` blocks stand in the prompts."""
+    # Another thread's block is over once the lock is ours.
+    with model.lock:
         return spans.find(model, prompts, spans.of_rows(model.edits, len(prompts)))
 
 
 def _choose(
     logits: Float[Tensor, "row vocab"], temperature: float, draws: Sequence[torch.Generator]
 ) -> Int[Tensor, " row"]:
+    """Choose each row's next token: the likeliest, or one drawn from its softmax."""
     if temperature < COLDEST:
         return logits.argmax(-1)
     below = torch.softmax(logits / temperature, -1).double().cumsum(-1)
-    point = (
-        torch.cat([torch.rand(1, generator=draw, dtype=torch.float64) for draw in draws])[:, None]
-        * below[:, -1:]
-    )
+    drawn = torch.cat([torch.rand(1, generator=draw, dtype=torch.float64) for draw in draws])
+    point = drawn[:, None] * below[:, -1:]
     return torch.searchsorted(below, point, right=True)[:, 0].clamp(max=logits.shape[-1] - 1)
 
 
 def _decode(model: Runtime, prompt: Sequence[int], new: Sequence[int]) -> str:
+    """Turn one continuation into text, decoded behind the end of its prompt."""
     anchor = list(prompt[-ANCHOR:])
     before = model.tokenizer.decode(anchor, skip_special_tokens=True)
     whole = model.tokenizer.decode([*anchor, *new], skip_special_tokens=True)

@@ -18,7 +18,11 @@ from sae_training.model.runtime import Prompt, Runtime
 
 
 class Model(Runtime):
-    """A causal language model that can be read, steered, scored and asked to write."""
+    """A causal language model that can be read, steered, scored and asked to write.
+
+    model = open_model("organism")
+    model.score(["I"], [" agree", " disagree"])
+    """
 
     def generate(
         self,
@@ -31,6 +35,8 @@ class Model(Runtime):
 
         `seed` is one for all prompts, or one a prompt. In a `steered` block, row i of the edit
         steers prompt i.
+
+            model.generate(["Once upon a time"], max_new_tokens=20, temperature=0.7, seed=1)
         """
         return generate.generate(self, prompts, max_new_tokens, temperature, seed)
 
@@ -43,7 +49,10 @@ class Model(Runtime):
     def score(
         self, prompts: Sequence[str], options: Sequence[str]
     ) -> Float[Tensor, "prompt option"]:
-        """Score each option as the continuation of each prompt [nats, log-probability summed
-        over its tokens].
+        """Score each option as the continuation of each prompt.
+
+        The score is the log-probability summed over the option's tokens [nats].
+
+            model.score(["2 + 2 ="], [" 4", " 5"])  # [prompt, option]
         """
         return scoring.score(self, prompts, options)

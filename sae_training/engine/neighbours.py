@@ -30,13 +30,17 @@ ROWS = 64
 def score(
     model: Runtime, prompts: Sequence[str], options: Sequence[str]
 ) -> Float[Tensor, "prompt option"]:
-    """Log-probability of each option after each prompt [nats], as `scoring.score` gives it."""
+    """Score options after prompts whose neighbours begin alike [nats], as `scoring.score` does.
+
+    Raises BadInput inside a `steered` block.
+    """
     with model.lock:
         if model.is_steered:
             raise BadInput(
                 "Neighbours are scored without steering: call this outside the steered block."
             )
-    ids, vocabulary = prompt_ids(model, prompts), model.module.config.get_text_config().vocab_size
+    ids = prompt_ids(model, prompts)
+    vocabulary = model.module.config.get_text_config().vocab_size
     out = torch.empty(len(prompts), len(options))
     for rows, answers in by_answers(model, prompts, ids, options):
         for stem in dict.fromkeys(tuple(answer[:-1]) for answer in answers):
@@ -45,14 +49,15 @@ def score(
             whole = [[*ids[row], *stem] for row in rows]
             most = max(1, min(ROWS, LOGITS // (vocabulary * max(map(len, whole)))))
             for start, stop, shared in _groups(whole, len(stem) + 1, most):
-                found = _group(model, whole[start:stop], shared, wanted)
-                out[torch.tensor(rows[start:stop])[:, None], torch.tensor(alike)] = found
+                place = torch.tensor(rows[start:stop])[:, None], torch.tensor(alike)
+                out[place] = _group(model, whole[start:stop], shared, wanted)
     return out
 
 
 def _groups(rows: Ids, kept: int, most: int) -> Iterator[tuple[int, int, int]]:
-    """(first, end, shared tokens) of each group; the last `kept` tokens of a prompt are never
-    shared, their logits are asked for.
+    """Cut prompts into groups of neighbours: (first, end, shared tokens) of each.
+
+    The last `kept` tokens of a prompt are never shared, because their logits are wanted.
     """
     start = 0
     while start < len(rows):
@@ -67,15 +72,17 @@ def _groups(rows: Ids, kept: int, most: int) -> Iterator[tuple[int, int, int]]:
         start = stop
 
 
-def _alike(a: list[int], b: list[int], most: int) -> int:
+def _alike(a: Sequence[int], b: Sequence[int], most: int) -> int:
+    """Count the first tokens that two prompts share, up to `most`."""
     return next((k for k in range(most) if a[k] != b[k]), max(most, 0))
 
 
 def _group(model: Runtime, rows: Ids, shared: int, wanted: Ids) -> Float[Tensor, "prompt option"]:
+    """Score a group: what its prompts share runs once, the rest in one batch."""
     from transformers import DynamicCache
 
     cache = DynamicCache(config=model.module.config)
-    tails = [row[shared:] for row in rows]
+    tails = [list(row[shared:]) for row in rows]
     shortest, width, kept = min(map(len, tails)), max(map(len, tails)), len(wanted)
     # Padded on the right: a sliding window counts places, and padding between beginning and rest
     # would fill it.
@@ -85,7 +92,7 @@ def _group(model: Runtime, rows: Ids, shared: int, wanted: Ids) -> Float[Tensor,
     )
     with model.lock:
         if shared:
-            head = torch.tensor([rows[0][:shared]])
+            head = torch.tensor([list(rows[0][:shared])])
             model.forward(
                 head,
                 torch.ones_like(head, dtype=torch.bool),

@@ -24,6 +24,8 @@ SHARED = 8
 
 @dataclass
 class Final:
+    """The last token of a prompt, the one that predicts the answers."""
+
     token: int
     """Last token of the prompt."""
     prompt: int
@@ -35,6 +37,8 @@ class Final:
 
 @dataclass
 class Node:
+    """A segment of tokens that some prompts share after the same beginning."""
+
     ids: Sequence[int]
     """The tokens of this segment; empty in the root alone."""
     children: list["Node"] = field(default_factory=list)
@@ -45,16 +49,18 @@ class Node:
     """Unsteered residual at the site, once the unsteered pass has been there."""
 
     def walk(self) -> Iterator["Node"]:
-        """This node and all below it."""
+        """Visit this node and all below it."""
         yield self
         for child in self.children:
             yield from child.walk()
 
 
 def tree(prompts: Sequence[Sequence[int]]) -> Node:
-    """The root of all prompts; each is a path of segments and a final token.
+    """Make the tree of some prompts: each is a path of segments and a final token.
 
-    Prompts hold at least one token.
+    Prompts are token ids, at least one each.
+
+        root = tree([[5, 6, 7], [5, 6, 8]])
     """
     root = Node(ids=())
     order = sorted(range(len(prompts)), key=lambda index: tuple(prompts[index]))
@@ -63,8 +69,9 @@ def tree(prompts: Sequence[Sequence[int]]) -> Node:
 
 
 def _grow(parent: Node, members: list[tuple[Sequence[int], int]], start: int, agreed: int) -> None:
-    """Hang sorted `members`, which agree on their first `agreed` tokens, below `parent`, which
-    ends at `start`.
+    """Hang prompts below a node.
+
+    `members` are sorted and agree on their first `agreed` tokens; `parent` ends at `start`.
     """
     ends = [member for member in members if len(member[0]) - 1 <= agreed]
     for length in sorted({len(ids) - 1 for ids, _ in ends}):
@@ -78,7 +85,8 @@ def _grow(parent: Node, members: list[tuple[Sequence[int], int]], start: int, ag
     while rest:
         token = rest[0][0][agreed]
         group = [member for member in rest if member[0][agreed] == token]
-        rest = rest[len(group) :]  # sorted, so a group is a run
+        # Sorted, so a group is a run.
+        rest = rest[len(group) :]
         shared = _shared(group)
         if len(group) > 1 and shared - start < SHARED:
             _grow(parent, group, start, shared)
@@ -89,7 +97,7 @@ def _grow(parent: Node, members: list[tuple[Sequence[int], int]], start: int, ag
 
 
 def _shared(group: list[tuple[Sequence[int], int]]) -> int:
-    """Length of what the bodies (all but the last token) of a sorted group have in common."""
+    """Count the first tokens that all of a sorted group share, their last ones left out."""
     first, last = group[0][0], group[-1][0]
     limit = min(len(ids) for ids, _ in group) - 1
     for at in range(limit):

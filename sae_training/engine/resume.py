@@ -21,8 +21,8 @@ before:
    Whether a family takes one is found by trying (`branches`): linear biases (ALiBi) and other
    attention kernels do not.
 
-The result equals the full forward to floating-point error; `tests/machine/test_resume.py` says so for each
-family.
+The result equals the full forward to floating-point error; `tests/machine/test_resume.py` says so
+for each family.
 
 Left out: layers that remember something else than keys and values (Mamba, RWKV, linear attention)
 or share them between layers: `resumable` is false there, and `scoring.py` runs full forward passes.
@@ -41,7 +41,7 @@ from transformers import Cache
 
 from sae_training.engine.tails import Tail
 from sae_training.model.edits import Frame
-from sae_training.model.runtime import Runtime
+from sae_training.model.runtime import Change, Runtime
 
 
 class _Stored(Exception):
@@ -49,8 +49,9 @@ class _Stored(Exception):
 
 
 class PrefixCache(Cache):
-    """Keys and values of some layers for groups x rows sequences, those of a group of one
-    length.
+    """Keys and values of some layers for groups x rows sequences.
+
+    Sequence `g * rows + r` is row r of group g; the sequences of a group are of one length.
     """
 
     def __init__(
@@ -62,9 +63,14 @@ class PrefixCache(Cache):
         stop: int,
         length: int = 0,
     ) -> None:
+        """Hold `past`, the keys and values of groups of `lengths` tokens; {} where there is none.
+
+        `capacity` is how many tokens the buffers can hold, `stop` the layer after which a body
+        segment ends, `length` the columns that are taken where that is more than the longest.
+        """
         super().__init__(layers=[])
         self.groups = len(lengths)
-        """Continuations side by side; sequence `g * rows + r` is row r of group g."""
+        """Continuations side by side."""
         self.rows = rows
         """Interventions in each group."""
         self.lengths = tuple(lengths)
@@ -93,7 +99,10 @@ class PrefixCache(Cache):
         )
 
     def grow(self, widths: Sequence[int]) -> None:
-        """So many more tokens of each group are there, the shorter ones followed by padding."""
+        """Note that so many more tokens of each group are there.
+
+        The shorter ones are followed by padding.
+        """
         self.lengths = tuple(
             length + width for length, width in zip(self.lengths, widths, strict=True)
         )
@@ -101,34 +110,35 @@ class PrefixCache(Cache):
         self.length += max(widths)
 
     def positions(self, width: int, device: torch.device) -> Int[Tensor, "seq tok"]:
-        """Positions of the next `width` tokens of each sequence."""
+        """Number the next `width` tokens of each sequence."""
         starts = torch.tensor(self.lengths, device=device).repeat_interleave(self.rows)
         return starts[:, None] + torch.arange(width, device=device)
 
     def mask(self, width: int, device: torch.device) -> Int[Tensor, "seq tok"] | None:
-        """1 where a sequence has a token, the next `width` included; None where nothing is
-        padded.
+        """Mark with 1 where a sequence has a token, the next `width` included.
+
+        None where nothing is padded.
         """
         if set(self.lengths) == {self.length}:
             return None
-        starts = self.length - torch.tensor(self.lengths, device=device).repeat_interleave(
-            self.rows
-        )
+        lengths = torch.tensor(self.lengths, device=device).repeat_interleave(self.rows)
+        starts = self.length - lengths
         return (torch.arange(self.length + width, device=device) >= starts[:, None]).long()
 
     def update(
         self,
-        keys: Float[Tensor, "seq head tok dim"],
-        values: Float[Tensor, "seq head tok dim"],
+        key_states: Float[Tensor, "seq head tok dim"],
+        value_states: Float[Tensor, "seq head tok dim"],
         layer_idx: int,
         *args: Any,
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor]:
-        end = self.length + keys.shape[2]
+        """Add a layer's new keys and values and give all; ends a body segment at layer `stop`."""
+        end = self.length + key_states.shape[2]
         if layer_idx not in self.past:
-            self.past[layer_idx] = (self._empty(keys), self._empty(values))
+            self.past[layer_idx] = (self._empty(key_states), self._empty(value_states))
         joined = []
-        for buffer, new in zip(self.past[layer_idx], (keys, values), strict=True):
+        for buffer, new in zip(self.past[layer_idx], (key_states, value_states), strict=True):
             buffer[..., self.length : end, :] = new.unflatten(0, (self.groups, self.rows))
             joined.append(buffer[..., :end, :].flatten(0, 1))
         if self.body and layer_idx == self.stop:
@@ -136,9 +146,11 @@ class PrefixCache(Cache):
         return joined[0], joined[1]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Columns that are taken, the same in every layer."""
         return self.length
 
     def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:
+        """Columns that the next tokens see, and the first of them."""
         return self.length + query_length, 0
 
     def _empty(self, like: Tensor) -> Tensor:
@@ -146,11 +158,11 @@ class PrefixCache(Cache):
 
 
 def join(parts: Sequence[tuple[PrefixCache, int]], rows: int, room: int) -> PrefixCache:
-    """The past of each part, a group of a cache, in one cache of `rows` rows, which has room for
-    `room` more tokens.
+    """Put the pasts of some groups side by side, in a cache of `rows` rows.
 
-    Shares the buffers where a run of one cache's groups stays as it is and there is room, else
-    copies what is there.
+    A part is a cache and the number of one of its groups; the result has room for `room` more
+    tokens. Shares the buffers where a run of one cache's groups stays as it is and there is room,
+    else copies what is there.
     """
     first, start = parts[0]
     run_of_one = all(part == (first, start + index) for index, part in enumerate(parts))
@@ -166,21 +178,22 @@ def join(parts: Sequence[tuple[PrefixCache, int]], rows: int, room: int) -> Pref
             for layer, (keys, values) in first.past.items()
         }
         return PrefixCache(lengths, rows, first.capacity, shared, first.stop, first.length)
-    width, past = max(lengths), {}
-    runs = [
-        (cache, group, len(list(run))) for (cache, group), run in itertools.groupby(parts)
-    ]  # one copy for a run, without an index
+    width = max(lengths)
+    # One copy for a run of the same part, without an index.
+    runs = [(cache, group, len(list(run))) for (cache, group), run in itertools.groupby(parts)]
+    past = {}
     for layer, pair in first.past.items():
         copies = []
-        for which, like in enumerate(pair):
+        for key_or_value, like in enumerate(pair):
             copy = like.new_empty(len(lengths), rows, like.shape[2], width + room, like.shape[4])
             at = 0
             for cache, group, count in runs:
-                length, end = cache.lengths[group], cache.length - cache.trailing[group]
-                copy[at : at + count, ..., : width - length, :] = (
-                    0  # never read, but NaN times 0 is NaN
-                )
-                copy[at : at + count, ..., width - length : width, :] = cache.past[layer][which][
+                length = cache.lengths[group]
+                end = cache.length - cache.trailing[group]
+                buffer = cache.past[layer][key_or_value]
+                # The padding is never read, but NaN times 0 is NaN.
+                copy[at : at + count, ..., : width - length, :] = 0
+                copy[at : at + count, ..., width - length : width, :] = buffer[
                     group : group + 1, ..., end - length : end, :
                 ]
                 at += count
@@ -189,15 +202,32 @@ def join(parts: Sequence[tuple[PrefixCache, int]], rows: int, room: int) -> Pref
     return PrefixCache(lengths, rows, width + room, past, first.stop)
 
 
-class Ran(NamedTuple):
+class Segment(NamedTuple):
+    """Some tokens of each group that run in one pass, and where their pass begins."""
+
+    ids: Sequence[Sequence[int]]
+    """Tokens of each group; of prompts' last tokens and tails where there are `tails`."""
+    entering: Float[Tensor, "seq tok d_model"] | None = None
+    """Residual that enters layer `at`; None: the pass starts from the embedding."""
+    at: int = 0
+    """Layer that `entering` enters."""
+    body: bool = False
+    """Whether nobody reads the logits, so that the pass may end early."""
+    tails: Sequence[Tail] = ()
+    """The tail of each group, where it begins with the last token of a prompt."""
+
+
+class SegmentPass(NamedTuple):
+    """What one pass over a segment gives."""
+
     logits: Float[Tensor, "seq tok vocab"] | None
     """Logits of every token; None for a body segment."""
     residual: Float[Tensor, "seq tok d_model"] | None
-    """Residual at the boundary that was asked for, where the pass came by."""
+    """Residual at the watched boundary, where the pass came by."""
 
 
 def resumable(model: Runtime) -> bool:
-    """Whether every layer keeps keys and values of its own and nothing else."""
+    """Say whether every layer keeps keys and values of its own and nothing else."""
     config = model.module.config.get_text_config()
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     shared = getattr(config, "num_kv_shared_layers", 0)
@@ -208,51 +238,41 @@ def resumable(model: Runtime) -> bool:
     )
 
 
-def run(
-    model: Runtime,
-    ids: Sequence[Sequence[int]],
-    cache: PrefixCache,
-    entering: Tensor | None,
-    at: int,
-    body: bool,
-    watch: int = -1,
-    tails: Sequence[Tail] = (),
-) -> Ran:
-    """Run one segment, a list of ids for each group, after what `cache` holds, and add it to the
-    cache.
+def run(model: Runtime, segment: Segment, cache: PrefixCache, watch: int = -1) -> SegmentPass:
+    """Run one segment after what a cache holds, and add it to the cache.
 
-    `entering` [seq tok d_model] is the residual that enters layer `at`; None starts from the
-    embedding. With `watch`, the residual at that boundary is kept. With `tails`, the ids are those
-    of prompts' last tokens and tails.
+    The residual at boundary `watch` is kept, unless it is -1.
+
+        cache = PrefixCache([0], 1, 8, {}, model.n_layers - 1)
+        run(model, Segment([[5, 6, 7]]), cache).logits  # [seq, tok, vocab]
     """
-    widths = [len(one) for one in ids]
-    padded = [[*one, *[0] * (max(widths) - len(one))] for one in ids]
+    widths = [len(ids) for ids in segment.ids]
+    padded = [[*ids, *[0] * (max(widths) - len(ids))] for ids in segment.ids]
     tokens = torch.tensor(padded, device=model.device).repeat_interleave(cache.rows, 0)
-    if all(tail.is_path for tail in tails):
-        position, mask = (
-            cache.positions(tokens.shape[1], model.device),
-            cache.mask(tokens.shape[1], model.device),
-        )
+    mask: Tensor | dict[str, Tensor] | None
+    if all(tail.is_path for tail in segment.tails):
+        position = cache.positions(tokens.shape[1], model.device)
+        mask = cache.mask(tokens.shape[1], model.device)
         if mask is None:
             position = position[:1]
     else:
-        position, mask = _branching(model, cache, tails)
+        position, mask = _branching(model, cache, segment.tails)
     seen: list[Tensor] = []
 
     def keep(hidden: Tensor) -> Tensor:
+        """Keep the residual at the watched boundary."""
         seen.append(hidden)
         return hidden
 
-    cache.body = body
+    cache.body = segment.body
     logits = None
     no = torch.zeros_like(tokens, dtype=torch.bool)
-    frame = Frame(
-        real=~no, first=(position == 0).expand_as(no), last=no, generated=no
-    )  # for what edits neurons: it spares the first token
+    # Edits of neurons read the frame: they spare the first token.
+    frame = Frame(real=~no, first=(position == 0).expand_as(no), last=no, generated=no)
     with (
         model.lock,
         torch.no_grad(),
-        _resumed(model, at, entering),
+        _resumed(model, segment.at, segment.entering),
         _watched(model, watch, keep),
         _framed(model, frame),
         suppress(_Stored),
@@ -265,7 +285,22 @@ def run(
             use_cache=True,
         ).logits
     cache.grow(widths)
-    return Ran(logits, seen[0] if seen else None)
+    return SegmentPass(logits, seen[0] if seen else None)
+
+
+def run_alone(
+    model: Runtime, ids: Sequence[int], entering: Tensor | None = None, at: int = 0, watch: int = -1
+) -> tuple[Float[Tensor, "seq tok vocab"], Tensor | None]:
+    """Run one whole text by itself: its logits, and the residual at boundary `watch`.
+
+    `entering` [seq tok d_model] holds the residual that enters layer `at`, one row for each
+    intervention; None starts from the embedding.
+    """
+    rows = 1 if entering is None else len(entering)
+    cache = PrefixCache([0], rows, len(ids), {}, model.n_layers - 1)
+    logits, residual = run(model, Segment([ids], entering, at), cache, watch)
+    assert logits is not None, "only a body segment ends before its logits"
+    return logits, residual
 
 
 _BRANCHING: WeakKeyDictionary[Runtime, bool] = WeakKeyDictionary()
@@ -273,8 +308,7 @@ _BRANCHING: WeakKeyDictionary[Runtime, bool] = WeakKeyDictionary()
 
 
 def branches(model: Runtime) -> bool:
-    """Say whether a tail may branch: several answers side by side, each token seeing its own path
-    alone.
+    """Say whether a tail may branch: answers side by side, each token seeing its path alone.
 
     That needs a model that takes a mask of ours and reads positions where we put them.
     """
@@ -290,68 +324,66 @@ def _takes_our_mask(model: Runtime) -> bool:
         getattr(config, name, None)
         for name in ("sliding_window", "window_size", "attention_window")
     ]
-    if any(windows) and not getattr(
-        config, "layer_types", None
-    ):  # which layers have the window is not told
+    # A window without a list of the layers that have it.
+    if any(windows) and not getattr(config, "layer_types", None):
         return False
-    tail, cache = Tail((3, 4, 5), (0, 0, 2), ()), PrefixCache([0], 1, 6, {}, model.n_layers - 1)
+    tail = Tail((3, 4, 5), (0, 0, 2), ())
+    cache = PrefixCache([0], 1, 6, {}, model.n_layers - 1)
     try:
-        run(model, [[1, 2]], cache, None, 0, False)
-        tree = run(model, [[2, *tail.tokens]], cache, None, 0, False, tails=[tail])
+        run(model, Segment([[1, 2]]), cache)
+        tree = run(model, Segment([[2, *tail.tokens]], tails=[tail]), cache).logits
     except Exception:  # whatever a family raises at a mask that it does not expect
         return False
-    path = run(
-        model, [[1, 2, 2, 4, 5]], PrefixCache([0], 1, 5, {}, model.n_layers - 1), None, 0, False
-    )
-    expected, found = path.logits[0, 2:].float(), tree.logits[0, [0, 2, 3]].float()
-    return bool(
-        (expected - found).abs().max()
-        <= max(1e-4, 10 * torch.finfo(model.dtype).eps) * expected.abs().max()
-    )
+    assert tree is not None, "only a body segment ends before its logits"
+    path, _ = run_alone(model, [1, 2, 2, 4, 5])
+    expected = path[0, 2:].float()
+    branched = tree[0, [0, 2, 3]].float()
+    tolerance = max(1e-4, 10 * torch.finfo(model.dtype).eps)
+    return bool((expected - branched).abs().max() <= tolerance * expected.abs().max())
 
 
 def _branching(
     model: Runtime, cache: PrefixCache, tails: Sequence[Tail]
 ) -> tuple[Int[Tensor, "seq tok"], Tensor | dict[str, Tensor]]:
-    """Positions and additive masks [seq 1 tok key] of tails, one a group; a mask for each kind
-    of layer where there are several.
+    """Make positions and additive masks [seq 1 tok key] of tails, one a group.
+
+    There is a mask for each kind of layer where there are several kinds.
     """
-    device, config, width = (
-        model.device,
-        model.module.config.get_text_config(),
-        max(len(tail.depths) for tail in tails),
-    )
+    device = model.device
+    config = model.module.config.get_text_config()
+    width = max(len(tail.depths) for tail in tails)
     number = {tail: index for index, tail in enumerate(dict.fromkeys(tails))}
-    which = torch.tensor([number[tail] for tail in tails])
-    sees, depths = (
-        torch.eye(width, dtype=torch.bool).repeat(len(number), 1, 1),
-        torch.zeros(len(number), width, dtype=torch.long),
-    )
+    kind = torch.tensor([number[tail] for tail in tails])
+    sees = torch.eye(width, dtype=torch.bool).repeat(len(number), 1, 1)
+    depths = torch.zeros(len(number), width, dtype=torch.long)
     for tail, index in number.items():
         places = len(tail.depths)
-        sees[index, :places, :places], depths[index, :places] = tail.sees, tail.depths
+        sees[index, :places, :places] = tail.sees
+        depths[index, :places] = tail.depths
     lengths = torch.tensor(cache.lengths)
     before = torch.arange(cache.length) - cache.length + lengths[:, None]  # negative in the padding
-    position = lengths[:, None] + depths[which]
-    allowed = torch.cat([(before >= 0)[:, None].expand(-1, width, -1), sees[which]], -1)
+    position = lengths[:, None] + depths[kind]
+    allowed = torch.cat([(before >= 0)[:, None].expand(-1, width, -1), sees[kind]], -1)
     near = position[:, :, None] - torch.cat([before, position], 1)[:, None] < (
         getattr(config, "sliding_window", None) or model.context
     )
 
     def additive(allowed: Bool[Tensor, "group tok key"]) -> Float[Tensor, "seq 1 tok key"]:
-        mask = torch.zeros(allowed.shape, dtype=model.dtype).masked_fill(
-            ~allowed, torch.finfo(model.dtype).min
-        )
+        """Make the mask that is added to the attention's scores."""
+        lowest = torch.finfo(model.dtype).min
+        mask = torch.zeros(allowed.shape, dtype=model.dtype).masked_fill(~allowed, lowest)
         return mask[:, None].to(device).repeat_interleave(cache.rows, 0)
 
-    masks: Tensor | dict[str, Tensor] = additive(allowed)
+    whole = additive(allowed)
+    masks: Tensor | dict[str, Tensor] = whole
     if "sliding_attention" in (getattr(config, "layer_types", None) or ()):
-        masks = {"full_attention": masks, "sliding_attention": additive(allowed & near)}
+        masks = {"full_attention": whole, "sliding_attention": additive(allowed & near)}
     return position.to(device).repeat_interleave(cache.rows, 0), masks
 
 
 @contextmanager
 def _framed(model: Runtime, frame: Frame) -> Iterator[None]:
+    """Say inside the block what the tokens of the pass are."""
     model.frame = frame
     try:
         yield
@@ -360,7 +392,8 @@ def _framed(model: Runtime, frame: Frame) -> Iterator[None]:
 
 
 @contextmanager
-def _watched(model: Runtime, at: int, keep: Any) -> Iterator[None]:
+def _watched(model: Runtime, at: int, keep: Change) -> Iterator[None]:
+    """Hand the residual at boundary `at` to `keep` inside the block; nothing at -1."""
     if at < 0:
         yield
         return
@@ -370,16 +403,13 @@ def _watched(model: Runtime, at: int, keep: Any) -> Iterator[None]:
 
 @contextmanager
 def _resumed(model: Runtime, at: int, entering: Tensor | None) -> Iterator[None]:
-    """Layers below `at` pass their input through, and `entering` takes the place of what would
-    enter layer `at`.
-    """
+    """Let a residual enter layer `at` inside the block, and the layers below pass it through."""
     if entering is None:
         yield
         return
-    below = list(model.layers)[:at]
-    own = [
-        layer.__dict__.get("forward") for layer in below
-    ]  # set where accelerate has wrapped the layer
+    below: list[Any] = list(model.layers)[:at]
+    # Set where accelerate has wrapped the layer.
+    wrapped = [layer.__dict__.get("forward") for layer in below]
     through = _pass_in_tuple if model.tuples else _pass
     try:
         for layer in below:
@@ -387,7 +417,7 @@ def _resumed(model: Runtime, at: int, entering: Tensor | None) -> Iterator[None]
         with model.hooked(at, lambda _: entering):
             yield
     finally:
-        for layer, forward in zip(below, own, strict=True):
+        for layer, forward in zip(below, wrapped, strict=True):
             if forward is None:
                 layer.__dict__.pop("forward", None)
             else:
@@ -395,8 +425,10 @@ def _resumed(model: Runtime, at: int, entering: Tensor | None) -> Iterator[None]
 
 
 def _pass(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """Stand for a layer that changes nothing."""
     return hidden_states
 
 
 def _pass_in_tuple(hidden_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor]:
+    """Stand for a layer of an older family, which returns a tuple."""
     return (hidden_states,)

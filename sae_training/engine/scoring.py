@@ -35,24 +35,29 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from feature_store.errors import BadInput
-from feature_store.records import Site, Span
-from sae_training.engine.answers import Options, own, tokens_of
+from feature_store.progress import StageProgress
+from feature_store.records import Site, Span, Where
+from sae_training.engine.answers import AnswerIds, Options, options_by_prompt, tokens_of
 from sae_training.engine.generate import prompt_ids
 from sae_training.engine.prefixes import tree
 from sae_training.engine.resume import branches, resumable
-from sae_training.engine.tails import read, tails
-from sae_training.engine.walk import LOGITS, End, Ids, Progress, Walk, budget
+from sae_training.engine.tails import Tail, read, tails
+from sae_training.engine.walk import LOGITS, End, Ids, ScoreCount, Walk, budget
 from sae_training.model import sites, spans
 from sae_training.model.edits import Edit, Frame, by_prompt, prompt_frame, settle
 from sae_training.model.runtime import Runtime
 
 OptionIds = Ids | Sequence[Ids]
 """Answers as ids, shared by all prompts, or those of each prompt."""
-Asked = tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]
-"""A prompt and its answers."""
+PromptAnswers = tuple[tuple[int, ...], AnswerIds]
+"""A prompt and its answers, as token ids."""
+TOGETHER = 32
+"""Prompts in one full forward pass."""
 
 
 class Scores(NamedTuple):
+    """Scores of options after prompts, unsteered and under each intervention."""
+
     base: Float[Tensor, "prompt option"]
     """Unsteered log-probabilities [nats]; minus infinity where a prompt has fewer options than
     another one."""
@@ -63,10 +68,12 @@ class Scores(NamedTuple):
 def score(
     model: Runtime, prompts: Sequence[str], options: Options
 ) -> Float[Tensor, "prompt option"]:
-    """Log-probability of each option after each prompt [nats]; inside a `steered` block, of the
-    steered model.
+    """Score each option after each prompt [nats]; in a `steered` block, of the steered model.
+
+    score(model, ["2 + 2 ="], [" 4", " 5"])  # [prompt, option]
     """
-    with model.lock:  # another thread's block is over once the lock is ours
+    # Another thread's block is over once the lock is ours.
+    with model.lock:
         if model.is_steered:
             ids = prompt_ids(model, prompts)
             marks = spans.find(model, prompts, spans.of_rows(model.edits, len(prompts)))
@@ -82,12 +89,12 @@ def score_rows(
     site: Site = sites.FIRST,
     ids: Ids | None = None,
 ) -> Float[Tensor, "intervention prompt option"]:
-    """The scores under each row of `edit`; without an edit, one row of unsteered scores.
+    """Score options under each row of `edit`; without one, a row of unsteered scores.
 
-    `ids`: the prompts' tokens, where they are known.
+    `ids`: the prompts' tokens, where they have been made before.
     """
-    found = sweep(model, prompts, options, edit, site, ids)
-    return found.base[None] if edit is None else found.steered
+    scores = sweep(model, prompts, options, edit, site, ids)
+    return scores.base[None] if edit is None else scores.steered
 
 
 def sweep(
@@ -98,14 +105,18 @@ def sweep(
     site: Site = sites.FIRST,
     ids: Ids | None = None,
 ) -> Scores:
-    """Unsteered and steered scores of texts; prompts go through the chat template where the
-    model has one.
+    """Score options after prompts, unsteered and under each row of `edit` at a site.
+
+    Prompts go through the chat template where the model has one; `ids` are their tokens, where
+    they have been made before. Raises BadInput inside a `steered` block.
+
+        scores = sweep(model, prompts, [" yes", " no"], edit, Site(8))
+        scores.steered - scores.base  # [intervention, prompt, option], nats
     """
     ids = ids or prompt_ids(model, prompts)
     answers = tokens_of(model, prompts, ids, options)
-    steered_spans = (
-        [] if edit is None else [where for where in edit.positions if isinstance(where, Span)]
-    )
+    positions = () if edit is None else edit.positions
+    steered_spans = [where for where in positions if isinstance(where, Span)]
     marks = spans.find(model, prompts, dict.fromkeys(steered_spans, range(len(prompts))))
     return _sweep(model, _pairs(ids, answers), edit, site, None, marks)
 
@@ -116,7 +127,7 @@ def sweep_ids(
     options: OptionIds,
     edit: Edit | None = None,
     site: Site = sites.FIRST,
-    progress: Progress | None = None,
+    progress: StageProgress | None = None,
 ) -> Scores:
     """Score answers given as token ids, unsteered and under each row of `edit`, as `sweep` does.
 
@@ -126,19 +137,21 @@ def sweep_ids(
     return _sweep(model, _pairs(prompts, options), edit, site, progress)
 
 
-def _pairs(prompts: Ids, options: OptionIds) -> list[Asked]:
+def _pairs(prompts: Ids, options: OptionIds) -> list[PromptAnswers]:
+    """Put each prompt together with its answers."""
+    by_prompt = options_by_prompt(options, len(prompts))
     return [
         (tuple(ids), tuple(map(tuple, answers)))
-        for ids, answers in zip(prompts, own(options, len(prompts)), strict=True)
+        for ids, answers in zip(prompts, by_prompt, strict=True)
     ]
 
 
 def _sweep(
     model: Runtime,
-    asked: Sequence[Asked],
+    pairs: Sequence[PromptAnswers],
     edit: Edit | None,
     site: Site,
-    progress: Progress | None = None,
+    progress: StageProgress | None = None,
     marks: spans.Marks = MappingProxyType({}),
 ) -> Scores:
     """Score pairs of a prompt and its answers; `marks`: where the edit's spans stand."""
@@ -147,30 +160,30 @@ def _sweep(
         if model.is_steered:
             raise BadInput("A sweep steers by itself: call it outside the steered block.")
     if marks or not resumable(model):
-        return _full(model, asked, edit, site, progress, marks)
+        return _full(model, pairs, edit, site, progress, marks)
     if edit is not None and by_prompt(edit):
-        return _each_prompt(model, asked, edit, site, progress)
+        return _prompt_by_prompt(model, pairs, edit, site, progress)
     interventions = 0 if edit is None else edit.rows
-    unique = {one: index for index, one in enumerate(dict.fromkeys(asked))}
-    where = torch.tensor([unique[one] for one in asked])
+    unique = {pair: index for index, pair in enumerate(dict.fromkeys(pairs))}
+    where = torch.tensor([unique[pair] for pair in pairs])
     made = {
         answers: tails(answers, branches(model))
         for answers in dict.fromkeys(answers for _, answers in unique)
     }
     ends = [End(index, tail) for (_, answers), index in unique.items() for tail in made[answers]]
     root = tree([ids for ids, answers in unique for _ in made[answers]])
-    total = len(unique) * (1 + interventions)
-    walk = Walk(model, ends, at, None, progress, 0, total)
+    count = ScoreCount(len(unique) * (1 + interventions), progress)
+    walk = Walk(model, ends, at, None, count)
     walk.start(root)
     base = walk.scores[0][where]
     steered = torch.empty(interventions, *base.shape)
     if edit is not None:
         longest = max(1 + walk.longest, *(len(node.ids) for node in root.walk()))
-        logits = model.module.config.get_text_config().vocab_size * (
-            1 + walk.longest
-        )  # of one prompt under one intervention
-        for rows in _chunks(edit, max(1, min(budget(model) // longest, 4 * LOGITS // logits))):
-            walk = Walk(model, ends, at, edit.take(rows), progress, walk.done, total)
+        # Logits of one prompt under one intervention.
+        logits = model.module.config.get_text_config().vocab_size * (1 + walk.longest)
+        size = max(1, min(budget(model) // longest, 4 * LOGITS // logits))
+        for rows in _chunks(edit, size):
+            walk = Walk(model, ends, at, edit.take(rows), count)
             walk.start(root)
             steered[rows] = walk.scores[:, where]
     return Scores(base, steered)
@@ -179,103 +192,122 @@ def _sweep(
 def full_scores(
     model: Runtime, prompts: Ids, options: OptionIds, marks: spans.Marks = MappingProxyType({})
 ) -> Float[Tensor, "prompt option"]:
-    """Scores by full forward passes, 32 at once; in a `steered` block row i of the edit steers
-    prompt i.
+    """Score answers by full forward passes [nats], `TOGETHER` prompts at once.
+
+    In a `steered` block row i of the edit steers prompt i; `marks` say where its spans stand.
+
+        full_scores(model, [[5, 6, 7]], [[11], [12, 13]])  # [prompt, option]
     """
-    each = own(options, len(prompts))
-    out = torch.full((len(prompts), max(map(len, each))), -torch.inf)
-    paths = [(row, tail) for row, answers in enumerate(each) for tail in tails(answers, False)]
-    paths.sort(key=lambda one: len(one[1].tokens))
-    for after, some in itertools.groupby(paths, lambda one: len(one[1].tokens)):
-        waiting = list(some)
-        for part in (waiting[at : at + 32] for at in range(0, len(waiting), 32)):
+    by_prompt = options_by_prompt(options, len(prompts))
+    out = torch.full((len(prompts), max(map(len, by_prompt))), -torch.inf)
+    paths = [(row, tail) for row, answers in enumerate(by_prompt) for tail in tails(answers, False)]
+    paths.sort(key=_tail_length)
+    for after, same_length in itertools.groupby(paths, _tail_length):
+        waiting = list(same_length)
+        for at in range(0, len(waiting), TOGETHER):
+            part = waiting[at : at + TOGETHER]
             rows = [row for row, _ in part]
             whole = [[*prompts[row], *tail.tokens] for row, tail in part]
-            width = max(map(len, whole))
-            ids = torch.tensor(
-                [[0] * (width - len(one)) + one for one in whole], device=model.device
-            )
-            mask = torch.tensor(
-                [[False] * (width - len(one)) + [True] * len(one) for one in whole],
-                device=model.device,
-            )
-            answer = torch.arange(width, device=model.device).expand_as(mask) >= width - after
-            given = prompt_frame(mask & ~answer)
-            frame = Frame(
-                real=mask,
-                first=given.first,
-                last=given.last,
-                generated=answer,
-                spans=spans.padded(marks, rows, width, after),
-            )
-            with model.lock:
-                logits = model.forward(
-                    ids, mask, torch.tensor(rows), frame, logits_to_keep=after + 1
-                ).logits[:, -after - 1 :]
-            at, option, found = read(logits[:, None], [tail for _, tail in part])
-            out[torch.tensor(rows)[at], option] = found[:, 0]
+            logits = _full_logits(model, whole, rows, after, marks)
+            place, option, scores = read(logits[:, None], [tail for _, tail in part])
+            out[torch.tensor(rows)[place], option] = scores[:, 0]
     return out
 
 
-def _each_prompt(
+def _tail_length(path: tuple[int, Tail]) -> int:
+    """Count the tokens of a path after its prompt."""
+    return len(path[1].tokens)
+
+
+def _full_logits(
+    model: Runtime, whole: Ids, rows: Sequence[int], after: int, marks: spans.Marks
+) -> Float[Tensor, "row tok vocab"]:
+    """Run prompts with `after` tokens of an answer: logits at the last token of the prompt and on.
+
+    `rows` are the numbers of the prompts among all.
+    """
+    width = max(map(len, whole))
+    ids = torch.tensor([[0] * (width - len(row)) + list(row) for row in whole], device=model.device)
+    mask = torch.tensor(
+        [[False] * (width - len(row)) + [True] * len(row) for row in whole], device=model.device
+    )
+    answer = torch.arange(width, device=model.device).expand_as(mask) >= width - after
+    given = prompt_frame(mask & ~answer)
+    frame = Frame(
+        real=mask,
+        first=given.first,
+        last=given.last,
+        generated=answer,
+        spans=spans.padded(marks, rows, width, after),
+    )
+    with model.lock:
+        out = model.forward(ids, mask, torch.tensor(rows), frame, logits_to_keep=after + 1)
+    return out.logits[:, -after - 1 :]
+
+
+def _prompt_by_prompt(
     model: Runtime,
-    asked: Sequence[Asked],
+    pairs: Sequence[PromptAnswers],
     edit: Edit,
     site: Site,
-    progress: Progress | None,
+    progress: StageProgress | None,
 ) -> Scores:
-    """One prompt after the other, each under the edit that its last token settles."""
-    found: dict[Asked, Scores] = {}
-    most = max(len(answers) for _, answers in asked)
-    for one in (unique := dict.fromkeys(asked)):
-        ids, answers = one
+    """Score one prompt after the other, each under the edit that its last token settles."""
+    most = max(len(answers) for _, answers in pairs)
+    unique = dict.fromkeys(pairs)
+    count = ScoreCount(len(unique) * (1 + edit.rows), progress)
+    scores: dict[PromptAnswers, Scores] = {}
+    for pair in unique:
+        ids, answers = pair
         tokens = torch.tensor([ids])
-        last = model.residuals(tokens, torch.ones_like(tokens, dtype=torch.bool), site)[:, -1]
-        scores = _sweep(model, [one], settle(edit, last.expand(edit.rows, -1)), site)
-        found[one] = Scores(
-            *(
-                torch.nn.functional.pad(told, (0, most - len(answers)), value=-torch.inf)
-                for told in scores
-            )
+        mask = torch.ones_like(tokens, dtype=torch.bool)
+        last = model.residuals(tokens, mask, site)[:, -1]
+        settled = settle(edit, last.expand(edit.rows, -1))
+        base, steered = _sweep(model, [pair], settled, site)
+        missing = (0, most - len(answers))
+        scores[pair] = Scores(
+            torch.nn.functional.pad(base, missing, value=-torch.inf),
+            torch.nn.functional.pad(steered, missing, value=-torch.inf),
         )
-        if progress:
-            progress(len(found) * (1 + edit.rows), len(unique) * (1 + edit.rows))
-    each = [found[one] for one in asked]
-    return Scores(
-        torch.cat([one.base for one in each]), torch.cat([one.steered for one in each], dim=1)
-    )
+        count.add(1 + edit.rows)
+    base = torch.cat([scores[pair].base for pair in pairs])
+    return Scores(base, torch.cat([scores[pair].steered for pair in pairs], dim=1))
 
 
 def _full(
     model: Runtime,
-    asked: Sequence[Asked],
+    pairs: Sequence[PromptAnswers],
     edit: Edit | None,
     site: Site,
-    progress: Progress | None,
+    progress: StageProgress | None,
     marks: spans.Marks,
 ) -> Scores:
-    prompts, options = zip(*asked, strict=True)
+    """Score by full forward passes, unsteered and then under the rows of the edit in turn."""
+    prompts = [ids for ids, _ in pairs]
+    options = [answers for _, answers in pairs]
     base = full_scores(model, prompts, options)
-    steered = torch.empty(0 if edit is None else edit.rows, *base.shape)
-    for row in range(len(steered)):
+    if edit is None:
+        return Scores(base, torch.empty(0, *base.shape))
+    steered = torch.empty(edit.rows, *base.shape)
+    for row in range(edit.rows):
         with model.steered(edit.take(torch.tensor([row])), site):
             steered[row] = full_scores(model, prompts, options, marks)
         if progress:
-            progress((row + 2) * len(prompts), (len(steered) + 1) * len(prompts))
+            progress((row + 2) * len(prompts), (edit.rows + 1) * len(prompts))
     return Scores(base, steered)
 
 
 def _chunks(edit: Edit, size: int) -> list[Int[Tensor, " row"]]:
-    """Rows of the edit, those that begin to steer at the same token together, at most `size` at
-    once.
+    """Cut the rows of an edit into chunks of at most `size`.
+
+    Those that begin to steer at the same token stand together.
     """
-    begins = {"all": 0, "prompt": 0, "last": 1, "generated": 2}
-    found = []
+    begins: dict[Where, int] = {"all": 0, "prompt": 0, "last": 1, "generated": 2}
+    chunks: list[Tensor] = []
     for begin in (0, 1, 2):
-        rows = torch.tensor(
-            [row for row, kind in enumerate(edit.positions) if begins[kind] == begin],
-            dtype=torch.long,
-        )
+        beginning = [row for row, where in enumerate(edit.positions) if begins[where] == begin]
+        rows = torch.tensor(beginning, dtype=torch.long)
         parts = -(-len(rows) // size)
-        found += list(rows.tensor_split(parts)) if parts else []
-    return found
+        if parts:
+            chunks += rows.tensor_split(parts)
+    return chunks

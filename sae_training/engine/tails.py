@@ -19,7 +19,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
-class Read(NamedTuple):
+class TokenRead(NamedTuple):
+    """One log-probability that is read in a tail, a part of an option's score."""
+
     option: int
     """0-based number of the option among those of its prompt."""
     place: int
@@ -30,11 +32,13 @@ class Read(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Tail:
+    """The answers after a prompt's last token as a tree, which one forward pass scores."""
+
     tokens: tuple[int, ...]
     """The stems' tokens; token `k` stands at place `k + 1`."""
     parents: tuple[int, ...]
     """Place of what stands before each of them."""
-    reads: tuple[Read, ...]
+    reads: tuple[TokenRead, ...]
     """Which log-probabilities make up the options' scores."""
 
     @property
@@ -45,10 +49,10 @@ class Tail:
     @cached_property
     def sees(self) -> Bool[Tensor, "tok tok"]:
         """Which places each place sees, itself included."""
-        found = torch.eye(1 + len(self.tokens), dtype=torch.bool)
+        seen = torch.eye(1 + len(self.tokens), dtype=torch.bool)
         for place, parent in enumerate(self.parents, 1):
-            found[place] |= found[parent]
-        return found
+            seen[place] |= seen[parent]
+        return seen
 
     @cached_property
     def depths(self) -> Int[Tensor, " tok"]:
@@ -57,7 +61,10 @@ class Tail:
 
 
 def tails(options: Sequence[Sequence[int]], branching: bool) -> list[Tail]:
-    """One tail for all options, or, without `branching`, one for every path."""
+    """Make one tail for all options of a prompt, or, without `branching`, one for every path.
+
+    tails([[11], [13, 14], [13, 15]], branching=True)  # one tail of the token 13
+    """
     if branching:
         return [_tail(list(enumerate(options)))]
     stems = list(dict.fromkeys(tuple(option[:-1]) for option in options))
@@ -67,49 +74,49 @@ def tails(options: Sequence[Sequence[int]], branching: bool) -> list[Tail]:
         if not any(longer[: len(stem)] == stem for longer in stems if longer != stem)
     ]
     owner = {stem: next(path for path in paths if path[: len(stem)] == stem) for stem in stems}
-    return [
-        _tail(
-            [
-                (number, option)
-                for number, option in enumerate(options)
-                if owner[tuple(option[:-1])] == path
-            ]
-        )
-        for path in paths
-    ]
+    made = []
+    for path in paths:
+        on_path = [
+            (number, option)
+            for number, option in enumerate(options)
+            if owner[tuple(option[:-1])] == path
+        ]
+        made.append(_tail(on_path))
+    return made
 
 
 def _tail(options: Sequence[tuple[int, Sequence[int]]]) -> Tail:
+    """Make the tail of some options, each with its number among those of the prompt."""
     places: dict[tuple[int, ...], int] = {(): 0}
-    parents, reads = [], []
+    parents: list[int] = []
+    reads: list[TokenRead] = []
     # Longest stems first: where all of them lie on one path, it comes out as one.
-    for number, option in sorted(options, key=lambda one: -len(one[1])):
+    for number, option in sorted(options, key=lambda numbered: -len(numbered[1])):
         for length in range(len(option)):
             start = tuple(option[:length])
             if start not in places:
                 parents.append(places[start[:-1]])
                 places[start] = len(places)
-            reads.append(Read(number, places[start], option[length]))
+            reads.append(TokenRead(number, places[start], option[length]))
     return Tail(tuple(start[-1] for start in places if start), tuple(parents), tuple(reads))
 
 
 def read(
     logits: Float[Tensor, "seq row tok vocab"], tails: Sequence[Tail]
 ) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"], Float[Tensor, "n row"]]:
-    """(tail, option, log-probability [nats]) of every option of some tails, whose logits these
-    are.
+    """Read the scores of all options of some tails from their logits.
+
+    Gives the tail and the option of each score, and the scores [nats], a column for each row.
     """
     logits = logits.float()
-    reads = [(at, one) for at, tail in enumerate(tails) for one in tail.reads]
-    number = {
-        pair: index
-        for index, pair in enumerate(dict.fromkeys((at, one.option) for at, one in reads))
-    }
+    reads = [(number, read) for number, tail in enumerate(tails) for read in tail.reads]
+    pairs = dict.fromkeys((number, read.option) for number, read in reads)
+    score_of = {pair: index for index, pair in enumerate(pairs)}
     at, place, token, score = torch.tensor(
-        [(at, one.place, one.token, number[at, one.option]) for at, one in reads],
+        [(number, read.place, read.token, score_of[number, read.option]) for number, read in reads],
         device=logits.device,
     ).T
-    told = logits[at, :, place, token] - logits.logsumexp(-1)[at, :, place]
-    found = told.new_zeros(len(number), told.shape[1]).index_add_(0, score, told)
-    at, option = torch.tensor(list(number)).T
-    return at, option, found.cpu()
+    logprobs = logits[at, :, place, token] - logits.logsumexp(-1)[at, :, place]
+    scores = logprobs.new_zeros(len(score_of), logprobs.shape[1]).index_add_(0, score, logprobs)
+    at, option = torch.tensor(list(score_of)).T
+    return at, option, scores.cpu()

@@ -17,7 +17,6 @@ Left out: several images in a prompt, video, and steering of the vision tower.
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -26,7 +25,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from feature_store.errors import BadInput, Incompatible
-from sae_training.engine.generate import decode, row_seed, steps
+from sae_training.engine.generate import PromptBatch, decode, row_seed, steps
 from sae_training.engine.model import Model
 from sae_training.engine.walk import logprobs
 from sae_training.model.edits import prompt_frame
@@ -40,6 +39,8 @@ TOGETHER = 8
 
 
 class Shown(NamedTuple):
+    """A prompt and the image that it is about."""
+
     prompt: Prompt
     """What is asked."""
     image: Image.Image
@@ -47,11 +48,16 @@ class Shown(NamedTuple):
 
 
 class VisionModel(Model):
-    """A vision-language model; `processor` prepares its images."""
+    """A vision-language model, whose language side is read and steered like any `Model`.
+
+    model = open_model("vision:FOLDER-OR-HUB-ID")
+    model.score_shown([Shown("Is this a cat?", image)], [" yes", " no"])
+    """
 
     def __init__(
         self, module: nn.Module, processor: Any, name: str, revision: str = "", chat: bool = False
     ) -> None:
+        """Take a loaded module and the Hugging Face processor that prepares its images."""
         super().__init__(module, processor.tokenizer, name, revision, chat)
         self.processor = processor
         """Its Hugging Face processor."""
@@ -59,7 +65,10 @@ class VisionModel(Model):
 
     @classmethod
     def open(cls, address: str, revision: str, dtype: str, device: str, chat: str) -> "VisionModel":
-        """The model at `vision:FOLDER-OR-HUB-ID`; safetensors only, no code from its repository."""
+        """Open the model at `vision:FOLDER-OR-HUB-ID`.
+
+        Safetensors only, no code from its repository; the arguments are those of `open_model`.
+        """
         where = address.removeprefix(VISION)
         loaded = load(where, revision, dtype, device, "vision")
         processor = loaded.tokenizer
@@ -73,55 +82,58 @@ class VisionModel(Model):
         )
         if chat == "on" and not template:
             raise Incompatible(f"{where} has no chat template. Use chat=auto or off.")
-        processor.chat_template = template  # where only the tokenizer brings one
+        # Where only the tokenizer brings one.
+        processor.chat_template = template
         return cls(
             loaded.module, processor, address, loaded.revision, bool(template) and chat != "off"
         )
 
     def render(self, prompt: Prompt) -> str:
-        """The prompt as the model reads it.
+        """Write a prompt as the model reads it, without its image.
 
         Templates of models that see want messages in parts, and pass over plain text in silence.
         """
         return self._rendered(prompt, 0) if self.chat else super().render(prompt)
 
     def with_image(self, prompt: Prompt) -> str:
-        """A prompt as text, with the sign that stands for its image; in the text itself the sign
-        stands for nothing.
+        """Write a prompt with the sign that stands for its image.
+
+        In the prompt's own text the sign stands for nothing. Raises BadInput where the chat
+        template sets another number of signs than one.
         """
         text = self._rendered(prompt, 1) if self.chat else f"{self._sign}\n{self._plain(prompt)}"
-        if (n := text.count(self._sign)) != 1:
+        count = text.count(self._sign)
+        if count != 1:
             raise BadInput(
-                f"The chat template of {self.name} sets {n} signs {self._sign!r} for one image. Use"
-                " another model, or chat=off."
+                f"The chat template of {self.name} sets {count} signs {self._sign!r} for one image."
+                " Use another model, or chat=off."
             )
         return text
 
     @property
     def _sign(self) -> str:
+        """What stands for an image in a prompt's text."""
         return self.processor.image_token
 
     def _plain(self, text: Prompt) -> str:
+        """Take the image's sign out of a text that only mentions it."""
         assert isinstance(text, str), "messages need a chat template"
         return text.replace(self._sign, self._sign.strip("<|>"))
 
     def _rendered(self, prompt: Prompt, images: int) -> str:
+        """Write a conversation by the chat template, images in the user's first message."""
         from jinja2 import TemplateError
 
-        told = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
-        first = next(
-            (number for number, message in enumerate(told) if message["role"] == "user"), 0
+        messages: list[Mapping[str, str]] = (
+            [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
         )
-        parts = [
-            {
-                "role": m["role"],
-                "content": [
-                    *([{"type": "image"}] * images if number == first else []),
-                    {"type": "text", "text": self._plain(m["content"])},
-                ],
-            }
-            for number, m in enumerate(told)
-        ]
+        of_user = [number for number, message in enumerate(messages) if message["role"] == "user"]
+        first = of_user[0] if of_user else 0
+        parts = []
+        for number, message in enumerate(messages):
+            shown = [{"type": "image"}] * images if number == first else []
+            text = {"type": "text", "text": self._plain(message["content"])}
+            parts.append({"role": message["role"], "content": [*shown, text]})
         try:
             return self.processor.apply_chat_template(
                 parts, tokenize=False, add_generation_prompt=True
@@ -133,7 +145,7 @@ class VisionModel(Model):
             ) from None
 
     def prepared(self, shown: Shown) -> dict[str, Tensor]:
-        """Everything that the forward pass takes, one row."""
+        """Prepare everything that the forward pass takes, as one row."""
         inputs = self.processor(
             text=[self.with_image(shown.prompt)],
             images=[shown.image],
@@ -143,7 +155,7 @@ class VisionModel(Model):
         return {name: value for name, value in inputs.items() if isinstance(value, Tensor)}
 
     def length(self, shown: Shown) -> int:
-        """How many tokens text and image take; the same for images of one size."""
+        """Count the tokens of text and image; the same for images of one size."""
         key = self.with_image(shown.prompt), shown.image.size
         if key not in self._lengths:
             self._lengths[key] = self.prepared(shown)["input_ids"].shape[1]
@@ -152,8 +164,12 @@ class VisionModel(Model):
     def score_shown(
         self, shown: Sequence[Shown], options: Sequence[str]
     ) -> Float[Tensor, "prompt option"]:
-        """Log-probability of each option after each image and text [nats, summed over its
-        tokens]; in a `steered` block, of the steered model.
+        """Score each option after each image and text.
+
+        The score is the log-probability summed over the option's tokens [nats]; in a `steered`
+        block, that of the steered model.
+
+            model.score_shown([Shown("Is this a cat?", image)], [" yes", " no"])
         """
         answers = self.tokenizer(list(options), add_special_tokens=False, verbose=False)[
             "input_ids"
@@ -169,33 +185,35 @@ class VisionModel(Model):
                         [answers[number][at] for number in same] for at in range(len(stem) + 1)
                     ]
                     logits = self._see(inputs, stem)[:, -len(stem) - 1 :]
-                    out[torch.tensor(rows)[:, None], torch.tensor(same)] = (
-                        logprobs(logits, wanted).sum(1).cpu()
-                    )
+                    scores = logprobs(logits, wanted).sum(1).cpu()
+                    out[torch.tensor(rows)[:, None], torch.tensor(same)] = scores
         return out
 
     def generate_shown(
         self, shown: Sequence[Shown], max_new_tokens: int, temperature: float, seeds: Sequence[int]
     ) -> list[str]:
-        """What it says to each image and text; greedy at temperature 0, else by its seed."""
-        found = [""] * len(shown)
+        """Write an answer to each image and text; greedy at temperature 0, else by its seed.
+
+        model.generate_shown([Shown("What is this?", image)], 20, temperature=0.0, seeds=[0])
+        """
+        texts = [""] * len(shown)
         for rows, inputs in self._alike(shown):
             ids = inputs.pop("input_ids").tolist()
             inputs.pop("attention_mask", None)
             new: list[list[int]] = [[] for _ in rows]
             draws = [row_seed(seeds[row], 0) for row in rows]
-            for step in steps(
-                self, ids, 0, max_new_tokens, temperature, draws, MappingProxyType({}), inputs
-            ):
+            batch = PromptBatch(ids, 0, draws, inputs=inputs)
+            for step in steps(self, batch, max_new_tokens, temperature):
                 for row, token in step:
                     new[row].append(token)
             for row, text in zip(rows, decode(self, ids, new), strict=True):
-                found[row] = text
-        return found
+                texts[row] = text
+        return texts
 
     def _alike(self, shown: Sequence[Shown]) -> Iterator[tuple[list[int], dict[str, Tensor]]]:
-        """Rows whose tensors have the same shapes, `TOGETHER` at most, and their inputs as one
-        batch.
+        """Put rows whose tensors have the same shapes together, `TOGETHER` at most.
+
+        Yields their numbers and their inputs as one batch.
         """
         if self.steered_rows > 1:
             raise BadInput(
@@ -205,8 +223,8 @@ class VisionModel(Model):
         groups: defaultdict[tuple[Any, ...], list[tuple[int, dict[str, Tensor]]]] = defaultdict(
             list
         )
-        for row, one in enumerate(shown):
-            inputs = self.prepared(one)
+        for row, prompt in enumerate(shown):
+            inputs = self.prepared(prompt)
             key = tuple(sorted((name, *value.shape) for name, value in inputs.items()))
             groups[key].append((row, inputs))
             if len(groups[key]) == TOGETHER:  # before more images are held
@@ -217,6 +235,7 @@ class VisionModel(Model):
     def _batch(
         self, group: Sequence[tuple[int, dict[str, Tensor]]]
     ) -> tuple[list[int], dict[str, Tensor]]:
+        """Join prepared rows, on the model's device and in its number format."""
         together = {
             name: torch.cat([inputs[name] for _, inputs in group]).to(self.device)
             for name in group[0][1]
@@ -229,7 +248,7 @@ class VisionModel(Model):
     def _see(
         self, inputs: Mapping[str, Tensor], stem: Sequence[int]
     ) -> Float[Tensor, "row tok vocab"]:
-        """Logits at the last token of the prompt and at those of `stem` after it."""
+        """Run prompts and the tokens of `stem` after them: logits from the last prompt token on."""
         ids, rows = inputs["input_ids"], inputs["input_ids"].shape[0]
         mask = torch.ones(rows, ids.shape[1] + len(stem), dtype=torch.bool, device=ids.device)
         answer = torch.arange(mask.shape[1], device=ids.device).expand_as(mask) >= ids.shape[1]
@@ -254,5 +273,7 @@ class VisionModel(Model):
 
 
 def _longer(name: str, value: Tensor, by: int) -> Tensor:
-    """The kinds of tokens (text is 0), where a family wants them, go on over an answer."""
-    return nn.functional.pad(value, (0, by)) if name.endswith("token_type_ids") else value
+    """Let the kinds of tokens (text is 0), where a family wants them, go on over an answer."""
+    if not name.endswith("token_type_ids"):
+        return value
+    return nn.functional.pad(value, (0, by))

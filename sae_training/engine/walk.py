@@ -18,15 +18,16 @@ Left out: padding of segments after which a prompt ends: its last token follows 
 are padded by at most `PADDING`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from feature_store.progress import StageProgress
 from sae_training.engine.prefixes import Final, Node
-from sae_training.engine.resume import PrefixCache, join, run
+from sae_training.engine.resume import PrefixCache, Segment, join, run
 from sae_training.engine.tails import Tail, read
 from sae_training.model.edits import Edit, Frame
 from sae_training.model.runtime import Runtime
@@ -35,9 +36,6 @@ Ids = Sequence[Sequence[int]]
 Branch = tuple[PrefixCache, int, Node]
 """A node, and the group of a cache that holds what it needs: its own keys and values, or what
 stands before it."""
-Progress = Callable[[int, int], None]
-"""Called with (scores done, scores in all), a score being one prompt under one intervention."""
-
 TOKENS = {"cpu": 2048, "cuda": 16384}
 """Tokens of one forward pass: beyond it a processor's caches overflow and nothing is gained."""
 HELD = {"cpu": 2**30, "cuda": 2**32}
@@ -49,40 +47,61 @@ LOGITS = 2**25
 
 
 class End(NamedTuple):
+    """What is scored after a prompt of the tree."""
+
     prompt: int
-    """Row of the scores."""
+    """Its row of the scores."""
     tail: Tail
     """What is scored after the prompt's last token."""
 
 
+class ScoreCount:
+    """How many scores are done, a score being one prompt under one intervention."""
+
+    def __init__(self, total: int, progress: StageProgress | None) -> None:
+        """Count up to `total`, and tell `progress` of every step."""
+        self.done = 0
+        self.total = total
+        self.progress = progress
+
+    def add(self, scores: int) -> None:
+        """Count some more."""
+        self.done += scores
+        if self.progress:
+            self.progress(self.done, self.total)
+
+
 class Walk:
-    """One pass over the tree: unsteered and from the embedding, or steered and from the site."""
+    """One pass over the tree: unsteered and from the embedding, or steered and from the site.
+
+    walk = Walk(model, ends, at=9, edit=None, count=ScoreCount(len(prompts), None))
+    walk.start(tree(prompts))
+    walk.scores  # [1, prompt, option]
+    """
 
     def __init__(
-        self,
-        model: Runtime,
-        ends: Sequence[End],
-        at: int,
-        edit: Edit | None,
-        progress: Progress | None,
-        done: int,
-        total: int,
+        self, model: Runtime, ends: Sequence[End], at: int, edit: Edit | None, count: ScoreCount
     ) -> None:
-        """`ends` belong to the prompts of the tree, in order."""
-        self.model, self.ends, self.at, self.edit = model, ends, at, edit
-        self.progress, self.done, self.total = progress, done, total
+        """Prepare a walk under `edit`, or an unsteered one, which leaves residuals of boundary `at`.
+
+        `ends` belong to the prompts of the tree, in order.
+        """
+        self.model, self.ends, self.at, self.edit, self.count = model, ends, at, edit, count
         self.rows = 1 if edit is None else edit.rows
         options = 1 + max(read.option for end in ends for read in end.tail.reads)
-        self.scores = torch.full(
-            (self.rows, 1 + max(end.prompt for end in ends), options), -torch.inf
-        )
+        prompts = 1 + max(end.prompt for end in ends)
+        self.scores = torch.full((self.rows, prompts, options), -torch.inf)
         """Scores so far [row, prompt, option]; minus infinity where a prompt has fewer options."""
         kinds = {"all"} if edit is None else set(edit.positions)
         self.longest = max(len(end.tail.tokens) for end in ends)
+        """Tokens of the longest tail."""
         self.body_rows = self.rows if kinds & {"all", "prompt"} else 1
+        """Rows of a segment of prompts; 1 where nothing is steered there yet."""
         self.last_rows = self.rows if kinds != {"generated"} or self.longest else 1
+        """Rows of last tokens and tails."""
 
     def start(self, root: Node) -> None:
+        """Walk a tree, and fill in its scores."""
         cache = PrefixCache([0], self.body_rows, 0, {}, self.model.n_layers - 1)
         self._finals([root], cache)
         self._below([(cache, 0, root)])
@@ -92,9 +111,7 @@ class Walk:
         children = [
             (cache, group, child) for cache, group, parent in parents for child in parent.children
         ]
-        children.sort(
-            key=lambda one: (bool(one[2].finals), len(one[2].ids), one[0].lengths[one[1]])
-        )
+        children.sort(key=_by_length)
         waiting: list[Branch] = []
         held = 0
         for batch in self._batches(children):
@@ -118,23 +135,20 @@ class Walk:
             self._below(waiting)
 
     def _batches(self, children: Sequence[Branch]) -> Iterator[Sequence[Branch]]:
-        """Sorted children, as many as one forward pass takes; of one length where prompts end,
-        else with little padding.
+        """Cut sorted children into forward passes.
+
+        Those after which prompts end are of one length, the others need little padding.
         """
         batch: list[Branch] = []
         real = past = 0
         for cache, group, node in children:
-            length, ends = len(node.ids), bool(node.finals)
-            tokens, before = length * (len(batch) + 1), max(past, cache.lengths[group])
-            full = (
-                tokens * self.body_rows > budget(self.model)
-                or cache.token_bytes * (before * (len(batch) + 1) + tokens) * self.body_rows
-                > self._most
-            )
-            apart = bool(batch) and (
-                ends != bool(batch[0][2].finals) or (ends and length != len(batch[0][2].ids))
-            )
-            if batch and (full or apart or tokens - real - length > PADDING * tokens):
+            length = len(node.ids)
+            tokens = length * (len(batch) + 1)
+            before = max(past, cache.lengths[group])
+            held = cache.token_bytes * (before * (len(batch) + 1) + tokens) * self.body_rows
+            full = tokens * self.body_rows > budget(self.model) or held > self._most
+            padded = tokens - real - length > PADDING * tokens
+            if batch and (full or padded or _apart(batch[0][2], node)):
                 yield batch
                 batch, real, past = [], 0, 0
             batch.append((cache, group, node))
@@ -147,30 +161,24 @@ class Walk:
         return HELD["cpu" if self.model.device.type == "cpu" else "cuda"]
 
     def _body(self, nodes: Sequence[Node], cache: PrefixCache) -> None:
-        if (
-            self.edit is not None and self.at == self.model.n_layers
-        ):  # no layer above the site reads what came before
-            cache.grow([len(node.ids) for node in nodes])
+        """Run the segments of some nodes, the groups of `cache`, for their keys and values."""
+        ids = [node.ids for node in nodes]
+        if self.edit is not None and self.at == self.model.n_layers:
+            # No layer above the site reads what came before.
+            cache.grow([len(tokens) for tokens in ids])
             return
         frame = self._frame(cache, len(nodes[-1].ids))
         entering = self._edited([node.residual for node in nodes], cache.rows, frame)
-        ran = run(
-            self.model,
-            [node.ids for node in nodes],
-            cache,
-            entering,
-            self._entry,
-            True,
-            self._watch,
-        )
-        if ran.residual is not None and self.edit is None:
-            for node, residual in zip(nodes, ran.residual, strict=True):
+        segment = Segment(ids, entering, self._entry, body=True)
+        residuals = run(self.model, segment, cache, self._watch).residual
+        if residuals is not None and self.edit is None:
+            for node, residual in zip(nodes, residuals, strict=True):
                 node.residual = residual[: len(node.ids)]
 
     def _finals(self, nodes: Sequence[Node], cache: PrefixCache) -> None:
         """Score the prompts that end right after `nodes`, the groups of `cache`."""
         ends = [(group, final) for group, node in enumerate(nodes) for final in node.finals]
-        ends.sort(key=lambda one: len(self._tail(one[1]).tokens))
+        ends.sort(key=lambda end: len(self._tail(end[1]).tokens))
         most = LOGITS // (self.model.module.config.get_text_config().vocab_size * self.last_rows)
         while ends:
             fit = real = 0
@@ -194,32 +202,26 @@ class Walk:
         entering = self._edited(
             [final.residual for final in finals], last.rows, self._frame(last, width, last=True)
         )
-        ran = run(
-            self.model,
-            [[final.token, *tail.tokens] for final, tail in zip(finals, tails, strict=True)],
-            last,
-            entering,
-            self._entry,
-            False,
-            self._watch,
-            tails,
-        )
+        ids = [[final.token, *tail.tokens] for final, tail in zip(finals, tails, strict=True)]
+        segment = Segment(ids, entering, self._entry, tails=tails)
+        logits, residuals = run(self.model, segment, last, self._watch)
+        assert logits is not None, "only a body segment ends before its logits"
         if self.edit is None:
-            for final, tail, residual in zip(finals, tails, ran.residual, strict=True):
+            assert residuals is not None, "an unsteered pass comes by the site"
+            for final, tail, residual in zip(finals, tails, residuals, strict=True):
                 final.residual = residual[: 1 + len(tail.tokens)]
-        self._keep(finals, tails, ran.logits)
+        self._keep(finals, tails, logits)
 
     def _keep(
         self, finals: Sequence[Final], tails: Sequence[Tail], logits: Float[Tensor, "seq tok vocab"]
     ) -> None:
-        at, option, found = read(logits.unflatten(0, (len(finals), -1)), tails)
+        """Put the scores of some prompts into their places, and count them."""
+        at, option, scores = read(logits.unflatten(0, (len(finals), -1)), tails)
         prompts = torch.tensor([self.ends[final.prompt].prompt for final in finals])
-        self.scores[:, prompts[at], option] = found.T.expand(self.rows, -1)
-        self.done += (
-            sum(any(read.option == 0 for read in tail.reads) for tail in tails) * self.rows
-        )  # a prompt of several tails counts once
-        if self.progress:
-            self.progress(self.done, self.total)
+        self.scores[:, prompts[at], option] = scores.T.expand(self.rows, -1)
+        # A prompt of several tails counts once.
+        firsts = sum(any(read.option == 0 for read in tail.reads) for tail in tails)
+        self.count.add(firsts * self.rows)
 
     def _tail(self, final: Final) -> Tail:
         return self.ends[final.prompt].tail
@@ -233,7 +235,7 @@ class Walk:
         return self.at if self.edit is None else -1
 
     def _frame(self, cache: PrefixCache, width: int, last: bool = False) -> Frame:
-        """The frame of a segment, with `last` of one that begins with prompts' last tokens."""
+        """Make the frame of a segment, with `last` of one that begins with last tokens."""
         real = torch.ones(cache.rows, width, dtype=torch.bool, device=self.model.device)
         place = torch.arange(width, device=real.device).expand_as(real)
         # Either no group has a past, or every group has one: the first speaks for all.
@@ -243,31 +245,49 @@ class Walk:
     def _edited(
         self, residuals: Sequence[Tensor | None], rows: int, frame: Frame
     ) -> Float[Tensor, "seq tok d_model"] | None:
-        """Each residual under each intervention, in the order of the cache; None in the
-        unsteered pass, which finds them.
+        """Put each residual under each intervention, in the order of the cache.
+
+        None in the unsteered pass, which is the one that reads them.
         """
         if self.edit is None:
             return None
-        width = frame.real.shape[1]
-        residuals = [
-            torch.nn.functional.pad(one, (0, 0, 0, width - len(one))) if len(one) < width else one
-            for one in residuals
-        ]
+        padded = [_widened(residual, frame.real.shape[1]) for residual in residuals]
         if rows < self.rows:  # nothing is steered here yet
-            return torch.stack(residuals)
-        where = frame.where(self.edit.positions).to(residuals[0].device)
-        return torch.cat([self.edit(one[None].expand(rows, -1, -1), where) for one in residuals])
+            return torch.stack(padded)
+        where = frame.where(self.edit.positions).to(padded[0].device)
+        edited = [self.edit(residual[None].expand(rows, -1, -1), where) for residual in padded]
+        return torch.cat(edited)
+
+
+def _by_length(branch: Branch) -> tuple[bool, int, int]:
+    """Sort branches: those after which prompts end last, then by length, then by their past."""
+    cache, group, node = branch
+    return bool(node.finals), len(node.ids), cache.lengths[group]
+
+
+def _apart(first: Node, node: Node) -> bool:
+    """Say whether a node must not run with others: where prompts end, lengths must be the same."""
+    ends = bool(node.finals)
+    return ends != bool(first.finals) or (ends and len(node.ids) != len(first.ids))
+
+
+def _widened(residual: Tensor | None, width: int) -> Float[Tensor, "tok d_model"]:
+    """Pad a residual on the right; it is left as it is where it is as wide."""
+    assert residual is not None, "the unsteered pass goes first, and leaves the residuals"
+    if len(residual) == width:
+        return residual
+    return torch.nn.functional.pad(residual, (0, 0, 0, width - len(residual)))
 
 
 def logprobs(
     logits: Float[Tensor, "seq tok vocab"], wanted: Ids
 ) -> Float[Tensor, "seq tok option"]:
-    """Log-probability of `wanted[tok]` at each token."""
+    """Read the log-probabilities of the tokens `wanted[tok]` at each token [nats]."""
     logits = logits.float()
     index = torch.tensor(wanted, device=logits.device).expand(len(logits), -1, -1)
     return logits.gather(-1, index) - logits.logsumexp(-1, keepdim=True)
 
 
 def budget(model: Runtime) -> int:
-    """Tokens of one forward pass on the model's device."""
+    """Say how many tokens one forward pass should have on the model's device."""
     return TOKENS["cpu" if model.device.type == "cpu" else "cuda"]

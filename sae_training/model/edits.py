@@ -30,48 +30,71 @@ from feature_store.records import Span, Where
 
 @runtime_checkable
 class Edit(Protocol):
-    positions: tuple[Where, ...]
-    """One entry a row: which tokens it changes."""
+    """A batch of interventions on a residual stream: what is done, and to which tokens.
+
+    edit = Add(vectors, ("all",) * len(vectors))
+    with model.steered(edit, Site(8)):
+        model.logits(ids, mask)
+    """
+
+    @property
+    def positions(self) -> Sequence[Where]:
+        """Which tokens each row changes, one entry a row."""
+        ...
 
     @property
     def rows(self) -> int:
         """Number of interventions; 1 applies to every row of a batch."""
+        ...
 
     def take(self, rows: Int[Tensor, " n"]) -> "Edit":
-        """The edit whose row i is row `rows[i]` of this one."""
+        """Make the edit whose row i is row `rows[i]` of this one."""
+        ...
 
     def __call__(
         self, hidden: Float[Tensor, "row tok d_model"], where: Bool[Tensor, "row tok"]
     ) -> Float[Tensor, "row tok d_model"]:
-        """The changed residual, a new tensor; positions outside `where` keep their exact bits."""
+        """Change a residual, as a new tensor; positions outside `where` keep their exact bits."""
+        ...
 
 
 @runtime_checkable
 class PromptEdit(Edit, Protocol):
+    """An edit that reads off the prompt's last token how far it pushes, or whether at all.
+
+    plain = prompt_edit.settle(residual_at_last_token)
+    """
+
     @property
     def by_prompt(self) -> bool:
-        """Whether it must be settled; false for a batch or a wrapper of edits none of which need
-        be.
-        """
+        """Whether it must be settled; a batch or wrapper of plain edits need not be."""
+        ...
 
     def settle(self, last: Float[Tensor, "row d_model"]) -> Edit:
-        """The plain edit whose row i steers the prompt whose last token has residual `last[i]`
-        before it is edited.
+        """Make the plain edit for prompts whose last token has these residuals.
+
+        Row i of it steers the prompt whose last token has residual `last[i]` before it is edited.
         """
+        ...
 
 
 def by_prompt(edit: Edit) -> bool:
-    """Whether the edit depends on the prompt."""
+    """Say whether the edit depends on the prompt."""
     return isinstance(edit, PromptEdit) and edit.by_prompt
 
 
 def settle(edit: Edit, last: Float[Tensor, "row d_model"]) -> Edit:
-    """The edit for prompts with these residuals at their last token; a plain edit is its own."""
-    return edit.settle(last) if by_prompt(edit) else edit
+    """Make the plain edit for prompts with these residuals at their last token.
+
+    An edit that does not depend on the prompt stays what it is.
+    """
+    if isinstance(edit, PromptEdit) and edit.by_prompt:
+        return edit.settle(last)
+    return edit
 
 
 class Frame(NamedTuple):
-    """What each token of a forward pass is."""
+    """What each token of a forward pass is: padding, first, last of the prompt, generated."""
 
     real: Bool[Tensor, "row tok"]
     """True at tokens, False at padding."""
@@ -85,8 +108,12 @@ class Frame(NamedTuple):
     """Span -> True at its tokens; empty where no prompt's text is known."""
 
     def where(self, positions: Sequence[str | Span]) -> Bool[Tensor, "row tok"]:
-        """The tokens that each row changes."""
-        given = {
+        """Mark the tokens that each row changes.
+
+        Raises BadInput for a position that this pass does not know, and where rows and batch do
+        not fit.
+        """
+        given: dict[Where, Tensor] = {
             "all": self.real & ~self.first,
             "prompt": self.real & ~self.first & ~self.generated,
             "last": self.last & ~self.first,
@@ -96,7 +123,7 @@ class Frame(NamedTuple):
                 for span, marked in self.spans.items()
             },
         }
-        if unknown := [one for one in dict.fromkeys(positions) if one not in given]:
+        if unknown := [where for where in dict.fromkeys(positions) if where not in given]:
             if isinstance(unknown[0], Span):
                 raise BadInput(
                     f"The span {unknown[0].text!r} is steered in prompts, and this is a pass over"
@@ -118,7 +145,7 @@ class Frame(NamedTuple):
 
 
 def prompt_frame(mask: Bool[Tensor, "row tok"]) -> Frame:
-    """The frame of whole sequences, padded on either side, all of which was given."""
+    """Make the frame of whole sequences, padded on either side, all of which was given."""
     seen = mask.long().cumsum(-1)
     return Frame(
         real=mask,
@@ -130,14 +157,30 @@ def prompt_frame(mask: Bool[Tensor, "row tok"]) -> Frame:
 
 @runtime_checkable
 class Encoder(Protocol):
-    """What an edit needs of an SAE to read a feature and write it."""
+    """What an edit needs of an SAE to read a feature and write it.
 
-    W_dec: Float[Tensor, "feat d_model"]
-    """Direction that each feature writes."""
-    d_model: int
-    n_features: int
+    active = encoder.encode(residual)  # [... feat]
+    change = (target - active) @ encoder.W_dec
+    """
 
-    def encode(self, x: Float[Tensor, "... d_model"]) -> Float[Tensor, "... feat"]: ...
+    @property
+    def W_dec(self) -> Float[Tensor, "feat d_model"]:
+        """Direction that each feature writes [residual units per activation unit]."""
+        ...
+
+    @property
+    def d_model(self) -> int:
+        """Width of the residual stream."""
+        ...
+
+    @property
+    def n_features(self) -> int:
+        """Features of the dictionary."""
+        ...
+
+    def encode(self, x: Float[Tensor, "... d_model"]) -> Float[Tensor, "... feat"]:
+        """Read the activations of all features [activation units]."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -151,9 +194,11 @@ class Add:
 
     @property
     def rows(self) -> int:
+        """Number of vectors."""
         return len(self.vectors)
 
     def take(self, rows: Int[Tensor, " n"]) -> "Add":
+        """Choose vectors by their rows."""
         return Add(self.vectors[rows], tuple(self.positions[row] for row in rows.tolist()))
 
     def __call__(
@@ -188,9 +233,11 @@ class Delta:
 
     @property
     def rows(self) -> int:
+        """Number of interventions."""
         return len(self.index)
 
     def take(self, rows: Int[Tensor, " n"]) -> "Delta":
+        """Choose interventions by their rows."""
         return replace(
             self,
             index=self.index[rows],
@@ -203,10 +250,10 @@ class Delta:
     def __call__(
         self, hidden: Float[Tensor, "row tok d_model"], where: Bool[Tensor, "row tok"]
     ) -> Float[Tensor, "row tok d_model"]:
-        W_dec, batch = self.sae.W_dec, len(hidden)
-        alike = (
-            batch > 1 and hidden.stride(0) == 0
-        )  # one residual under many interventions: encode it once
+        W_dec = self.sae.W_dec
+        batch = len(hidden)
+        # One residual under many interventions is encoded once.
+        alike = batch > 1 and hidden.stride(0) == 0
         features = self.sae.encode((hidden[:1] if alike else hidden).to(W_dec))
         active = features.expand(batch, -1, -1).gather(
             -1, self.index[:, None].expand(batch, hidden.shape[1], -1)
@@ -221,38 +268,46 @@ class Delta:
 
 
 class Stack:
-    """Rows of different methods in one batch."""
+    """Rows of different steering methods in one batch."""
 
     def __init__(
         self, parts: Sequence[Edit], part: Int[Tensor, " row"], row: Int[Tensor, " row"]
     ) -> None:
-        """Row i of the stack is row `row[i]` of `parts[part[i]]`."""
-        self.parts, self.part, self.row = list(parts), part, row
+        """Stack rows: row i of the stack is row `row[i]` of `parts[part[i]]`."""
+        self.parts = list(parts)
+        self.part = part
+        self.row = row
         self.positions = tuple(
             self.parts[p].positions[r] for p, r in zip(part.tolist(), row.tolist(), strict=True)
         )
 
     @property
     def rows(self) -> int:
+        """Rows of all methods together."""
         return len(self.part)
 
     def take(self, rows: Int[Tensor, " n"]) -> Edit:
+        """Choose rows; the parts stay as they are."""
         return Stack(self.parts, self.part[rows], self.row[rows])
 
     @property
     def by_prompt(self) -> bool:
-        return any(
-            by_prompt(self.parts[part]) for part in set(self.part.tolist())
-        )  # a part without a row has no say
+        """Whether a row of the stack depends on the prompt."""
+        # A part without a row has no say.
+        return any(by_prompt(self.parts[part]) for part in set(self.part.tolist()))
 
     def settle(self, last: Float[Tensor, "row d_model"]) -> Edit:
-        """Each row by its own part; the settled parts hold the rows of this stack, in its order."""
-        parts, row = [], torch.zeros_like(self.row)
+        """Settle each row by the part it belongs to.
+
+        The settled parts hold the rows of this stack, in its order.
+        """
+        parts: list[Edit] = []
+        row = torch.zeros_like(self.row)
         for index, part in enumerate(self.parts):
             mine = (self.part == index).nonzero().flatten()
-            parts.append(
-                settle(part.take(self.row[mine]), last[mine.to(last.device)]) if len(mine) else part
-            )
+            if len(mine):
+                part = settle(part.take(self.row[mine]), last[mine.to(last.device)])
+            parts.append(part)
             row[mine] = torch.arange(len(mine))
         return Stack(parts, self.part, row)
 
@@ -265,8 +320,8 @@ class Stack:
         for index, part in enumerate(self.parts):
             mine = (self.part == index).nonzero().flatten()
             if len(mine):
-                part_hidden = (
-                    hidden[:1].expand(len(mine), -1, -1) if hidden.stride(0) == 0 else hidden[mine]
-                )
-                out[mine] = part.take(self.row[mine])(part_hidden, where[mine])
+                # One residual under many interventions stays one, so that a part sees that too.
+                alike = hidden.stride(0) == 0
+                residuals = hidden[:1].expand(len(mine), -1, -1) if alike else hidden[mine]
+                out[mine] = part.take(self.row[mine])(residuals, where[mine])
         return out

@@ -28,36 +28,39 @@ def last_residuals(
     rows: int = 32,
     progress: Callable[[int, int], None] | None = None,
 ) -> Float[Tensor, "text layer d_model"]:
-    """What each of `layers` (0-based, resid_post) writes at the last token of each text, on the CPU
-    in double precision.
+    """Read what layers write at the last token of each text, in double precision on the CPU.
 
-    Texts are token ids; row i of an edit whose block is open steers text i.
+    Texts are token ids, `layers` are 0-based and read at resid_post; `rows` texts go through
+    together. Row i of an edit whose `steered` block is open steers text i.
+
+        last_residuals(model, model.tokenize(texts), [3, 7])  # [text, 2, d_model]
     """
-    texts = [list(ids)[-model.context :] for ids in texts]
-    if empty := [number for number, ids in enumerate(texts, 1) if not ids]:
+    ends = [list(ids)[-model.context :] for ids in texts]
+    if empty := [number for number, ids in enumerate(ends, 1) if not ids]:
         raise BadInput(
             f"Text {empty[0]} has no tokens, so it has no last one. Drop it, or give it a word."
         )
-    out = torch.empty(len(texts), len(layers), model.d_model, dtype=torch.float64)
-    for first in range(0, len(texts), rows):
-        some = texts[first : first + rows]
-        width = max(map(len, some))
-        ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in some])
-        mask = torch.tensor([[True] * len(row) + [False] * (width - len(row)) for row in some])
-        last = torch.tensor([len(row) - 1 for row in some])
+    out = torch.empty(len(ends), len(layers), model.d_model, dtype=torch.float64)
+    for first in range(0, len(ends), rows):
+        batch = ends[first : first + rows]
+        width = max(map(len, batch))
+        ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in batch])
+        mask = torch.tensor([[True] * len(row) + [False] * (width - len(row)) for row in batch])
+        last = torch.tensor([len(row) - 1 for row in batch])
         with model.lock, ExitStack() as hooks:
             for column, layer in enumerate(layers):
 
                 def keep(
                     hidden: Tensor, column: int = column, first: int = first, last: Tensor = last
                 ) -> Tensor:
+                    """Copy the last tokens of the batch into their place of `out`."""
                     at = last.to(hidden.device)
-                    found = hidden[torch.arange(len(at), device=hidden.device), at]
-                    out[first : first + len(at), column] = found.double().cpu()
+                    residuals = hidden[torch.arange(len(at), device=hidden.device), at]
+                    out[first : first + len(at), column] = residuals.double().cpu()
                     return hidden
 
                 hooks.enter_context(model.hooked(layer + 1, keep))
-            model.forward(ids, mask, slice(first, first + len(some)), logits_to_keep=1)
+            model.forward(ids, mask, slice(first, first + len(batch)), logits_to_keep=1)
         if progress:
-            progress(min(first + rows, len(texts)), len(texts))
+            progress(min(first + rows, len(ends)), len(ends))
     return out

@@ -18,9 +18,8 @@ import os
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-os.environ.setdefault(
-    "HF_HUB_DISABLE_TELEMETRY", "1"
-)  # read once, when huggingface_hub is first imported
+# Read once, when huggingface_hub is first imported.
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 import torch
 from torch import nn
@@ -43,7 +42,20 @@ KINDS: dict[Kind, tuple[str, str, str]] = {
 people."""
 
 
+UNREACHABLE = {
+    "RepositoryNotFoundError",
+    "LocalEntryNotFoundError",
+    "OfflineModeIsEnabled",
+    "HFValidationError",
+    "ConnectError",
+    "ConnectionError",
+}
+"""Classes of errors that say that the hub was not reached, or has no such model."""
+
+
 class Loaded(NamedTuple):
+    """A model as transformers gives it, and the revision that it has."""
+
     module: nn.Module
     """The Hugging Face model, in evaluation mode, without gradients."""
     tokenizer: Any
@@ -55,9 +67,13 @@ class Loaded(NamedTuple):
 def load(
     address: str | Path, revision: str, dtype: str, device: str, kind: Kind = "text"
 ) -> Loaded:
-    """The model and tokenizer, or processor, at `address`.
+    """Load the model and its tokenizer, or processor, from a folder or the hub.
 
-    Raises a WorkbenchError for whatever a person can have got wrong.
+    `revision` is the checksum that a folder must have or the commit to take, empty for whatever is
+    there; `device` is `auto`, `cpu`, `cuda` or `cuda:N`. Raises a WorkbenchError for whatever a
+    person can have got wrong.
+
+        loaded = load("org/name", "", "bfloat16", "auto")
     """
     if dtype not in DTYPES:
         raise BadInput(
@@ -67,13 +83,13 @@ def load(
     address = str(address)
     folder = Path(os.path.expanduser(address))
     if folder.is_dir():
-        found = _check_folder(folder)
-        if revision and revision != found:
+        identity = _check_folder(folder)
+        if revision and revision != identity:
             raise Incompatible(
-                f"The model in {address} has checksum {found}, expected {revision}: its files have"
-                " changed. Leave the revision empty to take it as it is."
+                f"The model in {address} has checksum {identity}, expected {revision}: its files"
+                " have changed. Leave the revision empty to take it as it is."
             )
-        return Loaded(*_read(str(folder), None, dtype, placement, kind), found)
+        return Loaded(*_read(str(folder), None, dtype, placement, kind), identity)
     if address.startswith((".", "/", "~")) or address.count("/") > 1 or "\\" in address:
         raise NotFound(
             f"There is no model folder at {address}. Give a folder with config.json, or a hub id"
@@ -84,8 +100,9 @@ def load(
 
 
 def _commit(address: str, revision: str | None) -> str:
-    """The commit to load, weights and tokenizer alike: the cached one if there is one, else what
-    the hub has now.
+    """Choose the commit to load, weights and tokenizer alike.
+
+    The cached one if there is one, else what the hub has now.
     """
     from huggingface_hub import HfApi, try_to_load_from_cache
 
@@ -99,17 +116,14 @@ def _commit(address: str, revision: str | None) -> str:
 
 
 def checksum(folder: Path) -> str:
-    """Identity of a model folder [40 hexadecimal digits]: configuration, weight index and
-    weights.
-    """
+    """Sum a model folder up in 40 hexadecimal digits: configuration, weight index and weights."""
     digest = hashlib.sha256()
-    for file in sorted(
-        [
-            folder / "config.json",
-            *folder.glob("*.safetensors.index.json"),
-            *folder.glob("*.safetensors"),
-        ]
-    ):
+    files = [
+        folder / "config.json",
+        *folder.glob("*.safetensors.index.json"),
+        *folder.glob("*.safetensors"),
+    ]
+    for file in sorted(files):
         size = file.stat().st_size
         digest.update(f"{file.name}:{size}:".encode())
         with file.open("rb") as stream:
@@ -125,7 +139,7 @@ def checksum(folder: Path) -> str:
 def _check_folder(folder: Path) -> str:
     if not (folder / "config.json").is_file():
         raise BadInput(
-            f"{folder} is no model folder: it has no config.json. Give the folder that"
+            f"{folder} is not a model folder: it has no config.json. Give the folder that"
             " save_pretrained wrote."
         )
     if not list(folder.glob("*.safetensors")):
@@ -163,11 +177,11 @@ def _read(
     from transformers.utils import logging
 
     reader, inputs, name = KINDS[kind]
-    shared = {"revision": revision, "trust_remote_code": False}
+    shared: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
     bar = logging.is_progress_bar_enabled()
     verbosity = logging.get_verbosity()
     logging.disable_progress_bar()
-    # its load report and warnings would repeat what our own errors say
+    # Its load report and warnings would repeat what our own errors say.
     logging.set_verbosity_error()
     try:
         module, info = getattr(transformers, reader).from_pretrained(
@@ -195,62 +209,34 @@ def _read(
     return module.eval().requires_grad_(False), tokenizer
 
 
+class _Failure(NamedTuple):
+    """What went wrong while a model was loaded."""
+
+    address: str
+    revision: str | None
+    text: str
+    """The error's message in one line."""
+    kinds: set[str]
+    """Names of the classes of the error and of those that led to it."""
+
+    def says(self, *texts: str) -> bool:
+        """Whether the message holds one of some lower-case texts."""
+        return any(text in self.text.lower() for text in texts)
+
+
 def _explain(address: str, revision: str | None, error: Exception, name: str) -> Exception:
+    """Turn whatever transformers and its neighbours raise into one line that says what to do."""
     text = " ".join(str(error).split())
     kinds = {cls.__name__ for link in _chain(error) for cls in type(link).__mro__}
-    lower = text.lower()
-    if "GatedRepoError" in kinds or "gated repo" in lower:
-        return NotFound(
-            f"The hub model {address} is gated. Accept its licence on its page, then log in with"
-            " `hf auth login`."
-        )
-    if "RevisionNotFoundError" in kinds:
-        return NotFound(
-            f"The hub model {address} has no revision {revision!r}. Give a branch, tag or commit"
-            " of it."
-        )
-    if "SafetensorError" in kinds or ("safetensors" in lower and "header" in lower):
-        return BadInput(
-            f"The weights of {address} are no valid safetensors file ({text[:120]}). Copy or"
-            " download it again."
-        )
-    if "safetensors" in lower and ("no file named" in lower or "does not appear to have" in lower):
-        return BadInput(
-            f"The hub model {address} has no safetensors weights; pickles are not read. Choose"
-            " another revision."
-        )
-    if (
-        kinds
-        & {
-            "RepositoryNotFoundError",
-            "LocalEntryNotFoundError",
-            "OfflineModeIsEnabled",
-            "HFValidationError",
-            "ConnectError",
-            "ConnectionError",
-        }
-        or "couldn't connect" in lower
-        or "not a valid model identifier" in lower
-        or "is not a local folder" in lower
-        or "cached files" in lower
+    failure = _Failure(address, revision, text, kinds)
+    for explained in (
+        _refused(failure),
+        _unreadable(failure),
+        _unreachable(failure),
+        _unfit(failure),
     ):
-        return NotFound(
-            f"{address} is neither a folder here nor a hub model that can be reached or is cached. "
-            "Check the spelling, connect, or download it first with `hf download`."
-        )
-    if "size mismatch" in lower or "mismatched" in lower:
-        return BadInput(f"The weights of {address} do not fit its configuration ({text[:160]}).")
-    if "trust_remote_code" in lower:
-        return BadInput(
-            f"{address} needs code from its repository, which the workbench does not run. Choose a"
-            " model that transformers knows."
-        )
-    if "torchvision" in lower:
-        return BadInput(
-            f"The images of {address} are prepared by torchvision, which is not installed. Install"
-            " the build that fits torch (https://pytorch.org), or choose a model that does"
-            " without."
-        )
+        if explained is not None:
+            return explained
     hint = (
         " A model that sees is named vision:FOLDER-OR-HUB-ID."
         if name == KINDS["text"][2] and "Config'> for this kind" in text
@@ -259,6 +245,72 @@ def _explain(address: str, revision: str | None, error: Exception, name: str) ->
     return BadInput(
         f"{address} cannot be loaded as {name}: {text[:240] or type(error).__name__}.{hint}"
     )
+
+
+def _refused(failure: _Failure) -> Exception | None:
+    """Explain that the hub has the model and does not give it."""
+    if "GatedRepoError" in failure.kinds or failure.says("gated repo"):
+        return NotFound(
+            f"The hub model {failure.address} is gated. Accept its licence on its page, then log in"
+            " with `hf auth login`."
+        )
+    if "RevisionNotFoundError" in failure.kinds:
+        return NotFound(
+            f"The hub model {failure.address} has no revision {failure.revision!r}. Give a branch,"
+            " tag or commit of it."
+        )
+    return None
+
+
+def _unreadable(failure: _Failure) -> Exception | None:
+    """Explain that the weights are no safetensors."""
+    header = failure.says("safetensors") and failure.says("header")
+    if "SafetensorError" in failure.kinds or header:
+        return BadInput(
+            f"The weights of {failure.address} are no valid safetensors file"
+            f" ({failure.text[:120]}). Copy or download it again."
+        )
+    if failure.says("safetensors") and failure.says("no file named", "does not appear to have"):
+        return BadInput(
+            f"The hub model {failure.address} has no safetensors weights; pickles are not read."
+            " Choose another revision."
+        )
+    return None
+
+
+def _unreachable(failure: _Failure) -> Exception | None:
+    """Explain that the model is not there, or that the hub cannot be asked."""
+    if failure.kinds & UNREACHABLE or failure.says(
+        "couldn't connect",
+        "not a valid model identifier",
+        "is not a local folder",
+        "cached files",
+    ):
+        return NotFound(
+            f"{failure.address} is neither a folder here nor a hub model that can be reached or is"
+            " cached. Check the spelling, connect, or download it first with `hf download`."
+        )
+    return None
+
+
+def _unfit(failure: _Failure) -> Exception | None:
+    """Explain that the files are there and make no model that can be run here."""
+    if failure.says("size mismatch", "mismatched"):
+        return BadInput(
+            f"The weights of {failure.address} do not fit its configuration ({failure.text[:160]})."
+        )
+    if failure.says("trust_remote_code"):
+        return BadInput(
+            f"{failure.address} needs code from its repository, which the workbench does not run."
+            " Choose a model that transformers knows."
+        )
+    if failure.says("torchvision"):
+        return BadInput(
+            f"The images of {failure.address} are prepared by torchvision, which is not installed."
+            " Install the build that fits torch (https://pytorch.org), or choose a model that does"
+            " without."
+        )
+    return None
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:

@@ -1,4 +1,4 @@
-"""Model: any Hugging Face causal language model, read and steered.
+"""Runtime: any Hugging Face causal language model, read and steered.
 
 1. A plain Hugging Face module and forward hooks, nothing in between. Texts become ids in one place;
    a model with a chat template gets its prompts through it.
@@ -15,7 +15,7 @@ the scoring of answer options in `scoring.py`, running only the layers above a s
 """
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import Any
@@ -37,26 +37,33 @@ Prompt = str | Sequence[Mapping[str, str]]
 """What a model is asked: a text, or the messages of a conversation, each with its `role` and
 `content` (chat models only)."""
 
+Change = Callable[[Tensor], Tensor]
+"""Sees a residual [row tok d_model] and gives the one that the model goes on with."""
+
 
 class _Reached(Exception):
     """The layer that was asked for has run; the rest of the forward pass is not needed."""
 
 
 class Runtime:
-    """A causal language model, its tokenizer, and the ways to read and steer its residual
-    stream.
+    """A causal language model, its tokenizer, and the ways to read and steer it.
+
+    residual = runtime.residuals(ids, mask, Site(8))
+    with runtime.steered(edit, Site(8)):
+        logits = runtime.logits(ids, mask)
     """
 
     def __init__(
         self, module: nn.Module, tokenizer: Any, name: str, revision: str = "", chat: bool = False
     ) -> None:
-        """A loaded module; `tokenizer` may be None for work on ids alone.
+        """Take a loaded module; `tokenizer` may be None for work on ids alone.
 
         `open_model` opens a folder or hub id.
         """
-        config = module.config.get_text_config()
-        self.module = module
+        # A Hugging Face model: `nn.Module` knows neither its configuration nor its embedding.
+        self.module: Any = module
         """The Hugging Face model, in evaluation mode."""
+        config = self.module.config.get_text_config()
         self.tokenizer = tokenizer
         """Its Hugging Face tokenizer."""
         self.name = name
@@ -78,7 +85,9 @@ class Runtime:
         self.edits: list[Edit] = []
         """Edits of the open `steered` blocks, innermost last."""
         self.frame: Frame | None = None
+        """What each token is in the pass that runs; None between passes."""
         self.pass_rows: slice | Tensor = slice(None)
+        """Rows of the open edits that take part in the pass that runs."""
 
     @property
     def device(self) -> torch.device:
@@ -87,6 +96,7 @@ class Runtime:
 
     @property
     def dtype(self) -> torch.dtype:
+        """Number format of the weights."""
         return self.module.dtype
 
     @cached_property
@@ -94,17 +104,17 @@ class Runtime:
         """Whether a layer returns (residual, ...), as older families do, instead of the
         residual.
         """
-        found: list[bool] = []
+        seen: list[bool] = []
         with self.lock:
             handle = self.layers[0].register_forward_hook(
-                lambda _, __, out: found.append(isinstance(out, tuple))
+                lambda _, __, out: seen.append(isinstance(out, tuple))
             )
             try:
-                one = torch.ones(1, 1, dtype=torch.long)
-                self.forward(one, one.bool())
+                token = torch.ones(1, 1, dtype=torch.long)
+                self.forward(token, token.bool())
             finally:
                 handle.remove()
-        return found[0]
+        return seen[0]
 
     @cached_property
     def first_token(self) -> int | None:
@@ -118,11 +128,11 @@ class Runtime:
         """Tokens that end a generation."""
         ends = getattr(self.module.generation_config, "eos_token_id", None)
         ends = [ends] if isinstance(ends, int) else list(ends or [])
-        own = getattr(self.tokenizer, "eos_token_id", None)
-        return frozenset([*ends, *([] if own is None else [own])])
+        end = getattr(self.tokenizer, "eos_token_id", None)
+        return frozenset([*ends, *([] if end is None else [end])])
 
     def render(self, prompt: Prompt) -> str:
-        """The prompt as the model reads it: inside the chat template where one is used."""
+        """Write a prompt as the model reads it: inside the chat template where one is used."""
         if not self.chat:
             assert isinstance(prompt, str), "messages need a chat template"
             return prompt
@@ -134,14 +144,16 @@ class Runtime:
         )
 
     def tokenize(self, texts: Sequence[Prompt], prompt: bool = False) -> list[list[int]]:
-        """Ids of each text, special tokens as the tokenizer sets them; with `prompt`, through
-        the chat template.
+        """Turn texts into token ids, special tokens as the tokenizer sets them.
+
+        With `prompt`, through the chat template where the model has one.
         """
         if not texts:
             return []
-        if prompt and self.chat:  # the template writes its own special tokens
-            texts = [self.render(text) for text in texts]
-            return self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+        if prompt and self.chat:
+            # The template writes its own special tokens.
+            rendered = [self.render(text) for text in texts]
+            return self.tokenizer(rendered, add_special_tokens=False, verbose=False)["input_ids"]
         return self.tokenizer(list(texts), verbose=False)["input_ids"]
 
     def residuals(
@@ -150,30 +162,37 @@ class Runtime:
         mask: Bool[Tensor, "row tok"],
         site: Site,
     ) -> Float[Tensor, "row tok d_model"]:
-        """The residual stream at a site; the forward pass stops there."""
+        """Read the residual stream at a site; the forward pass stops there.
+
+        `mask` is true at tokens and false at padding.
+
+            model.residuals(ids, mask, Site(5, "resid_pre"))  # [row, tok, d_model]
+        """
         at = sites.boundary(site, self.n_layers)
-        found: list[Tensor] = []
+        reached: list[Tensor] = []
 
         def keep(hidden: Tensor) -> Tensor:
-            found.append(hidden)
+            """Take the residual and end the pass."""
+            reached.append(hidden)
             raise _Reached
 
         with self.lock, self.hooked(at, keep), suppress(_Reached):
             self.forward(ids, mask, logits_to_keep=1)
-        return found[0]
+        return reached[0]
 
     def logits(
         self, ids: Int[Tensor, "row tok"], mask: Bool[Tensor, "row tok"]
     ) -> Float[Tensor, "row tok vocab"]:
-        """The logits after every token."""
+        """Run the whole model: the logits after every token [nats, not normalised]."""
         with self.lock:
             return self.forward(ids, mask).logits
 
     def loss(
         self, ids: Int[Tensor, "row tok"], mask: Bool[Tensor, "row tok"]
     ) -> Float[Tensor, " row"]:
-        """Mean next-token loss of each row [nats a token]; NaN for a row of fewer than two
-        tokens.
+        """Average the next-token loss of each row [nats a token].
+
+        NaN for a row of fewer than two tokens.
         """
         group = max(1, LOGITS // (ids.shape[1] * self.module.config.get_text_config().vocab_size))
         with self.lock:
@@ -190,16 +209,20 @@ class Runtime:
 
     @contextmanager
     def steered(self, edit: Edit, site: Site) -> Iterator["Runtime"]:
-        """Inside the block the residual at the site is edited; after it the model is exactly as
-        before.
+        """Edit the residual at a site inside the block; after it the model is exactly as before.
 
-        An edit that depends on the prompt is settled in the pass that holds the prompt's last
-        token; the tokens generated after it are steered in the same way.
+        Row i of the edit steers row i of each batch; an edit of one row steers all. An edit that
+        depends on the prompt is settled in the pass that holds the prompt's last token, and the
+        tokens generated after it are steered in the same way.
+
+            with model.steered(edit, Site(8)):
+                texts = model.generate(prompts, max_new_tokens=20)
         """
         at = sites.boundary(site, self.n_layers)
         settled = edit
 
         def change(hidden: Tensor) -> Tensor:
+            """Apply the rows that take part in this pass."""
             nonlocal settled
             assert self.frame is not None, (
                 "a steered model runs through Model, which knows what is padding"
@@ -225,8 +248,9 @@ class Runtime:
 
     @property
     def steered_rows(self) -> int:
-        """Prompts that the open `steered` blocks tell apart; 1 where every prompt is steered
-        alike, or none is.
+        """How many prompts the open `steered` blocks tell apart.
+
+        1 where every prompt is steered alike, or none is.
         """
         return max((edit.rows for edit in self.edits), default=1)
 
@@ -238,8 +262,11 @@ class Runtime:
         frame: Frame | None = None,
         **kwargs: Any,
     ) -> Any:
-        """One forward pass. `mask` covers ids and, with a cache, what came before; `rows` of the
-        edits take part.
+        """Run the module once, as whatever hooks are set change it.
+
+        `mask` covers ids and, with a cache, what came before; `rows` of the open edits take part;
+        `frame` says what the tokens are, by default that all of them were given. Further keywords
+        go to the module. Call it while `lock` is held.
         """
         ids, mask = ids.to(self.device), mask.to(self.device)
         width = ids.shape[1]
@@ -253,15 +280,22 @@ class Runtime:
             self.frame, self.pass_rows = None, slice(None)
 
     @contextmanager
-    def hooked(self, at: int, change: Any) -> Iterator[None]:
-        """The residual at boundary `at` becomes `change(residual)`."""
+    def hooked(self, at: int, change: Change) -> Iterator[None]:
+        """Make the residual at boundary `at` into `change(residual)` inside the block.
 
-        def before(_: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        `sites.boundary` says which boundary a site is.
+        """
+
+        def before(
+            _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+        ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+            """Change what enters the first layer, by position or by keyword."""
             if args:
                 return (change(args[0]), *args[1:]), kwargs
             return args, kwargs | {"hidden_states": change(kwargs["hidden_states"])}
 
-        def after(_: nn.Module, args: tuple, out: Any) -> Any:
+        def after(_: nn.Module, args: tuple[Any, ...], out: Any) -> Any:
+            """Change what a layer returns: the residual, or a tuple that begins with it."""
             return (change(out[0]), *out[1:]) if isinstance(out, tuple) else change(out)
 
         if at == 0:
@@ -275,8 +309,9 @@ class Runtime:
 
 
 def _context(config: Any, tokenizer: Any) -> int:
+    """Find out how many tokens the model reads."""
     for name in ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length"):
         if isinstance(length := getattr(config, name, None), int):
             return length
-    length = getattr(tokenizer, "model_max_length", 0)
-    return length if 0 < length < 10**7 else 2048
+    longest: int = getattr(tokenizer, "model_max_length", 0)
+    return longest if 0 < longest < 10**7 else 2048

@@ -11,7 +11,7 @@ final norm reads.
 """
 
 import re
-from typing import cast
+from typing import Any, cast
 
 from torch import nn
 
@@ -37,10 +37,11 @@ def parse(name: str) -> Site:
     Raises BadInput where the name means no place on the residual stream.
     """
     for pattern, layer, point in _NAMES:
-        if found := pattern.fullmatch(name):
-            return Site(int(found[layer]), cast(Point, found[point]))
-    if found := _MODULE.fullmatch(name):
-        return Site(int(found[1]), "resid_post")  # a hook on a module sees what the module returns
+        if match := pattern.fullmatch(name):
+            return Site(int(match[layer]), cast(Point, match[point]))
+    if match := _MODULE.fullmatch(name):
+        # A hook on a module sees what the module returns.
+        return Site(int(match[1]), "resid_post")
     raise BadInput(
         f"{name!r} names no place on the residual stream. Write blocks.5.hook_resid_post,"
         " resid_post.5 or a layer's module path such as model.layers.5."
@@ -48,45 +49,46 @@ def parse(name: str) -> Site:
 
 
 def saelens_name(site: Site) -> str:
-    """`blocks.5.hook_resid_post`."""
+    """Name a site as SAELens does: `blocks.5.hook_resid_post`."""
     return f"blocks.{site.layer}.hook_{site.point}"
 
 
 def interp_engine_name(site: Site) -> str:
-    """`resid_post.5`."""
+    """Name a site as interp-engine does: `resid_post.5`."""
     return f"{site.point}.{site.layer}"
 
 
 def layers(module: nn.Module, count: int) -> tuple[str, nn.ModuleList]:
-    """Path and list of the decoder layers: the outermost ModuleList with as many entries as the
-    configuration says.
+    """Find the decoder layers: their module path and their list.
 
-    Of a model that sees, the language model's: its vision tower may have as many.
+    They are the outermost ModuleList of `count` entries, which is what the configuration says. Of
+    a model that sees, the language model's: its vision tower may have as many.
     """
     config = getattr(module, "config", None)
     composite = config is not None and config.get_text_config() is not config
-    own = set((module.get_decoder() if composite else module).modules())
-    found = [
+    decoder: Any = cast(Any, module).get_decoder() if composite else module
+    language = set(decoder.modules())
+    lists = [
         (path, child)
         for path, child in module.named_modules()
-        if isinstance(child, nn.ModuleList) and len(child) == count and child in own
+        if isinstance(child, nn.ModuleList) and len(child) == count and child in language
     ]
-    if not found:
+    if not lists:
         raise BadInput(
             f"{type(module).__name__} has no list of {count} decoder layers. "
             "The workbench reads decoder-only language models."
         )
-    return min(found, key=lambda entry: entry[0].count("."))
+    return min(lists, key=lambda entry: entry[0].count("."))
 
 
 def module_path(module: nn.Module, count: int, layer: int) -> str:
-    """`model.layers.5`."""
+    """Name a layer by its module path: `model.layers.5`."""
     check_layer(layer, count)
     return f"{layers(module, count)[0]}.{layer}"
 
 
 def check_layer(layer: int, count: int) -> None:
-    """Raises BadInput unless the model has `layer`."""
+    """Raise BadInput unless a model of `count` layers has `layer`."""
     if not 0 <= layer < count:
         raise BadInput(f"The model has layers 0 to {count - 1}, got layer {layer}.")
 

@@ -12,7 +12,6 @@ words are known here.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Bool
@@ -21,16 +20,14 @@ from torch import Tensor
 from feature_store.errors import BadInput, Incompatible
 from feature_store.records import Span
 from sae_training.model.edits import Edit
-
-if TYPE_CHECKING:
-    from sae_training.model.runtime import Prompt, Runtime
+from sae_training.model.runtime import Prompt, Runtime
 
 Marks = Mapping[Span, Sequence[Sequence[bool]]]
 """Span -> for each prompt, whether each of its tokens is in the span."""
 
 
 def of_rows(edits: Sequence[Edit], prompts: int) -> dict[Span, set[int]]:
-    """The prompts in which each span must occur when row i of an edit steers prompt i."""
+    """Say in which prompts each span must occur, when row i of an edit steers prompt i."""
     needed: dict[Span, set[int]] = {}
     for edit in edits:
         for row, where in enumerate(edit.positions):
@@ -40,11 +37,14 @@ def of_rows(edits: Sequence[Edit], prompts: int) -> dict[Span, set[int]]:
 
 
 def find(
-    model: "Runtime", prompts: Sequence["Prompt"], needed: Mapping[Span, Collection[int]]
+    model: Runtime, prompts: Sequence[Prompt], needed: Mapping[Span, Collection[int]]
 ) -> Marks:
-    """The marks of every span in every prompt.
+    """Mark the tokens of every span in every prompt.
 
-    Raises BadInput where a prompt that needs a span does not contain it.
+    `needed` names for each span the prompts that must contain it. Raises BadInput where one of
+    them does not.
+
+        find(model, ["Rate your values."], {Span(" your values"): [0]})
     """
     if not needed:
         return {}
@@ -60,30 +60,35 @@ def find(
     marks: dict[Span, list[list[bool]]] = {span: [] for span in needed}
     for span, rows in needed.items():
         for row, (text, places) in enumerate(zip(texts, offsets, strict=True)):
-            found = _marked(span.text, text, places)
-            if row in rows and not any(found):
+            marked = _marked(span.text, text, places)
+            if row in rows and not any(marked):
                 raise BadInput(
                     f"The span {span.text!r} does not occur in prompt {row + 1}"
                     f" ({prompts[row][:40]!r}...). Give words of the prompt."
                 )
-            marks[span].append(found)
+            marks[span].append(marked)
     return marks
 
 
 def padded(
     marks: Marks, rows: Sequence[int], width: int, after: int = 0
 ) -> dict[Span, Bool[Tensor, "row tok"]]:
-    """The marks of some prompts, padded on the left to `width` columns, the last `after` of
-    which follow the prompt.
+    """Lay the marks of some prompts into one batch, padded on the left to `width` columns.
+
+    The last `after` columns follow the prompt, and are never marked.
     """
-
-    def line(mark: Sequence[bool]) -> list[bool]:
-        return [False] * (width - after - len(mark)) + list(mark) + [False] * after
-
-    return {span: torch.tensor([line(of[row]) for row in rows]) for span, of in marks.items()}
+    batch = {}
+    for span, of_prompt in marks.items():
+        lines = []
+        for row in rows:
+            before = width - after - len(of_prompt[row])
+            lines.append([False] * before + list(of_prompt[row]) + [False] * after)
+        batch[span] = torch.tensor(lines)
+    return batch
 
 
 def _marked(span: str, text: str, places: Sequence[tuple[int, int]]) -> list[bool]:
+    """Say of each token, from its first character to its end, whether it holds one of the span."""
     inside = [False] * len(text)
     start = text.find(span)
     while start >= 0:

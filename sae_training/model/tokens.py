@@ -18,31 +18,38 @@ _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 @cache
 def _bytes_of_signs() -> dict[str, int]:
-    """GPT-2's table: printable Latin-1 stands for itself, the other bytes for signs from 256 on."""
+    """Make GPT-2's table from a sign to its byte.
+
+    Printable Latin-1 stands for itself, the other bytes for signs from 256 on.
+    """
     plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
     rest = [byte for byte in range(256) if byte not in plain]
     return {chr(byte): byte for byte in plain} | {chr(256 + i): byte for i, byte in enumerate(rest)}
 
 
 def strings(model: Runtime, ids: Sequence[int]) -> list[str]:
-    """One readable string per id."""
+    """Write token ids as people read them, one string an id.
+
+    strings(model, [464, 3290])  # ["The", " dog"]
+    """
     if model.tokenizer is None:
         return [str(id) for id in ids]
     raw = [token or "" for token in model.tokenizer.convert_ids_to_tokens(list(ids))]
     signs = set("".join(model.tokenizer.get_vocab()))
-    if not signs & {"Ġ", "▁"}:  # whole words, or WordPiece: the space before a word is not written
+    if not signs & {"Ġ", "▁"}:
+        # Whole words, or WordPiece: the space before a word is not written.
         return [token[2:] if token.startswith("##") else f" {token}" for token in raw]
     if "Ġ" not in signs:
         return [_sentencepiece(token) for token in raw]
     table = _bytes_of_signs()
-    return [
-        (
-            bytes(table[sign] for sign in token).decode("utf-8", "replace")
-            if all(sign in table for sign in token)
-            else token
-        )
-        for token in raw
-    ]
+    return [_byte_level(token, table) for token in raw]
+
+
+def _byte_level(token: str, table: dict[str, int]) -> str:
+    """Read a token of signs that stand for bytes; one with another sign is left as it is."""
+    if not all(sign in table for sign in token):
+        return token
+    return bytes(table[sign] for sign in token).decode("utf-8", "replace")
 
 
 def _sentencepiece(token: str) -> str:
