@@ -172,12 +172,12 @@ class Workspace:
         return _load_sae(self.runs.folder / run.id / "sae").to(self.model_of(run).device)
 
 
-@functools.lru_cache(maxsize=4)
 def site_of(sae_run: Run) -> Site:
     """Say where the SAE of a run reads its model."""
     return Site(sae_run.summary["layer"], sae_run.summary["point"])
 
 
+@functools.lru_cache(maxsize=4)
 def _load_sae(folder: Path) -> "SAE":
     from sae_training.dictionary.loaders import load_sae
 
