@@ -14,7 +14,7 @@ from feature_store.records import Steering
 from tests.causal.test_effects import TEN
 from tests.helpers import small_models
 from workbench import organism
-from workbench.comparing.methods import compare, harmonic, score_texts
+from workbench.comparing.methods import ComparisonDesign, compare, harmonic, score_texts
 from workbench.llm import Verdict
 from workbench.organism import reading
 from workbench.sweeps import arms, ratings, value_prompts
@@ -25,6 +25,7 @@ HALVES = (np.arange(0, 24, 2), np.arange(1, 24, 2))
 TEXTS = (np.arange(6), np.arange(6, 12))
 REVERSES = {"wrong-sign": "sae-add"}
 BASELINES = ("prompt", "difference-of-means")
+DESIGN = ComparisonDesign(HALVES, TEXTS, 0.1, BASELINES, REVERSES, 300, 0)
 
 
 def planted(
@@ -75,9 +76,7 @@ GAINS = {
 
 
 def told(sweep: Sweep, **settings):
-    return compare(
-        sweep, TEN, HALVES, TEXTS, settings.get("delta", 0.1), BASELINES, REVERSES, 300, 0
-    )
+    return compare(sweep, TEN, DESIGN._replace(**settings))
 
 
 def test_the_strongest_dose_within_the_budget_is_chosen_and_its_planted_effect_reported():
@@ -197,8 +196,8 @@ def test_bad_comparisons_are_refused():
     with pytest.raises(BadInput, match="budget must be positive"):
         told(sweep, delta=0.0)
     with pytest.raises(BadInput, match="four or more"):
-        compare(sweep, TEN, (np.array([0]), np.array([1])), TEXTS, 0.1, BASELINES, REVERSES, 300, 0)
-    assert compare(sweep, TEN, HALVES, TEXTS, 0.1, (), REVERSES, 300, 0).arm_contrasts == []
+        told(sweep, contexts=(np.array([0]), np.array([1])))
+    assert told(sweep, baselines=()).arm_contrasts == []
 
 
 def test_the_harmonic_mean_is_zero_with_any_zero_and_unknown_with_any_unknown():
@@ -254,7 +253,7 @@ class Scripted:
 
 def test_a_judge_is_asked_three_questions_a_text_and_none_about_an_empty_one():
     judge = Scripted()
-    found = ratings.Asked(judge).rate(
+    found = ratings.JudgeRater(judge).rate(
         [TEN["power"]] * 3, ["May I?"] * 3, ["Take it.", " ", "odd"], np.ones(3)
     )
     assert found[0] == pytest.approx([1, 2, 2])
@@ -276,7 +275,7 @@ def test_the_organism_s_language_is_read_and_rated():
         ("", 0),
     ]
     assert reading.read("The moon ate it.") == [None]
-    rater = ratings.Planted(np.linspace(0, 1, 101))
+    rater = ratings.OrganismRater(np.linspace(0, 1, 101))
     assert rater.limit == pytest.approx(0.95)
     texts = [held, f"{held} {rejected}", rejected, f"{held} The moon ate it.", "the the moon", ""]
     found = rater.rate(
@@ -328,17 +327,8 @@ def test_the_plan_has_every_arm_at_every_strength_in_equal_norm():
         ("power", "security"),
         {v: ["a", "a b", "a b c"] for v in ("power", "security")},
     )
-    planned = arms.plan(
-        chosen,
-        values,
-        list(range(10, 30)),
-        "probes-1",
-        ("add", "clamp"),
-        ladders,
-        DOSES,
-        Steering(),
-        0,
-    )
+    sources = arms.ArmSources(chosen, list(range(10, 30)), "probes-1", ladders)
+    planned = arms.plan(sources, values, ("add", "clamp"), DOSES, Steering(), 0)
     names = list(dict.fromkeys(one.arm for one in planned))
     assert names[-1] == "prompt"
     assert set(names) == {
@@ -373,7 +363,8 @@ def test_the_plan_has_every_arm_at_every_strength_in_equal_norm():
         "dose": 3.0,
         "unit": "sentences",
     }
-    bare = arms.plan(chosen, values, [], "", ("add",), ladders, DOSES, Steering(), 0)
+    sources = arms.ArmSources(chosen, [], "", ladders)
+    bare = arms.plan(sources, values, ("add",), DOSES, Steering(), 0)
     assert {one.arm for one in bare} == {"sae-add", "random-direction", "wrong-sign", "prompt"}
 
 

@@ -9,7 +9,7 @@ from scipy import stats
 
 from feature_store import registry
 from feature_store.errors import BadInput
-from workbench.causal.effects import analyse, dose_effects, null_band, unsteered_sd
+from workbench.causal.effects import analyse, dose_effects, null_band
 from workbench.statistics.circle import angles, distances, fit
 from workbench.sweeps.damage import Sweep, damage_rows, match
 
@@ -167,7 +167,7 @@ def test_the_matrix_is_the_mean_over_features_at_matched_strength():
     effects = analyse(sweep, TEN, 0.1, 200, 0)
     assert {row.source for row in effects.side_effects} == {"power"}
     cell = {row.target: row for row in effects.side_effects}
-    sd = unsteered_sd(sweep)
+    sd = sweep.unsteered_sd()
     assert cell["power"].effect == pytest.approx((0.75 + 0.5) / 2 / sd[4])
     assert cell["benevolence"].effect == pytest.approx(-0.3 / 2 / sd[8])
     assert cell["power"].features == 2
@@ -272,7 +272,7 @@ def test_bad_sweeps_are_refused_with_what_to_do():
     flat = sweep.base.copy()
     flat[:, 3] = 2.0
     with pytest.raises(BadInput, match=r"achievement.*no unit"):
-        unsteered_sd(replace(sweep, base=flat))
+        replace(sweep, base=flat).unsteered_sd()
     with pytest.raises(BadInput, match="does not fit"):
         replace(sweep, values=TEN.ids[:9])
     with pytest.raises(BadInput, match="Doses"):

@@ -3,8 +3,8 @@
 1. `E_f->j(s) = mean_p[y_j(p, f, s) - y_j(p, 0)] / sigma_j`: paired by prompt context p, in units of
    sigma_j, the SD of the unsteered ratings over contexts. sigma_j is a unit of measurement and held
    fixed in every interval.
-2. Features are compared at s*, the strength of equal damage (`damage.py`), turned so that their
-   value rises.
+2. Features are compared at s*, the strength of equal damage (`sweeps/damage.py`), turned so that
+   their value rises.
 3. `M[i,j]` is the mean over value i's features; its interval is bootstrapped over contexts, jointly
    for all cells. A star speaks of the value, so it must hold in other contexts and with other
    features of the value: p is the larger one of both (`across_features`), and q is
@@ -13,10 +13,7 @@
 4. The null band draws as many controls (random features, random directions) as the value has
    features, each at its own s* and with a random sign, and takes the 2.5 % and 97.5 % quantiles of
    their mean.
-5. Leakage `L_i = RMS_{j != i} M[i,j] / |M[i,i]|`, undefined unless the interval of M[i,i] excludes
-   0, as a whole and for adjacent (up to 60 degrees), orthogonal and opposed (from 120 degrees)
-   targets. RMS of noise is positive, so an interval that begins near the null's own leakage says
-   nothing.
+5. Leakage says how much of a value's steering goes to the others (`sweeps/leakage.py`).
 
 Left out: the uncertainty of s*, and in the intervals that of which features were chosen (p has it;
 the graph resamples features).
@@ -25,15 +22,14 @@ the graph resamples features).
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy import stats
 
 from feature_store.errors import BadInput
 from feature_store.records import SideEffect, ValueSystem
-from workbench.statistics.circle import Circumplex, angles, distances, fit
+from workbench.statistics.circle import Circumplex, angles, fit
 from workbench.statistics.intervals import (
     Correlation,
-    Interval,
     benjamini_hochberg,
     bootstrap_mean,
     cluster_weights,
@@ -42,15 +38,15 @@ from workbench.statistics.intervals import (
     replicate_means,
 )
 from workbench.sweeps.damage import Matched, Sweep, match
+from workbench.sweeps.leakage import EffectMatrix, leakage
 
-SMALLEST_SD = 1e-4
-"""Unsteered ratings that vary less over contexts cannot be a unit [rating points]."""
 DRAWS = 2000
 """Draws of controls behind a null band; permutations behind a p."""
-PARTS = ("all", "adjacent", "orthogonal", "opposed")
 
 
 class Effects(NamedTuple):
+    """All that a sweep says about effects, ready for the store."""
+
     side_effects: list[SideEffect]
     """The matrix, source by source; rows of `side_effects`."""
     dose_effects: list[dict[str, Any]]
@@ -65,34 +61,13 @@ class Effects(NamedTuple):
     """Source value -> the circle through its row [SD]."""
 
 
-def unsteered_sd(sweep: Sweep) -> Float[np.ndarray, " value"]:
-    """sigma_j: SD over contexts of the unsteered rating of each value [rating points].
-
-    Raises where it is no unit.
-    """
-    known = np.isfinite(sweep.base).sum(0)
-    few = [value for value, n in zip(sweep.values, known, strict=True) if n < 2]
-    if few:
-        raise BadInput(
-            f"Effects need two contexts with an unsteered answer, {', '.join(few)} has fewer. Ask"
-            " more contexts."
-        )
-    sd = np.nanstd(sweep.base, axis=0, ddof=1)
-    flat = [value for value, spread in zip(sweep.values, sd, strict=True) if spread < SMALLEST_SD]
-    if flat:
-        raise BadInput(
-            f"The unsteered ratings of {', '.join(flat)} are the same in every context, so an"
-            " effect has no unit. Ask under contexts that differ, or by log-probability."
-        )
-    return sd
-
-
 def dose_effects(sweep: Sweep, replicates: int, seed: int) -> list[dict[str, Any]]:
-    """The effect of every intervention on every value, with its interval; not turned by
-    polarity.
+    """Compute the effect of every intervention on every value, with its interval.
+
+    Rows of `dose_effects`, in unsteered SD; not turned by polarity.
     """
-    sd, hurt = unsteered_sd(sweep), sweep.damage.mean(1)
-    found = bootstrap_mean(sweep.changes().transpose(1, 0, 2) / sd, replicates, seed)
+    sd, damage = sweep.unsteered_sd(), sweep.damage.mean(1)
+    cells = bootstrap_mean(sweep.changes().transpose(1, 0, 2) / sd, replicates, seed)
     return [
         {
             "unit_id": int(sweep.unit_id[k]),
@@ -102,12 +77,12 @@ def dose_effects(sweep: Sweep, replicates: int, seed: int) -> list[dict[str, Any
             "polarity": int(sweep.polarity[k]),
             "dose": float(sweep.dose[k]),
             "target": target,
-            "effect": float(found.mean[k, j]),
-            "low": float(found.low[k, j]),
-            "high": float(found.high[k, j]),
-            "points": float(found.mean[k, j] * sd[j]),
-            "n": int(found.n[k, j]),
-            "damage": float(hurt[k]),
+            "effect": float(cells.mean[k, j]),
+            "low": float(cells.low[k, j]),
+            "high": float(cells.high[k, j]),
+            "points": float(cells.mean[k, j] * sd[j]),
+            "n": int(cells.n[k, j]),
+            "damage": float(damage[k]),
         }
         for k in range(len(sweep.dose))
         for j, target in enumerate(sweep.values)
@@ -117,8 +92,9 @@ def dose_effects(sweep: Sweep, replicates: int, seed: int) -> list[dict[str, Any
 def source_rows(
     matched: Matched, values: tuple[str, ...]
 ) -> tuple[tuple[str, ...], Float[np.ndarray, "context source value"]]:
-    """`(sources, changes)`: values with features, and their features' mean change per context
-    [rating points].
+    """Average the changes of each value's features, context by context [rating points].
+
+    Gives `(sources, changes)`: the values that have features, and an array [context source value].
     """
     sources = tuple(value for value in values if len(matched.of(value)))
     if not sources:
@@ -133,11 +109,11 @@ def source_rows(
 def across_features(
     matched: Matched, sources: tuple[str, ...], by_context: Float[np.ndarray, "source value"]
 ) -> Float[np.ndarray, "source value"]:
-    """p of a mean of 0 over contexts and over the source's features, the larger one: both must tell
-    (intersection-union test, Berger 1982).
+    """Compute p of a mean of 0 over contexts and over the source's features: the larger of both.
 
-    `by_context`: p over contexts. Over features it is Student's, each feature's mean over contexts
-    being one observation. One feature's leak is an effect in every context, and none of the value.
+    Both must tell (intersection-union test, Berger 1982): one feature's leak is an effect in every
+    context, and none of the value. `by_context` is p over contexts. Over features p is Student's,
+    each feature's mean over contexts being one observation.
     """
     p = by_context.copy()
     for r, source in enumerate(sources):
@@ -155,8 +131,9 @@ def across_features(
 
 
 def null_band(matched: Matched, features: int, seed: int) -> Float[np.ndarray, "2 value"]:
-    """2.5 % and 97.5 % quantiles of the mean change of `features` controls [rating points]; NaN
-    without controls.
+    """Draw `features` controls again and again; give the range of their mean change.
+
+    The 2.5 % and the 97.5 % quantile of each value [rating points]; NaN without controls.
     """
     controls = np.flatnonzero(matched.kind != "feature")
     if not len(controls):
@@ -171,73 +148,45 @@ def null_band(matched: Matched, features: int, seed: int) -> Float[np.ndarray, "
     return np.quantile((means[drawn] * signs[..., None]).mean(1), (0.025, 0.975), axis=0)
 
 
-def leakage(
-    cells: Interval,
-    replicates: Float[np.ndarray, "replicate source value"],
-    sources: tuple[str, ...],
-    system: ValueSystem,
-    values: tuple[str, ...],
-) -> list[dict[str, Any]]:
-    """L_i as a whole and by place on the circle, with percentile intervals; NaN with the reason
-    where undefined.
-    """
-    gap, rows = np.degrees(distances(system, values)), []
-    for r, source in enumerate(sources):
-        i = values.index(source)
-        others = (np.arange(len(values)) != i) & np.isfinite(cells.mean[r])
-        place = {
-            "all": others,
-            "adjacent": others & (gap[i] <= 60 + 1e-9),
-            "opposed": others & (gap[i] >= 120 - 1e-9),
-            "orthogonal": others & (gap[i] > 60 + 1e-9) & (gap[i] < 120 - 1e-9),
-        }
-        for part in PARTS:
-            reason = ""
-            if not (cells.low[r, i] > 0 or cells.high[r, i] < 0):
-                reason = "the interval of the value's own effect includes 0"
-            elif not place[part].any():
-                reason = "no value with answers lies there"
-            figures = [float("nan")] * 3
-            if not reason:
-                whole = (cells.mean[r, place[part]] ** 2).mean() / cells.mean[r, i] ** 2
-                drawn = (replicates[:, r, place[part]] ** 2).mean(1) / replicates[:, r, i] ** 2
-                # A replicate holds the sampling noise once more than the estimate, and squares add
-                # it up: centre them.
-                centred = np.maximum(drawn - np.nanmean(drawn) + whole, 0.0)
-                figures = [
-                    float(x) for x in np.sqrt([whole, *np.nanquantile(centred, (0.025, 0.975))])
-                ]
-            rows.append(
-                {
-                    "source": source,
-                    "part": part,
-                    "leakage": figures[0],
-                    "low": figures[1],
-                    "high": figures[2],
-                    "reason": reason,
-                }
-            )
-    return rows
-
-
 def analyse(sweep: Sweep, system: ValueSystem, delta: float, replicates: int, seed: int) -> Effects:
-    """All that a sweep says about effects.
+    """Compute all that a sweep says about effects.
 
-    `delta`: damage at which features are compared [nats per token].
+    `delta` is the damage at which features are compared [nats per token]; `replicates` and `seed`
+    are those of the bootstrap.
+
+        effects = analyse(sweep, system, delta=0.1, replicates=1000, seed=0)
+        effects.side_effects[0]        # SideEffect(source="power", target="security", ...)
     """
-    sd = unsteered_sd(sweep)
+    sd = sweep.unsteered_sd()
     matched = match(sweep, delta)
     sources, changes = source_rows(matched, sweep.values)
     changes = changes / sd
     cells = bootstrap_mean(changes, replicates, seed)
-    own = np.array([sweep.values.index(source) for source in sources])
-    off = own[:, None] != np.arange(len(sweep.values))
+    drawn = replicate_means(changes, cluster_weights(len(changes), replicates, seed))
+    matrix = EffectMatrix(cells=cells, replicates=drawn, sources=sources, values=sweep.values)
+    circle, circles = _on_the_circle(matrix, system, seed)
+    return Effects(
+        side_effects=_side_effects(matrix, matched, sd, seed),
+        dose_effects=dose_effects(sweep, replicates, seed),
+        matched=matched,
+        leakage=leakage(matrix, system),
+        circle=circle,
+        circumplex=circles,
+    )
+
+
+def _side_effects(
+    matrix: EffectMatrix, matched: Matched, sd: Float[np.ndarray, " value"], seed: int
+) -> list[SideEffect]:
+    """The matrix as records, source by source, with q over the cells off the diagonal."""
+    cells, sources, values = matrix.cells, matrix.sources, matrix.values
+    off_diagonal = _diagonal(matrix)[:, None] != np.arange(len(values))
     p = across_features(matched, sources, cells.p)
     q = np.full(p.shape, np.nan)
-    q[off] = benjamini_hochberg(p[off])
+    q[off_diagonal] = benjamini_hochberg(p[off_diagonal])
     counts = [len(matched.of(source)) for source in sources]
     bands = {count: null_band(matched, count, seed) / sd for count in set(counts)}
-    side_effects = [
+    return [
         SideEffect(
             source=source,
             target=target,
@@ -252,22 +201,27 @@ def analyse(sweep: Sweep, system: ValueSystem, delta: float, replicates: int, se
             features=counts[r],
         )
         for r, source in enumerate(sources)
-        for j, target in enumerate(sweep.values)
+        for j, target in enumerate(values)
     ]
-    theta = angles(system, sweep.values)
-    drawn = replicate_means(changes, cluster_weights(len(changes), replicates, seed))
-    circle = Correlation(np.nan, np.nan, 0)
-    circles = dict.fromkeys(sources, Circumplex(*[np.nan] * 5))
-    if system.circular:
-        circle = permuted_spearman(cells.mean, own, np.cos(theta[:, None] - theta), DRAWS, seed)
-        circles = {
-            source: fit(cells.mean[r], theta, DRAWS, seed) for r, source in enumerate(sources)
-        }
-    return Effects(
-        side_effects=side_effects,
-        dose_effects=dose_effects(sweep, replicates, seed),
-        matched=matched,
-        leakage=leakage(cells, drawn, sources, system, sweep.values),
-        circle=circle,
-        circumplex=circles,
-    )
+
+
+def _diagonal(matrix: EffectMatrix) -> Int[np.ndarray, " source"]:
+    """Column of each source's own value."""
+    return np.array([matrix.values.index(source) for source in matrix.sources])
+
+
+def _on_the_circle(
+    matrix: EffectMatrix, system: ValueSystem, seed: int
+) -> tuple[Correlation, dict[str, Circumplex]]:
+    """How the cells go with the cosine of their angle, and the circle through each source's row.
+
+    All NaN where the values have no circle.
+    """
+    if not system.circular:
+        nothing = Circumplex(*[np.nan] * 5)
+        return Correlation(np.nan, np.nan, 0), dict.fromkeys(matrix.sources, nothing)
+    theta = angles(system, matrix.values)
+    mean, likeness = matrix.cells.mean, np.cos(theta[:, None] - theta)
+    circle = permuted_spearman(mean, _diagonal(matrix), likeness, DRAWS, seed)
+    circles = {source: fit(mean[r], theta, DRAWS, seed) for r, source in enumerate(matrix.sources)}
+    return circle, circles

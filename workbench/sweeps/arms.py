@@ -13,6 +13,7 @@ All take the same strengths in the same unit, but for the prompt. Left out: how 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -21,11 +22,21 @@ from feature_store.records import Steering
 from workbench.sweeps.sweep import Intervention, Kind, as_direction
 
 BASELINES = ("prompt", "difference-of-means")
+"""Arms that every other arm is laid beside."""
 CONTROLS = ("random-feature", "random-direction", "wrong-sign")
+"""Arms that should do nothing, or the opposite."""
+STORED_DIRECTIONS = (
+    ("difference-of-means", "add", "difference-of-means"),
+    ("probe", "add", "probe"),
+    ("conva", "conva", "probe"),
+)
+"""Arm, steering method and stored direction of the arms that need probes."""
 
 
 @dataclass(frozen=True)
-class Planned:
+class PlannedArm:
+    """One arm at one strength, for one value."""
+
     arm: str
     """Name of the arm."""
     value: str
@@ -43,7 +54,7 @@ class Planned:
 
     @property
     def intervention(self) -> Intervention:
-        """What a sweep measures."""
+        """The arm as a sweep measures it."""
         return Intervention(
             unit_id=self.unit_id,
             kind=self.kind,
@@ -53,13 +64,11 @@ class Planned:
             steering=self.steering,
         )
 
-    def row(self, number: int) -> dict:
-        """The row of `interventions`, damage not yet known."""
-        name, unit = (
-            (f"prompt {self.value} @{self.dose:g} sentences", "sentences")
-            if self.prompt
-            else (self.steering.name, self.steering.unit)
-        )
+    def row(self, number: int) -> dict[str, Any]:
+        """Give the arm as row `number` of `interventions`, its damage not yet known."""
+        name, unit = self.steering.name, str(self.steering.unit)
+        if self.prompt:
+            name, unit = f"prompt {self.value} @{self.dose:g} sentences", "sentences"
         return {
             "intervention": number,
             "steering": name,
@@ -73,85 +82,107 @@ class Planned:
         }
 
 
+class ArmSources(NamedTuple):
+    """What the arms of a comparison are made of."""
+
+    chosen: pd.DataFrame
+    """Labelled features of the values: feature, value, polarity."""
+    unlabelled: Sequence[int]
+    """Live features without a label, from which controls are drawn."""
+    probes: str
+    """Run of the probes with the stored directions; empty: arms along them are left out."""
+    prompts: Mapping[str, Sequence[str]]
+    """Value -> its prompts, one a strength, longer and longer."""
+
+
 def plan(
-    chosen: pd.DataFrame,
+    sources: ArmSources,
     values: Sequence[str],
-    plain_features: Sequence[int],
-    probes: str,
     methods: Sequence[str],
-    prompts: Mapping[str, Sequence[str]],
     strengths: Sequence[float],
     template: Steering,
     seed: int,
-) -> list[Planned]:
-    """Every arm x value x strength, prompts last. `chosen`: labelled features (feature, value,
-    polarity); `probes`: run, or empty.
+) -> list[PlannedArm]:
+    """List every arm for every value at every strength, prompts last.
 
-    `prompts`: value -> its ladder.
+    `methods` steer the SAE's features, the controls are steered by the first of them; unit and
+    positions are those of `template`; `seed` draws the controls.
     """
-    rng, found = np.random.default_rng((seed, 9)), []
-    # What depends on the prompt comes first: a sweep measures a chunk that holds such a steering
-    # prompt by prompt.
-    steered: dict[str, dict[str, Steering]] = {"conva": {}} | {
-        f"sae-{method}": {} for method in methods
-    }
-    for number, value in enumerate(values):
-        features = as_direction(chosen, value)
-        for method in methods:
-            steered[f"sae-{method}"][value] = replace(template, method=method, features=features)
-        if probes:
-            for arm, method, kind in (
-                ("difference-of-means", "add", "difference-of-means"),
-                ("probe", "add", "probe"),
-                ("conva", "conva", "probe"),
-            ):
-                steered.setdefault(arm, {})[value] = replace(
-                    template, method=method, direction=f"{probes}/{value}/{kind}"
-                )
-        drawn = rng.permutation(np.asarray(plain_features))[: len(features)]
-        signs = rng.choice((-1.0, 1.0), size=len(drawn))
-        if len(drawn):
-            control = tuple(
-                (int(f), float(sign / np.sqrt(len(drawn))))
-                for f, sign in zip(drawn, signs, strict=True)
-            )
-            steered.setdefault("random-feature", {})[value] = replace(
-                template, method=methods[0], features=control
-            )
-        steered.setdefault("random-direction", {})[value] = replace(
-            template, random=seed * 100_000 + number
-        )
-        turned = tuple((feature, -weight) for feature, weight in features)
-        steered.setdefault("wrong-sign", {})[value] = replace(
-            template, method=methods[0], features=turned
-        )
-    for arm, by_value in steered.items():
-        kind: Kind = arm if arm in ("random-feature", "random-direction") else "direction"
+    planned: list[PlannedArm] = []
+    for arm, by_value in _steerings(sources, values, methods, template, seed).items():
+        kind: Kind = "direction"
+        if arm == "random-feature" or arm == "random-direction":
+            kind = arm
         for value, steering in by_value.items():
-            unit = len(found) // len(strengths)
-            found += [
-                Planned(
+            unit = len(planned) // len(strengths)
+            planned += [
+                PlannedArm(
                     arm=arm,
                     value=value,
                     kind=kind,
                     unit_id=unit,
-                    dose=float(s),
-                    steering=replace(steering, strength=float(s)),
+                    dose=float(strength),
+                    steering=replace(steering, strength=float(strength)),
                 )
-                for s in strengths
+                for strength in strengths
             ]
     for value in values:
-        unit = len(found) // len(strengths)
-        found += [
-            Planned(
+        unit = len(planned) // len(strengths)
+        planned += [
+            PlannedArm(
                 arm="prompt",
                 value=value,
                 kind="prompt",
                 unit_id=unit,
-                dose=float(k),
+                dose=float(sentences),
                 steering=Steering(),
                 prompt=text,
             )
-            for k, text in enumerate(prompts[value], 1)
+            for sentences, text in enumerate(sources.prompts[value], 1)
         ]
-    return found
+    return planned
+
+
+def _steerings(
+    sources: ArmSources,
+    values: Sequence[str],
+    methods: Sequence[str],
+    template: Steering,
+    seed: int,
+) -> dict[str, dict[str, Steering]]:
+    """Arm -> value -> what is done to the residual, without a strength."""
+    rng = np.random.default_rng((seed, 9))
+    # What depends on the prompt comes first: a sweep measures a chunk that holds such a steering
+    # prompt by prompt.
+    steered: dict[str, dict[str, Steering]] = {"conva": {}}
+    steered |= {f"sae-{method}": {} for method in methods}
+    for number, value in enumerate(values):
+        features = as_direction(sources.chosen, value)
+        first = replace(template, method=methods[0])
+        for method in methods:
+            steered[f"sae-{method}"][value] = replace(template, method=method, features=features)
+        if sources.probes:
+            for arm, method, kind in STORED_DIRECTIONS:
+                direction = f"{sources.probes}/{value}/{kind}"
+                steering = replace(template, method=method, direction=direction)
+                steered.setdefault(arm, {})[value] = steering
+        control = _random_features(sources.unlabelled, len(features), rng)
+        if control:
+            steered.setdefault("random-feature", {})[value] = replace(first, features=control)
+        random = replace(template, random=seed * 100_000 + number)
+        steered.setdefault("random-direction", {})[value] = random
+        turned = tuple((feature, -weight) for feature, weight in features)
+        steered.setdefault("wrong-sign", {})[value] = replace(first, features=turned)
+    return steered
+
+
+def _random_features(
+    unlabelled: Sequence[int], n: int, rng: np.random.Generator
+) -> tuple[tuple[int, float], ...]:
+    """Draw `n` features of random signs as (feature, weight) pairs of one direction of length 1."""
+    drawn = rng.permutation(np.asarray(unlabelled))[:n]
+    signs = rng.choice((-1.0, 1.0), size=len(drawn))
+    return tuple(
+        (int(feature), float(sign / np.sqrt(len(drawn))))
+        for feature, sign in zip(drawn, signs, strict=True)
+    )

@@ -20,9 +20,17 @@ from jaxtyping import Bool, Float, Int, Shaped
 from feature_store.errors import BadInput
 from workbench.statistics.intervals import bootstrap_mean
 
+SMALLEST_SD = 1e-4
+"""Unsteered ratings that vary less over contexts cannot be a unit [rating points]."""
+
 
 @dataclass(frozen=True, eq=False)
 class Sweep:
+    """What was measured while a model was steered, as aligned arrays.
+
+    A row is an intervention (a unit at a dose); ratings have one cell a context and value.
+    """
+
     values: tuple[str, ...]
     """Ids of the measured values, in circle order."""
     unit_id: Int[np.ndarray, " intervention"]
@@ -71,8 +79,30 @@ class Sweep:
             )
 
     def changes(self) -> Float[np.ndarray, "intervention context value"]:
-        """Steered less unsteered rating, paired by context [rating points]."""
+        """Subtract unsteered from steered ratings, context by context [rating points]."""
         return self.ratings - self.base
+
+    def unsteered_sd(self) -> Float[np.ndarray, " value"]:
+        """Compute the SD of each value's unsteered rating over contexts [rating points].
+
+        It is the unit of effects. Raises BadInput where it cannot be one: where fewer than two
+        contexts were answered, or all of them alike.
+        """
+        answered = np.isfinite(self.base).sum(0)
+        few = [value for value, n in zip(self.values, answered, strict=True) if n < 2]
+        if few:
+            raise BadInput(
+                f"Effects need two contexts with an unsteered answer, {', '.join(few)} has fewer."
+                " Ask more contexts."
+            )
+        sd = np.nanstd(self.base, axis=0, ddof=1)
+        flat = [value for value, x in zip(self.values, sd, strict=True) if x < SMALLEST_SD]
+        if flat:
+            raise BadInput(
+                f"The unsteered ratings of {', '.join(flat)} are the same in every context, so an"
+                " effect has no unit. Ask under contexts that differ, or by log-probability."
+            )
+        return sd
 
 
 class Matched(NamedTuple):
@@ -99,11 +129,11 @@ class Matched(NamedTuple):
     [rating points]."""
 
     def of(self, value: str) -> Int[np.ndarray, " row"]:
-        """Rows of the features labelled with `value`."""
+        """Find the rows of the features labelled with `value`."""
         return np.flatnonzero((self.source == value) & (self.kind == "feature"))
 
     def rows(self) -> list[dict[str, Any]]:
-        """Rows of the store's table `matched`."""
+        """Give every unit as a row of the relation `matched`."""
         return [
             {
                 "unit_id": int(self.unit_id[k]),
@@ -120,32 +150,18 @@ class Matched(NamedTuple):
 
 
 def match(sweep: Sweep, delta: float) -> Matched:
-    """Interpolates every unit to the strength whose damage is `delta` [nats per token]."""
+    """Interpolate every unit to the strength whose damage is `delta` [nats per token].
+
+    matched = match(sweep, 0.1)
+    matched.changes[matched.of("power")]        # its features, at equal damage
+    """
     if not delta > 0:
         raise BadInput(
             f"The damage to match must be positive, got {delta:g} nats. Give a limit such as 0.1."
         )
     _, first = np.unique(sweep.unit_id, return_index=True)
     first = np.sort(first)
-    changes, hurt = sweep.changes(), sweep.damage.mean(1)
-    strength, reached, damage, at = [], [], [], []
-    for unit in sweep.unit_id[first]:
-        rows = np.flatnonzero(sweep.unit_id == unit)
-        rows = rows[np.argsort(sweep.dose[rows])]
-        doses, curve = np.r_[0.0, sweep.dose[rows]], np.maximum.accumulate(np.r_[0.0, hurt[rows]])
-        hit = bool(curve[-1] >= delta)
-        upper = int(np.argmax(curve >= delta)) if hit else len(rows)
-        share = (delta - curve[upper - 1]) / (curve[upper] - curve[upper - 1]) if hit else 1.0
-        below = changes[rows[upper - 2]] if upper > 1 else np.zeros_like(changes[0])
-        strength.append(doses[upper - 1] + share * (doses[upper] - doses[upper - 1]))
-        reached.append(hit)
-        damage.append(delta if hit else hurt[rows[-1]])
-        # At a dose itself the lower one has no say, or its missing answers would spread.
-        at.append(
-            changes[rows[upper - 1]]
-            if share == 1.0
-            else (1 - share) * below + share * changes[rows[upper - 1]]
-        )
+    units = [_match_unit(sweep, unit, delta) for unit in sweep.unit_id[first].tolist()]
     polarity = sweep.polarity[first]
     return Matched(
         unit_id=sweep.unit_id[first],
@@ -153,18 +169,55 @@ def match(sweep: Sweep, delta: float) -> Matched:
         feature=sweep.feature[first],
         source=sweep.source[first],
         polarity=polarity,
-        strength=np.array(strength),
-        reached=np.array(reached),
-        damage=np.array(damage),
-        changes=np.stack(at) * polarity[:, None, None],
+        strength=np.array([unit.strength for unit in units]),
+        reached=np.array([unit.reached for unit in units]),
+        damage=np.array([unit.damage for unit in units]),
+        changes=np.stack([unit.changes for unit in units]) * polarity[:, None, None],
     )
 
 
+class _MatchedUnit(NamedTuple):
+    """One unit at s*, as in `Matched`; its changes are not turned."""
+
+    strength: float
+    reached: bool
+    damage: float
+    changes: Float[np.ndarray, "context value"]
+
+
+def _match_unit(sweep: Sweep, unit: int, delta: float) -> _MatchedUnit:
+    """Interpolate one unit between the two doses around the damage `delta`."""
+    rows = np.flatnonzero(sweep.unit_id == unit)
+    rows = rows[np.argsort(sweep.dose[rows])]
+    doses = np.r_[0.0, sweep.dose[rows]]
+    damage = sweep.damage[rows].mean(1)
+    curve = np.maximum.accumulate(np.r_[0.0, damage])
+    changes = sweep.ratings[rows] - sweep.base
+    if curve[-1] < delta:
+        return _MatchedUnit(float(doses[-1]), False, float(damage[-1]), changes[-1])
+    upper = int(np.argmax(curve >= delta))
+    share = (delta - curve[upper - 1]) / (curve[upper] - curve[upper - 1])
+    strength = float(doses[upper - 1] + share * (doses[upper] - doses[upper - 1]))
+    above = changes[upper - 1]
+    below = changes[upper - 2] if upper > 1 else np.zeros_like(above)
+    # At a dose itself the lower one has no say, or its missing answers would spread.
+    mixed = above if share == 1.0 else (1 - share) * below + share * above
+    return _MatchedUnit(strength, True, delta, mixed)
+
+
 def damage_rows(sweep: Sweep, replicates: int, seed: int) -> list[dict[str, float]]:
-    """`damage`, `damage_low`, `damage_high`, `damage_n` of each intervention, bootstrapped over
-    neutral texts.
+    """Average each intervention's damage over neutral texts, with its bootstrapped interval.
+
+    One row an intervention: `damage`, `damage_low`, `damage_high` [nats per token] and `damage_n`
+    [texts].
     """
-    found = bootstrap_mean(sweep.damage.T, replicates, seed)
-    names = ("damage", "damage_low", "damage_high", "damage_n")
-    columns = (found.mean, found.low, found.high, found.n)
-    return [dict(zip(names, map(float, row), strict=True)) for row in zip(*columns, strict=True)]
+    interval = bootstrap_mean(sweep.damage.T, replicates, seed)
+    return [
+        {
+            "damage": float(interval.mean[k]),
+            "damage_low": float(interval.low[k]),
+            "damage_high": float(interval.high[k]),
+            "damage_n": float(interval.n[k]),
+        }
+        for k in range(len(sweep.damage))
+    ]

@@ -3,12 +3,13 @@ al. 2025, section 3).
 
 1. Concept: does the text hold the value? Instruct: does it do what was asked? Fluency: is it the
    language it should be?
-2. `Asked` puts the three questions to a `Judge`, in our own words; a verdict that could not be read
-   is NaN, and counted.
-3. `Planted` knows the organism's language, and needs no judge. Concept: 2 where sentences hold the
-   value and none rejects it, 1 where both occur, else 0. Instruct: 2 where every whole sentence is
-   one of the language, 1 where half of them are, else 0. Fluency, from the unsteered model's loss
-   on the text: 2 up to the 95 % quantile of its own texts, 1 up to `SLACK` beyond it, else 0.
+2. `JudgeRater` puts the three questions to a `Judge`, in our own words; a verdict that could not be
+   read is NaN, and counted.
+3. `OrganismRater` knows the organism's language, and needs no judge. Concept: 2 where sentences
+   hold the value and none rejects it, 1 where both occur, else 0. Instruct: 2 where every whole
+   sentence is one of the language, 1 where half of them are, else 0. Fluency, from the unsteered
+   model's loss on the text: 2 up to the 95 % quantile of its usual texts, 1 up to `SLACK` beyond
+   it, else 0.
 
 A text without a word is rated 0 in all three: nothing was written. Left out: AxBench's own concepts
 and prompts.
@@ -46,6 +47,12 @@ QUESTIONS = (
 
 @runtime_checkable
 class Rater(Protocol):
+    """Whoever rates steered texts in the three aspects of `ASPECTS`.
+
+    rater.rate([power], ["What matters?"], ["Being in charge."], np.array([2.1]))
+    # array([[2., 2., 2.]]): concept, instruct, fluency
+    """
+
     name: str
     """Written beside every rating."""
 
@@ -56,22 +63,23 @@ class Rater(Protocol):
         texts: Sequence[str],
         losses: Float[np.ndarray, " text"],
     ) -> Float[np.ndarray, "text aspect"]:
-        """Ratings [0 to 2], NaN where unread.
+        """Rate every text [0 to 2]; NaN where a verdict could not be read.
 
-        `losses`: the unsteered model's mean loss on each text [nats per token].
+        All four have one entry a text: the value that it should hold, what came before it, the
+        text itself, and the unsteered model's mean loss on it [nats per token].
         """
         ...
 
 
-class Asked:
-    """Ratings by a judge."""
+class JudgeRater:
+    """A rater that asks a judge three questions a text."""
 
     def __init__(self, judge: Judge) -> None:
         self.judge = judge
 
     @property
     def name(self) -> str:
-        """That of the judge."""
+        """Name of the judge."""
         return self.judge.name
 
     def rate(
@@ -81,12 +89,12 @@ class Asked:
         texts: Sequence[str],
         losses: Float[np.ndarray, " text"],
     ) -> Float[np.ndarray, "text aspect"]:
-        """Three questions a text."""
-        found = np.zeros((len(texts), len(ASPECTS)))
+        """Rate every text by the judge's verdicts [0 to 2]; NaN where one could not be read."""
+        ratings = np.zeros((len(texts), len(ASPECTS)))
         written = [k for k, text in enumerate(texts) if text.strip()]
-        for aspect, question in enumerate(QUESTIONS):
-            asked = [
-                question.format(
+        for aspect, template in enumerate(QUESTIONS):
+            questions = [
+                template.format(
                     name=values[k].name,
                     definition=values[k].definition,
                     prompt=prompts[k],
@@ -94,22 +102,25 @@ class Asked:
                 )
                 for k in written
             ]
-            verdicts = self.judge.judge(asked, OPTIONS) if asked else []
-            found[written, aspect] = [
-                OPTIONS.index(v.choice) if v.status == "parsed" else np.nan for v in verdicts
+            verdicts = self.judge.judge(questions, OPTIONS) if questions else []
+            ratings[written, aspect] = [
+                OPTIONS.index(verdict.choice) if verdict.status == "parsed" else np.nan
+                for verdict in verdicts
             ]
-        return found
+        return ratings
 
 
-class Planted:
-    """Ratings by what is known of the organism's language; `own` are the losses of its unsteered
-    texts [nats per token].
+class OrganismRater:
+    """A rater that knows the organism's language, sentence by sentence.
+
+    `usual` are the losses of the organism's unsteered texts [nats per token]; they say what is
+    fluent.
     """
 
     name = "planted language of the organism"
 
-    def __init__(self, own: Float[np.ndarray, " text"]) -> None:
-        self.limit = float(np.nanquantile(own, 0.95))
+    def __init__(self, usual: Float[np.ndarray, " text"]) -> None:
+        self.limit = float(np.nanquantile(usual, 0.95))
 
     def rate(
         self,
@@ -118,23 +129,36 @@ class Planted:
         texts: Sequence[str],
         losses: Float[np.ndarray, " text"],
     ) -> Float[np.ndarray, "text aspect"]:
-        """Read sentence by sentence."""
-        return np.array(
-            [
-                self._one(value.id, text, loss)
-                for value, text, loss in zip(values, texts, losses, strict=True)
-            ]
-        ).reshape(-1, 3)
+        """Rate every text by its sentences and its loss [0, 1 or 2]."""
+        ratings = [
+            self._aspects(value.id, text, loss)
+            for value, text, loss in zip(values, texts, losses, strict=True)
+        ]
+        return np.array(ratings).reshape(-1, len(ASPECTS))
 
-    def _one(self, value: str, text: str, loss: float) -> tuple[float, float, float]:
-        said = reading.read(text)
+    def _aspects(self, value: str, text: str, loss: float) -> tuple[float, float, float]:
+        """Concept, instruct and fluency of one text."""
         if not text.strip():
             return 0.0, 0.0, 0.0
-        signs = {one.sign for one in said if one and one.owner == value}
-        known = np.mean([one is not None for one in said]) if said else 0.0
-        concept = 0.0 if 1 not in signs else 1.0 if -1 in signs else 2.0
-        return (
-            concept,
-            2.0 if known == 1 else 1.0 if known >= 0.5 else 0.0,
-            2.0 if loss <= self.limit else 1.0 if loss <= self.limit + SLACK else 0.0,
-        )
+        sentences = reading.read(text)
+        signs = {sentence.sign for sentence in sentences if sentence and sentence.owner == value}
+        in_language = 0.0
+        if sentences:
+            in_language = float(np.mean([sentence is not None for sentence in sentences]))
+        concept = 0.0
+        if 1 in signs:
+            concept = 1.0 if -1 in signs else 2.0
+        return concept, _instruct(in_language), self._fluency(loss)
+
+    def _fluency(self, loss: float) -> float:
+        """2 up to the usual loss, 1 up to `SLACK` beyond it, else 0."""
+        if loss <= self.limit:
+            return 2.0
+        return 1.0 if loss <= self.limit + SLACK else 0.0
+
+
+def _instruct(share: float) -> float:
+    """2 where all sentences are of the language, 1 from half of them on, else 0."""
+    if share == 1:
+        return 2.0
+    return 1.0 if share >= 0.5 else 0.0

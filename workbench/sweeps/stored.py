@@ -10,7 +10,6 @@
 Left out: what the numbers mean; see `workbench/causal/effects.py`.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
@@ -23,17 +22,17 @@ import pyarrow.compute as pc
 from feature_store.bounds import Count, Seed
 from feature_store.errors import Incompatible
 from feature_store.progress import Progress
-from feature_store.records import Run, Steering, ValueSystem
+from feature_store.records import Run, Site, Steering, ValueSystem
 from feature_store.runs import Work
 from workbench import material
 from workbench.measuring.defaults import SweepAskingSettings, sweep_questions
 from workbench.measuring.questionnaire import one_scale
-from workbench.measuring.questions import Question, prompt_rows
+from workbench.measuring.questions import prompt_rows
 from workbench.settings import make
 from workbench.steering.apply import edit_for
 from workbench.sweeps import sweep
 from workbench.sweeps.damage import Sweep, damage_rows
-from workbench.sweeps.sweep import Intervention
+from workbench.sweeps.sweep import EditedModel, Intervention, SweepMaterial
 from workbench.workspace import Workspace
 
 
@@ -47,22 +46,6 @@ class SweepSettings(SweepAskingSettings):
     """Neutral texts."""
     seed: Seed = 0
     """Seed of contexts, controls and bootstrap."""
-
-
-@dataclass(frozen=True)
-class SweepMaterial:
-    """Questions and neutral texts that are put to a model under every intervention."""
-
-    questions: list[Question]
-    """Questions of the instrument, in every context and wording."""
-    neutral: list[str]
-    """Texts on which damage is measured."""
-
-    @property
-    def digest(self) -> str:
-        """Checksum of all texts [SHA-256]."""
-        texts = [question.prompt for question in self.questions] + self.neutral
-        return hashlib.sha256(repr(texts).encode()).hexdigest()
 
 
 class SweepSetup(NamedTuple):
@@ -127,6 +110,15 @@ def unlabelled_features(study: Workspace, sae_run: Run, labels: pd.DataFrame) ->
     return sorted(set(alive) - set(labels.feature[labels.accepted]))
 
 
+def edited_model(study: Workspace, sae_run: Run, steerings: Sequence[Steering]) -> EditedModel:
+    """Load the model that an SAE reads, with one row of an edit for every steering."""
+    return EditedModel(
+        model=study.model_of(sae_run),
+        edit=edit_for(study, sae_run, steerings),
+        site=Site(sae_run.summary["layer"], sae_run.summary["point"]),
+    )
+
+
 def measure_sweep(
     work: Work,
     study: Workspace,
@@ -141,18 +133,10 @@ def measure_sweep(
     the intervals of the damage.
     """
     sae_run, settings, texts = setup.sae_run, setup.settings, setup.material
-    ratings, damage = sweep.measure(
-        work,
-        study.model_of(sae_run),
-        edit_for(study, sae_run, [intervention.steering for intervention in interventions]),
-        sae_run.summary["layer"],
-        sae_run.summary["point"],
-        one_scale(settings.instrument, study.system),
-        texts.questions,
-        texts.neutral,
-        interventions,
-        progress,
-    )
+    steerings = [intervention.steering for intervention in interventions]
+    edited = edited_model(study, sae_run, steerings)
+    instrument = one_scale(settings.instrument, study.system)
+    ratings, damage = sweep.measure(work, edited, instrument, texts, interventions, progress)
     tables = SweepTables(pd.DataFrame(intervention_rows(interventions)), ratings, damage)
     return write_sweep(work, study.system, tables, texts, replicates, settings.seed)
 

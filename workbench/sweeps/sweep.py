@@ -12,9 +12,10 @@
 Left out: what the numbers mean; `causal/effects.py` turns them into effects.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,7 @@ import pyarrow as pa
 
 from feature_store.errors import BadInput
 from feature_store.progress import Progress
-from feature_store.records import Instrument, Point, Site, Steering
+from feature_store.records import Instrument, Site, Steering
 from feature_store.runs import Work
 from workbench.measuring.questions import Question, expected_ratings, option_texts
 
@@ -38,6 +39,8 @@ CHUNK = 48
 
 @dataclass(frozen=True)
 class Intervention:
+    """One steering at one strength, and what it is steered for."""
+
     unit_id: int
     """0-based number of what is steered; its doses share it."""
     kind: Kind
@@ -52,10 +55,50 @@ class Intervention:
     """Method, strength and unit."""
 
 
-def choose_features(labels: pd.DataFrame, per_value: int, by: Choice = "output") -> pd.DataFrame:
-    """Each value's `per_value` accepted features: those that raise the value most (`output`), or
-    the most specific on held-out texts (`input`).
+@dataclass(frozen=True)
+class SweepMaterial:
+    """Questions and neutral texts that are put to a model under every intervention."""
 
+    questions: Sequence[Question]
+    """Questions of the instrument, in every context and wording."""
+    neutral: Sequence[str]
+    """Texts on which damage is measured."""
+
+    @property
+    def digest(self) -> str:
+        """Checksum of all texts [SHA-256]."""
+        prompts = [question.prompt for question in self.questions]
+        return hashlib.sha256(repr([*prompts, *self.neutral]).encode()).hexdigest()
+
+
+class EditedModel(NamedTuple):
+    """A model, and an edit of its residual stream for every intervention."""
+
+    model: "Model"
+    """The live model."""
+    edit: "Edit"
+    """What is done to the residual; row i is intervention i."""
+    site: Site
+    """Where it is done."""
+
+
+class Controls(NamedTuple):
+    """How many controls a sweep steers beside the labelled features."""
+
+    unlabelled: Sequence[int]
+    """Live features without a label, from which random features are drawn."""
+    features: int
+    """Random features."""
+    directions: int
+    """Random directions, as long as a feature's."""
+    seed: int
+    """Seed of both."""
+
+
+def choose_features(labels: pd.DataFrame, per_value: int, by: Choice = "output") -> pd.DataFrame:
+    """Choose each value's best accepted features, `per_value` of them.
+
+    The best raise the value most (`output`), or are the most specific on held-out texts (`input`).
     Where no output score was measured, specificity decides. What a feature reads besides the value
     it is likely to write besides it, so of the input scores specificity (`gain`) counts: a feature
     of one of a value's many behaviours has a low AUROC and can be perfectly specific.
@@ -75,117 +118,148 @@ def choose_features(labels: pd.DataFrame, per_value: int, by: Choice = "output")
 
 
 def as_direction(chosen: pd.DataFrame, value: str, sign: int = 1) -> tuple[tuple[int, float], ...]:
-    """A value's chosen features as (feature, weight) pairs of one direction, turned by their
-    polarity; none where it has none.
+    """Give a value's chosen features as (feature, weight) pairs of one direction.
 
-    Weights are 1 / sqrt(K), so that K orthogonal features clamped one by one are as long together
-    as their sum added.
+    Each is turned by its polarity, so that the value rises with `sign` 1 and falls with -1; none
+    where the value has no feature. Weights are 1 / sqrt(K), so that K orthogonal features clamped
+    one by one are as long together as their sum added.
     """
-    own = chosen[chosen.value == value]
+    of_value = chosen[chosen.value == value]
+    length = np.sqrt(len(of_value))
     return tuple(
-        (int(f.feature), float(sign * f.polarity / np.sqrt(len(own)))) for f in own.itertuples()
+        (int(row.feature), float(sign * row.polarity / length)) for row in of_value.itertuples()
     )
 
 
 def plan(
-    chosen: pd.DataFrame,
-    alive: Sequence[int],
-    template: Steering,
-    doses: Sequence[float],
-    random_features: int,
-    random_directions: int,
-    seed: int,
+    chosen: pd.DataFrame, controls: Controls, template: Steering, doses: Sequence[float]
 ) -> list[Intervention]:
-    """Every labelled feature and control at every dose.
+    """List every labelled feature and control at every dose.
 
-    `alive`: unlabelled live features to draw controls from.
+    `chosen` has the columns feature, value, polarity; method, unit and positions are those of
+    `template`; doses are positive and rising [unit of the template].
     """
     if not doses or any(dose <= 0 for dose in doses) or list(doses) != sorted(set(doses)):
         raise BadInput(
             "Doses are positive, rising numbers, got"
             f" {', '.join(f'{d:g}' for d in doses) or 'none'}. Give them as 0.1,0.3."
         )
-    rng = np.random.default_rng(seed)
-    controls = rng.permutation(np.asarray(alive))[:random_features]
-    units: list[tuple[Kind, int, str, int, Steering]] = [
-        (
-            "feature",
-            int(f.feature),
-            f.value,
-            int(f.polarity),
-            replace(template, features=((int(f.feature), 1.0),)),
-        )
-        for f in chosen.itertuples()
-    ]
-    units += [
-        ("random-feature", int(f), "", 1, replace(template, features=((int(f), 1.0),)))
-        for f in controls
-    ]
-    units += [
-        ("random-direction", -1, "", 1, replace(template, random=seed * 100_000 + n))
-        for n in range(random_directions)
-    ]
-    return [
+    units = [
         Intervention(
             unit_id=number,
-            kind=kind,
-            feature=feature,
-            value=value,
-            polarity=polarity,
-            steering=replace(steering, strength=float(dose)),
+            kind="feature",
+            feature=int(row.feature),
+            value=row.value,
+            polarity=int(row.polarity),
+            steering=replace(template, features=((int(row.feature), 1.0),)),
         )
-        for number, (kind, feature, value, polarity, steering) in enumerate(units)
+        for number, row in enumerate(chosen.itertuples())
+    ]
+    units += _controls(controls, template, first=len(units))
+    return [
+        replace(unit, steering=replace(unit.steering, strength=float(dose)))
+        for unit in units
         for dose in doses
     ]
 
 
+def _controls(controls: Controls, template: Steering, first: int) -> list[Intervention]:
+    """Random features and random directions, numbered from `first`, without a strength."""
+    rng = np.random.default_rng(controls.seed)
+    drawn = rng.permutation(np.asarray(controls.unlabelled))[: controls.features]
+    features = [
+        Intervention(
+            unit_id=first + number,
+            kind="random-feature",
+            feature=int(feature),
+            value="",
+            polarity=1,
+            steering=replace(template, features=((int(feature), 1.0),)),
+        )
+        for number, feature in enumerate(drawn)
+    ]
+    directions = [
+        Intervention(
+            unit_id=first + len(features) + number,
+            kind="random-direction",
+            feature=-1,
+            value="",
+            polarity=1,
+            steering=replace(template, random=controls.seed * 100_000 + number),
+        )
+        for number in range(controls.directions)
+    ]
+    return features + directions
+
+
 def measure(
     work: Work,
-    model: "Model",
-    edit: "Edit",
-    layer: int,
-    point: Point,
+    edited: EditedModel,
     instrument: Instrument,
-    asked: Sequence[Question],
-    neutral: Sequence[str],
+    texts: SweepMaterial,
     interventions: Sequence[Intervention],
     progress: Progress,
 ) -> tuple[pa.Table, pa.Table]:
-    """`(ratings, damage)`: one row a question and intervention; one a neutral text and
-    intervention.
+    """Measure every intervention: give the tables `(ratings, damage)`.
 
-    Row i of `edit` is intervention i. Chunks that an earlier, interrupted call kept are not
+    Ratings have one row a question and intervention, damage one a neutral text and intervention.
+    Row i of the edit is intervention i. Chunks that an earlier, interrupted call kept are not
     measured again.
+    """
+    options = option_texts(instrument, edited.model)
+    done, total = work.done("ratings"), len(interventions)
+    for number, start in enumerate(range(0, total, CHUNK)):
+        rows = np.arange(start, min(start + CHUNK, total))
+        if number not in done:
+            base, ratings = _rate(edited, options, texts.questions, rows)
+            strange = np.argwhere(~np.isfinite(ratings))
+            if len(strange):
+                name = interventions[start + int(strange[0][0])].steering.name
+                raise BadInput(f"Under {name} the model gives NaN. Use smaller doses.")
+            damage = _damage(edited, texts.neutral, rows)
+            # Ratings come last: a chunk counts as done where they are kept.
+            work.part("damages", number, damage_table(rows, damage))
+            work.part("ratings", number, ratings_table(rows, texts.questions, ratings, base))
+        progress("sweeping", int(rows[-1]) + 1, total)
+    return work.parts("ratings"), work.parts("damages")
+
+
+def _rate(
+    edited: EditedModel, options: list[str], questions: Sequence[Question], rows: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Expected ratings `(base [question], steered [row question])` under some rows of the edit.
+
+    The unsteered pass is made again for each chunk: a few per cent of its time, and nothing to
+    keep.
     """
     import torch
 
     from sae_training.engine import scoring
+
+    part = edited.edit.take(torch.from_numpy(rows))
+    prompts = [question.prompt for question in questions]
+    scores = scoring.sweep(edited.model, prompts, options, part, edited.site)
+    base, ratings = (expected_ratings(side.double().numpy(), questions) for side in scores)
+    return base, ratings
+
+
+def _damage(edited: EditedModel, neutral: Sequence[str], rows: np.ndarray) -> np.ndarray:
+    """Rise of the loss on each neutral text, by row of the edit [row text; nats per token]."""
+    import torch
+
     from sae_training.engine.losses import losses
 
-    prompts, options = [q.prompt for q in asked], option_texts(instrument, model)
-    tokens = [ids[: model.context] for ids in model.tokenize(neutral)]
-    done, total = work.done("ratings"), len(interventions)
-    for number, start in enumerate(range(0, total, CHUNK)):
-        rows = range(start, min(start + CHUNK, total))
-        if number not in done:
-            part = edit.take(torch.tensor(rows))
-            # The unsteered pass is made again for each chunk: a few per cent of its time, and
-            # nothing to keep.
-            scores = scoring.sweep(model, prompts, options, part, Site(layer, point))
-            base, ratings = (expected_ratings(x.double().numpy(), asked) for x in scores)
-            if not np.isfinite(ratings).all():
-                bad = interventions[start + int(np.argwhere(~np.isfinite(ratings))[0][0])]
-                raise BadInput(f"Under {bad.steering.name} the model gives NaN. Use smaller doses.")
-            hurt = losses(model, tokens, part, Site(layer, point))
-            damage = (hurt.steered - hurt.base).double().numpy()
-            work.part("damages", number, damage_table(np.array(rows), damage))
-            work.part("ratings", number, ratings_table(np.array(rows), asked, ratings, base))
-        progress("sweeping", rows[-1] + 1, total)
-    return work.parts("ratings"), work.parts("damages")
+    tokens = [ids[: edited.model.context] for ids in edited.model.tokenize(neutral)]
+    part = edited.edit.take(torch.from_numpy(rows))
+    loss = losses(edited.model, tokens, part, edited.site)
+    return (loss.steered - loss.base).double().numpy()
 
 
 def damage_table(rows: np.ndarray, damage: np.ndarray) -> pa.Table:
-    """Rows of `damages`: `damage` of each intervention in `rows` to each text [nats per token]."""
+    """Lay out `damage` [intervention text; nats per token] as rows of `damages`.
+
+    `rows` are the numbers of the interventions.
+    """
     texts = np.arange(damage.shape[1], dtype=np.int32)
     return pa.table(
         {
@@ -197,17 +271,19 @@ def damage_table(rows: np.ndarray, damage: np.ndarray) -> pa.Table:
 
 
 def ratings_table(
-    rows: np.ndarray, asked: Sequence[Question], ratings: np.ndarray, base: np.ndarray
+    rows: np.ndarray, questions: Sequence[Question], ratings: np.ndarray, base: np.ndarray
 ) -> pa.Table:
-    """Rows of `ratings`: `ratings` of each intervention in `rows` for each question, beside the
-    unsteered `base`.
+    """Lay out `ratings` [intervention question] beside the unsteered `base` [question] as rows of
+    `ratings`.
+
+    `rows` are the numbers of the interventions; ratings are in rating points.
     """
     columns = {
-        "context": np.array([q.context for q in asked], np.int32),
-        "item": np.array([q.item.id for q in asked]),
-        "wording": np.array([q.wording for q in asked]),
-        "order": np.array([q.order for q in asked]),
-        "value": np.array([q.item.value for q in asked]),
+        "context": np.array([q.context for q in questions], np.int32),
+        "item": np.array([q.item.id for q in questions]),
+        "wording": np.array([q.wording for q in questions]),
+        "order": np.array([q.order for q in questions]),
+        "value": np.array([q.item.value for q in questions]),
     }
     columns = {"intervention": np.repeat(rows.astype(np.int32), len(base))} | {
         name: np.tile(column, len(rows)) for name, column in columns.items()

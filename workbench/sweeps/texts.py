@@ -9,120 +9,129 @@ it.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Float
 
 from feature_store.progress import Progress
-from feature_store.records import Point, Site, ValueSystem
+from feature_store.records import ValueSystem
 from feature_store.runs import Work
-from workbench.sweeps.arms import Planned
-from workbench.sweeps.ratings import Rater
+from workbench.sweeps.arms import PlannedArm
+from workbench.sweeps.ratings import ASPECTS, Rater
+from workbench.sweeps.sweep import EditedModel
 from workbench.sweeps.value_prompts import before
 
 if TYPE_CHECKING:
     from sae_training.engine.model import Model
-    from sae_training.model.edits import Edit
 
 CHUNK = 24
 """Arms at a strength written between two checkpoints."""
 
 
+class Openings(NamedTuple):
+    """What is continued under every arm, and how."""
+
+    texts: Sequence[str]
+    """Beginnings of texts, or questions."""
+    new_tokens: int
+    """Longest continuation [tokens]."""
+    seed: int
+    """Opening k is sampled with seed + k under every arm."""
+
+
 def write(
     work: Work,
-    model: "Model",
-    edit: "Edit",
-    layer: int,
-    point: Point,
-    planned: Sequence[Planned],
-    openings: Sequence[str],
-    new_tokens: int,
-    seed: int,
+    edited: EditedModel,
+    planned: Sequence[PlannedArm],
+    openings: Openings,
     progress: Progress,
 ) -> pa.Table:
-    """Rows of `arm_texts` without ratings, intervention by intervention; -1 is unsteered.
+    """Continue every opening unsteered and under every arm; give rows of `arm_texts`.
 
-    Row i of `edit` is `planned[i]`.
+    Ratings are not in them yet. Intervention -1 is unsteered; row i of the edit is `planned[i]`.
+    Chunks that an earlier, interrupted call kept are not written again.
+    """
+    done = work.done("arm_texts")
+    numbers = np.arange(-1, len(planned))
+    n = len(openings.texts)
+    for part, rows in enumerate(np.split(numbers, np.arange(1, len(numbers), CHUNK))):
+        if part not in done:
+            before_opening = [planned[row].prompt if row >= 0 else "" for row in rows]
+            prompts = [
+                before(prompt, opening) for prompt in before_opening for opening in openings.texts
+            ]
+            texts = _continue(edited, rows, prompts, openings)
+            columns = {
+                "intervention": np.repeat(rows.astype(np.int32), n),
+                "opening": np.tile(np.arange(n, dtype=np.int32), len(rows)),
+                "prompt": prompts,
+                "text": texts,
+                "loss": losses(edited.model, list(openings.texts) * len(rows), texts),
+            }
+            work.part("arm_texts", part, pa.table(columns))
+        progress("writing", int(rows[-1]) + 2, len(numbers))
+    return work.parts("arm_texts")
+
+
+def _continue(
+    edited: EditedModel, rows: np.ndarray, prompts: Sequence[str], openings: Openings
+) -> list[str]:
+    """Sample a continuation of every prompt, the openings of one row of the edit after another.
+
+    Row -1, which comes alone, is the unsteered model.
     """
     import torch
 
-    done, numbers = work.done("arm_texts"), np.arange(-1, len(planned))
-    for part, some in enumerate(np.split(numbers, np.arange(1, len(numbers), CHUNK))):
-        if part not in done:
-            prompts = [
-                before(planned[k].prompt if k >= 0 else "", opening)
-                for k in some
-                for opening in openings
-            ]
-            seeds = [seed + k for _ in some for k in range(len(openings))]
-            if part == 0:
-                texts = model.generate(prompts, new_tokens, 1.0, seeds)
-            else:
-                rows = torch.tensor(some).repeat_interleave(len(openings))
-                with model.steered(edit.take(rows), Site(layer, point)):
-                    texts = model.generate(prompts, new_tokens, 1.0, seeds)
-            work.part(
-                "arm_texts",
-                part,
-                pa.table(
-                    {
-                        "intervention": np.repeat(some.astype(np.int32), len(openings)),
-                        "opening": np.tile(np.arange(len(openings), dtype=np.int32), len(some)),
-                        "prompt": prompts,
-                        "text": texts,
-                        "loss": losses(model, list(openings) * len(some), texts),
-                    }
-                ),
-            )
-        progress("writing", int(some[-1]) + 2, len(numbers))
-    return work.parts("arm_texts")
+    n = len(openings.texts)
+    seeds = [openings.seed + k for k in range(n)] * len(rows)
+    if rows[0] < 0:
+        return edited.model.generate(prompts, openings.new_tokens, 1.0, seeds)
+    part = edited.edit.take(torch.tensor(rows).repeat_interleave(n))
+    with edited.model.steered(part, edited.site):
+        return edited.model.generate(prompts, openings.new_tokens, 1.0, seeds)
 
 
 def losses(
     model: "Model", openings: Sequence[str], texts: Sequence[str]
 ) -> Float[np.ndarray, " text"]:
-    """The unsteered model's mean loss on each text after its opening [nats per token]; NaN for
-    an empty text.
+    """Compute the unsteered model's mean loss on each text after its opening [nats per token].
+
+    NaN for an empty text.
     """
     from sae_training.engine.losses import loss_after
 
-    known = dict(
-        zip(
-            dict.fromkeys(openings),
-            model.tokenize(list(dict.fromkeys(openings)), prompt=True),
-            strict=True,
-        )
-    )
-    own = [ids[ids[:1] == [model.first_token] :] for ids in model.tokenize(list(texts))]
-    return loss_after(model, [known[opening] for opening in openings], own).double().numpy()
+    distinct = list(dict.fromkeys(openings))
+    prefixes = dict(zip(distinct, model.tokenize(distinct, prompt=True), strict=True))
+    # A text goes on after its opening, so its tokens begin without the token that opens a text.
+    tokens = [ids[ids[:1] == [model.first_token] :] for ids in model.tokenize(list(texts))]
+    return loss_after(model, [prefixes[opening] for opening in openings], tokens).double().numpy()
 
 
 def rate(
     written: pa.Table,
-    planned: Sequence[Planned],
+    planned: Sequence[PlannedArm],
     openings: Sequence[str],
     rater: Rater,
     system: ValueSystem,
 ) -> Float[np.ndarray, "intervention opening aspect"]:
-    """Ratings of all steered texts [0 to 2]; NaN where the judge was not read."""
-    texts, losses = (
-        written["text"].to_pylist()[len(openings) :],
-        written["loss"].to_numpy()[len(openings) :],
-    )
-    values = [system[one.value] for one in planned for _ in openings]
-    found = rater.rate(values, list(openings) * len(planned), texts, losses)
-    return found.reshape(len(planned), len(openings), -1)
+    """Rate all steered texts [0 to 2]; NaN where the judge was not read.
+
+    `written` are the rows of `write`, the unsteered texts first.
+    """
+    n = len(openings)
+    texts = written["text"].to_pylist()[n:]
+    text_losses = written["loss"].to_numpy()[n:]
+    values = [system[arm.value] for arm in planned for _ in openings]
+    ratings = rater.rate(values, list(openings) * len(planned), texts, text_losses)
+    return ratings.reshape(len(planned), n, -1)
 
 
 def rows(written: pa.Table, ratings: Float[np.ndarray, "intervention opening aspect"]) -> pa.Table:
-    """The relation `arm_texts`: what was written and how it was rated; the unsteered texts are
-    not.
-    """
-    whole = np.concatenate([np.full((1, *ratings.shape[1:]), np.nan), ratings]).reshape(
-        -1, ratings.shape[2]
-    )
-    for name, column in zip(("concept", "instruct", "fluency"), whole.T, strict=True):
+    """Lay out texts and their ratings as rows of `arm_texts`; unsteered texts have no rating."""
+    unsteered = np.full((1, *ratings.shape[1:]), np.nan)
+    columns = np.concatenate([unsteered, ratings]).reshape(-1, ratings.shape[2]).T
+    for name, column in zip(ASPECTS, columns, strict=True):
         written = written.append_column(name, pa.array(column))
     return written

@@ -1,4 +1,4 @@
-"""Hard prompts: the wish that a value be held, written as a text before the question.
+"""Prompts for a value: the wish that a value be held, written as a text before the question.
 
 1. On a general model the sentences of a TOML file (`sentences`, with `{name}` and `{definition}` of
    the value) state the wish.
@@ -25,41 +25,50 @@ from feature_store.records import Value
 from feature_store.runs import Work
 from workbench import organism
 from workbench.measuring.questions import Question, expected_ratings
-from workbench.sweeps import sweep
-from workbench.sweeps.arms import Planned
+from workbench.sweeps.arms import PlannedArm
+from workbench.sweeps.sweep import CHUNK, SweepMaterial, damage_table, ratings_table
 
 if TYPE_CHECKING:
     from sae_training.engine.model import Model
 
 SHIPPED = Path(__file__).with_name("value_prompts.toml")
+"""The sentences that ship."""
 
 
 def ladder(value: Value, steps: int, sentences: Sequence[str]) -> list[str]:
-    """Prompts of 1 to `steps` sentences of a file."""
-    told = [
+    """Write prompts of 1 to `steps` sentences for a value.
+
+    `sentences` are templates with `{name}` and `{definition}`; they begin again where they end.
+    """
+    filled = [
         sentences[k % len(sentences)].format(name=value.name, definition=value.definition)
         for k in range(steps)
     ]
-    return [" ".join(told[: k + 1]) for k in range(steps)]
+    return _rungs(filled)
 
 
-def organism_ladder(value: Value, steps: int, asked: Sequence[str], seed: int) -> list[str]:
-    """Prompts of 1 to `steps` sentences of the organism's language, none of which occurs in what
-    is asked.
+def organism_ladder(value: Value, steps: int, questions: Sequence[str], seed: int) -> list[str]:
+    """Write prompts of 1 to `steps` sentences of the organism's language that hold a value.
+
+    None of the sentences occurs in `questions`, the texts that are asked after them.
     """
-    told = organism.held_sentences(value.id, steps, asked, seed)
-    return [" ".join(told[: k + 1]) for k in range(steps)]
+    return _rungs(organism.held_sentences(value.id, steps, questions, seed))
+
+
+def _rungs(sentences: Sequence[str]) -> list[str]:
+    """The first sentence, the first two, and so on."""
+    return [" ".join(sentences[: k + 1]) for k in range(len(sentences))]
 
 
 def read(file: str) -> list[str]:
-    """The sentences of a file, the shipped ones where empty.
+    """Read the sentences of a TOML file, the shipped ones where `file` is empty.
 
-    Raises BadInput where a sentence cannot be filled in.
+    Raises NotFound without the file, BadInput where a sentence cannot be filled in.
     """
     path = Path(file) if file else SHIPPED
     try:
-        found = tomllib.loads(path.read_text(encoding="utf-8")).get("sentences", [])
-        for sentence in found:
+        sentences = tomllib.loads(path.read_text(encoding="utf-8")).get("sentences", [])
+        for sentence in sentences:
             sentence.format(name="", definition="")
     except FileNotFoundError:
         raise NotFound(f"There is no file of prompts {path}.") from None
@@ -76,20 +85,20 @@ def read(file: str) -> list[str]:
             f"{path.name}: sentences are texts with {{name}} and {{definition}} in them, got"
             f" {error}."
         ) from None
-    if not found:
+    if not sentences:
         raise BadInput(f'{path.name} should hold a list, sentences = ["..."], got none.')
-    return found
+    return sentences
 
 
 def before(prompt: str, question: str) -> str:
-    """The question after the prompt: on a new line where the question has lines, else after a
-    space.
+    """Put a prompt before a question: on a line of its own where the question has lines, else
+    before a space.
     """
-    return f"{prompt}{_joint(question)}{question}" if prompt else question
+    return f"{prompt}{_separator(question)}{question}" if prompt else question
 
 
 def tokens(model: "Model", prompt: str, question: Question) -> int:
-    """Tokens that the prompt adds to a question."""
+    """Count the tokens that a prompt adds to a question."""
     whole, bare = model.tokenize([before(prompt, question.prompt), question.prompt], prompt=True)
     return len(whole) - len(bare)
 
@@ -97,62 +106,82 @@ def tokens(model: "Model", prompt: str, question: Question) -> int:
 def measure(
     work: Work,
     model: "Model",
-    planned: list[Planned],
-    asked: list[Question],
-    neutral: list[str],
+    planned: Sequence[PlannedArm],
+    texts: SweepMaterial,
     options: list[str],
     progress: Progress,
 ) -> tuple[pa.Table, pa.Table]:
-    """`(ratings, damage)` of the arms with a prompt as further parts of a sweep's, value by value,
-    and all parts of both.
+    """Measure the arms with a prompt as further parts of a sweep; give all parts `(ratings,
+    damage)`.
 
-    Damage counts the neutral text's own tokens after the prompt, less the same tokens' loss with
-    nothing before them.
+    The arms without a prompt have been measured by `sweep.measure`; their numbers come first. One
+    part a value; parts that an earlier, interrupted call kept are not measured again.
     """
-    from sae_training.engine.losses import loss_after
-    from sae_training.engine.neighbours import score
-
-    told = [(k, one) for k, one in enumerate(planned) if one.prompt]
-    groups = [
-        [pair for pair in told if pair[1].value == value]
-        for value in dict.fromkeys(one.value for _, one in told)
-    ]
-    first, done = -(-(len(planned) - len(told)) // sweep.CHUNK), work.done("ratings")
-    own = [ids[: model.context] for ids in model.tokenize(neutral)]
-    # The first token has no loss without a prompt, so it is read and not counted with one either.
-    starts, texts = [ids[:1] for ids in own], [ids[1:] for ids in own]
-    bare = [[] if start == [model.first_token] else start for start in starts]
+    groups = _by_value(planned)
+    first = -(-sum(not arm.prompt for arm in planned) // CHUNK)
+    done = work.done("ratings")
     if done.issuperset(range(first, first + len(groups))):
         return work.parts("ratings"), work.parts("damages")
-    base = expected_ratings(
-        score(model, [q.prompt for q in asked], options).double().numpy(), asked
-    )
-    for number, group in enumerate(groups):
+    base = _rate(model, [""], texts.questions, options)[0]
+    for number, (value, rows) in enumerate(groups.items()):
         if first + number not in done:
-            prompts = [before(one.prompt, q.prompt) for _, one in group for q in asked]
-            logprobs = score(model, prompts, options).double().numpy()
-            rated = expected_ratings(logprobs.reshape(len(group), len(asked), -1), asked)
-            if not np.isfinite(rated).all():
+            prompts = [planned[row].prompt for row in rows]
+            ratings = _rate(model, prompts, texts.questions, options)
+            if not np.isfinite(ratings).all():
                 raise BadInput(
-                    f"After a prompt for {group[0][1].value} the model gives NaN. Load it with"
-                    " another --dtype."
+                    f"After a prompt for {value} the model gives NaN. Load it with another --dtype."
                 )
-            prefixes = model.tokenize([one.prompt + _joint(asked[0].prompt) for _, one in group])
-            harm = [
-                loss_after(model, [prefix + start for start in bare], texts)
-                - loss_after(model, starts, texts)
-                for prefix in prefixes
-            ]
-            rows = np.array([k for k, _ in group])
+            separator = _separator(texts.questions[0].prompt)
+            damage = _damage(model, [prompt + separator for prompt in prompts], texts.neutral)
+            part = first + number
+            work.part("damages", part, damage_table(np.array(rows), damage))
             work.part(
-                "damages",
-                first + number,
-                sweep.damage_table(rows, np.stack([one.double().numpy() for one in harm])),
+                "ratings", part, ratings_table(np.array(rows), texts.questions, ratings, base)
             )
-            work.part("ratings", first + number, sweep.ratings_table(rows, asked, rated, base))
         progress("asking after prompts", number + 1, len(groups))
     return work.parts("ratings"), work.parts("damages")
 
 
-def _joint(question: str) -> str:
+def _by_value(planned: Sequence[PlannedArm]) -> dict[str, list[int]]:
+    """Value -> numbers of its arms with a prompt."""
+    groups: dict[str, list[int]] = {}
+    for number, arm in enumerate(planned):
+        if arm.prompt:
+            groups.setdefault(arm.value, []).append(number)
+    return groups
+
+
+def _rate(
+    model: "Model", prompts: Sequence[str], questions: Sequence[Question], options: list[str]
+) -> np.ndarray:
+    """Expected ratings after each prompt [prompt question]."""
+    from sae_training.engine.neighbours import score
+
+    asked = [before(prompt, question.prompt) for prompt in prompts for question in questions]
+    logprobs = score(model, asked, options).double().numpy()
+    return expected_ratings(logprobs.reshape(len(prompts), len(questions), -1), questions)
+
+
+def _damage(model: "Model", prefixes: Sequence[str], neutral: Sequence[str]) -> np.ndarray:
+    """Rise of the loss on each neutral text after each prefix [prefix text; nats per token].
+
+    It counts the neutral text's tokens after the prefix, less the same tokens' loss with nothing
+    before them.
+    """
+    from sae_training.engine.losses import loss_after
+
+    ids = [tokens[: model.context] for tokens in model.tokenize(neutral)]
+    # The first token has no loss without a prefix, so it is read and not counted with one either.
+    starts = [tokens[:1] for tokens in ids]
+    texts = [tokens[1:] for tokens in ids]
+    bare = [[] if start == [model.first_token] else start for start in starts]
+    rise = [
+        loss_after(model, [prefix + start for start in bare], texts)
+        - loss_after(model, starts, texts)
+        for prefix in model.tokenize(prefixes)
+    ]
+    return np.stack([row.double().numpy() for row in rise])
+
+
+def _separator(question: str) -> str:
     return "\n" if "\n" in question else " "

@@ -1,15 +1,15 @@
 """Compare ways to steer a value: SAE features, difference of means, ConVA, a prompt, and controls,
 under one budget of damage.
 
-1. Every arm (`arms.py`) is measured for every value at every strength on the same questions, and
-   its damage on the same neutral texts. The residual is steered by a sweep (`sweep.py`); prompts
-   are asked of the unsteered model, and their damage is the rise of the loss on the neutral text's
-   own tokens after the prompt.
+1. Every arm (`sweeps/arms.py`) is measured for every value at every strength on the same questions,
+   and its damage on the same neutral texts. The residual is steered by a sweep (`sweeps/sweep.py`);
+   prompts are asked of the unsteered model, and their damage is the rise of the loss on the neutral
+   text's own tokens after the prompt.
 2. Strengths are chosen on half of the contexts, effects reported on the other half
-   (`causal/compare.py`).
+   (`comparing/methods.py`).
 3. Where somebody can judge texts, openings are continued under every arm and rated as in AxBench
-   (`ratings.py`): the organism's own language is known, other models need `judge`. Without one that
-   table is empty, and the questionnaire stands alone.
+   (`sweeps/ratings.py`): the organism's language is known, other models need `judge`. Without one
+   that table is empty, and the questionnaire stands alone.
 
 Everything is kept in chunks: an interrupted comparison goes on where it was.
 """
@@ -17,7 +17,9 @@ Everything is kept in chunks: an interrupted comparison goes on where it was.
 import dataclasses
 import hashlib
 import time
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Sequence
+from functools import partial
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -34,7 +36,8 @@ from feature_store.bounds import (
 )
 from feature_store.errors import BadInput
 from feature_store.progress import Progress
-from feature_store.records import Positions, Run, Site, Steering, Unit
+from feature_store.records import Positions, Run, Steering, Unit
+from feature_store.runs import Work
 from workbench import material, organism
 from workbench.causal import targets
 from workbench.causal.joint import halves
@@ -44,24 +47,21 @@ from workbench.llm import open_llm
 from workbench.llm.answered import CachedLLM
 from workbench.llm.judges import LLMJudge
 from workbench.measuring.questionnaire import one_scale
-from workbench.measuring.questions import Question, option_texts
-from workbench.settings import plain
-from workbench.steering.apply import edit_for
+from workbench.measuring.questions import option_texts
 from workbench.sweeps import arms, sweep, texts, value_prompts
-from workbench.sweeps.arms import Planned
+from workbench.sweeps.arms import PlannedArm
+from workbench.sweeps.damage import Sweep
+from workbench.sweeps.ratings import JudgeRater, OrganismRater, Rater
 from workbench.sweeps.stored import (
     SweepSettings,
     SweepTables,
+    edited_model,
     sweep_material,
     unlabelled_features,
     write_sweep,
 )
-from workbench.sweeps.sweep import Choice
+from workbench.sweeps.sweep import Choice, SweepMaterial
 from workbench.workspace import Workspace
-
-if TYPE_CHECKING:
-    from sae_training.engine.model import Model
-    from sae_training.model.edits import Edit
 
 TIMED = 32
 """Questions behind the time of one question."""
@@ -119,263 +119,319 @@ class CompareSettings(SweepSettings):
     """Seed of contexts, controls, halves, sampling and bootstrap."""
 
 
-def run(study: Workspace, config: CompareSettings, progress: Progress) -> Run:
-    """A run of kind `comparison`."""
-    if not config.methods:
+def run(study: Workspace, settings: CompareSettings, progress: Progress) -> Run:
+    """Compare ways to steer a value; make a run of kind `comparison`."""
+    if not settings.methods:
         raise BadInput("Give at least one method for the SAE's features, such as --methods add.")
-    label_run = study.resolve("labels", config.labels)
-    sae_run = study.runs.get(label_run.inputs["sae"])
-    probe_run = study.resolve("probes", config.probes) if config.probes else None
-    name = sae_run.config["model"]
-    sweep_texts = sweep_material(study, name, config)
-    asked, neutral, told = sweep_texts.questions, sweep_texts.neutral, sweep_texts.digest
-    planned = _plan(study, config, label_run, sae_run, probe_run, asked)
-    openings, judge = _openings(study, config, name), _judge(study, config)
-    told = hashlib.sha256(
-        repr([told, [one.prompt for one in planned], openings]).encode()
-    ).hexdigest()
+    label_run = study.resolve("labels", settings.labels)
+    probe_run = study.resolve("probes", settings.probes) if settings.probes else None
+    setup = _set_up(study, settings, label_run, probe_run)
     inputs = {
         "labels": label_run.id,
-        "sae": sae_run.id,
-        "model": sae_run.inputs["model"],
-        "prompts": told,
+        "sae": setup.sae_run.id,
+        "model": setup.sae_run.inputs["model"],
+        "prompts": setup.digest,
     }
-    inputs |= ({"probes": probe_run.id} if probe_run else {}) | (
-        {"judge": judge.name} if judge else {}
+    if probe_run:
+        inputs["probes"] = probe_run.id
+    if setup.judge:
+        inputs["judge"] = setup.judge.name
+    pinned = dataclasses.replace(
+        settings, labels=label_run.id, probes=probe_run.id if probe_run else ""
     )
-    plainly = plain(
-        dataclasses.replace(config, labels=label_run.id, probes=probe_run.id if probe_run else "")
-    )
-    if study.runs.exists(id := study.runs.find("comparison", plainly, inputs, config.seed)):
-        return study.runs.get(id)
-    model, at = study.model_of(sae_run), (sae_run.summary["layer"], sae_run.summary["point"])
-    with study.runs.begin("comparison", plainly, inputs, config.seed) as work:
-        edit = edit_for(study, sae_run, [one.steering for one in planned])
-        instrument = one_scale(config.instrument, study.system)
-        steered = [one.intervention for one in planned if not one.prompt]
-        sweep.measure(work, model, edit, *at, instrument, asked, neutral, steered, progress)
-        ratings, damage = value_prompts.measure(
-            work, model, planned, asked, neutral, option_texts(instrument, model), progress
-        )
-        rows = pd.DataFrame([one.row(k) for k, one in enumerate(planned)])
-        tables = SweepTables(rows, ratings, damage)
-        measured = write_sweep(
-            work, study.system, tables, sweep_texts, config.replicates, config.seed
-        )
-        measured = dataclasses.replace(measured, kind=np.array([one.arm for one in planned]))
-        progress("analysing", 0, 1)
-        reverses = {"wrong-sign": f"sae-{config.methods[0]}"}
-        found = methods.compare(
-            measured,
-            study.system,
-            halves(config.n_contexts, config.seed),
-            halves(len(neutral), config.seed + 1),
-            config.delta,
-            arms.BASELINES,
-            reverses,
-            config.replicates,
-            config.seed,
-        )
-        progress("analysing", 1, 1)
-        scored = None
-        if openings:
-            written = texts.write(
-                work, model, edit, *at, planned, openings, config.new_tokens, config.seed, progress
-            )
-            rater = (
-                ratings.Asked(judge)
-                if judge
-                else ratings.Planted(written["loss"].to_numpy()[: len(openings)])
-            )
-            rated = texts.rate(written, planned, openings, rater, study.system)
-            scored = methods.score_texts(
-                rated,
-                measured,
-                halves(len(openings), config.seed + 2),
-                reverses,
-                config.replicates,
-                config.seed,
-            )
-            work.table("arm_texts", texts.rows(written, rated), sort=("intervention", "opening"))
-            work.table("arm_scores", [row | {"judge": rater.name} for row in scored.rows])
-        else:
-            work.table("arm_texts", [])
-            work.table("arm_scores", [])
-        tokens = [value_prompts.tokens(model, one.prompt, asked[0]) for one in planned]
-        rows = [
-            row | {"prompt": one.prompt, "tokens": extra}
-            for row, one, extra in zip(found.arms, planned, tokens, strict=True)
-        ]
-        work.table("arms", rows)
-        work.table("arm_effects", found.arm_effects)
-        work.table("arm_contrasts", found.arm_contrasts)
-        needs = _needs(label_run, probe_run)
-        means = []
-        for row in found.arm_means:
-            extra = float(
-                np.mean([r["tokens"] for r in rows if r["arm"] == row["arm"] and r["chosen"]])
-            )
-            means.append(
-                row
-                | _score_of(scored, row["arm"])
-                | {
-                    "tokens": extra,
-                    "seconds": _seconds(
-                        model, edit, at, planned, row["arm"], asked, option_texts(instrument, model)
-                    ),
-                    "needs": needs(row["arm"]),
-                }
-            )
-        work.table("arm_means", means)
-        rivals = [row for row in means if row["arm"] not in arms.CONTROLS]
-        best = max(rivals, key=lambda row: row["effect"])
-        return work.finish(
-            {
-                "arms": len(means),
-                "methods": len(rivals),
-                "values": len({one.value for one in planned}),
-                "interventions": len(planned),
-                "contexts": config.n_contexts,
-                "texts": len(openings),
-                "best": best["arm"],
-                "best_effect": best["effect"],
-                "beat_baseline": sum(
-                    row["value"] == methods.ALL and row["q"] < 0.05 and row["difference"] > 0
-                    for row in found.arm_contrasts
-                ),
-                "left_out": (
-                    ", ".join(
-                        v for v in study.system.ids if v not in {one.value for one in planned}
-                    )
-                    or "none"
-                ),
-                "delta": config.delta,
-            }
-        )
+    build = partial(_compare, study, pinned, setup, progress)
+    return study.make("comparison", pinned, inputs, build)
 
 
-def _plan(
-    study: Workspace,
-    config: CompareSettings,
-    label_run: Run,
-    sae_run: Run,
-    probe_run: Run | None,
-    asked: list[Question],
-) -> list[Planned]:
+class _Setup(NamedTuple):
+    """What is compared, and with what it is measured."""
+
+    label_run: Run
+    """Run of the labels."""
+    sae_run: Run
+    """Run of the SAE, which names the model and the place."""
+    probe_run: Run | None
+    """Run of the probes; None: no arm goes along a stored direction."""
+    material: SweepMaterial
+    """Questions and neutral texts."""
+    planned: list[PlannedArm]
+    """Every arm for every value at every strength."""
+    openings: list[str]
+    """What is continued in text; none where nobody could judge it."""
+    judge: LLMJudge | None
+    """Who rates texts; None: where it is the organism, its known language does."""
+
+    @property
+    def digest(self) -> str:
+        """Checksum of all that is put to the model [SHA-256]."""
+        prompts = [arm.prompt for arm in self.planned]
+        parts = [self.material.digest, prompts, self.openings]
+        return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+    @property
+    def values(self) -> set[str]:
+        """Ids of the values that are compared for."""
+        return {arm.value for arm in self.planned}
+
+
+def _set_up(
+    study: Workspace, settings: CompareSettings, label_run: Run, probe_run: Run | None
+) -> _Setup:
+    """Plan the arms, and collect what they are measured with."""
+    sae_run = study.runs.get(label_run.inputs["sae"])
+    model_name = sae_run.config["model"]
+    questions_and_texts = sweep_material(study, model_name, settings)
     labels = output_scores.with_outputs(study, label_run.id)
-    chosen = sweep.choose_features(labels, config.features_per_value, config.choose)
-    able = set(chosen.value) & set(probe_run.summary["probed"] if probe_run else chosen.value)
-    if not config.methods:
-        raise BadInput(
-            "Which steering methods are compared? Name at least one with --methods, such as add."
-        )
-    wanted = list(dict.fromkeys(map(study.system.resolve, config.values))) or [
-        value for value in study.system.ids if value in able
-    ]
-    missing = [value for value in wanted if value not in able]
-    if missing or not wanted:
+    chosen = sweep.choose_features(labels, settings.features_per_value, settings.choose)
+    values = _values(study, settings, chosen, probe_run)
+    _refuse_strengths(settings.strengths)
+    sources = arms.ArmSources(
+        chosen=chosen,
+        unlabelled=unlabelled_features(study, sae_run, labels),
+        probes=probe_run.id if probe_run else "",
+        prompts=_ladders(study, settings, model_name, questions_and_texts, values),
+    )
+    template = Steering(unit=settings.unit, positions=settings.positions)
+    return _Setup(
+        label_run=label_run,
+        sae_run=sae_run,
+        probe_run=probe_run,
+        material=questions_and_texts,
+        planned=arms.plan(
+            sources, values, settings.methods, settings.strengths, template, settings.seed
+        ),
+        openings=_openings(study, settings, model_name),
+        judge=_judge(study, settings),
+    )
+
+
+def _values(
+    study: Workspace, settings: CompareSettings, chosen: pd.DataFrame, probe_run: Run | None
+) -> list[str]:
+    """Ids of the values that are compared for. Raises BadInput for one that an arm lacks."""
+    able = set(chosen.value)
+    if probe_run:
+        able &= set(probe_run.summary["probed"])
+    values = list(dict.fromkeys(map(study.system.resolve, settings.values)))
+    values = values or [value for value in study.system.ids if value in able]
+    missing = [value for value in values if value not in able]
+    if missing or not values:
         raise BadInput(
             "Every arm needs labelled features and, with --probes, a probe of the value; missing"
             f" for {', '.join(missing) or 'all values'}. Leave it out with --values, or label and"
             " probe it."
         )
-    if (
-        any(s <= 0 for s in config.strengths)
-        or list(config.strengths) != sorted(set(config.strengths))
-        or not config.strengths
-    ):
+    return values
+
+
+def _refuse_strengths(strengths: Sequence[float]) -> None:
+    """Raise BadInput for strengths that do not rise from above 0."""
+    rising = list(strengths) == sorted(set(strengths))
+    if not strengths or not rising or any(strength <= 0 for strength in strengths):
         raise BadInput(
             "Strengths are positive, rising numbers, got"
-            f" {', '.join(f'{s:g}' for s in config.strengths) or 'none'}."
+            f" {', '.join(f'{strength:g}' for strength in strengths) or 'none'}."
         )
-    steps = len(config.strengths)
-    if sae_run.config["model"] == material.ORGANISM and not config.prompts:
-        texts = [question.prompt for question in asked]
-        ladders = {
-            value: value_prompts.organism_ladder(study.system[value], steps, texts, config.seed)
-            for value in wanted
-        }
-    else:
-        sentences = value_prompts.read(config.prompts)
-        ladders = {
-            value: value_prompts.ladder(study.system[value], steps, sentences) for value in wanted
-        }
-    template = Steering(unit=config.unit, positions=config.positions)
-    unlabelled = unlabelled_features(study, sae_run, labels)
-    probes = probe_run.id if probe_run else ""
-    return arms.plan(
-        chosen,
-        wanted,
-        unlabelled,
-        probes,
-        config.methods,
-        ladders,
-        config.strengths,
-        template,
-        config.seed,
-    )
 
 
-def _openings(study: Workspace, config: CompareSettings, name: str) -> list[str]:
+def _ladders(
+    study: Workspace,
+    settings: CompareSettings,
+    model_name: str,
+    questions_and_texts: SweepMaterial,
+    values: list[str],
+) -> dict[str, list[str]]:
+    """Value -> its prompts, of one sentence, of two, and so on, one a strength."""
+    steps = len(settings.strengths)
+    if model_name == material.ORGANISM and not settings.prompts:
+        questions = [question.prompt for question in questions_and_texts.questions]
+        return {
+            value: value_prompts.organism_ladder(
+                study.system[value], steps, questions, settings.seed
+            )
+            for value in values
+        }
+    sentences = value_prompts.read(settings.prompts)
+    return {value: value_prompts.ladder(study.system[value], steps, sentences) for value in values}
+
+
+def _openings(study: Workspace, settings: CompareSettings, model_name: str) -> list[str]:
     """What is continued in text; nothing where nobody could judge it."""
-    if not config.n_texts or not (config.judge or name == material.ORGANISM):
+    is_organism = model_name == material.ORGANISM
+    if not settings.n_texts or not (settings.judge or is_organism):
         return []
-    known = (
-        organism.openings(config.n_texts, config.seed + 1)
-        if name == material.ORGANISM
-        else [q.text for q in targets.questions(config.questions, study.system)]
-    )
-    if min(len(known), config.n_texts) < 4:
+    if is_organism:
+        openings = organism.openings(settings.n_texts, settings.seed + 1)
+    else:
+        questions = targets.questions(settings.questions, study.system)
+        openings = [question.text for question in questions]
+    n = min(len(openings), settings.n_texts)
+    if n < 4:
         raise BadInput(
-            "Choosing and reporting need four openings or more, got"
-            f" {min(len(known), config.n_texts)}. Give more questions, or --n-texts 0."
+            f"Choosing and reporting need four openings or more, got {n}. Give more questions, or"
+            " --n-texts 0."
         )
-    return known[: config.n_texts]
+    return openings[:n]
 
 
-def _judge(study: Workspace, config: CompareSettings) -> LLMJudge | None:
-    return (
-        LLMJudge(CachedLLM(open_llm(config.judge, study.model), study.folder / "answers.jsonl"))
-        if config.judge
-        else None
-    )
+def _judge(study: Workspace, settings: CompareSettings) -> LLMJudge | None:
+    """The language model that rates texts, its answers kept with the study."""
+    if not settings.judge:
+        return None
+    llm = open_llm(settings.judge, study.model)
+    return LLMJudge(CachedLLM(llm, study.folder / "answers.jsonl"))
 
 
-def _seconds(
-    model: "Model",
-    edit: "Edit",
-    at: tuple,
-    planned: list[Planned],
-    arm: str,
-    asked: list[Question],
-    options: list[str],
-) -> float:
-    """Time a question at the arm's largest strength [s], by full forward passes under the same
-    hook.
-    """
-    import torch
-
-    row, one = max(
-        (pair for pair in enumerate(planned) if pair[1].arm == arm),
-        key=lambda pair: (pair[1].dose, -pair[0]),
-    )
-    prompts = [value_prompts.before(one.prompt, q.prompt) for q in asked[:TIMED]]
-    with model.steered(edit.take(torch.tensor([row])), Site(*at)):
-        model.score(prompts[:1], options)
-        start = time.perf_counter()
-        model.score(prompts, options)
-    return (time.perf_counter() - start) / len(prompts)
+def _compare(
+    study: Workspace, settings: CompareSettings, setup: _Setup, progress: Progress, work: Work
+) -> dict[str, Any]:
+    """Measure the arms into a run, compare them, and return the run's figures."""
+    steerings = [arm.steering for arm in setup.planned]
+    edited = edited_model(study, setup.sae_run, steerings)
+    instrument = one_scale(settings.instrument, study.system)
+    bench = _Bench(study, settings, setup, edited, option_texts(instrument, edited.model))
+    measured = bench.measure(work, progress)
+    progress("analysing", 0, 1)
+    comparison = methods.compare(measured, study.system, bench.design())
+    progress("analysing", 1, 1)
+    scores = bench.score_texts(work, measured, progress)
+    rows = bench.with_prompts(comparison.arms)
+    means = bench.with_costs(comparison.arm_means, rows, scores)
+    work.table("arms", rows)
+    work.table("arm_effects", comparison.arm_effects)
+    work.table("arm_contrasts", comparison.arm_contrasts)
+    work.table("arm_means", means)
+    return _figures(study, settings, setup, comparison, means)
 
 
-def _needs(label_run: Run, probe_run: Run | None):
-    """Arm -> what it was made of, in words."""
-    pairs = (
-        f"{probe_run.summary['pairs']} pairs of texts over {probe_run.summary['values']} values"
-        if probe_run
-        else ""
-    )
-    features = f"an SAE and {label_run.summary['texts']} labelled texts"
-    known = {
+class _Bench(NamedTuple):
+    """The model under all arms, and what is put to it."""
+
+    study: Workspace
+    """The study that is worked in."""
+    settings: CompareSettings
+    """Settings of the comparison."""
+    setup: _Setup
+    """The planned arms, questions and texts."""
+    edited: sweep.EditedModel
+    """The model; row i of its edit is the i-th planned arm."""
+    options: list[str]
+    """Answers of the instrument, as the model would write them."""
+
+    def measure(self, work: Work, progress: Progress) -> Sweep:
+        """Measure every arm into the run; the sweep's `kind` is the name of the arm."""
+        planned, questions_and_texts = self.setup.planned, self.setup.material
+        sweep.measure(
+            work,
+            self.edited,
+            one_scale(self.settings.instrument, self.study.system),
+            questions_and_texts,
+            [arm.intervention for arm in planned if not arm.prompt],
+            progress,
+        )
+        ratings, damage = value_prompts.measure(
+            work, self.edited.model, planned, questions_and_texts, self.options, progress
+        )
+        rows = pd.DataFrame([arm.row(number) for number, arm in enumerate(planned)])
+        tables = SweepTables(rows, ratings, damage)
+        replicates, seed = self.settings.replicates, self.settings.seed
+        measured = write_sweep(
+            work, self.study.system, tables, questions_and_texts, replicates, seed
+        )
+        return dataclasses.replace(measured, kind=np.array([arm.arm for arm in planned]))
+
+    def design(self) -> methods.ComparisonDesign:
+        """What chooses strengths, what reports effects, and which damage is allowed."""
+        settings = self.settings
+        return methods.ComparisonDesign(
+            contexts=halves(settings.n_contexts, settings.seed),
+            texts=halves(len(self.setup.material.neutral), settings.seed + 1),
+            delta=settings.delta,
+            baselines=arms.BASELINES,
+            reverses={"wrong-sign": f"sae-{settings.methods[0]}"},
+            replicates=settings.replicates,
+            seed=settings.seed,
+        )
+
+    def score_texts(
+        self, work: Work, measured: Sweep, progress: Progress
+    ) -> methods.TextScores | None:
+        """Write texts under every arm and rate them; None where nobody could judge them."""
+        settings, planned, openings = self.settings, self.setup.planned, self.setup.openings
+        if not openings:
+            work.table("arm_texts", [])
+            work.table("arm_scores", [])
+            return None
+        to_continue = texts.Openings(openings, settings.new_tokens, settings.seed)
+        written = texts.write(work, self.edited, planned, to_continue, progress)
+        usual = written["loss"].to_numpy()[: len(openings)]
+        rater: Rater = JudgeRater(self.setup.judge) if self.setup.judge else OrganismRater(usual)
+        rated = texts.rate(written, planned, openings, rater, self.study.system)
+        scores = methods.score_texts(
+            rated,
+            measured,
+            halves(len(openings), settings.seed + 2),
+            self.design().reverses,
+            settings.replicates,
+            settings.seed,
+        )
+        work.table("arm_texts", texts.rows(written, rated), sort=("intervention", "opening"))
+        work.table("arm_scores", [row | {"judge": rater.name} for row in scores.rows])
+        return scores
+
+    def with_prompts(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Rows of `arms` with their prompts and the tokens that these add to a question."""
+        model, question = self.edited.model, self.setup.material.questions[0]
+        return [
+            row
+            | {"prompt": arm.prompt, "tokens": value_prompts.tokens(model, arm.prompt, question)}
+            for row, arm in zip(rows, self.setup.planned, strict=True)
+        ]
+
+    def with_costs(
+        self,
+        means: list[dict[str, Any]],
+        rows: list[dict[str, Any]],
+        scores: methods.TextScores | None,
+    ) -> list[dict[str, Any]]:
+        """Rows of `arm_means` with what each arm costs and how its texts were rated."""
+        unrated = dict.fromkeys(("harmonic", "harmonic_low", "harmonic_high"))
+        complete = []
+        for row in means:
+            arm = row["arm"]
+            tokens = [r["tokens"] for r in rows if r["arm"] == arm and r["chosen"]]
+            costs = {
+                "tokens": float(np.mean(tokens)),
+                "seconds": self._seconds(arm),
+                "needs": _needs(arm, self.setup),
+            }
+            complete.append(row | (scores.means[arm] if scores else unrated) | costs)
+        return complete
+
+    def _seconds(self, arm: str) -> float:
+        """Time a question at the arm's largest strength [s], by full forward passes."""
+        import torch
+
+        rows = [k for k, planned in enumerate(self.setup.planned) if planned.arm == arm]
+        row = max(rows, key=lambda k: (self.setup.planned[k].dose, -k))
+        prompt = self.setup.planned[row].prompt
+        model, edit, site = self.edited
+        questions = self.setup.material.questions[:TIMED]
+        prompts = [value_prompts.before(prompt, question.prompt) for question in questions]
+        with model.steered(edit.take(torch.tensor([row])), site):
+            model.score(prompts[:1], self.options)
+            start = time.perf_counter()
+            model.score(prompts, self.options)
+        return (time.perf_counter() - start) / len(prompts)
+
+
+def _needs(arm: str, setup: _Setup) -> str:
+    """What an arm was made of, in words."""
+    pairs = ""
+    if setup.probe_run:
+        summary = setup.probe_run.summary
+        pairs = f"{summary['pairs']} pairs of texts over {summary['values']} values"
+    needs = {
         "difference-of-means": pairs,
         "probe": pairs,
         "conva": pairs,
@@ -383,12 +439,33 @@ def _needs(label_run: Run, probe_run: Run | None):
         "random-feature": "an SAE",
         "random-direction": "nothing",
     }
-    return lambda arm: known.get(arm, features)
+    return needs.get(arm, f"an SAE and {setup.label_run.summary['texts']} labelled texts")
 
 
-def _score_of(scored: methods.Scored | None, arm: str) -> dict[str, float | None]:
-    return (
-        scored.means[arm]
-        if scored
-        else dict.fromkeys(("harmonic", "harmonic_low", "harmonic_high"))
-    )
+def _figures(
+    study: Workspace,
+    settings: CompareSettings,
+    setup: _Setup,
+    comparison: methods.MethodComparison,
+    means: list[dict[str, Any]],
+) -> dict[str, Any]:
+    """The few figures that the run's summary gives."""
+    rivals = [row for row in means if row["arm"] not in arms.CONTROLS]
+    best = max(rivals, key=lambda row: row["effect"])
+    left_out = [value for value in study.system.ids if value not in setup.values]
+    return {
+        "arms": len(means),
+        "methods": len(rivals),
+        "values": len(setup.values),
+        "interventions": len(setup.planned),
+        "contexts": settings.n_contexts,
+        "texts": len(setup.openings),
+        "best": best["arm"],
+        "best_effect": best["effect"],
+        "beat_baseline": sum(
+            row["value"] == methods.ALL and row["q"] < 0.05 and row["difference"] > 0
+            for row in comparison.arm_contrasts
+        ),
+        "left_out": ", ".join(left_out) or "none",
+        "delta": settings.delta,
+    }

@@ -1,7 +1,7 @@
 """Steer labelled features and controls over doses, and measure every value: the side-effect matrix.
 
-1. `sweeps/sweep.py` measures: each value's best features, random features and random directions, at every
-   dose, in every prompt context, with the damage to neutral text.
+1. `sweeps/sweep.py` measures: each value's best features, random features and random directions,
+   at every dose, in every prompt context, with the damage to neutral text.
 2. `causal/effects.py` turns the ratings into dose effects with paired intervals over contexts,
    damage-matched strengths, the value x value matrix with null bands, and leakage.
 """
@@ -85,15 +85,13 @@ def _sweep(
     """Measure the sweep into a run, write its effects, and return its figures."""
     labels = output_scores.with_outputs(study, settings.labels)
     chosen = sweep.choose_features(labels, settings.features_per_value, settings.choose)
-    interventions = sweep.plan(
-        chosen,
-        unlabelled_features(study, setup.sae_run, labels),
-        setup.template,
-        settings.doses,
-        settings.random_features,
-        settings.random_directions,
-        settings.seed,
+    controls = sweep.Controls(
+        unlabelled=unlabelled_features(study, setup.sae_run, labels),
+        features=settings.random_features,
+        directions=settings.random_directions,
+        seed=settings.seed,
     )
+    interventions = sweep.plan(chosen, controls, setup.template, settings.doses)
     measured = measure_sweep(work, study, setup, interventions, settings.replicates, progress)
     progress("analysing", 0, 1)
     effects = analyse(measured, study.system, settings.delta, settings.replicates, settings.seed)

@@ -2,9 +2,9 @@
 
     workbench plan STUDY --want "benevolence +0.5, power <= 0, others within 0.2, damage <= 0.1"
 
-1. The wish is read (`causal/wish.py`), and the sweep's contexts are split in two at random.
+1. The wish is read (`causal/wanted.py`), and the sweep's contexts are split in two at random.
 2. Features and strengths are chosen by what single steerings did in the first half
-   (`causal/planner.py`). A wish that cannot be met is refused here, with the nearest profile and
+   (`causal/plan.py`). A wish that cannot be met is refused here, with the nearest profile and
    the values that conflict; nothing has been measured yet.
 3. The joint steering and a control, random features at the same doses, are measured in the second
    half under the sweep's own questions. What was wanted, predicted and measured stands side by
@@ -12,13 +12,17 @@
 """
 
 import dataclasses
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from feature_store.bounds import Count, Replicates, Seed
 from feature_store.errors import BadInput
 from feature_store.progress import Progress
 from feature_store.records import Run
+from feature_store.runs import Work
 from workbench.causal import plan, predict
 from workbench.causal.joint import (
     halves,
@@ -27,16 +31,23 @@ from workbench.causal.joint import (
     known_predictors,
     newest_of,
 )
-from workbench.causal.wanted import Goal, Scale, goal, parse
-from workbench.settings import plain
-from workbench.statistics.intervals import bootstrap_mean, cluster_weights, replicate_means
+from workbench.causal.wanted import Goal, Scale, Wish, goal, parse
+from workbench.statistics.intervals import (
+    Interval,
+    bootstrap_mean,
+    cluster_weights,
+    replicate_means,
+)
 from workbench.sweeps.damage import Sweep
-from workbench.sweeps.stored import SweepMaterial, measure_sweep, sweep_setup
+from workbench.sweeps.stored import SweepSetup, measure_sweep, sweep_setup
+from workbench.sweeps.sweep import SweepMaterial
 from workbench.workspace import Workspace
 
 
 @dataclasses.dataclass(frozen=True)
 class PlanSettings:
+    """The wish, and what a steering for it may use."""
+
     want: str = ""
     """The wanted profile, such as `benevolence +0.5, power <= 0, others within 0.2, damage <=
     0.1`."""
@@ -52,139 +63,208 @@ class PlanSettings:
     """Seed of the split of contexts, the control and the bootstrap."""
 
 
-def run(study: Workspace, config: PlanSettings, progress: Progress) -> Run:
-    """A run of kind `plan`. Raises `plan.Unreachable` for a wish that cannot be met."""
-    wish = parse(config.want, study.system, config.unit)
-    effects_run = study.resolve("effects", config.effects)
-    sae_run = study.runs.get(effects_run.inputs["sae"])
-    checked = newest_of(study, "prediction", effects_run)
-    inputs = {"effects": effects_run.id, "sae": sae_run.id} | (
-        {"prediction": checked.id} if checked else {}
-    )
-    plainly = plain(dataclasses.replace(config, effects=effects_run.id))
-    if study.runs.exists(id := study.runs.find("plan", plainly, inputs, config.seed)):
-        return study.runs.get(id)
-    setup = sweep_setup(study, effects_run)
+def run(study: Workspace, settings: PlanSettings, progress: Progress) -> Run:
+    """Plan a steering and measure it; make a run of kind `plan`.
+
+    Raises `plan.Unreachable` for a wish that cannot be met.
+    """
+    wish = parse(settings.want, study.system, settings.unit)
+    sweep_run = study.resolve("effects", settings.effects)
+    record = newest_of(study, "prediction", sweep_run)
+    inputs = {"effects": sweep_run.id, "sae": sweep_run.inputs["sae"]}
+    if record:
+        inputs["prediction"] = record.id
+    pinned = dataclasses.replace(settings, effects=sweep_run.id)
+    build = partial(_plan, study, pinned, wish, sweep_run, progress)
+    return study.make("plan", pinned, inputs, build)
+
+
+def _plan(
+    study: Workspace,
+    settings: PlanSettings,
+    wish: Wish,
+    sweep_run: Run,
+    progress: Progress,
+    work: Work,
+) -> dict[str, Any]:
+    """Plan in one half of the contexts, measure in the other, and return the run's figures."""
+    setup = sweep_setup(study, sweep_run)
     if setup.settings.n_contexts < 4:
         raise BadInput(
             "A plan needs four contexts, two to choose by and two to report, the sweep has"
             f" {setup.settings.n_contexts}. Sweep more."
         )
     progress("planning", 0, 1)
-    told = known_predictors(study, effects_run.id)
-    sd = np.nanstd(told.curves.base, axis=0, ddof=1)
-    wanted = goal(wish, told.curves.values, sd)
-    first, second = halves(len(told.curves.base), config.seed)
-    half = told._replace(curves=told.curves.of_contexts(first))
-    held = (told.held or {}).get("linear")
-    found = plan.plan(half.curves, wanted, config.max_features, held.error[:-1] if held else None)
+    draft = _draft(study, settings, wish, sweep_run)
     progress("planning", 1, 1)
-    steerings = [found.weights, *_control(study, effects_run, found.weights, config.seed)]
-    with study.runs.begin("plan", plainly, inputs, config.seed) as work:
-        planned = [
-            joint_intervention(number, weights, setup.template)
-            for number, weights in enumerate(steerings)
-        ]
-        questions = [q for q in setup.material.questions if q.context in set(second.tolist())]
-        setup = setup._replace(material=SweepMaterial(questions, setup.material.neutral))
-        measured = measure_sweep(work, study, setup, planned, config.replicates, progress)
-        said = predict.predict(half, found.weights, "linear", config.replicates, config.seed)
-        own = joint_rows(told.curves, [found.weights])
-        control = [
-            {"intervention": 1, "feature": f, "value": "", "polarity": 1, "weight": w}
-            for f, w in (steerings[1] if steerings[1:] else ())
-        ]
-        work.table("joint_features", own + control)
-        rows, summary = _report(wanted, said, sd, measured, second, config)
-        work.table("plan_effects", rows)
-        return work.finish(
-            summary
-            | {
-                "want": config.want,
-                "steering": planned[0].steering.name,
-                "features": len(found.weights),
-                "unit": setup.template.unit,
-                "alike": [f"{a} and {b}" for a, b, _ in plan.alike(half.curves)],
-                "held_out_r2": float(held.r2[-1]) if held else None,
-                "held_out_n": held.n if held else 0,
-            }
-        )
+    weights = draft.plan.weights
+    control = _control(study, sweep_run, weights, settings.seed)
+    steerings = [weights, *([control] if control else [])]
+    interventions = [
+        joint_intervention(number, weights, setup.template)
+        for number, weights in enumerate(steerings)
+    ]
+    setup = _in_contexts(setup, draft.reporting)
+    measured = measure_sweep(work, study, setup, interventions, settings.replicates, progress)
+    control_rows = [
+        {"intervention": 1, "feature": feature, "value": "", "polarity": 1, "weight": dose}
+        for feature, dose in control
+    ]
+    curves = draft.predictors.curves
+    work.table("joint_features", joint_rows(curves, [weights]) + control_rows)
+    report = _report(draft, measured, settings)
+    work.table("plan_effects", _effect_rows(draft, report))
+    held = (draft.predictors.held or {}).get("linear")
+    return _figures(draft, report, measured, settings) | {
+        "want": settings.want,
+        "steering": interventions[0].steering.name,
+        "features": len(weights),
+        "unit": setup.template.unit,
+        "alike": [f"{a} and {b}" for a, b, _ in plan.alike(curves)],
+        "held_out_r2": float(held.r2[-1]) if held else None,
+        "held_out_n": held.n if held else 0,
+    }
+
+
+class _Draft(NamedTuple):
+    """A plan before it is measured."""
+
+    goal: Goal
+    """The wish over the measured values [rating points]."""
+    predictors: predict.Predictors
+    """What is known of the features, in the contexts that choose."""
+    plan: plan.Plan
+    """The steering."""
+    prediction: predict.Prediction
+    """What it is expected to do."""
+    sd: Float[np.ndarray, " value"]
+    """Unsteered SD over all contexts [rating points]."""
+    reporting: Int[np.ndarray, " context"]
+    """Numbers of the contexts that report."""
+
+
+def _draft(study: Workspace, settings: PlanSettings, wish: Wish, sweep_run: Run) -> _Draft:
+    """Choose features and strengths by one half of the sweep's contexts."""
+    predictors = known_predictors(study, sweep_run.id)
+    base = predictors.curves.base
+    sd = np.nanstd(base, axis=0, ddof=1)
+    target = goal(wish, predictors.curves.values, sd)
+    choosing, reporting = halves(len(base), settings.seed)
+    half = predictors._replace(curves=predictors.curves.of_contexts(choosing))
+    held = (predictors.held or {}).get("linear")
+    error = held.error[:-1] if held else None
+    steering = plan.plan(half.curves, target, settings.max_features, error)
+    return _Draft(
+        goal=target,
+        predictors=half,
+        plan=steering,
+        prediction=predict.predict(
+            half, steering.weights, "linear", settings.replicates, settings.seed
+        ),
+        sd=sd,
+        reporting=reporting,
+    )
+
+
+def _in_contexts(setup: SweepSetup, contexts: Int[np.ndarray, " context"]) -> SweepSetup:
+    """The same setup with the questions of some contexts only."""
+    numbers = set(contexts.tolist())
+    questions = [q for q in setup.material.questions if q.context in numbers]
+    return setup._replace(material=SweepMaterial(questions, setup.material.neutral))
 
 
 def _control(
-    study: Workspace, effects: Run, weights: predict.Weights, seed: int
-) -> list[predict.Weights]:
+    study: Workspace, sweep_run: Run, weights: predict.Weights, seed: int
+) -> tuple[tuple[int, float], ...]:
     """Random features of the sweep at the plan's doses; none where the sweep had too few."""
     random = study.store.sql(
         "SELECT DISTINCT feature FROM interventions WHERE run = ? AND kind = 'random-feature' ORDER"
         " BY feature",
-        [effects.id],
+        [sweep_run.id],
     )
     if len(random) < len(weights):
-        return []
-    chosen = np.random.default_rng((seed, 8)).permutation(random.feature.to_numpy())[: len(weights)]
-    return [tuple((int(f), dose) for f, (_, dose) in zip(chosen, weights, strict=True))]
+        return ()
+    order = np.random.default_rng((seed, 8)).permutation(random.feature.to_numpy())
+    drawn = order[: len(weights)]
+    return tuple((int(f), dose) for f, (_, dose) in zip(drawn, weights, strict=True))
 
 
-def _report(
-    wanted: Goal,
-    said: predict.Prediction,
-    sd: np.ndarray,
-    measured: Sweep,
-    contexts: np.ndarray,
-    config: PlanSettings,
-) -> tuple[list[dict], dict]:
-    change = measured.changes()[:, contexts].transpose(1, 0, 2)
-    found = bootstrap_mean(change, config.replicates, config.seed)
-    nothing = np.full(len(sd), np.nan)
-    control = (
-        [x[1] for x in (found.mean, found.low, found.high)]
-        if change.shape[1] > 1
-        else [nothing] * 3
+class _Report(NamedTuple):
+    """What the plan did, and its control, in the contexts that report [rating points]."""
+
+    change: Float[np.ndarray, "context value"]
+    """Change under the plan."""
+    plan: Interval
+    """Its mean over contexts [value]."""
+    control: Interval
+    """The same under the control [value]; NaN without one."""
+
+
+def _report(draft: _Draft, measured: Sweep, settings: PlanSettings) -> _Report:
+    """Average what was measured over the contexts that report."""
+    change = measured.changes()[:, draft.reporting].transpose(1, 0, 2)
+    interval = bootstrap_mean(change, settings.replicates, settings.seed)
+    nothing = np.full(len(draft.sd), np.nan)
+    control = Interval(*[nothing] * 5)
+    if change.shape[1] > 1:
+        control = Interval(*(column[1] for column in interval))
+    return _Report(
+        change=change[:, 0], plan=Interval(*(column[0] for column in interval)), control=control
     )
-    mean, low, high, n = (x[0] for x in (found.mean, found.low, found.high, found.n))
-    met = wanted.met(mean)
-    rows = [
+
+
+def _effect_rows(draft: _Draft, report: _Report) -> list[dict[str, Any]]:
+    """Rows of `plan_effects`: what was wanted, predicted and measured of every value."""
+    wanted, expected = draft.goal, draft.prediction
+    met = wanted.met(report.plan.mean)
+    return [
         {
             "value": value,
             "wanted": wanted.target[j],
             "wanted_low": wanted.low[j],
             "wanted_high": wanted.high[j],
-            "predicted": said.mean[j],
-            "predicted_low": said.low[j],
-            "predicted_high": said.high[j],
-            "measured": mean[j],
-            "measured_low": low[j],
-            "measured_high": high[j],
-            "control": control[0][j],
-            "control_low": control[1][j],
-            "control_high": control[2][j],
-            "sd": sd[j],
-            "n": int(n[j]),
+            "predicted": expected.mean[j],
+            "predicted_low": expected.low[j],
+            "predicted_high": expected.high[j],
+            "measured": report.plan.mean[j],
+            "measured_low": report.plan.low[j],
+            "measured_high": report.plan.high[j],
+            "control": report.control.mean[j],
+            "control_low": report.control.low[j],
+            "control_high": report.control.high[j],
+            "sd": draft.sd[j],
+            "n": int(report.plan.n[j]),
             "within": bool(met[j]),
         }
-        for j, value in enumerate(said.values)
+        for j, value in enumerate(expected.values)
     ]
-    drawn = wanted.distance(
-        replicate_means(change[:, 0], cluster_weights(len(change), config.replicates, config.seed))
-    )
+
+
+def _figures(
+    draft: _Draft, report: _Report, measured: Sweep, settings: PlanSettings
+) -> dict[str, Any]:
+    """Distances to the wish before and after, and the damage, for the run's summary."""
+    wanted, expected = draft.goal, draft.prediction
+    replicates, seed = settings.replicates, settings.seed
+    weights = cluster_weights(len(report.change), replicates, seed)
+    drawn = wanted.distance(replicate_means(report.change, weights))
     asked = np.isfinite(wanted.low) | np.isfinite(wanted.high)
-    hurt = bootstrap_mean(measured.damage.T, config.replicates, config.seed)
-    return rows, {
-        "distance_before": float(wanted.distance(np.zeros(len(sd)))),
-        "distance_predicted": float(wanted.distance(said.mean)),
-        "distance_after": float(wanted.distance(mean)),
+    damage = bootstrap_mean(measured.damage.T, replicates, seed)
+    return {
+        "distance_before": float(wanted.distance(np.zeros(len(draft.sd)))),
+        "distance_predicted": float(wanted.distance(expected.mean)),
+        "distance_after": float(wanted.distance(report.plan.mean)),
         "distance_low": float(np.quantile(drawn, 0.025)),
         "distance_high": float(np.quantile(drawn, 0.975)),
-        "distance_control": float(wanted.distance(control[0])),
+        "distance_control": float(wanted.distance(report.control.mean)),
         "asked": int(asked.sum()),
-        "within": int(met[asked].sum()),
-        "damage_predicted": said.damage,
-        "damage_predicted_low": said.damage_low,
-        "damage_predicted_high": said.damage_high,
-        "damage": float(hurt.mean[0]),
-        "damage_low": float(hurt.low[0]),
-        "damage_high": float(hurt.high[0]),
-        "contexts_chosen_by": said.n,
-        "contexts": len(change),
+        "within": int(wanted.met(report.plan.mean)[asked].sum()),
+        "damage_predicted": expected.damage,
+        "damage_predicted_low": expected.damage_low,
+        "damage_predicted_high": expected.damage_high,
+        "damage": float(damage.mean[0]),
+        "damage_low": float(damage.low[0]),
+        "damage_high": float(damage.high[0]),
+        "contexts_chosen_by": expected.n,
+        "contexts": len(report.change),
     }

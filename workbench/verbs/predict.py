@@ -182,6 +182,7 @@ def _trial(
     fresh = bootstrap_mean(change[second], replicates, seed)
 
     def expect(known: predict.Predictors) -> Interval:
+        """Average a model's changes over contexts, with intervals [steering value]."""
         by_context = predict.changes(known, doses, model).transpose(1, 0, 2)
         return bootstrap_mean(by_context, replicates, seed)
 
