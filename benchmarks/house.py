@@ -41,8 +41,9 @@ from benchmarks._modules import (
 NAME = "house"
 PACKAGES = ("workbench", "sae_training", "feature_store")
 ROOT = Path(__file__).parent.parent
-COLUMNS, PARAMETERS, LINES = 100, 6, 60
-"""Longest line [characters], signature [parameters] and function [lines]."""
+COLUMNS, PARAMETERS, LINES, FIELDS = 100, 6, 60, 3
+"""Longest line [characters], signature [parameters] and function [lines]; most fields of a record
+that may be built by position."""
 BANNED = {"told", "found", "one", "own", "said", "hurt", "plainly", "which", "who", "each"}
 """Filler words, which say nothing of the thing that they name."""
 REACH = {
@@ -55,6 +56,7 @@ REACH = {
     "class name used again": 0,
     "banned name": 0,
     "banned definition": 0,
+    "positional record": 0,
     "many parameters": 0,
     "long function": 10,
     "long function without a reason": 0,
@@ -202,6 +204,35 @@ def repeated_class_names(modules: Sequence[Module]) -> Offences:
         if len(definitions) > 1:
             for path, line in definitions:
                 yield Offence(path, line, "class name used again", f"{name} ({len(definitions)})")
+
+
+def positional_records(modules: Sequence[Module]) -> Offences:
+    """Find records of more than three fields that are built by position.
+
+    A record is a dataclass or a named tuple of the house. One that is unpacked (`Edge(*row)`) is
+    left out: its fields come in their order from elsewhere.
+    """
+    fields = {
+        node.name: count
+        for module in modules
+        for node in module.nodes
+        if isinstance(node, ast.ClassDef) and (count := _record_fields(node)) > FIELDS
+    }
+    for module in modules:
+        for node in module.nodes:
+            if not isinstance(node, ast.Call) or not node.args:
+                continue
+            name = getattr(node.func, "id", getattr(node.func, "attr", ""))
+            if name in fields and not any(isinstance(one, ast.Starred) for one in node.args):
+                yield Offence(module.path, node.lineno, "positional record", name)
+
+
+def _record_fields(node: ast.ClassDef) -> int:
+    """Count the fields of a dataclass or named tuple; 0 for any other class."""
+    marks = [ast.unparse(mark) for mark in [*node.bases, *node.decorator_list]]
+    if not any("dataclass" in mark or mark.endswith("NamedTuple") for mark in marks):
+        return 0
+    return sum(isinstance(statement, ast.AnnAssign) for statement in node.body)
 
 
 # Docstrings
@@ -370,6 +401,7 @@ CHECKS: tuple[Check, ...] = (
 HouseCheck = Callable[[Sequence[Module]], Offences]
 HOUSE_CHECKS: tuple[HouseCheck, ...] = (
     repeated_class_names,
+    positional_records,
     loose_modules,
     import_circles,
     sideways_imports,
