@@ -152,7 +152,8 @@ def under_conva(
     layers, in order [value].
     """
     asked = questions(s, contexts)
-    with shift.controlled(s.study, s.probes, s.model, value, target, lower, layers) as model:
+    goal = shift.ShiftGoal(value, target, lower, tuple(layers))
+    with shift.controlled(s.study, s.probes, s.model, goal) as model:
         scores = model.score(
             [q.prompt for q in asked], option_texts(one_scale("standin", s.study.system), model)
         )

@@ -121,11 +121,11 @@ class Decoder:
 @every("steerings")
 @pytest.mark.parametrize("unit", ["raw", "feature_max", "norm_share"])
 def test_a_steering(name, unit):
-    from workbench.steering.methods import Scale, build_edit
+    from workbench.steering.methods import StrengthScale, build_edit
 
     torch.manual_seed(0)
     sae = Decoder(torch.nn.functional.normalize(torch.randn(8, 16), dim=1))
-    scale = Scale(4.0, torch.full((8,), 3.0))
+    scale = StrengthScale(4.0, torch.full((8,), 3.0))
     told = [
         Steering(features=((feature, 1.0),), method=name, strength=strength, unit=unit)
         for feature, strength in ((0, 1.0), (3, 2.0), (3, -1.0))

@@ -10,7 +10,7 @@ from feature_store.records import Site, Steering
 from sae_training.dictionary.texts import Corpus, batches
 from sae_training.engine.opening import open_model
 from tests.helpers import small_models
-from workbench.steering.methods import Scale, build_edit
+from workbench.steering.methods import StrengthScale, build_edit
 
 PROMPTS = ["the cat sat on", "then the dog ran to the end of the garden and", "the"]
 
@@ -22,7 +22,7 @@ def edit(*strengths, positions="all", method="add"):
         )
         for i, strength in enumerate(strengths)
     ]
-    return build_edit(steerings, small_models.TinySAE(), Scale(5.0, torch.ones(40)))
+    return build_edit(steerings, small_models.TinySAE(), StrengthScale(5.0, torch.ones(40)))
 
 
 def padded(model, texts, side="right"):

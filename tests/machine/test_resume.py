@@ -13,7 +13,7 @@ from sae_training.engine.resume import branches
 from sae_training.engine.scoring import full_scores, score_rows, sweep, sweep_ids
 from sae_training.engine.tails import tails
 from tests.helpers import small_models
-from workbench.steering.methods import Scale, build_edit
+from workbench.steering.methods import StrengthScale, build_edit
 
 STEERINGS = [
     Steering(
@@ -44,7 +44,7 @@ OPTIONS = [[11], [12], [13, 14], [13, 15, 16], [13, 15, 17], [18, 15, 16], [18, 
 
 @pytest.fixture(scope="module")
 def edit():
-    return build_edit(STEERINGS, small_models.TinySAE(), Scale(5.0, torch.full((40,), 3.0)))
+    return build_edit(STEERINGS, small_models.TinySAE(), StrengthScale(5.0, torch.full((40,), 3.0)))
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,10 @@ from sae_training.engine import scoring
 from sae_training.engine.losses import losses
 from sae_training.model import spans
 from tests.helpers.small_models import TinySAE, model
-from workbench.steering.methods import Scale, build_edit
+from workbench.steering.methods import StrengthScale, build_edit
 
 SAE = TinySAE()
-SCALE = Scale(5.0, torch.ones(40))
+SCALE = StrengthScale(5.0, torch.ones(40))
 COEF, FEATURE, LAYER = 7.0, 5, 1
 SPAN = Span(" the mat")
 PROMPTS = [

@@ -22,7 +22,7 @@ from workbench.llm.answered import CachedLLM
 from workbench.llm.endpoint import Endpoint, Limits
 from workbench.llm.local import LocalLLM
 from workbench.llm.reading import read_choice
-from workbench.steering.methods import Scale, build_edit
+from workbench.steering.methods import StrengthScale, build_edit
 
 QUICK = Limits(retries=2, timeout=5, concurrency=3)
 
@@ -78,7 +78,7 @@ def test_a_local_model_talks_through_its_template_and_steered():
     edit = build_edit(
         [Steering(features=((3, 1.0),), method="add", strength=40.0, unit="raw")],
         TinySAE(),
-        Scale(5.0, torch.ones(40)),
+        StrengthScale(5.0, torch.ones(40)),
     )
     with own.steered(edit, Site(1)):
         steered = LocalLLM(own, "add f3 @40 raw").chat([talk], max_new_tokens=8)

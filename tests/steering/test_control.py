@@ -122,7 +122,7 @@ def test_a_probe_is_taken_apart_into_features(study, run):
 
 def test_an_interrupted_run_goes_on_with_the_next_value(tmp_path, monkeypatch):
     study, probed = Study(tmp_path / "s"), []
-    real = probe_verb._probe
+    real = probe_verb._probe_value
 
     def counted(work, model, number, *rest):
         probed.append(number)
@@ -130,7 +130,7 @@ def test_an_interrupted_run_goes_on_with_the_next_value(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         real(work, model, number, *rest)
 
-    monkeypatch.setattr(probe_verb, "_probe", counted)
+    monkeypatch.setattr(probe_verb, "_probe_value", counted)
     with pytest.raises(KeyboardInterrupt):
         study.probe(model="organism", n_pairs=14)
     assert not study.runs.ids("probes")
@@ -165,13 +165,13 @@ def test_length_that_tells_the_classes_apart_is_named(tmp_path):
 def test_control_moves_the_value_and_leaves_nothing_behind(study, run, lower, target):
     model = study.model_of(run)
     before = ratings(model, "power")
-    with shift.controlled(study, run, model, "power", target, lower):
+    goal = shift.ShiftGoal("power", target, lower)
+    with shift.controlled(study, run, model, goal):
         moved = ratings(model, "power") - before
     assert (-1 if lower else 1) * moved.mean() > 0.5
     assert np.array_equal(ratings(model, "power"), before)
-    with shift.controlled(
-        study, run, model, "power", target, lower, open=torch.zeros(len(before), dtype=torch.bool)
-    ):
+    closed = torch.zeros(len(before), dtype=torch.bool)
+    with shift.controlled(study, run, model, goal, open=closed):
         assert np.allclose(ratings(model, "power"), before, atol=1e-5)
 
 
@@ -296,16 +296,14 @@ def test_verdicts_that_could_not_be_read_are_not_averaged():
     assert np.array_equal(before, [1.0, 0.0, 0.5, np.nan, np.nan], equal_nan=True)
     rows = {
         row["steering"]: row
-        for row in summarise(
-            before, np.array([1.0, 1.0, np.nan, 1.0, 0.0]), "csr", "power", "after", 500, 0
-        )
+        for row in summarise(before, np.array([1.0, 1.0, np.nan, 1.0, 0.0]), "after", 500, 0)
     }
     assert rows["base"]["mean"] == 0.5
     assert (rows["base"]["n"], rows["base"]["missing"]) == (3, 2)
     assert rows["after"]["mean"] == 0.75
     assert rows["change"]["mean"] == 0.5, "over the two items that were read both times"
     assert rows["change"]["n"] == 2
-    nothing = summarise(np.array([np.nan]), np.array([np.nan]), "fr", "power", "after", 500, 0)
+    nothing = summarise(np.array([np.nan]), np.array([np.nan]), "after", 500, 0)
     assert all(np.isnan(row["mean"]) and row["n"] == 0 for row in nothing)
 
 

@@ -162,12 +162,12 @@ def test_what_no_shift_can_reach_is_refused():
 def test_a_stored_direction_is_steered_like_any_other():
     from feature_store.records import Steering
     from tests.helpers.small_models import TinySAE
-    from workbench.steering.methods import Scale, build_edit
+    from workbench.steering.methods import StrengthScale, build_edit
 
     sae, hidden = TinySAE(), torch.randn(1, 4, WIDTH)
     where = torch.ones(1, 4, dtype=torch.bool)
     name = "probes-1/power/probe"
-    scale = Scale(5.0, torch.linspace(1, 3, 40), {name: 7 * torch.eye(WIDTH)[3]})
+    scale = StrengthScale(5.0, torch.linspace(1, 3, 40), {name: 7 * torch.eye(WIDTH)[3]})
     for method in ("add", "orthogonal", "clamp", "ablate", "conva"):
         told = Steering(method=method, strength=2.0, unit="raw", direction=name)
         assert name in told.name

@@ -12,7 +12,7 @@ from feature_store.errors import BadInput, NotFound
 from tests.helpers.endpoints import Short
 from workbench import organism
 from workbench.steering import pairs, probes
-from workbench.steering.pairs import Pair
+from workbench.steering.pairs import ValuePair
 
 SYSTEM = registry.get("values", "schwartz10")
 PLACES = ("market", "harbour", "library", "station", "bakery")
@@ -21,7 +21,7 @@ PLACES = ("market", "harbour", "library", "station", "bakery")
 def controlled(n=10):
     acts = [("shared", "hid"), ("carried", "dropped"), ("guided", "misled"), ("praised", "mocked")]
     return [
-        Pair(
+        ValuePair(
             value="benevolence",
             held=(
                 f"At the {PLACES[i % 5]} my neighbour stood waiting, and I {acts[i % 4][0]} the"
@@ -44,19 +44,19 @@ def test_controlled_pairs_are_kept():
 
 
 def test_pairs_that_differ_in_more_than_the_value_are_refused_with_the_reason():
-    strange = Pair(
+    strange = ValuePair(
         value="benevolence",
         held="At the market my neighbour stood waiting, and I shared the basket with her.",
         opposed="We drove through fog until the engine failed near a bridge.",
         context="x",
     )
-    topic = Pair(
+    topic = ValuePair(
         value="benevolence",
         held="At the market my neighbour stood waiting, and I shared the basket with her.",
         opposed="At the harbour my neighbour stood waiting, and I hid the basket with her.",
         context="y",
     )
-    same = Pair(value="benevolence", held="I shared it.", opposed="I shared it.", context="z")
+    same = ValuePair(value="benevolence", held="I shared it.", opposed="I shared it.", context="z")
     told = pairs.check([*controlled(40), strange, topic, same])
     assert [pair.reason for pair in told[:40]] == [""] * 40
     assert told[40].reason.startswith("only 0.00 of the content words")
@@ -69,7 +69,10 @@ def test_pairs_that_differ_in_more_than_the_value_are_refused_with_the_reason():
 def test_a_table_is_read_in_any_spelling(tmp_path):
     file = tmp_path / "pairs.csv"
     pairs.write(
-        [*controlled(3), Pair(value="power", held="a", opposed="b", context="c", reason="refused")],
+        [
+            *controlled(3),
+            ValuePair(value="power", held="a", opposed="b", context="c", reason="refused"),
+        ],
         file,
     )
     assert pairs.read(str(file), SYSTEM) == controlled(3)
@@ -77,7 +80,7 @@ def test_a_table_is_read_in_any_spelling(tmp_path):
         tmp_path / "p.jsonl", orient="records", lines=True
     )
     assert pairs.read(str(tmp_path / "p.jsonl"), SYSTEM) == [
-        Pair(value="self-direction", held="a", opposed="b", context="pair 1")
+        ValuePair(value="self-direction", held="a", opposed="b", context="pair 1")
     ]
 
 
@@ -163,10 +166,16 @@ def planted(rng, n, d, size, confound=0.0):
     return noise[0][:, None], noise[1][:, None]
 
 
+def fit(held, opposed, layer=0, eligible=True):
+    """Probes of one layer; every pair has a context of its own."""
+    contexts = [str(number) for number in range(len(held))]
+    texts = probes.ProbeTexts("power", held, opposed, contexts, length_auroc=0.5)
+    return probes.fit(texts, probes.FitOptions(layers=[layer], eligible=[eligible]))
+
+
 def test_a_planted_direction_is_found_by_both_kinds():
     held, opposed = planted(np.random.default_rng(0), 200, 32, 2.0)
-    contexts = [str(i) for i in range(200)]
-    told = probes.fit("power", held, opposed, contexts, [7], 0.5, [True])
+    told = fit(held, opposed, 7)
     assert told.weight[0, 0] / np.linalg.norm(told.weight[0]) > 0.9
     assert told.means[0, 0] / np.linalg.norm(told.means[0]) > 0.9
     (probe,) = told.probes
@@ -175,24 +184,18 @@ def test_a_planted_direction_is_found_by_both_kinds():
     assert probe.n == 60
     assert probe.low < probe.accuracy <= probe.high
     assert abs(probe.control - 0.5) < 0.2, "sides swapped at random cannot be told"
-    again = probes.fit("power", held, opposed, contexts, [7], 0.5, [True])
+    again = fit(held, opposed, 7)
     assert np.array_equal(again.weight, told.weight)
 
 
 def test_noise_has_no_probe_and_the_last_layers_are_not_chosen():
     rng = np.random.default_rng(1)
     noise = rng.normal(size=(2, 100, 1, 16))
-    none = probes.fit(
-        "power", noise[0], noise[1], [str(i) for i in range(100)], [0], 0.5, [True]
-    ).probes[0]
+    none = fit(noise[0], noise[1]).probes[0]
     assert none.low < 0.5 < none.high
     assert not none.chosen
     held, opposed = planted(rng, 60, 8, 3.0)
-    assert (
-        not probes.fit("power", held, opposed, [str(i) for i in range(60)], [0], 0.5, [False])
-        .probes[0]
-        .chosen
-    )
+    assert not fit(held, opposed, eligible=False).probes[0].chosen
     assert [probes.skipped(n) for n in (4, 12, 26, 40)] == [1, 3, 5, 5]
 
 
@@ -212,9 +215,7 @@ def test_a_topic_on_one_side_bends_the_probe():
     cosine = {}
     for confound in (0.0, 0.7):
         held, opposed = planted(rng, 200, 32, 1.0, confound)
-        weight = probes.fit(
-            "power", held, opposed, [str(i) for i in range(200)], [0], 0.5, [True]
-        ).weight[0]
+        weight = fit(held, opposed).weight[0]
         cosine[confound] = weight[0] / np.linalg.norm(weight)
     assert cosine[0.7] < 0.85 < cosine[0.0]
 

@@ -8,10 +8,10 @@ from feature_store.errors import BadInput
 from feature_store.records import Steering
 from sae_training.model.edits import Frame, by_prompt, prompt_frame, settle
 from tests.helpers.small_models import WIDTH, TinySAE
-from workbench.steering.methods import Scale, build_edit, unit_direction
+from workbench.steering.methods import StrengthScale, build_edit, unit_direction
 
 SAE = TinySAE()
-SCALE = Scale(5.0, torch.linspace(1, 3, 40))
+SCALE = StrengthScale(5.0, torch.linspace(1, 3, 40))
 HIDDEN = torch.randn(3, 6, WIDTH, generator=torch.Generator().manual_seed(0))
 ALL = torch.ones(3, 6, dtype=torch.bool)
 
@@ -228,7 +228,7 @@ def test_a_feature_without_a_maximum_says_so():
         build_edit(
             [Steering(features=((0, 1.0),), method="add", strength=1.0, unit="feature_max")],
             SAE,
-            Scale(5.0, torch.zeros(40)),
+            StrengthScale(5.0, torch.zeros(40)),
         )
     with pytest.raises(BadInput, match="at least one steering"):
         build_edit([], SAE, SCALE)

@@ -11,7 +11,7 @@ from feature_store.runs import Runs
 from tests.helpers.small_models import TinySAE, model
 from workbench.instruments.standin import standin
 from workbench.llm import Verdict
-from workbench.steering.methods import Scale, build_edit
+from workbench.steering.methods import StrengthScale, build_edit
 from workbench.study import Study
 from workbench.systems.kang import interview, roles
 from workbench.systems.kang.interview import Interview, Treatment
@@ -75,7 +75,9 @@ def treatments():
 
 
 def edit():
-    return build_edit([one.steering for one in treatments()], TinySAE(), Scale(5.0, torch.ones(40)))
+    return build_edit(
+        [one.steering for one in treatments()], TinySAE(), StrengthScale(5.0, torch.ones(40))
+    )
 
 
 @pytest.mark.parametrize("mode", ["generate", "yes-no"])

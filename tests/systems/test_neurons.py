@@ -148,12 +148,12 @@ def test_scores_with_shared_beginnings_are_those_of_full_passes(family):
 
 def small_models_edit(strength):
     from feature_store.records import Steering
-    from workbench.steering.methods import Scale, build_edit
+    from workbench.steering.methods import StrengthScale, build_edit
 
     return build_edit(
         [Steering(features=((0, 1.0),), method="add", strength=strength, unit="raw")],
         small_models.TinySAE(),
-        Scale(5.0, torch.ones(40)),
+        StrengthScale(5.0, torch.ones(40)),
     )
 
 

@@ -12,12 +12,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from feature_store.errors import BadInput, Incompatible
 from feature_store.records import Positions, Run, Span, Steering, Unit, Where
 from workbench.measuring.respondents import LocalRespondent
 from workbench.steering import directions
-from workbench.steering.methods import Scale, build_edit
+from workbench.steering.methods import StrengthScale, build_edit
 from workbench.workspace import Workspace, site_of
 
 if TYPE_CHECKING:
@@ -25,10 +27,15 @@ if TYPE_CHECKING:
     from sae_training.model.edits import Edit
 
 
-def parse_features(told: Sequence[str]) -> tuple[tuple[int, float], ...]:
-    """`["12", "40:-1"]` as (index, weight) pairs."""
+def parse_features(texts: Sequence[str]) -> tuple[tuple[int, float], ...]:
+    """Read features as a user writes them, as (0-based index, weight) pairs.
+
+    A text without a weight means 1. Raises BadInput for what is not written so.
+
+        parse_features(["12", "40:-1"])     # ((12, 1.0), (40, -1.0))
+    """
     pairs = []
-    for text in told:
+    for text in texts:
         index, _, weight = text.partition(":")
         try:
             pairs.append((int(index), float(weight or 1)))
@@ -42,54 +49,64 @@ def parse_features(told: Sequence[str]) -> tuple[tuple[int, float], ...]:
 def one_steering(
     features: Sequence[str], method: str, strength: float, unit: Unit, positions: Positions = "all"
 ) -> Steering:
-    """The steering that flags describe, the base where they name none.
+    """Give the steering that flags describe, or the base model where they describe none.
 
-    Raises BadInput where half of it is missing.
+    `features` are written as `parse_features` reads them; `strength` is in `unit`. Raises BadInput
+    where features come without a strength, or a strength without features.
     """
-    found = Steering(
+    steering = Steering(
         features=parse_features(features),
         method=method,
         strength=strength,
         unit=unit,
         positions=positions,
     )
-    if found.name == "base" and (features or strength):
+    if steering.name == "base" and (features or strength):
         raise BadInput(
             "A steering needs --features and a --strength other than 0, got"
             f" {', '.join(features) or 'no feature'} at {strength}. Give both, or neither."
         )
-    return found
+    return steering
 
 
-def scale_of(study: Workspace, sae_run: Run) -> Scale:
-    """The residual's median norm and the features' largest activations, as harvested."""
+def scale_of(study: Workspace, sae_run: Run) -> StrengthScale:
+    """Give the scale of an SAE's site: the residual's median norm, the features' largest
+    activations.
+
+    Both are those of the text that was harvested when the SAE's run was made.
+    """
     rows = study.store.arrow(
         "SELECT max_activation FROM features WHERE run = ? ORDER BY feature", [sae_run.id]
     )
     largest = torch.tensor(rows["max_activation"].to_numpy(), dtype=torch.float32)
-    return Scale(float(sae_run.summary["median_norm"]), largest)
+    return StrengthScale(float(sae_run.summary["median_norm"]), largest)
 
 
 def directions_for(
     study: Workspace, sae_run: Run, steerings: Sequence[Steering]
-) -> dict[str, torch.Tensor]:
-    """The stored directions that the steerings name, each [d_model], at the SAE's site."""
+) -> dict[str, Float[Tensor, " d_model"]]:
+    """Load the stored directions that steerings name, at the SAE's site.
+
+    Gives name -> direction of length 1. Raises Incompatible where a direction comes from another
+    model than the SAE.
+    """
+    # Probes read the output of a layer. What enters a layer is the output of the layer below it.
     layer = sae_run.summary["layer"] - (sae_run.summary["point"] == "resid_pre")
-    found = {}
-    for name in {one.direction for one in steerings if one.direction}:
-        told = directions.parse(name)
-        run = study.resolve("probes", told.run)
-        if run.inputs["model"] != sae_run.inputs["model"]:
+    by_name = {}
+    for name in {steering.direction for steering in steerings if steering.direction}:
+        parts = directions.parse(name)
+        probes_run = study.resolve("probes", parts.run)
+        if probes_run.inputs["model"] != sae_run.inputs["model"]:
             raise Incompatible(
-                f"{run.id} probed {run.config['model']}, {sae_run.id} reads"
+                f"{probes_run.id} probed {probes_run.config['model']}, {sae_run.id} reads"
                 f" {sae_run.config['model']} or another revision of it. Probe the SAE's model."
             )
-        found[name] = directions.direction(study, run, told.value, told.kind, layer)
-    return found
+        by_name[name] = directions.direction(study, probes_run, parts.value, parts.kind, layer)
+    return by_name
 
 
 def edit_for(study: Workspace, sae_run: Run, steerings: Sequence[Steering]) -> "Edit":
-    """One edit with a row a steering."""
+    """Build one edit of the SAE's model; row i is `steerings[i]`."""
     scale = replace(scale_of(study, sae_run), directions=directions_for(study, sae_run, steerings))
     return build_edit(steerings, study.sae(sae_run), scale)
 
@@ -97,39 +114,46 @@ def edit_for(study: Workspace, sae_run: Run, steerings: Sequence[Steering]) -> "
 def strongest_features(
     study: Workspace, sae_run: Run, prompts: Sequence[str], where: Where, top: int
 ) -> list[int]:
-    """The features of largest activation at the tokens that `where` means, over all prompts; at
-    most `top`, only live ones.
+    """List the features of largest activation at the tokens that `where` means, over all prompts.
 
-    Kang et al. (2025) choose so, at ` your values` of the role-free prompt. Raises BadInput where a
-    prompt lacks the span.
+    At most `top` indices [0-based], the strongest first, and only features that are active there.
+    Kang et al. (2025) choose their features so, at ` your values` of the prompt without a role.
+    Raises BadInput where a prompt lacks the span, and where no feature is active.
+    """
+    largest = _largest_activations(study, sae_run, prompts, where)
+    order = torch.argsort(largest, descending=True, stable=True)[:top]
+    strongest = [int(index) for index in order if largest[index] > 0]
+    if not strongest:
+        raise BadInput(
+            "No feature is active at the span, so there is none to steer. Name features, or another"
+            " span."
+        )
+    return strongest
+
+
+def _largest_activations(
+    study: Workspace, sae_run: Run, prompts: Sequence[str], where: Where
+) -> Float[Tensor, " feat"]:
+    """Give each feature's largest activation at the tokens that `where` means [activation units].
+
+    One prompt passes through the model at a time, so that no padding touches the residual.
     """
     from sae_training.model import spans
     from sae_training.model.edits import prompt_frame
 
     model, sae = study.model_of(sae_run), study.sae(sae_run)
-    marks = spans.find(
-        model, prompts, {where: range(len(prompts))} if isinstance(where, Span) else {}
-    )
+    spans_wanted = {where: range(len(prompts))} if isinstance(where, Span) else {}
+    marks = spans.find(model, prompts, spans_wanted)
     largest = torch.zeros(sae.n_features)
     for row, ids in enumerate(model.tokenize(prompts, prompt=True)):
         tokens = torch.tensor([ids])
         mask = torch.ones_like(tokens, dtype=torch.bool)
-        chosen = (
-            prompt_frame(mask)
-            ._replace(spans=spans.padded(marks, [row], len(ids)))
-            .where((where,))[0]
-        )
+        frame = prompt_frame(mask)._replace(spans=spans.padded(marks, [row], len(ids)))
+        chosen = frame.where((where,))[0]
         hidden = model.residuals(tokens, mask, site_of(sae_run))[0]
         active = sae.encode(hidden[chosen.to(hidden.device)].to(sae.W_dec))
         largest = torch.maximum(largest, active.amax(0).float().cpu())
-    order = torch.argsort(largest, descending=True, stable=True)[:top]
-    found = [int(index) for index in order if largest[index] > 0]
-    if not found:
-        raise BadInput(
-            "No feature is active at the span, so there is none to steer. Name features, or another"
-            " span."
-        )
-    return found
+    return largest
 
 
 def respondent(
@@ -138,8 +162,9 @@ def respondent(
     steering: Steering,
     kind: type[LocalRespondent] = LocalRespondent,
 ) -> LocalRespondent:
-    """The SAE's model under a steering, as one who answers an instrument; answers are kept in
-    the study.
+    """Give the SAE's model under a steering, as a respondent that answers an instrument.
+
+    Its answers are kept in the study's folder, under the SAE's run and the steering's key.
     """
     model = study.model_of(sae_run)
     if steering.name == "base":
@@ -156,7 +181,13 @@ def respondent(
 
 @contextlib.contextmanager
 def steer(study: Workspace, sae_run: Run, steering: Steering) -> Iterator["Model"]:
-    """The study's model, steered; as it was afterwards, to the bit."""
+    """Lend the study's model under a steering.
+
+    After the block the model is as it was, to the bit.
+
+        with steer(study, sae_run, Steering(features=((12, 1.0),), strength=0.5)) as model:
+            model.generate(["What matters to you?"])
+    """
     model = study.model_of(sae_run)
     if steering.name == "base":
         yield model

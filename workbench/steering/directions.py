@@ -6,7 +6,7 @@ layer.
 2. `direction` gives one at length 1: what any steering adds, clamps, replaces or takes away.
 3. `parse` reads the name by which a `Steering` calls one: `run/value/kind`.
 
-Left out: training; that is `probing.py` and the verb `probe`.
+Left out: training; that is `probes.py` and the verb `probe`.
 """
 
 import functools
@@ -27,76 +27,73 @@ KINDS = ("probe", "difference-of-means")
 
 
 class Probe(NamedTuple):
+    """A linear probe that is ready to be used: P(value is held) = sigmoid(weight · h + bias)."""
+
     weight: Float[Tensor, " d_model"]
     """w [nats of log-odds per residual unit], double precision."""
     bias: float
     """b [nats of log-odds]."""
 
 
+class DirectionName(NamedTuple):
+    """The name of a stored direction, in its three parts."""
+
+    run: str
+    """Id of a run of kind `probes`."""
+    value: str
+    """Id of the value."""
+    kind: str
+    """One of `KINDS`."""
+
+
 def save(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write `weight` and `difference-of-means` [value, layer, d_model] and `bias` [value, layer]
-    into a run's folder.
+    """Write a run's directions into its folder, in double precision.
+
+    `arrays` holds `weight` and `difference-of-means` [value, layer, d_model] and `bias`
+    [value, layer].
     """
     from safetensors.numpy import save_file
 
-    save_file(
-        {name: np.ascontiguousarray(array, dtype=np.float64) for name, array in arrays.items()},
-        folder / FILE,
-    )
-
-
-@functools.lru_cache(maxsize=4)
-def _load(file: Path) -> dict[str, Tensor]:
-    from safetensors.torch import load_file
-
-    return load_file(file)
-
-
-def _place(
-    study: Workspace, run: Run, value: str, layer: int
-) -> tuple[dict[str, Tensor], tuple[int, int]]:
-    arrays = _load(study.runs.folder / run.id / FILE)
-    values, id = run.summary["probed"], study.system.resolve(value)
-    if id not in values:
-        raise NotFound(f"{run.id} has no probe of {id}.{nearest(id, values)}")
-    layers = arrays["bias"].shape[1]
-    if not 0 <= layer < layers:
-        raise BadInput(f"{run.id} has probes of layers 0 to {layers - 1}, got layer {layer}.")
-    return arrays, (values.index(id), layer)
+    doubles = {
+        name: np.ascontiguousarray(array, dtype=np.float64) for name, array in arrays.items()
+    }
+    save_file(doubles, folder / FILE)
 
 
 def direction(
     study: Workspace, run: Run, value: str, kind: str, layer: int
 ) -> Float[Tensor, " d_model"]:
-    """The direction of a value at the output of a layer (0-based), at length 1, in single
-    precision.
+    """Give the direction of a value at the output of a layer (0-based).
 
-    `probe`: the normal of the logistic regression; `difference-of-means`: contrastive activation
-    addition.
+    It has length 1 and single precision. Kind `probe` is the normal of the logistic regression,
+    `difference-of-means` that of contrastive activation addition. Raises NotFound for an unknown
+    kind or value, BadInput for a layer that was not probed.
+
+        direction(study, run, "power", "difference-of-means", layer=12)
     """
     if kind not in KINDS:
-        raise NotFound(f"{kind!r} is no kind of direction.{nearest(kind, KINDS)}")
-    arrays, at = _place(study, run, value, layer)
-    found = arrays["weight" if kind == "probe" else kind][at]
-    length = found.norm()
+        raise NotFound(f"{kind!r} is not a kind of direction.{nearest(kind, KINDS)}")
+    arrays, place = _place(study, run, value, layer)
+    vector = arrays["weight" if kind == "probe" else kind][place]
+    length = vector.norm()
     if not length > 0:
         raise BadInput(
             f"The {kind} direction of {value} at layer {layer} has length 0: its pairs do not"
             " differ there. Choose another layer."
         )
-    return (found / length).float()
+    return (vector / length).float()
 
 
 def probe(study: Workspace, run: Run, value: str, layer: int) -> Probe:
-    """The probe of a value at a layer."""
-    arrays, at = _place(study, run, value, layer)
-    return Probe(arrays["weight"][at], float(arrays["bias"][at]))
+    """Give the probe of a value at the output of a layer (0-based)."""
+    arrays, place = _place(study, run, value, layer)
+    return Probe(arrays["weight"][place], float(arrays["bias"][place]))
 
 
 def chosen_layers(study: Workspace, run: Run, value: str) -> list[int]:
-    """The layers that ConVA steers for a value, lowest first.
+    """List the layers (0-based) at which ConVA steers a value, lowest first.
 
-    Raises BadInput where none was told apart well enough.
+    Raises BadInput where no layer's probe was accurate enough to be chosen.
     """
     id = study.system.resolve(value)
     rows = study.store.sql(
@@ -113,21 +110,39 @@ def chosen_layers(study: Workspace, run: Run, value: str) -> list[int]:
     return rows.layer[rows.chosen].tolist()
 
 
-class Name(NamedTuple):
-    run: str
-    """Id of a run of kind `probes`."""
-    value: str
-    """Id of the value."""
-    kind: str
-    """One of `KINDS`."""
+def parse(name: str) -> DirectionName:
+    """Take the name of a stored direction apart.
 
+        parse("probes-1a2b/power/probe")    # DirectionName("probes-1a2b", "power", "probe")
 
-def parse(name: str) -> Name:
-    """`probes-1a2b/power/difference-of-means` in its three parts."""
+    Raises BadInput for another form. `latest` is refused as a run: a steering is kept, and its
+    name must mean the same direction later.
+    """
     parts = name.split("/")
     if len(parts) != 3 or parts[2] not in KINDS or parts[0] == "latest":
         raise BadInput(
             "A stored direction is written run/value/kind, with the run's id and kind"
             f" {' or '.join(KINDS)}; got {name!r}."
         )
-    return Name(*parts)
+    return DirectionName(*parts)
+
+
+@functools.lru_cache(maxsize=4)
+def _load(file: Path) -> dict[str, Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(file)
+
+
+def _place(
+    study: Workspace, run: Run, value: str, layer: int
+) -> tuple[dict[str, Tensor], tuple[int, int]]:
+    """Give the run's arrays and the place [value, layer] of a probe in them."""
+    arrays = _load(study.runs.folder / run.id / FILE)
+    values, id = run.summary["probed"], study.system.resolve(value)
+    if id not in values:
+        raise NotFound(f"{run.id} has no probe of {id}.{nearest(id, values)}")
+    layers = arrays["bias"].shape[1]
+    if not 0 <= layer < layers:
+        raise BadInput(f"{run.id} has probes of layers 0 to {layers - 1}, got layer {layer}.")
+    return arrays, (values.index(id), layer)

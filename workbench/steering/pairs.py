@@ -38,10 +38,22 @@ LOSS = 0.5
 """Largest share of pairs that may be refused [0 to 1]."""
 CHUNK = 32
 """Requests between two reports of progress."""
+REQUEST = (
+    "Write two versions of one short first-person text (one or two sentences) about this"
+    " situation: {scenario}.\n"
+    "In the first the person clearly holds the value {name} ({definition}). In the second the same"
+    " person in the same situation clearly does not.\n"
+    "Use the same words wherever you can: only what shows the value may differ, the two must be"
+    " equally long, and neither may name the value.\n"
+    'Answer with JSON alone: {{"held": "...", "opposed": "..."}}'
+)
+"""Asks for one pair. Kept answers are found by the digest of these words: not a byte may change."""
 
 
 @dataclass(frozen=True)
-class Pair:
+class ValuePair:
+    """Two texts, one in which a value is held and one in which it is not."""
+
     value: str
     """Id of the value."""
     held: str
@@ -55,8 +67,10 @@ class Pair:
     """Why the pair is refused; empty where it is kept."""
 
 
-class Written(NamedTuple):
-    pairs: list[Pair]
+class WrittenPairs(NamedTuple):
+    """What a language model made of the requests for pairs."""
+
+    pairs: list[ValuePair]
     """What the language model wrote, unchecked."""
     unparsed: list[str]
     """Answers that held no pair."""
@@ -64,10 +78,13 @@ class Written(NamedTuple):
     """Requests longer than the language model reads; they were not made."""
 
 
-def read(source: str, system: ValueSystem) -> list[Pair]:
-    """Pairs of a table with columns value, text, opposed and, optionally, context.
+def read(source: str, system: ValueSystem) -> list[ValuePair]:
+    """Read the pairs of a table with columns value, text, opposed and, optionally, context.
 
-    Values may be spelt in any way the system knows. Without a context each pair is its own.
+    Values may be spelt in any way the system knows. A pair without a context is its own context.
+    Raises BadInput for an absent column and for an empty cell.
+
+        pairs = read("pairs.csv", study.system)
     """
     frame = material.table(Path(source))
     if missing := [column for column in ("value", "text", "opposed") if column not in frame]:
@@ -77,43 +94,45 @@ def read(source: str, system: ValueSystem) -> list[Pair]:
         )
     if not len(frame):
         raise BadInput(f"{source} holds no pair. Give one pair a row.")
-    columns = ["value", "text", "opposed", *(["context"] if "context" in frame else [])]
-    found = []
-    for number, row in enumerate(
-        frame[columns].astype(object).where(frame[columns].notna(), "").itertuples(index=False), 1
-    ):
+    columns = ["value", "text", "opposed"]
+    if "context" in frame:
+        columns.append("context")
+    cells = frame[columns].astype(object).where(frame[columns].notna(), "")
+    pairs = []
+    for number, row in enumerate(cells.itertuples(index=False), 1):
         value, held, opposed, *context = (str(cell).strip() for cell in row)
         if not (value and held and opposed):
             raise BadInput(
                 f"{source}, row {number}: value, text or opposed is empty. Fill it, or drop the"
                 " row."
             )
-        found.append(
-            Pair(
+        pairs.append(
+            ValuePair(
                 value=system.resolve(value),
                 held=held,
                 opposed=opposed,
-                context=(context and context[0]) or f"pair {number}",
+                context="".join(context) or f"pair {number}",
             )
         )
-    return found
+    return pairs
 
 
-def of_organism(n: int, seed: int, controlled: bool = True) -> list[Pair]:
-    """`n` pairs a value in the organism's words; uncontrolled ones differ in topic and fillers
+def of_organism(n: int, seed: int, controlled: bool = True) -> list[ValuePair]:
+    """Have the organism write `n` pairs a value.
+
+    The two texts of a pair differ in one sentence; uncontrolled ones differ in topic and fillers
     too.
     """
-    made = organism.value_pairs(n, seed, controlled)
+    texts = organism.value_pairs(n, seed, controlled)
     return [
-        Pair(value=p.value, held=p.held, opposed=p.opposed, context=p.context or f"pair {number}")
-        for number, p in enumerate(made, 1)
+        ValuePair(
+            value=pair.value,
+            held=pair.held,
+            opposed=pair.opposed,
+            context=pair.context or f"pair {number}",
+        )
+        for number, pair in enumerate(texts, 1)
     ]
-
-
-REQUEST = """Write two versions of one short first-person text (one or two sentences) about this situation: {scenario}.
-In the first the person clearly holds the value {name} ({definition}). In the second the same person in the same situation clearly does not.
-Use the same words wherever you can: only what shows the value may differ, the two must be equally long, and neither may name the value.
-Answer with JSON alone: {{"held": "...", "opposed": "..."}}"""
 
 
 def by_llm(
@@ -123,44 +142,38 @@ def by_llm(
     scenarios: Sequence[str],
     seed: int = 0,
     progress: Progress = silent,
-) -> Written:
-    """One pair for each value and scenario, as the language model writes them; `check` says
-    whether only the value differs.
+) -> WrittenPairs:
+    """Have a language model write one pair for each value (its id) and scenario.
+
+    The pairs are as they were written; `check` says whether only the value differs in them.
     """
-    asked = [(system[value], scenario) for value in values for scenario in scenarios]
+    topics = [(system[value], scenario) for value in values for scenario in scenarios]
     requests = [
         ask(REQUEST.format(scenario=scenario, name=value.name, definition=value.definition))
-        for value, scenario in asked
+        for value, scenario in topics
     ]
-    pairs, unparsed, too_long = [], [], 0
-    for start in range(0, len(asked), CHUNK):
-        some = slice(start, start + CHUNK)
-        for (value, scenario), answer in zip(
-            asked[some], ask_fitting(llm, requests[some], seed=seed), strict=True
-        ):
+    pairs: list[ValuePair] = []
+    unparsed: list[str] = []
+    too_long = 0
+    for start in range(0, len(topics), CHUNK):
+        chunk = slice(start, start + CHUNK)
+        answers = ask_fitting(llm, requests[chunk], seed=seed)
+        for (value, scenario), answer in zip(topics[chunk], answers, strict=True):
             if answer is None:
                 too_long += 1
-            elif told := _parse(answer):
-                pairs.append(Pair(value.id, *told, scenario))
-            else:
+                continue
+            texts = _parse(answer)
+            if texts is None:
                 unparsed.append(answer)
-        progress("writing pairs", min(start + CHUNK, len(asked)), len(asked))
-    return Written(pairs, unparsed, too_long)
+                continue
+            held, opposed = texts
+            pairs.append(ValuePair(value=value.id, held=held, opposed=opposed, context=scenario))
+        progress("writing pairs", min(start + CHUNK, len(topics)), len(topics))
+    return WrittenPairs(pairs, unparsed, too_long)
 
 
-def _parse(answer: str) -> tuple[str, str] | None:
-    """The two texts in the answer's JSON object; None where there is none."""
-    found = re.search(r"\{.*\}", answer, re.S)
-    try:
-        told = json.loads(found[0]) if found else {}
-    except json.JSONDecodeError:
-        return None
-    texts = (told.get("held"), told.get("opposed"))
-    return texts if all(isinstance(text, str) and text.strip() for text in texts) else None
-
-
-def write(pairs: Sequence[Pair], file: Path) -> None:
-    """The pairs as a table that `read` reads; refused ones are left out."""
+def write(pairs: Sequence[ValuePair], file: Path) -> None:
+    """Write the pairs as a table that `read` reads; refused ones are left out."""
     import pandas as pd
 
     rows = [
@@ -172,46 +185,84 @@ def write(pairs: Sequence[Pair], file: Path) -> None:
 
 
 def words(text: str) -> Counter[str]:
-    """Content words of a text with their counts: lower case, function words left out."""
+    """Count the content words of a text: lower case, function words left out."""
     from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
     return Counter(w for w in re.findall(r"[^\W\d_]+", text.lower()) if w not in ENGLISH_STOP_WORDS)
 
 
-def check(pairs: Sequence[Pair], shared: float = SHARED) -> list[Pair]:
-    """The pairs, each with the reason why it is refused, if it is.
+def check(pairs: Sequence[ValuePair], shared: float = SHARED) -> list[ValuePair]:
+    """Give the same pairs, those that differ in more than the value with the reason of refusal.
 
-    Raises BadInput where more than half would be.
+    `shared` is the least share of content words that both texts have in common [0 to 1]. Raises
+    BadInput where more than `LOSS` of the pairs would be refused.
     """
-    said = [(words(p.held), words(p.opposed)) for p in pairs]
+    counts = [(words(pair.held), words(pair.opposed)) for pair in pairs]
     constant: dict[str, Counter[str]] = {}
     changed: dict[str, Counter[str]] = {}
-    for pair, (held, opposed) in zip(pairs, said, strict=True):
-        differing = set(held - opposed) | set(opposed - held)
+    for pair, (held, opposed) in zip(pairs, counts, strict=True):
+        differing = _differing(held, opposed)
         changed.setdefault(pair.value, Counter()).update(differing)
         constant.setdefault(pair.value, Counter()).update((set(held) & set(opposed)) - differing)
-    found = []
-    for pair, (held, opposed) in zip(pairs, said, strict=True):
-        total = held.total() + opposed.total()
-        dice = 2 * (held & opposed).total() / total if total else 1.0
-        differing = set(held - opposed) | set(opposed - held)
-        context = sorted(
-            w for w in differing if constant[pair.value][w] >= CONSTANT * changed[pair.value][w]
+    checked = []
+    for pair, (held, opposed) in zip(pairs, counts, strict=True):
+        context_words = sorted(
+            word
+            for word in _differing(held, opposed)
+            if constant[pair.value][word] >= CONSTANT * changed[pair.value][word]
         )
-        reason = ""
-        if pair.held.strip() == pair.opposed.strip():
-            reason = "both texts are the same"
-        elif dice < shared:
-            reason = f"only {dice:.2f} of the content words are shared"
-        elif context:
-            reason = f"context words on one side alone: {', '.join(context)}"
-        found.append(replace(pair, reason=reason))
-    refused = [(number, pair) for number, pair in enumerate(found, 1) if pair.reason]
-    if len(refused) > LOSS * len(found):
+        reason = _refusal(pair, _dice(held, opposed), context_words, shared)
+        checked.append(replace(pair, reason=reason))
+    _refuse_table(checked)
+    return checked
+
+
+def _parse(answer: str) -> tuple[str, str] | None:
+    """Read the two texts in the answer's JSON object; None where there is none."""
+    braces = re.search(r"\{.*\}", answer, re.S)
+    if not braces:
+        return None
+    try:
+        texts = json.loads(braces[0])
+    except json.JSONDecodeError:
+        return None
+    held, opposed = texts.get("held"), texts.get("opposed")
+    if not (isinstance(held, str) and held.strip()):
+        return None
+    if not (isinstance(opposed, str) and opposed.strip()):
+        return None
+    return held, opposed
+
+
+def _differing(held: Counter[str], opposed: Counter[str]) -> set[str]:
+    """Name the words that one of the texts has more often than the other."""
+    return set(held - opposed) | set(opposed - held)
+
+
+def _dice(held: Counter[str], opposed: Counter[str]) -> float:
+    """Give the share of words that both texts have in common [0 to 1]; 1 where neither has any."""
+    total = held.total() + opposed.total()
+    return 2 * (held & opposed).total() / total if total else 1.0
+
+
+def _refusal(pair: ValuePair, dice: float, context_words: Sequence[str], shared: float) -> str:
+    """Say why a pair is refused; empty where it is kept."""
+    if pair.held.strip() == pair.opposed.strip():
+        return "both texts are the same"
+    if dice < shared:
+        return f"only {dice:.2f} of the content words are shared"
+    if context_words:
+        return f"context words on one side alone: {', '.join(context_words)}"
+    return ""
+
+
+def _refuse_table(checked: Sequence[ValuePair]) -> None:
+    """Raise BadInput where more than `LOSS` of the pairs are refused."""
+    refused = [(number, pair) for number, pair in enumerate(checked, 1) if pair.reason]
+    if len(refused) > LOSS * len(checked):
         number, pair = refused[0]
         raise BadInput(
-            f"{len(refused)} of {len(found)} pairs differ in more than the value (first: pair"
+            f"{len(refused)} of {len(checked)} pairs differ in more than the value (first: pair"
             f" {number}, {pair.value}, {pair.reason}). Give pairs that share their words, or lower"
             " --shared if they are meant so."
         )
-    return found

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from scipy import stats
 
 from feature_store.errors import BadInput
@@ -40,7 +40,9 @@ Solver = Literal["lbfgs", "saga"]
 
 
 @dataclass(frozen=True)
-class Probe:
+class LayerProbe:
+    """How well a linear probe tells a value at one layer, and where that probe lies."""
+
     value: str
     """Id of the value."""
     layer: int
@@ -65,8 +67,40 @@ class Probe:
     """Whether ConVA steers this layer."""
 
 
-class Fitted(NamedTuple):
-    probes: list[Probe]
+class ProbeTexts(NamedTuple):
+    """What the probes of one value are trained on: the residuals of its pairs."""
+
+    value: str
+    """Id of the value."""
+    held: Float[np.ndarray, "pair layer d_model"]
+    """Residual at the last token of each text that holds the value [residual units]."""
+    opposed: Float[np.ndarray, "pair layer d_model"]
+    """The same of the texts that do not."""
+    contexts: Sequence[str]
+    """Context of each pair; pairs of one context stand on the same side of the split."""
+    length_auroc: float
+    """AUROC of the number of tokens on these texts [0 to 1]."""
+
+
+class FitOptions(NamedTuple):
+    """How the probes of a value are trained, and which of them may be chosen."""
+
+    layers: Sequence[int]
+    """0-based number of each layer of the residuals."""
+    eligible: Sequence[bool]
+    """Whether the probe of each layer may be chosen."""
+    min_accuracy: float = 0.9
+    """Held-out accuracy above which an eligible layer is chosen [0 to 1]."""
+    solver: Solver = "lbfgs"
+    """Optimiser of the logistic regression."""
+    seed: int = 0
+    """Seed of the split and of the control's swaps."""
+
+
+class FittedProbes(NamedTuple):
+    """The probes of one value, a layer each, and its differences of means."""
+
+    probes: list[LayerProbe]
     """One a layer."""
     weight: Float[np.ndarray, "layer d_model"]
     """w of each probe."""
@@ -77,14 +111,18 @@ class Fitted(NamedTuple):
 
 
 def skipped(n_layers: int) -> int:
-    """Last layers that are not steered by default: the paper's 5, on models of fewer than 20
-    layers a quarter of them.
+    """Give the number of last layers that are not steered by default.
+
+    The paper leaves out 5; on models of fewer than 20 layers it is a quarter of them.
     """
     return min(5, n_layers // 4)
 
 
 def held_out(contexts: Sequence[str], seed: int) -> Bool[np.ndarray, " pair"]:
-    """Which pairs are held out: 30 % of the contexts, all pairs of each."""
+    """Choose the pairs that are held out: those of 30 % of the contexts, drawn with a seed.
+
+    Raises BadInput for fewer than `FEWEST` contexts.
+    """
     names = sorted(set(contexts))
     if len(names) < FEWEST:
         raise BadInput(
@@ -92,8 +130,9 @@ def held_out(contexts: Sequence[str], seed: int) -> Bool[np.ndarray, " pair"]:
             f" {len(contexts)} pairs. Give more pairs."
         )
     rng = np.random.default_rng(seed)
-    apart = {names[i] for i in rng.permutation(len(names))[: round(HELD_OUT * len(names))]}
-    return np.array([context in apart for context in contexts])
+    count = round(HELD_OUT * len(names))
+    drawn = {names[i] for i in rng.permutation(len(names))[:count]}
+    return np.array([context in drawn for context in contexts])
 
 
 def logistic(
@@ -102,92 +141,146 @@ def logistic(
     solver: Solver = "lbfgs",
     tolerance: float = 1e-4,
 ) -> tuple[Float[np.ndarray, " d_model"], float]:
-    """w and b of the logistic regression of `held` on `x`."""
+    """Fit the logistic regression of `held` on the residuals `x`; gives w and b.
+
+    `tolerance` is the solver's own, at which it stops.
+    """
     from sklearn.linear_model import LogisticRegression
 
-    fitted = LogisticRegression(solver=solver, max_iter=10_000, tol=tolerance, random_state=0).fit(
-        x, held
-    )
-    return fitted.coef_[0], float(fitted.intercept_[0])
+    regression = LogisticRegression(
+        solver=solver, max_iter=10_000, tol=tolerance, random_state=0
+    ).fit(x, held)
+    return regression.coef_[0], float(regression.intercept_[0])
 
 
-def fit(
-    value: str,
-    held: Float[np.ndarray, "pair layer d_model"],
-    opposed: Float[np.ndarray, "pair layer d_model"],
-    contexts: Sequence[str],
-    layers: Sequence[int],
-    length_auroc: float,
-    eligible: Sequence[bool],
-    min_accuracy: float = 0.9,
-    solver: Solver = "lbfgs",
-    seed: int = 0,
-) -> Fitted:
-    """Probes of one value at each of `layers`; `eligible` says which of them may be chosen."""
-    apart = held_out(contexts, seed)
-    swap = np.random.default_rng((seed, 1)).random(len(contexts)) < 0.5
-    tested = np.unique(np.asarray(contexts)[apart], return_inverse=True)[1]
+def fit(texts: ProbeTexts, options: FitOptions) -> FittedProbes:
+    """Train the probes of one value, a layer each, and test them on held-out contexts.
+
+    fitted = fit(texts, FitOptions(layers=[0, 1], eligible=[True, False]))
+    fitted.probes[0].accuracy
+    """
+    split = _Split.of(texts.contexts, options.seed)
     probes, weights, biases, means = [], [], [], []
-    for column, layer in enumerate(layers):
-        plus, minus = held[:, column], opposed[:, column]
-        weight, bias = _train(plus[~apart], minus[~apart], solver)
-        right = _right(weight, bias, plus[apart], minus[apart])
-        mixed = np.where(swap[:, None], minus, plus), np.where(swap[:, None], plus, minus)
-        control = _right(
-            *_train(mixed[0][~apart], mixed[1][~apart], solver), mixed[0][apart], mixed[1][apart]
-        )
-        by_context = np.bincount(tested, right) / np.bincount(tested)
-        accuracy, n = float(by_context.mean()), len(by_context)
-        low, high = wilson(accuracy, n)
+    for column, layer in enumerate(options.layers):
+        held, opposed = texts.held[:, column], texts.opposed[:, column]
+        weight, bias = _train(held, opposed, split, options.solver)
+        correct = _correct(weight, bias, held, opposed, split)
+        accuracy, low, high = split.mean_over_contexts(correct)
         probes.append(
-            Probe(
-                value=value,
+            LayerProbe(
+                value=texts.value,
                 layer=layer,
                 accuracy=accuracy,
                 low=low,
                 high=high,
-                n=n,
-                control=float(control.mean()),
+                n=split.n,
+                control=_control(held, opposed, split, options.solver),
                 bias=bias,
                 norm=float(np.linalg.norm(weight)),
-                length_auroc=length_auroc,
-                chosen=bool(eligible[column] and accuracy > min_accuracy),
+                length_auroc=texts.length_auroc,
+                chosen=bool(options.eligible[column] and accuracy > options.min_accuracy),
             )
         )
         weights.append(weight)
         biases.append(bias)
-        means.append((plus[~apart] - minus[~apart]).mean(0))
-    return Fitted(
+        means.append((held[split.train] - opposed[split.train]).mean(0))
+    return FittedProbes(
         probes=probes, weight=np.stack(weights), bias=np.array(biases), means=np.stack(means)
     )
 
 
-def _train(plus: np.ndarray, minus: np.ndarray, solver: Solver) -> tuple[np.ndarray, float]:
-    return logistic(
-        np.concatenate([plus, minus]), np.arange(len(plus) + len(minus)) < len(plus), solver
-    )
+class _Split(NamedTuple):
+    """Which pairs train and which test, and which of them the control swaps."""
+
+    train: Bool[np.ndarray, " pair"]
+    """Pairs that train."""
+    test: Bool[np.ndarray, " pair"]
+    """Pairs that test."""
+    swap: Bool[np.ndarray, " pair"]
+    """Pairs whose sides the control swaps."""
+    context: Int[np.ndarray, " test_pair"]
+    """Number of each test pair's context."""
+
+    @classmethod
+    def of(cls, contexts: Sequence[str], seed: int) -> "_Split":
+        """Split pairs by their contexts (70/30), and draw the swaps of the control."""
+        test = held_out(contexts, seed)
+        swap = np.random.default_rng((seed, 1)).random(len(contexts)) < 0.5
+        numbers = np.unique(np.asarray(contexts)[test], return_inverse=True)[1]
+        return cls(train=~test, test=test, swap=swap, context=numbers)
+
+    @property
+    def n(self) -> int:
+        """Number of held-out contexts."""
+        return int(self.context.max()) + 1
+
+    def mean_over_contexts(
+        self, correct: Float[np.ndarray, " test_pair"]
+    ) -> tuple[float, float, float]:
+        """Average over contexts, each counting once; gives the mean and its 95 % interval."""
+        by_context = np.bincount(self.context, correct) / np.bincount(self.context)
+        accuracy = float(by_context.mean())
+        return accuracy, *wilson(accuracy, len(by_context))
 
 
-def _right(
-    weight: np.ndarray, bias: float, plus: np.ndarray, minus: np.ndarray
-) -> Float[np.ndarray, " pair"]:
-    """Share of each pair's two texts that the probe tells right [0, 0.5 or 1]."""
-    return ((plus @ weight + bias > 0).astype(float) + (minus @ weight + bias <= 0)) / 2
+def _train(
+    held: Float[np.ndarray, "pair d_model"],
+    opposed: Float[np.ndarray, "pair d_model"],
+    split: _Split,
+    solver: Solver,
+) -> tuple[Float[np.ndarray, " d_model"], float]:
+    """Fit w and b on the training pairs."""
+    x = np.concatenate([held[split.train], opposed[split.train]])
+    return logistic(x, np.arange(len(x)) < len(x) // 2, solver)
+
+
+def _correct(
+    weight: Float[np.ndarray, " d_model"],
+    bias: float,
+    held: Float[np.ndarray, "pair d_model"],
+    opposed: Float[np.ndarray, "pair d_model"],
+    split: _Split,
+) -> Float[np.ndarray, " test_pair"]:
+    """Give the share of each test pair's two texts that the probe tells right [0, 0.5 or 1]."""
+    held_right = held[split.test] @ weight + bias > 0
+    opposed_right = opposed[split.test] @ weight + bias <= 0
+    return (held_right.astype(float) + opposed_right) / 2
+
+
+def _control(
+    held: Float[np.ndarray, "pair d_model"],
+    opposed: Float[np.ndarray, "pair d_model"],
+    split: _Split,
+    solver: Solver,
+) -> float:
+    """Give the accuracy of the same probe where the sides of pairs are swapped at random [0 to 1].
+
+    Its labels say nothing of the value, so it shows what a probe learns of the texts besides.
+    """
+    swap = split.swap[:, None]
+    mixed_held, mixed_opposed = np.where(swap, opposed, held), np.where(swap, held, opposed)
+    weight, bias = _train(mixed_held, mixed_opposed, split, solver)
+    return float(_correct(weight, bias, mixed_held, mixed_opposed, split).mean())
 
 
 def wilson(share: float, n: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share of `n` observations; unlike the normal one it has a
-    width at 0 and 1.
+    """Give Wilson's 95 % interval of a share [0 to 1] of `n` observations.
+
+    Unlike the normal interval it has a width at 0 and 1, and stays between them.
+
+        wilson(1.0, 25)     # (0.867, 1.0)
     """
     z = float(stats.norm.ppf(0.975))
-    centre, reach = share + z**2 / (2 * n), z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    centre = share + z**2 / (2 * n)
+    reach = z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
     scale = 1 + z**2 / n
     return max(0.0, float((centre - reach) / scale)), min(1.0, float((centre + reach) / scale))
 
 
 def length_auroc(held: Sequence[int], opposed: Sequence[int]) -> float:
-    """How well the number of tokens tells held from opposed texts; above 0.5 where held ones are
-    longer [0 to 1].
+    """Say how well the number of tokens alone tells held from opposed texts [AUROC, 0 to 1].
+
+    `held` and `opposed` are lengths [tokens]. Above 0.5 held texts are longer.
     """
     from sklearn.metrics import roc_auc_score
 

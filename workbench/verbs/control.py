@@ -5,7 +5,7 @@ before and after.
 address.
 """
 
-import dataclasses
+from dataclasses import dataclass, fields
 
 from feature_store.errors import BadInput
 from feature_store.progress import Progress
@@ -15,24 +15,25 @@ from workbench.systems.conva.control import Control, control
 from workbench.workspace import Workspace
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class ControlSettings(Control):
+    """What is controlled, how, on what it is judged, and by which language model."""
+
     judge: str = ""
     """Language model that judges: local:FOLDER-OR-HUB-ID (by log-probability), or
     https://host/v1#model (in words)."""
 
 
-def run(study: Workspace, config: ControlSettings, progress: Progress) -> Run:
-    """A run of kind `control`."""
-    if not config.judge:
+def run(study: Workspace, settings: ControlSettings, progress: Progress) -> Run:
+    """Make a run of kind `control`."""
+    if not settings.judge:
         raise BadInput(
             "Who judges the answers? Name a language model with --judge: local:FOLDER-OR-HUB-ID, or"
             " https://host/v1#model."
         )
-    if not config.value:
+    if not settings.value:
         raise BadInput(f"Which value? Name it with --value: {', '.join(study.system.ids)}.")
-    judge = open_judge(config.judge, study.model, study.folder / "answers.jsonl")
-    settings = Control(
-        **{field.name: getattr(config, field.name) for field in dataclasses.fields(Control)}
-    )
-    return control(study, settings, judge, progress)
+    judge = open_judge(settings.judge, study.model, study.folder / "answers.jsonl")
+    # The judge is an input of the run, under its full name, and no setting of it.
+    shared = {field.name: getattr(settings, field.name) for field in fields(Control)}
+    return control(study, Control(**shared), judge, progress)

@@ -10,11 +10,13 @@
    the features they are made of, with the largest cosine that a random direction would have.
 """
 
-import dataclasses
 import hashlib
-from typing import TYPE_CHECKING
+from dataclasses import asdict, astuple, dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 
 from feature_store.bounds import Count, CountOrZero, Seed, Share
 from feature_store.errors import BadInput
@@ -26,18 +28,20 @@ from workbench.llm import open_llm
 from workbench.llm.answered import CachedLLM
 from workbench.settings import plain
 from workbench.steering import directions, pairs, probes
-from workbench.steering.pairs import SHARED
+from workbench.steering.pairs import SHARED, ValuePair
 from workbench.workspace import Workspace
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # torch is loaded when a model is, not when the flags are read
     from sae_training.engine.model import Model
 
 NULLS = 200
 """Random directions behind the null of the cosines."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class ProbeSettings:
+    """Which model is probed, on which pairs of texts, and how."""
+
     model: str = ""
     """Folder or hub id of the model, or `organism`; empty: the model of `sae`."""
     revision: str = ""
@@ -78,122 +82,131 @@ class ProbeSettings:
     """Seed of the organism's pairs, the held-out split and the controls."""
 
 
-def run(study: Workspace, config: ProbeSettings, progress: Progress) -> Run:
-    """A run of kind `probes`."""
-    sae_run = (
-        study.resolve("sae", config.sae or "latest") if config.sae or not config.model else None
-    )
-    if sae_run and config.model and config.model != sae_run.config["model"]:
-        raise BadInput(
-            f"{sae_run.id} belongs to {sae_run.config['model']}, not to {config.model}. Name its"
-            " SAE, or leave --sae out."
-        )
-    name = config.model or sae_run.config["model"]
-    model = study.model_for(name, sae_run, config.revision, config.dtype, config.device)
-    skip = config.skip_last if config.skip_last >= 0 else probes.skipped(model.n_layers)
+def run(study: Workspace, settings: ProbeSettings, progress: Progress) -> Run:
+    """Make a run of kind `probes`."""
+    sae_run = _sae_run(study, settings)
+    name = settings.model or (sae_run.config["model"] if sae_run else "")
+    model = study.model_for(name, sae_run, settings.revision, settings.dtype, settings.device)
+    skip = settings.skip_last if settings.skip_last >= 0 else probes.skipped(model.n_layers)
     if skip >= model.n_layers:
         raise BadInput(
             f"The model has {model.n_layers} layers, --skip-last {skip} leaves none to choose."
             " Lower it."
         )
-    made, unread, too_long = _pairs(study, config, progress)
-    checked = pairs.check(made, config.shared)
-    told = hashlib.sha256(repr([dataclasses.astuple(pair) for pair in made]).encode()).hexdigest()
-    inputs = {"model": model.revision, "pairs": told} | ({"sae": sae_run.id} if sae_run else {})
-    plainly = plain(
-        dataclasses.replace(config, model=name, sae=sae_run.id if sae_run else "", skip_last=skip)
-    )
-    if sae_run:  # the SAE's run says how its model was loaded
-        plainly |= {setting: sae_run.config[setting] for setting in ("revision", "dtype", "device")}
-    if study.runs.exists(id := study.runs.find("probes", plainly, inputs, config.seed)):
-        return study.runs.get(id)
-    with study.runs.begin("probes", plainly, inputs, config.seed) as work:
-        kept = [pair for pair in checked if not pair.reason]
-        values = [value for value in study.system.ids if any(pair.value == value for pair in kept)]
-        for number, value in enumerate(values):
-            if number not in work.done("probes"):
-                _probe(
-                    work,
-                    model,
-                    number,
-                    [pair for pair in kept if pair.value == value],
-                    config,
-                    skip,
-                )
-            progress("probing", number + 1, len(values))
-        found = work.parts("probes")
-        arrays = _arrays(work, len(values))
-        directions.save(work.folder, arrays)
-        work.table("probes", found)
-        work.table(
-            "pairs",
-            [
-                {
-                    "pair": number,
-                    "value": p.value,
-                    "held": p.held,
-                    "opposed": p.opposed,
-                    "context": p.context,
-                    "kept": not p.reason,
-                    "reason": p.reason,
-                }
-                for number, p in enumerate(checked)
-            ],
-        )
-        work.table(
-            "probe_features", _features(study, sae_run, values, arrays, config) if sae_run else []
-        )
-        rows = found.to_pandas()
-        best = rows.groupby("value").accuracy.max()
-        long = rows.groupby("value").length_auroc.first()
-        by_length = {
-            value: round(auroc, 3)
-            for value, auroc in long.items()
-            if max(auroc, 1 - auroc) >= probes.LENGTH
-        }
-        return work.finish(
-            {
-                "probed": values,
-                "values": len(values),
-                "layers": model.n_layers,
-                "pairs": len(kept),
-                "refused": len(checked) - len(kept),
-                "unread": len(unread),
-                "too_long": too_long,
-                "median_best_accuracy": float(best.median()),
-                "chosen_layers": int(rows.chosen.sum()),
-                "values_without_layer": int((~rows.groupby("value").chosen.any()).sum()),
-                "told_apart_by_length": (
-                    ", ".join(f"{value} (AUROC {auroc:g})" for value, auroc in by_length.items())
-                    or "none"
-                ),
-            }
-        )
+    written = _pairs(study, settings, progress)
+    checked = pairs.check(written.pairs, settings.shared)
+    texts = repr([astuple(pair) for pair in written.pairs])
+    inputs = {"model": model.revision, "pairs": hashlib.sha256(texts.encode()).hexdigest()}
+    pinned = replace(settings, model=name, sae=sae_run.id if sae_run else "", skip_last=skip)
+    config = plain(pinned)
+    if sae_run:
+        inputs["sae"] = sae_run.id
+        # The SAE's run says how its model was loaded.
+        config |= {setting: sae_run.config[setting] for setting in ("revision", "dtype", "device")}
+    job = _Job(settings=pinned, model=model, sae_run=sae_run, written=written, checked=checked)
+    return study.make("probes", config, inputs, partial(_build, study, job, progress))
 
 
-def _pairs(study: Workspace, config: ProbeSettings, progress: Progress) -> pairs.Written:
-    """The pairs, unchecked, and what of a language model brought none."""
-    if not config.llm:
-        made = (
-            pairs.of_organism(config.n_pairs, config.seed)
-            if config.pairs == material.ORGANISM
-            else pairs.read(config.pairs, study.system)
+@dataclass(frozen=True)
+class _Job:
+    """All that decides a run of probes."""
+
+    settings: ProbeSettings
+    """Settings, with model, SAE and number of skipped layers pinned."""
+    model: "Model"
+    """Live model that is probed."""
+    sae_run: Run | None
+    """Run of the SAE onto whose features the probes are projected; None for none."""
+    written: pairs.WrittenPairs
+    """Pairs as they were read or written."""
+    checked: list[ValuePair]
+    """The same pairs, with the reason of each refusal."""
+
+    @property
+    def pairs(self) -> list[ValuePair]:
+        """Pairs that are not refused."""
+        return [pair for pair in self.checked if not pair.reason]
+
+
+def _build(study: Workspace, job: _Job, progress: Progress, work: Work) -> dict[str, Any]:
+    """Write the run's tables and directions, and give its figures."""
+    probed = {pair.value for pair in job.pairs}
+    values = [value for value in study.system.ids if value in probed]
+    for number, value in enumerate(values):
+        if number not in work.done("probes"):
+            _probe_value(work, job, number, value)
+        progress("probing", number + 1, len(values))
+    arrays = _arrays(work, len(values))
+    directions.save(work.folder, arrays)
+    table = work.parts("probes")
+    work.table("probes", table)
+    work.table("pairs", _pair_rows(job.checked))
+    features = []
+    if job.sae_run:
+        features = _feature_rows(study, job.sae_run, values, arrays, job.settings)
+    work.table("probe_features", features)
+    return _summary(job, values, table)
+
+
+def _summary(job: _Job, values: list[str], table: pa.Table) -> dict[str, Any]:
+    """Give the run's figures from the relation `probes`."""
+    rows = table.to_pandas()
+    by_value = rows.groupby("value")
+    warned = []
+    for value, auroc in by_value.length_auroc.first().items():
+        if max(auroc, 1 - auroc) >= probes.LENGTH:
+            warned.append(f"{value} (AUROC {round(auroc, 3):g})")
+    return {
+        "probed": values,
+        "values": len(values),
+        "layers": job.model.n_layers,
+        "pairs": len(job.pairs),
+        "refused": len(job.checked) - len(job.pairs),
+        "unread": len(job.written.unparsed),
+        "too_long": job.written.too_long,
+        "median_best_accuracy": float(by_value.accuracy.max().median()),
+        "chosen_layers": int(rows.chosen.sum()),
+        "values_without_layer": int((~by_value.chosen.any()).sum()),
+        "told_apart_by_length": ", ".join(warned) or "none",
+    }
+
+
+def _sae_run(study: Workspace, settings: ProbeSettings) -> Run | None:
+    """Find the SAE's run that the settings name, or the latest one where they name no model.
+
+    Raises BadInput where the SAE reads another model than the one that is named.
+    """
+    if settings.model and not settings.sae:
+        return None
+    run = study.resolve("sae", settings.sae or "latest")
+    if settings.model and settings.model != run.config["model"]:
+        raise BadInput(
+            f"{run.id} belongs to {run.config['model']}, not to {settings.model}. Name its"
+            " SAE, or leave --sae out."
         )
-        return pairs.Written(made, [], 0)
-    if not config.scenarios:
+    return run
+
+
+def _pairs(study: Workspace, settings: ProbeSettings, progress: Progress) -> pairs.WrittenPairs:
+    """Read the pairs, or have them written; unchecked."""
+    if not settings.llm:
+        if settings.pairs == material.ORGANISM:
+            texts = pairs.of_organism(settings.n_pairs, settings.seed)
+        else:
+            texts = pairs.read(settings.pairs, study.system)
+        return pairs.WrittenPairs(texts, [], 0)
+    if not settings.scenarios:
         raise BadInput(
             "A language model writes pairs about situations. Give a file with one a line, as"
             " --scenarios."
         )
-    llm = CachedLLM(open_llm(config.llm, study.model), study.folder / "answers.jsonl")
-    about = material.sample(material.lines(config.scenarios), config.n_pairs, config.seed)
-    written = pairs.by_llm(llm, study.system, study.system.ids, about, config.seed, progress)
+    llm = CachedLLM(open_llm(settings.llm, study.model), study.folder / "answers.jsonl")
+    about = material.sample(material.lines(settings.scenarios), settings.n_pairs, settings.seed)
+    written = pairs.by_llm(llm, study.system, study.system.ids, about, settings.seed, progress)
     if not written.pairs:
-        long = (
-            f"; {written.too_long} requests are longer than it reads (shorten --scenarios)"
-            if written.too_long
-            else ""
-        )
+        long = ""
+        if written.too_long:
+            long = f"; {written.too_long} requests are longer than it reads (shorten --scenarios)"
         raise BadInput(
             f"{llm.name} wrote no pair that could be read, in {len(written.unparsed)}"
             f" answers{long}. Choose a larger model."
@@ -201,81 +214,102 @@ def _pairs(study: Workspace, config: ProbeSettings, progress: Progress) -> pairs
     return written
 
 
-def _probe(
-    work: Work, model: "Model", number: int, own: list[pairs.Pair], config: ProbeSettings, skip: int
-) -> None:
-    """Fit one value and keep its part: first the arrays, so that a part without arrays cannot
-    be.
+def _probe_value(work: Work, job: _Job, number: int, value: str) -> None:
+    """Fit the probes of one value and keep them as part `number`.
+
+    The arrays are written first, so that a part without arrays cannot be.
     """
-    import pyarrow as pa
     from safetensors.numpy import save_file
 
-    from sae_training.model.last_token import last_residuals
-
-    ids = model.tokenize([pair.held for pair in own] + [pair.opposed for pair in own])
-    layers = list(range(model.n_layers))
-    residuals = last_residuals(model, ids, layers, config.rows).numpy()
-    if not np.isfinite(residuals).all():
-        raise BadInput(
-            f"The model gives NaN on pairs of {own[0].value}. Load it with another --dtype."
-        )
-    held, opposed = residuals[: len(own)], residuals[len(own) :]
-    lengths = [len(row) for row in ids]
-    fitted = probes.fit(
-        own[0].value,
-        held,
-        opposed,
-        [pair.context for pair in own],
-        layers,
-        probes.length_auroc(lengths[: len(own)], lengths[len(own) :]),
-        [layer < model.n_layers - skip for layer in layers],
-        config.min_accuracy,
-        config.solver,
-        config.seed,
+    texts = _residuals(job, value)
+    layers = range(job.model.n_layers)
+    last = job.model.n_layers - job.settings.skip_last
+    options = probes.FitOptions(
+        layers=layers,
+        eligible=[layer < last for layer in layers],
+        min_accuracy=job.settings.min_accuracy,
+        solver=job.settings.solver,
+        seed=job.settings.seed,
     )
+    fitted = probes.fit(texts, options)
     save_file(
         {"weight": fitted.weight, "bias": fitted.bias, "difference-of-means": fitted.means},
         work.state / f"{number:06d}.safetensors",
     )
-    work.part(
-        "probes",
-        number,
-        pa.Table.from_pylist([dataclasses.asdict(probe) for probe in fitted.probes]),
+    rows = [asdict(probe) for probe in fitted.probes]
+    work.part("probes", number, pa.Table.from_pylist(rows))
+
+
+def _residuals(job: _Job, value: str) -> probes.ProbeTexts:
+    """Pass the texts of a value through the model, and read every layer at the last token."""
+    from sae_training.model.last_token import last_residuals
+
+    model = job.model
+    members = [pair for pair in job.pairs if pair.value == value]
+    n = len(members)
+    ids = model.tokenize([pair.held for pair in members] + [pair.opposed for pair in members])
+    residuals = last_residuals(model, ids, list(range(model.n_layers)), job.settings.rows).numpy()
+    if not np.isfinite(residuals).all():
+        raise BadInput(f"The model gives NaN on pairs of {value}. Load it with another --dtype.")
+    lengths = [len(row) for row in ids]
+    return probes.ProbeTexts(
+        value=value,
+        held=residuals[:n],
+        opposed=residuals[n:],
+        contexts=[pair.context for pair in members],
+        length_auroc=probes.length_auroc(lengths[:n], lengths[n:]),
     )
 
 
 def _arrays(work: Work, values: int) -> dict[str, np.ndarray]:
+    """Stack the arrays of all values; the first axis is the value."""
     from safetensors.numpy import load_file
 
-    each = [load_file(work.state / f"{number:06d}.safetensors") for number in range(values)]
-    return {name: np.stack([one[name] for one in each]) for name in each[0]}
+    by_value = [load_file(work.state / f"{number:06d}.safetensors") for number in range(values)]
+    return {name: np.stack([arrays[name] for arrays in by_value]) for name in by_value[0]}
 
 
-def _features(
+def _pair_rows(checked: list[ValuePair]) -> list[dict[str, Any]]:
+    """Give the rows of the relation `pairs`."""
+    return [
+        {
+            "pair": number,
+            "value": pair.value,
+            "held": pair.held,
+            "opposed": pair.opposed,
+            "context": pair.context,
+            "kept": not pair.reason,
+            "reason": pair.reason,
+        }
+        for number, pair in enumerate(checked)
+    ]
+
+
+def _feature_rows(
     study: Workspace,
     sae_run: Run,
     values: list[str],
     arrays: dict[str, np.ndarray],
-    config: ProbeSettings,
-) -> list[dict]:
-    """Rows of `probe_features`: the decoder rows nearest to each value's directions at the SAE's
-    site.
+    settings: ProbeSettings,
+) -> list[dict[str, Any]]:
+    """Give the rows of the relation `probe_features`.
+
+    They name the decoder rows nearest to each value's directions at the SAE's site.
     """
     layer = sae_run.summary["layer"] - (sae_run.summary["point"] == "resid_pre")
     if layer < 0:
-        return []  # the embedding is no layer's output, so nothing was probed there
+        return []  # the embedding is not a layer's output, so nothing was probed there
     decoder = study.sae(sae_run).W_dec.double().cpu().numpy()
     length = np.linalg.norm(decoder, axis=1, keepdims=True)
     decoder = np.divide(decoder, length, out=np.zeros_like(decoder), where=length > 0)
-    random = np.random.default_rng((config.seed, 2)).normal(size=(NULLS, decoder.shape[1]))
-    random /= np.linalg.norm(random, axis=1, keepdims=True)
-    null = float(np.quantile(np.abs(random @ decoder.T).max(1), 0.975))
+    null = _largest_random_cosine(decoder, settings.seed)
     rows = []
     for number, value in enumerate(values):
         for kind, name in (("probe", "weight"), ("difference-of-means", "difference-of-means")):
             unit = arrays[name][number, layer] / np.linalg.norm(arrays[name][number, layer])
             cosine = decoder @ unit
-            for rank, feature in enumerate(np.argsort(-np.abs(cosine))[: config.top_features]):
+            strongest = np.argsort(-np.abs(cosine))[: settings.top_features]
+            for rank, feature in enumerate(strongest):
                 rows.append(
                     {
                         "value": value,
@@ -287,3 +321,13 @@ def _features(
                     }
                 )
     return rows
+
+
+def _largest_random_cosine(decoder: np.ndarray, seed: int) -> float:
+    """Give the 97.5 % quantile of a random direction's largest absolute cosine with the SAE's rows.
+
+    `decoder` is [feat, d_model], each row of length 1; `NULLS` directions are drawn.
+    """
+    random = np.random.default_rng((seed, 2)).normal(size=(NULLS, decoder.shape[1]))
+    random /= np.linalg.norm(random, axis=1, keepdims=True)
+    return float(np.quantile(np.abs(random @ decoder.T).max(1), 0.975))

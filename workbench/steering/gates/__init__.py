@@ -18,30 +18,57 @@ from jaxtyping import Bool, Float
 
 from feature_store import registry
 from feature_store.errors import BadInput
+from feature_store.registry import Registry
 from workbench.settings import options
 from workbench.workspace import Workspace
 
 
 @runtime_checkable
 class Detector(Protocol):
+    """A trained judge of prompts: how surely does a text speak of one value?
+
+    class Shouting:
+        name = "shouting"
+
+        def scores(self, texts):
+            return np.array([float(text.isupper()) for text in texts])
+    """
+
     name: str
     """Plug-in, value and what it was made of; written beside every decision."""
 
     def scores(self, texts: Sequence[str]) -> Float[np.ndarray, " text"]:
-        """How surely each text speaks of the value [0 to 1]."""
+        """Score how surely each text speaks of the value [0 to 1]."""
         ...
 
 
 class DetectorPlugin(Protocol):
+    """What a plug-in of kind `detectors` offers: its settings, and a detector of any value.
+
+    @register("detectors", "shouting")
+    class ShoutingPlugin:
+        config = ShoutingSettings
+
+        @staticmethod
+        def open(study, value, settings):
+            return Shouting()
+    """
+
     config: type
     """Frozen dataclass of the settings, each with a default."""
 
     def open(self, study: Workspace, value: str, settings: Any) -> Detector:
-        """The detector of a value (its id); trained here, or loaded."""
+        """Train or load the detector of a value (its id)."""
         ...
 
 
-class Gate(NamedTuple):
+GATES: Registry[DetectorPlugin] = registry.of("detectors")
+"""Every detector that can gate a steering, by name."""
+
+
+class GateDecision(NamedTuple):
+    """Which prompts a gate lets through, and how sure it was."""
+
     scores: Float[np.ndarray, " prompt"]
     """Score of each prompt [0 to 1]."""
     open: Bool[np.ndarray, " prompt"]
@@ -49,19 +76,24 @@ class Gate(NamedTuple):
 
 
 def make(study: Workspace, name: str, value: str, settings: Sequence[str] = ()) -> Detector:
-    """The detector `name` of a value, with `key=value` settings."""
-    plugin = registry.get("detectors", name)
+    """Open the detector `name` for a value, in any spelling of the study's system.
+
+    `settings` are the detector's own, each written as `key=value`.
+
+        make(study, "tfidf", "power", ["held=true"])
+    """
+    plugin = GATES[name]
     return plugin.open(study, study.system.resolve(value), options(plugin.config, settings))
 
 
-def gate(detector: Detector, prompts: Sequence[str], threshold: float) -> Gate:
-    """Which prompts are steered: those whose score is at least `threshold`; 0 opens for all,
-    more than 1 for none.
+def gate(detector: Detector, prompts: Sequence[str], threshold: float) -> GateDecision:
+    """Decide which prompts are steered: those whose score is at least `threshold`.
+
+    A threshold of 0 opens for all prompts, one above 1 for none. Raises BadInput where the detector
+    gives no number.
     """
     scores = detector.scores(prompts)
     if not np.isfinite(scores).all():
-        raise BadInput(
-            f"{detector.name} gives NaN for prompt"
-            f" {int(np.flatnonzero(~np.isfinite(scores))[0]) + 1}. Use another detector."
-        )
-    return Gate(scores, scores >= threshold)
+        number = int(np.flatnonzero(~np.isfinite(scores))[0]) + 1
+        raise BadInput(f"{detector.name} gives NaN for prompt {number}. Use another detector.")
+    return GateDecision(scores, scores >= threshold)

@@ -27,7 +27,9 @@ ROWS = 32
 
 
 @dataclass(frozen=True)
-class ClassifierConfig:
+class ClassifierGateSettings:
+    """Which classifier opens the gate, and for which of its classes."""
+
     folder: str = ""
     """Folder of the classifier, in Hugging Face's format."""
     label: str = ""
@@ -40,22 +42,20 @@ class ClassifierDetector:
     """A classifier, its tokenizer and the class that counts."""
 
     def __init__(self, model: Any, tokenizer: Any, index: int, max_tokens: int, name: str):
-        self.model, self.tokenizer, self.index, self.max_tokens, self.name = (
-            model,
-            tokenizer,
-            index,
-            max_tokens,
-            name,
-        )
+        """Hold a loaded classifier; `index` is the place of the class among its outputs."""
+        self.model = model
+        self.tokenizer = tokenizer
+        self.index = index
+        self.max_tokens = max_tokens
+        self.name = name
 
     def scores(self, texts: Sequence[str]) -> Float[np.ndarray, " text"]:
-        """Probability of the class."""
+        """Give the probability of the class [0 to 1], `ROWS` texts a forward pass."""
         import torch
 
-        limit = min(
-            self.max_tokens, getattr(self.model.config, "max_position_embeddings", self.max_tokens)
-        )
-        out = []
+        config = self.model.config
+        limit = min(self.max_tokens, getattr(config, "max_position_embeddings", self.max_tokens))
+        by_batch = []
         for first in range(0, len(texts), ROWS):
             rows = self.tokenizer(
                 list(texts[first : first + ROWS]),
@@ -68,41 +68,32 @@ class ClassifierDetector:
                 logits = self.model(
                     input_ids=rows["input_ids"], attention_mask=rows["attention_mask"]
                 ).logits.double()
-            multi = (
-                self.model.config.problem_type == "multi_label_classification"
-                or logits.shape[1] == 1
-            )
-            out.append((logits.sigmoid() if multi else logits.softmax(-1))[:, self.index])
-        return torch.cat(out).numpy()
+            # With a single output there is nothing to take a softmax over.
+            multi_label = config.problem_type == "multi_label_classification"
+            separate = multi_label or logits.shape[1] == 1
+            probabilities = logits.sigmoid() if separate else logits.softmax(-1)
+            by_batch.append(probabilities[:, self.index])
+        return torch.cat(by_batch).numpy()
 
 
 @register("detectors", "classifier")
-class Classifier:
+class ClassifierPlugin:
     """A Hugging Face text classifier, from a folder."""
 
-    config = ClassifierConfig
+    config = ClassifierGateSettings
 
     @staticmethod
-    def open(study: Workspace, value: str, settings: ClassifierConfig) -> ClassifierDetector:
-        """Loaded from the folder."""
+    def open(study: Workspace, value: str, settings: ClassifierGateSettings) -> ClassifierDetector:
+        """Load the classifier from its folder and choose the class that means the value.
+
+        Raises NotFound where the folder or the class is absent, BadInput where it cannot be loaded.
+        """
         if not settings.folder or not (Path(settings.folder) / "config.json").is_file():
             raise NotFound(
                 f"{settings.folder or 'No folder'} holds no classifier (no config.json). Give"
                 " folder=PATH of one in Hugging Face's format."
             )
-        from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-        told = {"local_files_only": True, "trust_remote_code": False}
-        try:
-            model = AutoModelForSequenceClassification.from_pretrained(
-                settings.folder, use_safetensors=True, **told
-            ).eval()
-            tokenizer = AutoTokenizer.from_pretrained(settings.folder, **told)
-        except (OSError, ValueError, KeyError) as error:
-            raise BadInput(
-                f"{settings.folder} cannot be loaded as a text classifier:"
-                f" {str(error).splitlines()[0]}"
-            ) from None
+        model, tokenizer = _load(settings.folder)
         names = {name: int(index) for name, index in model.config.label2id.items()}
         label = settings.label or next((name for name in names if _means(study, name, value)), "")
         if label not in names:
@@ -111,15 +102,32 @@ class Classifier:
                 f" {label or value}.{nearest(label or value, names)} Name one with label=NAME."
             )
         return ClassifierDetector(
-            model,
-            tokenizer,
-            names[label],
-            settings.max_tokens,
-            f"classifier {settings.folder} {label}",
+            model=model,
+            tokenizer=tokenizer,
+            index=names[label],
+            max_tokens=settings.max_tokens,
+            name=f"classifier {settings.folder} {label}",
         )
 
 
+def _load(folder: str) -> tuple[Any, Any]:
+    """Load model and tokenizer from a folder alone: no network, and no code of strangers."""
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    safe = {"local_files_only": True, "trust_remote_code": False}
+    try:
+        model = AutoModelForSequenceClassification.from_pretrained(
+            folder, use_safetensors=True, **safe
+        )
+        return model.eval(), AutoTokenizer.from_pretrained(folder, **safe)
+    except (OSError, ValueError, KeyError) as error:
+        raise BadInput(
+            f"{folder} cannot be loaded as a text classifier: {str(error).splitlines()[0]}"
+        ) from None
+
+
 def _means(study: Workspace, name: str, value: str) -> bool:
+    """Say whether a class's name is a spelling of the value (its id)."""
     try:
         return study.system.resolve(name) == value
     except NotFound:

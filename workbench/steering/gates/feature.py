@@ -19,7 +19,9 @@ from workbench.workspace import Workspace, site_of
 
 
 @dataclass(frozen=True)
-class FeatureConfig:
+class FeatureGateSettings:
+    """Which feature of which SAE opens the gate."""
+
     sae: str = "latest"
     """Run of the SAE."""
     feature: int = -1
@@ -30,51 +32,62 @@ class FeatureDetector:
     """A feature of a run's SAE."""
 
     def __init__(self, study: Workspace, run: Run, feature: int, largest: float):
-        self.study, self.run, self.feature, self.largest = study, run, feature, largest
+        """Hold a feature (0-based) of an SAE's run; `largest` is its maximum in the harvest."""
+        self.study = study
+        self.run = run
+        self.feature = feature
+        self.largest = largest
         self.name = f"feature {run.id} f{feature}"
 
     def scores(self, texts: Sequence[str]) -> Float[np.ndarray, " text"]:
-        """Largest activation in each text, over the largest harvested one."""
+        """Give the largest activation in each text over the largest harvested one [0 to 1]."""
         from sae_training.dictionary.harvest import pooled_activations
         from sae_training.dictionary.texts import Corpus
 
         model = self.study.model_of(self.run)
         corpus = Corpus(texts, context=model.context)
         pooled = pooled_activations(model, self.study.sae(self.run), corpus, site_of(self.run))
-        return np.minimum(
-            pooled[:, [self.feature]].toarray()[:, 0].astype(float) / self.largest, 1.0
-        )
+        largest_in_text = pooled[:, [self.feature]].toarray()[:, 0].astype(float)
+        return np.minimum(largest_in_text / self.largest, 1.0)
 
 
 @register("detectors", "feature")
-class Feature:
+class FeaturePlugin:
     """The largest activation of an SAE feature in the prompt."""
 
-    config = FeatureConfig
+    config = FeatureGateSettings
 
     @staticmethod
-    def open(study: Workspace, value: str, settings: FeatureConfig) -> FeatureDetector:
-        """Found in the store."""
+    def open(study: Workspace, value: str, settings: FeatureGateSettings) -> FeatureDetector:
+        """Choose the feature of the value, and look up its maximum in the harvest.
+
+        Raises NotFound where no label of the value is accepted, BadInput for a dead feature.
+        """
         run = study.resolve("sae", settings.sae)
         feature = settings.feature
         if feature < 0:
-            rows = study.store.sql(
-                "SELECT l.feature FROM labels l JOIN runs r ON r.run = l.run WHERE l.value = ? AND"
-                " l.accepted AND l.polarity = 1 AND r.inputs->>'sae' = ? ORDER BY l.gain DESC,"
-                " l.feature LIMIT 1",
-                [value, run.id],
-            )
-            if rows.empty:
-                raise NotFound(
-                    f"No feature of {run.id} has an accepted label of {value}. Run `workbench"
-                    " label`, or name one with feature=INDEX."
-                )
-            feature = int(rows.feature[0])
-        known = study.store.sql(
+            feature = _most_specific(study, run, value)
+        rows = study.store.sql(
             "SELECT max_activation FROM features WHERE run = ? AND feature = ?", [run.id, feature]
         )
-        if known.empty or not known.max_activation[0] > 0:
+        if rows.empty or not rows.max_activation[0] > 0:
             raise BadInput(
                 f"{run.id} has no feature {feature} that was ever active. Choose another feature."
             )
-        return FeatureDetector(study, run, feature, float(known.max_activation[0]))
+        return FeatureDetector(study, run, feature, float(rows.max_activation[0]))
+
+
+def _most_specific(study: Workspace, run: Run, value: str) -> int:
+    """Find the feature whose accepted label of the value gains most over the other values."""
+    rows = study.store.sql(
+        "SELECT l.feature FROM labels l JOIN runs r ON r.run = l.run WHERE l.value = ? AND"
+        " l.accepted AND l.polarity = 1 AND r.inputs->>'sae' = ? ORDER BY l.gain DESC,"
+        " l.feature LIMIT 1",
+        [value, run.id],
+    )
+    if rows.empty:
+        raise NotFound(
+            f"No feature of {run.id} has an accepted label of {value}. Run `workbench"
+            " label`, or name one with feature=INDEX."
+        )
+    return int(rows.feature[0])

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
+from feature_store.records import Run
 from feature_store.registry import register
 from workbench.steering import directions
 from workbench.workspace import Workspace
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class ProbeConfig:
+class ProbeGateSettings:
+    """Which probe opens the gate."""
+
     run: str = "latest"
     """Run of kind `probes`."""
     layer: int = -1
@@ -33,10 +36,17 @@ class ProbeDetector:
     """A probe and the model whose residual it reads."""
 
     def __init__(self, model: "Model", probe: directions.Probe, layer: int, name: str):
-        self.model, self.probe, self.layer, self.name = model, probe, layer, name
+        """Hold a probe of the output of a layer (0-based) of a live model."""
+        self.model = model
+        self.probe = probe
+        self.layer = layer
+        self.name = name
 
     def scores(self, texts: Sequence[str]) -> Float[np.ndarray, " text"]:
-        """The probe's probability at the last token, of the model as it stands."""
+        """Give the probe's probability at each text's last token [0 to 1].
+
+        The model is read as it stands: under a steering, the steered residual is.
+        """
         from sae_training.engine.generate import prompt_ids
         from sae_training.model.last_token import last_residuals
 
@@ -48,25 +58,30 @@ class ProbeDetector:
 class ProbePlugin:
     """The value's linear probe at the prompt's last token."""
 
-    config = ProbeConfig
+    config = ProbeGateSettings
 
     @staticmethod
-    def open(study: Workspace, value: str, settings: ProbeConfig) -> ProbeDetector:
-        """Read from the run of probes."""
+    def open(study: Workspace, value: str, settings: ProbeGateSettings) -> ProbeDetector:
+        """Read the probe of the value from a run of probes."""
         run = study.resolve("probes", settings.run)
         layer = settings.layer
         if layer < 0:
-            chosen = directions.chosen_layers(study, run, value)
-            rows = study.store.sql(
-                "SELECT layer, accuracy FROM probes WHERE run = ? AND value = ?", [run.id, value]
-            )
-            best = rows[rows.layer.isin(chosen)].sort_values(
-                ["accuracy", "layer"], ascending=[False, True]
-            )
-            layer = int(best.layer.iloc[0])
+            layer = _most_accurate_layer(study, run, value)
         return ProbeDetector(
-            study.model_of(run),
-            directions.probe(study, run, value, layer),
-            layer,
-            f"probe {run.id} {value} layer {layer}",
+            model=study.model_of(run),
+            probe=directions.probe(study, run, value, layer),
+            layer=layer,
+            name=f"probe {run.id} {value} layer {layer}",
         )
+
+
+def _most_accurate_layer(study: Workspace, run: Run, value: str) -> int:
+    """Find the chosen layer of highest held-out accuracy, the lowest of equals (0-based)."""
+    chosen = directions.chosen_layers(study, run, value)
+    rows = study.store.sql(
+        "SELECT layer, accuracy FROM probes WHERE run = ? AND value = ?", [run.id, value]
+    )
+    ranked = rows[rows.layer.isin(chosen)].sort_values(
+        ["accuracy", "layer"], ascending=[False, True]
+    )
+    return int(ranked.layer.iloc[0])

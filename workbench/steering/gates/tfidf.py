@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Shaped
 
 from feature_store.bounds import CountOfTexts, Seed
 from feature_store.errors import BadInput
@@ -30,6 +30,8 @@ FEWEST = 10
 
 @dataclass(frozen=True)
 class TfidfGateSettings:
+    """Which labelled texts the detector is trained on."""
+
     labelled: str = material.ORGANISM
     """Value-labelled table (.csv, .tsv, .jsonl, .parquet), or `organism`."""
     labels: str = ""
@@ -48,58 +50,72 @@ class TfidfDetector:
     """A fitted pipeline and its name."""
 
     def __init__(self, pipeline: Any, name: str):
-        self.pipeline, self.name = pipeline, name
+        """Hold a fitted pipeline of scikit-learn whose second class speaks of the value."""
+        self.pipeline = pipeline
+        self.name = name
 
     def scores(self, texts: Sequence[str]) -> Float[np.ndarray, " text"]:
-        """Probability of the class that speaks of the value, classes weighted alike."""
+        """Give the probability of the class that speaks of the value [0 to 1].
+
+        Both classes weigh alike, however many texts each had.
+        """
         return self.pipeline.predict_proba(list(texts))[:, 1]
 
 
 @register("detectors", "tfidf")
-class Tfidf:
+class TfidfPlugin:
     """Words of value-labelled texts: TF-IDF and logistic regression."""
 
     config = TfidfGateSettings
 
     @staticmethod
     def open(study: Workspace, value: str, settings: TfidfGateSettings) -> TfidfDetector:
-        """Trained on the labelled texts."""
-        from sklearn.feature_extraction.text import TfidfVectorizer
-        from sklearn.linear_model import LogisticRegression
+        """Train the detector of a value on the labelled texts.
+
+        Raises BadInput where either class has fewer than `FEWEST` texts.
+        """
         from sklearn.metrics import roc_auc_score
         from sklearn.model_selection import train_test_split
-        from sklearn.pipeline import make_pipeline
 
-        data = material.labelled(
-            material.LabelledSource(
-                texts=settings.labelled, marks=settings.labels, text_column=settings.text
-            ),
-            study.system,
-            settings.limit,
-            settings.seed,
-        )
-        marks = data.values[:, study.system.ids.index(value)]
-        speaks = marks > 0 if settings.held else marks != 0
-        if min(speaks.sum(), (~speaks).sum()) < FEWEST:
-            raise BadInput(
-                f"{settings.labelled} has {speaks.sum()} texts that speak of {value} and"
-                f" {(~speaks).sum()} that do not; a detector needs {FEWEST} of each. Give more"
-                " labelled texts."
-            )
-
-        def fitted(rows: np.ndarray) -> Any:
-            pipeline = make_pipeline(
-                TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True),
-                LogisticRegression(class_weight="balanced", max_iter=1000),
-            )
-            return pipeline.fit([data.texts[i] for i in rows], speaks[rows])
-
+        texts, speaks = _classes(study, value, settings)
         train, test = train_test_split(
-            np.arange(len(speaks)), test_size=HELD_OUT, stratify=speaks, random_state=settings.seed
+            np.arange(len(texts)), test_size=HELD_OUT, stratify=speaks, random_state=settings.seed
         )
-        told = fitted(train).predict_proba([data.texts[i] for i in test])[:, 1]
-        auroc = roc_auc_score(speaks[test], told)
+        tested = _fit(texts[train], speaks[train])
+        auroc = roc_auc_score(speaks[test], tested.predict_proba(list(texts[test]))[:, 1])
         return TfidfDetector(
-            fitted(np.arange(len(speaks))),
-            f"tfidf {value} ({len(speaks)} texts, held-out AUROC {auroc:.3f})",
+            _fit(texts, speaks),
+            f"tfidf {value} ({len(texts)} texts, held-out AUROC {auroc:.3f})",
         )
+
+
+def _classes(
+    study: Workspace, value: str, settings: TfidfGateSettings
+) -> tuple[Shaped[np.ndarray, " text"], Bool[np.ndarray, " text"]]:
+    """Read the labelled texts, and whether each of them speaks of the value."""
+    source = material.LabelledSource(
+        texts=settings.labelled, marks=settings.labels, text_column=settings.text
+    )
+    data = material.labelled(source, study.system, settings.limit, settings.seed)
+    marks = data.values[:, study.system.ids.index(value)]
+    speaks = marks > 0 if settings.held else marks != 0
+    if min(speaks.sum(), (~speaks).sum()) < FEWEST:
+        raise BadInput(
+            f"{settings.labelled} has {speaks.sum()} texts that speak of {value} and"
+            f" {(~speaks).sum()} that do not; a detector needs {FEWEST} of each. Give more"
+            " labelled texts."
+        )
+    return np.array(data.texts, dtype=object), speaks
+
+
+def _fit(texts: Shaped[np.ndarray, " text"], speaks: Bool[np.ndarray, " text"]) -> Any:
+    """Fit words and pairs of words to whether a text speaks of the value."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    pipeline = make_pipeline(
+        TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True),
+        LogisticRegression(class_weight="balanced", max_iter=1000),
+    )
+    return pipeline.fit(list(texts), speaks)

@@ -1,9 +1,10 @@
 """Steering methods: what one dose of a feature does to the residual stream.
 
-A plug-in is one file with one function, `build(steerings, sae, scale) -> Edit`, registered under
-`steerings`. This module holds what they share:
+A plug-in is one file with one class, a `SteeringMethod`, registered under `steerings`. This module
+holds what they share:
 
-1. `Scale`, the one place where a strength in its unit becomes a length in the residual stream.
+1. `StrengthScale`, the one place where a strength in its unit becomes a length in the residual
+   stream.
 2. `unit_direction`: the weighted sum of a steering's decoder rows, a seeded random one, or a stored
    one (a probe's, a difference of means), at length 1. Every method takes all three, so that one
    sweep compares them.
@@ -15,6 +16,7 @@ Left out: where to steer and at which tokens; the engine knows (`sae_training/mo
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import torch
 from jaxtyping import Float
@@ -23,11 +25,14 @@ from torch import Tensor
 from feature_store import registry
 from feature_store.errors import BadInput, NotFound, nearest
 from feature_store.records import Steering
+from feature_store.registry import Registry
 from sae_training.model.edits import Delta, Edit, Encoder, Stack
 
 
 @dataclass(frozen=True)
-class Scale:
+class StrengthScale:
+    """What turns a steering's strength into residual units at one site of one model."""
+
     median_norm: float
     """Median length of the residual at the site over the training text [residual units]."""
     max_activation: Float[Tensor, " feat"]
@@ -36,7 +41,7 @@ class Scale:
     """Stored directions at the site, by the name that a steering calls them [any length]."""
 
     def direction(self, steering: Steering, sae: Encoder) -> Float[Tensor, " d_model"]:
-        """What one unit of strength adds [residual units].
+        """Give what one unit of strength adds [residual units].
 
         `raw` and `norm_share` scale the unit direction; `feature_max` moves each feature by its own
         maximum. Combined as a `sum`, each feature has its own full length and its weight is a dose:
@@ -44,26 +49,16 @@ class Scale:
         the bit.
         """
         if steering.combine == "sum" and not steering.by_direction:
-            alone = [
-                (weight, replace(steering, features=((index, 1.0),), combine="direction"))
-                for index, weight in features(steering, sae)
-            ]
-            return sum(
-                (weight * self.direction(one, sae) for weight, one in alone),
-                torch.zeros_like(sae.W_dec[0]),
-            )
+            return self._sum_of_single_features(steering, sae)
         if steering.unit == "feature_max" and not steering.by_direction:
-            return _sum(
-                [
-                    (index, weight * self._maximum(index))
-                    for index, weight in features(steering, sae)
-                ],
-                sae,
-            )
+            by_maximum = [
+                (index, weight * self._maximum(index)) for index, weight in features(steering, sae)
+            ]
+            return _weighted_sum(by_maximum, sae)
         return unit_direction(steering, sae, self.directions) * self.length(steering)
 
     def length(self, steering: Steering) -> float:
-        """Length of one unit of strength along a unit direction [residual units].
+        """Give the length of one unit of strength along a unit direction [residual units].
 
         A random or stored direction has no maximum of its own: there `feature_max` is the median
         maximum of all features.
@@ -75,23 +70,85 @@ class Scale:
         return float(self.max_activation[self.max_activation > 0].median())
 
     def target(self, steering: Steering, index: int, weight: float, sae: Encoder) -> float:
-        """The activation that a clamp of one feature aims at [activation units]."""
+        """Give the activation at which a clamp of one feature aims [activation units]."""
         if steering.unit == "feature_max":
             return steering.strength * weight * self._maximum(index)
         return steering.strength * weight * self.length(steering) / float(sae.W_dec[index].norm())
 
+    def _sum_of_single_features(
+        self, steering: Steering, sae: Encoder
+    ) -> Float[Tensor, " d_model"]:
+        vector = torch.zeros_like(sae.W_dec[0])
+        for index, weight in features(steering, sae):
+            single = replace(steering, features=((index, 1.0),), combine="direction")
+            vector = vector + weight * self.direction(single, sae)
+        return vector
+
     def _maximum(self, index: int) -> float:
-        found = float(self.max_activation[index])
-        if not found > 0:
+        maximum = float(self.max_activation[index])
+        if not maximum > 0:
             raise BadInput(
                 f"Feature {index} was never active, so it has no maximum to scale by. "
                 "Give its strength as norm_share, or choose another feature."
             )
-        return found
+        return maximum
+
+
+class SteeringMethod(Protocol):
+    """What a plug-in of kind `steerings` can do.
+
+    A method of your own is a file of this folder:
+
+        @register("steerings", "halve")
+        class Halve:
+            \"\"\"Clamp every feature to half of what was asked for.\"\"\"
+
+            @staticmethod
+            def build(steerings, sae, scale):
+                halves = [replace(s, strength=s.strength / 2) for s in steerings]
+                return METHODS["clamp"].build(halves, sae, scale)
+    """
+
+    def build(self, steerings: Sequence[Steering], sae: Encoder, scale: StrengthScale) -> Edit:
+        """Build one edit; its row i does what `steerings[i]` says, and a base changes nothing."""
+        ...
+
+
+METHODS: Registry[SteeringMethod] = registry.of("steerings")
+"""Every steering method, by name."""
+
+
+def build_edit(steerings: Sequence[Steering], sae: Encoder, scale: StrengthScale) -> Edit:
+    """Build one edit whose row i is `steerings[i]`, whatever their methods.
+
+        edit = build_edit([Steering(features=((12, 1.0),), strength=0.5)], sae, scale)
+        with model.steered(edit, layer=8):
+            model.generate(["What matters to you?"])
+
+    Raises BadInput for no steering at all.
+    """
+    if not steerings:
+        raise BadInput("A steering edit needs at least one steering, got none.")
+    rows_of: dict[str, list[int]] = {}
+    for row, steering in enumerate(steerings):
+        rows_of.setdefault(steering.method, []).append(row)
+    parts = [
+        METHODS[method].build([steerings[row] for row in rows], sae, scale)
+        for method, rows in rows_of.items()
+    ]
+    if len(parts) == 1:
+        return parts[0]
+    methods = list(rows_of)
+    part = [methods.index(steering.method) for steering in steerings]
+    row_in_part = [rows_of[steering.method].index(row) for row, steering in enumerate(steerings)]
+    return Stack(parts, torch.tensor(part), torch.tensor(row_in_part))
 
 
 def features(steering: Steering, sae: Encoder) -> tuple[tuple[int, float], ...]:
-    """The steering's (index, weight) pairs, each index checked against the SAE."""
+    """Give the steering's (0-based index, weight) pairs.
+
+    Raises BadInput where the SAE has no feature of such an index.
+    """
     for index, _ in steering.features:
         if not 0 <= index < sae.n_features:
             raise BadInput(f"The SAE has features 0 to {sae.n_features - 1}, got feature {index}.")
@@ -101,39 +158,49 @@ def features(steering: Steering, sae: Encoder) -> tuple[tuple[int, float], ...]:
 def unit_direction(
     steering: Steering, sae: Encoder, directions: Mapping[str, Tensor] | None = None
 ) -> Float[Tensor, " d_model"]:
-    """The steering's direction at length 1, the same on every device."""
-    if steering.random >= 0:
-        found = torch.randn(
-            sae.d_model, generator=torch.Generator().manual_seed(steering.random)
-        ).to(sae.W_dec)
-    elif steering.direction:
-        if steering.direction not in (known := directions or {}):
-            raise NotFound(
-                f"There is no direction {steering.direction!r} at this"
-                f" site.{nearest(steering.direction, known)}"
-            )
-        found = known[steering.direction].to(sae.W_dec)
-    else:
-        found = _sum(features(steering, sae), sae)
-    length = found.norm()
+    """Give the direction of a steering at length 1.
+
+    `directions` are the stored ones, by name. A random direction is drawn on the CPU, so that it is
+    the same on every device. Raises NotFound for a stored direction that is not there, BadInput for
+    a direction of length 0.
+    """
+    vector = _direction(steering, sae, directions or {})
+    length = vector.norm()
     if not length > 0:
         raise BadInput(
             f"The direction of steering {steering.name!r} has length 0: its decoder rows cancel or"
             " are empty. Choose other features or weights."
         )
-    return found / length
+    return vector / length
 
 
 def changes_nothing(steering: Steering) -> bool:
-    """Whether the steering is the base: nothing to steer with, or nothing to add."""
+    """Say whether the steering is the base: nothing to steer with, or nothing to add."""
     return steering.name == "base"
 
 
+def dose_vector(
+    steering: Steering, sae: Encoder, scale: StrengthScale
+) -> Float[Tensor, " d_model"]:
+    """Give what one unit of strength adds [residual units]; zeros for the base.
+
+    Methods multiply it by the strength: `add` adds the product, others aim at its length.
+    """
+    if changes_nothing(steering):
+        return torch.zeros_like(sae.W_dec[0])
+    return scale.direction(steering, sae)
+
+
 def delta(
-    steerings: Sequence[Steering], sae: Encoder, scale: Scale, targets: Sequence[Sequence[float]]
+    steerings: Sequence[Steering],
+    sae: Encoder,
+    scale: StrengthScale,
+    targets: Sequence[Sequence[float]],
 ) -> Delta:
-    """The edit that sets each steering's features (or its random or stored direction) to
-    `targets` [activation units].
+    """Build the edit that sets each steering's features to activations of its own.
+
+    `targets[i]` holds one activation a feature of `steerings[i]`, or a single one for a random or
+    stored direction [activation units]. A base has none.
     """
     slots = max([1, *map(len, targets)])
     edit = Delta(
@@ -142,43 +209,42 @@ def delta(
         target=sae.W_dec.new_zeros(len(steerings), slots),
         used=sae.W_dec.new_zeros(len(steerings), slots),
         random=sae.W_dec.new_zeros(len(steerings), sae.d_model),
-        positions=tuple(one.positions for one in steerings),
+        positions=tuple(steering.positions for steering in steerings),
     )
-    for row, (one, wanted) in enumerate(zip(steerings, targets, strict=True)):
-        if changes_nothing(one):
+    for row, (steering, activations) in enumerate(zip(steerings, targets, strict=True)):
+        if changes_nothing(steering):
             continue
-        edit.target[row, : len(wanted)] = torch.tensor(wanted).to(edit.target)
-        edit.used[row, : len(wanted)] = 1
-        if one.by_direction:
-            edit.random[row] = unit_direction(one, sae, scale.directions)
+        filled = slice(0, len(activations))
+        edit.target[row, filled] = torch.tensor(activations).to(edit.target)
+        edit.used[row, filled] = 1
+        if steering.by_direction:
+            edit.random[row] = unit_direction(steering, sae, scale.directions)
         else:
-            edit.index[row, : len(wanted)] = torch.tensor(
-                [index for index, _ in features(one, sae)]
-            ).to(edit.index)
+            indices = [index for index, _ in features(steering, sae)]
+            edit.index[row, filled] = torch.tensor(indices).to(edit.index)
     return edit
 
 
-def build_edit(steerings: Sequence[Steering], sae: Encoder, scale: Scale) -> Edit:
-    """One edit whose row i is `steerings[i]`, whatever their methods."""
-    if not steerings:
-        raise BadInput("A steering edit needs at least one steering, got none.")
-    methods = list(dict.fromkeys(steering.method for steering in steerings))
-    members = {
-        method: [i for i, one in enumerate(steerings) if one.method == method] for method in methods
-    }
-    parts = [
-        registry.get("steerings", method)([steerings[i] for i in members[method]], sae, scale)
-        for method in methods
-    ]
-    if len(parts) == 1:
-        return parts[0]
-    part = torch.tensor([methods.index(one.method) for one in steerings])
-    row = torch.tensor([members[one.method].index(i) for i, one in enumerate(steerings)])
-    return Stack(parts, part, row)
+def _direction(
+    steering: Steering, sae: Encoder, directions: Mapping[str, Tensor]
+) -> Float[Tensor, " d_model"]:
+    """Give the direction of a steering at whatever length it comes."""
+    if steering.random >= 0:
+        generator = torch.Generator().manual_seed(steering.random)
+        return torch.randn(sae.d_model, generator=generator).to(sae.W_dec)
+    if not steering.direction:
+        return _weighted_sum(features(steering, sae), sae)
+    if steering.direction not in directions:
+        raise NotFound(
+            f"There is no direction {steering.direction!r} at this"
+            f" site.{nearest(steering.direction, directions)}"
+        )
+    return directions[steering.direction].to(sae.W_dec)
 
 
-def _sum(weights: Sequence[tuple[int, float]], sae: Encoder) -> Float[Tensor, " d_model"]:
-    out = torch.zeros_like(sae.W_dec[0])
+def _weighted_sum(weights: Sequence[tuple[int, float]], sae: Encoder) -> Float[Tensor, " d_model"]:
+    """Sum the decoder rows of (index, weight) pairs, in their order."""
+    vector = torch.zeros_like(sae.W_dec[0])
     for index, weight in weights:
-        out = out + weight * sae.W_dec[index]
-    return out
+        vector = vector + weight * sae.W_dec[index]
+    return vector

@@ -9,15 +9,18 @@ from collections.abc import Sequence
 from feature_store.records import Steering
 from feature_store.registry import register
 from sae_training.model.edits import Delta, Encoder
-from workbench.steering.methods import Scale, delta
+from workbench.steering.methods import StrengthScale, delta
 
 
 @register("steerings", "ablate")
-def build(steerings: Sequence[Steering], sae: Encoder, scale: Scale) -> Delta:
+class Ablate:
     """Take the feature's own contribution away."""
-    return delta(
-        steerings,
-        sae,
-        scale,
-        [[0.0] * (1 if one.by_direction else len(one.features)) for one in steerings],
-    )
+
+    @staticmethod
+    def build(steerings: Sequence[Steering], sae: Encoder, scale: StrengthScale) -> Delta:
+        """Build the edit that sets every feature of each steering to activation 0."""
+        targets = []
+        for steering in steerings:
+            count = 1 if steering.by_direction else len(steering.features)
+            targets.append([0.0] * count)
+        return delta(steerings, sae, scale, targets)

@@ -11,15 +11,20 @@ import torch
 from feature_store.records import Steering
 from feature_store.registry import register
 from sae_training.model.edits import Add, Encoder
-from workbench.steering.methods import Scale, changes_nothing
+from workbench.steering.methods import StrengthScale, changes_nothing
 
 
 @register("steerings", "add")
-def build(steerings: Sequence[Steering], sae: Encoder, scale: Scale) -> Add:
+class AddDirection:
     """Add the direction to every steered token."""
-    zero = torch.zeros_like(sae.W_dec[0])
-    vectors = [
-        zero if changes_nothing(one) else one.strength * scale.direction(one, sae)
-        for one in steerings
-    ]
-    return Add(torch.stack(vectors), tuple(one.positions for one in steerings))
+
+    @staticmethod
+    def build(steerings: Sequence[Steering], sae: Encoder, scale: StrengthScale) -> Add:
+        """Build the edit that adds strength times direction [residual units]."""
+        vectors = []
+        for steering in steerings:
+            if changes_nothing(steering):
+                vectors.append(torch.zeros_like(sae.W_dec[0]))
+            else:
+                vectors.append(steering.strength * scale.direction(steering, sae))
+        return Add(torch.stack(vectors), tuple(steering.positions for steering in steerings))

@@ -10,16 +10,22 @@ from collections.abc import Sequence
 from feature_store.records import Steering
 from feature_store.registry import register
 from sae_training.model.edits import Delta, Encoder
-from workbench.steering.methods import Scale, changes_nothing, delta, features
+from workbench.steering.methods import StrengthScale, changes_nothing, delta, features
 
 
 @register("steerings", "clamp")
-def build(steerings: Sequence[Steering], sae: Encoder, scale: Scale) -> Delta:
+class Clamp:
     """Set the feature's activation, leaving the rest of the residual as it is."""
-    return delta(steerings, sae, scale, [_targets(one, sae, scale) for one in steerings])
+
+    @staticmethod
+    def build(steerings: Sequence[Steering], sae: Encoder, scale: StrengthScale) -> Delta:
+        """Build the edit that sets each steering's features to their targets."""
+        targets = [_targets(steering, sae, scale) for steering in steerings]
+        return delta(steerings, sae, scale, targets)
 
 
-def _targets(steering: Steering, sae: Encoder, scale: Scale) -> list[float]:
+def _targets(steering: Steering, sae: Encoder, scale: StrengthScale) -> list[float]:
+    """Give one activation a feature, or a single one along a direction [activation units]."""
     if changes_nothing(steering):
         return []
     if steering.by_direction:

@@ -26,11 +26,13 @@ from torch import Tensor
 from feature_store.records import Steering, Where
 from feature_store.registry import register
 from sae_training.model.edits import Add, Encoder
-from workbench.steering.methods import Scale, changes_nothing
+from workbench.steering.methods import StrengthScale, dose_vector
 
 
 @dataclass(frozen=True)
 class MinimumShift:
+    """An edit that moves each residual just as far along a direction as it needs to go."""
+
     units: Float[Tensor, "row d_model"]
     """Unit directions; zero in a row that changes nothing."""
     targets: Float[Tensor, " row"]
@@ -44,9 +46,11 @@ class MinimumShift:
 
     @property
     def rows(self) -> int:
+        """Number of interventions; 1 applies to every row of a batch."""
         return len(self.units)
 
     def take(self, rows: Int[Tensor, " n"]) -> "MinimumShift":
+        """Give the edit whose row i is row `rows[i]` of this one."""
         return MinimumShift(
             units=self.units[rows],
             targets=self.targets[rows],
@@ -57,49 +61,57 @@ class MinimumShift:
     def shifts(
         self, residual: Float[Tensor, "row tok d_model"]
     ) -> Float[Tensor, "row tok d_model"]:
-        """The smallest vectors that bring each residual to its row's target; zero where it is
-        there [residual units].
+        """Give the smallest vectors that bring each residual to its row's target [residual units].
+
+        They are zero where a residual is there already, and worked out in single precision at
+        least: in half precision a small gap would be lost in a large component.
         """
         exact = torch.promote_types(residual.dtype, torch.float32)
-        units, targets, signs = (
-            one.to(residual.device, exact) for one in (self.units, self.targets, self.signs)
-        )
-        gap = targets[:, None] - torch.einsum(
-            "rtd,rd->rt", residual.to(exact), units.expand(len(residual), -1)
-        )
+        device = residual.device
+        units = self.units.to(device, exact)
+        targets = self.targets.to(device, exact)
+        signs = self.signs.to(device, exact)
+        along = torch.einsum("rtd,rd->rt", residual.to(exact), units.expand(len(residual), -1))
+        gap = targets[:, None] - along
         amount = signs[:, None] * (signs[:, None] * gap).clamp(min=0)
         return amount[..., None] * units[:, None]
 
     def settle(self, last: Float[Tensor, "row d_model"]) -> Add:
-        """The shift of each prompt, to be added wherever its row steers."""
+        """Give the edit that adds each prompt's own shift wherever its row steers.
+
+        `last` is the residual at the last token of each prompt. A single intervention is spread
+        over all of them.
+        """
         vectors = self.shifts(last[:, None])[:, 0]
-        return Add(
-            vectors, self.positions if self.rows == len(vectors) else self.positions * len(vectors)
-        )
+        positions = self.positions
+        if self.rows != len(vectors):
+            positions = positions * len(vectors)
+        return Add(vectors, positions)
 
     def __call__(
         self, hidden: Float[Tensor, "row tok d_model"], where: Bool[Tensor, "row tok"]
     ) -> Float[Tensor, "row tok d_model"]:
+        """Move each token by that token's own shift, as long as no prompt has settled the edit."""
         return torch.where(where[..., None], hidden + self.shifts(hidden).to(hidden), hidden)
 
 
 @register("steerings", "conva")
-def build(steerings: Sequence[Steering], sae: Encoder, scale: Scale) -> MinimumShift:
-    """Shift just as far as the prompt's last token needs to reach the strength along the
-    direction.
-    """
-    units, targets = [], []
-    for one in steerings:
-        whole = (
-            torch.zeros_like(sae.W_dec[0]) if changes_nothing(one) else scale.direction(one, sae)
+class MinimumShiftMethod:
+    """Shift just as far as the prompt's last token needs to reach the strength."""
+
+    @staticmethod
+    def build(steerings: Sequence[Steering], sae: Encoder, scale: StrengthScale) -> MinimumShift:
+        """Build the edit that brings each prompt to strength times direction, and no further."""
+        units, targets, signs = [], [], []
+        for steering in steerings:
+            dose = dose_vector(steering, sae, scale)
+            length = dose.norm()
+            units.append(dose / length if length > 0 else dose)
+            targets.append(steering.strength * length)
+            signs.append(-1.0 if steering.strength < 0 else 1.0)
+        return MinimumShift(
+            units=torch.stack(units),
+            targets=torch.stack(targets),
+            signs=torch.tensor(signs).to(sae.W_dec),
+            positions=tuple(steering.positions for steering in steerings),
         )
-        length = whole.norm()
-        units.append(whole / length if length > 0 else whole)
-        targets.append(one.strength * length)
-    signs = [-1.0 if one.strength < 0 else 1.0 for one in steerings]
-    return MinimumShift(
-        units=torch.stack(units),
-        targets=torch.stack(targets),
-        signs=torch.tensor(signs).to(sae.W_dec),
-        positions=tuple(one.positions for one in steerings),
-    )

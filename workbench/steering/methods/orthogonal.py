@@ -15,11 +15,13 @@ from torch import Tensor
 from feature_store.records import Steering, Where
 from feature_store.registry import register
 from sae_training.model.edits import Encoder
-from workbench.steering.methods import Scale, changes_nothing
+from workbench.steering.methods import StrengthScale, dose_vector
 
 
 @dataclass(frozen=True)
-class Orthogonal:
+class ReplacedComponent:
+    """An edit that replaces each residual's component along a direction."""
+
     units: Float[Tensor, "row d_model"]
     """Unit directions; zero in a row that changes nothing."""
     lengths: Float[Tensor, " row"]
@@ -29,18 +31,21 @@ class Orthogonal:
 
     @property
     def rows(self) -> int:
+        """Number of interventions; 1 applies to every row of a batch."""
         return len(self.units)
 
-    def take(self, rows: Int[Tensor, " n"]) -> "Orthogonal":
-        return Orthogonal(
-            self.units[rows],
-            self.lengths[rows],
-            tuple(self.positions[row] for row in rows.tolist()),
+    def take(self, rows: Int[Tensor, " n"]) -> "ReplacedComponent":
+        """Give the edit whose row i is row `rows[i]` of this one."""
+        return ReplacedComponent(
+            units=self.units[rows],
+            lengths=self.lengths[rows],
+            positions=tuple(self.positions[row] for row in rows.tolist()),
         )
 
     def __call__(
         self, hidden: Float[Tensor, "row tok d_model"], where: Bool[Tensor, "row tok"]
     ) -> Float[Tensor, "row tok d_model"]:
+        """Give the changed residual; tokens outside `where` keep their exact bits."""
         units = self.units.to(hidden)[:, None]
         along = (hidden * units).sum(-1, keepdim=True)
         moved = hidden + (self.lengths.to(hidden)[:, None, None] - along) * units
@@ -48,16 +53,22 @@ class Orthogonal:
 
 
 @register("steerings", "orthogonal")
-def build(steerings: Sequence[Steering], sae: Encoder, scale: Scale) -> Orthogonal:
+class ReplaceComponent:
     """Set the residual's component along the direction, leaving what is orthogonal to it."""
-    units, lengths = [], []
-    for one in steerings:
-        whole = (
-            torch.zeros_like(sae.W_dec[0]) if changes_nothing(one) else scale.direction(one, sae)
+
+    @staticmethod
+    def build(
+        steerings: Sequence[Steering], sae: Encoder, scale: StrengthScale
+    ) -> ReplacedComponent:
+        """Build the edit that sets each component to strength times direction."""
+        units, lengths = [], []
+        for steering in steerings:
+            dose = dose_vector(steering, sae, scale)
+            length = dose.norm()
+            units.append(dose / length if length > 0 else dose)
+            lengths.append(steering.strength * length)
+        return ReplacedComponent(
+            units=torch.stack(units),
+            lengths=torch.stack(lengths),
+            positions=tuple(steering.positions for steering in steerings),
         )
-        length = whole.norm()
-        units.append(whole / length if length > 0 else whole)
-        lengths.append(one.strength * length)
-    return Orthogonal(
-        torch.stack(units), torch.stack(lengths), tuple(one.positions for one in steerings)
-    )

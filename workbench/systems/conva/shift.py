@@ -6,9 +6,9 @@ vector activation").
    there already.
 2. `e` is the residual at the prompt's last token. The shift is added at every token but the first
    (a sink), of the prompt and of what follows.
-3. `shift` is that edit at one layer, a row for each P0: any sweep takes it. `controlled` opens one
-   block a chosen layer; the layers run in order, so each reads `e` with the shifts below it at
-   work.
+3. `minimum_shift` is that edit for one probe, a row for each P0: any sweep takes it. `controlled`
+   opens one block a chosen layer; the layers run in order, so each reads `e` with the shifts below
+   it at work.
 4. A gate decides which prompts are steered at all (`workbench/steering/gates`,
    `sae_training/engine/gates.py`).
 
@@ -18,6 +18,7 @@ Left out: choosing P0. The paper uses 0.88-0.975 by value, and 0.70-0.95 against
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -33,38 +34,56 @@ from workbench.workspace import Workspace
 
 if TYPE_CHECKING:
     from sae_training.engine.model import Model
+    from sae_training.model.edits import Edit
+
+
+@dataclass(frozen=True)
+class ShiftGoal:
+    """What a shift is to reach: the value, P0, and the layers where it steers."""
+
+    value: str
+    """Value to raise or lower, in any spelling of the study's system."""
+    target: float
+    """P0: probability that the value's probes are brought to [0 to 1, both excluded]."""
+    lower: bool = False
+    """Lower the value to P0 instead of raising it."""
+    layers: tuple[int, ...] = ()
+    """0-based layers to steer; none: those that the probes chose."""
 
 
 def minimum_shift(
     probe: directions.Probe, targets: Sequence[float], lower: bool = False, positions: Where = "all"
 ) -> MinimumShift:
-    """The edit whose row i brings the probe to `targets[i]` [probability, 0 to 1 exclusive]."""
+    """Build the edit whose row i brings the probe to `targets[i]` [probability, 0 to 1 exclusive].
+
+    Raises BadInput for another target, and for a probe of length 0.
+
+        with model.steered(minimum_shift(probe, [0.9]), layer=12):
+            model.generate(["What matters to you?"])
+    """
     if wrong := [p for p in targets if not 0 < p < 1]:
         raise BadInput(f"P0 is a probability between 0 and 1, both excluded; got {wrong[0]:g}.")
     norm = probe.weight.norm()
     if not norm > 0:
         raise BadInput("The probe has length 0, so no shift moves it. Choose another layer.")
-    wanted = torch.tensor(
+    components = torch.tensor(
         [(math.log(p / (1 - p)) - probe.bias) / float(norm) for p in targets], dtype=torch.float64
     )
-    sign = torch.full_like(wanted, -1.0 if lower else 1.0)
-    units = (probe.weight / norm).expand(len(targets), -1)
     return MinimumShift(
-        units=units, targets=wanted, signs=sign, positions=(positions,) * len(targets)
+        units=(probe.weight / norm).expand(len(targets), -1),
+        targets=components,
+        signs=torch.full_like(components, -1.0 if lower else 1.0),
+        positions=(positions,) * len(targets),
     )
 
 
-def shift(
-    study: Workspace,
-    run: Run,
-    value: str,
-    targets: Sequence[float],
-    layer: int,
-    lower: bool = False,
-    positions: Where = "all",
-) -> MinimumShift:
-    """The single-layer edit of a value, one row for each P0 in `targets`."""
-    return minimum_shift(directions.probe(study, run, value, layer), targets, lower, positions)
+def shift_at(study: Workspace, run: Run, goal: ShiftGoal, layer: int) -> MinimumShift:
+    """Build the edit of one row that brings a value to its goal at one layer (0-based).
+
+    `run` is the run of probes.
+    """
+    probe = directions.probe(study, run, goal.value, layer)
+    return minimum_shift(probe, [goal.target], goal.lower)
 
 
 @contextmanager
@@ -72,24 +91,22 @@ def controlled(
     study: Workspace,
     run: Run,
     model: "Model",
-    value: str,
-    target: float,
-    lower: bool = False,
-    layers: Sequence[int] = (),
+    goal: ShiftGoal,
     open: Bool[Tensor, " prompt"] | None = None,
 ) -> Iterator["Model"]:
-    """The model with a value raised (or lowered) to P0 = `target` at its chosen layers, or at
-    `layers`, in order.
+    """Lend the model with a value raised (or lowered) to its goal; afterwards it is as it was.
 
-    With `open`, prompt i is steered where `open[i]`; elsewhere its logits are bit-identical to
-    those of the model as it is.
+    `run` is the run of probes. With `open`, prompt i is steered where `open[i]`; elsewhere its
+    logits are bit-identical to those of the model as it is.
+
+        with controlled(study, probes, model, ShiftGoal("power", 0.95)):
+            model.generate(["Once in a while I"], 16)
     """
+    layers = sorted(goal.layers) or directions.chosen_layers(study, run, goal.value)
     with ExitStack() as blocks:
-        for layer in sorted(layers) or directions.chosen_layers(study, run, value):
-            edit = shift(study, run, value, [target], layer, lower)
-            blocks.enter_context(
-                model.steered(
-                    edit if open is None else PromptGate(spread(edit, len(open)), open), Site(layer)
-                )
-            )
+        for layer in layers:
+            edit: Edit = shift_at(study, run, goal, layer)
+            if open is not None:
+                edit = PromptGate(spread(edit, len(open)), open)
+            blocks.enter_context(model.steered(edit, Site(layer)))
         yield model
