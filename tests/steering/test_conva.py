@@ -56,7 +56,7 @@ def test_the_shift_reaches_p0_exactly_and_nothing_smaller_does(lower):
         assert ((short > goal) if lower else (short < goal))[~there].all(), (
             "one per cent less is not enough"
         )
-        cosine = torch.cosine_similarity(shift[~there], probe.weight, dim=-1)
+        cosine = torch.cosine_similarity(amount[~there], probe.weight, dim=-1)
         torch.testing.assert_close(cosine, torch.full_like(cosine, -1.0 if lower else 1.0))
 
 

@@ -34,8 +34,10 @@ class Detector(Protocol):
             return np.array([float(text.isupper()) for text in texts])
     """
 
-    name: str
-    """Plug-in, value and what it was made of; written beside every decision."""
+    @property
+    def name(self) -> str:
+        """Plug-in, value and what it was made of; written beside every decision."""
+        ...
 
     def scores(self, texts: Sequence[str]) -> Float[np.ndarray, " text"]:
         """Score how surely each text speaks of the value [0 to 1]."""
