@@ -156,8 +156,10 @@ def logistic(
 def fit(texts: ProbeTexts, options: FitOptions) -> FittedProbes:
     """Train the probes of one value, a layer each, and test them on held-out contexts.
 
-    fitted = fit(texts, FitOptions(layers=[0, 1], eligible=[True, False]))
-    fitted.probes[0].accuracy
+    Gives them with their evidence and the differences of means, in the order of the layers.
+
+        fitted = fit(texts, FitOptions(layers=[0, 1], eligible=[True, False]))
+        fitted.probes[0].accuracy
     """
     split = _Split.of(texts.contexts, options.seed)
     probes, weights, biases, means = [], [], [], []

@@ -27,11 +27,13 @@ from workbench.workspace import Workspace
 class Detector(Protocol):
     """A trained judge of prompts: how surely does a text speak of one value?
 
-    class Shouting:
-        name = "shouting"
+    This one takes capitals for a sign of it:
 
-        def scores(self, texts):
-            return np.array([float(text.isupper()) for text in texts])
+        class Shouting:
+            name = "shouting"
+
+            def scores(self, texts):
+                return np.array([float(text.isupper()) for text in texts])
     """
 
     @property
@@ -47,13 +49,15 @@ class Detector(Protocol):
 class DetectorPlugin(Protocol):
     """What a plug-in of kind `detectors` offers: its settings, and a detector of any value.
 
-    @register("detectors", "shouting")
-    class ShoutingPlugin:
-        config = ShoutingSettings
+    A detector of your own is a file of this folder, with the detector and its plug-in:
 
-        @staticmethod
-        def open(study, value, settings):
-            return Shouting()
+        @register("detectors", "shouting")
+        class ShoutingPlugin:
+            config = ShoutingSettings
+
+            @staticmethod
+            def open(study, value, settings):
+                return Shouting()
     """
 
     config: type

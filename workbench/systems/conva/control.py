@@ -149,9 +149,11 @@ class ControlMaterial:
 
 
 def control(study: Workspace, settings: Control, judge: Judge, progress: Progress = silent) -> Run:
-    """Make a run of kind `control`. What is answered before an interruption is kept.
+    """Make a run of kind `control`: a value is controlled, and what that does is judged.
 
-    control(study, Control(value="power", target=0.95), judge)
+    What is answered before an interruption is kept.
+
+        control(study, Control(value="power", target=0.95), judge)
     """
     if settings.options and not settings.detector:
         raise BadInput("--options are the detector's. Name it with --detector, or leave them out.")
