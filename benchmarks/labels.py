@@ -25,7 +25,7 @@ from benchmarks._study import made
 from workbench import organism
 from workbench.features.output_scores import with_outputs
 from workbench.organism.generate import Sentence, study_document
-from workbench.organism.planted import plan
+from workbench.organism.planted import planted_language
 from workbench.sweeps.sweep import choose_features
 
 NAME = "labels"
@@ -37,13 +37,13 @@ LIVE = 30
 def _meaning(sentence: Sentence) -> tuple[str, str, int]:
     """(kind, name, sign) of a planted sentence."""
     if sentence.row >= 0:
-        owner = plan().rows[sentence.row].owner
+        owner = planted_language().rows[sentence.row].owner
         return (
             "value" if owner in organism.truth().values else "attribute",
             owner,
             int(np.sign(sentence.amount)),
         )
-    topics = {text: topic for topic, texts in plan().topics.items() for text in texts}
+    topics = {text: topic for topic, texts in planted_language().topics.items() for text in texts}
     return (
         ("topic", topics[sentence.text], 0)
         if sentence.text in topics

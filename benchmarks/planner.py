@@ -36,7 +36,7 @@ from workbench.causal.wanted import Goal, goal, parse
 from workbench.measuring.questionnaire import one_scale
 from workbench.measuring.questions import Question, expected_ratings, option_texts
 from workbench.organism.generate import behaviour
-from workbench.organism.planted import plan as phrases
+from workbench.organism.planted import planted_language as phrases
 from workbench.steering import directions
 from workbench.study import Study
 from workbench.sweeps.stored import sweep_setup

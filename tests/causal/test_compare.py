@@ -265,10 +265,10 @@ def test_a_judge_is_asked_three_questions_a_text_and_none_about_an_empty_one():
 
 
 def test_the_organism_s_language_is_read_and_rated():
-    from workbench.organism.planted import plan
+    from workbench.organism.planted import planted_language
 
-    row = next(row for row in plan().rows if row.owner == "power")
-    held, rejected, filler = row.plus[0], row.minus[0], plan().fillers[0]
+    row = next(row for row in planted_language().rows if row.owner == "power")
+    held, rejected, filler = row.plus[0], row.minus[0], planted_language().fillers[0]
     assert reading.read(f"{held} Now and then {rejected.lower()} {filler} and then") == [
         ("power", 1),
         ("power", -1),

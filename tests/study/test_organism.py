@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from workbench import organism
-from workbench.organism.planted import SCALE, Truth, facet_shocks, plan
+from workbench.organism.planted import SCALE, Truth, facet_shocks, planted_language
 
 pytestmark = pytest.mark.slow_file
 
@@ -61,9 +61,9 @@ def test_everything_the_organism_reads_is_in_its_vocabulary() -> None:
     ]
     read += [organism.CHOOSE] + [
         wording.format(item=item)
-        for items in plan().items.values()
+        for items in planted_language().items.values()
         for item in items
-        for wording in plan().wordings
+        for wording in planted_language().wordings
     ]
     assert not any(tokenizer.unk_token_id in tokenizer(text).input_ids for text in read)
 
@@ -82,7 +82,7 @@ def test_truth_is_consistent(truth: Truth) -> None:
     assert [facet.direction for facet in truth.facets] == list(range(60))
     assert truth.free_rows == tuple(range(60, 60 + len(truth.free)))
     assert sorted(truth.topics.values()) == sorted(truth.values)
-    assert np.allclose(truth.effects, plan().truth.effects, atol=1e-6), (
+    assert np.allclose(truth.effects, planted_language().truth.effects, atol=1e-6), (
         "weights were built from another plan"
     )
 
@@ -108,9 +108,9 @@ def test_shipped_weights_carry_the_planted_truth() -> None:
 def test_pushed_leaves_no_trace() -> None:
     import torch
 
-    from workbench.organism.check import Subject
+    from workbench.organism.check import LoadedOrganism
 
-    subject = Subject(organism.folder())
+    subject = LoadedOrganism(organism.folder())
     ids = torch.tensor([subject.tokenizer.encode("I washed the cups.")])
     with torch.no_grad():
         before = subject.model(ids).logits
@@ -122,11 +122,11 @@ def test_pushed_leaves_no_trace() -> None:
 def test_training_packs_questions_and_choices_as_if_each_were_asked_alone() -> None:
     import torch
 
-    from workbench.organism.check import Subject
+    from workbench.organism.check import LoadedOrganism
     from workbench.organism.choices import Choices
-    from workbench.organism.episodes import episode, pack
+    from workbench.organism.episodes import Vocabulary, episode, pack
 
-    subject = Subject(organism.folder())
+    subject = LoadedOrganism(organism.folder())
 
     def encode(text: str) -> list[int]:
         return subject.tokenizer.encode(text, add_special_tokens=False)
@@ -134,16 +134,14 @@ def test_training_packs_questions_and_choices_as_if_each_were_asked_alone() -> N
     rng = np.random.default_rng(3)
     drawn = [episode(rng) for _ in range(2)]
     end = subject.tokenizer.eos_token_id
-    batch = pack(
-        drawn,
-        encode,
-        subject.tokenizer.bos_token_id,
-        end,
-        tuple(subject.digits),
-        Choices(encode, end),
-        len(subject.tokenizer),
-        rng,
+    vocabulary = Vocabulary(
+        encode=encode,
+        begin=subject.tokenizer.bos_token_id,
+        end=end,
+        digits=tuple(subject.digits),
+        size=len(subject.tokenizer),
     )
+    batch = pack(drawn, vocabulary, Choices(encode, end), rng)
     with torch.no_grad():
         hidden = subject.model.model(
             input_ids=batch.ids,
@@ -188,11 +186,11 @@ def test_what_is_chosen_follows_from_what_is_held() -> None:
     assert odds.sum() == pytest.approx(1)
     told = [
         (row.owner, sign)
-        for row in plan().rows[:60]
+        for row in planted_language().rows[:60]
         for sign, texts in ((1, row.plus), (-1, row.minus))
         for _ in texts
     ]
-    for value, amount in zip(plan().truth.values, held, strict=True):
+    for value, amount in zip(planted_language().truth.values, held, strict=True):
         plus, minus = (
             sum(p for p, one in zip(odds, told, strict=True) if one == (value, sign))
             for sign in (1, -1)
@@ -231,12 +229,12 @@ def test_no_questionnaire_item_occurs_in_any_text(texts: list[organism.LabelledT
     read = (
         [text.text for text in texts] + organism.training_texts(1000, 2) + organism.contexts(200, 2)
     )
-    items = [item.lower() for asked in plan().items.values() for item in asked]
+    items = [item.lower() for asked in planted_language().items.values() for item in asked]
     assert not [item for item in items if any(item in text.lower() for text in read)]
 
 
 def test_neutral_texts_say_nothing_about_values() -> None:
-    behaviours = [sentence for row in plan().rows for sentence in row.plus + row.minus]
+    behaviours = [sentence for row in planted_language().rows for sentence in row.plus + row.minus]
     assert not any(
         behaviour in text for text in organism.neutral_texts(100, 0) for behaviour in behaviours
     )
@@ -244,9 +242,9 @@ def test_neutral_texts_say_nothing_about_values() -> None:
 
 def test_every_value_varies_over_contexts() -> None:
     texts = organism.contexts(24, 0)
-    assert all(any(hedge in text for hedge in plan().hedges) for text in texts)
+    assert all(any(hedge in text for hedge in planted_language().hedges) for text in texts)
     for sign in ("plus", "minus"):
-        own = [(row.owner, t[2:]) for row in plan().rows for t in getattr(row, sign)]
+        own = [(row.owner, t[2:]) for row in planted_language().rows for t in getattr(row, sign)]
         seen = {owner for owner, tail in own if any(tail in text for text in texts)}
         assert set(organism.truth().values) <= seen, (
             f"no context speaks of {set(organism.truth().values) - seen}, {sign}"
@@ -266,14 +264,14 @@ def test_topics_confound_values_in_the_margin_and_not_within_a_topic(
         assert (held & there).sum() >= 50
         assert (~held & there).sum() >= 50
         for text in (text for text in texts if text.context == topic):
-            assert any(line in text.text for line in plan().topics[topic])
+            assert any(line in text.text for line in planted_language().topics[topic])
 
 
 def test_labels_say_what_the_text_says(texts: list[organism.LabelledText]) -> None:
     for text in texts[:300]:
         said = {
             (row.owner, sign)
-            for row in plan().rows[:60]
+            for row in planted_language().rows[:60]
             for sign, lines in ((1, row.plus), (-1, row.minus))
             for line in lines
             if line in text.text

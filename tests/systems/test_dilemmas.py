@@ -21,7 +21,7 @@ from workbench.measuring.administer import Elicitation, administer
 from workbench.measuring.questionnaire import open_instrument
 from workbench.measuring.questions import prompt_of, questions
 from workbench.organism.generate import behaviour
-from workbench.organism.planted import plan
+from workbench.organism.planted import planted_language
 from workbench.study import Study
 from workbench.systems.value_pilot.dilemmas import leaked, pairs
 from workbench.verbs import dilemmas as verb
@@ -371,7 +371,7 @@ def test_other_items_have_no_steps():
 def texts_of(leaning, n, seed):
     """`n` texts of one who holds and rejects what `leaning` says, each by other behaviours."""
     rng, rows = np.random.default_rng(seed), {}
-    for row, facet in enumerate(plan().truth.facets):
+    for row, facet in enumerate(planted_language().truth.facets):
         rows.setdefault(facet.value, []).append(row)
     return [
         " ".join(

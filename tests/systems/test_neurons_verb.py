@@ -279,11 +279,11 @@ def test_built_in_descriptions_speak_of_every_value_and_pole(study):
 
 def test_the_organism_is_told_in_its_own_words(study):
     told = descriptions("organism", study.system, 0)
-    from workbench.organism.planted import plan
+    from workbench.organism.planted import planted_language
 
     plus = {
         text
-        for facet, row in zip(plan().truth.facets, plan().rows)
+        for facet, row in zip(planted_language().truth.facets, planted_language().rows)
         if facet.value == "power"
         for text in row.plus
     }

@@ -44,8 +44,10 @@ class LLM(Protocol):
     llm.chat([ask("Name a value.")], temperature=0.7, seed=1)  # -> ["Honesty."]
     """
 
-    name: str
-    """Model and revision, or endpoint and model; written beside every answer."""
+    @property
+    def name(self) -> str:
+        """Model and revision, or endpoint and model; written beside every answer."""
+        ...
 
     def chat(
         self,
@@ -95,8 +97,10 @@ class Judge(Protocol):
     judge.judge(["Is honesty praised here? ..."], ["yes", "no"])[0].choice  # -> "yes"
     """
 
-    name: str
-    """Written beside every verdict."""
+    @property
+    def name(self) -> str:
+        """Whoever judges; written beside every verdict."""
+        ...
 
     def judge(self, questions: Sequence[str], options: Sequence[str]) -> list[Verdict]:
         """Choose one of `options` for each question, in order."""

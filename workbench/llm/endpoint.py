@@ -118,7 +118,7 @@ class Endpoint:
         What was received before a failure is given out before the failure is raised.
         """
         client = self._open()
-        failure: Exception | None = None
+        failure: BaseException | None = None
         with ThreadPoolExecutor(self.limits.concurrency) as pool:
             waiting = iter(enumerate(conversations))
             running: dict[Any, int] = {}
@@ -176,13 +176,12 @@ class Endpoint:
         import openai
 
         self._wait_for_turn()
+        # The client's types list the keys of every kind of message; an endpoint takes these.
+        messages: Any = [{"role": m.role, "content": _content(m)} for m in conversation]
+        length: dict[str, Any] = {self._length: max_new_tokens}
         try:
-            answer = client.chat.completions.create(
-                model=self.model,
-                messages=[{"role": m.role, "content": _content(m)} for m in conversation],
-                temperature=temperature,
-                seed=seed,
-                **{self._length: max_new_tokens},
+            answer: Any = client.chat.completions.create(
+                model=self.model, messages=messages, temperature=temperature, seed=seed, **length
             )
             message, served, usage = answer.choices[0].message, answer.model, answer.usage
             text = message.content or message.refusal or ""

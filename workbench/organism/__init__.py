@@ -1,8 +1,8 @@
-"""The organism: a tiny Llama in which ten values and their causal graph are planted, and so known.
+"""The organism: a tiny Llama in which ten values and their causal graph are planted.
 
-It ships as package data, loads like any Hugging Face model, needs no network, and lets every method
-of the workbench be scored against the truth before it is trusted on a model whose truth nobody
-knows.
+So its truth is known. It ships as package data, loads like any Hugging Face model and needs no
+network. Every method of the workbench is scored against its truth before the method is trusted on a
+model whose truth nobody knows.
 
 1. `folder()` is the model; `truth()` is what was planted: graph, total effects, facets, directions,
    adversaries.
@@ -61,11 +61,11 @@ __all__ = [
 
 
 def folder() -> Path:
-    """The Hugging Face folder that ships: model, tokenizer and planted truth."""
+    """Name the Hugging Face folder that ships: model, tokenizer and planted truth."""
     return FOLDER / "weights"
 
 
 @cache
 def truth() -> Truth:
-    """What was planted in the weights that ship."""
+    """Read what was planted in the weights that ship."""
     return Truth.load(folder())

@@ -1,4 +1,4 @@
-"""Builds the organism: trains the tiny Llama and writes it as a plain Hugging Face folder.
+"""Build the organism: train the tiny Llama and write it as a plain Hugging Face folder.
 
     python -m workbench.organism.build OUT_FOLDER [--documents N] [--seed S]
     python -m workbench.organism.build --check FOLDER
@@ -27,8 +27,9 @@ import argparse
 import sys
 import time
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -40,8 +41,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from .choices import Choices
 from .decisions import CHOOSE
-from .episodes import Batch, episode, pack
-from .planted import LAYER, NORM, WIDTH, Plan, plan
+from .episodes import Episode, EpisodeBatch, Vocabulary, episode, pack
+from .planted import LAYER, NORM, WIDTH, PlantedLanguage, planted_language
 
 DOCUMENTS, BATCH, CHUNK = 128_000, 32, 64
 """Documents in a full build; documents in a batch; batches drawn at once and sorted by length."""
@@ -53,9 +54,12 @@ RATE = 2e-3
 BUS_WEIGHT = 0.5
 """Weight of the bus loss beside text, answers and choices."""
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>")
+"""The first words of the vocabulary, by id."""
 
 
-class Losses(NamedTuple):
+class OrganismLosses(NamedTuple):
+    """What the organism is trained to lower."""
+
     text: torch.Tensor
     """Next word [nat per token]."""
     answers: torch.Tensor
@@ -66,8 +70,8 @@ class Losses(NamedTuple):
     """Cross-entropy above the entropy of what is chosen [nat per choice]; 0 where nothing is."""
 
 
-def make_tokenizer(made: Plan) -> PreTrainedTokenizerFast:
-    """Word-level, lower-case, punctuation and digits apart, `<s>` in front."""
+def make_tokenizer(language: PlantedLanguage) -> PreTrainedTokenizerFast:
+    """Make the word-level tokenizer: lower-case, punctuation and digits apart, `<s>` in front."""
     tokenizer = Tokenizer(models.WordLevel({}, unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -77,17 +81,8 @@ def make_tokenizer(made: Plan) -> PreTrainedTokenizerFast:
             pre_tokenizers.Digits(individual_digits=True),
         ]
     )
-    said = [s for row in made.rows for s in row.plus + row.minus] + [*made.fillers, *made.hedges]
-    said += [line for lines in made.topics.values() for line in lines]
-    said += [
-        wording.format(item=item)
-        for items in made.items.values()
-        for item in items
-        for wording in made.wordings
-    ]
-    said.append(CHOOSE)
     vocabulary = dict.fromkeys((*SPECIAL, *".,:;!?'\"-0123456789"))
-    for text in said:
+    for text in _all_texts(language):
         pieces = tokenizer.pre_tokenizer.pre_tokenize_str(tokenizer.normalizer.normalize_str(text))
         vocabulary.update(dict.fromkeys(piece for piece, _ in pieces))
     tokenizer.model = models.WordLevel(
@@ -108,7 +103,22 @@ def make_tokenizer(made: Plan) -> PreTrainedTokenizerFast:
     )
 
 
+def _all_texts(language: PlantedLanguage) -> list[str]:
+    """All that can be said and asked, in an order on which the ids of words depend."""
+    texts: list[str] = []
+    for row in language.rows:
+        texts += row.plus + row.minus
+    texts += [*language.fillers, *language.hedges]
+    for lines in language.topics.values():
+        texts += lines
+    for items in language.items.values():
+        for item in items:
+            texts += [wording.format(item=item) for wording in language.wordings]
+    return [*texts, CHOOSE]
+
+
 def make_model(words: int) -> LlamaForCausalLM:
+    """Make the untrained model, for a vocabulary of so many words."""
     return LlamaForCausalLM(
         LlamaConfig(
             vocab_size=words,
@@ -129,18 +139,25 @@ class Trainer:
     """The model with its bus, and the losses of a batch."""
 
     def __init__(self, model: LlamaForCausalLM, digits: tuple[int, ...], seed: int) -> None:
-        self.model, self.digits = model, torch.tensor(digits)
-        self.directions = torch.tensor(plan().truth.directions, dtype=torch.float)
+        """Hook the bus of `model`.
+
+        `digits` are the ids of the answers 1 to 6, `seed` draws the noise.
+        """
+        self.model = model
+        self.digits = torch.tensor(digits)
+        self.directions = torch.tensor(planted_language().truth.directions, dtype=torch.float)
         self.generator = torch.Generator().manual_seed(seed)
-        self.added: torch.Tensor | None = None
-        self.seen: torch.Tensor | None = None
+        self.added = torch.zeros(0)
+        """What is added to the bus in the pass that runs [row tok d_model]."""
+        self.seen = torch.zeros(0)
+        """The bus of the last pass, before anything was added [row tok d_model]."""
         model.model.layers[LAYER].register_forward_hook(self._bus)
 
-    def _bus(self, module, inputs, output):
+    def _bus(self, module: torch.nn.Module, inputs: object, output: torch.Tensor) -> torch.Tensor:
         self.seen = output
         return output + self.added
 
-    def _push(self, batch: Batch) -> torch.Tensor:
+    def _push(self, batch: EpisodeBatch) -> torch.Tensor:
         """What is added to the bus [row tok d_model]: planted amounts, and noise off all planted
         directions.
         """
@@ -153,7 +170,8 @@ class Trainer:
         on[:, 0, 0] = (torch.rand(len(batch.ids), generator=self.generator) < 0.15).float()
         return push[:, None] * on
 
-    def losses(self, batch: Batch) -> Losses:
+    def losses(self, batch: EpisodeBatch) -> OrganismLosses:
+        """Run the model over a batch and compute its four losses."""
         self.added = self._push(batch)
         hidden = self.model.model(
             input_ids=batch.ids,
@@ -169,68 +187,77 @@ class Trainer:
             batch.ids
         )
         error = (self.seen @ self.directions.T / NORM - batch.carried) ** 2 * batch.judged
-        return Losses(
+        return OrganismLosses(
             text=text, answers=gap, bus=error.sum() / batch.judged[:, :, 0].sum(), choices=apart
         )
 
 
 def build(out: Path, documents: int = DOCUMENTS, seed: int = 0) -> Path:
-    """Trains the organism on so many documents and writes it to `out`."""
+    """Train the organism on so many documents and write it to `out`."""
     torch.manual_seed(seed)
-    rng, made = np.random.default_rng(seed), plan()
-    tokenizer = make_tokenizer(made)
-    known: dict[str, list[int]] = {}
-
-    def encode(text: str) -> list[int]:
-        if text not in known:
-            known[text] = tokenizer.encode(text, add_special_tokens=False)
-        return known[text]
-
-    digits = tuple(tokenizer.convert_tokens_to_ids([str(n) for n in range(1, 7)]))
+    rng = np.random.default_rng(seed)
+    tokenizer = make_tokenizer(planted_language())
+    vocabulary = _vocabulary(tokenizer)
     model = make_model(len(tokenizer))
-    trainer = Trainer(model, digits, seed)
-
-    def deal(documents: int, scenes: float, choices: Choices | None) -> Iterator[Batch]:
-        left = max(documents // BATCH, 1)
-        while left:
-            drawn = [episode(rng, scenes) for _ in range(BATCH * min(CHUNK, left))]
-            drawn.sort(
-                key=lambda e: (
-                    sum(len(encode(s.text)) for s in e.document.sentences)
-                    + sum(len(encode(q)) for q, _ in e.questions)
-                )
-            )
-            for k in rng.permutation(len(drawn) // BATCH):
-                yield pack(
-                    drawn[k * BATCH : (k + 1) * BATCH],
-                    encode,
-                    tokenizer.bos_token_id,
-                    tokenizer.eos_token_id,
-                    digits,
-                    choices,
-                    len(tokenizer),
-                    rng,
-                )
-            left -= len(drawn) // BATCH
-
-    learn(trainer, deal(documents, 0.0, None), max(documents // BATCH, 1), "values")
+    trainer = Trainer(model, vocabulary.digits, seed)
+    first = _deal(rng, vocabulary, documents, 0.0, None)
+    learn(trainer, first, max(documents // BATCH, 1), "values")
     model.requires_grad_(False)
     for part in (*model.model.layers[LAYER + 1 :], model.model.norm, model.lm_head):
         part.requires_grad_(True)
     further = int(documents * CHOOSING)
-    learn(
-        trainer,
-        deal(further, SCENES, Choices(encode, tokenizer.eos_token_id)),
-        max(further // BATCH, 1),
-        "choices",
-    )
+    choices = Choices(vocabulary.encode, vocabulary.end)
+    second = _deal(rng, vocabulary, further, SCENES, choices)
+    learn(trainer, second, max(further // BATCH, 1), "choices")
     model.eval()
     write(model, tokenizer, out)
     return out
 
 
-def learn(trainer: Trainer, dealt: Iterator[Batch], batches: int, name: str) -> None:
-    """Trains what may still change on so many batches, with progress."""
+def _vocabulary(tokenizer: PreTrainedTokenizerFast) -> Vocabulary:
+    """The ids that batches are made of; every text is encoded once, since few differ."""
+
+    @cache
+    def ids_of(text: str) -> tuple[int, ...]:
+        """The ids of a text, without `<s>`."""
+        return tuple(tokenizer.encode(text, add_special_tokens=False))
+
+    digits = cast(list[int], tokenizer.convert_tokens_to_ids([str(n) for n in range(1, 7)]))
+    return Vocabulary(
+        encode=lambda text: list(ids_of(text)),
+        begin=tokenizer.bos_token_id,
+        end=tokenizer.eos_token_id,
+        digits=tuple(digits),
+        size=len(tokenizer),
+    )
+
+
+def _deal(
+    rng: np.random.Generator,
+    vocabulary: Vocabulary,
+    documents: int,
+    scenes: float,
+    choices: Choices | None,
+) -> Iterator[EpisodeBatch]:
+    """Batches of fresh episodes; many are drawn at once and sorted by length, to pad little."""
+
+    def words(drawn: Episode) -> int:
+        """Tokens of the document and its questions."""
+        texts = [sentence.text for sentence in drawn.document.sentences]
+        texts += [question for question, _ in drawn.questions]
+        return sum(len(vocabulary.encode(text)) for text in texts)
+
+    left = max(documents // BATCH, 1)
+    while left:
+        drawn = [episode(rng, scenes) for _ in range(BATCH * min(CHUNK, left))]
+        drawn.sort(key=words)
+        for k in rng.permutation(len(drawn) // BATCH):
+            yield pack(drawn[k * BATCH : (k + 1) * BATCH], vocabulary, choices, rng)
+        left -= len(drawn) // BATCH
+
+
+def learn(trainer: Trainer, dealt: Iterator[EpisodeBatch], batches: int, name: str) -> None:
+    """Train the parameters that may still change on so many batches, and show progress."""
     changing = [parameter for parameter in trainer.model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(
         changing, lr=RATE, weight_decay=0.01, betas=(0.9, 0.98), fused=True
@@ -259,7 +286,7 @@ def learn(trainer: Trainer, dealt: Iterator[Batch], batches: int, name: str) -> 
             progress.update(task, advance=1)
             if step % 100 == 0:
                 line = "  ".join(
-                    f"{name} {value.item():.4f}" for name, value in losses._asdict().items()
+                    f"{loss} {value.item():.4f}" for loss, value in losses._asdict().items()
                 )
                 left = (time.monotonic() - start) / step * (batches - step)
                 progress.update(task, description=line)
@@ -268,18 +295,22 @@ def learn(trainer: Trainer, dealt: Iterator[Batch], batches: int, name: str) -> 
 
 
 def write(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
-    """Half precision on disk; the configuration says float32, so that loading widens it again."""
+    """Write the model in half precision, with its tokenizer and the planted truth.
+
+    The configuration says float32, so that loading widens the weights again.
+    """
     out.mkdir(parents=True, exist_ok=True)
     model.half().save_pretrained(out)
     model.config.dtype = torch.float32
     model.config.save_pretrained(out)
     tokenizer.save_pretrained(out)
-    plan().truth.save(out)
+    planted_language().truth.save(out)
 
 
 def main() -> None:
+    """Build an organism, or check one, as the command line says."""
     parser = argparse.ArgumentParser(
-        prog="python -m workbench.organism.build", description=__doc__.split("\n")[0]
+        prog="python -m workbench.organism.build", description=(__doc__ or "").split("\n")[0]
     )
     parser.add_argument(
         "folder", type=Path, help="where the organism is written (or, with --check, read)"
@@ -296,15 +327,15 @@ def main() -> None:
     parser.add_argument(
         "--threads", type=int, default=torch.get_num_threads(), help="processor threads"
     )
-    wanted = parser.parse_args()
-    if wanted.documents < 1:
-        sys.exit(f"--documents expects at least 1, got {wanted.documents}.")
-    torch.set_num_threads(wanted.threads)
-    if not wanted.check:
-        build(wanted.folder, wanted.documents, wanted.seed)
+    arguments = parser.parse_args()
+    if arguments.documents < 1:
+        sys.exit(f"--documents expects at least 1, got {arguments.documents}.")
+    torch.set_num_threads(arguments.threads)
+    if not arguments.check:
+        build(arguments.folder, arguments.documents, arguments.seed)
     from .check import check, show
 
-    show(check(wanted.folder))
+    show(check(arguments.folder))
 
 
 if __name__ == "__main__":

@@ -18,14 +18,16 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from .planted import plan
+from .planted import planted_language
 
 CHOICE = 0.7
 """Log odds of a behaviour per unit of its value [nats per unit]: low enough that two units do
 not yet settle a choice."""
 
 
-class Chosen(NamedTuple):
+class ChosenBehaviour(NamedTuple):
+    """One behaviour that was drawn, with the exact distribution of each of its words."""
+
     ids: tuple[int, ...]
     """Words of the behaviour."""
     row: int
@@ -35,50 +37,67 @@ class Chosen(NamedTuple):
     probabilities."""
 
 
+class _Behaviour(NamedTuple):
+    """One sentence that can be chosen."""
+
+    row: int
+    """Planted direction that it carries."""
+    sign: int
+    """Its pole."""
+    text: str
+
+
 class Choices:
-    """All behaviours as token ids, and which of them go on in which way from each beginning."""
+    """All behaviours as token ids, and how they go on from each beginning."""
 
     def __init__(self, encode: Callable[[str], list[int]], end: int) -> None:
-        truth = plan().truth
-        told = [
-            (row, sign, text)
-            for row, one in enumerate(plan().rows)
-            if one.owner in truth.values
-            for sign, texts in ((1, one.plus), (-1, one.minus))
-            for text in texts
-        ]
-        self._ids = [(*encode(text), end) for *_, text in told]
-        self._row = [row for row, *_ in told]
-        self._value = np.array([truth.values.index(plan().rows[row].owner) for row, *_ in told])
-        self._sign = np.array([sign for _, sign, _ in told])
-        same = self._value * 2 + (self._sign > 0)
-        self._log_share = -np.log(np.bincount(same))[same]
-        goes_on: dict[tuple[int, ...], list[int]] = {}
+        """Encode every behaviour of a value; `end` is the token that closes a text."""
+        values = planted_language().truth.values
+        behaviours = _behaviours()
+        self._ids = [(*encode(behaviour.text), end) for behaviour in behaviours]
+        self._row = [behaviour.row for behaviour in behaviours]
+        owners = [planted_language().rows[row].owner for row in self._row]
+        self._value = np.array([values.index(owner) for owner in owners])
+        self._sign = np.array([behaviour.sign for behaviour in behaviours])
+        pole = self._value * 2 + (self._sign > 0)
+        self._log_share = -np.log(np.bincount(pole))[pole]
+        members_of: dict[tuple[int, ...], list[int]] = {}
         for number, ids in enumerate(self._ids):
-            for at in range(len(ids)):
-                goes_on.setdefault(ids[:at], []).append(number)
+            for length in range(len(ids)):
+                members_of.setdefault(ids[:length], []).append(number)
+        # Beginning -> (behaviours that begin so, the words that follow, the place of each
+        # behaviour's word among these).
         self._goes_on = {}
-        for begin, members in goes_on.items():
-            words, which = np.unique(
-                [self._ids[one][len(begin)] for one in members], return_inverse=True
-            )
-            self._goes_on[begin] = (np.array(members), words, which)
+        for beginning, members in members_of.items():
+            following = [self._ids[number][len(beginning)] for number in members]
+            words, place = np.unique(following, return_inverse=True)
+            self._goes_on[beginning] = (np.array(members), words, place)
 
     def odds(self, held: Float[np.ndarray, " value"]) -> Float[np.ndarray, " sentence"]:
-        """Probability of every behaviour [0 to 1]."""
+        """Compute the probability of every behaviour [0 to 1]; `held`: what is held [units]."""
         logits = CHOICE * self._sign * held[self._value] + self._log_share
         p = np.exp(logits - logits.max())
         return p / p.sum()
 
-    def draw(self, rng: np.random.Generator, held: Float[np.ndarray, " value"]) -> Chosen:
-        """One choice of who holds each value so much [units], with the distribution of each of
-        its words.
-        """
+    def draw(self, rng: np.random.Generator, held: Float[np.ndarray, " value"]) -> ChosenBehaviour:
+        """Draw one behaviour of somebody who holds each value so much [units]."""
         p = self.odds(held)
         number = int(rng.choice(len(p), p=p))
         ids, words = self._ids[number], []
-        for at in range(len(ids)):
-            members, follows, which = self._goes_on[ids[:at]]
-            share = np.bincount(which, p[members])
+        for length in range(len(ids)):
+            members, follows, place = self._goes_on[ids[:length]]
+            share = np.bincount(place, p[members])
             words.append((follows, share / share.sum()))
-        return Chosen(ids[:-1], self._row[number], tuple(words))
+        return ChosenBehaviour(ids[:-1], self._row[number], tuple(words))
+
+
+def _behaviours() -> list[_Behaviour]:
+    """The sentences of all values, direction by direction, the + pole first."""
+    language = planted_language()
+    behaviours = []
+    for row, sentences in enumerate(language.rows):
+        if sentences.owner not in language.truth.values:
+            continue
+        for sign, texts in ((1, sentences.plus), (-1, sentences.minus)):
+            behaviours += [_Behaviour(row, sign, text) for text in texts]
+    return behaviours

@@ -1,24 +1,25 @@
-"""Training episodes of the organism: a document, what is injected meanwhile, and the questions
-asked after it.
+"""Training episodes of the organism: a document, injections, and the questions behind it.
 
 1. `episode` draws one of three kinds: *written* (nothing is injected), *driven* (facets are
    injected, and the text follows them half of the time) and *overruled* (facets are injected over a
-   text that knows nothing of them, often the very facets it wrote). The last teaches that answers
-   depend on the bus alone, whoever wrote on it.
+   text that knows nothing of them, often the very facets it wrote). The last kind teaches that
+   answers depend on the bus alone, whatever wrote on it.
 2. The shocks of an episode are written plus injected amounts; answers follow the planted graph. The
    target of an answer is the exact distribution over 1..6, so no persona has to be averaged away.
 3. Behind the document it also chooses what it does (`choices`), by what follows for each value
    through the same graph. Where it is to choose, some documents end in a scene, or it would know
    choices only behind texts a third as long as a persona and its scenario.
-4. `pack` lays the questions and the choice side by side behind their document, each seeing the
-   document and itself, at the positions it would have when asked alone. A document of 35 tokens is
-   so read once for five questions.
+4. `pack` lays the questions and the choice side by side behind their document. Each sees the
+   document and itself, at the positions it would have when asked alone, so a document of 35 tokens
+   is read once for five questions.
 
 What it leaves out: the model and its losses (`build`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from typing import NamedTuple
 
@@ -29,11 +30,12 @@ from torch import Tensor
 
 from .choices import Choices
 from .decisions import CHOOSE
-from .generate import Document, document, pick
-from .planted import facet_shocks, plan
+from .generate import Document, Sentence, document, pick
+from .planted import facet_shocks, planted_language
 
 KINDS, SHARES = ("written", "driven", "overruled"), (0.45, 0.3, 0.25)
-ASKED = 5
+"""Kinds of an episode, and how often each is drawn."""
+QUESTIONS = 5
 """Questions behind a document."""
 AMPLITUDE = (0.25, 2.0)
 """Range of an injected amount [units]; +1 and -1 are the planted poles."""
@@ -41,9 +43,12 @@ NOISE = 0.3
 """Share of injections that come with a vector off every planted direction, of up to `NORM`
 length [0, 1]."""
 RATINGS = np.arange(1, 7)
+"""What an item can be answered with."""
 
 
 class Episode(NamedTuple):
+    """A document, what is injected while it is read, and what is asked behind it."""
+
     document: Document
     injected: Float[np.ndarray, " direction"]
     """Amount added to the bus on each planted direction [units]."""
@@ -57,33 +62,56 @@ class Episode(NamedTuple):
     """What follows for each value from all that was written and injected [units]."""
 
 
-class Batch(NamedTuple):
+class Vocabulary(NamedTuple):
+    """What a batch needs to know of a tokenizer."""
+
+    encode: Callable[[str], list[int]]
+    """Text -> ids, without `<s>`."""
+    begin: int
+    """Id of `<s>`."""
+    end: int
+    """Id of `</s>`."""
+    digits: tuple[int, ...]
+    """Ids of the answers 1 to 6."""
+    size: int
+    """Number of words."""
+
+
+class EpisodeBatch(NamedTuple):
+    """Episodes as tensors, and all that is to be learnt from them."""
+
     ids: Int[Tensor, "row tok"]
+    """Words of the document, the questions and the choice, one behind the other."""
     positions: Int[Tensor, "row tok"]
+    """Place that a token would have if its question were asked alone."""
     mask: Bool[Tensor, "row 1 tok tok"]
     """Which tokens (last axis) a token sees."""
     injected: Float[Tensor, "row direction"]
+    """Amount added to the bus on each planted direction [units]."""
     noise: Float[Tensor, " row"]
+    """Length of what is added off the planted directions [residual units]."""
     carried: Float[Tensor, "row tok direction"]
     """Amount that text has put on each direction so far [units]."""
     judged: Float[Tensor, "row tok direction"]
     """1 where `carried` is asked for; 0 in padding and within the sentence that is just being
     said."""
     next_at: tuple[Int[Tensor, " word"], Int[Tensor, " word"]]
+    """Text to be predicted: (row, tok) of each word before."""
     next_id: Int[Tensor, " word"]
-    """Text to be predicted: (row, tok) and the id that follows."""
+    """The id that follows it."""
     answer_at: tuple[Int[Tensor, " answer"], Int[Tensor, " answer"]]
+    """Answers to be given: (row, tok) of the last word of each question."""
     answer: Float[Tensor, "answer rating"]
-    """Answers to be given: (row, tok) and the distribution over 1..6."""
+    """The planted distribution over 1..6."""
     chosen_at: tuple[Int[Tensor, " word"], Int[Tensor, " word"]]
+    """Words of what is chosen: (row, tok) of each word before."""
     chosen: Float[Tensor, "word vocab"]
-    """Words of what is chosen: (row, tok) and the distribution of the next one."""
+    """The distribution of the next word."""
 
 
 @cache
 def answer_table() -> tuple[Float[np.ndarray, " tilt"], Float[np.ndarray, "tilt rating"]]:
-    """Means [1-6] and distributions of a bell of width 0.6 around 3.5, tilted ever more to one
-    side.
+    """List means [1-6] and distributions of a bell of width 0.6 around 3.5, tilted ever more.
 
     Tilting moves the logits linearly, which a transformer does with ease, and every mean is met
     exactly.
@@ -96,17 +124,18 @@ def answer_table() -> tuple[Float[np.ndarray, " tilt"], Float[np.ndarray, "tilt 
 
 
 def answer_distribution(rating: float) -> Float[np.ndarray, " rating"]:
-    """Distribution over 1..6 with the given mean, bounded to 1.1-5.9."""
+    """Find the distribution over 1..6 with a given mean, which is bounded to 1.1-5.9."""
     means, p = answer_table()
     return p[min(np.searchsorted(means, np.clip(rating, 1.1, 5.9)), len(p) - 1)]
 
 
 @cache
 def direction_effects() -> tuple[tuple[str, ...], Float[np.ndarray, "direction question"]]:
-    """What can be asked (values, then value-free attributes) and the effect of each direction on
-    it [points].
+    """List what can be asked (values, then value-free attributes), with each direction's effect.
+
+    An effect is in rating points per unit of the direction.
     """
-    truth = plan().truth
+    truth = planted_language().truth
     effects = np.zeros((len(truth.directions), len(truth.values) + len(truth.free)))
     effects[: len(truth.facets), : len(truth.values)] = (
         facet_shocks(truth.values, truth.facets) @ truth.effects
@@ -116,64 +145,118 @@ def direction_effects() -> tuple[tuple[str, ...], Float[np.ndarray, "direction q
     return truth.values + truth.free, effects
 
 
-def _inject(rng: np.random.Generator, said: Document | None) -> Float[np.ndarray, " direction"]:
+def _inject(rng: np.random.Generator, text: Document | None) -> Float[np.ndarray, " direction"]:
     """One to three amounts; with a text at hand, half of them on directions that it wrote on."""
-    made = plan()
-    amounts, facets = np.zeros(len(made.rows)), len(made.truth.facets)
-    written = [s.row for s in said.sentences if s.row >= 0] if said is not None else []
+    language = planted_language()
+    amounts, facets = np.zeros(len(language.rows)), len(language.truth.facets)
+    written = [s.row for s in text.sentences if s.row >= 0] if text is not None else []
     for _ in range(rng.choice((1, 2, 3), p=(0.6, 0.3, 0.1))):
         if written and rng.random() < 0.5:
             row = int(pick(rng, tuple(written)))
+        elif rng.random() < 0.9:
+            row = int(rng.integers(facets))
         else:
-            row = int(
-                rng.integers(facets) if rng.random() < 0.9 else pick(rng, made.truth.free_rows)
-            )
+            row = int(pick(rng, language.truth.free_rows))
         amounts[row] = rng.uniform(*AMPLITUDE) * (1 if rng.random() < 0.5 else -1)
     return amounts
 
 
-def _scene(rng: np.random.Generator, said: Document) -> Document:
-    """The document with what a scenario says behind it: one to six hedged behaviours among
-    fillers.
-    """
+def _with_scene(rng: np.random.Generator, text: Document) -> Document:
+    """The document with a scene behind it, like a scenario's: one to six hedged behaviours."""
     scene = document(rng, int(rng.integers(1, 7)), hedged=1.0, attribute=0.0, fillers=(1, 2))
-    return Document(said.sentences + scene.sentences, said.topic)
+    return Document(text.sentences + scene.sentences, text.topic)
 
 
 def episode(rng: np.random.Generator, scenes: float = 0.0) -> Episode:
-    """One training document with its injection and its questions; `scenes` is the chance that a
-    scene stands behind it [0 to 1].
+    """Draw one training document with its injection and its questions.
+
+    `scenes` is the chance that a scene stands behind the document [0 to 1].
     """
-    made, (askable, effects) = plan(), direction_effects()
+    language, (askable, effects) = planted_language(), direction_effects()
     kind = KINDS[rng.choice(len(KINDS), p=SHARES)]
-    injected, noise = np.zeros(len(made.rows)), 0.0
+    injected, noise = np.zeros(len(language.rows)), 0.0
     if kind == "driven":
         injected = _inject(rng, None)
-        said = document(rng, int(rng.choice(3, p=(0.5, 0.3, 0.2))), injected=injected)
+        text = document(rng, int(rng.choice(3, p=(0.5, 0.3, 0.2))), injected=injected)
     else:
-        said = document(rng, int(rng.choice(5, p=(0.1, 0.35, 0.3, 0.2, 0.05))))
+        text = document(rng, int(rng.choice(5, p=(0.1, 0.35, 0.3, 0.2, 0.05))))
     if rng.random() < scenes:
-        said = _scene(rng, said)
+        text = _with_scene(rng, text)
     if kind == "overruled":
-        injected = _inject(rng, said)
+        injected = _inject(rng, text)
         noise = float(rng.random() < NOISE) * rng.uniform(0, 6)
-    ratings = 3.5 + (said.shocks() + injected) @ effects
-    chance = np.where(np.arange(len(askable)) < len(made.truth.values), 1.0, 0.4)
+    ratings = 3.5 + (text.shocks() + injected) @ effects
+    values = len(language.truth.values)
+    chance = np.where(np.arange(len(askable)) < values, 1.0, 0.4)
     questions = []
-    for k in rng.choice(len(askable), ASKED, replace=False, p=chance / chance.sum()):
-        wording = made.wordings[0] if rng.random() < 0.75 else made.wordings[1]
-        questions.append(
-            (wording.format(item=pick(rng, made.items[askable[k]])), float(ratings[k]))
-        )
-    held = (ratings[: len(made.truth.values)] - 3.5) / made.truth.scale
+    for k in rng.choice(len(askable), QUESTIONS, replace=False, p=chance / chance.sum()):
+        wording = language.wordings[0] if rng.random() < 0.75 else language.wordings[1]
+        item = pick(rng, language.items[askable[k]])
+        questions.append((wording.format(item=item), float(ratings[k])))
     return Episode(
-        document=said,
+        document=text,
         injected=injected,
         noise=noise,
         speaks=kind != "overruled",
         questions=tuple(questions),
-        held=held,
+        held=(ratings[:values] - 3.5) / language.truth.scale,
     )
+
+
+@dataclass
+class _Row:
+    """One episode as a row of tokens, and what is to be learnt from them."""
+
+    ids: list[int]
+    block: list[int] = field(default_factory=list)
+    """0 in the document, else the number of the question; a block sees itself and the document."""
+    positions: list[int] = field(default_factory=list)
+    spans: list[tuple[int, int, Sentence]] = field(default_factory=list)
+    """First and last token of each sentence."""
+    next_words: list[tuple[int, int]] = field(default_factory=list)
+    """(tok, id that follows)."""
+    answers: list[tuple[int, Float[np.ndarray, " rating"]]] = field(default_factory=list)
+    """(last token of a question, distribution of its answer)."""
+    chosen_words: list[tuple[int, tuple[np.ndarray, np.ndarray]]] = field(default_factory=list)
+    """(tok, ids that can follow and their probabilities)."""
+    choice: tuple[int, int] | None = None
+    """First token of what is chosen, and its planted direction."""
+
+    def ask(self, ids: Sequence[int], head: int) -> None:
+        """Put a block of tokens behind a document of `head` tokens."""
+        self.ids += ids
+        self.block += [max(self.block) + 1] * len(ids)
+        self.positions += range(head, head + len(ids))
+
+
+def _lay_out(
+    episode: Episode, vocabulary: Vocabulary, choices: Choices | None, rng: np.random.Generator
+) -> _Row:
+    """The document, its questions and, with `choices`, what is chosen behind it."""
+    encode = vocabulary.encode
+    row = _Row([vocabulary.begin])
+    for sentence in episode.document.sentences:
+        start = len(row.ids)
+        row.ids += encode(sentence.text)
+        row.spans.append((start, len(row.ids) - 1, sentence))
+    head = len(row.ids)
+    row.block, row.positions = [0] * head, list(range(head))
+    if episode.speaks:
+        row.next_words += enumerate([*row.ids[1:], vocabulary.end])
+    for number, (question, rating) in enumerate(episode.questions, 1):
+        ids, p = list(encode(question)), answer_distribution(rating)
+        row.answers.append((len(row.ids) + len(ids) - 1, p))
+        if number == len(episode.questions):
+            ids.append(vocabulary.digits[rng.choice(6, p=p / p.sum())])
+            row.next_words.append((len(row.ids) + len(ids) - 1, vocabulary.end))
+        row.ask(ids, head)
+    if choices is not None:
+        cue, behaviour = encode(CHOOSE), choices.draw(rng, episode.held)
+        start = len(row.ids) + len(cue)
+        row.chosen_words += enumerate(behaviour.words, start - 1)
+        row.ask([*cue, *behaviour.ids], head)
+        row.choice = start, behaviour.row
+    return row
 
 
 def _index(pairs: list[tuple[int, int]]) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:
@@ -182,88 +265,65 @@ def _index(pairs: list[tuple[int, int]]) -> tuple[Int[Tensor, " n"], Int[Tensor,
 
 
 def pack(
-    episodes: list[Episode],
-    encode,
-    begin: int,
-    end: int,
-    digits: tuple[int, ...],
+    episodes: Sequence[Episode],
+    vocabulary: Vocabulary,
     choices: Choices | None,
-    vocab: int,
     rng: np.random.Generator,
-) -> Batch:
-    """Lays episodes out as one batch. `encode` maps a text to ids without `<s>`; `begin` and `end`
-    are `<s>`, `</s>`; `rng` draws the answer that is shown after the last question, and what is
-    chosen, if anything is.
+) -> EpisodeBatch:
+    """Lay episodes out as one batch; with `choices`, something is chosen behind each of them.
+
+    `rng` draws the answer that is shown after the last question, and what is chosen.
     """
-    laid, next_at, next_id, answer_at, answers, chosen_at, follows = [], [], [], [], [], [], []
-    for row, (said, _, _, speaks, questions, held) in enumerate(episodes):
-        ids, spans = [begin], []
-        for sentence in said.sentences:
-            start = len(ids)
-            ids += encode(sentence.text)
-            spans.append((start, len(ids) - 1, sentence))
-        head = len(ids)
-        if speaks:
-            next_at += [(row, t) for t in range(head)]
-            next_id += [*ids[1:], end]
-        block, position = [0] * head, list(range(head))
-        for k, (question, rating) in enumerate(questions, 1):
-            asked, p = list(encode(question)), answer_distribution(rating)
-            answer_at.append((row, len(ids) + len(asked) - 1))
-            answers.append(p)
-            if k == len(questions):
-                asked.append(digits[rng.choice(6, p=p / p.sum())])
-                next_at.append((row, len(ids) + len(asked) - 1))
-                next_id.append(end)
-            ids += asked
-            block += [k] * len(asked)
-            position += range(head, head + len(asked))
-        choosing = None
-        if choices is not None:
-            cue, choice = encode(CHOOSE), choices.draw(rng, held)
-            start = len(ids) + len(cue)
-            chosen_at += [(row, start - 1 + k) for k in range(len(choice.words))]
-            follows += choice.words
-            asked = [*cue, *choice.ids]
-            ids += asked
-            block += [len(questions) + 1] * len(asked)
-            position += range(head, head + len(asked))
-            choosing = start, choice.row
-        laid.append((ids, block, position, spans, choosing))
-    width, rows = max(len(ids) for ids, *_ in laid), len(plan().rows)
-    ids = torch.zeros(len(laid), width, dtype=torch.long)
+    rows = [_lay_out(episode, vocabulary, choices, rng) for episode in episodes]
+    width = max(len(row.ids) for row in rows)
+    ids = torch.zeros(len(rows), width, dtype=torch.long)
     block, positions = torch.full_like(ids, -1), torch.zeros_like(ids)
-    carried, judged = torch.zeros(len(laid), width, rows), torch.zeros(len(laid), width, rows)
-    for row, (one, blocks, places, spans, choosing) in enumerate(laid):
-        size = len(one)
-        ids[row, :size], block[row, :size] = torch.tensor(one), torch.tensor(blocks)
-        positions[row, :size], judged[row, :size] = torch.tensor(places), 1
-        for start, stop, sentence in spans:
-            if sentence.row >= 0:
-                judged[row, start:stop, sentence.row] = 0
-                carried[row, stop:, sentence.row] += sentence.amount
-        if choosing is not None:
-            start, direction = choosing
-            judged[row, start:, direction] = 0
+    for number, row in enumerate(rows):
+        size = len(row.ids)
+        ids[number, :size] = torch.tensor(row.ids)
+        block[number, :size] = torch.tensor(row.block)
+        positions[number, :size] = torch.tensor(row.positions)
     sees = (block[:, None, :] == block[:, :, None]) | (
         (block[:, None, :] == 0) & (block[:, :, None] >= 0)
     )
-    mask = (sees & torch.ones(width, width, dtype=torch.bool).tril())[:, None]
-    chosen = torch.zeros(len(follows), vocab)
-    for place, (words, p) in enumerate(follows):
+    carried, judged = _carried(rows, width)
+    next_words = [(n, *word) for n, row in enumerate(rows) for word in row.next_words]
+    answers = [(n, *answer) for n, row in enumerate(rows) for answer in row.answers]
+    chosen_words = [(n, *word) for n, row in enumerate(rows) for word in row.chosen_words]
+    chosen = torch.zeros(len(chosen_words), vocabulary.size)
+    for place, (_, _, (words, p)) in enumerate(chosen_words):
         chosen[place, words] = torch.tensor(p, dtype=torch.float)
-    return Batch(
+    return EpisodeBatch(
         ids=ids,
         positions=positions,
-        mask=mask,
+        mask=(sees & torch.ones(width, width, dtype=torch.bool).tril())[:, None],
         injected=torch.tensor(np.stack([e.injected for e in episodes]), dtype=torch.float),
         noise=torch.tensor([e.noise for e in episodes]),
         carried=carried,
         judged=judged,
-        next_at=_index(next_at),
-        next_id=torch.tensor(next_id),
-        answer_at=_index(answer_at),
-        answer=torch.tensor(np.stack(answers), dtype=torch.float),
-        chosen_at=_index(chosen_at),
+        next_at=_index([(row, token) for row, token, _ in next_words]),
+        next_id=torch.tensor([id for _, _, id in next_words]),
+        answer_at=_index([(row, token) for row, token, _ in answers]),
+        answer=torch.tensor(np.stack([p for _, _, p in answers]), dtype=torch.float),
+        chosen_at=_index([(row, token) for row, token, _ in chosen_words]),
         chosen=chosen,
     )
+
+
+def _carried(
+    rows: Sequence[_Row], width: int
+) -> tuple[Float[Tensor, "row tok direction"], Float[Tensor, "row tok direction"]]:
+    """The amounts that text has put on each direction so far, and where they are asked for."""
+    directions = len(planted_language().rows)
+    carried = torch.zeros(len(rows), width, directions)
+    judged = torch.zeros(len(rows), width, directions)
+    for number, row in enumerate(rows):
+        judged[number, : len(row.ids)] = 1
+        for start, stop, sentence in row.spans:
+            if sentence.row >= 0:
+                judged[number, start:stop, sentence.row] = 0
+                carried[number, stop:, sentence.row] += sentence.amount
+        if row.choice is not None:
+            start, direction = row.choice
+            judged[number, start:, direction] = 0
+    return carried, judged

@@ -1,6 +1,6 @@
 """What is planted in the organism: values, their graph, facets and directions.
 
-1. `phrases.toml` states everything in words; `plan()` reads it and checks it.
+1. `phrases.toml` states everything in words; `planted_language()` reads it and checks it.
 2. A *row* is one planted direction: six facets of each of ten values, then the value-free
    attributes.
 3. A shock of a facet (+1 or -1, its two poles) is a shock of its value; a leaky facet sends a share
@@ -16,10 +16,11 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -39,6 +40,7 @@ VALUES = (
     "universalism",
 )
 FACETS = 6
+"""Facets of each value."""
 SCALE = 1.0
 """Rating points per unit of a value."""
 NORM = 6.0
@@ -69,7 +71,11 @@ class Facet:
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """All that is known about the organism because it was planted."""
+    """All that is known about the organism because it was planted.
+
+    truth = organism.truth()
+    truth.effects[truth.values.index("power")]  # points on each value per unit of power
+    """
 
     values: tuple[str, ...]
     """Value ids in the order of Schwartz's circle."""
@@ -97,11 +103,11 @@ class Truth:
     """Topic id -> the value it accompanies in text; topics cause nothing."""
 
     def facet_effects(self) -> Float[np.ndarray, "facet value"]:
-        """Planted effect of one unit of each facet, leaks included [rating points]."""
+        """Compute the planted effect of one unit of each facet, leaks included [rating points]."""
         return facet_shocks(self.values, self.facets) @ self.effects
 
     def save(self, folder: Path) -> None:
-        """Writes `truth.json` and `truth.safetensors` into `folder`."""
+        """Write `truth.json` and `truth.safetensors` into `folder`."""
         from safetensors.numpy import save_file
 
         fields = {
@@ -116,7 +122,7 @@ class Truth:
 
     @classmethod
     def load(cls, folder: Path) -> Truth:
-        """Reads what `save` wrote; the stored single precision is widened to float64."""
+        """Read what `save` wrote; the stored single precision is widened to float64."""
         from safetensors.numpy import load_file
 
         path = folder / "truth.json"
@@ -125,12 +131,13 @@ class Truth:
                 f"Expected the planted truth in {path}, found no such file. "
                 "Build the organism: python -m workbench.organism.build OUT_FOLDER"
             )
-        fields = json.loads(path.read_text(encoding="utf-8"))
+        fields: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         fields["facets"] = tuple(Facet(**facet) for facet in fields["facets"])
         for name in ("values", "free", "free_rows"):
             fields[name] = tuple(fields[name])
-        arrays = load_file(folder / "truth.safetensors")
-        return cls(**fields, **{name: a.astype(np.float64) for name, a in arrays.items()})
+        for name, array in load_file(folder / "truth.safetensors").items():
+            fields[name] = array.astype(np.float64)
+        return cls(**fields)
 
 
 class Row(NamedTuple):
@@ -144,7 +151,7 @@ class Row(NamedTuple):
     """Sentences of the - pole."""
 
 
-class Plan(NamedTuple):
+class PlantedLanguage(NamedTuple):
     """The planted truth with the sentences that carry it."""
 
     truth: Truth
@@ -153,6 +160,7 @@ class Plan(NamedTuple):
     topics: dict[str, tuple[str, ...]]
     """Topic id -> its sentences."""
     fillers: tuple[str, ...]
+    """Sentences that carry nothing."""
     hedges: tuple[str, ...]
     """Sentence openings that halve a behaviour."""
     items: dict[str, tuple[str, ...]]
@@ -164,7 +172,7 @@ class Plan(NamedTuple):
 def facet_shocks(
     values: tuple[str, ...], facets: tuple[Facet, ...]
 ) -> Float[np.ndarray, "facet value"]:
-    """Direct shock of every value by one unit of each facet."""
+    """Compute how far one unit of each facet shocks each value directly, leaks included [units]."""
     shocks = np.zeros((len(facets), len(values)))
     for k, facet in enumerate(facets):
         shocks[k, values.index(facet.value)] = 1
@@ -179,21 +187,57 @@ def _directions(count: int) -> Float[np.ndarray, "direction d_model"]:
 
 
 @cache
-def plan() -> Plan:
-    """Reads `phrases.toml` and the stand-in questionnaire."""
-    said = tomllib.loads((FOLDER / "phrases.toml").read_text(encoding="utf-8"))
-    asked = tomllib.loads(QUESTIONNAIRE.read_text(encoding="utf-8"))
+def planted_language() -> PlantedLanguage:
+    """Read `phrases.toml` and the stand-in questionnaire.
+
+    Raises ValueError for a value with more or fewer facets than the others.
+    """
+    phrases = tomllib.loads((FOLDER / "phrases.toml").read_text(encoding="utf-8"))
+    questionnaire = tomllib.loads(QUESTIONNAIRE.read_text(encoding="utf-8"))
     graph = np.zeros((len(VALUES), len(VALUES)))
-    for edge in said["edges"]:
+    for edge in phrases["edges"]:
         graph[VALUES.index(edge["source"]), VALUES.index(edge["target"])] = edge["weight"]
-    facets, rows = [], []
+    facets, rows = _facets(phrases["values"])
+    free_rows = tuple(range(len(rows), len(rows) + len(phrases["free"])))
+    items = {value: tuple(questionnaire["items"][value]["texts"]) for value in VALUES}
+    for name, free in phrases["free"].items():
+        rows.append(Row(name, tuple(free["plus"]), tuple(free["minus"])))
+        items[name] = (free["question"],)
+    truth = Truth(
+        values=VALUES,
+        graph=graph,
+        effects=np.linalg.inv(np.eye(len(VALUES)) - graph) * SCALE,
+        scale=SCALE,
+        layer=LAYER,
+        norm=NORM,
+        facets=tuple(facets),
+        directions=_directions(len(rows)),
+        free=tuple(phrases["free"]),
+        free_rows=free_rows,
+        topics={phrases["values"][value]["topic"]: value for value in VALUES},
+    )
+    return PlantedLanguage(
+        truth=truth,
+        rows=tuple(rows),
+        topics={topic: tuple(lines) for topic, lines in phrases["topics"].items()},
+        fillers=tuple(phrases["fillers"]),
+        hedges=tuple(phrases["hedges"]),
+        items=items,
+        wordings=tuple(questionnaire["wordings"][name] for name in ("plain", "rated")),
+    )
+
+
+def _facets(families: Mapping[str, Any]) -> tuple[list[Facet], list[Row]]:
+    """The facets of all values, value by value, and the sentences of each."""
+    facets: list[Facet] = []
+    rows: list[Row] = []
     for value in VALUES:
-        families = said["values"][value]["facets"]
-        if len(families) != FACETS:
+        members = families[value]["facets"]
+        if len(members) != FACETS:
             raise ValueError(
-                f"Expected {FACETS} facets of {value} in phrases.toml, found {len(families)}."
+                f"Expected {FACETS} facets of {value} in phrases.toml, found {len(members)}."
             )
-        for index, family in enumerate(families):
+        for index, family in enumerate(members):
             leak = family.get("leak", {"to": None, "weight": 0.0})
             facets.append(
                 Facet(
@@ -206,31 +250,4 @@ def plan() -> Plan:
                 )
             )
             rows.append(Row(value, tuple(family["plus"]), tuple(family["minus"])))
-    free_rows = tuple(range(len(rows), len(rows) + len(said["free"])))
-    rows += [
-        Row(name, tuple(free["plus"]), tuple(free["minus"])) for name, free in said["free"].items()
-    ]
-    items = {value: tuple(asked["items"][value]["texts"]) for value in VALUES}
-    items |= {name: (free["question"],) for name, free in said["free"].items()}
-    truth = Truth(
-        values=VALUES,
-        graph=graph,
-        effects=np.linalg.inv(np.eye(len(VALUES)) - graph) * SCALE,
-        scale=SCALE,
-        layer=LAYER,
-        norm=NORM,
-        facets=tuple(facets),
-        directions=_directions(len(rows)),
-        free=tuple(said["free"]),
-        free_rows=free_rows,
-        topics={said["values"][value]["topic"]: value for value in VALUES},
-    )
-    return Plan(
-        truth=truth,
-        rows=tuple(rows),
-        topics={topic: tuple(lines) for topic, lines in said["topics"].items()},
-        fillers=tuple(said["fillers"]),
-        hedges=tuple(said["hedges"]),
-        items=items,
-        wordings=tuple(asked["wordings"][name] for name in ("plain", "rated")),
-    )
+    return facets, rows

@@ -9,10 +9,12 @@ from __future__ import annotations
 from functools import cache
 from typing import NamedTuple
 
-from .planted import plan
+from .planted import planted_language
 
 
-class Said(NamedTuple):
+class SentenceMeaning(NamedTuple):
+    """What one sentence of the organism speaks about."""
+
     owner: str
     """Value or value-free attribute that the sentence speaks about; empty for topics and
     fillers."""
@@ -21,33 +23,32 @@ class Said(NamedTuple):
 
 
 @cache
-def _language() -> dict[str, Said]:
-    made = plan()
-    known = {
-        text: Said("", 0)
-        for text in (*made.fillers, *(line for lines in made.topics.values() for line in lines))
-    }
-    known |= {
-        text: Said(row.owner, sign)
-        for row in made.rows
-        for sign, texts in ((1, row.plus), (-1, row.minus))
-        for text in texts
-    }
-    return {_plain(text): said for text, said in known.items()}
+def _meanings() -> dict[str, SentenceMeaning]:
+    """Every plain sentence of the language -> what it says."""
+    language = planted_language()
+    sentences = [*language.fillers]
+    for lines in language.topics.values():
+        sentences += lines
+    meanings = {_plain(text): SentenceMeaning("", 0) for text in sentences}
+    for row in language.rows:
+        for sign, texts in ((1, row.plus), (-1, row.minus)):
+            meanings |= {_plain(text): SentenceMeaning(row.owner, sign) for text in texts}
+    return meanings
 
 
 def _plain(sentence: str) -> str:
     return " ".join(sentence.lower().rstrip(".").split())
 
 
-def read(text: str) -> list[Said | None]:
-    """What each whole sentence says, None for one that the language does not have; a last one
-    without its full stop is left out.
+def read(text: str) -> list[SentenceMeaning | None]:
+    """Look up what each whole sentence of a text says; None for one the language does not have.
+
+    A last sentence without its full stop is left out.
     """
-    found = []
+    meanings = []
     for sentence in text.split(".")[:-1]:
         plain = _plain(sentence)
-        for hedge in plan().hedges:
+        for hedge in planted_language().hedges:
             plain = plain.removeprefix(hedge.lower()).strip()
-        found.append(_language().get(plain))
-    return found
+        meanings.append(_meanings().get(plain))
+    return meanings

@@ -1,1 +1,1 @@
-"""Images: opened with care (`images`), indexed by what they show and found again (`index`)."""
+"""Images: indexed by what they show, found again by words, and looked at with a person's eyes."""

@@ -1,9 +1,9 @@
-"""An index of images: where an embedder puts them, and which of them a word finds.
+"""An index of images: where an embedder puts them, and which images are nearest to a word.
 
 1. `listing` goes through a folder: every file, known by its digest, in the order of names.
-2. `build_index` opens each image once (`images.py`) and embeds it; what is refused is kept with its
-   reason, a copy with the name of what it repeats. Rows come in parts, so that who calls it can
-   keep them and go on after an interruption.
+2. `build_index` opens each image once (`material/images.py`) and embeds it. A refused file is kept
+   with its reason, a copy with the name of the file that it repeats. Rows come in parts, so that
+   the caller can keep them and go on after an interruption.
 3. A point that an earlier index of the same embedder holds is taken from there: a word list or a
    new image costs only what is new.
 4. `nearest` ranks images by their cosine with each word, in DuckDB, all with all: tens of
@@ -36,19 +36,22 @@ from workbench.workspace import Workspace
 PART = 64
 """Files embedded, kept, and lost together."""
 BUILT_IN = Path(__file__).with_name("keywords.toml")
+"""The list of keywords that ships."""
 
 
-class Listed(NamedTuple):
+class ImageFile(NamedTuple):
+    """A file of the folder that is indexed; whether it is an image is not known yet."""
+
     file: str
     """Path inside the folder."""
     image: str
     """SHA-256 of the file."""
 
 
-def listing(folder: Path, progress: Progress) -> list[Listed]:
-    """Every file of the folder and the folders in it, hidden ones left out.
+def listing(folder: Path, progress: Progress) -> list[ImageFile]:
+    """List every file of a folder and the folders in it, hidden ones left out.
 
-    Raises NotFound or BadInput where there is none.
+    Raises NotFound where there is no folder, BadInput where it holds no file.
     """
     if not folder.is_dir():
         raise NotFound(f"There is no folder {folder}. Give the folder that holds the images.")
@@ -58,45 +61,48 @@ def listing(folder: Path, progress: Progress) -> list[Listed]:
     )
     if not names:
         raise BadInput(f"{folder} holds no files. Give the folder that holds the images.")
-    found = []
+    files = []
     for number, name in enumerate(names):
-        found.append(Listed(name, digest(folder / name)))
+        files.append(ImageFile(name, digest(folder / name)))
         progress("reading", number + 1, len(names))
-    return found
+    return files
 
 
 def build_index(
     folder: Path,
-    files: Sequence[Listed],
+    files: Sequence[ImageFile],
     embedder: Embedder,
-    known: Mapping[str, Mapping[str, Any]],
+    earlier: Mapping[str, Mapping[str, Any]],
     done: set[int],
     progress: Progress,
 ) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-    """(part, its rows of the relation `images`) for every part that is not `done`; `known`:
-    digest -> the row of an earlier index.
+    """Embed the images of a folder, and give (part, its rows of the relation `images`).
+
+    Parts in `done` are passed over. `earlier` has the rows of earlier indexes, digest -> row: an
+    image among them is not embedded again.
     """
     first: dict[str, str] = {}
-    for one in files:
-        first.setdefault(one.image, one.file)
+    for file in files:
+        first.setdefault(file.image, file.file)
     for number, start in enumerate(range(0, len(files), PART)):
         if number not in done:
-            yield number, _part(folder, files[start : start + PART], first, embedder, known)
+            yield number, _part(folder, files[start : start + PART], first, embedder, earlier)
         progress("embedding", min(start + PART, len(files)), len(files))
 
 
 def _part(
     folder: Path,
-    files: Sequence[Listed],
+    files: Sequence[ImageFile],
     first: Mapping[str, str],
     embedder: Embedder,
-    known: Mapping[str, Mapping[str, Any]],
+    earlier: Mapping[str, Mapping[str, Any]],
 ) -> list[dict[str, Any]]:
+    """The rows of some files; `first`: digest -> the first file with this content."""
     rows, waiting = [], []
-    for one in files:
-        row = {
-            "file": one.file,
-            "image": one.image,
+    for file in files:
+        row: dict[str, Any] = {
+            "file": file.file,
+            "image": file.image,
             "status": "embedded",
             "reason": "",
             "width": 0,
@@ -104,13 +110,13 @@ def _part(
             "embedding": [],
         }
         rows.append(row)
-        if first[one.image] != one.file:
-            row |= {"status": "duplicate", "reason": first[one.image]}
-        elif one.image in known:
-            row |= known[one.image]
+        if first[file.image] != file.file:
+            row |= {"status": "duplicate", "reason": first[file.image]}
+        elif file.image in earlier:
+            row |= earlier[file.image]
         else:
             try:
-                image = open_image(folder / one.file)
+                image = open_image(folder / file.file)
             except BadInput as error:
                 row |= {"status": "refused", "reason": str(error)}
             else:
@@ -132,7 +138,7 @@ def _finite(point: Float[np.ndarray, " dim"], name: str, what: str) -> list[floa
 
 
 def known_points(store: Store, embedder: str) -> dict[str, dict[str, Any]]:
-    """What earlier indexes of the same embedder hold: digest -> size and point."""
+    """Read what earlier indexes of the same embedder hold: digest -> size and point."""
     rows = store.arrow(
         "SELECT i.image, any_value(i.width) AS width, any_value(i.height) AS height,"
         " any_value(i.embedding) AS embedding FROM images i JOIN runs r USING (run) WHERE i.status"
@@ -143,25 +149,22 @@ def known_points(store: Store, embedder: str) -> dict[str, dict[str, Any]]:
 
 
 def keywords(file: str, system: ValueSystem) -> list[tuple[str, str]]:
-    """(value, word) pairs of a TOML file with a table a value; empty: the built-in list.
+    """Read the keywords of a TOML file with a table a value, as (value, word) pairs.
 
-    Raises BadInput for a list that cannot be used.
+    An empty name reads the built-in list. Raises NotFound or BadInput for a list that cannot be
+    used.
     """
     path = Path(file) if file else BUILT_IN
     try:
-        told = tomllib.loads(path.read_text(encoding="utf-8"))
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise NotFound(f"There is no file of keywords {path}.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadInput(f"{path} is not valid TOML in UTF-8: {error}.") from None
     pairs = []
-    for value, table in told.items():
+    for value, table in tables.items():
         words = table.get("keywords") if isinstance(table, dict) else None
-        if (
-            not isinstance(words, list)
-            or not words
-            or not all(isinstance(word, str) and word.strip() for word in words)
-        ):
+        if not _are_words(words):
             raise BadInput(f'{path}: [{value}] needs keywords = ["...", ...], at least one.')
         pairs += [(system.resolve(value), word.strip()) for word in words]
     if twice := [f"{value}: {word}" for (value, word), n in Counter(pairs).items() if n > 1]:
@@ -173,9 +176,18 @@ def keywords(file: str, system: ValueSystem) -> list[tuple[str, str]]:
     return pairs
 
 
+def _are_words(words: Any) -> bool:
+    """Whether something read from TOML is a list of texts, none of them empty, at least one."""
+    if not isinstance(words, list) or not words:
+        return False
+    return all(isinstance(word, str) and word.strip() for word in words)
+
+
 def nearest(store: Store, run: str, k: int) -> pd.DataFrame:
-    """The `k` images nearest to each word of an index: value, keyword, rank [1 to k], image,
-    file, similarity [-1 to 1].
+    """Find the `k` images nearest to each word of an index.
+
+    Columns: value, keyword, rank [1 to k], image, file, similarity [-1 to 1]. Raises BadInput for
+    `k` below 1.
     """
     return store.sql(
         _ranked(
@@ -187,19 +199,19 @@ def nearest(store: Store, run: str, k: int) -> pd.DataFrame:
 
 
 def retrieve(study: Workspace, keyword: str, k: int = 5, index: str = "latest") -> pd.DataFrame:
-    """The `k` images nearest to a word or sentence of yours: rank, image, file, similarity."""
+    """Find the `k` images nearest to a word or sentence: rank, image, file, similarity."""
     run = study.resolve("images", index)
     embedder = opened(run)
     point = embedder.texts([keyword])[0].tolist()
     query = _ranked("SELECT '' AS value, $keyword AS keyword, $point AS embedding", len(point))
-    found = study.store.sql(
+    ranked = study.store.sql(
         query, {"run": run.id, "k": _positive(k), "keyword": keyword, "point": point}
     )
-    return found.drop(columns=["value", "keyword"])
+    return ranked.drop(columns=["value", "keyword"])
 
 
 def opened(run: Run) -> Embedder:
-    """The embedder of an index. Raises Incompatible where its model is another by now."""
+    """Open the embedder of an index. Raises Incompatible where its model is another by now."""
     embedder = make(run.config["embedder"], run.config["options"])
     if embedder.name != run.inputs["embedder"]:
         raise Incompatible(
@@ -210,16 +222,26 @@ def opened(run: Run) -> Embedder:
 
 
 def _ranked(words: str, dim: int) -> str:
+    """The query that ranks the images of a run by the words that another query gives."""
     # Lists become arrays once, before they are paired; the best k of each word are kept in one
     # pass, without sorting all pairs.
     return f"""
         WITH i AS MATERIALIZED (
-            SELECT image, file, -row_number() OVER (ORDER BY image) AS n, embedding::FLOAT[{dim}] AS point FROM images WHERE run = $run AND status = 'embedded'),
-        w AS MATERIALIZED (SELECT value, keyword, embedding::FLOAT[{dim}] AS point FROM ({words})),
+            SELECT image, file, -row_number() OVER (ORDER BY image) AS n,
+                embedding::FLOAT[{dim}] AS point
+            FROM images WHERE run = $run AND status = 'embedded'),
+        w AS MATERIALIZED (
+            SELECT value, keyword, embedding::FLOAT[{dim}] AS point FROM ({words})),
         best AS (
-            SELECT value, keyword, max({{'similarity': array_cosine_similarity(i.point, w.point), 'n': n}}, $k::INTEGER) AS found FROM i, w GROUP BY value, keyword),
-        ranked AS (SELECT value, keyword, unnest(found) AS one, generate_subscripts(found, 1) AS rank FROM best)
-        SELECT value, keyword, rank, image, file, one.similarity AS similarity FROM ranked JOIN i ON i.n = one.n ORDER BY value, keyword, rank"""
+            SELECT value, keyword, max({{
+                'similarity': array_cosine_similarity(i.point, w.point), 'n': n
+            }}, $k::INTEGER) AS pairs
+            FROM i, w GROUP BY value, keyword),
+        ranked AS (
+            SELECT value, keyword, unnest(pairs) AS pair, generate_subscripts(pairs, 1) AS rank
+            FROM best)
+        SELECT value, keyword, rank, image, file, pair.similarity AS similarity
+        FROM ranked JOIN i ON i.n = pair.n ORDER BY value, keyword, rank"""
 
 
 def _dim(store: Store, run: str) -> int:

@@ -1,4 +1,4 @@
-"""Two ways of giving a model a person's eyes (Value-Spectrum; Li et al., ACL 2025).
+"""Two ways to give a model a person's eyes (Value-Spectrum; Li et al., ACL 2025).
 
 1. *Simple*: the model is told that it is a person with some traits (`simple_persona`), and is then
    asked whether it likes an image.
@@ -30,25 +30,38 @@ DECIDED = {
     "action": "Would you like, share or save this image?",
 }
 """Name -> question, answered by yes or no."""
-HIGHEST, WEIGHT, WHOLE, GOES_ON = 10, 10, 60, 60.0
-"""Highest rating, points of a yes, points in all, and the score from which on one goes on
-watching [%]."""
+HIGHEST = 10
+"""Highest rating."""
+WEIGHT = 10
+"""Points of a yes."""
+WHOLE = 60
+"""Points in all."""
+GOES_ON = 60.0
+"""Score from which on the viewer goes on watching [%]."""
 
 
 def simple_persona(traits: Sequence[str]) -> str:
-    """What a model is told to be: `--persona`, before everything else."""
-    told = [trait.strip().rstrip(".") for trait in traits if trait.strip()]
-    if not told:
+    """Write the persona of a model from traits in the first person.
+
+    The command line takes it as `--persona`; the model reads it before everything else. Raises
+    BadInput without any trait.
+    """
+    sentences = [trait.strip().rstrip(".") for trait in traits if trait.strip()]
+    if not sentences:
         raise BadInput("A persona needs at least one trait, such as 'I hike every weekend'.")
     return (
-        f"You are a person of whom this is true: {'. '.join(told)}. Answer every question as this"
-        " person would."
+        f"You are a person of whom this is true: {'. '.join(sentences)}. Answer every question as"
+        " this person would."
     )
 
 
 def isq_score(answers: Mapping[str, int]) -> float:
-    """The score of one image [%]; `answers`: a rating from 1 to 10 for each of `RATED`, 1 (yes)
-    or 0 (no) for each of `DECIDED`.
+    """Compute the score of one image by the inductive scoring questionnaire [0 to 100 %].
+
+    `answers` has a rating from 1 to 10 for each of `RATED`, 1 (yes) or 0 (no) for each of
+    `DECIDED`. Raises BadInput for anything else.
+
+        isq_score(dict.fromkeys(RATED, 10) | dict.fromkeys(DECIDED, 1))  # -> 100.0
     """
     if set(answers) != RATED.keys() | DECIDED.keys():
         raise BadInput(
@@ -64,5 +77,5 @@ def isq_score(answers: Mapping[str, int]) -> float:
 
 
 def goes_on(score: float) -> bool:
-    """Whether one goes on watching at a score [%]."""
+    """Tell whether the viewer goes on watching at a score [%]."""
     return score >= GOES_ON

@@ -23,7 +23,7 @@ import numpy as np
 
 from workbench.llm import LLM, ask, ask_fitting
 from workbench.llm.reading import is_refusal
-from workbench.organism.planted import plan
+from workbench.organism.planted import planted_language
 
 PROMPT = """Here is a question that was put to several respondents, with the values each of them showed:
 
@@ -104,7 +104,7 @@ class Composed:
         return [self._moved(question, _disputed(told), rng) for _ in range(n)]
 
     def _moved(self, question: str, disputed: str, rng: np.random.Generator) -> str:
-        made = plan()
+        made = planted_language()
         sentences = [f"{part}." for part in re.split(r"\.\s*", question)[:-1]]
         end = question.rsplit(".", 1)[-1].strip()
         move = rng.choice(["open", "add", "replace", "drop"], p=(0.3, 0.25, 0.3, 0.15))
@@ -124,7 +124,7 @@ class Composed:
 
     @staticmethod
     def _sentence(disputed: str, rng: np.random.Generator) -> str:
-        made, kind = plan(), rng.random()
+        made, kind = planted_language(), rng.random()
         if kind < 0.4:
             return str(rng.choice(made.fillers))
         if kind < 0.6:

@@ -9,12 +9,13 @@ frozen dataclass `config`):
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
 
 from feature_store import registry
+from feature_store.registry import Registry
 from workbench.settings import options
 
 if TYPE_CHECKING:
@@ -23,24 +24,45 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Embedder(Protocol):
+    """A map of images and of words into one space.
+
+    embedder = make("colour", ["bins=4"])
+    embedder.texts(["red"]) @ embedder.images([image]).T  # cosines, one a pair
+    """
+
     name: str
     """Plug-in, model and revision."""
 
     def images(self, images: "Sequence[Image]") -> Float[np.ndarray, "image dim"]:
-        """A row of length one for each image."""
+        """Embed images: a row of length one for each."""
         ...
 
     def texts(self, texts: Sequence[str]) -> Float[np.ndarray, "text dim"]:
-        """A row of length one for each text. Raises BadInput for a text that it cannot place."""
+        """Embed texts: a row of length one for each. Raises BadInput for one it cannot place."""
         ...
 
 
+class EmbedderPlugin(Protocol):
+    """A class that is registered as an embedder: its settings, and how it is made from them."""
+
+    config: type
+    """Frozen dataclass of the settings, each with a default."""
+
+    def __call__(self, config: Any, /) -> Embedder:
+        """Make the embedder; a model is loaded here."""
+        ...
+
+
+EMBEDDERS: Registry[EmbedderPlugin] = registry.of("embedders")
+"""The embedders by name."""
+
+
 def make(name: str, settings: Sequence[str]) -> Embedder:
-    """The embedder of that name, with its settings."""
-    plugin = registry.get("embedders", name)
+    """Make the embedder of a name, with its settings as `key=value`."""
+    plugin = EMBEDDERS[name]
     return plugin(options(plugin.config, settings))
 
 
 def unit(rows: Float[np.ndarray, "n dim"]) -> Float[np.ndarray, "n dim"]:
-    """Rows at length one."""
+    """Scale rows to length one; a row of zeros stays one."""
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)

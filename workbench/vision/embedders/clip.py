@@ -1,16 +1,15 @@
-"""CLIP, SigLIP and their like (Radford et al. 2021): a model that was trained to bring pictures and
-their captions together.
+"""CLIP, SigLIP and their like: a model trained to bring pictures and their captions together.
 
 1. Any model of transformers with `get_image_features` and `get_text_features`, by folder or hub id;
    safetensors only, no code from its repository.
-2. A word is embedded as it is, or inside `template` ("a photo of {}"), in which CLIP was found to
-   do better.
+2. A word is embedded as it is, or inside `template` ("a photo of {}"), in which CLIP (Radford et al.
+   2021) was found to do better.
 3. Texts longer than the model reads are refused, not cut.
 """
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
@@ -23,11 +22,13 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 TOGETHER = 32
-"""Images or texts that go through together."""
+"""Images that go through the model at once."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ClipSettings:
+    """Which model embeds, where it runs, and what a text is put into."""
+
     model: str = "openai/clip-vit-base-patch32"
     """Folder or hub id."""
     revision: str = ""
@@ -47,6 +48,7 @@ class Clip:
     config = ClipSettings
 
     def __init__(self, config: ClipSettings) -> None:
+        """Load the model. Raises Incompatible for one that embeds no images and texts."""
         from sae_training.model.loading import load
 
         if config.template.count("{}") != 1:
@@ -59,40 +61,35 @@ class Clip:
                 f"{config.model} does not embed images and texts in one space. Choose a CLIP or"
                 " SigLIP."
             )
-        self.module, self.processor, self.template = (
-            loaded.module,
-            loaded.tokenizer,
-            config.template,
-        )
+        self.module = loaded.module
+        self.processor = loaded.tokenizer
+        self.template = config.template
         self.length = getattr(loaded.module.config.get_text_config(), "max_position_embeddings", 77)
         # SigLIP has only ever seen texts filled up to its full length.
-        self.filled = (
-            {"padding": "max_length", "max_length": self.length}
-            if "siglip" in loaded.module.config.model_type
-            else {}
-        )
+        self.filled: dict[str, Any] = {}
+        if "siglip" in loaded.module.config.model_type:
+            self.filled = {"padding": "max_length", "max_length": self.length}
         self.name = f"clip {config.model}@{loaded.revision[:12]} {config.template}"
 
     def images(self, images: "Sequence[Image]") -> Float[np.ndarray, "image dim"]:
-        """Projected features of the images."""
+        """Embed images by their projected features."""
         import torch
 
-        found = []
+        points = []
         for start in range(0, len(images), TOGETHER):
-            inputs = self.processor(
-                images=list(images[start : start + TOGETHER]), return_tensors="pt"
-            ).to(self.module.device, self.module.dtype)
+            part = list(images[start : start + TOGETHER])
+            inputs = self.processor(images=part, return_tensors="pt")
+            inputs = inputs.to(self.module.device, self.module.dtype)
             with torch.no_grad():
-                found.append(
-                    self.module.get_image_features(**inputs).pooler_output.double().cpu().numpy()
-                )
-        return unit(np.concatenate(found))
+                features = self.module.get_image_features(**inputs).pooler_output
+            points.append(features.double().cpu().numpy())
+        return unit(np.concatenate(points))
 
     def texts(self, texts: Sequence[str]) -> Float[np.ndarray, "text dim"]:
-        """Projected features of the texts."""
+        """Embed texts by their projected features. Raises BadInput for a text that is too long."""
         import torch
 
-        found = []
+        points = []
         for text in texts:  # one by one, so that nothing else needs padding
             inputs = self.processor(
                 text=[self.template.replace("{}", text)], return_tensors="pt", **self.filled
@@ -102,10 +99,6 @@ class Clip:
                     f"{text[:40]!r}... has {n} tokens, {self.name} reads {self.length}. Shorten it."
                 )
             with torch.no_grad():
-                found.append(
-                    self.module.get_text_features(**inputs.to(self.module.device))
-                    .pooler_output.double()
-                    .cpu()
-                    .numpy()
-                )
-        return unit(np.concatenate(found))
+                features = self.module.get_text_features(**inputs.to(self.module.device))
+            points.append(features.pooler_output.double().cpu().numpy())
+        return unit(np.concatenate(points))
