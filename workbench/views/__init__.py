@@ -1,8 +1,8 @@
-"""The app's pages, one file or folder each; here is what they share.
+"""The pages of the app, one file or folder each; here is what they share.
 
 1. `open_study` opens the study once for all sessions, `choose` picks its runs in the sidebar
    (newest first, each built on the one above it), and `enter` runs a page.
-2. A user's mistake is one line on the page; a verb that has not run yet is one line that says which
+2. A user's mistake is one line on the page. Where a verb has not run yet, one line says which
    command to type.
 3. Text that comes from a corpus or a model passes through `safe` (Markdown) or `html.escape`
    (HTML): it is shown, never run.
@@ -28,23 +28,53 @@ from workbench.verb_table import makers
 STYLE = """<style>
 .block-container {padding-top: 3.2rem; padding-bottom: 4rem; max-width: 1500px;}
 h1 {font-size: 2rem !important; padding-bottom: .15rem !important;}
-h2 {font-size: 1.35rem !important;} h3 {font-size: 1.08rem !important; padding-bottom: .2rem !important;}
+h2 {font-size: 1.35rem !important;}
+h3 {font-size: 1.08rem !important; padding-bottom: .2rem !important;}
 [data-testid="stMetricValue"] {font-size: 1.45rem;}
 [data-testid="stMetricLabel"] {color: #6b7580;}
-.chip {display: inline-block; padding: .08rem .6rem; border-radius: 1rem; color: white; font-size: .86rem; margin: 0 .3rem .25rem 0; white-space: nowrap;}
-.context {padding: .42rem .2rem; border-bottom: 1px solid #eef0f2; line-height: 1.75; font-size: .95rem; overflow-wrap: anywhere;}
-.context .said {font-variant-numeric: tabular-nums; color: #6b7580; font-size: .8rem; margin-inline-end: .7rem;}
-.context .token {white-space: pre-wrap; box-decoration-break: clone; -webkit-box-decoration-break: clone; border-radius: 3px; padding: .08rem 0;}
+.chip {
+  display: inline-block; padding: .08rem .6rem; border-radius: 1rem; color: white;
+  font-size: .86rem; margin: 0 .3rem .25rem 0; white-space: nowrap;
+}
+.context {
+  padding: .42rem .2rem; border-bottom: 1px solid #eef0f2; line-height: 1.75; font-size: .95rem;
+  overflow-wrap: anywhere;
+}
+.context .said {
+  font-variant-numeric: tabular-nums; color: #6b7580; font-size: .8rem; margin-inline-end: .7rem;
+}
+.context .token {
+  white-space: pre-wrap; box-decoration-break: clone; -webkit-box-decoration-break: clone;
+  border-radius: 3px; padding: .08rem 0;
+}
 .context .peak {outline: 1.5px solid #c4561a; outline-offset: 0;}
-.written {white-space: pre-wrap; overflow-wrap: anywhere; min-height: 7rem; padding: .9rem 1rem; border: 1px solid #e6e9ed; border-radius: 8px; background: #fbfbfc; line-height: 1.6;}
+.written {
+  white-space: pre-wrap; overflow-wrap: anywhere; min-height: 7rem; padding: .9rem 1rem;
+  border: 1px solid #e6e9ed; border-radius: 8px; background: #fbfbfc; line-height: 1.6;
+}
 .written .prompt {color: #8b949e;}
 .facts {display: flex; flex-wrap: wrap; gap: .2rem 1.8rem; margin: .1rem 0 .4rem;}
-.facts span {color: #6b7580; font-size: .86rem; display: block;} .facts b {font-weight: 400; font-size: 1.2rem; font-variant-numeric: tabular-nums;}
+.facts span {color: #6b7580; font-size: .86rem; display: block;}
+.facts b {font-weight: 400; font-size: 1.2rem; font-variant-numeric: tabular-nums;}
 </style>"""
+"""What our own HTML looks like, and a few sizes of Streamlit's."""
+ABSENT = {
+    "sae": "There is no SAE yet.",
+    "labels": "No feature carries a value yet.",
+    "effects": "Nothing has been steered yet.",
+    "comparison": "No methods have been compared yet.",
+    "graph": "No graph has been inferred yet.",
+}
+"""Kind of run -> what a page says where there is none."""
+SPECIAL = "\\*_{}[]()<>#+!|$~:"
+"""Characters that Markdown reads as more than themselves."""
 
 
 class ChosenRuns(NamedTuple):
-    """The runs that the pages show; a kind that has no run yet is None."""
+    """The runs that the pages show, as `queries.candidates` lists them.
+
+    A kind that has no run yet is None.
+    """
 
     sae: pd.Series | None
     labels: pd.Series | None
@@ -55,12 +85,12 @@ class ChosenRuns(NamedTuple):
 
 @st.cache_resource(show_spinner=False)
 def open_study(folder: str) -> Study:
-    """The study, opened once for all sessions; it is not made where it does not exist."""
+    """Open the study once for all sessions; a folder that is not a study raises NotFound."""
     return Study(folder, create=False)
 
 
 def pages() -> list[Any]:
-    """The pages, in the order of the menu."""
+    """List the pages in the order of the menu."""
     from workbench.views import (
         compare,
         effects,
@@ -101,7 +131,7 @@ def pages() -> list[Any]:
 
 
 def enter(page: Any, study: Study, chosen: ChosenRuns) -> None:
-    """Run a page on the chosen runs; a user's error becomes one line."""
+    """Run a page on the chosen runs; a user's mistake becomes one line on it."""
     st.session_state["study"], st.session_state["chosen"] = study, chosen
     try:
         page.run()
@@ -110,7 +140,7 @@ def enter(page: Any, study: Study, chosen: ChosenRuns) -> None:
 
 
 def here() -> tuple[Study, ChosenRuns]:
-    """The study and the chosen runs, for a page."""
+    """Give a page the study and the chosen runs."""
     return st.session_state["study"], st.session_state["chosen"]
 
 
@@ -120,39 +150,30 @@ def choose(study: Study) -> ChosenRuns:
     st.caption("study")
     st.markdown(f"**{safe(study.folder.name)}**")
     sae = pick("SAE", queries.candidates(store, "sae"))
-    labels = (
-        pick("Labels", queries.candidates(store, "labels", "sae", sae.run))
-        if sae is not None
-        else None
-    )
-    effects = (
-        pick("Side effects", queries.candidates(store, "effects", "labels", labels.run))
-        if labels is not None
-        else None
-    )
-    graph = (
-        pick("Graph", queries.candidates(store, "graph", "effects", effects.run))
-        if effects is not None
-        else None
-    )
-    asked = (
-        queries.candidates(store, "profile", "model", run_json(sae, "inputs").get("model", ""))
-        if sae is not None
-        else queries.candidates(store, "profile")
-    )
+    labels = effects = graph = None
+    if sae is not None:
+        labels = pick("Labels", queries.candidates(store, "labels", "sae", sae.run))
+    if labels is not None:
+        effects = pick("Side effects", queries.candidates(store, "effects", "labels", labels.run))
+    if effects is not None:
+        graph = pick("Graph", queries.candidates(store, "graph", "effects", effects.run))
+    profiles = queries.candidates(store, "profile")
+    if sae is not None:  # only those of the model that the SAE reads
+        model = run_json(sae, "inputs").get("model", "")
+        profiles = queries.candidates(store, "profile", "model", model)
     return ChosenRuns(
         sae=sae,
         labels=labels,
-        profile=pick("Value profile", asked, "instrument", "steering"),
+        profile=pick("Value profile", profiles, "instrument", "steering"),
         effects=effects,
         graph=graph,
     )
 
 
-def pick(label: str, runs: pd.DataFrame, *named: str) -> pd.Series | None:
-    """One of the runs; a list appears only where there is a choice.
+def pick(label: str, runs: pd.DataFrame, *keys: str) -> pd.Series | None:
+    """Let the user pick one of the runs; None where there is none.
 
-    `named`: what of their summaries tells them apart.
+    A list appears only where there is a choice. `keys`: what of their summaries tells them apart.
     """
     if runs.empty:
         return None
@@ -162,59 +183,64 @@ def pick(label: str, runs: pd.DataFrame, *named: str) -> pd.Series | None:
     picked = st.selectbox(
         label,
         list(runs.run),
-        format_func=lambda id: _called(by_id.loc[id], named),
+        format_func=lambda id: _run_title(by_id.loc[id], keys),
         key=f"run-{label}",
     )
     return by_id.loc[picked]
 
 
-def _called(run: pd.Series, named: tuple[str, ...]) -> str:
+def _run_title(run: pd.Series, keys: Sequence[str]) -> str:
+    """Write what tells a run apart: figures of its summary, its time and the end of its id."""
     summary = run_json(run)
-    return " · ".join(
-        [
-            *(str(summary[key]) for key in named if key in summary),
-            f"{run.created:%d %b %H:%M}",
-            run.run.split("-")[-1],
-        ]
-    )
+    figures = [str(summary[key]) for key in keys if key in summary]
+    return " · ".join([*figures, f"{run.created:%d %b %H:%M}", run.run.split("-")[-1]])
 
 
 def run_json(run: pd.Series | None, column: str = "summary") -> dict[str, Any]:
-    """A JSON column of a run (`summary`, `config`, `inputs`); empty where there is no run."""
+    """Read a JSON column of a run (`summary`, `config`, `inputs`); empty where there is no run."""
     return {} if run is None else json.loads(run[column])
 
 
 def missing(study: Study, kind: str, what: str, flags: str = "") -> None:
-    """One friendly line: what is not there yet, and the command that makes it, with the flags it
-    needs.
+    """Say in one friendly line what is not there yet, and the command that makes it.
+
+    `flags`: those that the command needs.
     """
     command = f"workbench {makers(kind)[0]} {shlex.quote(str(study.folder))} {flags}".rstrip()
+    other = " (or `workbench adopt`)" if kind == "sae" else ""
     st.info(
-        f"{what} Run `{command}`"
-        + (" (or `workbench adopt`)." if kind == "sae" else ".")
-        + " This page fills itself when it is done.",
+        f"{what} Run `{command}`{other}. This page fills itself when it is done.",
         icon=":material/hourglass_empty:",
     )
 
 
+def next_step(study: Study, chosen: ChosenRuns, *kinds: str) -> None:
+    """Say which command comes next: the one that makes the first of `kinds` that has no run.
+
+    `kinds` are what a page needs, each built on the ones before it.
+    """
+    for kind in kinds:
+        if getattr(chosen, kind, None) is None:
+            missing(study, kind, ABSENT[kind])
+            return
+
+
 def safe(text: object) -> str:
-    """Text as Markdown shows it literally; code between backticks stays code."""
-    return (
-        "".join("\\" + c if c in "\\*_{}[]()<>#+!|$~:" else c for c in str(text))
-        if "`" not in str(text)
-        else _around_code(str(text))
-    )
+    """Escape a text so that Markdown shows it literally; code between backticks stays code."""
+    parts = str(text).split("`")
+    for number in range(len(parts)):
+        is_code = number % 2 == 1 and number < len(parts) - 1
+        if not is_code:
+            parts[number] = _escape(parts[number])
+    return "`".join(parts)
 
 
-def _around_code(text: str) -> str:
-    parts = text.split("`")
-    return "`".join(
-        part if i % 2 and i < len(parts) - 1 else safe(part) for i, part in enumerate(parts)
-    )
+def _escape(text: str) -> str:
+    return "".join("\\" + c if c in SPECIAL else c for c in text)
 
 
 def show(figure: Any, key: str, **more: Any) -> Any:
-    """A figure of `workbench/figures`, as it is; returns the selection where one is asked for."""
+    """Show a figure of `workbench/figures` as it is; gives what is selected where `more` asks."""
     return st.plotly_chart(
         figure,
         theme=None,
@@ -225,15 +251,18 @@ def show(figure: Any, key: str, **more: Any) -> Any:
 
 
 def clicked(selection: Any) -> Any:
-    """`customdata` of the point that was clicked, or None."""
+    """Give the `customdata` of the point that was clicked, or None."""
     points = selection.selection.points if selection else []
     return points[0].get("customdata") if points else None
 
 
-def newly(selection: Any, key: str) -> list[Any] | None:
-    """`customdata` of a point that was clicked since the last look, or None: a selection stays
-    when something else is chosen.
+def new_click(figure: Any, key: str) -> list[Any] | None:
+    """Show a figure whose points can be clicked; give the `customdata` of one clicked just now.
+
+    None where nothing was clicked since the last look: a selection stays when something else is
+    chosen, and must not choose again.
     """
+    selection = show(figure, key, on_select="rerun", selection_mode="points")
     picked = clicked(selection)
     if picked is None or list(picked) == st.session_state.get(f"clicked-{key}"):
         return None
@@ -242,23 +271,20 @@ def newly(selection: Any, key: str) -> list[Any] | None:
 
 
 def keep(key: str, options: Sequence[Any], first: Any) -> None:
-    """Leave a widget's choice as it is where it is still on offer; else it becomes `first`."""
+    """Leave a widget's choice as it is while it is on offer; otherwise it becomes `first`."""
     if st.session_state.get(key) not in options:
         st.session_state[key] = first
 
 
 def facts(pairs: Mapping[str, str]) -> None:
-    """A few named numbers in one line that wraps."""
-    st.html(
-        '<div class="facts">'
-        + "".join(
-            f"<div><span>{html.escape(k)}</span><b>{html.escape(v)}</b></div>"
-            for k, v in pairs.items()
-        )
-        + "</div>"
-    )
+    """Show a few named numbers in one line that wraps."""
+    cells = [
+        f"<div><span>{html.escape(name)}</span><b>{html.escape(figure)}</b></div>"
+        for name, figure in pairs.items()
+    ]
+    st.html(f'<div class="facts">{"".join(cells)}</div>')
 
 
 def number(x: float | None, digits: int = 3) -> str:
-    """A number for people; a dash where there is none."""
+    """Write a number for people; a dash where there is none."""
     return "–" if x is None or x != x else f"{x:.{digits}g}"

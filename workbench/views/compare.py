@@ -5,6 +5,8 @@ each its questions and texts.
 2. One method for one value: its numbers, the questions with the largest changes, and what it wrote.
 """
 
+from typing import Any
+
 import pandas as pd
 import streamlit as st
 
@@ -13,37 +15,23 @@ from workbench import figures
 from workbench.figures.compare import arm_order
 from workbench.figures.style import names, signed
 from workbench.study import Study
-from workbench.views import facts, here, missing, number, pick, run_json, show
+from workbench.views import facts, here, next_step, number, pick, run_json, show
 
 
 def page() -> None:
-    """The methods and what is behind them."""
+    """Show the methods beside each other, and what is behind each."""
     study, chosen = here()
     st.title("Compare")
-    run = (
-        None
-        if chosen.labels is None
-        else pick(
-            "Comparison", queries.candidates(study.store, "comparison", "labels", chosen.labels.run)
-        )
-    )
+    run = None
+    if chosen.labels is not None:
+        runs = queries.candidates(study.store, "comparison", "labels", chosen.labels.run)
+        run = pick("Comparison", runs)
     if run is None:
-        kind, what = (
-            ("sae", "There is no SAE yet.")
-            if chosen.sae is None
-            else (
-                ("labels", "No feature carries a value yet.")
-                if chosen.labels is None
-                else ("comparison", "No methods have been compared yet.")
-            )
-        )
-        missing(study, kind, what)
+        next_step(study, chosen, "sae", "labels", "comparison")
         return
-    config, means, arms = (
-        run_json(run, "config"),
-        queries.arm_means(study.store, run.run),
-        queries.arms(study.store, run.run),
-    )
+    config = run_json(run, "config")
+    means = queries.arm_means(study.store, run.run)
+    arms = queries.arms(study.store, run.run)
     scores = queries.arm_scores(study.store, run.run)
     st.caption(
         "Ways to make the model hold a value: same questions, same strengths, damage of at most"
@@ -58,7 +46,7 @@ def page() -> None:
         f" {int(means.n.max())} contexts report, seed {run.seed}."
     )
     _table(means)
-    _one(study, run, arms, scores, arm_order(means))
+    _cell(study, run, arms, scores, arm_order(means))
 
 
 def _table(means: pd.DataFrame) -> None:
@@ -67,17 +55,10 @@ def _table(means: pd.DataFrame) -> None:
     shown = pd.DataFrame(
         {
             "method": rows.arm,
-            "effect [SD]": [
-                f"{signed(r.effect)} [{signed(r.low)}, {signed(r.high)}]" for r in rows.itertuples()
-            ],
+            "effect [SD]": [_interval(r.effect, r.low, r.high) for r in rows.itertuples()],
             "against": rows.baseline.fillna("–"),
             "difference [SD]": [
-                (
-                    f"{signed(r.difference)} [{signed(r.difference_low)},"
-                    f" {signed(r.difference_high)}]"
-                    if r.difference == r.difference
-                    else "baseline"
-                )
+                _interval(r.difference, r.difference_low, r.difference_high, without="baseline")
                 for r in rows.itertuples()
             ],
             "q": [number(q, 2) for q in rows.q],
@@ -85,18 +66,10 @@ def _table(means: pd.DataFrame) -> None:
                 f"{number(r.leakage, 2)} ({r.leakage_values} values)" for r in rows.itertuples()
             ],
             "damage [nats]": [
-                f"{signed(r.damage, 3)} [{signed(r.damage_low, 3)}, {signed(r.damage_high, 3)}]"
-                for r in rows.itertuples()
+                _interval(r.damage, r.damage_low, r.damage_high, 3) for r in rows.itertuples()
             ],
             "within budget": [f"{r.within} of {r.n_values}" for r in rows.itertuples()],
-            "text score": [
-                (
-                    f"{r.harmonic:.2f} [{r.harmonic_low:.2f}, {r.harmonic_high:.2f}]"
-                    if r.harmonic == r.harmonic
-                    else "–"
-                )
-                for r in rows.itertuples()
-            ],
+            "text score": [_text_score(r) for r in rows.itertuples()],
             "extra tokens": rows.tokens.round(1),
             "seconds": rows.seconds,
             "needs": rows.needs,
@@ -120,9 +93,23 @@ def _table(means: pd.DataFrame) -> None:
     )
 
 
-def _one(
+def _interval(x: float, low: float, high: float, digits: int = 2, without: str = "–") -> str:
+    """Write a signed number with its interval; `without` stands where there is none."""
+    if pd.isna(x):
+        return without
+    return f"{signed(x, digits)} [{signed(low, digits)}, {signed(high, digits)}]"
+
+
+def _text_score(row: Any) -> str:
+    if pd.isna(row.harmonic):
+        return "–"
+    return f"{row.harmonic:.2f} [{row.harmonic_low:.2f}, {row.harmonic_high:.2f}]"
+
+
+def _cell(
     study: Study, run: pd.Series, arms: pd.DataFrame, scores: pd.DataFrame, order: list[str]
 ) -> None:
+    """Show one method for one value: its numbers, its questions and its texts."""
     st.subheader("One method, one value")
     name_of = names(study.system)
     left, right = st.columns(2)
@@ -130,11 +117,11 @@ def _one(
         "Value", [v for v in study.system.ids if v in set(arms.value)], format_func=name_of.get
     )
     arm = right.selectbox("Method", order)
-    found = arms[(arms.value == value) & (arms.arm == arm)]
-    if found.empty:
+    rows = arms[(arms.value == value) & (arms.arm == arm)]
+    if rows.empty:
         st.info("This method was not measured for this value.")
         return
-    row = found.iloc[0]
+    row = rows.iloc[0]
     facts(
         {
             "strength": f"{row.dose:g}",
@@ -147,9 +134,9 @@ def _one(
     )
     if row.prompt:
         st.text(f"Before each question: {row.prompt}")
-    rows = queries.arm_ratings(study.store, run.run, int(row.intervention), 10)
+    ratings = queries.arm_ratings(study.store, run.run, int(row.intervention), 10)
     st.dataframe(
-        rows[["context", "prompt", "base", "rating", "change"]],
+        ratings[["context", "prompt", "base", "rating", "change"]],
         hide_index=True,
         column_config={
             "prompt": st.column_config.TextColumn(width="large"),

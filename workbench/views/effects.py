@@ -15,7 +15,18 @@ from workbench import figures
 from workbench.figures.effects import inside_null
 from workbench.figures.style import names, signed
 from workbench.study import Study
-from workbench.views import ChosenRuns, facts, here, keep, missing, newly, number, run_json, show
+from workbench.views import (
+    ChosenRuns,
+    facts,
+    here,
+    keep,
+    new_click,
+    next_step,
+    number,
+    run_json,
+    show,
+)
+from workbench.views.shared import turn_pages
 
 ROWS = 15
 """Prompts on a page."""
@@ -29,20 +40,11 @@ PARTS = {
 
 
 def page() -> None:
-    """The matrix and what is behind it."""
+    """Show the matrix, and what is behind the cell that was chosen."""
     study, chosen = here()
     st.title("Side effects")
     if chosen.effects is None:
-        kind, what = (
-            ("sae", "There is no SAE yet.")
-            if chosen.sae is None
-            else (
-                ("labels", "No feature carries a value yet.")
-                if chosen.labels is None
-                else ("effects", "Nothing has been steered yet.")
-            )
-        )
-        missing(study, kind, what)
+        next_step(study, chosen, "sae", "labels", "effects")
         return
     cells = queries.matrix(study.store, chosen.effects.run)
     if cells.empty:
@@ -58,7 +60,7 @@ def page() -> None:
         _matrix(study, chosen, cells)
     with right:
         source, target = _choose_cell(study, cells)
-        _cell(study, chosen, cells, source, target, config)
+        _cell(study, chosen, cells[(cells.source == source) & (cells.target == target)])
     _prompts(study, chosen, source, target)
     left, right = st.columns(2, gap="large")
     with left:
@@ -70,15 +72,7 @@ def page() -> None:
 
 
 def _matrix(study: Study, chosen: ChosenRuns, cells: pd.DataFrame) -> None:
-    picked = newly(
-        show(
-            figures.effect_matrix(cells, study.system, height=640),
-            "matrix",
-            on_select="rerun",
-            selection_mode="points",
-        ),
-        "cell",
-    )
+    picked = new_click(figures.effect_matrix(cells, study.system, height=640), "matrix")
     if picked:
         st.session_state["cell-source"], st.session_state["cell-target"] = picked
     off = cells[cells.source != cells.target]
@@ -92,30 +86,30 @@ def _matrix(study: Study, chosen: ChosenRuns, cells: pd.DataFrame) -> None:
 
 
 def _choose_cell(study: Study, cells: pd.DataFrame) -> tuple[str, str]:
-    order, name_of = [v for v in study.system.ids if v in set(cells.source)], names(study.system)
+    """Let the user choose a cell by name; gives what is steered and what is measured."""
+    name_of = names(study.system)
+    sources = [v for v in study.system.ids if v in set(cells.source)]
     targets = [v for v in study.system.ids if v in set(cells.target)]
     strongest = cells[cells.source != cells.target].sort_values("effect", key=abs, ascending=False)
     first = strongest.iloc[0] if len(strongest) else cells.iloc[0]
-    for key, known, value in (
-        ("cell-source", order, first.source),
-        ("cell-target", targets, first.target),
-    ):
-        keep(key, known, value)
+    keep("cell-source", sources, first.source)
+    keep("cell-target", targets, first.target)
     a, b = st.columns(2)
-    return a.selectbox("Steered", order, format_func=name_of.get, key="cell-source"), b.selectbox(
-        "Measured", targets, format_func=name_of.get, key="cell-target"
-    )
+    source = a.selectbox("Steered", sources, format_func=name_of.get, key="cell-source")
+    target = b.selectbox("Measured", targets, format_func=name_of.get, key="cell-target")
+    return source, target
 
 
-def _cell(
-    study: Study, chosen: ChosenRuns, cells: pd.DataFrame, source: str, target: str, config: dict
-) -> None:
-    found = cells[(cells.source == source) & (cells.target == target)]
-    if found.empty:
+def _cell(study: Study, chosen: ChosenRuns, cells: pd.DataFrame) -> None:
+    """Show one cell: its numbers, and the dose-response of its features beside the controls.
+
+    `cells` has the row of the cell, or none where the pair was not measured.
+    """
+    if cells.empty:
         st.info("This pair was not measured.")
         return
-    cell, name_of = found.iloc[0], names(study.system)
-    st.subheader(f"{name_of[source]} on {name_of[target]}")
+    cell, name_of = cells.iloc[0], names(study.system)
+    st.subheader(f"{name_of[cell.source]} on {name_of[cell.target]}")
     facts(
         {
             "effect": f"{signed(cell.effect)} SD",
@@ -125,21 +119,21 @@ def _cell(
     )
     verdict = (
         "Inside the null band: random steering moves it as much"
-        if inside_null(found).iloc[0]
+        if inside_null(cells).iloc[0]
         else "Outside the null band"
     )
+    q = "" if pd.isna(cell.q) else f"q = {number(cell.q, 2)}, "
     st.caption(
-        f"{verdict}. "
-        + (f"q = {number(cell.q, 2)}, " if cell.q == cell.q else "")
-        + f"p = {number(cell.p, 2)}, {cell.n} contexts, {cell.features} features, seed"
+        f"{verdict}. {q}p = {number(cell.p, 2)}, {cell.n} contexts, {cell.features} features, seed"
         f" {chosen.effects.seed}."
     )
-    doses = queries.cell_doses(study.store, chosen.effects.run, source, target)
+    config = run_json(chosen.effects, "config")
+    doses = queries.cell_doses(study.store, chosen.effects.run, cell.source, cell.target)
     if len(doses):
-        show(
-            figures.cell_doses(doses, study.system, source, config["unit"], config.get("delta")),
-            "cell-doses",
+        figure = figures.cell_doses(
+            doses, study.system, cell.source, config["unit"], config.get("delta")
         )
+        show(figure, "cell-doses")
         st.caption(
             "One line a feature, turned so that the steered value rises; bars: 95 % interval over"
             " contexts. Grey: the controls. Below, damage and the level of comparison."
@@ -148,9 +142,9 @@ def _cell(
 
 def _prompts(study: Study, chosen: ChosenRuns, source: str, target: str) -> None:
     st.subheader("The prompts behind the number")
-    told_cell = (chosen.effects.run, source, target)
-    if st.session_state.get("prompts-cell") != told_cell:
-        st.session_state["prompts-cell"], st.session_state["prompts-page"] = told_cell, 0
+    cell = (chosen.effects.run, source, target)
+    if st.session_state.get("prompts-cell") != cell:
+        st.session_state["prompts-cell"], st.session_state["prompts-page"] = cell, 0
     at = st.session_state["prompts-page"]
     rows = queries.cell_ratings(study.store, chosen.effects.run, source, target, ROWS, at * ROWS)
     if rows.empty:
@@ -180,21 +174,13 @@ def _prompts(study: Study, chosen: ChosenRuns, source: str, target: str) -> None
         },
     )
     total = int(rows.total.iloc[0])
-    back, said, on = st.columns([1, 4, 1], vertical_alignment="center")
-    if back.button("Previous", icon=":material/chevron_left:", disabled=at == 0, width="stretch"):
-        st.session_state["prompts-page"] -= 1
-        st.rerun()
-    said.caption(
+    middle = turn_pages("prompts-page", ROWS, total, middle_width=4)
+    middle.caption(
         f"{at * ROWS + 1}–{at * ROWS + len(rows)} of {total:,} pairs, largest change first:"
         " expected rating on the scale, each feature at the measured dose nearest its"
         " damage-matched strength. A feature labelled as rejecting the value lowers it, so its"
         " changes count with the opposite sign."
     )
-    if on.button(
-        "Next", icon=":material/chevron_right:", disabled=(at + 1) * ROWS >= total, width="stretch"
-    ):
-        st.session_state["prompts-page"] += 1
-        st.rerun()
 
 
 def _leakage(study: Study, chosen: ChosenRuns) -> pd.DataFrame:
@@ -208,17 +194,13 @@ def _leakage(study: Study, chosen: ChosenRuns) -> pd.DataFrame:
 
 
 def _leakage_table(study: Study, chosen: ChosenRuns, rows: pd.DataFrame) -> None:
-    shown = rows.assign(
-        said=[
-            f"{r.leakage:.2f} [{r.low:.2f}, {r.high:.2f}]" if r.leakage == r.leakage else "–"
-            for r in rows.itertuples()
-        ]
-    )
-    order, parts = (
-        [v for v in study.system.ids if v in set(rows.source)],
-        [p for p in PARTS if p in set(rows.part)],
-    )
-    table = shown.pivot(index="source", columns="part", values="said").reindex(index=order)[parts]
+    intervals = [f"{r.leakage:.2f} [{r.low:.2f}, {r.high:.2f}]" for r in rows.itertuples()]
+    shown = rows.assign(interval=intervals)
+    shown.loc[rows.leakage.isna(), "interval"] = "–"
+    order = [v for v in study.system.ids if v in set(rows.source)]
+    parts = [part for part in PARTS if part in set(rows.part)]
+    table = shown.pivot(index="source", columns="part", values="interval")
+    table = table.reindex(index=order)[parts]
     reasons = rows[rows.part == "all"].set_index("source").reason.reindex(order)
     table = (
         table.assign(undefined=reasons.fillna(""))
@@ -228,13 +210,13 @@ def _leakage_table(study: Study, chosen: ChosenRuns, rows: pd.DataFrame) -> None
     )
     st.dataframe(table, height=35 * (len(table) + 1) + 3)
     summary = run_json(chosen.effects)
-    circle = (
-        " Spearman correlation of the matrix with the circle"
-        f" {number(summary['circle_spearman'], 2)} (permutation p ="
-        f" {number(summary.get('circle_p'), 2)})."
-        if "circle_spearman" in summary
-        else ""
-    )
+    circle = ""
+    if "circle_spearman" in summary:
+        circle = (
+            " Spearman correlation of the matrix with the circle"
+            f" {number(summary['circle_spearman'], 2)} (permutation p ="
+            f" {number(summary.get('circle_p'), 2)})."
+        )
     st.caption(
         "Side effects relative to the value's own effect, by the target's place on the circle,"
         f" with 95 % intervals, seed {chosen.effects.seed}.{circle}"

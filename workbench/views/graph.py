@@ -1,36 +1,27 @@
-"""Graph: what causes what among the values, found by intervening, beside the planted graph where
-one is known."""
+"""Graph: what causes what among the values, estimated by intervening, beside the planted graph
+where one is known."""
 
 import pandas as pd
 import streamlit as st
 
 from feature_store import queries
 from workbench import figures
-from workbench.figures.graph import judge
+from workbench.figures.graph import WRONG, judge
 from workbench.figures.style import names
 from workbench.study import Study
-from workbench.views import here, missing, number, run_json, show
+from workbench.views import here, next_step, number, run_json, show
 
 
 def page() -> None:
-    """The found graph, the true one, and every pair in a table."""
+    """Show the estimated graph, the true one, and every pair in a table."""
     study, chosen = here()
     st.title("Graph")
     if chosen.graph is None:
-        kind, what = "graph", "No graph has been inferred yet."
-        for role, need, line in (
-            (chosen.effects, "effects", "Nothing has been steered yet."),
-            (chosen.labels, "labels", "No feature carries a value yet."),
-            (chosen.sae, "sae", "There is no SAE yet."),
-        ):
-            kind, what = (need, line) if role is None else (kind, what)
-        missing(study, kind, what)
+        next_step(study, chosen, "sae", "labels", "effects", "graph")
         return
-    edges, truth = (
-        queries.edges(study.store, chosen.graph.run),
-        queries.true_edges(study.store, chosen.graph.run),
-    )
-    judged, summary = judge(edges, truth), run_json(chosen.graph)
+    truth = queries.true_edges(study.store, chosen.graph.run)
+    judged = judge(queries.edges(study.store, chosen.graph.run), truth)
+    summary = run_json(chosen.graph)
     st.caption(
         "Direct effects between values, from steering each of them: an arrow says what follows when"
         " its source alone is moved."
@@ -56,32 +47,28 @@ def _numbers(judged: pd.DataFrame, truth: pd.DataFrame) -> None:
     cells[0].metric("Edges", int(judged.present.sum()), help=f"Of {len(judged)} ordered pairs.")
     if truth.empty:
         return
-    count = judged.verdict.value_counts()
-    cells[1].metric("Hits", int(count.get("hit", 0)), help="Planted, and found with the same sign.")
-    cells[2].metric("Missed", int(count.get("missed", 0)), help="Planted, and not found.")
-    cells[3].metric(
-        "Extra",
-        int(count.get("extra", 0) + count.get("wrong sign", 0)),
-        help="Found, and not planted so.",
-    )
-    wrong = int(count.get("missed", 0) + count.get("extra", 0) + count.get("wrong sign", 0))
+    count = judged.verdict.value_counts().reindex(["hit", *WRONG], fill_value=0)
+    extra = int(count["extra"] + count["wrong sign"])
+    cells[1].metric("Hits", int(count["hit"]), help="Planted, and found with the same sign.")
+    cells[2].metric("Missed", int(count["missed"]), help="Planted, and not found.")
+    cells[3].metric("Extra", extra, help="Found, and not planted so.")
     cells[4].metric(
         "SHD",
-        f"{wrong} of {len(judged)}",
+        f"{extra + int(count['missed'])} of {len(judged)}",
         help="Structural Hamming distance: ordered pairs that are wrong.",
     )
 
 
 def _drawn(study: Study, judged: pd.DataFrame, truth: pd.DataFrame) -> None:
-    found = judged[judged.present | (judged.verdict == "missed")]
-    largest = max([abs(w) for w in [*found.weight, *truth.weight]] or [1.0])
+    drawn = judged[judged.present | (judged.verdict == "missed")]
+    largest = max([abs(w) for w in [*drawn.weight, *truth.weight]] or [1.0])
     if truth.empty:
-        show(figures.value_graph(found, study.system, largest, height=620), "found")
+        show(figures.value_graph(drawn, study.system, largest, height=620), "found")
         return
     left, right = st.columns(2, gap="medium")
     with left:
         st.subheader("Found by intervening")
-        show(figures.value_graph(found, study.system, largest), "found")
+        show(figures.value_graph(drawn, study.system, largest), "found")
     with right:
         st.subheader("Planted in the model")
         show(figures.value_graph(truth, study.system, largest), "truth")
@@ -90,11 +77,9 @@ def _drawn(study: Study, judged: pd.DataFrame, truth: pd.DataFrame) -> None:
 def _table(study: Study, judged: pd.DataFrame, truth: pd.DataFrame) -> None:
     st.subheader("Every pair")
     name_of = names(study.system)
-    rows = (
-        judged
-        if st.toggle("Show pairs without an edge, too")
-        else judged[judged.present | (judged.verdict == "missed")]
-    )
+    rows = judged
+    if not st.toggle("Show pairs without an edge, too"):
+        rows = judged[judged.present | (judged.verdict == "missed")]
     table = pd.DataFrame(
         {
             "from": rows.source.map(name_of),

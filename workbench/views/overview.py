@@ -1,5 +1,8 @@
 """Overview: what this study is, the model's values, the headline effects, and every run."""
 
+import json
+from collections.abc import Sequence
+
 import pandas as pd
 import streamlit as st
 
@@ -9,7 +12,7 @@ from workbench.study import Study
 from workbench.verb_table import makers
 from workbench.views import ChosenRuns, here, missing, number, run_json, safe, show
 
-FIGURES = (
+METRICS = (
     (
         "fvu",
         "FVU",
@@ -28,17 +31,18 @@ FIGURES = (
         ),
     ),
 )
+"""Key of an SAE's summary, its name, how it is written, and what it is."""
 
 
 def page() -> None:
-    """The first page."""
+    """Show what the study has found so far, and every run."""
     study, chosen = here()
     st.title(safe(study.folder.name))
     if chosen.sae is None:
         st.caption("A study of human values in a language model")
         missing(study, "sae", "This study has no sparse autoencoder yet.")
     else:
-        _what(study, chosen)
+        _sae(study, chosen)
     left, right = st.columns([1, 1.08], gap="large")
     with left:
         _profile(study, chosen)
@@ -48,21 +52,20 @@ def page() -> None:
     _runs(study)
 
 
-def _what(study: Study, chosen: ChosenRuns) -> None:
+def _sae(study: Study, chosen: ChosenRuns) -> None:
     summary, config = run_json(chosen.sae), run_json(chosen.sae, "config")
     labels = run_json(chosen.labels)
     model = str(config.get("model", "?")).rstrip("/").split("/")[-1]
+    side = "after" if summary.get("point") == "resid_post" else "before"
     st.caption(
-        f"{safe(model)} · residual stream"
-        f" {'after' if summary.get('point') == 'resid_post' else 'before'} layer"
+        f"{safe(model)} · residual stream {side} layer"
         f" {summary.get('layer', '?')} · {summary.get('n_features', '?')} features ·"
         f" {safe(chosen.sae.run)} · seed {chosen.sae.seed}"
     )
-    cells = st.columns(len(FIGURES) + 2)
-    for cell, (key, name, form, text) in zip(cells, FIGURES, strict=False):
-        cell.metric(
-            name, form.format(summary[key]) if summary.get(key) is not None else "–", help=text
-        )
+    cells = st.columns(len(METRICS) + 2)
+    for cell, (key, name, form, text) in zip(cells, METRICS, strict=False):
+        figure = summary.get(key)
+        cell.metric(name, "–" if figure is None else form.format(figure), help=text)
     cells[-2].metric(
         "Labelled", labels.get("features_labelled", "–"), help="Features with an accepted label."
     )
@@ -108,52 +111,25 @@ def _labels(study: Study, chosen: ChosenRuns) -> None:
     if chosen.labels is None:
         missing(study, "labels", "No feature carries a value yet.")
         return
-    found = queries.labelled_by_value(study.store, chosen.labels.run).set_index("value")
-    hue = figures.colours(study.system)
-    chips = "".join(
+    labelled = queries.labelled_by_value(study.store, chosen.labels.run).set_index("value")
+    hue, summary = figures.colours(study.system), run_json(chosen.labels)
+    chips = [
         f'<span class="chip" style="background:{hue[v.id]}">{v.name}'
-        f" <b>{found.features.get(v.id, 0)}</b></span>"
+        f" <b>{labelled.features.get(v.id, 0)}</b></span>"
         for v in study.system.values
-    )
-    st.html(chips)
+    ]
+    st.html("".join(chips))
     st.caption(
         "Accepted features of each value. Median held-out score"
-        f" {number(run_json(chosen.labels).get('median_held_out_score'))} (area under the ROC curve,"
-        f" 0.5 is chance), {run_json(chosen.labels).get('texts', 0):,} labelled texts, seed"
-        f" {chosen.labels.seed}."
+        f" {number(summary.get('median_held_out_score'))} (area under the ROC curve,"
+        f" 0.5 is chance), {summary.get('texts', 0):,} labelled texts, seed {chosen.labels.seed}."
     )
 
 
 def _runs(study: Study) -> None:
     st.subheader("Runs")
-    rows = queries.runs(study.store)
     stopped = study.runs.interrupted()
-    table = pd.DataFrame(
-        [
-            *(
-                {
-                    "run": r.id,
-                    "status": "interrupted",
-                    "started": pd.Timestamp(r.created).tz_localize(None),
-                    "minutes": r.seconds / 60,
-                    "seed": r.seed,
-                    "figures": "",
-                }
-                for r in stopped
-            ),
-            *(
-                {
-                    "run": r.run,
-                    "status": r.status,
-                    "started": r.created,
-                    "minutes": r.seconds / 60,
-                    "seed": r.seed,
-                    "figures": records.figures(run_json(pd.Series(r._asdict()))),
-                }
-                for r in rows.itertuples(index=False)
-            ),
-        ]
-    )
+    table = pd.concat([_interrupted(stopped), _finished(queries.runs(study.store))])
     if table.empty:
         st.caption("No run yet.")
         return
@@ -171,4 +147,34 @@ def _runs(study: Study) -> None:
             "minutes": st.column_config.NumberColumn(format="%.1f"),
             "figures": st.column_config.TextColumn(width="large"),
         },
+    )
+
+
+def _interrupted(runs: Sequence[records.Run]) -> pd.DataFrame:
+    """One row a run that is not finished."""
+    rows = [
+        {
+            "run": run.id,
+            "status": "interrupted",
+            "started": pd.Timestamp(run.created).tz_localize(None),
+            "minutes": run.seconds / 60,
+            "seed": run.seed,
+            "figures": "",
+        }
+        for run in runs
+    ]
+    return pd.DataFrame(rows)
+
+
+def _finished(runs: pd.DataFrame) -> pd.DataFrame:
+    """One row a finished run."""
+    return pd.DataFrame(
+        {
+            "run": runs.run,
+            "status": runs.status,
+            "started": runs.created,
+            "minutes": runs.seconds / 60,
+            "seed": runs.seed,
+            "figures": [records.figures(json.loads(summary)) for summary in runs.summary],
+        }
     )

@@ -1,4 +1,4 @@
-"""Plan: from a wanted profile to a steering, what it was predicted to do and what it did; and how
+"""Plan: which steering gives a wanted profile, what it was predicted to do and what it did; and how
 good such predictions are.
 
 1. A plan's wish, its features and strengths, and value by value: allowed, predicted, measured,
@@ -7,6 +7,7 @@ good such predictions are.
 """
 
 import shlex
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -19,7 +20,7 @@ from workbench.views import facts, here, missing, number, pick, run_json, safe, 
 
 
 def page() -> None:
-    """The plans of the chosen side effects, and the record of their predictions."""
+    """Show a plan made from the chosen side effects, and how good its predictions are."""
     study, chosen = here()
     st.title("Plan")
     st.caption(
@@ -47,123 +48,128 @@ def page() -> None:
 
 
 def _plan(study: Study, run: pd.Series) -> None:
+    """Show one plan: the wish, what came of it, and the features that are turned."""
     summary, config = run_json(run), run_json(run, "config")
-    rows, name_of = queries.plan_effects(study.store, run.run), names(study.system)
-    st.subheader(
-        f"`{config['want'].replace('`', '')}`"
-    )  # as code, or Markdown would set a sign for `<=`
-    facts(
-        {
-            "features": str(summary["features"]),
-            "wishes met": f"{summary['within']} of {summary['asked']}",
-            "distance before": f"{number(summary['distance_before'])} points",
-            "predicted": f"{number(summary['distance_predicted'])}",
-            "measured": (
-                f"{number(summary['distance_after'])} [{number(summary['distance_low'])},"
-                f" {number(summary['distance_high'])}]"
-            ),
-            "random features": number(summary["distance_control"]),
-            "damage": (
-                f"{signed(summary['damage'], 3)} [{signed(summary['damage_low'], 3)},"
-                f" {signed(summary['damage_high'], 3)}] nats"
-            ),
-            "damage predicted": signed(summary["damage_predicted"], 3),
-        }
-    )
+    # As code, or Markdown would set a sign for `<=`.
+    st.subheader(f"`{config['want'].replace('`', '')}`")
+    facts(_outcome(summary))
     left, right = st.columns([1.9, 1], gap="large")
     with left:
-        show(figures.plan_rows(rows, study.system), "plan")
+        show(figures.plan_rows(queries.plan_effects(study.store, run.run), study.system), "plan")
         st.caption(
-            f"ChosenRuns by {summary['contexts_chosen_by']} contexts, measured in {summary['contexts']}"
+            f"Chosen by {summary['contexts_chosen_by']} contexts, measured in {summary['contexts']}"
             f" others, seed {run.seed}; 95 % intervals over contexts. Distance: how far outside the"
             " wish a profile lies, over the values that were asked for."
         )
     with right:
-        parts = queries.joint_features(study.store, run.run)
-        st.dataframe(
-            pd.DataFrame(
-                {
-                    "feature": parts.feature,
-                    "label": [
-                        name_of.get(v, "–") + (", rejected" if p < 0 else "")
-                        for v, p in zip(parts.value, parts.polarity, strict=True)
-                    ],
-                    "dose": parts.weight,
-                }
-            ),
-            hide_index=True,
-            column_config={
-                "dose": st.column_config.NumberColumn(
-                    format="%+.3f", help=f"Signed, in {summary['unit']}."
-                )
-            },
+        _turned_features(study, run, summary)
+
+
+def _outcome(summary: dict[str, Any]) -> dict[str, str]:
+    """Name the figures of a plan: distances from the wish [points] and damage [nats]."""
+    before, after = number(summary["distance_before"]), number(summary["distance_after"])
+    low, high = number(summary["distance_low"]), number(summary["distance_high"])
+    damage_low, damage_high = signed(summary["damage_low"], 3), signed(summary["damage_high"], 3)
+    return {
+        "features": str(summary["features"]),
+        "wishes met": f"{summary['within']} of {summary['asked']}",
+        "distance before": f"{before} points",
+        "predicted": number(summary["distance_predicted"]),
+        "measured": f"{after} [{low}, {high}]",
+        "random features": number(summary["distance_control"]),
+        "damage": f"{signed(summary['damage'], 3)} [{damage_low}, {damage_high}] nats",
+        "damage predicted": signed(summary["damage_predicted"], 3),
+    }
+
+
+def _turned_features(study: Study, run: pd.Series, summary: dict[str, Any]) -> None:
+    """Show the features of a plan with their doses, and what limits it."""
+    parts, name_of = queries.joint_features(study.store, run.run), names(study.system)
+    rejected = parts.polarity.lt(0).map({True: ", rejected", False: ""})
+    st.dataframe(
+        pd.DataFrame(
+            {
+                "feature": parts.feature,
+                "label": parts.value.map(name_of).fillna("–") + rejected,
+                "dose": parts.weight,
+            }
+        ),
+        hide_index=True,
+        column_config={
+            "dose": st.column_config.NumberColumn(
+                format="%+.3f", help=f"Signed, in {summary['unit']}."
+            )
+        },
+    )
+    if summary["held_out_n"]:
+        st.caption(
+            f"Predictions of this study explain {summary['held_out_r2']:.1%} of the variance of"
+            f" {summary['held_out_n']} joint steerings that no fit has seen."
         )
-        if summary["held_out_n"]:
-            st.caption(
-                f"Predictions of this study explain {summary['held_out_r2']:.1%} of the variance of"
-                f" {summary['held_out_n']} joint steerings that no fit has seen."
-            )
-        else:
-            st.caption(
-                "How good such predictions are has not been measured. `workbench predict` does it."
-            )
-        for pair in summary["alike"]:
-            st.caption(f"Cannot be moved apart: {safe(pair)}.")
+    else:
+        st.caption(
+            "How good such predictions are has not been measured. `workbench predict` does it."
+        )
+    for pair in summary["alike"]:
+        st.caption(f"Cannot be moved apart: {safe(pair)}.")
 
 
 def _record(study: Study, effects: pd.Series) -> None:
+    """Show the held-out joint steerings by which predictions of the side effects are judged."""
     st.subheader("How good predictions are")
     run = pick("Predictions", queries.candidates(study.store, "prediction", "effects", effects.run))
     if run is None:
         missing(study, "prediction", "No joint steering has been predicted and measured yet.")
         return
-    scores, name_of = queries.prediction_scores(study.store, run.run), names(study.system)
     model = (
         st.segmented_control("Model", ["linear", "graph"], default="linear", key="prediction-model")
         or "linear"
     )
-    own = scores[scores.model == model].set_index("value")
+    scores = queries.prediction_scores(study.store, run.run)
+    scores = scores[scores.model == model].set_index("value")
     left, right = st.columns([1.4, 1], gap="large")
     with left:
-        show(
-            figures.prediction_scatter(
-                queries.predictions(study.store, run.run, model), study.system, own.r2["all"]
-            ),
-            "scatter",
-        )
+        rows = queries.predictions(study.store, run.run, model)
+        show(figures.prediction_scatter(rows, study.system, scores.r2["all"]), "scatter")
     with right:
-        order = ["all", *(v for v in study.system.ids if v in own.index)]
-        rows = own.loc[order]
-        st.dataframe(
-            pd.DataFrame(
-                {
-                    "value": [name_of.get(v, "all together") for v in order],
-                    "R²": [f"{r.r2:.3f} [{r.low:.3f}, {r.high:.3f}]" for r in rows.itertuples()],
-                    "chance": rows.chance.to_numpy(),
-                    "error": rows.mae.to_numpy(),
-                    "covered": rows.fresh_coverage.to_numpy(),
-                }
-            ),
-            hide_index=True,
-            height=35 * (len(order) + 1) + 3,
-            column_config={
-                "chance": st.column_config.NumberColumn(
-                    format="%.3f",
-                    help="97.5 % quantile of R² with predictions dealt to the wrong steerings.",
-                ),
-                "error": st.column_config.NumberColumn(
-                    format="%.3f", help="Mean absolute error, in rating points."
-                ),
-                "covered": st.column_config.NumberColumn(
-                    format="percent",
-                    help=(
-                        "Measured changes inside their 95 % interval, in contexts the prediction"
-                        " has not seen."
-                    ),
-                ),
-            },
-        )
+        _scores_table(study, scores)
     st.caption(
         "linear: the changes of single steerings add up. graph: a feature moves its own value, and"
-        f" the causal graph carries it on. {int(rows.n.max())} joint steerings, seed {run.seed}."
+        f" the causal graph carries it on. {int(scores.n.max())} joint steerings, seed {run.seed}."
+    )
+
+
+def _scores_table(study: Study, scores: pd.DataFrame) -> None:
+    """Show how good the predictions of one model are, for all values together and for each."""
+    name_of = names(study.system)
+    order = ["all", *(v for v in study.system.ids if v in scores.index)]
+    rows = scores.loc[order]
+    st.dataframe(
+        pd.DataFrame(
+            {
+                "value": [name_of.get(v, "all together") for v in order],
+                "R²": [f"{r.r2:.3f} [{r.low:.3f}, {r.high:.3f}]" for r in rows.itertuples()],
+                "chance": rows.chance.to_numpy(),
+                "error": rows.mae.to_numpy(),
+                "covered": rows.fresh_coverage.to_numpy(),
+            }
+        ),
+        hide_index=True,
+        height=35 * (len(order) + 1) + 3,
+        column_config={
+            "chance": st.column_config.NumberColumn(
+                format="%.3f",
+                help="97.5 % quantile of R² with predictions dealt to the wrong steerings.",
+            ),
+            "error": st.column_config.NumberColumn(
+                format="%.3f", help="Mean absolute error, in rating points."
+            ),
+            "covered": st.column_config.NumberColumn(
+                format="percent",
+                help=(
+                    "Measured changes inside their 95 % interval, in contexts the prediction"
+                    " has not seen."
+                ),
+            ),
+        },
     )

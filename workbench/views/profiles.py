@@ -24,57 +24,62 @@ AGREEMENT = {
     "criterion": "values that agree best with themselves",
     "profile": "a subject's profile with itself, over values",
 }
+"""Metric of `validity` -> what it is."""
 
 
 def page() -> None:
-    """Who values what, by which instrument."""
+    """Show who values what, by every instrument that was asked."""
     study, _ = here()
     st.title("Profiles")
     run = pick("Comparison of profiles", queries.candidates(study.store, "contrast"))
     if run is None:
         missing(study, "contrast", "No profiles have been compared yet.")
         return
-    who = queries.subjects(study.store, run.run)
+    subjects = queries.subjects(study.store, run.run)
     left, right = st.columns(2)
-    instrument = left.selectbox("Instrument", list(dict.fromkeys(who.instrument)))
-    own = who[who.instrument == instrument].set_index("subject")
-    reference, others = own.index[0], list(own.index[1:])
+    instrument = left.selectbox("Instrument", list(dict.fromkeys(subjects.instrument)))
+    subjects = subjects[subjects.instrument == instrument].set_index("subject")
+    reference, others = subjects.index[0], list(subjects.index[1:])
     subject = right.selectbox("Subject", others)
-    _difference(study, run, instrument, reference, subject, own)
-    quality_table(study, own.loc[[reference, subject]])
-    _agreement(study, run, len(own))
-    _answers(study, own, [reference, *others])
+    pair = subjects.loc[[reference, subject]]
+    _difference(study, run, instrument, pair)
+    quality_table(study, pair)
+    _agreement(study, run, len(subjects))
+    _answers(study, subjects, [reference, *others])
 
 
-def _difference(
-    study: Study, run: pd.Series, instrument: str, reference: str, subject: str, own: pd.DataFrame
-) -> None:
-    told = [
+def _difference(study: Study, run: pd.Series, instrument: str, pair: pd.DataFrame) -> None:
+    """Show the profiles of the reference and of a subject on one circle, and what differs.
+
+    `pair` has a row for the reference and one for the subject, named by them, with `profile` and
+    `steering`.
+    """
+    reference, subject = pair.index
+    before, after = (
         queries.profile(study.store, row.profile).query("steering == @row.steering")
-        for row in own.loc[[reference, subject]].itertuples()
-    ]
+        for row in pair.itertuples()
+    )
     rows = queries.contrasts(study.store, run.run, instrument)
-    mine = rows[rows.subject == subject]
+    differences = rows[rows.subject == subject]
     a, b = st.columns([1, 1.08], gap="large")
     with a:
-        show(figures.circumplex(told[1], study.system, before=told[0]), "circle")
+        show(figures.circumplex(after, study.system, before=before), "circle")
     with b:
-        show(figures.difference_rows(mine, study.system), "differences")
+        show(figures.difference_rows(differences, study.system), "differences")
     fits = queries.circle_fits(study.store, run.run, instrument).set_index("subject")
     name_of = names(study.system)
     paired = (
         "paired, the same questions"
-        if mine.paired.all()
+        if differences.paired.all()
         else "not paired: they were asked other questions"
     )
     st.caption(
-        f"{safe(subject)} less {safe(reference)} (grey), {paired}; {mine.n.max()} clusters, seed"
-        f" {run.seed}. {int((mine.q < 0.05).sum())} of {len(mine)} values differ (q < 0.05 over all"
-        " subjects of the instrument)."
+        f"{safe(subject)} less {safe(reference)} (grey), {paired}; {differences.n.max()} clusters,"
+        f" seed {run.seed}. {int((differences.q < 0.05).sum())} of {len(differences)} values differ"
+        " (q < 0.05 over all subjects of the instrument)."
     )
-    if (
-        subject in fits.index
-    ):  # not where fewer than three places of the circle were measured, or the values have none
+    # No fit where fewer than three places of the circle were measured, or the values have none.
+    if subject in fits.index:
         fit = fits.loc[subject]
         st.caption(
             f"Along the circle it moved towards {name_of[fit.towards]} by {number(fit.b, 2)}; the"
@@ -118,13 +123,14 @@ def _agreement(study: Study, run: pd.Series, subjects: int) -> None:
     )
 
 
-def _answers(study: Study, own: pd.DataFrame, order: list[str]) -> None:
+def _answers(study: Study, subjects: pd.DataFrame, order: list[str]) -> None:
+    """Show the answers of one subject about one value, page by page."""
     st.subheader("The answers")
     name_of = names(study.system)
     a, b, c = st.columns([2, 2, 1])
     subject = a.selectbox("Of", order)
     value = b.selectbox("About", list(study.system.ids), format_func=name_of.get)
-    row = own.loc[subject]
+    row = subjects.loc[subject]
     at = page_number(c, "answers-page")
     answers_table(
         queries.item_responses(study.store, row.profile, row.steering, value, PAGE, at * PAGE),

@@ -1,12 +1,14 @@
-"""What several pages show alike: how far to trust a profile, single answers page by page, and
-short names of steerings."""
+"""Parts that several pages share: how far to trust a profile, single answers page by page, buttons
+that turn pages, and short names of steerings."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from feature_store import queries
 from workbench.study import Study
@@ -30,22 +32,24 @@ METRICS = {
 """Metric of `quality` -> what it is."""
 
 
-def quality_table(study: Study, own: pd.DataFrame) -> None:
-    """What stands beside profiles (`quality`); a column for each row of `own`, which is named by
-    its subject and holds `profile` and `steering`.
+def quality_table(study: Study, subjects: pd.DataFrame) -> None:
+    """Show what speaks for and against profiles: missing answers, biases, reliabilities.
+
+    `subjects` has a row a column of the table: named by the subject, with the id of its run
+    (`profile`) and its `steering`.
     """
     st.subheader("How far to trust them")
-    found = []
-    for row in own.itertuples():
-        told = queries.quality(study.store, row.profile)
-        found.append(told[told.steering == row.steering].assign(subject=row.Index))
-    rows = pd.concat(found)
+    figures = []
+    for subject in subjects.itertuples():
+        quality = queries.quality(study.store, subject.profile)
+        figures.append(quality[quality.steering == subject.steering].assign(subject=subject.Index))
+    rows = pd.concat(figures)
     rows["figure"] = [
         f"{r.value:.3f} [{r.low:.3f}, {r.high:.3f}], n {r.n}" for r in rows.itertuples()
     ]
     shown = (
         rows.pivot_table(index="metric", columns="subject", values="figure", aggfunc="first")
-        .reindex(index=METRICS, columns=own.index)
+        .reindex(index=METRICS, columns=subjects.index)
         .dropna(how="all")
     )
     if shown.empty:
@@ -62,18 +66,40 @@ def quality_table(study: Study, own: pd.DataFrame) -> None:
     )
 
 
+def turn_pages(key: str, length: int, total: int, middle_width: int) -> DeltaGenerator:
+    """Draw the buttons that turn the pages of a table; gives the place between them.
+
+    `key` names the page's number in the session, from 0. `length` is that of a page [rows],
+    `total` that of the table [rows], `middle_width` that of the place [widths of a button].
+    """
+    at = st.session_state[key]
+    back, middle, on = st.columns([1, middle_width, 1], vertical_alignment="center")
+    if back.button("Previous", icon=":material/chevron_left:", disabled=at == 0, width="stretch"):
+        st.session_state[key] -= 1
+        st.rerun()
+    is_last = (at + 1) * length >= total
+    if on.button("Next", icon=":material/chevron_right:", disabled=is_last, width="stretch"):
+        st.session_state[key] += 1
+        st.rerun()
+    return middle
+
+
 def page_number(place: Any, key: str) -> int:
-    """The chosen page, from 0."""
+    """Let the user choose a page; gives its number from 0."""
     return int(place.number_input("Page", 1, 10_000, 1, key=key)) - 1
 
 
-def answers_table(found: pd.DataFrame, at: int, source: str, **columns: Any) -> None:
-    """Page `at` of single answers; `total` counts all. `columns`: how some of them look."""
-    if found.empty:
+def answers_table(answers: pd.DataFrame, at: int, source: str, **columns: Any) -> None:
+    """Show page `at` of single answers.
+
+    `answers` has the rows of the page, and in `total` the number of all. `source`: the run that
+    keeps them. `columns`: how some columns look.
+    """
+    if answers.empty:
         st.info("No answer here.")
         return
     st.dataframe(
-        found.drop(columns="total").replace({np.nan: None}),
+        answers.drop(columns="total").replace({np.nan: None}),
         hide_index=True,
         column_config={
             "prompt": st.column_config.TextColumn(width="large"),
@@ -82,25 +108,28 @@ def answers_table(found: pd.DataFrame, at: int, source: str, **columns: Any) -> 
         },
     )
     st.caption(
-        f"{PAGE * at + 1} to {PAGE * at + len(found)} of {int(found.total.iloc[0]):,} answers, as"
-        f" they were stored in {source}."
+        f"{PAGE * at + 1} to {PAGE * at + len(answers)} of {int(answers.total.iloc[0]):,} answers,"
+        f" as they were stored in {source}."
     )
 
 
-def short_names(states: Sequence[str], known: pd.DataFrame) -> dict[str, str]:
-    """State -> a short name: steerings as a contrast calls them (`queries.subject_names`), the
-    rest by its ends. Two never share one.
+def short_names(states: Sequence[str], subjects: pd.DataFrame) -> dict[str, str]:
+    """Give every state a short name, two of them never the same one: state -> name.
+
+    A state is a steering, or words with a steering in them. Steerings are called as a contrast
+    calls them (`subjects`: `queries.subject_names`), the rest is shown by its ends.
     """
-    said = known[known.steering != "base"].drop_duplicates("steering").set_index("steering").subject
-    short = {}
-    for state in states:
-        name = state
-        for steering, subject in said.items():
-            name = name.replace(steering, subject)
-        short[state] = (
-            name
-            if len(name) <= LONGEST
-            else f"{name[: LONGEST // 2 - 2]} … {name[1 - LONGEST // 2 :]}"
-        )
-    taken = list(short.values())
-    return {state: name if taken.count(name) == 1 else state for state, name in short.items()}
+    steered = subjects[subjects.steering != "base"].drop_duplicates("steering")
+    subject_of = dict(zip(steered.steering, steered.subject, strict=True))
+    short = {state: _short_name(state, subject_of) for state in states}
+    times = Counter(short.values())
+    return {state: name if times[name] == 1 else state for state, name in short.items()}
+
+
+def _short_name(state: str, subject_of: Mapping[str, str]) -> str:
+    name = state
+    for steering, subject in subject_of.items():
+        name = name.replace(steering, subject)
+    if len(name) <= LONGEST:
+        return name
+    return f"{name[: LONGEST // 2 - 2]} … {name[1 - LONGEST // 2 :]}"

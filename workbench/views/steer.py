@@ -1,5 +1,5 @@
-"""Steer: turn several features at once, read the model's text with and without, and measure its
-values before and after.
+"""Steer: turn several features at once, read what the model writes with and without it, and measure
+its values before and after.
 
 1. Features are chosen by value and label, or by number; each has a weight, all share one strength,
    unit and method.
@@ -13,8 +13,6 @@ others wait.
 
 import dataclasses
 import html
-import importlib.util
-import pkgutil
 from typing import Any
 
 import pandas as pd
@@ -35,7 +33,7 @@ PROMPTS = {"organism": "I locked the doors twice ."}
 
 
 def page() -> None:
-    """Controls on the left, texts and profiles on the right."""
+    """Show the controls on the left, texts and profiles on the right."""
     study, chosen = here()
     st.title("Steer")
     if chosen.sae is None:
@@ -52,35 +50,27 @@ def page() -> None:
             _values(study, chosen, steering)
 
 
-def _methods() -> list[str]:
-    # By file name: asking the registry would load torch before the page is drawn.
-    place = importlib.util.find_spec("workbench.steering.methods").submodule_search_locations
-    return sorted(module.name for module in pkgutil.iter_modules(place))
-
-
 def _controls(study: Study, chosen: ChosenRuns) -> Steering:
-    labelled = (
-        queries.labelled_features(study.store, chosen.labels.run)
-        if chosen.labels is not None
-        else pd.DataFrame(columns=["feature"])
-    )
-    name_of, n = names(study.system), run_json(chosen.sae).get("n_features", 0)
-    by_number = {str(r.feature): r for r in labelled.itertuples()}
+    """Let the user choose features, their weights, and how far they are turned."""
+    st.subheader("Features")
+    labelled = pd.DataFrame(columns=["feature", "value", "polarity", "score"])
+    if chosen.labels is not None:
+        labelled = queries.labelled_features(study.store, chosen.labels.run)
+    labels = {str(row.feature): row for row in labelled.itertuples()}
+    best = [str(labelled.loc[labelled.score.idxmax(), "feature"])] if len(labelled) else []
+    name_of = names(study.system)
 
     def describe(number: str) -> str:
-        label = by_number.get(number)
-        return (
-            f"{name_of[label.value]}, {'held' if label.polarity > 0 else 'rejected'} · {number} ·"
-            f" {label.score:.2f}"
-            if label
-            else f"feature {number}"
-        )
+        """Write a feature for the list: value, polarity, number and held-out score."""
+        if number not in labels:
+            return f"feature {number}"
+        label = labels[number]
+        polarity = "held" if label.polarity > 0 else "rejected"
+        return f"{name_of[label.value]}, {polarity} · {number} · {label.score:.2f}"
 
-    st.subheader("Features")
-    best = [str(labelled.loc[labelled.score.idxmax(), "feature"])] if len(labelled) else []
     picked = st.multiselect(
         "Features",
-        list(by_number),
+        list(labels),
         default=best,
         format_func=describe,
         accept_new_options=True,
@@ -90,38 +80,34 @@ def _controls(study: Study, chosen: ChosenRuns) -> Steering:
     )
     if chosen.labels is None:
         missing(study, "labels", "No feature carries a value yet; type a number.")
+    n = run_json(chosen.sae).get("n_features", 0)
     pairs = []
     for number in picked:
         if not number.isdecimal() or int(number) >= n:
             raise BadInput(f"{number!r} is no feature of this SAE. It has features 0 to {n - 1}.")
-        polarity = by_number[number].polarity if number in by_number else 1
-        pairs.append(
-            (
-                int(number),
-                st.slider(
-                    describe(number),
-                    -2.0,
-                    2.0,
-                    float(polarity),
-                    0.1,
-                    key=f"weight-{number}",
-                    help="Weight of its direction; negative turns it round.",
-                ),
-            )
+        weight = st.slider(
+            describe(number),
+            -2.0,
+            2.0,
+            float(labels[number].polarity if number in labels else 1),
+            0.1,
+            key=f"weight-{number}",
+            help="Weight of its direction; negative turns it round.",
         )
+        pairs.append((int(number), weight))
+    unit, strength, method = _how()
+    return Steering(features=tuple(pairs), method=method, strength=strength, unit=unit)
+
+
+def _how() -> tuple[Unit, float, str]:
+    """Let the user choose the unit, the strength in it, and the steering method."""
     st.subheader("How")
     unit = st.selectbox("Unit", list(SLIDER), format_func=UNITS.get)
-    strength = st.slider(
-        "Strength",
-        0.0,
-        SLIDER[unit][0],
-        SLIDER[unit][1],
-        SLIDER[unit][0] / 50,
-        key=f"strength-{unit}",
-    )
-    methods = _methods()
+    end, start = SLIDER[unit]
+    strength = st.slider("Strength", 0.0, end, start, end / 50, key=f"strength-{unit}")
+    methods = registry.names("steerings")
     method = st.selectbox("Method", methods, index=methods.index("add") if "add" in methods else 0)
-    return Steering(features=tuple(pairs), method=method, strength=strength, unit=unit)
+    return unit, strength, method
 
 
 def _run(study: Study, chosen: ChosenRuns) -> Run:
@@ -156,9 +142,9 @@ def _texts(study: Study, chosen: ChosenRuns, steering: Steering) -> None:
 
     model, run = _ready(study, chosen), _run(study, chosen)
     with st.spinner("Writing; another session that steers is waited for …"):
-        for box, one in zip(boxes, (Steering(), steering), strict=True):
+        for box, state in zip(boxes, (Steering(), steering), strict=True):
             written = ""
-            with steer(study, run, one):
+            with steer(study, run, state):
                 for piece in model.stream(
                     prompt, int(tokens), temperature=temperature, seed=int(seed)
                 ):
@@ -175,6 +161,7 @@ def _texts(study: Study, chosen: ChosenRuns, steering: Steering) -> None:
 
 
 def _values(study: Study, chosen: ChosenRuns, steering: Steering) -> None:
+    """Measure the profile unsteered and steered when asked to, and the damage of the steering."""
     a, b, c = st.columns([1, 1, 1.2], vertical_alignment="bottom")
     contexts = a.number_input(
         "Contexts", 4, 96, 12, help="Prompt contexts, the clusters of every interval."
@@ -191,26 +178,17 @@ def _values(study: Study, chosen: ChosenRuns, steering: Steering) -> None:
     model = _ready(study, chosen)
     with st.spinner("Measuring; another session that steers is waited for …"):
         bar = st.progress(0.0)
-        before = _asked(
-            study,
-            chosen,
-            model,
-            Steering(),
-            int(contexts),
-            int(neutral),
-            lambda done: bar.progress(done / 2, "unsteered"),
+        trial = _Trial(study, _run(study, chosen), model, int(contexts), int(neutral))
+        before = trial.measure(
+            Steering(), lambda stage, done, total: bar.progress(done / total / 2, "unsteered")
         )
-        after = _asked(
-            study,
-            chosen,
-            model,
-            steering,
-            int(contexts),
-            int(neutral),
-            lambda done: bar.progress(0.5 + done / 2, "steered"),
+        after = trial.measure(
+            steering, lambda stage, done, total: bar.progress(0.5 + done / total / 2, "steered")
         )
         bar.empty()
-    rows = pd.concat([before.profile, after.profile]) if steering.name != "base" else before.profile
+    rows = before.profile
+    if steering.name != "base":
+        rows = pd.concat([before.profile, after.profile])
     show(figures.profile_rows(rows, study.system), "before-after")
     damage, low, high = _damage(before.losses, after.losses)
     a, b = st.columns([1, 2])
@@ -231,67 +209,77 @@ def _values(study: Study, chosen: ChosenRuns, steering: Steering) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class Asked:
+class TrialReading:
+    """What one steering gave."""
+
     profile: pd.DataFrame
-    """Centred profile rows."""
+    """Centred rows of the profile, one a value."""
     losses: list[float]
     """Mean next-token loss of each neutral text [nats per token]."""
 
 
-def _asked(
-    study: Study,
-    chosen: ChosenRuns,
-    model: Any,
-    steering: Steering,
-    contexts: int,
-    neutral: int,
-    progress: Any,
-) -> Asked:
-    import torch
+@dataclasses.dataclass(frozen=True)
+class _Trial:
+    """Measures a model's profile under one steering after another, without keeping a run."""
 
-    from workbench import material
-    from workbench.measuring.administer import administer
-    from workbench.measuring.defaults import (
-        SweepAskingSettings,
-        default_wordings,
-        sweep_questions,
-    )
-    from workbench.measuring.profiles import per_cluster, profile
-    from workbench.measuring.questionnaire import one_scale
-    from workbench.steering.apply import respondent, steer
+    study: Study
+    sae_run: Run
+    """Run of the SAE whose features are turned."""
+    model: "Model"
+    """The live model of that run."""
+    contexts: int
+    """Prompt contexts in which every item is asked."""
+    neutral: int
+    """Neutral texts on which the loss is read."""
 
-    name = run_json(chosen.sae, "config")["model"]
-    wordings = default_wordings(study, "standin", name)
-    asking = SweepAskingSettings(wordings=wordings, n_contexts=contexts)
-    questions = sweep_questions(study, name, asking)
-    texts = material.neutral(material.ORGANISM if name == material.ORGANISM else "", neutral, 0)
-    run, instrument = _run(study, chosen), one_scale("standin", study.system)
-    responses = administer(
-        respondent(study, run, steering),
-        instrument,
-        questions,
-        steering.name,
-        lambda stage, done, total: progress(done / total),
-    )
-    with steer(study, run, steering):
-        losses = []
-        for ids in model.tokenize(texts):
-            row = torch.tensor([ids[: model.context]])
-            losses.append(float(model.loss(row, torch.ones_like(row, dtype=torch.bool))[0]))
-    rows = [
-        dataclasses.asdict(r)
-        for r in profile(
-            responses, instrument, per_cluster(responses, instrument, study.system), 1000, 0
+    def measure(self, steering: Steering, progress: Progress) -> TrialReading:
+        """Ask the stand-in questionnaire and read the loss on neutral texts under a steering."""
+        from workbench.measuring.administer import administer
+        from workbench.measuring.profiles import per_cluster, profile
+        from workbench.measuring.questionnaire import one_scale
+        from workbench.steering.apply import respondent
+        from workbench.verbs.measure import ask
+
+        study = self.study
+        instrument = one_scale("standin", study.system)
+        questions = ask(study, self.sae_run.config["model"], "standin", (), "", self.contexts, 0)
+        responses = administer(
+            respondent(study, self.sae_run, steering),
+            instrument,
+            questions,
+            steering.name,
+            progress,
         )
-        if r.centred
-    ]
-    return Asked(pd.DataFrame(rows), losses)
+        clusters = per_cluster(responses, instrument, study.system)
+        rows = profile(responses, instrument, clusters, 1000, 0)
+        centred = [dataclasses.asdict(row) for row in rows if row.centred]
+        return TrialReading(profile=pd.DataFrame(centred), losses=self._losses(steering))
+
+    def _losses(self, steering: Steering) -> list[float]:
+        """Read the mean next-token loss of each neutral text under a steering."""
+        import torch
+
+        from workbench import material
+        from workbench.steering.apply import steer
+
+        name = self.sae_run.config["model"]
+        texts = material.neutral(
+            material.ORGANISM if name == material.ORGANISM else "", self.neutral, 0
+        )
+        losses = []
+        with steer(self.study, self.sae_run, steering) as model:
+            for ids in model.tokenize(texts):
+                row = torch.tensor([ids[: model.context]])
+                counted = torch.ones_like(row, dtype=torch.bool)
+                losses.append(float(model.loss(row, counted)[0]))
+        return losses
 
 
 def _damage(before: list[float], after: list[float]) -> tuple[float, float, float]:
+    """Bootstrap the rise of the mean loss over texts: mean and ends of the 95 % interval."""
     import numpy as np
 
     from workbench.statistics.intervals import bootstrap_mean
 
-    found = bootstrap_mean(np.array(after)[:, None] - np.array(before)[:, None], 1000, 0)
-    return float(found.mean[0]), float(found.low[0]), float(found.high[0])
+    rise = bootstrap_mean(np.array(after)[:, None] - np.array(before)[:, None], 1000, 0)
+    return float(rise.mean[0]), float(rise.low[0]), float(rise.high[0])
