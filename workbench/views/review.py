@@ -1,4 +1,4 @@
-"""Review: scenarios of a run and what the filters make of them, for a person to accept or reject."""
+"""Review: a run's scenarios and what the filters make of them, for a person to accept or reject."""
 
 import html
 from collections.abc import Collection, Mapping

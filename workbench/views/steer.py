@@ -13,18 +13,22 @@ others wait.
 
 import dataclasses
 import html
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import streamlit as st
 
-from feature_store import queries
+from feature_store import queries, registry
 from feature_store.errors import BadInput
-from feature_store.records import Run, Steering
+from feature_store.progress import Progress
+from feature_store.records import Run, Steering, Unit
 from workbench import figures
 from workbench.figures.style import UNITS, names
 from workbench.study import Study
 from workbench.views import ChosenRuns, here, missing, run_json, show
+
+if TYPE_CHECKING:  # torch is loaded when the model first works
+    from sae_training.engine.model import Model
 
 SLIDER = {"norm_share": (1.5, 0.3), "feature_max": (4.0, 1.0), "raw": (40.0, 4.0)}
 """Unit -> the slider's end, and where it starts."""
@@ -114,7 +118,8 @@ def _run(study: Study, chosen: ChosenRuns) -> Run:
     return study.runs.get(chosen.sae.run)
 
 
-def _ready(study: Study, chosen: ChosenRuns) -> Any:
+def _ready(study: Study, chosen: ChosenRuns) -> "Model":
+    """Load the model and the SAE, unless a session has loaded them before."""
     with st.spinner("Loading the model, once for this app …"):
         study.sae(_run(study, chosen))
         return study.model_of(_run(study, chosen))
@@ -175,10 +180,10 @@ def _values(study: Study, chosen: ChosenRuns, steering: Steering) -> None:
             " log-probability. No run is kept; `workbench measure` keeps one."
         )
         return
-    model = _ready(study, chosen)
+    _ready(study, chosen)
     with st.spinner("Measuring; another session that steers is waited for …"):
         bar = st.progress(0.0)
-        trial = _Trial(study, _run(study, chosen), model, int(contexts), int(neutral))
+        trial = _Trial(study, _run(study, chosen), int(contexts), int(neutral))
         before = trial.measure(
             Steering(), lambda stage, done, total: bar.progress(done / total / 2, "unsteered")
         )
@@ -225,8 +230,6 @@ class _Trial:
     study: Study
     sae_run: Run
     """Run of the SAE whose features are turned."""
-    model: "Model"
-    """The live model of that run."""
     contexts: int
     """Prompt contexts in which every item is asked."""
     neutral: int
@@ -235,14 +238,21 @@ class _Trial:
     def measure(self, steering: Steering, progress: Progress) -> TrialReading:
         """Ask the stand-in questionnaire and read the loss on neutral texts under a steering."""
         from workbench.measuring.administer import administer
+        from workbench.measuring.defaults import (
+            SweepAskingSettings,
+            default_wordings,
+            sweep_questions,
+        )
         from workbench.measuring.profiles import per_cluster, profile
         from workbench.measuring.questionnaire import one_scale
         from workbench.steering.apply import respondent
-        from workbench.verbs.measure import ask
 
-        study = self.study
+        study, model_name = self.study, self.sae_run.config["model"]
         instrument = one_scale("standin", study.system)
-        questions = ask(study, self.sae_run.config["model"], "standin", (), "", self.contexts, 0)
+        asking = SweepAskingSettings(
+            wordings=default_wordings(study, "standin", model_name), n_contexts=self.contexts
+        )
+        questions = sweep_questions(study, model_name, asking)
         responses = administer(
             respondent(study, self.sae_run, steering),
             instrument,
@@ -262,10 +272,8 @@ class _Trial:
         from workbench import material
         from workbench.steering.apply import steer
 
-        name = self.sae_run.config["model"]
-        texts = material.neutral(
-            material.ORGANISM if name == material.ORGANISM else "", self.neutral, 0
-        )
+        source = material.default_source(self.sae_run.config["model"])
+        texts = material.neutral(source, self.neutral, 0)
         losses = []
         with steer(self.study, self.sae_run, steering) as model:
             for ids in model.tokenize(texts):

@@ -18,11 +18,11 @@ SECTIONS = {
 
 
 def page() -> None:
-    """The section that was chosen."""
+    """Show the section that was chosen."""
     study, _ = here()
     st.title("Instruments")
-    asked = st.query_params.get("show", "")
-    keep("instruments-show", list(SECTIONS), asked if asked in SECTIONS else "ordinal")
+    address = st.query_params.get("show", "")
+    keep("instruments-show", list(SECTIONS), address if address in SECTIONS else "ordinal")
     shown = st.segmented_control(
         "Instrument",
         list(SECTIONS),
@@ -31,6 +31,6 @@ def page() -> None:
         label_visibility="collapsed",
         key="instruments-show",
     )
-    if shown != asked:
+    if shown != address:
         st.query_params["show"] = shown
     SECTIONS[shown][1](study)

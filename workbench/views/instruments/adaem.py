@@ -1,5 +1,5 @@
-"""AdAEM: whether the search found questions that tell the members apart better than its seeds,
-which, and the opinions behind each number.
+"""AdAEM: whether the search found questions that tell the members apart better than its seeds, what
+they ask, and the opinions behind each number.
 
 1. Separation of the found questions and the seeds, with chance; the history of the search.
 2. The questions: those of the new instrument, or all that were tried. One that is clicked shows its
@@ -7,6 +7,7 @@ which, and the opinions behind each number.
 3. Who holds which value most; a cell that is clicked shows the opinions behind it.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
@@ -16,16 +17,26 @@ from feature_store import queries
 from workbench import figures
 from workbench.figures.style import names
 from workbench.study import Study
-from workbench.views import facts, keep, missing, newly, number, pick, run_json, safe, show
+from workbench.views import facts, keep, missing, new_click, number, pick, run_json, safe, show
 from workbench.views.shared import PAGE, answers_table, page_number
 
 FOUND = -1
 """All questions of the new instrument."""
 STAGES = {"fresh": "fresh, those that are reported", "search": "of the search, which it chose by"}
+"""Stage at which opinions were asked for -> what they are."""
+NUMBERS = {
+    "separation": "Of the members [nats], from fresh opinions; empty where it was not asked anew.",
+    "chance": "The same opinions dealt out at random [nats].",
+    "its seed's": "Separation of the seed question of its topic, from fresh opinions [nats].",
+    "believed": (
+        "Separation that the search believed, from kept opinions [nats]: too good to be true."
+    ),
+}
+"""Column of the table of questions -> what it is."""
 
 
 def section(study: Study) -> None:
-    """One search."""
+    """Show one search."""
     run = pick("Search", queries.candidates(study.store, "adaem"), "members", "questions")
     if run is None:
         missing(
@@ -35,10 +46,8 @@ def section(study: Study) -> None:
             "--population power+,power-,base",
         )
         return
-    members, questions = (
-        queries.adaem_members(study.store, run.run),
-        queries.adaem_questions(study.store, run.run),
-    )
+    members = queries.adaem_members(study.store, run.run)
+    questions = queries.adaem_questions(study.store, run.run)
     _head(run, members)
     left, right = st.columns(2, gap="large")
     with left:
@@ -53,21 +62,17 @@ def section(study: Study) -> None:
 def _head(run: pd.Series, members: pd.DataFrame) -> None:
     summary, config = run_json(run), run_json(run, "config")
     share = summary["missing"] / max(summary["opinions"], 1)
-    facts(
-        {
-            "members": str(len(members)),
-            "topics": str(summary["topics"]),
-            "pulls": str(summary["pulls"]),
-            "questions tried": str(summary["questions"]),
-            "opinions": f"{summary['opinions']:,}",
-            "not read": f"{summary['missing']:,} ({100 * share:.0f} %)",
-        }
-        | (
-            {"judge with itself": f"{summary['judge_agreement']:.2f}"}
-            if "judge_agreement" in summary
-            else {}
-        )
-    )
+    named = {
+        "members": str(len(members)),
+        "topics": str(summary["topics"]),
+        "pulls": str(summary["pulls"]),
+        "questions tried": str(summary["questions"]),
+        "opinions": f"{summary['opinions']:,}",
+        "not read": f"{summary['missing']:,} ({100 * share:.0f} %)",
+    }
+    if "judge_agreement" in summary:
+        named["judge with itself"] = f"{summary['judge_agreement']:.2f}"
+    facts(named)
     st.caption(
         f"Values read by {safe(summary['classifier'])}; questions rewritten by:"
         f" {safe(summary['rewriter'])}; {config['opinions']} opinions a member in the search,"
@@ -83,20 +88,17 @@ def _separation(study: Study, run: pd.Series) -> None:
     show(figures.separation_rows(rows), "separation")
     lines = []
     for row in rows[rows.ratio.notna()].itertuples():
-        beyond = (
-            f"; beyond chance {number(row.beyond)} [{number(row.beyond_low)},"
-            f" {number(row.beyond_high)}]"
-            if row.beyond == row.beyond
-            else "; beyond chance nothing is left to compare"
-        )
-        what = (
-            "The found questions"
-            if row.questions == "found"
-            else "The best seeds, chosen without any rewriting,"
-        )
+        beyond = "nothing is left to compare"
+        if pd.notna(row.beyond):
+            low, high = number(row.beyond_low), number(row.beyond_high)
+            beyond = f"{number(row.beyond)} [{low}, {high}]"
+        subject = "The best seeds, chosen without any rewriting,"
+        if row.questions == "found":
+            subject = "The found questions"
         lines.append(
-            f"{what} separate {number(row.ratio)} times as well as the seeds"
-            f" [{number(row.ratio_low)}, {number(row.ratio_high)}]{beyond} ({row.n} questions)."
+            f"{subject} separate {number(row.ratio)} times as well as the seeds"
+            f" [{number(row.ratio_low)}, {number(row.ratio_high)}]; beyond chance {beyond}"
+            f" ({row.n} questions)."
         )
     st.caption(
         " ".join(lines)
@@ -111,15 +113,7 @@ def _history(study: Study, run: pd.Series, questions: pd.DataFrame) -> None:
     if pulls.empty:
         st.caption("The bandit had no pull: the found questions are seeds.")
         return
-    picked = newly(
-        show(
-            figures.search_history(pulls, questions),
-            "history",
-            on_select="rerun",
-            selection_mode="points",
-        ),
-        "history",
-    )
+    picked = new_click(figures.search_history(pulls, questions), "history")
     if picked and picked[0] >= 0:
         _choose("search", int(picked[0]))
     st.caption(
@@ -130,66 +124,32 @@ def _history(study: Study, run: pd.Series, questions: pd.DataFrame) -> None:
 
 
 def _choose(stage: str, question: int, member: str = "", value: str = "") -> None:
-    for key, choice in (
-        ("stage", stage),
-        ("question", question),
-        ("member", member),
-        ("value", value),
-    ):
-        st.session_state[f"adaem-{key}"] = choice
+    """Choose the opinions that are shown below."""
+    st.session_state["adaem-stage"] = stage
+    st.session_state["adaem-question"] = question
+    st.session_state["adaem-member"] = member
+    st.session_state["adaem-value"] = value
 
 
 def _questions(questions: pd.DataFrame, run: pd.Series) -> None:
+    """Show the questions; a row that is clicked chooses its opinions."""
     st.subheader("The questions")
     every = st.toggle("All that were tried", key="adaem-every")
     rows = questions if every else questions[questions.found]
-    numbers = {
+    column_config: dict[str, Any] = {
         name: st.column_config.NumberColumn(format="%.3f", width=95, help=text)
-        for name, text in (
-            (
-                "separation",
-                "Of the members [nats], from fresh opinions; empty where it was not asked anew.",
-            ),
-            ("chance", "The same opinions dealt out at random [nats]."),
-            (
-                "its seed's",
-                "Separation of the seed question of its topic, from fresh opinions [nats].",
-            ),
-            (
-                "believed",
-                (
-                    "Separation that the search believed, from kept opinions [nats]: too good to be"
-                    " true."
-                ),
-            ),
-        )
+        for name, text in NUMBERS.items()
     }
+    column_config["question"] = st.column_config.TextColumn(width="large")
+    column_config["seed question"] = st.column_config.TextColumn(width="medium")
     event = st.dataframe(
-        pd.DataFrame(
-            {
-                "number": rows.question,
-                "topic": rows.topic,
-                "question": rows.text,
-                "separation": rows.fresh,
-                "chance": rows.chance,
-                "its seed's": rows.seed_fresh.where(rows.pull >= 0),
-                "believed": rows.separation,
-                "opinions": rows.opinions,
-                "not read": rows.missing,
-                "seed question": rows.seed_text.where(rows.pull >= 0, ""),
-                "writer": rows.writer,
-            }
-        ),
+        _questions_table(rows),
         hide_index=True,
         height=min(35 * (len(rows) + 1) + 3, 420),
         on_select="rerun",
         selection_mode="single-row",
         key=f"adaem-questions-{run.run}-{every}",
-        column_config=numbers
-        | {
-            "question": st.column_config.TextColumn(width="large"),
-            "seed question": st.column_config.TextColumn(width="medium"),
-        },
+        column_config=column_config,
     )
     chosen = list(event.selection.rows)
     if chosen and chosen != st.session_state.get("adaem-row"):
@@ -205,18 +165,30 @@ def _questions(questions: pd.DataFrame, run: pd.Series) -> None:
     )
 
 
+def _questions_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Lay out questions for people; a seed question has no seed of its own."""
+    is_rewritten = rows.pull >= 0
+    return pd.DataFrame(
+        {
+            "number": rows.question,
+            "topic": rows.topic,
+            "question": rows.text,
+            "separation": rows.fresh,
+            "chance": rows.chance,
+            "its seed's": rows.seed_fresh.where(is_rewritten),
+            "believed": rows.separation,
+            "opinions": rows.opinions,
+            "not read": rows.missing,
+            "seed question": rows.seed_text.where(is_rewritten, ""),
+            "writer": rows.writer,
+        }
+    )
+
+
 def _ratings(study: Study, run: pd.Series, members: list[str]) -> None:
     st.subheader("Who holds which value most")
     rows = queries.adaem_ratings(study.store, run.run)
-    picked = newly(
-        show(
-            figures.rating_matrix(rows, members, study.system),
-            "ratings",
-            on_select="rerun",
-            selection_mode="points",
-        ),
-        "ratings",
-    )
+    picked = new_click(figures.rating_matrix(rows, members, study.system), "ratings")
     if picked:
         _choose("fresh", FOUND, picked[0], picked[1])
     st.caption(
@@ -258,13 +230,10 @@ def _opinions(study: Study, run: pd.Series, questions: pd.DataFrame, members: li
     st.subheader("The opinions")
     name_of, texts = names(study.system), questions.set_index("question").text
     numbers = [FOUND, *questions.question.tolist()]
-    for key, options in (
-        ("stage", list(STAGES)),
-        ("question", numbers),
-        ("member", ["", *members]),
-        ("value", ["", *study.system.ids]),
-    ):
-        keep(f"adaem-{key}", options, options[0])
+    keep("adaem-stage", list(STAGES), next(iter(STAGES)))
+    keep("adaem-question", numbers, FOUND)
+    keep("adaem-member", ["", *members], "")
+    keep("adaem-value", ["", *study.system.ids], "")
     a, b, c, d, e = st.columns([3, 1.6, 1.6, 2, 1])
     question = a.selectbox(
         "On",
@@ -283,17 +252,15 @@ def _opinions(study: Study, run: pd.Series, questions: pd.DataFrame, members: li
     )
     stage = d.selectbox("Opinions", list(STAGES), format_func=STAGES.get, key="adaem-stage")
     at = page_number(e, "adaem-page")
-    found = queries.adaem_opinions(
+    opinions = queries.adaem_opinions(
         study.store,
         run.run,
         queries.OpinionFilter(stage=stage, question=question, member=member, value=value),
         PAGE,
         at * PAGE,
     )
-    held = [
-        ", ".join(name_of.get(v, v) for v in one) if one is not None else "" for one in found.held
-    ]
-    shown = found.assign(held=held)[_columns(stage)]
+    held = [", ".join(name_of.get(v, v) for v in _listed(values)) for values in opinions.held]
+    shown = opinions.assign(held=held)[_columns(stage)]
     answers_table(
         shown,
         at,
@@ -302,6 +269,11 @@ def _opinions(study: Study, run: pd.Series, questions: pd.DataFrame, members: li
         held=st.column_config.TextColumn("holds", width="medium"),
         **_criteria(),
     )
+
+
+def _listed(values: Iterable[str] | None) -> Iterable[str]:
+    """Give the values that an opinion holds; none where it was not read."""
+    return [] if values is None else values
 
 
 def _columns(stage: str) -> list[str]:

@@ -9,6 +9,7 @@ the answers behind each number.
    run asked.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -18,17 +19,19 @@ from feature_store import queries
 from workbench import figures
 from workbench.figures.style import names
 from workbench.study import Study
-from workbench.views import facts, keep, missing, newly, number, run_json, safe, show
+from workbench.views import facts, keep, missing, new_click, number, run_json, safe, show
 from workbench.views.shared import PAGE, answers_table, page_number, quality_table, short_names
 
 FLAGS = "--instrument moral-dilemmas --settings items=FILE.json --contexts none"
+"""Flags with which `workbench measure` asks dilemmas."""
 ANY = ""
+"""Choice that leaves steps, or values, as they are."""
 CYCLES = 12
 """Cycles that are named."""
 
 
 def section(study: Study) -> None:
-    """One set of answers."""
+    """Show the choices of one subject."""
     rows = queries.dilemmas(study.store)
     if rows.empty:
         missing(study, "profile", "Nobody has been asked moral dilemmas yet.", FLAGS)
@@ -37,7 +40,7 @@ def section(study: Study) -> None:
         list(dict.fromkeys(rows.steering)), queries.subject_names(study.store, list(rows.run))
     )
     at = st.selectbox(
-        "Whose choices", list(rows.index), format_func=lambda k: _called(rows.loc[k], short)
+        "Whose choices", list(rows.index), format_func=lambda k: _title(rows.loc[k], short)
     )
     row = rows.loc[at]
     steps = queries.step_preferences(study.store, row.run, row.steering)
@@ -58,54 +61,36 @@ def section(study: Study) -> None:
     _answers(study, row, sorted(set(steps.step)))
 
 
-def _called(row: pd.Series, short: dict[str, str]) -> str:
+def _title(row: pd.Series, short: Mapping[str, str]) -> str:
+    """Write what tells one subject's answers apart from others'."""
     config = run_json(row, "config")
-    return " · ".join(
-        [
-            short[row.steering],
-            config["model"].rstrip("/").split("/")[-1],
-            *config.get("settings", ()),
-            f"{row.created:%d %b %H:%M}",
-            row.run.split("-")[-1],
-        ]
-    )
+    model = config["model"].rstrip("/").split("/")[-1]
+    settings = config.get("settings", ())
+    run = row.run.split("-")[-1]
+    return " · ".join([short[row.steering], model, *settings, f"{row.created:%d %b %H:%M}", run])
 
 
 def _choose(step: Any, value: str, against: str) -> None:
-    (
-        st.session_state["dilemmas-step"],
-        st.session_state["dilemmas-value"],
-        st.session_state["dilemmas-against"],
-    ) = (
-        step,
-        value,
-        against,
-    )
+    """Choose the answers that are shown below."""
+    st.session_state["dilemmas-step"] = step
+    st.session_state["dilemmas-value"] = value
+    st.session_state["dilemmas-against"] = against
 
 
 def _steps(study: Study, row: pd.Series, steps: pd.DataFrame) -> None:
     st.subheader("Preference by step")
-    picked = newly(
-        show(
-            figures.step_lines(steps, study.system),
-            "steps",
-            on_select="rerun",
-            selection_mode="points",
-        ),
-        "steps",
-    )
+    picked = new_click(figures.step_lines(steps, study.system), "steps")
     if picked:
         _choose(int(picked[0]), picked[1], ANY)
     config = run_json(row, "config")
     blank = int(steps.preference.isna().sum())
+    few = f"{blank} points rest on fewer than five dilemmas and are blank. " if blank else ""
     st.caption(
-        "ChosenRuns / offered less a half: 0.5 is always chosen, -0.5 never. Band: 95 % interval over"
+        "Chosen / offered less a half: 0.5 is always chosen, -0.5 never. Band: 95 % interval over"
         f" dilemmas, {_range(steps.n)} for each point; grey: the other values."
         f" {int(steps.offered.sum()) // 2:,} choices, {int(steps.missing.sum()) // 2} not read;"
         f" both orders where two were asked; seed {config['seed']}, {config['replicates']}"
-        " replicates. "
-        + (f"{blank} points rest on fewer than five dilemmas and are blank. " if blank else "")
-        + "Click a point to see its answers below."
+        f" replicates. {few}Click a point to see its answers below."
     )
 
 
@@ -120,24 +105,16 @@ def _wins(study: Study, row: pd.Series) -> None:
         st.caption("No choice could be read.")
         return
     if rows.rate.notna().any():
-        picked = newly(
-            show(
-                figures.win_matrix(rows, study.system),
-                "wins",
-                on_select="rerun",
-                selection_mode="points",
-            ),
-            "wins",
-        )
+        picked = new_click(figures.win_matrix(rows, study.system), "wins")
         if picked:
             _choose(ANY, picked[0], picked[1])
     known = rows[rows.rate.notna()]
+    decided = int(((known.low > 0.5) | (known.high < 0.5)).sum()) // 2
     st.caption(
         "How often the row's value was chosen against the column's, over all steps. Grey: the 95 %"
         " interval over dilemmas includes a half"
-        f" ({int(((known.low > 0.5) | (known.high < 0.5)).sum()) // 2} of {len(known) // 2} pairs"
-        f" do not); {_range(rows.n)} a pair; blank below five. Click a cell to see its answers"
-        " below."
+        f" ({decided} of {len(known) // 2} pairs do not); {_range(rows.n)} a pair; blank below five."
+        " Click a cell to see its answers below."
     )
 
 
@@ -145,15 +122,7 @@ def _strengths(study: Study, row: pd.Series) -> None:
     st.subheader("Strengths")
     rows = queries.value_strengths(study.store, row.run, row.steering)
     if rows.strength.notna().any():
-        picked = newly(
-            show(
-                figures.strength_rows(rows, study.system),
-                "strengths",
-                on_select="rerun",
-                selection_mode="points",
-            ),
-            "strengths",
-        )
+        picked = new_click(figures.strength_rows(rows, study.system), "strengths")
         if picked:
             _choose(ANY, picked[0], ANY)
     st.caption(
@@ -163,36 +132,37 @@ def _strengths(study: Study, row: pd.Series) -> None:
 
 
 def _cycles(study: Study, row: pd.Series) -> None:
+    """Show how many triads of values are cyclic, beside chance, and name some of them."""
     st.subheader("Are the choices transitive?")
-    found = queries.transitivity(study.store, row.run, row.steering)
-    if found.empty or not found.triads.iloc[0]:
+    rows = queries.transitivity(study.store, row.run, row.steering)
+    if rows.empty or not rows.triads.iloc[0]:
         st.caption("No three values met in at least five dilemmas a pair.")
         return
-    one = found.iloc[0]
+    result = rows.iloc[0]
     facts(
         {
-            "cyclic triads": f"{one.cycles:.3g} of {one.triads}",
-            "share": number(one.cycles / one.triads, 2),
-            "dilemmas drawn anew (2.5 to 97.5 %)": f"{one.low:.0f} to {one.high:.0f}",
-            "coins": number(one.chance),
+            "cyclic triads": f"{result.cycles:.3g} of {result.triads}",
+            "share": number(result.cycles / result.triads, 2),
+            "dilemmas drawn anew (2.5 to 97.5 %)": f"{result.low:.0f} to {result.high:.0f}",
+            "coins": number(result.chance),
         }
     )
     st.caption(
-        f"Three values of which each wins against the next; {one.n} dilemmas. A tie counts as a"
+        f"Three values of which each wins against the next; {result.n} dilemmas. A tie counts as a"
         " coin."
     )
-    if len(one.found):
-        called_values = names(study.system)
-        with st.expander(f"The {len(one.found)} cycles without a tie"):
-            for cycle in list(one.found)[:CYCLES]:
-                st.markdown(
-                    "- "
-                    + " → ".join(
-                        safe(called_values.get(value, value)) for value in cycle.split(" > ")
-                    )
-                )
-            if len(one.found) > CYCLES:
-                st.caption(f"and {len(one.found) - CYCLES} more in `transitivity`.")
+    cycles = list(result.found)
+    if cycles:
+        with st.expander(f"The {len(cycles)} cycles without a tie"):
+            _list_cycles(cycles, names(study.system))
+
+
+def _list_cycles(cycles: Sequence[str], name_of: Mapping[str, str]) -> None:
+    for cycle in cycles[:CYCLES]:
+        path = [safe(name_of.get(value, value)) for value in cycle.split(" > ")]
+        st.markdown(f"- {' → '.join(path)}")
+    if len(cycles) > CYCLES:
+        st.caption(f"and {len(cycles) - CYCLES} more in `transitivity`.")
 
 
 def _agreement(study: Study, row: pd.Series) -> None:
@@ -244,64 +214,40 @@ def _items(_study: Study, folder: str, run: str) -> pd.DataFrame:
 
 
 def _answers(study: Study, row: pd.Series, steps: list[int]) -> None:
+    """Show the answers, of one step or about some values where that was chosen, page by page."""
     st.subheader("The answers")
-    items, value_names = _items(study, str(study.folder), row.run), names(study.system)
+    items, name_of = _items(study, str(study.folder), row.run), names(study.system)
     offered = [v for v in study.system.ids if any(v in pair for pair in items.sides)]
-    for key, options in (
-        ("step", [ANY, *steps]),
-        ("value", [ANY, *offered]),
-        ("against", [ANY, *offered]),
-    ):
-        keep(f"dilemmas-{key}", options, ANY)
+    keep("dilemmas-step", [ANY, *steps], ANY)
+    keep("dilemmas-value", [ANY, *offered], ANY)
+    keep("dilemmas-against", [ANY, *offered], ANY)
     a, b, c, d = st.columns([1, 2, 2, 1])
     step = a.selectbox(
         "Step", [ANY, *steps], format_func=lambda s: str(s) if s else "all", key="dilemmas-step"
     )
-    value, against = (
-        place.selectbox(
-            title, [ANY, *offered], format_func=lambda v: value_names.get(v, "any value"), key=key
-        )
-        for place, title, key in (
-            (b, "About", "dilemmas-value"),
-            (c, "Against", "dilemmas-against"),
-        )
+    value = b.selectbox(
+        "About",
+        [ANY, *offered],
+        format_func=lambda v: name_of.get(v, "any value"),
+        key="dilemmas-value",
     )
-    held = items[
-        [
-            (step in (ANY, s)) and all(v == ANY or v in pair for v in (value, against))
-            for s, pair in zip(items.step, items.sides, strict=True)
-        ]
-    ]
+    against = c.selectbox(
+        "Against",
+        [ANY, *offered],
+        format_func=lambda v: name_of.get(v, "any value"),
+        key="dilemmas-against",
+    )
+    wanted = [v for v in (value, against) if v != ANY]
+    is_shown = items.sides.map(lambda pair: all(v in pair for v in wanted)).astype(bool)
+    if step != ANY:
+        is_shown &= items.step == step
+    items = items[is_shown].set_index("item")
     at = page_number(d, "dilemmas-page")
-    found = queries.item_answers(
-        study.store, row.run, row.steering, list(held["item"]), PAGE, at * PAGE
-    )
-    pairs = held.set_index("item")
-    chosen = [pairs.sides[r.item][r.chosen] if r.chosen >= 0 else "" for r in found.itertuples()]
-    shown = pd.DataFrame(
-        {
-            "dilemma": found["item"].map(pairs.dilemma),
-            "step": found["item"].map(pairs.step),
-            "prompt": found.prompt,
-            "chose": found.text,
-            "value": [value_names.get(v, "") for v in chosen],
-            "against": [
-                ", ".join(value_names[v] for v in pairs.sides[r.item] if v != w)
-                for r, w in zip(found.itertuples(), chosen, strict=True)
-            ],
-            "by [nats]": [
-                abs(float(r.logprobs[0] - r.logprobs[1])) if len(r.logprobs) == 2 else None
-                for r in found.itertuples()
-            ],
-            "order": found.order,
-            "context": found.context,
-            "seed": found.seed,
-            "status": found.status,
-            "total": found.total,
-        }
+    answers = queries.item_answers(
+        study.store, row.run, row.steering, list(items.index), PAGE, at * PAGE
     )
     answers_table(
-        shown,
+        _answers_rows(answers, items, name_of),
         at,
         row.run,
         **{
@@ -314,4 +260,39 @@ def _answers(study: Study, row: pd.Series, steps: list[int]) -> None:
                 ),
             ),
         },
+    )
+
+
+def _answers_rows(
+    answers: pd.DataFrame, items: pd.DataFrame, name_of: Mapping[str, str]
+) -> pd.DataFrame:
+    """Lay out answers for people: what was chosen, and which value against which others.
+
+    `items` has each item's dilemma, step and two sides, and is named by the item.
+    """
+    chosen, others, margins = [], [], []
+    for answer in answers.itertuples():
+        sides = items.sides[answer.item]
+        value = sides[answer.chosen] if answer.chosen >= 0 else ""
+        chosen.append(name_of.get(value, ""))
+        others.append(", ".join(name_of[side] for side in sides if side != value))
+        margin = None
+        if len(answer.logprobs) == 2:
+            margin = abs(float(answer.logprobs[0] - answer.logprobs[1]))
+        margins.append(margin)
+    return pd.DataFrame(
+        {
+            "dilemma": answers["item"].map(items.dilemma),
+            "step": answers["item"].map(items.step),
+            "prompt": answers.prompt,
+            "chose": answers.text,
+            "value": chosen,
+            "against": others,
+            "by [nats]": margins,
+            "order": answers.order,
+            "context": answers.context,
+            "seed": answers.seed,
+            "status": answers.status,
+            "total": answers.total,
+        }
     )

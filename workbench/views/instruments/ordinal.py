@@ -16,7 +16,7 @@ from feature_store import queries
 from workbench import figures
 from workbench.figures.style import names, signed
 from workbench.study import Study
-from workbench.views import facts, keep, missing, newly, number, pick, run_json, safe, show
+from workbench.views import facts, keep, missing, new_click, number, pick, run_json, safe
 from workbench.views.shared import PAGE, answers_table, page_number, quality_table, short_names
 
 AGREE = 1.01
@@ -26,10 +26,11 @@ MEASURES = {
     "agreement": "correlations that angles explain",
     "change": "change that one direction explains",
 }
+"""Measure of `ordinal_circle` -> what it is."""
 
 
 def section(study: Study) -> None:
-    """One regression."""
+    """Show one regression."""
     run = pick("Ordinal regression", queries.candidates(study.store, "ordinal"), "instrument")
     if run is None:
         missing(
@@ -53,9 +54,8 @@ def section(study: Study) -> None:
         other=contrasts.other.map(lambda name: short.get(name, "")),
         axis=contrasts.contrast.str.contains(" - "),
     )
-    contrasts = contrasts.sort_values(
-        "axis", ascending=False, kind="stable"
-    )  # the axes before the single values
+    # The axes come before the single values.
+    contrasts = contrasts.sort_values("axis", ascending=False, kind="stable")
     _figures(study, thetas, contrasts, short)
     _numbers(study, thetas, contrasts, short)
     _fit(study, run, short)
@@ -111,15 +111,14 @@ def _figures(study: Study, thetas: pd.DataFrame, rows: pd.DataFrame, short: dict
     back = {name: state for state, name in short.items()}
 
     def clickable(figure: Any, key: str) -> None:
-        """A mark that is clicked chooses its condition's answers, about its value where it is
-        one value's.
+        """Show a figure whose marks choose the answers below: a condition's, and a value's where
+        the mark belongs to a single value.
         """
-        picked = newly(show(figure, key, on_select="rerun", selection_mode="points"), key)
+        picked = new_click(figure, key)
         if picked:
-            st.session_state["ordinal-condition"], st.session_state["ordinal-value"] = (
-                back[picked[0]],
-                picked[1] if picked[1] in study.system.ids else "",
-            )
+            condition, subject = picked
+            st.session_state["ordinal-condition"] = back[condition]
+            st.session_state["ordinal-value"] = subject if subject in study.system.ids else ""
 
     first = next(iter(short.values()))
     axes, changes = rows[rows.axis], rows[~rows.axis & (rows.other == first)]
@@ -162,10 +161,10 @@ def _figures(study: Study, thetas: pd.DataFrame, rows: pd.DataFrame, short: dict
         )
 
 
-def _told(rows: pd.DataFrame) -> pd.DataFrame:
-    """Posterior rows for people: `what`, `of` and every number."""
-    found = {"what": rows.what, "of": rows.of} if "of" in rows else {"what": rows.what}
-    found |= {
+def _posterior_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Lay out posterior rows for people: `what`, `of` where there is one, and every number."""
+    columns = {name: rows[name] for name in ("what", "of") if name in rows}
+    columns |= {
         "mean [95 % interval]": [
             f"{signed(r.mean)} [{signed(r.low)}, {signed(r.high)}]" for r in rows.itertuples()
         ],
@@ -174,23 +173,22 @@ def _told(rows: pd.DataFrame) -> pd.DataFrame:
         "effective draws": rows.ess.round(),
         "answers": rows.n,
     }
-    return pd.DataFrame(found | ({"not read": rows.missing} if "missing" in rows else {}))
+    if "missing" in rows:
+        columns["not read"] = rows.missing
+    return pd.DataFrame(columns)
 
 
 def _numbers(
     study: Study, thetas: pd.DataFrame, contrasts: pd.DataFrame, short: dict[str, str]
 ) -> None:
     st.subheader("The numbers")
-    one_by_one = _told(
+    one_by_one = _posterior_table(
         thetas.assign(what=thetas.value.map(names(study.system)), of=thetas.condition.map(short))
     )
-    axes = _told(
+    axes = _posterior_table(
         contrasts.assign(
             what=contrasts.contrast.replace(names(study.system)).str.replace(" - ", " less "),
-            of=[
-                r.condition + (f" less {r.other}" if r.other else "")
-                for r in contrasts.itertuples()
-            ],
+            of=[_pair(r.condition, r.other) for r in contrasts.itertuples()],
         )
     )
     one_by_one["not read"] = one_by_one["not read"].astype(str)
@@ -211,7 +209,8 @@ def _fit(study: Study, run: pd.Series, short: dict[str, str]) -> None:
         st.subheader("Thresholds")
         rows = queries.ordinal_parameters(study.store, run.run)
         st.dataframe(
-            _told(rows.assign(what=[_parameter(name) for name in rows.parameter])), hide_index=True
+            _posterior_table(rows.assign(what=[_parameter(name) for name in rows.parameter])),
+            hide_index=True,
         )
     with right:
         st.subheader("The circle in the answers")
@@ -226,8 +225,7 @@ def _fit(study: Study, run: pd.Series, short: dict[str, str]) -> None:
             pd.DataFrame(
                 {
                     "condition": [
-                        short.get(r.condition, r.condition)
-                        + (f" less {short.get(r.other, r.other)}" if r.other else "")
+                        _pair(short.get(r.condition, r.condition), short.get(r.other, r.other))
                         for r in rows.itertuples()
                     ],
                     "what": rows.measure.map(MEASURES),
@@ -245,6 +243,11 @@ def _fit(study: Study, run: pd.Series, short: dict[str, str]) -> None:
         st.caption(f"Chance and p by permuting the values' places, seed {run.seed}.")
 
 
+def _pair(condition: str, other: str) -> str:
+    """Name a condition, or the difference between it and another one."""
+    return f"{condition} less {other}" if other else condition
+
+
 def _parameter(name: str) -> str:
     if name == "sigma_u":
         return "spread of the items (SD)"
@@ -253,44 +256,42 @@ def _parameter(name: str) -> str:
 
 
 @st.cache_data(show_spinner="Looking up who answered …")
-def _who(_study: Study, folder: str, profiles: tuple[str, ...]) -> pd.DataFrame:
-    """Condition -> profile run and steering that hold its answers, called as the verb calls
-    them.
+def _answerers(_study: Study, folder: str, profiles: tuple[str, ...]) -> pd.DataFrame:
+    """Find the profile run and the steering that hold each condition's answers.
+
+    Conditions are called as the verb calls them. `folder` tells studies apart in the cache.
     """
     from workbench.comparing import conditions
 
-    rows = (
-        conditions.marked(
-            queries.answerers(_study.store, profiles), {id: _study.runs.get(id) for id in profiles}
-        )
-        .drop_duplicates(list(conditions.MARKS))
-        .reset_index(drop=True)
-    )
+    runs = {id: _study.runs.get(id) for id in profiles}
+    rows = conditions.marked(queries.answerers(_study.store, profiles), runs)
+    rows = rows.drop_duplicates(list(conditions.MARKS)).reset_index(drop=True)
     return rows.assign(condition=conditions.names(rows), profile=rows.run).set_index("condition")[
         ["profile", "steering"]
     ]
 
 
 def _answers(study: Study, run: pd.Series, profiles: list[str], short: dict[str, str]) -> None:
-    who = _who(study, str(study.folder), tuple(profiles))
-    who = who.loc[[state for state in short if state in who.index]]
-    if who.empty:
+    """Show how far to trust the answers, and those of one condition about a value."""
+    answerers = _answerers(study, str(study.folder), tuple(profiles))
+    answerers = answerers.loc[[state for state in short if state in answerers.index]]
+    if answerers.empty:
         st.info("The answers behind these conditions are not in this study's runs any more.")
         return
-    quality_table(study, who.rename(index=short))
+    quality_table(study, answerers.rename(index=short))
     st.subheader("The answers")
-    value_names = names(study.system)
-    keep("ordinal-condition", list(who.index), who.index[0])
+    name_of = names(study.system)
+    keep("ordinal-condition", list(answerers.index), answerers.index[0])
     keep("ordinal-value", ["", *study.system.ids], study.system.ids[0])
     a, b, c = st.columns([2, 2, 1])
-    state = a.selectbox("Of", list(who.index), format_func=short.get, key="ordinal-condition")
+    state = a.selectbox("Of", list(answerers.index), format_func=short.get, key="ordinal-condition")
     value = b.selectbox(
         "About",
         ["", *study.system.ids],
-        format_func=lambda v: value_names.get(v, "any value"),
+        format_func=lambda v: name_of.get(v, "any value"),
         key="ordinal-value",
     )
-    row, at = who.loc[state], page_number(c, "ordinal-page")
+    row, at = answerers.loc[state], page_number(c, "ordinal-page")
     answers_table(
         queries.item_responses(study.store, row.profile, row.steering, value, PAGE, at * PAGE),
         at,
