@@ -23,7 +23,7 @@ from sae_training.engine.neurons import (
 )
 from sae_training.engine.scoring import full_scores, sweep_ids
 from tests.helpers import small_models
-from workbench.systems.value_locate.effects import cells, effect_rows, plan
+from workbench.systems.value_locate.effects import MeasuredEdits, cells, effect_rows, plan
 from workbench.systems.value_locate.experiment import group_of, places
 from workbench.systems.value_locate.locate import Located, amounts, locate, shares, weight
 
@@ -554,7 +554,11 @@ def test_effects_are_paired_by_context_and_the_control_is_pooled_over_its_draws(
     true = np.array([0.3, 0.6, -0.3, -0.6, 0.1, 0.2, -0.1, 0.0])
     ratings = base + true[:, None, None] * np.array([1.0, 0.0]) + rng.normal(0, 0.05, (8, 12, 2))
     damage = np.abs(true)[:, None] + rng.normal(0, 0.01, (8, 5))
-    made = cells(planned, [7] * 8, targets, ratings, base, damage)
+    made = cells(
+        planned,
+        targets,
+        MeasuredEdits(ratings=ratings, base=base, damage=damage, neurons=[7] * 8),
+    )
     rows = {
         (r["value"], r["condition"], r["gamma"], r["target"]): r for r in effect_rows(made, 500, 0)
     }
@@ -591,11 +595,13 @@ def test_without_a_control_there_is_no_excess():
     base = np.random.default_rng(0).normal(3, 1, (6, 1))
     made = cells(
         plan(("power",), (1.0,), 0),
-        [3, 3],
         ("power",),
-        np.stack([base + 1, base - 1]),
-        base,
-        np.zeros((2, 4)),
+        MeasuredEdits(
+            ratings=np.stack([base + 1, base - 1]),
+            base=base,
+            damage=np.zeros((2, 4)),
+            neurons=[3, 3],
+        ),
     )
     rows = effect_rows(made, 200, 0)
     assert all(np.isnan(row["excess"]) for row in rows)

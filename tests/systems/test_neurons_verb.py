@@ -12,7 +12,12 @@ from workbench import organism
 from workbench.command.cli import main
 from workbench.llm import Verdict
 from workbench.study import Study
-from workbench.systems.value_locate.descriptions import BUILT_IN, POLES, Told, descriptions
+from workbench.systems.value_locate.descriptions import (
+    BUILT_IN,
+    POLES,
+    DescribedQuestion,
+    descriptions,
+)
 from workbench.systems.value_locate.judging import samples_table, score, score_rows
 
 pytestmark = pytest.mark.slow_file
@@ -239,7 +244,7 @@ def test_a_judge_scores_samples_under_every_condition(study):
 
 def test_scores_pair_samples_of_the_same_question():
     value = Value(id="power", name="Power", angle=0.0, definition="control over others", parent="")
-    told = [Told(f"q{k}", "", f"q{k}") for k in range(8)]
+    told = [DescribedQuestion(f"q{k}", "", f"q{k}") for k in range(8)]
 
     class ByNumber:
         name = "n"
@@ -268,11 +273,13 @@ def test_built_in_descriptions_speak_of_every_value_and_pole(study):
     assert all(
         6 <= len(texts) <= 8 and len(set(texts)) == len(texts) for texts in told.persons.values()
     )
-    held, denied = (told.asked("power", pole, 30, 1) for pole in POLES)
+    held, denied = (told.described("power", pole, 30, 1) for pole in POLES)
     assert [one.question for one in held] == [one.question for one in denied]
     assert all(one.description in told.persons["power", "value"] for one in held)
     assert len({one.description for one in held}) > 3
-    assert held == told.asked("power", "value", 30, 1) != told.asked("power", "value", 30, 2)
+    assert (
+        held == told.described("power", "value", 30, 1) != told.described("power", "value", 30, 2)
+    )
     assert "Answer:" in held[0].prompt
     assert told.bare(2)[0].prompt.startswith("Question:")
 
@@ -302,7 +309,7 @@ def test_descriptions_come_from_a_file_and_a_bad_one_is_refused(study, tmp_path)
     )
     told = descriptions(str(file), study.system, 0)
     assert (
-        told.asked("power", "reversed", 1, 0)[0].prompt
+        told.described("power", "reversed", 1, 0)[0].prompt
         == "I let the crew run itself. The bus came a little late."
     )
     with pytest.raises(NotFound, match="no descriptions of security"):

@@ -2,22 +2,25 @@
 damage.
 
 1. The model answers everyday questions as a person who holds a value and as one who holds its
-   reverse (`neurons/descriptions.py`); MLP neurons, or the SAE's features, are counted over the
-   tokens of the answers.
-2. Each value gets target and opposing neurons and a control for them (`neurons/locate.py`).
+   reverse (`systems/value_locate/descriptions.py`); MLP neurons, or the SAE's features, are counted
+   over the tokens of the answers.
+2. Each value gets target and opposing neurons and a control for them
+   (`systems/value_locate/locate.py`).
 3. Every edit (the value's neurons, the same in exchanged roles, random ones) is measured at every
    gamma by the study's instrument in every context, and by the loss on neutral text. Each finished
    edit is kept, so a killed run goes on.
 4. With a judge, samples written without a description are scored under each condition as well.
 
-A judge is named in the configuration, or an object of the caller's (`study.neurons(judge=...)`);
-without one the instrument alone speaks.
+A judge is named in the settings, or an object of the caller's (`study.neurons(judge=...)`); without
+one the instrument alone speaks.
 """
 
+import contextlib
 import dataclasses
 import hashlib
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -39,14 +42,14 @@ from feature_store.errors import BadInput, NotFound
 from feature_store.progress import Progress
 from feature_store.records import Run, ValueSystem
 from feature_store.runs import Work
-from sae_training.engine.neurons import Group, edited, gates, latents
+from sae_training.engine.neurons import edited, gates, latents
 from workbench import material
 from workbench.llm import Judge
 from workbench.llm.judges import open_judge
 from workbench.measuring.defaults import SweepAskingSettings, sweep_questions
 from workbench.measuring.questionnaire import one_scale
-from workbench.measuring.questions import prompt_rows
-from workbench.settings import LocalModelSettings, plain
+from workbench.measuring.questions import Question, prompt_rows
+from workbench.settings import LocalModelSettings
 from workbench.statistics.intervals import bootstrap_mean
 from workbench.sweeps.sweep import ratings_table
 from workbench.systems.value_locate.descriptions import POLES, Descriptions, descriptions
@@ -54,21 +57,29 @@ from workbench.systems.value_locate.effects import (
     OWN,
     TOGETHER,
     Condition,
-    Planned,
+    MeasuredEdits,
+    PlannedEdit,
     cells,
     effect_rows,
-    plan,
 )
-from workbench.systems.value_locate.experiment import Bench, Found, answer_all, find
+from workbench.systems.value_locate.effects import plan as plan_edits
+from workbench.systems.value_locate.experiment import (
+    AnswerSettings,
+    Bench,
+    LocateSettings,
+    NeuronModel,
+    ValueNeurons,
+    answer_all,
+    find,
+)
 from workbench.systems.value_locate.judging import samples_table, score, score_rows
 from workbench.workspace import Workspace, site_of
-
-if TYPE_CHECKING:
-    from sae_training.engine.model import Model
 
 
 @dataclasses.dataclass(frozen=True)
 class NeuronsSettings(SweepAskingSettings, LocalModelSettings):
+    """Settings of `neurons`: where, by which answers and how many are sought, and every edit."""
+
     on: Literal["mlp", "sae"] = "mlp"
     """mlp: the gate units of every MLP; sae: the SAE's features at its site."""
     sae: str = "latest"
@@ -116,276 +127,326 @@ class NeuronsSettings(SweepAskingSettings, LocalModelSettings):
     """Seed of descriptions, answers, controls, dropout, contexts and bootstrap."""
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Plan:
+    """What is asked, answered and edited."""
+
+    system: ValueSystem
+    """Values by which ratings are given."""
+    values: tuple[str, ...]
+    """Ids of the values whose neurons are sought."""
+    descriptions: Descriptions
+    """Persons and questions under which the model answers."""
+    edits: list[PlannedEdit]
+    """Every edit, value by value."""
+    questions: list[Question]
+    """The instrument's questions, under every context."""
+    neutral: list[str]
+    """Texts whose loss is the damage."""
+
+    def digest(self, settings: "NeuronsSettings") -> str:
+        """Digest every text that the model reads (SHA-256)."""
+        prompts = [
+            question.prompt
+            for value in self.values
+            for pole in POLES
+            for question in self.descriptions.described(
+                value, pole, settings.n_answers, settings.seed
+            )
+        ]
+        texts = [q.prompt for q in self.questions] + self.neutral + prompts
+        return hashlib.sha256(repr(texts).encode()).hexdigest()
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Lab:
+    """The run that is made, and all that its steps need."""
+
+    work: Work
+    """The run."""
+    subject: NeuronModel
+    """The model and the neurons that are counted and edited."""
+    plan: _Plan
+    """What is asked, answered and edited."""
+    settings: "NeuronsSettings"
+    """Settings of the run."""
+    progress: Progress
+    """Shows how far it is."""
+
+
 def run(
-    study: Workspace, config: NeuronsSettings, progress: Progress, judge: Judge | None = None
+    study: Workspace, settings: NeuronsSettings, progress: Progress, judge: Judge | None = None
 ) -> Run:
-    """A run of kind `neurons`."""
-    if config.judge:
-        judge = open_judge(config.judge, study.model, study.folder / "answers.jsonl")
-    if config.n_answers < 2 or config.new_tokens < 2 or (judge and config.samples < 2):
-        raise BadInput(
-            f"Shares need 2 answers of 2 tokens, scores 2 samples; got {config.n_answers},"
-            f" {config.new_tokens} and {config.samples}."
+    """Make a run of kind `neurons`. `judge` stands in for the one that `settings.judge` names."""
+    if settings.judge:
+        judge = open_judge(settings.judge, study.model, study.folder / "answers.jsonl")
+    _check(settings, judge)
+    name, sae_run = _model_and_sae(study, settings)
+    plan = _plan(study, settings, name)
+    model = study.model_for(name, sae_run, settings.revision, settings.dtype, settings.device)
+    inputs = {"model": model.revision, "prompts": plan.digest(settings)}
+    if sae_run:
+        inputs["sae"] = sae_run.id
+    if judge:
+        inputs["judge"] = judge.name
+
+    def build(work: Work) -> dict[str, Any]:
+        """Find the neurons, measure every edit, and have samples scored where there is a judge."""
+        if settings.on == "sae" and sae_run:
+            groups = latents(model, study.sae(sae_run), site_of(sae_run))
+        else:
+            groups = gates(model)
+        lab = _Lab(work, NeuronModel(model, groups), plan, settings, progress)
+        neurons = _find_all(lab)
+        bench = Bench(
+            model=model,
+            instrument=one_scale(settings.instrument, study.system),
+            questions=plan.questions,
+            neutral=plan.neutral,
+            system=plan.system,
         )
-    sae_run = None if config.model and config.on == "mlp" else study.resolve("sae", config.sae)
-    if sae_run and config.model and config.model != sae_run.config["model"]:
+        base = _measure(lab, bench, neurons)
+        if judge:
+            _write_samples(lab, neurons, judge)
+        progress("analysing", 0, 1)
+        summary = _analyse(lab, bench, neurons, base)
+        if judge:
+            summary |= {"judge": judge.name, "not_judged": _score(lab)}
+        progress("analysing", 1, 1)
+        return summary
+
+    pinned = dataclasses.replace(
+        settings, model=name, sae=sae_run.id if sae_run else "", values=plan.values
+    )
+    return study.make("neurons", pinned, inputs, build)
+
+
+def _check(settings: NeuronsSettings, judge: Judge | None) -> None:
+    """Raise BadInput where too little is asked for."""
+    few_samples = judge is not None and settings.samples < 2
+    if settings.n_answers < 2 or settings.new_tokens < 2 or few_samples:
         raise BadInput(
-            f"{sae_run.id} belongs to {sae_run.config['model']}, not to {config.model}. Name its"
-            " SAE with --sae, or leave --model out."
+            f"Shares need 2 answers of 2 tokens, scores 2 samples; got {settings.n_answers},"
+            f" {settings.new_tokens} and {settings.samples}."
         )
-    name = config.model or sae_run.config["model"]
-    system = registry.get("values", config.system) if config.system else study.system
-    values = tuple(dict.fromkeys(map(system.resolve, config.values))) or system.ids
-    told = descriptions(config.descriptions or material.default_source(name), system, config.seed)
-    if missing := [value for value in values if (value, POLES[0]) not in told.persons]:
+
+
+def _model_and_sae(study: Workspace, settings: NeuronsSettings) -> tuple[str, Run | None]:
+    """Name the model and resolve its SAE, which a model that is named needs for features only."""
+    if settings.model and settings.on == "mlp":
+        return settings.model, None
+    sae_run = study.resolve("sae", settings.sae)
+    name = sae_run.config["model"]
+    if settings.model and settings.model != name:
+        raise BadInput(
+            f"{sae_run.id} belongs to {name}, not to {settings.model}. Name its SAE with --sae, or"
+            " leave --model out."
+        )
+    return name, sae_run
+
+
+def _plan(study: Workspace, settings: NeuronsSettings, name: str) -> _Plan:
+    """Gather descriptions, edits, questions and neutral texts for a model.
+
+    Raises NotFound where a value has no descriptions.
+    """
+    system = registry.get("values", settings.system) if settings.system else study.system
+    values = tuple(dict.fromkeys(map(system.resolve, settings.values))) or system.ids
+    source = material.default_source(name)
+    persons = descriptions(settings.descriptions or source, system, settings.seed)
+    missing = [value for value in values if (value, POLES[0]) not in persons.persons]
+    if missing:
         raise NotFound(
             f"There are no descriptions of {', '.join(missing)}. Give a file that has them with"
             " --descriptions."
         )
-    planned = plan(values, config.gammas, config.draws)
-    asked = sweep_questions(study, name, config)
-    neutral = material.neutral(
-        config.neutral or material.default_source(name), config.n_neutral, config.seed
+    return _Plan(
+        system=system,
+        values=values,
+        descriptions=persons,
+        edits=plan_edits(values, settings.gammas, settings.draws),
+        questions=sweep_questions(study, name, settings),
+        neutral=material.neutral(settings.neutral or source, settings.n_neutral, settings.seed),
     )
-    model = study.model_for(name, sae_run, config.revision, config.dtype, config.device)
-    prompts = [
-        one.prompt
-        for value in values
-        for pole in POLES
-        for one in told.asked(value, pole, config.n_answers, config.seed)
-    ]
-    read = hashlib.sha256(repr([q.prompt for q in asked] + neutral + prompts).encode()).hexdigest()
-    inputs = (
-        {"model": model.revision, "prompts": read}
-        | ({"sae": sae_run.id} if sae_run else {})
-        | ({"judge": judge.name} if judge else {})
+
+
+def _find_all(lab: _Lab) -> dict[str, ValueNeurons]:
+    """Let the model answer, then find the neurons of every value."""
+    settings = lab.settings
+    answering = AnswerSettings(
+        n=settings.n_answers,
+        new_tokens=settings.new_tokens,
+        temperature=settings.temperature,
+        seed=settings.seed,
     )
-    plainly = plain(
-        dataclasses.replace(config, model=name, sae=sae_run.id if sae_run else "", values=values)
+    answer_all(
+        lab.work, lab.subject, lab.plan.values, lab.plan.descriptions, answering, lab.progress
     )
-    if study.runs.exists(id := study.runs.find("neurons", plainly, inputs, config.seed)):
-        return study.runs.get(id)
-    if config.on == "mlp":
-        groups = gates(model)
-    else:
-        groups = latents(model, study.sae(sae_run), site_of(sae_run))
-    with study.runs.begin("neurons", plainly, inputs, config.seed) as work:
-        answer_all(
-            work,
-            model,
-            groups,
-            values,
-            told,
-            config.n_answers,
-            config.new_tokens,
-            config.temperature,
-            config.seed,
-            progress,
-        )
-        found = {}
-        for number, value in enumerate(values):
-            found[value] = find(
-                work,
-                model,
-                groups,
-                number,
-                value,
-                config.top,
-                config.min_delta,
-                config.draws,
-                config.u,
-                config.seed,
-            )
-            progress("locating", number + 1, len(values))
-        bench = Bench(
-            model=model,
-            instrument=one_scale(config.instrument, study.system),
-            asked=asked,
-            neutral=neutral,
-            system=system,
-        )
-        base = _measure(work, bench, groups, found, planned, config, progress)
-        if judge:
-            _judge(work, model, groups, found, told, system, judge, config, progress)
-        progress("analysing", 0, 1)
-        ratings, damage = work.parts("ratings"), work.parts("damages")
-        hurt = damage["damage"].to_numpy().reshape(len(planned), -1)
-        folded = np.stack(
-            [
-                bench.fold(row)
-                for row in ratings["rating"].to_numpy().reshape(len(planned), -1).astype(float)
-            ]
-        )
-        counts = [len(found[one.value].own.neuron) for one in planned]
-        effects = effect_rows(
-            cells(planned, counts, bench.targets, folded, bench.fold(base), hurt),
-            config.replicates,
-            config.seed,
-        )
-        neurons = [row for one in found.values() for row in one.rows(groups)]
-        work.table("neuron_answers", work.parts("neuron_answers"), sort=("value", "pole", "answer"))
-        work.table("neurons", neurons, sort=("value", "role", "layer", "neuron"))
-        work.table("interventions", _interventions(planned, hurt, config), sort=("intervention",))
-        work.table("ratings", ratings, sort=("value", "intervention", "context"))
-        work.table("damages", damage, sort=("intervention", "text"))
-        work.table("prompts", prompt_rows(asked), sort=("context", "wording", "order"))
-        work.table("neuron_effects", effects)
-        missing = 0
-        if judge:
-            samples = work.parts("neuron_samples")
-            work.table("neuron_samples", samples, sort=("value", "condition", "sample"))
-            work.table("neuron_scores", score_rows(samples, config.replicates, config.seed))
-            missing = int(np.isnan(samples["score"].to_numpy()).sum())
-        progress("analysing", 1, 1)
-        return work.finish(
-            _summary(config, groups, found, effects)
-            | ({"judge": judge.name, "not_judged": missing} if judge else {})
-        )
+    locating = LocateSettings(
+        top=settings.top,
+        least=settings.min_delta,
+        draws=settings.draws,
+        u=settings.u,
+        seed=settings.seed,
+    )
+    neurons = {}
+    for number, value in enumerate(lab.plan.values):
+        neurons[value] = find(lab.work, lab.subject, value, number, locating)
+        lab.progress("locating", number + 1, len(lab.plan.values))
+    return neurons
+
+
+def _edited(
+    lab: _Lab, neurons: Mapping[str, ValueNeurons], edit: PlannedEdit
+) -> AbstractContextManager[Any]:
+    """Edit the neurons of a value while the block runs."""
+    settings = lab.settings
+    groups = lab.subject.groups
+    change = neurons[edit.value].edit(edit, settings.dropout, settings.seed, groups)
+    return edited(lab.subject.model, groups, change)
 
 
 def _measure(
-    work: Work,
-    bench: Bench,
-    groups: Sequence[Group],
-    found: dict[str, Found],
-    planned: Sequence[Planned],
-    config: NeuronsSettings,
-    progress: Progress,
+    lab: _Lab, bench: Bench, neurons: Mapping[str, ValueNeurons]
 ) -> Float[np.ndarray, " question"]:
-    """Parts `ratings` and `damages`, one an edit; returns the unedited ratings."""
+    """Measure every edit, one part of `ratings` and of `damages` each; give the unedited ratings.
+
+    Raises BadInput where the model gives NaN.
+    """
     base, loss = bench.ratings(), bench.losses()
-    for number, one in enumerate(planned):
-        if number not in work.done("ratings"):
-            with edited(
-                bench.model, groups, found[one.value].edit(one, config.dropout, config.seed, groups)
-            ):
+    for number, edit in enumerate(lab.plan.edits):
+        if number not in lab.work.done("ratings"):
+            with _edited(lab, neurons, edit):
                 ratings, losses = bench.ratings(), bench.losses()
             if not (np.isfinite(ratings).all() and np.isfinite(losses).all()):
-                raise BadInput(f"The model gives NaN with {_name(one)}. Use smaller gammas.")
-            texts = np.arange(len(losses), dtype=np.int32)
-            work.part(
-                "damages",
-                number,
-                pa.table(
-                    {
-                        "intervention": np.full(len(losses), number, np.int32),
-                        "text": texts,
-                        "damage": losses - loss,
-                    }
-                ),
-            )
-            work.part(
-                "ratings",
-                number,
-                ratings_table(np.array([number]), bench.asked, ratings[None], base),
-            )
-        progress("editing", number + 1, len(planned))
+                raise BadInput(f"The model gives NaN with {edit.name}. Use smaller gammas.")
+            damage = {
+                "intervention": np.full(len(losses), number, np.int32),
+                "text": np.arange(len(losses), dtype=np.int32),
+                "damage": losses - loss,
+            }
+            rated = ratings_table(np.array([number]), bench.questions, ratings[None], base)
+            lab.work.part("damages", number, pa.table(damage))
+            lab.work.part("ratings", number, rated)
+        lab.progress("editing", number + 1, len(lab.plan.edits))
     return base
 
 
-def _judge(
-    work: Work,
-    model: "Model",
-    groups: Sequence[Group],
-    found: dict[str, Found],
-    told: Descriptions,
-    system: ValueSystem,
-    judge: Judge,
-    config: NeuronsSettings,
-    progress: Progress,
-) -> None:
-    """Parts `neuron_samples`, one a value and condition."""
-    asked = told.bare(config.samples)
-    prompts = [one.prompt for one in asked]
-    kinds: tuple[Condition, ...] = (
-        "default",
-        "edited",
-        "reversed",
-        *(("random",) if config.draws else ()),
-    )
-    jobs = [(value, kind) for value in found for kind in kinds]
-    for number, (value, kind) in enumerate(jobs):
-        if number not in work.done("neuron_samples"):
-            if kind == "default":
-                gamma, texts = (
-                    0.0,
-                    model.generate(prompts, config.new_tokens, config.temperature, config.seed),
-                )
-            else:
-                gamma = config.judged_gamma
-                one = Planned(
-                    value=value, condition=kind, gamma=gamma, draw=0 if kind == "random" else -1
-                )
-                with edited(
-                    model, groups, found[value].edit(one, config.dropout, config.seed, groups)
-                ):
-                    texts = model.generate(
-                        prompts, config.new_tokens, config.temperature, config.seed
-                    )
-            work.part(
-                "neuron_samples",
-                number,
-                samples_table(score(judge, system[value], asked, texts, kind, gamma)),
+def _write_samples(lab: _Lab, neurons: Mapping[str, ValueNeurons], judge: Judge) -> None:
+    """Let the model write under each condition and a judge score it: parts `neuron_samples`."""
+    settings = lab.settings
+    questions = lab.plan.descriptions.bare(settings.samples)
+    conditions: list[Condition] = ["default", "edited", "reversed"]
+    if settings.draws:
+        conditions.append("random")
+    jobs = [(value, condition) for value in neurons for condition in conditions]
+    for number, (value, condition) in enumerate(jobs):
+        if number not in lab.work.done("neuron_samples"):
+            edit = PlannedEdit(
+                value=value,
+                condition=condition,
+                gamma=0.0 if condition == "default" else settings.judged_gamma,
+                draw=0 if condition == "random" else -1,
             )
-        progress("judging", number + 1, len(jobs))
+            unedited = contextlib.nullcontext()
+            with unedited if condition == "default" else _edited(lab, neurons, edit):
+                texts = lab.subject.model.generate(
+                    [question.prompt for question in questions],
+                    settings.new_tokens,
+                    settings.temperature,
+                    settings.seed,
+                )
+            samples = score(judge, lab.plan.system[value], questions, texts, condition, edit.gamma)
+            lab.work.part("neuron_samples", number, samples_table(samples))
+        lab.progress("judging", number + 1, len(jobs))
 
 
-def _name(one: Planned) -> str:
-    draw = f" {one.draw}" if one.condition == "random" else ""
-    return f"{one.condition}{draw} neurons of {one.value} @{one.gamma:g} gamma"
+def _score(lab: _Lab) -> int:
+    """Write the samples and what edits change of their scores; count those without a score."""
+    settings = lab.settings
+    samples = lab.work.parts("neuron_samples")
+    scores = score_rows(samples, settings.replicates, settings.seed)
+    lab.work.table("neuron_samples", samples, sort=("value", "condition", "sample"))
+    lab.work.table("neuron_scores", scores)
+    return int(np.isnan(samples["score"].to_numpy()).sum())
 
 
-def _interventions(
-    planned: Sequence[Planned], hurt: Float[np.ndarray, "edit text"], config: NeuronsSettings
-) -> pa.Table:
-    """Rows of `interventions`: one an edit, its gammas sharing a unit."""
-    harm = bootstrap_mean(hurt.T, config.replicates, config.seed)
-    return pa.Table.from_pandas(
-        pd.DataFrame(
-            [
-                {
-                    "intervention": k,
-                    "steering": _name(one),
-                    "kind": f"{one.condition}-neurons",
-                    "unit_id": k // len(config.gammas),
-                    "feature": -1,
-                    "value": one.value,
-                    "polarity": -1 if one.condition == "reversed" else 1,
-                    "dose": one.gamma,
-                    "unit": "gamma",
-                    "damage": harm.mean[k],
-                    "damage_low": harm.low[k],
-                    "damage_high": harm.high[k],
-                    "damage_n": harm.n[k],
-                }
-                for k, one in enumerate(planned)
-            ]
-        ),
-        preserve_index=False,
+def _analyse(
+    lab: _Lab,
+    bench: Bench,
+    neurons: Mapping[str, ValueNeurons],
+    base: Float[np.ndarray, " question"],
+) -> dict[str, Any]:
+    """Estimate what every edit changes, write the tables, and give the run's figures."""
+    work, settings, edits = lab.work, lab.settings, lab.plan.edits
+    ratings, damages = work.parts("ratings"), work.parts("damages")
+    rated = ratings["rating"].to_numpy().reshape(len(edits), -1).astype(float)
+    damage = damages["damage"].to_numpy().reshape(len(edits), -1)
+    measured = MeasuredEdits(
+        ratings=np.stack([bench.fold(row) for row in rated]),
+        base=bench.fold(base),
+        damage=damage,
+        neurons=[len(neurons[edit.value].located.neuron) for edit in edits],
     )
+    made = cells(edits, bench.targets, measured)
+    effects = effect_rows(made, settings.replicates, settings.seed)
+    rows = [row for chosen in neurons.values() for row in chosen.rows(lab.subject.groups)]
+    answers = work.parts("neuron_answers")
+    work.table("neuron_answers", answers, sort=("value", "pole", "answer"))
+    work.table("neurons", rows, sort=("value", "role", "layer", "neuron"))
+    work.table("interventions", _interventions(lab, damage), sort=("intervention",))
+    work.table("ratings", ratings, sort=("value", "intervention", "context"))
+    work.table("damages", damages, sort=("intervention", "text"))
+    work.table("prompts", prompt_rows(bench.questions), sort=("context", "wording", "order"))
+    work.table("neuron_effects", effects)
+    return _summary(lab, neurons, effects)
+
+
+def _interventions(lab: _Lab, damage: Float[np.ndarray, "edit text"]) -> pa.Table:
+    """Write the rows of `interventions`: one an edit, its gammas sharing a unit."""
+    settings = lab.settings
+    interval = bootstrap_mean(damage.T, settings.replicates, settings.seed)
+    rows = [
+        {
+            "intervention": number,
+            "steering": edit.name,
+            "kind": f"{edit.condition}-neurons",
+            "unit_id": number // len(settings.gammas),
+            "feature": -1,
+            "value": edit.value,
+            "polarity": -1 if edit.condition == "reversed" else 1,
+            "dose": edit.gamma,
+            "unit": "gamma",
+            "damage": interval.mean[number],
+            "damage_low": interval.low[number],
+            "damage_high": interval.high[number],
+            "damage_n": interval.n[number],
+        }
+        for number, edit in enumerate(lab.plan.edits)
+    ]
+    return pa.Table.from_pandas(pd.DataFrame(rows), preserve_index=False)
 
 
 def _summary(
-    config: NeuronsSettings,
-    groups: Sequence[Group],
-    found: dict[str, Found],
-    effects: list[dict[str, Any]],
+    lab: _Lab, neurons: Mapping[str, ValueNeurons], effects: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """Sizes, and the mean effect of the values on themselves at the largest gamma [rating
-    points].
+    """Give sizes, and the values' mean effect on themselves at the largest gamma [rating points].
+
+    The effects stand under the names of their conditions.
     """
-    own = {
-        row["condition"]: row["effect"]
-        for row in effects
-        if (row["value"], row["target"], row["gamma"]) == (TOGETHER, OWN, config.gammas[-1])
-    }
-    return {
-        "on": config.on,
-        "values": len(found),
+    settings, groups = lab.settings, lab.subject.groups
+    located = [chosen.located for chosen in neurons.values()]
+    summary: dict[str, Any] = {
+        "on": settings.on,
+        "values": len(neurons),
         "neurons": sum(group.width for group in groups),
         "layers": len(groups),
-        "targets": sum(int((~one.own.opposing).sum()) for one in found.values()),
-        "opposing": sum(int(one.own.opposing.sum()) for one in found.values()),
-        "gamma": config.gammas[-1],
-        "contexts": config.n_contexts,
-    } | own
+        "targets": sum(int((~roles.opposing).sum()) for roles in located),
+        "opposing": sum(int(roles.opposing.sum()) for roles in located),
+        "gamma": settings.gammas[-1],
+        "contexts": settings.n_contexts,
+    }
+    for row in effects:
+        if (row["value"], row["target"], row["gamma"]) == (TOGETHER, OWN, settings.gammas[-1]):
+            summary[row["condition"]] = row["effect"]
+    return summary

@@ -5,14 +5,15 @@ answers.
    generator: it speaks no other language, so a description is two behaviours of one pole, a
    question a sentence without content, and its answer the continuation.
 2. A value of a coarser system has the descriptions of its members.
-3. `asked` gives each question one description drawn with a seed. Both poles get the same questions,
-   so that they differ in the description alone; where more answers are asked for than there are
-   questions, these come round again.
+3. `described` gives each question one description drawn with a seed. Both poles get the same
+   questions, so that they differ in the description alone; where more answers are asked for than
+   there are questions, these come round again.
 """
 
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,12 +25,14 @@ from workbench.material import ORGANISM
 BUILT_IN = Path(__file__).with_name("descriptions.toml")
 POLES = ("value", "reversed")
 """Holding the value, and holding its reverse."""
-OWN = 24
+ORGANISM_TEXTS = 24
 """Descriptions a pole, and questions, that the organism's generator writes."""
 
 
 @dataclass(frozen=True)
-class Told:
+class DescribedQuestion:
+    """A question, and the person as whom the model answers it."""
+
     prompt: str
     """The whole text that the model answers."""
     description: str
@@ -40,6 +43,8 @@ class Told:
 
 @dataclass(frozen=True)
 class Descriptions:
+    """Persons by value and pole, and what they are asked."""
+
     persons: dict[tuple[str, str], tuple[str, ...]]
     """(value, pole) -> descriptions in the first person."""
     questions: tuple[str, ...]
@@ -47,44 +52,35 @@ class Descriptions:
     template: str
     """Holds {description} and {question}."""
 
-    def asked(self, value: str, pole: str, n: int, seed: int) -> list[Told]:
-        """`n` questions, each with a description of the pole drawn at random."""
+    def described(self, value: str, pole: str, n: int, seed: int) -> list[DescribedQuestion]:
+        """Put `n` questions, each with a description of the pole drawn at random."""
         persons = self.persons[value, pole]
         rng = np.random.default_rng((seed, POLES.index(pole)))
-        return [
-            self._told(persons[rng.integers(len(persons))], self.questions[k % len(self.questions)])
-            for k in range(n)
-        ]
+        return [self._question(persons[rng.integers(len(persons))], k) for k in range(n)]
 
-    def bare(self, n: int) -> list[Told]:
-        """`n` questions without a description, for a model that speaks for itself."""
-        return [self._told("", self.questions[k % len(self.questions)]) for k in range(n)]
+    def bare(self, n: int) -> list[DescribedQuestion]:
+        """Put `n` questions without a description, for a model that speaks for itself."""
+        return [self._question("", k) for k in range(n)]
 
-    def _told(self, description: str, question: str) -> Told:
-        prompt = (
-            self.template.replace("{description}", description)
-            .replace("{question}", question)
-            .strip()
-        )
-        return Told(prompt, description, question)
+    def _question(self, description: str, number: int) -> DescribedQuestion:
+        """Write question `number`; after the last one the first comes round again."""
+        question = self.questions[number % len(self.questions)]
+        prompt = self.template.replace("{description}", description)
+        prompt = prompt.replace("{question}", question).strip()
+        return DescribedQuestion(prompt, description, question)
 
 
 def descriptions(source: str, system: ValueSystem, seed: int) -> Descriptions:
-    """The descriptions of every value of `system`: the organism's, a file's, or the built-in
-    ones (empty source).
+    """Read the descriptions of every value of `system`.
+
+    They are the organism's, a file's, or the built-in ones (empty source). Raises NotFound or
+    BadInput that names the file.
     """
     if source == ORGANISM:
-        truth = organism.truth()
-        own = {
-            value: [organism.descriptions(value, sign, OWN, seed) for sign in (1, -1)]
-            for value in truth.values
-        }
-        return Descriptions(
-            _fold(own, system), tuple(organism.questions(OWN, seed)), "{description} {question}"
-        )
+        return _planted(system, seed)
     file = Path(source) if source else BUILT_IN
     try:
-        told = tomllib.loads(file.read_text("utf-8"))
+        content = tomllib.loads(file.read_text("utf-8"))
     except FileNotFoundError:
         raise NotFound(
             f"There is no file of descriptions {file}. `workbench/descriptions.toml` shows the"
@@ -92,51 +88,63 @@ def descriptions(source: str, system: ValueSystem, seed: int) -> Descriptions:
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadInput(f"{file} is not valid TOML: {error}.") from None
-    template, questions = told.get("template", ""), told.get("questions", [])
-    asked = (
-        isinstance(questions, list) and questions and all(isinstance(one, str) for one in questions)
+    template, questions = content.get("template", ""), content.get("questions", [])
+    is_template = (
+        isinstance(template, str) and "{description}" in template and "{question}" in template
     )
-    if (
-        not isinstance(template, str)
-        or "{description}" not in template
-        or "{question}" not in template
-        or not asked
-    ):
+    if not is_template or not _are_texts(questions):
         raise BadInput(
             f"{file} needs a `template` with {{description}} and {{question}}, and a list of"
             " `questions`."
         )
-    return Descriptions(_fold(_read(told, file), system), tuple(questions), template)
+    persons = _fold(_read(content.get("values", {}), file), system)
+    return Descriptions(persons, tuple(questions), template)
 
 
-def _read(told: dict, file: Path) -> dict[str, list[list[str]]]:
-    found = {}
-    values = told.get("values", {})
-    if not isinstance(values, dict) or not all(
-        isinstance(poles, dict) for poles in values.values()
-    ):
+def _planted(system: ValueSystem, seed: int) -> Descriptions:
+    """Take descriptions and questions from the organism's own generator."""
+    persons = {
+        value: [organism.descriptions(value, sign, ORGANISM_TEXTS, seed) for sign in (1, -1)]
+        for value in organism.truth().values
+    }
+    questions = tuple(organism.questions(ORGANISM_TEXTS, seed))
+    return Descriptions(_fold(persons, system), questions, "{description} {question}")
+
+
+def _are_texts(content: Any) -> bool:
+    """Whether a part of a file is a list of at least one text."""
+    is_list = isinstance(content, list) and len(content) > 0
+    return is_list and all(isinstance(text, str) for text in content)
+
+
+def _read(values: Any, file: Path) -> dict[str, list[list[str]]]:
+    """Read the tables [values.NAME]: the texts of both poles by the value's name."""
+    is_table = isinstance(values, dict)
+    if not is_table or not all(isinstance(poles, dict) for poles in values.values()):
         raise BadInput(
             f"{file}: descriptions stand in tables [values.NAME] with the lists {', '.join(POLES)}."
         )
+    persons = {}
     for value, poles in values.items():
-        found[value] = [poles.get(pole, []) for pole in POLES]
-        for pole, texts in zip(POLES, found[value], strict=True):
+        persons[value] = [poles.get(pole, []) for pole in POLES]
+        for pole, texts in zip(POLES, persons[value], strict=True):
             if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
                 raise BadInput(
                     f"{file}: {value} has no descriptions under `{pole}`. Give a list of sentences"
                     f" for each of {', '.join(POLES)}."
                 )
-    return found
+    return persons
 
 
 def _fold(
-    known: dict[str, list[list[str]]], system: ValueSystem
+    persons: dict[str, list[list[str]]], system: ValueSystem
 ) -> dict[tuple[str, str], tuple[str, ...]]:
-    """Descriptions by the values of `system`: those of a finer value count for the one that
-    contains it.
+    """Sort descriptions by the values of `system`.
+
+    Those of a finer value count for the value that contains it.
     """
     folded: dict[tuple[str, str], tuple[str, ...]] = {}
-    for value, poles in known.items():
+    for value, poles in persons.items():
         for pole, texts in zip(POLES, poles, strict=True):
             key = (system.resolve(value), pole)
             folded[key] = folded.get(key, ()) + tuple(texts)

@@ -9,7 +9,7 @@
    itself.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float
 
 from feature_store.errors import BadInput
-from workbench.statistics.intervals import bootstrap_mean
+from workbench.statistics.intervals import Interval, bootstrap_mean
 
 Condition = Literal["default", "edited", "reversed", "random"]
 TOGETHER, OWN = "all", "own"
@@ -25,7 +25,9 @@ TOGETHER, OWN = "all", "own"
 
 
 @dataclass(frozen=True)
-class Planned:
+class PlannedEdit:
+    """One edit of value neurons that is to be measured."""
+
     value: str
     """Value whose neurons are edited."""
     condition: Condition
@@ -35,28 +37,31 @@ class Planned:
     draw: int
     """0-based draw of the control; -1 elsewhere."""
 
+    @property
+    def name(self) -> str:
+        """Say in words what is edited and how far."""
+        draw = f" {self.draw}" if self.condition == "random" else ""
+        return f"{self.condition}{draw} neurons of {self.value} @{self.gamma:g} gamma"
 
-def plan(values: Sequence[str], gammas: Sequence[float], draws: int) -> list[Planned]:
-    """Every edit of every value, value by value."""
+
+def plan(values: Sequence[str], gammas: Sequence[float], draws: int) -> list[PlannedEdit]:
+    """List every edit, value by value. Raises BadInput unless gammas rise from 0 or more."""
     if not gammas or any(gamma < 0 for gamma in gammas) or list(gammas) != sorted(set(gammas)):
         raise BadInput(
             f"Gammas are rising numbers >= 0, got {', '.join(f'{g:g}' for g in gammas) or 'none'}."
             " The paper goes from 0.1 to 2."
         )
-    kinds: list[tuple[Condition, int]] = [
-        ("edited", -1),
-        ("reversed", -1),
-        *(("random", k) for k in range(draws)),
-    ]
+    conditions: list[tuple[Condition, int]] = [("edited", -1), ("reversed", -1)]
+    conditions += [("random", draw) for draw in range(draws)]
     return [
-        Planned(value=value, condition=kind, gamma=float(gamma), draw=draw)
+        PlannedEdit(value=value, condition=condition, gamma=float(gamma), draw=draw)
         for value in values
-        for kind, draw in kinds
+        for condition, draw in conditions
         for gamma in gammas
     ]
 
 
-class Cell(NamedTuple):
+class EffectCell(NamedTuple):
     """One edit's effect on one value, before contexts are resampled."""
 
     value: str
@@ -77,104 +82,141 @@ class Cell(NamedTuple):
     """Neurons edited."""
 
 
+@dataclass(frozen=True, eq=False)
+class MeasuredEdits:
+    """What was measured under every planned edit, and without any."""
+
+    ratings: Float[np.ndarray, "edit context target"]
+    """Edited ratings [rating points]."""
+    base: Float[np.ndarray, "context target"]
+    """Unedited ratings [rating points]."""
+    damage: Float[np.ndarray, "edit text"]
+    """Rise of the loss on neutral text [nats per token]."""
+    neurons: Sequence[int]
+    """Neurons that each edit changes."""
+
+
 def cells(
-    planned: Sequence[Planned],
-    edited: Sequence[int],
-    targets: Sequence[str],
-    ratings: Float[np.ndarray, "edit context target"],
-    base: Float[np.ndarray, "context target"],
-    damage: Float[np.ndarray, "edit text"],
-) -> list[Cell]:
-    """Every edit x target, draws of the control together; `edited` counts the neurons of each edit.
+    planned: Sequence[PlannedEdit], targets: Sequence[str], measured: MeasuredEdits
+) -> list[EffectCell]:
+    """Pair every edit with every target, draws of the control together.
 
     The unedited model comes first. The last cells average, edit by edit, every value's effect on
     itself.
     """
-    changes, members = ratings - base, {}
-    for number, one in enumerate(planned):
-        members.setdefault((one.value, one.condition, one.gamma), []).append(number)
-    found = [
-        Cell(
+    changes = measured.ratings - measured.base
+    members: dict[tuple[str, Condition, float], list[int]] = {}
+    for number, edit in enumerate(planned):
+        members.setdefault((edit.value, edit.condition, edit.gamma), []).append(number)
+    made = _unedited_cells(targets, measured)
+    for (value, condition, gamma), numbers in members.items():
+        made += [
+            EffectCell(
+                value=value,
+                condition=condition,
+                gamma=gamma,
+                target=target,
+                base=measured.base[:, column],
+                change=changes[numbers, :, column],
+                damage=measured.damage[numbers],
+                neurons=measured.neurons[numbers[0]],
+            )
+            for column, target in enumerate(targets)
+        ]
+    return made + _together(made)
+
+
+def _unedited_cells(targets: Sequence[str], measured: MeasuredEdits) -> list[EffectCell]:
+    """Write the cells of the model as it is, which changes nothing and damages nothing."""
+    return [
+        EffectCell(
             value="",
             condition="default",
             gamma=0.0,
             target=target,
-            base=base[:, c],
-            change=np.zeros((1, len(base))),
-            damage=np.zeros((1, damage.shape[1])),
+            base=measured.base[:, column],
+            change=np.zeros((1, len(measured.base))),
+            damage=np.zeros((1, measured.damage.shape[1])),
             neurons=0,
         )
-        for c, target in enumerate(targets)
+        for column, target in enumerate(targets)
     ]
-    found += [
-        Cell(*key, target, base[:, c], changes[rows, :, c], damage[rows], edited[rows[0]])
-        for key, rows in members.items()
-        for c, target in enumerate(targets)
-    ]
-    own: dict[tuple[Condition, float], list[Cell]] = {}
-    for cell in found:
+
+
+def _together(made: Sequence[EffectCell]) -> list[EffectCell]:
+    """Average the effects of values on themselves, for each condition and gamma."""
+    on_itself: dict[tuple[Condition, float], list[EffectCell]] = {}
+    for cell in made:
         if cell.value == cell.target:
-            own.setdefault((cell.condition, cell.gamma), []).append(cell)
-    return found + [
-        Cell(
-            TOGETHER,
-            *key,
-            OWN,
-            *(np.mean([cell[field] for cell in alike], 0) for field in (4, 5, 6)),
-            round(np.mean([cell.neurons for cell in alike])),
+            on_itself.setdefault((cell.condition, cell.gamma), []).append(cell)
+    return [
+        EffectCell(
+            value=TOGETHER,
+            condition=condition,
+            gamma=gamma,
+            target=OWN,
+            base=np.mean([cell.base for cell in alike], 0),
+            change=np.mean([cell.change for cell in alike], 0),
+            damage=np.mean([cell.damage for cell in alike], 0),
+            neurons=round(np.mean([cell.neurons for cell in alike])),
         )
-        for key, alike in own.items()
+        for (condition, gamma), alike in on_itself.items()
     ]
 
 
-def effect_rows(made: Sequence[Cell], replicates: int, seed: int) -> list[dict[str, Any]]:
-    """Rows of `neuron_effects`.
+def effect_rows(made: Sequence[EffectCell], replicates: int, seed: int) -> list[dict[str, Any]]:
+    """Write the rows of `neuron_effects`, with intervals bootstrapped over contexts and texts.
 
     `excess` is what an effect has over the control of the same gamma, paired by context.
     """
-    control = {
+    controls = {
         (cell.value, cell.gamma, cell.target): cell.change.mean(0)
         for cell in made
         if cell.condition == "random"
     }
-    unknown = np.full(len(made[0].base), np.nan)
+    no_control = np.full(len(made[0].base), np.nan)
+    base = np.stack([cell.base for cell in made], 1)
     change = np.stack([cell.change.mean(0) for cell in made], 1)
-    over = change - np.stack(
-        [control.get((cell.value, cell.gamma, cell.target), unknown) for cell in made], 1
+    control = np.stack(
+        [controls.get((cell.value, cell.gamma, cell.target), no_control) for cell in made], 1
     )
-    means = bootstrap_mean(change + np.stack([cell.base for cell in made], 1), replicates, seed)
-    effects, excess = (
-        bootstrap_mean(change, replicates, seed),
-        bootstrap_mean(over, replicates, seed),
-    )
-    harm = bootstrap_mean(np.stack([cell.damage.mean(0) for cell in made], 1), replicates, seed)
-    rows = []
-    for k, cell in enumerate(made):
-        draws = cell.change.mean(1) if cell.condition == "random" else np.empty(0)
-        rows.append(
-            {
-                "value": cell.value,
-                "condition": cell.condition,
-                "gamma": cell.gamma,
-                "target": cell.target,
-                "neurons": cell.neurons,
-                "n": int(effects.n[k]),
-                "mean": float(means.mean[k]),
-                "mean_low": float(means.low[k]),
-                "mean_high": float(means.high[k]),
-                "effect": float(effects.mean[k]),
-                "low": float(effects.low[k]),
-                "high": float(effects.high[k]),
-                "p": float(effects.p[k]),
-                "excess": float(excess.mean[k]),
-                "excess_low": float(excess.low[k]),
-                "excess_high": float(excess.high[k]),
-                "draws": len(draws),
-                "draw_sd": float(draws.std(ddof=1)) if len(draws) > 1 else float("nan"),
-                "damage": float(harm.mean[k]),
-                "damage_low": float(harm.low[k]),
-                "damage_high": float(harm.high[k]),
-                "damage_n": int(harm.n[k]),
-            }
-        )
-    return rows
+    intervals = {
+        "mean": bootstrap_mean(change + base, replicates, seed),
+        "effect": bootstrap_mean(change, replicates, seed),
+        "excess": bootstrap_mean(change - control, replicates, seed),
+        "damage": bootstrap_mean(
+            np.stack([cell.damage.mean(0) for cell in made], 1), replicates, seed
+        ),
+    }
+    return [_effect_row(cell, intervals, number) for number, cell in enumerate(made)]
+
+
+def _effect_row(cell: EffectCell, intervals: Mapping[str, Interval], number: int) -> dict[str, Any]:
+    """Write the row of one cell; its intervals stand at `number`."""
+    mean, effect = intervals["mean"], intervals["effect"]
+    excess, damage = intervals["excess"], intervals["damage"]
+    draws = cell.change.mean(1) if cell.condition == "random" else np.empty(0)
+    return {
+        "value": cell.value,
+        "condition": cell.condition,
+        "gamma": cell.gamma,
+        "target": cell.target,
+        "neurons": cell.neurons,
+        "n": int(effect.n[number]),
+        "mean": float(mean.mean[number]),
+        "mean_low": float(mean.low[number]),
+        "mean_high": float(mean.high[number]),
+        "effect": float(effect.mean[number]),
+        "low": float(effect.low[number]),
+        "high": float(effect.high[number]),
+        "p": float(effect.p[number]),
+        "excess": float(excess.mean[number]),
+        "excess_low": float(excess.low[number]),
+        "excess_high": float(excess.high[number]),
+        "draws": len(draws),
+        "draw_sd": float(draws.std(ddof=1)) if len(draws) > 1 else float("nan"),
+        "damage": float(damage.mean[number]),
+        "damage_low": float(damage.low[number]),
+        "damage_high": float(damage.high[number]),
+        "damage_n": int(damage.n[number]),
+    }

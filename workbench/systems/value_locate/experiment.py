@@ -11,7 +11,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -25,11 +25,18 @@ from feature_store.runs import Work
 from sae_training.engine.answers import by_answers
 from sae_training.engine.generate import decode, prompt_ids
 from sae_training.engine.model import Model
-from sae_training.engine.neurons import Group, NeuronEdit, Neurons, answer, percentiles
+from sae_training.engine.neurons import (
+    Answers,
+    Group,
+    NeuronEdit,
+    Neurons,
+    answer,
+    percentiles,
+)
 from sae_training.engine.scoring import sweep_ids
 from workbench.measuring.questions import Question, expected_ratings, option_texts
 from workbench.systems.value_locate.descriptions import POLES, Descriptions
-from workbench.systems.value_locate.effects import Planned
+from workbench.systems.value_locate.effects import PlannedEdit
 from workbench.systems.value_locate.locate import Located, Shares, amounts, locate, shares
 
 TEXTS = 16
@@ -37,12 +44,52 @@ TEXTS = 16
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
-    """The neurons of one value."""
+class NeuronModel:
+    """A model and the neurons of it that are counted and edited."""
+
+    model: Model
+    """The live model."""
+    groups: Sequence[Group]
+    """Its neurons: those of one layer each, or the SAE's features."""
+
+
+@dataclass(frozen=True)
+class AnswerSettings:
+    """How many answers are written, and how."""
+
+    n: int
+    """Answers a value and pole."""
+    new_tokens: int
+    """Longest answer [tokens]."""
+    temperature: float
+    """Sampling temperature; 0: greedy."""
+    seed: int
+    """Seed of descriptions and sampling."""
+
+
+@dataclass(frozen=True)
+class LocateSettings:
+    """Which neurons are chosen, and how their controls and scales are found."""
+
+    top: int
+    """Neurons a role, the largest differences first."""
+    least: float
+    """Difference of the shares from which a neuron is chosen whatever its rank [0 to 1]."""
+    draws: int
+    """Draws of the control."""
+    u: Literal["percentile", "share"]
+    """Scale of an edit: a neuron's 95th percentile, or the larger of its two shares."""
+    seed: int
+    """Seed of the controls."""
+
+
+@dataclass(frozen=True, eq=False)
+class ValueNeurons:
+    """The neurons of one value, its controls, and how far each is moved."""
 
     value: str
     """Id of the value."""
-    own: Located
+    located: Located
     """Its target and opposing neurons."""
     controls: tuple[Located, ...]
     """Draws of the control."""
@@ -53,10 +100,10 @@ class Found:
     """Shares under the value and under its reverse, over all neurons."""
 
     def edit(
-        self, planned: Planned, dropout: float, seed: int, groups: Sequence[Group]
+        self, planned: PlannedEdit, dropout: float, seed: int, groups: Sequence[Group]
     ) -> NeuronEdit:
-        """What the engine does to the neurons."""
-        located = self.controls[planned.draw] if planned.condition == "random" else self.own
+        """Say what the engine does to the neurons."""
+        located = self.controls[planned.draw] if planned.condition == "random" else self.located
         located = located.reverse() if planned.condition == "reversed" else located
         return NeuronEdit(
             neurons=places(groups, located.neuron),
@@ -67,38 +114,39 @@ class Found:
         )
 
     def rows(self, groups: Sequence[Group]) -> list[dict[str, Any]]:
-        """Rows of `neurons`."""
+        """Write the rows of `neurons`."""
         held, denied = self.poles
-        where = places(groups, self.own.neuron)
+        where = places(groups, self.located.neuron)
         reach = 1.96 * np.sqrt(held.error**2 + denied.error**2)
-        return [
-            {
-                "value": self.value,
-                "layer": groups[group].layer,
-                "neuron": int(index),
-                "role": "target" if delta > 0 else "opposing",
-                "p_value": float(held.share[n]),
-                "p_reversed": float(denied.share[n]),
-                "delta": float(delta),
-                "low": float(delta - reach[n]),
-                "high": float(delta + reach[n]),
-                "tokens_value": held.tokens,
-                "tokens_reversed": denied.tokens,
-                "u": float(self.u[n]),
-            }
-            for n, delta, group, index in zip(
-                self.own.neuron, self.own.delta, where.group, where.index, strict=True
+        rows = []
+        for number, neuron in enumerate(self.located.neuron):
+            delta = self.located.delta[number]
+            rows.append(
+                {
+                    "value": self.value,
+                    "layer": groups[where.group[number]].layer,
+                    "neuron": int(where.index[number]),
+                    "role": "target" if delta > 0 else "opposing",
+                    "p_value": float(held.share[neuron]),
+                    "p_reversed": float(denied.share[neuron]),
+                    "delta": float(delta),
+                    "low": float(delta - reach[neuron]),
+                    "high": float(delta + reach[neuron]),
+                    "tokens_value": held.tokens,
+                    "tokens_reversed": denied.tokens,
+                    "u": float(self.u[neuron]),
+                }
             )
-        ]
+        return rows
 
 
 def group_of(groups: Sequence[Group]) -> np.ndarray:
-    """Group of every neuron, group by group [neuron]."""
+    """Number the group of every neuron, group by group [neuron]."""
     return np.repeat(np.arange(len(groups)), [group.width for group in groups])
 
 
 def places(groups: Sequence[Group], neurons: np.ndarray) -> Neurons:
-    """Neurons numbered over all groups, as group and place within it."""
+    """Find neurons that are numbered over all groups: the group, and the place within it."""
     starts = np.concatenate([[0], np.cumsum([group.width for group in groups])])
     group = np.searchsorted(starts, neurons, side="right") - 1
     return Neurons(group, neurons - starts[group])
@@ -106,175 +154,179 @@ def places(groups: Sequence[Group], neurons: np.ndarray) -> Neurons:
 
 def answer_all(
     work: Work,
-    model: Model,
-    groups: Sequence[Group],
+    subject: NeuronModel,
     values: Sequence[str],
-    told: Descriptions,
-    n: int,
-    new_tokens: int,
-    temperature: float,
-    seed: int,
+    descriptions: Descriptions,
+    settings: AnswerSettings,
     progress: Progress,
 ) -> None:
-    """Parts `neuron_answers`, `counts` and `tokens`, two a value; those that an interrupted run
-    kept are not made again.
+    """Let the model answer under every value and pole, and count its active neurons.
+
+    Writes the parts `neuron_answers`, `counts` and `tokens`, two a value. Parts of an interrupted
+    run are not made again.
     """
     jobs = [(value, pole) for value in values for pole in POLES]
     for number, (value, pole) in enumerate(jobs):
         if number not in work.done("neuron_answers"):
-            asked = told.asked(value, pole, n, seed)
-            found = answer(
-                model,
-                groups,
-                prompt_ids(model, [one.prompt for one in asked]),
-                new_tokens,
-                temperature,
-                seed,
+            questions = descriptions.described(value, pole, settings.n, settings.seed)
+            answers = answer(
+                subject.model,
+                subject.groups,
+                prompt_ids(subject.model, [question.prompt for question in questions]),
+                settings.new_tokens,
+                settings.temperature,
+                settings.seed,
             )
-            active = np.concatenate(found.active, axis=1).astype(np.int64)
-            tokens = found.tokens.astype(np.int64)
-            work.part(
-                "counts",
-                number,
-                pa.table(
-                    {
-                        "active": active.sum(0),
-                        "squares": (active**2).sum(0),
-                        "products": tokens @ active,
-                    }
-                ),
-            )
-            work.part(
-                "tokens",
-                number,
-                pa.table(
-                    {"prompt": found.prompts, "new": pa.array(found.new, pa.list_(pa.int64()))}
-                ),
-            )
-            work.part(
-                "neuron_answers",
-                number,
-                pa.table(
-                    {
-                        "value": [value] * n,
-                        "pole": [pole] * n,
-                        "answer": np.arange(n, dtype=np.int32),
-                        "description": [one.description for one in asked],
-                        "question": [one.question for one in asked],
-                        "prompt": [one.prompt for one in asked],
-                        "text": decode(model, found.prompts, found.new),
-                        "tokens": found.tokens,
-                    }
-                ),
-            )
+            texts = decode(subject.model, answers.prompts, answers.new)
+            work.part("counts", number, _counts(answers))
+            new = pa.array(answers.new, pa.list_(pa.int64()))
+            work.part("tokens", number, pa.table({"prompt": answers.prompts, "new": new}))
+            rows = {
+                "value": [value] * settings.n,
+                "pole": [pole] * settings.n,
+                "answer": np.arange(settings.n, dtype=np.int32),
+                "description": [question.description for question in questions],
+                "question": [question.question for question in questions],
+                "prompt": [question.prompt for question in questions],
+                "text": texts,
+                "tokens": answers.tokens,
+            }
+            work.part("neuron_answers", number, pa.table(rows))
         progress("answering", number + 1, len(jobs))
 
 
+def _counts(answers: Answers) -> pa.Table:
+    """Sum over answers what `shares` needs: active tokens, their squares, and times the length."""
+    active = np.concatenate(answers.active, axis=1).astype(np.int64)
+    tokens = answers.tokens.astype(np.int64)
+    return pa.table(
+        {
+            "active": active.sum(0),
+            "squares": (active**2).sum(0),
+            "products": tokens @ active,
+        }
+    )
+
+
 def find(
-    work: Work,
-    model: Model,
-    groups: Sequence[Group],
-    number: int,
-    value: str,
-    top: int,
-    least: float,
-    draws: int,
-    u: Literal["percentile", "share"],
-    seed: int,
-) -> Found:
-    """The neurons of `value`, whose answers are parts 2 `number` and 2 `number` + 1."""
+    work: Work, subject: NeuronModel, value: str, number: int, settings: LocateSettings
+) -> ValueNeurons:
+    """Find the neurons of a value, whose answers are parts 2 `number` and 2 `number` + 1."""
     parts = [2 * number, 2 * number + 1]
-    poles = []
-    for part in parts:
-        counts = work.kept("counts", part)
-        poles.append(
-            shares(
-                *(counts[name].to_numpy() for name in ("active", "squares", "products")),
-                work.kept("neuron_answers", part)["tokens"].to_numpy().astype(np.int64),
-            )
-        )
-    held, denied = poles
-    own = locate(held.share - denied.share, top, least)
-    group, alive = group_of(groups), (held.share > 0) | (denied.share > 0)
-    controls = tuple(own.control(group, alive, seed + 1 + draw) for draw in range(draws))
+    held, denied = (_shares(work, part) for part in parts)
+    located = locate(held.share - denied.share, settings.top, settings.least)
+    group = group_of(subject.groups)
+    alive = (held.share > 0) | (denied.share > 0)
+    controls = tuple(
+        located.control(group, alive, settings.seed + 1 + draw) for draw in range(settings.draws)
+    )
+    used = np.unique(np.concatenate([chosen.neuron for chosen in (located, *controls)]))
     scale = np.zeros(len(group))
-    used = np.unique(np.concatenate([own.neuron, *(control.neuron for control in controls)]))
-    if u == "share":
+    if settings.u == "share":
         scale[used] = np.maximum(held.share, denied.share)[used]
     else:
-        kept = pa.concat_tables(work.kept("tokens", part) for part in parts)
+        tokens = pa.concat_tables(work.kept("tokens", part) for part in parts)
         scale[used] = percentiles(
-            model, groups, kept["prompt"].to_pylist(), kept["new"].to_pylist(), places(groups, used)
+            subject.model,
+            subject.groups,
+            tokens["prompt"].to_pylist(),
+            tokens["new"].to_pylist(),
+            places(subject.groups, used),
         )
-    return Found(value=value, own=own, controls=controls, u=scale, poles=(held, denied))
+    return ValueNeurons(
+        value=value, located=located, controls=controls, u=scale, poles=(held, denied)
+    )
+
+
+def _shares(work: Work, part: int) -> Shares:
+    """Estimate how often neurons are active in the answers of one part."""
+    counts = work.kept("counts", part)
+    tokens = work.kept("neuron_answers", part)["tokens"]
+    return shares(
+        counts["active"].to_numpy(),
+        counts["squares"].to_numpy(),
+        counts["products"].to_numpy(),
+        tokens.to_numpy().astype(np.int64),
+    )
+
+
+class _OptionBatch(NamedTuple):
+    """Questions whose options are tokenized in the same way."""
+
+    rows: list[int]
+    """0-based numbers of the questions."""
+    prompts: list[list[int]]
+    """Tokens of each question."""
+    options: list[list[int]]
+    """Tokens of each option."""
 
 
 @dataclass(frozen=True, eq=False)
 class Bench:
-    """What every edit is measured with."""
+    """What every edit is measured with: an instrument's questions and neutral texts."""
 
     model: Model
+    """The live model, edited or not."""
     instrument: Instrument
-    asked: Sequence[Question]
+    """The instrument that asks."""
+    questions: Sequence[Question]
     """The instrument's questions, under every context."""
     neutral: Sequence[str]
     """Texts whose loss is the damage."""
     system: ValueSystem
-    """In which ratings are told."""
+    """Values by which ratings are given."""
 
     @cached_property
     def targets(self) -> tuple[str, ...]:
-        """Values of the system that the instrument measures, in circle order."""
-        measured = {self.system.resolve(q.item.value) for q in self.asked}
+        """Name the values of the system that the instrument measures, in circle order."""
+        measured = {self.system.resolve(q.item.value) for q in self.questions}
         return tuple(value for value in self.system.ids if value in measured)
 
     @cached_property
-    def _options(self) -> list[tuple[list[int], list[list[int]], list[list[int]]]]:
-        """(questions, their tokens, options as tokens) for each way in which the options are
-        tokenized.
-        """
-        prompts = [q.prompt for q in self.asked]
+    def _options(self) -> list[_OptionBatch]:
+        prompts = [q.prompt for q in self.questions]
         ids = prompt_ids(self.model, prompts)
+        texts = option_texts(self.instrument, self.model)
         return [
-            (rows, [ids[row] for row in rows], options)
-            for rows, options in by_answers(
-                self.model, prompts, ids, option_texts(self.instrument, self.model)
-            )
+            _OptionBatch(rows, [ids[row] for row in rows], options)
+            for rows, options in by_answers(self.model, prompts, ids, texts)
         ]
 
     @cached_property
     def _texts(self) -> list[list[int]]:
+        """Tokens of the neutral texts, as far as the model reads."""
         texts = [ids[: self.model.context] for ids in self.model.tokenize(self.neutral)]
-        if short := [k + 1 for k, ids in enumerate(texts) if len(ids) < 2]:
+        short = [number for number, ids in enumerate(texts, 1) if len(ids) < 2]
+        if short:
             raise BadInput(
                 f"Neutral text {short[0]} has fewer than two tokens, so it has no loss. Drop it."
             )
         return texts
 
     def ratings(self) -> Float[np.ndarray, " question"]:
-        """Expected rating of every question [1 to number of options]."""
-        logprobs = np.empty((len(self.asked), len(self.instrument.options)))
-        for rows, ids, options in self._options:
-            logprobs[rows] = sweep_ids(self.model, ids, options).base.double().numpy()
-        return expected_ratings(logprobs, self.asked)
+        """Measure the expected rating of every question [1 to number of options]."""
+        logprobs = np.empty((len(self.questions), len(self.instrument.options)))
+        for batch in self._options:
+            scores = sweep_ids(self.model, batch.prompts, batch.options)
+            logprobs[batch.rows] = scores.base.double().numpy()
+        return expected_ratings(logprobs, self.questions)
 
     def losses(self) -> Float[np.ndarray, " text"]:
-        """Mean next-token loss of every neutral text [nats a token]."""
-        found = []
+        """Measure the mean next-token loss of every neutral text [nats a token]."""
+        losses = []
         for start in range(0, len(self._texts), TEXTS):
-            some = self._texts[start : start + TEXTS]
-            width = max(map(len, some))
-            ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in some])
-            mask = torch.arange(width) < torch.tensor([[len(row)] for row in some])
-            found.append(self.model.loss(ids, mask).double().cpu().numpy())
-        return np.concatenate(found)
+            batch = self._texts[start : start + TEXTS]
+            width = max(map(len, batch))
+            ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in batch])
+            mask = torch.arange(width) < torch.tensor([[len(row)] for row in batch])
+            losses.append(self.model.loss(ids, mask).double().cpu().numpy())
+        return np.concatenate(losses)
 
     def fold(self, ratings: Float[np.ndarray, " question"]) -> Float[np.ndarray, "context target"]:
-        """Mean rating of each value under each context [rating points]."""
-        context = np.array([q.context for q in self.asked])
-        target = np.array(
-            [self.targets.index(self.system.resolve(q.item.value)) for q in self.asked]
-        )
+        """Average the ratings of each value under each context [rating points]."""
+        context = np.array([q.context for q in self.questions])
+        values = [self.system.resolve(q.item.value) for q in self.questions]
+        target = np.array([self.targets.index(value) for value in values])
         total, count = np.zeros((2, context.max() + 1, len(self.targets)))
         np.add.at(total, (context, target), ratings)
         np.add.at(count, (context, target), 1)

@@ -18,7 +18,7 @@ import pyarrow as pa
 from feature_store.records import Value, row
 from workbench.llm import Judge
 from workbench.statistics.intervals import bootstrap_mean, known_mean
-from workbench.systems.value_locate.descriptions import Told
+from workbench.systems.value_locate.descriptions import DescribedQuestion
 
 SCORES = ("1", "2", "3", "4", "5")
 QUESTION = """How strongly does the answer express the value "{name}"? Its meaning: {definition}
@@ -26,12 +26,15 @@ QUESTION = """How strongly does the answer express the value "{name}"? Its meani
 Question: {question}
 Answer: {answer}
 
-1: it rejects the value. 2: it leans against it. 3: it says nothing about it. 4: it leans towards it. 5: it expresses it strongly.
+1: it rejects the value. 2: it leans against it. 3: it says nothing about it. \
+4: it leans towards it. 5: it expresses it strongly.
 Give one number from 1 to 5."""
 
 
 @dataclass(frozen=True)
 class Sample:
+    """A text that a model wrote under one condition, and how far it expresses a value."""
+
     value: str
     """Value that the sample is judged for."""
     condition: str
@@ -57,66 +60,67 @@ class Sample:
 def score(
     judge: Judge,
     value: Value,
-    told: Sequence[Told],
+    questions: Sequence[DescribedQuestion],
     texts: Sequence[str],
     condition: str,
     gamma: float,
 ) -> list[Sample]:
-    """One sample a text; `told[i]` is what text i answers."""
-    asked = [
+    """Have a judge score texts; `questions[i]` is what text i answers."""
+    requests = [
         QUESTION.format(
-            name=value.name, definition=value.definition, question=one.question, answer=text.strip()
+            name=value.name,
+            definition=value.definition,
+            question=question.question,
+            answer=text.strip(),
         )
-        for one, text in zip(told, texts, strict=True)
+        for question, text in zip(questions, texts, strict=True)
     ]
+    verdicts = judge.judge(requests, SCORES)
     return [
         Sample(
             value=value.id,
             condition=condition,
             gamma=gamma,
-            sample=k,
-            prompt=one.prompt,
-            text=text,
+            sample=number,
+            prompt=questions[number].prompt,
+            text=texts[number],
             score=float(verdict.choice) if verdict.status == "parsed" else float("nan"),
             status=verdict.status,
             judge=verdict.judge,
             reply=verdict.text,
         )
-        for k, (one, text, verdict) in enumerate(
-            zip(told, texts, judge.judge(asked, SCORES), strict=True)
-        )
+        for number, verdict in enumerate(verdicts)
     ]
 
 
 def samples_table(samples: Sequence[Sample]) -> pa.Table:
-    """Rows of `neuron_samples`."""
-    return pa.Table.from_pylist([row(one) for one in samples])
+    """Write the rows of `neuron_samples`."""
+    return pa.Table.from_pylist([row(sample) for sample in samples])
 
 
 def score_rows(samples: pa.Table, replicates: int, seed: int) -> list[dict[str, Any]]:
-    """Rows of `neuron_scores`: every value and condition against the unedited samples of the
-    same questions.
+    """Write the rows of `neuron_scores`.
+
+    Every value and condition is held against the unedited samples of the same questions.
     """
     frame = samples.to_pandas().sort_values("sample", kind="stable")
-    scores = {
-        key: own.score.to_numpy()
-        for key, own in frame.groupby(["value", "condition", "gamma"], sort=False)
-    }
+    groups = frame.groupby(["value", "condition", "gamma"], sort=False)
+    scores = {key: members.score.to_numpy() for key, members in groups}
     rows = []
-    for (value, condition, gamma), found in scores.items():
-        change = bootstrap_mean(found - scores[value, "default", 0.0], replicates, seed)
+    for (value, condition, gamma), scored in scores.items():
+        change = bootstrap_mean(scored - scores[value, "default", 0.0], replicates, seed)
         rows.append(
             {
                 "value": value,
                 "condition": condition,
                 "gamma": gamma,
-                "mean": float(known_mean(found, 0)),
+                "mean": float(known_mean(scored, 0)),
                 "change": float(change.mean),
                 "low": float(change.low),
                 "high": float(change.high),
                 "p": float(change.p),
                 "n": int(change.n),
-                "missing": int(np.isnan(found).sum()),
+                "missing": int(np.isnan(scored).sum()),
             }
         )
     return rows

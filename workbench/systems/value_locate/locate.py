@@ -27,6 +27,8 @@ from feature_store.errors import BadInput
 
 @dataclass(frozen=True, eq=False)
 class Shares:
+    """How often neurons are active while a model answers under one pole."""
+
     share: Float[np.ndarray, " neuron"]
     """Share of response tokens on which each neuron is active [0 to 1]."""
     error: Float[np.ndarray, " neuron"]
@@ -37,6 +39,8 @@ class Shares:
 
 @dataclass(frozen=True, eq=False)
 class Located:
+    """Neurons with a role for a value, and by how much they tell it from its reverse."""
+
     neuron: Int[np.ndarray, " chosen"]
     """0-based number among the neurons of all groups."""
     delta: Float[np.ndarray, " chosen"]
@@ -44,28 +48,35 @@ class Located:
 
     @property
     def opposing(self) -> Bool[np.ndarray, " chosen"]:
-        """Which neurons are held at or below 0."""
+        """Mark the neurons that are held at or below 0."""
         return self.delta < 0
 
     def reverse(self) -> "Located":
-        """Targets and opponents exchanged."""
+        """Exchange targets and opponents."""
         return replace(self, delta=-self.delta)
 
     def control(
         self, group: Int[np.ndarray, " neuron"], alive: Bool[np.ndarray, " neuron"], seed: int
     ) -> "Located":
-        """As many other neurons of each group, the deltas dealt out among them at random."""
-        rng, drawn, dealt = np.random.default_rng(seed), [], []
+        """Draw a random control: as many other neurons of each group, moved by the same amounts.
+
+        The deltas of the chosen neurons are permuted among the drawn ones, so that control and
+        selection differ in which neurons move and in nothing else. `group` and `alive` say of
+        every neuron where it belongs and whether it was active in some answer.
+        """
+        rng = np.random.default_rng(seed)
+        drawn: list[np.ndarray] = []
+        dealt: list[np.ndarray] = []
         chosen = np.zeros(len(group), bool)
         chosen[self.neuron] = True
         for number in np.unique(group[self.neuron]):
             members = np.flatnonzero(group == number)
-            own = self.delta[group[self.neuron] == number]
+            deltas = self.delta[group[self.neuron] == number]
             # Others first, among them the live ones; where a group has too few, chosen neurons fill
             # it up.
             order = np.lexsort((rng.random(len(members)), ~alive[members], chosen[members]))
-            drawn.append(members[order[: len(own)]])
-            dealt.append(rng.permutation(own))
+            drawn.append(members[order[: len(deltas)]])
+            dealt.append(rng.permutation(deltas))
         return Located(np.concatenate(drawn), np.concatenate(dealt)) if drawn else self
 
 
@@ -75,8 +86,13 @@ def shares(
     products: Int[np.ndarray, " neuron"],
     tokens: Int[np.ndarray, " answer"],
 ) -> Shares:
-    """From sums over answers: active tokens c, c squared, and c times the answer's tokens t."""
-    total, n = int(tokens.sum()), len(tokens)
+    """Estimate shares from sums over answers of c, c squared and c t.
+
+    c counts the tokens of an answer on which a neuron is active, t is the answer's length
+    [tokens]. Raises BadInput where the model answered nothing.
+    """
+    total = int(tokens.sum())
+    n = len(tokens)
     if not total:
         raise BadInput(
             "The model answered nothing, so no neuron was seen. Ask for more new tokens, or change"
@@ -84,16 +100,18 @@ def shares(
         )
     p = active / total
     # sum (c - p t)^2, the residuals of the ratio estimator
-    residual = np.maximum(
-        squares - 2 * p * products + p**2 * float((tokens.astype(float) ** 2).sum()), 0
-    )
-    error = np.sqrt(n / (n - 1) * residual) / total if n > 1 else np.full(len(p), np.nan)
+    squared_tokens = float((tokens.astype(float) ** 2).sum())
+    residual = np.maximum(squares - 2 * p * products + p**2 * squared_tokens, 0)
+    error = np.full(len(p), np.nan)
+    if n > 1:
+        error = np.sqrt(n / (n - 1) * residual) / total
     return Shares(p, error, total)
 
 
 def locate(delta: Float[np.ndarray, " neuron"], top: int, least: float) -> Located:
-    """Targets and opposing neurons of a value: in each direction the first `top` and all of at
-    least `least`.
+    """Choose the targets and the opposing neurons of a value.
+
+    In each direction these are the first `top`, and all whose delta is at least `least`.
     """
     if top < 0 or not least > 0:
         raise BadInput(
@@ -109,12 +127,12 @@ def locate(delta: Float[np.ndarray, " neuron"], top: int, least: float) -> Locat
 
 
 def weight(delta: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
-    """f(delta): how much of the push a neuron gets [0 to 1]; 0.5 at a delta of 0.15."""
+    """Weigh a neuron's push by f(delta) [0 to 1]; 0.5 at a delta of 0.15."""
     return 1 / (1 + np.exp(-10 * (delta - 0.15)))
 
 
 def amounts(
     located: Located, u: Float[np.ndarray, " chosen"], gamma: float
 ) -> Float[np.ndarray, " chosen"]:
-    """Added to each target [activation units]; 0 for opposing neurons."""
+    """Give what is added to each target [activation units]; 0 for opposing neurons."""
     return np.where(located.opposing, 0.0, gamma * u * weight(np.abs(located.delta)))
