@@ -26,7 +26,7 @@ from sae_training.engine.answers import by_answers
 from sae_training.engine.generate import decode, prompt_ids
 from sae_training.engine.model import Model
 from sae_training.engine.neurons import (
-    Answers,
+    CountedAnswers,
     Group,
     NeuronEdit,
     Neurons,
@@ -195,7 +195,7 @@ def answer_all(
         progress("answering", number + 1, len(jobs))
 
 
-def _counts(answers: Answers) -> pa.Table:
+def _counts(answers: CountedAnswers) -> pa.Table:
     """Sum over answers what `shares` needs: active tokens, their squares, and times the length."""
     active = np.concatenate(answers.active, axis=1).astype(np.int64)
     tokens = answers.tokens.astype(np.int64)
