@@ -48,7 +48,8 @@ def fitted(theta: np.ndarray, seed: int) -> dict[str, float]:
     """One simulation and its fit: how well, how surely, how fast."""
     rows = simulated(theta, np.random.default_rng((3, seed)))
     start = time.monotonic()
-    told = ordinal.fit(*rows, ITEMS, len(THRESHOLDS) + 1, ordinal.SamplerSettings(seed=seed))
+    answers = ordinal.OrdinalAnswers(*rows, ITEMS, len(THRESHOLDS) + 1)
+    told = ordinal.fit(answers, ordinal.SamplerSettings(seed=seed))
     found = ordinal.summarise(ordinal.centred(told.theta))
     gaps = ordinal.contrasts(told.theta, VALUES, GROUPS, [("up", "down")])
     between = ordinal.summarise(gaps["up - down", 1, 0][..., None])

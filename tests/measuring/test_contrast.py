@@ -10,7 +10,7 @@ import pytest
 from feature_store import queries, registry
 from feature_store.errors import BadInput, NotFound
 from workbench.comparing.contrasts import difference
-from workbench.comparing.subjects import subjects
+from workbench.comparing.subjects import Steerable, subjects
 from workbench.comparing.validity import correlations, mtmm, validity
 from workbench.measuring.profiles import Cells
 
@@ -26,6 +26,8 @@ LABELS = pd.DataFrame(
         "output": [0.5, 0.4, 0.3, 0.2],
     }
 )
+
+STEERABLE = Steerable(labels=LABELS, system=SYSTEM, features_per_value=2, strength=0.3)
 
 
 def cells(x, values=("power", "benevolence"), start=0):
@@ -137,7 +139,7 @@ def test_instruments_are_compared_over_the_values_that_both_measure():
 
 
 def test_subjects_are_written_in_one_word():
-    told = subjects(["base", "power-", "f12+f40*-1.5@0.4", "hub/model"], LABELS, SYSTEM, 2, 0.3)
+    told = subjects(["base", "power-", "f12+f40*-1.5@0.4", "hub/model"], STEERABLE)
     assert [s.name for s in told] == ["base", "power-", "f12+f40*-1.5@0.4", "hub/model"]
     pairs = [one.split(":") for one in told[1].settings["features"]]
     assert [int(index) for index, _ in pairs] == [3, 4]
@@ -145,7 +147,7 @@ def test_subjects_are_written_in_one_word():
     assert told[1].settings["strength"] == 0.3
     assert told[2].settings == {"features": ("12", "40:-1.5"), "strength": 0.4}
     assert told[3].settings == {"model": "hub/model"}
-    assert [s.name for s in subjects(["values"], LABELS, SYSTEM, 2, 0.3)] == [
+    assert [s.name for s in subjects(["values"], STEERABLE)] == [
         "base",
         "power+",
         "power-",
@@ -160,13 +162,13 @@ def test_subjects_are_written_in_one_word():
         (["base"], BadInput, "needs two subjects"),
         (["base", "powr+"], NotFound, "Did you mean 'power'"),
         (["base", "tradition+"], BadInput, "No accepted label names a feature of tradition"),
-        (["base", "strong"], BadInput, "is no subject"),
-        (["base", "f1@1.2.3"], BadInput, "is no number"),
+        (["base", "strong"], BadInput, "is not a subject"),
+        (["base", "f1@1.2.3"], BadInput, "is not a number"),
     ],
 )
 def test_a_subject_that_is_none_is_refused(told, error, says):
     with pytest.raises(error, match=says):
-        subjects(told, LABELS, SYSTEM, 2, 0.3)
+        subjects(told, STEERABLE)
 
 
 def test_the_verb_on_the_organism(probed_study):

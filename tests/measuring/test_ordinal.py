@@ -8,7 +8,7 @@ from scipy import stats
 
 from feature_store.errors import BadInput
 from workbench.statistics import ordinal
-from workbench.statistics.ordinal import SIGMA_SCALE, TAU_SD, SamplerSettings
+from workbench.statistics.ordinal import SIGMA_SCALE, TAU_SD, OrdinalAnswers, SamplerSettings
 
 ITEMS = np.repeat(np.arange(10), 4)
 """Value of each of 40 items."""
@@ -37,7 +37,8 @@ def test_planted_conditions_and_a_planted_contrast_come_back(seed):
     )
     theta[0, :2] -= 0.5
     told = ordinal.fit(
-        *simulate(theta, seed), ITEMS, 6, SamplerSettings(warmup=300, draws=500, seed=seed)
+        OrdinalAnswers(*simulate(theta, seed), ITEMS, 6),
+        SamplerSettings(warmup=300, draws=500, seed=seed),
     )
     true, found = ordinal.centred(theta), ordinal.summarise(ordinal.centred(told.theta))
     assert np.corrcoef(true.ravel(), found.mean.ravel())[0, 1] > 0.9
@@ -71,7 +72,8 @@ def test_items_that_differ_widen_the_intervals():
         SamplerSettings(warmup=300, draws=500),
     )
     alike, apart = (
-        ordinal.fit(*simulate(theta, 5, spread=spread), ITEMS, 6, settings) for spread in (0.0, 1.0)
+        ordinal.fit(OrdinalAnswers(*simulate(theta, 5, spread=spread), ITEMS, 6), settings)
+        for spread in (0.0, 1.0)
     )
     assert alike.sigma_u.mean() < 0.25
     assert 0.7 < apart.sigma_u.mean() < 1.4
@@ -82,7 +84,8 @@ def test_items_that_differ_widen_the_intervals():
 def test_without_an_effect_the_contrast_keeps_zero():
     theta = np.tile(np.random.default_rng(7).normal(size=10), (2, 1))
     told = ordinal.fit(
-        *simulate(theta, 3), ITEMS, 6, SamplerSettings(warmup=300, draws=500, seed=3)
+        OrdinalAnswers(*simulate(theta, 3), ITEMS, 6),
+        SamplerSettings(warmup=300, draws=500, seed=3),
     )
     drawn = ordinal.contrasts(told.theta, VALUES, {"x": VALUES[:5], "y": VALUES[5:]}, [("x", "y")])
     gap = ordinal.summarise(drawn["x - y", 1, 0][..., None])
@@ -106,7 +109,7 @@ def test_the_sampler_leaves_the_joint_distribution_of_parameters_and_answers_as_
             if state is None
             else _answers(rng, state, condition, item, value_of)
         )
-        data = ordinal._count(condition, item, answer, value_of, 2, 3)
+        data = ordinal._count(OrdinalAnswers(condition, item, answer, value_of, 3), 2)
         sampler = ordinal._Gibbs(data, places, 3, SamplerSettings(chains=chains))
         sampler.rng = rng
         if state is not None:
@@ -167,11 +170,7 @@ def test_one_cell_agrees_with_the_integral():
     """
     answers = np.array([0] * 2 + [1] * 18)
     told = ordinal.fit(
-        np.zeros(20, int),
-        np.zeros(20, int),
-        answers,
-        np.array([0]),
-        2,
+        OrdinalAnswers(np.zeros(20, int), np.zeros(20, int), answers, np.array([0]), 2),
         SamplerSettings(draws=3000, seed=1),
     )
     grid = np.linspace(-6, 6, 241)
@@ -196,7 +195,9 @@ def test_a_condition_that_always_agrees_and_an_option_nobody_took_stay_finite():
     answer = np.where(
         condition == 0, 5, np.random.default_rng(0).integers(1, 5, 160)
     )  # nobody takes option 1
-    told = ordinal.fit(condition, item, answer, ITEMS, 6, SamplerSettings(draws=500))
+    told = ordinal.fit(
+        OrdinalAnswers(condition, item, answer, ITEMS, 6), SamplerSettings(draws=500)
+    )
     assert np.isfinite(told.theta).all()
     assert np.isfinite(told.tau).all()
     assert (np.diff(told.tau, axis=-1) > 0).all()
@@ -212,7 +213,9 @@ def test_a_saturated_condition_mixes():
     condition, item, answer = simulate(
         theta, 0, repeats=20, spread=0.0, thresholds=(-3.2, -1.6, 0.0, 1.6, 3.2)
     )
-    told = ordinal.fit(condition, item, answer, ITEMS, 6, SamplerSettings(warmup=600, draws=600))
+    told = ordinal.fit(
+        OrdinalAnswers(condition, item, answer, ITEMS, 6), SamplerSettings(warmup=600, draws=600)
+    )
     for drawn in (told.theta, told.tau):
         found = ordinal.summarise(drawn)
         assert found.r_hat.max() < 1.02
@@ -223,7 +226,8 @@ def test_same_seed_same_draws():
     data = simulate(np.zeros((2, 10)), 0, repeats=2)
     few = SamplerSettings(warmup=100, draws=100, seed=4)
     assert np.array_equal(
-        ordinal.fit(*data, ITEMS, 6, few).theta, ordinal.fit(*data, ITEMS, 6, few).theta
+        ordinal.fit(OrdinalAnswers(*data, ITEMS, 6), few).theta,
+        ordinal.fit(OrdinalAnswers(*data, ITEMS, 6), few).theta,
     )
 
 
@@ -252,5 +256,7 @@ def test_what_cannot_be_fitted_is_refused(change, told):
         "options": 6,
         "settings": SamplerSettings(),
     }
+    asked |= change
+    settings = asked.pop("settings")
     with pytest.raises(BadInput, match=told):
-        ordinal.fit(**(asked | change))
+        ordinal.fit(OrdinalAnswers(**asked), settings)

@@ -11,7 +11,7 @@ steering.
 Left out: choices among an item's own answers, and free texts. They have no common scale.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -24,92 +24,107 @@ from workbench.measuring.questions import softmax
 MARKS = ("model", "revision", "sae", "persona", "steering")
 """Columns that make two responses those of different conditions."""
 CONTENT = ["item", "context", "wording", "order", "seed", "text", "rating"]
+"""Columns that two runs share where they answered as the same condition."""
 
 
-def marked(told: pd.DataFrame, of: Mapping[str, Run]) -> pd.DataFrame:
-    """Rows of `run`, `steering` and `persona` with the rest of `MARKS`; `of`: profile run by id."""
-    return told.assign(
-        model=[of[run].config["model"] for run in told.run],
-        revision=[of[run].inputs["model"][:7] for run in told.run],
-        sae=[
-            "" if steering == "base" else of[run].inputs.get("sae", "")
-            for run, steering in zip(told.run, told.steering, strict=True)
-        ],
+def marked(responses: pd.DataFrame, runs: Mapping[str, Run]) -> pd.DataFrame:
+    """Say of every response which model gave it, at which revision, steered by which SAE.
+
+    `responses` has the columns `run`, `steering` and `persona`; `runs` gives the profile run of
+    every id in `run`. The rest of `MARKS` is added.
+    """
+    saes = []
+    for run, steering in zip(responses.run, responses.steering, strict=True):
+        saes.append("" if steering == "base" else runs[run].inputs.get("sae", ""))
+    return responses.assign(
+        model=[runs[run].config["model"] for run in responses.run],
+        revision=[runs[run].inputs["model"][:7] for run in responses.run],
+        sae=saes,
     )
 
 
-def conditions(told: pd.DataFrame) -> pd.DataFrame:
-    """The responses with the column `condition`, shared ones once.
+def conditions(responses: pd.DataFrame) -> pd.DataFrame:
+    """Give marked responses the column `condition`, and keep those once that two runs share.
 
     Raises BadInput where two runs answer differently as the same condition.
     """
-    kept = []
-    for key, part in told.groupby(list(MARKS), sort=False):
-        by_run = [own for _, own in part.groupby("run", sort=False)]
-        if any(
-            own[CONTENT].to_csv(index=False) != by_run[0][CONTENT].to_csv(index=False)
-            for own in by_run[1:]
-        ):
+    parts = []
+    for key, part in responses.groupby(list(MARKS), sort=False):
+        by_run = [of_run for _, of_run in part.groupby("run", sort=False)]
+        contents = [of_run[CONTENT].to_csv(index=False) for of_run in by_run]
+        if len(set(contents)) > 1:
             raise BadInput(
                 f"{by_run[0].run.iloc[0]} and {by_run[1].run.iloc[0]} both answer as {key[0]},"
                 f" {key[4]}, under other questions or seeds. Leave one out."
             )
-        kept.append(by_run[0])
-    found = pd.concat(kept, ignore_index=True)
-    return found.assign(condition=names(found))
+        parts.append(by_run[0])
+    distinct = pd.concat(parts, ignore_index=True)
+    return distinct.assign(condition=names(distinct))
 
 
-def names(found: pd.DataFrame) -> pd.Series:
-    """The condition of every row, called by those of `MARKS` that differ."""
-    vary = [mark for mark in ("model", "persona") if found[mark].nunique() > 1]
-    named = [*vary, "steering"] if found.steering.nunique() > 1 or not vary else vary
-    for more in (
-        None,
-        "revision",
-        "sae",
-    ):  # two revisions of a model, or features of two SAEs, have the same name otherwise
-        named = named if more is None else [*named, more]
-        called = (
-            found[named]
-            .replace("", np.nan)
-            .agg(lambda row: ", ".join(row.dropna()) or "no persona", axis=1)
-        )
-        if len({*zip(called, *(found[mark] for mark in MARKS), strict=True)}) == called.nunique():
+def names(responses: pd.DataFrame) -> pd.Series:
+    """Name the condition of every row by those of `MARKS` that differ."""
+    columns = [mark for mark in ("model", "persona") if responses[mark].nunique() > 1]
+    if responses.steering.nunique() > 1 or not columns:
+        columns.append("steering")
+    marks = [responses[mark] for mark in MARKS]
+    named = _joined(responses[columns])
+    # Two revisions of a model, or features of two SAEs, have the same name otherwise.
+    for column in ("revision", "sae"):
+        if len({*zip(named, *marks, strict=True)}) == named.nunique():
             break
-    return called
+        columns.append(column)
+        named = _joined(responses[columns])
+    return named
 
 
-def answers(told: pd.DataFrame, instrument: Instrument, least: int, seed: int) -> pd.DataFrame:
-    """Parsed responses to items of one value, one row an answer, with the column `answer`;
-    `least` answers an item and condition where they are drawn.
+def _joined(columns: pd.DataFrame) -> pd.Series:
+    """Join what is not empty in each row by commas."""
+    filled = columns.replace("", np.nan)
+    return filled.agg(lambda row: ", ".join(row.dropna()) or "no persona", axis=1)
+
+
+def answers(responses: pd.DataFrame, instrument: Instrument, least: int, seed: int) -> pd.DataFrame:
+    """Give parsed responses to items of one value as answers on the scale, one row an answer.
+
+    The column `answer` is 0-based, least agreement first. Answers that were scored by
+    log-probability are drawn from the options' probabilities, at least `least` of them an item and
+    condition.
     """
-    keys, n = {item.id: item.key for item in instrument.items}, len(instrument.options)
-    told = told[(told.status == "parsed") & (told.value != "")]
-    drawn = told.logprobs.map(len).to_numpy() > 0
-    words = told[~drawn]
-    words = words.assign(answer=np.rint(words.rating).astype(int) - 1)
-    scored = told[drawn]
+    counted = responses[(responses.status == "parsed") & (responses.value != "")]
+    has_logprobs = counted.logprobs.map(len).to_numpy() > 0
+    written = counted[~has_logprobs]
+    written = written.assign(answer=np.rint(written.rating).astype(int) - 1)
+    scored = counted[has_logprobs]
     if not len(scored):
-        return words
-    numbered = all(option.isdigit() for option in instrument.options)
-    turned = ((scored.order == "descending") & numbered).to_numpy() != (
-        scored.item.map(keys) < 0
-    ).to_numpy()
-    shares = softmax(np.stack(scored.logprobs.to_numpy()))
-    shares = np.where(turned[:, None], shares[:, ::-1], shares)
-    times = np.ceil(
-        least / scored.groupby(["condition", "item"], sort=False).item.transform("size")
-    ).to_numpy(int)
+        return written
+    shares = _shares(scored, instrument)
+    sizes = scored.groupby(["condition", "item"], sort=False).item.transform("size")
+    times = np.ceil(least / sizes).to_numpy(int)
     row = np.repeat(np.arange(len(scored)), times)
     point = np.random.default_rng((seed, 11)).random(len(row))
-    answer = (point[:, None] > np.cumsum(shares, axis=1)[row, : n - 1]).sum(1)
-    return pd.concat([words, scored.iloc[row].assign(answer=answer)], ignore_index=True)
+    inner = len(instrument.options) - 1
+    answer = (point[:, None] > np.cumsum(shares, axis=1)[row, :inner]).sum(1)
+    return pd.concat([written, scored.iloc[row].assign(answer=answer)], ignore_index=True)
 
 
-def respondents(told: pd.DataFrame, values: tuple[str, ...]) -> Float[np.ndarray, "context value"]:
-    """Mean rating of each value less the mean of all, in each context of one condition; NaN
-    where nothing was parsed.
+def _shares(scored: pd.DataFrame, instrument: Instrument) -> Float[np.ndarray, "row option"]:
+    """Give the probability of each option, least agreement first whichever way it was asked."""
+    keys = {item.id: item.key for item in instrument.items}
+    numbered = all(option.isdigit() for option in instrument.options)
+    is_reversed = (scored.item.map(keys) < 0).to_numpy()
+    is_turned = ((scored.order == "descending") & numbered).to_numpy() != is_reversed
+    shares = softmax(np.stack(scored.logprobs.to_numpy()))
+    return np.where(is_turned[:, None], shares[:, ::-1], shares)
+
+
+def respondents(
+    responses: pd.DataFrame, values: Sequence[str]
+) -> Float[np.ndarray, "context value"]:
+    """Give each context's mean rating of every value less that of all values, in one condition.
+
+    NaN where nothing was parsed.
     """
-    parsed = told[told.status == "parsed"]
-    table = parsed.pivot_table("rating", "context", "value", "mean").reindex(columns=values)
+    parsed = responses[responses.status == "parsed"]
+    table = parsed.pivot_table("rating", "context", "value", "mean").reindex(columns=list(values))
     return table.sub(parsed.groupby("context").rating.mean(), axis=0).to_numpy(float)

@@ -8,7 +8,7 @@
 Differences are between centred profiles: who agrees more with everything differs in nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +20,8 @@ from workbench.statistics.intervals import benjamini_hochberg, bootstrap_mean, k
 
 
 class Difference(NamedTuple):
+    """How one profile differs from another, value by value."""
+
     mean: Float[np.ndarray, " value"]
     """Other less reference [rating points, or scores of what was chosen]."""
     low: Float[np.ndarray, " value"]
@@ -35,49 +37,55 @@ class Difference(NamedTuple):
 def difference(
     reference: Cells, other: Cells, paired: bool, replicates: int, seed: int
 ) -> Difference:
-    """`other` less `reference`, centred, over the values of the reference; NaN where one side
-    has none.
+    """Subtract the centred reference from the other profile, over the reference's values.
+
+    `paired`: both were asked the same questions. NaN where one side has no answer.
     """
     theirs = _columns(other, reference.values)
     if not paired:
         return _welch(reference.centred, theirs)
-    rows = {cluster: row for row, cluster in enumerate(other.clusters)}
-    shared = [
-        (row, rows[cluster]) for row, cluster in enumerate(reference.clusters) if cluster in rows
-    ]
-    mine, his = ([pair[side] for pair in shared] for side in (0, 1))
-    return Difference(*bootstrap_mean(theirs[his] - reference.centred[mine], replicates, seed))
+    row = {cluster: number for number, cluster in enumerate(other.clusters)}
+    shared = [cluster for cluster in reference.clusters if cluster in row]
+    reference_rows = [number for number, c in enumerate(reference.clusters) if c in row]
+    changes = theirs[[row[c] for c in shared]] - reference.centred[reference_rows]
+    return Difference(*bootstrap_mean(changes, replicates, seed))
 
 
 def _columns(cells: Cells, values: Sequence[str]) -> Float[np.ndarray, "cluster value"]:
-    found = np.full((len(cells.clusters), len(values)), np.nan)
-    for column, value in enumerate(values):
+    """Give the centred cells of some values; NaN where a value was not measured."""
+    columns = np.full((len(cells.clusters), len(values)), np.nan)
+    for number, value in enumerate(values):
         if value in cells.values:
-            found[:, column] = cells.centred[:, cells.values.index(value)]
-    return found
+            columns[:, number] = cells.centred[:, cells.values.index(value)]
+    return columns
 
 
 def _welch(a: Float[np.ndarray, "cluster value"], b: Float[np.ndarray, "row value"]) -> Difference:
+    """Subtract `a` from `b` as independent samples, with Welch's interval and p."""
     n = np.minimum(np.isfinite(a).sum(0), np.isfinite(b).sum(0))
     low, high, p = np.full((3, a.shape[1]), np.nan)
     for column in np.flatnonzero(n > 1):
-        found = stats.ttest_ind(
-            *(x[np.isfinite(x[:, column]), column] for x in (b, a)), equal_var=False
-        )
-        low[column], high[column] = found.confidence_interval(0.95)
-        p[column] = found.pvalue
+        samples = [x[np.isfinite(x[:, column]), column] for x in (b, a)]
+        test = stats.ttest_ind(*samples, equal_var=False)
+        low[column], high[column] = test.confidence_interval(0.95)
+        p[column] = test.pvalue
     return Difference(mean=known_mean(b, 0) - known_mean(a, 0), low=low, high=high, p=p, n=n)
 
 
 def rows(
     instrument: str,
     reference: str,
-    found: dict[str, tuple[Difference, bool]],
-    cells: dict[str, Cells],
+    differences: Mapping[str, tuple[Difference, bool]],
+    cells: Mapping[str, Cells],
 ) -> list[dict[str, Any]]:
-    """Rows of the relation `contrasts`: subject -> its difference and whether it is paired."""
+    """Give the rows of the relation `contrasts` on one instrument.
+
+    `differences`: subject -> its difference to the reference, and whether it is paired.
+    """
+    if not differences:
+        return []
     values = cells[reference].values
-    q = benjamini_hochberg(np.array([told.p for told, _ in found.values()])) if found else []
+    q = benjamini_hochberg(np.array([change.p for change, _ in differences.values()]))
     before = known_mean(cells[reference].centred, 0)
     return [
         {
@@ -86,14 +94,14 @@ def rows(
             "subject": subject,
             "value": value,
             "before": float(before[k]),
-            "difference": float(told.mean[k]),
-            "low": float(told.low[k]),
-            "high": float(told.high[k]),
-            "p": float(told.p[k]),
-            "q": float(own[k]),
-            "n": int(told.n[k]),
+            "difference": float(change.mean[k]),
+            "low": float(change.low[k]),
+            "high": float(change.high[k]),
+            "p": float(change.p[k]),
+            "q": float(q[row, k]),
+            "n": int(change.n[k]),
             "paired": paired,
         }
-        for (subject, (told, paired)), own in zip(found.items(), q, strict=True)
+        for row, (subject, (change, paired)) in enumerate(differences.items())
         for k, value in enumerate(values)
     ]

@@ -235,9 +235,29 @@ def measure_profile(study: Workspace, settings: MeasureSettings, progress: Progr
 
 
 def _check(settings: MeasureSettings, opened: Opened, steering: Steering, study: Workspace) -> None:
-    """Raises BadInput where flags do not go together."""
-    free, talks = opened.instrument.answer == "text", "://" in settings.model
-    if settings.gate and steering.name == "base":
+    """Raise BadInput where settings do not go together."""
+    is_steered = steering.name != "base"
+    _check_gate(settings, is_steered, study)
+    _check_mode(settings, opened)
+    if opened.plugin.judged and not settings.judge:
+        raise BadInput(
+            f"{settings.instrument}'s free answers are rated by a judge. Name its language model"
+            " with --judge."
+        )
+    if settings.judge and not opened.plugin.judged:
+        raise BadInput(
+            f"{settings.instrument} needs no judge: its answers are read by rule. Leave --judge out."
+        )
+    if "://" in settings.model and is_steered:
+        raise BadInput(
+            f"{settings.model} runs elsewhere and cannot be steered. Steer a model that runs here,"
+            " or leave --features out."
+        )
+
+
+def _check_gate(settings: MeasureSettings, is_steered: bool, study: Workspace) -> None:
+    """Raise BadInput where a gate has nothing to decide, or does not know what to look for."""
+    if settings.gate and not is_steered:
         raise BadInput(
             "A gate decides where a steering acts, and none was given. Name one with --features and"
             " --strength, or leave --gate out."
@@ -252,34 +272,19 @@ def _check(settings: MeasureSettings, opened: Opened, steering: Steering, study:
             "Which value does the gate look for? Name it with --gate-value:"
             f" {', '.join(study.system.ids)}."
         )
-    if (free or talks) and settings.mode == "logprob":
-        what = (
-            f"{settings.instrument} asks for free answers"
-            if free
-            else f"{settings.model} answers in words only"
-        )
-        raise BadInput(f"{what}. Use --mode generate.")
-    if opened.plugin.judged != bool(settings.judge):
-        raise BadInput(
-            f"{settings.instrument}'s free answers are rated by a judge. Name its language model with"
-            " --judge."
-            if opened.plugin.judged
-            else (
-                f"{settings.instrument} needs no judge: its answers are read by rule. Leave --judge"
-                " out."
-            )
-        )
-    if settings.repeats != 1 and (
-        settings.mode == "logprob" or settings.temperature == 0 or settings.repeats < 1
-    ):
+
+
+def _check_mode(settings: MeasureSettings, opened: Opened) -> None:
+    """Raise BadInput where answers cannot be brought forth in the mode that is set."""
+    if settings.mode == "logprob" and opened.instrument.answer == "text":
+        raise BadInput(f"{settings.instrument} asks for free answers. Use --mode generate.")
+    if settings.mode == "logprob" and "://" in settings.model:
+        raise BadInput(f"{settings.model} answers in words only. Use --mode generate.")
+    is_sampled = settings.mode == "generate" and settings.temperature != 0
+    if settings.repeats != 1 and (not is_sampled or settings.repeats < 1):
         raise BadInput(
             "Repeats of an answer that is not sampled are the same answer. Use --mode generate with"
             " --temperature 1, or --repeats 1."
-        )
-    if talks and steering.name != "base":
-        raise BadInput(
-            f"{settings.model} runs elsewhere and cannot be steered. Steer a model that runs here, or"
-            " leave --features out."
         )
 
 

@@ -17,11 +17,11 @@ instruments see the same steering. Left out: method factors, which need more sub
 models.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from workbench.statistics.intervals import known_mean
 
@@ -30,6 +30,8 @@ FEWEST = 5
 
 
 class Validity(NamedTuple):
+    """One figure of how far two instruments agree."""
+
     metric: str
     """`convergent`, `discriminant`, `criterion` or `profile`."""
     value: float
@@ -47,7 +49,8 @@ class Validity(NamedTuple):
 def correlations(
     a: Float[np.ndarray, "subject value"], b: Float[np.ndarray, "subject value"]
 ) -> Float[np.ndarray, "value value"]:
-    """Correlation over subjects of every value on one instrument with every value on the other;
+    """Correlate every value on one instrument with every value on the other, over subjects.
+
     NaN where one does not vary.
     """
     za, zb = _standardised(a), _standardised(b)
@@ -55,16 +58,15 @@ def correlations(
 
 
 def _standardised(x: Float[np.ndarray, "subject value"]) -> Float[np.ndarray, "subject value"]:
+    """Standardise each column [SD]; NaN where it does not vary."""
     spread = x.std(0)
     return np.divide(x - x.mean(0), spread, out=np.full_like(x, np.nan), where=spread > 1e-12)
 
 
 def mtmm(
-    profiles: dict[str, Float[np.ndarray, "subject value"]], values: tuple[str, ...]
+    profiles: Mapping[str, Float[np.ndarray, "subject value"]], values: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """Rows of the relation `mtmm`: every pair of instrument and value with every other, once
-    each way.
-    """
+    """Give the rows of the relation `mtmm`: (instrument, value) with every other, both ways."""
     return [
         {
             "instrument": a,
@@ -86,79 +88,81 @@ def validity(
     replicates: int,
     seed: int,
 ) -> list[Validity]:
-    """How far two instruments agree about the same subjects, over the values that both measure;
-    none where these are fewer than three.
+    """Tell how far two instruments agree about the same subjects, over the values of both.
 
-    Correlations over subjects are given from `FEWEST` of them on.
+    There is nothing to tell where they share fewer than three values; correlations over subjects
+    are given from `FEWEST` subjects on.
     """
-    both = np.isfinite(a).all(0) & np.isfinite(b).all(0)
-    if both.sum() < 3:
+    is_shared = np.isfinite(a).all(0) & np.isfinite(b).all(0)
+    if is_shared.sum() < 3:
         return []
-    a, b = a[:, both], b[:, both]
-    rng, n = np.random.default_rng(seed), len(a)
-    drawn = rng.integers(n, size=(replicates, n))
-    shuffled = [rng.permutation(n) for _ in range(replicates)]
-    renamed = [rng.permutation(a.shape[1]) for _ in range(replicates)]
-    own = _profile(a, b)
-    found = [
-        Validity(
-            "profile",
-            float(known_mean(own, 0)),
-            *_interval([known_mean(own[rows], 0) for rows in drawn] if n > 1 else []),
-            _p(known_mean(own, 0), [known_mean(_profile(a, b[:, names]), 0) for names in renamed]),
-            n,
-        )
-    ]
+    a, b = a[:, is_shared], b[:, is_shared]
+    rng = np.random.default_rng(seed)
+    n = len(a)
+    samples = rng.integers(n, size=(replicates, n))
+    shuffles = [rng.permutation(n) for _ in range(replicates)]
+    renamings = [rng.permutation(a.shape[1]) for _ in range(replicates)]
+    figures = [_profile_validity(a, b, samples, renamings)]
     if n < FEWEST:
-        return found
-    told, resampled = (
-        _campbell_fiske(correlations(a, b)),
-        [_campbell_fiske(correlations(a[rows], b[rows])) for rows in drawn],
-    )
-    null = [_campbell_fiske(correlations(a, b[rows]))[0] for rows in shuffled]
+        return figures
+    measured = _campbell_fiske(correlations(a, b))
+    resampled = [_campbell_fiske(correlations(a[rows], b[rows])) for rows in samples]
+    null = [_campbell_fiske(correlations(a, b[rows]))[0] for rows in shuffles]
     for k, metric in enumerate(("convergent", "discriminant", "criterion")):
-        p = _p(told[k], null) if metric == "convergent" else float("nan")
-        found.append(
-            Validity(metric, float(told[k]), *_interval([one[k] for one in resampled]), p, n)
-        )
-    return found
+        p = _p(measured[k], null) if metric == "convergent" else float("nan")
+        low, high = _interval([sample[k] for sample in resampled])
+        figures.append(Validity(metric, float(measured[k]), low, high, p, n))
+    return figures
+
+
+def _profile_validity(
+    a: Float[np.ndarray, "subject value"],
+    b: Float[np.ndarray, "subject value"],
+    samples: Int[np.ndarray, "replicate subject"],
+    renamings: Sequence[np.ndarray],
+) -> Validity:
+    """Give the mean correlation of each subject's two profiles."""
+    per_subject = _profile(a, b)
+    mean = known_mean(per_subject, 0)
+    resampled = [known_mean(per_subject[rows], 0) for rows in samples] if len(a) > 1 else []
+    low, high = _interval(resampled)
+    p = _p(mean, [known_mean(_profile(a, b[:, names]), 0) for names in renamings])
+    return Validity("profile", float(mean), low, high, p, len(a))
 
 
 def _profile(
     a: Float[np.ndarray, "subject value"], b: Float[np.ndarray, "subject value"]
 ) -> Float[np.ndarray, " subject"]:
-    """Correlation over values of each subject's two profiles."""
+    """Correlate each subject's two profiles over values."""
     za, zb = _standardised(a.T), _standardised(b.T)
     return (za * zb).mean(0)
 
 
 def _campbell_fiske(r: Float[np.ndarray, "value value"]) -> tuple[float, float, float]:
-    """Mean of the validity diagonal, mean beside it, and share of the diagonal above its row and
-    column.
+    """Give the three figures of a block of the matrix.
+
+    They are the mean of its diagonal, the mean beside it, and the share of the diagonal that is
+    above its row and column.
     """
-    diagonal, off = np.diag(r), np.where(np.eye(len(r), dtype=bool), np.nan, r)
-    known = np.isfinite(diagonal)
+    diagonal = np.diag(r)
+    off = np.where(np.eye(len(r), dtype=bool), np.nan, r)
+    is_known = np.isfinite(diagonal)
     rivals = np.fmax(np.fmax.reduce(off, 0), np.fmax.reduce(off, 1))
-    return (
-        float(known_mean(diagonal, 0)),
-        float(known_mean(off.ravel(), 0)),
-        float((diagonal > rivals)[known].mean()) if known.any() else float("nan"),
-    )
+    criterion = float((diagonal > rivals)[is_known].mean()) if is_known.any() else float("nan")
+    return float(known_mean(diagonal, 0)), float(known_mean(off.ravel(), 0)), criterion
 
 
 def _interval(replicates: Sequence[float | np.ndarray]) -> tuple[float, float]:
-    known = np.array(replicates, dtype=float)
-    known = known[np.isfinite(known)]
-    return (
-        (float(np.quantile(known, 0.025)), float(np.quantile(known, 0.975)))
-        if len(known)
-        else (float("nan"), float("nan"))
-    )
+    """Give the percentile interval of what is finite; NaN where nothing is."""
+    finite = np.array(replicates, dtype=float)
+    finite = finite[np.isfinite(finite)]
+    if not len(finite):
+        return float("nan"), float("nan")
+    return float(np.quantile(finite, 0.025)), float(np.quantile(finite, 0.975))
 
 
-def _p(told: float | np.ndarray, null: Sequence[float | np.ndarray]) -> float:
-    return (
-        float("nan")
-        if not np.isfinite(told)
-        else (1 + sum(one >= told - 1e-12 for one in null)) / (1 + len(null))
-    )
+def _p(estimate: float | np.ndarray, null: Sequence[float | np.ndarray]) -> float:
+    """Give the one-sided permutation p of an estimate; NaN where there is none."""
+    if not np.isfinite(estimate):
+        return float("nan")
+    return (1 + sum(permuted >= estimate - 1e-12 for permuted in null)) / (1 + len(null))

@@ -28,6 +28,8 @@ from feature_store.records import ValueSystem
 
 
 class Likeness(NamedTuple):
+    """How alike the values of respondents and the circle are, beside chance."""
+
     estimate: float
     """Congruence or share of variance explained [0 to 1]; NaN where a value does not vary."""
     null: float
@@ -39,6 +41,8 @@ class Likeness(NamedTuple):
 
 
 class Circumplex(NamedTuple):
+    """A circle through the changes of all values: `a + b cos(theta - phi)`."""
+
     phi: float
     """Angle towards which the profile moved [radians, 0 to 2 pi]."""
     b: float
@@ -52,37 +56,40 @@ class Circumplex(NamedTuple):
 
 
 def angles(system: ValueSystem, values: tuple[str, ...]) -> Float[np.ndarray, " value"]:
-    """Places of `values` on the circle [radians]."""
+    """Give the places of values on the circle [radians]."""
     return np.array([system[value].angle for value in values])
 
 
 def distances(system: ValueSystem, values: tuple[str, ...]) -> Float[np.ndarray, "value value"]:
-    """Angle between every two values [radians, 0 to pi]."""
+    """Give the angle between every two values [radians, 0 to pi]."""
     return np.array([[system.distance(a, b) for b in values] for a in values])
 
 
 def correlations(scores: Float[np.ndarray, "respondent value"]) -> Float[np.ndarray, "value value"]:
-    """Pearson correlations of the values over respondents whose scores are all known; NaN for a
-    value that does not vary.
+    """Correlate the values over respondents (Pearson); NaN for a value that does not vary.
+
+    Respondents with a missing score are left out. Raises BadInput below three respondents.
+
+        correlations(np.array([[1.0, 2.0], [2.0, 1.0], [3.0, 0.0]]))  # [[1, -1], [-1, 1]]
     """
-    known = scores[np.isfinite(scores).all(1)]
-    if len(known) < 3:
+    complete = scores[np.isfinite(scores).all(1)]
+    n = len(complete)
+    if n < 3:
         raise BadInput(
-            f"A correlation needs three respondents with all values, got {len(known)}. Measure more"
+            f"A correlation needs three respondents with all values, got {n}. Measure more"
             " contexts or people."
         )
-    z = known - known.mean(0)
+    z = complete - complete.mean(0)
     spread = np.sqrt((z**2).sum(0))
-    z = np.divide(z, spread, out=np.full_like(z, np.nan), where=spread > 1e-9 * np.sqrt(len(known)))
+    z = np.divide(z, spread, out=np.full_like(z, np.nan), where=spread > 1e-9 * np.sqrt(n))
     return np.clip(z.T @ z, -1.0, 1.0)
 
 
 def place(r: Float[np.ndarray, "value value"]) -> Float[np.ndarray, "value 2"]:
-    """Where the values lie in the plane: classical scaling of sqrt(2 - 2r) [SD]."""
+    """Lay values out in the plane by their correlations: classical scaling of sqrt(2 - 2r) [SD]."""
     centring = np.eye(len(r)) - 1 / len(r)
-    size, axes = np.linalg.eigh(
-        centring @ r @ centring
-    )  # the doubly centred squared distances are those of r itself
+    # The doubly centred squared distances are those of r itself.
+    size, axes = np.linalg.eigh(centring @ r @ centring)
     return axes[:, :-3:-1] * np.sqrt(np.maximum(size[:-3:-1], 0.0))
 
 
@@ -92,8 +99,12 @@ def congruence(
     permutations: int,
     seed: int,
 ) -> Likeness:
-    """How well the values, laid out in the plane, fall on the circle at angles `theta`
-    (Procrustes correlation).
+    """Tell how well values, laid out in the plane, fall on the circle at angles `theta`.
+
+    `scores` are centred (MRAT), or every correlation is one of a habit of agreeing. The estimate is
+    the Procrustes correlation; its null gives the circle's places to other values.
+
+        congruence(scores, angles(system, system.ids), permutations=999, seed=0).p
     """
     r = correlations(scores)
     if not np.isfinite(r).all():
@@ -115,8 +126,10 @@ def agreement(
     permutations: int,
     seed: int,
 ) -> Likeness:
-    """Share of the variance of the values' correlations that the cosine of their angle explains
-    (R2).
+    """Give the share of the variance of the values' correlations that their angles explain (R2).
+
+    What explains is the cosine of the angle between two values; the null gives the circle's places
+    to other values.
     """
     r = correlations(scores)
     if not np.isfinite(r).all():
@@ -125,17 +138,20 @@ def agreement(
     cosine = np.cos(theta[:, None] - theta)
     labels = _labels(len(theta), permutations, seed)
     close = cosine[labels[:, upper], labels[:, lower]]
-    own, close = r[upper, lower] - r[upper, lower].mean(), close - close.mean(1, keepdims=True)
-    return _likeness((close @ own) ** 2 / ((close**2).sum(1) * (own**2).sum()), len(scores))
+    off_diagonal = r[upper, lower] - r[upper, lower].mean()
+    close = close - close.mean(1, keepdims=True)
+    r2 = (close @ off_diagonal) ** 2 / ((close**2).sum(1) * (off_diagonal**2).sum())
+    return _likeness(r2, len(scores))
 
 
 def _labels(values: int, permutations: int, seed: int) -> Int[np.ndarray, "permutation value"]:
-    """The values as they are, then permuted."""
+    """Give the numbers of the values as they are, then permuted."""
     rng = np.random.default_rng(seed)
     return np.stack([np.arange(values), *(rng.permutation(values) for _ in range(permutations))])
 
 
-def _likeness(reached: np.ndarray, n: int) -> Likeness:
+def _likeness(reached: Float[np.ndarray, " permutation"], n: int) -> Likeness:
+    """Lay an estimate, which comes first, beside those of permuted labels."""
     hits = int((reached[1:] >= reached[0] - 1e-12).sum())
     return Likeness(
         estimate=float(reached[0]), null=float(reached[1:].mean()), p=(1 + hits) / len(reached), n=n
@@ -148,11 +164,16 @@ def fit(
     permutations: int,
     seed: int,
 ) -> Circumplex:
-    """Least-squares circle through the changes of the values at angles `theta`, with a
-    permutation p; values without a change are left out.
+    """Lay a circle through the changes of values at angles `theta`, by least squares.
+
+    Values whose change is NaN are left out; p permutes the values' labels. Raises BadInput below
+    three different angles.
+
+        theta = angles(system, system.ids)
+        fit(0.3 + 0.5 * np.cos(theta - 1.0), theta, 999, 0)  # phi=1.0, b=0.5, a=0.3, r2=1.0
     """
-    known = np.isfinite(change)
-    change, theta = change[known], theta[known]
+    is_known = np.isfinite(change)
+    change, theta = change[is_known], theta[is_known]
     design = np.column_stack([np.ones_like(theta), np.cos(theta), np.sin(theta)])
     if np.linalg.matrix_rank(design) < 3:
         raise BadInput(

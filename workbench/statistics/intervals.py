@@ -45,26 +45,28 @@ class Interval(NamedTuple):
 
 
 def cluster_weights(n: int, replicates: int, seed: int) -> Float[np.ndarray, "replicate cluster"]:
-    """How often each of `n` clusters is drawn in each bootstrap replicate."""
-    return (
-        np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=replicates).astype(float)
-    )
+    """Draw how often each of `n` clusters counts in each bootstrap replicate."""
+    rng = np.random.default_rng(seed)
+    return rng.multinomial(n, np.full(n, 1 / n), size=replicates).astype(float)
 
 
 def known_mean(x: Float[np.ndarray, "*shape"], axis: int) -> Float[np.ndarray, "*rest"]:
-    """Mean along an axis of what is not NaN; NaN where nothing is known."""
-    known = np.isfinite(x)
-    n = known.sum(axis)
-    return np.divide(
-        np.where(known, x, 0.0).sum(axis), n, out=np.full(np.shape(n), np.nan), where=n > 0
-    )
+    """Average along an axis what is not NaN; NaN where nothing is known.
+
+    known_mean(np.array([[1.0, np.nan], [3.0, np.nan]]), axis=0)  # [2, nan]
+    """
+    is_known = np.isfinite(x)
+    n = is_known.sum(axis)
+    total = np.where(is_known, x, 0.0).sum(axis)
+    return np.divide(total, n, out=np.full(np.shape(n), np.nan), where=n > 0)
 
 
 def replicate_means(
     x: Float[np.ndarray, " cluster *cells"], weights: Float[np.ndarray, "replicate cluster"]
 ) -> Float[np.ndarray, " replicate *cells"]:
-    """Mean of every cell in every replicate, missing clusters left out; NaN where a replicate
-    drew none.
+    """Average every cell over the clusters of each replicate, as `cluster_weights` drew them.
+
+    Missing clusters are left out; NaN where a replicate drew none that is known.
     """
     flat, known = _split(x)
     drawn = weights @ known
@@ -73,8 +75,13 @@ def replicate_means(
 
 
 def bootstrap_mean(x: Float[np.ndarray, " cluster *cells"], replicates: int, seed: int) -> Interval:
-    """Mean over clusters with the studentised 95 % interval; a NaN leaves its cluster out of its
-    cell.
+    """Average over clusters, with the studentised 95 % interval and p of every cell.
+
+    A NaN leaves its cluster out of its cell. Raises BadInput without clusters or below 100
+    replicates.
+
+        rng = np.random.default_rng(0)
+        bootstrap_mean(rng.normal(1.0, 0.5, (24, 10)), replicates=2000, seed=0).low  # 10 values
     """
     if not len(x) or replicates < 100:
         raise BadInput(
@@ -87,11 +94,9 @@ def bootstrap_mean(x: Float[np.ndarray, " cluster *cells"], replicates: int, see
         _studentised(flat[:, start : start + CELLS], weights)
         for start in range(0, flat.shape[1], CELLS)
     ]
-    columns = (
-        [np.concatenate(column) for column in zip(*parts, strict=True)]
-        if parts
-        else [np.empty(0)] * 5
-    )
+    columns = [np.empty(0)] * len(Interval._fields)
+    if parts:
+        columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
     return Interval(*(column.reshape(x.shape[1:]) for column in columns))
 
 
@@ -102,68 +107,75 @@ def bootstrap_ratio(
     seed: int,
     less: tuple[Float[np.ndarray, " cluster"], Float[np.ndarray, " cluster"]] | None = None,
 ) -> Interval:
-    """Mean over all members of unequal clusters, `total` over `count`; `less` a second such mean of
-    the same clusters, subtracted in every replicate.
+    """Average over all members of unequal clusters: the sum of `total` over that of `count`.
 
-    The same studentised interval; standard errors are those of the linearised ratio (Cochran 1977,
-    6.3), so large clusters count more.
+    `less` is `total` and `count` of a second such mean over the same clusters, which is subtracted
+    in every replicate. The interval is studentised as that of `bootstrap_mean`; standard errors are
+    those of the linearised ratio (Cochran 1977, 6.3), so large clusters count more.
+
+        bootstrap_ratio(np.array([[6.0], [2.0]]), np.array([[2.0], [1.0]]), 2000, 0).mean  # 8 / 3
     """
     if not len(total) or replicates < 100:
         raise BadInput(
             f"An interval needs clusters and at least 100 replicates, got {len(total)} and"
             f" {replicates}. Give more of them."
         )
-    weights, n = cluster_weights(len(total), replicates, seed), (count > 0).sum(0).astype(float)
+    weights = cluster_weights(len(total), replicates, seed)
+    n = (count > 0).sum(0).astype(float)
     sums, counts = total.sum(0), count.sum(0)
     mean = np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
     off = total - np.nan_to_num(mean) * count
     drawn = np.maximum(weights @ count, 1.0)
-    linear, shift = off / np.maximum(counts, 1.0), weights @ off / drawn
+    linear = off / np.maximum(counts, 1.0)
+    shift = weights @ off / drawn
     variance = (
         weights @ off**2 - 2 * shift * (weights @ (off * count)) + shift**2 * (weights @ count**2)
     ) / drawn**2
     if less is not None:
-        of, among = less[0][:, None], less[1][:, None]
-        known = max(float(among.sum()), 1.0)
-        centre = float(of.sum()) / known
-        of = of - centre * among
-        met = np.maximum(weights @ among, 1.0)
-        moved = weights @ of / met
+        other_total, other_count = less[0][:, None], less[1][:, None]
+        members = max(float(other_count.sum()), 1.0)
+        centre = float(other_total.sum()) / members
+        other_off = other_total - centre * other_count
+        other_drawn = np.maximum(weights @ other_count, 1.0)
+        other_shift = weights @ other_off / other_drawn
         variance += (
-            weights @ of**2 - 2 * moved * (weights @ (of * among)) + moved**2 * (weights @ among**2)
-        ) / met**2
-        both = (
-            weights @ (off * of)
-            - moved * (weights @ (off * among))
-            - shift * (weights @ (count * of))
-            + shift * moved * (weights @ (count * among))
+            weights @ other_off**2
+            - 2 * other_shift * (weights @ (other_off * other_count))
+            + other_shift**2 * (weights @ other_count**2)
+        ) / other_drawn**2
+        covariance = (
+            weights @ (off * other_off)
+            - other_shift * (weights @ (off * other_count))
+            - shift * (weights @ (count * other_off))
+            + shift * other_shift * (weights @ (count * other_count))
         )
-        variance -= 2 * both / (drawn * met)
-        mean, linear, shift = mean - centre, linear - of / known, shift - moved
-    few = np.divide(n, n - 1, out=np.full_like(n, np.nan), where=n > 1)
+        variance -= 2 * covariance / (drawn * other_drawn)
+        mean = mean - centre
+        linear = linear - other_off / members
+        shift = shift - other_shift
+    small_sample = np.divide(n, n - 1, out=np.full_like(n, np.nan), where=n > 1)
     spread = np.sqrt((linear**2).sum(0))
-    spread[spread <= 1e-12 * np.abs(total).max(initial=0.0)] = (
-        0.0  # what rounding leaves is no spread
-    )
-    return _interval(
-        mean, spread * np.sqrt(few), shift, np.maximum(variance, 0) * np.nan_to_num(few), n
-    )
+    # What rounding leaves is no spread.
+    spread[spread <= 1e-12 * np.abs(total).max(initial=0.0)] = 0.0
+    se = spread * np.sqrt(small_sample)
+    variance = np.maximum(variance, 0) * np.nan_to_num(small_sample)
+    return _interval(mean, se, shift, variance, n)
 
 
 def _split(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Values with 0 for what is missing, and 1 or 0 for what is known [cluster, cell]."""
+    """Give values with 0 for what is missing, and 1 or 0 for what is known [cluster, cell]."""
     flat = x.reshape(len(x), -1)
-    known = np.isfinite(flat)
-    return np.where(known, flat, 0.0), known.astype(float)
+    is_known = np.isfinite(flat)
+    return np.where(is_known, flat, 0.0), is_known.astype(float)
 
 
 def _studentised(x: np.ndarray, weights: np.ndarray) -> Interval:
+    """Give the interval of every cell [cluster, cell], from the replicates' weights."""
     flat, known = _split(x)
     n = known.sum(0)
     mean = np.divide(flat.sum(0), n, out=np.full_like(n, np.nan), where=n > 0)
-    centred = np.where(
-        known > 0, flat - np.nan_to_num(mean), 0.0
-    )  # squares of small numbers lose no digits
+    # Squares of small numbers lose no digits.
+    centred = np.where(known > 0, flat - np.nan_to_num(mean), 0.0)
     # Rounding leaves a spread of 1e-16 in cells whose clusters are all equal: that is none.
     noise = 1e-12 * np.abs(flat).max(0, initial=0.0)
     spread = np.sqrt((centred**2).sum(0) / np.maximum(n - 1, 1))
@@ -182,8 +194,10 @@ def _interval(
     variance: Float[np.ndarray, "replicate cell"],
     n: Float[np.ndarray, " cell"],
 ) -> Interval:
-    """Studentised interval and p of estimates with standard errors, from the replicates' shifts
-    and variances.
+    """Give the studentised interval and p of estimates with standard errors.
+
+    `shift` and `variance` are each replicate's deviation from the estimate and its squared standard
+    error.
     """
     # A replicate of few distinct clusters has next to no spread; a quarter of the real one bounds
     # its ratio.
@@ -200,15 +214,22 @@ def _interval(
 
 
 def benjamini_hochberg(p: Float[np.ndarray, "*cells"]) -> Float[np.ndarray, "*cells"]:
-    """q of every p over all of them; NaN stays NaN and is not counted among the tests."""
+    """Turn p into q: the false discovery rate at which a test is called, over all of them.
+
+    NaN stays NaN and is not counted among the tests.
+
+        benjamini_hochberg(np.array([0.01, 0.04, np.nan]))  # [0.02, 0.04, nan]
+    """
     q = np.full(p.shape, np.nan)
-    known = np.isfinite(p)
-    if known.any():
-        q[known] = stats.false_discovery_control(p[known], method="bh")
+    is_known = np.isfinite(p)
+    if is_known.any():
+        q[is_known] = stats.false_discovery_control(p[is_known], method="bh")
     return q
 
 
 class Correlation(NamedTuple):
+    """A rank correlation with its permutation test."""
+
     r: float
     """Spearman correlation [-1 to 1]."""
     p: float
@@ -224,25 +245,28 @@ def permuted_spearman(
     permutations: int,
     seed: int,
 ) -> Correlation:
-    """Spearman of the cells off the diagonal with `similarity`, permuting the values' labels (a
-    Mantel test).
+    """Correlate the cells off the diagonal with `similarity` by ranks (a Mantel test).
 
-    `sources[r]` is the value of row r. Cells share rows and columns, so permuting cells would be
-    too liberal.
+    `sources[r]` is the number of the value that row r is about. p permutes the values' labels:
+    cells share rows and columns, so permuting cells would be too liberal.
+
+        similarity = np.cos(distances(system, system.ids))
+        permuted_spearman(effects, np.arange(10), similarity, permutations=999, seed=0).r
     """
-    rng, values = np.random.default_rng(seed), len(similarity)
+    rng = np.random.default_rng(seed)
+    values = len(similarity)
     rows, columns = np.nonzero(sources[:, None] != np.arange(values))
-    known = np.isfinite(matrix[rows, columns])
-    rows, columns = rows[known], columns[known]
+    is_known = np.isfinite(matrix[rows, columns])
+    rows, columns = rows[is_known], columns[is_known]
     cells = matrix[rows, columns]
     if len(cells) < 3 or np.ptp(cells) == 0:
         return Correlation(float("nan"), float("nan"), len(cells))
     labels = np.stack([np.arange(values), *(rng.permutation(values) for _ in range(permutations))])
     likeness = similarity[labels[:, sources[rows]], labels[:, columns]]
-    ranks, own = stats.rankdata(likeness, axis=1), stats.rankdata(cells)
-    ranks, own = ranks - ranks.mean(1, keepdims=True), own - own.mean()
-    length = np.sqrt((ranks**2).sum(1) * (own**2).sum())
-    r = np.divide(ranks @ own, length, out=np.zeros(len(ranks)), where=length > 0)
+    ranks, cell_ranks = stats.rankdata(likeness, axis=1), stats.rankdata(cells)
+    ranks, cell_ranks = ranks - ranks.mean(1, keepdims=True), cell_ranks - cell_ranks.mean()
+    length = np.sqrt((ranks**2).sum(1) * (cell_ranks**2).sum())
+    r = np.divide(ranks @ cell_ranks, length, out=np.zeros(len(ranks)), where=length > 0)
     hits = int((np.abs(r[1:]) >= abs(r[0]) - 1e-12).sum())
     return Correlation(float(r[0]), (1 + hits) / (1 + permutations), len(cells))
 
@@ -250,11 +274,13 @@ def permuted_spearman(
 def hedges_g(
     x: Float[np.ndarray, " n"], group: Bool[np.ndarray, " n"], strata: Num[np.ndarray, " n"]
 ) -> Interval:
-    """Standardised mean difference of `group` against the rest within strata [SD], with its 95 %
-    interval.
+    """Give the standardised mean difference of `group` and the rest within strata [SD].
 
     The difference is that of the strata weighted by n1 n0 / (n1 + n0); the SD is pooled within
-    groups and strata; the small-sample factor and the variance are those of Hedges (1981).
+    groups and strata; the small-sample factor and the variance behind the 95 % interval are those
+    of Hedges (1981). Raises BadInput where no stratum holds both groups, or nothing varies.
+
+        hedges_g(np.array([0.0, 1.0, 2.0, 3.0]), np.array([False, False, True, True]), np.zeros(4))
     """
     _, where = np.unique(strata, return_inverse=True)
     cell = 2 * where + group
@@ -273,14 +299,12 @@ def hedges_g(
         raise BadInput(
             "A standardised difference needs spread within the groups, got none. Check the data."
         )
-    g = float((weight * (means[1::2] - means[::2])).sum() / weight.sum() / sd) * (
-        1 - 3 / (4 * degrees - 1)
-    )
+    difference = float((weight * (means[1::2] - means[::2])).sum() / weight.sum() / sd)
+    g = difference * (1 - 3 / (4 * degrees - 1))
     se = np.sqrt(1 / weight.sum() + g**2 / (2 * degrees))
     reach = stats.norm.ppf(0.975) * se
-    return Interval(
-        *map(np.array, (g, g - reach, g + reach, 2 * special.ndtr(-abs(g) / se), len(x)))
-    )
+    p = 2 * special.ndtr(-abs(g) / se)
+    return Interval(*map(np.array, (g, g - reach, g + reach, p, len(x))))
 
 
 def auroc(
@@ -288,10 +312,12 @@ def auroc(
     positive: Bool[np.ndarray, " document"],
     strata: Int[np.ndarray, " document"],
 ) -> Float[np.ndarray, " column"]:
-    """Area under the ROC curve of every column, pairs taken within strata; NaN without pairs [0 to
-    1].
+    """Give the area under the ROC curve of every column [0 to 1]; NaN without pairs.
 
-    Only stored entries are sorted. They must be positive, so that they rank above all zeros.
+    Pairs of a positive and another document are taken within strata. Only stored entries are
+    sorted; they must be positive, so that they rank above all zeros.
+
+        auroc(sparse.csc_matrix([[0.0], [2.0]]), np.array([False, True]), np.zeros(2, int))  # [1]
     """
     n_strata = int(strata.max(initial=0)) + 1
     held = np.bincount(strata, positive, minlength=n_strata)

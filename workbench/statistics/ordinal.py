@@ -33,7 +33,7 @@ independent repeats; where contexts differ much the intervals are too narrow, an
 profile (over contexts) are the ones to read.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, NamedTuple
 
@@ -44,6 +44,7 @@ from scipy.special import ndtr, ndtri
 
 from feature_store.bounds import Between, CountOrZero, Seed
 from feature_store.errors import BadInput
+from feature_store.progress import Progress, silent
 
 TAU_SD, SIGMA_SCALE = 3.0, 0.5
 """Prior spread of the thresholds, and scale of the half-Cauchy prior of sigma_u [latent SD]."""
@@ -56,8 +57,25 @@ Bounds = tuple[np.ndarray, np.ndarray, np.ndarray]
 [chain, cell, option]."""
 
 
+class OrdinalAnswers(NamedTuple):
+    """Answers on one scale, one row an answer."""
+
+    condition: Int[np.ndarray, " row"]
+    """0-based number of the condition under which it was given."""
+    item: Int[np.ndarray, " row"]
+    """0-based number of the item that it answers."""
+    answer: Int[np.ndarray, " row"]
+    """0-based option, least agreement first."""
+    value_of: Int[np.ndarray, " item"]
+    """0-based number of the value that each item measures."""
+    options: int
+    """Options of the scale."""
+
+
 @dataclass(frozen=True)
 class SamplerSettings:
+    """How long the sampler runs."""
+
     chains: Annotated[int, Between(2, 1000)] = 4
     """Chains; R-hat needs two [chains]."""
     warmup: CountOrZero = 600
@@ -70,6 +88,8 @@ class SamplerSettings:
 
 
 class Posterior(NamedTuple):
+    """Draws from the posterior, chain by chain."""
+
     theta: np.ndarray
     """How much each condition holds each value [chain, draw, condition, value; latent SD]."""
     tau: np.ndarray
@@ -81,7 +101,7 @@ class Posterior(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """Every field has the shape of the cells."""
+    """What draws add up to; every field has the shape of the cells."""
 
     mean: np.ndarray
     """Posterior mean [latent SD]."""
@@ -98,7 +118,7 @@ class Summary(NamedTuple):
 
 
 class _Counted(NamedTuple):
-    """The answers, one group a cell (condition x item) and option."""
+    """The answers, counted by cell (condition x item) and option."""
 
     n: np.ndarray
     """Answers of each option [cell, option]."""
@@ -113,26 +133,26 @@ class _Counted(NamedTuple):
 
 
 def fit(
-    condition: Int[np.ndarray, " row"],
-    item: Int[np.ndarray, " row"],
-    answer: Int[np.ndarray, " row"],
-    value_of: Int[np.ndarray, " item"],
-    options: int,
-    settings: SamplerSettings,
-    progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+    answers: OrdinalAnswers, settings: SamplerSettings, progress: Progress = silent
 ) -> Posterior:
-    """Draws from the posterior.
+    """Draw from the posterior of the ordinal regression.
 
-    `answer` is 0-based, least agreement first; `value_of` gives each item's value.
+    Raises BadInput where some condition has no answer for some value, or the sampler runs too
+    short.
+
+        answers = OrdinalAnswers(condition, item, answer, value_of, options=6)
+        theta = fit(answers, SamplerSettings(draws=500)).theta
+        summarise(theta).mean  # [condition, value]
     """
-    conditions, values = int(condition.max(initial=-1)) + 1, int(value_of.max(initial=-1)) + 1
-    data = _count(condition, item, answer, value_of, values, options)
+    conditions = int(answers.condition.max(initial=-1)) + 1
+    values = int(answers.value_of.max(initial=-1)) + 1
+    data = _count(answers, values)
     if settings.chains < 2 or settings.draws < 100 or settings.warmup < 100:
         raise BadInput(
             f"Two chains, 100 draws and 100 of warm-up are the least, got {settings.chains},"
             f" {settings.draws} and {settings.warmup}. Give more."
         )
-    sampler = _Gibbs(data, conditions * values, len(value_of), settings)
+    sampler = _Gibbs(data, conditions * values, len(answers.value_of), settings)
     theta, tau, sigma = [], [], []
     for step in range(settings.warmup + settings.draws):
         sampler.step(tuning=step < settings.warmup)
@@ -151,14 +171,9 @@ def fit(
     )
 
 
-def _count(
-    condition: np.ndarray,
-    item: np.ndarray,
-    answer: np.ndarray,
-    value_of: np.ndarray,
-    values: int,
-    options: int,
-) -> _Counted:
+def _count(answers: OrdinalAnswers, values: int) -> _Counted:
+    """Count the answers by cell. Raises BadInput where they cannot be fitted."""
+    answer, options = answers.answer, answers.options
     if not len(answer):
         raise BadInput(
             "An ordinal regression needs answers, got none. Measure first; refused answers do not"
@@ -169,45 +184,48 @@ def _count(
             f"Answers must lie between 1 and {options}, got {answer.min() + 1} to"
             f" {answer.max() + 1}. Check the scale."
         )
-    items, places = len(value_of), (int(condition.max()) + 1) * values
-    cell = condition * items + item
-    seen, where = np.unique(cell, return_inverse=True)
-    n = np.zeros((len(seen), options))
-    np.add.at(n, (where, answer), 1)
-    place, own = (seen // items) * values + value_of[seen % items], seen % items
-    if len(missing := np.setdiff1d(np.arange(places), place)):
+    items = len(answers.value_of)
+    places = (int(answers.condition.max()) + 1) * values
+    cells, cell = np.unique(answers.condition * items + answers.item, return_inverse=True)
+    n = np.zeros((len(cells), options))
+    np.add.at(n, (cell, answer), 1)
+    item = cells % items
+    place = (cells // items) * values + answers.value_of[item]
+    missing = np.setdiff1d(np.arange(places), place)
+    if len(missing):
         raise BadInput(
             f"Every condition needs an answer for every value; condition {missing[0] // values} has"
             f" none for value {missing[0] % values}. Leave one out."
         )
-    group = np.sort(where * options + answer)
+    group = np.sort(cell * options + answer)
     return _Counted(
         n=n,
         place=place,
-        item=own,
+        item=item,
         group=group,
-        starts=np.searchsorted(group, np.arange(len(seen)) * options),
+        starts=np.searchsorted(group, np.arange(len(cells)) * options),
     )
 
 
 def _chosen(take: np.ndarray, new: Bounds, old: Bounds) -> Bounds:
-    """`new` in the cells where `take` is set, else `old`."""
-    return tuple(np.where(take[..., None], a, b) for a, b in zip(new, old, strict=True))  # type: ignore[return-value]
+    """Take `new` in the cells where `take` is set, else `old`."""
+    low, high, above = (np.where(take[..., None], a, b) for a, b in zip(new, old, strict=True))
+    return low, high, above
 
 
 class _Gibbs:
     """The state of all chains, and one sweep over it."""
 
     def __init__(self, data: _Counted, places: int, items: int, settings: SamplerSettings):
-        self.data, self.rng, chains = data, np.random.default_rng(settings.seed), settings.chains
-        per_cell = data.n.sum(1)
+        self.data = data
+        self.rng = np.random.default_rng(settings.seed)
+        chains = settings.chains
         crossed = np.zeros((places, items))
-        np.add.at(crossed, (data.place, data.item), per_cell)
-        self.crossed, self.precision, self.per_item = (
-            crossed,
-            crossed.sum(1) + 1.0,
-            crossed.sum(0),
-        )  # theta ~ N(0, 1): the 1
+        np.add.at(crossed, (data.place, data.item), data.n.sum(1))
+        self.crossed = crossed
+        """Answers of each condition and value to each item [place, item]."""
+        self.precision = crossed.sum(1) + 1.0  # theta ~ N(0, 1): the 1
+        self.per_item = crossed.sum(0)
         # Precision of u with theta integrated out, less the prior: it is the same in every sweep,
         # so its eigenbasis is too.
         self.eigen, self.basis = np.linalg.eigh(
@@ -223,31 +241,34 @@ class _Gibbs:
             + self.rng.normal(0, 0.02, (chains, len(centre))),
             axis=1,
         )
-        self.alpha, self.xi, self.g = (
-            np.full(chains, 0.3),
-            self.rng.normal(size=(chains, items)),
-            np.ones(chains),
-        )
-        thresholds = len(centre)
-        self.scale, self.root = (
-            np.ones(chains),
-            np.diag(1 / np.sqrt(np.minimum(data.n[:, :-1].sum(0), data.n[:, 1:].sum(0)) / 2 + 1.0)),
-        )
-        self.reach, self.along = (
-            np.tile(2.4 / np.sqrt(self.precision), (chains, 1)),
-            np.zeros((thresholds, places)),
-        )
-        self.seen: list[np.ndarray] = []
-        self.taken, self.tried = 0, 0
+        self.alpha = np.full(chains, 0.3)
+        self.xi = self.rng.normal(size=(chains, items))
+        self.g = np.ones(chains)
+        """Variance of xi [chain]."""
+        neighbours = np.minimum(data.n[:, :-1].sum(0), data.n[:, 1:].sum(0))
+        self.scale = np.ones(chains)
+        """Length of the thresholds' steps [chain]."""
+        self.root = np.diag(1 / np.sqrt(neighbours / 2 + 1.0))
+        """Shape of the thresholds' steps: a root of their covariance."""
+        self.reach = np.tile(2.4 / np.sqrt(self.precision), (chains, 1))
+        """Length of each theta's steps [chain, place]."""
+        self.along = np.zeros((len(centre), places))
+        """How far each theta goes along with a step of each threshold."""
+        self.history: list[np.ndarray] = []
+        """Thresholds and theta of every iteration of the warm-up [chain, threshold + place]."""
+        self.taken = 0
+        self.tried = 0
 
     def _eta(self, theta: np.ndarray | None = None) -> np.ndarray:
-        return (self.theta if theta is None else theta)[:, self.data.place] + self.alpha[
-            :, None
-        ] * self.xi[:, self.data.item]
+        """Give the linear predictor of each cell [chain, cell], at another theta if given."""
+        base = self.theta if theta is None else theta
+        return base[:, self.data.place] + self.alpha[:, None] * self.xi[:, self.data.item]
 
     def step(self, tuning: bool) -> None:
-        """One sweep: theta and thresholds without the latents, latents, coefficients, spread,
-        group moves.
+        """Sweep once over the state of all chains.
+
+        In order: theta and thresholds without the latents, latents, coefficients, spread, group
+        moves.
         """
         bounds = self._conditions(tuning)
         bounds = self._thresholds(bounds, tuning)
@@ -258,28 +279,27 @@ class _Gibbs:
         self._groups(latent)
 
     def _bounds(self, tau: np.ndarray, eta: np.ndarray) -> Bounds:
-        """Tail probabilities between which each option lies, and whether they are counted from
-        above, where doubles keep the digits.
+        """Give the tail probabilities between which each option lies.
+
+        They are counted from above where the option lies above the middle: there doubles keep the
+        digits.
         """
-        edge = (
-            np.pad(tau, ((0, 0), (1, 1)), constant_values=((0, 0), (-np.inf, np.inf)))[:, None, :]
-            - eta[..., None]
-        )
+        ends = np.pad(tau, ((0, 0), (1, 1)), constant_values=((0, 0), (-np.inf, np.inf)))
+        edge = ends[:, None, :] - eta[..., None]
         above = edge[..., :-1] > 0
-        tail_low, tail_high = (
-            ndtr(np.where(above, -edge[..., 1:], edge[..., :-1])),
-            ndtr(np.where(above, -edge[..., :-1], edge[..., 1:])),
-        )
+        tail_low = ndtr(np.where(above, -edge[..., 1:], edge[..., :-1]))
+        tail_high = ndtr(np.where(above, -edge[..., :-1], edge[..., 1:]))
         return tail_low, tail_high, above
 
     def _log_likelihood(self, low: np.ndarray, high: np.ndarray, above: np.ndarray) -> np.ndarray:
-        """Of each cell [chain, cell]."""
+        """Give the log-likelihood of each cell [chain, cell; nats]."""
         return (self.data.n * np.log(np.maximum(high - low, TINY))).sum(-1)
 
     def _conditions(self, tuning: bool) -> Bounds:
-        """Every theta by itself, latents integrated out."""
+        """Step every theta by itself, latents integrated out; give the bounds at the new state."""
         proposed = self.theta + self.reach * self.rng.normal(size=self.theta.shape)
-        old, new = self._bounds(self.tau, self._eta()), self._bounds(self.tau, self._eta(proposed))
+        old = self._bounds(self.tau, self._eta())
+        new = self._bounds(self.tau, self._eta(proposed))
         gain = self._summed(
             self._log_likelihood(*new) - self._log_likelihood(*old),
             self.data.place,
@@ -293,90 +313,86 @@ class _Gibbs:
         return _chosen(take[:, self.data.place], new, old)
 
     def _thresholds(self, bounds: Bounds, tuning: bool) -> Bounds:
-        """All thresholds at once, and theta along with them, latents integrated out."""
+        """Step all thresholds at once, and theta along with them, latents integrated out."""
         step = self.scale[:, None] * self.rng.normal(size=self.tau.shape) @ self.root.T
         ordered = (np.diff(self.tau + step, axis=1) > 0).all(1)
         step = np.where(ordered[:, None], step, 0.0)
-        tau, theta = self.tau + step, self.theta + step @ self.along
+        tau = self.tau + step
+        theta = self.theta + step @ self.along
         new = self._bounds(tau, self._eta(theta))
         gain = (self._log_likelihood(*new) - self._log_likelihood(*bounds)).sum(1)
-        gain += ((self.tau**2 - tau**2) / TAU_SD**2).sum(1) / 2 + (self.theta**2 - theta**2).sum(
-            1
-        ) / 2
+        prior_of_tau = ((self.tau**2 - tau**2) / TAU_SD**2).sum(1) / 2
+        prior_of_theta = (self.theta**2 - theta**2).sum(1) / 2
+        gain += prior_of_tau + prior_of_theta
         odds = np.minimum(gain, 0.0)
         take = ordered & (np.log(self.rng.random(len(odds))) < odds)
-        self.tau, self.theta = (
-            np.where(take[:, None], tau, self.tau),
-            np.where(take[:, None], theta, self.theta),
-        )
+        self.tau = np.where(take[:, None], tau, self.tau)
+        self.theta = np.where(take[:, None], theta, self.theta)
         if tuning:
-            self.scale *= np.exp(
-                0.1 * (np.where(ordered, np.exp(odds), 0.0) - 0.3)
-            )  # about 0.3 is best for a handful of dimensions
+            # A rate of about 0.3 is best for a handful of dimensions.
+            self.scale *= np.exp(0.1 * (np.where(ordered, np.exp(odds), 0.0) - 0.3))
             self._learn()
         else:
-            self.taken, self.tried = self.taken + int(take.sum()), self.tried + len(take)
+            self.taken += int(take.sum())
+            self.tried += len(take)
         return _chosen(take[:, None], new, bounds)
 
     def _learn(self) -> None:
-        """The shape of the thresholds' steps, and how far theta goes along, from the second half
-        of what has been seen.
+        """Learn how thresholds and theta move together, from the second half of the warm-up so far.
+
+        This shapes the thresholds' steps, and says how far theta goes along with them.
         """
-        self.seen.append(np.concatenate([self.tau, self.theta], axis=1))
-        if len(self.seen) in LEARN:
-            seen = np.stack(self.seen[len(self.seen) // 2 :], axis=1)
-            seen = np.concatenate([own - own.mean(0) for own in seen])
-            k = self.tau.shape[1]
-            spread = seen[:, :k].T @ seen[:, :k] / len(seen) + 1e-6 * np.eye(k)
-            self.along = np.linalg.solve(spread, seen[:, :k].T @ seen[:, k:] / len(seen))
-            self.root, self.scale = (
-                np.linalg.cholesky(spread),
-                np.full(len(self.tau), 2.4 / np.sqrt(k)),
-            )
+        self.history.append(np.concatenate([self.tau, self.theta], axis=1))
+        if len(self.history) not in LEARN:
+            return
+        chains = np.stack(self.history[len(self.history) // 2 :], axis=1)
+        states = np.concatenate([chain - chain.mean(0) for chain in chains])
+        k = self.tau.shape[1]
+        tau, theta = states[:, :k], states[:, k:]
+        spread = tau.T @ tau / len(states) + 1e-6 * np.eye(k)
+        self.along = np.linalg.solve(spread, tau.T @ theta / len(states))
+        self.root = np.linalg.cholesky(spread)
+        self.scale = np.full(len(self.tau), 2.4 / np.sqrt(k))
 
     def _latents(
         self, eta: np.ndarray, low: np.ndarray, high: np.ndarray, above: np.ndarray
     ) -> np.ndarray:
+        """Draw the latent of every answer: a normal cut off by its option's thresholds."""
         flat = (len(eta), -1)
         low, width, sign = (
             x.reshape(flat)[:, self.data.group]
             for x in (low, np.maximum(high - low, TINY), np.where(above, -1.0, 1.0))
         )
-        drawn = ndtri(np.clip(low + width * self.rng.random(low.shape), TINY, 1 - 1e-16))
-        return eta[:, self.data.group // self.data.n.shape[1]] + sign * drawn
+        normal = ndtri(np.clip(low + width * self.rng.random(low.shape), TINY, 1 - 1e-16))
+        return eta[:, self.data.group // self.data.n.shape[1]] + sign * normal
 
     def _coefficients(self, total: np.ndarray) -> None:
-        by_place, by_item = (
-            self._summed(total, where, n)
-            for where, n in (
-                (self.data.place, len(self.precision)),
-                (self.data.item, len(self.per_item)),
-            )
-        )
+        """Draw (xi, theta) jointly, given the latents' sums over each cell."""
+        by_place = self._summed(total, self.data.place, len(self.precision))
+        by_item = self._summed(total, self.data.item, len(self.per_item))
         pull = self.alpha[:, None] * (by_item - (by_place / self.precision) @ self.crossed)
         precision = self.alpha[:, None] ** 2 * np.maximum(self.eigen, 0) + 1 / self.g[:, None]
-        self.xi = (
-            (pull @ self.basis) / precision + self.rng.normal(size=pull.shape) / np.sqrt(precision)
-        ) @ self.basis.T
+        noise = self.rng.normal(size=pull.shape) / np.sqrt(precision)
+        self.xi = ((pull @ self.basis) / precision + noise) @ self.basis.T
         rest = by_place - self.alpha[:, None] * (self.xi @ self.crossed.T)
-        self.theta = rest / self.precision + self.rng.normal(size=rest.shape) / np.sqrt(
-            self.precision
-        )
+        noise = self.rng.normal(size=rest.shape) / np.sqrt(self.precision)
+        self.theta = rest / self.precision + noise
 
-    def _summed(self, total: np.ndarray, where: np.ndarray, n: int) -> np.ndarray:
-        return np.stack([np.bincount(where, row, minlength=n) for row in total])
+    def _summed(self, total: np.ndarray, group: np.ndarray, n: int) -> np.ndarray:
+        """Sum cells by group [chain, group]."""
+        return np.stack([np.bincount(group, row, minlength=n) for row in total])
 
     def _spread(self, total: np.ndarray) -> None:
+        """Draw alpha and the variance of xi, whose product is the spread of the items."""
         rest = self._summed(total, self.data.item, len(self.per_item)) - self.theta @ self.crossed
         precision = (self.xi**2) @ self.per_item + 1 / SIGMA_SCALE**2
-        self.alpha = (self.xi * rest).sum(1) / precision + self.rng.normal(
-            size=len(precision)
-        ) / np.sqrt(precision)
-        self.g = (1 + (self.xi**2).sum(1)) / (
-            2 * self.rng.gamma((1 + self.xi.shape[1]) / 2, size=len(self.g))
-        )
+        noise = self.rng.normal(size=len(precision)) / np.sqrt(precision)
+        self.alpha = (self.xi * rest).sum(1) / precision + noise
+        gamma = self.rng.gamma((1 + self.xi.shape[1]) / 2, size=len(self.g))
+        self.g = (1 + (self.xi**2).sum(1)) / (2 * gamma)
 
     def _groups(self, latent: np.ndarray) -> None:
+        """Stretch and shift the whole latent axis."""
         gap = latent - self._eta()[:, self.data.group // self.data.n.shape[1]]
         size = (
             (gap**2).sum(1)
@@ -386,20 +402,20 @@ class _Gibbs:
         )
         dimensions = gap.shape[1] + self.theta.shape[1] + self.tau.shape[1] + 1
         stretch = np.sqrt(2 * self.rng.gamma(dimensions / 2, size=len(size)) / size)
-        self.theta, self.tau, self.alpha = (
-            self.theta * stretch[:, None],
-            self.tau * stretch[:, None],
-            self.alpha * stretch,
-        )
+        self.theta = self.theta * stretch[:, None]
+        self.tau = self.tau * stretch[:, None]
+        self.alpha = self.alpha * stretch
         precision = self.theta.shape[1] + self.tau.shape[1] / TAU_SD**2
         mean = -(self.theta.sum(1) + self.tau.sum(1) / TAU_SD**2) / precision
         shift = mean + self.rng.normal(size=len(mean)) / np.sqrt(precision)
-        self.theta, self.tau = self.theta + shift[:, None], self.tau + shift[:, None]
+        self.theta = self.theta + shift[:, None]
+        self.tau = self.tau + shift[:, None]
 
 
 def centred(theta: Float[np.ndarray, "*draws value"]) -> Float[np.ndarray, "*draws value"]:
-    """Each condition's values less their mean: which values stand above the condition's own
-    level of agreement.
+    """Subtract each condition's mean over its values.
+
+    What is left says which values stand above the condition's own level of agreement.
     """
     return theta - theta.mean(-1, keepdims=True)
 
@@ -410,9 +426,13 @@ def contrast(
     above: Sequence[str],
     below: Sequence[str],
 ) -> Float[np.ndarray, "*draws"]:
-    """Mean of the values `above` less mean of the values `below`."""
-    where = {value: column for column, value in enumerate(values)}
-    high, low = (theta[..., [where[value] for value in group]].mean(-1) for group in (above, below))
+    """Give the mean of the values `above` less the mean of the values `below`, draw by draw.
+
+    contrast(posterior.theta, system.ids, ["universalism", "benevolence"], ["power"])
+    """
+    column = {value: number for number, value in enumerate(values)}
+    high = theta[..., [column[value] for value in above]].mean(-1)
+    low = theta[..., [column[value] for value in below]].mean(-1)
     return high - low
 
 
@@ -422,26 +442,33 @@ def contrasts(
     groups: Mapping[str, Sequence[str]],
     pairs: Sequence[tuple[str, str]],
 ) -> dict[tuple[str, int, int], np.ndarray]:
-    """(name, condition, other) -> draws. `a - b`: of group a less group b in a condition (other
-    -1), and of that less the same in another condition. A value: of it, centred, less the same
-    in another condition."""
-    found, own = {}, centred(theta)
-    for c in range(own.shape[-2]):
-        found |= {
-            (value, c, other): own[..., c, v] - own[..., other, v]
-            for other in range(c)
-            for v, value in enumerate(values)
-        }
+    """Give every contrast that is reported: (name, condition, other condition) -> draws.
+
+    - `value`: the value, centred, in a condition less the same in another.
+    - `a - b`: group a less group b in a condition (the other is then -1), and that less the same in
+      another condition.
+    """
+    draws: dict[tuple[str, int, int], np.ndarray] = {}
+    level = centred(theta)
+    for condition in range(level.shape[-2]):
+        for other in range(condition):
+            for v, value in enumerate(values):
+                difference = level[..., condition, v] - level[..., other, v]
+                draws[value, condition, other] = difference
     for a, b in pairs:
-        gap = contrast(theta, values, groups[a], groups[b])
-        for c in range(gap.shape[-1]):
-            found[f"{a} - {b}", c, -1] = gap[..., c]
-            found |= {(f"{a} - {b}", c, other): gap[..., c] - gap[..., other] for other in range(c)}
-    return found
+        name, gap = f"{a} - {b}", contrast(theta, values, groups[a], groups[b])
+        for condition in range(gap.shape[-1]):
+            draws[name, condition, -1] = gap[..., condition]
+            for other in range(condition):
+                draws[name, condition, other] = gap[..., condition] - gap[..., other]
+    return draws
 
 
 def summarise(draws: Float[np.ndarray, "chain draw *cells"]) -> Summary:
-    """Mean, interval, P(< 0), R-hat and effective sample size of every cell."""
+    """Summarise the draws of every cell: mean, interval, P(< 0), R-hat, effective sample size.
+
+    summarise(posterior.theta).r_hat  # [condition, value]; more than 1.01: run longer
+    """
     flat = draws.reshape(*draws.shape[:2], -1)
     low, high = np.quantile(flat, (0.025, 0.975), axis=(0, 1))
     r_hat = array_stats.rhat(flat, chain_axis=0, draw_axis=1, method="rank")

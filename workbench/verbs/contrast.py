@@ -7,7 +7,7 @@ whether the instruments agree.
    interval, p and q (`contrasts.py`). An instrument may add what its paper reports of subjects
    beside each other (`Questionnaire.between`).
 3. What a subject changed laid over the motivational circle: which way, how much, and how well a
-   circle explains it (`causal/circumplex.py`).
+   circle explains it (`statistics/circle.py`).
 4. Between every two instruments: do they see the same (`validity.py`)?
 
 Left out: agreement with people, and instruments of different value systems.
@@ -16,31 +16,41 @@ Left out: agreement with people, and instruments of different value systems.
 import dataclasses
 import itertools
 import json
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import numpy as np
+from jaxtyping import Float
 
 from feature_store import queries
 from feature_store.bounds import MANY, Between, Count, Plugin
 from feature_store.errors import BadInput
 from feature_store.progress import Progress
 from feature_store.records import Response, Run, Unit
-from workbench.comparing.contrasts import difference, rows
+from feature_store.runs import Work
+from workbench.comparing.contrasts import Difference, difference, rows
 from workbench.comparing.profile_run import MeasureSettings, measure_profile
-from workbench.comparing.subjects import EVERY, Subject, subjects
+from workbench.comparing.subjects import ComparedSubject, Steerable, subjects, turns_value
 from workbench.comparing.validity import FEWEST, mtmm, validity
 from workbench.features.output_scores import with_outputs
 from workbench.measuring.defaults import AskingSettings
 from workbench.measuring.profiles import Cells
-from workbench.measuring.questionnaire import open_instrument
-from workbench.settings import make, plain
+from workbench.measuring.questionnaire import Opened, open_instrument
+from workbench.settings import make
 from workbench.statistics import circle
 from workbench.statistics.intervals import known_mean
 from workbench.workspace import Workspace
 
+Profiles = Mapping[tuple[str, str], Run]
+"""(instrument, subject) -> the run of its profile."""
+Rows = list[dict[str, Any]]
+"""Rows of a relation."""
+
 
 @dataclasses.dataclass(frozen=True)
 class ContrastSettings(AskingSettings):
+    """Who is compared on which instruments."""
+
     subjects: tuple[str, ...] = ("base",)
     """Who is compared, the reference first: base, power+, f12+f40*-1@0.4, organism, a folder, a
     hub id, https://host/v1#model; `values`: base and every value up and down."""
@@ -63,172 +73,243 @@ class ContrastSettings(AskingSettings):
     the median residual norm."""
 
 
-def run(study: Workspace, config: ContrastSettings, progress: Progress) -> Run:
-    """A run of kind `contrast`."""
-    if not config.instruments:
+def run(study: Workspace, settings: ContrastSettings, progress: Progress) -> Run:
+    """Make a run of kind `contrast`."""
+    if not settings.instruments:
         raise BadInput("Name at least one instrument with --instruments, such as standin.")
-    opened = {
-        name: open_instrument(name, _settings(config, name), study.system, study.folder)
-        for name in config.instruments
+    instruments = {
+        name: open_instrument(name, _settings_of(settings, name), study.system, study.folder)
+        for name in settings.instruments
     }
-    label_run = (
-        study.resolve("labels", config.labels)
-        if any(name == EVERY or name[-1:] in "+-" for name in config.subjects)
-        else None
+    label_run = None
+    if any(map(turns_value, settings.subjects)):
+        label_run = study.resolve("labels", settings.labels)
+    compared = subjects(settings.subjects, _steerable(study, settings, label_run))
+    pinned = dataclasses.replace(
+        settings,
+        labels=label_run.id if label_run else "",
+        sae=label_run.inputs["sae"] if label_run else settings.sae,
     )
-    labels = with_outputs(study, label_run.id if label_run else "")
-    sae = label_run.inputs["sae"] if label_run else config.sae
-    who = subjects(
-        config.subjects, labels, study.system, config.features_per_value, config.strength
-    )
-    made = {
-        (name, one.name): _measure(study, config, name, one, sae, progress)
-        for name in opened
-        for one in who
+    profiles = {
+        (name, subject.name): _measure(study, pinned, name, opened, subject, progress)
+        for name, opened in instruments.items()
+        for subject in compared
     }
-    inputs = {f"{name} {subject}": run.id for (name, subject), run in made.items()} | (
-        {"labels": label_run.id} if label_run else {}
-    )
-    plainly = plain(dataclasses.replace(config, labels=label_run.id if label_run else "", sae=sae))
-    if study.runs.exists(id := study.runs.find("contrast", plainly, inputs, config.seed)):
-        return study.runs.get(id)
-    with study.runs.begin("contrast", plainly, inputs, config.seed) as work:
-        progress("comparing", 0, len(opened))
-        said = {key: _steering(study, run) for key, run in made.items()}
-        work.table(
-            "subjects",
-            [
-                {
-                    "instrument": name,
-                    "subject": subject,
-                    "profile": run.id,
-                    "steering": said[name, subject],
-                }
-                for (name, subject), run in made.items()
-            ],
-        )
-        contrasts, circles, means = [], [], {}
-        more: dict[str, list[Any]] = {}
-        for number, (name, one) in enumerate(opened.items()):
-            told = {s.name: _responses(study, made[name, s.name], said[name, s.name]) for s in who}
-            cells = {
-                subject: one.plugin.cells(responses, one.instrument, study.system)
-                for subject, responses in told.items()
-            }
-            for relation, lines in one.plugin.between(
-                told, one.instrument, study.system, config.replicates, config.seed
-            ).items():
-                more.setdefault(relation, []).extend(lines)
-            asked = {s.name: _asked(study, made[name, s.name]) for s in who}
-            first = who[0].name
-            found = {
-                s.name: (
-                    difference(
-                        cells[first],
-                        cells[s.name],
-                        asked[first] == asked[s.name],
-                        config.replicates,
-                        config.seed,
-                    ),
-                    asked[first] == asked[s.name],
-                )
-                for s in who[1:]
-            }
-            contrasts += rows(name, first, found, cells)
-            for subject, (change, _) in found.items():
-                known = {
-                    study.system[value].angle
-                    for value, x in zip(cells[first].values, change.mean, strict=True)
-                    if np.isfinite(x)
-                }
-                if study.system.circular and len(known) > 2:
-                    circles.append(
-                        _circle(study, name, subject, cells[first].values, change.mean, config)
-                    )
-            means[name] = np.stack([_means(cells[s.name], study.system.ids) for s in who])
-            progress("comparing", number + 1, len(opened))
-        work.table("contrasts", contrasts)
-        work.table("circle_fits", circles)
-        for relation, lines in more.items():
-            work.table(relation, lines)
-        enough = len(who) >= FEWEST
-        work.table("mtmm", mtmm(means, study.system.ids) if enough else [])
-        agreed = [
-            {"instrument": a, "other_instrument": b, **told._asdict()}
-            for a, b in itertools.combinations(means, 2)
-            for told in validity(means[a], means[b], config.replicates, config.seed)
-        ]
-        work.table("validity", agreed)
-        return work.finish(
-            {
-                "subjects": len(who),
-                "instruments": len(opened),
-                "profiles": len(made),
-                "differences": len(contrasts),
-                "differ": sum(row["q"] < 0.05 for row in contrasts),
-                "missing": sum(run.summary["missing"] for run in made.values()),
-            }
-            | {
-                f"{row['metric']}_{row['instrument']}_{row['other_instrument']}": row["value"]
-                for row in agreed
-                if row["metric"] in ("convergent", "profile")
-            }
-        )
+    inputs = {f"{name} {subject}": run.id for (name, subject), run in profiles.items()}
+    if label_run:
+        inputs["labels"] = label_run.id
+    names = [subject.name for subject in compared]
+    comparison = _Comparison(study, pinned, instruments, names, profiles)
+    return study.make("contrast", pinned, inputs, lambda work: comparison.build(work, progress))
 
 
-def _settings(config: ContrastSettings, instrument: str) -> tuple[str, ...]:
-    """The settings of one instrument. Raises BadInput where some setting belongs to none."""
-    for told in config.settings:
-        if told.split(".")[0] not in config.instruments:
+def _steerable(study: Workspace, settings: ContrastSettings, label_run: Run | None) -> Steerable:
+    """Say what values can be turned by: the features of the labels, if there are any."""
+    return Steerable(
+        labels=with_outputs(study, label_run.id if label_run else ""),
+        system=study.system,
+        features_per_value=settings.features_per_value,
+        strength=settings.strength,
+    )
+
+
+def _settings_of(settings: ContrastSettings, instrument: str) -> tuple[str, ...]:
+    """Give the settings of one instrument. Raises BadInput where some setting belongs to none."""
+    for pair in settings.settings:
+        if pair.split(".")[0] not in settings.instruments:
             raise BadInput(
                 "A setting is written instrument.key=value with one of"
-                f" {', '.join(config.instruments)}, got {told!r}."
+                f" {', '.join(settings.instruments)}, got {pair!r}."
             )
-    return tuple(
-        told.removeprefix(f"{instrument}.")
-        for told in config.settings
-        if told.startswith(f"{instrument}.")
-    )
+    prefix = f"{instrument}."
+    return tuple(pair.removeprefix(prefix) for pair in settings.settings if pair.startswith(prefix))
 
 
 def _measure(
     study: Workspace,
-    config: ContrastSettings,
-    instrument: str,
-    subject: Subject,
-    sae: str,
+    settings: ContrastSettings,
+    name: str,
+    opened: Opened,
+    subject: ComparedSubject,
     progress: Progress,
 ) -> Run:
-    """The subject's profile on the instrument."""
-    # What is left as it is stays so: 0 new tokens stand for as many as the instrument needs, and
-    # may not be said.
-    asking: dict[str, Any] = {
-        field.name: told
-        for field in dataclasses.fields(AskingSettings)
-        if (told := getattr(config, field.name)) != field.default
-    }
-    more: dict[str, Any] = dict(subject.settings)
-    if "model" not in more:
-        more["sae"] = sae
+    """Make the run of the subject's profile on the instrument `name`, as `measure` would."""
+    flags: dict[str, Any] = {"instrument": name, "settings": _settings_of(settings, name)}
+    for field in dataclasses.fields(AskingSettings):
+        value = getattr(settings, field.name)
+        # What is left as it is stays so: 0 new tokens stand for as many as the instrument needs,
+        # and may not be written out.
+        if value != field.default:
+            flags[field.name] = value
+    if opened.instrument.answer != "text":
+        flags["judge"] = ""
+    flags |= subject.settings
+    if "model" not in subject.settings:
+        flags["sae"] = settings.sae
     if subject.steered:
-        more |= {"method": config.method, "unit": config.unit}
-    if (
-        open_instrument(
-            instrument, _settings(config, instrument), study.system, study.folder
-        ).instrument.answer
-        != "text"
-    ):
-        asking["judge"] = ""
+        flags |= {"method": settings.method, "unit": settings.unit}
 
-    def told(stage: str, done: int, total: int) -> None:
-        progress(f"{stage} {subject.name}, {instrument}", done, total)
+    def show(stage: str, done: int, total: int) -> None:
+        """Name subject and instrument beside the stage."""
+        progress(f"{stage} {subject.name}, {name}", done, total)
 
-    flags = {"instrument": instrument, "settings": _settings(config, instrument), **asking, **more}
-    return measure_profile(study, make(MeasureSettings, flags), told)
+    return measure_profile(study, make(MeasureSettings, flags), show)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Comparison:
+    """Profiles of several subjects on several instruments, ready to be compared."""
+
+    study: Workspace
+    settings: ContrastSettings
+    instruments: Mapping[str, Opened]
+    subjects: Sequence[str]
+    """Names of the subjects, the reference first."""
+    profiles: Profiles
+
+    def build(self, work: Work, progress: Progress) -> dict[str, Any]:
+        """Compare subjects on every instrument and instruments over subjects; write the tables."""
+        progress("comparing", 0, len(self.instruments))
+        steerings = {key: _steering(self.study, run) for key, run in self.profiles.items()}
+        work.table("subjects", _subject_rows(self.profiles, steerings))
+        contrasts: Rows = []
+        circles: Rows = []
+        means: dict[str, Float[np.ndarray, "subject value"]] = {}
+        reports: dict[str, Rows] = {}
+        for number, (name, opened) in enumerate(self.instruments.items()):
+            responses = {
+                subject: _responses(
+                    self.study, self.profiles[name, subject], steerings[name, subject]
+                )
+                for subject in self.subjects
+            }
+            for relation, lines in self._between(opened, responses).items():
+                reports.setdefault(relation, []).extend(lines)
+            cells = {
+                subject: opened.plugin.cells(answers, opened.instrument, self.study.system)
+                for subject, answers in responses.items()
+            }
+            differences = self._differences(name, cells)
+            contrasts += rows(name, self.subjects[0], differences, cells)
+            circles += self._circles(name, cells[self.subjects[0]].values, differences)
+            means[name] = np.stack(
+                [_means(cells[subject], self.study.system.ids) for subject in self.subjects]
+            )
+            progress("comparing", number + 1, len(self.instruments))
+        work.table("contrasts", contrasts)
+        work.table("circle_fits", circles)
+        for relation, lines in reports.items():
+            work.table(relation, lines)
+        enough = len(self.subjects) >= FEWEST
+        work.table("mtmm", mtmm(means, self.study.system.ids) if enough else [])
+        agreement = self._agreement(means)
+        work.table("validity", agreement)
+        return self._figures(contrasts, agreement)
+
+    def _between(
+        self, opened: Opened, responses: Mapping[str, list[Response]]
+    ) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+        """Give what the instrument's paper reports of subjects beside each other."""
+        settings = self.settings
+        return opened.plugin.between(
+            responses, opened.instrument, self.study.system, settings.replicates, settings.seed
+        )
+
+    def _differences(
+        self, instrument: str, cells: Mapping[str, Cells]
+    ) -> dict[str, tuple[Difference, bool]]:
+        """Give every other subject's difference to the first, and whether it is paired."""
+        reference = self.subjects[0]
+        prompts = {
+            subject: _prompts(self.study, self.profiles[instrument, subject])
+            for subject in self.subjects
+        }
+        differences = {}
+        for subject in self.subjects[1:]:
+            paired = prompts[subject] == prompts[reference]
+            change = difference(
+                cells[reference],
+                cells[subject],
+                paired,
+                self.settings.replicates,
+                self.settings.seed,
+            )
+            differences[subject] = change, paired
+        return differences
+
+    def _circles(
+        self,
+        instrument: str,
+        values: tuple[str, ...],
+        differences: Mapping[str, tuple[Difference, bool]],
+    ) -> Rows:
+        """Lay each subject's change over the circle, where it has changes at three angles."""
+        system = self.study.system
+        circles = []
+        for subject, (change, _) in differences.items():
+            changes = zip(values, change.mean, strict=True)
+            places = {system[value].angle for value, x in changes if np.isfinite(x)}
+            if system.circular and len(places) > 2:
+                row = {"instrument": instrument, "subject": subject}
+                circles.append(row | self._circle(values, change.mean))
+        return circles
+
+    def _circle(
+        self, values: tuple[str, ...], change: Float[np.ndarray, " value"]
+    ) -> dict[str, Any]:
+        """Lay one change over the circle: towards which value, how far, and how well it fits."""
+        system = self.study.system
+        fit = circle.fit(
+            change, circle.angles(system, values), self.settings.replicates, self.settings.seed
+        )
+
+        def distance(value: str) -> float:
+            """Give the angle between a value and the direction of the change [radians]."""
+            return abs(np.angle(np.exp(1j * (system[value].angle - fit.phi))))
+
+        towards = min(values, key=distance)
+        return {"towards": towards, **fit._asdict(), "n": int(np.isfinite(change).sum())}
+
+    def _agreement(self, means: Mapping[str, Float[np.ndarray, "subject value"]]) -> Rows:
+        """Give the rows of `validity`: how far every two instruments agree."""
+        return [
+            {"instrument": a, "other_instrument": b, **figure._asdict()}
+            for a, b in itertools.combinations(means, 2)
+            for figure in validity(means[a], means[b], self.settings.replicates, self.settings.seed)
+        ]
+
+    def _figures(self, contrasts: Rows, agreement: Rows) -> dict[str, Any]:
+        """Give the run's few figures."""
+        figures = {
+            "subjects": len(self.subjects),
+            "instruments": len(self.instruments),
+            "profiles": len(self.profiles),
+            "differences": len(contrasts),
+            "differ": sum(row["q"] < 0.05 for row in contrasts),
+            "missing": sum(run.summary["missing"] for run in self.profiles.values()),
+        }
+        for row in agreement:
+            if row["metric"] in ("convergent", "profile"):
+                name = f"{row['metric']}_{row['instrument']}_{row['other_instrument']}"
+                figures[name] = row["value"]
+        return figures
+
+
+def _subject_rows(profiles: Profiles, steerings: Mapping[tuple[str, str], str]) -> Rows:
+    """Give the rows of `subjects`: the run behind every subject on every instrument."""
+    return [
+        {
+            "instrument": name,
+            "subject": subject,
+            "profile": run.id,
+            "steering": steerings[name, subject],
+        }
+        for (name, subject), run in profiles.items()
+    ]
 
 
 def _steering(study: Workspace, profile: Run) -> str:
-    """What was changed in the state that the subject is: the steered one where there are two."""
+    """Name what was changed in the subject: of two states in a run the steered one."""
     names = study.store.sql(
         "SELECT DISTINCT steering FROM profiles WHERE run = ? ORDER BY steering = 'base'",
         [profile.id],
@@ -237,50 +318,24 @@ def _steering(study: Workspace, profile: Run) -> str:
 
 
 def _responses(study: Workspace, profile: Run, steering: str) -> list[Response]:
-    told = queries.responses(study.store, profile.id, steering).to_dict("records")
-    return [
-        Response(
-            **{
-                **row,
-                "logprobs": tuple(row["logprobs"]),
-                "rating": np.nan if row["rating"] is None else row["rating"],
-            }
-        )
-        for row in told
-    ]
+    """Read the answers of one steering from the store."""
+    responses = []
+    for row in queries.responses(study.store, profile.id, steering).to_dict("records"):
+        row["logprobs"] = tuple(row["logprobs"])
+        row["rating"] = np.nan if row["rating"] is None else row["rating"]
+        responses.append(Response(**row))
+    return responses
 
 
-def _asked(study: Workspace, profile: Run) -> frozenset[str]:
-    """What was asked, to see whether two profiles are paired."""
-    told = study.store.sql(
+def _prompts(study: Workspace, profile: Run) -> frozenset[str]:
+    """Give what was asked, by which two profiles are seen to be paired."""
+    prompts = study.store.sql(
         'SELECT context, item, wording, "order", prompt FROM prompts WHERE run = ?', [profile.id]
     )
-    return frozenset(json.dumps(row) for row in told.astype(str).values.tolist())
+    return frozenset(json.dumps(row) for row in prompts.astype(str).values.tolist())
 
 
-def _means(cells: Cells, values: tuple[str, ...]) -> np.ndarray:
-    """Centred mean of every value of the system; NaN where it was not measured."""
-    known = dict(zip(cells.values, known_mean(cells.centred, 0), strict=True))
-    return np.array([known.get(value, np.nan) for value in values])
-
-
-def _circle(
-    study: Workspace,
-    instrument: str,
-    subject: str,
-    values: tuple[str, ...],
-    change: np.ndarray,
-    config: ContrastSettings,
-) -> dict[str, Any]:
-    """The row of `circle_fits`."""
-    fit = circle.fit(change, circle.angles(study.system, values), config.replicates, config.seed)
-    nearest = min(
-        values, key=lambda value: abs(np.angle(np.exp(1j * (study.system[value].angle - fit.phi))))
-    )
-    return {
-        "instrument": instrument,
-        "subject": subject,
-        "towards": nearest,
-        **fit._asdict(),
-        "n": int(np.isfinite(change).sum()),
-    }
+def _means(cells: Cells, values: tuple[str, ...]) -> Float[np.ndarray, " value"]:
+    """Give the centred mean of every value of the system; NaN where it was not measured."""
+    means = dict(zip(cells.values, known_mean(cells.centred, 0), strict=True))
+    return np.array([means.get(value, np.nan) for value in values])
