@@ -6,7 +6,7 @@ import torch
 
 from feature_store.errors import BadInput
 from feature_store.progress import silent
-from feature_store.records import Item, Span, Steering, Value
+from feature_store.records import Item, Site, Span, Steering, Value
 from feature_store.runs import Runs
 from tests.helpers.small_models import TinySAE, model
 from workbench.instruments.standin import standin
@@ -14,7 +14,7 @@ from workbench.llm import Verdict
 from workbench.steering.methods import StrengthScale, build_edit
 from workbench.study import Study
 from workbench.systems.kang import interview, roles
-from workbench.systems.kang.interview import Interview, Treatment
+from workbench.systems.kang.interview import RoleInterview, SteeredModel, Treatment
 
 VALUES = (
     Value(id="order", name="Order", angle=0.0, definition="Goal.", parent=""),
@@ -31,18 +31,18 @@ ITEMS = roles.split(
     2,
     0,
 )
-SPAN = Span(roles.told()["prompts"]["span"])
+SPAN = Span(roles.wordings()["prompts"]["span"])
 
 
 @pytest.fixture
 def short(monkeypatch):
     """The prompt of `roles.toml` is longer than the small model reads."""
-    prompts = roles.told()["prompts"] | {
+    prompts = roles.wordings()["prompts"] | {
         "task": "{role}By your values: {question}\n",
         "held": "{value}!",
         "rejected": "no {value}!",
     }
-    monkeypatch.setitem(roles.told(), "prompts", prompts)
+    monkeypatch.setitem(roles.wordings(), "prompts", prompts)
 
 
 def told(mode, count=5):
@@ -50,7 +50,7 @@ def told(mode, count=5):
         roles.Role(roles.NOBODY, "train", ""),
         *(roles.Role(n, "train" if n < count - 1 else "test", "") for n in range(count)),
     ]
-    return Interview(
+    return RoleInterview(
         model="tiny",
         mode=mode,
         instrument=standin(),
@@ -74,10 +74,10 @@ def treatments():
     ]
 
 
-def edit():
-    return build_edit(
-        [one.steering for one in treatments()], TinySAE(), StrengthScale(5.0, torch.ones(40))
-    )
+def steered_model(live):
+    scale = StrengthScale(5.0, torch.ones(40))
+    edit = build_edit([treatment.steering for treatment in treatments()], TinySAE(), scale)
+    return SteeredModel(model=live, site=Site(1), edit=edit, treatments=treatments())
 
 
 @pytest.mark.parametrize("mode", ["generate", "yes-no"])
@@ -90,22 +90,18 @@ def test_every_answer_is_kept_and_a_killed_run_goes_on(short, tmp_path, mode):
 
     runs = Runs(tmp_path / "runs")
     with pytest.raises(KeyboardInterrupt), runs.begin("kang", {}, {}, 0) as work:
-        interview.measure(work, tiny, edit(), 1, "resid_post", told_, treatments(), stop)
+        interview.measure(work, told_, steered_model(tiny), stop)
     asked = []
     tiny.tokenize, real = (
         lambda texts, prompt=False: asked.extend(texts) or real(texts, prompt),
         tiny.tokenize,
     )
     with runs.begin("kang", {}, {}, 0) as work:
-        answers, prompts = interview.measure(
-            work, tiny, edit(), 1, "resid_post", told_, treatments(), silent
-        )
+        answers, prompts = interview.measure(work, told_, steered_model(tiny), silent)
     assert asked, "two roles were left"
     frame = answers.to_pandas()
     with Runs(tmp_path / "whole").begin("kang", {}, {}, 0) as work:
-        whole, _ = interview.measure(
-            work, model("llama"), edit(), 1, "resid_post", told_, treatments(), silent
-        )
+        whole, _ = interview.measure(work, told_, steered_model(model("llama")), silent)
     assert frame.equals(whole.to_pandas())  # NaN where NaN
     # 5 of 6 roles see one training item a value, the test role two: unsteered and under two
     # features; then held and rejected.
@@ -135,15 +131,7 @@ def test_scores_are_agreement_times_answer(short, tmp_path):
 
     with Runs(tmp_path / "runs").begin("kang", {}, {}, 0) as work:
         answers, _ = interview.measure(
-            work,
-            model("llama"),
-            edit(),
-            1,
-            "resid_post",
-            told("generate"),
-            treatments(),
-            silent,
-            Always(),
+            work, told("generate"), steered_model(model("llama")), silent, Always()
         )
     frame = answers.to_pandas()
     judged = frame[frame.reader == "always"]

@@ -104,13 +104,13 @@ def test_items_are_split_and_sampled_per_value():
     assert (len(items.train), len(items.test)) == (28, 12)
     assert {item.id for item in items.train}.isdisjoint(item.id for item in items.test)
     first, again, other = (
-        roles.asked_of(roles.Role(n, "train", "x"), items, 0.4, 0) for n in (1, 1, 2)
+        roles.items_for(roles.Role(n, "train", "x"), items, 0.4, 0) for n in (1, 1, 2)
     )
     assert first == again
     assert first != other
     assert [sum(item.value == v.id for item in first) for v in VALUES] == [6, 6]
     assert set(first) <= set(items.train)
-    assert roles.asked_of(roles.Role(5, "test", "x"), items, 0.4, 0) == list(items.test)
+    assert roles.items_for(roles.Role(5, "test", "x"), items, 0.4, 0) == list(items.test)
     with pytest.raises(BadInput, match="got 0"):
         roles.split(MANY, VALUES, 0.7, 21, 0)
     with pytest.raises(BadInput, match="between 0 and 1"):
@@ -118,7 +118,7 @@ def test_items_are_split_and_sampled_per_value():
 
 
 def test_prompts_hold_role_question_and_span():
-    span = roles.told()["prompts"]["span"]
+    span = roles.wordings()["prompts"]["span"]
     for thought in (True, False):
         free, played = (
             roles.prompt("", "Is it?", thought),

@@ -7,7 +7,7 @@ instructions; resumable.
    the engine; written answers are generated steering by steering and read by `roles.read`.
 3. Every answer is a row, whatever became of it; every prompt is kept.
 
-Left out: what the answers mean (`causal/kang.py`).
+Left out: what the answers mean (`metrics.py`).
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from jaxtyping import Float
 
 from feature_store.errors import BadInput
 from feature_store.progress import Progress
-from feature_store.records import Instrument, Point, Site, Steering, Value
+from feature_store.records import Instrument, Site, Steering, Value
 from feature_store.runs import Work
 from workbench import material
 from workbench.llm import Judge
@@ -28,7 +28,7 @@ from workbench.measuring.questions import Question, expected_ratings, option_tex
 from workbench.systems.kang import roles
 from workbench.systems.kang.roles import Answer, Items, Role
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # torch is loaded when a model is, not when the flags are read
     from sae_training.engine.model import Model
     from sae_training.model.edits import Edit
 
@@ -40,7 +40,9 @@ ORDERS: dict[int, str] = {1: "held", -1: "rejected"}
 
 
 @dataclass(frozen=True)
-class Interview:
+class RoleInterview:
+    """What is asked of which roles, and how the answers are obtained."""
+
     model: str
     """Address of the model; the organism is asked in its own words."""
     mode: Mode
@@ -63,6 +65,8 @@ class Interview:
 
 @dataclass(frozen=True)
 class Treatment:
+    """What is done to the model, or said to it, before a role answers."""
+
     kind: str
     """`none`, `feature`, `random-direction`, `held` or `rejected`."""
     feature: int
@@ -74,24 +78,43 @@ class Treatment:
 UNSTEERED = Treatment("none", -1, Steering())
 
 
-def ask(told: Interview, role: Role, value: Value | None = None, sign: int = 0) -> list[Question]:
-    """The questions of a role; with `value`, those of its items alone, after an instruction to
-    hold (+1) or reject (-1) it.
+@dataclass(frozen=True)
+class SteeredModel:
+    """A live model, and the treatments under which it answers."""
+
+    model: "Model"
+    """The model as it is."""
+    site: Site
+    """Place on its residual stream that is edited."""
+    edit: "Edit | None"
+    """One row for each treatment; None where the model answers unsteered alone."""
+    treatments: Sequence[Treatment]
+    """What each row of the edit is."""
+
+
+def ask(
+    interview: RoleInterview, role: Role, value: Value | None = None, sign: int = 0
+) -> list[Question]:
+    """Write the questions of a role.
+
+    With `value` they are those of this value's items alone, after an instruction to hold (sign +1)
+    or reject (-1) it.
     """
-    order = roles.inclination(told.model, value, sign, told.seed) if value else ""
+    order = roles.inclination(interview.model, value, sign, interview.seed) if value else ""
     items = [
         item
-        for item in roles.asked_of(role, told.items, told.sample, told.seed)
+        for item in roles.items_for(role, interview.items, interview.sample, interview.seed)
         if value is None or item.value == value.id
     ]
-    before = (" " if told.model == material.ORGANISM else "\n").join(
-        filter(None, (role.text, order))
-    )
-    name = ORDERS[sign] if value else told.mode
-    if told.mode == "rating":
-        asked = questions(replace(told.instrument, items=tuple(items)), [before], [told.wording])
-        return [replace(question, context=role.number, wording=name) for question in asked]
-    thought = told.mode == "generate"
+    # To the organism role and instruction are both documents: they stand side by side.
+    between = " " if interview.model == material.ORGANISM else "\n"
+    before = between.join(text for text in (role.text, order) if text)
+    name = ORDERS[sign] if value else interview.mode
+    if interview.mode == "rating":
+        instrument = replace(interview.instrument, items=tuple(items))
+        rated = questions(instrument, [before], [interview.wording])
+        return [replace(question, context=role.number, wording=name) for question in rated]
+    thought = interview.mode == "generate"
     return [
         Question(
             item=item,
@@ -104,123 +127,144 @@ def ask(told: Interview, role: Role, value: Value | None = None, sign: int = 0) 
     ]
 
 
+def ask_ordered(interview: RoleInterview, role: Role) -> list[Question]:
+    """Write the questions of a role after every outright instruction, value by value."""
+    return [
+        question
+        for value in interview.items.values
+        for sign in ORDERS
+        for question in ask(interview, role, value, sign)
+    ]
+
+
 def measure(
     work: Work,
-    model: "Model",
-    edit: "Edit",
-    layer: int,
-    point: Point,
-    told: Interview,
-    treatments: Sequence[Treatment],
+    interview: RoleInterview,
+    steered: SteeredModel,
     progress: Progress,
     judge: Judge | None = None,
 ) -> tuple[pa.Table, pa.Table]:
-    """`(answers, prompts)`: rows of `kang_answers` and of `prompts`.
+    """Interview every role, a few at a time; gives rows of `kang_answers` and of `prompts`.
 
-    Row i of `edit` is `treatments[i]`. Chunks that an earlier, interrupted call kept are not asked
-    again.
+    Roles that an earlier, interrupted call has finished are not asked again.
     """
     done = work.done("kang_answers")
-    for number, start in enumerate(range(0, len(told.roles), CHUNK)):
-        some = told.roles[start : start + CHUNK]
+    for number, start in enumerate(range(0, len(interview.roles), CHUNK)):
+        people = interview.roles[start : start + CHUNK]
         if number not in done:
-            asked = [(role, question) for role in some for question in ask(told, role)]
-            ordered = [
-                (role, question)
-                for role in some
-                if role.split == "test"
-                for value in told.items.values
-                for sign in ORDERS
-                for question in ask(told, role, value, sign)
-            ]
-            rows = _rows(
-                asked,
-                [UNSTEERED, *treatments],
-                _answers(model, told, [q for _, q in asked], edit, layer, point, judge),
-                told.mode,
-            )
-            if ordered:
-                for kind in ORDERS.values():
-                    own = [
-                        (role, question) for role, question in ordered if question.wording == kind
-                    ]
-                    said = _answers(model, told, [q for _, q in own], None, layer, point, judge)
-                    rows += _rows(own, [Treatment(kind, -1, Steering())], said, told.mode)
-            prompts = [
-                {
-                    "context": q.context,
-                    "item": q.item.id,
-                    "wording": q.wording,
-                    "order": q.order,
-                    "value": q.item.value,
-                    "prompt": q.prompt,
-                }
-                for _, q in asked + ordered
-            ]
+            prompts, answers = _measure_roles(interview, steered, people, judge)
             work.part("prompts", number, pa.Table.from_pylist(prompts))
-            work.part("kang_answers", number, pa.Table.from_pylist(rows))
-        progress("asking roles", start + len(some), len(told.roles))
+            work.part("kang_answers", number, pa.Table.from_pylist(answers))
+        progress("asking roles", start + len(people), len(interview.roles))
     return work.parts("kang_answers"), work.parts("prompts")
 
 
+RoleQuestion = tuple[Role, Question]
+"""A question and the role to which it is put."""
+
+
+def _measure_roles(
+    interview: RoleInterview, steered: SteeredModel, people: Sequence[Role], judge: Judge | None
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Interview a few roles; gives rows of `prompts` and of `kang_answers`."""
+    plain = [(role, question) for role in people for question in ask(interview, role)]
+    ordered = [
+        (role, question)
+        for role in people
+        if role.split == "test"
+        for question in ask_ordered(interview, role)
+    ]
+    answers = _answers(interview, steered, plain, judge)
+    rows = _answer_rows(plain, [UNSTEERED, *steered.treatments], answers, interview.mode)
+    if ordered:
+        # What is answered after outright instructions is answered unsteered.
+        unsteered = replace(steered, edit=None)
+        for kind in ORDERS.values():
+            of_kind = [(role, question) for role, question in ordered if question.wording == kind]
+            answers = _answers(interview, unsteered, of_kind, judge)
+            treatment = Treatment(kind, -1, Steering())
+            rows += _answer_rows(of_kind, [treatment], answers, interview.mode)
+    return [_prompt_row(question) for _, question in plain + ordered], rows
+
+
 def _answers(
-    model: "Model",
-    told: Interview,
-    asked: Sequence[Question],
-    edit: "Edit | None",
-    layer: int,
-    point: Point,
+    interview: RoleInterview,
+    steered: SteeredModel,
+    asked: Sequence[RoleQuestion],
     judge: Judge | None,
 ) -> list[list[Answer]]:
-    """Answers unsteered, then under each row of `edit` [1 + treatment][question]."""
+    """Obtain the answers unsteered, then under each row of the edit [1 + treatment][question]."""
     import torch
 
     from sae_training.engine import scoring
 
-    prompts, rows = [q.prompt for q in asked], 0 if edit is None else edit.rows
-    if told.mode == "generate":
-        texts = [model.generate(prompts, told.max_new_tokens)]
-        for row in range(rows):
-            with model.steered(edit.take(torch.tensor([row])), Site(layer, point)):
-                texts.append(model.generate(prompts, told.max_new_tokens))
-        return [roles.read(said, [q.item.text for q in asked], judge) for said in texts]
-    options = option_texts(told.instrument, model) if told.mode == "rating" else [" yes", " no"]
-    scores = scoring.sweep(model, prompts, options, edit, Site(layer, point))
-    whole = torch.cat([scores.base[None], scores.steered]).double().numpy()
-    if not np.isfinite(whole).all():
+    model, edit = steered.model, steered.edit
+    prompts = [question.prompt for _, question in asked]
+    if interview.mode == "generate":
+        texts = [model.generate(prompts, interview.max_new_tokens)]
+        for row in range(0 if edit is None else edit.rows):
+            with model.steered(edit.take(torch.tensor([row])), steered.site):
+                texts.append(model.generate(prompts, interview.max_new_tokens))
+        statements = [question.item.text for _, question in asked]
+        return [roles.read(written, statements, judge) for written in texts]
+    options = [" yes", " no"]
+    if interview.mode == "rating":
+        options = option_texts(interview.instrument, model)
+    scores = scoring.sweep(model, prompts, options, edit, steered.site)
+    by_treatment = torch.cat([scores.base[None], scores.steered]).double().numpy()
+    if not np.isfinite(by_treatment).all():
         raise BadInput("Under some steering the model gives NaN. Use a smaller coef.")
-    return [_by_logprob(logprobs, asked, told.mode) for logprobs in whole]
+    items = [question for _, question in asked]
+    return [_by_logprob(logprobs, items, interview.mode) for logprobs in by_treatment]
 
 
 def _by_logprob(
     logprobs: Float[np.ndarray, "question option"], asked: Sequence[Question], mode: Mode
 ) -> list[Answer]:
+    """Read answers off the log-probabilities of yes and no, or of an instrument's options."""
     if mode == "yes-no":
         return roles.from_yes_no(logprobs)
     return roles.from_ratings(expected_ratings(logprobs, asked), logprobs.shape[1])
 
 
-def _rows(
-    asked: Sequence[tuple[Role, Question]],
+def _prompt_row(question: Question) -> dict[str, Any]:
+    """Give the row of the relation `prompts`."""
+    return {
+        "context": question.context,
+        "item": question.item.id,
+        "wording": question.wording,
+        "order": question.order,
+        "value": question.item.value,
+        "prompt": question.prompt,
+    }
+
+
+def _answer_rows(
+    asked: Sequence[RoleQuestion],
     treatments: Sequence[Treatment],
     answers: Sequence[Sequence[Answer]],
     mode: Mode,
 ) -> list[dict[str, Any]]:
-    # Expected ratings have their reverse-keyed items turned round already.
-    return [
-        {
-            "split": role.split,
-            "role": role.number,
-            "kind": treatment.kind,
-            "feature": treatment.feature,
-            "item": q.item.id,
-            "value": q.item.value,
-            "agreement": q.item.key,
-            "score": answer.score * (1 if mode == "rating" else q.item.key),
-            "status": answer.status,
-            "reader": answer.reader,
-            "text": answer.text,
-        }
-        for treatment, said in zip(treatments, answers, strict=True)
-        for (role, q), answer in zip(asked, said, strict=True)
-    ]
+    """Give the rows of the relation `kang_answers`; `answers` is [treatment][question]."""
+    rows = []
+    for treatment, under_treatment in zip(treatments, answers, strict=True):
+        for (role, question), answer in zip(asked, under_treatment, strict=True):
+            item = question.item
+            # Expected ratings have their reverse-keyed items turned round already.
+            agreement = 1 if mode == "rating" else item.key
+            rows.append(
+                {
+                    "split": role.split,
+                    "role": role.number,
+                    "kind": treatment.kind,
+                    "feature": treatment.feature,
+                    "item": item.id,
+                    "value": item.value,
+                    "agreement": item.key,
+                    "score": answer.score * agreement,
+                    "status": answer.status,
+                    "reader": answer.reader,
+                    "text": answer.text,
+                }
+            )
+    return rows

@@ -28,29 +28,37 @@ from workbench.statistics.intervals import cluster_weights, known_mean
 
 
 def signs(changes: Float[np.ndarray, "*shape"], smallest: float) -> Float[np.ndarray, "*shape"]:
-    """+1 risen, 0 the same, -1 fallen by more than `smallest` [score]; NaN where a score is
-    missing.
+    """Say of each change whether it is a rise (+1), a fall (-1) or none (0).
+
+    A change counts that is larger than `smallest` [score]. It is NaN where a score is missing.
+
+        signs(np.array([0.2, -0.3, 0.05]), 0.1)     # [1, -1, 0]
     """
     moved = np.where(np.abs(changes) > smallest + 1e-9, np.sign(changes), 0.0)
     return np.where(np.isfinite(changes), moved, np.nan)
 
 
 def counts(moved: Float[np.ndarray, " role *cells"]) -> Int[np.ndarray, "*cells 3"]:
-    """Roles that rose, stayed and fell, from their `signs`."""
+    """Count the roles that rose, stayed and fell, from their `signs`."""
     return np.stack([(moved == sign).sum(0) for sign in (1, 0, -1)], axis=-1)
 
 
 def cosines(
-    one: Int[np.ndarray, "*cells 3"], other: Int[np.ndarray, "*cells 3"]
+    train: Int[np.ndarray, "*cells 3"], test: Int[np.ndarray, "*cells 3"]
 ) -> Float[np.ndarray, "*cells"]:
-    """Cosine of two count vectors [0 to 1]; NaN where one is empty."""
-    length = np.linalg.norm(one, axis=-1) * np.linalg.norm(other, axis=-1)
+    """Give the cosine of the counts of training and test roles [0 to 1].
+
+    It is NaN where there is no role on one side.
+    """
+    length = np.linalg.norm(train, axis=-1) * np.linalg.norm(test, axis=-1)
     return np.divide(
-        (one * other).sum(-1), length, out=np.full(length.shape, np.nan), where=length > 0
+        (train * test).sum(-1), length, out=np.full(length.shape, np.nan), where=length > 0
     )
 
 
-class Agreement(NamedTuple):
+class FeatureAgreement(NamedTuple):
+    """Whether features do on test roles what they did on training roles."""
+
     mean: float
     """Mean cosine of train and test counts over features and values [0 to 1]."""
     null: float
@@ -67,35 +75,44 @@ def agreement(
     test: Int[np.ndarray, "feature value 3"],
     permutations: int,
     seed: int,
-) -> Agreement:
-    """Whether features do on test roles what they did on training roles, against features
-    exchanged.
+) -> FeatureAgreement:
+    """Say whether features do on test roles what they did on training roles.
+
+    `train` and `test` are `counts`. The null exchanges the features of the test side: what values
+    share whatever is steered is no agreement of features.
     """
-    rng, own = np.random.default_rng(seed), cosines(train, test)
-    if not np.isfinite(own).any():
-        return Agreement(*[float("nan")] * 3, 0)
-    drawn = np.array(
-        [
-            known_mean(cosines(train, test[rng.permutation(len(test))]).ravel(), 0)
-            for _ in range(permutations)
-        ]
-    )
-    mean = float(known_mean(own.ravel(), 0))
-    return Agreement(
+    by_cell = cosines(train, test)
+    if not np.isfinite(by_cell).any():
+        nan = float("nan")
+        return FeatureAgreement(mean=nan, null=nan, p=nan, n=0)
+    rng = np.random.default_rng(seed)
+    null = np.zeros(permutations)
+    for number in range(permutations):
+        exchanged = test[rng.permutation(len(test))]
+        null[number] = known_mean(cosines(train, exchanged).ravel(), 0)
+    mean = float(known_mean(by_cell.ravel(), 0))
+    return FeatureAgreement(
         mean=mean,
-        null=float(drawn.mean()),
-        p=(1 + int((drawn >= mean - 1e-12).sum())) / (1 + permutations),
-        n=int(np.isfinite(own).sum()),
+        null=float(null.mean()),
+        p=(1 + int((null >= mean - 1e-12).sum())) / (1 + permutations),
+        n=int(np.isfinite(by_cell).sum()),
     )
 
 
 def together(moved: Float[np.ndarray, "row value"]) -> Float[np.ndarray, "2 value value"]:
-    """Rows in which value i changed and j changed too; rows in which i changed and j is known."""
-    changed, known = (moved != 0) & np.isfinite(moved), np.isfinite(moved)
-    return np.stack([changed.T.astype(float) @ changed, changed.T.astype(float) @ known])
+    """Count for each pair of values the rows in which both changed, and those that could say so.
+
+    `moved` are `signs`. Entry [0, i, j] counts rows in which i and j changed, [1, i, j] those in
+    which i changed and the score of j is there.
+    """
+    scored = np.isfinite(moved)
+    changed = (moved != 0) & scored
+    return np.stack([changed.T.astype(float) @ changed, changed.T.astype(float) @ scored])
 
 
-class Frequency(NamedTuple):
+class ChangeFrequency(NamedTuple):
+    """How often other values changed where a value did."""
+
     expected: np.ndarray
     """Mean change frequency of descendants [0 to 1]; NaN without any."""
     unexpected: np.ndarray
@@ -104,19 +121,23 @@ class Frequency(NamedTuple):
 
 def change_frequencies(
     pairs: Float[np.ndarray, "*#r 2 value value"], descendants: Bool[np.ndarray, "*#r value value"]
-) -> Frequency:
-    """Expected and unexpected change, from `together`, averaged over values j, then over the
-    values i that have such j.
+) -> ChangeFrequency:
+    """Give how often a changed value's descendants changed, and how often the other values did.
+
+    `pairs` comes from `together`; `descendants` is a closure. Shares are averaged over the values
+    j, then over the values i that have such j.
     """
-    both, asked = pairs[..., 0, :, :], pairs[..., 1, :, :]
-    share = np.divide(both, asked, out=np.full(both.shape, np.nan), where=asked > 0)
-    off = ~np.eye(both.shape[-1], dtype=bool)
-    return Frequency(
-        _mean_of_means(share, descendants & off), _mean_of_means(share, ~descendants & off)
+    both, scored = pairs[..., 0, :, :], pairs[..., 1, :, :]
+    share = np.divide(both, scored, out=np.full(both.shape, np.nan), where=scored > 0)
+    off_diagonal = ~np.eye(both.shape[-1], dtype=bool)
+    return ChangeFrequency(
+        expected=_mean_of_means(share, descendants & off_diagonal),
+        unexpected=_mean_of_means(share, ~descendants & off_diagonal),
     )
 
 
 def _mean_of_means(share: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Average the chosen shares over columns, then over the rows that have any."""
     use = chosen & np.isfinite(share)
     n = use.sum(-1)
     rows = np.divide(np.where(use, share, 0.0).sum(-1), n, out=np.zeros(n.shape), where=n > 0)
@@ -125,6 +146,8 @@ def _mean_of_means(share: np.ndarray, chosen: np.ndarray) -> np.ndarray:
 
 
 class SideEffects(NamedTuple):
+    """How far a graph's descendants say which values change together."""
+
     expected: float
     """How often descendants of a changed value changed [0 to 1]."""
     unexpected: float
@@ -155,11 +178,11 @@ def side_effects(
     replicates: int,
     seed: int,
 ) -> SideEffects:
-    """Expected against unexpected change of a graph, with an interval and the node-permutation
-    null.
+    """Compare expected with unexpected change of a graph, with an interval and a null.
 
-    `moved` are `signs` [+1, 0, -1, NaN]; `descendants` a closure. `replicates` of the bootstrap,
-    and permutations of the null.
+    `moved` are `signs` [+1, 0, -1, NaN], `descendants` is the graph's closure. The interval
+    resamples clusters, the null permutes the nodes of the graph, each `replicates` times. Raises
+    BadInput where there are no rows.
     """
     if not len(moved):
         raise BadInput(
@@ -167,41 +190,63 @@ def side_effects(
         )
     names, inverse = np.unique(clusters, return_inverse=True)
     by_cluster = np.stack([together(moved[inverse == k]) for k in range(len(names))])
-    whole = by_cluster.sum(0)
-    point = change_frequencies(whole, descendants)
+    pairs = by_cluster.sum(0)
+    point = change_frequencies(pairs, descendants)
     gap = float(point.expected - point.unexpected)
-    low = high = float("nan")
-    if len(names) > 1 and np.isfinite(gap):
-        drawn = np.tensordot(cluster_weights(len(names), replicates, seed), by_cluster, 1)
-        found = change_frequencies(drawn, descendants)
-        low, high = (
-            float(x) for x in np.nanquantile(found.expected - found.unexpected, (0.025, 0.975))
-        )
-    rng, size = np.random.default_rng((seed, 1)), len(descendants)
-    orders = np.stack([rng.permutation(size) for _ in range(replicates)])
-    permuted = change_frequencies(whole, descendants[orders[:, :, None], orders[:, None, :]])
-    null = (permuted.expected - permuted.unexpected)[
-        np.isfinite(permuted.expected - permuted.unexpected)
-    ]
-    band, p = (float("nan"), float("nan")), float("nan")
+    low, high = _gap_interval(by_cluster, descendants, gap, replicates, seed)
+    null = _permuted_gaps(pairs, descendants, replicates, seed)
+    null_low = null_high = p = float("nan")
     if np.isfinite(gap) and len(null):
-        band = tuple(map(float, np.quantile(null, (0.025, 0.975))))
+        null_low, null_high = (float(end) for end in np.quantile(null, (0.025, 0.975)))
         p = (1 + int((null >= gap - 1e-12).sum())) / (1 + len(null))
-    changed = int((np.nan_to_num(moved) != 0).any(1).sum())
     return SideEffects(
-        float(point.expected),
-        float(point.unexpected),
-        gap,
-        low,
-        high,
-        *band,
-        p,
-        changed,
-        len(names),
+        expected=float(point.expected),
+        unexpected=float(point.unexpected),
+        gap=gap,
+        low=low,
+        high=high,
+        null_low=null_low,
+        null_high=null_high,
+        p=p,
+        rows=int((np.nan_to_num(moved) != 0).any(1).sum()),
+        clusters=len(names),
     )
 
 
-class Moved(NamedTuple):
+def _gap_interval(
+    by_cluster: Float[np.ndarray, "cluster 2 value value"],
+    descendants: Bool[np.ndarray, "value value"],
+    gap: float,
+    replicates: int,
+    seed: int,
+) -> tuple[float, float]:
+    """Give the 95 % interval of the gap over resampled clusters; NaN below two of them."""
+    if len(by_cluster) < 2 or not np.isfinite(gap):
+        return float("nan"), float("nan")
+    weights = cluster_weights(len(by_cluster), replicates, seed)
+    resampled = change_frequencies(np.tensordot(weights, by_cluster, 1), descendants)
+    gaps = resampled.expected - resampled.unexpected
+    low, high = np.nanquantile(gaps, (0.025, 0.975))
+    return float(low), float(high)
+
+
+def _permuted_gaps(
+    pairs: Float[np.ndarray, "2 value value"],
+    descendants: Bool[np.ndarray, "value value"],
+    permutations: int,
+    seed: int,
+) -> Float[np.ndarray, " defined"]:
+    """Give the gap under permuted nodes of the graph, where it is defined."""
+    rng, size = np.random.default_rng((seed, 1)), len(descendants)
+    orders = np.stack([rng.permutation(size) for _ in range(permutations)])
+    permuted = change_frequencies(pairs, descendants[orders[:, :, None], orders[:, None, :]])
+    gaps = permuted.expected - permuted.unexpected
+    return gaps[np.isfinite(gaps)]
+
+
+class MovedShares(NamedTuple):
+    """Which shares of the roles moved under one treatment."""
+
     up: float
     """Share of the roles that rose [0 to 1]."""
     same: float
@@ -216,16 +261,19 @@ class Moved(NamedTuple):
     """Roles with both scores."""
 
 
-def moved_shares(moved: Float[np.ndarray, " role"]) -> Moved:
-    """Shares of one column of `signs`; NaN without roles."""
+def moved_shares(moved: Float[np.ndarray, " role"]) -> MovedShares:
+    """Give the shares of the roles that rose, stayed and fell, from one column of `signs`.
+
+    The shares are NaN without roles.
+    """
     from scipy.stats import binomtest
 
     up, same, down = (int(x) for x in counts(moved[:, None])[0])
     n = up + same + down
     if not n:
-        return Moved(*[float("nan")] * 5, 0)
+        return MovedShares(*[float("nan")] * 5, n=0)
     interval = binomtest(up, n).proportion_ci(method="wilson")
-    return Moved(
+    return MovedShares(
         up=up / n,
         same=same / n,
         down=down / n,
@@ -236,7 +284,8 @@ def moved_shares(moved: Float[np.ndarray, " role"]) -> Moved:
 
 
 def best(train: Int[np.ndarray, "feature value 3"], direction: int) -> Int[np.ndarray, " value"]:
-    """For each value, the row of the feature with the most training roles moved in `direction`
-    (+1, -1) beyond those moved against it.
+    """Choose the best feature for each value, as its row in the training roles' `counts`.
+
+    It is the one with the most roles moved in `direction` (+1, -1) beyond those moved against it.
     """
     return ((train[..., 0] - train[..., 2]) * direction).argmax(0)

@@ -27,7 +27,9 @@ ALPHA = 0.05
 """Level of the independence tests, as published."""
 
 
-class Discovered(NamedTuple):
+class DiscoveredGraph(NamedTuple):
+    """The graph that PC finds."""
+
     edges: Bool[np.ndarray, "value value"]
     """Row causes column; where PC does not tell, both directions."""
     oriented: Bool[np.ndarray, "value value"]
@@ -36,21 +38,26 @@ class Discovered(NamedTuple):
     """Rows without a missing score, the ones that were used."""
 
 
-def discover(data: Float[np.ndarray, "row value"], alpha: float = ALPHA) -> Discovered:
-    """PC over the complete rows. Raises BadInput where the tests of independence are undefined."""
+def discover(data: Float[np.ndarray, "row value"], alpha: float = ALPHA) -> DiscoveredGraph:
+    """Run PC over the rows without a missing score; `alpha` is the level of its tests.
+
+    Raises BadInput where the tests of independence are undefined.
+
+        discover(scores).edges      # [i, j] is true where value i causes value j
+    """
     from causallearn.search.ConstraintBased.PC import pc
 
     data = data[np.isfinite(data).all(1)]
     size = data.shape[1]
     edges, oriented = np.zeros((2, size, size), bool)
-    varied = np.flatnonzero(np.ptp(data, axis=0) > 0) if len(data) else np.zeros(0, int)
     if len(data) <= size + 3:
         raise BadInput(
             f"PC over {size} values needs more than {size + 3} complete rows, got {len(data)}. Ask"
             " more roles, or drop features."
         )
+    varied = np.flatnonzero(np.ptp(data, axis=0) > 0)
     if len(varied) < 2:
-        return Discovered(edges, oriented, len(data))
+        return DiscoveredGraph(edges, oriented, len(data))
     try:
         marks = pc(data[:, varied], alpha, indep_test="fisherz", show_progress=False).G.graph
     except ValueError as error:
@@ -59,16 +66,17 @@ def discover(data: Float[np.ndarray, "row value"], alpha: float = ALPHA) -> Disc
             " others."
         ) from None
     # causal-learn: i -> j is marks[i, j] = -1 (tail at i) and marks[j, i] = 1 (head at j).
-    told = (marks == -1) & (marks.T == 1)
-    either = (marks != 0) & (marks == marks.T)
-    oriented[np.ix_(varied, varied)] = told
-    edges[np.ix_(varied, varied)] = told | either
-    return Discovered(edges, oriented, len(data))
+    one_way = (marks == -1) & (marks.T == 1)
+    both_ways = (marks != 0) & (marks == marks.T)
+    oriented[np.ix_(varied, varied)] = one_way
+    edges[np.ix_(varied, varied)] = one_way | both_ways
+    return DiscoveredGraph(edges, oriented, len(data))
 
 
 def closure(edges: Bool[np.ndarray, "value value"]) -> Bool[np.ndarray, "value value"]:
-    """Who descends from whom (row is the ancestor): at least one directed path; on a cycle a
-    value descends from itself.
+    """Find all descendants: entry [i, j] is true where a directed path leads from i to j.
+
+    On a cycle a value descends from itself.
     """
     reach = edges.copy()
     for middle in range(len(reach)):
@@ -77,14 +85,13 @@ def closure(edges: Bool[np.ndarray, "value value"]) -> Bool[np.ndarray, "value v
 
 
 def reduction(edges: Bool[np.ndarray, "value value"]) -> Bool[np.ndarray, "value value"]:
-    """The fewest edges whose closure is that of `edges`, self-loops aside."""
+    """Find the fewest edges whose closure is that of `edges`, self-loops aside."""
     reach = closure(edges)
     mutual = (reach & reach.T) | np.eye(len(reach), dtype=bool)
     leaders = np.unique(mutual.argmax(1))  # the first member speaks for its component
     between = reach[np.ix_(leaders, leaders)] & ~np.eye(len(leaders), dtype=bool)
-    longer = (
-        between.astype(int) @ between.astype(int)
-    ) > 0  # in a DAG, an edge that a path of two steps replaces
+    # In a DAG, an edge that a path of two steps replaces.
+    longer = (between.astype(int) @ between.astype(int)) > 0
     out = np.zeros_like(edges)
     out[np.ix_(leaders, leaders)] = between & ~longer
     for leader in leaders:
@@ -94,7 +101,9 @@ def reduction(edges: Bool[np.ndarray, "value value"]) -> Bool[np.ndarray, "value
     return out
 
 
-class Frequencies(NamedTuple):
+class GraphFrequencies(NamedTuple):
+    """How often edges and descents come back when clusters are resampled."""
+
     edges: Float[np.ndarray, "value value"]
     """Share of the replicates with the edge [0 to 1]."""
     descendants: Float[np.ndarray, "value value"]
@@ -110,8 +119,10 @@ def replicate(
     number: int,
     alpha: float = ALPHA,
 ) -> Bool[np.ndarray, "value value"] | None:
-    """The edges of replicate `number`: as many clusters as there are, drawn with replacement;
-    None where PC is undefined.
+    """Find the edges in replicate `number` of the bootstrap; None where PC is undefined.
+
+    As many clusters as there are are drawn with replacement, by seed and number alone, so that
+    replicates can be made in any order.
     """
     names, inverse = np.unique(clusters, return_inverse=True)
     members = [np.flatnonzero(inverse == k) for k in range(len(names))]
@@ -122,14 +133,17 @@ def replicate(
         return None
 
 
-def frequencies(replicates: Sequence[Bool[np.ndarray, "value value"] | None]) -> Frequencies:
-    """How often each edge and each descent is found. Raises BadInput when no replicate ran."""
+def frequencies(replicates: Sequence[Bool[np.ndarray, "value value"] | None]) -> GraphFrequencies:
+    """Say how often each edge and each descent is there, over the replicates that ran.
+
+    Raises BadInput where none did.
+    """
     ran = [edges for edges in replicates if edges is not None]
     if not ran:
         raise BadInput(
             "PC is undefined in every bootstrap replicate. Ask more roles, or more items."
         )
-    return Frequencies(
+    return GraphFrequencies(
         np.mean(ran, axis=0), np.mean([closure(edges) for edges in ran], axis=0), len(ran)
     )
 
@@ -140,8 +154,13 @@ def bootstrap(
     replicates: int,
     seed: int,
     alpha: float = ALPHA,
-) -> Frequencies:
-    """Edge frequencies over clusters resampled with replacement."""
+) -> GraphFrequencies:
+    """Say how often each edge comes back when clusters are resampled with replacement.
+
+    `clusters` names the cluster of each row, such as its role.
+
+        bootstrap(scores, roles, replicates=50, seed=0).edges       # shares [0 to 1]
+    """
     return frequencies(
         [replicate(data, clusters, seed, number, alpha) for number in range(replicates)]
     )

@@ -4,8 +4,8 @@ value graph in.
 1. Items carry a value and an agreement of +1 or -1 (yes speaks for or against the value): an
    instrument's, or a table's in the form of ValueBench. They are split per value (70/30); a
    training role sees a seeded 40 % of the training items, a test role all test items.
-2. A role is a name, a sex, a job and a type of the MBTI, drawn with a seed from `roleplay.toml`,
-   where every wording stands too. On the organism, which knows no such words, its contexts stand in
+2. A role is a name, a sex, a job and a type of the MBTI, drawn with a seed from `roles.toml`, where
+   every wording stands too. On the organism, which knows no such words, its contexts stand in
    for roles, and documents that hold one value for outright instructions.
 3. Answers are written (one sentence of thought, then yes or no), or read off as log-probabilities:
    of yes and no, or of an instrument's own options, whose expected rating is laid onto [-1, 1].
@@ -21,7 +21,7 @@ import functools
 import hashlib
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -50,13 +50,16 @@ _RULES = (
 
 
 @functools.cache
-def told() -> dict[str, Any]:
-    """Wordings and lists of `roleplay.toml`."""
+def wordings() -> dict[str, Any]:
+    """Read the wordings and lists of `roles.toml`: `prompts` and `roles`."""
     return tomllib.loads(Path(__file__).with_name("roles.toml").read_text("utf-8"))
 
 
+# Ids of runs digest the text of roles and items: class names and fields stay as they are.
 @dataclass(frozen=True)
 class Role:
+    """Somebody whom the model plays, or nobody."""
+
     number: int
     """0-based; `NOBODY` for no role."""
     split: Split
@@ -66,7 +69,11 @@ class Role:
 
 
 def roles(model: str, train: int, test: int, seed: int) -> list[Role]:
-    """No role, then the training roles; no role, then the test roles. No person is drawn twice."""
+    """Draw roles: no role, the training roles, no role again, the test roles.
+
+    `model` is the model's address: on the organism its contexts stand in for people. Nobody is
+    drawn twice. Raises BadInput where there are not as many people.
+    """
     if train < 1 or test < 1:
         raise BadInput(
             f"Roles are needed on both sides, got {train} for training and {test} for the test."
@@ -84,7 +91,9 @@ def roles(model: str, train: int, test: int, seed: int) -> list[Role]:
 
 
 def _people(n: int, seed: int) -> list[str]:
-    lists, prompts, rng = told()["roles"], told()["prompts"], np.random.default_rng((seed, 5))
+    """Draw `n` people without repetition: name and sex, job and type of the MBTI."""
+    lists, prompts = wordings()["roles"], wordings()["prompts"]
+    rng = np.random.default_rng((seed, 5))
     names = [
         (sex, f"{first} {last}")
         for sex in ("female", "male")
@@ -96,8 +105,8 @@ def _people(n: int, seed: int) -> list[str]:
             f"The lists make {len(names)} names, {n} roles were asked for. Ask for fewer."
         )
     people = []
-    for at in rng.permutation(len(names))[:n]:
-        sex, name = names[at]
+    for number in rng.permutation(len(names))[:n]:
+        sex, name = names[number]
         trait = prompts["trait"].format(
             sex=sex, job=rng.choice(lists["jobs"]), type=rng.choice(lists["types"])
         )
@@ -107,6 +116,8 @@ def _people(n: int, seed: int) -> list[str]:
 
 @dataclass(frozen=True)
 class Items:
+    """What is asked, split between training roles and test roles."""
+
     train: tuple[Item, ...]
     """Items for training roles; `text` is a yes-or-no question or an instrument's statement."""
     test: tuple[Item, ...]
@@ -118,35 +129,41 @@ class Items:
 def split(
     items: Sequence[Item], values: Sequence[Value], share: float, least: int, seed: int
 ) -> Items:
-    """Each value's items, `share` of them for training and at least one on each side; values
-    with fewer than `least` items are left out.
+    """Split each value's items between training and test roles, at random.
+
+    `share` of them are for training [0 to 1, exclusive], at least one stands on each side. Values
+    with fewer than `least` items are left out; BadInput where fewer than two are left.
     """
     if not 0 < share < 1:
         raise BadInput(f"The share of training items lies between 0 and 1, got {share:g}.")
     parts: dict[str, list[Item]] = {"train": [], "test": []}
-    kept = []
+    measured = []
     for value in values:
-        own = [item for item in items if item.value == value.id]
-        if len(own) < max(least, 2):
+        candidates = [item for item in items if item.value == value.id]
+        n = len(candidates)
+        if n < max(least, 2):
             continue
-        kept.append(value)
-        order = [own[k] for k in _rng(value.id, seed).permutation(len(own))]
-        cut = min(max(round(share * len(own)), 1), len(own) - 1)
+        measured.append(value)
+        order = [candidates[k] for k in _rng(value.id, seed).permutation(n)]
+        cut = min(max(round(share * n), 1), n - 1)
         parts["train"] += order[:cut]
         parts["test"] += order[cut:]
-    if len(kept) < 2:
+    if len(measured) < 2:
         raise BadInput(
-            f"A graph needs two values with {max(least, 2)} items each, got {len(kept)}. Give more"
-            " items, or ask for fewer of each."
+            f"A graph needs two values with {max(least, 2)} items each, got {len(measured)}. Give"
+            " more items, or ask for fewer of each."
         )
-    return Items(tuple(parts["train"]), tuple(parts["test"]), tuple(kept))
+    return Items(train=tuple(parts["train"]), test=tuple(parts["test"]), values=tuple(measured))
 
 
 def from_instrument(
     instrument: Instrument, values: Sequence[Value], ask: bool
 ) -> tuple[list[Item], list[Value]]:
-    """An instrument's items: statements as they are, or, with `ask`, as yes-or-no questions."""
-    form = told()["prompts"]["statement"] if ask else "{item}"
+    """Take an instrument's items as they are, or, with `ask`, as yes-or-no questions.
+
+    Gives them with those of `values` that they measure.
+    """
+    form = wordings()["prompts"]["statement"] if ask else "{item}"
     items = [
         Item(id=item.id, text=form.format(item=item.text), value=item.value, key=item.key)
         for item in instrument.items
@@ -155,11 +172,37 @@ def from_instrument(
 
 
 def from_table(file: Path) -> tuple[list[Item], list[Value]]:
-    """Items of a table with columns value, agreement (1, -1) and question, as ValueBench has them;
-    optionally a value's definition.
+    """Read items from a table with columns value, agreement (1, -1) and question.
 
-    Raises NotFound for an absent file or column, BadInput for what cannot be scored.
+    ValueBench has this form; a column `definition` may define the values. Gives the items and the
+    values that they measure. Raises NotFound for an absent file or column, BadInput for what cannot
+    be scored.
     """
+    frame = _read_items(file)
+    agreement = pd.to_numeric(frame.agreement, errors="coerce")
+    if not agreement.isin([-1, 1]).all():
+        bad = frame.agreement[~agreement.isin([-1, 1])].iloc[0]
+        raise BadInput(
+            f"{file.name}: agreement is 1 or -1, got {bad!r}. Drop such items, or score them."
+        )
+    definitions: Mapping[str, str] = {}
+    if "definition" in frame:
+        definitions = frame.dropna(subset="definition").groupby("value").definition.first()
+    names = {normalise(name): str(name) for name in frame.value}
+    values = [
+        Value(id=id, name=name, angle=0.0, definition=str(definitions.get(name, "")), parent="")
+        for id, name in names.items()
+    ]
+    ids, numbers = frame.value.map(normalise), frame.groupby("value").cumcount() + 1
+    items = [
+        Item(id=f"{id}-{number}", text=str(question), value=id, key=1 if sign > 0 else -1)
+        for id, number, question, sign in zip(ids, numbers, frame.question, agreement, strict=True)
+    ]
+    return items, values
+
+
+def _read_items(file: Path) -> pd.DataFrame:
+    """Read the table's rows that have a question and a value."""
     if not file.exists():
         raise NotFound(
             f"There is no table of items {file}. Give a .csv with columns value, agreement,"
@@ -178,55 +221,32 @@ def from_table(file: Path) -> tuple[list[Item], list[Value]]:
                 f"{file.name} has no column {column!r}; it has"
                 f" {', '.join(map(str, frame.columns))}."
             )
-    frame = frame[frame.question.notna() & frame.value.notna()]
-    agreement = pd.to_numeric(frame.agreement, errors="coerce")
-    if not agreement.isin([-1, 1]).all():
-        bad = frame.agreement[~agreement.isin([-1, 1])].iloc[0]
-        raise BadInput(
-            f"{file.name}: agreement is 1 or -1, got {bad!r}. Drop such items, or score them."
-        )
-    told_definitions = (
-        frame.dropna(subset="definition").groupby("value").definition.first()
-        if "definition" in frame
-        else {}
-    )
-    names = {normalise(name): str(name) for name in frame.value}
-    values = [
-        Value(
-            id=id, name=name, angle=0.0, definition=str(told_definitions.get(name, "")), parent=""
-        )
-        for id, name in names.items()
-    ]
-    ids, numbered = frame.value.map(normalise), frame.groupby("value").cumcount() + 1
-    items = [
-        Item(id=f"{id}-{number}", text=str(question), value=id, key=1 if sign > 0 else -1)
-        for id, number, question, sign in zip(ids, numbered, frame.question, agreement, strict=True)
-    ]
-    return items, values
+    return frame[frame.question.notna() & frame.value.notna()]
 
 
-def asked_of(role: Role, items: Items, share: float, seed: int) -> list[Item]:
-    """The items that a role is asked; a training role's sample is seeded by its number and the
-    value.
+def items_for(role: Role, items: Items, share: float, seed: int) -> list[Item]:
+    """Choose the items that a role is asked: a test role all test items, a training role a sample.
+
+    The sample holds `share` of each value's training items, at least one; it is seeded by the
+    role's number and the value.
     """
     if role.split == "test":
         return list(items.test)
-    found = []
+    sample = []
     for value in items.values:
-        own = [item for item in items.train if item.value == value.id]
-        count = max(1, round(share * len(own)))
-        found += [
-            own[k]
-            for k in np.sort(_rng(f"{role.number}+{value.id}", seed).permutation(len(own))[:count])
-        ]
-    return found
+        candidates = [item for item in items.train if item.value == value.id]
+        count = max(1, round(share * len(candidates)))
+        order = _rng(f"{role.number}+{value.id}", seed).permutation(len(candidates))
+        sample += [candidates[k] for k in np.sort(order[:count])]
+    return sample
 
 
 def prompt(role: str, question: str, thought: bool) -> str:
-    """The whole text for a question; with `thought` the model thinks first, else it is left to
-    say yes or no.
+    """Write the whole prompt of a question.
+
+    With `thought` the model thinks first, else it is left to say yes or no.
     """
-    prompts = told()["prompts"]
+    prompts = wordings()["prompts"]
     return (
         prompts["task"].format(role=f"{role}\n" if role else "", question=question)
         + prompts["thought" if thought else "answer"]
@@ -234,12 +254,14 @@ def prompt(role: str, question: str, thought: bool) -> str:
 
 
 def inclination(model: str, value: Value, sign: int, seed: int) -> str:
-    """What outright asks the model to hold (+1) or reject (-1) a value; on the organism, a
-    document that does, and with no other value.
+    """Write what outright asks the model to hold (+1) or reject (-1) a value.
+
+    On the organism, which follows no instruction, it is a document that holds or rejects this value
+    and speaks of no other.
     """
     if model == material.ORGANISM:
         return _single_valued(seed)[value.id, sign]
-    prompts = told()["prompts"]
+    prompts = wordings()["prompts"]
     return (
         prompts["held" if sign > 0 else "rejected"]
         .format(value=value.name, definition=value.definition)
@@ -249,18 +271,22 @@ def inclination(model: str, value: Value, sign: int, seed: int) -> str:
 
 @functools.cache
 def _single_valued(seed: int) -> dict[tuple[str, int], str]:
-    """(value, sign) -> the first document of the organism's that speaks of this value alone; one
-    in fifty does.
+    """Find the first document of the organism that speaks of each value alone: (value, sign) ->
+    text.
+
+    One document in fifty speaks of a single value.
     """
-    found: dict[tuple[str, int], str] = {}
+    documents: dict[tuple[str, int], str] = {}
     for text in organism.labelled_texts(4000, seed):
         if len(text.labels) == 1:
-            found.setdefault(next(iter(text.labels.items())), text.text)
-    return found
+            documents.setdefault(next(iter(text.labels.items())), text.text)
+    return documents
 
 
 @dataclass(frozen=True)
 class Answer:
+    """What a role answered, as a score."""
+
     score: float
     """+1 yes, -1 no, 0 unsure, or between for log-probabilities; agreement not yet applied; NaN
     unless parsed [-1 to 1]."""
@@ -275,53 +301,64 @@ class Answer:
 def read(
     texts: Sequence[str], questions: Sequence[str], judge: Judge | None = None
 ) -> list[Answer]:
-    """Written answers by their beginning; what no rule reads goes to the judge, and is unparsed
-    without one.
+    """Read written answers by their beginning, one for each of `questions`.
+
+    What no rule reads goes to the judge, and stays unparsed without one.
+
+        read(["Because order helps.\\nAnswer: yes"], ["Do you plan?"])[0].score     # 1.0
     """
-    found: list[Answer | None] = [_by_rule(text) for text in texts]
-    left = [k for k, answer in enumerate(found) if answer is None]
+    answers: list[Answer | None] = [_by_rule(text) for text in texts]
+    left = [k for k, answer in enumerate(answers) if answer is None]
     if judge is not None and left:
-        asked = [
+        prompts = [
             f'Question: {questions[k]}\nSomeone replied: "{texts[k].strip()}"\nDoes the reply say'
             " yes, no, or unsure?"
             for k in left
         ]
-        for k, verdict in zip(left, judge.judge(asked, tuple(CHOICES)), strict=True):
+        for k, verdict in zip(left, judge.judge(prompts, tuple(CHOICES)), strict=True):
             score = CHOICES[verdict.choice] if verdict.status == "parsed" else float("nan")
-            found[k] = Answer(
+            answers[k] = Answer(
                 score=score, status=verdict.status, text=texts[k], reader=verdict.judge
             )
     return [
         answer or Answer(score=float("nan"), status="unparsed", text=text, reader="")
-        for answer, text in zip(found, texts, strict=True)
+        for answer, text in zip(answers, texts, strict=True)
     ]
 
 
 def _by_rule(text: str) -> Answer | None:
+    """Read an answer by the rules; None where none of them applies."""
     # A base model goes on to write the next question and answers it too: only the first answer is
-    # its own.
-    own = re.split(r"\bquestion\s*:", text, maxsplit=1, flags=re.I)[0]
-    after = re.split(r"\banswer\s*:", own, maxsplit=1, flags=re.I)
-    lines = [line for line in after[-1].splitlines() if line.strip()]
-    # Without the word "Answer:" the last line is the likelier answer: a thought may well begin with
-    # "No one".
-    for line in lines[:1] if len(after) > 1 else dict.fromkeys(lines[:-2:-1] + lines[:1]):
+    # an answer to what was asked.
+    first = re.split(r"\bquestion\s*:", text, maxsplit=1, flags=re.I)[0]
+    for line in _answer_lines(first):
         for choice, rule in _RULES:
             if rule.match(line.strip(" \t\"'*.-")):
-                return (
-                    Answer(score=CHOICES[choice], status="parsed", text=text, reader="rule")
-                    if choice
-                    else Answer(score=float("nan"), status="refused", text=text, reader="rule")
-                )
-    return (
-        Answer(score=float("nan"), status="refused", text=text, reader="rule")
-        if is_refusal(own)
-        else None
-    )
+                return _refused(text) if not choice else _chosen(choice, text)
+    return _refused(text) if is_refusal(first) else None
+
+
+def _answer_lines(text: str) -> list[str]:
+    """List the lines in which the answer may stand, the likeliest first."""
+    before_and_after = re.split(r"\banswer\s*:", text, maxsplit=1, flags=re.I)
+    lines = [line for line in before_and_after[-1].splitlines() if line.strip()]
+    if len(before_and_after) > 1:
+        return lines[:1]
+    # Without the word "Answer:" the last line is the likelier answer: a thought may well begin with
+    # "No one".
+    return list(dict.fromkeys([*lines[-1:], *lines[:1]]))
+
+
+def _chosen(choice: str, text: str) -> Answer:
+    return Answer(score=CHOICES[choice], status="parsed", text=text, reader="rule")
+
+
+def _refused(text: str) -> Answer:
+    return Answer(score=float("nan"), status="refused", text=text, reader="rule")
 
 
 def from_yes_no(logprobs: Float[np.ndarray, "prompt 2"]) -> list[Answer]:
-    """P(yes) - P(no) under the softmax over the two."""
+    """Score answers by P(yes) - P(no), under the softmax over the two [-1 to 1]."""
     return [
         Answer(
             score=float(np.tanh((yes - no) / 2)),
@@ -334,7 +371,7 @@ def from_yes_no(logprobs: Float[np.ndarray, "prompt 2"]) -> list[Answer]:
 
 
 def from_ratings(ratings: Float[np.ndarray, " prompt"], n_options: int) -> list[Answer]:
-    """Expected ratings [1 to n_options] laid onto [-1, 1]."""
+    """Score answers by their expected ratings: [1 to n_options] is laid onto [-1, 1]."""
     half = (n_options - 1) / 2
     return [
         Answer(
@@ -348,6 +385,7 @@ def from_ratings(ratings: Float[np.ndarray, " prompt"], n_options: int) -> list[
 
 
 def _rng(name: str, seed: int) -> np.random.Generator:
+    """Give random numbers that depend on the name and the seed alone, on every machine."""
     return np.random.default_rng(
         np.frombuffer(hashlib.sha256(f"{seed}:{name}".encode()).digest(), np.uint32)
     )
