@@ -167,7 +167,7 @@ def best_feature(s: Setting, wanted: Goal) -> np.ndarray:
     told = s.curves.of_contexts(s.first)
     doses = [sign * dose for dose in told.dose[1:] for sign in (-1.0, 1.0)]
     tried = [((int(feature), float(dose)),) for feature in told.feature for dose in doses]
-    change = predict.linear(told, predict.doses(told, tried)).mean(1)
+    change = predict.linear(told, predict.dose_matrix(told, tried)).mean(1)
     ((feature, dose),) = tried[int(wanted.distance(change).argmin())]
     decoder = s.study.sae(s.sae).W_dec[feature]
     return under_vectors(

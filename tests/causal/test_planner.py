@@ -9,8 +9,8 @@ import pytest
 from feature_store.errors import BadInput, NotFound
 from tests.causal.test_predict import TEN, planted_sweep, some_gain
 from workbench.causal.plan import Unreachable, alike, plan
-from workbench.causal.predict import curves
-from workbench.causal.wanted import Wanted, Wish, goal, parse
+from workbench.causal.predict import dose_curves
+from workbench.causal.wanted import WantedChange, Wish, goal, parse
 
 ONE = np.ones(10)
 
@@ -31,19 +31,19 @@ def test_a_wish_is_read():
     )
     assert told == Wish(
         values=(
-            Wanted(value="benevolence", low=0.4, high=0.6, target=0.5),
-            Wanted(value="power", low=-math.inf, high=0.0),
-            Wanted(value="self-direction", low=-0.3 - 0.05, high=-0.3 + 0.05, target=-0.3),
-            Wanted(value="security", low=-0.1, high=0.2),
+            WantedChange(value="benevolence", low=0.4, high=0.6, target=0.5),
+            WantedChange(value="power", low=-math.inf, high=0.0),
+            WantedChange(value="self-direction", low=-0.3 - 0.05, high=-0.3 + 0.05, target=-0.3),
+            WantedChange(value="security", low=-0.1, high=0.2),
         ),
         others=0.2,
         damage=0.1,
     )
     assert parse("power = 0.25 within 0.125", TEN).values == (
-        Wanted(value="power", low=0.125, high=0.375, target=0.25),
+        WantedChange(value="power", low=0.125, high=0.375, target=0.25),
     )
     assert parse("power −0.3 +- 0.1", TEN).values[0].target == -0.3
-    assert parse("power within 0.1", TEN).values == (Wanted(value="power", low=-0.1, high=0.1),)
+    assert parse("power within 0.1", TEN).values == (WantedChange(value="power", low=-0.1, high=0.1),)
     asked = goal(parse("power +2, others within 1", TEN, "sd"), TEN.ids, np.linspace(0.1, 1.0, 10))
     assert asked.target[at("power")] == pytest.approx(2 * 0.5)
     assert asked.high[at("universalism")] == pytest.approx(1.0)
@@ -89,7 +89,7 @@ def test_the_planted_sparse_solution_is_found(seed):
     chosen = rng.choice(40, 2, replace=False)
     dose = rng.uniform(0.15, 0.35, 2) * rng.choice((-1, 1), 2)
     want = dose @ gain[chosen]
-    told = curves(planted_sweep(gain), 6)
+    told = dose_curves(planted_sweep(gain), 6)
     found = plan(
         told,
         wish(", ".join(f"{v} {x:+.4f} within 0.05" for v, x in zip(TEN.ids, want, strict=True))),
@@ -103,7 +103,7 @@ def test_the_planted_sparse_solution_is_found(seed):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_constraints_hold_on_the_curves(seed):
-    told = curves(planted_sweep(some_gain(10 + seed, features=40, size=1.5), reaction=0.2), 6)
+    told = dose_curves(planted_sweep(some_gain(10 + seed, features=40, size=1.5), reaction=0.2), 6)
     asked = wish(
         "benevolence +0.5, power <= -0.2, security >= 0.1, others within 0.2, damage <= 0.06"
     )
@@ -120,7 +120,7 @@ def test_constraints_hold_on_the_curves(seed):
 def test_a_curve_that_bends_is_followed():
     sweep = planted_sweep(np.eye(10)[[4, 8]] * 2)
     bent = sweep.base + np.sign(sweep.changes()) * np.sqrt(np.abs(sweep.changes()))
-    told = curves(type(sweep)(**{**sweep.__dict__, "ratings": bent}), 6)
+    told = dose_curves(type(sweep)(**{**sweep.__dict__, "ratings": bent}), 6)
     found = plan(told, wish("power +0.8 within 0.02, others within 0.1"), 3)
     assert [feature for feature, _ in found.weights] == [100]
     assert found.predicted[at("power")] == pytest.approx(0.8, abs=0.02)
@@ -129,7 +129,7 @@ def test_a_curve_that_bends_is_followed():
 def test_the_nearest_profile_is_the_analytic_one_and_names_who_conflicts():
     gain = np.zeros((1, 10))
     gain[0, at("power")], gain[0, at("security")] = 2.0, 1.0
-    told = curves(planted_sweep(gain), 6)
+    told = dose_curves(planted_sweep(gain), 6)
     # power = 2x, security = x: slack (0.6 - 2x) + x falls until 2x = 0.6.
     with pytest.raises(Unreachable) as caught:
         plan(told, wish("power >= 0.6, security <= 0"), 3)
@@ -149,7 +149,7 @@ def test_the_nearest_profile_is_the_analytic_one_and_names_who_conflicts():
 def test_the_damage_limit_binds_at_the_analytic_dose():
     gain = np.zeros((1, 10))
     gain[0, at("power")] = 2.0
-    told = curves(planted_sweep(gain), 6)
+    told = dose_curves(planted_sweep(gain), 6)
     # Damage 0.2 x dose^2 is measured at 0.1, 0.2 and 0.4: 0.02 nats lie on the chord from 0.008 to
     # 0.032, at dose 0.3.
     with pytest.raises(Unreachable, match="damage up to 0.02 nats") as caught:
@@ -160,7 +160,7 @@ def test_the_damage_limit_binds_at_the_analytic_dose():
 
 def test_too_few_features_are_told():
     gain = np.eye(10)[[4, 8]] * 2
-    told = curves(planted_sweep(gain), 6)
+    told = dose_curves(planted_sweep(gain), 6)
     asked = wish("power +0.5, benevolence -0.5, others within 0.1")
     assert {feature for feature, _ in plan(told, asked, 2).weights} == {100, 101}
     with pytest.raises(Unreachable, match="within one feature"):
@@ -175,17 +175,17 @@ def test_values_that_cannot_be_told_apart_are_named():
     gain = some_gain(3, features=30)
     gain[:, at("tradition")] = -0.7 * gain[:, at("conformity")]
     gain[:, at("hedonism")] = 0.0
-    told = curves(planted_sweep(gain), 6)
+    told = dose_curves(planted_sweep(gain), 6)
     assert alike(told) == [
         ("hedonism", "hedonism", 0.0),
         ("conformity", "tradition", pytest.approx(-1.0)),
     ]
-    assert alike(curves(planted_sweep(some_gain(3, features=30)), 6)) == []
+    assert alike(dose_curves(planted_sweep(some_gain(3, features=30)), 6)) == []
     with pytest.raises(Unreachable, match="every feature moves conformity and tradition alike"):
         plan(told, wish("conformity +0.5, tradition +0.5"), 8)
 
 
 def test_the_same_wish_gives_the_same_plan():
-    told = curves(planted_sweep(some_gain(20, features=40), reaction=0.2), 6)
+    told = dose_curves(planted_sweep(some_gain(20, features=40), reaction=0.2), 6)
     asked = wish("benevolence +0.4, others within 0.2")
     assert plan(told, asked, 6).weights == plan(told, asked, 6).weights

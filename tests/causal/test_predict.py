@@ -13,9 +13,9 @@ from workbench.causal.predict import (
     Predictors,
     bounded,
     covered,
-    curves,
     damage,
-    doses,
+    dose_curves,
+    dose_matrix,
     draw,
     error_of_others,
     linear,
@@ -64,7 +64,7 @@ def some_gain(seed: int, features: int = 12, size: float = 1.0) -> np.ndarray:
 
 def test_a_joint_steering_is_the_sum_of_the_planted_effects():
     gain = some_gain(0)
-    fitted = Predictors(curves=curves(planted_sweep(gain), 6))
+    fitted = Predictors(curves=dose_curves(planted_sweep(gain), 6))
     said = predict(fitted, ((103, 0.3), (107, -0.2), (100, 0.4)), replicates=200)
     assert said.mean == pytest.approx(0.3 * gain[3] - 0.2 * gain[7] + 0.4 * gain[0])
     # Damage is linear between two doses: at 0.3 it lies midway between those of 0.2 and 0.4; at
@@ -77,8 +77,8 @@ def test_a_joint_steering_is_the_sum_of_the_planted_effects():
 def test_the_curve_is_kept_and_a_scale_ends():
     sweep = planted_sweep(some_gain(1))
     bent = replace(sweep, ratings=sweep.base + np.sqrt(sweep.dose)[:, None, None])
-    told = curves(bent, 6)
-    x = doses(told, [((100, 0.4),), ((100, 0.3),), ((100, -0.3),), ((100, 0.05),)])
+    told = dose_curves(bent, 6)
+    x = dose_matrix(told, [((100, 0.4),), ((100, 0.3),), ((100, -0.3),), ((100, 0.05),)])
     got = linear(told, x).mean((1, 2))
     middle = (np.sqrt(0.2) + np.sqrt(0.4)) / 2
     assert got == pytest.approx([np.sqrt(0.4), middle, -middle, np.sqrt(0.1) / 2])
@@ -93,9 +93,9 @@ def test_a_missing_answer_leaves_its_context_out_and_spreads_no_further():
     sweep = planted_sweep(some_gain(2))
     ratings = sweep.ratings.copy()
     ratings[(sweep.unit_id == 0) & (sweep.dose == 0.2), 4, 3] = np.nan
-    told = curves(replace(sweep, ratings=ratings), 6)
+    told = dose_curves(replace(sweep, ratings=ratings), 6)
     for dose, missing in ((0.4, 0), (0.3, 1), (0.2, 1), (0.15, 1), (0.1, 0)):
-        assert np.isnan(linear(told, doses(told, [((100, dose),)]))).sum() == missing
+        assert np.isnan(linear(told, dose_matrix(told, [((100, dose),)]))).sum() == missing
     assert predict(Predictors(curves=told), ((100, 0.3),), replicates=200).mean == pytest.approx(
         0.3 * some_gain(2)[0]
     )
@@ -126,14 +126,14 @@ def test_the_graph_carries_pushes_on_through_cycles_and_leaves_leaks_out():
     direct[0, 1], direct[1, 2], direct[2, 0], direct[4, 9] = 0.5, -0.4, 0.3, 0.6
     spread = np.linalg.inv(np.eye(10) - direct)
     push = np.diag(np.linspace(0.5, 1.4, 10))
-    told = curves(planted_sweep(push @ spread), 6)
+    told = dose_curves(planted_sweep(push @ spread), 6)
     # The value of a feature is its label, not its largest effect.
     told = replace(told, source=np.array(TEN.ids))
-    x = doses(told, [((101, 0.3), (104, -0.2)), ((102, 0.4), (100, 0.1))])
+    x = dose_matrix(told, [((101, 0.3), (104, -0.2)), ((102, 0.4), (100, 0.1))])
     expected = np.array([0.3 * push[1] - 0.2 * push[4], 0.4 * push[2] + 0.1 * push[0]]) @ spread
     assert through_graph(told, graph_of(direct), x).mean(1) == pytest.approx(expected)
     assert linear(told, x).mean(1) == pytest.approx(expected)
-    leaky = curves(planted_sweep(push @ spread + 0.2 * (np.arange(10) == 7)), 6)
+    leaky = dose_curves(planted_sweep(push @ spread + 0.2 * (np.arange(10) == 7)), 6)
     leaky = replace(leaky, source=np.array(TEN.ids))
     assert through_graph(leaky, graph_of(direct), x)[0].mean(0)[7] == pytest.approx(expected[0, 7])
     assert linear(leaky, x)[0].mean(0)[7] == pytest.approx(expected[0, 7] + 0.2 * (0.3 - 0.2))
@@ -143,8 +143,8 @@ def test_a_graph_recovered_from_a_simulated_sweep_predicts():
     direct = np.zeros((10, 10))
     direct[0, 1], direct[4, 9], direct[5, 6] = 0.7, -0.6, 0.8
     sweep = simulate(3, direct, leaky=0.0, strength=0.5)
-    told = curves(sweep, 6)
-    x = doses(told, draw(told, 40, 4, 0))
+    told = dose_curves(sweep, 6)
+    x = dose_matrix(told, draw(told, 40, 4, 0))
     both = score(through_graph(told, graph_of(direct), x).mean(1), linear(told, x).mean(1), 200, 0)
     assert both.r2[-1] > 0.9
 
@@ -193,8 +193,8 @@ def test_the_interval_of_a_mean_that_the_model_misses_covers_19_in_20():
 
 
 def test_held_out_error_widens_a_prediction_and_travels_with_it():
-    told = curves(planted_sweep(some_gain(4), reaction=0.2), 6)
-    x = doses(told, draw(told, 30, 3, 0))
+    told = dose_curves(planted_sweep(some_gain(4), reaction=0.2), 6)
+    x = dose_matrix(told, draw(told, 30, 3, 0))
     said = linear(told, x).mean(1)
     held = score(said, said + 0.1 * np.random.default_rng(0).normal(size=said.shape), 200, 0)
     bare = predict(Predictors(curves=told), ((100, 0.2), (101, 0.2)), replicates=300)
@@ -212,7 +212,7 @@ def test_held_out_error_widens_a_prediction_and_travels_with_it():
 
 
 def test_joint_steerings_are_seeded_and_inside_what_was_measured():
-    told = curves(planted_sweep(some_gain(5)), 6)
+    told = dose_curves(planted_sweep(some_gain(5)), 6)
     drawn = draw(told, 200, 4, 3)
     assert drawn == draw(told, 200, 4, 3) != draw(told, 200, 4, 4)
     assert {len(one) for one in drawn} == {2, 3, 4}
@@ -221,13 +221,13 @@ def test_joint_steerings_are_seeded_and_inside_what_was_measured():
     assert size.max() <= 0.4
     assert all(len({feature for feature, _ in one}) == len(one) for one in drawn)
     assert 0.4 < np.mean([dose > 0 for one in drawn for _, dose in one]) < 0.6
-    assert damage(told, doses(told, drawn)).min() > 0
+    assert damage(told, dose_matrix(told, drawn)).min() > 0
     with pytest.raises(BadInput, match="2 to 12 of the swept features, got 13"):
         draw(told, 5, 13, 0)
 
 
 def test_what_was_not_measured_is_not_predicted():
-    told = curves(planted_sweep(some_gain(6)), 6)
+    told = dose_curves(planted_sweep(some_gain(6)), 6)
     with pytest.raises(NotFound, match="Feature 7 was not swept"):
         predict(Predictors(curves=told), ((7, 0.2),))
     with pytest.raises(BadInput, match="measured up to dose 0.4, -0.5 lies beyond"):
@@ -236,6 +236,6 @@ def test_what_was_not_measured_is_not_predicted():
     dose = sweep.dose.copy()
     dose[:3] = (0.1, 0.2, 0.5)
     with pytest.raises(BadInput, match="at other doses than the first"):
-        curves(replace(sweep, dose=dose), 6)
+        dose_curves(replace(sweep, dose=dose), 6)
     with pytest.raises(BadInput, match="steered no random-feature"):
-        curves(sweep, 6, "random-feature")
+        dose_curves(sweep, 6, "random-feature")

@@ -8,10 +8,10 @@ chapter 7).
 3. *Prediction*: the model runs again with the objective's values set and the abducted terms kept.
    With other exogenous terms the same would be an interventional answer, about somebody else.
 
-Two models fit behind it: `linear_scm.py` (numbers, over the graph that our interventions estimated)
-and `couple.py` (text, simulated by a language model; Guo et al., "Counterfactual reasoning for
-steerable pluralistic value alignment", 2025). Theta is not given in the paper: it is a parameter.
-`mae` and `spearman` compare scores with an objective.
+Two models fit behind it: `causal/linear_scm.py` (numbers, over the graph that our interventions
+estimated) and `systems/couple/text_scm.py` (text, simulated by a language model; Guo et al.,
+"Counterfactual reasoning for steerable pluralistic value alignment", 2025). Theta is not given in
+the paper: it is a parameter. `mae` and `spearman` compare scores with an objective.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,12 +25,16 @@ from feature_store.errors import BadInput
 
 MOST = 5
 """Values that one objective may set; the paper's limit on relevant dimensions."""
-LOWEST, HIGHEST = 1.0, 5.0
-"""Ends of the rubric."""
+LOWEST = 1.0
+"""Lower end of the rubric."""
+HIGHEST = 5.0
+"""Upper end of the rubric."""
 
 
 @dataclass(frozen=True)
 class Objective:
+    """The scores that values are set to, the most important value first."""
+
     targets: tuple[tuple[str, float], ...]
     """(value id, wanted score) pairs, the most important first [1 to 5 on the rubric, or the
     model's own scale]."""
@@ -47,32 +51,41 @@ class Objective:
 
     @property
     def values(self) -> tuple[str, ...]:
-        """Ids of the values that are set."""
+        """Ids of the values that are set, the most important first."""
         return tuple(value for value, _ in self.targets)
 
     def distance(self, scores: Mapping[str, float]) -> float:
-        """`sum |s - s'|` over the values that are set [unit of the scores]."""
+        """Add up `|s - s'|` over the values that are set [unit of the scores]."""
         return float(sum(abs(target - scores[value]) for value, target in self.targets))
 
 
 @runtime_checkable
 class StructuralModel(Protocol):
-    """Values and exogenous terms in, an outcome out."""
+    """Values and exogenous terms in, an outcome out.
+
+    model = LinearSCM(("power", "security"), direct)
+    terms = model.abduct([profile])
+    model.predict(terms, [Objective((("power", 1.0),))])        # the profile under do(power = 1)
+    """
 
     def abduct(self, observed: Sequence[Any]) -> Sequence[Any]:
-        """The exogenous terms of each observation, with its `scores` (value -> score); None
-        where it could not be read.
+        """Infer the exogenous terms of each observation, with its `scores` (value -> score).
+
+        None where it could not be read.
         """
         ...
 
     def predict(self, exogenous: Sequence[Any], objectives: Sequence[Objective]) -> Sequence[Any]:
-        """The outcome under do(objective) with these exogenous terms; None where it could not be
-        read.
+        """Predict each outcome under do(objective) with these exogenous terms.
+
+        None where it could not be read.
         """
         ...
 
 
 class Counterfactual(NamedTuple):
+    """What one observation would have been, and how it was found out."""
+
     exogenous: Any
     """What was abducted; None where it could not be read."""
     distance: float
@@ -87,48 +100,49 @@ class Counterfactual(NamedTuple):
 def counterfactuals(
     model: StructuralModel, observed: Sequence[Any], objectives: Sequence[Objective], theta: float
 ) -> list[Counterfactual]:
-    """Abduction, action and prediction for each observation and its objective."""
+    """Infer what each observation would have been under its objective.
+
+    `theta`: nothing is set where the observed scores are this near to the objective [unit of the
+    scores, summed over its values].
+
+        counterfactuals(scm, profiles, [objective] * len(profiles), theta=1.0)[0].outcome
+    """
     if not theta >= 0:
         raise BadInput(f"theta is a distance >= 0, got {theta:g}.")
     terms = model.abduct(observed)
     distances = [
-        float("nan") if e is None else o.distance(e.scores)
-        for e, o in zip(terms, objectives, strict=True)
+        float("nan") if term is None else objective.distance(term.scores)
+        for term, objective in zip(terms, objectives, strict=True)
     ]
     acted = [number for number, distance in enumerate(distances) if distance > theta]
-    outcomes = dict(
-        zip(
-            acted,
-            model.predict([terms[i] for i in acted], [objectives[i] for i in acted]),
-            strict=True,
+    predicted = model.predict([terms[i] for i in acted], [objectives[i] for i in acted])
+    outcomes = dict(zip(acted, predicted, strict=True))
+    results = []
+    for number, observation in enumerate(observed):
+        outcome = outcomes.get(number, observation)
+        results.append(
+            Counterfactual(
+                exogenous=terms[number],
+                distance=distances[number],
+                intervened=number in outcomes,
+                outcome=None if terms[number] is None else outcome,
+            )
         )
-    )
-    return [
-        Counterfactual(
-            exogenous=term,
-            distance=distance,
-            intervened=number in outcomes,
-            outcome=None if term is None else outcomes.get(number, seen),
-        )
-        for number, (seen, term, distance) in enumerate(
-            zip(observed, terms, distances, strict=True)
-        )
-    ]
+    return results
 
 
 def mae(scores: Mapping[str, float], objective: Objective) -> float:
-    """Mean absolute difference to the objective, over the values that it sets [rubric points]."""
+    """Average the absolute difference to the objective over the values it sets [rubric points]."""
     return objective.distance(scores) / len(objective.targets)
 
 
 def spearman(scores: Mapping[str, float], objective: Objective) -> float:
-    """Rank correlation with the objective, ties sharing the mean of their ranks; NaN where
-    either side has one rank only.
+    """Correlate ranks with those of the objective, ties sharing the mean of their ranks.
+
+    NaN where either side has one rank only [-1 to 1].
     """
-    ranks = [
-        stats.rankdata(side)
-        for side in ([scores[v] for v in objective.values], [t for _, t in objective.targets])
-    ]
-    a, b = (side - side.mean() for side in ranks)
+    observed = stats.rankdata([scores[value] for value in objective.values])
+    wanted = stats.rankdata([target for _, target in objective.targets])
+    a, b = observed - observed.mean(), wanted - wanted.mean()
     length = float(np.sqrt((a @ a) * (b @ b)))
     return float(a @ b) / length if length > 0 else float("nan")

@@ -20,7 +20,7 @@ named.
 """
 
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -47,7 +47,9 @@ ENOUGH = 5
 """Features of every value from which an edge is one of values and not of features."""
 
 
-class Found(NamedTuple):
+class GraphEstimate(NamedTuple):
+    """A causal graph, and what it was estimated from."""
+
     graph: CausalGraph
     """Every ordered pair of the values that have features."""
     total: Float[np.ndarray, "source target"]
@@ -62,7 +64,9 @@ class Found(NamedTuple):
     """Values without a usable feature."""
 
 
-class Comparison(NamedTuple):
+class GraphComparison(NamedTuple):
+    """How an estimated graph meets a planted one."""
+
     shd: int
     """Ordered pairs at which the graphs differ."""
     pairs: int
@@ -81,19 +85,21 @@ class Comparison(NamedTuple):
 
 
 def total_effects(
-    own: Float[np.ndarray, "*r unit value"],
+    changes: Float[np.ndarray, "*r unit value"],
     groups: list[np.ndarray],
     places: Int[np.ndarray, " source"],
 ) -> np.ndarray:
-    """T from effects of units [*r source target]; `groups[s]` lists the units of source s [unit]
-    or [*r unit].
+    """Estimate total effects from the changes that units make [*r source target].
+
+    `groups[s]` lists the units of source s, [unit] or [*r unit]; `places[s]` is its column. A total
+    effect is the median over units of their change of the target per change of their value.
     """
     rows = []
     for units, place in zip(groups, places, strict=True):
         if units.ndim == 1:
-            effects = own[..., units, :]
+            effects = changes[..., units, :]
         else:
-            effects = np.take_along_axis(own, units[..., None], axis=-2)
+            effects = np.take_along_axis(changes, units[..., None], axis=-2)
         pushed = effects[..., place]
         # A replicate in which a feature does nothing gives an infinite ratio on a side of its own:
         # a median takes it.
@@ -105,7 +111,12 @@ def total_effects(
 def direct_effects(
     total: Float[np.ndarray, "*r source target"],
 ) -> Float[np.ndarray, "*r source target"]:
-    """A from T, column by column; NaN on the diagonal and where a replicate cannot be inverted."""
+    """Solve total effects for direct ones, target by target; NaN on the diagonal.
+
+    NaN also where a replicate cannot be inverted.
+
+        direct_effects(np.array([[1.0, 0.5], [0.0, 1.0]]))        # [[nan, 0.5], [0.0, nan]]
+    """
     size = total.shape[-1]
     direct = np.full(total.shape, np.nan)
     for j in range(size):
@@ -124,18 +135,25 @@ def find(
     replicates: int,
     seed: int,
     smallest: float = SMALLEST,
-) -> Found:
-    """The graph among those of `values` (the sweep's own, in their order) that have features."""
-    own = _own_effects(matched, values, replicates, seed)
-    used = [value for value in values if len(own[value][0])]
+) -> GraphEstimate:
+    """Estimate the graph among those of `values` that have features which move them.
+
+    `values` are those of the sweep, in its order; an edge weaker than `smallest` is not present.
+    Raises BadInput for fewer than two such values, or values that cannot be told apart.
+
+        estimate = find(match(sweep, 0.1), sweep.values, replicates=1000, seed=0)
+        [edge for edge in estimate.graph.edges if edge.present]
+    """
+    moving = _moving_units(matched, values, replicates, seed)
+    used = [value for value in values if len(moving[value])]
     if len(used) < 2:
         raise BadInput(
             f"A graph needs two values whose features move them, got {len(used)}"
             f" ({', '.join(used) or 'none'}). Steer more features, or at larger doses."
         )
     places = np.array([values.index(value) for value in used])
-    units = np.concatenate([own[value][0] for value in used])
-    bounds = np.cumsum([0, *(len(own[value][0]) for value in used)])
+    units = np.concatenate([moving[value] for value in used])
+    bounds = np.cumsum([0, *(len(moving[value]) for value in used)])
     groups = [np.arange(low, high) for low, high in pairwise(bounds)]
     x = matched.changes[units].transpose(1, 0, 2)
     point = total_effects(replicate_means(x, np.ones((1, len(x)))), groups, places)[0]
@@ -149,36 +167,38 @@ def find(
         )
     )
     edges = _edges(weight, drawn, used, smallest)
-    sizes = {value: len(own[value][0]) for value in used}
-    level = "value" if min(sizes.values()) >= ENOUGH else "feature"
-    return Found(
+    sizes = {value: len(moving[value]) for value in used}
+    dropped = {value: len(matched.of(value)) - len(moving[value]) for value in values}
+    level: Literal["value", "feature"] = "value" if min(sizes.values()) >= ENOUGH else "feature"
+    return GraphEstimate(
         graph=CausalGraph(values=tuple(used), edges=edges, level=level, n=len(x), seed=seed),
         total=point,
         replicates=drawn,
         features=sizes,
-        dropped={value: own[value][1] for value in values if own[value][1]},
+        dropped={value: n for value, n in dropped.items() if n},
         left_out=tuple(value for value in values if value not in used),
     )
 
 
-def _own_effects(
+def _moving_units(
     matched: Matched, values: tuple[str, ...], replicates: int, seed: int
-) -> dict[str, tuple[np.ndarray, int]]:
-    """Value -> its units that move it, and how many do not."""
-    found = {}
+) -> dict[str, Int[np.ndarray, " unit"]]:
+    """Value -> its units that move it, and under which every value was answered."""
+    moving = {}
     for j, value in enumerate(values):
         units = matched.of(value)
         moves = np.zeros(len(units), bool)
         if len(units):
-            own = bootstrap_mean(matched.changes[units, :, j].T, replicates, seed)
+            effect = bootstrap_mean(matched.changes[units, :, j].T, replicates, seed)
             # Every target must have been answered, or a ratio would be missing.
             answered = np.isfinite(matched.changes[units]).any(1).all(1)
-            moves = ((own.low > 0) | (own.high < 0)) & answered
-        found[value] = units[moves], int((~moves).sum())
-    return found
+            moves = ((effect.low > 0) | (effect.high < 0)) & answered
+        moving[value] = units[moves]
+    return moving
 
 
 def _refuse_ill_conditioned(total: np.ndarray, used: list[str]) -> None:
+    """Raise BadInput, naming two values, where total effects cannot be told apart."""
     worst = float(np.linalg.cond(total))
     if worst < WORST_CONDITION:
         return
@@ -195,26 +215,43 @@ def _refuse_ill_conditioned(total: np.ndarray, used: list[str]) -> None:
 def _edges(
     weight: np.ndarray, drawn: np.ndarray, used: list[str], smallest: float
 ) -> tuple[Edge, ...]:
+    """Every ordered pair of values as an edge, present or not.
+
+    `weight`: direct effects [source target]; `drawn`: the same in every bootstrap replicate.
+    """
     source, target = np.nonzero(~np.eye(len(used), dtype=bool))
-    w, r = weight[source, target], drawn[:, source, target]
+    w, replicates = weight[source, target], drawn[:, source, target]
+    # Half the distance of these quantiles is the SD of a normal, and heavy tails do not move it.
+    sixteenth, eighty_fourth = stats.norm.cdf(-1), stats.norm.cdf(1)
     low, lower, upper, high = np.nanquantile(
-        r, (0.025, stats.norm.cdf(-1), stats.norm.cdf(1), 0.975), axis=0
+        replicates, (0.025, sixteenth, eighty_fourth, 0.975), axis=0
     )
-    sd = np.maximum((upper - lower) / 2, 1e-12)
-    z = w / sd
+    z = w / np.maximum((upper - lower) / 2, 1e-12)
     q = benjamini_hochberg(2 * stats.norm.sf(np.abs(z)))
-    frequency = ((np.abs(r) >= smallest) & (np.sign(r) == np.sign(w))).mean(0)
+    large = np.abs(replicates) >= smallest
+    frequency = (large & (np.sign(replicates) == np.sign(w))).mean(0)
     present = (q < 0.05) & (np.abs(w) >= smallest)
     return tuple(
-        Edge(used[i], used[j], *map(float, figures), bool(is_present))
-        for i, j, *figures, is_present in zip(
-            source, target, w, low, high, z, q, frequency, present, strict=True
+        Edge(
+            source=used[source[k]],
+            target=used[target[k]],
+            weight=float(w[k]),
+            low=float(low[k]),
+            high=float(high[k]),
+            z=float(z[k]),
+            q=float(q[k]),
+            frequency=float(frequency[k]),
+            present=bool(present[k]),
         )
+        for k in range(len(w))
     )
 
 
 def weights(graph: CausalGraph, present_only: bool = True) -> Float[np.ndarray, "source target"]:
-    """A: direct effects as a matrix, 0 where there is no edge [rating points per rating point]."""
+    """Lay out a graph's direct effects as a matrix [rating points per rating point].
+
+    0 where there is no edge; with `present_only` false, the weights of absent edges as well.
+    """
     matrix = np.zeros((len(graph.values),) * 2)
     for edge in graph.edges:
         if edge.present or not present_only:
@@ -224,23 +261,25 @@ def weights(graph: CausalGraph, present_only: bool = True) -> Float[np.ndarray, 
 
 def compare(
     graph: CausalGraph, planted: Float[np.ndarray, "value value"], values: tuple[str, ...]
-) -> Comparison:
-    """The graph against a planted one over `values` (row = source), on the values that the graph
-    has.
+) -> GraphComparison:
+    """Compare a graph with a planted one over `values`, on the values that the graph has.
+
+    `planted[i, j]` is the direct effect of value i on value j.
     """
     places = [values.index(value) for value in graph.values]
     true = planted[np.ix_(places, places)]
-    found, estimate = weights(graph), weights(graph, present_only=False)
-    is_true, is_found = true != 0, found != 0
-    both = is_true & is_found
+    present, estimate = weights(graph), weights(graph, present_only=False)
+    is_true, is_present = true != 0, present != 0
+    both = is_true & is_present
+    reversed_only = is_true & ~is_present & is_present.T & ~is_true.T
     off = ~np.eye(len(places), dtype=bool)
     varied = np.ptp(true[off]) > 0 and np.ptp(estimate[off]) > 0
-    return Comparison(
-        shd=int((is_true != is_found)[off].sum()),
+    return GraphComparison(
+        shd=int((is_true != is_present)[off].sum()),
         pairs=int(off.sum()),
-        reversed=int((is_true & ~is_found & is_found.T & ~is_true.T).sum()),
-        wrong_sign=int((both & (np.sign(true) != np.sign(found))).sum()),
-        precision=float(both.sum() / is_found.sum()) if is_found.any() else float("nan"),
+        reversed=int(reversed_only.sum()),
+        wrong_sign=int((both & (np.sign(true) != np.sign(present))).sum()),
+        precision=float(both.sum() / is_present.sum()) if is_present.any() else float("nan"),
         recall=float(both.sum() / is_true.sum()) if is_true.any() else float("nan"),
         correlation=float(np.corrcoef(true[off], estimate[off])[0, 1]) if varied else float("nan"),
     )
@@ -249,11 +288,11 @@ def compare(
 def joint_r2(
     graph: CausalGraph, changes: Float[np.ndarray, "steering value"], steered: list[tuple[str, str]]
 ) -> float:
-    """How well `(I - A)^-1` predicts joint steerings of two values that the fit never saw [R2, at
-    most 1].
+    """Judge how well the graph predicts joint steerings of two values [R2, at most 1].
 
-    The pushes are those that reproduce the two steered values' own changes; the others are
-    predicted.
+    `changes` are measured mean changes, `steered` the two values of each, none of which the fit
+    saw. The pushes are those that reproduce the two steered values' changes; the changes of all
+    others follow from them by `(I - A)^-1`, and are judged.
     """
     spread = np.linalg.inv(np.eye(len(graph.values)) - weights(graph))
     missed = total = 0.0
@@ -267,20 +306,20 @@ def joint_r2(
 
 
 def split_half(matched: Matched, values: tuple[str, ...], replicates: int, seed: int) -> float:
-    """Jaccard of the edges found in two halves that share neither contexts nor features [0 to 1];
-    NaN without edges.
+    """Compare the edges of two halves that share neither contexts nor features.
 
-    Each half has half the evidence, so this is a lower bound of what a repetition would share.
+    Gives their Jaccard index [0 to 1], NaN without edges. Each half has half the evidence, so this
+    is a lower bound of what a repetition would share.
     """
     rng = np.random.default_rng((seed, 2))
     contexts = rng.permutation(matched.changes.shape[1])
     units = [rng.permutation(matched.of(value)) for value in values]
     edges = []
     for half in (0, 1):
-        rows = np.concatenate([own[half::2] for own in units])
+        rows = np.concatenate([of_value[half::2] for of_value in units])
         part = Matched(*(column[rows] for column in matched))
         part = part._replace(changes=part.changes[:, contexts[half::2]])
-        found = find(part, values, replicates, seed).graph
-        edges.append({(edge.source, edge.target) for edge in found.edges if edge.present})
+        graph = find(part, values, replicates, seed).graph
+        edges.append({(edge.source, edge.target) for edge in graph.edges if edge.present})
     union = edges[0] | edges[1]
     return len(edges[0] & edges[1]) / len(union) if union else float("nan")

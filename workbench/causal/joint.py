@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from feature_store.records import CausalGraph, Edge, Run, Steering
-from workbench.causal.predict import Curves, Held, Predictors, Weights, curves
+from workbench.causal.predict import Curves, HeldOut, Predictors, Weights, dose_curves
 from workbench.measuring.questionnaire import one_scale
 from workbench.sweeps.stored import read_sweep
 from workbench.sweeps.sweep import Intervention
@@ -87,7 +87,7 @@ def curves_of(study: Workspace, sweep_run: Run, kind: str = "feature") -> Curves
     `kind` is that of the swept units: `feature`, `random-feature` or `random-direction`.
     """
     top = len(one_scale(sweep_run.config["instrument"], study.system).options)
-    return curves(read_sweep(study, sweep_run.id), top, kind)
+    return dose_curves(read_sweep(study, sweep_run.id), top, kind)
 
 
 def known_predictors(study: Workspace, effects: str = "latest") -> Predictors:
@@ -111,17 +111,17 @@ def known_predictors(study: Workspace, effects: str = "latest") -> Predictors:
     )
 
 
-def read_held(study: Workspace, run: Run, values: tuple[str, ...]) -> dict[str, Held]:
+def read_held(study: Workspace, run: Run, values: tuple[str, ...]) -> dict[str, HeldOut]:
     """Read how each model did on held-out steerings, from a finished run of kind `prediction`.
 
     Every array has one entry a value, in the order of `values`, and the pooled one in the last
     place.
     """
     rows = study.store.sql("SELECT * FROM prediction_scores WHERE run = ?", [run.id])
-    record: dict[str, Held] = {}
+    record: dict[str, HeldOut] = {}
     for model, scores in rows.groupby("model"):
         scores = scores.set_index("value").loc[[*values, ALL]]
-        record[str(model)] = Held(
+        record[str(model)] = HeldOut(
             r2=scores.r2.to_numpy(),
             low=scores.low.to_numpy(),
             high=scores.high.to_numpy(),

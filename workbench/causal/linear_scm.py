@@ -28,6 +28,8 @@ WORST_CONDITION = 1e6
 
 @dataclass(frozen=True, eq=False)
 class Noise:
+    """What the values do not explain of one profile, beside its observed ratings."""
+
     u: Float[np.ndarray, " value"]
     """Exogenous term of each value [rating points]."""
     scores: Mapping[str, float]
@@ -36,13 +38,15 @@ class Noise:
 
 @dataclass(frozen=True, eq=False)
 class LinearSCM:
+    """Linear structural model of the values: `x = x A + u`."""
+
     values: tuple[str, ...]
     """Ids, in the order of the matrix."""
     direct: Float[np.ndarray, "source target"]
     """A: direct effects, 0 on the diagonal [rating points per rating point]."""
 
     def abduct(self, observed: Sequence[Float[np.ndarray, " value"]]) -> list[Noise]:
-        """The exogenous terms of each profile."""
+        """Infer the exogenous terms of each profile: `u = x (I - A)`."""
         cut = np.eye(len(self.values)) - self.direct
         return [
             Noise(x @ cut, dict(zip(self.values, map(float, x), strict=True))) for x in observed
@@ -51,7 +55,7 @@ class LinearSCM:
     def predict(
         self, exogenous: Sequence[Noise], objectives: Sequence[Objective]
     ) -> list[Float[np.ndarray, " value"]]:
-        """Profiles under do(objective) with these exogenous terms."""
+        """Predict each profile under do(objective) with these exogenous terms [rating points]."""
         return [
             self._run(noise.u, objective)
             for noise, objective in zip(exogenous, objectives, strict=True)
@@ -60,6 +64,7 @@ class LinearSCM:
     def _run(
         self, u: Float[np.ndarray, " value"], objective: Objective
     ) -> Float[np.ndarray, " value"]:
+        """One profile under do(objective)."""
         strange = [value for value in objective.values if value not in self.values]
         if strange:
             raise BadInput(
@@ -101,7 +106,10 @@ def read_scm(
 
 
 def fresh(exogenous: Sequence[Noise], seed: int) -> list[Noise]:
-    """Every context with the exogenous terms of another one, seeded; no context keeps its own."""
+    """Give every context the exogenous terms of another one, at random.
+
+    None gets back its terms. Raises BadInput for a single context.
+    """
     if len(exogenous) < 2:
         raise BadInput(
             "Fresh noise comes from another context, and there is one only. Measure more contexts."

@@ -47,7 +47,9 @@ DAMAGE_PRICE = 10.0
 nobody's nearest profile breaks it."""
 
 
-class Plan(NamedTuple):
+class SteeringPlan(NamedTuple):
+    """A steering for a wish, and what it is expected to do."""
+
     weights: Weights
     """(feature, signed dose) pairs, the largest first."""
     predicted: Float[np.ndarray, " value"]
@@ -59,7 +61,7 @@ class Plan(NamedTuple):
 class Unreachable(BadInput):
     """A wish that no steering within the limits meets; the message says the nearest and why."""
 
-    def __init__(self, message: str, nearest: Plan, conflicts: tuple[str, ...]):
+    def __init__(self, message: str, nearest: SteeringPlan, conflicts: tuple[str, ...]):
         super().__init__(message)
         self.nearest = nearest
         """The steering that misses least."""
@@ -68,56 +70,67 @@ class Unreachable(BadInput):
 
 
 class _Solved(NamedTuple):
+    """Solution of one convex program."""
+
     doses: Float[np.ndarray, " feature"]
+    """Signed doses; 0 where a feature was not kept."""
     slack: Float[np.ndarray, " value"]
+    """Rating points by which each value's bounds are missed."""
     price: Float[np.ndarray, " value"]
     """Dual of each value's bounds: how much less slack a looser bound would need."""
 
 
-def alike(told: Curves, smallest: float = ALIKE) -> list[tuple[str, str, float]]:
-    """Pairs of values that the features move in proportion, with the cosine; and values that
-    none of them moves, with themselves.
+def alike(curves: Curves, smallest: float = ALIKE) -> list[tuple[str, str, float]]:
+    """Find pairs of values that no steering can move apart, with the cosine of their effects.
+
+    The features move such a pair in proportion: the cosine is `smallest` or more in size. A value
+    that no feature moves is paired with itself.
     """
-    gain = told.slopes()
+    gain = curves.slopes()
     length = np.linalg.norm(gain, axis=0)
-    still = [(value, value, 0.0) for value, x in zip(told.values, length, strict=True) if x < 1e-9]
+    still = [
+        (value, value, 0.0) for value, x in zip(curves.values, length, strict=True) if x < 1e-9
+    ]
     unit = gain / np.maximum(length, 1e-12)
     pairs = [
-        (told.values[a], told.values[b], float(unit[:, a] @ unit[:, b]))
-        for a, b in combinations(range(len(told.values)), 2)
+        (curves.values[a], curves.values[b], float(unit[:, a] @ unit[:, b]))
+        for a, b in combinations(range(len(curves.values)), 2)
     ]
     return still + [pair for pair in pairs if abs(pair[2]) >= smallest]
 
 
 def plan(
-    told: Curves, goal: Goal, most: int, error: Float[np.ndarray, " value"] | None = None
-) -> Plan:
-    """The steering for a goal, of at most `most` features. `error`: the model's error at each value
-    [rating points].
+    curves: Curves, goal: Goal, most: int, error: Float[np.ndarray, " value"] | None = None
+) -> SteeringPlan:
+    """Search the steering for a goal, of at most `most` features.
 
-    Raises Unreachable with the nearest steering, and BadInput where the unsteered model meets the
-    wish already.
+    `error` is the prediction's root mean square error at each value [rating points]; the plan keeps
+    that far from the bounds where it can. Raises Unreachable with the nearest steering, and
+    BadInput where the unsteered model meets the wish already.
+
+        wish = parse("power -0.5, others within 0.2", system)
+        plan(curves, goal(wish, curves.values, sd), most=4).weights        # ((12, -0.3), ...)
     """
     if most < 1:
         raise BadInput(f"A steering needs at least one feature, got at most {most}.")
-    nothing = np.zeros(len(told.values))
+    nothing = np.zeros(len(curves.values))
     if goal.met(nothing).all():
         raise BadInput(
             "The unsteered model meets the wish, so there is nothing to plan. Ask for a change."
         )
-    search = _Search(told, goal)
-    everything = np.ones(len(told.feature), bool)
+    search = _Search(curves, goal)
+    everything = np.ones(len(curves.feature), bool)
     start = search.convex(
-        np.zeros(len(told.feature)), everything, told.dose[-1], goal, nearest=True
+        np.zeros(len(curves.feature)), everything, curves.dose[-1], goal, nearest=True
     )
     best = search.follow(start.doses, everything, goal, nearest=True)
     if search.miss(best, goal) > MET:
-        raise search.unreachable(best, start, everything, f"doses up to {told.dose[-1]:g}")
-    careful = search.with_reserve(best, np.zeros(len(told.values)) if error is None else error)
+        raise search.unreachable(best, start, everything, f"doses up to {curves.dose[-1]:g}")
+    careful = search.with_reserve(best, np.zeros(len(curves.values)) if error is None else error)
     x = search.sparse(best, careful, most)
     x, kept = search.drop(x, careful, most)
     if search.miss(x, goal) > MET:
-        solved = search.convex(x, kept, told.dose[-1], goal, nearest=True)
+        solved = search.convex(x, kept, curves.dose[-1], goal, nearest=True)
         raise search.unreachable(
             x, solved, kept, f"at most {most} features" if most > 1 else "one feature"
         )
@@ -127,50 +140,52 @@ def plan(
 class _Search:
     """The curves as arrays of means, and the convex programs over them."""
 
-    def __init__(self, told: Curves, goal: Goal):
-        self.told, self.goal = told, goal
-        self.reach = float(told.dose[-1])
-        self.lines = told.slopes()
-        hurt = told.damage.mean(2)
-        self.harm = np.maximum(hurt @ told.dose**2 / (told.dose**4).sum(), 0.0)
+    def __init__(self, curves: Curves, goal: Goal):
+        self.curves, self.goal = curves, goal
+        self.reach = float(curves.dose[-1])
+        self.lines = curves.slopes()
+        by_dose = curves.damage.mean(2)
+        self.harm = np.maximum(by_dose @ curves.dose**2 / (curves.dose**4).sum(), 0.0)
 
     def change(self, x: np.ndarray) -> np.ndarray:
         """Expected change along the curves, on the scale [value]."""
-        return known_mean(linear(self.told, x[None])[0], 0)
+        return known_mean(linear(self.curves, x[None])[0], 0)
 
-    def hurt(self, x: np.ndarray) -> float:
-        """Expected damage along the curves."""
-        return float(damage(self.told, x[None]).mean())
+    def harm_of(self, x: np.ndarray) -> float:
+        """Expected damage along the curves [nats per token]."""
+        return float(damage(self.curves, x[None]).mean())
 
     def miss(self, x: np.ndarray, goal: Goal) -> float:
-        """Rating points by which the bounds are missed, over all values together; damage beyond
-        its limit is dearer than any of them.
+        """Rating points by which the bounds are missed, over all values together.
+
+        Damage beyond its limit is dearer than any of them.
         """
         change = self.change(x)
         outside = np.maximum(goal.low - change, 0) + np.maximum(change - goal.high, 0)
         return float(
             outside.sum()
-            + DAMAGE_PRICE * max(0.0, self.hurt(x) - goal.damage) / max(goal.damage, MET)
+            + DAMAGE_PRICE * max(0.0, self.harm_of(x) - goal.damage) / max(goal.damage, MET)
         )
 
     def merit(self, x: np.ndarray, goal: Goal, nearest: bool) -> float:
-        """What a followed step must lower."""
+        """What a step along the curves must lower: misses first, then distance to the targets."""
         away = 0.0 if nearest else float((goal.missed(self.change(x)) ** 2).sum())
         return PENALTY * self.miss(x, goal) + away
 
     def slopes(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Slope of every value's change, and curvature of the damage, at the present doses; at
-        rest the lines of the whole range.
+        """Slopes of every value's change [feature value], and curvature of the damage [feature].
+
+        They are those at the present doses; at dose 0, those of the lines over the whole range.
         """
-        lines, harm, step = self.lines.copy(), self.harm.copy(), 0.1 * self.reach
+        lines, harm = self.lines.copy(), self.harm.copy()
+        step = 0.1 * self.reach
         for f in np.flatnonzero(x):
             up, down = x.copy(), x.copy()
-            up[f], down[f] = min(x[f] + step, self.reach), max(x[f] - step, -self.reach)
+            up[f] = min(x[f] + step, self.reach)
+            down[f] = max(x[f] - step, -self.reach)
             lines[f] = (self.change(up) - self.change(down)) / (up[f] - down[f])
-            harm[f] = max(
-                0.0,
-                float(along(self.told.damage[f], self.told.dose, float(x[f])).mean()) / x[f] ** 2,
-            )
+            here = along(self.curves.damage[f], self.curves.dose, float(x[f])).mean()
+            harm[f] = max(0.0, float(here) / x[f] ** 2)
         return lines, harm
 
     def convex(
@@ -182,8 +197,10 @@ class _Search:
         nearest: bool = False,
         prices: np.ndarray | None = None,
     ) -> _Solved:
-        """One convex program around `x` over the kept features: slacks first; then the doses'
-        prices, or closeness to the targets.
+        """Solve one convex program around the doses `x`, over the kept features.
+
+        Slacks are made small first; then the doses' prices, or the distance to the targets. No dose
+        moves by more than `radius`. With `nearest` only slacks count.
         """
         import cvxpy as cp
 
@@ -220,17 +237,18 @@ class _Search:
             raise RuntimeError(
                 f"The planner's convex program ended as {problem.status}; it always has a solution."
             )
-        found, price = np.zeros(len(x)), np.zeros(len(goal.low))
-        found[kept] = np.clip(dose.value, -self.reach, self.reach)
+        doses, price = np.zeros(len(x)), np.zeros(len(goal.low))
+        doses[kept] = np.clip(dose.value, -self.reach, self.reach)
         price[below] += np.abs(bounds[0].dual_value)
         price[above] += np.abs(bounds[1].dual_value)
-        return _Solved(found, np.maximum(slack.value, 0), price)
+        return _Solved(doses, np.maximum(slack.value, 0), price)
 
     def follow(
         self, x: np.ndarray, kept: np.ndarray, goal: Goal, nearest: bool = False, steps: int = 12
     ) -> np.ndarray:
-        """Sequential convex programming along the curves from `x`; never ends worse than it
-        began.
+        """Follow the curves from the doses `x` by sequential convex programming.
+
+        Never ends worse than it began, by `merit`.
         """
         merit, radius = self.merit(x, goal, nearest), 0.5 * self.reach
         for _ in range(steps):
@@ -250,7 +268,10 @@ class _Search:
         return x
 
     def with_reserve(self, x: np.ndarray, error: np.ndarray) -> Goal:
-        """The goal with a reserve inside its bounds, given back where it cannot be had."""
+        """Narrow the goal's bounds by a reserve, and give it back where it cannot be had.
+
+        The reserve is a quarter of a width, and `error` at a bound on one side [rating points].
+        """
         width = self.goal.high - self.goal.low
         spare = np.where(np.isfinite(width), width / 4, error)
         tight = self.goal._replace(low=self.goal.low + spare, high=self.goal.high - spare)
@@ -261,7 +282,10 @@ class _Search:
         )
 
     def sparse(self, x: np.ndarray, goal: Goal, most: int, rounds: int = 6) -> np.ndarray:
-        """Reweighted L1 along lines, then along the curves: doses most of which are 0."""
+        """Find doses most of which are 0: reweighted L1 along lines, then along the curves.
+
+        `x` are doses that meet the goal with all features.
+        """
         everything, prices = np.ones(len(x), bool), np.ones(len(x))
         at = np.zeros(len(x))
         for _ in range(rounds):
@@ -272,18 +296,21 @@ class _Search:
         # the best of all others help.
         for more in (0, most, 4 * most, len(x)):
             kept = (at != 0) | np.isin(everything.cumsum() - 1, np.argsort(-np.abs(x))[:more])
-            found = self.follow(
-                np.where(at != 0, at, np.where(kept, x, 0.0)) if more < len(x) else x, kept, goal
-            )
-            if self.miss(found, goal) <= MET:
+            start = x
+            if more < len(x):
+                start = np.where(at != 0, at, np.where(kept, x, 0.0))
+            doses = self.follow(start, kept, goal)
+            if self.miss(doses, goal) <= MET:
                 break
-        return found
+        return doses
 
     def drop(self, x: np.ndarray, goal: Goal, most: int) -> tuple[np.ndarray, np.ndarray]:
-        """Features left out one by one, the smallest first, while the goal still holds; or until
-        there are `most`.
+        """Leave out features one by one, the smallest first, while the goal still holds.
+
+        Goes on beyond that until there are `most`. Gives the doses, and which features are kept.
         """
-        kept, allowed = x != 0, max(self.miss(x, goal), MET)
+        kept = x != 0
+        allowed = max(self.miss(x, goal), MET)
         while kept.sum() > 1:
             tried = []
             for f in np.flatnonzero(kept)[np.argsort(np.abs(x[kept]))]:
@@ -292,28 +319,28 @@ class _Search:
                 tried.append((self.miss(without, goal), without, rest))
                 if tried[-1][0] <= allowed:
                     break
-            missed, without, rest = min(tried, key=lambda one: one[0])
+            missed, without, rest = min(tried, key=lambda attempt: attempt[0])
             if missed > allowed and kept.sum() <= most:
                 break
             x, kept = without, rest
         x = self.follow(x, kept, goal)
         return x, kept
 
-    def as_plan(self, x: np.ndarray) -> Plan:
-        """The doses as pairs, rounded to what is given to the model."""
+    def as_plan(self, x: np.ndarray) -> SteeringPlan:
+        """Write the doses as pairs, rounded to what is given to the model."""
         x = x.round(4)
         order = [f for f in np.argsort(-np.abs(x)) if x[f]]
-        return Plan(
-            tuple((int(self.told.feature[f]), float(x[f])) for f in order),
+        return SteeringPlan(
+            tuple((int(self.curves.feature[f]), float(x[f])) for f in order),
             self.change(x),
-            self.hurt(x),
+            self.harm_of(x),
         )
 
     def unreachable(
         self, x: np.ndarray, solved: _Solved, kept: np.ndarray, limit: str
     ) -> Unreachable:
-        """Why, as an error: the nearest profile, who pulls against whom, and which limits bind."""
-        nearest, goal, values = self.as_plan(x), self.goal, self.told.values
+        """Say why as an error: nearest profile, values in conflict, limits that bind."""
+        nearest, goal, values = self.as_plan(x), self.goal, self.curves.values
         missed = ~goal.met(nearest.predicted, MET / len(values))
         local = self.convex(x, kept, 0.1 * self.reach, goal, nearest=True)
         priced = (solved.price > 1e-3) | (local.price > 1e-3)
@@ -324,29 +351,28 @@ class _Search:
             f"{values[j]} {nearest.predicted[j]:+.2f} (asked {_asked(goal, int(j))})"
             for j in np.flatnonzero(missed)
         ]
-        bound = (
-            f" and damage up to {goal.damage:g} nats" if nearest.damage > 0.95 * goal.damage else ""
-        )
+        if nearest.damage > 0.95 * goal.damage:
+            limit += f" and damage up to {goal.damage:g} nats"
         pairs = [
             f"{a} and {b}"
-            for a, b, _ in alike(self.told)
+            for a, b, _ in alike(self.curves)
             if a in conflicts and b in conflicts and a != b
         ]
         message = (
-            f"No steering within {limit}{bound} gives this profile; the nearest gives"
+            f"No steering within {limit} gives this profile; the nearest gives"
             f" {', '.join(got) or f'damage {nearest.damage:.2f}'}"
-            + (f"; in conflict: {', '.join(conflicts)}" if len(conflicts) > 1 else "")
-            + (f"; every feature moves {', '.join(pairs)} alike" if pairs else "")
-            + ". Ask for that, or allow wider bounds, more damage or more features."
         )
+        if len(conflicts) > 1:
+            message += f"; in conflict: {', '.join(conflicts)}"
+        if pairs:
+            message += f"; every feature moves {', '.join(pairs)} alike"
+        message += ". Ask for that, or allow wider bounds, more damage or more features."
         return Unreachable(message, nearest, conflicts)
 
 
 def _asked(goal: Goal, j: int) -> str:
-    if np.isfinite(goal.low[j]) and np.isfinite(goal.high[j]):
-        return f"{goal.low[j]:+.2f} to {goal.high[j]:+.2f}"
-    return (
-        f"at least {goal.low[j]:+.2f}"
-        if np.isfinite(goal.low[j])
-        else f"at most {goal.high[j]:+.2f}"
-    )
+    """What is asked of value `j`, in words."""
+    low, high = goal.low[j], goal.high[j]
+    if np.isfinite(low) and np.isfinite(high):
+        return f"{low:+.2f} to {high:+.2f}"
+    return f"at least {low:+.2f}" if np.isfinite(low) else f"at most {high:+.2f}"

@@ -1,4 +1,4 @@
-"""What a joint steering will do, said before it is measured.
+"""Predict what a joint steering will do, before it is measured.
 
 1. A sweep steered every feature alone. `Curves` holds what it measured: the change of every rating
    in every context over the dose, linear between two doses, and the damage. A negative strength was
@@ -44,6 +44,8 @@ SHUFFLES = 1000
 
 @dataclass(frozen=True, eq=False)
 class Curves:
+    """Dose-response of single features: what each does alone, at every measured dose."""
+
     values: tuple[str, ...]
     """Ids of the measured values, in circle order."""
     feature: Int[np.ndarray, " feature"]
@@ -64,19 +66,20 @@ class Curves:
     """Highest rating of the scale, which begins at 1 [rating points]."""
 
     def of_contexts(self, rows: Int[np.ndarray, " row"]) -> "Curves":
-        """The same, measured in some of the contexts only."""
+        """Keep what was measured in some of the contexts only."""
         return replace(self, changes=self.changes[:, :, rows], base=self.base[rows])
 
     def slopes(self) -> Float[np.ndarray, "feature value"]:
-        """Least-squares line through the origin of each mean curve [rating points per unit of
-        dose].
+        """Fit a line through the origin to each mean curve, by least squares.
+
+        Slopes are in rating points per unit of dose.
         """
         mean = known_mean(self.changes, 2)
         return np.einsum("d,fdv->fv", self.dose, mean) / (self.dose**2).sum()
 
 
-class Held(NamedTuple):
-    """How a model did on joint steerings that no fit has seen."""
+class HeldOut(NamedTuple):
+    """How a model did on joint steerings that no fit has seen: its record."""
 
     r2: Float[np.ndarray, " value+1"]
     """Of each value, and of all together in the last place [at most 1]; NaN where the measured
@@ -92,7 +95,7 @@ class Held(NamedTuple):
     error: Float[np.ndarray, " value+1"]
     """Root mean square error [rating points]."""
     n: int
-    """Held-out steerings."""
+    """HeldOut-out steerings."""
 
 
 class Predictors(NamedTuple):
@@ -102,13 +105,15 @@ class Predictors(NamedTuple):
     """What the sweep measured."""
     graph: CausalGraph | None = None
     """Graph of the same sweep, for the model `graph`."""
-    held: dict[str, Held] | None = None
+    held: dict[str, HeldOut] | None = None
     """Model -> how it did on held-out joint steerings of the same sweep."""
     damage_error: float = 0.0
     """Root mean square error of the damage on them [nats per token]."""
 
 
 class Prediction(NamedTuple):
+    """The profile that a joint steering is expected to have, and the record of such predictions."""
+
     values: tuple[str, ...]
     """Ids, in circle order."""
     mean: Float[np.ndarray, " value"]
@@ -127,56 +132,62 @@ class Prediction(NamedTuple):
     """Lower end of its 95 % interval: texts and model error [nats per token]."""
     damage_high: float
     """Upper end of it."""
-    held: Held | None
+    held: HeldOut | None
     """The study's record of such predictions, to be shown beside this one; None where none was
     made yet."""
     seed: int
     """Seed of the bootstrap."""
 
 
-def curves(sweep: Sweep, top: int, kind: str = "feature") -> Curves:
-    """The dose-response of every unit of one kind.
+def dose_curves(sweep: Sweep, top: int, kind: str = "feature") -> Curves:
+    """Read the dose-response of every unit of one kind from a sweep.
 
-    `top`: highest rating of the scale. Needs the same doses for all.
+    `top` is the highest rating of the scale. Raises BadInput unless all units were steered at the
+    same doses.
+
+        curves = dose_curves(sweep, top=6)
+        x = dose_matrix(curves, [((12, 0.3), (40, -0.2))])
+        linear(curves, x)        # changes of all ratings, added up
     """
-    found, doses = [], None
-    for unit in dict.fromkeys(sweep.unit_id[sweep.kind == kind].tolist()):
-        rows = np.flatnonzero(sweep.unit_id == unit)
-        rows = rows[np.argsort(sweep.dose[rows])]
-        found.append(rows)
-        if doses is not None and not np.array_equal(doses, sweep.dose[rows]):
-            raise BadInput(
-                f"Unit {unit} was steered at other doses than the first one. Sweep all features"
-                " over the same doses."
-            )
-        doses = sweep.dose[rows]
-    if doses is None:
+    units = dict.fromkeys(sweep.unit_id[sweep.kind == kind].tolist())
+    if not units:
         raise BadInput(
             f"The sweep steered no {kind}, so there is nothing to predict from. Label features and"
             " sweep them."
         )
-    rows = np.stack(found)
+    by_dose = []
+    for unit in units:
+        interventions = np.flatnonzero(sweep.unit_id == unit)
+        by_dose.append(interventions[np.argsort(sweep.dose[interventions])])
+        if not np.array_equal(sweep.dose[by_dose[0]], sweep.dose[by_dose[-1]]):
+            raise BadInput(
+                f"Unit {unit} was steered at other doses than the first one. Sweep all features"
+                " over the same doses."
+            )
+    rows = np.stack(by_dose)
     first = rows[:, 0]
-    changes, hurt = sweep.changes()[rows], sweep.damage[rows]
+    changes, damage = sweep.changes()[rows], sweep.damage[rows]
     return Curves(
         values=sweep.values,
         feature=sweep.feature[first],
         source=sweep.source[first],
         polarity=sweep.polarity[first],
-        dose=np.r_[0.0, doses],
+        dose=np.r_[0.0, sweep.dose[rows[0]]],
         changes=np.concatenate([np.zeros_like(changes[:, :1]), changes], 1),
-        damage=np.concatenate([np.zeros_like(hurt[:, :1]), hurt], 1),
+        damage=np.concatenate([np.zeros_like(damage[:, :1]), damage], 1),
         base=sweep.base,
         top=top,
     )
 
 
-def doses(told: Curves, steerings: Sequence[Weights]) -> Float[np.ndarray, "steering feature"]:
-    """Signed doses as a matrix.
+def dose_matrix(
+    curves: Curves, steerings: Sequence[Weights]
+) -> Float[np.ndarray, "steering feature"]:
+    """Lay out joint steerings as a matrix of signed doses, one column a swept feature.
 
     Raises NotFound for a feature that was not swept, BadInput beyond the measured doses.
     """
-    place = {int(feature): column for column, feature in enumerate(told.feature)}
+    place = {int(feature): column for column, feature in enumerate(curves.feature)}
     x = np.zeros((len(steerings), len(place)))
     for row, pairs in enumerate(steerings):
         for feature, dose in pairs:
@@ -186,10 +197,12 @@ def doses(told: Curves, steerings: Sequence[Weights]) -> Float[np.ndarray, "stee
                     f" one of {', '.join(map(str, sorted(place)))}."
                 )
             x[row, place[feature]] += dose
-    if not (np.abs(x) <= told.dose[-1] + 1e-9).all():
-        row, column = np.argwhere(~(np.abs(x) <= told.dose[-1] + 1e-9))[0]
+    # NaN is beyond, too: it compares as not within.
+    beyond = np.argwhere(~(np.abs(x) <= curves.dose[-1] + 1e-9))
+    if len(beyond):
+        row, column = beyond[0]
         raise BadInput(
-            f"Feature {told.feature[column]} was measured up to dose {told.dose[-1]:g},"
+            f"Feature {curves.feature[column]} was measured up to dose {curves.dose[-1]:g},"
             f" {x[row, column]:g} lies beyond. Give a smaller dose, or sweep larger ones."
         )
     return x
@@ -198,7 +211,7 @@ def doses(told: Curves, steerings: Sequence[Weights]) -> Float[np.ndarray, "stee
 def along(
     curve: Float[np.ndarray, " dose *cells"], dose: Float[np.ndarray, " dose"], strength: float
 ) -> Float[np.ndarray, "*cells"]:
-    """The curve at a strength of either sign, read at its size; linear between two doses."""
+    """Read a curve at a strength of either sign, by its size; linear between two doses."""
     size = min(abs(strength), float(dose[-1]))
     upper = max(1, int(np.searchsorted(dose, size)))
     share = (size - dose[upper - 1]) / (dose[upper] - dose[upper - 1])
@@ -211,141 +224,149 @@ def bounded(
     change: Float[np.ndarray, "*r context value"],
     top: int,
 ) -> Float[np.ndarray, "*r context value"]:
-    """The change that a scale from 1 to `top` leaves room for [rating points]."""
+    """Cut changes off where the scale from 1 to `top` ends [rating points]."""
     return np.clip(base + change, 1, top) - base
 
 
 def linear(
-    told: Curves, x: Float[np.ndarray, "steering feature"]
+    curves: Curves, x: Float[np.ndarray, "steering feature"]
 ) -> Float[np.ndarray, "steering context value"]:
-    """Changes of all ratings when the features' changes add up."""
-    total = np.zeros((len(x), *told.base.shape))
+    """Predict the changes of all ratings by adding up those of the features [rating points].
+
+    `x`: signed doses, as `dose_matrix` lays them out.
+    """
+    total = np.zeros((len(x), *curves.base.shape))
     for row, column in np.argwhere(x != 0):
         total[row] += np.sign(x[row, column]) * along(
-            told.changes[column], told.dose, float(x[row, column])
+            curves.changes[column], curves.dose, float(x[row, column])
         )
-    return bounded(told.base, total, told.top)
+    return bounded(curves.base, total, curves.top)
 
 
 def through_graph(
-    told: Curves, graph: CausalGraph, x: Float[np.ndarray, "steering feature"]
+    curves: Curves, graph: CausalGraph, x: Float[np.ndarray, "steering feature"]
 ) -> Float[np.ndarray, "steering context value"]:
-    """Changes when every feature pushes its own value and the graph carries it on; a value
-    outside the graph moves alone.
+    """Predict the changes of all ratings through the causal graph [rating points].
+
+    Every feature pushes the value that it is labelled with, and the graph carries the push on to
+    other values; a value outside the graph moves alone. `x`: signed doses.
     """
-    size = len(told.values)
+    size = len(curves.values)
     direct = np.zeros((size, size))
-    places = [told.values.index(value) for value in graph.values]
+    places = [curves.values.index(value) for value in graph.values]
     direct[np.ix_(places, places)] = weights(graph)
     spread = np.linalg.inv(np.eye(size) - direct)
-    pushes = np.zeros((len(x), *told.base.shape))
+    pushes = np.zeros((len(x), *curves.base.shape))
     for row, column in np.argwhere(x != 0):
-        own = told.values.index(str(told.source[column]))
-        change = along(told.changes[column], told.dose, float(x[row, column]))[:, own]
-        pushes[row, :, own] += np.sign(x[row, column]) * change / spread[own, own]
-    return bounded(told.base, pushes @ spread, told.top)
+        j = curves.values.index(str(curves.source[column]))
+        change = along(curves.changes[column], curves.dose, float(x[row, column]))[:, j]
+        pushes[row, :, j] += np.sign(x[row, column]) * change / spread[j, j]
+    return bounded(curves.base, pushes @ spread, curves.top)
 
 
 def damage(
-    told: Curves, x: Float[np.ndarray, "steering feature"]
+    curves: Curves, x: Float[np.ndarray, "steering feature"]
 ) -> Float[np.ndarray, "steering text"]:
-    """Damage to every neutral text when the features' damages add up [nats per token]."""
-    total = np.zeros((len(x), told.damage.shape[2]))
+    """Predict the damage to every neutral text by adding up that of the features [nats per token].
+
+    `x`: signed doses.
+    """
+    total = np.zeros((len(x), curves.damage.shape[2]))
     for row, column in np.argwhere(x != 0):
-        total[row] += along(told.damage[column], told.dose, float(x[row, column]))
+        total[row] += along(curves.damage[column], curves.dose, float(x[row, column]))
     return total
 
 
 def changes(
-    fitted: Predictors, x: Float[np.ndarray, "steering feature"], model: Predictor
+    known: Predictors, x: Float[np.ndarray, "steering feature"], model: Predictor
 ) -> Float[np.ndarray, "steering context value"]:
-    """What a model expects in every context [rating points]."""
+    """Predict the change of every rating in every context under one of both models [rating points].
+
+    `x`: signed doses. Raises BadInput for the model `graph` where there is no graph.
+    """
     if model == "linear":
-        return linear(fitted.curves, x)
-    if fitted.graph is None:
+        return linear(known.curves, x)
+    if known.graph is None:
         raise BadInput(
             "The model `graph` needs a causal graph of the same sweep, there is none. Run"
             " `workbench graph` first."
         )
-    return through_graph(fitted.curves, fitted.graph, x)
+    return through_graph(known.curves, known.graph, x)
 
 
 def predict(
-    fitted: Predictors,
+    known: Predictors,
     steering: Weights,
     model: Predictor = "linear",
     replicates: int = 1000,
     seed: int = 0,
 ) -> Prediction:
-    """The profile that a joint steering will have, with its interval, its damage and the record
-    of such predictions.
+    """Predict the profile of a joint steering, with its interval, its damage and its record.
+
+    `steering` are pairs of a feature and its signed dose; `replicates` and `seed` are those of the
+    bootstrap over contexts and texts.
+
+        predict(known_predictors(study), [(12, 0.3), (40, -0.2)]).mean        # change by value
     """
-    x = doses(fitted.curves, [steering])
-    held = (fitted.held or {}).get(model)
-    error = held.error[:-1] if held else np.zeros(len(fitted.curves.values))
-    found = widened(
-        bootstrap_mean(changes(fitted, x, model)[0], replicates, seed), error, held.n if held else 0
-    )
-    hurt = widened(
-        bootstrap_mean(damage(fitted.curves, x)[0], replicates, seed),
-        np.array(fitted.damage_error),
-        held.n if held else 0,
-    )
+    curves = known.curves
+    x = dose_matrix(curves, [steering])
+    held = (known.held or {}).get(model)
+    error = held.error[:-1] if held else np.zeros(len(curves.values))
+    steerings = held.n if held else 0
+    by_context = bootstrap_mean(changes(known, x, model)[0], replicates, seed)
+    change = widened(by_context, error, steerings)
+    by_text = bootstrap_mean(damage(curves, x)[0], replicates, seed)
+    harm = widened(by_text, np.array(known.damage_error), steerings)
     return Prediction(
-        values=fitted.curves.values,
-        mean=found.mean,
-        low=found.low,
-        high=found.high,
-        sd=np.nanstd(fitted.curves.base, axis=0, ddof=1),
-        n=len(fitted.curves.base),
-        damage=float(hurt.mean),
-        damage_low=float(hurt.low),
-        damage_high=float(hurt.high),
+        values=curves.values,
+        mean=change.mean,
+        low=change.low,
+        high=change.high,
+        sd=np.nanstd(curves.base, axis=0, ddof=1),
+        n=len(curves.base),
+        damage=float(harm.mean),
+        damage_low=float(harm.low),
+        damage_high=float(harm.high),
         held=held,
         seed=seed,
     )
 
 
 def widened(interval: Interval, error: Float[np.ndarray, "*cells"], n: int) -> Interval:
-    """The interval of a new steering: the model's error on `n` held-out ones [RMS] added in
-    quadrature.
+    """Widen an interval by what the model gets wrong, for a steering that was not measured yet.
+
+    `error` is the root mean square error on `n` held-out steerings [unit of the interval]; the two
+    are added in quadrature. Below two steerings nothing is known of it, and nothing is added.
     """
     if n < 2:
         return interval
     reach = stats.t.ppf(0.975, n) * np.sqrt(1 + 1 / n) * error
-    low, high = (
-        np.hypot(interval.mean - interval.low, reach),
-        np.hypot(interval.high - interval.mean, reach),
-    )
-    return interval._replace(low=interval.mean - low, high=interval.mean + high)
+    below = np.hypot(interval.mean - interval.low, reach)
+    above = np.hypot(interval.high - interval.mean, reach)
+    return interval._replace(low=interval.mean - below, high=interval.mean + above)
 
 
-def draw(told: Curves, n: int, largest: int, seed: int) -> list[tuple[tuple[int, float], ...]]:
-    """`n` random joint steerings of 2 to `largest` different features, each at a random sign and
-    measured-range dose.
+def draw(curves: Curves, n: int, largest: int, seed: int) -> list[tuple[tuple[int, float], ...]]:
+    """Draw `n` random joint steerings of 2 to `largest` different features.
+
+    Every feature has a random sign and a random dose within the measured range.
     """
-    if not 2 <= largest <= len(told.feature):
+    if not 2 <= largest <= len(curves.feature):
         raise BadInput(
-            f"A joint steering takes 2 to {len(told.feature)} of the swept features, got {largest}."
+            f"A joint steering takes 2 to {len(curves.feature)} of the swept features, got"
+            f" {largest}."
         )
     rng = np.random.default_rng((seed, 5))
-    found = []
+    steerings = []
     for _ in range(n):
-        chosen = rng.choice(told.feature, rng.integers(2, largest + 1), replace=False)
-        size = (
-            rng.uniform(told.dose[1], told.dose[-1], len(chosen))
-            if len(told.dose) > 2
-            else np.full(len(chosen), told.dose[1])
-        )
-        found.append(
-            tuple(
-                (int(f), float(s))
-                for f, s in zip(
-                    chosen, (size * rng.choice((-1, 1), len(chosen))).round(4), strict=True
-                )
-            )
-        )
-    return found
+        features = rng.choice(curves.feature, rng.integers(2, largest + 1), replace=False)
+        size = np.full(len(features), curves.dose[1])
+        if len(curves.dose) > 2:
+            size = rng.uniform(curves.dose[1], curves.dose[-1], len(features))
+        doses = (size * rng.choice((-1, 1), len(features))).round(4)
+        pairs = zip(features, doses, strict=True)
+        steerings.append(tuple((int(feature), float(dose)) for feature, dose in pairs))
+    return steerings
 
 
 def score(
@@ -353,63 +374,77 @@ def score(
     measured: Float[np.ndarray, "steering value"],
     replicates: int,
     seed: int,
-) -> Held:
-    """How well predicted mean changes meet the measured ones.
+) -> HeldOut:
+    """Judge predicted mean changes by the measured ones [rating points].
 
-    All together is pooled: shared errors, each value's own mean.
+    The last place of every array judges all values together: errors are pooled, and each value is
+    compared with its mean. The interval of R2 is bootstrapped over steerings. Raises BadInput below
+    three steerings.
     """
     n = len(measured)
     if n < 3:
         raise BadInput(
             f"A prediction is judged on three joint steerings or more, got {n}. Measure more."
         )
-
-    def r2(forecast: np.ndarray, drawn: Float[np.ndarray, "replicate steering"]) -> np.ndarray:
-        missed = drawn @ (measured - forecast) ** 2
-        spread = drawn @ measured**2 - (drawn @ measured) ** 2 / drawn.sum(1, keepdims=True)
-        missed, spread = (np.column_stack([x, x.sum(1)]) for x in (missed, spread))
-        return (
-            np.divide(missed, -spread, out=np.full_like(missed, np.nan), where=spread > 1e-12) + 1
-        )
-
     whole = np.ones((1, n))
-    low, high = np.nanquantile(
-        r2(predicted, cluster_weights(n, replicates, seed)), (0.025, 0.975), axis=0
-    )
+    drawn = _r2(predicted, measured, cluster_weights(n, replicates, seed))
+    low, high = np.nanquantile(drawn, (0.025, 0.975), axis=0)
     rng = np.random.default_rng((seed, 6))
-    dealt = np.concatenate([r2(predicted[rng.permutation(n)], whole) for _ in range(SHUFFLES)])
+    dealt = [_r2(predicted[rng.permutation(n)], measured, whole) for _ in range(SHUFFLES)]
     miss = measured - predicted
     mae, square = np.abs(miss).mean(0), (miss**2).mean(0)
-    return Held(
-        r2=r2(predicted, whole)[0],
+    return HeldOut(
+        r2=_r2(predicted, measured, whole)[0],
         low=low,
         high=high,
-        chance=np.nanquantile(dealt, 0.975, axis=0),
+        chance=np.nanquantile(np.concatenate(dealt), 0.975, axis=0),
         mae=np.r_[mae, mae.mean()],
         error=np.sqrt(np.r_[square, square.mean()]),
         n=n,
     )
 
 
+def _r2(
+    predicted: Float[np.ndarray, "steering value"],
+    measured: Float[np.ndarray, "steering value"],
+    weights: Float[np.ndarray, "replicate steering"],
+) -> Float[np.ndarray, "replicate value+1"]:
+    """R2 of every value, and of all together last, with steerings counted `weights` times."""
+    missed = weights @ (measured - predicted) ** 2
+    mean_square = (weights @ measured) ** 2 / weights.sum(1, keepdims=True)
+    spread = weights @ measured**2 - mean_square
+    missed = np.column_stack([missed, missed.sum(1)])
+    spread = np.column_stack([spread, spread.sum(1)])
+    # Where the measured changes are all equal there is nothing to explain.
+    undefined = np.full_like(missed, np.nan)
+    return np.divide(missed, -spread, out=undefined, where=spread > 1e-12) + 1
+
+
 def error_of_others(
     predicted: Float[np.ndarray, "steering value"], measured: Float[np.ndarray, "steering value"]
 ) -> Float[np.ndarray, "steering value"]:
-    """Root mean square error on all other steerings: what is known of the model before this one
-    is measured [rating points].
+    """Compute the root mean square error on all other steerings [rating points].
+
+    It is what is known of the model before this steering is measured.
     """
     square = (measured - predicted) ** 2
     return np.sqrt((square.sum(0) - square) / (len(measured) - 1))
 
 
 def covered(
-    found: Interval, measured: Interval, error: Float[np.ndarray, "steering value"], fresh: bool
+    predicted: Interval,
+    measured: Interval,
+    error: Float[np.ndarray, "steering value"],
+    fresh: bool,
 ) -> Bool[np.ndarray, "steering value"]:
-    """Whether each measured mean lies in its prediction interval with that model error.
+    """Tell for each measured mean whether it lies in its prediction interval.
 
-    `fresh`: it was measured in other contexts than the prediction's, so its own sampling error
-    belongs to the interval.
+    `error` is the model's error [rating points]. `fresh`: it was measured in other contexts than
+    the prediction's, so that its sampling error belongs to the interval as well.
     """
-    wide = widened(found, error, len(error) - 1)
-    own = (measured.high - measured.low) / 2 if fresh else np.zeros_like(error)
-    low, high = np.hypot(found.mean - wide.low, own), np.hypot(wide.high - found.mean, own)
-    return (found.mean - low <= measured.mean) & (measured.mean <= found.mean + high)
+    wide = widened(predicted, error, len(error) - 1)
+    sampling = (measured.high - measured.low) / 2 if fresh else np.zeros_like(error)
+    below = np.hypot(predicted.mean - wide.low, sampling)
+    above = np.hypot(wide.high - predicted.mean, sampling)
+    low, high = predicted.mean - below, predicted.mean + above
+    return (low <= measured.mean) & (measured.mean <= high)

@@ -1,6 +1,6 @@
 """Wanted profiles and everyday questions, from a user's files or the few that ship.
 
-1. Scores are those of the rubric, 1 to 5 (`causal/couple_texts.py`): 5 the most important, 2
+1. Scores are those of the rubric, 1 to 5 (`systems/couple/texts.py`): 5 the most important, 2
    absent, 1 contradicted.
 2. A file of presets (a country, a cluster of people, anything) is TOML, one table a preset with
    `value = score` lines, or CSV with the columns name, value, target.
@@ -16,16 +16,22 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from feature_store.errors import BadInput, NotFound, nearest
 from feature_store.records import ValueSystem
 from workbench.causal.counterfactual import HIGHEST, LOWEST, MOST
 
-PRESETS, QUESTIONS = (Path(__file__).with_name(name) for name in ("presets.toml", "questions.toml"))
+PRESETS = Path(__file__).with_name("presets.toml")
+"""The presets that ship."""
+QUESTIONS = Path(__file__).with_name("questions.toml")
+"""The questions that ship."""
 
 
-@dataclass(frozen=True)
-class Question:
+@dataclass(frozen=True, repr=False)
+class EverydayQuestion:
+    """A question of everyday life that a model answers in its words."""
+
     id: str
     """Unique within its file."""
     text: str
@@ -35,6 +41,13 @@ class Question:
     values: tuple[str, ...] = ()
     """Ids of the values that it bears on, at most five; empty: those of the target, chosen by
     the model where they are more."""
+
+    def __repr__(self) -> str:
+        """Write the question as it stands in the ids of finished runs, which digest this text."""
+        return (
+            f"Question(id={self.id!r}, text={self.text!r}, answer={self.answer!r},"
+            f" values={self.values!r})"
+        )
 
 
 def target_scores(
@@ -54,7 +67,7 @@ def parse_scores(pairs: Sequence[str], system: ValueSystem) -> dict[str, float]:
 
 
 def preset(file: str, name: str, system: ValueSystem) -> dict[str, float]:
-    """The preset `name` of a file (the shipped one where empty) as value -> score."""
+    """Read the preset `name` of a file as value -> score [1 to 5]; the shipped file where empty."""
     path = Path(file) if file else PRESETS
     if path.suffix == ".csv":
         rows = _csv(path)
@@ -69,56 +82,59 @@ def preset(file: str, name: str, system: ValueSystem) -> dict[str, float]:
     return _checked(pairs, f"{path.name}, {name}", system)
 
 
-def questions(file: str, system: ValueSystem) -> list[Question]:
-    """The questions of a file, the shipped ones where empty."""
+def questions(file: str, system: ValueSystem) -> list[EverydayQuestion]:
+    """Read the questions of a file, the shipped ones where empty.
+
+    Raises NotFound without the file, BadInput for questions that cannot be told apart.
+    """
     path = Path(file) if file else QUESTIONS
     if path.suffix == ".toml":
-        rows = _toml(path).get("question", [])
-        try:
-            found = [
-                Question(
-                    id=str(r["id"]),
-                    text=str(r["text"]),
-                    answer=str(r.get("answer", "")),
-                    values=tuple(system.resolve(v) for v in r.get("values", ())),
-                )
-                for r in rows
-            ]
-        except (KeyError, TypeError, AttributeError):
-            raise BadInput(f"{path.name}: every [[question]] has an id and a text.") from None
+        questions = _toml_questions(path, system)
     else:
         lines = [line.strip() for line in _text(path).splitlines()]
-        found = [
-            Question(id=f"{number}", text=line)
+        questions = [
+            EverydayQuestion(id=f"{number}", text=line)
             for number, line in enumerate(filter(None, lines), 1)
         ]
-    ids = [question.id for question in found]
-    if (
-        not found
-        or len(set(ids)) < len(ids)
-        or not all(question.text.strip() for question in found)
-    ):
+    ids = {question.id for question in questions}
+    without_text = [question for question in questions if not question.text.strip()]
+    if not questions or without_text or len(ids) < len(questions):
         raise BadInput(
             f"{path.name} should hold questions with a text and an id of their own each, got"
-            f" {len(found)}."
+            f" {len(questions)}."
         )
-    many = [question.id for question in found if len(question.values) > MOST]
+    many = [question.id for question in questions if len(question.values) > MOST]
     if many:
         raise BadInput(
             f"{path.name}: question {many[0]} names more than {MOST} values. Keep those that"
             " matter."
         )
-    return found
+    return questions
 
 
-def _checked(
-    pairs: Sequence[tuple[str, object]], where: str, system: ValueSystem
-) -> dict[str, float]:
-    found: dict[str, float] = {}
+def _toml_questions(path: Path, system: ValueSystem) -> list[EverydayQuestion]:
+    """The tables `[[question]]` of a file. Raises BadInput where one lacks its id or text."""
+    try:
+        return [
+            EverydayQuestion(
+                id=str(row["id"]),
+                text=str(row["text"]),
+                answer=str(row.get("answer", "")),
+                values=tuple(system.resolve(value) for value in row.get("values", ())),
+            )
+            for row in _toml(path).get("question", [])
+        ]
+    except (KeyError, TypeError, AttributeError):
+        raise BadInput(f"{path.name}: every [[question]] has an id and a text.") from None
+
+
+def _checked(pairs: Sequence[tuple[str, Any]], where: str, system: ValueSystem) -> dict[str, float]:
+    """Value -> score. Raises BadInput, naming `where`, for what is not a score of the rubric."""
+    scores: dict[str, float] = {}
     for name, score in pairs:
         value = system.resolve(name)
         try:
-            number = float(score)  # type: ignore[arg-type]
+            number = float(score)
         except (TypeError, ValueError):
             number = float("nan")
         if not LOWEST <= number <= HIGHEST:
@@ -126,12 +142,12 @@ def _checked(
                 f"{where}: {name} should be a score from {LOWEST:g} to {HIGHEST:g}, written"
                 f" value=score, got {score!r}."
             )
-        if value in found:
+        if value in scores:
             raise BadInput(f"{where} gives {value} twice. Keep one.")
-        found[value] = number
-    if not found:
+        scores[value] = number
+    if not scores:
         raise BadInput(f"{where} sets no value. Give at least one score, as benevolence=5.")
-    return found
+    return scores
 
 
 def _text(path: Path) -> str:
@@ -143,14 +159,14 @@ def _text(path: Path) -> str:
         raise BadInput(f"{path} cannot be read as text: {error}.") from None
 
 
-def _toml(path: Path) -> dict:
+def _toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(_text(path))
     except tomllib.TOMLDecodeError as error:
         raise BadInput(f"{path} is not valid TOML: {error}.") from None
 
 
-def _csv(path: Path) -> list[Mapping[str, str]]:
+def _csv(path: Path) -> Sequence[Mapping[str, str]]:
     rows = list(csv.DictReader(_text(path).splitlines()))
     if not rows or not {"name", "value", "target"} <= set(rows[0]):
         raise BadInput(

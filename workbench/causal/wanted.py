@@ -28,14 +28,17 @@ Scale = Literal["points", "sd"]
 TOLERANCE = 0.1
 """How near a target must be met where the wish does not say [unit of the wish]."""
 _NUMBER = r"[+\-−]?(?:\d+\.?\d*|\.\d+)"
-_CLAUSE = re.compile(
-    rf"(?P<name>.+?)\s*(?:(?P<bound><=|>=|≤|≥)\s*(?P<limit>{_NUMBER})|(?:=\s*|(?<=\s))(?P<target>{_NUMBER})"
-    rf"(?:\s*(?:±|\+/?-|within)\s*(?P<tolerance>{_NUMBER}))?|within\s+(?P<width>{_NUMBER}))"
-)
+_BOUND = rf"(?P<bound><=|>=|≤|≥)\s*(?P<limit>{_NUMBER})"
+_TOLERANCE = rf"\s*(?:±|\+/?-|within)\s*(?P<tolerance>{_NUMBER})"
+_TARGET = rf"(?:=\s*|(?<=\s))(?P<target>{_NUMBER})(?:{_TOLERANCE})?"
+_WIDTH = rf"within\s+(?P<width>{_NUMBER})"
+_CLAUSE = re.compile(rf"(?P<name>.+?)\s*(?:{_BOUND}|{_TARGET}|{_WIDTH})")
 
 
 @dataclass(frozen=True)
-class Wanted:
+class WantedChange:
+    """What a wish says of one value."""
+
     value: str
     """Id of the value."""
     low: float = -math.inf
@@ -48,7 +51,9 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Wish:
-    values: tuple[Wanted, ...]
+    """A wanted profile, as it was written."""
+
+    values: tuple[WantedChange, ...]
     """Named values, in the order of the wish."""
     others: float = math.inf
     """Largest change of every value that is not named, in either direction [unit of the wish];
@@ -67,65 +72,69 @@ class Goal(NamedTuple):
     high: Float[np.ndarray, " value"]
     """Largest change [rating points]; inf: any."""
     target: Float[np.ndarray, " value"]
-    """Wanted change [rating points]; NaN where there is none; 0 for `others`."""
+    """WantedChange change [rating points]; NaN where there is none; 0 for `others`."""
     damage: float
     """Largest damage [nats per token]."""
 
     def missed(self, change: Float[np.ndarray, "*r value"]) -> Float[np.ndarray, "*r value"]:
-        """How far each value is from what was wanted: from its target, else from its bounds; 0
-        where nothing was asked.
+        """Compute how far each value is from its target, else from its bounds [rating points].
+
+        0 where nothing was asked. `change`: one row a steering, or none.
         """
         outside = np.maximum(self.low - change, 0) - np.maximum(change - self.high, 0)
         return np.where(np.isfinite(self.target), self.target - change, outside)
 
     def distance(self, change: Float[np.ndarray, "*r value"]) -> Float[np.ndarray, "*r"]:
-        """Root mean square of `missed` over the values of which something was asked [rating
-        points].
+        """Compute the root mean square of `missed` over the values of which something was asked.
+
+        In rating points.
         """
         asked = np.isfinite(self.low) | np.isfinite(self.high)
         return np.asarray(np.sqrt((self.missed(change)[..., asked] ** 2).mean(-1)))
 
     def met(self, change: Float[np.ndarray, "*r value"], slack: float = 0.0) -> np.ndarray:
-        """Whether each value's change is one that was asked for [*r value]."""
+        """Tell of each value's change whether it is one that was asked for [*r value]."""
         return (change >= self.low - slack) & (change <= self.high + slack)
 
 
 def parse(text: str, system: ValueSystem, unit: Scale = "points") -> Wish:
-    """The wish that `text` states.
+    """Read the wish that `text` states.
+
+        parse("benevolence +0.5, power <= 0, others within 0.2", system).others        # 0.2
 
     Raises NotFound for an unknown value, BadInput for what cannot be read or contradicts itself.
     """
-    wanted: dict[str, Wanted] = {}
+    wanted: dict[str, WantedChange] = {}
     others = damage = math.inf
     for clause in filter(None, (part.strip() for part in re.split(r"[,;]", text))):
-        found = _CLAUSE.fullmatch(clause)
-        if not found:
+        match = _CLAUSE.fullmatch(clause)
+        if not match:
             raise BadInput(
                 f"{clause!r} is no clause of a wish. Write a change (`power -0.5`), a bound (`power"
                 " <= 0`), `others within 0.2` or `damage <= 0.1`."
             )
-        name = normalise(found["name"])
+        name = normalise(match["name"])
         if name == "damage":
-            if found["bound"] not in ("<=", "≤"):
+            if match["bound"] not in ("<=", "≤"):
                 raise BadInput(
                     f"Damage has a largest value only, got {clause!r}. Write `damage <= 0.1`."
                 )
-            damage = min(damage, _number(found["limit"]))
+            damage = min(damage, _number(match["limit"]))
             if damage < 0:
                 raise BadInput(
                     f"A limit of damage is 0 nats or more, got {damage:g}. Doing nothing has"
                     " damage 0."
                 )
         elif name == "others":
-            if found["width"] is None or _number(found["width"]) < 0:
+            if match["width"] is None or _number(match["width"]) < 0:
                 raise BadInput(
                     f"The other values have a width only, got {clause!r}. Write `others within"
                     " 0.2`."
                 )
-            others = min(others, _number(found["width"]))
+            others = min(others, _number(match["width"]))
         else:
-            id = _resolve(found["name"].strip(), system)
-            wanted[id] = _narrow(wanted.get(id, Wanted(value=id)), found, clause)
+            id = _resolve(match["name"].strip(), system)
+            wanted[id] = _narrow(wanted.get(id, WantedChange(value=id)), match, clause)
     if not wanted:
         raise BadInput(
             f"The wish {text!r} names no value to change. Write one, such as `{system.ids[0]}"
@@ -135,22 +144,23 @@ def parse(text: str, system: ValueSystem, unit: Scale = "points") -> Wish:
 
 
 def goal(wish: Wish, values: tuple[str, ...], sd: Float[np.ndarray, " value"]) -> Goal:
-    """The wish over `values`, in rating points.
+    """Lay out a wish over the measured `values`, in rating points.
 
-    Raises BadInput for a value that was not measured.
+    `sd` is the unsteered SD of each value [rating points], the unit of a wish in SD. Raises
+    BadInput for a value that was not measured.
     """
     unit = sd if wish.unit == "sd" else np.ones(len(values))
-    free = math.isinf(wish.others)
-    low, high = np.full(len(values), -wish.others), np.full(len(values), wish.others)
-    target = np.full(len(values), math.nan if free else 0.0)
-    for one in wish.values:
-        if one.value not in values:
+    low = np.full(len(values), -wish.others)
+    high = np.full(len(values), wish.others)
+    target = np.full(len(values), math.nan if math.isinf(wish.others) else 0.0)
+    for change in wish.values:
+        if change.value not in values:
             raise BadInput(
-                f"{one.value} was not measured in the sweep, so nothing can be wished of it. Choose"
-                f" of {', '.join(values)}."
+                f"{change.value} was not measured in the sweep, so nothing can be wished of it."
+                f" Choose of {', '.join(values)}."
             )
-        at = values.index(one.value)
-        low[at], high[at], target[at] = one.low, one.high, one.target
+        j = values.index(change.value)
+        low[j], high[j], target[j] = change.low, change.high, change.target
     return Goal(low=low * unit, high=high * unit, target=target * unit, damage=wish.damage)
 
 
@@ -164,31 +174,32 @@ def _resolve(name: str, system: ValueSystem) -> str:
         ) from None
 
 
-def _narrow(known: Wanted, found: re.Match[str], clause: str) -> Wanted:
-    low, high, target = -math.inf, math.inf, known.target
-    if found["bound"]:
-        limit = _number(found["limit"])
-        low, high = (low, limit) if found["bound"] in ("<=", "≤") else (limit, high)
-    elif found["width"]:
-        low, high = -_number(found["width"]), _number(found["width"])
+def _narrow(wanted: WantedChange, match: re.Match[str], clause: str) -> WantedChange:
+    """What is wanted of a value once one more clause holds. Raises BadInput where none can."""
+    low, high, target = -math.inf, math.inf, wanted.target
+    if match["bound"] in ("<=", "≤"):
+        high = _number(match["limit"])
+    elif match["bound"]:
+        low = _number(match["limit"])
+    elif match["width"]:
+        low, high = -_number(match["width"]), _number(match["width"])
     else:
-        target = _number(found["target"])
-        tolerance = _number(found["tolerance"]) if found["tolerance"] else TOLERANCE
-        if math.isfinite(known.target) and known.target != target:
+        target = _number(match["target"])
+        tolerance = _number(match["tolerance"]) if match["tolerance"] else TOLERANCE
+        if math.isfinite(wanted.target) and wanted.target != target:
             raise BadInput(
-                f"{known.value} has two targets, {known.target:+g} and {target:+g}. Give one."
+                f"{wanted.value} has two targets, {wanted.target:+g} and {target:+g}. Give one."
             )
         low, high = target - tolerance, target + tolerance
-    narrowed = replace(known, low=max(low, known.low), high=min(high, known.high), target=target)
-    off_target = math.isfinite(target) and not narrowed.low <= target <= narrowed.high
-    if narrowed.low > narrowed.high or off_target:
+    low, high = max(low, wanted.low), min(high, wanted.high)
+    off_target = math.isfinite(target) and not low <= target <= high
+    if low > high or off_target:
+        around = f" around a target of {target:+g}" if off_target else ""
         raise BadInput(
-            f"What is asked of {known.value} contradicts itself at {clause!r}: a change of at least"
-            f" {narrowed.low:+g} and at most {narrowed.high:+g}"
-            + (f" around a target of {target:+g}" if off_target else "")
-            + ". Drop one of the clauses."
+            f"What is asked of {wanted.value} contradicts itself at {clause!r}: a change of at"
+            f" least {low:+g} and at most {high:+g}{around}. Drop one of the clauses."
         )
-    return narrowed
+    return replace(wanted, low=low, high=high, target=target)
 
 
 def _number(text: str) -> float:

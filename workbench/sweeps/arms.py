@@ -25,6 +25,11 @@ BASELINES = ("prompt", "difference-of-means")
 """Arms that every other arm is laid beside."""
 CONTROLS = ("random-feature", "random-direction", "wrong-sign")
 """Arms that should do nothing, or the opposite."""
+CONTROL_KINDS: Mapping[str, Kind] = {
+    "random-feature": "random-feature",
+    "random-direction": "random-direction",
+}
+"""Arms that are interventions of a kind of their name; all other arms are directions."""
 STORED_DIRECTIONS = (
     ("difference-of-means", "add", "difference-of-means"),
     ("probe", "add", "probe"),
@@ -110,9 +115,7 @@ def plan(
     """
     planned: list[PlannedArm] = []
     for arm, by_value in _steerings(sources, values, methods, template, seed).items():
-        kind: Kind = "direction"
-        if arm == "random-feature" or arm == "random-direction":
-            kind = arm
+        kind = CONTROL_KINDS.get(arm, "direction")
         for value, steering in by_value.items():
             unit = len(planned) // len(strengths)
             planned += [

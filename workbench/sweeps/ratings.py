@@ -53,8 +53,10 @@ class Rater(Protocol):
     # array([[2., 2., 2.]]): concept, instruct, fluency
     """
 
-    name: str
-    """Written beside every rating."""
+    @property
+    def name(self) -> str:
+        """Name of the rater, written beside every rating."""
+        ...
 
     def rate(
         self,

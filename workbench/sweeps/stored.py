@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 from feature_store.bounds import Count, Seed
 from feature_store.errors import Incompatible
 from feature_store.progress import Progress
-from feature_store.records import Run, Site, Steering, ValueSystem
+from feature_store.records import Run, Steering, ValueSystem
 from feature_store.runs import Work
 from workbench import material
 from workbench.measuring.defaults import SweepAskingSettings, sweep_questions
@@ -33,7 +33,7 @@ from workbench.steering.apply import edit_for
 from workbench.sweeps import sweep
 from workbench.sweeps.damage import Sweep, damage_rows
 from workbench.sweeps.sweep import EditedModel, Intervention, SweepMaterial
-from workbench.workspace import Workspace
+from workbench.workspace import Workspace, site_of
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def edited_model(study: Workspace, sae_run: Run, steerings: Sequence[Steering]) 
     return EditedModel(
         model=study.model_of(sae_run),
         edit=edit_for(study, sae_run, steerings),
-        site=Site(sae_run.summary["layer"], sae_run.summary["point"]),
+        site=site_of(sae_run),
     )
 
 

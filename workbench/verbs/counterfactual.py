@@ -14,26 +14,36 @@ Left out: whether the graph is right. `graph` says how far it is to be believed.
 """
 
 import dataclasses
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from feature_store.bounds import Replicates, Seed
 from feature_store.errors import BadInput
 from feature_store.progress import Progress
 from feature_store.records import Run
+from feature_store.runs import Work
 from workbench.causal import targets
-from workbench.causal.counterfactual import HIGHEST, LOWEST, Objective, counterfactuals
+from workbench.causal.counterfactual import (
+    HIGHEST,
+    LOWEST,
+    Counterfactual,
+    Objective,
+    counterfactuals,
+)
 from workbench.causal.linear_scm import LinearSCM, fresh, read_scm
 from workbench.measuring.questionnaire import one_scale
-from workbench.settings import plain
 from workbench.statistics.intervals import bootstrap_mean
 from workbench.workspace import Workspace
 
 
 @dataclasses.dataclass(frozen=True)
 class CounterfactualSettings:
+    """Which values are set to which scores, and over which graph."""
+
     graph: str = "latest"
     """Run of the graph."""
     target: tuple[str, ...] = ()
@@ -53,145 +63,194 @@ class CounterfactualSettings:
     """Seed of all of them."""
 
 
-def _profiles(study: Workspace, run: str) -> pd.DataFrame:
-    """Unsteered mean rating of every value in every context of a sweep [context, value]; NaN
-    where nothing was parsed.
-    """
-    rows = study.store.sql(
-        "SELECT context, value, avg(base) AS base FROM ratings WHERE run = ? AND isfinite(base)"
-        " GROUP BY ALL",
-        [run],
-    )
-    return rows.pivot(index="context", columns="value", values="base").sort_index().astype(float)
+def run(study: Workspace, settings: CounterfactualSettings, progress: Progress) -> Run:
+    """Set values in every observed profile; make a run of kind `counterfactual`."""
+    graph_run = study.resolve("graph", settings.graph)
+    sweep_run = study.runs.get(graph_run.inputs["effects"])
+    options = len(one_scale(sweep_run.config["instrument"], study.system).options)
+    objective = _objective(study, settings, options)
+    inputs = {
+        "graph": graph_run.id,
+        "effects": sweep_run.id,
+        "target": repr(objective.targets),
+    }
+    pinned = dataclasses.replace(settings, graph=graph_run.id)
+    build = partial(_predict, study, pinned, objective, options, progress)
+    return study.make("counterfactual", pinned, inputs, build)
 
 
-def run(study: Workspace, config: CounterfactualSettings, progress: Progress) -> Run:
-    """A run of kind `counterfactual`."""
-    graph_run = study.resolve("graph", config.graph)
-    effects_run = study.runs.get(graph_run.inputs["effects"])
-    scores = targets.target_scores(config.target, config.presets, config.preset, study.system)
-    keep = [study.system.resolve(value) for value in config.values] or list(scores)
-    if absent := [value for value in keep if value not in scores]:
+def _objective(study: Workspace, settings: CounterfactualSettings, options: int) -> Objective:
+    """The target on the instrument's scale of 1 to `options`, the highest scores first."""
+    scores = targets.target_scores(settings.target, settings.presets, settings.preset, study.system)
+    values = [study.system.resolve(value) for value in settings.values] or list(scores)
+    absent = [value for value in values if value not in scores]
+    if absent:
         raise BadInput(
             f"The target says nothing about {', '.join(absent)}; it sets {', '.join(scores)}. Name"
             " some of those."
         )
-    options = len(one_scale(effects_run.config["instrument"], study.system).options)
     stretch = (options - 1) / (HIGHEST - LOWEST)
-    objective = Objective(
-        tuple(
-            (value, 1 + (scores[value] - LOWEST) * stretch)
-            for value in sorted(keep, key=lambda v: -scores[v])
-        )
-    )
-    inputs = {"graph": graph_run.id, "effects": effects_run.id, "target": repr(objective.targets)}
-    plainly = plain(dataclasses.replace(config, graph=graph_run.id))
-    if study.runs.exists(id := study.runs.find("counterfactual", plainly, inputs, config.seed)):
-        return study.runs.get(id)
+    ordered = sorted(values, key=lambda value: -scores[value])
+    return Objective(tuple((value, 1 + (scores[value] - LOWEST) * stretch) for value in ordered))
+
+
+class _Observed(NamedTuple):
+    """The profiles that counterfactuals begin from, and the model behind them."""
+
+    scm: LinearSCM
+    """Structural model, from the graph."""
+    sd: Float[np.ndarray, "source target"]
+    """SD of each weight of the graph."""
+    profiles: pd.DataFrame
+    """Unsteered ratings, one row a context, one column a value of the model."""
+    left_out: int
+    """Contexts in which a value went unanswered."""
+
+
+def _observe(study: Workspace, graph_run: Run) -> _Observed:
+    """Read the graph and the profiles. Raises BadInput for fewer than two complete ones."""
     scm, sd = read_scm(study, graph_run)
-    base = _profiles(study, effects_run.id).reindex(columns=list(scm.values))
-    whole = base.dropna()
-    contexts, observed = list(whole.index), [row.to_numpy() for _, row in whole.iterrows()]
-    if len(observed) < 2:
+    rows = study.store.sql(
+        "SELECT context, value, avg(base) AS base FROM ratings WHERE run = ? AND isfinite(base)"
+        " GROUP BY ALL",
+        [graph_run.inputs["effects"]],
+    )
+    profiles = rows.pivot(index="context", columns="value", values="base").sort_index()
+    profiles = profiles.astype(float).reindex(columns=list(scm.values))
+    complete = profiles.dropna()
+    if len(complete) < 2:
         raise BadInput(
-            f"Counterfactuals need two contexts with every value answered, got {len(observed)}."
+            f"Counterfactuals need two contexts with every value answered, got {len(complete)}."
             " Measure more contexts."
         )
-    with study.runs.begin("counterfactual", plainly, inputs, config.seed) as work:
-        found = counterfactuals(scm, observed, [objective] * len(observed), config.theta)
-        terms, acted = [c.exogenous for c in found], np.array([c.intervened for c in found])
-        others = scm.predict(fresh(terms, config.seed), [objective] * len(terms))
-        own, other = (
-            np.stack([c.outcome for c in found]),
-            np.where(acted[:, None], np.stack(others), np.stack(observed)),
-        )
-        change = own - np.stack(observed)
-        interval = bootstrap_mean(change, config.replicates, config.seed)
-        ranges = _ranges(scm, sd, np.stack(observed), acted, objective, config, progress)
-        is_set = dict(objective.targets)
-        work.table(
-            "counterfactual_profiles",
-            [
-                {
-                    "context": int(contexts[p]),
-                    "value": value,
-                    "observed": observed[p][j],
-                    "exogenous": terms[p].u[j],
-                    "counterfactual": own[p, j],
-                    "interventional": other[p, j],
-                    "distance": found[p].distance,
-                    "intervened": found[p].intervened,
-                }
-                for p in range(len(found))
-                for j, value in enumerate(scm.values)
-            ],
-            sort=("value", "context"),
-        )
-        work.table(
-            "counterfactual_changes",
-            [
-                {
-                    "value": value,
-                    "target": is_set.get(value),
-                    "observed": whole[value].mean(),
-                    "change": interval.mean[j],
-                    "low": interval.low[j],
-                    "high": interval.high[j],
-                    "graph_low": ranges[0, 0, j],
-                    "graph_high": ranges[0, 1, j],
-                    "null_low": ranges[1, 0, j],
-                    "null_high": ranges[1, 1, j],
-                    "n": int(interval.n[j]),
-                }
-                for j, value in enumerate(scm.values)
-            ],
-        )
-        free = [j for j, value in enumerate(scm.values) if value not in is_set]
-        gap = (own - other)[np.ix_(acted, free)]
-        return work.finish(
-            {
-                "target": ", ".join(f"{v} {s:g}" for v, s in objective.targets),
-                "contexts": len(found),
-                "left_out": int(len(base) - len(found)),
-                "intervened": int(acted.sum()),
-                "fresh_noise_rms": float(np.sqrt((gap**2).mean())) if gap.size else None,
-                "outside_scale": int(((own < 1) | (own > options)).sum()),
-                "cells": own.size,
-            }
-        )
+    return _Observed(scm, sd, complete, len(profiles) - len(complete))
+
+
+def _predict(
+    study: Workspace,
+    settings: CounterfactualSettings,
+    objective: Objective,
+    options: int,
+    progress: Progress,
+    work: Work,
+) -> dict[str, Any]:
+    """Predict every profile into a run, and return its figures."""
+    observed = _observe(study, study.runs.get(settings.graph))
+    scm = observed.scm
+    profiles = [row.to_numpy() for _, row in observed.profiles.iterrows()]
+    results = counterfactuals(scm, profiles, [objective] * len(profiles), settings.theta)
+    acted = np.array([result.intervened for result in results])
+    terms = [result.exogenous for result in results]
+    others = scm.predict(fresh(terms, settings.seed), [objective] * len(terms))
+    outcome = np.stack([result.outcome for result in results])
+    interventional = np.where(acted[:, None], np.stack(others), np.stack(profiles))
+    work.table(
+        "counterfactual_profiles",
+        _profile_rows(observed, results, interventional),
+        sort=("value", "context"),
+    )
+    ranges = _ranges(observed, acted, objective, settings, progress)
+    change = outcome - np.stack(profiles)
+    work.table(
+        "counterfactual_changes", _change_rows(observed, change, ranges, objective, settings)
+    )
+    free = np.array([value not in objective.values for value in scm.values])
+    gap = (outcome - interventional)[np.ix_(acted, free)]
+    return {
+        "target": ", ".join(f"{value} {score:g}" for value, score in objective.targets),
+        "contexts": len(results),
+        "left_out": int(observed.left_out),
+        "intervened": int(acted.sum()),
+        "fresh_noise_rms": float(np.sqrt((gap**2).mean())) if gap.size else None,
+        "outside_scale": int(((outcome < 1) | (outcome > options)).sum()),
+        "cells": outcome.size,
+    }
+
+
+def _profile_rows(
+    observed: _Observed,
+    results: list[Counterfactual],
+    interventional: Float[np.ndarray, "context value"],
+) -> list[dict[str, Any]]:
+    """Rows of `counterfactual_profiles`: every context and value."""
+    return [
+        {
+            "context": int(context),
+            "value": value,
+            "observed": profile[value],
+            "exogenous": results[p].exogenous.u[j],
+            "counterfactual": results[p].outcome[j],
+            "interventional": interventional[p, j],
+            "distance": results[p].distance,
+            "intervened": results[p].intervened,
+        }
+        for p, (context, profile) in enumerate(observed.profiles.iterrows())
+        for j, value in enumerate(observed.scm.values)
+    ]
+
+
+def _change_rows(
+    observed: _Observed,
+    change: Float[np.ndarray, "context value"],
+    ranges: Float[np.ndarray, "kind end value"],
+    objective: Objective,
+    settings: CounterfactualSettings,
+) -> list[dict[str, Any]]:
+    """Rows of `counterfactual_changes`: the mean change of every value, with its ranges."""
+    interval = bootstrap_mean(change, settings.replicates, settings.seed)
+    scores = dict(objective.targets)
+    return [
+        {
+            "value": value,
+            "target": scores.get(value),
+            "observed": observed.profiles[value].mean(),
+            "change": interval.mean[j],
+            "low": interval.low[j],
+            "high": interval.high[j],
+            "graph_low": ranges[0, 0, j],
+            "graph_high": ranges[0, 1, j],
+            "null_low": ranges[1, 0, j],
+            "null_high": ranges[1, 1, j],
+            "n": int(interval.n[j]),
+        }
+        for j, value in enumerate(observed.scm.values)
+    ]
 
 
 def _ranges(
-    scm: LinearSCM,
-    sd: np.ndarray,
-    observed: np.ndarray,
-    acted: np.ndarray,
+    observed: _Observed,
+    acted: Bool[np.ndarray, " context"],
     objective: Objective,
-    config: CounterfactualSettings,
+    settings: CounterfactualSettings,
     progress: Progress,
 ) -> Float[np.ndarray, "kind end value"]:
     """95 % ranges of the mean change: edge weights drawn anew, and the nodes' names exchanged."""
-    rng = np.random.default_rng((config.seed, 1))
-    drawn = np.empty((2, config.replicates, len(scm.values)))
-    for replicate in range(config.replicates):
+    scm, sd, profiles = observed.scm, observed.sd, observed.profiles.to_numpy()
+    rng = np.random.default_rng((settings.seed, 1))
+    drawn = np.empty((2, settings.replicates, len(scm.values)))
+    for replicate in range(settings.replicates):
         order = rng.permutation(len(scm.values))
-        models = (scm.direct + sd * rng.standard_normal(sd.shape), scm.direct[np.ix_(order, order)])
-        for kind, direct in enumerate(models):
-            drawn[kind, replicate] = _mean_change(
-                LinearSCM(scm.values, direct), observed, acted, objective
-            )
+        redrawn = scm.direct + sd * rng.standard_normal(sd.shape)
+        renamed = scm.direct[np.ix_(order, order)]
+        for kind, direct in enumerate((redrawn, renamed)):
+            model = LinearSCM(scm.values, direct)
+            drawn[kind, replicate] = _mean_change(model, profiles, acted, objective)
         if not (replicate + 1) % 100:
-            progress("drawing", replicate + 1, config.replicates)
+            progress("drawing", replicate + 1, settings.replicates)
     return np.quantile(drawn, (0.025, 0.975), axis=1).swapaxes(0, 1)
 
 
 def _mean_change(
-    scm: LinearSCM, observed: np.ndarray, acted: np.ndarray, objective: Objective
-) -> np.ndarray:
-    """Mean over contexts; the model is linear, so those in which it acts are predicted as one,
-    their mean.
+    scm: LinearSCM,
+    profiles: Float[np.ndarray, "context value"],
+    acted: Bool[np.ndarray, " context"],
+    objective: Objective,
+) -> Float[np.ndarray, " value"]:
+    """Mean change over contexts [rating points].
+
+    The model is linear, so the contexts in which it acts are predicted as one, their mean.
     """
     if not acted.any():
         return np.zeros(len(scm.values))
-    middle = observed[acted].mean(0)
+    middle = profiles[acted].mean(0)
     return (scm.predict(scm.abduct([middle]), [objective])[0] - middle) * acted.mean()

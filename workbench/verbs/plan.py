@@ -133,7 +133,7 @@ class _Draft(NamedTuple):
     """The wish over the measured values [rating points]."""
     predictors: predict.Predictors
     """What is known of the features, in the contexts that choose."""
-    plan: plan.Plan
+    plan: plan.SteeringPlan
     """The steering."""
     prediction: predict.Prediction
     """What it is expected to do."""

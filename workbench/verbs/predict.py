@@ -88,7 +88,7 @@ def _predict(
     )
     curves, replicates = predictors.curves, settings.replicates
     drawn = predict.draw(curves, settings.steerings, settings.largest, settings.seed)
-    doses = predict.doses(curves, drawn)
+    doses = predict.dose_matrix(curves, drawn)
     setup = sweep_setup(study, sweep_run)
     interventions = [
         joint_intervention(number, weights, setup.template) for number, weights in enumerate(drawn)
@@ -129,7 +129,7 @@ def _graph_of(study: Workspace, name: str, sweep_run: Run) -> Run | None:
 class _Trial(NamedTuple):
     """How one model's predictions did on the measured joint steerings."""
 
-    held: predict.Held
+    held: predict.HeldOut
     """R2 and errors."""
     expected: Interval
     """Predicted mean changes with their prediction intervals [rating points]."""
