@@ -43,7 +43,9 @@ def test_a_wish_is_read():
         WantedChange(value="power", low=0.125, high=0.375, target=0.25),
     )
     assert parse("power −0.3 +- 0.1", TEN).values[0].target == -0.3
-    assert parse("power within 0.1", TEN).values == (WantedChange(value="power", low=-0.1, high=0.1),)
+    assert parse("power within 0.1", TEN).values == (
+        WantedChange(value="power", low=-0.1, high=0.1),
+    )
     asked = goal(parse("power +2, others within 1", TEN, "sd"), TEN.ids, np.linspace(0.1, 1.0, 10))
     assert asked.target[at("power")] == pytest.approx(2 * 0.5)
     assert asked.high[at("universalism")] == pytest.approx(1.0)

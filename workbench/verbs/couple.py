@@ -237,7 +237,7 @@ def run(study: Workspace, config: CoupleSettings, progress: Progress) -> Run:
 
 def _objectives(
     talk: Interview,
-    asked: Sequence[targets.Question],
+    asked: Sequence[targets.EverydayQuestion],
     scores: dict[str, float],
     system: ValueSystem,
 ) -> dict[str, Objective]:
@@ -263,7 +263,7 @@ def _objectives(
 def _answers(
     talk: Interview,
     condition: str,
-    asked: Sequence[targets.Question],
+    asked: Sequence[targets.EverydayQuestion],
     objectives: dict[str, Objective],
     system: ValueSystem,
 ) -> dict[str, Asked]:
@@ -301,7 +301,7 @@ def _marks(
 
 
 def _answer_rows(
-    asked: Sequence[targets.Question],
+    asked: Sequence[targets.EverydayQuestion],
     objectives: dict[str, Objective],
     answers: dict[str, dict[str, Asked]],
     found: dict[str, Counterfactual],
