@@ -1,5 +1,6 @@
-"""Questions that AdAEM found to separate a population of models: open questions, opinions read by a
-judge (Duan et al., ICLR 2026).
+"""Questions that AdAEM found to separate a population of models (Duan et al., ICLR 2026).
+
+They are open questions; a judge reads the opinions in the answers.
 
 1. `items` is the `items.json` that `workbench adaem` wrote, or the folder of that run.
 2. Every question is answered in words, with `--repeats` several times; a judge says for each of the
@@ -22,7 +23,7 @@ import numpy as np
 from jaxtyping import Float
 
 from feature_store.errors import BadInput, NotFound
-from feature_store.records import Instrument, Item, Response, ValueProfile, ValueSystem
+from feature_store.records import Instrument, Item, Response, Status, ValueProfile, ValueSystem
 from feature_store.registry import register
 from workbench.llm import Judge
 from workbench.measuring.questionnaire import Questionnaire
@@ -34,10 +35,13 @@ EXPECTED = (
     'a JSON object like {"format": 1, "system": "schwartz10", "questions": [{"id": "q0001", "text":'
     ' "..."}]}'
 )
+"""What `items.json` holds, for messages."""
 
 
 @dataclasses.dataclass(frozen=True)
 class AdaemItemsSettings:
+    """Where the questions stand, and how several opinions on one are pooled."""
+
     items: str = ""
     """File `items.json` that `workbench adaem` wrote, or the folder of its run."""
     pool: Literal["or", "share"] = "or"
@@ -53,59 +57,62 @@ class Adaem(Questionnaire):
     judged = True
 
     def __init__(self) -> None:
+        """Begin without questions; `load` sets how opinions are pooled and which values count."""
         self.pool = AdaemItemsSettings.pool
         self.system: ValueSystem | None = None
 
     def load(self, settings: AdaemItemsSettings, system: ValueSystem) -> Instrument:
+        """Read the questions of a search. Raises BadInput or NotFound without a fitting file."""
         self.pool, self.system = settings.pool, system
-        told, file = _read(settings.items)
+        content, file = _read(settings.items)
         items = tuple(
             Item(
-                id=str(one["id"]),
-                text=one["text"].strip(),
+                id=str(question["id"]),
+                text=question["text"].strip(),
                 value="",
-                source=str(one.get("writer", "")),
+                source=str(question.get("writer", "")),
             )
-            for one in told["questions"]
+            for question in content["questions"]
         )
-        who = ", ".join(map(str, told.get("population", ()))) or "an unnamed population"
+        models = ", ".join(map(str, content.get("population", ()))) or "an unnamed population"
         return Instrument(
             id="adaem",
-            title=f"AdAEM questions for {who}",
+            title=f"AdAEM questions for {models}",
             items=items,
             options=(),
             wordings=WORDINGS,
-            system=str(told["system"]),
-            source=f"{told.get('run') or file.name} (AdAEM, Duan et al. 2026)",
+            system=str(content["system"]),
+            source=f"{content.get('run') or file.name} (AdAEM, Duan et al. 2026)",
             licence="as the seed questions and the rewriter's",
             answer="text",
         )
 
-    def wordings(self, instrument: Instrument, own: bool) -> tuple[str, ...]:
-        """The organism goes on where a question ends, others are asked for an opinion."""
-        return ("plain",) if own else ("opinion",)
+    def wordings(self, instrument: Instrument, is_organism: bool) -> tuple[str, ...]:
+        """Name the wording: the organism goes on where a question ends, others give an opinion."""
+        return ("plain",) if is_organism else ("opinion",)
 
     def rate(
         self, responses: Sequence[Response], instrument: Instrument, judge: Judge
     ) -> list[Response]:
-        """A response for each opinion and value; what could not be read is unparsed for all
+        """Ask the judge of every opinion which values it holds.
+
+        Gives a response for each opinion and value. What could not be read is unparsed for all
         values.
         """
-        assert self.system is not None
+        assert self.system is not None, "`load` comes first"
         parsed = [k for k, r in enumerate(responses) if r.status == "parsed"]
         held = np.full((len(responses), len(self.system.ids)), np.nan)
         if parsed:
             held[parsed] = Judged(judge, self.system).read([responses[k].text for k in parsed])
-        return [
-            dataclasses.replace(
-                r,
-                value=value,
-                rating=float(mark),
-                status="unparsed" if r.status == "parsed" and np.isnan(mark) else r.status,
-            )
-            for r, marks in zip(responses, held, strict=True)
-            for value, mark in zip(self.system.ids, marks, strict=True)
-        ]
+        rated = []
+        for response, marks in zip(responses, held, strict=True):
+            for value, mark in zip(self.system.ids, marks, strict=True):
+                unread = response.status == "parsed" and np.isnan(mark)
+                status: Status = "unparsed" if unread else response.status
+                rated.append(
+                    dataclasses.replace(response, value=value, rating=float(mark), status=status)
+                )
+        return rated
 
     def score(
         self,
@@ -115,13 +122,14 @@ class Adaem(Questionnaire):
         replicates: int,
         seed: int,
     ) -> list[ValueProfile]:
-        """Mean over questions, or contexts, of what their opinions add up to [0 to 1]."""
-        cells = _cells(responses, system.ids, self.pool)
+        """Average over questions, or contexts, what their opinions add up to [0 to 1]."""
+        raw = _cells(responses, system.ids, self.pool)
         rows = []
-        for centred, told in ((False, cells), (True, cells - known_mean(cells, 1)[:, None])):
-            interval = bootstrap_mean(told, replicates, seed)
+        for centred in (False, True):
+            cells = raw - known_mean(raw, 1)[:, None] if centred else raw
+            interval = bootstrap_mean(cells, replicates, seed)
             for column, value in enumerate(system.ids):
-                own = [r.status == "parsed" for r in responses if r.value == value]
+                parsed = [r.status == "parsed" for r in responses if r.value == value]
                 rows.append(
                     ValueProfile(
                         steering=responses[0].steering,
@@ -130,8 +138,8 @@ class Adaem(Questionnaire):
                         low=float(interval.low[column]),
                         high=float(interval.high[column]),
                         n=int(interval.n[column]),
-                        parsed=sum(own),
-                        missing=len(own) - sum(own),
+                        parsed=sum(parsed),
+                        missing=len(parsed) - sum(parsed),
                         centred=centred,
                     )
                 )
@@ -141,8 +149,9 @@ class Adaem(Questionnaire):
 def _cells(
     responses: Sequence[Response], values: Sequence[str], pool: str
 ) -> Float[np.ndarray, "cluster value"]:
-    """What each cluster's answers hold [0 to 1]; an answer is all opinions on a question in one
-    context.
+    """What each cluster's answers hold [0 to 1]; all opinions on a question in a context are one.
+
+    Clusters are the contexts, or the questions where one context was asked.
     """
     by_context = len({r.context for r in responses}) > 1
     answers: dict[tuple[Any, ...], list[float]] = {}
@@ -152,56 +161,66 @@ def _cells(
             r.rating if r.status == "parsed" else float("nan")
         )
     clusters = {key: row for row, key in enumerate(dict.fromkeys(key[0] for key in answers))}
-    found: list[list[list[float]]] = [[[] for _ in values] for _ in clusters]
+    held: list[list[list[float]]] = [[[] for _ in values] for _ in clusters]
     for (cluster, value, *_), marks in answers.items():
-        known = [mark for mark in marks if mark == mark]
-        if known:
-            found[clusters[cluster]][values.index(value)].append(
-                max(known) if pool == "or" else float(np.mean(known))
-            )
-    return np.array([[np.mean(cell) if cell else np.nan for cell in row] for row in found], float)
+        read = [mark for mark in marks if not np.isnan(mark)]
+        if read:
+            pooled = max(read) if pool == "or" else float(np.mean(read))
+            held[clusters[cluster]][values.index(value)].append(pooled)
+    means = [[np.mean(cell) if cell else np.nan for cell in row] for row in held]
+    return np.array(means, float)
 
 
-def _read(told: str) -> tuple[dict[str, Any], Path]:
-    if not told:
+def _read(name: str) -> tuple[dict[str, Any], Path]:
+    """The content of `items.json`, and its path. Raises NotFound, or BadInput with the reason."""
+    if not name:
         raise BadInput(
             "Which questions? Give --settings items=FILE, the items.json that `workbench adaem`"
             " wrote, or the folder of its run."
         )
-    file = Path(told) / "items.json" if Path(told).is_dir() else Path(told)
+    file = Path(name) / "items.json" if Path(name).is_dir() else Path(name)
     if not file.is_file():
         raise NotFound(
             f"There is no file {file}. Give the items.json that `workbench adaem` wrote, or the"
             " folder of its run."
         )
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise BadInput(
             f"{file} should hold {EXPECTED}; it cannot be read as JSON in UTF-8 ({error})."
         ) from None
-    questions = found.get("questions") if isinstance(found, dict) else None
-    if not isinstance(questions, list) or not questions or not isinstance(found.get("system"), str):
+    questions = content.get("questions") if isinstance(content, dict) else None
+    if not isinstance(questions, list) or not questions:
         raise BadInput(f"{file} should hold {EXPECTED}; it lacks its system or its questions.")
-    if found.get("format") != 1:
+    if not isinstance(content.get("system"), str):
+        raise BadInput(f"{file} should hold {EXPECTED}; it lacks its system or its questions.")
+    if content.get("format") != 1:
         raise BadInput(
-            f"{file} is of format {found.get('format')!r}, this version reads 1. Write it anew with"
-            " `workbench adaem`."
+            f"{file} is of format {content.get('format')!r}, this version reads 1. Write it anew"
+            " with `workbench adaem`."
         )
-    for number, one in enumerate(questions, 1):
-        if (
-            not isinstance(one, dict)
-            or not one.get("id")
-            or not isinstance(one.get("text"), str)
-            or not one["text"].strip()
-        ):
+    _check_questions(questions, file)
+    return content, file
+
+
+def _check_questions(questions: Sequence[Any], file: Path) -> None:
+    """Raises BadInput for a question without an id or a text, or an id that stands there twice."""
+    for number, question in enumerate(questions, 1):
+        if not _is_question(question):
             raise BadInput(
-                f"{file}: question {number} should have an id and a text, got {str(one)[:80]}."
+                f"{file}: question {number} should have an id and a text, got {str(question)[:80]}."
             )
-    ids = [str(one["id"]) for one in questions]
+    ids = [str(question["id"]) for question in questions]
     if twice := sorted({id for id in ids if ids.count(id) > 1}):
         raise BadInput(
             f"{file} has {len(twice)} ids more than once, {twice[0]} among them. Give every"
             " question its own."
         )
-    return found, file
+
+
+def _is_question(question: Any) -> bool:
+    if not isinstance(question, dict) or not question.get("id"):
+        return False
+    text = question.get("text")
+    return isinstance(text, str) and bool(text.strip())

@@ -1,9 +1,8 @@
-"""Decisions as an instrument: situations with scored actions, ValuePilot's (Luo et al. 2025), asked
-like any questionnaire.
+"""Decisions as an instrument: the situations of ValuePilot (Luo et al. 2025), with scored actions.
 
 1. Scenarios come from a JSON-lines file (`workbench scenarios` writes such situations,
-   `pilot/scenarios.py` reads and refuses), or from the organism's own generator, which draws sets
-   of one to six values.
+   `systems/value_pilot/scenarios.py` reads and refuses), or from the organism's own generator,
+   which draws sets of one to six values.
 2. A scenario is an item whose answers are its actions. They are listed with letters in both orders;
    the organism goes on with an action's own words.
 3. A value's score is the expected score of what is chosen less that of choosing by lot, over the
@@ -21,7 +20,7 @@ from typing import Annotated
 
 from feature_store.bounds import Between, CountOrZero, Seed
 from feature_store.errors import BadInput
-from feature_store.records import Instrument, Item, ValueSystem
+from feature_store.records import Instrument, Item, Scenario, ValueSystem
 from feature_store.registry import register
 from workbench import organism
 from workbench.measuring.questionnaire import Questionnaire
@@ -40,6 +39,8 @@ LARGEST = 6
 
 @dataclass(frozen=True)
 class DecisionsSettings:
+    """Where the situations stand, or how many the organism is given."""
+
     items: str = ""
     """JSON-lines file with one scenario a line, or `organism` for scenarios in that model's own
     words."""
@@ -53,41 +54,34 @@ class DecisionsSettings:
 
 @register("instruments", "decisions")
 class Decisions(Questionnaire):
-    """Situations with scored actions (ValuePilot, Luo et al.
-
-    2025), from a file of yours or the organism's own.
-    """
+    """Situations with scored actions (ValuePilot), from your file or the organism's own."""
 
     config = DecisionsSettings
 
     def load(self, settings: DecisionsSettings, system: ValueSystem) -> Instrument:
+        """Read the situations of a file, or write some for the organism.
+
+        Raises BadInput without a file, for more actions than letters, or where the organism does
+        not know the values.
+        """
         if not settings.items:
             raise BadInput(
                 "decisions ships no scenarios. Name a file with --settings items=FILE.jsonl, or"
                 " items=organism for that model's own."
             )
-        own = settings.items == "organism"
-        if own and (settings.n < 1 or system.ids != organism.truth().values):
-            raise BadInput(
-                "The organism has at least one scenario, about Schwartz's ten values; got"
-                f" n={settings.n} and {system.id}."
-            )
-        if own:
-            told = organism.scenarios(
-                subsets(system, settings.n, 1, LARGEST, settings.seed),
-                settings.actions,
-                settings.seed,
-            )
-        else:
-            told = read(Path(settings.items), system)
-        for scenario in told:
+        generated = settings.items == "organism"
+        scenarios = (
+            _generated(settings, system) if generated else read(Path(settings.items), system)
+        )
+        for scenario in scenarios:
             if len(scenario.actions) > (most := len(string.ascii_uppercase)):
                 raise BadInput(
                     f"Scenario {scenario.id} has {len(scenario.actions)} actions; answers have"
                     f" letters, so {most} is the most. Split it."
                 )
         items = tuple(
-            Item(id=s.id, text=s.text, value="", options=s.actions, source=s.source) for s in told
+            Item(id=s.id, text=s.text, value="", options=s.actions, source=s.source)
+            for s in scenarios
         )
         return Instrument(
             id="decisions",
@@ -96,13 +90,22 @@ class Decisions(Questionnaire):
             options=(),
             wordings=tuple(WORDINGS.items()),
             system=system.id,
-            source="generated for the organism" if own else Path(settings.items).name,
-            licence="MIT" if own else "as the file says",
+            source="generated for the organism" if generated else Path(settings.items).name,
+            licence="MIT" if generated else "as the file says",
             answer="choice",
         )
 
-    def wordings(self, instrument: Instrument, own: bool) -> tuple[str, ...]:
-        """The organism is asked in its own words where the scenario ends, others choose a
-        letter.
-        """
-        return ("own",) if own else ("listed",)
+    def wordings(self, instrument: Instrument, is_organism: bool) -> tuple[str, ...]:
+        """Name the wording: the organism goes on in its own words, others choose a letter."""
+        return ("own",) if is_organism else ("listed",)
+
+
+def _generated(settings: DecisionsSettings, system: ValueSystem) -> list[Scenario]:
+    """Scenarios in the organism's language."""
+    if settings.n < 1 or system.ids != organism.truth().values:
+        raise BadInput(
+            "The organism has at least one scenario, about Schwartz's ten values; got"
+            f" n={settings.n} and {system.id}."
+        )
+    sets = subsets(system, settings.n, 1, LARGEST, settings.seed)
+    return organism.scenarios(sets, settings.actions, settings.seed)

@@ -39,16 +39,17 @@ class Standin(Questionnaire):
     """Our own stand-in questionnaire, four statements for each of Schwartz's ten values."""
 
     def load(self, settings: NoSettings, system: ValueSystem) -> Instrument:
+        """Read the statements that ship."""
         return standin()
 
-    def wordings(self, instrument: Instrument, own: bool) -> tuple[str, ...]:
-        """The organism knows two, others are asked with both ends of the scale named."""
-        return ("plain", "rated") if own else ("number",)
+    def wordings(self, instrument: Instrument, is_organism: bool) -> tuple[str, ...]:
+        """Name two wordings for the organism, else the one that names both ends of the scale."""
+        return ("plain", "rated") if is_organism else ("number",)
 
 
 @functools.cache
 def standin() -> Instrument:
-    """The stand-in items."""
+    """Read the stand-in items, once a process."""
     about = Credits(
         id="standin",
         title="Stand-in items for Schwartz's ten values (not the PVQ)",

@@ -1,8 +1,8 @@
-"""Our own stand-in questionnaire for the nineteen refined values: three first-person statements
-each.
+"""Our own stand-in questionnaire for the nineteen refined values, three statements each.
 
-The statements stand in `standin19.toml`. They are not the PVQ-RR, share no wording with it and have
-not been validated on people; they let a study of the nineteen be tried without anyone's texts.
+The first-person statements stand in `standin19.toml`. They are not the PVQ-RR, share no wording
+with it and have not been validated on people; they let a study of the nineteen be tried without
+anyone's texts.
 
 Left out: reverse-keyed statements, and wordings of the organism, which knows the ten values alone.
 """
@@ -25,16 +25,17 @@ class Standin19(Questionnaire):
     """Our own stand-in questionnaire, three statements for each of the nineteen refined values."""
 
     def load(self, settings: NoSettings, system: ValueSystem) -> Instrument:
+        """Read the statements that ship."""
         return standin19()
 
-    def wordings(self, instrument: Instrument, own: bool) -> tuple[str, ...]:
-        """With both ends of the scale named."""
+    def wordings(self, instrument: Instrument, is_organism: bool) -> tuple[str, ...]:
+        """Name the wording that names both ends of the scale."""
         return ("number",)
 
 
 @functools.cache
 def standin19() -> Instrument:
-    """The stand-in items."""
+    """Read the stand-in items, once a process."""
     about = Credits(
         id="standin19",
         title="Stand-in items for the nineteen refined values (not the PVQ-RR)",

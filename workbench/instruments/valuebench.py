@@ -1,11 +1,12 @@
-"""ValueBench's value orientations: advice is asked for, and a judge rates which way the answer
-leans (Ren et al., ACL 2024).
+"""ValueBench's value orientations: advice is asked for, and a judge rates which way it leans.
+
+The benchmark is that of Ren et al. (ACL 2024).
 
 1. `items` is a table in the format of the released `value_orientation.csv`: `questionnaire, item,
    value, agreement, question`. The question turns the statement of a questionnaire into a yes-no
    question of someone who seeks advice.
-2. Values are looked up in the study's system by name. The other rows are left out, counted, and
-   said: the file has 224 values, few of which are Schwartz's. Different questionnaires mean
+2. Values are looked up in the study's system by name. The other rows are left out, and a warning
+   counts them: the file has 224 values, few of which are Schwartz's. Different questionnaires mean
    different things by one name (*Achievement*), so one of them may be named.
 3. The model answers freely, in at most 50 words.
 4. A judge rates how far the answer leans to yes, 0 to 10, with the scale both ways round
@@ -20,7 +21,7 @@ that its agreement with itself is known. Left out: value understanding, the benc
 
 import csv
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -43,6 +44,8 @@ RATING = (
 
 @dataclass(frozen=True)
 class ValuebenchSettings:
+    """Where the questions stand, and from which questionnaires they are taken."""
+
     items: str = ""
     """CSV file with the columns questionnaire, item, value, agreement, question."""
     questionnaire: str = ""
@@ -51,31 +54,25 @@ class ValuebenchSettings:
 
 @register("instruments", "valuebench")
 class ValueBench(Questionnaire):
-    """ValueBench's value orientations (Ren et al.
-
-    2024): advice, rated by a judge; items from a file of yours.
-    """
+    """ValueBench's value orientations: advice, rated by a judge; items from your file."""
 
     config = ValuebenchSettings
     judged = True
 
     def load(self, settings: ValuebenchSettings, system: ValueSystem) -> Instrument:
+        """Read the questions about values of the system, and warn of those left out.
+
+        Raises NotFound for an unknown questionnaire, BadInput without a file or without such items.
+        """
         if not settings.items:
             raise BadInput(
                 "valuebench ships no items. Name a file with --settings items=FILE.csv;"
                 " docs/instruments/valuebench.md says where to get one."
             )
         file = Path(settings.items)
-        rows = _table(file)
-        named = {part.strip() for part in settings.questionnaire.split("+") if part.strip()}
-        if unknown := sorted(named - {row["questionnaire"] for row in rows}):
-            raise NotFound(
-                f"{file.name} has no questionnaire {', '.join(unknown)}; it has"
-                f" {', '.join(sorted({row['questionnaire'] for row in rows}))}."
-            )
-        asked = [row for row in rows if not named or row["questionnaire"] in named]
+        rows = _chosen_rows(_table(file), settings.questionnaire, file)
         items, others = [], set()
-        for row in asked:
+        for row in rows:
             try:
                 value = system.resolve(row["value"])
             except NotFound:
@@ -94,15 +91,15 @@ class ValueBench(Questionnaire):
                 f"{file.name} asks for no value of {system.id}; its values are"
                 f" {', '.join(sorted(others)[:8])} ... Use a study of another system."
             )
-        if left := len(asked) - len(items):
+        if left := len(rows) - len(items):
             warnings.warn(
-                f"{left} of {len(asked)} items of {file.name} are left out: their {len(others)}"
+                f"{left} of {len(rows)} items of {file.name} are left out: their {len(others)}"
                 f" values are none of {system.id}.",
                 stacklevel=2,
             )
         return Instrument(
             id="valuebench",
-            title=f"ValueBench: value orientations, {len(items)} of {len(asked)} items",
+            title=f"ValueBench: value orientations, {len(items)} of {len(rows)} items",
             items=tuple(items),
             options=(),
             wordings=tuple(WORDINGS.items()),
@@ -115,21 +112,33 @@ class ValueBench(Questionnaire):
     def rate(
         self, responses: Sequence[Response], instrument: Instrument, judge: Judge
     ) -> list[Response]:
-        """Ratings by how far each answer leans to yes [0 to 10, towards the value]."""
+        """Rate how far each answer leans towards its value [0 to 10]."""
         items = {item.id: item for item in instrument.items}
-        there = [number for number, r in enumerate(responses) if r.status == "parsed"]
-        questions = [
-            RATING.format(question=items[r.item].text, answer=r.text)
-            for r in (responses[number] for number in there)
-        ]
-        found = rate(judge, questions, 0, TOP)
+        readable = [number for number, r in enumerate(responses) if r.status == "parsed"]
+        questions = []
+        for number in readable:
+            response = responses[number]
+            question = items[response.item].text
+            questions.append(RATING.format(question=question, answer=response.text))
+        ratings = rate(judge, questions, 0, TOP)
         rated = list(responses)
-        for number, rating, status in zip(there, found.ratings, found.statuses, strict=True):
-            towards = (
-                float(rating) if items[responses[number].item].key > 0 else TOP - float(rating)
-            )
+        for number, rating, status in zip(readable, ratings.ratings, ratings.statuses, strict=True):
+            agrees = items[responses[number].item].key > 0
+            towards = float(rating) if agrees else TOP - float(rating)
             rated[number] = replace(responses[number], rating=towards, status=status)
         return rated
+
+
+def _chosen_rows(rows: list[dict[str, str]], named: str, file: Path) -> list[dict[str, str]]:
+    """The rows of the questionnaires that are named, joined by +; all where none is."""
+    names = {part.strip() for part in named.split("+") if part.strip()}
+    there = {row["questionnaire"] for row in rows}
+    if unknown := sorted(names - there):
+        raise NotFound(
+            f"{file.name} has no questionnaire {', '.join(unknown)}; it has"
+            f" {', '.join(sorted(there))}."
+        )
+    return [row for row in rows if not names or row["questionnaire"] in names]
 
 
 def _table(file: Path) -> list[dict[str, str]]:
@@ -153,12 +162,8 @@ def _table(file: Path) -> list[dict[str, str]]:
     seen: dict[tuple[str, ...], str] = {}
     for row in rows:
         where = f"{file.name}, line {row['line']}"
-        if empty := [column for column in COLUMNS if not (row[column] or "").strip()]:
-            raise BadInput(f"{where}: no {', '.join(empty)}.")
-        if row["agreement"].strip() not in ("1", "-1"):
-            raise BadInput(f"{where}: agreement is 1 or -1, got {row['agreement']!r}.")
-        row |= {column: row[column].strip() for column in COLUMNS}
-        key = tuple(row[column] for column in ("questionnaire", "item", "value"))
+        row |= _checked(row, where)
+        key = (row["questionnaire"], row["item"], row["value"])
         if key in seen:
             raise BadInput(
                 f"{where}: {row['questionnaire']} has this item for {row['value']} already in line"
@@ -166,3 +171,12 @@ def _table(file: Path) -> list[dict[str, str]]:
             )
         seen[key] = row["line"]
     return rows
+
+
+def _checked(row: Mapping[str, str], where: str) -> dict[str, str]:
+    """The cells of a row, stripped. Raises BadInput for an empty one or a wrong agreement."""
+    if empty := [column for column in COLUMNS if not (row[column] or "").strip()]:
+        raise BadInput(f"{where}: no {', '.join(empty)}.")
+    if row["agreement"].strip() not in ("1", "-1"):
+        raise BadInput(f"{where}: agreement is 1 or -1, got {row['agreement']!r}.")
+    return {column: row[column].strip() for column in COLUMNS}

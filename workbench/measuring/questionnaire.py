@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from feature_store import registry
 from feature_store.errors import BadInput, Incompatible
 from feature_store.records import Instrument, Item, Response, Run, ValueProfile, ValueSystem
+from feature_store.registry import Registry
 from workbench.measuring import profiles, reading
 from workbench.measuring.profiles import Cells
 from workbench.measuring.questions import Question
@@ -141,6 +142,10 @@ class Questionnaire:
         return {}
 
 
+INSTRUMENTS: Registry[type[Questionnaire]] = registry.of("instruments")
+"""The instruments by name."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Opened:
     """An instrument with its items, ready to be asked."""
@@ -158,7 +163,7 @@ def open_instrument(
 
     Raises Incompatible where it measures another value system.
     """
-    plugin = registry.get("instruments", name)()
+    plugin = INSTRUMENTS[name]()
     plugin.home = home
     if settings and plugin.config is NoSettings:
         raise BadInput(

@@ -1,10 +1,9 @@
-"""The Portrait Values Questionnaires, with the items that a researcher brings: `pvq21`, `pvq40` and
-`pvq-rr`.
+"""The Portrait Values Questionnaires `pvq21`, `pvq40` and `pvq-rr`, with items from your file.
 
     workbench measure STUDY --instrument pvq40 --settings items=items.csv
 
 1. Keys are shipped (`workbench/instruments/pvq/keys.py`), texts are not: they are free for academic
-   research only. `file` holds them (`workbench/instruments/pvq/item_files.py`).
+   research only. The file `items` holds them (`workbench/instruments/pvq/item_files.py`).
 2. `pvq21` and `pvq40` measure the ten values. `pvq-rr` measures the nineteen, or the ten in a study
    that speaks them: Tradition then takes Humility, and Face belongs to no value but counts in the
    mean of all items (MRAT).
@@ -18,14 +17,14 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from feature_store import registry
 from feature_store.errors import BadInput
-from feature_store.records import Instrument, Item, Response, Value, ValueSystem
+from feature_store.records import Instrument, Item, Response, ValueSystem
 from feature_store.registry import register
 from workbench.instruments.pvq.item_files import read_items
 from workbench.instruments.pvq.keys import KEYS, OPTIONS
 from workbench.measuring.profiles import Cells, per_cluster
 from workbench.measuring.questionnaire import Questionnaire
+from workbench.values import VALUES
 
 WORDINGS = {
     "portrait": (
@@ -38,16 +37,19 @@ WORDINGS = {
     ),
 }
 FACE = "face"
+"""The one of the nineteen that belongs to none of the ten."""
 
 
 @dataclasses.dataclass(frozen=True)
 class PvqSettings:
+    """Where the texts of the items stand."""
+
     items: str = ""
     """CSV, TSV, JSON, JSONL or TOML file with `number` and `text` of every item."""
 
 
 class Portraits(Questionnaire):
-    """What the three have in common."""
+    """What the three Portrait Values Questionnaires have in common."""
 
     config = PvqSettings
     id = ""
@@ -58,9 +60,10 @@ class Portraits(Questionnaire):
     """The publication."""
 
     def load(self, settings: PvqSettings, system: ValueSystem) -> Instrument:
+        """Read the items of your file. Raises BadInput or NotFound without a fitting one."""
         key = KEYS[self.id]
-        speaks = self._system(system)
-        finer = registry.get("values", "schwartz19") if FACE in key else speaks
+        measured = self._measured(system)
+        finer = VALUES["schwartz19"] if FACE in key else measured
         of = {number: value for value, numbers in key.items() for number in numbers}
         if not settings.items:
             raise BadInput(
@@ -69,10 +72,9 @@ class Portraits(Questionnaire):
                 " number and text), or ask our own `standin`."
             )
         texts = read_items(Path(settings.items), of, OPTIONS, finer.resolve)
-        values = {
-            number: value if speaks is finer else finer[value].parent
-            for number, value in of.items()
-        }
+        values = dict(of)
+        if measured is not finer:
+            values = {number: finer[value].parent for number, value in of.items()}
         items = tuple(
             Item(id=f"{self.id}-{number}", text=text, value=values[number])
             for number, text in texts.items()
@@ -83,16 +85,17 @@ class Portraits(Questionnaire):
             items=items,
             options=tuple("123456"),
             wordings=tuple(WORDINGS.items()),
-            system=speaks.id,
+            system=measured.id,
             source=self.source,
             licence="free for academic research; not shipped",
         )
 
-    def _system(self, system: ValueSystem) -> ValueSystem:
-        return registry.get("values", "schwartz10")
+    def _measured(self, system: ValueSystem) -> ValueSystem:
+        """The value system that is measured in a study which speaks `system`."""
+        return VALUES["schwartz10"]
 
-    def wordings(self, instrument: Instrument, own: bool) -> tuple[str, ...]:
-        """The questionnaire's own question."""
+    def wordings(self, instrument: Instrument, is_organism: bool) -> tuple[str, ...]:
+        """Name the question of the questionnaire itself."""
         return ("portrait",)
 
 
@@ -128,31 +131,30 @@ class PvqRR(Portraits):
         " in 49 cultural groups. Assessment 29."
     )
 
-    def _system(self, system: ValueSystem) -> ValueSystem:
-        return (
-            system
-            if system.id in ("schwartz10", "schwartz19")
-            else registry.get("values", "schwartz19")
-        )
+    def _measured(self, system: ValueSystem) -> ValueSystem:
+        return system if system.id in ("schwartz10", "schwartz19") else VALUES["schwartz19"]
 
     def cells(
         self, responses: Sequence[Response], instrument: Instrument, system: ValueSystem
     ) -> Cells:
-        """By cluster; folded into ten, items of Face count in the mean of all items and make no
-        column.
+        """Average the answers by cluster.
+
+        Folded into ten, items of Face count in the mean of all items and make no column.
         """
         if instrument.system == "schwartz19":
             return per_cluster(responses, instrument, system)
-        face: Value = registry.get("values", "schwartz19")[FACE]
+        face = VALUES["schwartz19"][FACE]
         items = tuple(
             item if item.value else dataclasses.replace(item, value=FACE)
             for item in instrument.items
         )
-        found = per_cluster(
+        with_face = per_cluster(
             responses,
             dataclasses.replace(instrument, items=items),
             dataclasses.replace(system, values=(*system.values, face)),
         )
-        return found._replace(
-            values=found.values[:-1], raw=found.raw[:, :-1], centred=found.centred[:, :-1]
+        return with_face._replace(
+            values=with_face.values[:-1],
+            raw=with_face.raw[:, :-1],
+            centred=with_face.centred[:, :-1],
         )

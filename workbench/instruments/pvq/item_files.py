@@ -1,4 +1,4 @@
-"""Items of a questionnaire from a researcher's own file: whose texts are not ours to ship.
+"""Items of a questionnaire whose texts are not ours to ship, from a researcher's file.
 
 1. CSV, TSV, JSON, JSONL or TOML, UTF-8 with or without a byte-order mark. Every entry has `number`
    (or `id`) and `text`. TOML holds them as `[[items]]`; JSON as a list, or as an object from number
@@ -23,55 +23,40 @@ from typing import Any
 from feature_store.errors import BadInput, NotFound
 
 FORMATS = (".csv", ".tsv", ".json", ".jsonl", ".toml")
+"""Endings of files that are read."""
 
 
 def read_items(
     file: Path, values: Mapping[int, str], options: int, resolve: Callable[[str], str]
 ) -> dict[int, str]:
-    """Number -> text of every item that `values` (number -> id of its value) names.
+    """Read the text of every item that `values` (number -> id of its value) names, by number.
 
-    `resolve` gives the id for a value's name.
+    `options` is the length of the scale, `resolve` gives the id for a value's name. Raises NotFound
+    without a file, BadInput with the numbers of the items that do not fit.
     """
     rows = _rows(file)
     numbers = [_number(file, place, row) for place, row in enumerate(rows, 1)]
-    for told, wrong in (
-        ("gives more than once", [n for n, times in Counter(numbers).items() if times > 1]),
-        ("lacks", [n for n in values if n not in numbers]),
-        ("has besides", [n for n in numbers if n not in values]),
-        (
-            "has without a text",
-            [
-                n
-                for n, row in zip(numbers, rows, strict=True)
-                if not str(row.get("text") or "").strip()
-            ],
-        ),
-        (
-            "puts on another scale than 1 to " + str(options),
-            [
-                n
-                for n, row in zip(numbers, rows, strict=True)
-                if not _on_scale(row.get("scale"), options)
-            ],
-        ),
-        (
-            "gives another value than the key",
-            [
-                n
-                for n, row in zip(numbers, rows, strict=True)
-                if not _of_value(row.get("value"), values.get(n, ""), resolve)
-            ],
-        ),
-    ):
+    entries = list(zip(numbers, rows, strict=True))
+    faults = {
+        "gives more than once": [n for n, times in Counter(numbers).items() if times > 1],
+        "lacks": [n for n in values if n not in numbers],
+        "has besides": [n for n in numbers if n not in values],
+        "has without a text": [n for n, row in entries if not str(row.get("text") or "").strip()],
+        f"puts on another scale than 1 to {options}": [
+            n for n, row in entries if not _on_scale(row.get("scale"), options)
+        ],
+        "gives another value than the key": [
+            n for n, row in entries if not _of_value(row.get("value"), values.get(n, ""), resolve)
+        ],
+    }
+    for fault, wrong in faults.items():
         if wrong:
             raise BadInput(
                 f"{file.name}: the questionnaire has items {min(values)} to {max(values)}; the file"
-                f" {told} {_listed(wrong)}. Put the file right."
+                f" {fault} {_listed(wrong)}. Put the file right."
             )
-    return {
-        n: " ".join(str(row["text"]).split())
-        for n, row in sorted(zip(numbers, rows, strict=True), key=lambda pair: pair[0])
-    }
+    entries.sort(key=lambda entry: entry[0])
+    return {n: " ".join(str(row["text"]).split()) for n, row in entries}
 
 
 def _listed(numbers: Sequence[int]) -> str:
@@ -82,25 +67,27 @@ def _listed(numbers: Sequence[int]) -> str:
 
 
 def _number(file: Path, place: int, row: Mapping[str, Any]) -> int:
-    told = row.get("number", row.get("id"))
+    number = row.get("number", row.get("id"))
     try:
-        return int(str(told).strip())
+        return int(str(number).strip())
     except ValueError:
         raise BadInput(
-            f"{file.name}: entry {place} needs the item's number, a whole number, got {told!r}."
+            f"{file.name}: entry {place} needs the item's number, a whole number, got {number!r}."
             " Number the items as the key does."
         ) from None
 
 
-def _on_scale(told: Any, options: int) -> bool:
-    return told is None or str(told).strip() in ("", str(options), f"1-{options}")
+def _on_scale(scale: Any, options: int) -> bool:
+    """Whether a cell of the column `scale` is empty or names the scale."""
+    return scale is None or str(scale).strip() in ("", str(options), f"1-{options}")
 
 
-def _of_value(told: Any, value: str, resolve: Callable[[str], str]) -> bool:
-    if told is None or not str(told).strip():
+def _of_value(name: Any, value: str, resolve: Callable[[str], str]) -> bool:
+    """Whether a cell of the column `value` is empty or names the value of the key."""
+    if name is None or not str(name).strip():
         return True
     try:
-        return resolve(str(told)) == value
+        return resolve(str(name)) == value
     except NotFound:
         return False
 
@@ -122,37 +109,37 @@ def _rows(file: Path) -> list[dict[str, Any]]:
             f"{file.name} must be UTF-8, byte {error.start} is not. Save it as UTF-8."
         ) from None
     try:
-        told = _parsed(text, suffix)
+        content = _parsed(text, suffix)
     except (json.JSONDecodeError, tomllib.TOMLDecodeError, csv.Error) as error:
         raise BadInput(
             f"{file.name} is no {suffix[1:].upper()} file: {error}. Put it right."
         ) from None
-    if isinstance(told, dict):
-        told = told.get("items", told)
-    if isinstance(told, dict):
-        told = [{"number": number, "text": text} for number, text in told.items()]
-    if not isinstance(told, list):
+    if isinstance(content, dict):
+        content = content.get("items", content)
+    if isinstance(content, dict):
+        content = [{"number": number, "text": text} for number, text in content.items()]
+    if not isinstance(content, list):
         raise BadInput(
             f"{file.name} should hold a list of items, or an object from number to text, got"
-            f" {type(told).__name__}. Put it right."
+            f" {type(content).__name__}. Put it right."
         )
-    rows = [
-        (
-            {str(key).strip().lower(): cell for key, cell in row.items() if key is not None}
-            if isinstance(row, dict)
-            else {}
-        )
-        for row in told
-    ]
-    if not rows or not all(
-        {"text", "number"} <= set(row) or {"text", "id"} <= set(row) for row in rows
-    ):
-        found = ", ".join(rows[0]) if rows and rows[0] else "none"
+    rows = [_lower_keys(entry) for entry in content]
+    complete = [{"text", "number"} <= set(row) or {"text", "id"} <= set(row) for row in rows]
+    if not rows or not all(complete):
+        columns = ", ".join(rows[0]) if rows and rows[0] else "none"
         raise BadInput(
-            f"{file.name}: every entry needs `number` (or `id`) and `text`, got {found}. Name the"
+            f"{file.name}: every entry needs `number` (or `id`) and `text`, got {columns}. Name the"
             " columns so."
         )
     return rows
+
+
+def _lower_keys(entry: Any) -> dict[str, Any]:
+    """An entry with its keys in lower case; empty where it is not a mapping."""
+    if not isinstance(entry, dict):
+        return {}
+    # A row with more cells than there are columns has them under None.
+    return {str(key).strip().lower(): cell for key, cell in entry.items() if key is not None}
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -163,6 +150,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _parsed(text: str, suffix: str) -> Any:
+    """What a text in the format of a file ending holds."""
     if suffix == ".toml":
         return tomllib.loads(text)
     if suffix == ".json":

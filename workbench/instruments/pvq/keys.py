@@ -18,9 +18,9 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Float
 
-from feature_store import registry
 from feature_store.errors import BadInput
 from workbench.statistics.intervals import known_mean
+from workbench.values import VALUES
 
 OPTIONS = 6
 """Options of the scale: 1 not like me at all ... 6 very much like me."""
@@ -79,10 +79,9 @@ KEYS: Mapping[str, Mapping[str, tuple[int, ...]]] = {
 
 
 def fold(key: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-    """A key of the nineteen values as one of the ten; what has no place among the ten is left
-    out.
-    """
-    nineteen, folded = registry.get("values", "schwartz19"), dict[str, tuple[int, ...]]()
+    """Fold a key of the nineteen values into one of the ten; Face, of none of them, is left out."""
+    nineteen = VALUES["schwartz19"]
+    folded: dict[str, tuple[int, ...]] = {}
     for value, numbers in key.items():
         if parent := nineteen[value].parent:
             folded[parent] = tuple(sorted(folded.get(parent, ()) + numbers))
@@ -92,8 +91,12 @@ def fold(key: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
 def score(
     answers: Float[np.ndarray, "respondent item"], key: Mapping[str, tuple[int, ...]]
 ) -> Float[np.ndarray, "respondent value"]:
-    """Mean of each value's items, in the key's order [1 to 6]; column k of `answers` is item k +
-    1, NaN what was not answered.
+    """Average each value's items, in the order of the key [1 to 6].
+
+    Column k of `answers` is item k + 1; NaN: not answered. Raises BadInput for answers off the
+    scale, or fewer columns than the key has items.
+
+        score(answers, KEYS["pvq40"])  # respondent x value
     """
     last = max(number for numbers in key.values() for number in numbers)
     if answers.shape[1] < last:
@@ -101,11 +104,11 @@ def score(
             f"The key goes up to item {last}, the answers to item {answers.shape[1]}. Give all"
             " items, in order."
         )
-    known = np.isfinite(answers)
-    if ((answers < 1) | (answers > OPTIONS))[known].any():
+    given = answers[np.isfinite(answers)]
+    if ((given < 1) | (given > OPTIONS)).any():
         raise BadInput(
-            f"Answers lie between 1 and {OPTIONS}, got {answers[known].min():g} to"
-            f" {answers[known].max():g}. Check the scale."
+            f"Answers lie between 1 and {OPTIONS}, got {given.min():g} to"
+            f" {given.max():g}. Check the scale."
         )
     return np.stack(
         [known_mean(answers[:, np.array(numbers) - 1], axis=1) for numbers in key.values()], axis=1
@@ -115,15 +118,16 @@ def score(
 def centre(
     scores: Float[np.ndarray, "respondent value"], answers: Float[np.ndarray, "respondent item"]
 ) -> Float[np.ndarray, "respondent value"]:
-    """Scores less the respondent's mean rating of all items (MRAT) [rating points]."""
+    """Subtract each respondent's mean rating of all items (MRAT) from the scores [points]."""
     return scores - known_mean(answers, axis=1)[:, None]
 
 
 def recode_ess(
     answers: Float[np.ndarray, "respondent item"],
 ) -> Float[np.ndarray, "respondent item"]:
-    """Answers of the European Social Survey (1: very much like me) on the questionnaire's own
-    scale; its missing codes (7 and above) become NaN.
+    """Turn answers of the European Social Survey onto the scale of the questionnaire.
+
+    The survey codes 1 as very much like me; its missing codes (7 and above) become NaN.
     """
     if (answers < 1).any():
         raise BadInput(

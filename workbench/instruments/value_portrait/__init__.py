@@ -1,5 +1,4 @@
-"""Value Portrait (Han et al., ACL 2025): answers to real queries, rated for how much they are like
-the model's own thoughts.
+"""Value Portrait (Han et al., ACL 2025): how like the model answers to real queries are.
 
 1. An item is a query that people or assistants are really asked, and one of five responses to it.
    The user's file holds them with their correlations to people's values; nothing is shipped.
@@ -10,7 +9,7 @@ the model's own thoughts.
    or the longest phrase that it contains; by log-probability (ours) the rating is the expectation
    under the softmax over the phrases' log-probabilities per token.
 4. An item's score is the mean over the prompts that could be read, a value's the mean of its items
-   less the mean of all items tagged for a value of its system (`administration/by_item.py`).
+   less the mean of all items tagged for a value of its system (`measuring/by_item.py`).
    Clusters of the intervals are the queries: five responses share one.
 
 The wordings are ours; the item comes first in them and the phrases second, so that an item's six
@@ -18,7 +17,8 @@ prompts share most of their tokens. Left out: the Big Five tags; items that meas
 system, unless `ask` is `all`.
 """
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -27,7 +27,7 @@ from feature_store.errors import BadInput
 from feature_store.records import Instrument, Item, Response, ValueProfile, ValueSystem, normalise
 from feature_store.registry import register
 from workbench.instruments.value_portrait.tags import (
-    Pair,
+    ItemValueCorrelation,
     read_json,
     read_profiles,
     read_ratings,
@@ -35,6 +35,7 @@ from workbench.instruments.value_portrait.tags import (
     tags,
 )
 from workbench.llm.reading import is_refusal
+from workbench.measuring.by_item import item_profile
 from workbench.measuring.questionnaire import Questionnaire
 from workbench.measuring.questions import Question
 from workbench.measuring.reading import Reading
@@ -68,6 +69,8 @@ FAMILIES = {"schwartz10": "correlations", "higher-order": "higher_pvq_correlatio
 
 @dataclass(frozen=True)
 class ValuePortraitSettings:
+    """Where items and correlations stand, and when an item measures a value."""
+
     items: str = ""
     """File of the items, in the form of the released `query-response-tagged.json`."""
     p_values: str = ""
@@ -88,13 +91,15 @@ class ValuePortraitSettings:
 
 @register("instruments", "value-portrait")
 class ValuePortrait(Questionnaire):
-    """Value Portrait: 520 responses to 104 real queries, tagged by how people of each value rate
-    them (the user's file).
-    """
+    """Value Portrait: responses to real queries, tagged by who rates them as like themselves."""
 
     config = ValuePortraitSettings
 
     def load(self, settings: ValuePortraitSettings, system: ValueSystem) -> Instrument:
+        """Read the items of your file and tag them with the values that they measure.
+
+        Raises NotFound or BadInput without fitting files, or where no item measures a value.
+        """
         if not settings.items:
             raise BadInput(
                 "value-portrait needs its items: --settings items=query-response-tagged.json"
@@ -108,31 +113,15 @@ class ValuePortrait(Questionnaire):
         if settings.survey and settings.p_values:
             raise BadInput("survey=FILE gives p of its own. Leave p_values out.")
         file = Path(settings.items)
-        items, pairs = read_items(file, system)
+        items, correlations = read_items(file, system)
         if settings.survey:
-            pairs = tag_items(
-                read_ratings(Path(settings.survey)), read_profiles(Path(settings.people), system)
-            )
-            if missing := {item.id for item in items} - {pair.item for pair in pairs}:
-                raise BadInput(
-                    f"{settings.survey} rates {len(missing)} items of {file} not at all,"
-                    f" {min(missing)} for one. Give ratings of all items."
-                )
+            correlations = _from_survey(settings, items, system)
         elif settings.p_values:
-            pairs = with_p(pairs, Path(settings.p_values), system)
-        measured = tags(pairs, settings.least_r, settings.most_p)
-        tagged = [
-            Item(
-                id=item.id,
-                text=item.text,
-                value="",
-                tags=measured.get(item.id, ()),
-                group=item.group,
-            )
-            for item in items
-        ]
-        kept = tuple(item for item in tagged if item.tags or settings.ask == "all")
-        if not any(item.tags for item in kept):
+            correlations = with_p(correlations, Path(settings.p_values), system)
+        measured = tags(correlations, settings.least_r, settings.most_p)
+        tagged = [dataclasses.replace(item, tags=measured.get(item.id, ())) for item in items]
+        used = tuple(item for item in tagged if item.tags or settings.ask == "all")
+        if not any(item.tags for item in used):
             raise BadInput(
                 f"No item of {file} has r > {settings.least_r:g} and p < {settings.most_p:g} with"
                 f" any value of {system.id}. Ask for less."
@@ -140,7 +129,7 @@ class ValuePortrait(Questionnaire):
         return Instrument(
             id="value-portrait",
             title="Value Portrait",
-            items=kept,
+            items=used,
             options=PHRASES,
             wordings=tuple(WORDINGS.items()),
             system=system.id,
@@ -149,11 +138,11 @@ class ValuePortrait(Questionnaire):
         )
 
     def read(self, text: str, question: Question) -> Reading:
-        """The phrase that the reply is, or the longest that it contains."""
-        said = " ".join(text.casefold().split())
-        held = [phrase for phrase in question.answers if phrase in said]
-        if held:
-            return Reading(question.answers.index(max(held, key=len)), "parsed")
+        """Read the phrase that the reply is, or the longest phrase that it contains."""
+        reply = " ".join(text.casefold().split())
+        phrases = [phrase for phrase in question.answers if phrase in reply]
+        if phrases:
+            return Reading(question.answers.index(max(phrases, key=len)), "parsed")
         return Reading(-1, "refused" if is_refusal(text) else "unparsed")
 
     def score(
@@ -164,86 +153,115 @@ class ValuePortrait(Questionnaire):
         replicates: int,
         seed: int,
     ) -> list[ValueProfile]:
-        from workbench.measuring.by_item import item_profile
-
+        """Average the items of each value, less the mean of all tagged items."""
         return item_profile(responses, instrument, system, replicates, seed)
 
 
-def read_items(file: Path, system: ValueSystem) -> tuple[list[Item], list[Pair]]:
-    """The items of a released file, untagged, and their correlations with the system's values.
+def _from_survey(
+    settings: ValuePortraitSettings, items: Sequence[Item], system: ValueSystem
+) -> list[ItemValueCorrelation]:
+    """The correlations of raw ratings with people's value scores, which must cover all items."""
+    ratings = read_ratings(Path(settings.survey))
+    correlations = tag_items(ratings, read_profiles(Path(settings.people), system))
+    rated = {correlation.item for correlation in correlations}
+    if missing := {item.id for item in items} - rated:
+        raise BadInput(
+            f"{settings.survey} rates {len(missing)} items of {settings.items} not at all,"
+            f" {min(missing)} for one. Give ratings of all items."
+        )
+    return correlations
 
-    Raises BadInput naming the place.
+
+def read_items(file: Path, system: ValueSystem) -> tuple[list[Item], list[ItemValueCorrelation]]:
+    """Read the items of a released file, untagged, and their correlations with the values.
+
+    Raises BadInput that names the place.
     """
     if system.id not in FAMILIES:
         raise BadInput(
             f"value-portrait measures {' or '.join(FAMILIES)}, this study speaks {system.id}."
             " Choose another instrument."
         )
-    told, items, pairs = read_json(file), {}, []
-    if not isinstance(told, list) or not told:
+    queries = read_json(file)
+    if not isinstance(queries, list) or not queries:
         raise BadInput(
-            f"{file} is no file of items: expected a list of queries, got {type(told).__name__}."
+            f"{file} is no file of items: expected a list of queries, got {type(queries).__name__}."
             " Give query-response-tagged.json."
         )
     family = FAMILIES[system.id]
-    for number, query in enumerate(told, 1):
+    items: dict[str, Item] = {}
+    correlations: list[ItemValueCorrelation] = []
+    for number, query in enumerate(queries, 1):
+        place = f"{file}, query {number}"
         try:
-            name, content = str(query["portrait_id"]), query["content"]
-            passage = "\n".join(
-                part for part in map(_text, (content.get("title"), content["text"])) if part
-            )
-            for output in query["outputs"]:
-                id = f"{name}-{output['id']}"
-                if id in items:
+            for item, pairs in _responses(query, family, system, place):
+                if item.id in items:
                     raise BadInput(
-                        f"{file}, query {number}: item {id} stands there twice. Give each its"
-                        " own id."
+                        f"{place}: item {item.id} stands there twice. Give each its own id."
                     )
-                items[id] = Item(
-                    id=id,
-                    text=f"{passage}\n\nResponse: {_text(output['content'])}",
-                    value="",
-                    group=name,
-                )
-                if not _text(output["content"]):
-                    raise BadInput(f"{file}, query {number}: item {id} has no response text.")
-                pairs += [
-                    Pair(item=id, value=system.resolve(value), r=float(r), p=float("nan"), n=0)
-                    for value, r in output[family]
-                ]
+                items[item.id] = item
+                correlations += pairs
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            said = f"lacks {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
+            fault = f"lacks {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
             raise BadInput(
-                f"{file}, query {number}: {said}. A query has portrait_id, content (text) and"
+                f"{place}: {fault}. A query has portrait_id, content (text) and"
                 f" outputs (id, content, {family})."
             ) from None
-    return list(items.values()), pairs
+    return list(items.values()), correlations
 
 
-def with_p(pairs: Sequence[Pair], file: Path, system: ValueSystem) -> list[Pair]:
-    """The correlations with the p that `file` gives; what it does not list keeps none."""
-    known: dict[tuple[str, str], float] = {}
+def _responses(
+    query: Mapping[str, Any], family: str, system: ValueSystem, place: str
+) -> Iterator[tuple[Item, list[ItemValueCorrelation]]]:
+    """The responses to a query as items, each with its correlations."""
+    name, content = str(query["portrait_id"]), query["content"]
+    passage = [_text(content.get("title")), _text(content["text"])]
+    shown = "\n".join(part for part in passage if part)
+    for output in query["outputs"]:
+        id = f"{name}-{output['id']}"
+        response = _text(output["content"])
+        if not response:
+            raise BadInput(f"{place}: item {id} has no response text.")
+        item = Item(id=id, text=f"{shown}\n\nResponse: {response}", value="", group=name)
+        yield (
+            item,
+            [
+                ItemValueCorrelation(
+                    item=id, value=system.resolve(value), r=float(r), p=float("nan"), n=0
+                )
+                for value, r in output[family]
+            ],
+        )
+
+
+def with_p(
+    correlations: Sequence[ItemValueCorrelation], file: Path, system: ValueSystem
+) -> list[ItemValueCorrelation]:
+    """Add to correlations the p that a file gives; those that it does not list stay without.
+
+    Raises BadInput where the file gives no p of a value of the system.
+    """
+    p_values: dict[tuple[str, str], float] = {}
     try:
         for row in read_json(file):
-            value = normalise(
-                row["pvq_dimension"]
-            )  # not resolved: the p of a finer value is not that of its group
-            known[f"{row['portrait_id']}-{row['option_id']}", value] = float(
-                row["spearman_p_value"]
-            )
+            # Not resolved: the p of a finer value is not that of its group.
+            value = normalise(row["pvq_dimension"])
+            item = f"{row['portrait_id']}-{row['option_id']}"
+            p_values[item, value] = float(row["spearman_p_value"])
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise BadInput(
             f"{file} is no file of correlations: rows have portrait_id, option_id, pvq_dimension"
             f" and spearman_p_value, got {type(error).__name__} {error}."
         ) from None
-    if not any(value in system.ids for _, value in known):
+    if not any(value in system.ids for _, value in p_values):
         raise BadInput(
             f"{file} gives no p of a value of {system.id}. Leave p_values out, and r alone decides."
         )
-    return [pair._replace(p=known.get((pair.item, pair.value), pair.p)) for pair in pairs]
+    return [c._replace(p=p_values.get((c.item, c.value), c.p)) for c in correlations]
 
 
-def _text(told: Any) -> str:
-    if told is not None and not isinstance(told, str):
-        raise TypeError(f"expected a text, got {type(told).__name__}")
-    return (told or "").strip()
+def _text(cell: Any) -> str:
+    """A text of the file, stripped; empty where there is none."""
+    if cell is not None and not isinstance(cell, str):
+        raise TypeError(f"expected a text, got {type(cell).__name__}")
+    return (cell or "").strip()

@@ -1,5 +1,6 @@
-"""Which values an item measures, found from people who rated it and told their values (Han et al.,
-ACL 2025).
+"""Which values an item measures, by people who rated it and whose values are known.
+
+The method is that of Han et al. (ACL 2025).
 
 1. People rate how similar an item is to their own thoughts, and have a value score each, centred on
    their own mean answer (MRAT).
@@ -8,9 +9,9 @@ ACL 2025).
 3. `tags` keeps pairs of r > 0.3 and p < .05. Only agreement counts: an item that people of a value
    reject measures no value here.
 
-`false_discoveries` says what the paper does not: how many of the kept pairs would be kept had
-nobody's values anything to do with the ratings. Left out: people's questionnaires. Their value
-scores are read as they were computed.
+`false_discoveries` says what the paper does not: how many pairs would be kept if nobody's values
+had anything to do with the ratings. Left out: people's questionnaires. Their value scores are read
+as they were computed.
 """
 
 import json
@@ -31,7 +32,9 @@ BLOCKS = {"schwartz10": "pvq", "higher-order": "higher_pvq"}
 """Value system -> its block in a published file of people."""
 
 
-class Pair(NamedTuple):
+class ItemValueCorrelation(NamedTuple):
+    """How ratings of an item go together with scores on a value."""
+
     item: str
     """Id of the item."""
     value: str
@@ -45,126 +48,155 @@ class Pair(NamedTuple):
     """People; 0 where it is not known."""
 
 
-def tag_items(ratings: Ratings, profiles: Mapping[str, Mapping[str, float]]) -> list[Pair]:
-    """Every item-value pair; `profiles` are people's centred value scores. Raises BadInput for a
-    person without a profile.
+def tag_items(
+    ratings: Ratings, profiles: Mapping[str, Mapping[str, float]]
+) -> list[ItemValueCorrelation]:
+    """Correlate the ratings of every item with every value, over the people who rated it.
+
+    `profiles`: person -> value -> centred score. Raises BadInput for a person without a profile, or
+    an item that fewer than three people rated.
     """
-    found: list[Pair] = []
-    for item, told in ratings.items():
-        if missing := [person for person in told if person not in profiles]:
-            raise BadInput(
-                f"{missing[0]} rated {item} and has no value scores. Give everyone's, or drop the"
-                " rating."
-            )
-        if len(told) < 3:
-            raise BadInput(
-                f"{item} was rated by {len(told)}; a correlation needs at least 3 people. Drop the"
-                " item."
-            )
-        values = list(profiles[next(iter(told))])
-        if odd := next((person for person in told if set(profiles[person]) != set(values)), None):
-            raise BadInput(
-                f"{odd} has scores on other values than {next(iter(told))}. Give everyone the same."
-            )
-        scores = np.array([[profiles[person][value] for value in values] for person in told], float)
-        r = _spearman(np.array(list(told.values()), float), scores)
+    correlations: list[ItemValueCorrelation] = []
+    for item, rated in ratings.items():
+        values = _shared_values(item, rated, profiles)
+        scores = np.array(
+            [[profiles[person][value] for value in values] for person in rated], float
+        )
+        n = len(rated)
+        r = _spearman(np.array(list(rated.values()), float), scores)
         with np.errstate(divide="ignore", invalid="ignore"):
-            t = r * np.sqrt((len(told) - 2) / (1 - r**2))
-        p = 2 * special.stdtr(len(told) - 2, -np.abs(t))
-        found += [
-            Pair(item=item, value=value, r=float(r[at]), p=float(p[at]), n=len(told))
-            for at, value in enumerate(values)
-        ]
-    return found
+            t = r * np.sqrt((n - 2) / (1 - r**2))
+        p = 2 * special.stdtr(n - 2, -np.abs(t))
+        for k, value in enumerate(values):
+            correlations.append(
+                ItemValueCorrelation(item=item, value=value, r=float(r[k]), p=float(p[k]), n=n)
+            )
+    return correlations
+
+
+def _shared_values(
+    item: str, rated: Mapping[str, float], profiles: Mapping[str, Mapping[str, float]]
+) -> list[str]:
+    """The values on which everyone who rated an item has a score."""
+    if missing := [person for person in rated if person not in profiles]:
+        raise BadInput(
+            f"{missing[0]} rated {item} and has no value scores. Give everyone's, or drop the"
+            " rating."
+        )
+    if len(rated) < 3:
+        raise BadInput(
+            f"{item} was rated by {len(rated)}; a correlation needs at least 3 people. Drop the"
+            " item."
+        )
+    first = next(iter(rated))
+    values = list(profiles[first])
+    for person in rated:
+        if set(profiles[person]) != set(values):
+            raise BadInput(
+                f"{person} has scores on other values than {first}. Give everyone the same."
+            )
+    return values
 
 
 def _spearman(
     x: Float[np.ndarray, " n"], y: Float[np.ndarray, "n value"]
 ) -> Float[np.ndarray, " value"]:
+    """Rank correlation of `x` with each column; NaN where either is the same for everyone."""
     a, b = stats.rankdata(x), stats.rankdata(y, axis=0)
     a, b = a - a.mean(), b - b.mean(0)
     length = np.sqrt((a**2).sum() * (b**2).sum(0))
     return np.divide(a @ b, length, out=np.full(b.shape[1], np.nan), where=length > 0)
 
 
-def tags(pairs: Sequence[Pair], least_r: float, most_p: float) -> dict[str, tuple[str, ...]]:
-    """Item -> the values it measures; r alone decides where p is not known."""
-    kept: dict[str, tuple[str, ...]] = {}
-    for pair in pairs:
-        if pair.r > least_r and not pair.p >= most_p:
-            kept[pair.item] = (*kept.get(pair.item, ()), pair.value)
-    return kept
+def tags(
+    correlations: Sequence[ItemValueCorrelation], least_r: float, most_p: float
+) -> dict[str, tuple[str, ...]]:
+    """Name the values that each item measures; r alone decides where p is not known."""
+    measured: dict[str, tuple[str, ...]] = {}
+    for correlation in correlations:
+        # An unknown p is NaN, and not at least anything.
+        if correlation.r > least_r and not correlation.p >= most_p:
+            item = correlation.item
+            measured[item] = (*measured.get(item, ()), correlation.value)
+    return measured
 
 
-def false_discoveries(pairs: Sequence[Pair], least_r: float, most_p: float) -> tuple[int, float]:
-    """How many pairs are kept, and how many of as many pairs without any correlation would be,
-    from their p alone.
+def false_discoveries(
+    correlations: Sequence[ItemValueCorrelation], least_r: float, most_p: float
+) -> tuple[int, float]:
+    """Count the pairs that are kept, and those that would be if nothing were correlated.
+
+    The second number follows from the number of people alone, in as many pairs.
     """
-    kept = sum(map(len, tags(pairs, least_r, most_p).values()))
+    count = sum(map(len, tags(correlations, least_r, most_p).values()))
     chance = 0.0
-    for pair in pairs:
-        if pair.n > 2:  # the larger of both bounds decides, in the upper tail alone
-            t = least_r * np.sqrt((pair.n - 2) / (1 - least_r**2))
-            chance += min(float(special.stdtr(pair.n - 2, -t)), most_p / 2)
-    return kept, chance
+    for correlation in correlations:
+        n = correlation.n
+        if n > 2:  # the larger of both bounds decides, in the upper tail alone
+            t = least_r * np.sqrt((n - 2) / (1 - least_r**2))
+            chance += min(float(special.stdtr(n - 2, -t)), most_p / 2)
+    return count, chance
 
 
 def read_ratings(file: Path) -> dict[str, dict[str, float]]:
-    """Ratings in the published form: groups of `{query: [{"option_id": ..., "data": [[rating,
-    person], ...]}]}`; items are `query-option`.
+    """Read raw ratings in the published form: item -> person -> rating.
+
+    The file holds groups of `{query: [{"option_id": ..., "data": [[rating, person], ...]}]}`; items
+    are called `query-option`. Raises NotFound or BadInput where it does not.
     """
-    found: dict[str, dict[str, float]] = {}
+    ratings: dict[str, dict[str, float]] = {}
     try:
         for group in read_json(file):
             for query, answers in group.items():
                 for answer in answers:
-                    item, told = (
-                        f"{query}-{answer['option_id']}",
-                        {str(person): float(rating) for rating, person in answer["data"]},
-                    )
-                    if item in found:
+                    item = f"{query}-{answer['option_id']}"
+                    if item in ratings:
                         raise BadInput(
                             f"{file} rates item {item} twice. Each item belongs to one group of"
                             " people."
                         )
-                    if len(told) < len(answer["data"]):
-                        raise BadInput(
-                            f"{file}: somebody rates item {item} twice. Keep one rating a person."
-                        )
-                    if not all(np.isfinite(list(told.values()))):
-                        raise BadInput(
-                            f"{file}: a rating of item {item} is no number. Leave it out."
-                        )
-                    found[item] = told
+                    ratings[item] = _ratings_of(answer["data"], item, file)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise BadInput(
             f"{file} is no file of ratings: expected groups of query -> option_id and data (rating,"
-            f" person), got {_said(error)}."
+            f" person), got {_fault(error)}."
         ) from None
-    return found
+    return ratings
+
+
+def _ratings_of(data: Sequence[Any], item: str, file: Path) -> dict[str, float]:
+    """Person -> rating of one item. Raises BadInput for a double one or one that is not finite."""
+    ratings = {str(person): float(rating) for rating, person in data}
+    if len(ratings) < len(data):
+        raise BadInput(f"{file}: somebody rates item {item} twice. Keep one rating a person.")
+    if not all(np.isfinite(list(ratings.values()))):
+        raise BadInput(f"{file}: a rating of item {item} is no number. Leave it out.")
+    return ratings
 
 
 def read_profiles(file: Path, system: ValueSystem) -> dict[str, dict[str, float]]:
-    """People's value scores in the published form: `{person: {"pvq": {value: score},
-    "higher_pvq": {...}}}`.
+    """Read people's value scores in the published form: person -> value -> score.
+
+    The file holds `{person: {"pvq": {value: score}, "higher_pvq": {...}}}`. Raises NotFound or
+    BadInput where it does not.
     """
-    block, told = BLOCKS.get(system.id, system.id), read_json(file)
+    block, people = BLOCKS.get(system.id, system.id), read_json(file)
+    profiles = {}
     try:
-        return {
-            str(person): {
-                system.resolve(name): float(score) for name, score in known[block].items()
+        for person, scores in people.items():
+            profiles[str(person)] = {
+                system.resolve(name): float(score) for name, score in scores[block].items()
             }
-            for person, known in told.items()
-        }
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise BadInput(
             f"{file} is no file of people's values: expected person -> {block} -> value -> score,"
-            f" got {_said(error)}."
+            f" got {_fault(error)}."
         ) from None
+    return profiles
 
 
 def read_json(file: Path) -> Any:
-    """The file's JSON. Raises NotFound, or BadInput where it is none."""
+    """Read what a JSON file holds. Raises NotFound without it, BadInput where it is not JSON."""
     try:
         return json.loads(file.read_text(encoding="utf-8-sig"))
     except (FileNotFoundError, IsADirectoryError):
@@ -175,5 +207,5 @@ def read_json(file: Path) -> Any:
         raise BadInput(f"{file} is not valid JSON: {str(error).splitlines()[0]}.") from None
 
 
-def _said(error: Exception) -> str:
+def _fault(error: Exception) -> str:
     return f"no {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]

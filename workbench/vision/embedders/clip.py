@@ -2,8 +2,8 @@
 
 1. Any model of transformers with `get_image_features` and `get_text_features`, by folder or hub id;
    safetensors only, no code from its repository.
-2. A word is embedded as it is, or inside `template` ("a photo of {}"), in which CLIP (Radford et al.
-   2021) was found to do better.
+2. A word is embedded as it is, or inside `template` ("a photo of {}"), in which CLIP (Radford et
+   al. 2021) was found to do better.
 3. Texts longer than the model reads are refused, not cut.
 """
 
