@@ -221,6 +221,7 @@ class _Search:
         if np.isfinite(goal.damage):
             limits.append(cp.sum(cp.multiply(harm, cp.square(dose))) <= goal.damage + excess)
         cost = cp.sum(slack) + DAMAGE_PRICE / max(goal.damage, MET) * excess
+        # The last term, next to nothing, makes the solution unique.
         if nearest:
             cost += 1e-4 * cp.sum_squares(dose / self.reach)
         else:

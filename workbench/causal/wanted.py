@@ -24,7 +24,8 @@ from jaxtyping import Float
 from feature_store.errors import BadInput, NotFound, nearest
 from feature_store.records import ValueSystem, normalise
 
-Scale = Literal["points", "sd"]
+WishUnit = Literal["points", "sd"]
+"""Unit of the changes in a wish: rating points, or unsteered SD of each value."""
 TOLERANCE = 0.1
 """How near a target must be met where the wish does not say [unit of the wish]."""
 _NUMBER = r"[+\-−]?(?:\d+\.?\d*|\.\d+)"
@@ -60,7 +61,7 @@ class Wish:
     inf: any."""
     damage: float = math.inf
     """Largest damage [nats per token]; inf: any."""
-    unit: Scale = "points"
+    unit: WishUnit = "points"
     """`points`: rating points; `sd`: unsteered SD of each value."""
 
 
@@ -97,7 +98,7 @@ class Goal(NamedTuple):
         return (change >= self.low - slack) & (change <= self.high + slack)
 
 
-def parse(text: str, system: ValueSystem, unit: Scale = "points") -> Wish:
+def parse(text: str, system: ValueSystem, unit: WishUnit = "points") -> Wish:
     """Read the wish that `text` states.
 
         parse("benevolence +0.5, power <= 0, others within 0.2", system).others        # 0.2

@@ -194,7 +194,9 @@ def _match_unit(sweep: Sweep, unit: int, delta: float) -> _MatchedUnit:
     curve = np.maximum.accumulate(np.r_[0.0, damage])
     changes = sweep.ratings[rows] - sweep.base
     if curve[-1] < delta:
-        return _MatchedUnit(float(doses[-1]), False, float(damage[-1]), changes[-1])
+        return _MatchedUnit(
+            strength=float(doses[-1]), reached=False, damage=float(damage[-1]), changes=changes[-1]
+        )
     upper = int(np.argmax(curve >= delta))
     share = (delta - curve[upper - 1]) / (curve[upper] - curve[upper - 1])
     strength = float(doses[upper - 1] + share * (doses[upper] - doses[upper - 1]))
@@ -202,7 +204,7 @@ def _match_unit(sweep: Sweep, unit: int, delta: float) -> _MatchedUnit:
     below = changes[upper - 2] if upper > 1 else np.zeros_like(above)
     # At a dose itself the lower one has no say, or its missing answers would spread.
     mixed = above if share == 1.0 else (1 - share) * below + share * above
-    return _MatchedUnit(strength, True, delta, mixed)
+    return _MatchedUnit(strength=strength, reached=True, damage=delta, changes=mixed)
 
 
 def damage_rows(sweep: Sweep, replicates: int, seed: int) -> list[dict[str, float]]:

@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     from sae_training.model.edits import Edit
 
 Kind = Literal["feature", "random-feature", "random-direction", "joint", "direction", "prompt"]
-Choice = Literal["output", "input"]
+"""What an intervention steers with."""
+ChosenBy = Literal["output", "input"]
+"""By which score of the labels a value's features come first."""
 CHUNK = 48
 """Interventions between two checkpoints."""
 
@@ -95,7 +97,7 @@ class Controls(NamedTuple):
     """Seed of both."""
 
 
-def choose_features(labels: pd.DataFrame, per_value: int, by: Choice = "output") -> pd.DataFrame:
+def choose_features(labels: pd.DataFrame, per_value: int, by: ChosenBy = "output") -> pd.DataFrame:
     """Choose each value's best accepted features, `per_value` of them.
 
     The best raise the value most (`output`), or are the most specific on held-out texts (`input`).

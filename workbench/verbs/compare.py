@@ -60,7 +60,7 @@ from workbench.sweeps.stored import (
     unlabelled_features,
     write_sweep,
 )
-from workbench.sweeps.sweep import Choice, SweepMaterial
+from workbench.sweeps.sweep import ChosenBy, SweepMaterial
 from workbench.workspace import Workspace
 
 TIMED = 32
@@ -82,7 +82,7 @@ class CompareSettings(SweepSettings):
     """Steering plug-ins under which the SAE's features are steered; the controls use the first."""
     features_per_value: Count = 8
     """Features of each value, steered as one direction."""
-    choose: Choice = "output"
+    choose: ChosenBy = "output"
     """By which score of the labels a value's features come first: `output` or `input`, as in
     `effects`."""
     strengths: Annotated[tuple[float, ...], Between(0, MANY)] = (0.1, 0.2, 0.3, 0.45, 0.6)
@@ -289,7 +289,13 @@ def _compare(
     steerings = [arm.steering for arm in setup.planned]
     edited = edited_model(study, setup.sae_run, steerings)
     instrument = one_scale(settings.instrument, study.system)
-    bench = _Bench(study, settings, setup, edited, option_texts(instrument, edited.model))
+    bench = _Bench(
+        study=study,
+        settings=settings,
+        setup=setup,
+        edited=edited,
+        options=option_texts(instrument, edited.model),
+    )
     measured = bench.measure(work, progress)
     progress("analysing", 0, 1)
     comparison = methods.compare(measured, study.system, bench.design())

@@ -123,7 +123,8 @@ def _observe(study: Workspace, graph_run: Run) -> _Observed:
             f"Counterfactuals need two contexts with every value answered, got {len(complete)}."
             " Measure more contexts."
         )
-    return _Observed(scm, sd, complete, len(profiles) - len(complete))
+    left_out = len(profiles) - len(complete)
+    return _Observed(scm=scm, sd=sd, profiles=complete, left_out=left_out)
 
 
 def _predict(

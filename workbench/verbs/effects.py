@@ -24,7 +24,7 @@ from workbench.sweeps.stored import (
     sweep_material,
     unlabelled_features,
 )
-from workbench.sweeps.sweep import Choice
+from workbench.sweeps.sweep import ChosenBy
 from workbench.workspace import Workspace
 
 
@@ -36,7 +36,7 @@ class EffectsSettings(SweepSettings):
     """Run of the labels; its SAE is steered."""
     features_per_value: Count = 8
     """Features of each value; the graph wants at least 5."""
-    choose: Choice = "output"
+    choose: ChosenBy = "output"
     """Features come first by their output score (how much a light steering raises the value, in
     contexts of its own) where the labels have one; `input`: by how specific they are to the
     value on held-out texts."""

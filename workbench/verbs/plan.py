@@ -31,7 +31,7 @@ from workbench.causal.joint import (
     known_predictors,
     newest_of,
 )
-from workbench.causal.wanted import Goal, Scale, Wish, goal, parse
+from workbench.causal.wanted import Goal, Wish, WishUnit, goal, parse
 from workbench.statistics.intervals import (
     Interval,
     bootstrap_mean,
@@ -51,7 +51,7 @@ class PlanSettings:
     want: str = ""
     """The wanted profile, such as `benevolence +0.5, power <= 0, others within 0.2, damage <=
     0.1`."""
-    unit: Scale = "points"
+    unit: WishUnit = "points"
     """Of the wish. points: rating points; sd: unsteered SD of each value."""
     max_features: Count = 8
     """Features of the steering, at most."""
