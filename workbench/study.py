@@ -1,24 +1,32 @@
-"""A study: its workspace, with one method a verb.
+"""A study: its workspace, with one method a verb, and readers of what the verbs have found.
 
     study = Study("studies/first")
-    study.train(model="organism")
+    sae = study.train(model="organism")
     study.label()
     study.effects()
     study.graph()
-    study.store.sql("SELECT * FROM side_effects")
+    power = study.labels("power").best
+    study.side_effects("power")
+    study.edges()
+    with steer(study, sae, power.steering(0.6)) as model:
+        print(model.generate(["I am writing this by hand."], 40))
 
 The methods are written from the table of verbs (`verb_table.py`): each takes the settings of its
 verb by name, shows its progress where it is told how, and returns the run. Asked again, a verb
-returns the finished run; after an interruption the same call resumes it.
+returns the finished run; after an interruption the same call resumes it. What was found is read by
+`labels`, `profile`, `side_effects` and `edges` (`results.py`); `study.store.sql` asks anything
+else.
 """
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
 from feature_store.errors import of_paths
 from feature_store.progress import Progress, silent
 from feature_store.records import Run
-from workbench import verbs
+from workbench import results, verbs
 from workbench.settings import make
 from workbench.verb_table import VERBS, Verb
 from workbench.workspace import Workspace
@@ -28,7 +36,13 @@ if TYPE_CHECKING:
 
 
 class Study(Workspace):
-    """A folder of runs, the store over them, and a method for every verb that makes runs."""
+    """A folder of runs, the store over them, and a method for every verb that makes runs.
+
+    study = Study("studies/first")
+    study.train(model="organism")
+    study.label()
+    study.labels("power").best
+    """
 
     def do(self, verb: str, settings: Mapping[str, Any], progress: Progress = silent) -> Run:
         """Run a verb with settings as flags or a job file give them."""
@@ -45,6 +59,31 @@ class Study(Workspace):
         module = verbs.load("neurons")
         return module.run(self, make(module.settings, settings), progress, judge)
 
+    def labels(self, value: str = "", run: str = "latest") -> results.LabelledFeatures:
+        """Read the features that carry a value, or any value, the best to steer first.
+
+        study.labels("power").best
+        """
+        return results.labels(self, value, run)
+
+    def profile(self, run: str = "latest") -> pd.DataFrame:
+        """Read the value profile that a run measured: one row a steering and value.
+
+        Ratings are above or below the mean of all items [rating points], the highest first.
+        """
+        return results.profile(self, run)
+
+    def side_effects(self, value: str = "", run: str = "latest") -> pd.DataFrame:
+        """Read what else moved when a value, or any value, was steered [unsteered SD].
+
+        One row a pair of a steered value and another one, the largest effects first.
+        """
+        return results.side_effects(self, value, run)
+
+    def edges(self, run: str = "latest") -> pd.DataFrame:
+        """Read the causal graph among the values: one row an edge, the strongest first."""
+        return results.edges(self, run)
+
     if TYPE_CHECKING:  # the methods that `_method` writes below
 
         def __getattr__(self, verb: str) -> Callable[..., Run]: ...
@@ -56,13 +95,12 @@ def _method(verb: Verb) -> Callable[..., Run]:
     """
 
     def run(self: Study, *first: Any, progress: Progress = silent, **settings: Any) -> Run:
+        """Run the verb; what a user reads in place of this stands below."""
         if len(first) > bool(verb.first):
             raise TypeError(f"{verb.name}() takes its settings by name, got {first!r}.")
-        return self.do(
-            verb.name,
-            dict.fromkeys([verb.first], *first) | settings if first else settings,
-            progress,
-        )
+        if first:
+            settings = {verb.first: first[0]} | settings
+        return self.do(verb.name, settings, progress)
 
     run.__name__, run.__doc__ = verb.name, f"{verb.summary} (`verbs/{verb.name}.py`)"
     run.__qualname__ = f"Study.{verb.name}"

@@ -52,6 +52,7 @@ from feature_store.queries.dictionary import (
     FeatureOrder,
     FeaturesPage,
     Sort,
+    accepted_labels,
     competing_labels,
     contexts,
     feature,
@@ -100,6 +101,7 @@ from feature_store.queries.run import (
 )
 
 __all__ = [
+    "accepted_labels",
     "MAP_POINTS",
     "FeatureFilter",
     "FeatureOrder",

@@ -194,6 +194,25 @@ def labelled_features(store: Store, labels: str) -> pd.DataFrame:
     return store.sql(f"{best} ORDER BY value, score DESC, feature")
 
 
+def accepted_labels(store: Store, labels: str, value: str = "") -> pd.DataFrame:
+    """Every accepted label, of one value where it is named; the best to steer first.
+
+    The best raise their value most when steered (`output`); where that was not measured, the most
+    specific come first (`gain`), then those with the best held-out score. `effects` chooses its
+    features in the same order.
+    """
+    return store.sql(
+        """
+        SELECT l.* EXCLUDE (run), output
+        FROM labels l LEFT JOIN
+            (SELECT feature, value, polarity, output FROM output_scores WHERE run = $run)
+            USING (feature, value, polarity)
+        WHERE l.run = $run AND accepted AND ($value = '' OR value = $value)
+        ORDER BY output DESC NULLS LAST, gain DESC NULLS LAST, score DESC, feature""",
+        {"run": labels, "value": value},
+    )
+
+
 def _narrow(wanted: FeatureFilter) -> tuple[str, list[Any]]:
     """The WHERE clause that the filter asks of a label, with its parameters."""
     conditions: list[str] = []

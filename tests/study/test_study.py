@@ -2,15 +2,18 @@
 number to its generations."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import workbench
 from feature_store.errors import BadInput, Incompatible
 from feature_store.progress import silent
 from feature_store.records import Steering
@@ -55,6 +58,26 @@ def test_asking_again_makes_nothing_new(told):
     before = study.runs.ids()
     assert demo(study, True, silent).runs == outcome.runs
     assert study.runs.ids() == before
+
+
+def test_the_ten_lines_of_the_readme_run(told, monkeypatch, capsys):
+    study, outcome, _ = told
+
+    class SmallStudy(Study):
+        """Runs each verb with the settings of the fast demo, whose runs are there."""
+
+        def do(self, verb, settings, progress=silent):
+            assert verb in outcome.runs
+            return super().do(verb, settings | FAST[verb], progress)
+
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    (code,) = re.findall(r"## Ten lines of notebook\n+```python\n(.*?)```", readme, flags=re.DOTALL)
+    assert len(code.strip().splitlines()) <= 12
+    assert '"studies/first"' in code
+    monkeypatch.setattr(workbench, "Study", SmallStudy, raising=False)
+    exec(code.replace('"studies/first"', repr(str(study.folder))), {})
+    assert capsys.readouterr().out.strip(), "the steered model wrote something"
+    assert set(study.runs.ids()) == {run.id for run in outcome.runs.values()}
 
 
 def test_labels_are_of_features_that_are_there_and_tell_the_truth(told):

@@ -183,7 +183,12 @@ def _values(study: Study, chosen: ChosenRuns, steering: Steering) -> None:
     _ready(study, chosen)
     with st.spinner("Measuring; another session that steers is waited for …"):
         bar = st.progress(0.0)
-        trial = _Trial(study, _run(study, chosen), int(contexts), int(neutral))
+        trial = _Trial(
+            study=study,
+            sae_run=_run(study, chosen),
+            contexts=int(contexts),
+            neutral=int(neutral),
+        )
         before = trial.measure(
             Steering(), lambda stage, done, total: bar.progress(done / total / 2, "unsteered")
         )

@@ -113,8 +113,8 @@ def _wins(study: Study, row: pd.Series) -> None:
     st.caption(
         "How often the row's value was chosen against the column's, over all steps. Grey: the 95 %"
         " interval over dilemmas includes a half"
-        f" ({decided} of {len(known) // 2} pairs do not); {_range(rows.n)} a pair; blank below five."
-        " Click a cell to see its answers below."
+        f" ({decided} of {len(known) // 2} pairs do not); {_range(rows.n)} a pair; blank below"
+        " five. Click a cell to see its answers below."
     )
 
 
