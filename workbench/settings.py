@@ -1,9 +1,10 @@
 """One dataclass is a verb's flags, its job file and what `run.json` keeps.
 
-1. A configuration is a frozen dataclass; the string beneath each field is its help.
+1. Settings are a frozen dataclass; the string beneath each field is its help.
 2. `add_flags` turns the fields into command-line flags, `from_toml` reads them from a job file (a
    table with the verb's name), and a flag wins over the file, the file over the default.
-3. `plain` is the configuration as JSON, which names the run and is kept with it.
+3. `plain` writes settings as JSON, which names the run and is kept with it.
+4. `Resampling` and `LocalModelSettings` are fields that several verbs share.
 
 Left out: nesting. Options of a plug-in are `key=value` pairs, checked against the plug-in's own
 dataclass.
@@ -22,7 +23,7 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from feature_store import registry
 from feature_store.bounds import Between, Plugin, Replicates, Seed
@@ -57,31 +58,33 @@ class LocalModelSettings:
 
 @functools.cache
 def helps(config: type) -> dict[str, str]:
-    """Field -> the string beneath it, base classes included."""
-    found: dict[str, str] = {}
+    """Give the string beneath each field of a class of settings, base classes included."""
+    texts: dict[str, str] = {}
     for cls in reversed(config.__mro__[:-1]):
-        body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0].body  # type: ignore[attr-defined]
+        definition = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
+        body = definition.body if isinstance(definition, ast.ClassDef) else []
         for field, text in itertools.pairwise(body):
             if (
                 isinstance(field, ast.AnnAssign)
                 and isinstance(text, ast.Expr)
                 and isinstance(text.value, ast.Constant)
             ):
-                found[ast.unparse(field.target)] = " ".join(str(text.value.value).split())
-    return found
+                texts[ast.unparse(field.target)] = " ".join(str(text.value.value).split())
+    return texts
 
 
 def _choices(kind: Any) -> tuple[str, ...]:
+    """List what a literal type allows; nothing for other types."""
     return typing.get_args(kind) if typing.get_origin(kind) is typing.Literal else ()
 
 
 def _element(kind: Any) -> Any:
-    """The element type of a tuple field, None for others."""
+    """Give the element type of a tuple field; None for other fields."""
     return typing.get_args(kind)[0] if typing.get_origin(kind) is tuple else None
 
 
 class _Once(argparse.Action):
-    """Stores a flag that may be given once: a second one would silently replace the first."""
+    """A flag that may be given once: a second one would silently replace the first."""
 
     def __call__(
         self,
@@ -90,6 +93,7 @@ class _Once(argparse.Action):
         values: Any,
         option_string: str | None = None,
     ) -> None:
+        """Store the flag's value, or end with a message where it has one already."""
         if hasattr(namespace, self.dest):
             parser.error(
                 f"{option_string} was given twice. Give it once; commas stand between several parts"
@@ -98,52 +102,70 @@ class _Once(argparse.Action):
 
 
 def add_flags(parser: argparse.ArgumentParser, config: type) -> None:
-    """One `--flag` a field: dashes for underscores, comma-separated tuples, `--no-flag` for
-    booleans.
+    """Add one `--flag` a field to a parser.
+
+    Underscores become dashes, tuples are separated by commas, and a boolean has a `--no-flag` too.
     """
     kinds = typing.get_type_hints(config)
     for field in dataclasses.fields(config):
-        kind, flag = kinds[field.name], "--" + field.name.replace("_", "-")
-        shown = (
-            ",".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
-        )
-        text = helps(config).get(field.name, "").replace("%", "%%")
-        text += f" [{shown}]".replace("%", "%%") if shown not in ("", dataclasses.MISSING) else ""
+        kind, flag = kinds[field.name], _flag(field.name)
+        text = _help(config, field).replace("%", "%%")
         if kind is bool:
             parser.add_argument(
                 flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=text
             )
         else:
-            metavar = (
-                "|".join(_choices(kind))
-                or getattr(_element(kind) or kind, "__name__", "value").upper()
-            )
+            name = getattr(_element(kind) or kind, "__name__", "value").upper()
             parser.add_argument(
-                flag, action=_Once, default=argparse.SUPPRESS, metavar=metavar, help=text
+                flag,
+                action=_Once,
+                default=argparse.SUPPRESS,
+                metavar="|".join(_choices(kind)) or name,
+                help=text,
             )
 
 
-def parse(name: str, kind: Any, told: Any) -> Any:
-    """`told`, from a flag (text) or a job file, as `kind`. Raises BadInput naming the field."""
+def _help(config: type, field: "dataclasses.Field[Any]") -> str:
+    """Write the help of a field: what it is, and its default in brackets."""
+    text = helps(config).get(field.name, "")
+    default = field.default
+    if isinstance(default, tuple):
+        default = ",".join(map(str, default))
+    if default in ("", dataclasses.MISSING):
+        return text
+    return f"{text} [{default}]"
+
+
+def parse(name: str, kind: Any, value: Any) -> Any:
+    """Turn a value of a flag (text) or of a job file into a field's type.
+
+    Raises BadInput naming the field.
+
+        parse("doses", tuple[float, ...], "0.1,0.2")  # (0.1, 0.2)
+    """
     element = _element(kind)
     if element is not None:
-        parts = [p for p in told.split(",") if p.strip()] if isinstance(told, str) else list(told)
+        parts = list(value)
+        if isinstance(value, str):
+            parts = [part for part in value.split(",") if part.strip()]
         return tuple(parse(name, element, part) for part in parts)
-    if choices := _choices(kind):
-        if told not in choices:
-            raise BadInput(f"{_flag(name)} is one of {', '.join(map(str, choices))}, got {told!r}.")
-        return told
+    choices = _choices(kind)
+    if choices:
+        if value not in choices:
+            listed = ", ".join(map(str, choices))
+            raise BadInput(f"{_flag(name)} is one of {listed}, got {value!r}.")
+        return value
     if isinstance(kind, types.UnionType):
         kind = next(k for k in typing.get_args(kind) if k is not type(None))
     try:
-        if kind is bool and not isinstance(told, bool):
+        if kind is bool and not isinstance(value, bool):
             raise ValueError
-        number = kind(told.strip() if isinstance(told, str) and kind is not str else told)
+        parsed = kind(value.strip() if isinstance(value, str) and kind is not str else value)
     except (TypeError, ValueError):
-        raise BadInput(f"{_flag(name)} expects {kind.__name__}, got {told!r}.") from None
-    if isinstance(number, float) and not math.isfinite(number):
-        raise BadInput(f"{_flag(name)} expects a finite number, got {told!r}.")
-    return number
+        raise BadInput(f"{_flag(name)} expects {kind.__name__}, got {value!r}.") from None
+    if isinstance(parsed, float) and not math.isfinite(parsed):
+        raise BadInput(f"{_flag(name)} expects a finite number, got {value!r}.")
+    return parsed
 
 
 def make(settings: type[T], given: Mapping[str, Any]) -> T:
@@ -152,7 +174,8 @@ def make(settings: type[T], given: Mapping[str, Any]) -> T:
     Raises NotFound for an unknown field, BadInput for a wrong value.
     """
     kinds = typing.get_type_hints(settings, include_extras=True)
-    defaults = {field.name: field.default for field in dataclasses.fields(settings)}  # type: ignore[arg-type]
+    fields: tuple[dataclasses.Field[Any], ...] = dataclasses.fields(cast(Any, settings))
+    defaults = {field.name: field.default for field in fields}
     parsed = {}
     for name, value in given.items():
         name = name.replace("-", "_")
@@ -194,8 +217,10 @@ def _flag(name: str) -> str:
 
 
 def from_toml(file: Path, config: type, verb: str) -> dict[str, Any]:
-    """A verb's settings in a job file: its own table, and the file's top-level keys that it
-    knows.
+    """Read a verb's settings from a job file.
+
+    They are the verb's own table, and the top-level keys of the file that the verb knows. Raises
+    NotFound where there is no such file, BadInput where it cannot be read.
     """
     if not file.exists():
         raise NotFound(f"There is no job file {file}. `jobs/` holds examples.")
@@ -204,20 +229,21 @@ def from_toml(file: Path, config: type, verb: str) -> dict[str, Any]:
             job = tomllib.loads(file.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadInput(f"{file} is not valid TOML: {error}.") from None
-    known = {field.name for field in dataclasses.fields(config)}
-    told = {
+    table = job.get(verb, {})
+    if not isinstance(table, dict):
+        raise BadInput(
+            f"{file}: {verb} should be a table of settings, written [{verb}], got {table!r}."
+        )
+    fields = {field.name for field in dataclasses.fields(config)}
+    shared = {
         key.replace("-", "_"): value for key, value in job.items() if not isinstance(value, dict)
     }
-    if not isinstance(job.get(verb, {}), dict):
-        raise BadInput(
-            f"{file}: {verb} should be a table of settings, written [{verb}], got {job[verb]!r}."
-        )
-    own = {key.replace("-", "_"): value for key, value in job.get(verb, {}).items()}
-    return {key: value for key, value in told.items() if key in known} | own
+    settings = {key: value for key, value in shared.items() if key in fields}
+    return settings | {key.replace("-", "_"): value for key, value in table.items()}
 
 
 def options(config: type[T], pairs: Sequence[str]) -> T:
-    """A plug-in's configuration from `key=value` pairs."""
+    """Build a plug-in's settings from `key=value` pairs."""
     split = [pair.partition("=") for pair in pairs]
     for key, sign, _ in split:
         if not sign:
@@ -226,7 +252,7 @@ def options(config: type[T], pairs: Sequence[str]) -> T:
 
 
 def plain(config: Any) -> dict[str, Any]:
-    """The configuration as JSON knows it: tuples become lists."""
+    """Write settings as JSON knows them: tuples become lists."""
     return {
         name: list(value) if isinstance(value, tuple) else value
         for name, value in dataclasses.asdict(config).items()

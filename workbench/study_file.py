@@ -1,7 +1,7 @@
-"""What `study.json` says about a study: the format of its folder and the value system in which it
-speaks.
+"""What `study.json` says about a study: the format of its folder, and its value system.
 
-Apart from `study.py`, so that `workbench app` can refuse a wrong folder without loading the store.
+It stands apart from `study.py`, so that `workbench app` can refuse a wrong folder without loading
+the store.
 """
 
 import json
@@ -10,31 +10,33 @@ from pathlib import Path
 from feature_store.errors import BadInput, Incompatible, NotFound
 
 FORMAT = 1
+"""Version of the folder's format that this code writes, and the newest that it reads."""
 
 
 def file(folder: Path) -> Path:
-    """Where a study is described."""
+    """Give the file that describes the study in a folder."""
     return folder / "study.json"
 
 
 def text(system: str) -> str:
-    """The description of a new study."""
+    """Write the description of a new study."""
     return json.dumps({"format": FORMAT, "system": system}, indent=1)
 
 
 def system_of(folder: Path) -> str:
-    """Id of the study's value system.
+    """Read the id of the study's value system.
 
-    Raises where the folder is no study, or one of a newer version.
+    Raises NotFound where the folder is not a study, BadInput where its description is damaged and
+    Incompatible where it is of a newer version.
     """
     if not file(folder).exists():
         raise NotFound(
-            f"{folder} is no study: it has no study.json. Give a study's folder, or a new one to"
+            f"{folder} is not a study: it has no study.json. Give a study's folder, or a new one to"
             " `workbench train`."
         )
     try:
-        told = json.loads(file(folder).read_text(encoding="utf-8"))
-        version, system = int(told["format"]), str(told["system"])
+        description = json.loads(file(folder).read_text(encoding="utf-8"))
+        version, system = int(description["format"]), str(description["system"])
     except (ValueError, KeyError, TypeError):
         raise BadInput(
             f'{file(folder)} is damaged. It should read {{"format": {FORMAT}, "system":'

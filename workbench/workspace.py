@@ -98,7 +98,7 @@ class Workspace:
             return work.finish(build(work))
 
     def resolve(self, kind: str, name: str) -> Run:
-        """The run that `name` means: an id, or `latest` of the kind."""
+        """Give the run that `name` means: an id, or `latest` of the kind."""
         if name == "latest":
             verbs = " or ".join(f"`workbench {verb}`" for verb in makers(kind))
             return self.runs.latest(kind, f"Run {verbs} first.")
@@ -154,27 +154,27 @@ class Workspace:
         """
         if sae_run is None:
             return self.model(name, revision, dtype, device)
-        for flag, told, usual in (
+        for flag, value, default in (
             ("revision", revision, ""),
             ("dtype", dtype, "float32"),
             ("device", device, "auto"),
         ):
-            if told not in (usual, sae_run.config[flag]):
+            if value not in (default, sae_run.config[flag]):
                 raise BadInput(
                     f"{sae_run.id} pins its model with {flag}"
-                    f" {sae_run.config[flag] or 'as it was found'}, got --{flag} {told}. Leave"
+                    f" {sae_run.config[flag] or 'as it was found'}, got --{flag} {value}. Leave"
                     f" --{flag} out, or make an SAE's run with it."
                 )
         return self.model_of(sae_run)
 
     def sae(self, run: Run) -> "SAE":
-        """The SAE of a run of kind `sae`, on the device of its model."""
+        """Give the SAE of a run of kind `sae`, on the device of its model."""
         return _load_sae(self.runs.folder / run.id / "sae").to(self.model_of(run).device)
 
 
 def site_of(sae_run: Run) -> Site:
     """Say where the SAE of a run reads its model."""
-    return Site(sae_run.summary["layer"], sae_run.summary["point"])
+    return Site(layer=sae_run.summary["layer"], point=sae_run.summary["point"])
 
 
 @functools.lru_cache(maxsize=4)

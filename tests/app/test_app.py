@@ -137,7 +137,7 @@ def test_a_study_that_is_gone_is_one_line(browser, tmp_path):
     with served(study.folder) as address:
         (study.folder / "study.json").unlink()
         tab = Tab(browser, address)
-        tab.open("", "is no study")
+        tab.open("", "is not a study")
         tab.well()
         tab.page.close()
 

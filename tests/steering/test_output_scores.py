@@ -165,7 +165,10 @@ def test_a_score_is_what_steering_does_and_an_interrupted_one_goes_on(probed_stu
     def stop(stage, done, total):
         raise KeyboardInterrupt
 
-    told = (study, sae_run, instrument, asked, labels, 0.2, 0)
+    design = output_scores.OutputDesign(
+        instrument=instrument, questions=asked, labels=labels, dose=0.2, seed=0
+    )
+    told = (study, sae_run, design)
     with (
         pytest.raises(KeyboardInterrupt),
         study.runs.begin("labels", {"only": "here"}, {"sae": sae_run.id}, 0) as work,
@@ -195,10 +198,10 @@ def test_a_study_of_other_values_than_the_instrument_gets_labels_without_output_
     tmp_path, probed_study
 ):
     from workbench.study import Study
-    from workbench.verbs.label import LabelSettings, _asked
+    from workbench.verbs.label import LabelSettings, _questions
 
     other = Study(tmp_path / "nineteen", system="schwartz19")
     run = probed_study.runs.latest("sae")
-    assert _asked(other, LabelSettings(), run) == []
-    assert len(_asked(probed_study, LabelSettings(), run)) == 6 * 40
-    assert _asked(probed_study, LabelSettings(n_contexts=0), run) == []
+    assert _questions(other, LabelSettings(), run) == []
+    assert len(_questions(probed_study, LabelSettings(), run)) == 6 * 40
+    assert _questions(probed_study, LabelSettings(n_contexts=0), run) == []

@@ -29,11 +29,11 @@ def study(tmp_path):
 def test_a_folder_that_is_no_study(capsys, tmp_path):
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "a.txt").write_text("x")
-    assert "is no study" in refused(capsys, "runs", tmp_path / "letters")
-    assert "is no study" in refused(capsys, "train", tmp_path / "letters")
+    assert "is not a study" in refused(capsys, "runs", tmp_path / "letters")
+    assert "is not a study" in refused(capsys, "train", tmp_path / "letters")
     assert (tmp_path / "letters" / "a.txt").read_text() == "x"
-    assert "is no study" in refused(capsys, "runs", tmp_path / "nowhere")
-    assert "is no study" in refused(capsys, "app", tmp_path / "nowhere")
+    assert "is not a study" in refused(capsys, "runs", tmp_path / "nowhere")
+    assert "is not a study" in refused(capsys, "app", tmp_path / "nowhere")
     assert "Not a directory" in refused(capsys, "runs", tmp_path / "letters" / "a.txt")
 
 

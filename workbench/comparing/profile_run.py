@@ -246,7 +246,8 @@ def _check(settings: MeasureSettings, opened: Opened, steering: Steering, study:
         )
     if settings.judge and not opened.plugin.judged:
         raise BadInput(
-            f"{settings.instrument} needs no judge: its answers are read by rule. Leave --judge out."
+            f"{settings.instrument} needs no judge: its answers are read by rule. Leave --judge"
+            " out."
         )
     if "://" in settings.model and is_steered:
         raise BadInput(

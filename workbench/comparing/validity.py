@@ -111,7 +111,9 @@ def validity(
     for k, metric in enumerate(("convergent", "discriminant", "criterion")):
         p = _p(measured[k], null) if metric == "convergent" else float("nan")
         low, high = _interval([sample[k] for sample in resampled])
-        figures.append(Validity(metric, float(measured[k]), low, high, p, n))
+        figures.append(
+            Validity(metric=metric, value=float(measured[k]), low=low, high=high, p=p, n=n)
+        )
     return figures
 
 
@@ -127,7 +129,7 @@ def _profile_validity(
     resampled = [known_mean(per_subject[rows], 0) for rows in samples] if len(a) > 1 else []
     low, high = _interval(resampled)
     p = _p(mean, [known_mean(_profile(a, b[:, names]), 0) for names in renamings])
-    return Validity("profile", float(mean), low, high, p, len(a))
+    return Validity(metric="profile", value=float(mean), low=low, high=high, p=p, n=len(a))
 
 
 def _profile(
@@ -165,4 +167,5 @@ def _p(estimate: float | np.ndarray, null: Sequence[float | np.ndarray]) -> floa
     """Give the one-sided permutation p of an estimate; NaN where there is none."""
     if not np.isfinite(estimate):
         return float("nan")
-    return (1 + sum(permuted >= estimate - 1e-12 for permuted in null)) / (1 + len(null))
+    hits = sum(bool(permuted >= estimate - 1e-12) for permuted in null)
+    return (1 + hits) / (1 + len(null))

@@ -2,19 +2,20 @@
 activations.
 
 1. `checksum` names texts by content: the same texts are the same input wherever they lie.
-2. `finish` harvests in one pass over the texts, writes the SAE in sae-lens' folder format with the
-   measured density, writes the tables sorted for their queries, and closes the run.
+2. `harvest_into` harvests in one pass over the texts, writes the SAE in sae-lens' folder format
+   with the measured density, and writes the tables sorted for their queries.
 """
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 
-from feature_store.progress import Progress
-from feature_store.records import Run, Site
+from feature_store.progress import Progress, stage
+from feature_store.records import Site
 from feature_store.runs import Work
 from sae_training.dictionary.harvest import HarvestSettings, harvest
 from sae_training.dictionary.loaders import save_sae
@@ -30,66 +31,92 @@ SHOWN = ("fvu", "l0", "dead_share", "loss_recovered", "kl_recovered")
 """Held-out figures in the run's summary; all of them are in the relation `training`."""
 
 
-@runtime_checkable
 class CorpusSettings(Protocol):
     """What the settings of `train` and `adopt` say about the harvest."""
 
-    model: str
-    rows: int
-    context: int
-    top_contexts: int
-    layout: str
-    seed: int
+    @property
+    def model(self) -> str:
+        """Folder or hub id of the model, or `organism`."""
+
+    @property
+    def rows(self) -> int:
+        """Texts in one forward pass."""
+
+    @property
+    def context(self) -> int:
+        """Longer texts are read in pieces of this length [tokens]."""
+
+    @property
+    def top_contexts(self) -> int:
+        """Contexts kept of every feature."""
+
+    @property
+    def layout(self) -> str:
+        """How features are laid out on the map: `pca` or `umap`."""
+
+    @property
+    def seed(self) -> int:
+        """Seed of the layout and of which documents' activations are kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluatedSAE:
+    """An SAE whose figures are known."""
+
+    sae: "SAE"
+    """Its weights."""
+    site: Site
+    """Where it reads the model."""
+    evaluation: "Evaluation"
+    """Figures on texts that are held out, or a sample."""
+    rows: Sequence[Mapping[str, Any]]
+    """Rows of the relation `training`: its curves and all figures."""
 
 
 def checksum(texts: Sequence[str]) -> str:
-    """SHA-256 of the texts in their order, in hexadecimal."""
-    told = hashlib.sha256()
+    """Give the SHA-256 of the texts in their order, in hexadecimal."""
+    digest = hashlib.sha256()
     for text in texts:
-        told.update(text.encode("utf-8", "surrogatepass") + b"\0")
-    return told.hexdigest()
+        digest.update(text.encode("utf-8", "surrogatepass") + b"\0")
+    return digest.hexdigest()
 
 
-def finish(
+def harvest_into(
     work: Work,
     model: "Model",
-    sae: "SAE",
+    evaluated: EvaluatedSAE,
     texts: Sequence[str],
     settings: CorpusSettings,
-    site: Site,
     progress: Progress,
-    training: Sequence[Mapping[str, Any]],
-    figures: "Evaluation",
-) -> Run:
-    """Harvest the features and close the run."""
-    found = harvest(
+) -> dict[str, Any]:
+    """Harvest an SAE's features on texts, write its run, and return the run's figures."""
+    sae, site = evaluated.sae, evaluated.site
+    harvested = harvest(
         model,
         sae,
         Corpus(texts, settings.rows, min(settings.context, model.context)),
         site,
         HarvestSettings(settings.top_contexts, settings.layout, settings.seed),
-        lambda done, total: progress("harvesting", done, total),
+        stage(progress, "harvesting"),
     )
-    density = found.features["density"].to_numpy()
+    density = harvested.features["density"].to_numpy()
     save_sae(sae, work.folder / "sae", torch.from_numpy(density.astype(np.float32)))
-    work.table("features", found.features, sort=("feature",))
-    work.table("contexts", found.contexts)
-    work.table("activations", found.activations)
-    work.table("histograms", found.histograms)
-    work.table("training", list(training))
-    return work.finish(
-        {
-            "model": settings.model,
-            "layer": site.layer,
-            "point": site.point,
-            "d_model": sae.d_model,
-            "n_features": sae.n_features,
-            "architecture": sae.architecture,
-            **{name: float(getattr(figures, name)) for name in SHOWN},
-            "live": int((density > 0).sum()),
-            "median_norm": found.norm_median,
-            "tokens": found.tokens,
-            "documents": found.documents,
-            "activations_kept": found.share,
-        }
-    )
+    work.table("features", harvested.features, sort=("feature",))
+    work.table("contexts", harvested.contexts)
+    work.table("activations", harvested.activations)
+    work.table("histograms", harvested.histograms)
+    work.table("training", list(evaluated.rows))
+    return {
+        "model": settings.model,
+        "layer": site.layer,
+        "point": site.point,
+        "d_model": sae.d_model,
+        "n_features": sae.n_features,
+        "architecture": sae.architecture,
+        **{name: float(getattr(evaluated.evaluation, name)) for name in SHOWN},
+        "live": int((density > 0).sum()),
+        "median_norm": harvested.norm_median,
+        "tokens": harvested.tokens,
+        "documents": harvested.documents,
+        "activations_kept": harvested.share,
+    }

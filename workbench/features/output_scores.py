@@ -18,14 +18,16 @@ the answer to the value's own items:
    features chosen for small side effects would make the matrix of side effects, and the graph,
    smaller than they are.
 
-What is chosen by a measurement looks better in it than it is (winner's curse). The contexts are
-therefore others than those that a sweep with the same seed asks (`material.held_contexts`); a sweep
-counts the questions that both asked.
+A feature that was chosen by a measurement looks better in that measurement than it is (winner's
+curse). So the contexts differ from those in which a sweep with the same seed asks
+(`material.held_contexts`); a sweep counts the questions that both asked.
 
 Left out: other doses and methods; a feature that needs more than the light dose has a low score.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -48,8 +50,42 @@ REPLICATES = 1000
 """Bootstrap replicates behind an interval."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class OutputDesign:
+    """What output scores are measured with."""
+
+    instrument: Instrument
+    """Instrument that is asked: single items on one scale."""
+    questions: Sequence[Question]
+    """Its questions, in contexts that no sweep measures in."""
+    labels: Sequence[Label]
+    """Labels whose features are steered."""
+    dose: float
+    """Light strength of the steering [share of the median residual norm]."""
+    seed: int
+    """Seed of the random directions and of the bootstrap."""
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        """Ids of the values that are asked about, in the order of the questions."""
+        return tuple(dict.fromkeys(q.item.value for q in self.questions))
+
+    @property
+    def steerings(self) -> list[Steering]:
+        """One steering a label, turned by its polarity, then the random directions."""
+        features = [
+            Steering(features=((label.feature, float(label.polarity)),), strength=self.dose)
+            for label in self.labels
+        ]
+        directions = [
+            Steering(random=self.seed * 100_000 + 50_000 + number, strength=self.dose)
+            for number in range(DIRECTIONS)
+        ]
+        return features + directions
+
+
 def candidates(labels: Sequence[Label], per_value: int) -> list[Label]:
-    """The accepted labels that are measured: each value's most specific ones on held-out texts."""
+    """Choose the labels that are measured: each value's most specific accepted ones."""
     ranked = sorted(
         (label for label in labels if label.accepted),
         key=lambda label: (-label.gain, -label.score, label.feature),
@@ -57,79 +93,52 @@ def candidates(labels: Sequence[Label], per_value: int) -> list[Label]:
     by_value: dict[str, list[Label]] = {}
     for label in ranked:
         by_value.setdefault(label.value, []).append(label)
-    return sorted(
-        (label for own in by_value.values() for label in own[:per_value]),
-        key=lambda label: (label.feature, label.value),
-    )
+    chosen = [label for of_value in by_value.values() for label in of_value[:per_value]]
+    return sorted(chosen, key=lambda label: (label.feature, label.value))
 
 
 def measure(
-    work: Work,
-    study: Workspace,
-    sae_run: Run,
-    instrument: Instrument,
-    asked: Sequence[Question],
-    labels: Sequence[Label],
-    dose: float,
-    seed: int,
-    progress: Progress,
-) -> list[dict]:
-    """Rows of `output_scores`, one a label.
+    work: Work, study: Workspace, sae_run: Run, design: OutputDesign, progress: Progress
+) -> list[dict[str, Any]]:
+    """Steer each label's feature lightly and give the rows of `output_scores`, one a label.
 
-    Chunks that an interrupted call kept are not measured again.
+    Chunks that an interrupted call finished are not measured again.
     """
     import torch
 
     from sae_training.engine import scoring
 
-    steerings = [
-        Steering(features=((label.feature, float(label.polarity)),), strength=dose)
-        for label in labels
-    ]
-    steerings += [
-        Steering(random=seed * 100_000 + 50_000 + number, strength=dose)
-        for number in range(DIRECTIONS)
-    ]
-    model, values = study.model_of(sae_run), tuple(dict.fromkeys(q.item.value for q in asked))
-    edit, prompts, options = (
-        edit_for(study, sae_run, steerings),
-        [q.prompt for q in asked],
-        option_texts(instrument, model),
-    )
+    model, values, steerings = study.model_of(sae_run), design.values, design.steerings
+    edit = edit_for(study, sae_run, steerings)
+    prompts = [q.prompt for q in design.questions]
+    options = option_texts(design.instrument, model)
     done, total = work.done("output_changes"), len(steerings)
     for number, start in enumerate(range(0, total, CHUNK)):
         rows = range(start, min(start + CHUNK, total))
         if number not in done:
-            scores = scoring.sweep(
-                model,
-                prompts,
-                options,
-                edit.take(torch.tensor(rows)),
-                site_of(sae_run),
-            )
-            base, ratings = (expected_ratings(x.double().numpy(), asked) for x in scores)
-            flat = by_context(ratings - base, asked, values).reshape(len(rows), -1)
-            work.part(
-                "output_changes",
-                number,
-                pa.table({"steering": np.array(rows, np.int32), "change": list(flat)}),
-            )
+            part = edit.take(torch.tensor(rows))
+            scores = scoring.sweep(model, prompts, options, part, site_of(sae_run))
+            base, ratings = (expected_ratings(x.double().numpy(), design.questions) for x in scores)
+            changes = by_context(ratings - base, design.questions, values)
+            flat = changes.reshape(len(rows), -1)
+            table = pa.table({"steering": np.array(rows, np.int32), "change": list(flat)})
+            work.part("output_changes", number, table)
         progress("scoring outputs", rows[-1] + 1, total)
-    changes = np.stack(work.parts("output_changes")["change"].to_pylist()).reshape(
-        total, -1, len(values)
-    )
-    return rows_of(changes, values, labels, dose, seed)
+    stored = np.stack(work.parts("output_changes")["change"].to_pylist())
+    changes = stored.reshape(total, -1, len(values))
+    return rows_of(changes, values, design.labels, design.dose, design.seed)
 
 
 def by_context(
     changes: Float[np.ndarray, "steering question"],
-    asked: Sequence[Question],
+    questions: Sequence[Question],
     values: Sequence[str],
 ) -> Float[np.ndarray, "steering context value"]:
-    """Mean change of every value in every context, its items, wordings and orders together
-    [rating points].
+    """Average the changes of every value in every context [rating points].
+
+    Its items, wordings and orders weigh alike.
     """
-    cell = np.array([q.context * len(values) + values.index(q.item.value) for q in asked])
+    cell = np.array([q.context * len(values) + values.index(q.item.value) for q in questions])
     count = np.bincount(cell)
     sums = np.stack([np.bincount(cell, row, minlength=len(count)) for row in changes])
     return (sums / count).reshape(len(changes), -1, len(values))
@@ -141,26 +150,27 @@ def rows_of(
     labels: Sequence[Label],
     dose: float,
     seed: int,
-) -> list[dict]:
-    """Rows of `output_scores`; the steerings are those of the labels, then the random directions.
+) -> list[dict[str, Any]]:
+    """Give the rows of `output_scores`; NaN where the model gave NaN.
 
-    NaN where the model gave NaN.
+    `changes` are those of the labels, in their order, then those of the random directions.
     """
     null = np.quantile(np.abs(changes[len(labels) :].mean(1)), 0.975, axis=0)
     rows = []
     for label, change in zip(labels, changes, strict=False):
-        own = values.index(label.value)
-        found, mean = bootstrap_mean(change[:, [own]], REPLICATES, seed), change.mean(0)
+        column = values.index(label.value)
+        interval = bootstrap_mean(change[:, [column]], REPLICATES, seed)
+        mean = change.mean(0)
         rows.append(
             {
                 "feature": label.feature,
                 "value": label.value,
                 "polarity": label.polarity,
-                "output": float(mean[own]),
-                "low": float(found.low[0]),
-                "high": float(found.high[0]),
-                "beside": float(np.sqrt((np.delete(mean, own) ** 2).mean())),
-                "null_high": float(null[own]),
+                "output": float(mean[column]),
+                "low": float(interval.low[0]),
+                "high": float(interval.high[0]),
+                "beside": float(np.sqrt((np.delete(mean, column) ** 2).mean())),
+                "null_high": float(null[column]),
                 "n": len(change),
                 "dose": dose,
                 "seed": seed,
@@ -169,16 +179,17 @@ def rows_of(
     return rows
 
 
-def questions_in_both(study: Workspace, label_run: str, asked: Sequence[Question]) -> int:
-    """How many of the questions were asked when the output scores were measured [questions]."""
+def questions_in_both(study: Workspace, label_run: str, questions: Sequence[Question]) -> int:
+    """Count the questions that were asked when the output scores were measured as well."""
     prompts = study.store.sql(
         "SELECT DISTINCT prompt FROM prompts WHERE run = ?", [label_run]
     ).prompt
-    return sum(q.prompt in set(prompts) for q in asked)
+    return sum(q.prompt in set(prompts) for q in questions)
 
 
 def with_outputs(study: Workspace, label_run: str) -> pd.DataFrame:
-    """The labels of a run with their output scores, NaN where none was measured;
+    """Read a run's labels with their output scores, NaN where none was measured.
+
     `sweep.choose_features` takes them.
     """
     return study.store.sql(

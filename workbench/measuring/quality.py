@@ -217,7 +217,8 @@ def _repeated(metric: str, parsed: Sequence[Response], forms: Sequence[Hashable]
     if len(names) < 2:
         return []
     first_half = set(names[: len(names) // 2])
-    first, second = [], []
+    first: list[Response] = []
+    second: list[Response] = []
     for response, form in zip(parsed, forms, strict=True):
         if np.isfinite(response.rating):
             (first if form in first_half else second).append(response)

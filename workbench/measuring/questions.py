@@ -17,7 +17,7 @@ import re
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -31,6 +31,8 @@ if TYPE_CHECKING:  # an instrument is read without torch
     from sae_training.engine.model import Model
     from sae_training.model.runtime import Prompt
 
+Order = Literal["ascending", "descending"]
+"""Whether answers are offered as in the instrument, least agreement first, or turned round."""
 ANSWERED = "What you answered before:"
 """Stands before earlier answers that are told without their questions."""
 
@@ -45,7 +47,7 @@ class Question:
     """0-based number of the context."""
     wording: str
     """Name of the wording."""
-    order: str
+    order: Order
     """`ascending`: answers as in the instrument, least agreement first; `descending`: turned
     round."""
     prompt: str
@@ -108,7 +110,7 @@ def questions(
     return [_question(instrument, item, form) for form in forms for item in instrument.items]
 
 
-def orders(template: str) -> tuple[str, ...]:
+def orders(template: str) -> tuple[Order, ...]:
     """Give the orders of the answers in which a wording can be asked.
 
     Only a template that shows its scale or its answers can be turned round.
@@ -130,7 +132,7 @@ class Form:
     """Name of the wording."""
     template: str
     """The wording's text, with places for the item, its scale and its answers."""
-    order: str
+    order: Order
     """`ascending` or `descending`."""
     seed: int
     """Seed of the sampling."""

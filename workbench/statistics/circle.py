@@ -108,7 +108,7 @@ def congruence(
     """
     r = correlations(scores)
     if not np.isfinite(r).all():
-        return Likeness(*[float("nan")] * 3, len(scores))
+        return _unknown(len(scores))
     points, circle = place(r), np.column_stack([np.cos(theta), np.sin(theta)])
     circle = circle - circle.mean(0)
     labels = _labels(len(theta), permutations, seed)
@@ -133,7 +133,7 @@ def agreement(
     """
     r = correlations(scores)
     if not np.isfinite(r).all():
-        return Likeness(*[float("nan")] * 3, len(scores))
+        return _unknown(len(scores))
     upper, lower = np.triu_indices(len(theta), 1)
     cosine = np.cos(theta[:, None] - theta)
     labels = _labels(len(theta), permutations, seed)
@@ -148,6 +148,12 @@ def _labels(values: int, permutations: int, seed: int) -> Int[np.ndarray, "permu
     """Give the numbers of the values as they are, then permuted."""
     rng = np.random.default_rng(seed)
     return np.stack([np.arange(values), *(rng.permutation(values) for _ in range(permutations))])
+
+
+def _unknown(n: int) -> Likeness:
+    """Give the likeness of scores whose correlations are not all defined."""
+    nan = float("nan")
+    return Likeness(estimate=nan, null=nan, p=nan, n=n)
 
 
 def _likeness(reached: Float[np.ndarray, " permutation"], n: int) -> Likeness:

@@ -315,7 +315,7 @@ class _Gibbs:
     def _thresholds(self, bounds: Bounds, tuning: bool) -> Bounds:
         """Step all thresholds at once, and theta along with them, latents integrated out."""
         step = self.scale[:, None] * self.rng.normal(size=self.tau.shape) @ self.root.T
-        ordered = (np.diff(self.tau + step, axis=1) > 0).all(1)
+        ordered = np.all(np.diff(self.tau + step, axis=1) > 0, axis=1)
         step = np.where(ordered[:, None], step, 0.0)
         tau = self.tau + step
         theta = self.theta + step @ self.along

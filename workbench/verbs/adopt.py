@@ -8,40 +8,41 @@
 
 import dataclasses
 import hashlib
-from typing import TYPE_CHECKING, Annotated, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from feature_store.bounds import Between, Count, CountOfTexts, Seed
 from feature_store.errors import BadInput
-from feature_store.progress import Progress
+from feature_store.progress import Progress, stage
 from feature_store.records import Run, Site
+from feature_store.runs import Work
 from sae_training.model import sites
 from workbench import material
-from workbench.features.harvesting import checksum, finish
-from workbench.settings import plain
+from workbench.features.harvesting import EvaluatedSAE, checksum, harvest_into
+from workbench.settings import LocalModelSettings
 from workbench.workspace import Workspace
 
 if TYPE_CHECKING:
     from sae_training.dictionary.sae import SAE
+    from sae_training.engine.model import Model
 
 EVALUATED = 500
 """Texts on which an adopted SAE is evaluated at most."""
 
 
 @dataclasses.dataclass(frozen=True)
-class AdoptSettings:
+class AdoptSettings(LocalModelSettings):
+    """Which SAE is taken, which model it reads, and on which texts it is harvested."""
+
     address: str = ""
     """Where the SAE is: a folder in sae-lens' format, saelens:RELEASE/SAE_ID, or
     hub:ORG/NAME[/PATH]."""
     model: str = material.ORGANISM
     """Folder or hub id of the model whose residual stream it reads, or `organism`."""
-    revision: str = ""
-    """Revision of a hub model."""
     layer: int = -1
     """0-based decoder layer; -1: the one that the SAE's configuration names."""
     dtype: str = "float32"
     """Number format of the model's weights."""
-    device: str = "auto"
-    """`auto`, `cpu`, `cuda`, `cuda:1`, ..."""
     texts: str = material.ORGANISM
     """Folder of .txt files, one .txt, .jsonl, .csv, .tsv or .parquet file, or `organism`."""
     documents: CountOfTexts = 0
@@ -58,49 +59,66 @@ class AdoptSettings:
     """Seed of the sample of texts."""
 
 
-def run(study: Workspace, config: AdoptSettings, progress: Progress) -> Run:
-    """A run of kind `sae`."""
-    from sae_training.dictionary.evaluate import evaluate
+def run(study: Workspace, settings: AdoptSettings, progress: Progress) -> Run:
+    """Make a run of kind `sae`."""
     from sae_training.dictionary.loaders import load_sae
-    from sae_training.dictionary.texts import Corpus
 
-    if not config.address:
+    if not settings.address:
         raise BadInput(
             "Which SAE? Give its address: a folder, saelens:RELEASE/SAE_ID, or hub:ORG/NAME."
         )
-    sae = load_sae(config.address)
-    site = sae.site() if config.layer < 0 else None
-    layer, point = (site.layer, site.point) if site else (config.layer, "resid_post")
-    texts = material.texts(config.texts, config.documents, config.seed)
-    model = study.model(config.model, config.revision, config.dtype, config.device)
+    sae = load_sae(settings.address)
+    site = _site(sae, settings)
+    texts = material.texts(settings.texts, settings.documents, settings.seed)
+    model = study.model(settings.model, settings.revision, settings.dtype, settings.device)
     sae.check_fits(model)
-    sites.boundary(Site(layer, point), model.n_layers)
+    sites.boundary(site, model.n_layers)
     inputs = {"model": model.revision, "texts": checksum(texts), "sae": _digest(sae)}
-    plainly = plain(config)
-    if study.runs.exists(id := study.runs.find("sae", plainly, inputs, config.seed)):
-        return study.runs.get(id)
-    with study.runs.begin("sae", plainly, inputs, config.seed) as work:
-        sae, context = sae.to(model.device), min(config.context, model.context)
-        # The SAE may have been trained on these texts: its figures are of a sample, not of held-out
-        # texts.
-        sample = material.sample(texts, EVALUATED, config.seed)
-        figures = evaluate(
-            model,
-            sae,
-            Corpus(sample, config.rows, context),
-            Site(layer, point),
-            lambda done, total: progress("evaluating", done, total),
-        )
-        rows = [
-            {"step": 0, "metric": f"final_{name}", "value": float(value)}
-            for name, value in dataclasses.asdict(figures).items()
-        ]
-        return finish(work, model, sae, texts, config, Site(layer, point), progress, rows, figures)
+
+    def build(work: Work) -> dict[str, Any]:
+        """Evaluate the SAE and harvest its features."""
+        evaluated = _evaluate(model, sae.to(model.device), site, texts, settings, progress)
+        return harvest_into(work, model, evaluated, texts, settings, progress)
+
+    return study.make("sae", settings, inputs, build)
+
+
+def _site(sae: "SAE", settings: AdoptSettings) -> Site:
+    """Say where the SAE reads: at the layer that is set, or where its configuration says."""
+    if settings.layer >= 0:
+        return Site(layer=settings.layer)
+    site = sae.site()
+    return Site(layer=site.layer, point=site.point)
+
+
+def _evaluate(
+    model: "Model",
+    sae: "SAE",
+    site: Site,
+    texts: Sequence[str],
+    settings: AdoptSettings,
+    progress: Progress,
+) -> EvaluatedSAE:
+    """Evaluate the SAE on a sample of the texts.
+
+    It may have been trained on these texts, so its figures are of a sample, not of held-out texts.
+    """
+    from sae_training.dictionary.evaluate import evaluate
+    from sae_training.dictionary.texts import Corpus
+
+    sample = material.sample(list(texts), EVALUATED, settings.seed)
+    corpus = Corpus(sample, settings.rows, min(settings.context, model.context))
+    evaluation = evaluate(model, sae, corpus, site, stage(progress, "evaluating"))
+    rows = [
+        {"step": 0, "metric": f"final_{name}", "value": float(value)}
+        for name, value in dataclasses.asdict(evaluation).items()
+    ]
+    return EvaluatedSAE(sae=sae, site=site, evaluation=evaluation, rows=rows)
 
 
 def _digest(sae: "SAE") -> str:
-    """SHA-256 of the weights, in hexadecimal."""
-    told = hashlib.sha256()
+    """Give the SHA-256 of the SAE's weights, in hexadecimal."""
+    digest = hashlib.sha256()
     for name, tensor in sorted(sae.tensors().items()):
-        told.update(name.encode() + tensor.float().cpu().numpy().tobytes())
-    return told.hexdigest()
+        digest.update(name.encode() + tensor.float().cpu().numpy().tobytes())
+    return digest.hexdigest()

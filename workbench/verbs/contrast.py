@@ -99,7 +99,13 @@ def run(study: Workspace, settings: ContrastSettings, progress: Progress) -> Run
     if label_run:
         inputs["labels"] = label_run.id
     names = [subject.name for subject in compared]
-    comparison = _Comparison(study, pinned, instruments, names, profiles)
+    comparison = _Comparison(
+        study=study,
+        settings=pinned,
+        instruments=instruments,
+        subjects=names,
+        profiles=profiles,
+    )
     return study.make("contrast", pinned, inputs, lambda work: comparison.build(work, progress))
 
 
@@ -175,7 +181,7 @@ class _Comparison:
         contrasts: Rows = []
         circles: Rows = []
         means: dict[str, Float[np.ndarray, "subject value"]] = {}
-        reports: dict[str, Rows] = {}
+        reports: dict[str, list[Mapping[str, Any]]] = {}
         for number, (name, opened) in enumerate(self.instruments.items()):
             responses = {
                 subject: _responses(

@@ -14,17 +14,19 @@ import dataclasses
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import numpy as np
 import pyarrow as pa
+from jaxtyping import Float
 
 from feature_store.bounds import Plugin
 from feature_store.errors import BadInput
 from feature_store.progress import Progress
 from feature_store.records import Run
-from feature_store.runs import schemas
-from workbench.settings import plain
+from feature_store.runs import Work, schemas
 from workbench.vision.embedders import make
 from workbench.vision.index import build_index, keywords, known_points, listing
 from workbench.workspace import Workspace
@@ -32,6 +34,8 @@ from workbench.workspace import Workspace
 
 @dataclasses.dataclass(frozen=True)
 class IndexSettings:
+    """Which images are indexed, by which embedder, under which words."""
+
     folder: str = ""
     """Folder of images; the folders in it are read too."""
     embedder: Annotated[str, Plugin("embedders")] = "clip"
@@ -42,53 +46,67 @@ class IndexSettings:
     """TOML file with the words of each value; empty: the built-in list."""
 
 
-def run(study: Workspace, config: IndexSettings, progress: Progress) -> Run:
-    """A run of kind `images`."""
-    if not config.folder:
+def run(study: Workspace, settings: IndexSettings, progress: Progress) -> Run:
+    """Make a run of kind `images`."""
+    if not settings.folder:
         raise BadInput("Which folder holds the images? Name it with --folder.")
-    folder = Path(os.path.expanduser(config.folder)).resolve()
-    words = keywords(config.keywords, study.system)
+    folder = Path(os.path.expanduser(settings.folder)).resolve()
+    words = keywords(settings.keywords, study.system)
     files = listing(folder, progress)
-    embedder = make(config.embedder, config.options)
-    inputs = {"embedder": embedder.name, "images": _sum(files), "keywords": _sum(words)}
-    plainly = plain(
-        dataclasses.replace(config, folder=str(folder), keywords="")
-    )  # the words themselves are an input
-    if study.runs.exists(id := study.runs.find("images", plainly, inputs, 0)):
-        return study.runs.get(id)
-    with study.runs.begin("images", plainly, inputs, 0) as work:
+    embedder = make(settings.embedder, settings.options)
+    inputs = {"embedder": embedder.name, "images": _digest(files), "keywords": _digest(words)}
+    # The words themselves are an input, wherever their file lies.
+    pinned = dataclasses.replace(settings, folder=str(folder), keywords="")
+
+    def build(work: Work) -> dict[str, Any]:
+        """Embed the images part by part, then the keywords, and write the tables."""
         points = embedder.texts([word for _, word in words])
-        schema = pa.schema([field for field in schemas()["images"] if field.name != "run"])
-        known = known_points(study.store, embedder.name)
-        for number, rows in build_index(
-            folder, files, embedder, known, work.done("images"), progress
-        ):
-            work.part("images", number, pa.Table.from_pylist(rows, schema=schema))
+        indexed = known_points(study.store, embedder.name)
+        parts = build_index(folder, files, embedder, indexed, work.done("images"), progress)
+        for number, rows in parts:
+            work.part("images", number, pa.Table.from_pylist(rows, schema=_schema()))
         table = work.parts("images")
-        counts = {
-            status: table["status"].to_pylist().count(status)
-            for status in ("embedded", "duplicate", "refused")
-        }
-        if not counts["embedded"]:
-            reasons = [reason for reason in table["reason"].to_pylist() if reason]
-            raise BadInput(
-                f"{folder} holds no image that can be read ({len(files)} files; the first:"
-                f" {reasons[0]}) Give the folder that holds the images."
-            )
+        counts = _counts(table, folder)
         work.table("images", table)
-        work.table(
-            "image_keywords",
-            [
-                {"value": v, "keyword": w, "embedding": p.tolist()}
-                for (v, w), p in zip(words, points, strict=True)
-            ],
-        )
-        return work.finish(
-            {"embedder": embedder.name}
-            | counts
-            | {"known": sum(one.image in known for one in files), "keywords": len(words)}
-        )
+        work.table("image_keywords", _keyword_rows(words, points))
+        return {
+            "embedder": embedder.name,
+            **counts,
+            "known": sum(file.image in indexed for file in files),
+            "keywords": len(words),
+        }
+
+    return study.make("images", pinned, inputs, build, seed=0)
 
 
-def _sum(told: object) -> str:
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+def _schema() -> pa.Schema:
+    """Give the columns of `images` but for the run."""
+    return pa.schema([field for field in schemas()["images"] if field.name != "run"])
+
+
+def _counts(table: pa.Table, folder: Path) -> dict[str, int]:
+    """Count the files of each status. Raises BadInput where no image could be embedded."""
+    statuses = table["status"].to_pylist()
+    counts = {status: statuses.count(status) for status in ("embedded", "duplicate", "refused")}
+    if not counts["embedded"]:
+        reasons = [reason for reason in table["reason"].to_pylist() if reason]
+        raise BadInput(
+            f"{folder} holds no image that can be read ({len(statuses)} files; the first:"
+            f" {reasons[0]}) Give the folder that holds the images."
+        )
+    return counts
+
+
+def _keyword_rows(
+    words: Sequence[tuple[str, str]], points: Float[np.ndarray, "word dim"]
+) -> list[dict[str, Any]]:
+    """Give the rows of `image_keywords`: every value's words with their embedding."""
+    return [
+        {"value": value, "keyword": word, "embedding": point.tolist()}
+        for (value, word), point in zip(words, points, strict=True)
+    ]
+
+
+def _digest(content: object) -> str:
+    """Give the SHA-256 of something as JSON."""
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()

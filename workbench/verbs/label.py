@@ -14,22 +14,23 @@ The questionnaire's items never serve as labelled texts: labels and measurements
 
 import dataclasses
 import hashlib
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
 import numpy as np
 
-from feature_store import registry
 from feature_store.bounds import Count, CountOfTexts, CountOrZero, Plugin, Positive, Seed
 from feature_store.errors import Incompatible
-from feature_store.progress import Progress
-from feature_store.records import Run
+from feature_store.progress import Progress, stage
+from feature_store.records import Label, Run
+from feature_store.runs import Work
 from workbench import material
 from workbench.features import output_scores
-from workbench.features.labelers import LabelledActivations
+from workbench.features.labelers import LABELERS, LabelledActivations
 from workbench.measuring.defaults import SweepAskingSettings, sweep_questions
 from workbench.measuring.questionnaire import one_scale
 from workbench.measuring.questions import Question, prompt_rows
-from workbench.settings import options, plain
+from workbench.settings import options
 from workbench.workspace import Workspace, site_of
 
 
@@ -79,97 +80,113 @@ class LabelSettings(SweepAskingSettings):
     directions."""
 
 
-def run(study: Workspace, config: LabelSettings, progress: Progress) -> Run:
-    """A run of kind `labels`."""
+def run(study: Workspace, settings: LabelSettings, progress: Progress) -> Run:
+    """Make a run of kind `labels`."""
+    sae_run = study.resolve("sae", settings.sae)
+    labeler = LABELERS[settings.labeler]
+    options_of_labeler: Any = options(labeler.config, settings.options)
+    labelled = _labelled_texts(study, settings)
+    questions = _questions(study, settings, sae_run)
+    pinned = dataclasses.replace(settings, sae=sae_run.id)
+    inputs = {"sae": sae_run.id, "labelled": _digest(labelled, questions)}
+
+    def build(work: Work) -> dict[str, Any]:
+        """Label the features, score the labels' outputs and write the tables."""
+        pooled = _pooled(study, sae_run, labelled, settings, progress)
+        progress("labelling", 0, 1)
+        labels = labeler.label(pooled, study.system, options_of_labeler)
+        progress("labelling", 1, 1)
+        work.table("labels", labels, sort=("feature", "value"))
+        scores: list[dict[str, Any]] = []
+        if questions:
+            design = output_scores.OutputDesign(
+                instrument=one_scale(settings.instrument, study.system),
+                questions=questions,
+                labels=output_scores.candidates(labels, settings.scored_per_value),
+                dose=settings.dose,
+                seed=settings.seed,
+            )
+            if design.labels:
+                scores = output_scores.measure(work, study, sae_run, design, progress)
+        work.table("output_scores", scores, sort=("feature", "value"))
+        work.table("prompts", prompt_rows(questions), sort=("context", "wording", "order"))
+        n_contexts = settings.n_contexts if questions else 0
+        return {
+            "texts": len(labelled.texts),
+            **_figures(labels, scores),
+            "output_contexts": n_contexts,
+        }
+
+    return study.make("labels", pinned, inputs, build)
+
+
+def _labelled_texts(study: Workspace, settings: LabelSettings) -> material.LabelledDocuments:
+    """Read the value-labelled table that the settings name."""
+    source = material.LabelledSource(
+        texts=settings.labelled,
+        marks=settings.labels,
+        text_column=settings.text,
+        context_column=settings.context,
+        ignored_columns=settings.ignore,
+    )
+    return material.labelled(source, study.system, settings.limit, settings.seed)
+
+
+def _digest(labelled: material.LabelledDocuments, questions: Sequence[Question]) -> str:
+    """Give a checksum of the labelled texts and of what is asked (SHA-256)."""
+    prompts = [q.prompt for q in questions]
+    content = (labelled.texts, labelled.values.tolist(), labelled.contexts.tolist(), prompts)
+    return hashlib.sha256(repr(content).encode()).hexdigest()
+
+
+def _pooled(
+    study: Workspace,
+    sae_run: Run,
+    labelled: material.LabelledDocuments,
+    settings: LabelSettings,
+    progress: Progress,
+) -> LabelledActivations:
+    """Read the labelled texts through model and SAE: each feature's largest activation a text."""
     from sae_training.dictionary.harvest import pooled_activations
     from sae_training.dictionary.texts import Corpus
 
-    sae_run = study.resolve("sae", config.sae)
-    labeler = registry.get("labelers", config.labeler)
-    settings = options(labeler.config, config.options)
-    data = material.labelled(
-        material.LabelledSource(
-            texts=config.labelled,
-            marks=config.labels,
-            text_column=config.text,
-            context_column=config.context,
-            ignored_columns=config.ignore,
-        ),
-        study.system,
-        config.limit,
-        config.seed,
+    model = study.model_of(sae_run)
+    pooled = pooled_activations(
+        model,
+        study.sae(sae_run),
+        Corpus(labelled.texts, settings.rows, min(settings.max_tokens, model.context)),
+        site_of(sae_run),
+        stage(progress, "reading labelled texts"),
     )
-    asked = _asked(study, config, sae_run)
-    told = hashlib.sha256(
-        repr(
-            (data.texts, data.values.tolist(), data.contexts.tolist(), [q.prompt for q in asked])
-        ).encode()
-    ).hexdigest()
-    inputs = {"sae": sae_run.id, "labelled": told}
-    plainly = plain(dataclasses.replace(config, sae=sae_run.id))
-    if study.runs.exists(id := study.runs.find("labels", plainly, inputs, config.seed)):
-        return study.runs.get(id)
-    with study.runs.begin("labels", plainly, inputs, config.seed) as work:
-        model, sae = study.model_of(sae_run), study.sae(sae_run)
-        context = min(config.max_tokens, model.context)
-        pooled = pooled_activations(
-            model,
-            sae,
-            Corpus(data.texts, config.rows, context),
-            site_of(sae_run),
-            lambda done, total: progress("reading labelled texts", done, total),
-        )
-        progress("labelling", 0, 1)
-        labels = labeler.label(
-            LabelledActivations(pooled, data.values, data.contexts), study.system, settings
-        )
-        progress("labelling", 1, 1)
-        accepted = [label for label in labels if label.accepted]
-        work.table("labels", labels, sort=("feature", "value"))
-        scored = output_scores.candidates(labels, config.scored_per_value) if asked else []
-        instrument = one_scale(config.instrument, study.system)
-        rows = (
-            output_scores.measure(
-                work, study, sae_run, instrument, asked, scored, config.dose, config.seed, progress
-            )
-            if scored
-            else []
-        )
-        work.table("output_scores", rows, sort=("feature", "value"))
-        work.table("prompts", prompt_rows(asked), sort=("context", "wording", "order"))
-        return work.finish(
-            {
-                "texts": len(data.texts),
-                "features_labelled": len({label.feature for label in accepted}),
-                "values_labelled": len({label.value for label in accepted}),
-                "median_held_out_score": (
-                    float(np.median([label.score for label in accepted]))
-                    if accepted
-                    else float("nan")
-                ),
-                "output_scores": len(rows),
-                "median_output_score": (
-                    float(np.nanmedian([row["output"] for row in rows])) if rows else float("nan")
-                ),
-                "raise_their_value": sum(
-                    row["low"] > 0 and row["output"] > row["null_high"] for row in rows
-                ),
-                "output_contexts": config.n_contexts if asked else 0,
-            }
-        )
+    return LabelledActivations(pooled, labelled.values, labelled.contexts)
 
 
-def _asked(study: Workspace, config: LabelSettings, sae_run: Run) -> list[Question]:
-    """The questions behind the output scores; none where none are wanted, or where the
-    instrument measures other values than the study's.
+def _figures(labels: Sequence[Label], scores: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Give the run's figures on labels and their output scores; NaN where there is none."""
+    accepted = [label for label in labels if label.accepted]
+    held_out = [label.score for label in accepted]
+    outputs = [row["output"] for row in scores]
+    raising = [row for row in scores if row["low"] > 0 and row["output"] > row["null_high"]]
+    return {
+        "features_labelled": len({label.feature for label in accepted}),
+        "values_labelled": len({label.value for label in accepted}),
+        "median_held_out_score": float(np.median(held_out)) if held_out else float("nan"),
+        "output_scores": len(scores),
+        "median_output_score": float(np.nanmedian(outputs)) if outputs else float("nan"),
+        "raise_their_value": len(raising),
+    }
+
+
+def _questions(study: Workspace, settings: LabelSettings, sae_run: Run) -> list[Question]:
+    """Write the questions behind the output scores.
+
+    There are none where no contexts are wanted, or where the instrument measures other values than
+    the study's: a sweep of this study could not use it either.
     """
-    name = sae_run.config["model"]
-    if config.n_contexts == 0:
+    if settings.n_contexts == 0:
         return []
     try:
-        one_scale(config.instrument, study.system)
-    except (
-        Incompatible
-    ):  # an instrument of other values; a sweep of this study could not use it either
+        one_scale(settings.instrument, study.system)
+    except Incompatible:
         return []
-    return sweep_questions(study, name, config, held=True)
+    return sweep_questions(study, sae_run.config["model"], settings, held=True)

@@ -9,22 +9,24 @@ Stopped at any step, the same command goes on from its checkpoint and ends with 
 """
 
 import dataclasses
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from feature_store.bounds import Between, CountOfTexts
 from feature_store.progress import Progress
 from feature_store.records import Run
+from feature_store.runs import Work
 from sae_training.model import sites
 from sae_training.training.config import TrainingSettings
 from sae_training.training.train import train_on_model
 from workbench import material
-from workbench.features.harvesting import checksum, finish
-from workbench.settings import plain
+from workbench.features.harvesting import EvaluatedSAE, checksum, harvest_into
 from workbench.workspace import Workspace
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainSettings(TrainingSettings):
+    """How an SAE is trained, on which texts, and what is kept of its features."""
+
     documents: CountOfTexts = 0
     """At most this many texts, sampled [texts]; 0: all (20,000 of the organism's)."""
     top_contexts: Annotated[int, Between(1, 10_000)] = 20
@@ -33,26 +35,21 @@ class TrainSettings(TrainingSettings):
     """How features are laid out on the map."""
 
 
-def run(study: Workspace, config: TrainSettings, progress: Progress) -> Run:
-    """A run of kind `sae`."""
-    texts = material.texts(config.texts, config.documents, config.seed)
-    model = study.model(config.model, config.revision, config.dtype, config.device)
-    sites.boundary(config.site, model.n_layers)
+def run(study: Workspace, settings: TrainSettings, progress: Progress) -> Run:
+    """Make a run of kind `sae`."""
+    texts = material.texts(settings.texts, settings.documents, settings.seed)
+    model = study.model(settings.model, settings.revision, settings.dtype, settings.device)
+    sites.boundary(settings.site, model.n_layers)
     inputs = {"model": model.revision, "texts": checksum(texts)}
-    plainly = plain(config)
-    if study.runs.exists(id := study.runs.find("sae", plainly, inputs, config.seed)):
-        return study.runs.get(id)
-    with study.runs.begin("sae", plainly, inputs, config.seed) as work:
-        result = train_on_model(model, texts, config, work.state, progress)
+
+    def build(work: Work) -> dict[str, Any]:
+        """Train, going on from a checkpoint where there is one, and harvest the features."""
+        trained = train_on_model(model, texts, settings, work.state, progress)
         work.save_time()
-        return finish(
-            work,
-            model,
-            result.sae,
-            texts,
-            config,
-            config.site,
-            progress,
-            result.rows,
-            result.evaluation,
+        assert trained.evaluation is not None  # only a training on a bare stream has none
+        evaluated = EvaluatedSAE(
+            sae=trained.sae, site=settings.site, evaluation=trained.evaluation, rows=trained.rows
         )
+        return harvest_into(work, model, evaluated, texts, settings, progress)
+
+    return study.make("sae", settings, inputs, build)

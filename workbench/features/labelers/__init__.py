@@ -12,12 +12,16 @@ import numpy as np
 from jaxtyping import Int, Shaped
 from scipy import sparse
 
+from feature_store import registry
 from feature_store.errors import BadInput
 from feature_store.records import Label, ValueSystem
+from feature_store.registry import Registry
 
 
 @dataclass(frozen=True, eq=False)
 class LabelledActivations:
+    """What a labeler sees: activations pooled by document, and which values a document carries."""
+
     activations: sparse.csr_matrix
     """Largest activation of each feature in each document [document, feature; activation units,
     >= 0]."""
@@ -47,9 +51,25 @@ class LabelledActivations:
 
 
 class Labeler(Protocol):
+    """A plug-in that decides which features carry which value.
+
+    The smallest one, `workbench/features/labelers/none.py`:
+
+        @register("labelers", "none")
+        class NoLabels:
+            config = NoSettings  # a frozen dataclass without fields
+
+            @staticmethod
+            def label(data, system, settings):
+                return []
+    """
+
     config: type
     """Frozen dataclass of the labeler's settings, each with a default."""
 
     def label(self, data: LabelledActivations, system: ValueSystem, settings: Any) -> list[Label]:
-        """Rows of evidence, accepted or not; at least one row for every accepted feature."""
-        ...
+        """Give rows of evidence, accepted or not; at least one for every accepted feature."""
+
+
+LABELERS: Registry[Labeler] = registry.of("labelers")
+"""The labelers by name."""

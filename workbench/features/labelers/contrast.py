@@ -24,7 +24,8 @@ lexicon's and the judge's evidence).
 
 import json
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from functools import cached_property
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -42,7 +43,9 @@ ENTRIES = 1_000_000
 
 
 @dataclass(frozen=True)
-class ContrastConfig:
+class ContrastLabelerSettings:
+    """Limits past which a mark is accepted as a label, and the split."""
+
     max_q: float = 0.05
     """Largest q of an accepted label [0 to 1]."""
     min_effect: float = 0.3
@@ -68,7 +71,9 @@ class ContrastConfig:
     """Seed of the split."""
 
 
-class Fit(NamedTuple):
+class ContrastFit(NamedTuple):
+    """A regression of every feature on the marks of all values."""
+
     beta: Float[np.ndarray, "mark feature"]
     """Adjusted difference [activation units]."""
     se: Float[np.ndarray, "mark feature"]
@@ -83,23 +88,24 @@ class Fit(NamedTuple):
 class Contrast:
     """Texts with a value against texts of the same context without it, other values held equal."""
 
-    config = ContrastConfig
+    config = ContrastLabelerSettings
 
     @staticmethod
     def label(
-        data: LabelledActivations, system: ValueSystem, settings: ContrastConfig
+        data: LabelledActivations, system: ValueSystem, settings: ContrastLabelerSettings
     ) -> list[Label]:
-        """Best mark of every live feature, and near misses."""
+        """Give the best mark of every live feature, and near misses."""
         if data.values.shape[1] != len(system.ids):
             raise BadInput(
                 f"{system.id} has {len(system.ids)} values, the marks have {data.values.shape[1]}"
                 " columns. Use one system."
             )
         strata = np.unique(data.contexts, return_inverse=True)[1]
-        apart = _held_out(strata, settings.held_out, np.random.default_rng(settings.seed))
-        fit_on, test_on = np.flatnonzero(~apart), np.flatnonzero(apart)
+        is_held_out = _held_out(strata, settings.held_out, np.random.default_rng(settings.seed))
+        fit_on, test_on = np.flatnonzero(~is_held_out), np.flatnonzero(is_held_out)
         marked = np.hstack([data.values > 0, data.values < 0])
-        names = [(value, 1) for value in system.ids] + [(value, -1) for value in system.ids]
+        names: list[tuple[str, Literal[-1, 1]]] = [(value, 1) for value in system.ids]
+        names += [(value, -1) for value in system.ids]
         tested = np.flatnonzero(marked[fit_on].sum(0) >= settings.min_texts)
         if not len(tested):
             raise BadInput(
@@ -117,22 +123,17 @@ class Contrast:
             return []
         columns = activations[:, live].tocsc()
         columns.eliminate_zeros()
-        found = regress(columns[fit_on], marked[np.ix_(fit_on, tested)], strata[fit_on])
-        z = np.divide(found.beta, found.se, out=np.zeros_like(found.beta), where=found.se > 0)
-        p = 2 * stats.t.sf(np.abs(z), found.degrees)
         evidence = _Evidence(
-            columns,
-            live,
-            active[live],
-            found,
-            p,
-            benjamini_hochberg(p),
-            marked[:, tested],
-            [names[k] for k in tested],
-            strata,
-            fit_on,
-            test_on,
-            settings,
+            columns=columns,
+            live=live,
+            active=active[live],
+            fit=regress(columns[fit_on], marked[np.ix_(fit_on, tested)], strata[fit_on]),
+            marked=marked[:, tested],
+            names=[names[k] for k in tested],
+            strata=strata,
+            fit_on=fit_on,
+            test_on=test_on,
+            settings=settings,
         )
         return evidence.labels()
 
@@ -141,8 +142,11 @@ def regress(
     activations: sparse.csc_matrix,
     marks: Bool[np.ndarray, "document mark"],
     strata: Int[np.ndarray, " document"],
-) -> Fit:
-    """Least squares of every feature on marks and context dummies, with HC1 standard errors."""
+) -> ContrastFit:
+    """Regress every feature on marks and context dummies, with HC1 standard errors.
+
+    Raises BadInput where fewer than ten degrees of freedom are left.
+    """
     documents = activations.shape[0]
     used, strata = np.unique(strata, return_inverse=True)
     averager = _averager(strata, len(used))
@@ -159,7 +163,7 @@ def regress(
     # Row 0 weighs all documents alike and gives the residual variance; the others are White's.
     weights = np.vstack([np.ones(documents), influence**2])
     squares = np.maximum(_weighted_squares(activations, x, beta, averager, strata, weights), 0.0)
-    return Fit(
+    return ContrastFit(
         beta=beta,
         se=np.sqrt(squares[1:] * documents / degrees),
         sd=np.sqrt(squares[0] / degrees),
@@ -175,8 +179,7 @@ def _weighted_squares(
     strata: np.ndarray,
     weights: np.ndarray,
 ) -> Float[np.ndarray, "weight feature"]:
-    """Sum over documents of weight x (a - x beta - mu)^2, mu the context's mean, without a dense
-    residual.
+    """Sum weight x (a - x beta - mu)^2 over documents, mu the context's mean, sparsely.
 
     Only entries enter a^2 - 2 a h, h being the fitted value; h^2 = (x beta)^2 + 2 x beta mu + mu^2
     splits into sums over documents that do not depend on the feature, or run over the sparse
@@ -203,132 +206,208 @@ def _weighted_squares(
     return total + (by_stratum @ weights.T).T @ means.multiply(means).tocsc()
 
 
+class _HeldOut(NamedTuple):
+    """What held-out documents say of some features about one mark; every field is [feature]."""
+
+    score: Float[np.ndarray, " feature"]
+    """AUROC within contexts [0 to 1]."""
+    precision: Float[np.ndarray, " feature"]
+    """Share of the activation that falls on documents with the mark [0 to 1]."""
+    base: Float[np.ndarray, " feature"]
+    """The same share if activation fell evenly within each context [0 to 1]."""
+    gain: Float[np.ndarray, " feature"]
+    """(precision - base) / (1 - base)."""
+    effective: Float[np.ndarray, " feature"]
+    """Effective number of documents in which the feature is active."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class _Evidence:
-    """Everything the fit found, turned into rows; held-out documents are looked at for the kept
-    rows only.
+    """Everything that the fit gave, to be turned into rows.
+
+    Held-out documents are looked at for the rows alone that are kept.
     """
 
-    def __init__(
-        self,
-        columns: sparse.csc_matrix,
-        live: np.ndarray,
-        active: np.ndarray,
-        fit: Fit,
-        p: np.ndarray,
-        q: np.ndarray,
-        marked: np.ndarray,
-        names: list[tuple[str, int]],
-        strata: np.ndarray,
-        fit_on: np.ndarray,
-        test_on: np.ndarray,
-        settings: ContrastConfig,
-    ):
-        self.columns, self.live, self.active, self.p, self.q = columns, live, active, p, q
-        self.marked, self.names, self.strata = marked, names, strata
-        self.fit_on, self.test_on, self.settings = fit_on, test_on, settings
-        factor = (1 - 3 / (4 * fit.degrees - 1)) / np.where(fit.sd > 0, fit.sd, 1.0)
-        self.effect, self.se = fit.beta * factor, fit.se * factor
-        self.reach = float(stats.t.ppf(0.975, fit.degrees))
+    columns: sparse.csc_matrix
+    """Activations of the live features [document, live]."""
+    live: Int[np.ndarray, " live"]
+    """Indices of the live features."""
+    active: Int[np.ndarray, " live"]
+    """Documents of the fit in which each is active."""
+    fit: ContrastFit
+    """The regression on the documents of the fit."""
+    marked: Bool[np.ndarray, "document mark"]
+    """Whether a document carries a mark that is tested."""
+    names: list[tuple[str, Literal[-1, 1]]]
+    """Value and polarity of each mark."""
+    strata: Int[np.ndarray, " document"]
+    """Number of each document's context."""
+    fit_on: Int[np.ndarray, " row"]
+    """Documents of the fit."""
+    test_on: Int[np.ndarray, " row"]
+    """Documents that are held out."""
+    settings: ContrastLabelerSettings
+    """Limits."""
+
+    @cached_property
+    def _held_out_columns(self) -> sparse.csc_matrix:
+        """Activations of the live features in the held-out documents."""
+        return self.columns[self.test_on]
+
+    @cached_property
+    def _factor(self) -> Float[np.ndarray, " live"]:
+        """Hedges' small-sample factor over the residual SD: what turns beta into an effect."""
+        sd = np.where(self.fit.sd > 0, self.fit.sd, 1.0)
+        return (1 - 3 / (4 * self.fit.degrees - 1)) / sd
+
+    @cached_property
+    def effect(self) -> Float[np.ndarray, "mark live"]:
+        """Effect of each mark on each feature [SD]."""
+        return self.fit.beta * self._factor
+
+    @cached_property
+    def se(self) -> Float[np.ndarray, "mark live"]:
+        """Standard error of each effect [SD]."""
+        return self.fit.se * self._factor
+
+    @cached_property
+    def p(self) -> Float[np.ndarray, "mark live"]:
+        """Two-sided p of each effect [0 to 1]."""
+        beta, se = self.fit.beta, self.fit.se
+        z = np.divide(beta, se, out=np.zeros_like(beta), where=se > 0)
+        return 2 * stats.t.sf(np.abs(z), self.fit.degrees)
+
+    @cached_property
+    def q(self) -> Float[np.ndarray, "mark live"]:
+        """False discovery rate of each effect, over all features and marks [0 to 1]."""
+        return benjamini_hochberg(self.p)
+
+    @cached_property
+    def rival(self) -> Int[np.ndarray, "mark live"]:
+        """The strongest mark of each feature but the one of the row."""
+        every = np.arange(len(self.live))
+        best = self.effect.argmax(0)
+        others = self.effect.copy()
+        others[best, every] = -np.inf
+        rival = np.broadcast_to(best, self.effect.shape).copy()
+        rival[best, every] = others.argmax(0)
+        return rival
 
     def labels(self) -> list[Label]:
-        """Rows sorted by feature, best mark first."""
+        """Give the rows sorted by feature, best mark first."""
         best = self.effect.argmax(0)
         every = np.arange(len(self.live))
-        rivals = self.effect.copy()
-        rivals[best, every] = -np.inf
-        runner = rivals.argmax(0)
-        keep = (self.q < self.settings.max_q) & (self.effect >= self.settings.min_effect)
-        keep[best, every] = self.effect[best, every] > 0
+        is_near = (self.q < self.settings.max_q) & (self.effect >= self.settings.min_effect)
+        is_near[best, every] = self.effect[best, every] > 0
         rows = []
-        held = self.columns[self.test_on]
         for mark in range(len(self.names)):
-            chosen = np.flatnonzero(keep[mark])
-            if len(chosen):
-                rows += self._of_mark(mark, chosen, held[:, chosen], best, runner)
+            features = np.flatnonzero(is_near[mark])
+            if len(features):
+                rows += self._of_mark(mark, features)
         order = sorted(range(len(rows)), key=lambda k: (rows[k].feature, -rows[k].effect))
         return [rows[k] for k in order]
 
-    def _of_mark(
-        self,
-        mark: int,
-        chosen: np.ndarray,
-        held: sparse.csc_matrix,
-        best: np.ndarray,
-        runner: np.ndarray,
-    ) -> list[Label]:
-        truth, strata = self.marked[self.test_on, mark], self.strata[self.test_on]
-        score = auroc(held, truth, strata)
-        total = np.asarray(held.sum(0)).ravel()
-        share = _averager(strata, int(self.strata.max()) + 1) @ truth
-        size = np.maximum(total, 1e-300)
-        precision, base = truth.astype(float) @ held / size, share[strata] @ held / size
-        effective = total**2 / np.maximum(np.asarray(held.multiply(held).sum(0)).ravel(), 1e-300)
-        gain = (precision - base) / np.maximum(1 - base, 1e-9)
-        n, (value, polarity), wants = (
-            int(self.marked[self.fit_on, mark].sum()),
-            self.names[mark],
-            self.settings,
-        )
+    def _of_mark(self, mark: int, features: Int[np.ndarray, " feature"]) -> list[Label]:
+        """Give the rows of one mark."""
+        held_out = self._on_held_out(mark, features)
+        value, polarity = self.names[mark]
+        n = int(self.marked[self.fit_on, mark].sum())
+        reach = float(stats.t.ppf(0.975, self.fit.degrees))
         rows = []
-        for k, column in enumerate(chosen.tolist()):
+        for k, column in enumerate(features.tolist()):
             effect, se = self.effect[mark, column], self.se[mark, column]
-            rival = runner[column] if best[column] == mark else best[column]
-            ratio = max(self.effect[rival, column] / effect, 0.0) if len(self.names) > 1 else 0.0
-            accepted = (
-                self.q[mark, column] < wants.max_q
-                and effect >= wants.min_effect
-                and ratio <= wants.specificity
-                and gain[k] >= wants.min_gain
-                and score[k] >= wants.min_score
-                and effective[k] >= wants.min_held_out
-            )
-            told: dict[str, Any] = {
-                "precision": precision[k],
-                "base_rate": base[k],
-                "active": int(self.active[column]),
-                "held_out_active": effective[k],
-                "runner_up": self.names[rival][0],
-                "runner_up_polarity": self.names[rival][1],
-                "runner_up_share": ratio,
-            }
+            evidence = self._evidence(mark, column, held_out, k)
+            accepted = self._accepts(mark, column, held_out, k)
             if accepted:
-                told["unadjusted"] = self._unadjusted(mark, column)
+                evidence["unadjusted"] = self._unadjusted(mark, column)
             rows.append(
                 Label(
                     feature=int(self.live[column]),
                     value=value,
                     polarity=polarity,
                     effect=float(effect),
-                    low=float(effect - self.reach * se),
-                    high=float(effect + self.reach * se),
+                    low=float(effect - reach * se),
+                    high=float(effect + reach * se),
                     p=float(self.p[mark, column]),
                     q=float(self.q[mark, column]),
-                    score=float(score[k]),
-                    gain=float(gain[k]),
+                    score=float(held_out.score[k]),
+                    gain=float(held_out.gain[k]),
                     n=n,
                     method="contrast",
-                    accepted=bool(accepted),
-                    evidence=json.dumps(
-                        {
-                            name: round(x, 4) if isinstance(x, float) else x
-                            for name, x in told.items()
-                        }
-                    ),
+                    accepted=accepted,
+                    evidence=json.dumps({name: _rounded(x) for name, x in evidence.items()}),
                 )
             )
         return rows
 
+    def _on_held_out(self, mark: int, features: Int[np.ndarray, " feature"]) -> _HeldOut:
+        """Look at held-out documents for some features and one mark."""
+        held = self._held_out_columns[:, features]
+        truth, strata = self.marked[self.test_on, mark], self.strata[self.test_on]
+        total = np.asarray(held.sum(0)).ravel()
+        size = np.maximum(total, 1e-300)
+        share = _averager(strata, int(self.strata.max()) + 1) @ truth
+        precision = truth.astype(float) @ held / size
+        base = share[strata] @ held / size
+        squares = np.asarray(held.multiply(held).sum(0)).ravel()
+        return _HeldOut(
+            score=auroc(held, truth, strata),
+            precision=precision,
+            base=base,
+            gain=(precision - base) / np.maximum(1 - base, 1e-9),
+            effective=total**2 / np.maximum(squares, 1e-300),
+        )
+
+    def _rival_share(self, mark: int, column: int) -> float:
+        """Give the rival's effect as a share of the mark's; 0 where there is no other mark."""
+        if len(self.names) < 2:
+            return 0.0
+        rival = self.rival[mark, column]
+        return max(self.effect[rival, column] / self.effect[mark, column], 0.0)
+
+    def _accepts(self, mark: int, column: int, held_out: _HeldOut, k: int) -> bool:
+        """Whether a mark passes every limit; `k` is the feature's place among the held-out ones."""
+        limits = self.settings
+        return bool(
+            self.q[mark, column] < limits.max_q
+            and self.effect[mark, column] >= limits.min_effect
+            and self._rival_share(mark, column) <= limits.specificity
+            and held_out.gain[k] >= limits.min_gain
+            and held_out.score[k] >= limits.min_score
+            and held_out.effective[k] >= limits.min_held_out
+        )
+
+    def _evidence(self, mark: int, column: int, held_out: _HeldOut, k: int) -> dict[str, Any]:
+        """Give what is kept as evidence beside a row."""
+        rival, polarity = self.names[self.rival[mark, column]]
+        return {
+            "precision": held_out.precision[k],
+            "base_rate": held_out.base[k],
+            "active": int(self.active[column]),
+            "held_out_active": held_out.effective[k],
+            "runner_up": rival,
+            "runner_up_polarity": polarity,
+            "runner_up_share": self._rival_share(mark, column),
+        }
+
     def _unadjusted(self, mark: int, column: int) -> float:
-        """Hedges' g within contexts, other values not held equal: how much the adjustment did
-        [SD].
+        """Give Hedges' g within contexts, other values not held equal [SD].
+
+        Beside the effect it says how much the adjustment did.
         """
         dense = self.columns[:, [column]].toarray().ravel()[self.fit_on]
         return float(hedges_g(dense, self.marked[self.fit_on, mark], self.strata[self.fit_on]).mean)
 
 
+def _rounded(x: Any) -> Any:
+    """Round a float to four digits, for the evidence that is kept as text."""
+    return round(x, 4) if isinstance(x, float) else x
+
+
 def _averager(strata: Int[np.ndarray, " document"], count: int) -> sparse.csr_matrix:
-    """Matrix that takes the mean of each stratum [stratum, document]; rows of strata without
-    documents are 0.
+    """Build the matrix that takes the mean of each stratum [stratum, document].
+
+    Rows of strata without documents are 0.
     """
     size = np.bincount(strata, minlength=count)
     rows = np.arange(len(strata))
@@ -338,12 +417,13 @@ def _averager(strata: Int[np.ndarray, " document"], count: int) -> sparse.csr_ma
 def _held_out(
     strata: Int[np.ndarray, " document"], share: float, rng: np.random.Generator
 ) -> Bool[np.ndarray, " document"]:
-    """A random `share` of every stratum; what a small stratum cannot split evenly is carried to
-    the next.
+    """Draw a random `share` of every stratum.
+
+    What a small stratum cannot split evenly is carried to the next.
     """
     shuffled = rng.permutation(len(strata))
     in_order = shuffled[np.argsort(strata[shuffled], kind="stable")]
-    places = np.floor(np.arange(len(strata) + 1) * share)
-    chosen = np.zeros(len(strata), bool)
-    chosen[in_order[np.diff(places) > 0]] = True
-    return chosen
+    steps = np.floor(np.arange(len(strata) + 1) * share)
+    is_drawn = np.zeros(len(strata), bool)
+    is_drawn[in_order[np.diff(steps) > 0]] = True
+    return is_drawn
