@@ -14,8 +14,8 @@ from workbench.causal.counterfactual import Objective, counterfactuals
 from workbench.study import Study
 from workbench.systems.couple import texts as say
 from workbench.systems.couple.text_scm import (
-    Asked,
-    Interview,
+    AnsweredQuestion,
+    Dialogue,
     Switches,
     TextSCM,
     circle_relations,
@@ -74,7 +74,7 @@ WHOLE = Switches()
 def scm(llm=None, switches=WHOLE, relations=None):
     steps = []
     made = TextSCM(
-        Interview(llm or ScriptedLLM(world), steps),
+        Dialogue(llm or ScriptedLLM(world), steps),
         TEN,
         circle_relations(TEN) if relations is None else relations,
         switches,
@@ -82,7 +82,7 @@ def scm(llm=None, switches=WHOLE, relations=None):
     return made, steps
 
 
-ASKED = Asked("q", "Should I?", answer_of(ORIGINAL, TONE))
+ASKED = AnsweredQuestion("q", "Should I?", answer_of(ORIGINAL, TONE))
 
 
 def test_setting_values_to_what_they_are_returns_the_original():
@@ -193,7 +193,7 @@ def test_each_switch_leaves_out_its_part():
     ],
 )
 def test_a_reply_that_cannot_be_read_ends_its_question_only(sign, reply, step, status):
-    other = Asked("other", "Must I?", ASKED.response)
+    other = AnsweredQuestion("other", "Must I?", ASKED.response)
     objective = Objective((("benevolence", 5.0), ("power", 1.0)))
     model, steps = scm(ScriptedLLM(lambda p: reply if sign in p and "Should I?" in p else world(p)))
     found = counterfactuals(model, [ASKED, other], [objective] * 2, 0.0)

@@ -4,7 +4,7 @@ them. LLM-simulated.
 1. Each question gets an objective: the target's values that it bears on, at most five, in order of
    their score.
 2. Three answers a question: `raw`; `value-prompt`, where the target is simply stated (what COUPLE
-   must beat); and `couple`, the counterfactual of the raw one (`causal/couple.py`).
+   must beat); and `couple`, the counterfactual of the raw one (`text_scm.py`).
 3. A judge scores every value in every answer, twice, the second time in reverse order: how far the
    two agree bounds what the scores can say. Distance to the target is MAE and Spearman over the
    objective's values, with intervals over questions.
@@ -14,13 +14,14 @@ them. LLM-simulated.
 Left out: whether people with these values would answer so. Nobody was asked.
 """
 
-import dataclasses
 import hashlib
 import itertools
 import warnings
 from collections import Counter
-from collections.abc import Collection, Sequence
-from typing import Annotated, Literal
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
@@ -28,6 +29,7 @@ from feature_store.bounds import MANY, Between, NotNegative, Replicates, Seed
 from feature_store.errors import BadInput
 from feature_store.progress import Progress
 from feature_store.records import Run, ValueSystem
+from feature_store.runs import Work
 from workbench.causal import targets
 from workbench.causal.counterfactual import (
     MOST,
@@ -41,12 +43,12 @@ from workbench.causal.linear_scm import read_scm
 from workbench.llm import LLM, open_llm
 from workbench.llm.answered import CachedLLM
 from workbench.llm.endpoint import Endpoint, Limits
-from workbench.settings import plain
 from workbench.statistics.intervals import bootstrap_mean
 from workbench.systems.couple import texts as say
 from workbench.systems.couple.text_scm import (
-    Asked,
-    Interview,
+    AnsweredQuestion,
+    Dialogue,
+    Relation,
     Step,
     Switches,
     TextSCM,
@@ -78,8 +80,10 @@ UNSTEADY = 0.5
 points]."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class CoupleSettings:
+    """Which model answers which questions, and towards which profile it is moved."""
+
     llm: str = ""
     """Language model that answers: organism, local:FOLDER-OR-HUB-ID, or https://host/v1#model
     (http on this machine)."""
@@ -124,297 +128,391 @@ class CoupleSettings:
     """Seed of the bootstrap."""
 
 
-def run(study: Workspace, config: CoupleSettings, progress: Progress) -> Run:
-    """A run of kind `couple`."""
-    if not config.llm:
-        raise BadInput(
-            "Which language model? Name it with --llm: local:FOLDER-OR-HUB-ID, or"
-            " https://host/v1#model."
-        )
-    limits = Limits(
-        concurrency=config.concurrency,
-        per_minute=config.per_minute,
-        timeout=config.timeout,
-        input_price=config.input_price,
-        output_price=config.output_price,
-    )
-    asked, scores = (
-        targets.questions(config.questions, study.system),
-        targets.target_scores(config.target, config.presets, config.preset, study.system),
-    )
-    graph_run = study.resolve("graph", config.graph) if config.relations == "graph" else None
-    writer = open_llm(config.llm, study.model, limits)
-    marker = open_llm(config.judge, study.model, limits) if config.judge else writer
-    told = hashlib.sha256(repr([asked, sorted(scores.items())]).encode()).hexdigest()
-    inputs = {"llm": writer.name, "judge": marker.name, "texts": told} | (
-        {"graph": graph_run.id} if graph_run else {}
-    )
-    # How fast it was asked and at what price changes no answer.
-    same = dataclasses.replace(
-        config,
-        graph=graph_run.id if graph_run else "",
-        concurrency=4,
-        per_minute=0.0,
-        timeout=120.0,
-        input_price=0.0,
-        output_price=0.0,
-    )
-    if study.runs.exists(id := study.runs.find("couple", plain(same), inputs, config.seed)):
-        return study.runs.get(id)
-    with study.runs.begin("couple", plain(same), inputs, config.seed) as work:
-        file = study.folder / "answers.jsonl"
-        llm = CachedLLM(writer, file)
-        judge = llm if marker is writer else CachedLLM(marker, file)
-        steps: list[Step] = []
-        talk, rating = Interview(llm, steps, progress), Interview(judge, steps, progress)
-        objectives = _objectives(talk, asked, scores, study.system)
-        relations = {} if config.relations == "none" else circle_relations(study.system)
-        if graph_run:
-            scm = read_scm(study, graph_run)[0]
-            relations = graph_relations(scm.values, scm.direct)
-        model = TextSCM(
-            talk,
-            study.system,
-            relations,
-            Switches(config.abduction, config.concepts, config.importance),
-        )
-        answers = {
-            c: _answers(talk, c, asked, objectives, study.system) for c in ("raw", "value-prompt")
-        }
-        ready = [q.id for q in asked if q.id in answers["raw"]]
-        found = dict(
-            zip(
-                ready,
-                counterfactuals(
-                    model,
-                    [answers["raw"][q] for q in ready],
-                    [objectives[q] for q in ready],
-                    config.theta,
-                ),
-                strict=True,
-            )
-        )
-        answers["couple"] = {q: c.outcome for q, c in found.items() if c.outcome is not None}
-        for q, c in found.items():
-            if c.exogenous is not None and not c.intervened:
-                talk.note(q, "action", "", {})
-        marks = {c: _marks(rating, c, answers[c], study.system) for c in CONDITIONS}
-        long = [step for step in steps if step.status == "too-long"]
-        if len(long) == sum(bool(step.prompt) for step in steps):
-            raise BadInput(
-                f"None of the {len(long)} prompts fits into what {writer.name} reads (the first:"
-                f" {long[0].step} of question {long[0].question}). Name a model with a longer"
-                " context, or ask shorter questions."
-            )
-        rows = _answer_rows(asked, objectives, answers, found, marks, steps, writer, marker)
-        work.table("couple_answers", rows)
-        work.table(
-            "couple_scores",
-            _score_rows(objectives, marks, study.system, marker.name),
-            sort=("question", "condition"),
-        )
-        work.table("couple_steps", _step_rows(steps), sort=("question", "number"))
-        metrics = _metrics(rows, config)
-        work.table("couple_metrics", metrics)
-        agreement = _agreement(marks, marker.name)
-        summary = {
-            "answered_by": "LLM-simulated",
-            "questions": len(asked),
-            "intervened": sum(c.intervened for c in found.values()),
-            "unread": sum(row["status"] != "parsed" for row in rows),
-            "too_long": len(long),
-            "too_long_questions": _first({s.question: 1 for s in long}),
-        }
-        summary |= {
-            f"{m['metric']}_{m['condition']}": m["estimate"]
-            for m in metrics
-            if m["condition"] in CONDITIONS
-        }
-        summary |= agreement | {"own_work_marked": writer.name == marker.name}
-        summary |= _spent([llm] if judge is llm else [llm, judge])
-        return work.finish(summary)
+@dataclass(frozen=True)
+class _Task:
+    """What is asked, of whom, and who marks it."""
 
+    questions: list[targets.EverydayQuestion]
+    """Questions that are answered."""
+    scores: dict[str, float]
+    """Value id -> wanted score [1 to 5]."""
+    writer: LLM
+    """Language model that answers."""
+    marker: LLM
+    """Language model that scores; the same object where it marks its own work."""
 
-def _objectives(
-    talk: Interview,
-    asked: Sequence[targets.EverydayQuestion],
-    scores: dict[str, float],
-    system: ValueSystem,
-) -> dict[str, Objective]:
-    """Question id -> what it sets; questions whose relevant values could not be read are left
-    out.
-    """
-    chosen = {q.id: tuple(v for v in q.values if v in scores) or tuple(scores) for q in asked}
-    many = [q for q in asked if len(chosen[q.id]) > MOST]
-    prompts = [say.relevance(q.text, tuple(scores), system) for q in many]
-    read = talk.ask(
-        "relevance", [(q.id, "") for q in many], prompts, say.read_values(tuple(scores), system)
-    )
-    chosen |= {q.id: found for q, found in zip(many, read, strict=True)}
-    return {
-        question: Objective(
-            tuple(sorted(((v, scores[v]) for v in values), key=lambda pair: -pair[1]))
-        )
-        for question, values in chosen.items()
-        if values is not None
-    }
-
-
-def _answers(
-    talk: Interview,
-    condition: str,
-    asked: Sequence[targets.EverydayQuestion],
-    objectives: dict[str, Objective],
-    system: ValueSystem,
-) -> dict[str, Asked]:
-    """Question id -> the answer under a condition, where there is one."""
-    rows = [q for q in asked if q.id in objectives]
-    given = {q.id: Asked(q.id, q.text, q.answer) for q in rows if q.answer and condition == "raw"}
-    rows = [q for q in rows if q.id not in given]
-    prompts = [
-        (
-            say.raw(q.text)
-            if condition == "raw"
-            else say.value_prompt(q.text, objectives[q.id], system)
-        )
-        for q in rows
-    ]
-    read = talk.ask(condition, [(q.id, "") for q in rows], prompts, say.read_text)
-    return given | {
-        q.id: Asked(q.id, q.text, text)
-        for q, text in zip(rows, read, strict=True)
-        if text is not None
-    }
+    @property
+    def digest(self) -> str:
+        """SHA-256 of questions and target."""
+        texts = repr([self.questions, sorted(self.scores.items())])
+        return hashlib.sha256(texts.encode()).hexdigest()
 
 
 Marks = dict[str, tuple[dict[str, float], dict[str, float]]]
 """Question id -> scores of its answer, read in the circle's order and in reverse."""
 
 
-def _marks(
-    rating: Interview, condition: str, answers: dict[str, Asked], system: ValueSystem
-) -> Marks:
-    rows = list(answers.values())
-    once = score(rating, rows, system.ids, system, f"score {condition}")
-    again = score(rating, rows, system.ids[::-1], system, f"again {condition}")
-    return {row.id: (a or {}, b or {}) for row, a, b in zip(rows, once, again, strict=True)}
+@dataclass(frozen=True)
+class _Results:
+    """All that was answered and scored."""
+
+    questions: list[targets.EverydayQuestion]
+    """Questions that were asked."""
+    objectives: dict[str, Objective]
+    """Question id -> what it sets."""
+    answers: dict[str, dict[str, AnsweredQuestion]]
+    """Condition -> question id -> the answer, where there is one."""
+    rewritten: dict[str, Counterfactual]
+    """Question id -> how its counterfactual answer came about."""
+    marks: dict[str, Marks]
+    """Condition -> scores of its answers."""
+    steps: list[Step]
+    """Every reply and what was made of it, in order."""
+    writer: str
+    """Name of the language model that answered."""
+    marker: str
+    """Name of the one that scored."""
+
+    @property
+    def too_long(self) -> list[Step]:
+        """Steps whose prompt was longer than the language model reads."""
+        return [step for step in self.steps if step.status == "too-long"]
 
 
-def _answer_rows(
-    asked: Sequence[targets.EverydayQuestion],
-    objectives: dict[str, Objective],
-    answers: dict[str, dict[str, Asked]],
-    found: dict[str, Counterfactual],
-    marks: dict[str, Marks],
-    steps: Sequence[Step],
-    writer: LLM,
-    marker: LLM,
-) -> list[dict]:
-    failures = {
-        (step.question, step.step): step for step in reversed(steps) if step.status != "parsed"
-    }
-    rows = []
-    for question, condition in itertools.product(asked, CONDITIONS):
-        own, objective = answers[condition].get(question.id), objectives.get(question.id)
-        scores = marks[condition].get(question.id, ({}, {}))[0]
-        scored = objective is not None and set(objective.values) <= set(scores)
-        unread = [
-            failures[question.id, step]
-            for step in STEPS[condition]
-            if (question.id, step) in failures
-        ]
-        # A reply that was read and lacks a value fails no step by itself: then it was the scoring.
-        failed = unread[0] if unread else None
-        about = found.get(question.id) if condition == "couple" else None
-        rows.append(
-            {
-                "question": question.id,
-                "asked": question.text,
-                "condition": condition,
-                "text": own.response if own else "",
-                "status": "parsed" if scored else failed.status if failed else "unparsed",
-                "failed": "" if scored else failed.step if failed else "score",
-                "distance": known(about.distance) if about else None,
-                "intervened": bool(about and about.intervened),
-                "mae": mae(scores, objective) if scored else None,
-                "spearman": known(spearman(scores, objective)) if scored else None,
-                "simulated_by": writer.name,
-                "scored_by": marker.name,
-            }
+def run(study: Workspace, settings: CoupleSettings, progress: Progress) -> Run:
+    """Make a run of kind `couple`."""
+    if not settings.llm:
+        raise BadInput(
+            "Which language model? Name it with --llm: local:FOLDER-OR-HUB-ID, or"
+            " https://host/v1#model."
         )
+    limits = Limits(
+        concurrency=settings.concurrency,
+        per_minute=settings.per_minute,
+        timeout=settings.timeout,
+        input_price=settings.input_price,
+        output_price=settings.output_price,
+    )
+    questions = targets.questions(settings.questions, study.system)
+    scores = targets.target_scores(settings.target, settings.presets, settings.preset, study.system)
+    graph = study.resolve("graph", settings.graph).id if settings.relations == "graph" else ""
+    writer = open_llm(settings.llm, study.model, limits)
+    marker = open_llm(settings.judge, study.model, limits) if settings.judge else writer
+    task = _Task(questions=questions, scores=scores, writer=writer, marker=marker)
+    inputs = {"llm": writer.name, "judge": marker.name, "texts": task.digest}
+    if graph:
+        inputs["graph"] = graph
+    pinned = _without_limits(replace(settings, graph=graph))
+    return study.make("couple", pinned, inputs, partial(_build, study, pinned, task, progress))
+
+
+def _without_limits(settings: CoupleSettings) -> CoupleSettings:
+    """Give the settings that name a run: how fast it is asked, and the price, change no answer."""
+    usual = CoupleSettings()
+    return replace(
+        settings,
+        concurrency=usual.concurrency,
+        per_minute=usual.per_minute,
+        timeout=usual.timeout,
+        input_price=usual.input_price,
+        output_price=usual.output_price,
+    )
+
+
+def _build(
+    study: Workspace, settings: CoupleSettings, task: _Task, progress: Progress, work: Work
+) -> dict[str, Any]:
+    """Ask everything, write the run's tables, and give its figures."""
+    file = study.folder / "answers.jsonl"
+    writer = CachedLLM(task.writer, file)
+    marker = writer if task.marker is task.writer else CachedLLM(task.marker, file)
+    results = _answer(study, settings, task, (writer, marker), progress)
+    _refuse_too_long(results)
+    rows = _answer_rows(results)
+    metrics = _metrics(rows, settings)
+    work.table("couple_answers", rows)
+    work.table("couple_scores", _score_rows(results, study.system), sort=("question", "condition"))
+    work.table("couple_steps", _step_rows(results.steps), sort=("question", "number"))
+    work.table("couple_metrics", metrics)
+    figures = {
+        "answered_by": "LLM-simulated",
+        "questions": len(results.questions),
+        "intervened": sum(c.intervened for c in results.rewritten.values()),
+        "unread": sum(row["status"] != "parsed" for row in rows),
+        "too_long": len(results.too_long),
+        "too_long_questions": _first({step.question: 1 for step in results.too_long}),
+    }
+    for row in metrics:
+        if row["condition"] in CONDITIONS:
+            figures[f"{row['metric']}_{row['condition']}"] = row["estimate"]
+    figures |= _agreement(results.marks, marker.name)
+    figures["own_work_marked"] = writer.name == marker.name
+    return figures | _spent([writer] if marker is writer else [writer, marker])
+
+
+# Asking
+
+
+def _answer(
+    study: Workspace,
+    settings: CoupleSettings,
+    task: _Task,
+    llms: tuple[LLM, LLM],
+    progress: Progress,
+) -> _Results:
+    """Ask the questions in every condition, and have the answers scored."""
+    system, steps = study.system, []
+    writing, marking = (Dialogue(llm, steps, progress) for llm in llms)
+    objectives = _objectives(writing, task, system)
+    switches = Switches(
+        abduction=settings.abduction, concepts=settings.concepts, importance=settings.importance
+    )
+    model = TextSCM(writing, system, _relations(study, settings), switches)
+    answers = {
+        condition: _answers(writing, condition, task.questions, objectives, system)
+        for condition in ("raw", "value-prompt")
+    }
+    observed = [q.id for q in task.questions if q.id in answers["raw"]]
+    outcomes = counterfactuals(
+        model,
+        [answers["raw"][id] for id in observed],
+        [objectives[id] for id in observed],
+        settings.theta,
+    )
+    rewritten = dict(zip(observed, outcomes, strict=True))
+    answers["couple"] = {}
+    for id, counterfactual in rewritten.items():
+        if counterfactual.outcome is not None:
+            answers["couple"][id] = counterfactual.outcome
+        if counterfactual.exogenous is not None and not counterfactual.intervened:
+            writing.note(id, "action", "", {})
+    return _Results(
+        questions=task.questions,
+        objectives=objectives,
+        answers=answers,
+        rewritten=rewritten,
+        marks={c: _marks(marking, c, answers[c], system) for c in CONDITIONS},
+        steps=steps,
+        writer=task.writer.name,
+        marker=task.marker.name,
+    )
+
+
+def _relations(study: Workspace, settings: CoupleSettings) -> dict[tuple[str, str], Relation]:
+    """Give G, which values oppose each other and which agree."""
+    if settings.relations == "none":
+        return {}
+    if settings.relations == "circle":
+        return circle_relations(study.system)
+    scm = read_scm(study, study.runs.get(settings.graph))[0]
+    return graph_relations(scm.values, scm.direct)
+
+
+def _objectives(writing: Dialogue, task: _Task, system: ValueSystem) -> dict[str, Objective]:
+    """Give what each question sets, by its id.
+
+    The language model chooses among more than five values; questions where its choice could not be
+    read are left out.
+    """
+    wanted = tuple(task.scores)
+    chosen: dict[str, Sequence[str] | None] = {}
+    for question in task.questions:
+        relevant = tuple(value for value in question.values if value in task.scores)
+        chosen[question.id] = relevant or wanted
+    many = [q for q in task.questions if len(chosen[q.id] or ()) > MOST]
+    prompts = [say.relevance(question.text, wanted, system) for question in many]
+    readings = writing.ask(
+        "relevance", [(q.id, "") for q in many], prompts, say.read_values(wanted, system)
+    )
+    for question, reading in zip(many, readings, strict=True):
+        chosen[question.id] = reading
+    objectives = {}
+    for id, values in chosen.items():
+        if values is not None:
+            pairs = [(value, task.scores[value]) for value in values]
+            objectives[id] = Objective(targets=tuple(sorted(pairs, key=lambda pair: -pair[1])))
+    return objectives
+
+
+def _answers(
+    writing: Dialogue,
+    condition: str,
+    questions: Sequence[targets.EverydayQuestion],
+    objectives: Mapping[str, Objective],
+    system: ValueSystem,
+) -> dict[str, AnsweredQuestion]:
+    """Obtain the answers under a condition, by question id; unread ones are left out.
+
+    A question may bring its raw answer along.
+    """
+    answers, left = {}, []
+    for question in questions:
+        if question.id not in objectives:
+            continue
+        if question.answer and condition == "raw":
+            answers[question.id] = AnsweredQuestion(question.id, question.text, question.answer)
+        else:
+            left.append(question)
+    prompts = []
+    for question in left:
+        if condition == "raw":
+            prompts.append(say.raw(question.text))
+        else:
+            prompts.append(say.value_prompt(question.text, objectives[question.id], system))
+    readings = writing.ask(condition, [(q.id, "") for q in left], prompts, say.read_text)
+    for question, text in zip(left, readings, strict=True):
+        if text is not None:
+            answers[question.id] = AnsweredQuestion(question.id, question.text, text)
+    return answers
+
+
+def _marks(
+    marking: Dialogue,
+    condition: str,
+    answers: Mapping[str, AnsweredQuestion],
+    system: ValueSystem,
+) -> Marks:
+    """Have every answer scored twice, the second time with the values in reverse order."""
+    rows = list(answers.values())
+    first = score(marking, rows, system.ids, system, f"score {condition}")
+    again = score(marking, rows, system.ids[::-1], system, f"again {condition}")
+    return {row.id: (a or {}, b or {}) for row, a, b in zip(rows, first, again, strict=True)}
+
+
+def _refuse_too_long(results: _Results) -> None:
+    """Raise BadInput where the language model could read none of the prompts."""
+    long = results.too_long
+    if len(long) == sum(bool(step.prompt) for step in results.steps):
+        raise BadInput(
+            f"None of the {len(long)} prompts fits into what {results.writer} reads (the first:"
+            f" {long[0].step} of question {long[0].question}). Name a model with a longer"
+            " context, or ask shorter questions."
+        )
+
+
+# Rows and figures
+
+
+def _answer_rows(results: _Results) -> list[dict[str, Any]]:
+    """Give the rows of the relation `couple_answers`."""
+    failures: dict[tuple[str, str], Step] = {}
+    for step in results.steps:
+        if step.status != "parsed":
+            failures.setdefault((step.question, step.step), step)
+    rows = []
+    for question, condition in itertools.product(results.questions, CONDITIONS):
+        answer = results.answers[condition].get(question.id)
+        row = {
+            "question": question.id,
+            "asked": question.text,
+            "condition": condition,
+            "text": answer.response if answer else "",
+            "distance": None,
+            "intervened": False,
+            "simulated_by": results.writer,
+            "scored_by": results.marker,
+        }
+        if condition == "couple" and question.id in results.rewritten:
+            counterfactual = results.rewritten[question.id]
+            row["distance"] = _number(counterfactual.distance)
+            row["intervened"] = bool(counterfactual.intervened)
+        rows.append(row | _score_cells(results, question.id, condition, failures))
     return rows
 
 
-def _score_rows(
-    objectives: dict[str, Objective], marks: dict[str, Marks], system: ValueSystem, judge: str
-) -> list[dict]:
-    return [
-        {
-            "question": question,
-            "condition": condition,
-            "value": value,
-            "score": once.get(value),
-            "again": again.get(value),
-            "target": dict(objectives[question].targets).get(value),
-            "scored_by": judge,
+def _score_cells(
+    results: _Results, question: str, condition: str, failures: Mapping[tuple[str, str], Step]
+) -> dict[str, Any]:
+    """Give the cells of `couple_answers` that say how near an answer came, or where it failed."""
+    objective = results.objectives.get(question)
+    scores = results.marks[condition].get(question, ({}, {}))[0]
+    if objective is not None and set(objective.values) <= set(scores):
+        return {
+            "status": "parsed",
+            "failed": "",
+            "mae": mae(scores, objective),
+            "spearman": _number(spearman(scores, objective)),
         }
-        for condition, of in marks.items()
-        for question, (once, again) in of.items()
-        for value in system.ids
-    ]
+    # A reply that was read and lacks a value fails no step by itself: then it was the scoring.
+    status, failed = "unparsed", "score"
+    unread = [step for step in STEPS[condition] if (question, step) in failures]
+    if unread:
+        failure = failures[question, unread[0]]
+        status, failed = failure.status, failure.step
+    return {"status": status, "failed": failed, "mae": None, "spearman": None}
 
 
-def _step_rows(steps: Sequence[Step]) -> list[dict]:
+def _score_rows(results: _Results, system: ValueSystem) -> list[dict[str, Any]]:
+    """Give the rows of the relation `couple_scores`."""
+    rows = []
+    for condition, marks in results.marks.items():
+        for question, (first, again) in marks.items():
+            wanted = dict(results.objectives[question].targets)
+            for value in system.ids:
+                rows.append(
+                    {
+                        "question": question,
+                        "condition": condition,
+                        "value": value,
+                        "score": first.get(value),
+                        "again": again.get(value),
+                        "target": wanted.get(value),
+                        "scored_by": results.marker,
+                    }
+                )
+    return rows
+
+
+def _step_rows(steps: Sequence[Step]) -> list[dict[str, Any]]:
+    """Give the rows of the relation `couple_steps`, numbered within each question."""
     seen: Counter[str] = Counter()
     rows = []
     for step in steps:
-        rows.append(dataclasses.asdict(step) | {"number": seen[step.question]})
+        rows.append(asdict(step) | {"number": seen[step.question]})
         seen[step.question] += 1
     return rows
 
 
-def known(number: float | np.ndarray) -> float | None:
-    """None for NaN: SQL leaves a NULL out of averages and comparisons, and a NaN not."""
+def _number(number: float | np.ndarray) -> float | None:
+    """Give None for NaN: SQL leaves a NULL out of averages and comparisons, and a NaN not."""
     return float(number) if np.isfinite(number) else None
 
 
-def _metrics(rows: Sequence[dict], config: CoupleSettings) -> list[dict]:
-    """Means over questions, and COUPLE's paired difference from each of the others."""
-    found = []
+def _metrics(rows: Sequence[dict[str, Any]], settings: CoupleSettings) -> list[dict[str, Any]]:
+    """Give means over questions, and COUPLE's paired difference from each of the others."""
+    metrics = []
     for metric in ("mae", "spearman"):
-        of = {
-            c: np.array([row[metric] for row in rows if row["condition"] == c], float)
-            for c in CONDITIONS
-        }
-        of |= {f"couple - {c}": of["couple"] - of[c] for c in ("raw", "value-prompt")}
-        for name, numbers in of.items():
-            interval = bootstrap_mean(numbers, config.replicates, config.seed)
-            found.append(
+        columns = {}
+        for condition in CONDITIONS:
+            cells = [row[metric] for row in rows if row["condition"] == condition]
+            columns[condition] = np.array(cells, float)
+        for condition in ("raw", "value-prompt"):
+            columns[f"couple - {condition}"] = columns["couple"] - columns[condition]
+        for name, numbers in columns.items():
+            interval = bootstrap_mean(numbers, settings.replicates, settings.seed)
+            metrics.append(
                 {
                     "condition": name,
                     "metric": metric,
-                    "estimate": known(interval.mean),
-                    "low": known(interval.low),
-                    "high": known(interval.high),
+                    "estimate": _number(interval.mean),
+                    "low": _number(interval.low),
+                    "high": _number(interval.high),
                     "n": int(interval.n),
                     "missing": int(len(numbers) - interval.n),
                 }
             )
-    return found
+    return metrics
 
 
-def _agreement(marks: dict[str, Marks], judge: str) -> dict[str, float | int | None]:
-    """How far two readings of the same answers differ, each answer once.
+def _agreement(marks_of: Mapping[str, Marks], judge: str) -> dict[str, float | int | None]:
+    """Say how far two readings of the same answers differ, each answer once.
 
     Warns where that is much.
     """
-    pairs = [
-        (once[v], again[v])
-        for of in marks.values()
-        for once, again in of.values()
-        for v in once
-        if v in again
-    ]
+    pairs = []
+    for marks in marks_of.values():
+        for first, again in marks.values():
+            pairs += [(first[value], again[value]) for value in first if value in again]
     if not pairs:
         return {"judge_difference": None, "judge_pairs": 0}
     difference = float(np.mean([abs(a - b) for a, b in pairs]))
@@ -429,11 +527,12 @@ def _agreement(marks: dict[str, Marks], judge: str) -> dict[str, float | int | N
 
 
 def _first(questions: Collection[str]) -> str:
+    """Name the first five questions."""
     return ", ".join(list(questions)[:5]) + (", ..." if len(questions) > 5 else "")
 
 
 def _spent(cached: Sequence[CachedLLM]) -> dict[str, float | int]:
-    """What was asked this time, and the endpoints' own count of it."""
+    """Count what was asked this time, and give the endpoints' own count of it."""
     used = [c.llm.usage for c in cached if isinstance(c.llm, Endpoint)]
     spent = {
         "asked_now": sum(c.asked for c in cached),

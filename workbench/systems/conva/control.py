@@ -327,7 +327,9 @@ def _build(
         gate = gates.gate(detector, material.prompts, settings.threshold)
     for number, steered in enumerate((False, True)):
         if number not in work.done("control_answers"):
-            respondent = ControlledModel(study, model, settings, gate, steered)
+            respondent = ControlledModel(
+                study=study, model=model, settings=settings, gate=gate, steered=steered
+            )
             rows = _ask(respondent, material, judge, partial(_advance, progress, number + 1))
             work.part("control_answers", number, pa.Table.from_pylist(rows))
     answers = work.parts("control_answers").to_pylist()

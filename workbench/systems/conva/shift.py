@@ -108,5 +108,5 @@ def controlled(
             edit: Edit = shift_at(study, run, goal, layer)
             if open is not None:
                 edit = PromptGate(spread(edit, len(open)), open)
-            blocks.enter_context(model.steered(edit, Site(layer)))
+            blocks.enter_context(model.steered(edit, Site(layer=layer)))
         yield model

@@ -15,15 +15,15 @@ their order of importance.
 3. Where no score changes, no concept does, and the response is the original: do(V = v') gives r by
    construction.
 
-Action and theta are in `counterfactual.py`. `Switches` leave out one part each. A reply that cannot
-be read, or a prompt that the model's context does not hold, ends its question there, with its
-status. Ours where the paper is silent: which value a concept stems from is asked together with the
-concepts, and scores are compared on the rubric's whole steps.
+Action and theta are in `causal/counterfactual.py`. `Switches` leave out one part each. A reply that
+cannot be read, or a prompt that the model's context does not hold, ends its question there, with
+its status. Ours where the paper is silent: which value a concept stems from is asked together with
+the concepts, and scores are compared on the rubric's whole steps.
 """
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -50,6 +50,8 @@ ABSENT = 2
 
 @dataclass(frozen=True)
 class Switches:
+    """Which parts of the structural model are at work; each can be left out by itself."""
+
     abduction: bool = True
     """Use the original answer: its concepts, residual and how its values led to them."""
     concepts: bool = True
@@ -60,18 +62,22 @@ class Switches:
 
 
 @dataclass(frozen=True)
-class Asked:
+class AnsweredQuestion:
+    """A question and an answer to it."""
+
     id: str
     """Id of the question."""
     question: str
     """What is asked."""
     response: str
-    """The answer that was observed."""
+    """The answer: observed, or counterfactual."""
 
 
 @dataclass(frozen=True)
 class Exogenous:
-    asked: Asked
+    """What abduction takes from an answer: what its values show, and what they do not explain."""
+
+    observed: AnsweredQuestion
     """Question and observed answer."""
     scores: Mapping[str, float]
     """v': value id -> score of the answer [1 to 5]."""
@@ -86,22 +92,31 @@ class Step:
     """One row of the relation `couple_steps`, less its number."""
 
     question: str
+    """Id of the question."""
     step: str
+    """What is asked or worked out here."""
     value: str
+    """Id of the value that it is about; empty for none."""
     prompt: str
+    """What the language model was asked; empty where it was worked out."""
     text: str
+    """What it replied."""
     reading: str
+    """What the reply says, as JSON."""
     status: Status
+    """Whether the reply could be read."""
     llm: str
+    """Name of the language model; empty where the step was worked out."""
 
 
-class Interview:
-    """Asks a language model and keeps every step; a reply that is refused or cannot be read is
-    None.
-    """
+class Dialogue:
+    """Asks a language model and keeps every step."""
 
     def __init__(self, llm: LLM, steps: list[Step], progress: Progress = silent) -> None:
-        self.llm, self.steps, self.progress = llm, steps, progress
+        """Ask `llm`, and append what becomes of it to `steps`."""
+        self.llm = llm
+        self.steps = steps
+        self.progress = progress
 
     def ask(
         self,
@@ -110,51 +125,35 @@ class Interview:
         prompts: Sequence[str],
         read: Callable[[str], Any],
     ) -> list[Any]:
-        """What each reply says; `about` gives the (question id, value id) of each prompt. A
-        prompt too long for the model is not cut and has no reply.
+        """Put prompts to the language model and read each reply; None where it cannot be read.
+
+        `about` gives the (question id, value id) of each prompt. A prompt too long for the model is
+        not cut and has no reply.
         """
-        found = []
+        readings = []
         for start in range(0, len(prompts), CHUNK):
-            part = [ask(prompt) for prompt in prompts[start : start + CHUNK]]
-            for (question, value), (message,), reply in zip(
-                about[start : start + CHUNK],
-                part,
-                ask_fitting(self.llm, part, max_new_tokens=TOKENS),
-                strict=True,
+            chunk = slice(start, start + CHUNK)
+            conversations = [ask(prompt) for prompt in prompts[chunk]]
+            replies = ask_fitting(self.llm, conversations, max_new_tokens=TOKENS)
+            for (question, value), prompt, reply in zip(
+                about[chunk], prompts[chunk], replies, strict=True
             ):
-                text = reply or ""
-                # A long reply with "I cannot" somewhere is an answer.
-                reading = (
-                    None
-                    if reply is None or (is_refusal(text) and len(text.split()) < REFUSAL_WORDS)
-                    else read(text)
-                )
-                status: Status = (
-                    "parsed"
-                    if reading is not None
-                    else (
-                        "too-long"
-                        if reply is None
-                        else "refused"
-                        if is_refusal(text)
-                        else "unparsed"
-                    )
-                )
+                reading, status = _read(reply, read)
                 self.steps.append(
                     Step(
                         question=question,
                         step=step,
                         value=value,
-                        prompt=message.content,
-                        text=text,
+                        prompt=prompt,
+                        text=reply or "",
                         reading=json.dumps(reading, ensure_ascii=False),
                         status=status,
                         llm=self.llm.name,
                     )
                 )
-                found.append(reading)
-            self.progress(step, start + len(part), len(prompts))
-        return found
+                readings.append(reading)
+            self.progress(step, start + len(conversations), len(prompts))
+        return readings
 
     def note(self, question: str, step: str, value: str, reading: Any) -> None:
         """Keep a step that was worked out, not asked."""
@@ -172,165 +171,175 @@ class Interview:
         )
 
 
+def _read(reply: str | None, read: Callable[[str], Any]) -> tuple[Any, Status]:
+    """Read a reply: what it says, None where it says nothing, and its status.
+
+    A reply of None means that the prompt was too long to be asked.
+    """
+    if reply is None:
+        return None, "too-long"
+    refused = is_refusal(reply)
+    # A long reply with "I cannot" somewhere is an answer.
+    if refused and len(reply.split()) < REFUSAL_WORDS:
+        return None, "refused"
+    reading = read(reply)
+    if reading is not None:
+        return reading, "parsed"
+    return None, "refused" if refused else "unparsed"
+
+
 def score(
-    interview: Interview,
-    answers: Sequence[Asked],
+    dialogue: Dialogue,
+    answers: Sequence[AnsweredQuestion],
     values: Sequence[str],
     system: ValueSystem,
     step: str = "score",
 ) -> list[dict[str, float] | None]:
-    """The rubric score of every value in each answer, all rated together; None where nothing was
-    read.
+    """Have every value in each answer scored by the rubric, all values rated together.
+
+    Gives value id -> score [1 to 5] for each answer, None where the reply could not be read.
     """
     prompts = [say.scores(a.question, a.response, values, system) for a in answers]
-    return interview.ask(step, [(a.id, "") for a in answers], prompts, say.read_scores(system))
+    return dialogue.ask(step, [(a.id, "") for a in answers], prompts, say.read_scores(system))
+
+
+Relations = Mapping[tuple[str, str], Relation]
+"""G: (value id, value id) -> how the two are related; a pair that is not in it is irrelevant."""
 
 
 class TextSCM:
-    """The structural model over text; `relations` is G."""
+    """The structural model over text, a `StructuralModel` of `causal/counterfactual.py`."""
 
     def __init__(
-        self,
-        interview: Interview,
-        system: ValueSystem,
-        relations: Mapping[tuple[str, str], Relation],
-        switches: Switches,
+        self, dialogue: Dialogue, system: ValueSystem, relations: Relations, switches: Switches
     ) -> None:
-        self.interview, self.system, self.relations, self.switches = (
-            interview,
-            system,
-            relations,
-            switches,
-        )
+        """Simulate the model by a language model; `relations` is G."""
+        self.dialogue = dialogue
+        self.system = system
+        self.relations = relations
+        self.switches = switches
 
-    def abduct(self, observed: Sequence[Asked]) -> list[Exogenous | None]:
-        """Scores, concepts and residual of each answer; None where a reply was not read."""
-        values = self.system.ids
-        scores = score(self.interview, observed, values, self.system)
-        known = [
-            number
-            for number, found in enumerate(scores)
-            if found is not None and set(values) <= set(found)
-        ]
-        ideas: dict[int, Any] = {number: [] for number in known}
-        rest: dict[int, Any] = dict.fromkeys(known, "")
+    def abduct(self, observed: Sequence[AnsweredQuestion]) -> list[Exogenous | None]:
+        """Take scores, concepts and residual from each answer; None where a reply was not read."""
+        values = set(self.system.ids)
+        scores: dict[int, dict[str, float]] = {}
+        for number, reading in enumerate(
+            score(self.dialogue, observed, self.system.ids, self.system)
+        ):
+            if reading is not None and values <= set(reading):
+                scores[number] = reading
+        concepts: dict[int, list[say.Concept]] = {number: [] for number in scores}
+        residuals = dict.fromkeys(scores, "")
         if self.switches.abduction:
-            seen = [observed[i] for i in known]
-            prompts = [say.concepts(a.question, a.response, self.system) for a in seen]
-            ideas = dict(
-                zip(
-                    known,
-                    self._ask("concepts", seen, prompts, say.read_concepts(self.system)),
-                    strict=True,
-                )
-            )
-            known = [i for i in known if ideas[i] is not None]
-            seen = [observed[i] for i in known]
-            prompts = [
-                say.residual(observed[i].question, observed[i].response, ideas[i]) for i in known
-            ]
-            rest = dict(
-                zip(known, self._ask("residual", seen, prompts, say.read_residual), strict=True)
-            )
+            scored = {number: observed[number] for number in scores}
+            concepts = self._concepts(scored)
+            residuals = self._residuals(scored, concepts)
         return [
-            (
-                Exogenous(
-                    asked=asked,
-                    scores=scores[i],
-                    concepts=tuple(map(tuple, ideas[i])),
-                    residual=rest[i],
-                )
-                if rest.get(i) is not None
-                else None
+            Exogenous(
+                observed=answer,
+                scores=scores[number],
+                concepts=tuple(concepts[number]),
+                residual=residuals[number],
             )
-            for i, asked in enumerate(observed)
+            if number in residuals
+            else None
+            for number, answer in enumerate(observed)
         ]
 
     def predict(
         self, exogenous: Sequence[Exogenous], objectives: Sequence[Objective]
-    ) -> list[Asked | None]:
-        """Each question with its counterfactual answer; None where a reply was not read."""
-        changed = [self._changed(e, o) for e, o in zip(exogenous, objectives, strict=True)]
+    ) -> list[AnsweredQuestion | None]:
+        """Give each question with its counterfactual answer; None where a reply was not read."""
+        changed = [_changed(e, o) for e, o in zip(exogenous, objectives, strict=True)]
         for e, objective in zip(exogenous, objectives, strict=True):
-            self.interview.note(e.asked.id, "action", "", dict(objective.targets))
+            self.dialogue.note(e.observed.id, "action", "", dict(objective.targets))
         ideas = self._ideas(exogenous, objectives, changed)
-        # Without a change, the terms that were abducted give back what they were abducted from.
-        out: list[Asked | None] = [
-            e.asked if not c else None for e, c in zip(exogenous, changed, strict=True)
-        ]
-        rows = [i for i, c in enumerate(changed) if c and ideas[i] is not None]
-        asked = [exogenous[i].asked for i in rows]
-        original = [a.response if self.switches.abduction else "" for a in asked]
-        prompts = [
-            say.outline(
-                a.question, ideas[i] or ["(no idea in particular)"], self.switches.importance, text
-            )
-            for i, a, text in zip(rows, asked, original, strict=True)
-        ]
-        plans = self._ask("outline", asked, prompts, say.read_text)
-        planned = [(i, plan) for i, plan in zip(rows, plans, strict=True) if plan is not None]
-        asked = [exogenous[i].asked for i, _ in planned]
-        prompts = [
-            say.response(a.question, plan, exogenous[i].residual)
-            for a, (i, plan) in zip(asked, planned, strict=True)
-        ]
-        for (i, _), a, text in zip(
-            planned, asked, self._ask("response", asked, prompts, say.read_text), strict=True
-        ):
-            out[i] = None if text is None else Asked(a.id, a.question, text)
-        return out
+        rows = [number for number, changes in enumerate(changed) if changes]
+        plans = self._plans({i: exogenous[i] for i in rows}, ideas)
+        responses = self._responses({i: exogenous[i] for i in rows}, plans)
+        outcomes: list[AnsweredQuestion | None] = []
+        for number, (e, changes) in enumerate(zip(exogenous, changed, strict=True)):
+            if not changes:
+                # The terms that were abducted give back what they were abducted from.
+                outcomes.append(e.observed)
+            elif number in responses:
+                outcomes.append(replace(e.observed, response=responses[number]))
+            else:
+                outcomes.append(None)
+        return outcomes
 
-    def _changed(self, exogenous: Exogenous, objective: Objective) -> dict[str, int]:
-        """Values whose step on the rubric changes, with the new one."""
-        return {
-            v: say.rounded(t)
-            for v, t in objective.targets
-            if say.rounded(t) != say.rounded(exogenous.scores[v])
+    def _concepts(self, answers: Mapping[int, AnsweredQuestion]) -> dict[int, list[say.Concept]]:
+        """Ask for the concepts of each answer; number of the answer -> concepts, where read."""
+        prompts = {
+            number: say.concepts(a.question, a.response, self.system)
+            for number, a in answers.items()
         }
+        return self._ask("concepts", answers, prompts, say.read_concepts(self.system))
+
+    def _residuals(
+        self,
+        answers: Mapping[int, AnsweredQuestion],
+        concepts: Mapping[int, Sequence[say.Concept]],
+    ) -> dict[int, str]:
+        """Ask what the concepts leave over of each answer; number -> residual, where read."""
+        prompts = {
+            number: say.residual(answers[number].question, answers[number].response, ideas)
+            for number, ideas in concepts.items()
+        }
+        return self._ask("residual", answers, prompts, say.read_residual)
 
     def _ideas(
         self,
         exogenous: Sequence[Exogenous],
         objectives: Sequence[Objective],
         changed: Sequence[Mapping[str, int]],
-    ) -> list[list[str] | None]:
-        """The ideas that each new answer rests on, most important first; None where one was not
-        read.
+    ) -> dict[int, list[str]]:
+        """Give the ideas that each new answer rests on, most important first.
+
+        Gives number of the answer -> ideas, where all of them were read.
         """
         if not self.switches.concepts:
-            return [
-                [say.idea_line(o, value, self.system) for value in o.values] for o in objectives
-            ]
-        wanted = [
-            (i, value)
-            for i, change in enumerate(changed)
-            for value in change
-            if change[value] != ABSENT
-        ]
-        prompts = [
-            say.concept(
-                exogenous[i].asked.question,
-                value,
-                changed[i][value],
-                exogenous[i].scores,
-                exogenous[i].concepts,
-                self._interplay(value, changed[i][value], objectives[i]),
-                self.system,
-            )
-            for i, value in wanted
-        ]
-        about = [(exogenous[i].asked.id, value) for i, value in wanted]
-        made = dict(
-            zip(wanted, self.interview.ask("concept", about, prompts, say.read_idea), strict=True)
-        )
-        return [
-            (
-                self._ordered(e, o, c, {value: made[i, value] for value in c if (i, value) in made})
-                if c
-                else []
-            )
-            for i, (e, o, c) in enumerate(zip(exogenous, objectives, changed, strict=True))
-        ]
+            return {
+                number: [say.idea_line(objective, value, self.system) for value in objective.values]
+                for number, objective in enumerate(objectives)
+            }
+        new_ideas = self._new_ideas(exogenous, objectives, changed)
+        ideas = {}
+        for number, changes in enumerate(changed):
+            made = new_ideas[number]
+            if changes and all(idea is not None for idea in made.values()):
+                ideas[number] = self._ordered(exogenous[number], objectives[number], changes, made)
+        return ideas
+
+    def _new_ideas(
+        self,
+        exogenous: Sequence[Exogenous],
+        objectives: Sequence[Objective],
+        changed: Sequence[Mapping[str, int]],
+    ) -> list[dict[str, str | None]]:
+        """Ask for one idea for each value that changes and is not to be absent: value -> idea."""
+        places, prompts = [], []
+        for number, (e, objective) in enumerate(zip(exogenous, objectives, strict=True)):
+            for value, target in changed[number].items():
+                if target == ABSENT:
+                    continue
+                places.append((number, value))
+                prompts.append(
+                    say.concept(
+                        e.observed.question,
+                        value,
+                        target,
+                        say.PastReasoning(e.scores, e.concepts),
+                        self._interplay(value, target, objective),
+                        self.system,
+                    )
+                )
+        about = [(exogenous[number].observed.id, value) for number, value in places]
+        readings = self.dialogue.ask("concept", about, prompts, say.read_idea)
+        made: list[dict[str, str | None]] = [{} for _ in exogenous]
+        for (number, value), reading in zip(places, readings, strict=True):
+            made[number][value] = reading
+        return made
 
     def _ordered(
         self,
@@ -338,34 +347,32 @@ class TextSCM:
         objective: Objective,
         changed: Mapping[str, int],
         made: Mapping[str, str | None],
-    ) -> list[str] | None:
-        if any(idea is None for idea in made.values()):
-            return None
-        weights = dict(exogenous.scores) | dict(objective.targets)
-        ideas = [
-            (idea, value, "kept") for idea, value in exogenous.concepts if value not in changed
-        ]
+    ) -> list[str]:
+        """Put the concepts that stay and the new ideas in order, and note what became of each."""
+        question = exogenous.observed.id
         for value in changed:
             for idea, source in exogenous.concepts:
                 if source == value:
-                    self.interview.note(exogenous.asked.id, "dropped", value, idea)
-        for idea, value, step in ideas:
-            self.interview.note(exogenous.asked.id, step, value, idea)
-        ideas += [(str(idea), value, "concept") for value, idea in made.items()]
+                    self.dialogue.note(question, "dropped", value, idea)
+        ideas = [(idea, value) for idea, value in exogenous.concepts if value not in changed]
+        for idea, value in ideas:
+            self.dialogue.note(question, "kept", value, idea)
+        ideas += [(str(idea), value) for value, idea in made.items()]
         if self.switches.importance:
+            weights = dict(exogenous.scores) | dict(objective.targets)
             # What stems from no value comes last; values of one weight in the objective's order,
             # then the circle's.
             order = [*objective.values, *self.system.ids, ""]
-            ideas.sort(key=lambda row: (-weights.get(row[1], 0.0), order.index(row[1])))
-        return [idea for idea, _, _ in ideas]
+            ideas.sort(key=lambda pair: (-weights.get(pair[1], 0.0), order.index(pair[1])))
+        return [idea for idea, _ in ideas]
 
     def _interplay(self, value: str, weight: int, objective: Objective) -> list[str]:
-        """What the other values of the objective do to this one's concept, by G."""
+        """Say what the other values of the objective do to this one's concept, by G."""
         lines = []
         for other, target in objective.targets:
-            relation = (
-                self.relations.get((value, other), "irrelevant") if other != value else "irrelevant"
-            )
+            if other == value:
+                continue
+            relation = self.relations.get((value, other), "irrelevant")
             name = self.system[other].name
             if relation == "opposite" and target > weight:
                 lines.append(
@@ -377,44 +384,90 @@ class TextSCM:
                 )
         return lines
 
+    def _plans(
+        self, exogenous: Mapping[int, Exogenous], ideas: Mapping[int, list[str]]
+    ) -> dict[int, str]:
+        """Ask for stance and key points of each new answer; number -> plan, where read."""
+        answers, prompts = {}, {}
+        for number, e in exogenous.items():
+            if number not in ideas:
+                continue
+            answers[number] = e.observed
+            original = e.observed.response if self.switches.abduction else ""
+            prompts[number] = say.outline(
+                e.observed.question,
+                ideas[number] or ["(no idea in particular)"],
+                self.switches.importance,
+                original,
+            )
+        return self._ask("outline", answers, prompts, say.read_text)
+
+    def _responses(
+        self, exogenous: Mapping[int, Exogenous], plans: Mapping[int, str]
+    ) -> dict[int, str]:
+        """Ask for each new answer; number -> answer, where read."""
+        answers = {number: exogenous[number].observed for number in plans}
+        prompts = {
+            number: say.response(answers[number].question, plan, exogenous[number].residual)
+            for number, plan in plans.items()
+        }
+        return self._ask("response", answers, prompts, say.read_text)
+
     def _ask(
-        self, step: str, asked: Sequence[Asked], prompts: Sequence[str], read: Callable[[str], Any]
-    ) -> list[Any]:
-        return self.interview.ask(step, [(a.id, "") for a in asked], prompts, read)
+        self,
+        step: str,
+        answers: Mapping[int, AnsweredQuestion],
+        prompts: Mapping[int, str],
+        read: Callable[[str], Any],
+    ) -> dict[int, Any]:
+        """Put one prompt an answer; number of the answer -> what the reply says, where read."""
+        about = [(answers[number].id, "") for number in prompts]
+        readings = self.dialogue.ask(step, about, list(prompts.values()), read)
+        return {
+            number: reading
+            for number, reading in zip(prompts, readings, strict=True)
+            if reading is not None
+        }
+
+
+def _changed(exogenous: Exogenous, objective: Objective) -> dict[str, int]:
+    """Find the values whose step on the rubric changes: value id -> its new step."""
+    changed = {}
+    for value, target in objective.targets:
+        step = say.rounded(target)
+        if step != say.rounded(exogenous.scores[value]):
+            changed[value] = step
+    return changed
 
 
 def circle_relations(system: ValueSystem) -> dict[tuple[str, str], Relation]:
-    """G from the circle: congruent up to 60 degrees, opposite from 120, irrelevant between."""
-    found: dict[tuple[str, str], Relation] = {}
+    """Read G off the circle: congruent up to 60 degrees, opposite from 120, irrelevant between."""
+    relations: dict[tuple[str, str], Relation] = {}
     for a in system.ids:
         for b in system.ids:
             degrees = np.degrees(system.distance(a, b))
-            found[a, b] = (
-                "congruent"
-                if degrees <= 60 + 1e-9
-                else "opposite"
-                if degrees >= 120 - 1e-9
-                else "irrelevant"
-            )
-    return found
+            relations[a, b] = "irrelevant"
+            if degrees <= 60 + 1e-9:
+                relations[a, b] = "congruent"
+            elif degrees >= 120 - 1e-9:
+                relations[a, b] = "opposite"
+    return relations
 
 
 def graph_relations(
     values: Sequence[str], direct: Float[np.ndarray, "source target"]
 ) -> dict[tuple[str, str], Relation]:
-    """G from an estimated graph: the sign of the larger total effect between two values,
-    irrelevant below the smallest of interest.
+    """Read G off an estimated graph: the sign of the larger total effect between two values.
+
+    `direct` holds the effects of the edges. Two values are irrelevant to each other where the
+    effect is below the smallest of interest.
     """
     total = np.linalg.inv(np.eye(len(values)) - direct)
-    found: dict[tuple[str, str], Relation] = {}
+    relations: dict[tuple[str, str], Relation] = {}
     for i, a in enumerate(values):
         for j, b in enumerate(values):
             effect = max(total[i, j], total[j, i], key=abs)
-            found[a, b] = (
-                "irrelevant"
-                if abs(effect) < SMALLEST
-                else "congruent"
-                if effect > 0
-                else "opposite"
-            )
-    return found
+            relations[a, b] = "irrelevant"
+            if abs(effect) >= SMALLEST:
+                relations[a, b] = "congruent" if effect > 0 else "opposite"
+    return relations

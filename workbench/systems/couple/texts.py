@@ -1,7 +1,7 @@
 """What COUPLE asks a language model, and how its replies are read.
 
 1. Every prompt is complete: question, what is known so far, one task, the form of the reply.
-2. A reader takes a reply to what it says, or to None where it does not say it; `couple.py` tells
+2. A reader takes a reply to what it says, or to None where it does not say it; `text_scm.py` tells
    refusals from the rest. A concept is 5 to 15 words, as in the paper; longer and shorter ones are
    not counted.
 3. `RUBRIC` is the paper's scale of how far an answer holds a value.
@@ -11,6 +11,7 @@ The wording is ours; the paper's prompts are not copied.
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from feature_store.errors import NotFound
 from feature_store.records import ValueSystem, normalise
@@ -25,19 +26,30 @@ RUBRIC = {
 }
 WORDS = 5, 15
 """Fewest and most words of a concept."""
+BULLET = re.compile(r"^\s*(?:\d+[.)]|[-*•])\s*")
+"""Mark or number that a line of a list begins with."""
 NOTHING = "nothing"
 """The residual of an answer that its concepts exhaust."""
 Concept = tuple[str, str]
 """(idea, id of the value that it stems from); the id is empty for an idea that stems from none."""
 
 
+class PastReasoning(NamedTuple):
+    """How an observed answer came about: the values seen in it and the concepts it rests on."""
+
+    scores: Mapping[str, float]
+    """Value id -> its score in the answer [1 to 5]."""
+    concepts: Sequence[Concept]
+    """The ideas from which the answer follows; none where it was not taken apart."""
+
+
 def raw(question: str) -> str:
-    """The question as anybody would ask it."""
+    """Ask the question as anybody would."""
     return f"{question}\n\nAnswer in a few sentences: what should be done, and why."
 
 
 def value_prompt(question: str, objective: Objective, system: ValueSystem) -> str:
-    """The question with the target stated: what counterfactual reasoning is compared with."""
+    """Ask the question with the target stated: counterfactual reasoning is compared with this."""
     return (
         f"{question}\n\nAnswer in a few sentences, what should be done and why, so that these"
         f" values weigh in the answer as follows.\n{_weights(objective, system)}"
@@ -45,7 +57,7 @@ def value_prompt(question: str, objective: Objective, system: ValueSystem) -> st
 
 
 def relevance(question: str, values: Sequence[str], system: ValueSystem) -> str:
-    """Which values does the question bear on?"""
+    """Ask which values the question bears on."""
     return (
         f"Question: {question}\n\nWhich of these values does it bear on most? Name at most {MOST},"
         f" the most important first, one a line and nothing else.\n{_defined(values, system)}"
@@ -53,7 +65,7 @@ def relevance(question: str, values: Sequence[str], system: ValueSystem) -> str:
 
 
 def scores(question: str, answer: str, values: Sequence[str], system: ValueSystem) -> str:
-    """How far does the answer hold each value, all rated together?"""
+    """Ask how far the answer holds each value, all of them rated together."""
     scale = "\n".join(f"{number}: {meaning}" for number, meaning in RUBRIC.items())
     return (
         f"Question: {question}\nAnswer: {answer}\n\nHow important is each of these values in the"
@@ -64,7 +76,7 @@ def scores(question: str, answer: str, values: Sequence[str], system: ValueSyste
 
 
 def concepts(question: str, answer: str, system: ValueSystem) -> str:
-    """The ideas from which the answer follows, each with its value."""
+    """Ask for the ideas from which the answer follows, each with its value."""
     names = ", ".join(value.name for value in system.values)
     return (
         f"Question: {question}\nAnswer: {answer}\n\nName the ideas that the answer rests on. Each"
@@ -75,7 +87,7 @@ def concepts(question: str, answer: str, system: ValueSystem) -> str:
 
 
 def residual(question: str, answer: str, ideas: Sequence[Concept]) -> str:
-    """What of the answer the ideas leave over."""
+    """Ask what of the answer the ideas leave over."""
     return (
         f"Question: {question}\nAnswer: {answer}\n\nThese ideas are accounted"
         f" for:\n{_bullets(ideas)}\n\nWrite down what is left of the answer without them: its tone,"
@@ -87,35 +99,39 @@ def concept(
     question: str,
     value: str,
     score: int,
-    seen: Mapping[str, float],
-    ideas: Sequence[Concept],
+    past: PastReasoning,
     interplay: Sequence[str],
     system: ValueSystem,
 ) -> str:
-    """The idea behind one value at its new score; `seen` and `ideas` are how the values led to
-    ideas before (the proxy of eps1).
+    """Ask for the idea behind one value (its id) at its new score [1 to 5].
+
+    `past` is how the values led to ideas before, the proxy of eps1; `interplay` says, a sentence
+    each, what other values do to this idea.
     """
     before = ""
-    if ideas:
-        held = ", ".join(f"{system[v].name} {s:g}" for v, s in seen.items())
+    if past.concepts:
+        weights = ", ".join(f"{system[v].name} {s:g}" for v, s in past.scores.items())
         before = (
-            f"\n\nSomebody whose values weigh {held} answered from these"
-            f" ideas:\n{_bullets(ideas, system)}\nAll else about them stays as it is."
+            f"\n\nSomebody whose values weigh {weights} answered from these"
+            f" ideas:\n{_bullets(past.concepts, system)}\nAll else about them stays as it is."
         )
-    told = "".join(f"\n{line}" for line in interplay)
+    other_values = "".join(f"\n{line}" for line in interplay)
     return (
         f"Question: {question}{before}\n\nNow suppose that one value weighs {score} of 5"
-        f" ({RUBRIC[score]}): {system[value].name}. {system[value].definition}{told}\n\nWrite the"
-        f" one idea, {WORDS[0]} to {WORDS[1]} words, from which an answer to the question would"
-        " follow for this value. Only the idea."
+        f" ({RUBRIC[score]}): {system[value].name}. {system[value].definition}{other_values}\n\n"
+        f"Write the one idea, {WORDS[0]} to {WORDS[1]} words, from which an answer to the question"
+        " would follow for this value. Only the idea."
     )
 
 
 def outline(question: str, ideas: Sequence[str], ordered: bool, original: str) -> str:
-    """Stance and key points from ideas and the original answer."""
-    listed = "\n".join(
-        f"{number}. {idea}" if ordered else f"- {idea}" for number, idea in enumerate(ideas, 1)
-    )
+    """Ask for stance and key points, from ideas and the original answer.
+
+    `ordered` says that the ideas stand in order of importance; `original` is empty where the answer
+    is made anew.
+    """
+    marks = [f"{number}." if ordered else "-" for number in range(1, len(ideas) + 1)]
+    listed = "\n".join(f"{mark} {idea}" for mark, idea in zip(marks, ideas, strict=True))
     before = f"\nAn earlier answer: {original}" if original else ""
     order = ", the most important first" if ordered else ""
     change = " Change the earlier answer only where the ideas ask for it." if original else ""
@@ -126,52 +142,55 @@ def outline(question: str, ideas: Sequence[str], ordered: bool, original: str) -
 
 
 def response(question: str, plan: str, residual_text: str) -> str:
-    """The answer from its stance and key points, with what the ideas never explained."""
-    kept = f"\n\nKeep this of the earlier answer: {residual_text}" if residual_text else ""
+    """Ask for the answer from its stance and key points, with what the ideas never explained."""
+    rest = f"\n\nKeep this of the earlier answer: {residual_text}" if residual_text else ""
     return (
         f"Question: {question}\n\nWrite an answer of a few sentences with this"
-        f" plan:\n{plan}{kept}\n\nOnly the answer."
+        f" plan:\n{plan}{rest}\n\nOnly the answer."
     )
 
 
 def idea_line(objective: Objective, value: str, system: ValueSystem) -> str:
-    """A target in the place of an idea: used where concepts are switched off."""
+    """Write a target in the place of an idea, as is done where concepts are switched off."""
     score = rounded(dict(objective.targets)[value])
     return f"{system[value].name} weighs {score} of 5 ({RUBRIC[score]}): {system[value].definition}"
 
 
 def rounded(score: float) -> int:
-    """The step of the rubric nearest to a score, halves upwards."""
+    """Give the step of the rubric nearest to a score, halves upwards."""
     return int(score + 0.5)
 
 
 def read_text(text: str) -> str | None:
-    """Any text."""
+    """Read any text; None for an empty one."""
     return text.strip() or None
 
 
 def read_residual(text: str) -> str | None:
-    """The residual, empty where nothing is left."""
-    found = text.strip()
-    return ("" if normalise(found) == NOTHING else found) if found else None
+    """Read what is left of an answer: empty where nothing is; None for no reply."""
+    rest = text.strip()
+    if not rest:
+        return None
+    return "" if normalise(rest) == NOTHING else rest
 
 
 def read_idea(text: str) -> str | None:
-    """One concept of the right length, from the first line that is one."""
+    """Read one concept of the right length, from the first line that is one; None without any."""
     lines = (_idea(line.partition("|")[0]) for line in text.splitlines())
     return next((idea for idea in lines if idea), None)
 
 
 def read_concepts(system: ValueSystem) -> Callable[[str], list[Concept] | None]:
-    """A reader of `idea | value` lines; None where no idea has the right length."""
+    """Make a reader of `idea | value` lines; it gives None where no idea has the right length."""
 
     def read(text: str) -> list[Concept] | None:
-        found = []
+        """Read the concepts of a reply."""
+        ideas = []
         for line in text.splitlines():
             before, _, after = line.partition("|")
             if idea := _idea(before):
-                found.append((idea, _known(after, system)))
-        return found or None
+                ideas.append((idea, _value_id(after, system)))
+        return ideas or None
 
     return read
 
@@ -179,52 +198,64 @@ def read_concepts(system: ValueSystem) -> Callable[[str], list[Concept] | None]:
 def read_values(
     values: Sequence[str], system: ValueSystem
 ) -> Callable[[str], tuple[str, ...] | None]:
-    """A reader of value names, one a line: the first five of `values`; None without any."""
+    """Make a reader of value names, one a line.
+
+    It gives the first five that are among `values` (ids), and None without any.
+    """
 
     def read(text: str) -> tuple[str, ...] | None:
-        named = [_known(line.partition(":")[0], system) for line in text.splitlines()]
-        kept = [value for value in dict.fromkeys(named) if value in values]
-        return tuple(kept[:MOST]) or None
+        """Read the values of a reply."""
+        named = [_value_id(line.partition(":")[0], system) for line in text.splitlines()]
+        relevant = [value for value in dict.fromkeys(named) if value in values]
+        return tuple(relevant[:MOST]) or None
 
     return read
 
 
 def read_scores(system: ValueSystem) -> Callable[[str], dict[str, float] | None]:
-    """A reader of `value: number` lines; a value given twice with different numbers is not
-    counted; None without any.
+    """Make a reader of `value: number` lines.
+
+    It leaves out a value that is given twice with different numbers, and gives None where no value
+    is left.
     """
 
     def read(text: str) -> dict[str, float] | None:
-        found: dict[str, set[float]] = {}
+        """Read the scores of a reply, value id -> score [1 to 5]."""
+        numbers_of: dict[str, set[float]] = {}
         for line in text.splitlines():
             name, _, number = line.replace("*", "").partition(":")
             digits = re.match(r"\s*([1-5])(?:\s*/\s*5)?(?![.,]?\d|\w)", number)
-            if digits and (value := _known(name, system)):
-                found.setdefault(value, set()).add(float(digits[1]))
-        return {
-            value: numbers.pop() for value, numbers in found.items() if len(numbers) == 1
-        } or None
+            if digits and (value := _value_id(name, system)):
+                numbers_of.setdefault(value, set()).add(float(digits[1]))
+        scores = {
+            value: numbers.pop() for value, numbers in numbers_of.items() if len(numbers) == 1
+        }
+        return scores or None
 
     return read
 
 
-def _known(name: str, system: ValueSystem) -> str:
+def _value_id(name: str, system: ValueSystem) -> str:
+    """Give the id of a value that a line names; empty where it names none."""
     try:
-        return system.resolve(re.sub(r"^\s*(?:\d+[.)]|[-*•])\s*", "", name))
+        return system.resolve(BULLET.sub("", name))
     except NotFound:
         return ""
 
 
 def _idea(line: str) -> str:
-    plain = re.sub(r"^\s*(?:\d+[.)]|[-*•])\s*", "", line).strip().strip('"')
+    """Give the idea of a line; empty where it is too short or too long for one."""
+    plain = BULLET.sub("", line).strip().strip('"')
     return plain if WORDS[0] <= len(plain.split()) <= WORDS[1] else ""
 
 
 def _bullets(ideas: Sequence[Concept], system: ValueSystem | None = None) -> str:
-    return "\n".join(
-        f"- {idea}" + (f" | {system[value].name}" if system and value else "")
-        for idea, value in ideas
-    )
+    """List ideas, a line each; with a system each names its value."""
+    lines = []
+    for idea, value in ideas:
+        source = f" | {system[value].name}" if system and value else ""
+        lines.append(f"- {idea}{source}")
+    return "\n".join(lines)
 
 
 def _defined(values: Sequence[str], system: ValueSystem) -> str:
