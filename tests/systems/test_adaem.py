@@ -22,11 +22,11 @@ from workbench.statistics.intervals import bootstrap_mean
 from workbench.systems.adaem import ratings, report, rewriting
 from workbench.systems.adaem.asking import Asker
 from workbench.systems.adaem.bandit import Bandit
-from workbench.systems.adaem.classifiers import Judged, Planted
+from workbench.systems.adaem.classifiers import JudgeClassifier, PlantedClassifier
 from workbench.systems.adaem.divergence import distribution, gjs, score
-from workbench.systems.adaem.population import Member, Population, plan
+from workbench.systems.adaem.population import Member, MemberSettings, Population, plan
 from workbench.systems.adaem.responses import Coherence, criteria, keep
-from workbench.systems.adaem.search import Objective, Search
+from workbench.systems.adaem.search import Search, SearchObjective, SearchSettings
 
 TEN = registry.get("values", "schwartz10")
 RNG = np.random.default_rng(0)
@@ -120,7 +120,7 @@ def test_the_response_step_keeps_telling_opinions():
 
 def test_the_language_of_the_organism_is_read():
     said = organism.held_sentences("power", 1, (), 0)[0]
-    found = Planted(TEN).read(
+    found = PlantedClassifier(TEN).read(
         [
             said,
             f"Now and then {said[0].lower()}{said[1:]} It was a long day.",
@@ -137,7 +137,7 @@ def test_the_language_of_the_organism_is_read():
     ], "a last sentence without its full stop says nothing"
     assert found.sum() == 2
     against = organism.descriptions("power", -1, 1, 0)[0]
-    assert Planted(TEN).read([f"{said} {against}"]).sum() == 0
+    assert PlantedClassifier(TEN).read([f"{said} {against}"]).sum() == 0
 
 
 def test_a_judge_reads_value_by_value_and_an_unread_cell_spoils_the_opinion():
@@ -154,7 +154,7 @@ def test_a_judge_reads_value_by_value_and_an_unread_cell_spoils_the_opinion():
             )
         )
 
-    judge = Judged(LLMJudge(ScriptedLLM(answer)), TEN)
+    judge = JudgeClassifier(LLMJudge(ScriptedLLM(answer)), TEN)
     found = judge.read(["I rule.", "nothing", "odd", " "])
     assert found[0].tolist() == [float(v == "power") for v in TEN.ids]
     assert found[1].tolist() == found[3].tolist() == [0.0] * 10
@@ -164,15 +164,15 @@ def test_a_judge_reads_value_by_value_and_an_unread_cell_spoils_the_opinion():
 
 def test_a_language_model_rewrites():
     told = [
-        rewriting.Told("a", {"power": 0.7, "security": 0.0}, "I rule."),
-        rewriting.Told("b", {}, ""),
+        rewriting.MemberAnswer("a", {"power": 0.7, "security": 0.0}, "I rule."),
+        rewriting.MemberAnswer("b", {}, ""),
     ]
     llm = ScriptedLLM(
         lambda _: (
             'Sure:\n1. "Should one lead?"\n2) Should one follow?\n- Should one lead?\n3. And now?'
         )
     )
-    assert rewriting.Asked(llm, 0.5, 100).rewrite("Lead?", told, 2, 0) == [
+    assert rewriting.LLMRewriter(llm, 0.5, 100).rewrite("Lead?", told, 2, 0) == [
         "Should one lead?",
         "Should one follow?",
     ]
@@ -180,13 +180,13 @@ def test_a_language_model_rewrites():
     assert "security" not in llm.asked[0]
     assert "b: no value. It said: (nothing)" in llm.asked[0]
     assert (
-        rewriting.Asked(ScriptedLLM(lambda _: "I'm sorry, I cannot help."), 0.5, 100).rewrite(
+        rewriting.LLMRewriter(ScriptedLLM(lambda _: "I'm sorry, I cannot help."), 0.5, 100).rewrite(
             "Lead?", told, 2, 0
         )
         == []
     )
     assert (
-        rewriting.Asked(Short(lambda _: "1. Should one lead?", 1000), 0.5, 100).rewrite(
+        rewriting.LLMRewriter(Short(lambda _: "1. Should one lead?", 1000), 0.5, 100).rewrite(
             "Lead? " * 200, told, 2, 0
         )
         == []
@@ -195,21 +195,21 @@ def test_a_language_model_rewrites():
 
 def test_the_composer_stays_in_the_language_of_the_organism():
     told = [
-        rewriting.Told("a", {"power": 0.9, "security": 0.2}, ""),
-        rewriting.Told("b", {"power": 0.1, "security": 0.2}, ""),
+        rewriting.MemberAnswer("a", {"power": 0.9, "security": 0.2}, ""),
+        rewriting.MemberAnswer("b", {"power": 0.1, "security": 0.2}, ""),
     ]
     question, seen, spoken = organism.situations(1, 0)[0], [], []
     for seed in range(150):
-        question = rewriting.Composed().rewrite(question, told, 1, seed)[0]
+        question = rewriting.ComposedRewriter().rewrite(question, told, 1, seed)[0]
         whole = reading.read(question)
         assert all(one is not None for one in whole), question
         seen.append(question.rsplit(".", 1)[-1].strip())
         spoken += [one.owner for one in whole if one.sign]
     assert {"", "Now and then", "Once in a while"} == set(seen)
     assert max(set(spoken), key=spoken.count) == "power", "the disputed value is spoken of most"
-    assert rewriting.Composed().rewrite(question, told, 3, 1) == rewriting.Composed().rewrite(
+    assert rewriting.ComposedRewriter().rewrite(
         question, told, 3, 1
-    )
+    ) == rewriting.ComposedRewriter().rewrite(question, told, 3, 1)
 
 
 def test_situations_are_different_and_of_no_value():
@@ -279,25 +279,19 @@ class Climber:
 def searching(work, speakers, climber, progress=silent, pulls=30):
     members = tuple(Member(name=s.name, kind="model", steering=Steering()) for s in speakers)
     asker = Asker(
-        population=Population(members=members, respondents=tuple(speakers), model=None, own=True),
+        population=Population(
+            members=members, respondents=tuple(speakers), model=None, is_organism=True
+        ),
         classifier=Words(),
         coherence=Coherence("none", lambda q, t: np.zeros(len(t))),
         system=TEN,
         temperature=1.0,
         new_tokens=5,
     )
-    seeds = ["A 2", "B 5", "C 0"]
-    return Search(
-        work,
-        asker,
-        climber,
-        Objective(opinions=12, kept=10, beta=1.0, distance="js", averaged=True),
-        seeds,
-        pulls,
-        3,
-        0,
-        progress,
-    )
+    objective = SearchObjective(opinions=12, kept=10, beta=1.0, distance="js", averaged=True)
+    settings = SearchSettings(pulls=pulls, rewrites=3, seed=0)
+    search = Search(work, asker, climber, objective, settings, progress)
+    return search.run(["A 2", "B 5", "C 0"])
 
 
 def speakers():
@@ -306,7 +300,7 @@ def speakers():
 
 def test_refinement_never_lowers_s_and_finds_what_separates(tmp_path):
     with Runs(tmp_path / "runs").begin("adaem", {}, {}, 0) as work:
-        found = searching(work, speakers(), Climber()).run()
+        found = searching(work, speakers(), Climber())
     held = {one.number: one.score.total for one in found.tried if one.pull < 0}
     best = list(held.values())
     for pulled in found.pulls:
@@ -333,7 +327,7 @@ def test_refinement_never_lowers_s_and_finds_what_separates(tmp_path):
 def test_an_interrupted_search_asks_nothing_twice(tmp_path):
     with Runs(tmp_path / "whole").begin("adaem", {}, {}, 0) as work:
         everyone, climber = speakers(), Climber()
-        whole = searching(work, everyone, climber, pulls=12).run()
+        whole = searching(work, everyone, climber, pulls=12)
 
     def stop(stage, done, total):
         if (stage, done) == ("searching", 7):
@@ -344,9 +338,9 @@ def test_an_interrupted_search_asks_nothing_twice(tmp_path):
         pytest.raises(KeyboardInterrupt),
         Runs(tmp_path / "runs").begin("adaem", {}, {}, 0) as work,
     ):
-        searching(work, again, second, stop, pulls=12).run()
+        searching(work, again, second, stop, pulls=12)
     with Runs(tmp_path / "runs").begin("adaem", {}, {}, 0) as work:
-        resumed = searching(work, again, second, pulls=12).run()
+        resumed = searching(work, again, second, pulls=12)
     assert [s.asked for s in again] == [s.asked for s in everyone]
     assert second.calls == climber.calls
     assert [(t.read.text, t.score, t.kept.tolist()) for t in resumed.tried] == [
@@ -362,7 +356,7 @@ def test_a_member_that_refuses_leaves_no_score(tmp_path):
             return ["I'm sorry, I cannot." for _ in asked]
 
     with Runs(tmp_path / "runs").begin("adaem", {}, {}, 0) as work:
-        found = searching(work, [*speakers()[:2], Mute("power", "mute")], Climber(), pulls=2).run()
+        found = searching(work, [*speakers()[:2], Mute("power", "mute")], Climber(), pulls=2)
     assert all(np.isnan(one.score.total) for one in found.tried)
     assert found.ranked(found.best) == []
     assert {o.status for o in found.tried[0].read.opinions if o.member == 2} == {"refused"}
@@ -448,7 +442,7 @@ def test_a_population_is_named_in_one_line_or_refused():
         (("base", "power"), "Add \\+ or -"),
     ):
         with pytest.raises(BadInput, match=what) as caught:
-            plan(told, None, None, 8, Steering(strength=0.4), True, 0)
+            plan(told, None, None, MemberSettings(8, Steering(strength=0.4), True, 0))
         assert "\n" not in str(caught.value)
 
 

@@ -14,7 +14,7 @@ from workbench.measuring.respondents import LocalRespondent
 from workbench.study import Study
 from workbench.systems.adaem import asking, population
 from workbench.systems.adaem.asking import Asker
-from workbench.systems.adaem.classifiers import Planted
+from workbench.systems.adaem.classifiers import PlantedClassifier
 from workbench.systems.adaem.divergence import gjs
 
 SMALL = {
@@ -182,17 +182,20 @@ def test_priming_raises_the_target_and_lowers_its_opposite(tmp_path):
     study = Study(tmp_path / "study")
     system, model = study.system, study.model("organism")
     told = ("base", *(f"primed:{value}" for value in system.ids))
-    members = tuple(population.plan(told, study, None, 8, Steering(strength=0.4), True, 0))
+    making = population.MemberSettings(
+        per_value=8, template=Steering(strength=0.4), is_organism=True, seed=0
+    )
+    members = tuple(population.plan(told, study, None, making))
     who = population.Population(
         members=members,
         respondents=(LocalRespondent(model, study.folder),) * len(members),
         model=model,
-        own=True,
+        is_organism=True,
     )
     texts = [f"{text} Now and then" for text in organism.situations(4, 1)]
     asker = Asker(
         population=who,
-        classifier=Planted(system),
+        classifier=PlantedClassifier(system),
         coherence=asking.by_model(model),
         system=system,
         temperature=1.0,

@@ -29,7 +29,7 @@ from workbench.llm import Judge
 from workbench.measuring.questionnaire import Questionnaire
 from workbench.statistics.intervals import bootstrap_mean, known_mean
 from workbench.systems.adaem import WORDINGS
-from workbench.systems.adaem.classifiers import Judged
+from workbench.systems.adaem.classifiers import JudgeClassifier
 
 EXPECTED = (
     'a JSON object like {"format": 1, "system": "schwartz10", "questions": [{"id": "q0001", "text":'
@@ -103,7 +103,8 @@ class Adaem(Questionnaire):
         parsed = [k for k, r in enumerate(responses) if r.status == "parsed"]
         held = np.full((len(responses), len(self.system.ids)), np.nan)
         if parsed:
-            held[parsed] = Judged(judge, self.system).read([responses[k].text for k in parsed])
+            classifier = JudgeClassifier(judge, self.system)
+            held[parsed] = classifier.read([responses[k].text for k in parsed])
         rated = []
         for response, marks in zip(responses, held, strict=True):
             for value, mark in zip(self.system.ids, marks, strict=True):

@@ -17,11 +17,12 @@ Answers and scores are kept as they come, so an interrupted run asks nothing twi
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
+from jaxtyping import Float
 
 from feature_store.bounds import (
     MANY,
@@ -29,34 +30,62 @@ from feature_store.bounds import (
     Count,
     CountOrZero,
     Plugin,
-    Replicates,
     Seed,
     Temperature,
 )
 from feature_store.errors import BadInput
+from feature_store.files import write_atomically
 from feature_store.progress import Progress
-from feature_store.records import Run, Steering, Unit
-from feature_store.runs import Work, write_atomically
+from feature_store.records import Run, Steering, Unit, ValueSystem
+from feature_store.runs import Work
 from workbench import material, organism
+from workbench.causal import targets
 from workbench.llm import Judge, open_llm
 from workbench.llm.answered import CachedLLM
 from workbench.llm.judges import open_judge, self_agreement
-from workbench.settings import plain
+from workbench.settings import Resampling
 from workbench.systems.adaem import asking, population, ratings, report, rewriting
-from workbench.systems.adaem.asking import Asker, Read
-from workbench.systems.adaem.classifiers import HELD, Classifier, Judged, Planted, question
+from workbench.systems.adaem.asking import Asker, ReadQuestion
+from workbench.systems.adaem.classifiers import (
+    HELD,
+    JudgeClassifier,
+    OpinionClassifier,
+    PlantedClassifier,
+)
+from workbench.systems.adaem.classifiers import question as question_for_judge
 from workbench.systems.adaem.divergence import Distance
-from workbench.systems.adaem.search import PART, SEED, Found, Objective, Search
+from workbench.systems.adaem.population import MemberSettings, Population
+from workbench.systems.adaem.search import (
+    PART,
+    SEED,
+    Search,
+    SearchObjective,
+    SearchOutcome,
+    SearchSettings,
+)
 from workbench.workspace import Workspace
 
 ANEW = 4
 """Questions asked anew between two checkpoints."""
 AGREED = 20
-"""Seed opinions on which the judge's agreement with itself is measured."""
+"""Opinions on which the judge's agreement with itself is measured."""
+FIGURES = (
+    "separation",
+    "chance",
+    "ratio",
+    "ratio_low",
+    "ratio_high",
+    "beyond",
+    "beyond_low",
+    "beyond_high",
+)
+"""Columns of the new questions' row of `adaem_separation` that the run's summary repeats."""
 
 
 @dataclasses.dataclass(frozen=True)
-class AdaemSettings:
+class AdaemSettings(Resampling):
+    """Settings of `adaem`: the population, the search, the report, and who reads and rewrites."""
+
     population: tuple[str, ...] = ()
     """Members: base, VALUE+ or VALUE- (steered), RUN/VALUE/KIND+ or - (stored direction),
     primed:VALUE, organism, local:MODEL, https://host/v1#model."""
@@ -113,406 +142,411 @@ class AdaemSettings:
     judge: str = ""
     """Language model that reads values: local:FOLDER-OR-HUB-ID or https://host/v1#model; empty:
     on the organism its known language."""
-    replicates: Replicates = 2000
-    """Bootstrap replicates."""
     seed: Seed = 0
     """Seed of opinions, rewriting, sampled seeds and bootstrap."""
 
 
-def run(study: Workspace, config: AdaemSettings, progress: Progress) -> Run:
-    """A run of kind `adaem`."""
-    _check(config)
-    labels = (
-        study.resolve("labels", config.labels)
-        if population.needs_labels(config.population)
-        else None
-    )
-    sae_run = (
-        study.runs.get(labels.inputs["sae"])
-        if labels
-        else study.resolve("sae", config.sae)
-        if population.needs_sae(config.population)
-        else None
-    )
-    template = Steering(method=config.method, strength=config.strength, unit=config.unit)
-    only = all(_model(name, sae_run) == material.ORGANISM for name in config.population)
-    members = population.plan(
-        config.population, study, labels, config.features_per_value, template, only, config.seed
-    )
-    who = population.open_population(study, members, sae_run)
-    judge = _judge(study, config, who.own)
-    rewriter = _rewriter(study, config, who.own)
-    seeds = _seeds(study, config, who.own)
-    told = hashlib.sha256(
-        repr(
-            [
-                [
-                    (m.name, m.persona, r.name)
-                    for m, r in zip(who.members, who.respondents, strict=True)
-                ],
-                seeds,
-            ]
-        ).encode()
-    ).hexdigest()
-    inputs = (
-        {"population": told, "rewriter": rewriter.name}
-        | ({"labels": labels.id} if labels else {})
-        | ({"sae": sae_run.id} if sae_run else {})
-    )
-    inputs |= {"judge": judge.name} if judge else {}
-    plainly = plain(
-        dataclasses.replace(
-            config, labels=labels.id if labels else "", sae=sae_run.id if sae_run else ""
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Lab:
+    """The run that is made, and all that its steps need."""
+
+    work: Work
+    """The run."""
+    asker: Asker
+    """Asks the population and has its opinions read."""
+    settings: AdaemSettings
+    """Settings of the run."""
+    progress: Progress
+    """Shows how far it is."""
+
+    @property
+    def members(self) -> list[str]:
+        """Name the members, in their order."""
+        return [member.name for member in self.asker.population.members]
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        """Name the values, in circle order."""
+        return self.asker.system.ids
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Evidence:
+    """What the report rests on."""
+
+    outcome: SearchOutcome
+    """What the search asked and chose."""
+    sets: dict[str, list[int]]
+    """Set of questions -> numbers of its questions."""
+    fresh: dict[int, ReadQuestion]
+    """Number -> the question asked anew."""
+
+    def held(self, members: int) -> dict[int, Float[np.ndarray, "member opinion value"]]:
+        """Give the values that fresh opinions hold, by the number of the question."""
+        return {number: read.by_member(members) for number, read in self.fresh.items()}
+
+
+def run(study: Workspace, settings: AdaemSettings, progress: Progress) -> Run:
+    """Make a run of kind `adaem`."""
+    _check(settings)
+    labels, sae_run = _labels_and_sae(study, settings)
+    people = _population(study, settings, labels, sae_run)
+    judge = _judge(study, settings, people.is_organism)
+    rewriter = _rewriter(study, settings, people.is_organism)
+    seeds = _seeds(study, settings, people.is_organism)
+    inputs = {"population": _digest(people, seeds), "rewriter": rewriter.name}
+    if labels:
+        inputs["labels"] = labels.id
+    if sae_run:
+        inputs["sae"] = sae_run.id
+    if judge:
+        inputs["judge"] = judge.name
+
+    def build(work: Work) -> dict[str, Any]:
+        """Search, ask the best questions and the seeds anew, and report."""
+        lab = _Lab(
+            work=work,
+            asker=_asker(study, settings, people, judge),
+            settings=settings,
+            progress=progress,
         )
-    )
-    if study.runs.exists(id := study.runs.find("adaem", plainly, inputs, config.seed)):
-        return study.runs.get(id)
-    classifier: Classifier = Judged(judge, study.system) if judge else Planted(study.system)
-    coherence = asking.by_model(who.model) if who.model else asking.by_judge(judge)
-    asker = Asker(
-        population=who,
-        classifier=classifier,
-        coherence=coherence,
-        system=study.system,
-        temperature=config.temperature,
-        new_tokens=config.new_tokens or (24 if who.own else 96),
-    )
-    objective = Objective(
-        opinions=config.opinions,
-        kept=config.kept,
-        beta=config.beta,
-        distance=config.distance,
-        averaged=config.averaged,
-    )
-    with study.runs.begin("adaem", plainly, inputs, config.seed) as work:
-        found = Search(
-            work,
-            asker,
-            rewriter,
-            objective,
-            seeds,
-            config.budget,
-            config.rewrites,
-            config.seed,
-            progress,
-        ).run()
-        sets = _sets(found, config)
-        fresh = _fresh(
-            work,
-            asker,
-            found,
-            sorted({n for numbers in sets.values() for n in numbers}),
-            config,
-            progress,
+        search = Search(
+            work, lab.asker, rewriter, _objective(settings), _search_settings(settings), progress
         )
+        outcome = search.run(seeds)
+        sets = _sets(outcome, settings)
+        numbers = sorted({number for numbers in sets.values() for number in numbers})
+        evidence = _Evidence(outcome, sets, _ask_anew(lab, outcome, numbers))
         progress("analysing", 0, 1)
-        figures = _report(work, asker, found, sets, fresh, config)
-        figures |= _agreement(judge, found, study) if judge else {}
-        write_atomically(
-            work.folder / "items.json",
-            json.dumps(_items(study, found, fresh, sets["found"], asker, work.run.id), indent=1),
-        )
+        figures = _report(lab, evidence)
+        if judge:
+            figures |= _agreement(judge, outcome, study.system)
+        items = json.dumps(_items(lab, evidence), indent=1)
+        write_atomically(work.folder / "items.json", items)
         progress("analysing", 1, 1)
-        return work.finish(
-            {
-                "members": len(members),
-                "topics": len(seeds),
-                "pulls": config.budget,
-                "questions": len(found.tried),
-                "classifier": classifier.name,
-                "rewriter": rewriter.name,
-                **figures,
-            }
-        )
+        return {
+            "members": len(people.members),
+            "topics": len(seeds),
+            "pulls": settings.budget,
+            "questions": len(outcome.tried),
+            "classifier": lab.asker.classifier.name,
+            "rewriter": rewriter.name,
+            **figures,
+        }
+
+    pinned = dataclasses.replace(
+        settings, labels=labels.id if labels else "", sae=sae_run.id if sae_run else ""
+    )
+    return study.make("adaem", pinned, inputs, build)
 
 
-def _check(config: AdaemSettings) -> None:
-    if (
-        config.opinions < 2
-        or not 1 <= config.kept <= config.opinions
-        or config.rewrites < 1
-        or config.budget < 0
-    ):
+def _check(settings: AdaemSettings) -> None:
+    """Raise BadInput where a number is out of range."""
+    keeps_some = 1 <= settings.kept <= settings.opinions
+    if settings.opinions < 2 or not keeps_some or settings.rewrites < 1 or settings.budget < 0:
         raise BadInput(
             "A search takes at least 2 opinions, keeps 1 to all of them, and rewrites at least 1"
             " question a pull; got others."
         )
-    if (
-        config.questions < 2
-        or config.fresh < 2
-        or not 1 <= config.answer <= config.fresh
-        or config.n_seeds < 0
-    ):
+    answers = 1 <= settings.answer <= settings.fresh
+    if settings.questions < 2 or settings.fresh < 2 or not answers or settings.n_seeds < 0:
         raise BadInput(
             "A report takes at least 2 questions and 2 fresh opinions, of which 1 to all make one"
             " answer; got others."
         )
-    if config.temperature <= 0 or config.strength <= 0 or config.beta < 0:
+    if settings.temperature <= 0 or settings.strength <= 0 or settings.beta < 0:
         raise BadInput(
             "Opinions are sampled at a temperature above 0, members steered by a strength above 0,"
             " and beta is not negative; got others."
         )
 
 
+def _labels_and_sae(study: Workspace, settings: AdaemSettings) -> tuple[Run | None, Run | None]:
+    """Resolve the labels and the SAE, where a member needs them."""
+    labels = None
+    if population.needs_labels(settings.population):
+        labels = study.resolve("labels", settings.labels)
+    if not population.needs_sae(settings.population):
+        return labels, None
+    if labels:
+        return labels, study.runs.get(labels.inputs["sae"])
+    return None, study.resolve("sae", settings.sae)
+
+
+def _population(
+    study: Workspace, settings: AdaemSettings, labels: Run | None, sae_run: Run | None
+) -> Population:
+    """Open every member that the settings name."""
+    models = [_model(name, sae_run) for name in settings.population]
+    making = MemberSettings(
+        per_value=settings.features_per_value,
+        template=Steering(method=settings.method, strength=settings.strength, unit=settings.unit),
+        is_organism=all(map(material.is_organism, models)),
+        seed=settings.seed,
+    )
+    members = population.plan(settings.population, study, labels, making)
+    return population.open_population(study, members, sae_run)
+
+
 def _model(name: str, sae_run: Run | None) -> str:
-    """Address of a member's model."""
+    """Give the address of a member's model."""
     if population.is_address(name):
         return name.removeprefix("local:")
     return sae_run.config["model"] if sae_run else ""
 
 
-def _judge(study: Workspace, config: AdaemSettings, own: bool) -> Judge | None:
-    if not config.judge and not own:
-        raise BadInput(
-            "Nobody was told to read which values an opinion holds. Name a language model with"
-            " --judge."
-        )
-    return (
-        open_judge(config.judge, study.model, study.folder / "answers.jsonl")
-        if config.judge
-        else None
+def _digest(people: Population, seeds: list[str]) -> str:
+    """Digest who is asked, as what, and about what (SHA-256)."""
+    members = [
+        (member.name, member.persona, respondent.name)
+        for member, respondent in zip(people.members, people.respondents, strict=True)
+    ]
+    return hashlib.sha256(repr([members, seeds]).encode()).hexdigest()
+
+
+def _judge(study: Workspace, settings: AdaemSettings, is_organism: bool) -> Judge | None:
+    """Open the judge that reads values; the organism's language needs none."""
+    if settings.judge:
+        return open_judge(settings.judge, study.model, study.folder / "answers.jsonl")
+    if is_organism:
+        return None
+    raise BadInput(
+        "Nobody was told to read which values an opinion holds. Name a language model with --judge."
     )
 
 
-def _rewriter(study: Workspace, config: AdaemSettings, own: bool) -> rewriting.Rewriter:
-    if not config.llm and not own:
-        raise BadInput("Nobody was told to rewrite questions. Name a language model with --llm.")
-    if not config.llm:
-        return rewriting.Composed()
-    return rewriting.Asked(
-        CachedLLM(open_llm(config.llm, study.model), study.folder / "answers.jsonl"),
-        config.llm_temperature,
-        config.llm_tokens,
-    )
+def _rewriter(study: Workspace, settings: AdaemSettings, is_organism: bool) -> rewriting.Rewriter:
+    """Open the language model that rewrites, or compose in the organism's language."""
+    if settings.llm:
+        llm = CachedLLM(open_llm(settings.llm, study.model), study.folder / "answers.jsonl")
+        return rewriting.LLMRewriter(llm, settings.llm_temperature, settings.llm_tokens)
+    if is_organism:
+        return rewriting.ComposedRewriter()
+    raise BadInput("Nobody was told to rewrite questions. Name a language model with --llm.")
 
 
-def _seeds(study: Workspace, config: AdaemSettings, own: bool) -> list[str]:
-    from workbench.causal import targets
-
-    if config.seeds:
-        known = material.sample(material.lines(config.seeds), config.n_seeds, config.seed)
-    elif own:
-        known = organism.situations(config.n_seeds or 20, config.seed)
+def _seeds(study: Workspace, settings: AdaemSettings, is_organism: bool) -> list[str]:
+    """Read the seed questions. Raises BadInput for fewer than two, or the same one twice."""
+    if is_organism and not settings.seeds:
+        texts = organism.situations(settings.n_seeds or 20, settings.seed)
     else:
-        known = material.sample(
-            [one.text for one in targets.questions("", study.system)], config.n_seeds, config.seed
+        texts = (
+            material.lines(settings.seeds)
+            if settings.seeds
+            else [question.text for question in targets.questions("", study.system)]
         )
-    found = [text.strip() for text in known if text.strip()]
-    if len(found) < 2 or len(set(found)) < len(found):
+        texts = material.sample(texts, settings.n_seeds, settings.seed)
+    seeds = [text.strip() for text in texts if text.strip()]
+    if len(seeds) < 2 or len(set(seeds)) < len(seeds):
         raise BadInput(
-            f"A search needs at least two different seed questions, got {len(found)},"
-            f" {len(set(found))} of them different. Correct --seeds."
+            f"A search needs at least two different seed questions, got {len(seeds)},"
+            f" {len(set(seeds))} of them different. Correct --seeds."
         )
-    return found
+    return seeds
 
 
-def _sets(found: Found, config: AdaemSettings) -> dict[str, list[int]]:
-    """Numbers of the questions that the report asks anew."""
-    seeds = list(range(sum(one.pull < 0 for one in found.tried)))
-    best = found.ranked(found.best)[: config.questions]
+def _asker(
+    study: Workspace, settings: AdaemSettings, people: Population, judge: Judge | None
+) -> Asker:
+    """Say who reads the opinions, and by whose word they go with their questions."""
+    classifier: OpinionClassifier = PlantedClassifier(study.system)
+    if judge:
+        classifier = JudgeClassifier(judge, study.system)
+    if people.model:
+        coherence = asking.by_model(people.model)
+    else:
+        assert judge is not None  # only the organism, which runs here, needs none
+        coherence = asking.by_judge(judge)
+    return Asker(
+        population=people,
+        classifier=classifier,
+        coherence=coherence,
+        system=study.system,
+        temperature=settings.temperature,
+        new_tokens=settings.new_tokens or (24 if people.is_organism else 96),
+    )
+
+
+def _objective(settings: AdaemSettings) -> SearchObjective:
+    return SearchObjective(
+        opinions=settings.opinions,
+        kept=settings.kept,
+        beta=settings.beta,
+        distance=settings.distance,
+        averaged=settings.averaged,
+    )
+
+
+def _search_settings(settings: AdaemSettings) -> SearchSettings:
+    return SearchSettings(pulls=settings.budget, rewrites=settings.rewrites, seed=settings.seed)
+
+
+def _sets(outcome: SearchOutcome, settings: AdaemSettings) -> dict[str, list[int]]:
+    """Choose the questions that the report asks anew, by their numbers."""
+    seeds = [question.number for question in outcome.tried if question.pull < 0]
+    best = outcome.ranked(outcome.best)[: settings.questions]
     if len(best) < 2:
         raise BadInput(
             f"{len(best)} topics have a question to which every member gave an opinion that could"
             " be read. Give other seeds, or a longer --new-tokens."
         )
-    drawn = np.random.default_rng((config.seed, 12)).permutation(seeds)[: 2 * config.questions]
+    shuffled = np.random.default_rng((settings.seed, 12)).permutation(seeds)
     return {
         "found": best,
-        "seed": sorted(map(int, drawn)),
-        "best-seed": found.ranked(seeds)[: len(best)],
+        "seed": sorted(map(int, shuffled[: 2 * settings.questions])),
+        "best-seed": outcome.ranked(seeds)[: len(best)],
     }
 
 
-def _fresh(
-    work: Work,
-    asker: Asker,
-    found: Found,
-    numbers: Sequence[int],
-    config: AdaemSettings,
-    progress: Progress,
-) -> dict[int, Read]:
-    """Number -> the question asked anew, `ANEW` questions a part."""
-    done, size, values, found_anew = (
-        work.done("fresh"),
-        len(asker.population.members),
-        asker.system.ids,
-        {},
-    )
+def _ask_anew(lab: _Lab, outcome: SearchOutcome, numbers: Sequence[int]) -> dict[int, ReadQuestion]:
+    """Ask questions anew, `ANEW` of them a part of the run."""
+    settings = lab.settings
+    done = lab.work.done("fresh")
+    anew: dict[int, ReadQuestion] = {}
     for start in range(0, len(numbers), ANEW):
-        some = numbers[start : start + ANEW]
+        batch = numbers[start : start + ANEW]
         if start not in done:
-            seed = config.seed * SEED + SEED // 2 + start * size * config.fresh
-            read = asker.ask([found.tried[number].read.text for number in some], config.fresh, seed)
-            work.part(
-                "fresh",
-                start,
-                pa.Table.from_pylist(
-                    [row for one in read for row in asking.rows(one, values)], schema=PART
-                ),
-            )
-        found_anew |= dict(
-            zip(some, asking.from_rows(work.kept("fresh", start).to_pylist(), values), strict=True)
-        )
-        progress("asking anew", start + len(some), len(numbers))
-    return found_anew
+            texts = [outcome.tried[number].read.text for number in batch]
+            asked_before = start * len(lab.members) * settings.fresh
+            seed = settings.seed * SEED + SEED // 2 + asked_before
+            asked = lab.asker.ask(texts, settings.fresh, seed)
+            rows = [row for read in asked for row in asking.rows(read, lab.values)]
+            lab.work.part("fresh", start, pa.Table.from_pylist(rows, schema=PART))
+        part = asking.from_rows(lab.work.kept("fresh", start).to_pylist(), lab.values)
+        anew |= dict(zip(batch, part, strict=True))
+        lab.progress("asking anew", start + len(batch), len(numbers))
+    return anew
 
 
-def _report(
-    work: Work,
-    asker: Asker,
-    found: Found,
-    sets: dict[str, list[int]],
-    fresh: dict[int, Read],
-    config: AdaemSettings,
-) -> dict[str, Any]:
-    """Writes every table; gives the run's figures."""
-    members, size = (
-        [member.name for member in asker.population.members],
-        len(asker.population.members),
+def _report(lab: _Lab, evidence: _Evidence) -> dict[str, Any]:
+    """Write every table, and give the run's figures."""
+    settings, work, outcome = lab.settings, lab.work, evidence.outcome
+    held = evidence.held(len(lab.members))
+    apart = {number: report.separation(marks) for number, marks in held.items()}
+    dealt = {number: report.chance(marks, settings.seed + number) for number, marks in held.items()}
+    searched = {question.number: question.score.separation for question in outcome.tried}
+    separation = report.rows(
+        _by_set(evidence.sets, apart),
+        _by_set(evidence.sets, dealt),
+        _by_set(evidence.sets, searched),
+        settings.replicates,
+        settings.seed,
     )
-    held = {number: read.by_member(size) for number, read in fresh.items()}
-    apart = {number: report.separation(one) for number, one in held.items()}
-    dealt = {number: report.chance(one, config.seed + number) for number, one in held.items()}
-    by_set = [
-        {name: np.array([of(n) for n in numbers]) for name, numbers in sets.items()}
-        for of in (apart.__getitem__, dealt.__getitem__, lambda n: found.tried[n].score.separation)
-    ]
-    separation = report.rows(by_set[0], by_set[1], by_set[2], config.replicates, config.seed)
     rated = ratings.rate(
-        np.stack([held[n] for n in sets["found"]]),
-        config.answer,
-        members,
-        asker.system.ids,
-        config.replicates,
-        config.seed,
+        np.stack([held[number] for number in evidence.sets["found"]]),
+        settings.answer,
+        lab.members,
+        lab.values,
+        settings.replicates,
+        settings.seed,
     )
-    name, accepted = asker.classifier.name, {one.accepted for one in found.pulls}
-    work.table(
-        "adaem_members",
-        [
-            {
-                "member": m.name,
-                "kind": m.kind,
-                "respondent": r.name,
-                "steering": m.steering.name,
-                "persona": m.persona,
-            }
-            for m, r in zip(asker.population.members, asker.population.respondents, strict=True)
-        ],
-    )
-    work.table(
-        "adaem_questions",
-        [
-            {
-                "question": one.number,
-                "topic": one.topic,
-                "parent": one.parent,
-                "pull": one.pull,
-                "text": one.read.text,
-                "writer": one.writer,
-                "score": one.score.total,
-                "separation": one.score.separation,
-                "distance": one.score.distance,
-                "accepted": one.number in accepted,
-                "found": one.number in sets["found"],
-                "fresh": apart.get(one.number),
-                "chance": dealt.get(one.number),
-                "classifier": name,
-            }
-            for one in found.tried
-        ],
-        sort=("question",),
-    )
-    work.table(
-        "adaem_opinions",
-        [*_opinions(found, asker, members), *_fresh_opinions(fresh, asker, members)],
-        sort=("stage", "question", "member"),
-    )
-    work.table(
-        "adaem_pulls",
-        [
-            {
-                "pull": k,
-                **dataclasses.asdict(one.pull),
-                "reward": one.reward,
-                "tried": one.tried,
-                "accepted": one.accepted,
-            }
-            for k, one in enumerate(found.pulls)
-        ],
-        sort=("pull",),
-    )
+    classifier = {"classifier": lab.asker.classifier.name}
+    opinions = _search_opinions(lab, outcome) + _fresh_opinions(lab, evidence.fresh)
+    questions = [
+        row | {"fresh": apart.get(row["question"]), "chance": dealt.get(row["question"])}
+        for row in _question_rows(lab, evidence)
+    ]
+    work.table("adaem_members", _member_rows(lab.asker.population))
+    work.table("adaem_questions", questions, sort=("question",))
+    work.table("adaem_opinions", opinions, sort=("stage", "question", "member"))
+    work.table("adaem_pulls", _pull_rows(outcome), sort=("pull",))
     work.table("adaem_separation", separation)
-    work.table(
-        "adaem_ratings", [row | {"classifier": name} for row in rated], sort=("value", "member")
-    )
-    first = separation[0]
-    every = [
-        one for read in [*(t.read for t in found.tried), *fresh.values()] for one in read.opinions
-    ]
-    figures = {
-        key: first[key]
-        for key in (
-            "separation",
-            "chance",
-            "ratio",
-            "ratio_low",
-            "ratio_high",
-            "beyond",
-            "beyond_low",
-            "beyond_high",
-        )
-    }
-    return {key: None if x != x else float(x) for key, x in figures.items()} | {
-        "seed_separation": float(separation[1]["separation"]),
-        "accepted": sum(one.accepted >= 0 for one in found.pulls),
-        "pulls_without_questions": sum(not one.tried for one in found.pulls),
-        "opinions": len(every),
-        "missing": sum(one.status != "parsed" for one in every),
+    work.table("adaem_ratings", [row | classifier for row in rated], sort=("value", "member"))
+    return _figures(evidence, separation)
+
+
+def _by_set(
+    sets: Mapping[str, Sequence[int]], figures: Mapping[int, float]
+) -> dict[str, Float[np.ndarray, " question"]]:
+    """Sort the figures of questions by the sets they are in."""
+    return {
+        name: np.array([figures[number] for number in numbers]) for name, numbers in sets.items()
     }
 
 
-def _opinions(found: Found, asker: Asker, members: Sequence[str]) -> list[dict[str, Any]]:
+def _member_rows(people: Population) -> list[dict[str, Any]]:
+    """Write the rows of `adaem_members`."""
     return [
-        row
-        | dict(
-            zip(
-                ("conformity", "coherence", "value_difference", "semantic_difference"),
-                map(float, four),
-                strict=True,
-            )
-        )
-        | {"kept": bool(kept)}
-        for one in found.tried
-        for row, four, kept in zip(
-            _rows(one.read, "search", one.number, asker, members),
-            one.criteria,
-            one.kept,
-            strict=True,
-        )
-    ]
-
-
-def _fresh_opinions(
-    fresh: dict[int, Read], asker: Asker, members: Sequence[str]
-) -> list[dict[str, Any]]:
-    return [
-        row
-        | {
-            "conformity": None,
-            "value_difference": None,
-            "semantic_difference": None,
-            "kept": None,
+        {
+            "member": member.name,
+            "kind": member.kind,
+            "respondent": respondent.name,
+            "steering": member.steering.name,
+            "persona": member.persona,
         }
-        for number, read in fresh.items()
-        for row in _rows(read, "fresh", number, asker, members)
+        for member, respondent in zip(people.members, people.respondents, strict=True)
     ]
 
 
-def _rows(
-    read: Read, stage: str, number: int, asker: Asker, members: Sequence[str]
-) -> list[dict[str, Any]]:
-    told = asking.rows(read, asker.system.ids)
+def _question_rows(lab: _Lab, evidence: _Evidence) -> list[dict[str, Any]]:
+    """Write the rows of `adaem_questions`, without what fresh opinions say."""
+    accepted = {pull.accepted for pull in evidence.outcome.pulls}
+    return [
+        {
+            "question": question.number,
+            "topic": question.topic,
+            "parent": question.parent,
+            "pull": question.pull,
+            "text": question.read.text,
+            "writer": question.writer,
+            "score": question.score.total,
+            "separation": question.score.separation,
+            "distance": question.score.distance,
+            "accepted": question.number in accepted,
+            "found": question.number in evidence.sets["found"],
+            "classifier": lab.asker.classifier.name,
+        }
+        for question in evidence.outcome.tried
+    ]
+
+
+def _pull_rows(outcome: SearchOutcome) -> list[dict[str, Any]]:
+    """Write the rows of `adaem_pulls`."""
+    return [
+        {
+            "pull": number,
+            **dataclasses.asdict(pulled.pull),
+            "reward": pulled.reward,
+            "tried": pulled.tried,
+            "accepted": pulled.accepted,
+        }
+        for number, pulled in enumerate(outcome.pulls)
+    ]
+
+
+def _search_opinions(lab: _Lab, outcome: SearchOutcome) -> list[dict[str, Any]]:
+    """Write the rows of `adaem_opinions` that the search asked for, with their criteria."""
+    rows = []
+    for question in outcome.tried:
+        opinions = _opinion_rows(lab, question.read, "search", question.number)
+        for row, four, kept in zip(opinions, question.criteria, question.kept, strict=True):
+            conformity, coherence, value_difference, semantic_difference = map(float, four)
+            rows.append(
+                row
+                | {
+                    "conformity": conformity,
+                    "coherence": coherence,
+                    "value_difference": value_difference,
+                    "semantic_difference": semantic_difference,
+                    "kept": bool(kept),
+                }
+            )
+    return rows
+
+
+def _fresh_opinions(lab: _Lab, fresh: Mapping[int, ReadQuestion]) -> list[dict[str, Any]]:
+    """Write the rows of `adaem_opinions` on questions that were asked anew."""
+    without = dict.fromkeys(("conformity", "value_difference", "semantic_difference", "kept"))
+    return [
+        row | without
+        for number, read in fresh.items()
+        for row in _opinion_rows(lab, read, "fresh", number)
+    ]
+
+
+def _opinion_rows(lab: _Lab, read: ReadQuestion, stage: str, number: int) -> list[dict[str, Any]]:
+    """Write what both stages say of an opinion."""
+    members = lab.members
     return [
         {
             "stage": stage,
@@ -523,56 +557,74 @@ def _rows(
             "seed": row["seed"],
             "held": row["held"],
             "coherence": row["coherence"],
-            "classifier": asker.classifier.name,
-            "coherence_by": asker.coherence.name,
+            "classifier": lab.asker.classifier.name,
+            "coherence_by": lab.asker.coherence.name,
         }
-        for row in told
+        for row in asking.rows(read, lab.values)
     ]
 
 
-def _agreement(judge: Judge, found: Found, study: Workspace) -> dict[str, Any]:
-    """How far the judge says the same when its options are turned round; warns where that is
-    little.
-    """
-    texts = [
-        one.text for tried in found.tried for one in tried.read.opinions if one.status == "parsed"
+def _figures(evidence: _Evidence, separation: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Give how much better the chosen questions separate, and count opinions and pulls."""
+    chosen, seeds = separation[0], separation[1]
+    figures: dict[str, Any] = {}
+    for key in FIGURES:
+        figures[key] = None if np.isnan(chosen[key]) else float(chosen[key])
+    pulls = evidence.outcome.pulls
+    searched = [question.read for question in evidence.outcome.tried]
+    opinions = [
+        opinion for read in [*searched, *evidence.fresh.values()] for opinion in read.opinions
     ]
-    values = study.system.values
-    asked = [
-        question(values[k % len(values)], text)
-        for k, text in enumerate(texts[:: max(len(texts) // AGREED, 1)])
-    ]
-    agreed = self_agreement(judge, asked, HELD)
-    return {
-        "judge_agreement": agreed.share,
-        "judge_kappa": None if agreed.kappa != agreed.kappa else agreed.kappa,
+    return figures | {
+        "seed_separation": float(seeds["separation"]),
+        "accepted": sum(pulled.accepted >= 0 for pulled in pulls),
+        "pulls_without_questions": sum(not pulled.tried for pulled in pulls),
+        "opinions": len(opinions),
+        "missing": sum(opinion.status != "parsed" for opinion in opinions),
     }
 
 
-def _items(
-    study: Workspace,
-    found: Found,
-    fresh: dict[int, Read],
-    numbers: Sequence[int],
-    asker: Asker,
-    id: str,
-) -> dict[str, Any]:
-    """The new instrument as its file holds it."""
-    size = len(asker.population.members)
+def _agreement(judge: Judge, outcome: SearchOutcome, system: ValueSystem) -> dict[str, Any]:
+    """Measure how far the judge says the same when its options are turned round.
+
+    Warns where that is little.
+    """
+    texts = [
+        opinion.text
+        for question in outcome.tried
+        for opinion in question.read.opinions
+        if opinion.status == "parsed"
+    ]
+    sample = texts[:: max(len(texts) // AGREED, 1)]
+    values = system.values
+    requests = [question_for_judge(values[k % len(values)], text) for k, text in enumerate(sample)]
+    agreed = self_agreement(judge, requests, HELD)
+    return {
+        "judge_agreement": agreed.share,
+        "judge_kappa": None if np.isnan(agreed.kappa) else agreed.kappa,
+    }
+
+
+def _items(lab: _Lab, evidence: _Evidence) -> dict[str, Any]:
+    """Write the new instrument as its file holds it."""
+    questions = []
+    for number in evidence.sets["found"]:
+        tried = evidence.outcome.tried[number]
+        held = evidence.fresh[number].by_member(len(lab.members))
+        questions.append(
+            {
+                "id": f"q{number:04d}",
+                "topic": tried.topic,
+                "text": tried.read.text,
+                "writer": tried.writer,
+                "separation": round(report.separation(held), 6),
+            }
+        )
     return {
         "format": 1,
-        "system": study.system.id,
-        "run": id,
-        "population": [member.name for member in asker.population.members],
-        "classifier": asker.classifier.name,
-        "questions": [
-            {
-                "id": f"q{n:04d}",
-                "topic": found.tried[n].topic,
-                "text": found.tried[n].read.text,
-                "writer": found.tried[n].writer,
-                "separation": round(report.separation(fresh[n].by_member(size)), 6),
-            }
-            for n in numbers
-        ],
+        "system": lab.asker.system.id,
+        "run": lab.work.run.id,
+        "population": lab.members,
+        "classifier": lab.asker.classifier.name,
+        "questions": questions,
     }

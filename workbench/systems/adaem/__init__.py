@@ -15,8 +15,6 @@ their values (Duan et al., ICLR 2026).
 What was found is an instrument like any other (`workbench/instruments/adaem.py`).
 """
 
-NONE = "none"
-"""Outcome of an opinion that holds no value; it stands beside the values in every distribution."""
 WORDINGS = (
     ("plain", "{item}"),
     ("opinion", "{item}\n\nSay in two or three sentences what you think and what you would do."),

@@ -12,7 +12,7 @@ values and its coherence.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,11 +22,11 @@ from feature_store.progress import silent
 from feature_store.records import Instrument, Item, ValueSystem
 from workbench.llm import Judge
 from workbench.measuring.administer import Elicitation, administer
-from workbench.measuring.questions import questions
+from workbench.measuring.questions import Question, questions
 from workbench.sweeps import ratings
 from workbench.sweeps.texts import losses
 from workbench.systems.adaem import WORDINGS
-from workbench.systems.adaem.classifiers import Classifier
+from workbench.systems.adaem.classifiers import OpinionClassifier
 from workbench.systems.adaem.divergence import distribution
 from workbench.systems.adaem.population import Population
 from workbench.systems.adaem.responses import Coherence, Opinion
@@ -36,7 +36,9 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Read:
+class ReadQuestion:
+    """A question with the opinions of all members on it, and what a classifier read in them."""
+
     text: str
     """The question."""
     opinions: tuple[Opinion, ...]
@@ -46,25 +48,27 @@ class Read:
     coherence: Float[np.ndarray, " opinion"]
     """Coherence of each opinion [0 to 1]; NaN where it does not count or the pair is longer than
     the model that rates it reads."""
-    asked: Float[np.ndarray, " outcome"]
+    outcome: Float[np.ndarray, " outcome"]
     """What the question itself holds, `none` last; NaN where it could not be read."""
 
     @property
     def member(self) -> np.ndarray:
-        """Number of each opinion's member."""
-        return np.array([one.member for one in self.opinions], int)
+        """Number each opinion's member."""
+        return np.array([opinion.member for opinion in self.opinions], int)
 
     def by_member(self, members: int) -> Float[np.ndarray, "member place value"]:
-        """`held`, member by member; each has as many opinions."""
+        """Stack `held` member by member; each member has as many opinions."""
         return self.held.reshape(members, -1, self.held.shape[1])
 
 
 @dataclass(frozen=True)
 class Asker:
+    """Asks a population for opinions and has them read."""
+
     population: Population
-    """Who is asked."""
-    classifier: Classifier
-    """Who reads."""
+    """The members that are asked."""
+    classifier: OpinionClassifier
+    """Says which values an opinion holds."""
     coherence: Coherence
     """What stands in for coherence."""
     system: ValueSystem
@@ -74,50 +78,49 @@ class Asker:
     new_tokens: int
     """Longest opinion [tokens]."""
 
-    def ask(self, texts: Sequence[str], n: int, seed: int) -> list[Read]:
-        """`n` opinions of every member on every question; opinion k of member m on question q is
-        drawn with `seed + (q * members + m) * n + k`.
+    def ask(self, texts: Sequence[str], n: int, seed: int) -> list[ReadQuestion]:
+        """Ask every member for `n` opinions on every question, and read them.
+
+        Opinion k of member m on question q is drawn with `seed + (q * members + m) * n + k`.
         """
         if not texts:
             return []
-        made: list[list[Opinion]] = [[] for _ in texts]
+        opinions: list[list[Opinion]] = [[] for _ in texts]
         size = len(self.population.members)
-        for m, (member, respondent) in enumerate(
-            zip(self.population.members, self.population.respondents, strict=True)
-        ):
-            asked = [
-                q
-                for k, text in enumerate(texts)
-                for q in questions(
-                    self._one(k, text),
+        for m, member in enumerate(self.population.members):
+            requests: list[Question] = []
+            for number, text in enumerate(texts):
+                first = seed + (number * size + m) * n
+                requests += questions(
+                    self._instrument(number, text),
                     [""],
                     (self.wording,),
-                    range(seed + (k * size + m) * n, seed + (k * size + m + 1) * n),
+                    range(first, first + n),
                     member.persona,
                 )
-            ]
-            told = administer(
-                respondent,
-                self._one(0, texts[0]),
-                asked,
+            responses = administer(
+                self.population.respondents[m],
+                self._instrument(0, texts[0]),
+                requests,
                 member.steering.name,
                 silent,
                 elicitation=Elicitation(
                     mode="generate", temperature=self.temperature, new_tokens=self.new_tokens
                 ),
             )
-            for q, r in zip(asked, told, strict=True):
-                made[int(q.item.id)].append(
-                    Opinion(member=m, text=r.text, status=r.status, seed=q.seed)
+            for request, response in zip(requests, responses, strict=True):
+                opinions[int(request.item.id)].append(
+                    Opinion(member=m, text=response.text, status=response.status, seed=request.seed)
                 )
-        return self._read(texts, made)
+        return self._read(texts, opinions)
 
     @property
     def wording(self) -> str:
-        """The organism goes on where a question ends, others are asked for an opinion."""
-        return WORDINGS[0][0] if self.population.own else WORDINGS[1][0]
+        """Name the wording: the organism goes on where a question ends, others give an opinion."""
+        return WORDINGS[0][0] if self.population.is_organism else WORDINGS[1][0]
 
-    def _one(self, number: int, text: str) -> Instrument:
+    def _instrument(self, number: int, text: str) -> Instrument:
+        """Put one question as an instrument of one item."""
         return Instrument(
             id="adaem",
             title="",
@@ -130,119 +133,123 @@ class Asker:
             answer="text",
         )
 
-    def _read(self, texts: Sequence[str], made: list[list[Opinion]]) -> list[Read]:
-        flat = [(text, one) for text, some in zip(texts, made, strict=True) for one in some]
-        parsed = [k for k, (_, one) in enumerate(flat) if one.status == "parsed"]
-        held, coherence = (
-            np.full((len(flat), len(self.system.ids)), np.nan),
-            np.full(len(flat), np.nan),
-        )
+    def _read(
+        self, texts: Sequence[str], opinions: Sequence[Sequence[Opinion]]
+    ) -> list[ReadQuestion]:
+        """Have all opinions read at once, and the questions too."""
+        flat = [opinion for of_question in opinions for opinion in of_question]
+        question = [text for text, members in zip(texts, opinions, strict=True) for _ in members]
+        parsed = [k for k, opinion in enumerate(flat) if opinion.status == "parsed"]
+        held = np.full((len(flat), len(self.system.ids)), np.nan)
+        coherence = np.full(len(flat), np.nan)
         if parsed:
-            held[parsed] = self.classifier.read([flat[k][1].text for k in parsed])
-            coherence[parsed] = self.coherence.rate(
-                [flat[k][0] for k in parsed], [flat[k][1].text for k in parsed]
-            )
-        read = np.isfinite(held).all(1)
-        own, found, start = self.classifier.read(list(texts)), [], 0
-        for number, (text, some) in enumerate(zip(texts, made, strict=True)):
-            part = slice(start, start + len(some))
-            opinions = tuple(
-                Opinion(
-                    member=one.member,
-                    text=one.text,
-                    status=one.status if ok or one.status != "parsed" else "unparsed",
-                    seed=one.seed,
-                )
-                for one, ok in zip(some, read[part], strict=True)
-            )
-            found.append(
-                Read(
-                    text=text,
-                    opinions=opinions,
+            parsed_texts = [flat[k].text for k in parsed]
+            held[parsed] = self.classifier.read(parsed_texts)
+            coherence[parsed] = self.coherence.rate([question[k] for k in parsed], parsed_texts)
+        is_read = np.isfinite(held).all(1)
+        held_by_question = self.classifier.read(list(texts))
+        read = []
+        start = 0
+        for number, members in enumerate(opinions):
+            part = slice(start, start + len(members))
+            read.append(
+                ReadQuestion(
+                    text=texts[number],
+                    opinions=tuple(map(_marked, members, is_read[part].tolist())),
                     held=held[part],
                     coherence=coherence[part],
-                    asked=distribution(own[number : number + 1]),
+                    outcome=distribution(held_by_question[number : number + 1]),
                 )
             )
-            start += len(some)
-        return found
+            start += len(members)
+        return read
+
+
+def _marked(opinion: Opinion, is_read: bool) -> Opinion:
+    """Call an opinion unparsed that the classifier could not read."""
+    if is_read or opinion.status != "parsed":
+        return opinion
+    return replace(opinion, status="unparsed")
 
 
 def by_model(model: "Model") -> Coherence:
-    """The probability per token of an opinion after its question, under the model as it is."""
+    """Rate coherence by the probability per token of an opinion after its question.
+
+    The model is unsteered; a pair longer than it reads gets NaN.
+    """
 
     def rate(asked: Sequence[str], texts: Sequence[str]) -> Float[np.ndarray, " opinion"]:
-        before, after = (
-            list(map(len, model.tokenize(list(some), prompt=True))) for some in (asked, texts)
-        )
-        found = np.full(len(texts), np.nan)
-        short = [
-            k for k, (a, b) in enumerate(zip(before, after, strict=True)) if a + b <= model.context
-        ]
-        if short:
-            found[short] = np.exp(
-                -losses(model, [asked[k] for k in short], [texts[k] for k in short])
-            )
-        return found
+        """Compute exp(-loss) of each opinion after its question [0 to 1]."""
+        before = [len(ids) for ids in model.tokenize(list(asked), prompt=True)]
+        after = [len(ids) for ids in model.tokenize(list(texts), prompt=True)]
+        coherence = np.full(len(texts), np.nan)
+        fits = [k for k in range(len(texts)) if before[k] + after[k] <= model.context]
+        if fits:
+            loss = losses(model, [asked[k] for k in fits], [texts[k] for k in fits])
+            coherence[fits] = np.exp(-loss)
+        return coherence
 
     return Coherence(f"probability per token under {model.name}@{model.revision[:12]}", rate)
 
 
 def by_judge(judge: Judge) -> Coherence:
-    """Whether a judge finds that the opinion is about the question: 0, 1/2 or 1."""
+    """Rate coherence by a judge: whether the opinion is about the question, 0, 1/2 or 1."""
 
     def rate(asked: Sequence[str], texts: Sequence[str]) -> Float[np.ndarray, " opinion"]:
-        told = [
+        """Ask the judge about each pair; NaN where its verdict could not be read."""
+        requests = [
             ratings.QUESTIONS[1].format(prompt=question, text=text)
             for question, text in zip(asked, texts, strict=True)
         ]
-        return np.array(
-            [
-                ratings.OPTIONS.index(v.choice) / 2 if v.status == "parsed" else np.nan
-                for v in judge.judge(told, ratings.OPTIONS)
-            ]
-        )
+        coherence = np.full(len(texts), np.nan)
+        for k, verdict in enumerate(judge.judge(requests, ratings.OPTIONS)):
+            if verdict.status == "parsed":
+                coherence[k] = ratings.OPTIONS.index(verdict.choice) / 2
+        return coherence
 
     return Coherence(f"judged by {judge.name}", rate)
 
 
-def rows(read: Read, values: Sequence[str]) -> list[dict[str, Any]]:
-    """The opinions as plain rows; `from_rows` reads them back."""
+def rows(read: ReadQuestion, values: Sequence[str]) -> list[dict[str, Any]]:
+    """Write the opinions on a question as plain rows; `from_rows` reads them back."""
     return [
         {
             "question": read.text,
-            "asked": read.asked.tolist(),
-            "member": one.member,
-            "text": one.text,
-            "status": one.status,
-            "seed": one.seed,
-            "held": [v for v, mark in zip(values, marks, strict=True) if mark == 1],
-            "coherence": float(c),
+            "asked": read.outcome.tolist(),
+            "member": opinion.member,
+            "text": opinion.text,
+            "status": opinion.status,
+            "seed": opinion.seed,
+            "held": [value for value, mark in zip(values, marks, strict=True) if mark == 1],
+            "coherence": float(coherence),
         }
-        for one, marks, c in zip(read.opinions, read.held, read.coherence, strict=True)
+        for opinion, marks, coherence in zip(read.opinions, read.held, read.coherence, strict=True)
     ]
 
 
-def from_rows(told: Sequence[dict[str, Any]], values: Sequence[str]) -> list[Read]:
-    """Questions with their opinions, in the order of the rows."""
-    found = []
-    for question in dict.fromkeys(row["question"] for row in told):
-        own = [row for row in told if row["question"] == question]
-        held = [
-            [float(v in row["held"]) if row["status"] == "parsed" else np.nan for v in values]
-            for row in own
-        ]
-        opinions = tuple(
-            Opinion(member=row["member"], text=row["text"], status=row["status"], seed=row["seed"])
-            for row in own
+def from_rows(opinions: Sequence[dict[str, Any]], values: Sequence[str]) -> list[ReadQuestion]:
+    """Read questions with their opinions back from rows, in the order of the rows."""
+    by_question: dict[str, list[dict[str, Any]]] = {}
+    for row in opinions:
+        by_question.setdefault(row["question"], []).append(row)
+    return [
+        ReadQuestion(
+            text=question,
+            opinions=tuple(map(_opinion, members)),
+            held=np.array([_marks(row, values) for row in members]),
+            coherence=np.array([row["coherence"] for row in members]),
+            outcome=np.array(members[0]["asked"]),
         )
-        found.append(
-            Read(
-                text=question,
-                opinions=opinions,
-                held=np.array(held),
-                coherence=np.array([row["coherence"] for row in own]),
-                asked=np.array(own[0]["asked"]),
-            )
-        )
-    return found
+        for question, members in by_question.items()
+    ]
+
+
+def _opinion(row: dict[str, Any]) -> Opinion:
+    return Opinion(member=row["member"], text=row["text"], status=row["status"], seed=row["seed"])
+
+
+def _marks(row: dict[str, Any], values: Sequence[str]) -> list[float]:
+    """Mark the values that an opinion holds; NaN for all where it does not count."""
+    if row["status"] != "parsed":
+        return [float("nan")] * len(values)
+    return [float(value in row["held"]) for value in values]

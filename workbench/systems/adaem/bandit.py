@@ -18,6 +18,8 @@ from jaxtyping import Float
 
 @dataclass(frozen=True)
 class Pull:
+    """A topic that the bandit chose, and why."""
+
     topic: int
     """0-based number of the topic."""
     quality: float
@@ -29,15 +31,21 @@ class Pull:
 
 
 class Bandit:
-    """Topics with their qualities; `budget` is B [pulls]."""
+    """Chooses among topics by their qualities and by how often each was pulled.
+
+    bandit = Bandit(np.array([0.2, 0.5]), budget=60)
+    pull = bandit.choose()
+    bandit.reward(pull.topic, 0.7)
+    """
 
     def __init__(self, seeds: Float[np.ndarray, " topic"], budget: int) -> None:
+        """Begin with the scores of the seed questions [nats]; `budget` is B [pulls]."""
         self.quality = np.where(np.isfinite(seeds), seeds, 0.0)
         self.count = np.ones(len(seeds), int)
         self._log = math.log(max(budget, 2))
 
     def choose(self) -> Pull:
-        """The topic of the largest upper bound, the first where several are equal."""
+        """Choose the topic of the largest upper bound, the first where several are equal."""
         bonus = np.sqrt(2 * self._log / self.count)
         topic = int((self.quality + bonus).argmax())
         return Pull(
@@ -48,7 +56,7 @@ class Bandit:
         )
 
     def reward(self, topic: int, reward: float) -> None:
-        """Take in what a pull brought."""
+        """Take in what a pull brought [nats]; NaN counts as a pull and changes no quality."""
         self.count[topic] += 1
         if math.isfinite(reward):
             self.quality[topic] += (reward - self.quality[topic]) / self.count[topic]

@@ -1,9 +1,9 @@
 """Which values an opinion holds: the binary value vector of AdAEM (Duan et al., ICLR 2026).
 
-1. `Planted` knows the organism's language: a value is held where a sentence of its + pole occurs
-   and none of its - pole.
-2. `Judged` puts one closed question for each value to a `Judge`; where any of the answers could not
-   be read the whole opinion is unread.
+1. `PlantedClassifier` knows the organism's language: a value is held where a sentence of its + pole
+   occurs and none of its - pole.
+2. `JudgeClassifier` puts one closed question for each value to a `Judge`; where any of the answers
+   could not be read the whole opinion is unread.
 
 Whatever reads is the measurement: its name stands on every row. Left out: the paper's own
 classifier, which is not released with it.
@@ -28,67 +28,75 @@ QUESTION = (
 
 
 @runtime_checkable
-class Classifier(Protocol):
+class OpinionClassifier(Protocol):
+    """Says of every opinion which values it holds.
+
+    classifier = PlantedClassifier(registry.get("values", "schwartz10"))
+    held = classifier.read(["I lead the others."])  # one row, a column a value
+    """
+
     name: str
     """Written on every row that it read."""
 
     def read(self, texts: Sequence[str]) -> Float[np.ndarray, "text value"]:
-        """1: the value is held, 0: it is not, NaN in the whole row where the text could not be
-        read; columns in circle order.
+        """Mark the values that each text holds, in circle order.
+
+        1: held, 0: not held; NaN in the whole row where the text could not be read.
         """
         ...
 
 
-class Planted:
-    """Reads texts of the organism."""
+class PlantedClassifier:
+    """Reads texts of the organism, whose language is known."""
 
     name = "planted language of the organism"
 
     def __init__(self, system: ValueSystem) -> None:
+        """Read the values of `system`."""
         self.values = system.ids
 
     def read(self, texts: Sequence[str]) -> Float[np.ndarray, "text value"]:
-        """Sentence by sentence."""
-        found = np.zeros((len(texts), len(self.values)))
+        """Mark the values that each text holds, sentence by sentence."""
+        held = np.zeros((len(texts), len(self.values)))
         for row, text in enumerate(texts):
-            said = [one for one in reading.read(text) if one and one.sign]
-            against = {one.owner for one in said if one.sign < 0}
-            for one in said:
-                if one.owner in self.values and one.owner not in against:
-                    found[row, self.values.index(one.owner)] = 1.0
-        return found
+            meanings = [meaning for meaning in reading.read(text) if meaning and meaning.sign]
+            rejected = {meaning.owner for meaning in meanings if meaning.sign < 0}
+            for meaning in meanings:
+                if meaning.owner in self.values and meaning.owner not in rejected:
+                    held[row, self.values.index(meaning.owner)] = 1.0
+        return held
 
 
-class Judged:
+class JudgeClassifier:
     """Asks a judge, value by value."""
 
     def __init__(self, judge: Judge, system: ValueSystem) -> None:
-        self.judge, self.values = judge, system.values
+        """Ask `judge` about the values of `system`."""
+        self.judge = judge
+        self.values = system.values
 
     @property
     def name(self) -> str:
-        """That of the judge."""
+        """Give the name of the judge."""
         return self.judge.name
 
     def read(self, texts: Sequence[str]) -> Float[np.ndarray, "text value"]:
-        """As many questions a text as there are values; a text without a word holds none and is
-        not asked about.
+        """Mark the values that each text holds, by one question a value.
+
+        A text without a word holds no value and is not asked about.
         """
-        told = [row for row, text in enumerate(texts) if text.strip()]
-        found = np.zeros((len(texts), len(self.values)))
-        verdicts = (
-            self.judge.judge(
-                [question(value, texts[row]) for row in told for value in self.values], HELD
-            )
-            if told
-            else []
-        )
+        spoken = [row for row, text in enumerate(texts) if text.strip()]
+        held = np.zeros((len(texts), len(self.values)))
+        if not spoken:
+            return held
+        requests = [question(value, texts[row]) for row in spoken for value in self.values]
+        verdicts = self.judge.judge(requests, HELD)
         marks = [float(v.choice == HELD[0]) if v.status == "parsed" else np.nan for v in verdicts]
-        found[told] = np.array(marks).reshape(len(told), len(self.values))
-        found[np.isnan(found).any(1)] = np.nan
-        return found
+        held[spoken] = np.array(marks).reshape(len(spoken), len(self.values))
+        held[np.isnan(held).any(1)] = np.nan
+        return held
 
 
 def question(value: Value, text: str) -> str:
-    """What a judge is asked about one value."""
+    """Write what a judge is asked about one value."""
     return QUESTION.format(name=value.name, definition=value.definition, text=text.strip())

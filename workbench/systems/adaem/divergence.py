@@ -27,6 +27,8 @@ Distance = Literal["js", "tv"]
 
 
 class Score(NamedTuple):
+    """How far one question drives a population apart."""
+
     total: float
     """S: separation and distance [nats]; NaN where a member has no readable opinion."""
     separation: float
@@ -38,14 +40,19 @@ class Score(NamedTuple):
 def kl(
     p: Float[np.ndarray, "*rows outcome"], q: Float[np.ndarray, "*rows outcome"]
 ) -> Float[np.ndarray, "*rows"]:
-    """KL(p || q) of every row [nats]; q must hold all that p holds."""
+    """Compute KL(p || q) of every row [nats]; q must hold all that p holds."""
     return (xlogy(p, p) - xlogy(p, np.where(p > 0, q, 1.0))).sum(-1)
 
 
 def gjs(
     p: Float[np.ndarray, "member outcome"], weights: Float[np.ndarray, " member"] | None = None
 ) -> float:
-    """Generalised Jensen-Shannon divergence of the rows [nats]; equal weights unless given."""
+    """Compute the generalised Jensen-Shannon divergence of the rows [nats].
+
+    Weights are equal unless they are given.
+
+        gjs(np.array([[1.0, 0.0], [0.0, 1.0]]))  # log 2: the members share nothing
+    """
     a = np.full(len(p), 1 / len(p)) if weights is None else weights
     return float(a @ kl(p, np.broadcast_to(a @ p, p.shape)))
 
@@ -53,41 +60,45 @@ def gjs(
 def apart(
     p: Float[np.ndarray, " outcome"], q: Float[np.ndarray, " outcome"], distance: Distance
 ) -> float:
-    """Jensen-Shannon's divergence [nats], or total variation [0 to 1]."""
+    """Compute how far two distributions lie apart.
+
+    Jensen-Shannon's divergence [nats], or total variation [0 to 1].
+    """
     return gjs(np.stack([p, q])) if distance == "js" else float(np.abs(p - q).sum() / 2)
 
 
 def distribution(held: Float[np.ndarray, "opinion value"]) -> Float[np.ndarray, " outcome"]:
-    """p(v|x) over the values and, last, `none`; rows with NaN are not read and left out.
+    """Estimate p(v|x) over the values and, last, `none`.
 
-    NaN where no row is left.
+    Opinions that could not be read (NaN) are left out; NaN where none is left.
     """
-    known = held[np.isfinite(held).all(1)]
-    return spread(known).mean(0) if len(known) else np.full(held.shape[1] + 1, np.nan)
+    read = held[np.isfinite(held).all(1)]
+    return spread(read).mean(0) if len(read) else np.full(held.shape[1] + 1, np.nan)
 
 
 def spread(held: Float[np.ndarray, "opinion value"]) -> Float[np.ndarray, "opinion outcome"]:
-    """Each opinion's mass over the values it holds, or on `none`."""
+    """Spread each opinion's mass of 1 over the values it holds, or lay it on `none`."""
     count = held.sum(1, keepdims=True)
-    return np.hstack(
-        [
-            np.divide(held, count, out=np.zeros_like(held), where=count > 0),
-            (count == 0).astype(float),
-        ]
-    )
+    shares = np.divide(held, count, out=np.zeros_like(held), where=count > 0)
+    return np.hstack([shares, (count == 0).astype(float)])
 
 
 def score(
     p: Float[np.ndarray, "member outcome"],
-    asked: Float[np.ndarray, " outcome"],
+    question: Float[np.ndarray, " outcome"],
     beta: float,
     distance: Distance = "js",
     averaged: bool = True,
     weights: Float[np.ndarray, " member"] | None = None,
 ) -> Score:
-    """S of one question; `asked` is what the question itself holds."""
-    if not (np.isfinite(p).all() and np.isfinite(asked).all()):
+    """Compute S of one question from the members' distributions `p`.
+
+    `question` is what the question itself holds. NaN where anything could not be read.
+    """
+    if not (np.isfinite(p).all() and np.isfinite(question).all()):
         return Score(float("nan"), float("nan"), float("nan"))
     separation = gjs(p, weights)
-    second = beta * sum(apart(asked, row, distance) for row in p) / (len(p) if averaged else 1)
+    second = beta * sum(apart(question, row, distance) for row in p)
+    if averaged:
+        second = second / len(p)
     return Score(separation + second, separation, second)

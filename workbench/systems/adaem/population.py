@@ -38,6 +38,8 @@ PRIMES = 3
 
 @dataclass(frozen=True)
 class Member:
+    """One that is asked: a model, perhaps steered or primed."""
+
     name: str
     """As it was named."""
     kind: Kind
@@ -52,56 +54,54 @@ class Member:
 
 @dataclass(frozen=True)
 class Population:
+    """Everybody that is asked, ready to answer."""
+
     members: tuple[Member, ...]
     """In the order in which they were named."""
     respondents: tuple[Respondent, ...]
-    """Who answers for each."""
+    """The respondent that answers for each member."""
     model: "Model | None"
     """A model that runs here, unsteered: it says how likely an opinion is after its question;
     None where all run elsewhere."""
-    own: bool
+    is_organism: bool
     """Whether all are the organism."""
 
 
+@dataclass(frozen=True)
+class MemberSettings:
+    """How steered and primed members are made."""
+
+    per_value: int
+    """Features of a value, steered as one direction."""
+    template: Steering
+    """Method, strength and unit of every steered member."""
+    is_organism: bool
+    """Whether all are the organism, which is primed in its own language."""
+    seed: int
+    """Seed of the sentences that prime the organism."""
+
+
 def plan(
-    told: Sequence[str],
-    study: Workspace,
-    labels: Run | None,
-    per_value: int,
-    template: Steering,
-    organism_only: bool,
-    seed: int,
+    names: Sequence[str], study: Workspace, labels: Run | None, settings: MemberSettings
 ) -> list[Member]:
-    """The members by their names.
+    """Say what makes every member, by its name.
 
     Raises BadInput for fewer than two, the same one twice, or a value without features.
     """
-    if len(told) < 2 or len(set(told)) < len(told):
+    if len(names) < 2 or len(set(names)) < len(names):
         raise BadInput(
-            f"A population has at least two different members, got {', '.join(told) or 'none'}."
+            f"A population has at least two different members, got {', '.join(names) or 'none'}."
             " Name them, as --population power+,power-,base."
         )
-    return [_member(name, study, labels, per_value, template, organism_only, seed) for name in told]
+    return [_member(name, study, labels, settings) for name in names]
 
 
-def _member(
-    name: str,
-    study: Workspace,
-    labels: Run | None,
-    per_value: int,
-    template: Steering,
-    organism_only: bool,
-    seed: int,
-) -> Member:
+def _member(name: str, study: Workspace, labels: Run | None, settings: MemberSettings) -> Member:
     if name == "base":
         return Member(name=name, kind="base", steering=Steering())
     if name.startswith("primed:"):
-        return Member(
-            name=name,
-            kind="primed",
-            steering=Steering(),
-            persona=_prime(name.removeprefix("primed:"), study.system, organism_only, seed),
-        )
+        persona = _prime(name.removeprefix("primed:"), study.system, settings)
+        return Member(name=name, kind="primed", steering=Steering(), persona=persona)
     if is_address(name):
         return Member(name=name, kind="model", steering=Steering(), address=name)
     if name[-1:] not in ("+", "-"):
@@ -109,17 +109,22 @@ def _member(
             "A member is base, VALUE+ or VALUE-, RUN/VALUE/KIND+, primed:VALUE, or a model's"
             f" address, got {name!r}. Add + or - to steer up or down."
         )
-    sign, what = (1.0 if name[-1] == "+" else -1.0), name[:-1]
-    if "/" in what:
-        return Member(
-            name=name,
-            kind="steered",
-            steering=replace(template, direction=what, strength=sign * template.strength),
-        )
-    value = study.system.resolve(what)
+    return _steered(name, study, labels, settings)
+
+
+def _steered(name: str, study: Workspace, labels: Run | None, settings: MemberSettings) -> Member:
+    """Steer along a stored direction, or along the best labelled features of a value."""
+    sign = 1 if name[-1] == "+" else -1
+    target = name[:-1]
+    template = settings.template
+    if "/" in target:
+        strength = float(sign) * template.strength
+        steering = replace(template, direction=target, strength=strength)
+        return Member(name=name, kind="steered", steering=steering)
+    value = study.system.resolve(target)
     assert labels is not None  # the verb resolves the labels wherever a value is steered
-    chosen = choose_features(with_outputs(study, labels.id), per_value)
-    features = as_direction(chosen, value, 1 if name[-1] == "+" else -1)
+    chosen = choose_features(with_outputs(study, labels.id), settings.per_value)
+    features = as_direction(chosen, value, sign)
     if not features:
         raise BadInput(
             f"{labels.id} has no accepted feature of {value}, so {name} cannot be steered. Choose"
@@ -128,59 +133,55 @@ def _member(
     return Member(name=name, kind="steered", steering=replace(template, features=features))
 
 
-def _prime(name: str, system: ValueSystem, organism_only: bool, seed: int) -> str:
+def _prime(name: str, system: ValueSystem, settings: MemberSettings) -> str:
+    """Write what tells a member that it holds a value."""
     value = system[system.resolve(name)]
-    if organism_only:
-        return " ".join(organism.held_sentences(value.id, PRIMES, (), seed))
+    if settings.is_organism:
+        return " ".join(organism.held_sentences(value.id, PRIMES, (), settings.seed))
     return value_prompts.ladder(value, PRIMES, value_prompts.read(""))[-1]
 
 
 def is_address(name: str) -> bool:
-    """Whether a member is a model of its own."""
+    """Say whether a member is a model of its own."""
     return name == material.ORGANISM or name.startswith(("local:", "http://", "https://"))
 
 
-def needs_labels(told: Sequence[str]) -> bool:
-    """Whether a member is steered along labelled features."""
+def needs_labels(names: Sequence[str]) -> bool:
+    """Say whether a member is steered along labelled features."""
     return any(
         name[-1:] in ("+", "-") and "/" not in name and not name.startswith("primed:")
-        for name in told
+        for name in names
     )
 
 
-def needs_sae(told: Sequence[str]) -> bool:
-    """Whether a member is the SAE's model, steered or not."""
-    return not all(map(is_address, told))
+def needs_sae(names: Sequence[str]) -> bool:
+    """Say whether a member is the SAE's model, steered or not."""
+    return not all(map(is_address, names))
 
 
 def open_population(study: Workspace, members: Sequence[Member], sae_run: Run | None) -> Population:
-    """Everyone ready to answer; answers are kept in the study."""
+    """Make every member ready to answer; answers are kept in the study."""
     respondents: list[Respondent] = []
     here: list[Model] = []
     names = []
     for member in members:
         if "://" in member.address:
-            respondents.append(
-                RemoteRespondent(open_llm(member.address, study.model), study.folder)
-            )
+            llm = open_llm(member.address, study.model)
+            respondents.append(RemoteRespondent(llm, study.folder))
             names.append(member.address)
-            continue
-        if member.address:
-            model = study.model(member.address.removeprefix("local:"))
-            names.append(member.address.removeprefix("local:"))
+        elif member.address:
+            name = member.address.removeprefix("local:")
+            here.append(study.model(name))
+            respondents.append(LocalRespondent(here[-1], study.folder))
+            names.append(name)
         else:
             assert sae_run is not None  # the verb resolves it wherever a member is the SAE's model
-            model = study.model_of(sae_run)
+            here.append(study.model_of(sae_run))
+            respondents.append(respondent(study, sae_run, member.steering))
             names.append(sae_run.config["model"])
-        here.append(model)
-        respondents.append(
-            LocalRespondent(model, study.folder)
-            if member.address
-            else respondent(study, sae_run, member.steering)
-        )
     return Population(
         members=tuple(members),
         respondents=tuple(respondents),
         model=here[0] if here else None,
-        own=all(name == material.ORGANISM for name in names),
+        is_organism=all(map(material.is_organism, names)),
     )

@@ -25,16 +25,20 @@ from workbench.statistics.intervals import Interval, bootstrap_mean, known_mean
 
 
 def pooled(held: Float[np.ndarray, "*rows opinion value"]) -> Float[np.ndarray, "*rows value"]:
-    """OR over opinions; unread ones (NaN) are left out, NaN where none was read."""
-    known = np.isfinite(held)
-    return np.where(known.any(-2), np.where(known, held, 0.0).max(-2), np.nan)
+    """Pool opinions into one answer by OR.
+
+    Opinions that could not be read (NaN) are left out; NaN where none was read.
+    """
+    read = np.isfinite(held)
+    return np.where(read.any(-2), np.where(read, held, 0.0).max(-2), np.nan)
 
 
 def skills(
     won: Float[np.ndarray, "match member"], seed: int
 ) -> tuple[Float[np.ndarray, " member"], Float[np.ndarray, " member"]]:
-    """Means and standard deviations of the members' TrueSkill; `won` is 1 for the first place
-    and 0 for the last, NaN spoils a match.
+    """Rate the members by TrueSkill: means and standard deviations [points].
+
+    `won` is 1 for the first place of a match and 0 for the last; NaN spoils a match.
     """
     matches = won[np.isfinite(won).all(1)]
     first, second = np.triu_indices(won.shape[1], 1)
@@ -42,14 +46,17 @@ def skills(
     world = trueskill.TrueSkill(draw_probability=min(max(draws, 0.01), 0.99))
     ratings = [world.create_rating() for _ in range(won.shape[1])]
     for match in np.random.default_rng((seed, 3)).permutation(len(matches)):
-        ranked = world.rate([(one,) for one in ratings], ranks=(1 - matches[match]).tolist())
-        ratings = [one for (one,) in ranked]
-    return np.array([r.mu for r in ratings]), np.array([r.sigma for r in ratings])
+        teams = [(rating,) for rating in ratings]
+        ranked = world.rate(teams, ranks=(1 - matches[match]).tolist())
+        ratings = [rating for (rating,) in ranked]
+    means = np.array([rating.mu for rating in ratings])
+    return means, np.array([rating.sigma for rating in ratings])
 
 
 def win_rates(won: Float[np.ndarray, "match member"]) -> Float[np.ndarray, "match member"]:
-    """Each member's share of wins against the others in every match, a draw half a win; NaN
-    where someone did not answer.
+    """Compute each member's share of wins against the others in every match; a draw is half a win.
+
+    NaN where somebody did not answer.
     """
     beaten = (won[:, :, None] > won[:, None, :]) + 0.5 * (won[:, :, None] == won[:, None, :])
     rate = (beaten.sum(2) - 0.5) / (won.shape[1] - 1)
@@ -57,11 +64,12 @@ def win_rates(won: Float[np.ndarray, "match member"]) -> Float[np.ndarray, "matc
 
 
 def _shares(data: Float[np.ndarray, " question *cells"], replicates: int, seed: int) -> Interval:
-    """Mean shares over questions; a studentised interval may reach beyond what a share can be,
-    and is cut there.
+    """Average shares over questions.
+
+    A studentised interval may reach beyond what a share can be, and is cut there.
     """
-    found = bootstrap_mean(data, replicates, seed)
-    return found._replace(low=np.clip(found.low, 0, 1), high=np.clip(found.high, 0, 1))
+    interval = bootstrap_mean(data, replicates, seed)
+    return interval._replace(low=np.clip(interval.low, 0, 1), high=np.clip(interval.high, 0, 1))
 
 
 def rate(
@@ -72,7 +80,10 @@ def rate(
     replicates: int,
     seed: int,
 ) -> list[dict[str, Any]]:
-    """Rows of `adaem_ratings`: every member on every value; `answer` opinions make one answer."""
+    """Write the rows of `adaem_ratings`: every member on every value.
+
+    `answer` opinions make one answer.
+    """
     questions, n_members, opinions, n_values = held.shape
     turns = max(opinions // answer, 1)
     parts = [held[:, :, turn * answer : (turn + 1) * answer] for turn in range(turns)]
@@ -82,9 +93,8 @@ def rate(
     for column, value in enumerate(values):
         flat = won[..., column].reshape(-1, n_members)
         mu, sigma = skills(flat, seed)
-        wins = _shares(
-            known_mean(win_rates(flat).reshape(questions, turns, n_members), 1), replicates, seed
-        )
+        rates = win_rates(flat).reshape(questions, turns, n_members)
+        wins = _shares(known_mean(rates, 1), replicates, seed)
         for number, member in enumerate(members):
             cell = number, column
             rows.append(

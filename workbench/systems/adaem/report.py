@@ -28,9 +28,12 @@ from workbench.systems.adaem.divergence import distribution, gjs, spread
 DEALS = 50
 """Random deals behind the chance level of one question."""
 SETS = ("found", "seed", "best-seed")
+"""Sets of questions that the report compares."""
 
 
 class Ratio(NamedTuple):
+    """How much better one set of questions separates than another."""
+
     ratio: float
     """Mean of the first set over that of the second."""
     low: float
@@ -40,34 +43,38 @@ class Ratio(NamedTuple):
 
 
 def separation(held: Float[np.ndarray, "member opinion value"]) -> float:
-    """GJS of the members' distributions on one question [nats]; NaN where a member was never
-    read.
+    """Compute the GJS of the members' distributions on one question [nats].
+
+    NaN where no opinion of a member could be read.
     """
-    p = np.stack([distribution(one) for one in held])
+    p = np.stack([distribution(opinions) for opinions in held])
     return gjs(p) if np.isfinite(p).all() else float("nan")
 
 
 def chance(held: Float[np.ndarray, "member opinion value"], seed: int) -> float:
-    """Mean separation of the same opinions dealt out at random, each member as many as it had
-    [nats].
+    """Compute the mean separation of the same opinions dealt out at random [nats].
+
+    Each member gets as many opinions as it had.
     """
-    known = np.isfinite(held).all(2)
-    if not known.any(1).all():
+    read = np.isfinite(held).all(2)
+    if not read.any(1).all():
         return float("nan")
-    rng, ends = np.random.default_rng((seed, 4)), np.cumsum(known.sum(1))[:-1]
-    mass = spread(held[known])
-    deals = [
-        gjs(np.stack([part.mean(0) for part in np.split(rng.permutation(mass), ends)]))
-        for _ in range(DEALS)
-    ]
+    rng = np.random.default_rng((seed, 4))
+    ends = np.cumsum(read.sum(1))[:-1]
+    mass = spread(held[read])
+    deals = []
+    for _ in range(DEALS):
+        parts = np.split(rng.permutation(mass), ends)
+        deals.append(gjs(np.stack([part.mean(0) for part in parts])))
     return float(np.mean(deals))
 
 
 def ratio(
     a: Float[np.ndarray, " first"], b: Float[np.ndarray, " second"], replicates: int, seed: int
 ) -> Ratio:
-    """Mean of a over mean of b with its interval; NaN where a mean is not above 0. Raises
-    BadInput below two questions a set.
+    """Divide the mean of `a` by the mean of `b`, with an interval over questions.
+
+    NaN where a mean is not above 0. Raises BadInput below two questions a set.
     """
     a, b = a[np.isfinite(a)], b[np.isfinite(b)]
     if min(len(a), len(b)) < 2:
@@ -77,24 +84,38 @@ def ratio(
         )
     if min(a.mean(), b.mean()) <= 0:
         return Ratio(*[float("nan")] * 3)
-    logs, ses = zip(*(_log_mean(x, np.ones((1, len(x)))) for x in (a, b)), strict=True)
-    log, se = float(logs[0][0] - logs[1][0]), float(np.hypot(ses[0][0], ses[1][0]))
-    if se == 0:
+    logs, errors = _log_ratio(a, b, np.ones((1, len(a))), np.ones((1, len(b))))
+    log, error = float(logs[0]), float(errors[0])
+    if error == 0:
         return Ratio(float(np.exp(log)), float(np.exp(log)), float(np.exp(log)))
-    drawn = [
-        _log_mean(x, cluster_weights(len(x), replicates, seed + k)) for k, x in enumerate((a, b))
-    ]
+    drawn, drawn_errors = _log_ratio(
+        a,
+        b,
+        cluster_weights(len(a), replicates, seed),
+        cluster_weights(len(b), replicates, seed + 1),
+    )
     # A replicate of few distinct questions has next to no spread; a quarter of the real one bounds
     # its ratio.
-    t = (drawn[0][0] - drawn[1][0] - log) / np.maximum(np.hypot(drawn[0][1], drawn[1][1]), se / 4)
+    t = (drawn - log) / np.maximum(drawn_errors, error / 4)
     below, above = np.quantile(t[np.isfinite(t)], (0.025, 0.975))
     return Ratio(
-        float(np.exp(log)), float(np.exp(log - above * se)), float(np.exp(log - below * se))
+        ratio=float(np.exp(log)),
+        low=float(np.exp(log - above * error)),
+        high=float(np.exp(log - below * error)),
     )
 
 
+def _log_ratio(
+    a: np.ndarray, b: np.ndarray, a_weights: np.ndarray, b_weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Compute the log of the ratio of two means, and its standard error, for every replicate."""
+    a_log, a_error = _log_mean(a, a_weights)
+    b_log, b_error = _log_mean(b, b_weights)
+    return a_log - b_log, np.hypot(a_error, b_error)
+
+
 def _log_mean(x: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Log of every replicate's mean and its standard error."""
+    """Compute the log of every replicate's mean and its standard error."""
     n = len(x)
     mean = weights @ x / n
     variance = np.maximum(weights @ x**2 / n - mean**2, 0) / (n - 1)
@@ -109,20 +130,20 @@ def rows(
     replicates: int,
     seed: int,
 ) -> list[dict[str, Any]]:
-    """Rows of `adaem_separation`: every set's mean, and its ratio to the seeds, plain and beyond
-    chance.
+    """Write the rows of `adaem_separation`: every set's mean, and its ratio to the seeds.
+
+    The ratio is given plain and beyond chance.
     """
-    found = []
-    for name, told in sets.items():
-        mean = bootstrap_mean(told[:, None], replicates, seed)
-        unknown = Ratio(*[float("nan")] * 3)
-        plain = unknown if name == "seed" else ratio(told, sets["seed"], replicates, seed)
-        beyond = (
-            unknown
-            if name == "seed"
-            else ratio(told - chances[name], sets["seed"] - chances["seed"], replicates, seed)
-        )
-        found.append(
+    rows = []
+    for name, apart in sets.items():
+        mean = bootstrap_mean(apart[:, None], replicates, seed)
+        plain = beyond = Ratio(*[float("nan")] * 3)
+        if name != "seed":
+            above_chance = apart - chances[name]
+            seeds_above_chance = sets["seed"] - chances["seed"]
+            plain = ratio(apart, sets["seed"], replicates, seed)
+            beyond = ratio(above_chance, seeds_above_chance, replicates, seed)
+        rows.append(
             {
                 "questions": name,
                 "separation": mean.mean[0],
@@ -139,4 +160,4 @@ def rows(
                 "beyond_high": beyond.high,
             }
         )
-    return found
+    return rows

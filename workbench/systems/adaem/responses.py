@@ -29,6 +29,8 @@ CRITERIA = ("conformity", "coherence", "value_difference", "semantic_difference"
 
 @dataclass(frozen=True)
 class Opinion:
+    """What one member said to one question."""
+
     member: int
     """0-based number of the member of the population."""
     text: str
@@ -42,6 +44,8 @@ class Opinion:
 
 @dataclass(frozen=True)
 class Coherence:
+    """How well an opinion goes with its question, and by whose word."""
+
     name: str
     """What stands in for coherence; written on every row."""
     rate: Callable[[Sequence[str], Sequence[str]], Float[np.ndarray, " opinion"]]
@@ -54,36 +58,51 @@ def criteria(
     coherence: Float[np.ndarray, " opinion"],
     texts: Sequence[str],
 ) -> Float[np.ndarray, "opinion criterion"]:
-    """The four criteria of parsed opinions on one question [0 to 1]."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
+    """Compute the four criteria of parsed opinions on one question [0 to 1].
 
-    own = spread(held)
+    `member` numbers the member that gave each opinion; columns are as in `CRITERIA`.
+    """
+    mass = spread(held)
     members = np.unique(member)
     p = {m: distribution(held[member == m]) for m in members}
-    told = held.sum(1) > 0
-    found = np.zeros((len(held), len(CRITERIA)))
+    holds_any = held.sum(1) > 0
+    criteria = np.zeros((len(held), len(CRITERIA)))
+    likeness = _likeness(texts)
+    for m in members:
+        mine = member == m
+        rest = member != m
+        others = p[m]
+        if len(members) > 1:
+            others = np.mean([p[k] for k in members if k != m], axis=0)
+        # Opinions spread their mass evenly, so the mean of p over what is held is a dot product.
+        conformity = mass[mine] @ p[m]
+        difference = np.abs(mass[mine] - others).sum(1) / 2
+        criteria[mine, 0] = np.where(holds_any[mine], conformity, 0.0)
+        criteria[mine, 2] = np.where(holds_any[mine], difference, 0.0)
+        if rest.any():
+            criteria[mine, 3] = 1 - likeness[np.ix_(mine, rest)].mean(1)
+    criteria[:, 1] = np.nan_to_num(coherence)
+    return criteria
+
+
+def _likeness(texts: Sequence[str]) -> Float[np.ndarray, "opinion opinion"]:
+    """Compare opinions by the cosine of their TF-IDF vectors [0 to 1]; 1 where none has a word."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
     words = TfidfVectorizer(token_pattern=r"(?u)\b\w+\b")
     try:
         vectors = words.fit_transform(texts)
-        likeness = np.asarray((vectors @ vectors.T).todense())
     except ValueError:  # not a word in any of them
-        likeness = np.ones((len(texts), len(texts)))
-    for m in members:
-        mine, rest = member == m, member != m
-        others = np.mean([p[k] for k in members if k != m], axis=0) if len(members) > 1 else p[m]
-        # Opinions spread their mass evenly, so the mean of p over what is held is a dot product.
-        found[mine, 0] = np.where(told[mine], own[mine] @ p[m], 0.0)
-        found[mine, 2] = np.where(told[mine], np.abs(own[mine] - others).sum(1) / 2, 0.0)
-        found[mine, 3] = 1 - likeness[np.ix_(mine, rest)].mean(1) if rest.any() else 0.0
-    found[:, 1] = np.nan_to_num(coherence)
-    return found
+        return np.ones((len(texts), len(texts)))
+    return np.asarray((vectors @ vectors.T).todense())
 
 
 def keep(
     member: Int[np.ndarray, " opinion"], total: Float[np.ndarray, " opinion"], n: int
 ) -> Bool[np.ndarray, " opinion"]:
-    """Each member's `n` opinions of the largest sum of criteria; earlier ones first where sums
-    are equal.
+    """Mark each member's `n` opinions of the largest sum of criteria.
+
+    Where sums are equal, earlier opinions come first.
     """
     kept = np.zeros(len(member), bool)
     for m in np.unique(member):
