@@ -19,6 +19,7 @@ from workbench.llm.judges import LLMJudge
 from workbench.measuring.questionnaire import open_instrument
 from workbench.organism import reading
 from workbench.statistics.intervals import bootstrap_mean
+from workbench.study import Study
 from workbench.systems.adaem import ratings, report, rewriting
 from workbench.systems.adaem.asking import Asker
 from workbench.systems.adaem.bandit import Bandit
@@ -435,14 +436,16 @@ def test_answers_pool_opinions_and_wins_are_counted():
     assert np.isnan(won[2]).all()
 
 
-def test_a_population_is_named_in_one_line_or_refused():
+def test_a_population_is_named_in_one_line_or_refused(tmp_path):
+    study = Study(tmp_path / "study")
+    making = MemberSettings(per_value=8, template=Steering(strength=0.4), is_organism=True, seed=0)
     for told, what in (
         (("base",), "two different members"),
         (("base", "base"), "two different"),
         (("base", "power"), "Add \\+ or -"),
     ):
         with pytest.raises(BadInput, match=what) as caught:
-            plan(told, None, None, MemberSettings(8, Steering(strength=0.4), True, 0))
+            plan(told, study, None, making)
         assert "\n" not in str(caught.value)
 
 

@@ -257,14 +257,9 @@ def _setup(
     for steering in steerings:
         is_control = steering.random >= 0
         states.append(State(steering.name, "random-direction" if is_control else "steering"))
-    if sae_run is None:
-        return DecisionSetup(template, tuple(states), None, Site(0))
-    return DecisionSetup(
-        template=template,
-        states=tuple(states),
-        edit=edit_for(study, sae_run, steerings) if steerings else None,
-        site=site_of(sae_run),
-    )
+    site = site_of(sae_run) if sae_run else Site(layer=0)
+    edit = edit_for(study, sae_run, steerings) if sae_run and steerings else None
+    return DecisionSetup(template=template, states=tuple(states), edit=edit, site=site)
 
 
 def _choose(
@@ -307,7 +302,9 @@ def _report(
 
 def _choice(row: dict[str, Any]) -> Choice:
     """Read a choice back from its row, whose lists are tuples of the record."""
-    cells = {key: tuple(cell) if isinstance(cell, list) else cell for key, cell in row.items()}
+    cells: dict[str, Any] = {
+        key: tuple(cell) if isinstance(cell, list) else cell for key, cell in row.items()
+    }
     return Choice(**cells)
 
 
@@ -375,7 +372,7 @@ def _agreements(
     )
     if settings.assessor:
         fitter = ASSESSORS[settings.assessor]
-        config = options(fitter.config, settings.options)
+        config: Any = options(fitter.config, settings.options)
         rated = cross_fit(fitter, scenarios, values, config, settings.folds, settings.seed)
     agreements: list[RankingAgreement] = []
     states = [choice.steering for choice in choices if choice.kind != "random-direction"]

@@ -196,7 +196,13 @@ def run(
             groups = latents(model, study.sae(sae_run), site_of(sae_run))
         else:
             groups = gates(model)
-        lab = _Lab(work, NeuronModel(model, groups), plan, settings, progress)
+        lab = _Lab(
+            work=work,
+            subject=NeuronModel(model, groups),
+            plan=plan,
+            settings=settings,
+            progress=progress,
+        )
         neurons = _find_all(lab)
         bench = Bench(
             model=model,

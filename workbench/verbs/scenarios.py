@@ -91,7 +91,13 @@ def run(
         """Have the scenarios written and read blind, and filter them."""
         asker = None
         if name and name != ORGANISM:
-            asker = _Asker(llm or open_llm(name, study.model), name, work, settings, progress)
+            asker = _Asker(
+                llm=llm or open_llm(name, study.model),
+                name=name,
+                work=work,
+                settings=settings,
+                progress=progress,
+            )
         if given is not None:
             requests = _requests_of(given)
         else:

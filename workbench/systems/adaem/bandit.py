@@ -33,9 +33,11 @@ class Pull:
 class Bandit:
     """Chooses among topics by their qualities and by how often each was pulled.
 
-    bandit = Bandit(np.array([0.2, 0.5]), budget=60)
-    pull = bandit.choose()
-    bandit.reward(pull.topic, 0.7)
+    `choose` and `reward` take turns:
+
+        bandit = Bandit(np.array([0.2, 0.5]), budget=60)
+        pull = bandit.choose()
+        bandit.reward(pull.topic, 0.7)
     """
 
     def __init__(self, seeds: Float[np.ndarray, " topic"], budget: int) -> None:

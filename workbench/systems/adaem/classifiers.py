@@ -31,12 +31,16 @@ QUESTION = (
 class OpinionClassifier(Protocol):
     """Says of every opinion which values it holds.
 
-    classifier = PlantedClassifier(registry.get("values", "schwartz10"))
-    held = classifier.read(["I lead the others."])  # one row, a column a value
+    On the organism the truth is known:
+
+        classifier = PlantedClassifier(registry.get("values", "schwartz10"))
+        held = classifier.read(["I lead the others."])  # one row, a column a value
     """
 
-    name: str
-    """Written on every row that it read."""
+    @property
+    def name(self) -> str:
+        """Name what is written on every row that it read."""
+        ...
 
     def read(self, texts: Sequence[str]) -> Float[np.ndarray, "text value"]:
         """Mark the values that each text holds, in circle order.

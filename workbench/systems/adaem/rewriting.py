@@ -54,12 +54,16 @@ class MemberAnswer:
 class Rewriter(Protocol):
     """Writes new questions out of one that was answered.
 
-    rewriter = LLMRewriter(llm, temperature=0.8, new_tokens=600)
-    rewriter.rewrite("Who should lead?", answers, n=3, seed=0)
+    A language model does:
+
+        rewriter = LLMRewriter(llm, temperature=0.8, new_tokens=600)
+        rewriter.rewrite("Who should lead?", answers, n=3, seed=0)
     """
 
-    name: str
-    """Written beside every question that it wrote."""
+    @property
+    def name(self) -> str:
+        """Name what is written beside every question that it wrote."""
+        ...
 
     def rewrite(
         self, question: str, answers: Sequence[MemberAnswer], n: int, seed: int

@@ -18,6 +18,10 @@ import numpy as np
 from feature_store.errors import BadInput
 from workbench.statistics.intervals import bootstrap_mean
 
+Metric = Literal["os_sim", "first_acc"]
+METRICS: tuple[Metric, ...] = ("os_sim", "first_acc")
+"""What is averaged: overlap similarity, and agreement on the first action."""
+
 
 @dataclass(frozen=True)
 class RankingAgreement:
@@ -25,7 +29,7 @@ class RankingAgreement:
 
     steering: str
     """`Steering.name` of the state whose ranking is compared."""
-    metric: Literal["os_sim", "first_acc"]
+    metric: Metric
     """What is averaged."""
     mean: float
     """Mean over scenarios [0 to 1]."""
@@ -82,5 +86,5 @@ def agreement(
             chance=float(chances[k]),
             n=len(pairs),
         )
-        for k, metric in enumerate(("os_sim", "first_acc"))
+        for k, metric in enumerate(METRICS)
     ]

@@ -66,9 +66,9 @@ def cross_fit(
     situations = np.zeros((len(scenarios), len(values)))
     actions: list[np.ndarray] = [np.empty(0)] * len(scenarios)
     for number in range(folds):
-        others = [scenarios[row] for row in np.flatnonzero(fold != number)]
+        others = [scenarios[row] for row in np.flatnonzero(fold != number).tolist()]
         assessor = fit(fitter, others, values, settings)
-        for row in np.flatnonzero(fold == number):
+        for row in np.flatnonzero(fold == number).tolist():
             texts = [scenarios[row].text, *(action.text for action in scenarios[row].actions)]
             ratings = assessor.assess(texts).rating
             situations[row] = ratings[0]

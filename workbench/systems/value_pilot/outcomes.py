@@ -80,7 +80,9 @@ def decision_effects(
     A value that no scenario's actions differ on has no effect, and no row.
     """
     scored = outcomes(choices, scenarios, values)
-    kinds = {choice.steering: choice.kind for choice in choices}
+    kinds: dict[str, Literal["steering", "random-direction"]] = {
+        choice.steering: choice.kind for choice in choices if choice.kind != "base"
+    }
     base = scored.pop("base")
     differ = np.stack([np.ptp(scores(scenario, values), axis=0) > 0 for scenario in scenarios])
     effects: list[DecisionEffect] = []

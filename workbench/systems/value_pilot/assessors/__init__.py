@@ -41,8 +41,10 @@ class Assessment:
 class Assessor(Protocol):
     """Rates texts by values, once it was fitted.
 
-    assessor = fitter.fit(texts, ratings, fitter.config())
-    assessor.assess(["I share what I have."]).rating
+    A `Fitter` gives it:
+
+        assessor = fitter.fit(texts, ratings, fitter.config())
+        assessor.assess(["I share what I have."]).rating
     """
 
     def assess(self, texts: Sequence[str]) -> Assessment:
@@ -54,12 +56,14 @@ class Assessor(Protocol):
 class Fitter(Protocol):
     """Learns from rated texts: the plug-in of kind `assessors`.
 
-    @register("assessors", "mine")
-    class MyAssessor:
-        config = MySettings
+    A plug-in of your own looks like this:
 
-        @staticmethod
-        def fit(texts, ratings, settings): ...
+        @register("assessors", "mine")
+        class MyAssessor:
+            config = MySettings
+
+            @staticmethod
+            def fit(texts, ratings, settings): ...
     """
 
     config: type

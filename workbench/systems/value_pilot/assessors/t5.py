@@ -140,7 +140,8 @@ class FittedT5:
         return Assessment(np.concatenate(rates), np.concatenate(labels))
 
 
-def _load(folder: str) -> tuple[Any, nn.Module]:
+def _load(folder: str) -> tuple[Any, Any]:
+    """Load the tokenizer and the encoder of a local T5 model."""
     from transformers import AutoTokenizer, T5EncoderModel
 
     if not folder or not (Path(folder) / "config.json").is_file():
