@@ -198,7 +198,7 @@ def test_tags_are_found_where_they_were_planted():
         "same": dict.fromkeys(people, 3.0),
     }
     pairs = tags.tag_items(ratings, people)
-    assert tags.tags(pairs, 0.3, 0.05) == {"about-power": ("power",)}
+    assert tags.measured_values(pairs, 0.3, 0.05) == {"about-power": ("power",)}
     known = {(pair.item, pair.value): pair for pair in pairs}
     for item, value in (("about-power", "power"), ("nothing", "security")):
         told = stats.spearmanr(
@@ -273,7 +273,7 @@ def spoil(told, how):
     [
         ("twice", "query 2: item 1001-1 stands there twice"),
         ("key", "query 2: lacks 'correlations'"),
-        ("value", "no value of schwartz10"),
+        ("value", "not a value of schwartz10"),
         ("text", "query 2: expected a text, got int"),
         ("empty", "has no response text"),
         ("low", "No item of .* has r > 0.3"),

@@ -236,7 +236,7 @@ def spoiled(change):
         ),
         (
             lambda t: t[2].update({"step 5_choiceA_value": "wisdom"}),
-            "dilemma o0002, step 5: 'wisdom' is no value of schwartz10",
+            "dilemma o0002, step 5: 'wisdom' is not a value of schwartz10",
         ),
         (lambda t: t[2].update({"idx": "o0001"}), "two different dilemmas of idx o0001"),
         (lambda t: t[2].pop("idx"), "dilemma 3 of the list has no `idx`"),

@@ -234,7 +234,7 @@ def _lay_out(
 ) -> _Row:
     """The document, its questions and, with `choices`, what is chosen behind it."""
     encode = vocabulary.encode
-    row = _Row([vocabulary.begin])
+    row = _Row(ids=[vocabulary.begin])
     for sentence in episode.document.sentences:
         start = len(row.ids)
         row.ids += encode(sentence.text)

@@ -28,11 +28,11 @@ from feature_store.records import Instrument, Item, Response, ValueProfile, Valu
 from feature_store.registry import register
 from workbench.instruments.value_portrait.tags import (
     ItemValueCorrelation,
+    measured_values,
     read_json,
     read_profiles,
     read_ratings,
     tag_items,
-    tags,
 )
 from workbench.llm.reading import is_refusal
 from workbench.measuring.by_item import item_profile
@@ -118,7 +118,7 @@ class ValuePortrait(Questionnaire):
             correlations = _from_survey(settings, items, system)
         elif settings.p_values:
             correlations = with_p(correlations, Path(settings.p_values), system)
-        measured = tags(correlations, settings.least_r, settings.most_p)
+        measured = measured_values(correlations, settings.least_r, settings.most_p)
         tagged = [dataclasses.replace(item, tags=measured.get(item.id, ())) for item in items]
         used = tuple(item for item in tagged if item.tags or settings.ask == "all")
         if not any(item.tags for item in used):

@@ -6,8 +6,8 @@ The method is that of Han et al. (ACL 2025).
    their own mean answer (MRAT).
 2. An item-value pair is the Spearman correlation, over the people who rated the item, of rating and
    value score, with its p (Student's t).
-3. `tags` keeps pairs of r > 0.3 and p < .05. Only agreement counts: an item that people of a value
-   reject measures no value here.
+3. `measured_values` keeps pairs of r > 0.3 and p < .05. Only agreement counts: an item that people
+   of a value reject measures no value here.
 
 `false_discoveries` says what the paper does not: how many pairs would be kept if nobody's values
 had anything to do with the ratings. Left out: people's questionnaires. Their value scores are read
@@ -108,7 +108,7 @@ def _spearman(
     return np.divide(a @ b, length, out=np.full(b.shape[1], np.nan), where=length > 0)
 
 
-def tags(
+def measured_values(
     correlations: Sequence[ItemValueCorrelation], least_r: float, most_p: float
 ) -> dict[str, tuple[str, ...]]:
     """Name the values that each item measures; r alone decides where p is not known."""
@@ -128,7 +128,7 @@ def false_discoveries(
 
     The second number follows from the number of people alone, in as many pairs.
     """
-    count = sum(map(len, tags(correlations, least_r, most_p).values()))
+    count = sum(map(len, measured_values(correlations, least_r, most_p).values()))
     chance = 0.0
     for correlation in correlations:
         n = correlation.n
