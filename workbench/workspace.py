@@ -40,9 +40,13 @@ class Seeded(Protocol):
 
 
 class Workspace:
-    """The study in `folder`; an absent or empty folder becomes one unless `create` is false."""
+    """The study in `folder`: its runs, its store and its live models.
 
-    def __init__(self, folder: str | Path, system: str = "schwartz10", create: bool = True):
+    An absent or empty folder becomes a study of the value system `system`, unless `create` is
+    false.
+    """
+
+    def __init__(self, folder: str | Path, system: str = "schwartz10", create: bool = True) -> None:
         self.folder = Path(folder)
         with of_paths():
             empty = not self.folder.exists() or not any(self.folder.iterdir())
@@ -86,8 +90,8 @@ class Workspace:
         writes tables and files into the run and returns its few figures; an interrupted run is
         handed to it as it was left. `seed` is that of the settings unless another one is given.
 
-            return study.make("graph", pinned, {"effects": sweep_run.id}, partial(estimate,
-            sweep_run))
+            build = partial(estimate_graph, study, sweep_run)
+            return study.make("graph", pinned, {"effects": sweep_run.id}, build)
         """
         config = dict(settings) if isinstance(settings, Mapping) else plain(settings)
         seed = config["seed"] if seed is None else seed
@@ -98,15 +102,18 @@ class Workspace:
             return work.finish(build(work))
 
     def resolve(self, kind: str, name: str) -> Run:
-        """Give the run that `name` means: an id, or `latest` of the kind."""
+        """Give the run that `name` means: an id, or `latest` of the kind.
+
+        Raises NotFound where there is none, BadInput where it is of another kind.
+        """
         if name == "latest":
             verbs = " or ".join(f"`workbench {verb}`" for verb in makers(kind))
             return self.runs.latest(kind, f"Run {verbs} first.")
         if not self.runs.exists(name):
-            known = [id for id in self.runs.ids() if id.startswith(f"{kind}-")]
+            ids = [id for id in self.runs.ids() if id.startswith(f"{kind}-")]
             raise NotFound(
                 f"There is no finished run {name!r} of kind {kind!r} in"
-                f" {self.folder}.{nearest(name, [*known, 'latest'])}"
+                f" {self.folder}.{nearest(name, [*ids, 'latest'])}"
             )
         run = self.runs.get(name)
         if run.kind != kind:
@@ -119,7 +126,10 @@ class Workspace:
     def model(
         self, address: str, revision: str = "", dtype: str = "float32", device: str = "auto"
     ) -> "Model":
-        """The live model at an address, loaded once."""
+        """Give the live model at an address, loaded once a process.
+
+        study.model("organism").generate(["I am writing this by hand."], 40)
+        """
         from sae_training.engine.opening import open_model
         from workbench.material import model_address
 
@@ -132,8 +142,9 @@ class Workspace:
             return self._models[key]
 
     def model_of(self, run: Run) -> "Model":
-        """The model that a run of kind `sae` or `probes` reads, at the revision that the run
-        pinned.
+        """Give the model that a run of kind `sae` or `probes` reads.
+
+        Raises Incompatible where the model is no longer at the revision that the run pinned.
         """
         config = run.config
         model = self.model(config["model"], config["revision"], config["dtype"], config["device"])
@@ -148,7 +159,7 @@ class Workspace:
     def model_for(
         self, name: str, sae_run: Run | None, revision: str, dtype: str, device: str
     ) -> "Model":
-        """The model that a run of kind `sae` reads, or `name` where there is none.
+        """Give the model that a run of kind `sae` reads, or the one at `name` without such a run.
 
         Raises BadInput where a flag contradicts the run.
         """

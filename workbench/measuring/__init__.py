@@ -2,12 +2,14 @@
 behind an endpoint.
 
 1. `questions` writes what is asked: contexts x items x wordings x orders of the answers x repeats.
-2. `respondents` answer: by log-probability or in words, each question once (`answers.jsonl` keeps
-   both).
-3. `asking` goes through the questions, those that follow others after them, and reads every answer
-   (`reading`).
-4. `profiles` scores the stored responses: pure functions, so that a stored run can be scored again.
+   `defaults` holds the settings of that, and what is asked unless something else is named.
+2. `respondents` answer: by log-probability (kept in `scores.jsonl`) or in words (`answers.jsonl`),
+   each question once; `seeing` holds those that see images.
+3. `administer` goes through the questions, those that follow others after them, and reads every
+   answer (`reading`).
+4. `profiles` and `by_item` score the stored responses, `quality` says what speaks against them:
+   pure functions, so that a stored run can be scored again.
 
-An instrument is a plug-in (`workbench/instruments`) that may bring its own items, reading, rating
-and scores.
+An instrument is a plug-in (`workbench/instruments`): a `Questionnaire` that may bring its own
+items, reading, rating and scores.
 """

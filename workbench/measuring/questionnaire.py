@@ -1,8 +1,9 @@
-"""Instruments: what measures values, one file each.
+"""What every instrument is, and how one is opened.
 
-A plug-in is registered under kind `instruments` and is a `Questionnaire`: `load` gives its items
-(shipped, or read from the user's file that `settings` names), the rest is asked, read and scored as
-`workbench/measuring` does, unless its paper does otherwise:
+A plug-in (`workbench/instruments`, one file each) is registered under kind `instruments` and is a
+`Questionnaire`: `load` gives its items (shipped, or read from the user's file that `settings`
+names). The rest is asked, read and scored as `workbench/measuring` does, unless its paper does
+otherwise:
 
 - `read` turns words into one of the answers;
 - `rate` turns free texts into ratings, by a judge;
@@ -10,8 +11,7 @@ A plug-in is registered under kind `instruments` and is a `Questionnaire`: `load
 - `tables` turns them into what else the paper reports: rows of relations of its own; `between` does
   so for several subjects. Pure too.
 
-`standin.toml` holds statements of our own. It is not the PVQ nor a translation of it, has not been
-validated on people, and measures a model only in so far as its answers to such statements mean
+Left out: people. What a model answers measures it only in so far as its answers to such items mean
 anything.
 """
 
