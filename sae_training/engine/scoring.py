@@ -45,7 +45,7 @@ from sae_training.engine.tails import Tail, read, tails
 from sae_training.engine.walk import LOGITS, End, Ids, ScoreCount, Walk, budget
 from sae_training.model import sites, spans
 from sae_training.model.edits import Edit, Frame, by_prompt, prompt_frame, settle
-from sae_training.model.runtime import Runtime
+from sae_training.model.runtime import Prompt, Runtime
 
 OptionIds = Ids | Sequence[Ids]
 """Answers as ids, shared by all prompts, or those of each prompt."""
@@ -66,7 +66,7 @@ class Scores(NamedTuple):
 
 
 def score(
-    model: Runtime, prompts: Sequence[str], options: Options
+    model: Runtime, prompts: Sequence[Prompt], options: Options
 ) -> Float[Tensor, "prompt option"]:
     """Score each option after each prompt [nats]; in a `steered` block, of the steered model.
 
@@ -83,7 +83,7 @@ def score(
 
 def score_rows(
     model: Runtime,
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     options: Options,
     edit: Edit | None = None,
     site: Site = sites.FIRST,
@@ -99,7 +99,7 @@ def score_rows(
 
 def sweep(
     model: Runtime,
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     options: Options,
     edit: Edit | None = None,
     site: Site = sites.FIRST,

@@ -40,6 +40,9 @@ def difference(
     """Subtract the centred reference from the other profile, over the reference's values.
 
     `paired`: both were asked the same questions. NaN where one side has no answer.
+
+        change = difference(cells["base"], cells["power+"], paired=True, replicates=2000, seed=0)
+        change.mean  # in the order of cells["base"].values
     """
     theirs = _columns(other, reference.values)
     if not paired:

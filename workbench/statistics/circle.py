@@ -56,12 +56,18 @@ class Circumplex(NamedTuple):
 
 
 def angles(system: ValueSystem, values: tuple[str, ...]) -> Float[np.ndarray, " value"]:
-    """Give the places of values on the circle [radians]."""
+    """Give the places of values on the circle [radians].
+
+    angles(system, ("power", "benevolence"))
+    """
     return np.array([system[value].angle for value in values])
 
 
 def distances(system: ValueSystem, values: tuple[str, ...]) -> Float[np.ndarray, "value value"]:
-    """Give the angle between every two values [radians, 0 to pi]."""
+    """Give the angle between every two values [radians, 0 to pi].
+
+    distances(system, system.ids).max()  # pi: there are opposite values
+    """
     return np.array([[system.distance(a, b) for b in values] for a in values])
 
 
@@ -86,7 +92,10 @@ def correlations(scores: Float[np.ndarray, "respondent value"]) -> Float[np.ndar
 
 
 def place(r: Float[np.ndarray, "value value"]) -> Float[np.ndarray, "value 2"]:
-    """Lay values out in the plane by their correlations: classical scaling of sqrt(2 - 2r) [SD]."""
+    """Lay values out in the plane by their correlations: classical scaling of sqrt(2 - 2r) [SD].
+
+    x, y = place(correlations(scores)).T
+    """
     centring = np.eye(len(r)) - 1 / len(r)
     # The doubly centred squared distances are those of r itself.
     size, axes = np.linalg.eigh(centring @ r @ centring)
@@ -130,6 +139,8 @@ def agreement(
 
     What explains is the cosine of the angle between two values; the null gives the circle's places
     to other values.
+
+        agreement(scores, angles(system, system.ids), permutations=999, seed=0).estimate
     """
     r = correlations(scores)
     if not np.isfinite(r).all():

@@ -45,7 +45,10 @@ class Interval(NamedTuple):
 
 
 def cluster_weights(n: int, replicates: int, seed: int) -> Float[np.ndarray, "replicate cluster"]:
-    """Draw how often each of `n` clusters counts in each bootstrap replicate."""
+    """Draw how often each of `n` clusters counts in each bootstrap replicate.
+
+    cluster_weights(24, replicates=2000, seed=0).sum(1)  # 24 in each replicate
+    """
     rng = np.random.default_rng(seed)
     return rng.multinomial(n, np.full(n, 1 / n), size=replicates).astype(float)
 
@@ -67,6 +70,8 @@ def replicate_means(
     """Average every cell over the clusters of each replicate, as `cluster_weights` drew them.
 
     Missing clusters are left out; NaN where a replicate drew none that is known.
+
+        replicate_means(changes, cluster_weights(len(changes), 2000, seed=0))  # [2000, ...]
     """
     flat, known = _split(x)
     drawn = weights @ known

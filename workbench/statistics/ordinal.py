@@ -416,6 +416,8 @@ def centred(theta: Float[np.ndarray, "*draws value"]) -> Float[np.ndarray, "*dra
     """Subtract each condition's mean over its values.
 
     What is left says which values stand above the condition's own level of agreement.
+
+        summarise(centred(posterior.theta)).below  # [condition, value]
     """
     return theta - theta.mean(-1, keepdims=True)
 
@@ -447,6 +449,9 @@ def contrasts(
     - `value`: the value, centred, in a condition less the same in another.
     - `a - b`: group a less group b in a condition (the other is then -1), and that less the same in
       another condition.
+
+        draws = contrasts(theta, ("x", "y", "z"), {"a": ["x"], "b": ["y", "z"]}, [("a", "b")])
+        draws["a - b", 1, 0].mean()  # how much more condition 1 holds a over b than condition 0
     """
     draws: dict[tuple[str, int, int], np.ndarray] = {}
     level = centred(theta)
