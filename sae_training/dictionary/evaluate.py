@@ -13,7 +13,7 @@ Left out: SAEBench's tasks, which need environments of their own.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from feature_store.errors import BadInput
+from feature_store.progress import StageProgress, silent_stage
 from feature_store.records import Site, Where
 from sae_training.dictionary.sae import SAE
 from sae_training.dictionary.stream import read
@@ -36,6 +37,8 @@ CHUNK = 4096
 
 @dataclass(frozen=True)
 class Reconstruction:
+    """How well an SAE rebuilds the residual, on some tokens."""
+
     fvu: float
     """Fraction of variance unexplained: squared error over squared distance from the mean
     residual [0 is perfect]."""
@@ -52,6 +55,8 @@ class Reconstruction:
 
 @dataclass(frozen=True)
 class Evaluation:
+    """How well an SAE rebuilds the residual, and what the language model makes of it."""
+
     fvu: float
     """See `Reconstruction`."""
     cosine: float
@@ -88,12 +93,13 @@ class Splice:
     """An edit that replaces the residual of every token by a function of it."""
 
     replacement: Callable[[Tensor], Tensor]
-    """[tok, d_model] -> [tok, d_model]."""
+    """Gives what stands in the place of residuals [tok, d_model]."""
     rows: int = 1
     """The same for every row of a batch."""
     positions: tuple[Where, ...] = ("all",)
 
     def take(self, rows: Int[Tensor, " n"]) -> "Splice":
+        """Give itself: every row is changed alike."""
         return self
 
     def __call__(
@@ -105,10 +111,15 @@ class Splice:
 
 
 def reconstruction(sae: SAE, residuals: Iterable[Float[Tensor, "_ d_model"]]) -> Reconstruction:
-    """Figures over tokens that come in pieces; one pass."""
-    n, error, cosine, l0 = 0, 0.0, 0.0, 0.0
+    """Measure how well an SAE rebuilds residuals, which come in pieces; one pass.
+
+        reconstruction(sae, [tokens.x for tokens in read(model, corpus, sae.site())])
+
+    Raises BadInput where there is no token.
+    """
+    n = 0
+    error = cosine = l0 = square = 0.0
     total = torch.zeros(sae.d_model, dtype=torch.float64)
-    square = 0.0
     alive = torch.zeros(sae.n_features, dtype=torch.bool, device=sae.device)
     for piece in residuals:
         for x in piece.to(sae.device).split(CHUNK):
@@ -138,11 +149,18 @@ def evaluate(
     sae: SAE,
     corpus: Corpus,
     site: Site,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: StageProgress = silent_stage,
 ) -> Evaluation:
-    """All figures over the corpus, which the SAE should not have seen."""
+    """Measure an SAE on a corpus that it should not have seen.
+
+    Raises Incompatible where the SAE does not fit the model, BadInput where there is no token.
+
+        evaluate(model, sae, Corpus(held_out, rows=16), sae.site()).loss_recovered
+    """
     sae.check_fits(model)
-    pieces, mean, count = [], torch.zeros(model.d_model, dtype=torch.float64), 0
+    pieces: list[Tensor] = []
+    mean = torch.zeros(model.d_model, dtype=torch.float64)
+    count = 0
     for tokens in read(model, corpus, site):
         pieces.append(tokens.x.cpu())
         mean += tokens.x.sum(0).double().cpu()
@@ -154,32 +172,7 @@ def evaluate(
         "zero": Splice(torch.zeros_like),
         "mean": Splice(lambda x: average.expand_as(x)),
     }
-    loss = dict.fromkeys(("clean", *edits), 0.0)
-    divergence = dict.fromkeys(edits, 0.0)
-    predictions = 0
-    vocabulary = model.module.config.get_text_config().vocab_size
-    seen: set[int] = set()
-    for batch in batches(model, corpus):
-        group = max(1, LOGITS // (batch.ids.shape[1] * vocabulary))
-        for ids, mask in zip(batch.ids.split(group), batch.mask.split(group), strict=True):
-            counted = (mask[:, 1:] & mask[:, :-1]).to(model.device)
-            target = ids[:, 1:].to(model.device)[counted]
-            clean = model.logits(ids, mask)[:, :-1][counted].float().log_softmax(-1)
-            loss["clean"] -= float(clean.gather(1, target[:, None]).double().sum())
-            for name, edit in edits.items():
-                with model.steered(edit, site):
-                    changed = model.logits(ids, mask)[:, :-1][counted].float().log_softmax(-1)
-                loss[name] -= float(changed.gather(1, target[:, None]).double().sum())
-                divergence[name] += float(
-                    functional.kl_div(changed, clean, reduction="none", log_target=True)
-                    .double()
-                    .sum()
-                )
-            predictions += len(target)
-        seen.update(batch.document.tolist())
-        progress(len(seen), len(corpus.texts))
-    loss = {name: total / predictions for name, total in loss.items()}
-    kl = {name: total / predictions for name, total in divergence.items()}
+    loss, kl = _predictions(model, corpus, site, edits, progress)
     return Evaluation(
         fvu=figures.fvu,
         cosine=figures.cosine,
@@ -198,5 +191,45 @@ def evaluate(
     )
 
 
+def _predictions(
+    model: Model,
+    corpus: Corpus,
+    site: Site,
+    edits: Mapping[str, Splice],
+    progress: StageProgress,
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Measure the model's next-token predictions as it is (`clean`) and under each edit.
+
+    Gives the loss of each [nats a token], and the divergence of each edit's predictions from the
+    clean ones [nats a token].
+    """
+    loss = dict.fromkeys(("clean", *edits), 0.0)
+    divergence = dict.fromkeys(edits, 0.0)
+    predictions = 0
+    vocabulary = model.module.config.get_text_config().vocab_size
+    seen: set[int] = set()
+    for batch in batches(model, corpus):
+        group = max(1, LOGITS // (batch.ids.shape[1] * vocabulary))
+        for ids, mask in zip(batch.ids.split(group), batch.mask.split(group), strict=True):
+            counted = (mask[:, 1:] & mask[:, :-1]).to(model.device)
+            target = ids[:, 1:].to(model.device)[counted]
+            clean = model.logits(ids, mask)[:, :-1][counted].float().log_softmax(-1)
+            loss["clean"] -= float(clean.gather(1, target[:, None]).double().sum())
+            for name, edit in edits.items():
+                with model.steered(edit, site):
+                    changed = model.logits(ids, mask)[:, :-1][counted].float().log_softmax(-1)
+                loss[name] -= float(changed.gather(1, target[:, None]).double().sum())
+                nats = functional.kl_div(changed, clean, reduction="none", log_target=True)
+                divergence[name] += float(nats.double().sum())
+            predictions += len(target)
+        seen.update(batch.document.tolist())
+        progress(len(seen), len(corpus.texts))
+    return (
+        {name: total / predictions for name, total in loss.items()},
+        {name: total / predictions for name, total in divergence.items()},
+    )
+
+
 def _recovered(clean: float, spliced: float, ablated: float) -> float:
+    """Say how much of what ablation breaks the SAE brings back; NaN where nothing breaks."""
     return (ablated - spliced) / (ablated - clean) if ablated > clean else math.nan

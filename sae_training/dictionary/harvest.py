@@ -17,7 +17,6 @@ Memory: 250 MB for 65,536 features x 20 contexts, 16 bytes an activation, 4 byte
 contexts from the lower quantiles of a feature, correlations between features.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +28,7 @@ from scipy.sparse import coo_matrix, csr_matrix
 from torch import Tensor
 
 from feature_store.errors import BadInput
+from feature_store.progress import StageProgress, silent_stage
 from feature_store.records import Site
 from sae_training.dictionary.sae import SAE
 from sae_training.dictionary.stream import Tokens, read
@@ -62,6 +62,8 @@ DEFAULTS = HarvestSettings()
 
 
 class Harvest(NamedTuple):
+    """What is known about all features of an SAE after one pass over a corpus."""
+
     features: pa.Table
     """feature, n_active, density, max_activation, mean_activation, decoder_norm, x, y: one row
     per feature."""
@@ -86,27 +88,33 @@ class Harvest(NamedTuple):
     """Mean residual [residual units]."""
 
 
-class Active(NamedTuple):
+class ActivePairs(NamedTuple):
+    """The pairs of token and feature where the feature is active, by token and then by feature."""
+
     token: Int[ndarray, " n"]
     """Index into the batch's tokens, ascending."""
     feature: Int[ndarray, " n"]
+    """0-based feature."""
     value: Float[ndarray, " n"]
     """Activation [activation units, > 0]."""
 
 
-def active_pairs(sae: SAE, x: Float[Tensor, "tok d_model"]) -> Active:
-    """The active features of each token, by token and then by feature."""
+def active_pairs(sae: SAE, x: Float[Tensor, "tok d_model"]) -> ActivePairs:
+    """Encode residuals, and list the active features of each token.
+
+    active_pairs(sae, tokens.x).feature
+    """
     parts = []
     step = max(1, DENSE // sae.n_features)
     for start in range(0, len(x), step):
         code = sae.encode_sparse(x[start : start + step])
         token, slot = (code.value > 0).nonzero(as_tuple=True)
-        parts.append((token + start, code.index[token, slot], code.value[token, slot]))
+        parts.append((token + start, code.feature[token, slot], code.value[token, slot]))
     if not parts:
-        return Active(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
-    token, feature, value = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
-    order = np.argsort(token * sae.n_features + feature, kind="stable")
-    return Active(token[order], feature[order], value[order])
+        return ActivePairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
+    tokens, features, values = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
+    order = np.argsort(tokens * sae.n_features + features, kind="stable")
+    return ActivePairs(tokens[order], features[order], values[order])
 
 
 def pooled_activations(
@@ -114,9 +122,12 @@ def pooled_activations(
     sae: SAE,
     corpus: Corpus,
     site: Site,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: StageProgress = silent_stage,
 ) -> csr_matrix:
-    """Largest activation of each feature in each text [text, feature]; what labelers compare."""
+    """Read the largest activation of each feature in each text; what labelers compare.
+
+    pooled_activations(model, sae, Corpus(texts), sae.site())  # sparse [text, feature]
+    """
     sae.check_fits(model)
     documents, features, values = [], [], []
     seen = np.zeros(len(corpus.texts), bool)
@@ -129,20 +140,14 @@ def pooled_activations(
         progress(int(seen.sum()), len(corpus.texts))
     if not documents:
         return csr_matrix((len(corpus.texts), sae.n_features), dtype=np.float32)
-    document, feature, value = (
-        np.concatenate(documents),
-        np.concatenate(features),
-        np.concatenate(values),
-    )
-    order = np.lexsort(
-        (-value, feature, document)
-    )  # a long text comes in several batches: its largest first, the rest go
+    document, feature, value = map(np.concatenate, (documents, features, values))
+    # A long text comes in several batches: its largest activation goes first, the rest go.
+    order = np.lexsort((-value, feature, document))
     document, feature, value = document[order], feature[order], value[order]
     first = _starts(document * sae.n_features + feature)
+    entries = (value[first], (document[first], feature[first]))
     shape = (len(corpus.texts), sae.n_features)
-    return coo_matrix(
-        (value[first], (document[first], feature[first])), shape=shape, dtype=np.float32
-    ).tocsr()
+    return coo_matrix(entries, shape=shape, dtype=np.float32).tocsr()
 
 
 def harvest(
@@ -151,98 +156,158 @@ def harvest(
     corpus: Corpus,
     site: Site,
     settings: HarvestSettings = DEFAULTS,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: StageProgress = silent_stage,
 ) -> Harvest:
-    """Statistics, top contexts, activations and map of every feature over the texts."""
+    """Gather statistics, top contexts, activations and the map of every feature over a corpus.
+
+    Raises BadInput where the texts hold no token beyond the first of each.
+
+        harvest(model, sae, Corpus(texts), sae.site(), HarvestSettings(top_contexts=10)).features
+    """
     sae.check_fits(model)
-    layout, seed = settings.layout, settings.seed
-    if layout not in ("pca", "umap"):
-        raise BadInput(f"The map's layout is pca or umap, got {layout!r}.")
-    F, edges = (
-        sae.n_features,
-        np.exp2(np.arange(-OCTAVES * PER_OCTAVE, OCTAVES * PER_OCTAVE + 1) / PER_OCTAVE),
-    )
-    bins = len(edges) - 1
-    count, total, largest = np.zeros(F, np.int64), np.zeros(F), np.zeros(F, np.float32)
-    histogram = np.zeros(F * bins, np.int64)
-    top, kept = _Top(F, settings.top_contexts), _Kept(len(corpus.texts), seed)
-    norms, mean, seen = (
-        [],
-        torch.zeros(sae.d_model, dtype=torch.float64),
-        np.zeros(len(corpus.texts), bool),
-    )
+    if settings.layout not in ("pca", "umap"):
+        raise BadInput(f"The map's layout is pca or umap, got {settings.layout!r}.")
+    statistics = _Statistics(sae.n_features)
+    lengths = _Lengths(sae.d_model)
+    contexts = _TopContexts(sae.n_features, settings.top_contexts)
+    sample = _Sample(len(corpus.texts), settings.seed)
+    seen = np.zeros(len(corpus.texts), bool)
     for tokens in read(model, corpus, site):
-        document, position = tokens.document.numpy(), tokens.position.numpy()
-        norms.append(tokens.x.norm(dim=-1).cpu().numpy())
-        mean += tokens.x.sum(0).double().cpu()
+        document = tokens.document.numpy()
         active = active_pairs(sae, tokens.x)
-        count += np.bincount(active.feature, minlength=F)
-        total += np.bincount(active.feature, active.value, minlength=F)
-        np.maximum.at(largest, active.feature, active.value)
-        bin = np.clip(np.searchsorted(edges, active.value, side="right") - 1, 0, bins - 1)
-        histogram += np.bincount(active.feature * bins + bin, minlength=F * bins)
-        top.add(active, tokens, F)
-        kept.add(active, document, position)
+        lengths.add(tokens.x)
+        statistics.add(active)
+        contexts.add(active, tokens)
+        sample.add(active, document, tokens.position.numpy())
         seen[document] = True
         progress(int(seen.sum()), len(corpus.texts))
-    n = sum(map(len, norms))
-    if n == 0:
+    if lengths.tokens == 0:
         raise BadInput(
             "The texts hold no token beyond the first of each: nothing to harvest. Give longer"
             " texts."
         )
-    x, y = _layout(sae, count > 0, layout, seed)
-    features = pa.table(
-        {
-            "feature": pa.array(np.arange(F), pa.int32()),
-            "n_active": pa.array(count, pa.int64()),
-            "density": count / n,
-            "max_activation": largest,
-            "mean_activation": (total / np.maximum(count, 1)).astype(np.float32),
-            "decoder_norm": sae.W_dec.norm(dim=1).float().cpu().numpy(),
-            "x": pa.array(x, pa.float32(), from_pandas=True),
-            "y": pa.array(y, pa.float32(), from_pandas=True),
-        }
-    )
-    filled = np.flatnonzero(histogram)
-    histograms = pa.table(
-        {
-            "feature": pa.array(filled // bins, pa.int32()),
-            "bin": pa.array(filled % bins, pa.int32()),
-            "low": edges[filled % bins].astype(np.float32),
-            "high": edges[filled % bins + 1].astype(np.float32),
-            "count": histogram[filled],
-        }
-    )
-    length = np.concatenate(norms)
+    x, y = _layout(sae, statistics.count > 0, settings.layout, settings.seed)
+    length = np.concatenate(lengths.parts)
     return Harvest(
-        features=features,
-        contexts=top.table(model),
-        activations=kept.table(),
-        histograms=histograms,
-        tokens=n,
+        features=statistics.features(sae, lengths.tokens, x, y),
+        contexts=contexts.table(model),
+        activations=sample.table(),
+        histograms=statistics.histograms(),
+        tokens=lengths.tokens,
         documents=int(seen.sum()),
-        share=kept.share,
+        share=sample.share,
         norm_median=float(np.median(length)),
         norm_mean=float(length.mean()),
-        mean=(mean / n).numpy(),
+        mean=(lengths.total / lengths.tokens).numpy(),
     )
+
+
+class _Lengths:
+    """How long the residuals are, and their sum."""
+
+    def __init__(self, d_model: int) -> None:
+        self.parts: list[ndarray] = []
+        """Length of each token's residual, batch by batch."""
+        self.total = torch.zeros(d_model, dtype=torch.float64)
+        """Sum of all residuals."""
+        self.tokens = 0
+        """Tokens so far."""
+
+    def add(self, x: Float[Tensor, "tok d_model"]) -> None:
+        """Take in the residuals of a batch."""
+        self.parts.append(x.norm(dim=-1).cpu().numpy())
+        self.total += x.sum(0).double().cpu()
+        self.tokens += len(x)
+
+
+class _Statistics:
+    """Number, mean, maximum and histogram of each feature's activations."""
+
+    def __init__(self, features: int) -> None:
+        self.edges = np.exp2(
+            np.arange(-OCTAVES * PER_OCTAVE, OCTAVES * PER_OCTAVE + 1) / PER_OCTAVE
+        )
+        self.bins = len(self.edges) - 1
+        self.count = np.zeros(features, np.int64)
+        self.total = np.zeros(features)
+        self.largest = np.zeros(features, np.float32)
+        self.histogram = np.zeros(features * self.bins, np.int64)
+
+    def add(self, active: ActivePairs) -> None:
+        """Take in the active pairs of a batch."""
+        features = len(self.count)
+        self.count += np.bincount(active.feature, minlength=features)
+        self.total += np.bincount(active.feature, active.value, minlength=features)
+        np.maximum.at(self.largest, active.feature, active.value)
+        place = np.searchsorted(self.edges, active.value, side="right") - 1
+        bin = np.clip(place, 0, self.bins - 1)
+        self.histogram += np.bincount(
+            active.feature * self.bins + bin, minlength=features * self.bins
+        )
+
+    def features(self, sae: SAE, tokens: int, x: ndarray, y: ndarray) -> pa.Table:
+        """Make the relation `features` of `tokens` tokens; `x` and `y` are places on the map."""
+        mean = (self.total / np.maximum(self.count, 1)).astype(np.float32)
+        return pa.table(
+            {
+                "feature": pa.array(np.arange(len(self.count)), pa.int32()),
+                "n_active": pa.array(self.count, pa.int64()),
+                "density": self.count / tokens,
+                "max_activation": self.largest,
+                "mean_activation": mean,
+                "decoder_norm": sae.W_dec.norm(dim=1).float().cpu().numpy(),
+                "x": pa.array(x, pa.float32(), from_pandas=True),
+                "y": pa.array(y, pa.float32(), from_pandas=True),
+            }
+        )
+
+    def histograms(self) -> pa.Table:
+        """Make the relation `histograms`, without empty bins."""
+        filled = np.flatnonzero(self.histogram)
+        bin = filled % self.bins
+        return pa.table(
+            {
+                "feature": pa.array(filled // self.bins, pa.int32()),
+                "bin": pa.array(bin, pa.int32()),
+                "low": self.edges[bin].astype(np.float32),
+                "high": self.edges[bin + 1].astype(np.float32),
+                "count": self.histogram[filled],
+            }
+        )
 
 
 class _Best(NamedTuple):
+    """The strongest token of each feature and document."""
+
     feature: Int[ndarray, " n"]
     document: Int[ndarray, " n"]
     token: Int[ndarray, " n"]
     value: Float[ndarray, " n"]
 
 
+def _window(
+    tokens: Tokens, row: Int[ndarray, " n"], peak: Int[ndarray, " n"]
+) -> tuple[Int[ndarray, "n window"], Int[ndarray, "n window"]]:
+    """Look up the ids and the tokens' numbers in the windows around some peaks.
+
+    A peak is a row and a column of the batch. -1 stands where there is no token.
+    """
+    number = np.full(tokens.ids.shape, -1, np.int64)
+    number[tokens.row.numpy(), tokens.column.numpy()] = np.arange(len(tokens.row))
+    column = peak[:, None] + np.arange(-BEFORE, AFTER + 1)
+    inside = (column >= 0) & (column < tokens.ids.shape[1])
+    place = row[:, None], np.where(inside, column, 0)
+    around = np.where(inside, number[place], -1)
+    return np.where(around >= 0, tokens.ids.numpy()[place], -1).astype(np.int32), around
+
+
 def _starts(key: Int[ndarray, " n"]) -> Int[ndarray, " m"]:
-    """Index of the first of each run of equal keys."""
+    """Find the first of each run of equal keys."""
     return np.flatnonzero(np.diff(key, prepend=-1))
 
 
-def _strongest(active: Active, document: Int[ndarray, " tok"], features: int) -> _Best:
-    """Of each feature and document of the batch the strongest token."""
+def _strongest(active: ActivePairs, document: Int[ndarray, " tok"], features: int) -> _Best:
+    """Choose of each feature and document of the batch the strongest token."""
     key = document[active.token].astype(np.int64) * features + active.feature
     order = np.lexsort((-active.value, key))
     first = order[_starts(key[order])]
@@ -254,58 +319,56 @@ def _strongest(active: Active, document: Int[ndarray, " tok"], features: int) ->
     )
 
 
-class _Top:
+class _TopContexts:
     """The strongest contexts of each feature, at most one a document."""
 
     def __init__(self, features: int, per_feature: int) -> None:
+        self.features = features
         self.per_feature = per_feature
         self.floor = np.zeros(features, np.float32)
+        """Activation that a candidate must exceed."""
         self.limit = max(100_000, features * per_feature // 2)
+        """Candidates that may pile up."""
         self.parts: list[tuple[ndarray, ...]] = []
+        """Candidates: feature, document, position, activation, the window's activations and ids."""
         self.pending = 0
 
-    def add(self, active: Active, tokens: Tokens, features: int) -> None:
-        best = _strongest(active, tokens.document.numpy(), features)
+    def add(self, active: ActivePairs, tokens: Tokens) -> None:
+        """Take in the candidates of a batch, each with its window of tokens."""
+        best = _strongest(active, tokens.document.numpy(), self.features)
         good = best.value > self.floor[best.feature]
         feature, document, token, value = (part[good] for part in best)
-        row, peak = tokens.row.numpy()[token], tokens.column.numpy()[token]
-        # activation of the feature on each token of the window: look (token, feature) up among the
-        # active pairs
-        where = np.full(tokens.ids.shape, -1, np.int64)
-        where[tokens.row.numpy(), tokens.column.numpy()] = np.arange(len(tokens.row))
-        column = peak[:, None] + np.arange(-BEFORE, AFTER + 1)
-        inside = (column >= 0) & (column < tokens.ids.shape[1])
-        around = np.where(inside, where[row[:, None], np.where(inside, column, 0)], -1)
-        known = active.token * features + active.feature
-        wanted = around * features + feature[:, None]
-        at = np.searchsorted(known, wanted).clip(max=max(len(known) - 1, 0))
-        found = (
-            (around >= 0) & (known[at] == wanted) if len(known) else np.zeros(around.shape, bool)
-        )
-        values = (
-            np.where(found, active.value[at], 0).astype(np.float32)
-            if len(known)
-            else np.zeros(around.shape, np.float32)
-        )
-        ids = np.where(
-            around >= 0, tokens.ids.numpy()[row[:, None], np.where(inside, column, 0)], -1
-        ).astype(np.int32)
+        row = tokens.row.numpy()[token]
+        ids, around = _window(tokens, row, tokens.column.numpy()[token])
+        values = self._activations(active, around, feature)
         self.parts.append((feature, document, tokens.position.numpy()[token], value, values, ids))
         self.pending += len(feature)
         if self.pending > self.limit:
             self._prune()
             self.limit = max(self.limit, 2 * self.pending)
 
+    def _activations(
+        self, active: ActivePairs, around: Int[ndarray, "n window"], feature: Int[ndarray, " n"]
+    ) -> Float[ndarray, "n window"]:
+        """Look up the feature's activation on each token of its window among the active pairs."""
+        pairs = active.token * self.features + active.feature
+        if not len(pairs):
+            return np.zeros(around.shape, np.float32)
+        wanted = around * self.features + feature[:, None]
+        at = np.searchsorted(pairs, wanted).clip(max=len(pairs) - 1)
+        is_active = (around >= 0) & (pairs[at] == wanted)
+        return np.where(is_active, active.value[at], 0).astype(np.float32)
+
     def _prune(self) -> None:
+        """Keep of the candidates the strongest of each feature, one a document."""
         if not self.parts:
             return
         whole = tuple(np.concatenate(part) for part in zip(*self.parts, strict=True))
         feature, document, _, value = whole[:4]
-        order = np.lexsort((-value, document, feature))  # one a document: the strongest
-        key = (
-            feature[order].astype(np.int64) * (int(document.max()) + 1 if len(document) else 1)
-            + document[order]
-        )
+        # One a document: the strongest.
+        order = np.lexsort((-value, document, feature))
+        documents = int(document.max()) + 1 if len(document) else 1
+        key = feature[order].astype(np.int64) * documents + document[order]
         order = order[_starts(key)]
         order = order[np.lexsort((document[order], -value[order], feature[order]))]
         starts = _starts(feature[order])
@@ -317,19 +380,20 @@ class _Top:
         self.floor[feature[order][last]] = value[order][last]
 
     def table(self, model: Model) -> pa.Table:
+        """Make the relation `contexts`."""
         self._prune()
-        empty = (np.zeros(0, np.int64),) * 3 + (
-            np.zeros(0, np.float32),
-            np.zeros((0, 1), np.float32),
-            np.zeros((0, 1), np.int32),
-        )
-        feature, document, position, value, values, ids = self.parts[0] if self.parts else empty
+        none = np.zeros(0, np.int64)
+        empty = (none, none, none, np.zeros(0, np.float32))
+        windows = (np.zeros((0, 1), np.float32), np.zeros((0, 1), np.int32))
+        part = self.parts[0] if self.parts else (*empty, *windows)
+        feature, document, position, value, values, ids = part
         starts = _starts(feature)
         rank = np.arange(len(feature)) - np.repeat(starts, np.diff(np.append(starts, len(feature))))
         real = ids >= 0
         offsets = pa.array(np.concatenate([[0], real.sum(1).cumsum()]), pa.int32())
         vocabulary, index = np.unique(ids[real], return_inverse=True)
         texts = pa.array(strings(model, vocabulary.tolist()), pa.string()).take(pa.array(index))
+        activations = pa.array(values[real], pa.float32())
         return pa.table(
             {
                 "feature": pa.array(feature, pa.int32()),
@@ -338,34 +402,34 @@ class _Top:
                 "document": pa.array(document, pa.int32()),
                 "position": pa.array(position, pa.int32()),
                 "tokens": pa.ListArray.from_arrays(offsets, texts),
-                "activations": pa.ListArray.from_arrays(
-                    offsets, pa.array(values[real], pa.float32())
-                ),
+                "activations": pa.ListArray.from_arrays(offsets, activations),
                 "peak": pa.array(real[:, :BEFORE].sum(1), pa.int32()),
             }
         )
 
 
-class _Kept:
+class _Sample:
     """Single activations of all documents, or of a random part of them."""
 
     def __init__(self, documents: int, seed: int) -> None:
         self.draw = np.random.default_rng(seed).random(documents)
+        """A document stays as long as its number is below the share."""
         self.share = 1.0
         self.parts: list[tuple[ndarray, ...]] = []
         self.rows = 0
 
     def add(
-        self, active: Active, document: Int[ndarray, " tok"], position: Int[ndarray, " tok"]
+        self, active: ActivePairs, document: Int[ndarray, " tok"], position: Int[ndarray, " tok"]
     ) -> None:
-        kept = self.draw[document[active.token]] < self.share
-        token = active.token[kept]
+        """Take in the active pairs of a batch; `document` and `position` are of its tokens."""
+        stays = self.draw[document[active.token]] < self.share
+        token = active.token[stays]
         self.parts.append(
             (
-                active.feature[kept].astype(np.int32),
+                active.feature[stays].astype(np.int32),
                 document[token].astype(np.int32),
                 position[token].astype(np.int32),
-                active.value[kept],
+                active.value[stays],
             )
         )
         self.rows += len(token)
@@ -377,6 +441,7 @@ class _Kept:
             self.rows = int(stay.sum())
 
     def table(self) -> pa.Table:
+        """Make the relation `activations`."""
         feature, document, position, value = (
             np.concatenate(part) for part in zip(*self.parts, strict=True)
         )
@@ -392,7 +457,7 @@ class _Kept:
 
 
 def _layout(sae: SAE, live: ndarray, layout: str, seed: int) -> tuple[ndarray, ndarray]:
-    """Map coordinates of the live features; NaN for the dead."""
+    """Lay the live features out on a map; NaN for the dead."""
     place = np.full((sae.n_features, 2), np.nan, np.float32)
     rows = sae.W_dec[torch.from_numpy(live).to(sae.device)].float().cpu()
     rows = rows / rows.norm(dim=1, keepdim=True).clamp(min=1e-8)
@@ -400,17 +465,15 @@ def _layout(sae: SAE, live: ndarray, layout: str, seed: int) -> tuple[ndarray, n
         from umap import UMAP  # seconds
 
         neighbours = min(15, len(rows) - 1)
-        init = (
-            "spectral" if len(rows) > 10 else "random"
-        )  # the spectral start needs more points than dimensions
+        # The spectral start needs more points than dimensions.
+        init = "spectral" if len(rows) > 10 else "random"
         place[live] = UMAP(
             n_neighbors=neighbours, metric="cosine", init=init, random_state=seed, n_jobs=1
         ).fit_transform(rows.numpy())
     elif len(rows):
         centred = rows - rows.mean(0)
         basis = torch.linalg.eigh((centred.T @ centred).double()).eigenvectors[:, -2:].flip(1)
-        basis = (
-            basis * basis.gather(0, basis.abs().argmax(0, keepdim=True)).sign()
-        )  # the sign of an axis is arbitrary: fix it
+        # The sign of an axis is arbitrary: fix it.
+        basis = basis * basis.gather(0, basis.abs().argmax(0, keepdim=True)).sign()
         place[live] = (centred.double() @ basis).float().numpy()
     return place[:, 0], place[:, 1]

@@ -15,6 +15,7 @@ Left out: training (`train.py`), transcoders, attention-head inputs and other ar
 by name.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -28,19 +29,25 @@ from sae_training.engine.model import Model
 from sae_training.model import sites
 
 ARCHITECTURES = ("standard", "topk", "jumprelu", "gated")
+EXTRA: dict[str, tuple[str, ...]] = {"jumprelu": ("threshold",), "gated": ("r_mag", "b_mag")}
+"""Architecture -> the tensors that it has besides encoder, decoder and their biases."""
 NORMALISATIONS = ("none", "layer_norm", "constant_norm_rescale")
 EPSILON = 1e-5
 """Added to a token's standard deviation before `layer_norm` divides by it, as sae-lens does."""
 
 
 class SparseCode(NamedTuple):
-    index: Int[Tensor, "tok k"]
+    """The active features of some tokens."""
+
+    feature: Int[Tensor, "tok k"]
     """Features, strongest or first k; where fewer are active the rest have value 0."""
     value: Float[Tensor, "tok k"]
     """Their activations [activation units, >= 0]."""
 
 
-class Scale(NamedTuple):
+class TokenScale(NamedTuple):
+    """How each token is normalised before it is encoded, and back."""
+
     shift: Float[Tensor, "... 1"]
     """Subtracted from each token [residual units]."""
     size: Float[Tensor, "... 1"]
@@ -49,6 +56,12 @@ class Scale(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class SAE:
+    """A sparse autoencoder: reads features of a residual, and holds what each writes.
+
+    sae = load_sae("folder")
+    sae.encode(model.residuals(ids, mask, sae.site()))  # [row, tok, feat]
+    """
+
     W_enc: Float[Tensor, "d_model feat"]
     """Encoder."""
     W_dec: Float[Tensor, "feat d_model"]
@@ -75,6 +88,7 @@ class SAE:
     """sae-lens' metadata: model_name, hook_name, context_size, neuronpedia_id, ..."""
 
     def __post_init__(self) -> None:
+        """Raises Incompatible for an SAE of another kind, BadInput for a damaged one."""
         if self.architecture not in ARCHITECTURES:
             raise Incompatible(
                 f"SAEs on a residual stream are {', '.join(ARCHITECTURES)}; got"
@@ -90,10 +104,7 @@ class SAE:
             raise BadInput(
                 f"A TopK SAE keeps 1 to {self.n_features} features a token, got k={self.k}."
             )
-        needed = {"jumprelu": ("threshold",), "gated": ("r_mag", "b_mag")}.get(
-            self.architecture, ()
-        )
-        for name in needed:
+        for name in EXTRA.get(self.architecture, ()):
             if getattr(self, name) is None:
                 raise BadInput(
                     f"A {self.architecture} SAE needs {name}, which is missing. Take a complete"
@@ -113,19 +124,21 @@ class SAE:
 
     @property
     def n_features(self) -> int:
+        """Features of the dictionary."""
         return self.W_dec.shape[0]
 
     @property
     def device(self) -> torch.device:
+        """Where the weights lie."""
         return self.W_dec.device
 
     def tensors(self) -> dict[str, Tensor]:
-        """The weights by field name."""
+        """List the weights by field name, those that this architecture has."""
         names = ("W_enc", "W_dec", "b_enc", "b_dec", "threshold", "r_mag", "b_mag")
         return {name: tensor for name in names if (tensor := getattr(self, name)) is not None}
 
     def site(self) -> Site:
-        """Model, layer and point that it was trained on.
+        """Say on which residual stream it was trained: model, layer and point.
 
         Raises BadInput where its metadata do not say.
         """
@@ -141,13 +154,20 @@ class SAE:
         )
 
     def to(self, device: torch.device | str) -> "SAE":
-        """The same SAE on another device; itself where it is there already."""
+        """Copy the SAE to another device; itself where it is there already."""
         if torch.device(device) == self.device:
             return self
-        return replace(self, **{name: tensor.to(device) for name, tensor in self.tensors().items()})
+        return self.with_tensors(
+            {name: tensor.to(device) for name, tensor in self.tensors().items()}
+        )
+
+    def with_tensors(self, tensors: Mapping[str, Tensor]) -> "SAE":
+        """Make the same SAE with other weights, given by field name."""
+        changed: dict[str, Any] = dict(tensors)
+        return replace(self, **changed)
 
     def check_fits(self, model: Model) -> None:
-        """Raises Incompatible unless the model's residual stream is as wide as the SAE's."""
+        """Raise Incompatible unless the model's residual stream is as wide as the SAE's."""
         if model.d_model != self.d_model:
             raise Incompatible(
                 f"SAE expects d_model {self.d_model}, the model gives {model.d_model}. "
@@ -155,7 +175,7 @@ class SAE:
             )
 
     def encode(self, x: Float[Tensor, "... d_model"]) -> Float[Tensor, "... feat"]:
-        """Activations of all features."""
+        """Read the activations of all features [activation units]; most of them are 0."""
         pre = self._pre(x)
         if self.architecture == "topk":
             value, index = pre.topk(self.k, dim=-1, sorted=False)
@@ -163,7 +183,10 @@ class SAE:
         return self._activate(pre)
 
     def encode_sparse(self, x: Float[Tensor, "tok d_model"]) -> SparseCode:
-        """Activations of the active features only; k is the largest number active on one token."""
+        """Read the activations of the active features only.
+
+        The width of the result is the largest number of features that are active on one token.
+        """
         pre = self._pre(x)
         if self.architecture == "topk":
             value, index = pre.topk(self.k, dim=-1, sorted=False)
@@ -176,8 +199,9 @@ class SAE:
     def decode(
         self, features: Float[Tensor, "... feat"], x: Float[Tensor, "... d_model"] | None = None
     ) -> Float[Tensor, "... d_model"]:
-        """The residual that the activations stand for; `x`, what was encoded, is needed where
-        tokens are normalised.
+        """Rebuild the residual that activations stand for.
+
+        `x`, what was encoded, is needed where the SAE normalises each token.
         """
         out = features @ self.W_dec + self.b_dec
         if self.normalize_activations == "none":
@@ -191,24 +215,30 @@ class SAE:
         return out * scale.size + scale.shift
 
     def reconstruct(self, x: Float[Tensor, "... d_model"]) -> Float[Tensor, "... d_model"]:
-        """Encode and decode; same dtype as `x`."""
+        """Encode and decode a residual, in its own number format."""
         return self.decode(self.encode(x), x).to(x.dtype)
 
     def directions(self, indices: Int[Tensor, " n"] | list[int]) -> Float[Tensor, "n d_model"]:
-        """What the features write [residual units per activation unit]."""
+        """Look up what features write [residual units per activation unit].
+
+        Raises BadInput where there is no such feature.
+        """
         rows = torch.as_tensor(indices, dtype=torch.long, device=self.device)
         if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < self.n_features:
             raise BadInput(f"The SAE has features 0 to {self.n_features - 1}, got {rows.tolist()}.")
         return self.W_dec[rows]
 
-    def _scale(self, x: Float[Tensor, "... d_model"]) -> Scale:
+    def _scale(self, x: Float[Tensor, "... d_model"]) -> TokenScale:
+        """Find what each token is normalised by."""
         x = x.to(self.W_enc)
         if self.normalize_activations == "layer_norm":
-            return Scale(x.mean(-1, keepdim=True), x.std(-1, keepdim=True))
-        return Scale(torch.zeros_like(x[..., :1]), x.norm(dim=-1, keepdim=True) / self.d_model**0.5)
+            return TokenScale(x.mean(-1, keepdim=True), x.std(-1, keepdim=True))
+        return TokenScale(
+            torch.zeros_like(x[..., :1]), x.norm(dim=-1, keepdim=True) / self.d_model**0.5
+        )
 
     def _pre(self, x: Float[Tensor, "... d_model"]) -> Float[Tensor, "... feat"]:
-        """Pre-activations; of a gated SAE those of the gate without its bias."""
+        """Compute pre-activations; of a gated SAE those of the gate without its bias."""
         x = x.to(self.W_enc)
         if self.normalize_activations != "none":
             scale = self._scale(x)
@@ -221,10 +251,12 @@ class SAE:
         return pre if self.architecture == "gated" else pre + self.b_enc
 
     def _activate(self, pre: Float[Tensor, "... feat"]) -> Float[Tensor, "... feat"]:
+        """Turn pre-activations into activations, for all architectures but TopK."""
         if self.architecture == "gated":
             assert self.r_mag is not None
             assert self.b_mag is not None
             return (pre * self.r_mag.exp() + self.b_mag).relu() * (pre + self.b_enc > 0)
         if self.architecture == "jumprelu":
+            assert self.threshold is not None
             return pre.relu() * (pre > self.threshold)
         return pre.relu()

@@ -17,11 +17,13 @@ from torch import Tensor
 
 from feature_store.errors import BadInput
 from feature_store.records import Site
-from sae_training.dictionary.texts import Batch, Corpus, batches
+from sae_training.dictionary.texts import Corpus, TextBatch, batches
 from sae_training.engine.model import Model
 
 
 class Tokens(NamedTuple):
+    """The residuals of some tokens, and where in the corpus each token stands."""
+
     x: Float[Tensor, "tok d_model"]
     """Residual of each token [residual units], float32, on the model's device."""
     document: Int[Tensor, " tok"]
@@ -36,21 +38,24 @@ class Tokens(NamedTuple):
     """Token ids of the batch, the dropped first column included."""
 
 
-def residual_tokens(model: Model, batch: Batch, site: Site) -> Tokens:
-    """The tokens of one batch. Raises BadInput where a residual is not finite."""
+def residual_tokens(model: Model, batch: TextBatch, site: Site) -> Tokens:
+    """Read the residuals of one batch, its first column left out.
+
+    Raises BadInput where a residual is not finite.
+    """
     x = model.residuals(batch.ids, batch.mask, site)
-    kept = batch.mask.clone()
-    kept[:, 0] = False
-    row, column = kept.nonzero(as_tuple=True)
+    counted = batch.mask.clone()
+    counted[:, 0] = False
+    row, column = counted.nonzero(as_tuple=True)
     flat = x[row.to(x.device), column.to(x.device)].float()
     document = batch.document[row]
     finite = flat.isfinite().all(-1).cpu()
     if not bool(finite.all()):
         bad = document[~finite]
         raise BadInput(
-            f"The model gives NaN or infinite activations at layer {site.layer}: {len(bad)} tokens in"
-            f" {len(bad.unique())} documents, first in document {int(bad[0])}. Load the model in"
-            " float32 or bfloat16, or leave those documents out."
+            f"The model gives NaN or infinite activations at layer {site.layer}:"
+            f" {len(bad)} tokens in {len(bad.unique())} documents, first in document"
+            f" {int(bad[0])}. Load the model in float32 or bfloat16, or leave those documents out."
         )
     return Tokens(
         x=flat,
@@ -63,6 +68,10 @@ def residual_tokens(model: Model, batch: Batch, site: Site) -> Tokens:
 
 
 def read(model: Model, corpus: Corpus, site: Site) -> Iterator[Tokens]:
-    """Every token of every text, in the order of `batches`."""
+    """Read the residual of every token of every text, in the order of `batches`.
+
+    for tokens in read(model, Corpus(texts), Site(8)):
+        tokens.x  # [tok, d_model]
+    """
     for batch in batches(model, corpus):
         yield residual_tokens(model, batch, site)

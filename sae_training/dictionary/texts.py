@@ -44,7 +44,9 @@ class Corpus(NamedTuple):
     """Longer texts are read in pieces of this length [tokens]."""
 
 
-class Batch(NamedTuple):
+class TextBatch(NamedTuple):
+    """Rows of tokens that go through the model together."""
+
     ids: Int[Tensor, "row tok"]
     """Token ids, padded on the right with 0."""
     mask: Bool[Tensor, "row tok"]
@@ -57,8 +59,12 @@ class Batch(NamedTuple):
 
 
 def read_texts(path: str | Path, column: str = "") -> list[str]:
-    """Every non-empty document under `path`; of a table, the column `column` (default: `text`,
-    or the only one).
+    """Read every non-empty document under a folder or in a file.
+
+    Of a table the column `column` is taken; by default `text`, or the only one. Raises NotFound or
+    BadInput.
+
+        read_texts("corpus.jsonl", column="abstract")
     """
     path = Path(os.path.expanduser(path))
     if path.is_dir():
@@ -85,6 +91,7 @@ def read_texts(path: str | Path, column: str = "") -> list[str]:
 
 
 def _read_file(file: Path, column: str) -> list[str]:
+    """Read the documents of one file, empty ones included."""
     kind = file.suffix.lower()
     if kind not in (".txt", *TABLES):
         raise BadInput(
@@ -95,17 +102,7 @@ def _read_file(file: Path, column: str) -> list[str]:
         if kind == ".txt":
             return _documents(file.read_text(encoding="utf-8-sig"))
         if kind == ".jsonl":
-            lines = file.read_text(encoding="utf-8-sig").splitlines()
-            rows = [json.loads(line) for line in lines if line.strip()]
-            if all(isinstance(row, str) for row in rows):
-                return rows
-            if not all(isinstance(row, dict) for row in rows):
-                raise BadInput(
-                    f"{file}: each line must be a JSON object with a text, or a JSON string."
-                )
-            names = list(dict.fromkeys(name for row in rows for name in row))
-            name = _text_column(file, names, column)
-            return [str(row.get(name) or "") for row in rows]
+            return _read_lines(file, column)
         return _read_table(file, kind, column)
     except UnicodeDecodeError as error:
         raise BadInput(
@@ -117,7 +114,21 @@ def _read_file(file: Path, column: str) -> list[str]:
         ) from error
 
 
+def _read_lines(file: Path, column: str) -> list[str]:
+    """Read JSON lines, each a text or an object that holds one."""
+    lines = file.read_text(encoding="utf-8-sig").splitlines()
+    rows = [json.loads(line) for line in lines if line.strip()]
+    if all(isinstance(row, str) for row in rows):
+        return rows
+    if not all(isinstance(row, dict) for row in rows):
+        raise BadInput(f"{file}: each line must be a JSON object with a text, or a JSON string.")
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    name = _text_column(file, names, column)
+    return [str(row.get(name) or "") for row in rows]
+
+
 def _read_table(file: Path, kind: str, column: str) -> list[str]:
+    """Read a column of a table, a text a row."""
     import pandas  # half a second: only where a table is read
 
     try:
@@ -129,20 +140,16 @@ def _read_table(file: Path, kind: str, column: str) -> list[str]:
             )
     except UnicodeDecodeError:
         raise
-    except (
-        Exception
-    ) as error:  # pandas and pyarrow raise a dozen kinds, all of which mean an unreadable file
+    # pandas and pyarrow raise a dozen kinds, all of which mean an unreadable file.
+    except Exception as error:
         reason = str(error).split("\n")[0]
         raise BadInput(f"{file} cannot be read as {kind[1:]}: {reason}") from error
-    return (
-        table[_text_column(file, [str(name) for name in table.columns], column)]
-        .fillna("")
-        .astype(str)
-        .tolist()
-    )
+    name = _text_column(file, [str(name) for name in table.columns], column)
+    return table[name].fillna("").astype(str).tolist()
 
 
 def _text_column(file: Path, names: Sequence[str], column: str) -> str:
+    """Choose the column of the texts. Raises BadInput where it cannot be known."""
     wanted = column or "text"
     for name in names:
         if name.lower() == wanted.lower():
@@ -156,17 +163,16 @@ def _text_column(file: Path, names: Sequence[str], column: str) -> str:
 
 
 def _documents(text: str) -> list[str]:
-    """Neighbouring paragraphs joined until they reach LENGTH; one that is longer by itself is
-    cut at its line ends.
+    """Cut a long text into documents: neighbouring paragraphs joined until they reach LENGTH.
+
+    A paragraph that is longer by itself is cut at its line ends.
     """
     documents: list[str] = []
     current = ""
     for paragraph in re.split(r"\n\s*\n", text):
-        pieces = (
-            [(paragraph, "\n\n")]
-            if len(paragraph) <= LENGTH
-            else [(line, "\n") for line in paragraph.split("\n")]
-        )
+        pieces = [(paragraph, "\n\n")]
+        if len(paragraph) > LENGTH:
+            pieces = [(line, "\n") for line in paragraph.split("\n")]
         for piece, joint in pieces:
             if current and len(current) + len(piece) > LENGTH:
                 documents.append(current)
@@ -175,10 +181,14 @@ def _documents(text: str) -> list[str]:
     return [*documents, current]
 
 
-def batches(model: Model, corpus: Corpus) -> Iterator[Batch]:
+def batches(model: Model, corpus: Corpus) -> Iterator[TextBatch]:
     """Cut a corpus into batches; every token of every text occurs once.
 
-    A batch has up to `corpus.rows` rows of up to `corpus.context` tokens.
+    A batch has up to `corpus.rows` rows of up to `corpus.context` tokens. Raises BadInput where
+    the model cannot read so many.
+
+        for batch in batches(model, Corpus(texts, rows=16)):
+            model.loss(batch.ids, batch.mask)
     """
     texts, rows, context = corpus
     if context < 2:
@@ -192,20 +202,18 @@ def batches(model: Model, corpus: Corpus) -> Iterator[Batch]:
     for first in range(0, len(texts), window):
         pieces: list[tuple[list[int], int, int]] = []
         for offset, ids in enumerate(model.tokenize(texts[first : first + window])):
-            pieces += [
-                (piece, first + offset, start)
-                for piece, start in _cut(ids, context, model.first_token)
-            ]
-        pieces.sort(
-            key=lambda piece: -len(piece[0])
-        )  # stable, so equal lengths keep the order of the texts
+            for piece, start in _cut(ids, context, model.first_token):
+                pieces.append((piece, first + offset, start))
+        # Stable, so equal lengths keep the order of the texts.
+        pieces.sort(key=lambda piece: -len(piece[0]))
         for at in range(0, len(pieces), rows):
             yield _pad(pieces[at : at + rows])
 
 
 def _cut(ids: list[int], context: int, first_token: int | None) -> list[tuple[list[int], int]]:
-    """Rows of one document; a first token that the tokenizer sets before every text is repeated
-    in each row.
+    """Cut one document into rows, each with the place of its first column in the document.
+
+    A first token that the tokenizer sets before every text is repeated in each row.
     """
     if len(ids) <= context:
         return [(ids, 0)] if ids else []
@@ -215,7 +223,8 @@ def _cut(ids: list[int], context: int, first_token: int | None) -> list[tuple[li
     return [([first_token, *ids[at : at + step]], at - 1) for at in range(1, len(ids), step)]
 
 
-def _pad(pieces: Sequence[tuple[list[int], int, int]]) -> Batch:
+def _pad(pieces: Sequence[tuple[list[int], int, int]]) -> TextBatch:
+    """Make a batch of rows, each with its document and its start."""
     width = max(len(ids) for ids, _, _ in pieces)
     ids = torch.zeros(len(pieces), width, dtype=torch.long)
     mask = torch.zeros(len(pieces), width, dtype=torch.bool)
@@ -224,4 +233,4 @@ def _pad(pieces: Sequence[tuple[list[int], int, int]]) -> Batch:
         mask[row, : len(piece)] = True
     document = torch.tensor([document for _, document, _ in pieces])
     start = torch.tensor([start for _, _, start in pieces])
-    return Batch(ids=ids, mask=mask, document=document, start=start)
+    return TextBatch(ids=ids, mask=mask, document=document, start=start)

@@ -11,7 +11,7 @@ of their own.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 from feature_store.errors import BadInput
 from sae_training.model.runtime import Prompt, Runtime
@@ -43,10 +43,10 @@ def options_by_prompt(
     """
     first = next(iter(options), "")
     shared = isinstance(first, str) or isinstance(next(iter(first), None), int)
-    if shared:
-        by_prompt = [cast(Sequence[Answer], options)] * prompts
-    else:
-        by_prompt = list(cast(Sequence[Sequence[Answer]], options))
+    # Which of the two kinds it is shows only in the values.
+    by_prompt: list[Sequence[Answer]] = (
+        [cast(Any, options)] * prompts if shared else list(cast(Any, options))
+    )
     if not by_prompt or len(by_prompt) != prompts or not all(by_prompt):
         raise BadInput(
             f"Scoring needs at least one prompt, and at least one option for each. Got {prompts}"
@@ -56,7 +56,7 @@ def options_by_prompt(
 
 
 def tokens_of(
-    model: Runtime, prompts: Sequence[Prompt], ids: Sequence[list[int]], options: Options
+    model: Runtime, prompts: Sequence[Prompt], ids: Sequence[Sequence[int]], options: Options
 ) -> list[AnswerIds]:
     """Tokenize each prompt's options where they stand; `ids` are the prompts' tokens.
 
@@ -85,7 +85,7 @@ def tokens_of(
 
 
 def by_answers(
-    model: Runtime, prompts: Sequence[Prompt], ids: Sequence[list[int]], options: Sequence[str]
+    model: Runtime, prompts: Sequence[Prompt], ids: Sequence[Sequence[int]], options: Sequence[str]
 ) -> Iterator[tuple[list[int], list[list[int]]]]:
     """Group prompts by how the options that they share are tokenized after them.
 
@@ -101,7 +101,7 @@ def by_answers(
 def _after_endings(
     model: Runtime,
     prompts: Sequence[Prompt],
-    ids: Sequence[list[int]],
+    ids: Sequence[Sequence[int]],
     options: Sequence[tuple[str, ...]],
 ) -> list[AnswerIds]:
     """Tokenize each prompt's options after the end of the prompt.
@@ -121,7 +121,7 @@ def _after_endings(
     by_row: dict[int, AnswerIds] = {}
     for row, ending in enumerate(endings):
         end = tail_ids[ending.text][2:]
-        if len(end) > 2 and ids[row][-len(end) :] == end:
+        if len(end) > 2 and list(ids[row][-len(end) :]) == end:
             by_row[row] = answers_after[ending]
     rest = [row for row in range(len(texts)) if row not in by_row]
     whole = _continued(
@@ -135,7 +135,7 @@ def _after_endings(
 
 
 def _continued(
-    model: Runtime, endings: Sequence[_Ending], ids: Sequence[list[int]], special: bool
+    model: Runtime, endings: Sequence[_Ending], ids: Sequence[Sequence[int]], special: bool
 ) -> list[AnswerIds]:
     """Tokenize options after texts whose tokens are `ids`; where these change, by themselves."""
     texts = list(dict.fromkeys(option for ending in endings for option in ending.options))
@@ -147,7 +147,7 @@ def _continued(
         answers = []
         for option in ending.options:
             tokens = next(joined)
-            begins_alike = tokens[: len(prompt)] == prompt
+            begins_alike = tokens[: len(prompt)] == list(prompt)
             answers.append(tuple(tokens[len(prompt) :] if begins_alike else alone[option]))
         tokenized.append(tuple(answers))
     return tokenized

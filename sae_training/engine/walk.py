@@ -82,9 +82,9 @@ class Walk:
     def __init__(
         self, model: Runtime, ends: Sequence[End], at: int, edit: Edit | None, count: ScoreCount
     ) -> None:
-        """Prepare a walk under `edit`, or an unsteered one, which leaves residuals of boundary `at`.
+        """Prepare a walk under `edit`, or an unsteered one, which leaves residuals at `at`.
 
-        `ends` belong to the prompts of the tree, in order.
+        `ends` belong to the prompts of the tree, in order; `at` is the boundary of the site.
         """
         self.model, self.ends, self.at, self.edit, self.count = model, ends, at, edit, count
         self.rows = 1 if edit is None else edit.rows

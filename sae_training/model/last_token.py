@@ -10,7 +10,7 @@ text. Left out: texts that are longer than the model reads; they lose their begi
 is read stands at their end.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 
 import torch
@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from feature_store.errors import BadInput
+from feature_store.progress import StageProgress
 from sae_training.model.runtime import Runtime
 
 
@@ -26,7 +27,7 @@ def last_residuals(
     texts: Sequence[Sequence[int]],
     layers: Sequence[int],
     rows: int = 32,
-    progress: Callable[[int, int], None] | None = None,
+    progress: StageProgress | None = None,
 ) -> Float[Tensor, "text layer d_model"]:
     """Read what layers write at the last token of each text, in double precision on the CPU.
 

@@ -18,7 +18,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -60,10 +60,10 @@ class Runtime:
 
         `open_model` opens a folder or hub id.
         """
-        # A Hugging Face model: `nn.Module` knows neither its configuration nor its embedding.
+        # `nn.Module` knows neither the configuration nor the embedding of a Hugging Face model.
+        config = cast(Any, module).config.get_text_config()
         self.module: Any = module
         """The Hugging Face model, in evaluation mode."""
-        config = self.module.config.get_text_config()
         self.tokenizer = tokenizer
         """Its Hugging Face tokenizer."""
         self.name = name

@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,13 +23,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from feature_store.errors import BadInput
+from feature_store.files import digest
+from feature_store.progress import StageProgress, silent_stage
 from sae_training.dictionary.stream import read
 from sae_training.dictionary.texts import Corpus
 from sae_training.engine.model import Model
 from sae_training.training.config import TrainingSettings
 from sae_training.training.streams import ActivationStream
 
-FILE, TOLD = "residuals.f32", "residuals.json"
+FILE, DESCRIPTION = "residuals.f32", "residuals.json"
 
 
 class CachedStream(ActivationStream):
@@ -41,8 +43,9 @@ class CachedStream(ActivationStream):
         texts: Sequence[str],
         config: TrainingSettings,
         folder: Path,
-        progress: Callable[[int, int], None] = lambda done, total: None,
+        progress: StageProgress = silent_stage,
     ) -> None:
+        """Open the file in `folder`, or make it."""
         super().__init__(model, texts, config)
         self._order: Tensor | None = None
         count = self._tokens(folder, progress)
@@ -52,9 +55,12 @@ class CachedStream(ActivationStream):
         self._all = flat.view(count, model.d_model)
 
     def __next__(self) -> Float[Tensor, "tok d_model"]:
+        """Give the next batch of the epoch's permutation."""
         size = min(self.config.batch_tokens, len(self._all))
         if (self._batch + 1) * size > len(self._all):
-            self._epoch, self._batch, self._order = self._epoch + 1, 0, None
+            self._epoch += 1
+            self._batch = 0
+            self._order = None
         if self._order is None:
             rng = np.random.default_rng([self.config.seed, 3, self._epoch])
             self._order = torch.from_numpy(rng.permutation(len(self._all)))
@@ -63,48 +69,57 @@ class CachedStream(ActivationStream):
         return self._all[rows].to(self.held_out.device)
 
     def state(self) -> dict[str, int]:
+        """Say where the stream is: epoch and batch."""
         return {"epoch": self._epoch, "batch": self._batch}
 
     def restore(self, state: dict[str, int]) -> None:
-        self._epoch, self._batch, self._order = state["epoch"], state["batch"], None
+        """Go where `state()` was."""
+        self._epoch = state["epoch"]
+        self._batch = state["batch"]
+        self._order = None
 
-    def _tokens(self, folder: Path, progress: Callable[[int, int], None]) -> int:
-        """Tokens in the file, which is made unless it is there, whole and undamaged."""
-        told, file = folder / TOLD, folder / FILE
-        if told.exists():
-            known = json.loads(told.read_text())
-            with file.open("rb") as opened:
-                if hashlib.file_digest(opened, "sha256").hexdigest() == known["sha256"]:
-                    return known["tokens"]
+    def _tokens(self, folder: Path, progress: StageProgress) -> int:
+        """Count the tokens in the file, which is made unless it is there, whole and undamaged."""
+        description = folder / DESCRIPTION
+        file = folder / FILE
+        if description.exists():
+            written = json.loads(description.read_text())
+            if digest(file) == written["sha256"]:
+                return written["tokens"]
         folder.mkdir(parents=True, exist_ok=True)
-        order = np.random.default_rng([self.config.seed, 1, 0]).permutation(len(self.texts))
-        texts = [self.texts[i] for i in order]
-        count, sha = 0, hashlib.sha256()
+        count, sha256 = self._write(file, progress)
+        if count == 0:
+            raise BadInput(
+                "The texts hold no token beyond the first of each: nothing to train on. Give longer"
+                " texts."
+            )
+        # A small corpus ends earlier, and is read again and again.
+        progress(self.config.tokens, self.config.tokens)
+        description.write_text(json.dumps({"tokens": count, "sha256": sha256}))
+        return count
+
+    def _write(self, file: Path, progress: StageProgress) -> tuple[int, str]:
+        """Append the residuals to the file until there are enough: tokens, and the checksum."""
         config = self.config
+        order = np.random.default_rng([config.seed, 1, 0]).permutation(len(self.texts))
+        texts = [self.texts[i] for i in order]
+        count = 0
+        checksum = hashlib.sha256()
         with file.open("wb") as opened:
             corpus = Corpus(texts, config.rows, config.context)
             for tokens in read(self.model, corpus, config.site):
                 piece = tokens.x.cpu().numpy().tobytes()
-                if shutil.disk_usage(folder).free < 2 * len(piece):
+                if shutil.disk_usage(file.parent).free < 2 * len(piece):
                     raise BadInput(
-                        f"The residuals of {count} tokens fill the disk at {folder}. Make room,"
-                        " take fewer documents, or stream them from the model with --no-cache."
+                        f"The residuals of {count} tokens fill the disk at {file.parent}. Make"
+                        " room, take fewer documents, or stream from the model with --no-cache."
                     )
                 opened.write(piece)
-                sha.update(piece)
+                checksum.update(piece)
                 count += len(tokens.x)
                 progress(min(count, config.tokens), config.tokens)
                 if count >= config.tokens:
                     break
             opened.flush()
             os.fsync(opened.fileno())
-        if count == 0:
-            raise BadInput(
-                "The texts hold no token beyond the first of each: nothing to train on. Give longer"
-                " texts."
-            )
-        progress(
-            config.tokens, config.tokens
-        )  # a small corpus ends earlier, and is read again and again
-        told.write_text(json.dumps({"tokens": count, "sha256": sha.hexdigest()}))
-        return count
+        return count, checksum.hexdigest()

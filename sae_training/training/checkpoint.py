@@ -9,7 +9,6 @@ that ask for one.
 
 import dataclasses
 import json
-import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -22,11 +21,18 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from feature_store.errors import BadInput, Incompatible
+from feature_store.files import replacing
 from sae_training.training.config import TrainingSettings
+
+NUMBERS = "told"
+"""Key of the numbers in the file's metadata; checkpoints that were written earlier have it too."""
 
 
 def write(file: Path, config: TrainingSettings, saved: dict[str, Any]) -> None:
-    """One file, complete or not there."""
+    """Write a checkpoint: one file, complete or not there.
+
+    `saved["engine"]` holds tensors and numbers, the rest is numbers.
+    """
     tensors = {
         name: value.detach().cpu().contiguous()
         for name, value in saved["engine"].items()
@@ -35,23 +41,23 @@ def write(file: Path, config: TrainingSettings, saved: dict[str, Any]) -> None:
     plain = {
         name: value for name, value in saved["engine"].items() if not isinstance(value, Tensor)
     }
-    told = json.dumps(saved | {"engine": plain, "config": dataclasses.asdict(config)})
+    numbers = json.dumps(saved | {"engine": plain, "config": dataclasses.asdict(config)})
     file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(".part")
-    save_file(tensors, partial, metadata={"told": told})
-    with partial.open("rb+") as opened:
-        os.fsync(opened.fileno())
-    os.replace(partial, file)
+    with replacing(file) as beside:
+        save_file(tensors, beside, metadata={NUMBERS: numbers})
 
 
 def read(file: Path, config: TrainingSettings) -> dict[str, Any]:
+    """Read what `write` has kept.
+
+    Raises BadInput where the file is damaged, Incompatible where its training had other settings.
+    """
     try:
         with safe_open(file, framework="pt") as opened:
-            saved = json.loads(opened.metadata()["told"])
+            saved = json.loads(opened.metadata()[NUMBERS])
             saved["engine"] |= {name: opened.get_tensor(name) for name in opened.keys()}
-    except (
-        Exception
-    ) as error:  # safetensors, JSON and key errors: all mean that the file is not ours or not whole
+    # Safetensors, JSON and key errors: all mean that the file is not ours or not whole.
+    except Exception as error:
         raise BadInput(
             f"{file} is no readable checkpoint ({str(error)[:100]}). Remove it to train from the"
             " start."
@@ -71,11 +77,10 @@ def read(file: Path, config: TrainingSettings) -> dict[str, Any]:
 
 @contextmanager
 def stop_signals() -> Iterator[threading.Event]:
-    """An event that Ctrl-C and SIGTERM set instead of breaking into the middle of a step."""
+    """Give an event that Ctrl-C and SIGTERM set instead of breaking into the middle of a step."""
     stopped = threading.Event()
-    if (
-        threading.current_thread() is not threading.main_thread()
-    ):  # only the main thread may handle signals
+    # Only the main thread may handle signals.
+    if threading.current_thread() is not threading.main_thread():
         yield stopped
         return
     before = {

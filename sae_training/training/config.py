@@ -10,6 +10,8 @@ from feature_store.records import Point, Site
 
 @dataclass(frozen=True)
 class TrainingSettings:
+    """What is read, what is trained, and for how long."""
+
     model: str = "organism"
     """Folder or hub id of the language model."""
     revision: str = ""

@@ -14,7 +14,7 @@ Everything is deterministic: the same input gives the same bits, whatever the nu
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, Int32, Int64
@@ -27,53 +27,132 @@ HALVINGS = 14
 """Bisection steps for the bound on the lanes; it need not be tight, only cheap."""
 
 
-def _compile(**options: Any) -> Callable[[Callable], Any]:
-    """numba's decorator, under the shape checks that the tests put around every function: numba
-    cannot read those.
+def _compile(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Make numba's decorator.
+
+    It reaches under the shape checks that the tests put around every function: numba cannot read
+    those.
     """
     return lambda function: njit(cache=True, fastmath=True, **options)(inspect.unwrap(function))
 
 
+class KeptArrays(NamedTuple):
+    """The activations that are kept of each row, in no particular order."""
+
+    feature: Int32[MEMORY, "row k"]
+    """0-based features."""
+    value: Float32[MEMORY, "row k"]
+    """Their activations; 0: not active."""
+
+
+class DecoderArrays(NamedTuple):
+    """What reconstructs a row from its activations."""
+
+    directions: Float32[MEMORY, "feat d_model"]
+    """Direction of each feature."""
+    bias: Float32[MEMORY, " d_model"]
+    """What is reconstructed without any feature."""
+
+
+class DecodedArrays(NamedTuple):
+    """Where `decode` writes."""
+
+    error: Float32[MEMORY, "row d_model"]
+    """Scale x (reconstruction - x)."""
+    gradient: Float32[MEMORY, "row k"]
+    """Gradient of each kept activation."""
+    loss: Float32[MEMORY, " row"]
+    """Squared error of each row."""
+
+
+class GroupedArrays(NamedTuple):
+    """Where `group` writes: the active pairs of row and feature, by feature."""
+
+    start: Int64[MEMORY, " feat1"]
+    """Feature f has the pairs start[f] to start[f + 1]."""
+    row: Int64[MEMORY, " n"]
+    """Row of each pair."""
+    value: Float32[MEMORY, " n"]
+    """Its activation."""
+    gradient: Float32[MEMORY, " n"]
+    """The gradient of its activation."""
+
+
+# The compiled functions have no annotations: numba infers types, and cannot read shapes.
+
+
 @_compile(inline="always")
-def _reach(values, n, bound):
+def _reach(values, n, bound):  # type: ignore[no-untyped-def]
+    """Count the first `n` values that reach a bound."""
     count = 0
     for i in range(n):
         count += values[i] >= bound
     return count
 
 
-@_compile(parallel=True)
-def _select(pre, k, lanes, chunks, index, value):
-    rows, width = pre.shape
+@_compile(inline="always")
+def _lane_bound(row, width, lanes, k, peak):  # type: ignore[no-untyped-def]
+    """Fold a row into running maxima, `peak`, and find a bound that at least k of them reach."""
     strides = width // lanes
+    for lane in range(lanes):
+        peak[lane] = row[lane]
+    for s in range(1, strides):
+        base = s * lanes
+        for lane in range(lanes):
+            peak[lane] = max(peak[lane], row[base + lane])
+    for i in range(strides * lanes, width):
+        lane = i - strides * lanes
+        peak[lane] = max(peak[lane], row[i])
+    low, high = peak[0], peak[0]
+    for lane in range(lanes):
+        low = min(low, peak[lane])
+        high = max(high, peak[lane])
+    for _ in range(HALVINGS):
+        middle = np.float32(0.5) * (low + high)
+        reached = _reach(peak, lanes, middle)
+        if reached >= k:
+            low = middle
+            if reached == k:
+                break
+        else:
+            high = middle
+    return low
+
+
+@_compile(inline="always")
+def _exact_bound(near, n, k, low):  # type: ignore[no-untyped-def]
+    """Raise `low`, which n >= k values reach, until k reach it, or only ties are left.
+
+    Gives the bound, the next one above it, and how many values reach the bound.
+    """
+    high = near[0]
+    for i in range(n):
+        high = max(high, near[i])
+    high = np.nextafter(high, LARGEST)
+    reached = n
+    while reached > k:
+        middle = np.float32(0.5) * (low + high)
+        if middle <= low or middle >= high:
+            break
+        count = _reach(near, n, middle)
+        if count >= k:
+            low, reached = middle, count
+        else:
+            high = middle
+    return low, high, reached
+
+
+@_compile(parallel=True)
+def _select(pre, k, lanes, chunks, index, value):  # type: ignore[no-untyped-def]
+    """Write the k largest of each row, a chunk of rows on each thread."""
+    rows, width = pre.shape
     for chunk in prange(chunks):
         peak = np.empty(lanes, np.float32)
         near = np.empty(width, np.float32)
         place = np.empty(width, np.int32)
         for r in range(chunk * rows // chunks, (chunk + 1) * rows // chunks):
             row = pre[r]
-            for lane in range(lanes):
-                peak[lane] = row[lane]
-            for s in range(1, strides):
-                base = s * lanes
-                for lane in range(lanes):
-                    peak[lane] = max(peak[lane], row[base + lane])
-            for i in range(strides * lanes, width):
-                lane = i - strides * lanes
-                peak[lane] = max(peak[lane], row[i])
-            low, high = peak[0], peak[0]
-            for lane in range(lanes):
-                low = min(low, peak[lane])
-                high = max(high, peak[lane])
-            for _ in range(HALVINGS):
-                middle = np.float32(0.5) * (low + high)
-                reached = _reach(peak, lanes, middle)
-                if reached >= k:
-                    low = middle
-                    if reached == k:
-                        break
-                else:
-                    high = middle
+            low = _lane_bound(row, width, lanes, k, peak)
             n = 0
             for lane in range(lanes):
                 if peak[lane] >= low:
@@ -82,24 +161,10 @@ def _select(pre, k, lanes, chunks, index, value):
                             near[n] = row[i]
                             place[n] = i
                             n += 1
-            # low is reached by n >= k entries; raise it until exactly k reach it, or only ties are
-            # left
-            high = near[0]
-            for i in range(n):
-                high = max(high, near[i])
-            high = np.nextafter(high, LARGEST)
-            reached = n
-            while reached > k:
-                middle = np.float32(0.5) * (low + high)
-                if middle <= low or middle >= high:
-                    break
-                count = _reach(near, n, middle)
-                if count >= k:
-                    low, reached = middle, count
-                else:
-                    high = middle
+            low, high, reached = _exact_bound(near, n, k, low)
             kept = 0
             if reached > k:
+                # Ties at the k-th place: what lies above it goes first.
                 for i in range(n):
                     if near[i] >= high:
                         index[r, kept] = place[i]
@@ -116,36 +181,42 @@ def _select(pre, k, lanes, chunks, index, value):
 
 
 @_compile(parallel=True)
-def _decode(index, value, directions, bias, x, scale, chunks, error, gradient, loss):
+def _decode(kept, decoder, x, scale, chunks, out):  # type: ignore[no-untyped-def]
+    """Decode each row and go back to its activations, a chunk of rows on each thread."""
+    index, value = kept.feature, kept.value
+    directions, bias = decoder.directions, decoder.bias
+    errors, gradient, loss = out.error, out.gradient, out.loss
     rows, k = index.shape
     d = x.shape[1]
     for chunk in prange(chunks):
         for r in range(chunk * rows // chunks, (chunk + 1) * rows // chunks):
-            out = error[r]
+            error = errors[r]
             for i in range(d):
-                out[i] = bias[i] - x[r, i]
+                error[i] = bias[i] - x[r, i]
             for j in range(k):
                 v = value[r, j]
                 if v > 0:
                     direction = directions[index[r, j]]
                     for i in range(d):
-                        out[i] += v * direction[i]
+                        error[i] += v * direction[i]
             total = np.float32(0)
             for i in range(d):
-                total += out[i] * out[i]
-                out[i] *= scale
+                total += error[i] * error[i]
+                error[i] *= scale
             loss[r] = total
             for j in range(k):
                 along = np.float32(0)
                 if value[r, j] > 0:
                     direction = directions[index[r, j]]
                     for i in range(d):
-                        along += out[i] * direction[i]
+                        along += error[i] * direction[i]
                 gradient[r, j] = along
 
 
 @_compile()
-def _group(index, value, gradient, start, row, grouped, grouped_gradient):
+def _group(kept, gradient, out):  # type: ignore[no-untyped-def]
+    """Sort the active pairs by feature: count, add up, and put each in its place."""
+    index, value, start = kept.feature, kept.value, out.start
     rows, k = index.shape
     start[:] = 0
     for r in range(rows):
@@ -160,9 +231,9 @@ def _group(index, value, gradient, start, row, grouped, grouped_gradient):
             if value[r, j] > 0:
                 at = next[index[r, j]]
                 next[index[r, j]] = at + 1
-                row[at] = r
-                grouped[at] = value[r, j]
-                grouped_gradient[at] = gradient[r, j]
+                out.row[at] = r
+                out.value[at] = value[r, j]
+                out.gradient[at] = gradient[r, j]
 
 
 CHUNKS = 64
@@ -176,41 +247,29 @@ def select(
     index: Int32[MEMORY, "row k"],
     value: Float32[MEMORY, "row k"],
 ) -> None:
-    """The k largest of each row into `index` and `value`, negative ones as 0, in no particular
-    order.
+    """Write the k largest of each row into `index` and `value`, in no particular order.
+
+    Negative ones are written as 0.
     """
     lanes = min(pre.shape[1], max(64, 1 << (4 * k - 1).bit_length()))
     _select(pre, k, lanes, CHUNKS, index, value)
 
 
 def decode(
-    index: Int32[MEMORY, "row k"],
-    value: Float32[MEMORY, "row k"],
-    directions: Float32[MEMORY, "feat d_model"],
-    bias: Float32[MEMORY, " d_model"],
+    kept: KeptArrays,
+    decoder: DecoderArrays,
     x: Float32[MEMORY, "row d_model"],
     scale: float,
-    error: Float32[MEMORY, "row d_model"],
-    gradient: Float32[MEMORY, "row k"],
-    loss: Float32[MEMORY, " row"],
+    out: DecodedArrays,
 ) -> None:
-    """`error` = scale x (reconstruction - x), `gradient` of each kept activation, `loss` =
-    squared error of each row.
+    """Reconstruct rows from their kept activations, and find the activations' gradients.
+
+    `x` are the rows as they should be; the error is multiplied by `scale`.
     """
-    _decode(index, value, directions, bias, x, np.float32(scale), CHUNKS, error, gradient, loss)
+    _decode(kept, decoder, x, np.float32(scale), CHUNKS, out)
 
 
-def group(
-    index: Int32[MEMORY, "row k"],
-    value: Float32[MEMORY, "row k"],
-    gradient: Float32[MEMORY, "row k"],
-    start: Int64[MEMORY, " feat1"],
-    row: Int64[MEMORY, " n"],
-    grouped: Float32[MEMORY, " n"],
-    grouped_gradient: Float32[MEMORY, " n"],
-) -> int:
-    """Active pairs by feature: feature f has entries start[f] to start[f + 1]; returns their
-    number.
-    """
-    _group(index, value, gradient, start, row, grouped, grouped_gradient)
-    return int(start[-1])
+def group(kept: KeptArrays, gradient: Float32[MEMORY, "row k"], out: GroupedArrays) -> int:
+    """Sort the active pairs of row and feature by feature, and say how many there are."""
+    _group(kept, gradient, out)
+    return int(out.start[-1])

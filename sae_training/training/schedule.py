@@ -1,5 +1,4 @@
-"""How many steps a training takes, how its learning rate runs, and when a feature counts as
-dead."""
+"""How many steps a training takes, how its learning rate runs, and when a feature is dead."""
 
 from sae_training.training.config import TrainingSettings
 
@@ -8,12 +7,12 @@ DECAY = 0.2
 
 
 def steps(config: TrainingSettings) -> int:
-    """Optimiser steps of the whole training."""
+    """Count the optimiser steps of the whole training."""
     return max(1, config.tokens // config.batch_tokens)
 
 
 def learning_rate(config: TrainingSettings, step: int) -> float:
-    """Learning rate of a 0-based step: linear warm-up, constant, linear decay."""
+    """Compute the learning rate of a 0-based step: linear warm-up, constant, linear decay."""
     total = steps(config)
     fall = max(1, int(total * DECAY))
     rate = config.lr * min(1.0, (step + 1) / max(1, config.warmup))
@@ -22,5 +21,5 @@ def learning_rate(config: TrainingSettings, step: int) -> float:
 
 
 def dead_after(config: TrainingSettings) -> int:
-    """Steps without firing after which a feature counts as dead."""
+    """Count the steps without firing after which a feature is dead."""
     return max(1, config.dead_tokens // config.batch_tokens)

@@ -30,30 +30,40 @@ HELD_OUT_TOKENS = 32_768
 
 @runtime_checkable
 class Stream(Protocol):
-    """Endless batches of residuals that know their place."""
+    """Endless batches of residuals that know their place.
+
+    batch = next(stream)  # [tok, d_model]
+    place = stream.state()
+    """
 
     held_out: Float[Tensor, "tok d_model"]
     """Tokens that never occur in the batches."""
 
-    def __next__(self) -> Float[Tensor, "tok d_model"]: ...
+    def __next__(self) -> Float[Tensor, "tok d_model"]:
+        """Give the next batch; there always is one."""
+        ...
 
     def state(self) -> dict[str, int]:
-        """The place in the stream."""
+        """Say where the stream is."""
+        ...
 
     def restore(self, state: dict[str, int]) -> None:
-        """Go to the place: the next batch is the one that came after `state()`."""
+        """Go to a place: the next batch is the one that came after `state()`."""
+        ...
 
 
 class ActivationStream:
-    """Shuffled residuals of a model over texts."""
+    """Shuffled residuals of a model over texts, read from the model every epoch."""
 
     def __init__(self, model: Model, texts: Sequence[str], config: TrainingSettings) -> None:
+        """Hold some of the texts out, and start at the beginning of the rest."""
         if len(texts) < 2:
             raise BadInput(
                 f"Training needs at least 2 documents, one of them held out; got {len(texts)}. Give"
                 " a larger corpus."
             )
-        self.model, self.config = model, config
+        self.model = model
+        self.config = config
         order = np.random.default_rng([config.seed, 0]).permutation(len(texts))
         count = min(len(texts) - 1, max(1, round(config.held_out * len(texts))))
         self.held_out_texts = [texts[i] for i in sorted(order[:count])]
@@ -64,32 +74,39 @@ class ActivationStream:
         self._shard: Tensor | None = None
 
     def __iter__(self) -> "ActivationStream":
+        """Give itself: it is its own iterator."""
         return self
 
     def __next__(self) -> Float[Tensor, "tok d_model"]:
+        """Give the next batch of the shard, or the first one of the next shard."""
         size = self.config.batch_tokens
         if self._shard is not None and (self._given + 1) * size > len(self._shard):
-            (self._epoch, self._batch), self._given, self._shard = self._end, 0, None
+            self._epoch, self._batch = self._end
+            self._given = 0
+            self._shard = None
         if self._shard is None:
             self._shard = self._fill()
         self._given += 1
         return self._shard[(self._given - 1) * size : self._given * size]
 
     def state(self) -> dict[str, int]:
+        """Say where the stream is: where its shard begins, and batches given of it."""
         return {"epoch": self._epoch, "batch": self._batch, "given": self._given}
 
     def restore(self, state: dict[str, int]) -> None:
-        self._epoch, self._batch, self._given, self._shard = (
-            state["epoch"],
-            state["batch"],
-            state["given"],
-            None,
-        )
+        """Go where `state()` was."""
+        self._epoch = state["epoch"]
+        self._batch = state["batch"]
+        self._given = state["given"]
+        self._shard = None
 
     def _fill(self) -> Float[Tensor, "tok d_model"]:
-        """The shard that begins at the present place, permuted; notes where the next one begins."""
+        """Read the shard that begins here, permute it, and note where the next one begins."""
         wanted = max(self.config.buffer_tokens, self.config.batch_tokens)
-        parts, count, epoch, skip = [], 0, self._epoch, self._batch
+        parts: list[Tensor] = []
+        count = 0
+        epoch = self._epoch
+        skip = self._batch
         while True:
             before = count
             order = np.random.default_rng([self.config.seed, 1, epoch]).permutation(len(self.texts))
@@ -103,11 +120,8 @@ class ActivationStream:
                 count += len(x)
                 if count >= wanted:
                     self._end = (epoch, number + 1)
-                    mixed = torch.from_numpy(
-                        np.random.default_rng(
-                            [self.config.seed, 2, self._epoch, self._batch]
-                        ).permutation(count)
-                    )
+                    rng = np.random.default_rng([self.config.seed, 2, self._epoch, self._batch])
+                    mixed = torch.from_numpy(rng.permutation(count))
                     return torch.cat(parts)[mixed.to(x.device)]
             if count == before and skip == 0:
                 raise BadInput(
@@ -117,7 +131,9 @@ class ActivationStream:
             epoch, skip = epoch + 1, 0
 
     def _held_out(self) -> Float[Tensor, "tok d_model"]:
-        parts, count = [], 0
+        """Read residuals of the held-out texts, enough for the evaluations on the way."""
+        parts: list[Tensor] = []
+        count = 0
         corpus = Corpus(self.held_out_texts, self.config.rows, self.config.context)
         for tokens in read(self.model, corpus, self.config.site):
             parts.append(tokens.x)

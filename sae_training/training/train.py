@@ -17,7 +17,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from feature_store import registry
+from torch import Tensor
+
+from feature_store.progress import Progress, silent, stage
 from sae_training.dictionary.evaluate import Evaluation, evaluate, reconstruction
 from sae_training.dictionary.sae import SAE
 from sae_training.dictionary.texts import Corpus
@@ -27,6 +29,7 @@ from sae_training.training import checkpoint as checkpoints
 from sae_training.training.cached import CachedStream
 from sae_training.training.checkpoint import stop_signals
 from sae_training.training.config import TrainingSettings
+from sae_training.training.engines import ENGINES
 from sae_training.training.schedule import steps
 from sae_training.training.streams import ActivationStream, Stream
 
@@ -35,7 +38,17 @@ HELD_OUT_DOCUMENTS = 500
 """Documents of the final evaluation at most: it runs the whole model four times."""
 
 
+StepProgress = Callable[[int, int, dict[str, float]], None]
+"""Called with steps done, steps in all, and what the last step reported."""
+
+
+def _unseen(done: int, total: int, metrics: dict[str, float]) -> None:
+    """Show nothing."""
+
+
 class TrainResult(NamedTuple):
+    """A trained SAE, and what was measured while and after it was trained."""
+
     sae: SAE
     """In residual units, with sae-lens' metadata where a model was given."""
     rows: list[dict[str, Any]]
@@ -49,24 +62,23 @@ def train_on_model(
     texts: Sequence[str],
     config: TrainingSettings,
     work: Path,
-    progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+    progress: Progress = silent,
 ) -> TrainResult:
-    """Train on the residuals of `model` over `texts`, evaluate on the documents that were held
-    out.
+    """Train an SAE on a model's residuals over some texts, and evaluate it on held-out ones.
+
+    `work` holds the checkpoints, and the residuals where they are cached: calling again with the
+    same folder continues.
+
+        train_on_model(model, texts, TrainingSettings(layer=8, k=32), Path("work")).sae
     """
     sites.boundary(config.site, model.n_layers)
+    source: ActivationStream
     if config.cache:
-        stream = CachedStream(
-            model,
-            texts,
-            config,
-            work,
-            lambda done, total: progress("reading residuals", done, total),
-        )
+        source = CachedStream(model, texts, config, work, stage(progress, "reading residuals"))
     else:
-        stream = ActivationStream(model, texts, config)
+        source = ActivationStream(model, texts, config)
     result = train(
-        stream,
+        source,
         config,
         model.d_model,
         work,
@@ -88,9 +100,9 @@ def train_on_model(
     figures = evaluate(
         model,
         sae,
-        Corpus(stream.held_out_texts[:HELD_OUT_DOCUMENTS], config.rows, config.context),
+        Corpus(source.held_out_texts[:HELD_OUT_DOCUMENTS], config.rows, config.context),
         config.site,
-        lambda done, total: progress("evaluating", done, total),
+        stage(progress, "evaluating"),
     )
     last = result.rows[-1]["step"]
     rows = result.rows + [
@@ -105,76 +117,96 @@ def train(
     config: TrainingSettings,
     d_model: int,
     work: Path,
-    progress: Callable[[int, int, dict[str, float]], None] = lambda done, total, metrics: None,
+    progress: StepProgress = _unseen,
 ) -> TrainResult:
-    """Take the steps that `work` does not hold yet.
+    """Train an SAE on a stream of residuals: take the steps that `work` does not hold yet.
 
     Ctrl-C and SIGTERM leave a checkpoint and raise KeyboardInterrupt.
     """
     total = steps(config)
-    engine = registry.get("engines", config.engine)(config, d_model, stream.held_out.device)
-    checkpoint = work / CHECKPOINT
-    done, rows = 0, []
-    if checkpoint.exists():
-        saved = checkpoints.read(checkpoint, config)
-        engine.restore(saved["engine"])
-        stream.restore(saved["stream"])
-        done, rows, scale = saved["done"], saved["rows"], saved["scale"]
-        x = None
-    else:
-        x = next(stream)
-        scale = d_model**0.5 / max(float(x.norm(dim=1).mean()), 1e-8)
-        engine.begin(x * scale)
-
-    def save() -> None:
-        checkpoints.write(
-            checkpoint,
-            config,
-            {
-                "engine": engine.state(),
-                "stream": stream.state(),
-                "done": done,
-                "rows": rows,
-                "scale": scale,
-            },
-        )
-
+    training = _Training(stream, config, d_model, work / CHECKPOINT)
     with stop_signals() as stopped:
-        while done < total:
-            x = next(stream) if x is None else x
-            metrics = engine.step(x * scale)
-            x, done = None, done + 1
-            metrics["loss"] /= scale**2
-            if done % config.evaluate_every == 0 or done == total:
-                held_out = reconstruction(
-                    _in_residual_units(engine.export(), scale), [stream.held_out]
-                )
-                metrics |= {
-                    f"held_out_{name}": value
-                    for name, value in dataclasses.asdict(held_out).items()
-                    if name != "tokens"
-                }
-                rows += [
-                    {"step": done, "metric": name, "value": float(value)}
-                    for name, value in metrics.items()
-                ]
-            if done % config.checkpoint_every == 0 or stopped.is_set() or done == total:
-                save()
+        while training.done < total:
+            metrics = training.step()
+            if training.done % config.evaluate_every == 0 or training.done == total:
+                training.measure(metrics)
+            last = training.done == total
+            if training.done % config.checkpoint_every == 0 or stopped.is_set() or last:
+                training.save()
             if stopped.is_set():
                 raise KeyboardInterrupt
             try:
-                progress(done, total, metrics)
+                progress(training.done, total, metrics)
             except KeyboardInterrupt:
-                save()
+                training.save()
                 raise
-    return TrainResult(_in_residual_units(engine.export(), scale), rows, None)
+    return TrainResult(training.export(), training.rows, None)
 
 
-def _in_residual_units(sae: SAE, scale: float) -> SAE:
-    """The SAE for residuals that are not multiplied by `scale`: directions stay, everything with
-    a unit shrinks.
-    """
-    names = ("b_enc", "b_dec", "threshold", "b_mag")
-    return dataclasses.replace(
-        sae, **{name: tensor / scale for name, tensor in sae.tensors().items() if name in names}
-    )
+class _Training:
+    """An engine and its stream, at some step of a training."""
+
+    def __init__(
+        self, stream: Stream, config: TrainingSettings, d_model: int, checkpoint: Path
+    ) -> None:
+        """Continue from the checkpoint where there is one, else begin."""
+        self.stream = stream
+        self.config = config
+        self.checkpoint = checkpoint
+        self.engine = ENGINES[config.engine](config, d_model, stream.held_out.device)
+        self.done = 0
+        """Steps so far."""
+        self.rows: list[dict[str, Any]] = []
+        """What was reported so far, as in `TrainResult`."""
+        self._first: Tensor | None = None
+        if checkpoint.exists():
+            saved = checkpoints.read(checkpoint, config)
+            self.engine.restore(saved["engine"])
+            stream.restore(saved["stream"])
+            self.done = saved["done"]
+            self.rows = saved["rows"]
+            self.scale: float = saved["scale"]
+        else:
+            self._first = next(stream)
+            self.scale = d_model**0.5 / max(float(self._first.norm(dim=1).mean()), 1e-8)
+            self.engine.begin(self._first * self.scale)
+
+    def step(self) -> dict[str, float]:
+        """Take one step, and report on it; the loss in squared residual units."""
+        x = next(self.stream) if self._first is None else self._first
+        self._first = None
+        metrics = self.engine.step(x * self.scale)
+        self.done += 1
+        metrics["loss"] /= self.scale**2
+        return metrics
+
+    def measure(self, metrics: dict[str, float]) -> None:
+        """Measure the SAE on held-out tokens, add that to the step's metrics, and note them."""
+        held_out = reconstruction(self.export(), [self.stream.held_out])
+        for name, value in dataclasses.asdict(held_out).items():
+            if name != "tokens":
+                metrics[f"held_out_{name}"] = value
+        for name, value in metrics.items():
+            self.rows.append({"step": self.done, "metric": name, "value": float(value)})
+
+    def save(self) -> None:
+        """Keep everything that the next step depends on."""
+        saved = {
+            "engine": self.engine.state(),
+            "stream": self.stream.state(),
+            "done": self.done,
+            "rows": self.rows,
+            "scale": self.scale,
+        }
+        checkpoints.write(self.checkpoint, self.config, saved)
+
+    def export(self) -> SAE:
+        """Make the SAE in residual units: directions stay, everything with a unit shrinks.
+
+        The engine has seen residuals that are multiplied by `scale`.
+        """
+        sae = self.engine.export()
+        names = ("b_enc", "b_dec", "threshold", "b_mag")
+        return sae.with_tensors(
+            {name: tensor / self.scale for name, tensor in sae.tensors().items() if name in names}
+        )

@@ -49,7 +49,7 @@ def test_sae_lens_reads_ours_and_agrees(tmp_path, architecture, normalize):
     torch.testing.assert_close(ours.encode(x), theirs.encode(x), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(ours.reconstruct(x), theirs(x), atol=1e-5, rtol=1e-5)
     code = ours.encode_sparse(x.flatten(0, 1))
-    dense = torch.zeros(21, F).scatter_add_(1, code.index, code.value)
+    dense = torch.zeros(21, F).scatter_add_(1, code.feature, code.value)
     torch.testing.assert_close(dense, ours.encode(x).flatten(0, 1))
 
 

@@ -13,27 +13,39 @@ Left out: guessing. A name that is no folder is never asked of the hub.
 """
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from feature_store import registry
 from feature_store.errors import NotFound, nearest
+from feature_store.registry import Registry
 from sae_training.dictionary.loaders.folder import save_sae
 from sae_training.dictionary.sae import SAE
 
 __all__ = ["EXAMPLES", "load_sae", "save_sae"]
 
+Loader = Callable[[str], SAE]
+"""Loads the SAE at what an address says after its scheme."""
+LOADERS: Registry[Loader] = registry.of("loaders")
 EXAMPLES = "a folder, saelens:RELEASE/SAE_ID or hub:ORG/NAME[/PATH]"
 
 
 def load_sae(address: str | Path) -> SAE:
-    """The SAE at an address. Raises NotFound, BadInput or Incompatible with one line."""
+    """Load the SAE at an address.
+
+    Raises NotFound, BadInput or Incompatible, each with one line that says what to do.
+
+        load_sae("saelens:gemma-scope-2b-pt-res-canonical/layer_20/width_16k/canonical")
+    """
     address = str(address)
     if os.path.exists(os.path.expanduser(address)):
-        return registry.get("loaders", "folder")(address)
+        return LOADERS["folder"](address)
     scheme, colon, rest = address.partition(":")
     if not colon:
         raise NotFound(f"There is no SAE folder at {address!r}. Give {EXAMPLES}.")
-    known = registry.names("loaders")
-    if scheme not in known:
-        raise NotFound(f"No loader answers to {scheme!r}.{nearest(scheme, known)} Give {EXAMPLES}.")
-    return registry.get("loaders", scheme)(rest)
+    schemes = LOADERS.names()
+    if scheme not in schemes:
+        raise NotFound(
+            f"No loader answers to {scheme!r}.{nearest(scheme, schemes)} Give {EXAMPLES}."
+        )
+    return LOADERS[scheme](rest)

@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from feature_store.errors import BadInput, Incompatible, NotFound
+from feature_store.files import replacing
 from feature_store.registry import register
 from sae_training.dictionary.sae import ARCHITECTURES, SAE
 
@@ -34,7 +35,7 @@ SPARSITY_FLOOR = 1e-10
 
 @register("loaders", "folder")
 def load(address: str) -> SAE:
-    """A folder in sae-lens' format."""
+    """Read a folder in sae-lens' format."""
     folder = Path(os.path.expanduser(address))
     if not folder.exists():
         raise NotFound(f"There is no SAE at {address}. Give a folder with {CONFIG} and {WEIGHTS}.")
@@ -47,13 +48,11 @@ def load(address: str) -> SAE:
             " sae-lens."
         )
     if not (folder / CONFIG).exists() or not (folder / WEIGHTS).exists():
-        found = sorted(file.name for file in folder.iterdir())[:6]
-        pickled = [name for name in found if Path(name).suffix in PICKLES]
-        why = (
-            f"it has {pickled[0]}, a pickle, which is never opened"
-            if pickled
-            else f"it has {', '.join(found) or 'nothing'}"
-        )
+        names = sorted(file.name for file in folder.iterdir())[:6]
+        pickled = [name for name in names if Path(name).suffix in PICKLES]
+        why = f"it has {', '.join(names) or 'nothing'}"
+        if pickled:
+            why = f"it has {pickled[0]}, a pickle, which is never opened"
         raise BadInput(
             f"{address} is no SAE: expected {CONFIG} and {WEIGHTS}, {why}. Save it with sae-lens 6."
         )
@@ -61,7 +60,7 @@ def load(address: str) -> SAE:
 
 
 def read_config(file: Path) -> dict[str, Any]:
-    """The configuration, with what every sae-lens 6 folder has."""
+    """Read the configuration, and check for what every sae-lens 6 folder has."""
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError):
@@ -78,7 +77,10 @@ def read_config(file: Path) -> dict[str, Any]:
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file; one line for a truncated, foreign or pickled one."""
+    """Read the tensors of a safetensors file.
+
+    Raises BadInput with one line for a truncated, foreign or pickled file.
+    """
     with file.open("rb") as opened:
         head = opened.read(2)
     if head[:1] == b"\x80" or head == b"PK":
@@ -97,7 +99,10 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
 
 
 def build(config: dict[str, Any], weights: dict[str, Tensor], where: str) -> SAE:
-    """The SAE of a sae-lens configuration and its tensors; `where` is what errors call it."""
+    """Make the SAE of a sae-lens configuration and its tensors; `where` is what errors call it.
+
+    Raises Incompatible for an SAE that the workbench cannot run, BadInput where tensors lack.
+    """
     architecture = config.get("architecture", "standard")
     if architecture not in ARCHITECTURES:
         raise Incompatible(
@@ -146,7 +151,12 @@ def build(config: dict[str, Any], weights: dict[str, Tensor], where: str) -> SAE
 
 
 def save_sae(sae: SAE, folder: Path, density: Float[Tensor, " feat"] | None = None) -> None:
-    """Write the folder that `sae_lens.SAE.load_from_disk` reads."""
+    """Write the folder that `sae_lens.SAE.load_from_disk` reads.
+
+    `density` is the share of tokens on which each feature is active [0 to 1].
+
+        save_sae(sae, Path("my-sae"))
+    """
     config = {
         "architecture": sae.architecture,
         "d_in": sae.d_model,
@@ -164,22 +174,12 @@ def save_sae(sae: SAE, folder: Path, density: Float[Tensor, " feat"] | None = No
     if sae.architecture == "gated":
         tensors["b_gate"] = tensors.pop("b_enc")
     folder.mkdir(parents=True, exist_ok=True)
-    _replace(folder / CONFIG, json.dumps(config, indent=1).encode())
-    _replace_tensors(folder / WEIGHTS, tensors)
+    # Not flushed: a run that is not finished is made again.
+    with replacing(folder / CONFIG, flush=False) as beside:
+        beside.write_bytes(json.dumps(config, indent=1).encode())
+    with replacing(folder / WEIGHTS, flush=False) as beside:
+        save_file(tensors, beside)
     if density is not None:
-        _replace_tensors(
-            folder / SPARSITY,
-            {"sparsity": torch.log10(density.detach().cpu().float() + SPARSITY_FLOOR)},
-        )
-
-
-def _replace(file: Path, content: bytes) -> None:
-    partial = file.with_name(file.name + ".part")
-    partial.write_bytes(content)
-    os.replace(partial, file)
-
-
-def _replace_tensors(file: Path, tensors: dict[str, Tensor]) -> None:
-    partial = file.with_name(file.name + ".part")
-    save_file(tensors, partial)
-    os.replace(partial, file)
+        sparsity = torch.log10(density.detach().cpu().float() + SPARSITY_FLOOR)
+        with replacing(folder / SPARSITY, flush=False) as beside:
+            save_file({"sparsity": sparsity}, beside)

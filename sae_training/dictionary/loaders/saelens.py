@@ -21,29 +21,30 @@ from sae_training.dictionary.sae import SAE
 
 @register("loaders", "saelens")
 def load_release(address: str) -> SAE:
-    """A release and id of sae-lens' registry: `RELEASE/SAE_ID`."""
+    """Load a release and id of sae-lens' registry: `RELEASE/SAE_ID`."""
     from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
 
     release, _, sae_id = address.partition("/")
     releases = get_pretrained_saes_directory()
     if release not in releases:
-        close = nearest(release, releases) if len(nearest(release, releases)) < 200 else ""
+        close = nearest(release, releases)
+        # Without a near name all would be listed, and there are dozens.
+        close = close if len(close) < 200 else ""
         raise NotFound(
             f"sae-lens knows no release {release!r}.{close} Write saelens:RELEASE/SAE_ID."
         )
-    known = releases[release].saes_map
-    if sae_id not in known:
-        close = nearest(sae_id, known)
-        close = (
-            close if len(close) < 200 else f" It has {len(known)}, such as {next(iter(known))!r}."
-        )
+    ids = releases[release].saes_map
+    if sae_id not in ids:
+        close = nearest(sae_id, ids)
+        if len(close) >= 200:
+            close = f" It has {len(ids)}, such as {next(iter(ids))!r}."
         raise NotFound(f"Release {release!r} has no SAE {sae_id!r}.{close}")
     return _load(release, sae_id, f"saelens:{address}")
 
 
 @register("loaders", "hub")
 def load_repository(address: str) -> SAE:
-    """A sae-lens folder in a hub repository: `ORG/NAME[/PATH]`."""
+    """Load a sae-lens folder of a hub repository: `ORG/NAME[/PATH]`."""
     parts = address.split("/")
     if len(parts) < 2 or not all(parts[:2]):
         raise BadInput(f"A hub address is hub:ORG/NAME[/PATH], got hub:{address}.")
@@ -51,17 +52,17 @@ def load_repository(address: str) -> SAE:
 
 
 def _load(release: str, sae_id: str, where: str) -> SAE:
+    """Load through sae-lens, and keep what can stand in JSON of its metadata."""
     from sae_lens import SAE as Foreign
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # advice on TransformerLens arguments and registry names, not on the weights
+            # Advice on TransformerLens arguments and registry names, not on the weights.
+            warnings.simplefilter("ignore")
             foreign, _, _ = Foreign.from_pretrained_with_cfg_and_sparsity(
                 release, sae_id, device="cpu"
             )
-    # the hub's client and the converters raise dozens of kinds; all mean: not to be had
+    # The hub's client and the converters raise dozens of kinds; all mean: not to be had
     except Exception as error:
         reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
         raise NotFound(
@@ -74,7 +75,7 @@ def _load(release: str, sae_id: str, where: str) -> SAE:
 
 
 def _plain(value: Any) -> bool:
-    """Whether a value can stand in JSON."""
+    """Say whether a value can stand in JSON."""
     if isinstance(value, dict):
         return all(isinstance(key, str) and _plain(entry) for key, entry in value.items())
     if isinstance(value, (list, tuple)):

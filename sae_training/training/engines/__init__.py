@@ -14,28 +14,43 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from feature_store import registry
+from feature_store.registry import Registry
 from sae_training.dictionary.sae import SAE
 from sae_training.training.config import TrainingSettings
 
 
 class Engine(Protocol):
-    """One optimisation of one SAE."""
+    """One optimisation of one SAE.
 
-    def __init__(self, config: TrainingSettings, d_model: int, device: torch.device) -> None: ...
+    engine = ENGINES[config.engine](config, model.d_model, device)
+    engine.begin(x)
+    metrics = engine.step(x)
+    """
+
+    def __init__(self, config: TrainingSettings, d_model: int, device: torch.device) -> None:
+        """Make the first weights, drawn from the settings' seed."""
 
     def begin(self, x: Float[Tensor, "tok d_model"]) -> None:
         """Set the decoder bias to the mean of the first tokens; once, before the first step."""
 
     def step(self, x: Float[Tensor, "tok d_model"]) -> dict[str, float]:
-        """One optimiser step; what it reports: loss [squared residual units a token], l0,
-        dead_share.
+        """Take one optimiser step, and report on the batch before it.
+
+        The keys are loss [squared residual units a token], l0 and dead_share.
         """
+        ...
 
     def state(self) -> dict[str, Any]:
         """Everything the next step depends on: tensors, and numbers that JSON can hold."""
+        ...
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from `state`; the next step gives the same bits as if nothing had happened."""
 
     def export(self) -> SAE:
-        """The SAE as it is now, for inference, without metadata."""
+        """Make the SAE as it is now, for inference, without metadata."""
+        ...
+
+
+ENGINES: Registry[type[Engine]] = registry.of("engines")

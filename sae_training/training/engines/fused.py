@@ -20,6 +20,7 @@ to rounding. Left out: mixed precision, several devices, other architectures (th
 has them).
 """
 
+import importlib.util
 import warnings
 from typing import Any, NamedTuple
 
@@ -42,18 +43,46 @@ CLIP = 1.0
 """Largest norm of the gradient."""
 
 
-class Kept(NamedTuple):
-    index: Int[Tensor, "tok k"]
-    """Features that are kept on each token."""
+class KeptActivations(NamedTuple):
+    """The activations that are kept of each token."""
+
+    feature: Int[Tensor, "tok k"]
+    """0-based features."""
     value: Float[Tensor, "tok k"]
     """Their activations [residual units]; 0: not active."""
 
 
 class Gradients(NamedTuple):
+    """Gradient of the loss for every parameter."""
+
     enc: Float[Tensor, "feat d_model"]
     dec: Float[Tensor, "feat d_model"]
     b_enc: Float[Tensor, " feat"]
     b_dec: Float[Tensor, " d_model"]
+
+
+class _Forward(NamedTuple):
+    """What a step has computed before it goes back."""
+
+    pre: Float[Tensor, "tok feat"]
+    """Pre-activations."""
+    directions: Float[Tensor, "feat d_model"]
+    """Unit direction of each feature."""
+    centred: Float[Tensor, "tok d_model"]
+    """Residuals less the decoder bias."""
+    error: Float[Tensor, "tok d_model"]
+    """Gradient of the reconstruction."""
+
+
+class _WeightGradients(NamedTuple):
+    """Gradients before the chain rule through the decoder's norms."""
+
+    directions: Float[Tensor, "feat d_model"]
+    """Of the unit directions."""
+    encoder: Float[Tensor, "feat d_model"]
+    """Of the encoder scaled by the norms."""
+    bias: Float[Tensor, " feat"]
+    """Of its bias."""
 
 
 @register("engines", "fused")
@@ -61,12 +90,14 @@ class Fused:
     """TopK and BatchTopK by a hand-written gradient; several times faster than autograd."""
 
     def __init__(self, config: TrainingSettings, d_model: int, device: torch.device) -> None:
+        """Draw the first weights. Raises BadInput for an architecture of the other engine."""
         if config.architecture not in ("topk", "batchtopk"):
             raise BadInput(
                 f"The fused engine trains topk and batchtopk, got {config.architecture!r}. Use"
                 " engine sae-lens."
             )
-        self.config, self.step_number = config, 0
+        self.config = config
+        self.step_number = 0
         directions = torch.randn(
             config.n_features, d_model, generator=torch.Generator().manual_seed(config.seed)
         )
@@ -84,10 +115,12 @@ class Fused:
         self._compiled = device.type == "cpu" and _numba()
 
     def begin(self, x: Float[Tensor, "tok d_model"]) -> None:
+        """Set the decoder bias to the mean of the first tokens."""
         self.b_dec.copy_(x.mean(0))
 
     @torch.no_grad()
     def step(self, x: Float[Tensor, "tok d_model"]) -> dict[str, float]:
+        """Take one optimiser step, and report loss, l0 and dead_share."""
         loss, kept, gradients = self.gradients(x)
         for parameter, gradient in zip(
             (self.enc, self.dec, self.b_enc, self.b_dec), gradients, strict=True
@@ -105,7 +138,7 @@ class Fused:
             smallest = float(kept.value[active].min())
             self.threshold += THRESHOLD_RATE * (smallest - self.threshold)
         fired = torch.zeros(len(self.silent), dtype=torch.bool, device=x.device)
-        fired[kept.index[active].long()] = True
+        fired[kept.feature[active].long()] = True
         self.silent.add_(1).masked_fill_(fired, 0)
         return {
             "loss": loss,
@@ -113,10 +146,13 @@ class Fused:
             "dead_share": float((self.silent > dead_after(self.config)).float().mean()),
         }
 
-    def gradients(self, x: Float[Tensor, "tok d_model"]) -> tuple[float, Kept, Gradients]:
-        """Loss, kept activations and the gradient of the loss for every parameter."""
+    def gradients(
+        self, x: Float[Tensor, "tok d_model"]
+    ) -> tuple[float, KeptActivations, Gradients]:
+        """Compute loss, kept activations and the gradient of the loss for every parameter."""
         norm = self.dec.norm(dim=1)
-        directions, encoder = self.dec / norm[:, None], self.enc * norm[:, None]
+        directions = self.dec / norm[:, None]
+        encoder = self.enc * norm[:, None]
         if len(self._pre) < len(x):
             self._pre = torch.empty(len(x), len(norm), device=x.device)
         pre = self._pre[: len(x)]
@@ -124,26 +160,25 @@ class Fused:
         dead = self.silent > dead_after(self.config)
         kept = self._keep(pre)
         error, along, loss = self._decode(kept, directions, x)
-        centred = x - self.b_dec
-        g_directions, g_encoder, g_bias = self._weight_gradients(kept, along, error, centred)
-        g_b_dec = error.sum(0) - g_bias @ encoder
+        forward = _Forward(pre, directions, x - self.b_dec, error)
+        weights = self._weight_gradients(kept, along, error, forward.centred)
+        g_b_dec = error.sum(0) - weights.bias @ encoder
         if self.config.aux > 0 and bool(dead.any()):
-            loss += self._revive(
-                dead, pre, error, centred, directions, g_directions, g_encoder, g_bias
-            )
-            g_b_dec = error.sum(0) - g_bias @ encoder
-        g_norm = (g_encoder * self.enc).sum(1) + g_bias * self.b_enc
-        inward = (g_directions * directions).sum(1)
-        g_dec = (g_directions - directions * inward[:, None]) / norm[:, None] + g_norm[
-            :, None
-        ] * directions
-        return (
-            loss,
-            kept,
-            Gradients(enc=g_encoder * norm[:, None], dec=g_dec, b_enc=g_bias * norm, b_dec=g_b_dec),
+            loss += self._revive(dead, forward, weights)
+            g_b_dec = error.sum(0) - weights.bias @ encoder
+        g_norm = (weights.encoder * self.enc).sum(1) + weights.bias * self.b_enc
+        inward = (weights.directions * directions).sum(1)
+        across = (weights.directions - directions * inward[:, None]) / norm[:, None]
+        gradients = Gradients(
+            enc=weights.encoder * norm[:, None],
+            dec=across + g_norm[:, None] * directions,
+            b_enc=weights.bias * norm,
+            b_dec=g_b_dec,
         )
+        return loss, kept, gradients
 
-    def _keep(self, pre: Float[Tensor, "tok feat"]) -> Kept:
+    def _keep(self, pre: Float[Tensor, "tok feat"]) -> KeptActivations:
+        """Choose the activations that are kept, of each token or of the batch."""
         k = self.config.k
         if self.config.architecture == "topk":
             return self._largest(pre, k)
@@ -153,132 +188,123 @@ class Fused:
             bound = kept.value.flatten().topk(k * len(pre), sorted=False).values.min()
             active = kept.value >= bound
             if cap == pre.shape[1] or not bool((active & (kept.value > 0)).all(1).any()):
-                return Kept(kept.index, kept.value * active)
+                return KeptActivations(kept.feature, kept.value * active)
             cap = min(2 * cap, pre.shape[1])
 
-    def _largest(self, pre: Float[Tensor, "tok feat"], k: int) -> Kept:
+    def _largest(self, pre: Float[Tensor, "tok feat"], k: int) -> KeptActivations:
+        """Choose the k largest of each token."""
         if not self._compiled:
             value, index = pre.topk(k, dim=1, sorted=False)
-            return Kept(index, value.relu())
+            return KeptActivations(index, value.relu())
         from sae_training.training import kernels
 
-        index, value = torch.empty(len(pre), k, dtype=torch.int32), torch.empty(len(pre), k)
+        index = torch.empty(len(pre), k, dtype=torch.int32)
+        value = torch.empty(len(pre), k)
         kernels.select(pre.numpy(), k, index.numpy(), value.numpy())
-        return Kept(index, value)
+        return KeptActivations(index, value)
 
     def _decode(
-        self, kept: Kept, directions: Float[Tensor, "feat d_model"], x: Float[Tensor, "tok d_model"]
+        self,
+        kept: KeptActivations,
+        directions: Float[Tensor, "feat d_model"],
+        x: Float[Tensor, "tok d_model"],
     ) -> tuple[Float[Tensor, "tok d_model"], Float[Tensor, "tok k"], float]:
-        """Gradient of the reconstruction, gradient of each kept activation, mean squared error a
-        token.
+        """Reconstruct, and go back to the kept activations.
+
+        Gives the gradient of the reconstruction, that of each kept activation, and the mean
+        squared error a token.
         """
         scale = 2 / len(x)
         if not self._compiled:
-            error = (
-                functional.embedding_bag(
-                    kept.index, directions, per_sample_weights=kept.value, mode="sum"
-                )
-                + self.b_dec
-                - x
+            decoded = functional.embedding_bag(
+                kept.feature, directions, per_sample_weights=kept.value, mode="sum"
             )
+            error = decoded + self.b_dec - x
             loss = float(error.square().sum()) / len(x)
             error.mul_(scale)
-            rows = max(
-                1, 2**24 // (kept.index.shape[1] * x.shape[1])
-            )  # the gathered directions of all tokens would not fit
+            # The gathered directions of all tokens would not fit.
+            rows = max(1, 2**24 // (kept.feature.shape[1] * x.shape[1]))
             along = torch.cat(
                 [
                     torch.bmm(directions[index], part[..., None])[..., 0]
-                    for index, part in zip(kept.index.split(rows), error.split(rows), strict=True)
+                    for index, part in zip(kept.feature.split(rows), error.split(rows), strict=True)
                 ]
             )
             return error, along * (kept.value > 0), loss
         from sae_training.training import kernels
 
-        error, along, loss = torch.empty_like(x), torch.empty_like(kept.value), torch.empty(len(x))
+        error = torch.empty_like(x)
+        along = torch.empty_like(kept.value)
+        losses = torch.empty(len(x))
         kernels.decode(
-            kept.index.numpy(),
-            kept.value.numpy(),
-            directions.numpy(),
-            self.b_dec.numpy(),
+            kernels.KeptArrays(kept.feature.numpy(), kept.value.numpy()),
+            kernels.DecoderArrays(directions.numpy(), self.b_dec.numpy()),
             x.numpy(),
             scale,
-            error.numpy(),
-            along.numpy(),
-            loss.numpy(),
+            kernels.DecodedArrays(error.numpy(), along.numpy(), losses.numpy()),
         )
-        return error, along, float(loss.double().mean())
+        return error, along, float(losses.double().mean())
 
     def _weight_gradients(
-        self, kept: Kept, along: Tensor, error: Tensor, centred: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Gradients of the unit directions, of the scaled encoder and of its bias."""
-        features, tokens = len(self.silent), len(centred)
+        self, kept: KeptActivations, along: Tensor, error: Tensor, centred: Tensor
+    ) -> _WeightGradients:
+        """Compute the gradients of the unit directions, of the scaled encoder and of its bias."""
+        features = len(self.silent)
+        tokens = len(centred)
         if self._compiled:
             from sae_training.training import kernels
 
             start = torch.empty(features + 1, dtype=torch.int64)
-            token = torch.empty(kept.index.numel(), dtype=torch.int64)
-            value, gradient = torch.empty(kept.index.numel()), torch.empty(kept.index.numel())
+            token = torch.empty(kept.feature.numel(), dtype=torch.int64)
+            value = torch.empty(kept.feature.numel())
+            gradient = torch.empty(kept.feature.numel())
             n = kernels.group(
-                kept.index.numpy(),
-                kept.value.numpy(),
+                kernels.KeptArrays(kept.feature.numpy(), kept.value.numpy()),
                 along.numpy(),
-                start.numpy(),
-                token.numpy(),
-                value.numpy(),
-                gradient.numpy(),
+                kernels.GroupedArrays(
+                    start.numpy(), token.numpy(), value.numpy(), gradient.numpy()
+                ),
             )
             token, value, gradient = token[:n], value[:n], gradient[:n]
         else:
-            order = kept.index.flatten().argsort(stable=True)
-            count = torch.bincount(kept.index.flatten(), minlength=features)
+            order = kept.feature.flatten().argsort(stable=True)
+            count = torch.bincount(kept.feature.flatten(), minlength=features)
             start = functional.pad(count.cumsum(0), (1, 0))
-            token, value, gradient = (
-                order // kept.index.shape[1],
-                kept.value.flatten()[order],
-                along.flatten()[order],
-            )
+            token = order // kept.feature.shape[1]
+            value = kept.value.flatten()[order]
+            gradient = along.flatten()[order]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch calls its CSR layout a beta
             by_value = torch.sparse_csr_tensor(start, token, value, (features, tokens))
             by_gradient = torch.sparse_csr_tensor(start, token, gradient, (features, tokens))
             bias = (by_gradient @ torch.ones(tokens, 1, device=centred.device))[:, 0]
-            return by_value @ error, by_gradient @ centred, bias
+            return _WeightGradients(by_value @ error, by_gradient @ centred, bias)
 
-    def _revive(
-        self,
-        dead: Tensor,
-        pre: Tensor,
-        error: Tensor,
-        centred: Tensor,
-        directions: Tensor,
-        g_directions: Tensor,
-        g_encoder: Tensor,
-        g_bias: Tensor,
-    ) -> float:
-        """The auxiliary loss: the strongest dead features reconstruct what the living ones left
-        over. Adds its gradients.
+    def _revive(self, dead: Tensor, forward: _Forward, gradients: _WeightGradients) -> float:
+        """Let the strongest dead features reconstruct what the living ones left over.
+
+        Adds the gradients of this auxiliary loss, and gives the loss.
         """
+        pre, directions, centred, error = forward
         index = dead.nonzero()[:, 0]
         residual = error * (-len(error) / 2)
         k = centred.shape[1] // 2
         scale = self.config.aux * min(len(index) / k, 1.0)
-        own = pre[:, index]
-        value, place = own.topk(min(k, len(index)), dim=1, sorted=False)
-        chosen = torch.zeros_like(own).scatter_(1, place, value)
+        dead_pre = pre[:, index]
+        value, place = dead_pre.topk(min(k, len(index)), dim=1, sorted=False)
+        chosen = torch.zeros_like(dead_pre).scatter_(1, place, value)
         left = chosen @ directions[index] - residual
         gradient = left * (2 * scale / len(left))
-        back = torch.zeros_like(own).scatter_(
-            1, place, (gradient @ directions[index].T).gather(1, place)
-        )
-        g_directions.index_add_(0, index, chosen.T @ gradient)
-        g_encoder.index_add_(0, index, back.T @ centred)
-        g_bias.index_add_(0, index, back.sum(0))
+        along = (gradient @ directions[index].T).gather(1, place)
+        back = torch.zeros_like(dead_pre).scatter_(1, place, along)
+        gradients.directions.index_add_(0, index, chosen.T @ gradient)
+        gradients.encoder.index_add_(0, index, back.T @ centred)
+        gradients.bias.index_add_(0, index, back.sum(0))
         return scale * float(left.square().sum()) / len(left)
 
     def state(self) -> dict[str, Any]:
-        moments = {}
+        """Everything the next step depends on: parameters, Adam's moments, silence, threshold."""
+        moments: dict[str, Any] = {}
         for name, parameter in (
             ("enc", self.enc),
             ("dec", self.dec),
@@ -301,6 +327,7 @@ class Fused:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
+        """Continue from `state()`."""
         for name in ("enc", "dec", "b_enc", "b_dec", "silent"):
             parameter = getattr(self, name)
             parameter.copy_(state[name])
@@ -315,9 +342,11 @@ class Fused:
                     key: value if key == "step" else value.to(parameter.device)
                     for key, value in moments.items()
                 }
-        self.step_number, self.threshold = state["step"], state["threshold"]
+        self.step_number = state["step"]
+        self.threshold = state["threshold"]
 
     def export(self) -> SAE:
+        """Make the SAE for inference: unit decoder rows, BatchTopK as JumpReLU."""
         norm = self.dec.norm(dim=1)
         tensors = {
             "W_enc": (self.enc * norm[:, None]).T.contiguous(),
@@ -327,15 +356,12 @@ class Fused:
         }
         if self.config.architecture == "topk":
             return SAE(**tensors, architecture="topk", k=self.config.k)
-        # the running mean starts at 0: without this correction a short training would let too many
+        # The running mean starts at 0: without this correction a short training would let too many
         # features through
         bound = self.threshold / max(1 - (1 - THRESHOLD_RATE) ** self.step_number, 1e-8)
         return SAE(**tensors, architecture="jumprelu", threshold=torch.full_like(norm, bound))
 
 
 def _numba() -> bool:
-    try:
-        import numba  # noqa: F401
-    except ImportError:
-        return False
-    return True
+    """Say whether numba is installed."""
+    return importlib.util.find_spec("numba") is not None

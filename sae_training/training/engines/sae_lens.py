@@ -39,6 +39,7 @@ class SaeLens:
     """sae-lens' SAETrainer: topk, batchtopk, matryoshka_batchtopk, jumprelu, gated, standard."""
 
     def __init__(self, config: TrainingSettings, d_model: int, device: torch.device) -> None:
+        """Set up sae-lens' trainer. Raises BadInput for an architecture that it does not train."""
         from sae_lens import SAE as _  # noqa: F401 - registers the architectures
         from sae_lens.config import LoggingConfig, SAETrainerConfig
         from sae_lens.registry import get_sae_training_class
@@ -50,27 +51,12 @@ class SaeLens:
                 f" {config.architecture!r}.{nearest(config.architecture, ARCHITECTURES)}"
             )
         kind, config_kind = get_sae_training_class(config.architecture)
-        fields: dict[str, Any] = {
-            "d_in": d_model,
-            "d_sae": config.n_features,
-            "device": str(device),
-        }
-        if "topk" in config.architecture:
-            fields |= {"k": config.k, "aux_loss_coefficient": config.aux, "decoder_init_norm": 1.0}
-        if "batchtopk" in config.architecture:
-            fields |= {"topk_threshold_lr": THRESHOLD_RATE}
-        if config.architecture.startswith("matryoshka"):
-            fields |= {
-                "matryoshka_widths": [config.n_features >> i for i in reversed(range(NESTED))]
-            }
-        if config.architecture == "jumprelu":
-            fields |= {"l0_coefficient": config.coefficient, "l0_warm_up_steps": config.warmup}
-        if config.architecture in ("standard", "gated"):
-            fields |= {"l1_coefficient": config.coefficient, "l1_warm_up_steps": config.warmup}
-        self.config, self.device = config, device
+        self.config = config
+        self.device = device
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)  # sae-lens draws its weights from the global generator
-            self.sae = kind(config_kind(**fields))
+            # sae-lens draws its weights from the global generator.
+            torch.manual_seed(config.seed)
+            self.sae = kind(config_kind(**_fields(config, d_model, device)))
         self.trainer = SAETrainer(
             SAETrainerConfig(
                 total_training_samples=steps(config) * config.batch_tokens,
@@ -86,9 +72,11 @@ class SaeLens:
         )
 
     def begin(self, x: Float[Tensor, "tok d_model"]) -> None:
+        """Set the decoder bias to the mean of the first tokens."""
         self.sae.b_dec.data.copy_(x.mean(0))
 
     def step(self, x: Float[Tensor, "tok d_model"]) -> dict[str, float]:
+        """Take one step of sae-lens' trainer, and report loss, l0 and dead_share."""
         self.trainer.optimizer.param_groups[0]["lr"] = learning_rate(
             self.config, self.trainer.n_training_steps
         )
@@ -103,6 +91,7 @@ class SaeLens:
             }
 
     def state(self) -> dict[str, Any]:
+        """Everything the next step depends on: weights, Adam's moments, counts, coefficients."""
         trainer = self.trainer
         state: dict[str, Any] = {
             f"sae.{name}": value for name, value in self.sae.state_dict().items()
@@ -122,6 +111,7 @@ class SaeLens:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
+        """Continue from `state()`."""
         trainer = self.trainer
         self.sae.load_state_dict(
             {name[4:]: value for name, value in state.items() if name.startswith("sae.")}
@@ -134,15 +124,14 @@ class SaeLens:
         trainer.optimizer.load_state_dict(trainer.optimizer.state_dict() | {"state": moments})
         trainer.n_forward_passes_since_fired = state["silent"].to(self.device)
         trainer.act_freq_scores = state["frequency"].to(self.device)
-        trainer.n_frac_active_samples, trainer.n_training_steps = (
-            state["frequency_tokens"],
-            state["step"],
-        )
+        trainer.n_frac_active_samples = state["frequency_tokens"]
+        trainer.n_training_steps = state["step"]
         trainer.n_training_samples = state["samples"]
         for name, scheduler in trainer.coefficient_schedulers.items():
             scheduler.load_state_dict(state[f"coefficient.{name}"])
 
     def export(self) -> SAE:
+        """Make the SAE as sae-lens saves it for inference, and read it back."""
         raw = getattr(self.sae, "topk_threshold", None)
         if raw is not None:
             self.sae.topk_threshold = raw / max(
@@ -158,3 +147,24 @@ class SaeLens:
             if raw is not None:
                 self.sae.topk_threshold = raw
         return replace(exported, metadata={})
+
+
+def _fields(config: TrainingSettings, d_model: int, device: torch.device) -> dict[str, Any]:
+    """Say what our settings are called in the configuration of an architecture of sae-lens."""
+    fields: dict[str, Any] = {
+        "d_in": d_model,
+        "d_sae": config.n_features,
+        "device": str(device),
+    }
+    if "topk" in config.architecture:
+        fields |= {"k": config.k, "aux_loss_coefficient": config.aux, "decoder_init_norm": 1.0}
+    if "batchtopk" in config.architecture:
+        fields |= {"topk_threshold_lr": THRESHOLD_RATE}
+    if config.architecture.startswith("matryoshka"):
+        widths = [config.n_features >> halvings for halvings in reversed(range(NESTED))]
+        fields |= {"matryoshka_widths": widths}
+    if config.architecture == "jumprelu":
+        fields |= {"l0_coefficient": config.coefficient, "l0_warm_up_steps": config.warmup}
+    if config.architecture in ("standard", "gated"):
+        fields |= {"l1_coefficient": config.coefficient, "l1_warm_up_steps": config.warmup}
+    return fields
