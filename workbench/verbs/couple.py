@@ -261,7 +261,8 @@ def _answer(
     progress: Progress,
 ) -> _Results:
     """Ask the questions in every condition, and have the answers scored."""
-    system, steps = study.system, []
+    system = study.system
+    steps: list[Step] = []
     writing, marking = (Dialogue(llm, steps, progress) for llm in llms)
     objectives = _objectives(writing, task, system)
     switches = Switches(
@@ -402,7 +403,7 @@ def _answer_rows(results: _Results) -> list[dict[str, Any]]:
     rows = []
     for question, condition in itertools.product(results.questions, CONDITIONS):
         answer = results.answers[condition].get(question.id)
-        row = {
+        row: dict[str, Any] = {
             "question": question.id,
             "asked": question.text,
             "condition": condition,

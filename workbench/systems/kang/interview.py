@@ -190,7 +190,7 @@ def _measure_roles(
 def _answers(
     interview: RoleInterview,
     steered: SteeredModel,
-    asked: Sequence[RoleQuestion],
+    pairs: Sequence[RoleQuestion],
     judge: Judge | None,
 ) -> list[list[Answer]]:
     """Obtain the answers unsteered, then under each row of the edit [1 + treatment][question]."""
@@ -199,13 +199,14 @@ def _answers(
     from sae_training.engine import scoring
 
     model, edit = steered.model, steered.edit
-    prompts = [question.prompt for _, question in asked]
+    prompts = [question.prompt for _, question in pairs]
     if interview.mode == "generate":
         texts = [model.generate(prompts, interview.max_new_tokens)]
-        for row in range(0 if edit is None else edit.rows):
-            with model.steered(edit.take(torch.tensor([row])), steered.site):
-                texts.append(model.generate(prompts, interview.max_new_tokens))
-        statements = [question.item.text for _, question in asked]
+        if edit is not None:
+            for row in range(edit.rows):
+                with model.steered(edit.take(torch.tensor([row])), steered.site):
+                    texts.append(model.generate(prompts, interview.max_new_tokens))
+        statements = [question.item.text for _, question in pairs]
         return [roles.read(written, statements, judge) for written in texts]
     options = [" yes", " no"]
     if interview.mode == "rating":
@@ -214,17 +215,17 @@ def _answers(
     by_treatment = torch.cat([scores.base[None], scores.steered]).double().numpy()
     if not np.isfinite(by_treatment).all():
         raise BadInput("Under some steering the model gives NaN. Use a smaller coef.")
-    items = [question for _, question in asked]
-    return [_by_logprob(logprobs, items, interview.mode) for logprobs in by_treatment]
+    rated = [question for _, question in pairs]
+    return [_by_logprob(logprobs, rated, interview.mode) for logprobs in by_treatment]
 
 
 def _by_logprob(
-    logprobs: Float[np.ndarray, "question option"], asked: Sequence[Question], mode: Mode
+    logprobs: Float[np.ndarray, "question option"], rated: Sequence[Question], mode: Mode
 ) -> list[Answer]:
     """Read answers off the log-probabilities of yes and no, or of an instrument's options."""
     if mode == "yes-no":
         return roles.from_yes_no(logprobs)
-    return roles.from_ratings(expected_ratings(logprobs, asked), logprobs.shape[1])
+    return roles.from_ratings(expected_ratings(logprobs, rated), logprobs.shape[1])
 
 
 def _prompt_row(question: Question) -> dict[str, Any]:
@@ -240,7 +241,7 @@ def _prompt_row(question: Question) -> dict[str, Any]:
 
 
 def _answer_rows(
-    asked: Sequence[RoleQuestion],
+    pairs: Sequence[RoleQuestion],
     treatments: Sequence[Treatment],
     answers: Sequence[Sequence[Answer]],
     mode: Mode,
@@ -248,7 +249,7 @@ def _answer_rows(
     """Give the rows of the relation `kang_answers`; `answers` is [treatment][question]."""
     rows = []
     for treatment, under_treatment in zip(treatments, answers, strict=True):
-        for (role, question), answer in zip(asked, under_treatment, strict=True):
+        for (role, question), answer in zip(pairs, under_treatment, strict=True):
             item = question.item
             # Expected ratings have their reverse-keyed items turned round already.
             agreement = 1 if mode == "rating" else item.key

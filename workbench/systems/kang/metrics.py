@@ -271,7 +271,8 @@ def moved_shares(moved: Float[np.ndarray, " role"]) -> MovedShares:
     up, same, down = (int(x) for x in counts(moved[:, None])[0])
     n = up + same + down
     if not n:
-        return MovedShares(*[float("nan")] * 5, n=0)
+        nan = float("nan")
+        return MovedShares(up=nan, same=nan, down=nan, up_low=nan, up_high=nan, n=0)
     interval = binomtest(up, n).proportion_ci(method="wilson")
     return MovedShares(
         up=up / n,

@@ -82,12 +82,16 @@ def roles(model: str, train: int, test: int, seed: int) -> list[Role]:
         texts = material.contexts(model, train + test, seed)
     else:
         texts = _people(train + test, seed)
-    splits: list[Split] = ["train"] * train + ["test"] * test
     drawn = [
-        Role(number, split, text)
-        for number, (split, text) in enumerate(zip(splits, texts, strict=True))
+        Role(number=number, split="train" if number < train else "test", text=text)
+        for number, text in enumerate(texts)
     ]
-    return [Role(NOBODY, "train", ""), *drawn[:train], Role(NOBODY, "test", ""), *drawn[train:]]
+    return [
+        Role(number=NOBODY, split="train", text=""),
+        *drawn[:train],
+        Role(number=NOBODY, split="test", text=""),
+        *drawn[train:],
+    ]
 
 
 def _people(n: int, seed: int) -> list[str]:
