@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from feature_store.records import ValueSystem
-from workbench.figures.cells import MatrixCell, matrix
+from workbench.figures.cells import MatrixCell, Shape, matrix
 from workbench.figures.style import INK, SOFT, UNITS, bars, colours, dress, faded, names, signed
 
 
@@ -48,7 +48,7 @@ def effect_matrix(
         for r in cells.assign(masked=inside_null(cells)).itertuples()
     ]
     strongest = float(np.nanmax(np.abs(cells.effect))) or 1.0
-    shape = "small" if small else "square"
+    shape: Shape = "small" if small else "square"
     return matrix(drawn, order, order, span=strongest, height=height, shape=shape)
 
 

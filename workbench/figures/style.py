@@ -7,6 +7,7 @@ colour alone: names or signs stand beside it.
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -171,7 +172,7 @@ SUBJECTS = [
     ("#b03a6a", "star"),
 ]
 """Colour and mark of those who are compared, the reference first."""
-CLICKED: dict[str, object] = {"clickmode": "event+select", "dragmode": False}
+CLICKED: dict[str, Any] = {"clickmode": "event+select", "dragmode": False}
 """Layout of a figure whose points open something."""
 WHOLE = {"marker": {"opacity": 1.0}}
 """How points look that were not clicked: as before."""

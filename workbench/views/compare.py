@@ -114,7 +114,9 @@ def _cell(
     name_of = names(study.system)
     left, right = st.columns(2)
     value = left.selectbox(
-        "Value", [v for v in study.system.ids if v in set(arms.value)], format_func=name_of.get
+        "Value",
+        [v for v in study.system.ids if v in set(arms.value)],
+        format_func=name_of.__getitem__,
     )
     arm = right.selectbox("Method", order)
     rows = arms[(arms.value == value) & (arms.arm == arm)]

@@ -16,7 +16,6 @@ from workbench.figures.effects import inside_null
 from workbench.figures.style import names, signed
 from workbench.study import Study
 from workbench.views import (
-    ChosenRuns,
     facts,
     here,
     keep,
@@ -43,35 +42,36 @@ def page() -> None:
     """Show the matrix, and what is behind the cell that was chosen."""
     study, chosen = here()
     st.title("Side effects")
-    if chosen.effects is None:
+    run = chosen.effects
+    if run is None:
         next_step(study, chosen, "sae", "labels", "effects")
         return
-    cells = queries.matrix(study.store, chosen.effects.run)
+    cells = queries.matrix(study.store, run.run)
     if cells.empty:
         st.info("The sweep steered no value, so there is no matrix.")
         return
-    config = run_json(chosen.effects, "config")
+    config = run_json(run, "config")
     st.caption(
         "What else moves when a value is steered. Each value's features are steered up to the same"
         f" damage ({number(config.get('delta'))} nats per token on neutral text)."
     )
     left, right = st.columns([1.5, 1], gap="large")
     with left:
-        _matrix(study, chosen, cells)
+        _matrix(study, run, cells)
     with right:
         source, target = _choose_cell(study, cells)
-        _cell(study, chosen, cells[(cells.source == source) & (cells.target == target)])
-    _prompts(study, chosen, source, target)
+        _cell(study, run, cells[(cells.source == source) & (cells.target == target)])
+    _prompts(study, run, source, target)
     left, right = st.columns(2, gap="large")
     with left:
-        leaks = _leakage(study, chosen)
+        leaks = _leakage(study, run)
     with right:
-        _matched(study, chosen)
+        _matched(study, run)
     if len(leaks):
-        _leakage_table(study, chosen, leaks)
+        _leakage_table(study, run, leaks)
 
 
-def _matrix(study: Study, chosen: ChosenRuns, cells: pd.DataFrame) -> None:
+def _matrix(study: Study, run: pd.Series, cells: pd.DataFrame) -> None:
     picked = new_click(figures.effect_matrix(cells, study.system, height=640), "matrix")
     if picked:
         st.session_state["cell-source"], st.session_state["cell-target"] = picked
@@ -81,7 +81,7 @@ def _matrix(study: Study, chosen: ChosenRuns, cells: pd.DataFrame) -> None:
         " value rises. Grey: inside the null band of random features and directions of equal norm."
         " \\*: q < 0.05, over contexts and over the value's features alike, after"
         f" Benjamini-Hochberg over the {len(off)} cells off the diagonal. {cells.n.max()} contexts,"
-        f" seed {chosen.effects.seed}. Click a cell to see what is behind it."
+        f" seed {run.seed}. Click a cell to see what is behind it."
     )
 
 
@@ -95,12 +95,12 @@ def _choose_cell(study: Study, cells: pd.DataFrame) -> tuple[str, str]:
     keep("cell-source", sources, first.source)
     keep("cell-target", targets, first.target)
     a, b = st.columns(2)
-    source = a.selectbox("Steered", sources, format_func=name_of.get, key="cell-source")
-    target = b.selectbox("Measured", targets, format_func=name_of.get, key="cell-target")
+    source = a.selectbox("Steered", sources, format_func=name_of.__getitem__, key="cell-source")
+    target = b.selectbox("Measured", targets, format_func=name_of.__getitem__, key="cell-target")
     return source, target
 
 
-def _cell(study: Study, chosen: ChosenRuns, cells: pd.DataFrame) -> None:
+def _cell(study: Study, run: pd.Series, cells: pd.DataFrame) -> None:
     """Show one cell: its numbers, and the dose-response of its features beside the controls.
 
     `cells` has the row of the cell, or none where the pair was not measured.
@@ -125,10 +125,10 @@ def _cell(study: Study, chosen: ChosenRuns, cells: pd.DataFrame) -> None:
     q = "" if pd.isna(cell.q) else f"q = {number(cell.q, 2)}, "
     st.caption(
         f"{verdict}. {q}p = {number(cell.p, 2)}, {cell.n} contexts, {cell.features} features, seed"
-        f" {chosen.effects.seed}."
+        f" {run.seed}."
     )
-    config = run_json(chosen.effects, "config")
-    doses = queries.cell_doses(study.store, chosen.effects.run, cell.source, cell.target)
+    config = run_json(run, "config")
+    doses = queries.cell_doses(study.store, run.run, cell.source, cell.target)
     if len(doses):
         figure = figures.cell_doses(
             doses, study.system, cell.source, config["unit"], config.get("delta")
@@ -140,13 +140,13 @@ def _cell(study: Study, chosen: ChosenRuns, cells: pd.DataFrame) -> None:
         )
 
 
-def _prompts(study: Study, chosen: ChosenRuns, source: str, target: str) -> None:
+def _prompts(study: Study, run: pd.Series, source: str, target: str) -> None:
     st.subheader("The prompts behind the number")
-    cell = (chosen.effects.run, source, target)
+    cell = (run.run, source, target)
     if st.session_state.get("prompts-cell") != cell:
         st.session_state["prompts-cell"], st.session_state["prompts-page"] = cell, 0
     at = st.session_state["prompts-page"]
-    rows = queries.cell_ratings(study.store, chosen.effects.run, source, target, ROWS, at * ROWS)
+    rows = queries.cell_ratings(study.store, run.run, source, target, ROWS, at * ROWS)
     if rows.empty:
         st.caption("No single ratings were kept for this cell.")
         return
@@ -183,9 +183,9 @@ def _prompts(study: Study, chosen: ChosenRuns, source: str, target: str) -> None
     )
 
 
-def _leakage(study: Study, chosen: ChosenRuns) -> pd.DataFrame:
+def _leakage(study: Study, run: pd.Series) -> pd.DataFrame:
     st.subheader("Leakage")
-    rows = queries.leakage(study.store, chosen.effects.run)
+    rows = queries.leakage(study.store, run.run)
     if rows.empty:
         st.caption("None was computed.")
     elif rows[rows.part == "all"].leakage.notna().any():
@@ -193,7 +193,7 @@ def _leakage(study: Study, chosen: ChosenRuns) -> pd.DataFrame:
     return rows
 
 
-def _leakage_table(study: Study, chosen: ChosenRuns, rows: pd.DataFrame) -> None:
+def _leakage_table(study: Study, run: pd.Series, rows: pd.DataFrame) -> None:
     intervals = [f"{r.leakage:.2f} [{r.low:.2f}, {r.high:.2f}]" for r in rows.itertuples()]
     shown = rows.assign(interval=intervals)
     shown.loc[rows.leakage.isna(), "interval"] = "–"
@@ -209,7 +209,7 @@ def _leakage_table(study: Study, chosen: ChosenRuns, rows: pd.DataFrame) -> None
         .rename(columns=PARTS | {"undefined": "why undefined"})
     )
     st.dataframe(table, height=35 * (len(table) + 1) + 3)
-    summary = run_json(chosen.effects)
+    summary = run_json(run)
     circle = ""
     if "circle_spearman" in summary:
         circle = (
@@ -219,13 +219,13 @@ def _leakage_table(study: Study, chosen: ChosenRuns, rows: pd.DataFrame) -> None
         )
     st.caption(
         "Side effects relative to the value's own effect, by the target's place on the circle,"
-        f" with 95 % intervals, seed {chosen.effects.seed}.{circle}"
+        f" with 95 % intervals, seed {run.seed}.{circle}"
     )
 
 
-def _matched(study: Study, chosen: ChosenRuns) -> None:
+def _matched(study: Study, run: pd.Series) -> None:
     st.subheader("Damage matching")
-    rows = queries.matched(study.store, chosen.effects.run)
+    rows = queries.matched(study.store, run.run)
     short = rows[~rows.reached]
     if short.empty:
         st.caption(f"All {len(rows)} features reached the common damage.")

@@ -24,9 +24,9 @@ def open_feature(feature: int) -> None:
     st.rerun()
 
 
-def feature_page(study: Study, chosen: ChosenRuns, text: str) -> None:
-    """Show the feature whose number the address names as `text`, if there is one."""
-    store, sae = study.store, chosen.sae.run
+def feature_page(study: Study, chosen: ChosenRuns, sae_run: pd.Series, text: str) -> None:
+    """Show the feature whose number the address names as `text`, if the SAE has it."""
+    store, sae = study.store, sae_run.run
     rows = pd.DataFrame()
     if text.isdecimal() and len(text) < 9:
         rows = queries.feature(store, sae, int(text))
@@ -37,7 +37,7 @@ def feature_page(study: Study, chosen: ChosenRuns, text: str) -> None:
     if rows.empty:
         st.error(
             "There is no such feature. This SAE has features 0 to"
-            f" {run_json(chosen.sae).get('n_features', 1) - 1}."
+            f" {run_json(sae_run).get('n_features', 1) - 1}."
         )
         return
     feature, row = int(text), rows.iloc[0]

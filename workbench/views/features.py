@@ -14,13 +14,13 @@ from feature_store import queries, words
 from workbench import figures
 from workbench.figures.style import names
 from workbench.study import Study
-from workbench.views import ChosenRuns, clicked, here, missing, show
+from workbench.views import clicked, here, missing, show
 from workbench.views.feature import feature_page, open_feature
 from workbench.views.shared import turn_pages
 
 ROWS = 25
 """Rows on a page of the table."""
-SORTS = {
+SORTS: dict[str, tuple[queries.Sort, bool]] = {
     "Input score": ("score", True),
     "Output score": ("output", True),
     "Effect, largest first": ("effect", True),
@@ -87,16 +87,18 @@ def page() -> None:
         return
     feature = st.query_params.get("feature", "")
     if feature:
-        feature_page(study, chosen, feature)
+        feature_page(study, chosen, chosen.sae, feature)
     else:
-        _list(study, chosen)
+        _list(study, chosen.sae.run, "" if chosen.labels is None else chosen.labels.run)
 
 
-def _list(study: Study, chosen: ChosenRuns) -> None:
-    """Show the filters, and what they leave as a table and as a map."""
+def _list(study: Study, sae: str, labels: str) -> None:
+    """Show the filters, and the features that pass them as a table and on a map.
+
+    `sae` and `labels` are ids of runs; `labels` is empty where there is no such run.
+    """
     st.title("Features")
-    store, sae = study.store, chosen.sae.run
-    labels = "" if chosen.labels is None else chosen.labels.run
+    store = study.store
     if not words.ready(store, sae):
         with st.spinner("Reading the words of all contexts, once for this SAE …"):
             words.ensure(store, sae)
@@ -130,7 +132,11 @@ def _choose(study: Study, labels: str) -> tuple[queries.FeatureFilter, str]:
     name_of = names(study.system)
     a, b, c, d, e = st.columns([2, 2, 1.7, 2, 1.7], gap="medium", vertical_alignment="bottom")
     values = a.multiselect(
-        "Value", study.system.ids, format_func=name_of.get, placeholder="all", disabled=not labels
+        "Value",
+        study.system.ids,
+        format_func=name_of.__getitem__,
+        placeholder="all",
+        disabled=not labels,
     )
     polarity = b.segmented_control(
         "Polarity",

@@ -42,7 +42,7 @@ def page() -> None:
         st.caption("A study of human values in a language model")
         missing(study, "sae", "This study has no sparse autoencoder yet.")
     else:
-        _sae(study, chosen)
+        _sae(study, chosen.sae, chosen.labels)
     left, right = st.columns([1, 1.08], gap="large")
     with left:
         _profile(study, chosen)
@@ -52,15 +52,14 @@ def page() -> None:
     _runs(study)
 
 
-def _sae(study: Study, chosen: ChosenRuns) -> None:
-    summary, config = run_json(chosen.sae), run_json(chosen.sae, "config")
-    labels = run_json(chosen.labels)
+def _sae(study: Study, sae: pd.Series, labels_run: pd.Series | None) -> None:
+    summary, config, labels = run_json(sae), run_json(sae, "config"), run_json(labels_run)
     model = str(config.get("model", "?")).rstrip("/").split("/")[-1]
     side = "after" if summary.get("point") == "resid_post" else "before"
     st.caption(
         f"{safe(model)} · residual stream {side} layer"
         f" {summary.get('layer', '?')} · {summary.get('n_features', '?')} features ·"
-        f" {safe(chosen.sae.run)} · seed {chosen.sae.seed}"
+        f" {safe(sae.run)} · seed {sae.seed}"
     )
     cells = st.columns(len(METRICS) + 2)
     for cell, (key, name, form, text) in zip(cells, METRICS, strict=False):

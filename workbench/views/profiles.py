@@ -129,7 +129,7 @@ def _answers(study: Study, subjects: pd.DataFrame, order: list[str]) -> None:
     name_of = names(study.system)
     a, b, c = st.columns([2, 2, 1])
     subject = a.selectbox("Of", order)
-    value = b.selectbox("About", list(study.system.ids), format_func=name_of.get)
+    value = b.selectbox("About", list(study.system.ids), format_func=name_of.__getitem__)
     row = subjects.loc[subject]
     at = page_number(c, "answers-page")
     answers_table(

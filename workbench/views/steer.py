@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from feature_store import queries, registry
 from feature_store.errors import BadInput
@@ -30,7 +31,11 @@ from workbench.views import ChosenRuns, here, missing, run_json, show
 if TYPE_CHECKING:  # torch is loaded when the model first works
     from sae_training.engine.model import Model
 
-SLIDER = {"norm_share": (1.5, 0.3), "feature_max": (4.0, 1.0), "raw": (40.0, 4.0)}
+SLIDER: dict[Unit, tuple[float, float]] = {
+    "norm_share": (1.5, 0.3),
+    "feature_max": (4.0, 1.0),
+    "raw": (40.0, 4.0),
+}
 """Unit -> the slider's end, and where it starts."""
 PROMPTS = {"organism": "I locked the doors twice ."}
 """What stands in the prompt box for a model that reads only its own sentences."""
@@ -47,11 +52,12 @@ def page() -> None:
     with left:
         steering = _controls(study, chosen)
     with right:
+        run = study.runs.get(chosen.sae.run)
         text, profile = st.tabs(["Text", "Values"])
         with text:
-            _texts(study, chosen, steering)
+            _texts(study, run, steering)
         with profile:
-            _values(study, chosen, steering)
+            _values(study, run, steering)
 
 
 def _controls(study: Study, chosen: ChosenRuns) -> Steering:
@@ -106,7 +112,7 @@ def _controls(study: Study, chosen: ChosenRuns) -> Steering:
 def _how() -> tuple[Unit, float, str]:
     """Let the user choose the unit, the strength in it, and the steering method."""
     st.subheader("How")
-    unit = st.selectbox("Unit", list(SLIDER), format_func=UNITS.get)
+    unit = st.selectbox("Unit", list(SLIDER), format_func=UNITS.__getitem__)
     end, start = SLIDER[unit]
     strength = st.slider("Strength", 0.0, end, start, end / 50, key=f"strength-{unit}")
     methods = registry.names("steerings")
@@ -114,20 +120,19 @@ def _how() -> tuple[Unit, float, str]:
     return unit, strength, method
 
 
-def _run(study: Study, chosen: ChosenRuns) -> Run:
-    return study.runs.get(chosen.sae.run)
-
-
-def _ready(study: Study, chosen: ChosenRuns) -> "Model":
-    """Load the model and the SAE, unless a session has loaded them before."""
+def _ready(study: Study, run: Run) -> "Model":
+    """Load the model and the SAE of a run, unless a session has loaded them before."""
     with st.spinner("Loading the model, once for this app …"):
-        study.sae(_run(study, chosen))
-        return study.model_of(_run(study, chosen))
+        study.sae(run)
+        return study.model_of(run)
 
 
-def _texts(study: Study, chosen: ChosenRuns, steering: Steering) -> None:
-    name = run_json(chosen.sae, "config").get("model", "")
-    prompt = st.text_area("Prompt", PROMPTS.get(name, "What matters most to me is"), height=90)
+def _texts(study: Study, run: Run, steering: Steering) -> None:
+    """Write a continuation unsteered and steered, when asked to."""
+    model_name = run.config.get("model", "")
+    prompt = st.text_area(
+        "Prompt", PROMPTS.get(model_name, "What matters most to me is"), height=90
+    )
     a, b, c, d = st.columns([1, 1, 1, 1.2], vertical_alignment="bottom")
     tokens = a.number_input("New tokens", 1, 512, 40)
     temperature = b.number_input(
@@ -145,7 +150,7 @@ def _texts(study: Study, chosen: ChosenRuns, steering: Steering) -> None:
         return
     from workbench.steering.apply import steer
 
-    model, run = _ready(study, chosen), _run(study, chosen)
+    model = _ready(study, run)
     with st.spinner("Writing; another session that steers is waited for …"):
         for box, state in zip(boxes, (Steering(), steering), strict=True):
             written = ""
@@ -165,7 +170,7 @@ def _texts(study: Study, chosen: ChosenRuns, steering: Steering) -> None:
     )
 
 
-def _values(study: Study, chosen: ChosenRuns, steering: Steering) -> None:
+def _values(study: Study, run: Run, steering: Steering) -> None:
     """Measure the profile unsteered and steered when asked to, and the damage of the steering."""
     a, b, c = st.columns([1, 1, 1.2], vertical_alignment="bottom")
     contexts = a.number_input(
@@ -180,21 +185,17 @@ def _values(study: Study, chosen: ChosenRuns, steering: Steering) -> None:
             " log-probability. No run is kept; `workbench measure` keeps one."
         )
         return
-    _ready(study, chosen)
+    _ready(study, run)
     with st.spinner("Measuring; another session that steers is waited for …"):
         bar = st.progress(0.0)
         trial = _Trial(
             study=study,
-            sae_run=_run(study, chosen),
+            sae_run=run,
             contexts=int(contexts),
             neutral=int(neutral),
         )
-        before = trial.measure(
-            Steering(), lambda stage, done, total: bar.progress(done / total / 2, "unsteered")
-        )
-        after = trial.measure(
-            steering, lambda stage, done, total: bar.progress(0.5 + done / total / 2, "steered")
-        )
+        before = trial.measure(Steering(), _half_of(bar, 0.0, "unsteered"))
+        after = trial.measure(steering, _half_of(bar, 0.5, "steered"))
         bar.empty()
     rows = before.profile
     if steering.name != "base":
@@ -216,6 +217,16 @@ def _values(study: Study, chosen: ChosenRuns, steering: Steering) -> None:
         f"{steering.name}; centred on the mean of all items; bars: 95 % interval, bootstrapped over"
         f" {contexts} contexts, seed 0."
     )
+
+
+def _half_of(bar: DeltaGenerator, start: float, text: str) -> Progress:
+    """Show progress on half of a bar, from `start` [0 to 1] on."""
+
+    def show_progress(stage: str, done: int, total: int) -> None:
+        """Move the bar."""
+        bar.progress(start + done / total / 2, text)
+
+    return show_progress
 
 
 @dataclasses.dataclass(frozen=True)

@@ -31,6 +31,7 @@ def page() -> None:
         label_visibility="collapsed",
         key="instruments-show",
     )
-    if shown != address:
-        st.query_params["show"] = shown
-    SECTIONS[shown][1](study)
+    section = shown or "ordinal"
+    if section != address:
+        st.query_params["show"] = section
+    SECTIONS[section][1](study)

@@ -8,7 +8,7 @@ they ask, and the opinions behind each number.
 """
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import streamlit as st
@@ -22,7 +22,10 @@ from workbench.views.shared import PAGE, answers_table, page_number
 
 FOUND = -1
 """All questions of the new instrument."""
-STAGES = {"fresh": "fresh, those that are reported", "search": "of the search, which it chose by"}
+STAGES: dict[Literal["fresh", "search"], str] = {
+    "fresh": "fresh, those that are reported",
+    "search": "of the search, which it chose by",
+}
 """Stage at which opinions were asked for -> what they are."""
 NUMBERS = {
     "separation": "Of the members [nats], from fresh opinions; empty where it was not asked anew.",
@@ -250,7 +253,7 @@ def _opinions(study: Study, run: pd.Series, questions: pd.DataFrame, members: li
         format_func=lambda v: name_of.get(v, "anything"),
         key="adaem-value",
     )
-    stage = d.selectbox("Opinions", list(STAGES), format_func=STAGES.get, key="adaem-stage")
+    stage = d.selectbox("Opinions", list(STAGES), format_func=STAGES.__getitem__, key="adaem-stage")
     at = page_number(e, "adaem-page")
     opinions = queries.adaem_opinions(
         study.store,

@@ -76,7 +76,7 @@ def _centred() -> bool:
     )
 
 
-def _head(run: pd.Series, summary: dict) -> None:
+def _head(run: pd.Series, summary: dict[str, Any]) -> None:
     config = run_json(run, "config")
     facts(
         {
@@ -284,7 +284,9 @@ def _answers(study: Study, run: pd.Series, profiles: list[str], short: dict[str,
     keep("ordinal-condition", list(answerers.index), answerers.index[0])
     keep("ordinal-value", ["", *study.system.ids], study.system.ids[0])
     a, b, c = st.columns([2, 2, 1])
-    state = a.selectbox("Of", list(answerers.index), format_func=short.get, key="ordinal-condition")
+    state = a.selectbox(
+        "Of", list(answerers.index), format_func=short.__getitem__, key="ordinal-condition"
+    )
     value = b.selectbox(
         "About",
         ["", *study.system.ids],
