@@ -9,7 +9,7 @@ activations.
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ SHOWN = ("fvu", "l0", "dead_share", "loss_recovered", "kl_recovered")
 """Held-out figures in the run's summary; all of them are in the relation `training`."""
 
 
+@runtime_checkable
 class CorpusSettings(Protocol):
     """What the settings of `train` and `adopt` say about the harvest."""
 
