@@ -163,10 +163,10 @@ def keywords(file: str, system: ValueSystem) -> list[tuple[str, str]]:
         raise BadInput(f"{path} is not valid TOML in UTF-8: {error}.") from None
     pairs = []
     for value, table in tables.items():
-        words = table.get("keywords") if isinstance(table, dict) else None
-        if not _are_words(words):
+        words = _words(table)
+        if not words:
             raise BadInput(f'{path}: [{value}] needs keywords = ["...", ...], at least one.')
-        pairs += [(system.resolve(value), word.strip()) for word in words]
+        pairs += [(system.resolve(value), word) for word in words]
     if twice := [f"{value}: {word}" for (value, word), n in Counter(pairs).items() if n > 1]:
         raise BadInput(f"{path} names {twice[0]!r} twice. Keep one.")
     if not pairs:
@@ -176,11 +176,13 @@ def keywords(file: str, system: ValueSystem) -> list[tuple[str, str]]:
     return pairs
 
 
-def _are_words(words: Any) -> bool:
-    """Whether something read from TOML is a list of texts, none of them empty, at least one."""
-    if not isinstance(words, list) or not words:
-        return False
-    return all(isinstance(word, str) and word.strip() for word in words)
+def _words(table: Any) -> list[str]:
+    """The keywords of a value's table, stripped; none where any of them is no text, or empty."""
+    words = table.get("keywords") if isinstance(table, dict) else None
+    if not isinstance(words, list):
+        return []
+    usable = all(isinstance(word, str) and word.strip() for word in words)
+    return [word.strip() for word in words] if usable else []
 
 
 def nearest(store: Store, run: str, k: int) -> pd.DataFrame:

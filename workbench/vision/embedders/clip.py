@@ -61,13 +61,14 @@ class Clip:
                 f"{config.model} does not embed images and texts in one space. Choose a CLIP or"
                 " SigLIP."
             )
-        self.module = loaded.module
+        # What a model for images and texts offers, torch's own type of modules does not know.
+        self.module: Any = loaded.module
         self.processor = loaded.tokenizer
         self.template = config.template
-        self.length = getattr(loaded.module.config.get_text_config(), "max_position_embeddings", 77)
+        self.length = getattr(self.module.config.get_text_config(), "max_position_embeddings", 77)
         # SigLIP has only ever seen texts filled up to its full length.
         self.filled: dict[str, Any] = {}
-        if "siglip" in loaded.module.config.model_type:
+        if "siglip" in self.module.config.model_type:
             self.filled = {"padding": "max_length", "max_length": self.length}
         self.name = f"clip {config.model}@{loaded.revision[:12]} {config.template}"
 
