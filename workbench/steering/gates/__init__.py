@@ -46,6 +46,7 @@ class Detector(Protocol):
         ...
 
 
+@runtime_checkable
 class DetectorPlugin(Protocol):
     """What a plug-in of kind `detectors` offers: its settings, and a detector of any value.
 

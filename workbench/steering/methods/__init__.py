@@ -16,7 +16,7 @@ Left out: where to steer and at which tokens; the engine knows (`sae_training/mo
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -94,6 +94,7 @@ class StrengthScale:
         return maximum
 
 
+@runtime_checkable
 class SteeringMethod(Protocol):
     """What a plug-in of kind `steerings` can do.
 
@@ -122,7 +123,7 @@ def build_edit(steerings: Sequence[Steering], sae: Encoder, scale: StrengthScale
     """Build one edit whose row i is `steerings[i]`, whatever their methods.
 
         edit = build_edit([Steering(features=((12, 1.0),), strength=0.5)], sae, scale)
-        with model.steered(edit, layer=8):
+        with model.steered(edit, Site(8)):
             model.generate(["What matters to you?"])
 
     Raises BadInput for no steering at all.

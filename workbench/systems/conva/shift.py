@@ -58,7 +58,7 @@ def minimum_shift(
 
     Raises BadInput for another target, and for a probe of length 0.
 
-        with model.steered(minimum_shift(probe, [0.9]), layer=12):
+        with model.steered(minimum_shift(probe, [0.9]), Site(12)):
             model.generate(["What matters to you?"])
     """
     if wrong := [p for p in targets if not 0 < p < 1]:
