@@ -118,15 +118,16 @@ def across_features(
     p = by_context.copy()
     for r, source in enumerate(sources):
         means = known_mean(matched.changes[matched.of(source)], 1)
-        n, mean = np.isfinite(means).sum(0), known_mean(means, 0)
-        spread = np.sqrt(np.nansum((means - mean) ** 2, axis=0) / np.maximum(n - 1, 1))
-        t = np.divide(
-            np.abs(mean),
-            spread / np.sqrt(np.maximum(n, 1)),
-            out=np.where(mean == 0, 0.0, np.inf),
-            where=spread > 0,
-        )
-        p[r] = np.maximum(p[r], np.where(n > 1, 2 * stats.t.sf(t, np.maximum(n - 1, 1)), 0.0))
+        mean = known_mean(means, 0)
+        n = np.isfinite(means).sum(0)
+        degrees = np.maximum(n - 1, 1)
+        sd = np.sqrt(np.nansum((means - mean) ** 2, axis=0) / degrees)
+        error = sd / np.sqrt(np.maximum(n, 1))
+        # Features that agree exactly leave no doubt of a mean other than 0.
+        certain = np.where(mean == 0, 0.0, np.inf)
+        t = np.divide(np.abs(mean), error, out=certain, where=sd > 0)
+        by_feature = np.where(n > 1, 2 * stats.t.sf(t, degrees), 0.0)
+        p[r] = np.maximum(p[r], by_feature)
     return p
 
 
