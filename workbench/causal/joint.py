@@ -35,15 +35,15 @@ def joint_intervention(number: int, weights: Weights, template: Steering) -> Int
     )
 
 
-def joint_rows(known: Curves, steerings: Sequence[Weights]) -> list[dict[str, Any]]:
+def joint_rows(curves: Curves, steerings: Sequence[Weights]) -> list[dict[str, Any]]:
     """Give joint steerings as rows of `joint_features`, one a steering and feature."""
-    place = {int(feature): column for column, feature in enumerate(known.feature)}
+    place = {int(feature): column for column, feature in enumerate(curves.feature)}
     return [
         {
             "intervention": number,
             "feature": feature,
-            "value": str(known.source[place[feature]]),
-            "polarity": int(known.polarity[place[feature]]),
+            "value": str(curves.source[place[feature]]),
+            "polarity": int(curves.polarity[place[feature]]),
             "weight": dose,
         }
         for number, weights in enumerate(steerings)

@@ -73,7 +73,7 @@ class _Solved(NamedTuple):
     """Solution of one convex program."""
 
     doses: Float[np.ndarray, " feature"]
-    """Signed doses; 0 where a feature was not kept."""
+    """Signed doses; 0 for a feature that is not in use."""
     slack: Float[np.ndarray, " value"]
     """Rating points by which each value's bounds are missed."""
     price: Float[np.ndarray, " value"]
@@ -128,11 +128,11 @@ def plan(
         raise search.unreachable(best, start, everything, f"doses up to {curves.dose[-1]:g}")
     careful = search.with_reserve(best, np.zeros(len(curves.values)) if error is None else error)
     x = search.sparse(best, careful, most)
-    x, kept = search.drop(x, careful, most)
+    x, used = search.drop(x, careful, most)
     if search.miss(x, goal) > MET:
-        solved = search.convex(x, kept, curves.dose[-1], goal, nearest=True)
+        solved = search.convex(x, used, curves.dose[-1], goal, nearest=True)
         raise search.unreachable(
-            x, solved, kept, f"at most {most} features" if most > 1 else "one feature"
+            x, solved, used, f"at most {most} features" if most > 1 else "one feature"
         )
     return search.as_plan(x)
 
@@ -191,13 +191,13 @@ class _Search:
     def convex(
         self,
         x: np.ndarray,
-        kept: Bool[np.ndarray, " feature"],
+        used: Bool[np.ndarray, " feature"],
         radius: float,
         goal: Goal,
         nearest: bool = False,
         prices: np.ndarray | None = None,
     ) -> _Solved:
-        """Solve one convex program around the doses `x`, over the kept features.
+        """Solve one convex program around the doses `x`, over the features in use.
 
         Slacks are made small first; then the doses' prices, or the distance to the targets. No dose
         moves by more than `radius`. With `nearest` only slacks count.
@@ -205,8 +205,8 @@ class _Search:
         import cvxpy as cp
 
         lines, harm = self.slopes(x)
-        lines, harm, at = lines[kept], harm[kept], x[kept]
-        dose, slack = cp.Variable(int(kept.sum())), cp.Variable(len(goal.low), nonneg=True)
+        lines, harm, at = lines[used], harm[used], x[used]
+        dose, slack = cp.Variable(int(used.sum())), cp.Variable(len(goal.low), nonneg=True)
         change = self.change(x) + lines.T @ (dose - at)
         limits = [
             dose <= np.minimum(at + radius, self.reach),
@@ -228,7 +228,7 @@ class _Search:
             cost *= PENALTY
             aimed = np.flatnonzero(np.isfinite(goal.target))
             if prices is not None:
-                cost += prices[kept] @ cp.abs(dose) / self.reach
+                cost += prices[used] @ cp.abs(dose) / self.reach
             elif len(aimed):
                 cost += cp.sum_squares(change[aimed] - goal.target[aimed])
             cost += 1e-6 * cp.sum_squares(dose / self.reach)
@@ -239,13 +239,13 @@ class _Search:
                 f"The planner's convex program ended as {problem.status}; it always has a solution."
             )
         doses, price = np.zeros(len(x)), np.zeros(len(goal.low))
-        doses[kept] = np.clip(dose.value, -self.reach, self.reach)
+        doses[used] = np.clip(dose.value, -self.reach, self.reach)
         price[below] += np.abs(bounds[0].dual_value)
         price[above] += np.abs(bounds[1].dual_value)
         return _Solved(doses, np.maximum(slack.value, 0), price)
 
     def follow(
-        self, x: np.ndarray, kept: np.ndarray, goal: Goal, nearest: bool = False, steps: int = 12
+        self, x: np.ndarray, used: np.ndarray, goal: Goal, nearest: bool = False, steps: int = 12
     ) -> np.ndarray:
         """Follow the curves from the doses `x` by sequential convex programming.
 
@@ -255,7 +255,7 @@ class _Search:
         for _ in range(steps):
             if nearest and self.miss(x, goal) <= MET / 2:
                 break
-            tried = self.convex(x, kept, radius, goal, nearest).doses
+            tried = self.convex(x, used, radius, goal, nearest).doses
             reached = self.merit(tried, goal, nearest)
             if reached < merit - 1e-6:
                 small = merit - reached < 1e-3 * merit
@@ -296,11 +296,11 @@ class _Search:
         # Lines overrate features that saturate: where those that are left fall short on the curves,
         # the best of all others help.
         for more in (0, most, 4 * most, len(x)):
-            kept = (at != 0) | np.isin(everything.cumsum() - 1, np.argsort(-np.abs(x))[:more])
+            used = (at != 0) | np.isin(everything.cumsum() - 1, np.argsort(-np.abs(x))[:more])
             start = x
             if more < len(x):
-                start = np.where(at != 0, at, np.where(kept, x, 0.0))
-            doses = self.follow(start, kept, goal)
+                start = np.where(at != 0, at, np.where(used, x, 0.0))
+            doses = self.follow(start, used, goal)
             if self.miss(doses, goal) <= MET:
                 break
         return doses
@@ -308,24 +308,24 @@ class _Search:
     def drop(self, x: np.ndarray, goal: Goal, most: int) -> tuple[np.ndarray, np.ndarray]:
         """Leave out features one by one, the smallest first, while the goal still holds.
 
-        Goes on beyond that until there are `most`. Gives the doses, and which features are kept.
+        Goes on beyond that until there are `most`. Gives the doses, and which features are in use.
         """
-        kept = x != 0
+        used = x != 0
         allowed = max(self.miss(x, goal), MET)
-        while kept.sum() > 1:
+        while used.sum() > 1:
             tried = []
-            for f in np.flatnonzero(kept)[np.argsort(np.abs(x[kept]))]:
-                rest = kept & (np.arange(len(x)) != f)
+            for f in np.flatnonzero(used)[np.argsort(np.abs(x[used]))]:
+                rest = used & (np.arange(len(x)) != f)
                 without = self.follow(np.where(rest, x, 0.0), rest, goal, steps=6)
                 tried.append((self.miss(without, goal), without, rest))
                 if tried[-1][0] <= allowed:
                     break
             missed, without, rest = min(tried, key=lambda attempt: attempt[0])
-            if missed > allowed and kept.sum() <= most:
+            if missed > allowed and used.sum() <= most:
                 break
-            x, kept = without, rest
-        x = self.follow(x, kept, goal)
-        return x, kept
+            x, used = without, rest
+        x = self.follow(x, used, goal)
+        return x, used
 
     def as_plan(self, x: np.ndarray) -> SteeringPlan:
         """Write the doses as pairs, rounded to what is given to the model."""
@@ -338,12 +338,12 @@ class _Search:
         )
 
     def unreachable(
-        self, x: np.ndarray, solved: _Solved, kept: np.ndarray, limit: str
+        self, x: np.ndarray, solved: _Solved, used: np.ndarray, limit: str
     ) -> Unreachable:
         """Say why as an error: nearest profile, values in conflict, limits that bind."""
         nearest, goal, values = self.as_plan(x), self.goal, self.curves.values
         missed = ~goal.met(nearest.predicted, MET / len(values))
-        local = self.convex(x, kept, 0.1 * self.reach, goal, nearest=True)
+        local = self.convex(x, used, 0.1 * self.reach, goal, nearest=True)
         priced = (solved.price > 1e-3) | (local.price > 1e-3)
         conflicts = tuple(
             value for value, away, dear in zip(values, missed, priced, strict=True) if away or dear

@@ -278,24 +278,24 @@ def damage(
 
 
 def changes(
-    known: Predictors, x: Float[np.ndarray, "steering feature"], model: Predictor
+    predictors: Predictors, x: Float[np.ndarray, "steering feature"], model: Predictor
 ) -> Float[np.ndarray, "steering context value"]:
     """Predict the change of every rating in every context under one of both models [rating points].
 
     `x`: signed doses. Raises BadInput for the model `graph` where there is no graph.
     """
     if model == "linear":
-        return linear(known.curves, x)
-    if known.graph is None:
+        return linear(predictors.curves, x)
+    if predictors.graph is None:
         raise BadInput(
             "The model `graph` needs a causal graph of the same sweep, there is none. Run"
             " `workbench graph` first."
         )
-    return through_graph(known.curves, known.graph, x)
+    return through_graph(predictors.curves, predictors.graph, x)
 
 
 def predict(
-    known: Predictors,
+    predictors: Predictors,
     steering: Weights,
     model: Predictor = "linear",
     replicates: int = 1000,
@@ -308,15 +308,15 @@ def predict(
 
         predict(known_predictors(study), [(12, 0.3), (40, -0.2)]).mean        # change by value
     """
-    curves = known.curves
+    curves = predictors.curves
     x = dose_matrix(curves, [steering])
-    held = (known.held or {}).get(model)
+    held = (predictors.held or {}).get(model)
     error = held.error[:-1] if held else np.zeros(len(curves.values))
     steerings = held.n if held else 0
-    by_context = bootstrap_mean(changes(known, x, model)[0], replicates, seed)
+    by_context = bootstrap_mean(changes(predictors, x, model)[0], replicates, seed)
     change = widened(by_context, error, steerings)
     by_text = bootstrap_mean(damage(curves, x)[0], replicates, seed)
-    harm = widened(by_text, np.array(known.damage_error), steerings)
+    harm = widened(by_text, np.array(predictors.damage_error), steerings)
     return Prediction(
         values=curves.values,
         mean=change.mean,

@@ -90,8 +90,8 @@ class Goal(NamedTuple):
 
         In rating points.
         """
-        asked = np.isfinite(self.low) | np.isfinite(self.high)
-        return np.asarray(np.sqrt((self.missed(change)[..., asked] ** 2).mean(-1)))
+        bounded = np.isfinite(self.low) | np.isfinite(self.high)
+        return np.asarray(np.sqrt((self.missed(change)[..., bounded] ** 2).mean(-1)))
 
     def met(self, change: Float[np.ndarray, "*r value"], slack: float = 0.0) -> np.ndarray:
         """Tell of each value's change whether it is one that was asked for [*r value]."""
@@ -169,9 +169,9 @@ def _resolve(name: str, system: ValueSystem) -> str:
     try:
         return system.resolve(name)
     except NotFound:
-        known = (*system.ids, "others", "damage")
+        names = (*system.ids, "others", "damage")
         raise NotFound(
-            f"{name!r} is no value of {system.id}.{nearest(normalise(name), known)}"
+            f"{name!r} is no value of {system.id}.{nearest(normalise(name), names)}"
         ) from None
 
 

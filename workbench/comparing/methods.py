@@ -145,8 +145,8 @@ def choose(
     row = np.full((len(arms), len(values)), -1)
     for a, arm in enumerate(arms):
         for v, value in enumerate(values):
-            measured = (sweep.kind == arm) & (sweep.source == value) & np.isfinite(score)
-            candidates = np.flatnonzero(measured)
+            of_cell = (sweep.kind == arm) & (sweep.source == value) & np.isfinite(score)
+            candidates = np.flatnonzero(of_cell)
             if len(candidates) and arm not in reverses:
                 allowed = candidates[damage[candidates] <= delta]
                 # Of equal scores the smaller strength is taken.
@@ -159,8 +159,12 @@ def choose(
                 row[arms.index(arm), v] = _of_same_dose(
                     sweep, arm, value, int(row[arms.index(origin), v])
                 )
-    known = row >= 0
-    return ChosenStrengths(row, known & (damage[row] <= delta), np.where(known, score[row], np.nan))
+    is_chosen = row >= 0
+    return ChosenStrengths(
+        row=row,
+        within=is_chosen & (damage[row] <= delta),
+        score=np.where(is_chosen, score[row], np.nan),
+    )
 
 
 def _of_same_dose(sweep: Sweep, arm: str, value: str, origin: int) -> int:

@@ -157,8 +157,8 @@ def _rate(
     """Expected ratings after each prompt [prompt question]."""
     from sae_training.engine.neighbours import score
 
-    asked = [before(prompt, question.prompt) for prompt in prompts for question in questions]
-    logprobs = score(model, asked, options).double().numpy()
+    whole = [before(prompt, question.prompt) for prompt in prompts for question in questions]
+    logprobs = score(model, whole, options).double().numpy()
     return expected_ratings(logprobs.reshape(len(prompts), len(questions), -1), questions)
 
 

@@ -181,9 +181,9 @@ def _trial(
     measured = bootstrap_mean(change, replicates, seed)
     fresh = bootstrap_mean(change[second], replicates, seed)
 
-    def expect(known: predict.Predictors) -> Interval:
+    def expect(evidence: predict.Predictors) -> Interval:
         """Average a model's changes over contexts, with intervals [steering value]."""
-        by_context = predict.changes(known, doses, model).transpose(1, 0, 2)
+        by_context = predict.changes(evidence, doses, model).transpose(1, 0, 2)
         return bootstrap_mean(by_context, replicates, seed)
 
     expected = expect(predictors)
