@@ -12,7 +12,7 @@ Left out: sampling, several turns, reasons. What the choices mean is in `outcome
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Float
 
 from feature_store.errors import BadInput
+from feature_store.progress import StageProgress
 from feature_store.records import Choice, Scenario, Site, Status
 from workbench.llm.reading import is_refusal
 from workbench.measuring.questions import softmax
@@ -92,7 +93,7 @@ def by_logprob(
     scenarios: Sequence[Scenario],
     setup: DecisionSetup,
     length: Length,
-    progress: Callable[[int, int], None],
+    progress: StageProgress,
 ) -> list[list[Choice]]:
     """Choose by the log-probability of every action, in every state at once.
 
