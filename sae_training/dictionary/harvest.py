@@ -102,7 +102,9 @@ class ActivePairs(NamedTuple):
 def active_pairs(sae: SAE, x: Float[Tensor, "tok d_model"]) -> ActivePairs:
     """Encode residuals, and list the active features of each token.
 
-    active_pairs(sae, tokens.x).feature
+    For example:
+
+        active_pairs(sae, tokens.x).feature
     """
     parts = []
     step = max(1, DENSE // sae.n_features)
@@ -126,7 +128,9 @@ def pooled_activations(
 ) -> csr_matrix:
     """Read the largest activation of each feature in each text; what labelers compare.
 
-    pooled_activations(model, sae, Corpus(texts), sae.site())  # sparse [text, feature]
+    For example:
+
+        pooled_activations(model, sae, Corpus(texts), sae.site())  # sparse [text, feature]
     """
     sae.check_fits(model)
     documents, features, values = [], [], []

@@ -58,8 +58,10 @@ class TokenScale(NamedTuple):
 class SAE:
     """A sparse autoencoder: reads features of a residual, and holds what each writes.
 
-    sae = load_sae("folder")
-    sae.encode(model.residuals(ids, mask, sae.site()))  # [row, tok, feat]
+    For example:
+
+        sae = load_sae("folder")
+        sae.encode(model.residuals(ids, mask, sae.site()))  # [row, tok, feat]
     """
 
     W_enc: Float[Tensor, "d_model feat"]

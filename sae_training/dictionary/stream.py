@@ -70,8 +70,10 @@ def residual_tokens(model: Model, batch: TextBatch, site: Site) -> Tokens:
 def read(model: Model, corpus: Corpus, site: Site) -> Iterator[Tokens]:
     """Read the residual of every token of every text, in the order of `batches`.
 
-    for tokens in read(model, Corpus(texts), Site(8)):
-        tokens.x  # [tok, d_model]
+    For example:
+
+        for tokens in read(model, Corpus(texts), Site(8)):
+            tokens.x  # [tok, d_model]
     """
     for batch in batches(model, corpus):
         yield residual_tokens(model, batch, site)

@@ -133,8 +133,10 @@ def stream(
 ) -> Iterator[str]:
     """Write the continuation of a prompt in pieces; a piece never ends inside a character.
 
-    for piece in stream(model, "Once upon a time", 20, temperature=0.0, seed=0):
-        print(piece, end="")
+    For example:
+
+        for piece in stream(model, "Once upon a time", 20, temperature=0.0, seed=0):
+            print(piece, end="")
     """
     ids = prompt_ids(model, [prompt])[0]
     new: list[int] = []

@@ -20,8 +20,10 @@ from sae_training.model.runtime import Prompt, Runtime
 class Model(Runtime):
     """A causal language model that can be read, steered, scored and asked to write.
 
-    model = open_model("organism")
-    model.score(["I"], [" agree", " disagree"])
+    For example:
+
+        model = open_model("organism")
+        model.score(["I"], [" agree", " disagree"])
     """
 
     def generate(

@@ -148,7 +148,9 @@ def _noting_shape(seen: list[tuple[int, ...]]) -> Change:
 def latents(model: Runtime, sae: Encoder, site: Site) -> list[Group]:
     """Show an SAE's latents at its site as a single group of neurons.
 
-    latents(model, sae, sae.site())
+    For example:
+
+        latents(model, sae, sae.site())
     """
     at = sites.boundary(site, model.n_layers)
 
@@ -258,8 +260,10 @@ def percentiles(
 def edited(model: Runtime, groups: Sequence[Group], edit: NeuronEdit) -> Iterator[Runtime]:
     """Edit neurons on every pass inside the block; after it the model is exactly as before.
 
-    with edited(model, gates(model), edit):
-        model.generate(prompts, max_new_tokens=20)
+    For example:
+
+        with edited(model, gates(model), edit):
+            model.generate(prompts, max_new_tokens=20)
     """
     hooks = []
     for number, group in enumerate(groups):

@@ -70,7 +70,9 @@ def score(
 ) -> Float[Tensor, "prompt option"]:
     """Score each option after each prompt [nats]; in a `steered` block, of the steered model.
 
-    score(model, ["2 + 2 ="], [" 4", " 5"])  # [prompt, option]
+    For example:
+
+        score(model, ["2 + 2 ="], [" 4", " 5"])  # [prompt, option]
     """
     # Another thread's block is over once the lock is ours.
     with model.lock:
@@ -131,8 +133,10 @@ def sweep_ids(
 ) -> Scores:
     """Score answers given as token ids, unsteered and under each row of `edit`, as `sweep` does.
 
-    scores = sweep_ids(model, [[5, 6, 7]], [[11], [12, 13]], edit, Site(8))
-    change = scores.steered - scores.base
+    For example:
+
+        scores = sweep_ids(model, [[5, 6, 7]], [[11], [12, 13]], edit, Site(8))
+        change = scores.steered - scores.base
     """
     return _sweep(model, _pairs(prompts, options), edit, site, progress)
 

@@ -63,7 +63,9 @@ class Tail:
 def tails(options: Sequence[Sequence[int]], branching: bool) -> list[Tail]:
     """Make one tail for all options of a prompt, or, without `branching`, one for every path.
 
-    tails([[11], [13, 14], [13, 15]], branching=True)  # one tail of the token 13
+    For example:
+
+        tails([[11], [13, 14], [13, 15]], branching=True)  # one tail of the token 13
     """
     if branching:
         return [_tail(list(enumerate(options)))]

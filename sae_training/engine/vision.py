@@ -50,8 +50,10 @@ class Shown(NamedTuple):
 class VisionModel(Model):
     """A vision-language model, whose language side is read and steered like any `Model`.
 
-    model = open_model("vision:FOLDER-OR-HUB-ID")
-    model.score_shown([Shown("Is this a cat?", image)], [" yes", " no"])
+    For example:
+
+        model = open_model("vision:FOLDER-OR-HUB-ID")
+        model.score_shown([Shown("Is this a cat?", image)], [" yes", " no"])
     """
 
     def __init__(
@@ -194,7 +196,9 @@ class VisionModel(Model):
     ) -> list[str]:
         """Write an answer to each image and text; greedy at temperature 0, else by its seed.
 
-        model.generate_shown([Shown("What is this?", image)], 20, temperature=0.0, seeds=[0])
+        For example:
+
+            model.generate_shown([Shown("What is this?", image)], 20, temperature=0.0, seeds=[0])
         """
         texts = [""] * len(shown)
         for rows, inputs in self._alike(shown):

@@ -74,9 +74,11 @@ class ScoreCount:
 class Walk:
     """One pass over the tree: unsteered and from the embedding, or steered and from the site.
 
-    walk = Walk(model, ends, at=9, edit=None, count=ScoreCount(len(prompts), None))
-    walk.start(tree(prompts))
-    walk.scores  # [1, prompt, option]
+    For example:
+
+        walk = Walk(model, ends, at=9, edit=None, count=ScoreCount(len(prompts), None))
+        walk.start(tree(prompts))
+        walk.scores  # [1, prompt, option]
     """
 
     def __init__(

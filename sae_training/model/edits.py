@@ -32,9 +32,11 @@ from feature_store.records import Span, Where
 class Edit(Protocol):
     """A batch of interventions on a residual stream: what is done, and to which tokens.
 
-    edit = Add(vectors, ("all",) * len(vectors))
-    with model.steered(edit, Site(8)):
-        model.logits(ids, mask)
+    For example:
+
+        edit = Add(vectors, ("all",) * len(vectors))
+        with model.steered(edit, Site(8)):
+            model.logits(ids, mask)
     """
 
     @property
@@ -62,7 +64,9 @@ class Edit(Protocol):
 class PromptEdit(Edit, Protocol):
     """An edit that reads off the prompt's last token how far it pushes, or whether at all.
 
-    plain = prompt_edit.settle(residual_at_last_token)
+    For example:
+
+        plain = prompt_edit.settle(residual_at_last_token)
     """
 
     @property
@@ -159,8 +163,10 @@ def prompt_frame(mask: Bool[Tensor, "row tok"]) -> Frame:
 class Encoder(Protocol):
     """What an edit needs of an SAE to read a feature and write it.
 
-    active = encoder.encode(residual)  # [... feat]
-    change = (target - active) @ encoder.W_dec
+    For example:
+
+        active = encoder.encode(residual)  # [... feat]
+        change = (target - active) @ encoder.W_dec
     """
 
     @property

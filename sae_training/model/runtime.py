@@ -48,9 +48,11 @@ class _Reached(Exception):
 class Runtime:
     """A causal language model, its tokenizer, and the ways to read and steer it.
 
-    residual = runtime.residuals(ids, mask, Site(8))
-    with runtime.steered(edit, Site(8)):
-        logits = runtime.logits(ids, mask)
+    For example:
+
+        residual = runtime.residuals(ids, mask, Site(8))
+        with runtime.steered(edit, Site(8)):
+            logits = runtime.logits(ids, mask)
     """
 
     def __init__(

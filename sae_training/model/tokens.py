@@ -30,7 +30,9 @@ def _bytes_of_signs() -> dict[str, int]:
 def strings(model: Runtime, ids: Sequence[int]) -> list[str]:
     """Write token ids as people read them, one string an id.
 
-    strings(model, [464, 3290])  # ["The", " dog"]
+    For example:
+
+        strings(model, [464, 3290])  # ["The", " dog"]
     """
     if model.tokenizer is None:
         return [str(id) for id in ids]

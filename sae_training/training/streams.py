@@ -32,8 +32,10 @@ HELD_OUT_TOKENS = 32_768
 class Stream(Protocol):
     """Endless batches of residuals that know their place.
 
-    batch = next(stream)  # [tok, d_model]
-    place = stream.state()
+    For example:
+
+        batch = next(stream)  # [tok, d_model]
+        place = stream.state()
     """
 
     held_out: Float[Tensor, "tok d_model"]

@@ -23,9 +23,11 @@ from sae_training.training.config import TrainingSettings
 class Engine(Protocol):
     """One optimisation of one SAE.
 
-    engine = ENGINES[config.engine](config, model.d_model, device)
-    engine.begin(x)
-    metrics = engine.step(x)
+    For example:
+
+        engine = ENGINES[config.engine](config, model.d_model, device)
+        engine.begin(x)
+        metrics = engine.step(x)
     """
 
     def __init__(self, config: TrainingSettings, d_model: int, device: torch.device) -> None:
