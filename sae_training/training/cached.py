@@ -41,12 +41,12 @@ class CachedStream(ActivationStream):
         self,
         model: Model,
         texts: Sequence[str],
-        config: TrainingSettings,
+        settings: TrainingSettings,
         folder: Path,
         progress: StageProgress = silent_stage,
     ) -> None:
         """Open the file in `folder`, or make it."""
-        super().__init__(model, texts, config)
+        super().__init__(model, texts, settings)
         self._order: Tensor | None = None
         count = self._tokens(folder, progress)
         flat = torch.from_file(
@@ -56,13 +56,13 @@ class CachedStream(ActivationStream):
 
     def __next__(self) -> Float[Tensor, "tok d_model"]:
         """Give the next batch of the epoch's permutation."""
-        size = min(self.config.batch_tokens, len(self._all))
+        size = min(self.settings.batch_tokens, len(self._all))
         if (self._batch + 1) * size > len(self._all):
             self._epoch += 1
             self._batch = 0
             self._order = None
         if self._order is None:
-            rng = np.random.default_rng([self.config.seed, 3, self._epoch])
+            rng = np.random.default_rng([self.settings.seed, 3, self._epoch])
             self._order = torch.from_numpy(rng.permutation(len(self._all)))
         rows = self._order[self._batch * size : (self._batch + 1) * size]
         self._batch += 1
@@ -94,20 +94,20 @@ class CachedStream(ActivationStream):
                 " texts."
             )
         # A small corpus ends earlier, and is read again and again.
-        progress(self.config.tokens, self.config.tokens)
+        progress(self.settings.tokens, self.settings.tokens)
         description.write_text(json.dumps({"tokens": count, "sha256": sha256}))
         return count
 
     def _write(self, file: Path, progress: StageProgress) -> tuple[int, str]:
         """Append the residuals to the file until there are enough: tokens, and the checksum."""
-        config = self.config
-        order = np.random.default_rng([config.seed, 1, 0]).permutation(len(self.texts))
+        settings = self.settings
+        order = np.random.default_rng([settings.seed, 1, 0]).permutation(len(self.texts))
         texts = [self.texts[i] for i in order]
         count = 0
         checksum = hashlib.sha256()
         with file.open("wb") as opened:
-            corpus = Corpus(texts, config.rows, config.context)
-            for tokens in read(self.model, corpus, config.site):
+            corpus = Corpus(texts, settings.rows, settings.context)
+            for tokens in read(self.model, corpus, settings.site):
                 piece = tokens.x.cpu().numpy().tobytes()
                 if shutil.disk_usage(file.parent).free < 2 * len(piece):
                     raise BadInput(
@@ -117,8 +117,8 @@ class CachedStream(ActivationStream):
                 opened.write(piece)
                 checksum.update(piece)
                 count += len(tokens.x)
-                progress(min(count, config.tokens), config.tokens)
-                if count >= config.tokens:
+                progress(min(count, settings.tokens), settings.tokens)
+                if count >= settings.tokens:
                     break
             opened.flush()
             os.fsync(opened.fileno())

@@ -28,7 +28,7 @@ NUMBERS = "told"
 """Key of the numbers in the file's metadata; checkpoints that were written earlier have it too."""
 
 
-def write(file: Path, config: TrainingSettings, saved: dict[str, Any]) -> None:
+def write(file: Path, settings: TrainingSettings, saved: dict[str, Any]) -> None:
     """Write a checkpoint: one file, complete or not there.
 
     `saved["engine"]` holds tensors and numbers, the rest is numbers.
@@ -41,13 +41,13 @@ def write(file: Path, config: TrainingSettings, saved: dict[str, Any]) -> None:
     plain = {
         name: value for name, value in saved["engine"].items() if not isinstance(value, Tensor)
     }
-    numbers = json.dumps(saved | {"engine": plain, "config": dataclasses.asdict(config)})
+    numbers = json.dumps(saved | {"engine": plain, "config": dataclasses.asdict(settings)})
     file.parent.mkdir(parents=True, exist_ok=True)
     with replacing(file) as beside:
         save_file(tensors, beside, metadata={NUMBERS: numbers})
 
 
-def read(file: Path, config: TrainingSettings) -> dict[str, Any]:
+def read(file: Path, settings: TrainingSettings) -> dict[str, Any]:
     """Read what `write` has kept.
 
     Raises BadInput where the file is damaged, Incompatible where its training had other settings.
@@ -62,10 +62,10 @@ def read(file: Path, config: TrainingSettings) -> dict[str, Any]:
             f"{file} is no readable checkpoint ({str(error)[:100]}). Remove it to train from the"
             " start."
         ) from error
-    if saved["config"] != json.loads(json.dumps(dataclasses.asdict(config))):
+    if saved["config"] != json.loads(json.dumps(dataclasses.asdict(settings))):
         changed = [
             name
-            for name, value in dataclasses.asdict(config).items()
+            for name, value in dataclasses.asdict(settings).items()
             if saved["config"].get(name) != value
         ]
         raise Incompatible(

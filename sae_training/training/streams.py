@@ -57,7 +57,7 @@ class Stream(Protocol):
 class ActivationStream:
     """Shuffled residuals of a model over texts, read from the model every epoch."""
 
-    def __init__(self, model: Model, texts: Sequence[str], config: TrainingSettings) -> None:
+    def __init__(self, model: Model, texts: Sequence[str], settings: TrainingSettings) -> None:
         """Hold some of the texts out, and start at the beginning of the rest."""
         if len(texts) < 2:
             raise BadInput(
@@ -65,9 +65,9 @@ class ActivationStream:
                 " a larger corpus."
             )
         self.model = model
-        self.config = config
-        order = np.random.default_rng([config.seed, 0]).permutation(len(texts))
-        count = min(len(texts) - 1, max(1, round(config.held_out * len(texts))))
+        self.settings = settings
+        order = np.random.default_rng([settings.seed, 0]).permutation(len(texts))
+        count = min(len(texts) - 1, max(1, round(settings.held_out * len(texts))))
         self.held_out_texts = [texts[i] for i in sorted(order[:count])]
         self.texts = [texts[i] for i in sorted(order[count:])]
         self.held_out = self._held_out()
@@ -81,7 +81,7 @@ class ActivationStream:
 
     def __next__(self) -> Float[Tensor, "tok d_model"]:
         """Give the next batch of the shard, or the first one of the next shard."""
-        size = self.config.batch_tokens
+        size = self.settings.batch_tokens
         if self._shard is not None and (self._given + 1) * size > len(self._shard):
             self._epoch, self._batch = self._end
             self._given = 0
@@ -104,25 +104,27 @@ class ActivationStream:
 
     def _fill(self) -> Float[Tensor, "tok d_model"]:
         """Read the shard that begins here, permute it, and note where the next one begins."""
-        wanted = max(self.config.buffer_tokens, self.config.batch_tokens)
+        wanted = max(self.settings.buffer_tokens, self.settings.batch_tokens)
         parts: list[Tensor] = []
         count = 0
         epoch = self._epoch
         skip = self._batch
         while True:
             before = count
-            order = np.random.default_rng([self.config.seed, 1, epoch]).permutation(len(self.texts))
+            order = np.random.default_rng([self.settings.seed, 1, epoch]).permutation(
+                len(self.texts)
+            )
             texts = [self.texts[i] for i in order]
-            corpus = Corpus(texts, self.config.rows, self.config.context)
+            corpus = Corpus(texts, self.settings.rows, self.settings.context)
             for number, batch in enumerate(batches(self.model, corpus)):
                 if number < skip:
                     continue
-                x = residual_tokens(self.model, batch, self.config.site).x
+                x = residual_tokens(self.model, batch, self.settings.site).x
                 parts.append(x)
                 count += len(x)
                 if count >= wanted:
                     self._end = (epoch, number + 1)
-                    rng = np.random.default_rng([self.config.seed, 2, self._epoch, self._batch])
+                    rng = np.random.default_rng([self.settings.seed, 2, self._epoch, self._batch])
                     mixed = torch.from_numpy(rng.permutation(count))
                     return torch.cat(parts)[mixed.to(x.device)]
             if count == before and skip == 0:
@@ -136,8 +138,8 @@ class ActivationStream:
         """Read residuals of the held-out texts, enough for the evaluations on the way."""
         parts: list[Tensor] = []
         count = 0
-        corpus = Corpus(self.held_out_texts, self.config.rows, self.config.context)
-        for tokens in read(self.model, corpus, self.config.site):
+        corpus = Corpus(self.held_out_texts, self.settings.rows, self.settings.context)
+        for tokens in read(self.model, corpus, self.settings.site):
             parts.append(tokens.x)
             count += len(tokens.x)
             if count >= HELD_OUT_TOKENS:

@@ -60,7 +60,7 @@ class TrainResult(NamedTuple):
 def train_on_model(
     model: Model,
     texts: Sequence[str],
-    config: TrainingSettings,
+    settings: TrainingSettings,
     work: Path,
     progress: Progress = silent,
 ) -> TrainResult:
@@ -71,15 +71,15 @@ def train_on_model(
 
         train_on_model(model, texts, TrainingSettings(layer=8, k=32), Path("work")).sae
     """
-    sites.boundary(config.site, model.n_layers)
+    sites.boundary(settings.site, model.n_layers)
     source: ActivationStream
-    if config.cache:
-        source = CachedStream(model, texts, config, work, stage(progress, "reading residuals"))
+    if settings.cache:
+        source = CachedStream(model, texts, settings, work, stage(progress, "reading residuals"))
     else:
-        source = ActivationStream(model, texts, config)
+        source = ActivationStream(model, texts, settings)
     result = train(
         source,
-        config,
+        settings,
         model.d_model,
         work,
         lambda done, total, _: progress("training", done, total),
@@ -87,21 +87,21 @@ def train_on_model(
     metadata = {
         "model_name": model.name,
         "model_revision": model.revision,
-        "hook_name": sites.saelens_name(config.site),
+        "hook_name": sites.saelens_name(settings.site),
         "hook_head_index": None,
-        "dataset_path": config.texts,
-        "context_size": config.context,
+        "dataset_path": settings.texts,
+        "context_size": settings.context,
         "prepend_bos": model.first_token is not None,
         "neuronpedia_id": None,
-        "training_engine": config.engine,
-        "training_architecture": config.architecture,
+        "training_engine": settings.engine,
+        "training_architecture": settings.architecture,
     }
     sae = dataclasses.replace(result.sae, metadata=metadata)
     figures = evaluate(
         model,
         sae,
-        Corpus(source.held_out_texts[:HELD_OUT_DOCUMENTS], config.rows, config.context),
-        config.site,
+        Corpus(source.held_out_texts[:HELD_OUT_DOCUMENTS], settings.rows, settings.context),
+        settings.site,
         stage(progress, "evaluating"),
     )
     last = result.rows[-1]["step"]
@@ -114,7 +114,7 @@ def train_on_model(
 
 def train(
     stream: Stream,
-    config: TrainingSettings,
+    settings: TrainingSettings,
     d_model: int,
     work: Path,
     progress: StepProgress = _unseen,
@@ -123,15 +123,15 @@ def train(
 
     Ctrl-C and SIGTERM leave a checkpoint and raise KeyboardInterrupt.
     """
-    total = steps(config)
-    training = _Training(stream, config, d_model, work / CHECKPOINT)
+    total = steps(settings)
+    training = _Training(stream, settings, d_model, work / CHECKPOINT)
     with stop_signals() as stopped:
         while training.done < total:
             metrics = training.step()
-            if training.done % config.evaluate_every == 0 or training.done == total:
+            if training.done % settings.evaluate_every == 0 or training.done == total:
                 training.measure(metrics)
             last = training.done == total
-            if training.done % config.checkpoint_every == 0 or stopped.is_set() or last:
+            if training.done % settings.checkpoint_every == 0 or stopped.is_set() or last:
                 training.save()
             if stopped.is_set():
                 raise KeyboardInterrupt
@@ -147,20 +147,20 @@ class _Training:
     """An engine and its stream, at some step of a training."""
 
     def __init__(
-        self, stream: Stream, config: TrainingSettings, d_model: int, checkpoint: Path
+        self, stream: Stream, settings: TrainingSettings, d_model: int, checkpoint: Path
     ) -> None:
         """Continue from the checkpoint where there is one, else begin."""
         self.stream = stream
-        self.config = config
+        self.settings = settings
         self.checkpoint = checkpoint
-        self.engine = ENGINES[config.engine](config, d_model, stream.held_out.device)
+        self.engine = ENGINES[settings.engine](settings, d_model, stream.held_out.device)
         self.done = 0
         """Steps so far."""
         self.rows: list[dict[str, Any]] = []
         """What was reported so far, as in `TrainResult`."""
         self._first: Tensor | None = None
         if checkpoint.exists():
-            saved = checkpoints.read(checkpoint, config)
+            saved = checkpoints.read(checkpoint, settings)
             self.engine.restore(saved["engine"])
             stream.restore(saved["stream"])
             self.done = saved["done"]
@@ -198,7 +198,7 @@ class _Training:
             "rows": self.rows,
             "scale": self.scale,
         }
-        checkpoints.write(self.checkpoint, self.config, saved)
+        checkpoints.write(self.checkpoint, self.settings, saved)
 
     def export(self) -> SAE:
         """Make the SAE in residual units: directions stay, everything with a unit shrinks.

@@ -100,7 +100,7 @@ def test_hand_written_gradient_is_autograds(architecture, compiled, dead):
             torch.zeros_like(pre[:, 50:90]).scatter(1, index, value) @ (dec / norm[:, None])[50:90]
         )
         expected = (
-            expected + engine.config.aux * (revived - (x - out).detach()).square().sum(1).mean()
+            expected + engine.settings.aux * (revived - (x - out).detach()).square().sum(1).mean()
         )
     expected.backward()
     assert loss == pytest.approx(expected.item(), rel=1e-5)

@@ -25,12 +25,12 @@ class Engine(Protocol):
 
     For example:
 
-        engine = ENGINES[config.engine](config, model.d_model, device)
+        engine = ENGINES[settings.engine](settings, model.d_model, device)
         engine.begin(x)
         metrics = engine.step(x)
     """
 
-    def __init__(self, config: TrainingSettings, d_model: int, device: torch.device) -> None:
+    def __init__(self, settings: TrainingSettings, d_model: int, device: torch.device) -> None:
         """Make the first weights, drawn from the settings' seed."""
 
     def begin(self, x: Float[Tensor, "tok d_model"]) -> None:

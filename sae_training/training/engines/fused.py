@@ -89,29 +89,29 @@ class _WeightGradients(NamedTuple):
 class Fused:
     """TopK and BatchTopK by a hand-written gradient; several times faster than autograd."""
 
-    def __init__(self, config: TrainingSettings, d_model: int, device: torch.device) -> None:
+    def __init__(self, settings: TrainingSettings, d_model: int, device: torch.device) -> None:
         """Draw the first weights. Raises BadInput for an architecture of the other engine."""
-        if config.architecture not in ("topk", "batchtopk"):
+        if settings.architecture not in ("topk", "batchtopk"):
             raise BadInput(
-                f"The fused engine trains topk and batchtopk, got {config.architecture!r}. Use"
+                f"The fused engine trains topk and batchtopk, got {settings.architecture!r}. Use"
                 " engine sae-lens."
             )
-        self.config = config
+        self.settings = settings
         self.step_number = 0
         directions = torch.randn(
-            config.n_features, d_model, generator=torch.Generator().manual_seed(config.seed)
+            settings.n_features, d_model, generator=torch.Generator().manual_seed(settings.seed)
         )
         self.dec = functional.normalize(directions, dim=1).to(device)
         self.enc = self.dec.clone()
-        self.b_enc = torch.zeros(config.n_features, device=device)
+        self.b_enc = torch.zeros(settings.n_features, device=device)
         self.b_dec = torch.zeros(d_model, device=device)
-        self.silent = torch.zeros(config.n_features, dtype=torch.int64, device=device)
+        self.silent = torch.zeros(settings.n_features, dtype=torch.int64, device=device)
         self.threshold = 0.0
         parameters = [self.enc, self.dec, self.b_enc, self.b_dec]
-        self.optimizer = torch.optim.Adam(parameters, lr=config.lr, fused=True)
+        self.optimizer = torch.optim.Adam(parameters, lr=settings.lr, fused=True)
         for parameter in parameters:
             parameter.grad = torch.zeros_like(parameter)
-        self._pre = torch.empty(0, config.n_features, device=device)
+        self._pre = torch.empty(0, settings.n_features, device=device)
         self._compiled = device.type == "cpu" and _numba()
 
     def begin(self, x: Float[Tensor, "tok d_model"]) -> None:
@@ -130,11 +130,11 @@ class Fused:
         shrink = (CLIP / (norm + 1e-6)).clamp(max=1.0)
         for gradient in gradients:
             gradient.mul_(shrink)
-        self.optimizer.param_groups[0]["lr"] = learning_rate(self.config, self.step_number)
+        self.optimizer.param_groups[0]["lr"] = learning_rate(self.settings, self.step_number)
         self.optimizer.step()
         self.step_number += 1
         active = kept.value > 0
-        if self.config.architecture == "batchtopk" and bool(active.any()):
+        if self.settings.architecture == "batchtopk" and bool(active.any()):
             smallest = float(kept.value[active].min())
             self.threshold += THRESHOLD_RATE * (smallest - self.threshold)
         fired = torch.zeros(len(self.silent), dtype=torch.bool, device=x.device)
@@ -143,7 +143,7 @@ class Fused:
         return {
             "loss": loss,
             "l0": float(active.sum()) / len(x),
-            "dead_share": float((self.silent > dead_after(self.config)).float().mean()),
+            "dead_share": float((self.silent > dead_after(self.settings)).float().mean()),
         }
 
     def gradients(
@@ -157,13 +157,13 @@ class Fused:
             self._pre = torch.empty(len(x), len(norm), device=x.device)
         pre = self._pre[: len(x)]
         torch.addmm(self.b_enc * norm - encoder @ self.b_dec, x, encoder.T, out=pre)
-        dead = self.silent > dead_after(self.config)
+        dead = self.silent > dead_after(self.settings)
         kept = self._keep(pre)
         error, along, loss = self._decode(kept, directions, x)
         forward = _Forward(pre, directions, x - self.b_dec, error)
         weights = self._weight_gradients(kept, along, error, forward.centred)
         g_b_dec = error.sum(0) - weights.bias @ encoder
-        if self.config.aux > 0 and bool(dead.any()):
+        if self.settings.aux > 0 and bool(dead.any()):
             loss += self._revive(dead, forward, weights)
             g_b_dec = error.sum(0) - weights.bias @ encoder
         g_norm = (weights.encoder * self.enc).sum(1) + weights.bias * self.b_enc
@@ -179,8 +179,8 @@ class Fused:
 
     def _keep(self, pre: Float[Tensor, "tok feat"]) -> KeptActivations:
         """Choose the activations that are kept, of each token or of the batch."""
-        k = self.config.k
-        if self.config.architecture == "topk":
+        k = self.settings.k
+        if self.settings.architecture == "topk":
             return self._largest(pre, k)
         cap = min(CAP * k, pre.shape[1])
         while True:
@@ -289,7 +289,7 @@ class Fused:
         index = dead.nonzero()[:, 0]
         residual = error * (-len(error) / 2)
         k = centred.shape[1] // 2
-        scale = self.config.aux * min(len(index) / k, 1.0)
+        scale = self.settings.aux * min(len(index) / k, 1.0)
         dead_pre = pre[:, index]
         value, place = dead_pre.topk(min(k, len(index)), dim=1, sorted=False)
         chosen = torch.zeros_like(dead_pre).scatter_(1, place, value)
@@ -354,8 +354,8 @@ class Fused:
             "b_enc": self.b_enc * norm,
             "b_dec": self.b_dec.clone(),
         }
-        if self.config.architecture == "topk":
-            return SAE(**tensors, architecture="topk", k=self.config.k)
+        if self.settings.architecture == "topk":
+            return SAE(**tensors, architecture="topk", k=self.settings.k)
         # The running mean starts at 0: without this correction a short training would let too many
         # features through
         bound = self.threshold / max(1 - (1 - THRESHOLD_RATE) ** self.step_number, 1e-8)

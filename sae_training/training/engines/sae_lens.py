@@ -38,33 +38,33 @@ NESTED = 4
 class SaeLens:
     """sae-lens' SAETrainer: topk, batchtopk, matryoshka_batchtopk, jumprelu, gated, standard."""
 
-    def __init__(self, config: TrainingSettings, d_model: int, device: torch.device) -> None:
+    def __init__(self, settings: TrainingSettings, d_model: int, device: torch.device) -> None:
         """Set up sae-lens' trainer. Raises BadInput for an architecture that it does not train."""
         from sae_lens import SAE as _  # noqa: F401 - registers the architectures
         from sae_lens.config import LoggingConfig, SAETrainerConfig
         from sae_lens.registry import get_sae_training_class
         from sae_lens.training.sae_trainer import SAETrainer
 
-        if config.architecture not in ARCHITECTURES:
+        if settings.architecture not in ARCHITECTURES:
             raise BadInput(
                 f"sae-lens trains {', '.join(ARCHITECTURES)}; got"
-                f" {config.architecture!r}.{nearest(config.architecture, ARCHITECTURES)}"
+                f" {settings.architecture!r}.{nearest(settings.architecture, ARCHITECTURES)}"
             )
-        kind, config_kind = get_sae_training_class(config.architecture)
-        self.config = config
+        kind, config_kind = get_sae_training_class(settings.architecture)
+        self.settings = settings
         self.device = device
         with torch.random.fork_rng(devices=[]):
             # sae-lens draws its weights from the global generator.
-            torch.manual_seed(config.seed)
-            self.sae = kind(config_kind(**_fields(config, d_model, device)))
+            torch.manual_seed(settings.seed)
+            self.sae = kind(config_kind(**_fields(settings, d_model, device)))
         self.trainer = SAETrainer(
             SAETrainerConfig(
-                total_training_samples=steps(config) * config.batch_tokens,
-                train_batch_size_samples=config.batch_tokens,
-                lr=config.lr,
-                lr_end=config.lr_end,
+                total_training_samples=steps(settings) * settings.batch_tokens,
+                train_batch_size_samples=settings.batch_tokens,
+                lr=settings.lr,
+                lr_end=settings.lr_end,
                 device=str(device),
-                dead_feature_window=dead_after(config),
+                dead_feature_window=dead_after(settings),
                 logger=LoggingConfig(log_to_wandb=False),
             ),
             self.sae,
@@ -78,7 +78,7 @@ class SaeLens:
     def step(self, x: Float[Tensor, "tok d_model"]) -> dict[str, float]:
         """Take one step of sae-lens' trainer, and report loss, l0 and dead_share."""
         self.trainer.optimizer.param_groups[0]["lr"] = learning_rate(
-            self.config, self.trainer.n_training_steps
+            self.settings, self.trainer.n_training_steps
         )
         output = self.trainer.step(x)
         self.trainer.n_training_steps += 1
@@ -149,22 +149,22 @@ class SaeLens:
         return replace(exported, metadata={})
 
 
-def _fields(config: TrainingSettings, d_model: int, device: torch.device) -> dict[str, Any]:
+def _fields(settings: TrainingSettings, d_model: int, device: torch.device) -> dict[str, Any]:
     """Say what our settings are called in the configuration of an architecture of sae-lens."""
     fields: dict[str, Any] = {
         "d_in": d_model,
-        "d_sae": config.n_features,
+        "d_sae": settings.n_features,
         "device": str(device),
     }
-    if "topk" in config.architecture:
-        fields |= {"k": config.k, "aux_loss_coefficient": config.aux, "decoder_init_norm": 1.0}
-    if "batchtopk" in config.architecture:
+    if "topk" in settings.architecture:
+        fields |= {"k": settings.k, "aux_loss_coefficient": settings.aux, "decoder_init_norm": 1.0}
+    if "batchtopk" in settings.architecture:
         fields |= {"topk_threshold_lr": THRESHOLD_RATE}
-    if config.architecture.startswith("matryoshka"):
-        widths = [config.n_features >> halvings for halvings in reversed(range(NESTED))]
+    if settings.architecture.startswith("matryoshka"):
+        widths = [settings.n_features >> halvings for halvings in reversed(range(NESTED))]
         fields |= {"matryoshka_widths": widths}
-    if config.architecture == "jumprelu":
-        fields |= {"l0_coefficient": config.coefficient, "l0_warm_up_steps": config.warmup}
-    if config.architecture in ("standard", "gated"):
-        fields |= {"l1_coefficient": config.coefficient, "l1_warm_up_steps": config.warmup}
+    if settings.architecture == "jumprelu":
+        fields |= {"l0_coefficient": settings.coefficient, "l0_warm_up_steps": settings.warmup}
+    if settings.architecture in ("standard", "gated"):
+        fields |= {"l1_coefficient": settings.coefficient, "l1_warm_up_steps": settings.warmup}
     return fields
