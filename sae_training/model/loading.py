@@ -139,7 +139,7 @@ def checksum(folder: Path) -> str:
 def _check_folder(folder: Path) -> str:
     if not (folder / "config.json").is_file():
         raise BadInput(
-            f"{folder} is not a model folder: it has no config.json. Give the folder that"
+            f"{folder} is no model folder: it has no config.json. Give the folder that"
             " save_pretrained wrote."
         )
     if not list(folder.glob("*.safetensors")):
