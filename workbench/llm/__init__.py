@@ -69,6 +69,8 @@ class Bounded(Protocol):
     """An LLM that knows how much it can read.
 
     An endpoint's context is not known here, so an endpoint is not bounded: it refuses by itself.
+
+        LocalLLM(model).fits([ask("short"), ask("word " * 100_000)])  # -> [True, False]
     """
 
     def fits(self, conversations: Sequence[Conversation]) -> list[bool]:

@@ -22,7 +22,12 @@ from workbench.llm.lines import AnswerFile, answer_key
 
 @runtime_checkable
 class Streams(Protocol):
-    """An LLM that gives out answers as they come, so that a failure loses none."""
+    """An LLM that gives out answers as they come, so that a failure loses none.
+
+    sampling = {"max_new_tokens": 64, "temperature": 0.0, "seed": 0}
+    for number, text in llm.chat_stream([ask("a"), ask("b")], **sampling):
+        keep(number, text)
+    """
 
     def chat_stream(
         self,
@@ -37,7 +42,11 @@ class Streams(Protocol):
 
 
 class CachedLLM:
-    """An `LLM` that asks another only what a file of answers does not hold."""
+    """An `LLM` that asks another only what a file of answers does not hold.
+
+    llm = CachedLLM(open_llm(address, study.model), study.folder / "answers.jsonl")
+    llm.chat([ask("Hello?")])  # the second time, and in the next process, from the file
+    """
 
     def __init__(self, llm: LLM, file: Path) -> None:
         """Ask `llm`, and keep its answers in `file`, which need not exist yet."""

@@ -102,7 +102,12 @@ class Report:
 
 
 class LoadedOrganism:
-    """An organism that can be asked, with or without a push on its bus."""
+    """An organism that can be asked, with or without a push on its bus.
+
+    organism = LoadedOrganism(folder())
+    push = organism.directions[:1] * organism.truth.norm  # one unit of the first facet
+    organism.ratings(["I washed the cups."], push)
+    """
 
     def __init__(self, folder: Path, items: int = 4) -> None:
         """Load the organism in `folder`; each value is asked with at most `items` items."""

@@ -48,7 +48,11 @@ class _Behaviour(NamedTuple):
 
 
 class Choices:
-    """All behaviours as token ids, and how they go on from each beginning."""
+    """All behaviours as token ids, and how they go on from each beginning.
+
+    choices = Choices(encode, tokenizer.eos_token_id)
+    choices.draw(rng, np.zeros(10)).words[0]  # the first words, and how likely each is
+    """
 
     def __init__(self, encode: Callable[[str], list[int]], end: int) -> None:
         """Encode every behaviour of a value; `end` is the token that closes a text."""

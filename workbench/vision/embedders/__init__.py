@@ -43,7 +43,14 @@ class Embedder(Protocol):
 
 
 class EmbedderPlugin(Protocol):
-    """A class that is registered as an embedder: its settings, and how it is made from them."""
+    """A class that is registered as an embedder: its settings, and how it is made from them.
+
+    @register("embedders", "mine")
+    class Mine:
+        config = MySettings
+
+        def __init__(self, config: MySettings) -> None: ...
+    """
 
     config: type
     """Frozen dataclass of the settings, each with a default."""
