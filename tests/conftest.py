@@ -24,7 +24,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files marked `slow_file` go to the workers first, each whole, so that none is left for the end."""
+    """Files marked `slow_file` go to the workers first, so that none is left for the end."""
     items.sort(key=lambda item: item.get_closest_marker("slow_file") is None)
 
 

@@ -101,13 +101,13 @@ from feature_store.queries.run import (
 )
 
 __all__ = [
-    "accepted_labels",
     "MAP_POINTS",
     "FeatureFilter",
     "FeatureOrder",
     "FeaturesPage",
     "OpinionFilter",
     "Sort",
+    "accepted_labels",
     "actions",
     "adaem_members",
     "adaem_opinions",

@@ -15,7 +15,7 @@ def figures():
 @pytest.mark.parametrize("kind", [kind for kind in house.REACH if kind != "mypy"])
 def test_a_figure_of_the_house_stays_within_its_reach(kind, figures):
     assert figures[kind] <= house.REACH[kind], (
-        f"{kind}: `python -m benchmarks.house workbench sae_training feature_store` lists the places"
+        f"{kind}: `python -m benchmarks.house workbench sae_training feature_store` lists them"
     )
 
 
