@@ -9,7 +9,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from jaxtyping import Float
@@ -62,7 +62,7 @@ class Clip:
                 " SigLIP."
             )
         # What a model for images and texts offers, torch's own type of modules does not know.
-        self.module: Any = loaded.module
+        self.module = cast(Any, loaded.module)
         self.processor = loaded.tokenizer
         self.template = config.template
         self.length = getattr(self.module.config.get_text_config(), "max_position_embeddings", 77)
