@@ -232,7 +232,7 @@ class _Evidence:
     """Activations of the live features [document, live]."""
     live: Int[np.ndarray, " live"]
     """Indices of the live features."""
-    active: Int[np.ndarray, " live"]
+    active: Float[np.ndarray, " live"]
     """Documents of the fit in which each is active."""
     fit: ContrastFit
     """The regression on the documents of the fit."""
@@ -242,9 +242,9 @@ class _Evidence:
     """Value and polarity of each mark."""
     strata: Int[np.ndarray, " document"]
     """Number of each document's context."""
-    fit_on: Int[np.ndarray, " row"]
+    fit_on: Int[np.ndarray, " fit"]
     """Documents of the fit."""
-    test_on: Int[np.ndarray, " row"]
+    test_on: Int[np.ndarray, " test"]
     """Documents that are held out."""
     settings: ContrastLabelerSettings
     """Limits."""
