@@ -216,7 +216,7 @@ def run(study: Workspace, settings: AdaemSettings, progress: Progress) -> Run:
         outcome = search.run(seeds)
         sets = _sets(outcome, settings)
         numbers = sorted({number for numbers in sets.values() for number in numbers})
-        evidence = _Evidence(outcome, sets, _ask_anew(lab, outcome, numbers))
+        evidence = _Evidence(outcome=outcome, sets=sets, fresh=_ask_anew(lab, outcome, numbers))
         progress("analysing", 0, 1)
         figures = _report(lab, evidence)
         if judge:
