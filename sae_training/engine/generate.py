@@ -116,7 +116,9 @@ def continuations(
     ]
     new: list[list[int]] = [[] for _ in prompts]
     for at in range(0, len(prompts), ROWS):
-        batch = PromptBatch(prompts[at : at + ROWS], at, seeds[at : at + ROWS], marks)
+        batch = PromptBatch(
+            ids=prompts[at : at + ROWS], first_row=at, seeds=seeds[at : at + ROWS], marks=marks
+        )
         for step in steps(model, batch, max_new_tokens, temperature):
             for row, token in step:
                 new[at + row].append(token)
@@ -141,7 +143,9 @@ def stream(
     ids = prompt_ids(model, [prompt])[0]
     new: list[int] = []
     shown = ""
-    batch = PromptBatch([ids], 0, [row_seed(seed, 0)], _marks(model, [prompt]))
+    batch = PromptBatch(
+        ids=[ids], first_row=0, seeds=[row_seed(seed, 0)], marks=_marks(model, [prompt])
+    )
     for step in steps(model, batch, max_new_tokens, temperature):
         new += [token for _, token in step]
         text = _decode(model, ids, new)

@@ -244,7 +244,7 @@ def run(model: Runtime, segment: Segment, cache: PrefixCache, watch: int = -1) -
     The residual at boundary `watch` is kept, unless it is -1.
 
         cache = PrefixCache([0], 1, 8, {}, model.n_layers - 1)
-        run(model, Segment([[5, 6, 7]]), cache).logits  # [seq, tok, vocab]
+        run(model, Segment(ids=[[5, 6, 7]]), cache).logits  # [seq, tok, vocab]
     """
     widths = [len(ids) for ids in segment.ids]
     padded = [[*ids, *[0] * (max(widths) - len(ids))] for ids in segment.ids]
@@ -298,7 +298,7 @@ def run_alone(
     """
     rows = 1 if entering is None else len(entering)
     cache = PrefixCache([0], rows, len(ids), {}, model.n_layers - 1)
-    logits, residual = run(model, Segment([ids], entering, at), cache, watch)
+    logits, residual = run(model, Segment(ids=[ids], entering=entering, at=at), cache, watch)
     assert logits is not None, "only a body segment ends before its logits"
     return logits, residual
 
@@ -330,8 +330,8 @@ def _takes_our_mask(model: Runtime) -> bool:
     tail = Tail((3, 4, 5), (0, 0, 2), ())
     cache = PrefixCache([0], 1, 6, {}, model.n_layers - 1)
     try:
-        run(model, Segment([[1, 2]]), cache)
-        tree = run(model, Segment([[2, *tail.tokens]], tails=[tail]), cache).logits
+        run(model, Segment(ids=[[1, 2]]), cache)
+        tree = run(model, Segment(ids=[[2, *tail.tokens]], tails=[tail]), cache).logits
     except Exception:  # whatever a family raises at a mask that it does not expect
         return False
     assert tree is not None, "only a body segment ends before its logits"

@@ -171,7 +171,7 @@ class Walk:
             return
         frame = self._frame(cache, len(nodes[-1].ids))
         entering = self._edited([node.residual for node in nodes], cache.rows, frame)
-        segment = Segment(ids, entering, self._entry, body=True)
+        segment = Segment(ids=ids, entering=entering, at=self._entry, body=True)
         residuals = run(self.model, segment, cache, self._watch).residual
         if residuals is not None and self.edit is None:
             for node, residual in zip(nodes, residuals, strict=True):
@@ -205,7 +205,7 @@ class Walk:
             [final.residual for final in finals], last.rows, self._frame(last, width, last=True)
         )
         ids = [[final.token, *tail.tokens] for final, tail in zip(finals, tails, strict=True)]
-        segment = Segment(ids, entering, self._entry, tails=tails)
+        segment = Segment(ids=ids, entering=entering, at=self._entry, tails=tails)
         logits, residuals = run(self.model, segment, last, self._watch)
         assert logits is not None, "only a body segment ends before its logits"
         if self.edit is None:

@@ -228,7 +228,7 @@ def _explain(address: str, revision: str | None, error: Exception, name: str) ->
     """Turn whatever transformers and its neighbours raise into one line that says what to do."""
     text = " ".join(str(error).split())
     kinds = {cls.__name__ for link in _chain(error) for cls in type(link).__mro__}
-    failure = _Failure(address, revision, text, kinds)
+    failure = _Failure(address=address, revision=revision, text=text, kinds=kinds)
     for explained in (
         _refused(failure),
         _unreadable(failure),

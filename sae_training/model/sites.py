@@ -38,10 +38,10 @@ def parse(name: str) -> Site:
     """
     for pattern, layer, point in _NAMES:
         if match := pattern.fullmatch(name):
-            return Site(int(match[layer]), cast(Point, match[point]))
+            return Site(layer=int(match[layer]), point=cast(Point, match[point]))
     if match := _MODULE.fullmatch(name):
         # A hook on a module sees what the module returns.
-        return Site(int(match[1]), "resid_post")
+        return Site(layer=int(match[1]))
     raise BadInput(
         f"{name!r} names no place on the residual stream. Write blocks.5.hook_resid_post,"
         " resid_post.5 or a layer's module path such as model.layers.5."

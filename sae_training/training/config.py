@@ -72,7 +72,7 @@ class TrainingSettings:
     @property
     def site(self) -> Site:
         """Where the residuals are read."""
-        return Site(self.layer, cast(Point, self.point))
+        return Site(layer=self.layer, point=cast(Point, self.point))
 
     def __post_init__(self) -> None:
         """Raises BadInput where a setting is out of its bounds."""

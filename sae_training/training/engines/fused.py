@@ -160,7 +160,7 @@ class Fused:
         dead = self.silent > dead_after(self.settings)
         kept = self._keep(pre)
         error, along, loss = self._decode(kept, directions, x)
-        forward = _Forward(pre, directions, x - self.b_dec, error)
+        forward = _Forward(pre=pre, directions=directions, centred=x - self.b_dec, error=error)
         weights = self._weight_gradients(kept, along, error, forward.centred)
         g_b_dec = error.sum(0) - weights.bias @ encoder
         if self.settings.aux > 0 and bool(dead.any()):
@@ -262,7 +262,10 @@ class Fused:
                 kernels.KeptArrays(kept.feature.numpy(), kept.value.numpy()),
                 along.numpy(),
                 kernels.GroupedArrays(
-                    start.numpy(), token.numpy(), value.numpy(), gradient.numpy()
+                    start=start.numpy(),
+                    row=token.numpy(),
+                    value=value.numpy(),
+                    gradient=gradient.numpy(),
                 ),
             )
             token, value, gradient = token[:n], value[:n], gradient[:n]
