@@ -12,9 +12,9 @@ def main() -> dict:
     """Reach: probes and comparison together in ten minutes on two cores."""
     study = made().study
     with in_terminal("probe") as progress:
-        probes = study.probe(progress)
+        probes = study.probe(progress=progress)
     with in_terminal("compare") as progress:
-        run = study.compare(progress)
+        run = study.compare(progress=progress)
     means = queries.arm_means(study.store, run.id)
     print(means.drop(columns=["needs"]).round(3).to_string(index=False))
     told = means.set_index("arm")

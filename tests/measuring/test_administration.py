@@ -91,7 +91,7 @@ def test_what_was_answered_before_an_interruption_is_not_asked_again(study, monk
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        study.measure(stop, **lean())
+        study.measure(progress=stop, **lean())
     kept = len((study.folder / "scores.jsonl").read_text().splitlines())
     assert 64 <= kept < 3 * 40
     asked, score = [], scoring.score_rows
