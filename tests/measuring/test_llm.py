@@ -18,7 +18,7 @@ from feature_store.records import Site, Steering
 from tests.helpers.endpoints import ScriptedLLM, completion, serve
 from tests.helpers.small_models import TEMPLATE, TinySAE, model
 from workbench.llm import Message, ask, fitting, open_llm
-from workbench.llm.answered import CachedLLM
+from workbench.llm.cached import CachedLLM
 from workbench.llm.endpoint import Endpoint, Limits
 from workbench.llm.local import LocalLLM
 from workbench.llm.reading import read_choice

@@ -26,7 +26,7 @@ from scipy import stats
 
 from feature_store.errors import BadInput
 from workbench.llm import LLM, Judge, Verdict, ask, ask_fitting, open_llm
-from workbench.llm.answered import CachedLLM
+from workbench.llm.cached import CachedLLM
 from workbench.llm.local import LocalLLM
 from workbench.llm.reading import read_choice
 

@@ -29,8 +29,8 @@ from feature_store.progress import Progress
 from feature_store.records import Site
 from sae_training.model.sites import FIRST
 from workbench.llm import LLM, Message, ask
-from workbench.llm.answered import CachedLLM
-from workbench.llm.lines import AnswerFile, answer_key
+from workbench.llm.answer_file import AnswerFile, answer_key
+from workbench.llm.cached import CachedLLM
 from workbench.measuring.questions import Question, as_continued, prompt_of
 
 if TYPE_CHECKING:

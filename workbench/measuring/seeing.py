@@ -16,7 +16,7 @@ from typing import TypeVar
 from feature_store.files import digest
 from feature_store.progress import Progress
 from sae_training.engine.vision import Shown, VisionModel
-from workbench.llm.lines import answer_key
+from workbench.llm.answer_file import answer_key
 from workbench.material.images import open_image
 from workbench.measuring.questions import Question, as_continued, prompt_of
 from workbench.measuring.respondents import (

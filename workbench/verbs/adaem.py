@@ -41,7 +41,7 @@ from feature_store.runs import Work
 from workbench import material, organism
 from workbench.causal import targets
 from workbench.llm import Judge, open_llm
-from workbench.llm.answered import CachedLLM
+from workbench.llm.cached import CachedLLM
 from workbench.llm.judges import open_judge, self_agreement
 from workbench.settings import Resampling
 from workbench.systems.adaem import asking, population, ratings, report, rewriting

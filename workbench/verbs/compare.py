@@ -44,7 +44,7 @@ from workbench.causal.joint import halves
 from workbench.comparing import methods
 from workbench.features import output_scores
 from workbench.llm import open_llm
-from workbench.llm.answered import CachedLLM
+from workbench.llm.cached import CachedLLM
 from workbench.llm.judges import LLMJudge
 from workbench.measuring.questionnaire import one_scale
 from workbench.measuring.questions import option_texts

@@ -41,7 +41,7 @@ from workbench.causal.counterfactual import (
 )
 from workbench.causal.linear_scm import read_scm
 from workbench.llm import LLM, open_llm
-from workbench.llm.answered import CachedLLM
+from workbench.llm.cached import CachedLLM
 from workbench.llm.endpoint import Endpoint, Limits
 from workbench.statistics.intervals import bootstrap_mean
 from workbench.systems.couple import texts as say

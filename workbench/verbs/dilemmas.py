@@ -28,7 +28,7 @@ from feature_store.records import Run, ValueSystem
 from feature_store.runs import Work
 from workbench import organism
 from workbench.llm import LLM, Conversation, open_llm, room_for
-from workbench.llm.answered import CachedLLM
+from workbench.llm.cached import CachedLLM
 from workbench.material import ORGANISM, lines
 from workbench.systems.value_pilot.dilemmas import (
     InferredPairs,

@@ -25,7 +25,7 @@ from feature_store.records import Run
 from feature_store.runs import Work
 from workbench import material
 from workbench.llm import open_llm
-from workbench.llm.answered import CachedLLM
+from workbench.llm.cached import CachedLLM
 from workbench.settings import plain
 from workbench.steering import directions, pairs, probes
 from workbench.steering.pairs import SHARED, ValuePair

@@ -17,7 +17,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from feature_store.files import digest
 from workbench.llm import LLM, Conversation, fitting
-from workbench.llm.lines import AnswerFile, answer_key
+from workbench.llm.answer_file import AnswerFile, answer_key
 
 
 @runtime_checkable
