@@ -80,6 +80,7 @@ class Registry(Generic[Plugin]):
         """File the decorated object under a name. Raises ValueError where the name is taken."""
 
         def decorate(plugin: Decorated) -> Decorated:
+            """File one object, and give it back as it is."""
             if name in self._registered:
                 place = self.origin(name).file
                 raise ValueError(

@@ -14,7 +14,7 @@ import functools
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from feature_store import registry
 from feature_store.errors import BadInput, Incompatible, NotFound, nearest, of_paths
@@ -29,14 +29,6 @@ from workbench.verb_table import makers
 if TYPE_CHECKING:  # torch is loaded when a model is, not when a study is opened
     from sae_training.dictionary.sae import SAE
     from sae_training.engine.model import Model
-
-
-class Seeded(Protocol):
-    """Settings of a verb that draws at random: a frozen dataclass with a seed."""
-
-    @property
-    def seed(self) -> int:
-        """Seed from which every random choice derives."""
 
 
 class Workspace:

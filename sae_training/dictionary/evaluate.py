@@ -105,6 +105,7 @@ class Splice:
     def __call__(
         self, hidden: Float[Tensor, "row tok d_model"], where: Bool[Tensor, "row tok"]
     ) -> Float[Tensor, "row tok d_model"]:
+        """Put the reconstruction in the place of the residual."""
         out = hidden.clone()
         out[where] = self.replacement(hidden[where].float()).to(hidden)
         return out

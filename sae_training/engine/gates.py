@@ -99,6 +99,7 @@ class PromptGate(GatedEdit):
     def __call__(
         self, hidden: Float[Tensor, "row tok d_model"], where: Bool[Tensor, "row tok"]
     ) -> Float[Tensor, "row tok d_model"]:
+        """Change what the wrapped edit changes, where its gate is open."""
         return self.edit(hidden, where & self.open.to(where.device)[:, None])
 
 
@@ -130,6 +131,7 @@ class ProbeGate(GatedEdit):
     def __call__(
         self, hidden: Float[Tensor, "row tok d_model"], where: Bool[Tensor, "row tok"]
     ) -> Float[Tensor, "row tok d_model"]:
+        """Change what the wrapped edit changes, where its gate is open."""
         return self.edit(hidden, where & self.opens(hidden))
 
 
@@ -155,6 +157,7 @@ class ActivationGate(GatedEdit):
     def __call__(
         self, hidden: Float[Tensor, "row tok d_model"], where: Bool[Tensor, "row tok"]
     ) -> Float[Tensor, "row tok d_model"]:
+        """Change what the wrapped edit changes, where its gate is open."""
         # One residual under many interventions is encoded once.
         alike = len(hidden) > 1 and hidden.stride(0) == 0
         features = self.sae.encode((hidden[:1] if alike else hidden).to(self.sae.W_dec))

@@ -210,6 +210,7 @@ class Add:
     def __call__(
         self, hidden: Float[Tensor, "row tok d_model"], where: Bool[Tensor, "row tok"]
     ) -> Float[Tensor, "row tok d_model"]:
+        """Change the residual of the tokens that are steered."""
         moved = hidden + self.vectors.to(hidden)[:, None]
         return moved if where.all() else torch.where(where[..., None], moved, hidden)
 
@@ -256,6 +257,7 @@ class Delta:
     def __call__(
         self, hidden: Float[Tensor, "row tok d_model"], where: Bool[Tensor, "row tok"]
     ) -> Float[Tensor, "row tok d_model"]:
+        """Change the residual of the tokens that are steered."""
         W_dec = self.sae.W_dec
         batch = len(hidden)
         # One residual under many interventions is encoded once.
@@ -320,6 +322,7 @@ class Stack:
     def __call__(
         self, hidden: Float[Tensor, "row tok d_model"], where: Bool[Tensor, "row tok"]
     ) -> Float[Tensor, "row tok d_model"]:
+        """Change the residual of the tokens that are steered."""
         if self.rows == 1:
             return self.parts[int(self.part)].take(self.row)(hidden, where)
         out = torch.empty_like(hidden, memory_format=torch.contiguous_format)

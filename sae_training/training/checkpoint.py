@@ -55,7 +55,8 @@ def read(file: Path, settings: TrainingSettings) -> dict[str, Any]:
     try:
         with safe_open(file, framework="pt") as opened:
             saved = json.loads(opened.metadata()[NUMBERS])
-            saved["engine"] |= {name: opened.get_tensor(name) for name in opened.keys()}
+            names = opened.keys()  # the file itself cannot be iterated
+            saved["engine"] |= {name: opened.get_tensor(name) for name in names}
     # Safetensors, JSON and key errors: all mean that the file is not ours or not whole.
     except Exception as error:
         raise BadInput(

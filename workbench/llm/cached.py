@@ -4,8 +4,8 @@ A run that died midway goes on from there.
 
 1. An answer is found by the digest of what determines it: the model's name, the conversation,
    length, temperature and seed. The same question with another seed is another question.
-2. Every answer is on disk (`lines.py`) before it is used; before anything is asked, what other
-   processes have added is read.
+2. Every answer is on disk (`answer_file.py`) before it is used; before anything is asked, what
+   other processes have added is read.
 3. An endpoint's answers must all come from the model that gave those on disk, or it is refused
    (`endpoint.py`).
 """

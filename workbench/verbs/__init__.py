@@ -6,7 +6,7 @@ that `workbench runs` does not load torch. No verb imports another.
 """
 
 import importlib
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from feature_store.progress import Progress
 from feature_store.records import Run
@@ -14,6 +14,7 @@ from workbench.verb_table import verb_named
 from workbench.workspace import Workspace
 
 
+@runtime_checkable
 class VerbFunction(Protocol):
     """What a verb's module calls `run`."""
 

@@ -8,7 +8,7 @@ same loss (a test says so):
 - `sae-lens`: every architecture sae-lens trains on a residual stream.
 """
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -20,6 +20,7 @@ from sae_training.dictionary.sae import SAE
 from sae_training.training.config import TrainingSettings
 
 
+@runtime_checkable
 class Engine(Protocol):
     """One optimisation of one SAE.
 

@@ -6,7 +6,7 @@ that later measure values.
 """
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int, Shaped
@@ -50,6 +50,7 @@ class LabelledActivations:
             )
 
 
+@runtime_checkable
 class Labeler(Protocol):
     """A plug-in that decides which features carry which value.
 

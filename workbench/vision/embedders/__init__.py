@@ -42,6 +42,7 @@ class Embedder(Protocol):
         ...
 
 
+@runtime_checkable
 class EmbedderPlugin(Protocol):
     """A class that is registered as an embedder: its settings, and how it is made from them.
 
