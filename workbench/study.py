@@ -90,16 +90,21 @@ class Study(Workspace):
 
 
 def _method(verb: Verb) -> Callable[..., Run]:
-    """Write the method of a verb; its first setting may be given by position, where the verb has
-    one.
+    """Write the method of a verb.
+
+    By position it takes the verb's first setting, where the verb has one, and then the progress;
+    all else by name.
     """
 
-    def run(self: Study, *first: Any, progress: Progress = silent, **settings: Any) -> Run:
+    def run(self: Study, *given: Any, progress: Progress = silent, **settings: Any) -> Run:
         """Run the verb; what a user reads in place of this stands below."""
-        if len(first) > bool(verb.first):
-            raise TypeError(f"{verb.name}() takes its settings by name, got {first!r}.")
-        if first:
-            settings = {verb.first: first[0]} | settings
+        values = list(given)
+        if values and callable(values[-1]):
+            progress = values.pop()
+        if len(values) > bool(verb.first):
+            raise TypeError(f"{verb.name}() takes its settings by name, got {values}.")
+        if values:
+            settings = {verb.first: values[0]} | settings
         return self.do(verb.name, settings, progress)
 
     run.__name__, run.__doc__ = verb.name, f"{verb.summary} (`verbs/{verb.name}.py`)"
