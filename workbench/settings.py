@@ -200,7 +200,7 @@ def _check(name: str, value: Any, marks: Sequence[Any]) -> None:
     for part in value if isinstance(value, tuple) else (value,):
         for mark in marks:
             if isinstance(mark, Plugin):
-                registry.get(mark.kind, part)
+                _check_plugin(name, mark.kind, part)
             if (
                 isinstance(mark, Between)
                 and part is not None
@@ -209,6 +209,14 @@ def _check(name: str, value: Any, marks: Sequence[Any]) -> None:
                 raise BadInput(
                     f"{_flag(name)} is between {mark.least} and {mark.most}, got {part}."
                 )
+
+
+def _check_plugin(name: str, kind: str, plugin: str) -> None:
+    """Refuse a plug-in that does not exist, by the flag that named it."""
+    try:
+        registry.get(kind, plugin)
+    except NotFound as error:
+        raise NotFound(f"{_flag(name)}: {error} `workbench plugins {kind}` lists them.") from None
 
 
 def _flag(name: str) -> str:

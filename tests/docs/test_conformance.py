@@ -25,7 +25,7 @@ def test_a_plug_in_says_what_it_is(kind):
     for name in registry.names(kind):
         place = registry.origin(kind, name)
         assert Path(place.file).exists()
-        assert place.summary, f"{kind} {name} has no docstring"
+        assert place.summary.endswith("."), f"{kind} {name}: the docstring's first line is cut"
 
 
 @every("values")

@@ -1,5 +1,6 @@
-"""Six moral foundations (Haidt & Joseph 2004; Graham et al. 2013; liberty: Iyer et al. 2012;
-definitions in our own words).
+"""Six moral foundations (Haidt & Joseph 2004; Graham et al. 2013).
+
+Liberty is that of Iyer et al. (2012); the definitions are in our own words.
 
 1. Care, fairness, loyalty, authority, sanctity and liberty, in the order in which they are usually
    listed.

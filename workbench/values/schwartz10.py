@@ -1,5 +1,6 @@
-"""Schwartz's ten basic values on the motivational circle (Schwartz 1992; definitions in our own
-words).
+"""Schwartz's ten basic values on the motivational circle (Schwartz 1992).
+
+The definitions are in our own words.
 
 1. Nine wedges of 40 degrees in the published order. Tradition and Conformity share one wedge
    (Tradition lies outside Conformity), so both have the same angle and a distance of 0.
