@@ -111,13 +111,13 @@ class Frame(NamedTuple):
     spans: Mapping[Span, Bool[Tensor, "row tok"]] = MappingProxyType({})
     """Span -> True at its tokens; empty where no prompt's text is known."""
 
-    def where(self, positions: Sequence[Where]) -> Bool[Tensor, "row tok"]:
+    def where(self, positions: Sequence[str | Span]) -> Bool[Tensor, "row tok"]:
         """Mark the tokens that each row changes.
 
         Raises BadInput for a position that this pass does not know, and where rows and batch do
         not fit.
         """
-        given: dict[Where, Tensor] = {
+        given: dict[str | Span, Tensor] = {
             "all": self.real & ~self.first,
             "prompt": self.real & ~self.first & ~self.generated,
             "last": self.last & ~self.first,
