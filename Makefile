@@ -22,8 +22,8 @@ test: style types ## every check and every test, notebooks included
 	sh scripts/chromium
 	$(PYTEST)
 
-check: style types ## style, types, imports, and the tests that need no browser and no notebook
-	$(PYTEST) -m "not browser and not notebook and not slow and not gpu"
+check: style types ## style, types, imports, and the tests but those of browser, notebooks and minutes
+	$(PYTEST) -m "not browser and not notebook and not slow_file and not slow and not gpu"
 
 style: .venv/installed ## layout, lint and the contracts of imports
 	$(BIN)/ruff format --check .
