@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 from jaxtyping import install_import_hook
 
@@ -19,6 +20,18 @@ if (
     }
 
 install_import_hook(["feature_store", "sae_training", "workbench"], "tests.helpers.typecheck.check")
+
+# The same inputs at every run, so that a change of ours is what makes a test fail. `EXAMPLES=2000`
+# asks for that many inputs a property, drawn anew.
+hypothesis.settings.register_profile(
+    "workbench",
+    max_examples=int(os.environ.get("EXAMPLES", "60")),
+    derandomize="EXAMPLES" not in os.environ,
+    deadline=None,
+    database=None,
+    suppress_health_check=list(hypothesis.HealthCheck),
+)
+hypothesis.settings.load_profile("workbench")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
