@@ -202,7 +202,7 @@ def batches(model: Model, corpus: Corpus) -> Iterator[TextBatch]:
     for first in range(0, len(texts), window):
         pieces: list[tuple[list[int], int, int]] = []
         for offset, ids in enumerate(model.tokenize(texts[first : first + window])):
-            for piece, start in _cut(ids, context, model.first_token):
+            for piece, start in _cut(ids, context, model.set_around[0]):
                 pieces.append((piece, first + offset, start))
         # Stable, so equal lengths keep the order of the texts.
         pieces.sort(key=lambda piece: -len(piece[0]))
@@ -210,17 +210,18 @@ def batches(model: Model, corpus: Corpus) -> Iterator[TextBatch]:
             yield _pad(pieces[at : at + rows])
 
 
-def _cut(ids: list[int], context: int, first_token: int | None) -> list[tuple[list[int], int]]:
+def _cut(ids: list[int], context: int, before: list[int]) -> list[tuple[list[int], int]]:
     """Cut one document into rows, each with the place of its first column in the document.
 
-    A first token that the tokenizer sets before every text is repeated in each row.
+    What the tokenizer sets before every text, `before`, is repeated in each row.
     """
     if len(ids) <= context:
         return [(ids, 0)] if ids else []
-    if first_token is None or ids[0] != first_token:
+    count = len(before)
+    if not count or ids[:count] != before or count >= context:
         return [(ids[at : at + context], at) for at in range(0, len(ids), context)]
-    step = context - 1
-    return [([first_token, *ids[at : at + step]], at - 1) for at in range(1, len(ids), step)]
+    step = context - count
+    return [([*before, *ids[at : at + step]], at - count) for at in range(count, len(ids), step)]
 
 
 def _pad(pieces: Sequence[tuple[list[int], int, int]]) -> TextBatch:

@@ -115,7 +115,7 @@ def _after_endings(
     endings = [_Ending(tail, answers) for tail, answers in zip(tails, options, strict=True)]
     unique = list(dict.fromkeys(endings))
     unique_tails = list(dict.fromkeys(tails))
-    tail_ids = dict(zip(unique_tails, _tokens(model, unique_tails, False), strict=True))
+    tail_ids = dict(zip(unique_tails, model.encode(unique_tails, special=False), strict=True))
     before = [tail_ids[ending.text] for ending in unique]
     answers_after = dict(zip(unique, _continued(model, unique, before, False), strict=True))
     by_row: dict[int, AnswerIds] = {}
@@ -139,9 +139,9 @@ def _continued(
 ) -> list[AnswerIds]:
     """Tokenize options after texts whose tokens are `ids`; where these change, by themselves."""
     texts = list(dict.fromkeys(option for ending in endings for option in ending.options))
-    alone = dict(zip(texts, _tokens(model, texts, False), strict=True))
+    alone = dict(zip(texts, model.encode(texts, special=False), strict=True))
     whole = [ending.text + option for ending in endings for option in ending.options]
-    joined = iter(_tokens(model, whole, special))
+    joined = iter(model.encode(whole, special))
     tokenized: list[AnswerIds] = []
     for prompt, ending in zip(ids, endings, strict=True):
         answers = []
@@ -151,10 +151,3 @@ def _continued(
             answers.append(tuple(tokens[len(prompt) :] if begins_alike else alone[option]))
         tokenized.append(tuple(answers))
     return tokenized
-
-
-def _tokens(model: Runtime, texts: Sequence[str], special: bool) -> list[list[int]]:
-    """Tokenize texts, none of which may be there."""
-    if not texts:
-        return []
-    return model.tokenizer(list(texts), add_special_tokens=special, verbose=False)["input_ids"]

@@ -75,7 +75,7 @@ def prompt_ids(model: Runtime, prompts: Sequence[Prompt]) -> list[list[int]]:
                     f"Prompt {index + 1} is empty and {model.name} has no start token. Give it a"
                     " word."
                 )
-            ids.append(start)
+            ids += model.checked([[start]])[0]
     return rows
 
 

@@ -154,7 +154,16 @@ class VisionModel(Model):
             return_tensors="pt",
             add_special_tokens=not self.chat,
         )
-        return {name: value for name, value in inputs.items() if isinstance(value, Tensor)}
+        ids = inputs["input_ids"]
+        given = self.checked([self.without_end(ids[0].tolist())])[0]
+        tensors = {name: value for name, value in inputs.items() if isinstance(value, Tensor)}
+        if len(given) == ids.shape[1]:
+            return tensors
+        # Whatever goes along the tokens ends where these do.
+        return {
+            name: value[:, : len(given)] if value.shape[:2] == ids.shape else value
+            for name, value in tensors.items()
+        }
 
     def length(self, shown: Shown) -> int:
         """Count the tokens of text and image; the same for images of one size."""
@@ -173,9 +182,7 @@ class VisionModel(Model):
 
             model.score_shown([Shown("Is this a cat?", image)], [" yes", " no"])
         """
-        answers = self.tokenizer(list(options), add_special_tokens=False, verbose=False)[
-            "input_ids"
-        ]
+        answers = self.encode(options, special=False)
         if empty := [option for option, ids in zip(options, answers, strict=True) if not ids]:
             raise BadInput(f"The answer {empty[0]!r} has no tokens. Give each answer a text.")
         out = torch.empty(len(shown), len(options))

@@ -1,7 +1,8 @@
 """Runtime: any Hugging Face causal language model, read and steered.
 
 1. A plain Hugging Face module and forward hooks, nothing in between. Texts become ids in one place;
-   a model with a chat template gets its prompts through it.
+   a model with a chat template gets its prompts through it. What a tokenizer sets after every text
+   (an end token, BERT's `[SEP]`) is left away: a text's ids are what a model goes on from.
 2. `residuals` stops the forward pass at the layer that is asked for. The last layer gives its own
    output, before the final norm (unlike Hugging Face's `hidden_states`).
 3. `with model.steered(edit, layer)` is one forward hook, taken away in `finally`: logits afterwards
@@ -24,6 +25,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from feature_store.errors import Incompatible
 from feature_store.records import Site
 from sae_training.model import sites
 from sae_training.model.edits import Edit, Frame, by_prompt, prompt_frame, settle
@@ -119,11 +121,26 @@ class Runtime:
         return seen[0]
 
     @cached_property
-    def first_token(self) -> int | None:
-        """The token that the tokenizer sets before every text, if it does."""
-        ids = self.tokenizer("a", verbose=False)["input_ids"]
-        bos = self.tokenizer.bos_token_id
-        return bos if bos is not None and ids[:1] == [bos] else None
+    def set_around(self) -> tuple[list[int], list[int]]:
+        """Tokens that the tokenizer sets before every text, and after every text."""
+        for text in ("a", "1", "."):
+            bare, whole = (
+                self.tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"]
+                for special in (False, True)
+            )
+            for at in range(len(whole) - len(bare) + 1):
+                if bare and whole[at : at + len(bare)] == bare:
+                    return whole[:at], whole[at + len(bare) :]
+        raise Incompatible(
+            f"The tokenizer of {self.name} writes a text in other tokens when it sets its special"
+            " ones, so where a prompt ends cannot be told. Use another tokenizer."
+        )
+
+    @cached_property
+    def _without_row(self) -> dict[int, str]:
+        """Token -> how it is written, of those that the embedding has no row for."""
+        rows = len(self.module.get_input_embeddings().weight)
+        return {id: token for token, id in self.tokenizer.get_vocab().items() if id >= rows}
 
     @cached_property
     def stop_tokens(self) -> frozenset[int]:
@@ -146,17 +163,41 @@ class Runtime:
         )
 
     def tokenize(self, texts: Sequence[Prompt], prompt: bool = False) -> list[list[int]]:
-        """Turn texts into token ids, special tokens as the tokenizer sets them.
+        """Turn texts into token ids, what the tokenizer sets before them included, and nothing
+        after them.
 
         With `prompt`, through the chat template where the model has one.
         """
-        if not texts:
-            return []
         if prompt and self.chat:
             # The template writes its own special tokens.
-            rendered = [self.render(text) for text in texts]
-            return self.tokenizer(rendered, add_special_tokens=False, verbose=False)["input_ids"]
-        return self.tokenizer(list(texts), verbose=False)["input_ids"]
+            return self.encode([self.render(text) for text in texts], special=False)
+        return self.encode(cast(Sequence[str], texts), special=True)
+
+    def encode(self, texts: Sequence[str], special: bool) -> list[list[int]]:
+        """Turn written texts into token ids, with `special` after what the tokenizer sets before.
+
+        Raises Incompatible for a token that the model has no embedding of.
+        """
+        if not texts:
+            return []
+        ids = self.tokenizer(list(texts), add_special_tokens=special, verbose=False)["input_ids"]
+        return self.checked([self.without_end(row) for row in ids] if special else ids)
+
+    def without_end(self, ids: list[int]) -> list[int]:
+        """Take away what the tokenizer has set after a text."""
+        after = self.set_around[1]
+        return ids[: len(ids) - len(after)] if after and ids[-len(after) :] == after else ids
+
+    def checked(self, rows: list[list[int]]) -> list[list[int]]:
+        """Give ids back; raise Incompatible for one that the model has no embedding of."""
+        if self._without_row:
+            for id in {id for row in rows for id in row} & self._without_row.keys():
+                raise Incompatible(
+                    f"The tokenizer of {self.name} writes {self._without_row[id]!r} as token {id},"
+                    f" and the model's embedding ends at {min(self._without_row) - 1}. Take the"
+                    " tokenizer that belongs to the weights, or weights resized to it."
+                )
+        return rows
 
     def residuals(
         self,

@@ -57,6 +57,9 @@ def find(
     offsets = model.tokenizer(
         texts, add_special_tokens=not model.chat, return_offsets_mapping=True, verbose=False
     )["offset_mapping"]
+    # What the tokenizer sets after a text is no part of a prompt.
+    tokens = model.tokenize(prompts, prompt=True)
+    offsets = [row[: len(ids)] for row, ids in zip(offsets, tokens, strict=True)]
     marks: dict[Span, list[list[bool]]] = {span: [] for span in needed}
     for span, rows in needed.items():
         for row, (text, places) in enumerate(zip(texts, offsets, strict=True)):

@@ -91,7 +91,7 @@ def train_on_model(
         "hook_head_index": None,
         "dataset_path": settings.texts,
         "context_size": settings.context,
-        "prepend_bos": model.first_token is not None,
+        "prepend_bos": bool(model.set_around[0]),
         "neuronpedia_id": None,
         "training_engine": settings.engine,
         "training_architecture": settings.architecture,

@@ -256,10 +256,7 @@ class LocalRespondent:
 
     def _tokens(self, answers: Sequence[str]) -> list[list[int]]:
         """Give the tokens of answers as the model would continue with them."""
-        if not answers:
-            return []
-        texts = as_continued(answers, self.model)
-        return self.model.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+        return self.model.encode(as_continued(answers, self.model), special=False)
 
     def _longest(self, answers: Sequence[str]) -> int:
         """Count the tokens of the longest answer; 0 where none is offered."""

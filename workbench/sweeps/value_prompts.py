@@ -171,10 +171,12 @@ def _damage(model: "Model", prefixes: Sequence[str], neutral: Sequence[str]) -> 
     from sae_training.engine.losses import loss_after
 
     ids = [tokens[: model.context] for tokens in model.tokenize(neutral)]
-    # The first token has no loss without a prefix, so it is read and not counted with one either.
-    starts = [tokens[:1] for tokens in ids]
-    texts = [tokens[1:] for tokens in ids]
-    bare = [[] if start == [model.first_token] else start for start in starts]
+    # What is read first has no loss without a prefix, so it is not counted with one either.
+    before = model.set_around[0]
+    begin = max(len(before), 1)
+    starts = [tokens[:begin] for tokens in ids]
+    texts = [tokens[begin:] for tokens in ids]
+    bare = [[] if start == before else start for start in starts]
     rise = [
         loss_after(model, [prefix + start for start in bare], texts)
         - loss_after(model, starts, texts)
