@@ -86,7 +86,7 @@ def full(
                     logits_to_keep=0 if all_logits else 1,
                 )
             handle.remove()
-            scores[rows, column] = out.logits[:, -1].log_softmax(-1)[:, wanted]
+            scores[rows, column] = out.logits[:, -1].log_softmax(-1)[:, wanted].cpu()
     return scores
 
 
