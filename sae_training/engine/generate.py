@@ -25,7 +25,7 @@ from torch import Tensor
 from feature_store.errors import BadInput
 from sae_training.model import spans
 from sae_training.model.edits import Frame, prompt_frame
-from sae_training.model.runtime import Prompt, Runtime
+from sae_training.model.runtime import Prompt, Runtime, not_finite
 
 ROWS = 32
 """Prompts generated together; more rows are cut into batches of this size."""
@@ -197,7 +197,10 @@ def steps(
                 logits_to_keep=1,
                 **more,
             )
-        tokens = _choose(out.logits[:, -1].float().cpu(), temperature, draws).tolist()
+        logits = out.logits[:, -1].float().cpu()
+        if not bool(logits[going].amax(-1).isfinite().all()):
+            raise not_finite(model, f"At token {step + 1} of the answer", model.is_steered)
+        tokens = _choose(logits, temperature, draws).tolist()
         step += 1
         more = counted
         going = [row for row in going if tokens[row] not in model.stop_tokens]

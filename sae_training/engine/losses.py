@@ -20,7 +20,7 @@ from sae_training.engine.resume import resumable, run_alone
 from sae_training.engine.walk import LOGITS, Ids, budget
 from sae_training.model import sites
 from sae_training.model.edits import Edit, prompt_frame, settle
-from sae_training.model.runtime import Runtime
+from sae_training.model.runtime import Runtime, not_finite
 
 
 class SweepLosses(NamedTuple):
@@ -66,6 +66,8 @@ def losses(
             base[column] = _mean_loss(logits, tokens)[0]
         else:
             base[column] = model.loss(tokens, mask)[0]
+        if not base[column].isfinite():
+            raise not_finite(model, f"In text {column + 1}", steered=False)
         side = max(1, min(budget(model) // len(ids), LOGITS // (vocabulary * len(ids))))
         for rows in torch.arange(edit.rows).split(side):
             part = edit.take(rows)

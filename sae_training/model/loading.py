@@ -24,7 +24,8 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 import torch
 from torch import nn
 
-from feature_store.errors import BadInput, Incompatible, NotFound, nearest
+from feature_store.errors import BadInput, Incompatible, NotFound, WorkbenchError, nearest
+from feature_store.files import SETTINGS, read_json, shown
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 WHOLE = 256 * 2**20
@@ -51,6 +52,42 @@ UNREACHABLE = {
     "ConnectionError",
 }
 """Classes of errors that say that the hub was not reached, or has no such model."""
+
+
+GGUF = (
+    " GGUF files hold weights for llama.cpp, which the workbench does not read. Give the folder or"
+    " hub id with the model's safetensors, from which the file was made."
+)
+"""What is said of a GGUF file."""
+READ = {".json", ".safetensors", ".model", ".txt", ".jinja"}
+"""Endings of the files of a folder that are read."""
+DEPTHS = {
+    "num_hidden_layers",
+    "num_layers",
+    "n_layer",
+    "n_layers",
+    "num_blocks",
+    "encoder_layers",
+    "decoder_layers",
+    "num_encoder_layers",
+    "num_decoder_layers",
+}
+"""How configurations call the number of layers."""
+DEEPEST = 10_000
+"""Most layers that a configuration may ask for."""
+TOKENIZERS = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "vocab.json",
+    "vocab.txt",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "tekken.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+)
+"""Files that a tokenizer or processor is read from."""
 
 
 class Loaded(NamedTuple):
@@ -90,6 +127,11 @@ def load(
                 " have changed. Leave the revision empty to take it as it is."
             )
         return Loaded(*_read(str(folder), None, dtype, placement, kind), identity)
+    if folder.is_file() or address.lower().endswith(".gguf"):
+        raise BadInput(
+            f"{shown(address, 300)} is a file; a model is a folder with config.json and"
+            f" *.safetensors, or a hub id.{GGUF if address.lower().endswith('.gguf') else ''}"
+        )
     if address.startswith((".", "/", "~")) or address.count("/") > 1 or "\\" in address:
         raise NotFound(
             f"There is no model folder at {address}. Give a folder with config.json, or a hub id"
@@ -137,7 +179,10 @@ def checksum(folder: Path) -> str:
 
 
 def _check_folder(folder: Path) -> str:
-    if not (folder / "config.json").is_file():
+    gguf = next(iter(folder.glob("*.gguf")), None)
+    if gguf and not list(folder.glob("*.safetensors")):
+        raise BadInput(f"{folder} has its weights as GGUF ({shown(gguf.name)}).{GGUF}")
+    if not (folder / "config.json").exists():
         raise BadInput(
             f"{folder} is no model folder: it has no config.json. Give the folder that"
             " save_pretrained wrote."
@@ -151,7 +196,29 @@ def _check_folder(folder: Path) -> str:
                 " safe_serialization=True)."
             )
         raise BadInput(f"{folder} has no weights: expected *.safetensors beside config.json.")
+    for file in folder.iterdir():
+        if file.suffix in READ and not file.is_file():
+            raise BadInput(
+                f"{shown(file, 300)} is no file that can be read (a pipe, a device, a folder or a"
+                " broken link). Copy the model again."
+            )
+    _check_config(folder / "config.json")
     return checksum(folder)
+
+
+def _check_config(file: Path) -> None:
+    """Refuse a configuration that is none, or that would build layers without end."""
+    config = read_json(file, SETTINGS, finite=False)
+    if not isinstance(config, dict):
+        raise BadInput(f"{shown(file, 300)} holds no object of settings. Copy the model again.")
+    parts = [config, *(part for part in config.values() if isinstance(part, dict))]
+    for part in parts:
+        for name in DEPTHS & part.keys():
+            if isinstance(part[name], int | float) and part[name] > DEEPEST:
+                raise BadInput(
+                    f"{shown(file, 300)} asks for {shown(part[name])} layers ({name}); expected at"
+                    f" most {DEEPEST}. Copy the model again."
+                )
 
 
 def _placement(device: str) -> dict[str, Any]:
@@ -192,7 +259,9 @@ def _read(
             output_loading_info=True,
             device_map=placement.get("device_map"),
         )
-        tokenizer = getattr(transformers, inputs).from_pretrained(address, **shared)
+        tokenizer = _read_inputs(getattr(transformers, inputs), address, shared)
+    except WorkbenchError:
+        raise
     except Exception as error:  # a dozen kinds from four packages; each is turned into its line
         raise _explain(address, revision, error, name) from error
     finally:
@@ -207,6 +276,41 @@ def _read(
     if "device" in placement:
         module = module.to(placement["device"])
     return module.eval().requires_grad_(False), tokenizer
+
+
+def _read_inputs(reader: Any, address: str, shared: dict[str, Any]) -> Any:
+    """Read the tokenizer, or the processor that holds it.
+
+    Raises BadInput where there is none: transformers then makes one without a word in it.
+    """
+    try:
+        inputs = reader.from_pretrained(address, **shared)
+    except Exception as error:  # see _read
+        if any((Path(address) / name).is_file() for name in TOKENIZERS):
+            text = " ".join(str(error).split())
+            raise BadInput(
+                f"The tokenizer of {address} cannot be read: {text[:240] or type(error).__name__}."
+                " Copy or download it again."
+            ) from error
+        if not Path(address).is_dir():
+            raise
+        inputs = None
+    tokenizer = getattr(inputs, "tokenizer", inputs)
+    if tokenizer is None or _is_empty(tokenizer):
+        raise BadInput(
+            f"{address} has no tokenizer: expected tokenizer.json, or the vocabulary of an older"
+            " one, beside the weights. Copy the tokenizer of the model that it was made from."
+        )
+    return inputs
+
+
+def _is_empty(tokenizer: Any) -> bool:
+    """Say whether a tokenizer knows nothing but its special tokens and the sign for a space."""
+    try:
+        words = tokenizer.get_vocab().keys()
+    except NotImplementedError:  # one that reads bytes keeps no list of words
+        return False
+    return len(words - set(tokenizer.all_special_tokens)) <= 1
 
 
 class _Failure(NamedTuple):

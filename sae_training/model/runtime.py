@@ -25,7 +25,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from feature_store.errors import Incompatible
+from feature_store.errors import BadInput, Incompatible
 from feature_store.records import Site
 from sae_training.model import sites
 from sae_training.model.edits import Edit, Frame, by_prompt, prompt_frame, settle
@@ -41,6 +41,22 @@ Prompt = str | Sequence[Mapping[str, str]]
 
 Change = Callable[[Tensor], Tensor]
 """Sees a residual [row tok d_model] and gives the one that the model goes on with."""
+
+
+def not_finite(model: "Runtime", where: str, steered: bool) -> BadInput:
+    """Make the refusal of results that are NaN or infinite, which came up at `where`.
+
+    An unsteered model does so when its number format ends before its numbers do.
+
+        raise not_finite(model, "Question 3", steered=False)
+    """
+    format = "float16 ends at 65504: load the model with --dtype bfloat16 or float32"
+    narrow = model.dtype == torch.float16
+    if steered:
+        advice = f"Lower the strength{f', or, since {format}' if narrow else ''}."
+    else:
+        advice = f"Its numbers overflow: {format}." if narrow else "Its weights may be damaged."
+    return BadInput(f"{where}: {model.name} gives NaN. {advice}")
 
 
 class _Reached(Exception):

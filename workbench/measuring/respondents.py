@@ -283,11 +283,12 @@ class LocalRespondent:
 
     def _keep_scores(self, keys: Sequence[str], scores: Sequence[Float[np.ndarray, "..."]]) -> None:
         """Keep log-probabilities. Raises BadInput where some are NaN."""
+        from sae_training.model.runtime import not_finite
+
         bad = sum(not np.isfinite(row).all() for row in scores)
         if bad:
-            raise BadInput(
-                f"{self.name} gives NaN for {bad} of {len(keys)} questions. Lower the strength."
-            )
+            where = f"In {bad} of {len(keys)} questions"
+            raise not_finite(self.model, where, steered=self.edit is not None)
         lines = {}
         for key, row in zip(keys, scores, strict=True):
             lines[key] = {"name": self.name, "logprobs": row.tolist()}

@@ -208,12 +208,16 @@ def measure(
     Row i of the edit is intervention i. Chunks that an earlier, interrupted call kept are not
     measured again.
     """
+    from sae_training.model.runtime import not_finite
+
     options = option_texts(instrument, edited.model)
     done, total = work.done("ratings"), len(interventions)
     for number, start in enumerate(range(0, total, CHUNK)):
         rows = np.arange(start, min(start + CHUNK, total))
         if number not in done:
             base, ratings = _rate(edited, options, texts.questions, rows)
+            if not np.isfinite(base).all():
+                raise not_finite(edited.model, "Unsteered", steered=False)
             strange = np.argwhere(~np.isfinite(ratings))
             if len(strange):
                 name = interventions[start + int(strange[0][0])].steering.name

@@ -319,7 +319,11 @@ def _measure(
 
     Raises BadInput where the model gives NaN.
     """
+    from sae_training.model.runtime import not_finite
+
     base, loss = bench.ratings(), bench.losses()
+    if not (np.isfinite(base).all() and np.isfinite(loss).all()):
+        raise not_finite(bench.model, "Unsteered", steered=False)
     for number, edit in enumerate(lab.plan.edits):
         if number not in lab.work.done("ratings"):
             with _edited(lab, neurons, edit):

@@ -14,6 +14,7 @@ holds what they share:
 Left out: where to steer and at which tokens; the engine knows (`sae_training/model/edits.py`).
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
@@ -51,9 +52,10 @@ class StrengthScale:
         if steering.combine == "sum" and not steering.by_direction:
             return self._sum_of_single_features(steering, sae)
         if steering.unit == "feature_max" and not steering.by_direction:
-            by_maximum = [
-                (index, weight * self._maximum(index)) for index, weight in features(steering, sae)
-            ]
+            by_maximum = []
+            for index, weight in features(steering, sae):
+                written_length(index, sae)
+                by_maximum.append((index, weight * self._maximum(index)))
             return _weighted_sum(by_maximum, sae)
         return unit_direction(steering, sae, self.directions) * self.length(steering)
 
@@ -73,7 +75,7 @@ class StrengthScale:
         """Give the activation at which a clamp of one feature aims [activation units]."""
         if steering.unit == "feature_max":
             return steering.strength * weight * self._maximum(index)
-        return steering.strength * weight * self.length(steering) / float(sae.W_dec[index].norm())
+        return steering.strength * weight * self.length(steering) / written_length(index, sae)
 
     def _sum_of_single_features(
         self, steering: Steering, sae: Encoder
@@ -156,6 +158,20 @@ def features(steering: Steering, sae: Encoder) -> tuple[tuple[int, float], ...]:
     return steering.features
 
 
+def written_length(index: int, sae: Encoder) -> float:
+    """Give the length of a feature's decoder row [residual units per activation unit].
+
+    Raises BadInput for a feature that writes nothing, which no activation steers.
+    """
+    length = float(sae.W_dec[index].norm())
+    if not 0 < length < math.inf:
+        raise BadInput(
+            f"Feature {index} writes nothing: its decoder row has length {length:g}. Choose another"
+            " feature."
+        )
+    return length
+
+
 def unit_direction(
     steering: Steering, sae: Encoder, directions: Mapping[str, Tensor] | None = None
 ) -> Float[Tensor, " d_model"]:
@@ -167,10 +183,10 @@ def unit_direction(
     """
     vector = _direction(steering, sae, directions or {})
     length = vector.norm()
-    if not length > 0:
+    if not 0 < float(length) < math.inf:
         raise BadInput(
-            f"The direction of steering {steering.name!r} has length 0: its decoder rows cancel or"
-            " are empty. Choose other features or weights."
+            f"The direction of steering {steering.name!r} has length {float(length):g}: its decoder"
+            " rows cancel or are empty. Choose other features or weights."
         )
     return vector / length
 
@@ -222,6 +238,8 @@ def delta(
             edit.random[row] = unit_direction(steering, sae, scale.directions)
         else:
             indices = [index for index, _ in features(steering, sae)]
+            for index in indices:
+                written_length(index, sae)
             edit.index[row, filled] = torch.tensor(indices).to(edit.index)
     return edit
 

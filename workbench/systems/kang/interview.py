@@ -197,6 +197,7 @@ def _answers(
     import torch
 
     from sae_training.engine import scoring
+    from sae_training.model.runtime import not_finite
 
     model, edit = steered.model, steered.edit
     prompts = [question.prompt for _, question in pairs]
@@ -213,6 +214,8 @@ def _answers(
         options = option_texts(interview.instrument, model)
     scores = scoring.sweep(model, prompts, options, edit, steered.site)
     by_treatment = torch.cat([scores.base[None], scores.steered]).double().numpy()
+    if not np.isfinite(by_treatment[0]).all():
+        raise not_finite(model, "Unsteered", steered=False)
     if not np.isfinite(by_treatment).all():
         raise BadInput("Under some steering the model gives NaN. Use a smaller coef.")
     rated = [question for _, question in pairs]

@@ -103,6 +103,7 @@ def by_logprob(
     from sae_training.engine.answers import tokens_of
     from sae_training.engine.generate import prompt_ids
     from sae_training.engine.scoring import sweep_ids
+    from sae_training.model.runtime import not_finite
 
     requests = [
         _Request(number, order, prompt)
@@ -117,6 +118,8 @@ def by_logprob(
     ids = prompt_ids(model, texts)
     answers = tokens_of(model, texts, ids, continuations)
     scores = sweep_ids(model, ids, answers, setup.edit, setup.site, progress)
+    if scores.base.isnan().any():
+        raise not_finite(model, "Unsteered", steered=False)
     logprobs = np.concatenate([scores.base[None].double().numpy(), scores.steered.double().numpy()])
     choices: list[list[Choice]] = [[] for _ in scenarios]
     for column, request in enumerate(requests):
