@@ -2,6 +2,7 @@
 assessors, review."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -62,15 +63,85 @@ def test_one_pair_of_actions_by_hand():
     assert flows(np.array([s]), np.array([[a], [b]]), np.array([p])) == pytest.approx(
         [expected, -expected]
     )
-    # the released code: rho squashed, one value normalised to its sign, the product of V^p', N
-    squashed = [1 / (1 + np.exp(-10 * (x - 0.5))) for x in (s, a, b)]
-    r = [0.3 * (1 - abs(abs(x) - weight)) + 0.7 * x for x in squashed]
-    inner = [1 / (1 + np.exp(-abs(r[0]))) * x / abs(x) for x in r[1:]]
-    forth, back = (1 / (1 + np.exp(-(inner[i] - inner[1 - i]))) for i in (0, 1))
-    expected = (forth**weight - back**weight) / 2
-    assert flows(np.array([s]), np.array([[a], [b]]), np.array([p]), "released") == pytest.approx(
-        [expected, -expected]
-    )
+
+
+def squash(x):
+    return 1 / (1 + math.exp(-10 * (x - 0.5)))
+
+
+def sigma(x):
+    return 1 / (1 + math.exp(-x))
+
+
+def test_two_actions_as_the_released_code_ranks_them_by_hand():
+    """Scenario [.2, .8], actions [[.1, .6], [.7, .3]], preferences [.8, .6], step by step."""
+    w1, w2 = squash(0.8), squash(0.6)  # .9526, .7311
+    s1 = 0.3 * (1 - abs(squash(0.2) - w1)) + 0.7 * 0.2  # d alone sees a squashed rating
+    s2 = 0.3 * (1 - abs(squash(0.8) - w2)) + 0.7 * 0.8
+    a1 = sigma(abs(s1)) * (0.3 * (1 - abs(squash(0.1) - w1)) + 0.7 * 0.1)
+    a2 = sigma(abs(s2)) * (0.3 * (1 - abs(squash(0.6) - w2)) + 0.7 * 0.6)
+    b1 = sigma(abs(s1)) * (0.3 * (1 - abs(squash(0.7) - w1)) + 0.7 * 0.7)
+    b2 = sigma(abs(s2)) * (0.3 * (1 - abs(squash(0.3) - w2)) + 0.7 * 0.3)
+    a1, a2, b1, b2 = a1 / (a1 + a2), a2 / (a1 + a2), b1 / (b1 + b2), b2 / (b1 + b2)
+    k1, k2 = w1 / (w1 + w2), w2 / (w1 + w2)
+    forth = sigma(a1 - b1) ** k1 * sigma(a2 - b2) ** k2
+    back = sigma(b1 - a1) ** k1 * sigma(b2 - a2) ** k2
+    expected = (forth - back) / 2  # N, not N - 1
+    assert expected == pytest.approx(-0.0177, abs=5e-5)
+    s, a, p = np.array([0.2, 0.8]), np.array([[0.1, 0.6], [0.7, 0.3]]), np.array([0.8, 0.6])
+    assert flows(s, a, p, "released") == pytest.approx([expected, -expected], abs=1e-12)
+    assert rank(flows(s, a, p, "released")).tolist() == [1, 0]
+
+
+def flows_by_loops(scenario, actions, preferences, variant):
+    """Either form, a number at a time."""
+    values, n = range(len(scenario)), len(actions)
+    weights = [squash(p) for p in preferences]
+
+    def mixed(rho, j):
+        size = squash(rho) if variant == "released" else abs(rho)
+        return 0.3 * (1 - abs(size - weights[j])) + 0.7 * rho
+
+    rated = [[sigma(abs(mixed(scenario[j], j))) * mixed(a[j], j) for j in values] for a in actions]
+    total = math.fsum(weights)
+    if variant == "released":
+        rated = [[x / math.fsum(row) for x in row] for row in rated]
+
+    def preferred(i, k):
+        each = [sigma(rated[i][j] - rated[k][j]) for j in values]
+        if variant == "released":
+            return math.prod(v ** (weights[j] / total) for j, v in enumerate(each))
+        return math.fsum(v * weights[j] for j, v in enumerate(each))
+
+    return [
+        math.fsum(preferred(i, k) - preferred(k, i) for k in range(n) if k != i)
+        / (n if variant == "released" else n - 1)
+        for i in range(n)
+    ]
+
+
+@pytest.mark.parametrize("variant", ["paper", "released"])
+def test_flows_are_those_of_a_second_writing_of_the_formula(variant):
+    draw = np.random.default_rng(9)
+    for _ in range(200):
+        values, n = int(draw.integers(1, 8)), int(draw.integers(2, 7))
+        s, a = draw.uniform(-1, 1, values), draw.uniform(-1, 1, (n, values))
+        p = draw.uniform(0, 1, values)
+        again = flows_by_loops(s, a, p, variant)
+        assert flows(s, a, p, variant) == pytest.approx(again, abs=1e-9)
+
+
+def test_ratings_that_add_up_to_nothing_have_no_released_ranking():
+    # With p = .5 the weight is .5, and a rating r with .3 (1 - |squash(r) - .5|) = -.7 r is mixed
+    # to 0; bisection finds it.
+    low, high = -1.0, 0.0
+    for _ in range(200):
+        r = (low + high) / 2
+        low, high = (r, high) if 0.3 * (1 - abs(squash(r) - 0.5)) + 0.7 * r < 0 else (low, r)
+    s, a, p = np.array([0.5]), np.array([[0.4], [low]]), np.array([0.5])
+    with pytest.raises(BadInput, match="action 2 add up to 0.*--variant paper"):
+        flows(s, a, p, "released")
+    assert np.isfinite(flows(s, a, p)).all()
 
 
 @pytest.mark.parametrize("variant", ["paper", "released"])

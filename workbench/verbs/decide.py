@@ -155,6 +155,9 @@ def run(study: Workspace, settings: DecideSettings, progress: Progress) -> Run:
     }
     if sae_run:
         inputs["sae"] = sae_run.id
+    if preferences and settings.variant == "released":
+        # Runs without this were ranked by another formula than that of the released code.
+        inputs["ranking"] = "released 2"
 
     def build(work: Work) -> dict[str, Any]:
         """Have the model decide, then say what steering changes and what the profile foretells."""

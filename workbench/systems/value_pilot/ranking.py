@@ -13,10 +13,15 @@ value [0 to 1]:
 5. `phi = phi+ - phi-`: mean preference over the N - 1 others less the mean preference of them over
    it (Brans & Vincke 1985).
 
-`variant="paper"` is this. `variant="released"` is the released code, which differs: rho is squashed
-like p before step 2, each action's ratings are divided by the sum of their sizes, step 4 is the
-product of `V_j ^ p'_j`, step 5 divides by N. What "normalised" is there we choose (L1) and say
-here. Neither divides the weights by their sum: that changes no order.
+`variant="paper"` is this. `variant="released"` is what the released code computes, which differs:
+
+- step 2 squashes rho like p inside d alone, `d = 1 - |sigma(10 (rho - 0.5)) - p'|`;
+- after step 3 each action's ratings are divided by their plain sum over the values, which turns an
+  action's order round where that sum is negative;
+- the weights are `p'` divided by their sum, and step 4 is the product of `V_j` to these powers;
+- step 5 divides by N.
+
+The paper's form does not divide the weights by their sum: that changes no order there.
 
 Left out: where rho and p come from. Luo et al. (2025).
 """
@@ -25,11 +30,13 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.special import expit
+from scipy.special import expit, log_expit
 
 from feature_store.errors import BadInput
 
 Variant = Literal["paper", "released"]
+TINY = 1e-12
+"""Sum of an action's ratings that is rounding alone."""
 
 
 def sharpen(x: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
@@ -38,13 +45,17 @@ def sharpen(x: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
 
 
 def mix(
-    rho: Float[np.ndarray, "*rows value"], weights: Float[np.ndarray, " value"]
+    rho: Float[np.ndarray, "*rows value"],
+    weights: Float[np.ndarray, " value"],
+    variant: Variant = "paper",
 ) -> Float[np.ndarray, "*rows value"]:
     """Mix ratings with their fit to the preferences [-0.7 to 1].
 
-    `r = 0.3 d + 0.7 rho` with `d = 1 - ||rho| - p'|`; it rises with rho.
+    `r = 0.3 d + 0.7 rho` with `d = 1 - ||rho| - p'|`, which rises with rho. The released code has
+    the squashed rating in the place of |rho|.
     """
-    return 0.3 * (1 - np.abs(np.abs(rho) - weights)) + 0.7 * rho
+    size = np.abs(rho) if variant == "paper" else sharpen(rho)
+    return 0.3 * (1 - np.abs(size - weights)) + 0.7 * rho
 
 
 def flows(
@@ -55,7 +66,8 @@ def flows(
 ) -> Float[np.ndarray, " action"]:
     """Give the net flow phi of every action; the best action has the largest, and they sum to 0.
 
-    Raises BadInput for fewer than two actions, and for ratings or preferences out of range.
+    Raises BadInput for fewer than two actions, for ratings or preferences out of range, and where
+    the released code would divide by 0.
 
         flows(np.array([1.0]), np.array([[1.0], [-1.0]]), np.array([0.9]))
     """
@@ -66,18 +78,36 @@ def flows(
     if not ((preferences >= 0) & (preferences <= 1)).all():
         raise BadInput("Preferences lie in [0, 1], got others.")
     weights = sharpen(preferences)
-    if variant == "released":
-        scenario, actions = sharpen(scenario), sharpen(actions)
-    rated = mix(actions, weights)
-    if variant == "released":
-        rated = rated / np.maximum(np.abs(rated).sum(1, keepdims=True), 1e-12)
-    rated = expit(np.abs(mix(scenario, weights))) * rated
-    by_value = expit(rated[:, None] - rated[None])
-    if variant == "released":
-        preferred, others = np.exp(np.log(by_value) @ weights), len(actions)
-    else:
-        preferred, others = by_value @ weights, len(actions) - 1
+    stakes = expit(np.abs(mix(scenario, weights, variant)))
+    rated = stakes * mix(actions, weights, variant)
+    if variant == "paper":
+        by_value = expit(rated[:, None] - rated[None])
+        return _net_flow(by_value @ weights, len(actions) - 1)
+    rated = rated / _sums(rated)
+    by_value = log_expit(rated[:, None] - rated[None])
+    return _net_flow(np.exp(by_value @ (weights / weights.sum())), len(actions))
+
+
+def _net_flow(
+    preferred: Float[np.ndarray, "action action"], others: int
+) -> Float[np.ndarray, " action"]:
+    """Give how far each action is preferred to the others, less how far they are to it."""
     return (preferred.sum(1) - preferred.sum(0)) / others
+
+
+def _sums(rated: Float[np.ndarray, "action value"]) -> Float[np.ndarray, "action 1"]:
+    """Give the sum of each action's ratings, by which the released code divides.
+
+    Raises BadInput where one is 0: the released code then has no answer.
+    """
+    sums = rated.sum(1, keepdims=True)
+    vanishing = np.flatnonzero(np.abs(sums[:, 0]) < TINY)
+    if len(vanishing):
+        raise BadInput(
+            f"The ratings of action {vanishing[0] + 1} add up to 0, and the released code divides"
+            " by that sum. Rank by the paper's form (--variant paper)."
+        )
+    return sums
 
 
 def rank(phi: Float[np.ndarray, " action"]) -> Int[np.ndarray, " action"]:
