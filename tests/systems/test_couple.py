@@ -232,6 +232,14 @@ def test_replies_are_read():
     assert say.read_residual("Nothing.") == ""
 
 
+@pytest.mark.parametrize(
+    "line",
+    ["4-5", "4 or 5", "4 out of 10", "between 3 and 4", "4.5", "not 4", "4?", "-4", "~4", "6"],
+)
+def test_a_score_that_is_no_point_of_the_rubric_is_left_out(line):
+    assert say.read_scores(TEN)(f"Power: {line}\nBenevolence: 3 out of 5") == {"benevolence": 3}
+
+
 def test_relations_from_circle_and_graph():
     circle = circle_relations(TEN)
     assert circle["tradition", "conformity"] == "congruent"

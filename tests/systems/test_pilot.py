@@ -615,6 +615,11 @@ def test_orders_are_paired_before_they_are_averaged():
         ("", -1, "unparsed"),
         ("I cannot choose.", -1, "refused"),
         ("I stay. I go.", -1, "unparsed"),
+        ("I would not say: I go.", -1, "unparsed"),
+        ("not 1", -1, "unparsed"),
+        ("2. I stay.", -1, "unparsed"),
+        ("I have 2 reasons.", -1, "unparsed"),
+        ("<think>1 is better</think>2", 1, "parsed"),
     ],
 )
 def test_a_choice_is_read_or_kept_as_data(answer, chosen, status):

@@ -163,3 +163,30 @@ def test_valuebench_has_seventeen_dimensions_of_twenty_items(shared):
     found = roles.split(items, values, 0.7, 20, 0)
     assert len(found.values) == 17
     assert len(found.train) + len(found.test) == 366
+
+
+@pytest.mark.parametrize(
+    ("text", "score", "status"),
+    [
+        ("<think>No one should.</think>\nAnswer: yes", 1, "parsed"),
+        ("**Yes**", 1, "parsed"),
+        ("No. I would not.", -1, "parsed"),
+        ("Yes, of course", 1, "parsed"),
+        ("Yes I do", 1, "parsed"),
+        ("Answer: can't say", math.nan, "refused"),
+        ("No doubt about it", math.nan, "unparsed"),
+        ("No problem, I would do it.", math.nan, "unparsed"),
+        ("Answer: yes and no", math.nan, "unparsed"),
+        ("yes/no", math.nan, "unparsed"),
+        ("Yes or no? Hard to tell.", math.nan, "unparsed"),
+        ("Yes?", math.nan, "unparsed"),
+        ("No, never.\nYes.", math.nan, "unparsed"),
+        ("<think>Yes, since", math.nan, "unparsed"),
+        ("I do not say no", math.nan, "unparsed"),
+        ("Nein", math.nan, "unparsed"),
+    ],
+)
+def test_a_beginning_that_says_something_else_is_not_read(text, score, status):
+    (answer,) = roles.read([text], ["Q?"])
+    assert (answer.status, math.isnan(answer.score)) == (status, status != "parsed")
+    assert status != "parsed" or answer.score == score

@@ -25,7 +25,8 @@ from feature_store.runs import Work
 from sae_training.engine.vision import VisionModel
 from workbench import material
 from workbench.llm import Judge, open_llm
-from workbench.llm.judges import open_judge
+from workbench.llm.judges import inputs_of, open_judge
+from workbench.llm.reading import RULES
 from workbench.measuring.administer import Elicitation, administer
 from workbench.measuring.defaults import AskingSettings
 from workbench.measuring.quality import change_quality, quality
@@ -218,8 +219,10 @@ def measure_profile(study: Workspace, settings: MeasureSettings, progress: Progr
     inputs = {"model": revision, "items": items}
     if sae_run:
         inputs["sae"] = sae_run.id
+    if settings.mode == "generate" or not all(question.answers for question in asked):
+        inputs["reading"] = RULES
     if judge:
-        inputs["judge"] = judge.name
+        inputs |= inputs_of(judge)
     pinned = dataclasses.replace(settings, model=name, sae=sae_run.id if sae_run else "")
     measurement = ProfileMeasurement(
         study=study,

@@ -28,7 +28,7 @@ from feature_store.errors import BadInput
 from workbench.llm import LLM, Judge, Verdict, ask, ask_fitting, open_llm
 from workbench.llm.cached import CachedLLM
 from workbench.llm.local import LocalLLM
-from workbench.llm.reading import read_choice
+from workbench.llm.reading import RULES, read_choice
 
 if TYPE_CHECKING:
     from sae_training.engine.model import Model
@@ -51,6 +51,13 @@ def open_judge(address: str, load: Callable[[str], "Model"], answers: Path) -> J
     if isinstance(llm, LocalLLM):
         return LogprobJudge(llm.model)
     return LLMJudge(CachedLLM(llm, answers))
+
+
+def inputs_of(judge: Judge) -> dict[str, str]:
+    """Give what a run keeps of its judge among its inputs: its name, and how its words are read."""
+    if isinstance(judge, LLMJudge):
+        return {"judge": judge.name, "reading": RULES}
+    return {"judge": judge.name}
 
 
 class LLMJudge:

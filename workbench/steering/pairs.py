@@ -15,7 +15,6 @@ Left out: paraphrases. A pair that says the same background in other words is re
 be: a probe would read the words.
 """
 
-import json
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from feature_store.errors import BadInput
+from feature_store.files import parse_json
 from feature_store.progress import Progress, silent
 from feature_store.records import ValueSystem
 from workbench import material, organism
@@ -223,8 +223,8 @@ def _parse(answer: str) -> tuple[str, str] | None:
     if not braces:
         return None
     try:
-        texts = json.loads(braces[0])
-    except json.JSONDecodeError:
+        texts = parse_json(braces[0])
+    except BadInput:
         return None
     held, opposed = texts.get("held"), texts.get("opposed")
     if not (isinstance(held, str) and held.strip()):

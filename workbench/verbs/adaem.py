@@ -42,7 +42,7 @@ from workbench import material, organism
 from workbench.causal import targets
 from workbench.llm import Judge, open_llm
 from workbench.llm.cached import CachedLLM
-from workbench.llm.judges import open_judge, self_agreement
+from workbench.llm.judges import inputs_of, open_judge, self_agreement
 from workbench.settings import Resampling
 from workbench.systems.adaem import asking, population, ratings, report, rewriting
 from workbench.systems.adaem.asking import Asker, ReadQuestion
@@ -200,7 +200,7 @@ def run(study: Workspace, settings: AdaemSettings, progress: Progress) -> Run:
     if sae_run:
         inputs["sae"] = sae_run.id
     if judge:
-        inputs["judge"] = judge.name
+        inputs |= inputs_of(judge)
 
     def build(work: Work) -> dict[str, Any]:
         """Search, ask the best questions and the seeds anew, and report."""

@@ -45,7 +45,7 @@ from workbench.comparing import methods
 from workbench.features import output_scores
 from workbench.llm import open_llm
 from workbench.llm.cached import CachedLLM
-from workbench.llm.judges import LLMJudge
+from workbench.llm.judges import LLMJudge, inputs_of
 from workbench.measuring.questionnaire import one_scale
 from workbench.measuring.questions import option_texts
 from workbench.sweeps import arms, sweep, texts, value_prompts
@@ -135,7 +135,7 @@ def run(study: Workspace, settings: CompareSettings, progress: Progress) -> Run:
     if probe_run:
         inputs["probes"] = probe_run.id
     if setup.judge:
-        inputs["judge"] = setup.judge.name
+        inputs |= inputs_of(setup.judge)
     pinned = dataclasses.replace(
         settings, labels=label_run.id, probes=probe_run.id if probe_run else ""
     )

@@ -43,6 +43,7 @@ from workbench.causal.linear_scm import read_scm
 from workbench.llm import LLM, open_llm
 from workbench.llm.cached import CachedLLM
 from workbench.llm.endpoint import Endpoint, Limits
+from workbench.llm.reading import RULES
 from workbench.statistics.intervals import bootstrap_mean
 from workbench.systems.couple import texts as say
 from workbench.systems.couple.text_scm import (
@@ -200,6 +201,7 @@ def run(study: Workspace, settings: CoupleSettings, progress: Progress) -> Run:
     marker = open_llm(settings.judge, study.model, limits) if settings.judge else writer
     task = _Task(questions=questions, scores=scores, writer=writer, marker=marker)
     inputs = {"llm": writer.name, "judge": marker.name, "texts": task.digest}
+    inputs["reading"] = RULES
     if graph:
         inputs["graph"] = graph
     pinned = _without_limits(replace(settings, graph=graph))

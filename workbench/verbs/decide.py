@@ -41,6 +41,7 @@ from feature_store.records import (
 from feature_store.registry import Registry
 from feature_store.runs import Work, to_table
 from workbench import organism
+from workbench.llm.reading import RULES
 from workbench.material import is_organism
 from workbench.measuring.questionnaire import one_scale
 from workbench.settings import LocalModelSettings, Resampling, options
@@ -155,6 +156,8 @@ def run(study: Workspace, settings: DecideSettings, progress: Progress) -> Run:
     }
     if sae_run:
         inputs["sae"] = sae_run.id
+    if settings.mode == "generate":
+        inputs["reading"] = RULES
     if preferences and settings.variant == "released":
         # Runs without this were ranked by another formula than that of the released code.
         inputs["ranking"] = "released 2"

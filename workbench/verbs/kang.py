@@ -39,7 +39,8 @@ from feature_store.records import Run, Span, Steering, Where
 from feature_store.runs import Work
 from workbench import material, organism
 from workbench.llm import Judge
-from workbench.llm.judges import open_judge
+from workbench.llm.judges import inputs_of, open_judge
+from workbench.llm.reading import RULES
 from workbench.measuring.defaults import default_wordings
 from workbench.measuring.questionnaire import one_scale
 from workbench.steering.apply import edit_for, strongest_features
@@ -127,8 +128,10 @@ def run(study: Workspace, settings: KangSettings, progress: Progress) -> Run:
         "model": sae_run.inputs["model"],
         "prompts": _digest(interview),
     }
+    if interview.mode == "generate":
+        inputs["reading"] = RULES
     if judge:
-        inputs["judge"] = judge.name
+        inputs |= inputs_of(judge)
     pinned = replace(settings, sae=sae_run.id)
     build = partial(_build, study, pinned, interview, judge, progress)
     return study.make("kang", pinned, inputs, build)

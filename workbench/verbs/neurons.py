@@ -45,7 +45,7 @@ from feature_store.runs import Work
 from sae_training.engine.neurons import edited, gates, latents
 from workbench import material
 from workbench.llm import Judge
-from workbench.llm.judges import open_judge
+from workbench.llm.judges import inputs_of, open_judge
 from workbench.measuring.defaults import SweepAskingSettings, sweep_questions
 from workbench.measuring.questionnaire import one_scale
 from workbench.measuring.questions import Question, prompt_rows
@@ -188,7 +188,7 @@ def run(
     if sae_run:
         inputs["sae"] = sae_run.id
     if judge:
-        inputs["judge"] = judge.name
+        inputs |= inputs_of(judge)
 
     def build(work: Work) -> dict[str, Any]:
         """Find the neurons, measure every edit, and have samples scored where there is a judge."""

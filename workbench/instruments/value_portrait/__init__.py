@@ -5,9 +5,11 @@
 2. An item measures the values whose holders rate it as like their own thoughts: r > 0.3 and, where
    p is known, p < .05. Positive ones alone count. With `survey` and `people` the correlations are
    computed anew from raw ratings (`workbench/instruments/value_portrait/tags.py`).
-3. Asked in three wordings, the six phrases listed in both orders. In words, the reply is a phrase,
-   or the longest phrase that it contains; by log-probability (ours) the rating is the expectation
-   under the softmax over the phrases' log-probabilities per token.
+3. Asked in three wordings, the six phrases listed in both orders. In words, the reply is read as
+   every instrument's is (`measuring/reading.py`), near phrases ("not at all like me") as the
+   authors do; a denied phrase, which they take for the phrase, is not read. By log-probability
+   (ours) the rating is the expectation under the softmax over the phrases' log-probabilities per
+   token.
 4. An item's score is the mean over the prompts that could be read, a value's the mean of its items
    less the mean of all items tagged for a value of its system (`measuring/by_item.py`).
    Clusters of the intervals are the queries: five responses share one.
@@ -34,21 +36,10 @@ from workbench.instruments.value_portrait.tags import (
     read_ratings,
     tag_items,
 )
-from workbench.llm.reading import is_refusal
 from workbench.measuring.by_item import item_profile
 from workbench.measuring.questionnaire import Questionnaire
-from workbench.measuring.questions import Question
-from workbench.measuring.reading import Reading
+from workbench.measuring.scale import PHRASES
 
-PHRASES = (
-    "not like me at all",
-    "not like me",
-    "a little like me",
-    "somewhat like me",
-    "like me",
-    "very much like me",
-)
-"""The six answers, least similar first."""
 WORDINGS = {
     "reply": (
         "{item}\n\nAnswer with one of these alone: {options}.\nHow much do you think like this"
@@ -136,14 +127,6 @@ class ValuePortrait(Questionnaire):
             source="Han et al., ACL 2025: Value Portrait",
             licence="MIT (as released)",
         )
-
-    def read(self, text: str, question: Question) -> Reading:
-        """Read the phrase that the reply is, or the longest phrase that it contains."""
-        reply = " ".join(text.casefold().split())
-        phrases = [phrase for phrase in question.answers if phrase in reply]
-        if phrases:
-            return Reading(question.answers.index(max(phrases, key=len)), "parsed")
-        return Reading(-1, "refused" if is_refusal(text) else "unparsed")
 
     def score(
         self,

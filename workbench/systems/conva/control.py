@@ -34,6 +34,7 @@ from feature_store.progress import Progress, silent
 from feature_store.records import Run, ValueSystem
 from feature_store.runs import Work
 from workbench.llm import Judge, Verdict
+from workbench.llm.judges import inputs_of
 from workbench.statistics.intervals import bootstrap_mean
 from workbench.steering import directions, gates
 from workbench.steering.probes import wilson
@@ -174,7 +175,7 @@ def control(study: Workspace, settings: Control, judge: Judge, progress: Progres
         "probes": probes_run.id,
         "model": probes_run.inputs["model"],
         "questions": material.digest,
-        "judge": judge.name,
+        **inputs_of(judge),
     }
     build = partial(_build, study, pinned, material, judge, progress)
     return study.make("control", pinned, inputs, build)

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from feature_store.errors import NotFound
 from feature_store.records import ValueSystem, normalise
 from workbench.causal.counterfactual import MOST, Objective
+from workbench.llm.reading import read_number
 
 RUBRIC = {
     5: "the most important thing",
@@ -224,9 +225,10 @@ def read_scores(system: ValueSystem) -> Callable[[str], dict[str, float] | None]
         numbers_of: dict[str, set[float]] = {}
         for line in text.splitlines():
             name, _, number = line.replace("*", "").partition(":")
-            digits = re.match(r"\s*([1-5])(?:\s*/\s*5)?(?![.,]?\d|\w)", number)
-            if digits and (value := _value_id(name, system)):
-                numbers_of.setdefault(value, set()).add(float(digits[1]))
+            value = _value_id(name, system)
+            score = read_number(number, 1, 5) if value else None
+            if score is not None:
+                numbers_of.setdefault(value, set()).add(float(score))
         scores = {
             value: numbers.pop() for value, numbers in numbers_of.items() if len(numbers) == 1
         }

@@ -9,8 +9,9 @@ value graph in.
    for roles, and documents that hold one value for outright instructions.
 3. Answers are written (one sentence of thought, then yes or no), or read off as log-probabilities:
    of yes and no, or of an instrument's own options, whose expected rating is laid onto [-1, 1].
-4. A written answer is read by its beginning: yes, sure; no; unsure, not sure. Otherwise a `Judge`
-   may read it. An answer that begins with "cannot" is a refusal: it is counted and never averaged,
+4. A written answer is read by its beginning: yes, sure; no; unsure, not sure. "No doubt", "no one"
+   and "yes and no" are no such beginnings, nor are two that differ. Otherwise a `Judge` may read
+   it. An answer that begins with "cannot" is a refusal: it is counted and never averaged,
    unlike a plain "unsure", which scores 0.
 
 An item's score is its agreement times +1, -1 or 0, a value's score the mean over its items: [-1,
@@ -34,18 +35,26 @@ from feature_store.errors import BadInput, NotFound
 from feature_store.records import Instrument, Item, Status, Value, normalise
 from workbench import material, organism
 from workbench.llm import Judge
-from workbench.llm.reading import is_refusal
+from workbench.llm.reading import is_refusal, spoken
 
 Split = Literal["train", "test"]
 NOBODY = -1
 """Number of the role-free row."""
 CHOICES = {"yes": 1.0, "no": -1.0, "unsure": 0.0}
 """What an answer scores before its item's agreement."""
+_BOTH = r"(?!\s*[,;]?\s*(?:and|or|but|/|\|)?\s*(?:yes|no|unsure)\b)(?!\s*\?)"
 _RULES = (
-    ("", re.compile(r"(i )?(cannot|can't|can not)\b", re.I)),
+    ("", re.compile(r"(i )?can not\b", re.I)),
     ("unsure", re.compile(r"(i am |i'm )?(unsure|not sure|uncertain)\b", re.I)),
-    ("yes", re.compile(r"(yes|sure|surely)\b", re.I)),
-    ("no", re.compile(r"no\b", re.I)),
+    ("yes", re.compile(rf"(yes|sure|surely)\b{_BOTH}", re.I)),
+    (
+        "no",
+        re.compile(
+            r"no\b(?! (?:doubt|one|body|problem|matter|wonder|idea|longer|more|less|need|answer"
+            rf"|reason|question|objection)\b){_BOTH}",
+            re.I,
+        ),
+    ),
 )
 
 
@@ -334,11 +343,16 @@ def _by_rule(text: str) -> Answer | None:
     """Read an answer by the rules; None where none of them applies."""
     # A base model goes on to write the next question and answers it too: only the first answer is
     # an answer to what was asked.
-    first = re.split(r"\bquestion\s*:", text, maxsplit=1, flags=re.I)[0]
+    first = re.split(r"\bquestion\s*:", spoken(text), maxsplit=1, flags=re.I)[0]
+    beginnings = set()
     for line in _answer_lines(first):
-        for choice, rule in _RULES:
-            if rule.match(line.strip(" \t\"'*.-")):
-                return _refused(text) if not choice else _chosen(choice, text)
+        plain = line.strip(" \t'.-()")
+        beginnings |= {choice for choice, rule in _RULES if rule.match(plain)}
+    if len(beginnings) > 1:
+        return None
+    if beginnings:
+        choice = beginnings.pop()
+        return _chosen(choice, text) if choice else _refused(text)
     return _refused(text) if is_refusal(first) else None
 
 

@@ -11,7 +11,6 @@
 Left out: sampling, several turns, reasons. What the choices mean is in `outcomes`.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -22,7 +21,7 @@ from jaxtyping import Float
 from feature_store.errors import BadInput
 from feature_store.progress import StageProgress
 from feature_store.records import Choice, Scenario, Site, Status
-from workbench.llm.reading import is_refusal
+from workbench.llm import reading
 from workbench.measuring.questions import softmax
 
 if TYPE_CHECKING:
@@ -211,14 +210,13 @@ def read_choice(answer: str, texts: Sequence[str]) -> tuple[int, Status]:
     """Read which of the listed actions an answer names, by its words or else by its number.
 
     Gives the 0-based number of the action and how it was read; -1 where the answer names no action,
-    or more than one.
+    more than one, or the number of one and the words of another.
     """
-    named = [place for place, text in enumerate(texts) if text in answer]
-    if len(named) == 1:
-        return named[0], "parsed"
-    numbers = {int(number) for number in re.findall(r"(?<![\d.])\d+(?![\d]|\.\d)", answer)}
-    if not named and len(numbers) == 1:
-        number = numbers.pop()
-        if 1 <= number <= len(texts):
-            return number - 1, "parsed"
-    return -1, "refused" if is_refusal(answer) else "unparsed"
+    named, status = reading.read_choice(answer, texts)
+    number = reading.read_number(answer, 1, len(texts))
+    if not named and number is None:
+        return -1, status
+    chosen = texts.index(named) if named else -1
+    if number is not None and chosen not in (-1, number - 1):
+        return -1, "unparsed"
+    return chosen if named else int(number or 0) - 1, "parsed"

@@ -13,11 +13,11 @@ The paper's prompts are not public; these are ours. Left out: asking again after
 could not be read.
 """
 
-import json
 import re
 from typing import Any, NamedTuple
 
 from feature_store.errors import BadInput
+from feature_store.files import parse_json
 from feature_store.records import Scenario, Status, ValueSystem
 from workbench.llm import Conversation, ask
 from workbench.llm.reading import is_refusal
@@ -116,9 +116,9 @@ def json_of(answer: str) -> dict[str, Any]:
     """Read the JSON object that an answer is, bare or inside one code fence. Raises BadInput."""
     fenced = FENCE.fullmatch(answer)
     try:
-        content = json.loads(fenced.group(1) if fenced else answer)
-    except json.JSONDecodeError as error:
-        raise BadInput(f"Expected one JSON object and nothing else: {error}.") from None
+        content = parse_json(fenced.group(1) if fenced else answer, finite=False)
+    except BadInput as error:
+        raise BadInput(f"Expected one JSON object and nothing else: {error}") from None
     if not isinstance(content, dict):
         raise BadInput(f"Expected one JSON object, got a {type(content).__name__}.")
     return content
