@@ -1,30 +1,27 @@
 """Token ids as people read them.
 
-Tokenizers write a token in their own script: byte-level BPE maps every byte to a printable sign
-(`Ġ` is a space, `Ċ` a line end, `é` becomes two signs), SentencePiece writes `▁` for a space and
-`<0x0A>` for a byte. Here each is turned back into text; tokenizers of whole words write no space,
-so one is set before each word. A token that holds only part of a character (common in emoji) shows
-the replacement sign.
+Tokenizers write a token in a script of their own: byte-level BPE maps every byte to a printable
+sign (`Ġ` is a space, `Ċ` a line end, `é` becomes two signs), SentencePiece writes `▁` for a space
+and `<0x0A>` for a byte, WordPiece `##` before what continues a word. Which script it is only the
+tokenizer's own decoder knows: a vocabulary of words may well hold the letter `Ġ`.
+
+1. The tokenizer's decoder reads each token between two letters, which are then taken away: at the
+   edges of a text a decoder drops the space that a token brings.
+2. Tokenizers of whole words write no space; their decoders set one before each word.
+3. An added token stands outside the script, and is shown as it was added.
+
+A token that holds only part of a character (common in emoji) shows the replacement sign.
 """
 
-import re
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tokenizers.decoders import WordPiece
 
 from sae_training.model.runtime import Runtime
 
-_BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
-
-
-@cache
-def _bytes_of_signs() -> dict[str, int]:
-    """Make GPT-2's table from a sign to its byte.
-
-    Printable Latin-1 stands for itself, the other bytes for signs from 256 on.
-    """
-    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    rest = [byte for byte in range(256) if byte not in plain]
-    return {chr(byte): byte for byte in plain} | {chr(256 + i): byte for i, byte in enumerate(rest)}
+LETTER = "x"
+"""Stands before and after a token while it is decoded; every script writes it as itself."""
 
 
 def strings(model: Runtime, ids: Sequence[int]) -> list[str]:
@@ -36,25 +33,25 @@ def strings(model: Runtime, ids: Sequence[int]) -> list[str]:
     """
     if model.tokenizer is None:
         return [str(id) for id in ids]
-    raw = [token or "" for token in model.tokenizer.convert_ids_to_tokens(list(ids))]
-    signs = set("".join(model.tokenizer.get_vocab()))
-    if not signs & {"Ġ", "▁"}:
-        # Whole words, or WordPiece: the space before a word is not written.
-        return [token[2:] if token.startswith("##") else f" {token}" for token in raw]
-    if "Ġ" not in signs:
-        return [_sentencepiece(token) for token in raw]
-    table = _bytes_of_signs()
-    return [_byte_level(token, table) for token in raw]
+    decode = _decoder(model.tokenizer)
+    end = decode([LETTER, LETTER]).removeprefix(LETTER)
+    space = end.removesuffix(LETTER)
+    added = model.tokenizer.added_tokens_decoder
+    written = []
+    for id, token in zip(ids, model.tokenizer.convert_ids_to_tokens(list(ids)), strict=True):
+        if id in added:
+            written.append(space + token)
+        else:
+            text = decode([LETTER, token or "", LETTER]).removeprefix(LETTER)
+            # Where the token itself says that no space follows (CTRL), the letter stands alone.
+            written.append(text.removesuffix(end if text.endswith(end) else LETTER))
+    return written
 
 
-def _byte_level(token: str, table: dict[str, int]) -> str:
-    """Read a token of signs that stand for bytes; one with another sign is left as it is."""
-    if not all(sign in table for sign in token):
-        return token
-    return bytes(table[sign] for sign in token).decode("utf-8", "replace")
-
-
-def _sentencepiece(token: str) -> str:
-    if byte := _BYTE.fullmatch(token):
-        return bytes([int(byte[1], 16)]).decode("utf-8", "replace")
-    return token.replace("▁", " ")
+def _decoder(tokenizer: Any) -> Callable[[list[str]], str]:
+    """Give what joins a tokenizer's tokens to a text."""
+    decoder = getattr(getattr(tokenizer, "backend_tokenizer", None), "decoder", None)
+    if isinstance(decoder, WordPiece):
+        # It would also draw a full stop to its word, which is right in whole texts only.
+        return WordPiece(prefix=decoder.prefix, cleanup=False).decode
+    return tokenizer.convert_tokens_to_string
