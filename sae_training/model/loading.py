@@ -5,15 +5,14 @@
 2. Weights must be safetensors (a pickle runs code when it is read), code from the repository is
    never run, and a weight that the file does not hold is an error: Hugging Face would fill it with
    random numbers.
-3. The revision is pinned: the commit of the hub snapshot, or a checksum of a folder's configuration
-   and weights.
+3. The revision is pinned: the commit of the hub snapshot, or a checksum of a folder's files
+   (`folders.py`).
 4. `device="auto"` is the accelerator if there is one, all of them through `device_map` if there are
    several.
 
 Left out: quantised loading, adapters, and encoder-decoder models.
 """
 
-import hashlib
 import os
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -26,13 +25,9 @@ from torch import nn
 
 from feature_store.errors import BadInput, Incompatible, NotFound, WorkbenchError, nearest
 from feature_store.files import SETTINGS, read_json, shown
+from sae_training.model.folders import checksum
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-WHOLE = 256 * 2**20
-"""Weight files up to this size enter the checksum whole, larger ones by size, first and last
-part [bytes]."""
-
-
 Kind = Literal["text", "vision", "embedding"]
 KINDS: dict[Kind, tuple[str, str, str]] = {
     "text": ("AutoModelForCausalLM", "AutoTokenizer", "a causal language model"),
@@ -157,27 +152,6 @@ def _commit(address: str, revision: str | None) -> str:
         raise _explain(address, revision, error, "a model") from error
 
 
-def checksum(folder: Path) -> str:
-    """Sum a model folder up in 40 hexadecimal digits: configuration, weight index and weights."""
-    digest = hashlib.sha256()
-    files = [
-        folder / "config.json",
-        *folder.glob("*.safetensors.index.json"),
-        *folder.glob("*.safetensors"),
-    ]
-    for file in sorted(files):
-        size = file.stat().st_size
-        digest.update(f"{file.name}:{size}:".encode())
-        with file.open("rb") as stream:
-            if size <= WHOLE:
-                digest.update(stream.read())
-            else:
-                digest.update(stream.read(2**20))
-                stream.seek(-(2**20), os.SEEK_END)
-                digest.update(stream.read())
-    return digest.hexdigest()[:40]
-
-
 def _check_folder(folder: Path) -> str:
     gguf = next(iter(folder.glob("*.gguf")), None)
     if gguf and not list(folder.glob("*.safetensors")):
@@ -203,6 +177,11 @@ def _check_folder(folder: Path) -> str:
                 " broken link). Copy the model again."
             )
     _check_config(folder / "config.json")
+    if (folder / "adapter_config.json").exists():
+        raise BadInput(
+            f"{folder} holds an adapter (adapter_config.json), which is not read. Merge it into the"
+            " weights (merge_and_unload, save_pretrained), or take its files away."
+        )
     return checksum(folder)
 
 
