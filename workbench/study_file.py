@@ -1,13 +1,19 @@
-"""What `study.json` says about a study: the format of its folder, and its value system.
+"""What `study.json` says about a study: the format of its folder, its value system, and its day.
+
+The day is what chat templates that tell the time are told. It is noted when the first such model is
+opened, so that the same command means the same work on every later day.
 
 It stands apart from `study.py`, so that `workbench app` can refuse a wrong folder without loading
 the store.
 """
 
 import json
+from datetime import date
 from pathlib import Path
+from typing import Any
 
 from feature_store.errors import BadInput, Incompatible, NotFound
+from feature_store.files import write_atomically
 
 FORMAT = 1
 """Version of the folder's format that this code writes, and the newest that it reads."""
@@ -35,7 +41,7 @@ def system_of(folder: Path) -> str:
             " `workbench train`."
         )
     try:
-        description = json.loads(file(folder).read_text(encoding="utf-8"))
+        description = _read(folder)
         version, system = int(description["format"]), str(description["system"])
     except (ValueError, KeyError, TypeError):
         raise BadInput(
@@ -48,3 +54,40 @@ def system_of(folder: Path) -> str:
             " the workbench."
         )
     return system
+
+
+def day_of(folder: Path) -> str:
+    """Give the day that the study's models are told; from now on today where none is noted yet.
+
+    Raises BadInput where the description is damaged.
+    """
+    description = _read(folder)
+    if "today" not in description:
+        description["today"] = date.today().isoformat()
+        try:
+            write_atomically(file(folder), json.dumps(description, indent=1))
+        except OSError as error:
+            raise BadInput(
+                f"The day that models are told cannot be noted in {file(folder)}"
+                f" ({error.strerror}). Give it with --today {description['today']}."
+            ) from None
+    return day(str(description["today"]))
+
+
+def day(text: str) -> str:
+    """Read a day as a user writes it. Raises BadInput for anything else.
+
+    day("2026-11-26")
+    """
+    try:
+        return date.fromisoformat(text).isoformat()
+    except ValueError:
+        raise BadInput(
+            f"A day is written as year, month and day, such as 2026-11-26; got {text!r}."
+        ) from None
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    """Read the description as it stands there."""
+    description: dict[str, Any] = json.loads(file(folder).read_text(encoding="utf-8"))
+    return description

@@ -1,11 +1,14 @@
 """The folder of a study: its runs, the store over them, and the live models that its runs read.
 
-1. `study.json` says what the folder is and in which value system it speaks (`study_file.py`).
+1. `study.json` says what the folder is, in which value system it speaks, and which day its models
+   are told (`study_file.py`).
 2. `make` is how every verb makes a run: the finished run of the same work is found, an interrupted
    one is resumed, otherwise one is begun.
 3. `resolve` gives the run that a setting names; where there is none yet it says which verb makes
    one.
 4. `model` and `sae` give the live handles, loaded once a process.
+5. A run is verified where it is used: `make` and `resolve` give none whose files are not as they
+   were written.
 
 Left out: what a verb does (`workbench/verbs`), and the verbs as methods (`study.py`).
 """
@@ -35,11 +38,18 @@ class Workspace:
     """The study in `folder`: its runs, its store and its live models.
 
     An absent or empty folder becomes a study of the value system `system`, unless `create` is
-    false.
+    false. `today` is the day that chat templates tell (2026-11-26); empty: the study's.
     """
 
-    def __init__(self, folder: str | Path, system: str = "schwartz10", create: bool = True) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        system: str = "schwartz10",
+        create: bool = True,
+        today: str = "",
+    ) -> None:
         self.folder = Path(folder)
+        self._today = study_file.day(today) if today else ""
         with of_paths():
             empty = not self.folder.exists() or not any(self.folder.iterdir())
         if create and empty:
@@ -128,23 +138,36 @@ class Workspace:
         key = (address, revision, dtype, device)
         with self._loading:
             if key not in self._models:
-                self._models[key] = open_model(
+                model = open_model(
                     model_address(address), revision=revision, dtype=dtype, device=device
                 )
+                # The folder in which the workbench lies is no part of what its model is.
+                model.name = address
+                if model.tells_day:
+                    model.today = self._today or study_file.day_of(self.folder)
+                self._models[key] = model
             return self._models[key]
 
     def model_of(self, run: Run) -> "Model":
         """Give the model that a run of kind `sae` or `probes` reads.
 
-        Raises Incompatible where the model is no longer at the revision that the run pinned.
+        Raises Incompatible where the model is no longer at the revision that the run pinned, or is
+        told another day.
         """
         config = run.config
         model = self.model(config["model"], config["revision"], config["dtype"], config["device"])
-        if model.revision != run.inputs["model"]:
+        revision, _, day = run.inputs["model"].partition(" on ")
+        if model.revision != revision:
             raise Incompatible(
-                f"{run.id} was made with {config['model']} at revision {run.inputs['model'][:12]},"
+                f"{run.id} was made with {config['model']} at revision {revision[:12]},"
                 f" the model there now is {model.revision[:12]}. Restore the model, or make a run"
                 " for this one."
+            )
+        if model.pinned != run.inputs["model"]:
+            raise Incompatible(
+                f"{run.id} was made with {config['model']} on {day or 'no day'}, and its chat"
+                f" template now tells {model.today}. Give --today {day}, or make a run for this"
+                " day."
             )
         return model
 

@@ -28,6 +28,7 @@ from feature_store.errors import BadInput, Incompatible
 from sae_training.engine.generate import PromptBatch, decode, row_seed, steps
 from sae_training.engine.model import Model
 from sae_training.engine.walk import logprobs
+from sae_training.model import clock
 from sae_training.model.edits import prompt_frame
 from sae_training.model.loading import load
 from sae_training.model.runtime import Prompt
@@ -84,6 +85,8 @@ class VisionModel(Model):
         )
         if chat == "on" and not template:
             raise Incompatible(f"{where} has no chat template. Use chat=auto or off.")
+        if isinstance(template, dict):  # several by name
+            template = template.get("default", "")
         # Where only the tokenizer brings one.
         processor.chat_template = template
         return cls(
@@ -96,6 +99,11 @@ class VisionModel(Model):
         Templates of models that see want messages in parts, and pass over plain text in silence.
         """
         return self._rendered(prompt, 0) if self.chat else super().render(prompt)
+
+    @property
+    def template(self) -> str:
+        """The processor's chat template; empty where none is used."""
+        return self.processor.chat_template if self.chat else ""
 
     def with_image(self, prompt: Prompt) -> str:
         """Write a prompt with the sign that stands for its image.
@@ -136,6 +144,8 @@ class VisionModel(Model):
             shown = [{"type": "image"}] * images if number == first else []
             text = {"type": "text", "text": self._plain(message["content"])}
             parts.append({"role": message["role"], "content": [*shown, text]})
+        if self.tells_day:
+            clock.stop(self.template, self.today)
         try:
             return self.processor.apply_chat_template(
                 parts, tokenize=False, add_generation_prompt=True

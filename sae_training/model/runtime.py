@@ -18,6 +18,7 @@ the scoring of answer options in `scoring.py`, running only the layers above a s
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from datetime import date
 from functools import cached_property
 from typing import Any, cast
 
@@ -27,7 +28,7 @@ from torch import Tensor, nn
 
 from feature_store.errors import BadInput, Incompatible
 from feature_store.records import Site
-from sae_training.model import sites
+from sae_training.model import clock, sites
 from sae_training.model.edits import Edit, Frame, by_prompt, prompt_frame, settle
 
 LOGITS = 2**27
@@ -87,11 +88,13 @@ class Runtime:
         self.tokenizer = tokenizer
         """Its Hugging Face tokenizer."""
         self.name = name
-        """Folder or hub id."""
+        """What it is called: folder, hub id, or the word that a study has for it."""
         self.revision = revision
         """Commit of the hub snapshot, or checksum of the folder."""
         self.chat = chat
         """Whether prompts go through the tokenizer's chat template."""
+        self.today = date.today().isoformat()
+        """Day that the chat template tells, where it asks for the time."""
         self.d_model: int = config.hidden_size
         """Width of the residual stream."""
         self.n_layers: int = config.num_hidden_layers
@@ -118,6 +121,34 @@ class Runtime:
     def dtype(self) -> torch.dtype:
         """Number format of the weights."""
         return self.module.dtype
+
+    @property
+    def template(self) -> str:
+        """The chat template; empty where none is used."""
+        return self.tokenizer.get_chat_template() if self.chat else ""
+
+    @cached_property
+    def tells_day(self) -> bool:
+        """Whether the chat template asks for the time, so that answers depend on the day."""
+        return bool(self.template) and clock.reads_clock(self.template, self.name)
+
+    @property
+    def pinned(self) -> str:
+        """What a run pins of the model: its revision, and the day where it tells one."""
+        return f"{self.revision} on {self.today}" if self.tells_day else self.revision
+
+    @property
+    def identity(self) -> str:
+        """What answers are kept and judged under: name, revision, number format and day.
+
+        The number format stands there where it is not float32, the day where the model tells it.
+        """
+        parts = [f"{self.name}@{self.revision[:12]}"]
+        if self.dtype != torch.float32:
+            parts.append(str(self.dtype).removeprefix("torch."))
+        if self.tells_day:
+            parts.append(f"on {self.today}")
+        return " ".join(parts)
 
     @cached_property
     def tuples(self) -> bool:
@@ -174,6 +205,8 @@ class Runtime:
         messages = (
             [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
         )
+        if self.tells_day:
+            clock.stop(self.template, self.today)
         return self.tokenizer.apply_chat_template(
             messages, tokenize=False, add_generation_prompt=True
         )

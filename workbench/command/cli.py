@@ -78,6 +78,11 @@ def parser(used: Container[str] = VERBS) -> argparse.ArgumentParser:
         sub.add_argument(
             "--job", type=Path, default=None, help="TOML job file; a flag wins over it"
         )
+        sub.add_argument(
+            "--today",
+            default="",
+            help="day that chat templates tell, such as 2026-11-26; empty: the study's",
+        )
         if verb.begins:
             sub.add_argument(
                 "--system", default="schwartz10", help="value system of a new study [schwartz10]"
@@ -158,18 +163,20 @@ def _interrupt(signum: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def _open(study: Path, create: bool = False, system: str = "schwartz10") -> "Study":
+def _open(
+    study: Path, create: bool = False, system: str = "schwartz10", today: str = ""
+) -> "Study":
     from workbench.study import Study
 
-    return Study(study, system, create)
+    return Study(study, system, create, today)
 
 
-def _make_run(verb: str, study: Path, job: Path | None, **flags: Any) -> None:
+def _make_run(verb: str, study: Path, job: Path | None, today: str, **flags: Any) -> None:
     system = "schwartz10"
     if VERBS[verb].begins:  # `neurons` begins none, and its --system names the values it locates
         system = flags.pop("system")
     from_job = settings.from_toml(job, verbs.load(verb).settings, verb) if job else {}
-    opened = _open(study, VERBS[verb].begins, system)
+    opened = _open(study, VERBS[verb].begins, system, today)
     if system not in ("schwartz10", opened.system_id):
         raise BadInput(
             f"{study} is a study of {opened.system_id}. Give a new folder for one of {system}."

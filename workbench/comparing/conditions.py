@@ -38,9 +38,15 @@ def marked(responses: pd.DataFrame, runs: Mapping[str, Run]) -> pd.DataFrame:
         saes.append("" if steering == "base" else runs[run].inputs.get("sae", ""))
     return responses.assign(
         model=[runs[run].config["model"] for run in responses.run],
-        revision=[runs[run].inputs["model"][:7] for run in responses.run],
+        revision=[_revision(runs[run]) for run in responses.run],
         sae=saes,
     )
+
+
+def _revision(run: Run) -> str:
+    """Give the first letters of the revision that a run pins, and the day where it pins one."""
+    revision, on, day = run.inputs["model"].partition(" on ")
+    return revision[:7] + on + day
 
 
 def conditions(responses: pd.DataFrame) -> pd.DataFrame:

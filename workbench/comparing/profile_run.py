@@ -341,7 +341,7 @@ def _respondents(
     sae_run: Run | None,
     steering: Steering,
 ) -> tuple[Respondent, Respondent | None, str]:
-    """Give the model as it is, the steered model where one is steered, and the model's revision."""
+    """Give the model as it is, the steered model where one is steered, and what is pinned of it."""
     if "://" in name:
         remote = RemoteRespondent(open_llm(name, study.model), study.folder)
         return remote, None, remote.name
@@ -349,5 +349,5 @@ def _respondents(
     kind = VisionRespondent if isinstance(model, VisionModel) else LocalRespondent
     base = kind(model, study.folder)
     if sae_run is None or steering.name == "base":
-        return base, None, model.revision
-    return base, respondent(study, sae_run, steering, kind), model.revision
+        return base, None, model.pinned
+    return base, respondent(study, sae_run, steering, kind), model.pinned

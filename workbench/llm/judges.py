@@ -101,8 +101,8 @@ class LogprobJudge:
 
     @property
     def name(self) -> str:
-        """Address and revision of the model, and that options were scored."""
-        return f"{self.model.name}@{self.model.revision[:12]} by log-probability"
+        """Identity of the model, and that options were scored."""
+        return f"{self.model.identity} by log-probability"
 
     def judge(self, questions: Sequence[str], options: Sequence[str]) -> list[Verdict]:
         """Choose the option that each question makes likeliest, in order.

@@ -35,7 +35,7 @@ class LocalLLM:
 
     @property
     def name(self) -> str:
-        """Address, revision and steering.
+        """The model's identity, and its steering.
 
         Raises BadInput for a steered model whose steering was not named.
         """
@@ -44,7 +44,7 @@ class LocalLLM:
                 "The model is steered and its name does not say how. Open it as LocalLLM(model,"
                 " steering.name), or leave the steered block."
             )
-        plain = f"{self.model.name}@{self.model.revision[:12]}"
+        plain = self.model.identity
         return f"{plain} + {self.steering}" if self.steering else plain
 
     def chat(

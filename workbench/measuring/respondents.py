@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, runtime_checkable
 
 import numpy as np
-import torch
 from jaxtyping import Float
 
 from feature_store.errors import BadInput
@@ -111,10 +110,7 @@ class LocalRespondent:
         self.model = model
         self.edit = edit
         self.site = site
-        self.name = f"{model.name}@{model.revision[:12]}"
-        if model.dtype != torch.float32:
-            # Other number formats give other scores, which must not pass for those of float32.
-            self.name += f" {str(model.dtype).removeprefix('torch.')}"
+        self.name = model.identity
         if steering != "base":
             self.name += f" + {steering}"
         self._scores = AnswerFile(folder / "scores.jsonl")

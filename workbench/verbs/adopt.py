@@ -73,7 +73,7 @@ def run(study: Workspace, settings: AdoptSettings, progress: Progress) -> Run:
     model = study.model(settings.model, settings.revision, settings.dtype, settings.device)
     sae.check_fits(model)
     sites.boundary(site, model.n_layers)
-    inputs = {"model": model.revision, "texts": checksum(texts), "sae": _digest(sae)}
+    inputs = {"model": model.pinned, "texts": checksum(texts), "sae": _digest(sae)}
 
     def build(work: Work) -> dict[str, Any]:
         """Evaluate the SAE and harvest its features."""

@@ -150,7 +150,7 @@ def run(study: Workspace, settings: DecideSettings, progress: Progress) -> Run:
         preferences = _preferences(study, settings.preference, model)
     content = repr((scenarios, {key: row.tolist() for key, row in preferences.items()}))
     inputs = {
-        "model": model.revision,
+        "model": model.pinned,
         "scenarios": source,
         "content": hashlib.sha256(content.encode()).hexdigest(),
     }
@@ -320,10 +320,10 @@ def _preferences(study: Workspace, name: str, model: "Model") -> Preferences:
         return {"": _preferences_of_file(Path(name), study.system)}
     values = study.system.ids
     measured = study.resolve("profile", name)
-    if measured.inputs["model"] != model.revision:
+    if measured.inputs["model"] != model.pinned:
         raise Incompatible(
-            f"{measured.id} measured another model (revision {measured.inputs['model'][:12]})."
-            " Measure this one first."
+            f"{measured.id} measured another model ({measured.inputs['model']}), or the same on"
+            " another day. Measure this one first."
         )
     largest = len(one_scale(measured.config["instrument"], study.system).options)
     profile = queries.profile(study.store, measured.id, centred=False)

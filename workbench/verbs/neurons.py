@@ -184,7 +184,7 @@ def run(
     name, sae_run = _model_and_sae(study, settings)
     plan = _plan(study, settings, name)
     model = study.model_for(name, sae_run, settings.revision, settings.dtype, settings.device)
-    inputs = {"model": model.revision, "prompts": plan.digest(settings)}
+    inputs = {"model": model.pinned, "prompts": plan.digest(settings)}
     if sae_run:
         inputs["sae"] = sae_run.id
     if judge:

@@ -96,7 +96,7 @@ def run(study: Workspace, settings: ProbeSettings, progress: Progress) -> Run:
     written = _pairs(study, settings, progress)
     checked = pairs.check(written.pairs, settings.shared)
     texts = repr([astuple(pair) for pair in written.pairs])
-    inputs = {"model": model.revision, "pairs": hashlib.sha256(texts.encode()).hexdigest()}
+    inputs = {"model": model.pinned, "pairs": hashlib.sha256(texts.encode()).hexdigest()}
     pinned = replace(settings, model=name, sae=sae_run.id if sae_run else "", skip_last=skip)
     config = plain(pinned)
     if sae_run:

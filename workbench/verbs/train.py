@@ -40,7 +40,7 @@ def run(study: Workspace, settings: TrainSettings, progress: Progress) -> Run:
     texts = material.texts(settings.texts, settings.documents, settings.seed)
     model = study.model(settings.model, settings.revision, settings.dtype, settings.device)
     sites.boundary(settings.site, model.n_layers)
-    inputs = {"model": model.revision, "texts": checksum(texts)}
+    inputs = {"model": model.pinned, "texts": checksum(texts)}
 
     def build(work: Work) -> dict[str, Any]:
         """Train, going on from a checkpoint where there is one, and harvest the features."""

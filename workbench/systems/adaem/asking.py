@@ -189,7 +189,7 @@ def by_model(model: "Model") -> Coherence:
             coherence[fits] = np.exp(-loss)
         return coherence
 
-    return Coherence(f"probability per token under {model.name}@{model.revision[:12]}", rate)
+    return Coherence(f"probability per token under {model.identity}", rate)
 
 
 def by_judge(judge: Judge) -> Coherence:
