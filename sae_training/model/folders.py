@@ -79,8 +79,9 @@ def _digest(file: Path) -> str:
     key = hashlib.sha256(f"{key}:{before.st_ctime_ns}".encode()).hexdigest()
     kept = cache() / key
     with contextlib.suppress(OSError, ValueError):
-        if len(found := kept.read_text("ascii")) == 64:
-            return found
+        known = kept.read_text("ascii")
+        if len(known) == 64:
+            return known
     made = digest(path)
     after = path.stat()
     unchanged = (before.st_mtime_ns, before.st_ctime_ns) == (after.st_mtime_ns, after.st_ctime_ns)

@@ -1,5 +1,6 @@
 """A chat template that tells the day: the day stands still, is pinned, and can be set."""
 
+import copy
 import json
 from pathlib import Path
 
@@ -26,6 +27,7 @@ def folder(place: Path, template: str = TELLING) -> Path:
     tokenizer.chat_template = template
     module = small_models.module("llama")
     # The rotary angles know no end; an instrument's questions need the room.
+    module.config = copy.deepcopy(module.config)
     module.config.max_position_embeddings = 1024
     module.save_pretrained(place)
     tokenizer.save_pretrained(place)
