@@ -43,7 +43,10 @@ class Plugin:
 
 
 Seed = Annotated[int, Between(0, 2**31 - 1)]
-Replicates = Annotated[int, Between(1, 100_000)]
+Replicates = Annotated[int, Between(100, 100_000)]
+"""An interval's ends are quantiles of the replicates; below 100 there are none."""
+Permutations = Annotated[int, Between(100, MANY)]
+"""A permutation's p is 1 / (permutations + 1) at least."""
 Count = Annotated[int, Between(1, MANY)]
 CountOrZero = Annotated[int, Between(0, MANY)]
 CountOfTexts = Annotated[int, Between(0, HUGE)]

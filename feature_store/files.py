@@ -46,6 +46,15 @@ KINDS = (
 )
 """What a path can lead to instead of a regular file."""
 
+BESIDE = ".part"
+"""End of the name of a file that is being written."""
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a process that was killed left beside the files it was writing."""
+    for file in folder.rglob(f"*{BESIDE}"):
+        file.unlink(missing_ok=True)
+
 
 @contextlib.contextmanager
 def replacing(file: Path, flush: bool = True) -> Iterator[Path]:
@@ -57,7 +66,7 @@ def replacing(file: Path, flush: bool = True) -> Iterator[Path]:
         with replacing(folder / "weights.safetensors") as beside:
             save_file(tensors, beside)
     """
-    beside = file.with_name(file.name + ".part")
+    beside = file.with_name(file.name + BESIDE)
     try:
         yield beside
         if flush:

@@ -23,6 +23,7 @@ import os
 import platform
 import shutil
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -34,7 +35,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from feature_store.errors import BadInput, Busy, Incompatible, NotFound, WorkbenchError, nearest
-from feature_store.files import digest, replacing, write_atomically
+from feature_store.files import digest, replacing, sweep, write_atomically
 from feature_store.records import Run, row
 from feature_store.schema import schemas
 
@@ -82,6 +83,8 @@ class Work:
         self.folder = folder
         self._target = target
         self._started = time.monotonic()
+        self._whole: set[Path] = set()
+        """Parts that were written here, or read without an error."""
 
     @property
     def state(self) -> Path:
@@ -103,12 +106,18 @@ class Work:
         """Keep part `number` of a relation: it survives a kill, and `parts` joins all of them."""
         file = self._part(relation, number)
         file.parent.mkdir(exist_ok=True)
-        _write(rows, file)
+        _write(rows, file, checked=True)
+        self._whole.add(file)
         self.save_time()
 
-    def done(self, relation: str) -> set[int]:
-        """Numbers of the parts that are kept already."""
-        return {int(file.stem) for file in (self.state / relation).glob("*.parquet")}
+    def done(self, *relations: str) -> set[int]:
+        """Numbers of the parts that are kept already, of every one of these relations.
+
+        A part that cannot be read, as a loss of power may leave it, is dropped: it is made again.
+        """
+        files = [list((self.state / relation).glob("*.parquet")) for relation in relations]
+        kept = [{int(file.stem) for file in parts if self._is_whole(file)} for parts in files]
+        return set.intersection(*kept)
 
     def kept(self, relation: str, number: int) -> pa.Table:
         """Part `number` of a relation, kept by `part`."""
@@ -148,6 +157,19 @@ class Work:
             if file.name != "run.json"
         }
 
+    def _is_whole(self, file: Path) -> bool:
+        """Whether a part can be read; one that cannot is removed, and warned of."""
+        if file in self._whole:
+            return True
+        try:
+            pq.read_table(file, page_checksum_verification=True)
+        except (pa.ArrowException, OSError) as error:
+            _warn_of_damage(file, error, "this part is made again")
+            file.unlink()
+            return False
+        self._whole.add(file)
+        return True
+
     def _part(self, relation: str, number: int) -> Path:
         return self.state / relation / f"{number:06d}.parquet"
 
@@ -158,7 +180,7 @@ class Work:
         spent = now - self._started
         self._started = now
         if file.exists():
-            spent += float(file.read_text())
+            spent += _seconds_in(file)
         return spent
 
 
@@ -229,9 +251,9 @@ class Runs:
         with _disk_errors(self.folder):
             folder.mkdir(parents=True, exist_ok=True)
             with _lock(folder.with_suffix(".lock"), id):
-                if (folder / "run.json").exists():
-                    run = _read(folder / "run.json")
-                else:
+                sweep(folder)
+                run = _begun(folder)
+                if run is None:
                     run = Run(
                         id=id,
                         kind=kind,
@@ -257,9 +279,45 @@ class Runs:
         ]
 
 
-def _write(table: pa.Table, file: Path) -> None:
+def _write(table: pa.Table, file: Path, checked: bool = False) -> None:
+    """Write a table; `checked` adds checksums of its pages, which the reader may verify."""
+    options = {"compression": "zstd", "row_group_size": 65_536, "write_page_checksum": checked}
     with replacing(file, flush=False) as beside:
-        pq.write_table(table, beside, compression="zstd", row_group_size=65_536)
+        pq.write_table(table, beside, **options)
+
+
+def _begun(folder: Path) -> Run | None:
+    """Read the description of an interrupted run; None where there is none that can be read.
+
+    What the description says is known from its id, but for the time of its beginning: a damaged one
+    is written anew, and the parts that are kept stay.
+    """
+    file = folder / "run.json"
+    if not file.exists():
+        return None
+    try:
+        return _read(file)
+    except BadInput as error:
+        _warn_of_damage(file, error, "it is written anew")
+        return None
+
+
+def _seconds_in(file: Path) -> float:
+    """Working time that a file notes [s]; 0 where it cannot be read."""
+    try:
+        seconds = float(file.read_text())
+        if not 0 <= seconds < float("inf"):
+            raise ValueError(f"{seconds} is no time")
+    except (ValueError, OSError) as error:
+        _warn_of_damage(file, error, "the time before it is not counted")
+        return 0.0
+    return seconds
+
+
+def _warn_of_damage(file: Path, error: Exception, so: str) -> None:
+    """Say in one line that a file of an interrupted run is damaged, and what is done about it."""
+    reason = " ".join(str(error).split())[:100]
+    warnings.warn(f"{file} is damaged ({reason}): {so}.", stacklevel=2)
 
 
 def _describe(run: Run, folder: Path) -> None:

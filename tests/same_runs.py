@@ -182,16 +182,18 @@ def make(study: str, folder: Path) -> dict[str, Any]:
     runs: dict[str, list[dict[str, Any]]] = {}
     if finished.exists():
         runs = json.loads(finished.read_text())
-    with _endpoint():
-        _write_material(folder)
+    with endpoint():
+        write_material(folder)
+        CODE.unlink(missing_ok=True)
+        CODE.symlink_to(TREE)
         for number, step in enumerate(STUDIES[study], 1):
             if step.key in runs:
                 continue
             print(f"[{number:2}/{len(STUDIES[study])}] {step.key}", end=" ", flush=True)
             earlier, start = {run["id"] for made in runs.values() for run in made}, time.monotonic()
-            _call(_words(step, runs, study), folder, environment)
-            made = [file for file in _described(folder) if file.parent.name not in earlier]
-            runs[step.key] = [_facts(file) for file in made]
+            _call(words_of(step, runs, study), folder, environment)
+            made = [file for file in described(folder) if file.parent.name not in earlier]
+            runs[step.key] = [facts(file) for file in made]
             finished.write_text(json.dumps(runs))
             seconds, ids = time.monotonic() - start, [run["id"] for run in runs[step.key]]
             print(f"{seconds:.0f} s: {', '.join(ids) or 'no run'}", flush=True)
@@ -201,7 +203,7 @@ def make(study: str, folder: Path) -> dict[str, Any]:
     }
 
 
-def _words(step: Step, runs: dict[str, list[dict[str, Any]]], study: str) -> list[str]:
+def words_of(step: Step, runs: dict[str, list[dict[str, Any]]], study: str) -> list[str]:
     """The step's words for a process."""
     words = [word.replace("STUDY", study) for word in shlex.split(step.words)]
     return [re.sub(r"\{([\w-]+)\}", lambda name: runs[name[1]][0]["id"], word) for word in words]
@@ -230,7 +232,7 @@ def _call(words: Sequence[str], folder: Path, environment: dict[str, str]) -> No
         raise SystemExit(f"\n{command}\nended with {done.returncode}:\n{done.stdout[-3000:]}")
 
 
-def _described(folder: Path) -> list[Path]:
+def described(folder: Path) -> list[Path]:
     """`run.json` of every finished run, oldest first."""
     files = folder.glob("*/runs/*/run.json")
     return sorted(
@@ -238,7 +240,7 @@ def _described(folder: Path) -> list[Path]:
     )
 
 
-def _facts(file: Path) -> dict[str, Any]:
+def facts(file: Path) -> dict[str, Any]:
     """What of a run must stay."""
     run = json.loads(file.read_text())
     names = sorted(
@@ -268,8 +270,8 @@ def _keys(file: Path) -> dict[str, Any]:
 # What the verbs are given
 
 
-def _write_material(folder: Path) -> None:
-    """Questions, keywords and images, the same bytes each time, and the link to the tree."""
+def write_material(folder: Path, images: Path = IMAGES) -> None:
+    """Questions, keywords and images, the same bytes each time."""
     (folder / "questions.toml").write_text(
         'question = [{id = "a", text = "Shall I stay?"},\n'
         '{id = "b", text = "Shall I sell?", answer = "Sell. [power=5 benevolence=1]"}]\n'
@@ -277,18 +279,16 @@ def _write_material(folder: Path) -> None:
     (folder / "words.toml").write_text(
         '[power]\nkeywords = ["gold", "red"]\n[benevolence]\nkeywords = ["green"]\n'
     )
-    IMAGES.mkdir(parents=True, exist_ok=True)
+    images.mkdir(parents=True, exist_ok=True)
     for number, colour in enumerate(("gold", "red", "green", "gold")):
         picture = Image.new("RGB", (40 + number, 40), colour)
         picture.paste("blue", (5 * number, 8, 5 * number + 10, 18))
-        picture.save(IMAGES / f"{number}-{colour}.bmp")
-    CODE.unlink(missing_ok=True)
-    CODE.symlink_to(TREE)
+        picture.save(images / f"{number}-{colour}.bmp")
 
 
 @contextlib.contextmanager
-def _endpoint() -> Iterator[None]:
-    """A language model that answers by rules, at `PORT` while the block is open."""
+def endpoint(port: int = PORT) -> Iterator[None]:
+    """A language model that answers by rules, at `port` while the block is open."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -311,10 +311,10 @@ def _endpoint() -> Iterator[None]:
         daemon_threads = allow_reuse_address = True
 
     try:
-        server = Server(("127.0.0.1", PORT), Handler)
+        server = Server(("127.0.0.1", port), Handler)
     except OSError as error:
         raise SystemExit(
-            f"Port {PORT} is taken ({error}); is another `same_runs` at work?"
+            f"Port {port} is taken ({error}); is another `same_runs` at work?"
         ) from None
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:

@@ -163,9 +163,16 @@ def parse(name: str, kind: Any, value: Any) -> Any:
         parsed = kind(value.strip() if isinstance(value, str) and kind is not str else value)
     except (TypeError, ValueError):
         raise BadInput(f"{_flag(name)} expects {kind.__name__}, got {value!r}.") from None
+    if isinstance(parsed, str) and not _is_text(parsed):
+        raise BadInput(f"{_flag(name)} expects text in UTF-8 without NUL, got {parsed!r}.")
     if isinstance(parsed, float) and not math.isfinite(parsed):
         raise BadInput(f"{_flag(name)} expects a finite number, got {value!r}.")
     return parsed
+
+
+def _is_text(text: str) -> bool:
+    """Whether text can be a path, be written and be digested: no NUL, no half of a character."""
+    return "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def make(settings: type[T], given: Mapping[str, Any]) -> T:

@@ -16,6 +16,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from feature_store.errors import BadInput
-from feature_store.files import digest
+from feature_store.files import digest, write_atomically
 from feature_store.progress import StageProgress, silent_stage
 from sae_training.dictionary.stream import read
 from sae_training.dictionary.texts import Corpus
@@ -82,10 +83,9 @@ class CachedStream(ActivationStream):
         """Count the tokens in the file, which is made unless it is there, whole and undamaged."""
         description = folder / DESCRIPTION
         file = folder / FILE
-        if description.exists():
-            written = json.loads(description.read_text())
-            if digest(file) == written["sha256"]:
-                return written["tokens"]
+        written = _described(description)
+        if written and file.exists() and digest(file) == written.get("sha256"):
+            return written["tokens"]
         folder.mkdir(parents=True, exist_ok=True)
         count, sha256 = self._write(file, progress)
         if count == 0:
@@ -95,7 +95,7 @@ class CachedStream(ActivationStream):
             )
         # A small corpus ends earlier, and is read again and again.
         progress(self.settings.tokens, self.settings.tokens)
-        description.write_text(json.dumps({"tokens": count, "sha256": sha256}))
+        write_atomically(description, json.dumps({"tokens": count, "sha256": sha256}))
         return count
 
     def _write(self, file: Path, progress: StageProgress) -> tuple[int, str]:
@@ -123,3 +123,14 @@ class CachedStream(ActivationStream):
             opened.flush()
             os.fsync(opened.fileno())
         return count, checksum.hexdigest()
+
+
+def _described(description: Path) -> dict[str, Any]:
+    """Read the description of the residuals; empty where none can be read."""
+    if not description.exists():
+        return {}
+    try:
+        written = json.loads(description.read_text(encoding="utf-8"))
+    except ValueError:
+        return {}  # torn by a loss of power: the residuals are read anew
+    return written if isinstance(written, dict) else {}

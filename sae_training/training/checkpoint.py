@@ -11,6 +11,7 @@ import dataclasses
 import json
 import signal
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,10 +60,7 @@ def read(file: Path, settings: TrainingSettings) -> dict[str, Any]:
             saved["engine"] |= {name: opened.get_tensor(name) for name in names}
     # Safetensors, JSON and key errors: all mean that the file is not ours or not whole.
     except Exception as error:
-        raise BadInput(
-            f"{file} is no readable checkpoint ({str(error)[:100]}). Remove it to train from the"
-            " start."
-        ) from error
+        raise BadInput(f"{file} is no readable checkpoint ({str(error)[:100]}).") from error
     if saved["config"] != json.loads(json.dumps(dataclasses.asdict(settings))):
         changed = [
             name
@@ -74,6 +72,22 @@ def read(file: Path, settings: TrainingSettings) -> dict[str, Any]:
             " folder, or remove it."
         )
     return saved
+
+
+def kept(file: Path, settings: TrainingSettings) -> dict[str, Any] | None:
+    """Read what `write` has kept; None where nothing is, or nothing that can be read.
+
+    A damaged checkpoint is removed with a warning: the training begins anew, to the same result.
+    Raises Incompatible where the checkpoint's training had other settings.
+    """
+    if not file.exists():
+        return None
+    try:
+        return read(file, settings)
+    except BadInput as error:
+        warnings.warn(f"{error} The training starts anew.", stacklevel=2)
+        file.unlink()
+        return None
 
 
 @contextmanager

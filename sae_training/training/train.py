@@ -159,8 +159,8 @@ class _Training:
         self.rows: list[dict[str, Any]] = []
         """What was reported so far, as in `TrainResult`."""
         self._first: Tensor | None = None
-        if checkpoint.exists():
-            saved = checkpoints.read(checkpoint, settings)
+        saved = checkpoints.kept(checkpoint, settings)
+        if saved:
             self.engine.restore(saved["engine"])
             stream.restore(saved["stream"])
             self.done = saved["done"]

@@ -177,13 +177,17 @@ def test_batchtopk_keeps_k_at_inference(tmp_path):
     )
 
 
-def test_a_damaged_or_foreign_checkpoint_is_refused(tmp_path):
-    train(Planted(), config(tokens=512 * 4), D, tmp_path)
+def test_a_foreign_checkpoint_is_refused_and_a_damaged_one_made_again(tmp_path):
+    whole = train(Planted(), config(tokens=512 * 4), D, tmp_path).sae
     with pytest.raises(Incompatible, match=r"other settings \(tokens\)"):
         train(Planted(), config(tokens=512 * 5), D, tmp_path)
-    (tmp_path / CHECKPOINT).write_bytes(b"1234")
-    with pytest.raises(BadInput, match="no readable checkpoint"):
-        train(Planted(), config(tokens=512 * 4), D, tmp_path)
+    file = tmp_path / CHECKPOINT
+    written = file.read_bytes()
+    for size in (0, 4, 100, len(written) // 2, len(written) - 1):
+        file.write_bytes(written[:size])
+        with pytest.warns(UserWarning, match="no readable checkpoint .* starts anew"):
+            again = train(Planted(), config(tokens=512 * 4), D, tmp_path).sae
+        assert torch.equal(again.W_dec, whole.W_dec)
 
 
 @pytest.mark.parametrize(

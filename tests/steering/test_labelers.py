@@ -11,7 +11,7 @@ from scipy import sparse
 from feature_store import registry
 from feature_store.errors import BadInput
 from workbench.features.labelers import LabelledActivations
-from workbench.features.labelers.contrast import regress
+from workbench.features.labelers.contrast import Design, regress
 
 TEN = registry.get("values", "schwartz10")
 CONTRAST = registry.get("labelers", "contrast")
@@ -124,7 +124,7 @@ def test_the_regression_equals_the_one_with_dummies():
     rng = np.random.default_rng(2)
     strata, marks = rng.integers(0, 4, 120), rng.random((120, 3)) < 0.4
     dense = (rng.random((120, 5)) < 0.5) * rng.gamma(2, 1, (120, 5))
-    found = regress(sparse.csc_matrix(dense), marks, strata)
+    found = regress(sparse.csc_matrix(dense), Design.of(marks, strata))
     design = np.hstack([marks.astype(float), np.eye(4)[strata]])
     whole = np.linalg.lstsq(design, dense, rcond=None)[0]
     residual = dense - design @ whole

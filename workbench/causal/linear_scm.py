@@ -45,6 +45,15 @@ class LinearSCM:
     direct: Float[np.ndarray, "source target"]
     """A: direct effects, 0 on the diagonal [rating points per rating point]."""
 
+    def check(self, objective: Objective) -> None:
+        """Raise BadInput for an objective that sets a value which the model lacks."""
+        strange = [value for value in objective.values if value not in self.values]
+        if strange:
+            raise BadInput(
+                f"The graph has no {', '.join(strange)}; it has {', '.join(self.values)}. Leave the"
+                " others out of the target."
+            )
+
     def abduct(self, observed: Sequence[Float[np.ndarray, " value"]]) -> list[Noise]:
         """Infer the exogenous terms of each profile: `u = x (I - A)`."""
         cut = np.eye(len(self.values)) - self.direct
@@ -65,12 +74,7 @@ class LinearSCM:
         self, u: Float[np.ndarray, " value"], objective: Objective
     ) -> Float[np.ndarray, " value"]:
         """One profile under do(objective)."""
-        strange = [value for value in objective.values if value not in self.values]
-        if strange:
-            raise BadInput(
-                f"The graph has no {', '.join(strange)}; it has {', '.join(self.values)}. Leave the"
-                " others out of the target."
-            )
+        self.check(objective)
         at = [self.values.index(value) for value in objective.values]
         direct, set_to = self.direct.copy(), u.copy()
         direct[:, at] = 0.0

@@ -96,10 +96,10 @@ class ProfileMeasurement:
 
     def build(self, work: Work, progress: Progress) -> dict[str, Any]:
         """Ask every question, write the tables of the run and return its figures."""
+        is_open = self._gate() if self.steered else []  # a gate that cannot be opened asks nothing
         states = [self._answers(self.base, "base", self.questions, progress)]
         figures: dict[str, Any] = {}
         if self.steered:
-            is_open = self._gate()
             states.append(self._steered_answers(states[0], is_open, progress))
             figures = {"gated": sum(is_open)} if self.settings.gate else {}
         plugin, instrument = self.opened.plugin, self.opened.instrument

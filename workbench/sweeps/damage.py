@@ -85,24 +85,34 @@ class Sweep:
     def unsteered_sd(self) -> Float[np.ndarray, " value"]:
         """Compute the SD of each value's unsteered rating over contexts [rating points].
 
-        It is the unit of effects. Raises BadInput where it cannot be one: where fewer than two
-        contexts were answered, or all of them alike.
+        It is the unit of effects. Raises BadInput where it cannot be one.
         """
-        answered = np.isfinite(self.base).sum(0)
-        few = [value for value, n in zip(self.values, answered, strict=True) if n < 2]
-        if few:
-            raise BadInput(
-                f"Effects need two contexts with an unsteered answer, {', '.join(few)} has fewer."
-                " Ask more contexts."
-            )
-        sd = np.nanstd(self.base, axis=0, ddof=1)
-        flat = [value for value, x in zip(self.values, sd, strict=True) if x < SMALLEST_SD]
-        if flat:
-            raise BadInput(
-                f"The unsteered ratings of {', '.join(flat)} are the same in every context, so an"
-                " effect has no unit. Ask under contexts that differ, or by log-probability."
-            )
-        return sd
+        return unit_of_effects(self.base, self.values)
+
+
+def unit_of_effects(
+    base: Float[np.ndarray, "context value"], values: tuple[str, ...]
+) -> Float[np.ndarray, " value"]:
+    """Compute the SD of each value's unsteered rating over contexts [rating points].
+
+    Raises BadInput where it cannot be the unit of effects: where fewer than two contexts were
+    answered, or all of them alike.
+    """
+    answered = np.isfinite(base).sum(0)
+    few = [value for value, n in zip(values, answered, strict=True) if n < 2]
+    if few:
+        raise BadInput(
+            f"Effects need two contexts with an unsteered answer, {', '.join(few)} has fewer."
+            " Ask more contexts."
+        )
+    sd = np.nanstd(base, axis=0, ddof=1)
+    flat = [value for value, x in zip(values, sd, strict=True) if x < SMALLEST_SD]
+    if flat:
+        raise BadInput(
+            f"The unsteered ratings of {', '.join(flat)} are the same in every context, so an"
+            " effect has no unit. Ask under contexts that differ, or by log-probability."
+        )
+    return sd
 
 
 class Matched(NamedTuple):

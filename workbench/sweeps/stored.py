@@ -10,7 +10,7 @@
 Left out: what the numbers mean; see `workbench/causal/effects.py`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
@@ -20,18 +20,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store.bounds import Count, Seed
-from feature_store.errors import Incompatible
+from feature_store.errors import BadInput, Incompatible
 from feature_store.progress import Progress
 from feature_store.records import Run, Steering, ValueSystem
 from feature_store.runs import Work
 from workbench import material
 from workbench.measuring.defaults import SweepAskingSettings, sweep_questions
 from workbench.measuring.questionnaire import one_scale
-from workbench.measuring.questions import prompt_rows
+from workbench.measuring.questions import option_texts, prompt_rows
 from workbench.settings import make
 from workbench.steering.apply import edit_for
 from workbench.sweeps import sweep
-from workbench.sweeps.damage import Sweep, damage_rows
+from workbench.sweeps.damage import Sweep, damage_rows, unit_of_effects
 from workbench.sweeps.sweep import EditedModel, Intervention, SweepMaterial
 from workbench.workspace import Workspace, site_of
 
@@ -100,6 +100,36 @@ def sweep_setup(study: Workspace, sweep_run: Run) -> SweepSetup:
         )
     template = Steering(method=config["method"], unit=config["unit"], positions=config["positions"])
     return SweepSetup(sae_run=sae_run, settings=settings, material=texts, template=template)
+
+
+def refuse_without_unit(
+    study: Workspace, sae_run: Run, instrument: str, texts: SweepMaterial, steered: Iterable[str]
+) -> None:
+    """Raise BadInput for what would be refused after a sweep, from the unsteered model alone.
+
+    That is a value which is `steered` for and not asked about, and unsteered ratings that vary over
+    no context: an effect on them has no unit.
+    """
+    questions = texts.questions
+    asked = {question.item.value for question in questions}
+    if strange := sorted(set(steered) - asked):
+        raise BadInput(
+            f"{instrument} asks nothing about {', '.join(strange)}, for which features are"
+            " labelled. Choose another instrument, or labels of its values."
+        )
+    model = study.model_of(sae_run)
+    options = option_texts(one_scale(instrument, study.system), model)
+    base = sweep.unsteered(model, options, questions)
+    values = tuple(value for value in study.system.ids if value in asked)
+    rated = pd.DataFrame(
+        {
+            "context": [question.context for question in questions],
+            "value": [question.item.value for question in questions],
+            "base": base,
+        }
+    )
+    table = rated.pivot_table(index="context", columns="value", values="base")
+    unit_of_effects(table.reindex(columns=list(values)).to_numpy(), values)
 
 
 def unlabelled_features(study: Workspace, sae_run: Run, labels: pd.DataFrame) -> list[int]:

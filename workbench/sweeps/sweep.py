@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from jaxtyping import Float
 
 from feature_store.errors import BadInput
 from feature_store.progress import Progress
@@ -211,7 +212,8 @@ def measure(
     from sae_training.model.runtime import not_finite
 
     options = option_texts(instrument, edited.model)
-    done, total = work.done("ratings"), len(interventions)
+    neutral = neutral_tokens(edited.model, texts.neutral)
+    done, total = work.done("ratings", "damages"), len(interventions)
     for number, start in enumerate(range(0, total, CHUNK)):
         rows = np.arange(start, min(start + CHUNK, total))
         if number not in done:
@@ -222,12 +224,22 @@ def measure(
             if len(strange):
                 name = interventions[start + int(strange[0][0])].steering.name
                 raise BadInput(f"Under {name} the model gives NaN. Use smaller doses.")
-            damage = _damage(edited, texts.neutral, rows)
+            damage = _damage(edited, neutral, rows)
             # Ratings come last: a chunk counts as done where they are kept.
             work.part("damages", number, damage_table(rows, damage))
             work.part("ratings", number, ratings_table(rows, texts.questions, ratings, base))
         progress("sweeping", int(rows[-1]) + 1, total)
     return work.parts("ratings"), work.parts("damages")
+
+
+def unsteered(
+    model: "Model", options: list[str], questions: Sequence[Question]
+) -> Float[np.ndarray, " question"]:
+    """Measure the expected rating of every question without steering [rating points]."""
+    from sae_training.engine import scoring
+
+    scores = scoring.sweep(model, [question.prompt for question in questions], options)
+    return expected_ratings(scores.base.double().numpy(), questions)
 
 
 def _rate(
@@ -249,15 +261,29 @@ def _rate(
     return base, ratings
 
 
-def _damage(edited: EditedModel, neutral: Sequence[str], rows: np.ndarray) -> np.ndarray:
+def neutral_tokens(model: "Model", texts: Sequence[str]) -> list[list[int]]:
+    """Give the tokens of neutral texts, as far as the model reads.
+
+    Raises BadInput for a text of a single token: it has no loss, which is said before anything is
+    measured.
+    """
+    tokens = [ids[: model.context] for ids in model.tokenize(texts)]
+    short = [number for number, ids in enumerate(tokens, 1) if len(ids) < 2]
+    if short:
+        raise BadInput(
+            f"Neutral text {short[0]} has fewer than two tokens, so it has no loss. Drop it."
+        )
+    return tokens
+
+
+def _damage(edited: EditedModel, neutral: Sequence[list[int]], rows: np.ndarray) -> np.ndarray:
     """Rise of the loss on each neutral text, by row of the edit [row text; nats per token]."""
     import torch
 
     from sae_training.engine.losses import losses
 
-    tokens = [ids[: edited.model.context] for ids in edited.model.tokenize(neutral)]
     part = edited.edit.take(torch.from_numpy(rows))
-    loss = losses(edited.model, tokens, part, edited.site)
+    loss = losses(edited.model, neutral, part, edited.site)
     return (loss.steered - loss.base).double().numpy()
 
 

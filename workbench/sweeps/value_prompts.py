@@ -119,7 +119,7 @@ def measure(
     """
     groups = _by_value(planned)
     first = -(-sum(not arm.prompt for arm in planned) // CHUNK)
-    done = work.done("ratings")
+    done = work.done("ratings", "damages")
     if done.issuperset(range(first, first + len(groups))):
         return work.parts("ratings"), work.parts("damages")
     base = _rate(model, [""], texts.questions, options)[0]

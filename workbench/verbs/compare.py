@@ -56,6 +56,7 @@ from workbench.sweeps.stored import (
     SweepSettings,
     SweepTables,
     edited_model,
+    refuse_without_unit,
     sweep_material,
     unlabelled_features,
     write_sweep,
@@ -98,9 +99,9 @@ class CompareSettings(SweepSettings):
     of its own language."""
     delta: Positive = 0.1
     """Damage that a chosen strength may do at most [nats per token]."""
-    n_contexts: CountOrZero = 24
+    n_contexts: Annotated[int, Between(4, MANY)] = 24
     """Contexts, the clusters of the intervals; half of them choose, half report."""
-    n_neutral: Count = 16
+    n_neutral: Annotated[int, Between(4, MANY)] = 16
     """Neutral texts; half of them choose, half report."""
     judge: str = ""
     """Language model that rates texts: local:FOLDER-OR-HUB-ID or https://host/v1#model; empty:
@@ -185,6 +186,11 @@ def _set_up(
     chosen = sweep.choose_features(labels, settings.features_per_value, settings.choose)
     values = _values(study, settings, chosen, probe_run)
     _refuse_strengths(settings.strengths)
+    if len(questions_and_texts.neutral) < 4:
+        raise BadInput(
+            "Choosing and reporting need four neutral texts or more, got"
+            f" {len(questions_and_texts.neutral)}. Give more with --neutral."
+        )
     sources = arms.ArmSources(
         chosen=chosen,
         unlabelled=unlabelled_features(study, sae_run, labels),
@@ -296,6 +302,8 @@ def _compare(
         edited=edited,
         options=option_texts(instrument, edited.model),
     )
+    if not work.done("ratings", "damages"):
+        refuse_without_unit(study, setup.sae_run, settings.instrument, setup.material, setup.values)
     measured = bench.measure(work, progress)
     progress("analysing", 0, 1)
     comparison = methods.compare(measured, study.system, bench.design())

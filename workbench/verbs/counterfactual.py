@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
-from feature_store.bounds import Replicates, Seed
+from feature_store.bounds import NotNegative, Replicates, Seed
 from feature_store.errors import BadInput
 from feature_store.progress import Progress
 from feature_store.records import Run
@@ -54,7 +54,7 @@ class CounterfactualSettings:
     """Name of the preset, where no target is given."""
     values: tuple[str, ...] = ()
     """Values of the target that are set, at most five; none: all of it."""
-    theta: float = 1.0
+    theta: NotNegative = 1.0
     """Nothing is set where the observed profile is this near to the target [rating points,
     summed over the values set]."""
     replicates: Replicates = 1000
@@ -74,8 +74,10 @@ def run(study: Workspace, settings: CounterfactualSettings, progress: Progress) 
         "effects": sweep_run.id,
         "target": repr(objective.targets),
     }
+    observed = _observe(study, graph_run)
+    observed.scm.check(objective)
     pinned = dataclasses.replace(settings, graph=graph_run.id)
-    build = partial(_predict, study, pinned, objective, options, progress)
+    build = partial(_predict, observed, pinned, objective, options, progress)
     return study.make("counterfactual", pinned, inputs, build)
 
 
@@ -128,7 +130,7 @@ def _observe(study: Workspace, graph_run: Run) -> _Observed:
 
 
 def _predict(
-    study: Workspace,
+    observed: _Observed,
     settings: CounterfactualSettings,
     objective: Objective,
     options: int,
@@ -136,7 +138,6 @@ def _predict(
     work: Work,
 ) -> dict[str, Any]:
     """Predict every profile into a run, and return its figures."""
-    observed = _observe(study, study.runs.get(settings.graph))
     scm = observed.scm
     profiles = [row.to_numpy() for _, row in observed.profiles.iterrows()]
     results = counterfactuals(scm, profiles, [objective] * len(profiles), settings.theta)

@@ -99,7 +99,7 @@ class CoupleSettings:
     """TOML or CSV file of presets; empty: the shipped ones."""
     preset: str = "caring"
     """Name of the preset, where no target is given."""
-    theta: float = 2.0
+    theta: NotNegative = 2.0
     """Nothing is changed where the answer is this near to the target [rubric points, summed over
     the values set]."""
     abduction: bool = True

@@ -168,6 +168,8 @@ def run(study: Workspace, settings: DecideSettings, progress: Progress) -> Run:
         if sae_run and steering.name != "base":
             steerings = [steering, *_controls(study, sae_run, steering, settings)]
         setup = _setup(study, settings, name, sae_run, steerings)
+        # Before the model decides: an assessor that cannot be fitted is refused here.
+        rated = _rated(study.system.ids, settings, scenarios)
         choices = _choose(work, model, scenarios, setup, settings, progress)
         progress("analysing", 0, 1)
         effects: list[DecisionEffect] = []
@@ -177,7 +179,7 @@ def run(study: Workspace, settings: DecideSettings, progress: Progress) -> Run:
             )
         ranked = _Ranked([], float("nan"))
         if preferences:
-            ranked = _agreements(study.system.ids, settings, scenarios, choices, preferences)
+            ranked = _agreements(settings, scenarios, rated, choices, preferences)
         work.table("choices", choices, sort=("steering", "scenario"))
         work.table("decision_effects", effects, sort=("kind", "outcome", "steering"))
         work.table("agreements", ranked.agreements)
@@ -278,16 +280,17 @@ def _choose(
 ) -> list[Choice]:
     """Make every choice, one part a scenario.
 
-    Parts that an earlier, interrupted call left are not made again.
+    Batches that an earlier, interrupted call finished are not made again. What is scored together
+    is the same whatever is done, because it decides the last digits.
     """
     done = work.done("choices")
-    left = [number for number in range(len(scenarios)) if number not in done]
     size = 1 if settings.mode == "generate" else TOGETHER
-    for start in range(0, len(left), size):
-        numbers = left[start : start + size]
+    for start in range(0, len(scenarios), size):
+        numbers = range(start, min(start + size, len(scenarios)))
+        if done.issuperset(numbers):
+            continue
         batch = [scenarios[number] for number in numbers]
-        before = len(scenarios) - len(left) + start
-        report = partial(_report, progress, before, len(batch), len(scenarios))
+        report = partial(_report, progress, start, len(batch), len(scenarios))
         if settings.mode == "generate":
             decided = [by_generation(model, batch[0], setup, settings.new_tokens)]
         else:
@@ -295,7 +298,7 @@ def _choose(
         for number, choices in zip(numbers, decided, strict=True):
             rows = to_table("choices", choices, work.run.id).drop_columns("run")
             work.part("choices", number, rows)
-        progress("deciding", before + len(batch), len(scenarios))
+        progress("deciding", start + len(batch), len(scenarios))
     return [_choice(row) for row in work.parts("choices").to_pylist()]
 
 
@@ -363,23 +366,29 @@ class _Ranked(NamedTuple):
     """The assessor's correlation with held-out written scores; NaN without an assessor."""
 
 
-def _agreements(
-    values: tuple[str, ...],
-    settings: DecideSettings,
-    scenarios: Sequence[Scenario],
-    choices: Sequence[Choice],
-    preferences: Preferences,
-) -> _Ranked:
-    """Compare the model's rankings with those for its preferences, state by state."""
-    rated = CrossFit(
+def _rated(
+    values: tuple[str, ...], settings: DecideSettings, scenarios: Sequence[Scenario]
+) -> CrossFit:
+    """Rate scenarios and actions by the assessor, or take their written scores."""
+    if settings.assessor:
+        fitter = ASSESSORS[settings.assessor]
+        config: Any = options(fitter.config, settings.options)
+        return cross_fit(fitter, scenarios, values, config, settings.folds, settings.seed)
+    return CrossFit(
         scenarios=np.stack([stakes(scenario, values) for scenario in scenarios]),
         actions=tuple(scores(scenario, values) for scenario in scenarios),
         r=float("nan"),
     )
-    if settings.assessor:
-        fitter = ASSESSORS[settings.assessor]
-        config: Any = options(fitter.config, settings.options)
-        rated = cross_fit(fitter, scenarios, values, config, settings.folds, settings.seed)
+
+
+def _agreements(
+    settings: DecideSettings,
+    scenarios: Sequence[Scenario],
+    rated: CrossFit,
+    choices: Sequence[Choice],
+    preferences: Preferences,
+) -> _Ranked:
+    """Compare the model's rankings with those for its preferences, state by state."""
     agreements: list[RankingAgreement] = []
     states = [choice.steering for choice in choices if choice.kind != "random-direction"]
     for name in dict.fromkeys(states):

@@ -21,6 +21,7 @@ from workbench.sweeps.stored import (
     SweepSettings,
     SweepSetup,
     measure_sweep,
+    refuse_without_unit,
     sweep_material,
     unlabelled_features,
 )
@@ -34,6 +35,8 @@ class EffectsSettings(SweepSettings):
 
     labels: str = "latest"
     """Run of the labels; its SAE is steered."""
+    n_contexts: Annotated[int, Between(2, MANY)] = 24
+    """Contexts, the clusters of the intervals."""
     features_per_value: Count = 8
     """Features of each value; the graph wants at least 5."""
     choose: ChosenBy = "output"
@@ -92,6 +95,8 @@ def _sweep(
         seed=settings.seed,
     )
     interventions = sweep.plan(chosen, controls, setup.template, settings.doses)
+    if not work.done("ratings", "damages"):
+        refuse_without_unit(study, setup.sae_run, settings.instrument, setup.material, chosen.value)
     measured = measure_sweep(work, study, setup, interventions, settings.replicates, progress)
     progress("analysing", 0, 1)
     effects = analyse(measured, study.system, settings.delta, settings.replicates, settings.seed)

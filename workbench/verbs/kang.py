@@ -32,7 +32,7 @@ import pyarrow as pa
 from jaxtyping import Bool, Float, Int
 
 from feature_store import registry
-from feature_store.bounds import Between, Count, CountOrZero, Plugin, Replicates, Seed, Share
+from feature_store.bounds import Between, Count, CountOrZero, Permutations, Plugin, Seed, Share
 from feature_store.errors import BadInput
 from feature_store.progress import Progress
 from feature_store.records import Run, Span, Steering, Where
@@ -105,9 +105,9 @@ class KangSettings:
     otherwise."""
     alpha: Annotated[float, Between(1e-09, 1 - 1e-9)] = 0.05
     """Level of PC's independence tests."""
-    replicates: Replicates = 50
+    replicates: Annotated[int, Between(1, 100_000)] = 50
     """Bootstrap replicates of PC, roles resampled."""
-    permutations: Count = 2000
+    permutations: Permutations = 2000
     """Permutations of each null, and replicates of the other intervals."""
     judge: str = ""
     """Language model that reads written answers no rule reads: local:FOLDER-OR-HUB-ID, or
@@ -323,10 +323,10 @@ def _graph(
     data, people = rows.to_numpy(), rows.index.get_level_values("role").to_numpy()
     try:
         graph = pc.discover(data, settings.alpha)
+        frequencies = _bootstrap(work, settings, data, people, progress)
     except BadInput as error:
         work.table("kang_edges", [])
         return None, {"rows": int(np.isfinite(data).all(1).sum()), "no_graph": str(error)}
-    frequencies = _bootstrap(work, settings, data, people, progress)
     work.table("kang_edges", _edge_rows(list(table.columns), graph, frequencies))
     median = None
     if graph.edges.any():

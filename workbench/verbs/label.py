@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import numpy as np
+from scipy.sparse import csr_matrix
 
 from feature_store.bounds import Count, CountOfTexts, CountOrZero, Plugin, Positive, Seed
 from feature_store.errors import Incompatible
@@ -87,6 +88,8 @@ def run(study: Workspace, settings: LabelSettings, progress: Progress) -> Run:
     options_of_labeler: Any = options(labeler.config, settings.options)
     labelled = _labelled_texts(study, settings)
     questions = _questions(study, settings, sae_run)
+    # What the marks alone decide (too few texts of a value) is refused before the model reads any.
+    labeler.label(_without_features(labelled), study.system, options_of_labeler)
     pinned = dataclasses.replace(settings, sae=sae_run.id)
     inputs = {"sae": sae_run.id, "labelled": _digest(labelled, questions)}
 
@@ -137,6 +140,12 @@ def _digest(labelled: material.LabelledDocuments, questions: Sequence[Question])
     prompts = [q.prompt for q in questions]
     content = (labelled.texts, labelled.values.tolist(), labelled.contexts.tolist(), prompts)
     return hashlib.sha256(repr(content).encode()).hexdigest()
+
+
+def _without_features(labelled: material.LabelledDocuments) -> LabelledActivations:
+    """Give the labelled texts as an SAE without features would read them."""
+    none = csr_matrix((len(labelled.texts), 0))
+    return LabelledActivations(none, labelled.values, labelled.contexts)
 
 
 def _pooled(

@@ -20,7 +20,7 @@ import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -36,6 +36,7 @@ from feature_store.bounds import (
     NotNegative,
     Replicates,
     Seed,
+    Share,
     Temperature,
 )
 from feature_store.errors import BadInput, NotFound
@@ -98,12 +99,12 @@ class NeuronsSettings(SweepAskingSettings, LocalModelSettings):
     """Sampling temperature of the answers; 0: greedy."""
     top: CountOrZero = 2000
     """Neurons a value and role, the largest differences first, at most those there are."""
-    min_delta: float = 0.1
+    min_delta: Annotated[float, Between(1e-9, 1)] = 0.1
     """Difference of the shares from which a neuron is chosen whatever its rank [0 to 1]."""
     gammas: Annotated[tuple[float, ...], Between(0, MANY)] = (0.1, 0.5, 1.0, 2.0)
     """How far target neurons are pushed, rising; 0 only holds the opposing ones [multiples of
     u]."""
-    dropout: float = 0.1
+    dropout: Share = 0.1
     """Chance with which a neuron is left out of a pass [0 to 1]."""
     u: Literal["percentile", "share"] = "percentile"
     """percentile: a neuron's 95th percentile where it is active; share: the larger of its two
@@ -174,6 +175,15 @@ class _Lab:
     """Shows how far it is."""
 
 
+class _Unedited(NamedTuple):
+    """The model as it is. Measured first: texts without a loss are refused before it answers."""
+
+    ratings: Float[np.ndarray, " question"]
+    """Expected rating of every question [rating points]."""
+    losses: Float[np.ndarray, " text"]
+    """Mean loss of every neutral text [nats per token]."""
+
+
 def run(
     study: Workspace, settings: NeuronsSettings, progress: Progress, judge: Judge | None = None
 ) -> Run:
@@ -203,7 +213,6 @@ def run(
             settings=settings,
             progress=progress,
         )
-        neurons = _find_all(lab)
         bench = Bench(
             model=model,
             instrument=one_scale(settings.instrument, study.system),
@@ -211,11 +220,13 @@ def run(
             neutral=plan.neutral,
             system=plan.system,
         )
-        base = _measure(lab, bench, neurons)
+        unedited = _unedited(bench)
+        neurons = _find_all(lab)
+        _measure(lab, bench, neurons, unedited)
         if judge:
             _write_samples(lab, neurons, judge)
         progress("analysing", 0, 1)
-        summary = _analyse(lab, bench, neurons, base)
+        summary = _analyse(lab, bench, neurons, unedited.ratings)
         if judge:
             summary |= {"judge": judge.name, "not_judged": _score(lab)}
         progress("analysing", 1, 1)
@@ -276,6 +287,16 @@ def _plan(study: Workspace, settings: NeuronsSettings, name: str) -> _Plan:
     )
 
 
+def _unedited(bench: Bench) -> _Unedited:
+    """Measure the model as it is. Raises BadInput where it overflows by itself."""
+    from sae_training.model.runtime import not_finite
+
+    ratings, losses = bench.ratings(), bench.losses()
+    if not (np.isfinite(ratings).all() and np.isfinite(losses).all()):
+        raise not_finite(bench.model, "Unsteered", steered=False)
+    return _Unedited(ratings=ratings, losses=losses)
+
+
 def _find_all(lab: _Lab) -> dict[str, ValueNeurons]:
     """Let the model answer, then find the neurons of every value."""
     settings = lab.settings
@@ -313,19 +334,14 @@ def _edited(
 
 
 def _measure(
-    lab: _Lab, bench: Bench, neurons: Mapping[str, ValueNeurons]
-) -> Float[np.ndarray, " question"]:
-    """Measure every edit, one part of `ratings` and of `damages` each; give the unedited ratings.
+    lab: _Lab, bench: Bench, neurons: Mapping[str, ValueNeurons], unedited: _Unedited
+) -> None:
+    """Measure every edit, one part of `ratings` and of `damages` each.
 
     Raises BadInput where the model gives NaN.
     """
-    from sae_training.model.runtime import not_finite
-
-    base, loss = bench.ratings(), bench.losses()
-    if not (np.isfinite(base).all() and np.isfinite(loss).all()):
-        raise not_finite(bench.model, "Unsteered", steered=False)
     for number, edit in enumerate(lab.plan.edits):
-        if number not in lab.work.done("ratings"):
+        if number not in lab.work.done("ratings", "damages"):
             with _edited(lab, neurons, edit):
                 ratings, losses = bench.ratings(), bench.losses()
             if not (np.isfinite(ratings).all() and np.isfinite(losses).all()):
@@ -333,13 +349,14 @@ def _measure(
             damage = {
                 "intervention": np.full(len(losses), number, np.int32),
                 "text": np.arange(len(losses), dtype=np.int32),
-                "damage": losses - loss,
+                "damage": losses - unedited.losses,
             }
-            rated = ratings_table(np.array([number]), bench.questions, ratings[None], base)
+            rated = ratings_table(
+                np.array([number]), bench.questions, ratings[None], unedited.ratings
+            )
             lab.work.part("damages", number, pa.table(damage))
             lab.work.part("ratings", number, rated)
         lab.progress("editing", number + 1, len(lab.plan.edits))
-    return base
 
 
 def _write_samples(lab: _Lab, neurons: Mapping[str, ValueNeurons], judge: Judge) -> None:

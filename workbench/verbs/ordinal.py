@@ -30,7 +30,7 @@ import numpy as np
 import pandas as pd
 
 from feature_store import registry
-from feature_store.bounds import Between, Count, CountOrZero, Seed
+from feature_store.bounds import MANY, Between, Permutations, Seed
 from feature_store.errors import BadInput, Incompatible, NotFound
 from feature_store.progress import Progress
 from feature_store.records import Instrument, Run, ValueSystem
@@ -63,11 +63,11 @@ class OrdinalSettings:
     """Answers an item and condition, at least, where they are drawn from log-probabilities."""
     chains: Annotated[int, Between(2, 1000)] = 4
     """Chains of the sampler."""
-    warmup: CountOrZero = 600
+    warmup: Annotated[int, Between(100, MANY)] = 600
     """Iterations a chain that are thrown away."""
-    draws: CountOrZero = 1000
+    draws: Annotated[int, Between(100, MANY)] = 1000
     """Iterations a chain that are kept."""
-    permutations: Count = 4999
+    permutations: Permutations = 4999
     """Permutations of the circle's null."""
     seed: Seed = 0
     """Seed of drawn answers, sampler and permutations."""
@@ -77,11 +77,8 @@ def run(study: Workspace, settings: OrdinalSettings, progress: Progress) -> Run:
     """Make a run of kind `ordinal`."""
     ids = dict.fromkeys(study.resolve("profile", name).id for name in settings.runs)
     profiles = [study.runs.get(id) for id in ids]
-    if not profiles or settings.answers < 1 or settings.permutations < 100:
-        raise BadInput(
-            "An ordinal regression needs a profile run, an answer an item and 100 permutations,"
-            f" got {len(profiles)}, {settings.answers} and {settings.permutations}. Give more."
-        )
+    if not profiles:
+        raise BadInput("An ordinal regression compares profile runs, got none. Name some: --runs.")
     instrument = _instrument(study, profiles)
     material = _material(study, profiles, instrument, settings)
     pinned = dataclasses.replace(settings, runs=tuple(ids))

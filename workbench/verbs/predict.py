@@ -14,12 +14,12 @@ predicted from half of the contexts and measured in the other half.
 
 import dataclasses
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
 
-from feature_store.bounds import Count, Replicates, Seed
+from feature_store.bounds import MANY, Between, Replicates, Seed
 from feature_store.errors import NotFound
 from feature_store.progress import Progress
 from feature_store.records import Run
@@ -49,10 +49,10 @@ class PredictSettings:
     graph: str = "latest"
     """Run of the graph of that sweep; latest: the newest of that sweep; empty: the linear model
     only."""
-    steerings: Count = 60
-    """Joint steerings that are measured."""
-    largest: int = 4
-    """Features of the largest joint steering, at least 2."""
+    steerings: Annotated[int, Between(3, MANY)] = 60
+    """Joint steerings that are measured; a prediction is judged on 3 or more."""
+    largest: Annotated[int, Between(2, MANY)] = 4
+    """Features of the largest joint steering."""
     replicates: Replicates = 1000
     """Bootstrap replicates."""
     seed: Seed = 0

@@ -13,6 +13,7 @@
 import hashlib
 from dataclasses import asdict, astuple, dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from workbench.llm.cached import CachedLLM
 from workbench.settings import plain
 from workbench.steering import directions, pairs, probes
 from workbench.steering.pairs import SHARED, ValuePair
+from workbench.steering.probes import FEWEST
 from workbench.workspace import Workspace
 
 if TYPE_CHECKING:  # torch is loaded when a model is, not when the flags are read
@@ -95,6 +97,7 @@ def run(study: Workspace, settings: ProbeSettings, progress: Progress) -> Run:
         )
     written = _pairs(study, settings, progress)
     checked = pairs.check(written.pairs, settings.shared)
+    _refuse_few(checked)
     texts = repr([astuple(pair) for pair in written.pairs])
     inputs = {"model": model.pinned, "pairs": hashlib.sha256(texts.encode()).hexdigest()}
     pinned = replace(settings, model=name, sae=sae_run.id if sae_run else "", skip_last=skip)
@@ -105,6 +108,20 @@ def run(study: Workspace, settings: ProbeSettings, progress: Progress) -> Run:
         config |= {setting: sae_run.config[setting] for setting in ("revision", "dtype", "device")}
     job = _Job(settings=pinned, model=model, sae_run=sae_run, written=written, checked=checked)
     return study.make("probes", config, inputs, partial(_build, study, job, progress))
+
+
+def _refuse_few(checked: list[ValuePair]) -> None:
+    """Raise BadInput for a value that has too few contexts, before any value is probed."""
+    contexts: dict[str, set[str]] = {}
+    for pair in checked:
+        if not pair.reason:
+            contexts.setdefault(pair.value, set()).add(pair.context)
+    few = [f"{value} {len(names)}" for value, names in contexts.items() if len(names) < FEWEST]
+    if few or not contexts:
+        raise BadInput(
+            f"A probe needs pairs in at least {FEWEST} contexts of each value, got"
+            f" {', '.join(few) or 'none'}. Give more pairs, or leave these values out."
+        )
 
 
 @dataclass(frozen=True)
@@ -133,7 +150,7 @@ def _build(study: Workspace, job: _Job, progress: Progress, work: Work) -> dict[
     probed = {pair.value for pair in job.pairs}
     values = [value for value in study.system.ids if value in probed]
     for number, value in enumerate(values):
-        if number not in work.done("probes"):
+        if not _is_kept(work, number):
             _probe_value(work, job, number, value)
         progress("probing", number + 1, len(values))
     arrays = _arrays(work, len(values))
@@ -234,7 +251,7 @@ def _probe_value(work: Work, job: _Job, number: int, value: str) -> None:
     fitted = probes.fit(texts, options)
     save_file(
         {"weight": fitted.weight, "bias": fitted.bias, "difference-of-means": fitted.means},
-        work.state / f"{number:06d}.safetensors",
+        _arrays_file(work, number),
     )
     rows = [asdict(probe) for probe in fitted.probes]
     work.part("probes", number, pa.Table.from_pylist(rows))
@@ -263,10 +280,33 @@ def _residuals(job: _Job, value: str) -> probes.ProbeTexts:
 
 def _arrays(work: Work, values: int) -> dict[str, np.ndarray]:
     """Stack the arrays of all values; the first axis is the value."""
+    by_value = [_kept_arrays(work, number) for number in range(values)]
+    return {name: np.stack([arrays[name] for arrays in by_value]) for name in by_value[0]}
+
+
+def _arrays_file(work: Work, number: int) -> Path:
+    """Say where the arrays of the value with that number are kept."""
+    return work.state / f"{number:06d}.safetensors"
+
+
+def _kept_arrays(work: Work, number: int) -> dict[str, np.ndarray]:
+    """Read the arrays of a value."""
     from safetensors.numpy import load_file
 
-    by_value = [load_file(work.state / f"{number:06d}.safetensors") for number in range(values)]
-    return {name: np.stack([arrays[name] for arrays in by_value]) for name in by_value[0]}
+    return load_file(_arrays_file(work, number))
+
+
+def _is_kept(work: Work, number: int) -> bool:
+    """Whether probes and arrays of a value are kept, and not torn by a loss of power."""
+    from safetensors import SafetensorError
+
+    if number not in work.done("probes"):
+        return False
+    try:
+        _kept_arrays(work, number)
+    except (SafetensorError, OSError):
+        return False
+    return True
 
 
 def _pair_rows(checked: list[ValuePair]) -> list[dict[str, Any]]:

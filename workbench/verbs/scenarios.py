@@ -174,9 +174,12 @@ class _Asker:
         fits = room_for(self.llm, stage, list(conversations.values()))
         room = dict(zip(conversations, fits, strict=True))
         done = self.work.done(stage)
-        waiting = [number for number in conversations if number not in done and room[number]]
-        for start in range(0, len(waiting), self.settings.batch):
-            batch = waiting[start : start + self.settings.batch]
+        able = [number for number in conversations if room[number]]
+        for start in range(0, len(able), self.settings.batch):
+            # The same batches whatever is done: a batch and its first number decide its answers.
+            batch = able[start : start + self.settings.batch]
+            if done.issuperset(batch):
+                continue
             answers = self.llm.chat(
                 [conversations[number] for number in batch],
                 max_new_tokens=self.settings.new_tokens,
@@ -184,10 +187,11 @@ class _Asker:
                 seed=self.settings.seed + batch[0],
             )
             for number, answer in zip(batch, answers, strict=True):
-                part = pa.table({"number": [number], "answer": [answer]})
-                self.work.part(stage, number, part)
+                if number not in done:
+                    part = pa.table({"number": [number], "answer": [answer]})
+                    self.work.part(stage, number, part)
             total = len(conversations)
-            self.progress(stage, total - len(waiting) + start + len(batch), total)
+            self.progress(stage, total - len(able) + start + len(batch), total)
         if not conversations:
             return {}
         parts = self.work.parts(stage).to_pydict()

@@ -25,13 +25,13 @@ lexicon's and the judge's evidence).
 import json
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import sparse, stats
 
-from feature_store.bounds import Seed
+from feature_store.bounds import MANY, Between, Count, Seed, Share
 from feature_store.errors import BadInput
 from feature_store.records import Label, ValueSystem
 from feature_store.registry import register
@@ -46,7 +46,7 @@ ENTRIES = 1_000_000
 class ContrastLabelerSettings:
     """Limits past which a mark is accepted as a label, and the split."""
 
-    max_q: float = 0.05
+    max_q: Share = 0.05
     """Largest q of an accepted label [0 to 1]."""
     min_effect: float = 0.3
     """Smallest effect of an accepted label [SD]."""
@@ -58,14 +58,14 @@ class ContrastLabelerSettings:
     other texts."""
     specificity: float = 0.6
     """Largest effect of the runner-up, as a share of the best [0 to 1]."""
-    min_active: int = 8
+    min_active: Count = 8
     """Documents of the fit in which a feature must be active [documents]."""
-    min_held_out: int = 4
+    min_held_out: Annotated[int, Between(0, MANY)] = 4
     """Effective number of held-out documents in which an accepted feature is active: (sum a)^2 /
     sum a^2 [documents]."""
-    min_texts: int = 10
+    min_texts: Count = 10
     """Documents of the fit that must carry a mark for it to be tested [documents]."""
-    held_out: float = 1 / 3
+    held_out: Annotated[float, Between(0.01, 0.99)] = 1 / 3
     """Share of documents that are held out [0 to 1]."""
     seed: Seed = 0
     """Seed of the split."""
@@ -112,6 +112,8 @@ class Contrast:
                 f"No value is carried by {settings.min_texts} texts or more of {len(fit_on)}, so no"
                 " feature can be labelled. Give more labelled texts, or lower min_texts."
             )
+        marks = marked[np.ix_(fit_on, tested)]
+        design = Design.of(marks, strata[fit_on])
         activations = data.activations.tocsr().astype(float)
         active = np.bincount(
             activations[fit_on].indices,
@@ -127,7 +129,7 @@ class Contrast:
             columns=columns,
             live=live,
             active=active[live],
-            fit=regress(columns[fit_on], marked[np.ix_(fit_on, tested)], strata[fit_on]),
+            fit=regress(columns[fit_on], design),
             marked=marked[:, tested],
             names=[names[k] for k in tested],
             strata=strata,
@@ -138,26 +140,41 @@ class Contrast:
         return evidence.labels()
 
 
-def regress(
-    activations: sparse.csc_matrix,
-    marks: Bool[np.ndarray, "document mark"],
-    strata: Int[np.ndarray, " document"],
-) -> ContrastFit:
-    """Regress every feature on marks and context dummies, with HC1 standard errors.
+class Design(NamedTuple):
+    """Marks and context dummies, on which every feature is regressed."""
 
-    Raises BadInput where fewer than ten degrees of freedom are left.
-    """
-    documents = activations.shape[0]
-    used, strata = np.unique(strata, return_inverse=True)
-    averager = _averager(strata, len(used))
-    x = marks.astype(float)
-    x -= (averager @ x)[strata]
-    degrees = documents - len(used) - int(np.linalg.matrix_rank(x))
-    if degrees < 10:
-        raise BadInput(
-            f"{documents} texts in {len(used)} contexts leave {degrees} degrees of freedom, at"
-            " least 10 are needed. Use wider contexts."
-        )
+    x: Float[np.ndarray, "document mark"]
+    """Marks, less their means within the context."""
+    strata: Int[np.ndarray, " document"]
+    """0-based context of each document."""
+    averager: sparse.csr_matrix
+    """Takes means within contexts [context, document]."""
+    degrees: int
+    """Degrees of freedom of the residuals."""
+
+    @classmethod
+    def of(
+        cls, marks: Bool[np.ndarray, "document mark"], strata: Int[np.ndarray, " document"]
+    ) -> "Design":
+        """Lay out the design. Raises BadInput where fewer than ten degrees of freedom are left."""
+        documents = len(marks)
+        used, strata = np.unique(strata, return_inverse=True)
+        averager = _averager(strata, len(used))
+        x = marks.astype(float)
+        x -= (averager @ x)[strata]
+        degrees = documents - len(used) - int(np.linalg.matrix_rank(x))
+        if degrees < 10:
+            raise BadInput(
+                f"{documents} texts in {len(used)} contexts leave {degrees} degrees of freedom, at"
+                " least 10 are needed. Use wider contexts."
+            )
+        return cls(x=x, strata=strata, averager=averager, degrees=degrees)
+
+
+def regress(activations: sparse.csc_matrix, design: Design) -> ContrastFit:
+    """Regress every feature on marks and context dummies, with HC1 standard errors."""
+    x, strata, averager, degrees = design
+    documents = len(x)
     influence = np.linalg.pinv(x)
     beta = influence @ activations
     # Row 0 weighs all documents alike and gives the residual variance; the others are White's.

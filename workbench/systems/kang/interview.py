@@ -148,7 +148,7 @@ def measure(
 
     Roles that an earlier, interrupted call has finished are not asked again.
     """
-    done = work.done("kang_answers")
+    done = work.done("kang_answers", "prompts")
     for number, start in enumerate(range(0, len(interview.roles), CHUNK)):
         people = interview.roles[start : start + CHUNK]
         if number not in done:

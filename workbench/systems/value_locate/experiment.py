@@ -18,7 +18,6 @@ import pyarrow as pa
 import torch
 from jaxtyping import Float
 
-from feature_store.errors import BadInput
 from feature_store.progress import Progress
 from feature_store.records import Instrument, ValueSystem
 from feature_store.runs import Work
@@ -35,6 +34,7 @@ from sae_training.engine.neurons import (
 )
 from sae_training.engine.scoring import sweep_ids
 from workbench.measuring.questions import Question, expected_ratings, option_texts
+from workbench.sweeps.sweep import neutral_tokens
 from workbench.systems.value_locate.descriptions import POLES, Descriptions
 from workbench.systems.value_locate.effects import PlannedEdit
 from workbench.systems.value_locate.locate import Located, Shares, amounts, locate, shares
@@ -167,7 +167,7 @@ def answer_all(
     """
     jobs = [(value, pole) for value in values for pole in POLES]
     for number, (value, pole) in enumerate(jobs):
-        if number not in work.done("neuron_answers"):
+        if number not in work.done("counts", "tokens", "neuron_answers"):
             questions = descriptions.described(value, pole, settings.n, settings.seed)
             answers = answer(
                 subject.model,
@@ -295,13 +295,7 @@ class Bench:
     @cached_property
     def _texts(self) -> list[list[int]]:
         """Tokens of the neutral texts, as far as the model reads."""
-        texts = [ids[: self.model.context] for ids in self.model.tokenize(self.neutral)]
-        short = [number for number, ids in enumerate(texts, 1) if len(ids) < 2]
-        if short:
-            raise BadInput(
-                f"Neutral text {short[0]} has fewer than two tokens, so it has no loss. Drop it."
-            )
-        return texts
+        return neutral_tokens(self.model, self.neutral)
 
     def ratings(self) -> Float[np.ndarray, " question"]:
         """Measure the expected rating of every question [1 to number of options]."""
