@@ -18,12 +18,13 @@ import hashlib
 import json
 import math
 import os
+import re
 import stat
 import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from feature_store.errors import BadInput, NotFound
 
@@ -37,6 +38,9 @@ DEEPEST = 100
 """Deepest nesting of lists and objects that is read [levels]."""
 LONGEST = 308
 """Longest whole number that is read [digits]; a longer one has no floating-point number near it."""
+_PART = r"""(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')"""
+DOTTED = re.compile(rf"(?<![\w-]){_PART}(?:[ \t]*+\.[ \t]*+{_PART}){{{DEEPEST}}}")
+"""A key of TOML of so many parts that its reader would take minutes."""
 KINDS = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a pipe"),
@@ -110,41 +114,44 @@ def read_bytes(file: str | Path, limit: int = DOCUMENT) -> bytes:
     Raises NotFound where there is none, BadInput for a folder, a pipe, a device, a file that may
     not be read and one that is larger.
     """
+    with regular(file) as handle:
+        size = os.fstat(handle.fileno()).st_size
+        try:
+            content = handle.read(limit + 1) if size <= limit else None
+        except OSError as error:  # a damaged disk, or a file of the kernel
+            name = shown(Path(file), 300)
+            raise BadInput(f"{name} cannot be read: {error.strerror}. Check it.") from None
+    # Files of the kernel say that they hold nothing: what is read counts too.
+    if content is None or len(content) > limit:
+        raise BadInput(
+            f"{shown(Path(file), 300)} is larger than {limit / 2**20:.0f} MiB, the most that is"
+            " read of such a file. Give a smaller one."
+        )
+    return content
+
+
+@contextlib.contextmanager
+def regular(file: str | Path) -> Iterator[BinaryIO]:
+    """Open a regular file, for a library that reads it by itself. Raises as `read_bytes` does."""
     name = shown(Path(file), 300)
     try:
         # Without O_NONBLOCK, opening a pipe waits for somebody who writes into it.
         descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            content = _read_regular(descriptor, limit)
-        finally:
-            os.close(descriptor)
     except (FileNotFoundError, NotADirectoryError):
         raise NotFound(f"There is no file {name}. Check the path.") from None
     except OSError as error:
         raise BadInput(f"{name} cannot be read: {error.strerror}. Check the path.") from None
     except ValueError:  # a NUL in the path
         raise BadInput(f"{name} is no path of a file. Check the path.") from None
-    except BadInput as error:
-        raise BadInput(f"{name} {error}") from None
-    return content
-
-
-def _read_regular(descriptor: int, limit: int) -> bytes:
-    """Read an opened file; BadInput says what stands behind its name: `is a folder, ...`."""
-    description = os.fstat(descriptor)
-    if not stat.S_ISREG(description.st_mode):
-        kind = next((kind for is_kind, kind in KINDS if is_kind(description.st_mode)), "no file")
-        raise BadInput(f"is {kind}, a file is needed. Give the path of a file.")
-    # Files of the kernel say that they hold nothing: what is read counts too.
-    if description.st_size <= limit:
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
+            kind = next((kind for is_kind, kind in KINDS if is_kind(mode)), "no file")
+            raise BadInput(f"{name} is {kind}, a file is needed. Give the path of a file.")
         with open(descriptor, "rb", closefd=False) as handle:
-            content = handle.read(limit + 1)
-        if len(content) <= limit:
-            return content
-    raise BadInput(
-        f"is larger than {limit / 2**20:.0f} MiB, the most that is read of such a file. Give a"
-        " smaller one."
-    )
+            yield handle
+    finally:
+        os.close(descriptor)
 
 
 def read_text(file: str | Path, limit: int = DOCUMENT) -> str:
@@ -208,6 +215,8 @@ def read_toml(file: str | Path, limit: int = SETTINGS) -> dict[str, Any]:
     """
     text = read_text(file, limit)
     try:
+        if DOTTED.search(text):
+            raise RecursionError
         content = tomllib.loads(text)
         _check_kept(content)
         return content
