@@ -42,6 +42,22 @@ class Plugin:
     """Kind of plug-in, as `workbench plugins` lists them."""
 
 
+@dataclass(frozen=True)
+class Later:
+    """A field that was added when runs were there already.
+
+    A run's description leaves it out where it holds its default, so that those runs keep their ids.
+    """
+
+
+@dataclass(frozen=True)
+class KeptAs:
+    """A field that was renamed when runs were there already, which keep it under its first name."""
+
+    name: str
+    """Name in a run's description."""
+
+
 Seed = Annotated[int, Between(0, 2**31 - 1)]
 Replicates = Annotated[int, Between(100, 100_000)]
 """An interval's ends are quantiles of the replicates; below 100 there are none."""
@@ -54,3 +70,4 @@ Share = Annotated[float, Between(0, 1)]
 Positive = Annotated[float, Between(1e-9, MANY)]
 NotNegative = Annotated[float, Between(0, MANY)]
 Temperature = Annotated[float, Between(0, 100)]
+TextColumn = Annotated[str, Later()]

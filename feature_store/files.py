@@ -22,7 +22,7 @@ import re
 import stat
 import tomllib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -98,14 +98,19 @@ def shown(value: Any, most: int = 60) -> str:
     """Show a stranger's value in a message: one line, printable, at most `most` letters.
 
     >>> shown("line" + chr(10) + "break")
-    "'line\\\\nbreak'"
+    "'line\\nbreak'"
     """
     try:
-        text = value if isinstance(value, Path | Exception) else repr(value)
-        line = "".join(sign if sign.isprintable() else "?" for sign in str(text))
+        text = str(value) if isinstance(value, Path | Exception) else repr(value)
     except (RecursionError, ValueError):  # nested too deeply, or a number of too many digits
-        line = f"a {type(value).__name__}"
+        text = f"a {type(value).__name__}"
+    line = "".join(sign if sign.isprintable() else "?" for sign in text)
     return line if len(line) <= most else f"{line[: most - 3]}..."
+
+
+def listed(names: Iterable[str]) -> str:
+    """List a stranger's names in a message, as they stand; `none` where there is none."""
+    return ", ".join(shown(Path(name)) for name in list(names)[:30]) or "none"
 
 
 def read_bytes(file: str | Path, limit: int = DOCUMENT) -> bytes:

@@ -21,8 +21,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from feature_store.errors import BadInput, NotFound, nearest
-from feature_store.files import CORPUS, json_lines, read_text, regular, shown
+from feature_store.errors import BadInput, NotFound
+from feature_store.files import CORPUS, json_lines, listed, read_text, regular, shown
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 """Endings of tables, in any case."""
@@ -99,10 +99,9 @@ class Table:
         """
         there = self._named(name)
         if there is None:
-            listed = ", ".join(shown(column) for column in self.columns)
             raise NotFound(
-                f"{shown(self.file, 300)} has no column {name!r}; it has {listed or 'none'}."
-                f"{nearest(name, self.columns) if self.columns else ''}"
+                f"{shown(self.file, 300)} has no column {shown(name)}; it has"
+                f" {listed(self.columns)}. Name another column, or give the table one."
             )
         return there
 
@@ -161,9 +160,14 @@ def read_table(file: str | Path, wanted: Sequence[str] = ()) -> Table:
     """
     file = Path(file)
     suffix = file.suffix.lower()
-    if suffix not in SUFFIXES:
+    try:
         with regular(file):
             pass
+    except NotFound:
+        raise NotFound(
+            f"There is no table {shown(file, 300)}. Give a {', '.join(SUFFIXES)} file."
+        ) from None
+    if suffix not in SUFFIXES:
         raise BadInput(
             f"{shown(file, 300)} is no table that is read here: expected {', '.join(SUFFIXES)}, got"
             f" {shown(suffix) if suffix else 'no suffix'}."

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from feature_store import registry
-from feature_store.bounds import Between, Plugin, Replicates, Seed
+from feature_store.bounds import Between, KeptAs, Later, Plugin, Replicates, Seed
 from feature_store.errors import BadInput, NotFound, nearest, of_paths
 
 T = TypeVar("T")
@@ -267,8 +267,19 @@ def options(config: type[T], pairs: Sequence[str]) -> T:
 
 
 def plain(config: Any) -> dict[str, Any]:
-    """Write settings as JSON knows them: tuples become lists."""
-    return {
-        name: list(value) if isinstance(value, tuple) else value
-        for name, value in dataclasses.asdict(config).items()
-    }
+    """Write settings as JSON knows them: tuples become lists.
+
+    Fields that came later stand there only where they say something (`bounds.Later`).
+    """
+    kinds = typing.get_type_hints(type(config), include_extras=True)
+    values = dataclasses.asdict(config)
+    written = {}
+    for field in dataclasses.fields(config):
+        marks = _unmarked(kinds[field.name])[1]
+        value = values[field.name]
+        if any(isinstance(mark, Later) for mark in marks) and value == field.default:
+            continue
+        names = [mark.name for mark in marks if isinstance(mark, KeptAs)]
+        name = names[0] if names else field.name
+        written[name] = list(value) if isinstance(value, tuple) else value
+    return written

@@ -29,6 +29,8 @@ class Verb:
     """Kinds of runs that it builds on with its default settings."""
     begins: bool = False
     """Whether it may be the first verb of a study, and so make the study's folder."""
+    names_system: bool = False
+    """Whether `--system` is a setting of its own, and so not the value system of a new study."""
     first: str = ""
     """Setting that may be given by position, before all others; empty: none."""
 
@@ -71,6 +73,7 @@ VERBS = _table(
             ),
             makes="probes",
             needs=("sae",),
+            begins=True,
         ),
         Verb(
             name="control",
@@ -104,6 +107,7 @@ VERBS = _table(
             ),
             makes="contrast",
             needs=("sae",),
+            begins=True,
         ),
         Verb(
             name="ordinal",
@@ -175,6 +179,7 @@ VERBS = _table(
                 "reasoning, and score them."
             ),
             makes="couple",
+            begins=True,
         ),
         Verb(
             name="kang",
@@ -192,6 +197,7 @@ VERBS = _table(
                 " them."
             ),
             makes="scenarios",
+            begins=True,
         ),
         Verb(
             name="dilemmas",
@@ -223,6 +229,7 @@ VERBS = _table(
             ),
             makes="adaem",
             needs=("labels",),
+            begins=True,
         ),
         Verb(
             name="neurons",
@@ -232,6 +239,8 @@ VERBS = _table(
             ),
             makes="neurons",
             needs=("sae",),
+            begins=True,
+            names_system=True,
         ),
     ]
 )

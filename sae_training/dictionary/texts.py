@@ -3,7 +3,8 @@
 1. `read_texts` turns whatever a person has (a folder of .txt files, one .txt, .jsonl, .csv, .tsv or
    .parquet file) into a list of documents. A long .txt file is cut at its blank lines into
    documents of about `LENGTH` characters, so that no document is a whole novel; a table gives one
-   document a row.
+   document a row, a conversation in it as the model's chat template writes it. `read_corpus` says
+   besides what became of every row.
 2. `batches` tokenizes them in windows, cuts what exceeds the context into several rows, sorts each
    window by length and yields right-padded batches. The order is a function of the input alone.
 
@@ -11,9 +12,9 @@ Left out: streaming from the network, shuffling (the activation buffer of the tr
 packing of several documents into one row: a packed row lets a document read its neighbour.
 """
 
-import json
 import os
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +24,9 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from feature_store.errors import BadInput, NotFound
+from feature_store.files import CORPUS, listed, read_text, shown
+from feature_store.tables import SUFFIXES, Account, Table, read_table
+from sae_training.dictionary import conversations
 from sae_training.engine.model import Model
 
 LENGTH = 2000
@@ -30,7 +34,6 @@ LENGTH = 2000
 WINDOW = 32
 """Batches whose rows are sorted by length together; longer windows pad less and hold more tokens
 in memory."""
-TABLES = (".jsonl", ".csv", ".tsv", ".parquet")
 
 
 class Corpus(NamedTuple):
@@ -58,107 +61,113 @@ class TextBatch(NamedTuple):
     0 aside)."""
 
 
-def read_texts(path: str | Path, column: str = "") -> list[str]:
-    """Read every non-empty document under a folder or in a file.
+class ReadTexts(NamedTuple):
+    """The texts of a source, and what became of all that stands in it."""
 
-    Of a table the column `column` is taken; by default `text`, or the only one. Raises NotFound or
-    BadInput.
+    texts: list[str]
+    """The documents."""
+    account: str
+    """One line: how many rows of which file were read, and why the others were not."""
 
-        read_texts("corpus.jsonl", column="abstract")
+
+def read_texts(path: str | Path, column: str = "", model: Model | None = None) -> list[str]:
+    """Read every non-empty document under a folder or in a file, as `read_corpus` does.
+
+    read_texts("corpus.jsonl", column="abstract")
+    """
+    return read_corpus(path, column, model).texts
+
+
+def read_corpus(path: str | Path, column: str = "", model: Model | None = None) -> ReadTexts:
+    """Read every non-empty document under a folder or in a file, and account for every row.
+
+    Of a table the column `column` is taken; by default `text`, or the only one. Conversations
+    (`conversations.py`) are written by the chat template of `model`. Rows that are left out are
+    warned of in one line. Raises NotFound or BadInput.
     """
     path = Path(os.path.expanduser(path))
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*.txt") if file.is_file())
+        files = sorted(file for file in path.rglob("*") if _is_text_file(file))
         if not files:
             raise BadInput(
                 f"{path} holds no .txt file. Give a folder of .txt files, or one"
-                f" {', '.join(TABLES)} file."
+                f" {', '.join(SUFFIXES)} file."
             )
-    elif path.is_file():
+    elif path.exists():
         files = [path]
     else:
         raise NotFound(
             f"There is no text at {path}. Give a folder of .txt files or a file"
-            f" ({', '.join(TABLES)})."
+            f" ({', '.join(SUFFIXES)})."
         )
-    texts = [text for file in files for text in _read_file(file, column) if text.strip()]
+    if path.suffix.lower() in SUFFIXES and files == [path]:
+        table = read_table(path, [column or "text"])
+        texts = texts_of(table, column, model)
+        account = table.account.without("without text", sum(not text.strip() for text in texts))
+    else:
+        texts = [text for file in files for text in _read_file(file)]
+        account = Account(file=path.name, rows=sum(bool(text.strip()) for text in texts))
+    texts = [text for text in texts if text.strip()]
     if not texts:
         raise BadInput(
             f"{path} holds no text: every document is empty. Give a corpus with at least one"
             " sentence."
         )
+    if account.dropped or account.notes:
+        warnings.warn(account.line(), stacklevel=2)
+    return ReadTexts(texts, account.line())
+
+
+def _is_text_file(file: Path) -> bool:
+    """Whether a path in a folder is a file of text; what else lies there is passed over."""
+    return file.suffix.lower() == ".txt" and file.is_file()
+
+
+def _read_file(file: Path) -> list[str]:
+    """Read the documents of one file of text, empty ones included."""
+    kind = file.suffix.lower()
+    if kind != ".txt":
+        raise BadInput(
+            f"{file} is no text corpus: expected .txt, {', '.join(SUFFIXES)}, got"
+            f" {kind or 'no suffix'}."
+        )
+    text = read_text(file, CORPUS)
+    return _documents(text.replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def texts_of(table: Table, column: str = "", model: Model | None = None) -> list[str]:
+    """Read a text a row of a table, empty ones included, as `read_corpus` chooses its column."""
+    names = text_columns(table, column)
+    if not conversations.are_in(table, names):
+        return table.texts(names[0])
+    texts = []
+    for row, cells in enumerate(zip(*(table.cells(name) for name in names), strict=True)):
+        where = table.where(row)
+        messages = conversations.messages(cells, where)
+        if messages and model is None:
+            raise BadInput(
+                f"{where} is a conversation, and plain texts are read here. Name a column of texts"
+                " with --text-column."
+            )
+        texts.append(conversations.write(model, messages, where) if model and messages else "")
     return texts
 
 
-def _read_file(file: Path, column: str) -> list[str]:
-    """Read the documents of one file, empty ones included."""
-    kind = file.suffix.lower()
-    if kind not in (".txt", *TABLES):
-        raise BadInput(
-            f"{file} is no text corpus: expected .txt, {', '.join(TABLES)}, got"
-            f" {kind or 'no suffix'}."
-        )
-    try:
-        if kind == ".txt":
-            return _documents(file.read_text(encoding="utf-8-sig"))
-        if kind == ".jsonl":
-            return _read_lines(file, column)
-        return _read_table(file, kind, column)
-    except UnicodeDecodeError as error:
-        raise BadInput(
-            f"{file} is not UTF-8 text (byte {error.start}). Convert it, for instance with iconv."
-        ) from error
-    except json.JSONDecodeError as error:
-        raise BadInput(
-            f"{file} is not JSON lines: {error.msg}. Write one JSON object a line."
-        ) from error
+def text_columns(table: Table, column: str) -> tuple[str, ...]:
+    """Choose the column of the texts, or those of conversations.
 
-
-def _read_lines(file: Path, column: str) -> list[str]:
-    """Read JSON lines, each a text or an object that holds one."""
-    lines = file.read_text(encoding="utf-8-sig").splitlines()
-    rows = [json.loads(line) for line in lines if line.strip()]
-    if all(isinstance(row, str) for row in rows):
-        return rows
-    if not all(isinstance(row, dict) for row in rows):
-        raise BadInput(f"{file}: each line must be a JSON object with a text, or a JSON string.")
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    name = _text_column(file, names, column)
-    return [str(row.get(name) or "") for row in rows]
-
-
-def _read_table(file: Path, kind: str, column: str) -> list[str]:
-    """Read a column of a table, a text a row."""
-    import pandas  # half a second: only where a table is read
-
-    try:
-        if kind == ".parquet":
-            table = pandas.read_parquet(file)
-        else:
-            table = pandas.read_csv(
-                file, sep="\t" if kind == ".tsv" else ",", dtype=str, encoding="utf-8-sig"
-            )
-    except UnicodeDecodeError:
-        raise
-    # pandas and pyarrow raise a dozen kinds, all of which mean an unreadable file.
-    except Exception as error:
-        reason = str(error).split("\n")[0]
-        raise BadInput(f"{file} cannot be read as {kind[1:]}: {reason}") from error
-    name = _text_column(file, [str(name) for name in table.columns], column)
-    return table[name].fillna("").astype(str).tolist()
-
-
-def _text_column(file: Path, names: Sequence[str], column: str) -> str:
-    """Choose the column of the texts. Raises BadInput where it cannot be known."""
-    wanted = column or "text"
-    for name in names:
-        if name.lower() == wanted.lower():
-            return name
-    if not column and len(names) == 1:
-        return names[0]
-    raise BadInput(
-        f"{file} has no column {wanted!r}; it has {', '.join(names) or 'none'}. Rename or choose"
-        " the text column."
+    Raises NotFound where it cannot be known.
+    """
+    if column not in ("", "text") or "text" in table:
+        return (table.name(column or "text"),)
+    if names := conversations.columns(table):
+        return names
+    if len(table.columns) == 1:
+        return tuple(table.columns)
+    raise NotFound(
+        f"{shown(table.file, 300)} has no column 'text'; it has"
+        f" {listed(table.columns)}. Name the column of the texts with"
+        " --text-column."
     )
 
 

@@ -1,11 +1,12 @@
 import json
+import warnings
 
 import pandas
 import pytest
 import torch
 
 from feature_store.errors import BadInput, NotFound
-from sae_training.dictionary.texts import LENGTH, Corpus, batches, read_texts
+from sae_training.dictionary.texts import LENGTH, Corpus, batches, read_corpus, read_texts
 from tests.helpers import small_models
 
 
@@ -48,7 +49,7 @@ def test_tables_give_one_document_a_row(tmp_path):
         ("empty.txt", b"  \n\n ", BadInput, "every document is empty"),
         ("latin.txt", "Müller".encode("latin-1"), BadInput, r"not UTF-8 text \(byte 1\)"),
         ("bad.jsonl", b'{"text": ', BadInput, "not JSON lines"),
-        ("no.csv", b"a,b\n1,2\n", BadInput, "no column 'text'; it has a, b"),
+        ("no.csv", b"a,b\n1,2\n", NotFound, "no column 'text'; it has a, b.*--text-column"),
         ("latin.csv", b"text\nM\xfcller\n", BadInput, "not UTF-8"),
         ("no.parquet", b"PAR", BadInput, "cannot be read as parquet"),
         ("model.bin", b"x", BadInput, "is no text corpus: expected .txt"),
@@ -60,6 +61,96 @@ def test_what_cannot_be_read_gets_one_line(tmp_path, name, content, error, messa
     with pytest.raises(error, match=message) as caught:
         read_texts(tmp_path / name)
     assert "\n" not in str(caught.value)
+
+
+def test_words_for_nothing_are_texts_and_empty_rows_are_counted(tmp_path):
+    texts = ["NA", "None", "null", "nan", "n/a", "a, b"]
+    (tmp_path / "t.csv").write_text("Text;source\n" + "\n".join(f"{t};web" for t in texts))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert read_texts(tmp_path / "t.csv") == texts
+    (tmp_path / "t.tsv").write_text('id\ttext\n1\t\n2\tone\n3\t  \n4\t"two\n')
+    with pytest.warns(UserWarning, match=r"t\.tsv: 2 of 4 rows read \(2 without text\)"):
+        told = read_corpus(tmp_path / "t.tsv")
+    assert told.texts == ["one", '"two']
+    assert told.account.startswith("t.tsv: 2 of 4 rows read (2 without text); 1 quotation mark")
+
+
+SAID = [
+    ("user", "What matters to you?"),
+    ("assistant", "My family does."),
+]
+"""A conversation: role and content."""
+
+
+def rows_of(shape):
+    """The conversation, and an empty one, as a table of that shape keeps it."""
+    if shape == "messages":
+        return [{"messages": [{"role": r, "content": c} for r, c in SAID]}, {"messages": []}]
+    if shape == "conversations":
+        parties = {"user": "human", "assistant": "gpt"}
+        return [{"conversations": [{"from": parties[r], "value": c} for r, c in SAID]}]
+    if shape == "parts":
+        parts = [{"role": r, "content": [{"type": "text", "text": c}]} for r, c in SAID]
+        return [{"messages": parts}]
+    if shape == "prompt and chosen":
+        return [{"prompt": SAID[0][1], "chosen": SAID[1][1], "rejected": "Money."}]
+    whole = [{"role": r, "content": c} for r, c in SAID]
+    return [{"prompt": SAID[0][1], "chosen": whole, "rejected": whole[:1]}]
+
+
+@pytest.mark.parametrize(
+    "shape", ["messages", "conversations", "parts", "prompt and chosen", "chosen holds all"]
+)
+def test_conversations_go_through_the_chat_template(tmp_path, shape):
+    chat = small_models.model(chat=True)
+    chat.tokenizer.chat_template = "<s>" + small_models.TEMPLATE
+    rows = rows_of(shape)
+    written = "<s>[user]What matters to you?[assistant]My family does."
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    pandas.DataFrame(rows).to_parquet(tmp_path / "t.parquet")
+    pandas.DataFrame(
+        [
+            {
+                name: cell if isinstance(cell, str) else json.dumps(cell)
+                for name, cell in row.items()
+            }
+            for row in rows
+        ]
+    ).to_csv(tmp_path / "t.csv", index=False)
+    for name in ("t.jsonl", "t.parquet", "t.csv"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the empty conversation
+            texts = read_texts(tmp_path / name, model=chat)
+        # The model reads what the template writes, with one first token and not two.
+        ids = chat.tokenizer(written, add_special_tokens=False)["input_ids"]
+        assert chat.tokenize(texts) == [ids]
+
+
+def test_conversations_without_a_template_are_refused(tmp_path, model):
+    file = tmp_path / "t.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows_of("messages"))))
+    with pytest.raises(BadInput, match="line 1 is a conversation, and plain texts are read here"):
+        read_texts(file)
+    with pytest.raises(BadInput, match="line 1 is a conversation, .* no chat template"):
+        read_texts(file, model=model)
+    pandas.DataFrame(rows_of("messages")).to_csv(tmp_path / "t.csv", index=False)
+    with pytest.raises(BadInput, match="as Python would print it"):
+        read_texts(tmp_path / "t.csv", model=model)
+    bad = {"messages": [{"role": "user", "content": 3}]}
+    file.write_text(json.dumps(bad))
+    with pytest.raises(BadInput, match="line 1: a message has role and content"):
+        read_texts(file, model=model)
+    # A text that quotes a conversation among others is a text.
+    file.write_text("\n".join(map(json.dumps, ["plain", '[{"role": "user"}]'])))
+    assert read_texts(file) == ["plain", '[{"role": "user"}]']
+
+
+def test_a_separator_of_lines_inside_a_json_text_is_a_part_of_it(tmp_path):
+    texts = [f"one{sign}two" for sign in "\u2028\u2029\x85\x0b\x0c\x1c"]
+    lines = [json.dumps({"text": text}, ensure_ascii=False) for text in texts]
+    (tmp_path / "t.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    assert read_texts(tmp_path / "t.jsonl") == texts
 
 
 def test_an_empty_folder_says_so(tmp_path):

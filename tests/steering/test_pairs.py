@@ -88,7 +88,7 @@ def test_a_table_is_read_in_any_spelling(tmp_path):
     ("rows", "error", "message"),
     [
         ({"value": ["power"], "text": ["a"]}, BadInput, "lacks opposed"),
-        ({"value": ["power"], "text": ["a"], "opposed": [""]}, BadInput, "row 1"),
+        ({"value": ["power"], "text": ["a"], "opposed": [""]}, BadInput, "line 2"),
         ({"value": ["powr"], "text": ["a"], "opposed": ["b"]}, NotFound, "Did you mean"),
         ({"value": [], "text": [], "opposed": []}, BadInput, "no pair"),
     ],
@@ -98,6 +98,45 @@ def test_a_bad_table_gets_one_line(tmp_path, rows, error, message):
     with pytest.raises(error, match=message) as caught:
         pairs.read(str(tmp_path / "p.csv"), SYSTEM)
     assert "\n" not in str(caught.value)
+
+
+CONVA = [
+    (
+        '"As head of the team, I took the final decision myself and won the market from rivals."',
+        "As head of the team, I let others decide, stepping back so that everybody had a say.",
+    ),
+    (
+        "How can I use my position to sway the board and secure my authority?",
+        "How can I step back so that the board's choice reflects what all of us think?",
+    ),
+]
+"""Pairs as ConVA's authors write them: the situation is shared, the words hardly are."""
+
+
+def test_convas_own_files_load_as_they_are(tmp_path):
+    for value in ("power", "self-direction"):
+        file = tmp_path / f"{value}_context_controlled.csv"
+        pd.DataFrame(CONVA, columns=["question_1", "question_2"]).to_csv(file, index=False)
+    told = pairs.read(str(file), SYSTEM)
+    assert [(pair.value, pair.held, pair.opposed, pair.context) for pair in told] == [
+        ("self-direction", CONVA[0][0].strip('"'), CONVA[0][1], "pair 1"),
+        ("self-direction", *CONVA[1], "pair 2"),
+    ]
+    # A folder of them is one table: a file a value.
+    both = pairs.read(str(tmp_path), SYSTEM)
+    assert [pair.value for pair in both] == ["power"] * 2 + ["self-direction"] * 2
+    assert len({pair.context for pair in both}) == 4
+    assert pairs.sharing_less(told, 0.3) == 2
+    assert not any(pair.reason for pair in pairs.check(told, 0.0))
+    with pytest.raises(BadInput, match="2 of 2 pairs differ in more than the value"):
+        pairs.check(told, 0.3)
+
+
+@pytest.mark.parametrize("name", ["pairs.csv", "power_hedonism.csv"])
+def test_a_value_that_neither_column_nor_name_says_is_refused(tmp_path, name):
+    pd.DataFrame(CONVA, columns=["question_1", "question_2"]).to_csv(tmp_path / name, index=False)
+    with pytest.raises(BadInput, match="has no column value, and its name says"):
+        pairs.read(str(tmp_path / name), SYSTEM)
 
 
 class Scripted:

@@ -99,7 +99,7 @@ def test_rows_with_other_cells_are_counted_and_many_of_them_refused(tmp_path):
         ("t.csv", "The dog ran.\nThe cat sat.\n", BadInput, "reads like a text"),
         ("t.xlsx", "x", BadInput, "no table that is read here"),
         ("t.parquet", "PAR1", BadInput, "cannot be read as parquet"),
-        ("t.csv", "id,txt\n1,a\n", NotFound, "no column 'text'; it has 'id', 'txt'"),
+        ("t.csv", "id,txt\n1,a\n", NotFound, "no column 'text'; it has id, txt"),
     ],
 )
 def test_what_is_no_table_is_refused(tmp_path, name, content, error, message):

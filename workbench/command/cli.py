@@ -83,7 +83,7 @@ def parser(used: Container[str] = VERBS) -> argparse.ArgumentParser:
             default="",
             help="day that chat templates tell, such as 2026-11-26; empty: the study's",
         )
-        if verb.begins:
+        if verb.begins and not verb.names_system:
             sub.add_argument(
                 "--system", default="schwartz10", help="value system of a new study [schwartz10]"
             )
@@ -173,7 +173,7 @@ def _open(
 
 def _make_run(verb: str, study: Path, job: Path | None, today: str, **flags: Any) -> None:
     system = "schwartz10"
-    if VERBS[verb].begins:  # `neurons` begins none, and its --system names the values it locates
+    if VERBS[verb].begins and not VERBS[verb].names_system:
         system = flags.pop("system")
     from_job = settings.from_toml(job, verbs.load(verb).settings, verb) if job else {}
     opened = _open(study, VERBS[verb].begins, system, today)

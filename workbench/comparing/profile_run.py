@@ -312,7 +312,10 @@ def _questions(settings: MeasureSettings, opened: Opened, name: str) -> list[Que
     contexts = [""]
     if not bare:
         contexts = material.contexts(
-            settings.contexts or source, settings.n_contexts, settings.seed
+            settings.contexts or source,
+            settings.n_contexts,
+            settings.seed,
+            settings.text_column,
         )
     wordings = settings.wordings or opened.plugin.wordings(
         opened.instrument, material.is_organism(name)

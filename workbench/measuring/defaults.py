@@ -11,7 +11,7 @@
 import dataclasses
 from typing import Annotated
 
-from feature_store.bounds import Between, Count, CountOrZero, Plugin, Seed, Temperature
+from feature_store.bounds import Between, Count, CountOrZero, Plugin, Seed, Temperature, TextColumn
 from workbench import material
 from workbench.measuring.administer import Mode
 from workbench.measuring.questionnaire import one_scale, open_instrument
@@ -28,8 +28,10 @@ class AskingSettings(Resampling):
     wordings: tuple[str, ...] = ()
     """Wordings to ask; none: those made for the model."""
     contexts: str = ""
-    """File with one context a line; empty: those made for the model, or none where the
-    instrument wants none. `none`: no context, items are the clusters."""
+    """File with one context a line, or a table; empty: those made for the model, or none where
+    the instrument wants none. `none`: no context, items are the clusters."""
+    text_column: TextColumn = ""
+    """Column of the texts in a table of contexts; empty: `text`, or the only one."""
     n_contexts: CountOrZero = 24
     """Contexts, the clusters of the intervals."""
     persona: str = ""
@@ -63,7 +65,10 @@ class SweepAskingSettings:
     wordings: tuple[str, ...] = ()
     """Wordings to ask; none: the first of those made for the model."""
     contexts: str = ""
-    """File with one context a line; empty: those made for the model."""
+    """File with one context a line, or a table; empty: those made for the model."""
+    text_column: TextColumn = ""
+    """Column of the texts in tables of contexts and of neutral texts; empty: `text`, or the only
+    one."""
     n_contexts: CountOrZero = 24
     """Contexts, the clusters of the intervals."""
     seed: Seed = 0
@@ -94,6 +99,6 @@ def sweep_questions(
     wordings = settings.wordings or default_wordings(study, settings.instrument, model_name)[:1]
     return questions(
         one_scale(settings.instrument, study.system),
-        draw(source, settings.n_contexts, settings.seed),
+        draw(source, settings.n_contexts, settings.seed, settings.text_column),
         wordings,
     )

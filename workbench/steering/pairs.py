@@ -10,11 +10,15 @@
    where "market" stands in both texts of four pairs, it may not tell a fifth's apart.
 3. Refused pairs are kept as rows with their reason and counted; a table that loses more than half
    of its pairs is refused as a whole.
+4. A person's own table is believed where it shares fewer words than the default asks for, as the
+   pairs of ConVA's authors do: the verb `probe` warns of such pairs and keeps them; below a share
+   that a person names they are refused.
 
 Left out: paraphrases. A pair that says the same background in other words is refused, as it should
 be: a probe would read the words.
 """
 
+import contextlib
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -22,13 +26,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from feature_store.errors import BadInput
+from feature_store.errors import BadInput, NotFound
 from feature_store.files import parse_json
 from feature_store.progress import Progress, silent
 from feature_store.records import ValueSystem
-from workbench import material, organism
+from feature_store.tables import SUFFIXES, read_table
+from workbench import organism
 from workbench.llm import LLM, ask, ask_fitting
 
+SIDES = (("text", "opposed"), ("question_1", "question_2"))
+"""Columns of the text that holds the value and of the other one: ours, and those of ConVA."""
 SHARED = 0.3
 """Least share of content words that the texts of a pair have in common (Dice) [0 to 1]."""
 CONSTANT = 4
@@ -79,42 +86,72 @@ class WrittenPairs(NamedTuple):
 
 
 def read(source: str, system: ValueSystem) -> list[ValuePair]:
-    """Read the pairs of a table with columns value, text, opposed and, optionally, context.
+    """Read the pairs of a table, or of every table in a folder.
 
+    Its columns are value, text, opposed and, optionally, context; ConVA's are question_1 and
+    question_2. Without a column `value` the file's name says it (`power_context_controlled.csv`).
     Values may be spelt in any way the system knows. A pair without a context is its own context.
-    Raises BadInput for an absent column and for an empty cell.
+    Raises NotFound or BadInput for an absent column, an empty cell and an unknown value.
 
         pairs = read("pairs.csv", study.system)
     """
-    frame = material.table(Path(source))
-    if missing := [column for column in ("value", "text", "opposed") if column not in frame]:
-        raise BadInput(
-            f"{source} lacks {', '.join(missing)}; a table of pairs has value, text, opposed and,"
-            " optionally, context."
-        )
-    if not len(frame):
+    path = Path(source)
+    files = [path]
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+    pairs: list[ValuePair] = []
+    for file in files:
+        pairs += _of_table(file, system, len(pairs))
+    if not pairs:
         raise BadInput(f"{source} holds no pair. Give one pair a row.")
-    columns = ["value", "text", "opposed"]
-    if "context" in frame:
-        columns.append("context")
-    cells = frame[columns].astype(object).where(frame[columns].notna(), "")
+    return pairs
+
+
+def _of_table(file: Path, system: ValueSystem, before: int) -> list[ValuePair]:
+    """Read the pairs of one table; `before` pairs were read before it."""
+    table = read_table(file, ["text", "question_1"]).whole()
+    sides = next((sides for sides in SIDES if sides[0] in table), SIDES[0])
+    if missing := [column for column in sides if column not in table]:
+        raise BadInput(
+            f"{file} lacks {', '.join(missing)}; a table of pairs has value, text, opposed and,"
+            " optionally, context, or question_1 and question_2 and a value in its name."
+        )
+    held, opposed = (table.texts(side) for side in sides)
+    values = table.texts("value") if "value" in table else [_value_of(file, system)] * len(table)
+    contexts = table.texts("context") if "context" in table else [""] * len(table)
     pairs = []
-    for number, row in enumerate(cells.itertuples(index=False), 1):
-        value, held, opposed, *context = (str(cell).strip() for cell in row)
-        if not (value and held and opposed):
+    for row, cells in enumerate(zip(values, held, opposed, contexts, strict=True)):
+        # ConVA's own reader takes these quotation marks away, too.
+        value, first, second, context = (cell.strip().strip('"').strip() for cell in cells)
+        if not (value and first and second):
             raise BadInput(
-                f"{source}, row {number}: value, text or opposed is empty. Fill it, or drop the"
-                " row."
+                f"{table.where(row)}: value, text or opposed is empty. Fill it, or drop the row."
             )
+        number = before + row + 1
         pairs.append(
             ValuePair(
                 value=system.resolve(value),
-                held=held,
-                opposed=opposed,
-                context="".join(context) or f"pair {number}",
+                held=first,
+                opposed=second,
+                context=context or f"pair {number}",
             )
         )
     return pairs
+
+
+def _value_of(file: Path, system: ValueSystem) -> str:
+    """Give the value that a file's name says. Raises BadInput where it says none, or several."""
+    values = set()
+    for part in re.split(r"[_.\s]+", file.stem):
+        with contextlib.suppress(NotFound):
+            values.add(system.resolve(part))
+    if len(values) != 1:
+        named = " and ".join(sorted(values)) or "none"
+        raise BadInput(
+            f"{file} has no column value, and its name says {named} of {system.id}. Add the column,"
+            " or name the file after its value (power.csv)."
+        )
+    return values.pop()
 
 
 def of_organism(n: int, seed: int, controlled: bool = True) -> list[ValuePair]:
@@ -215,6 +252,11 @@ def check(pairs: Sequence[ValuePair], shared: float = SHARED) -> list[ValuePair]
         checked.append(replace(pair, reason=reason))
     _refuse_table(checked)
     return checked
+
+
+def sharing_less(pairs: Sequence[ValuePair], shared: float) -> int:
+    """Count the pairs whose texts have a smaller share of content words in common [0 to 1]."""
+    return sum(_dice(words(pair.held), words(pair.opposed)) < shared for pair in pairs)
 
 
 def _parse(answer: str) -> tuple[str, str] | None:

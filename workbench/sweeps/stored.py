@@ -80,7 +80,8 @@ def sweep_material(study: Workspace, model_name: str, settings: SweepSettings) -
     """
     questions = sweep_questions(study, model_name, settings)
     source = settings.neutral or material.default_source(model_name)
-    return SweepMaterial(questions, material.neutral(source, settings.n_neutral, settings.seed))
+    neutral = material.neutral(source, settings.n_neutral, settings.seed, settings.text_column)
+    return SweepMaterial(questions, neutral)
 
 
 def sweep_setup(study: Workspace, sweep_run: Run) -> SweepSetup:
@@ -90,7 +91,7 @@ def sweep_setup(study: Workspace, sweep_run: Run) -> SweepSetup:
     """
     config = sweep_run.config
     names = [field.name for field in fields(SweepSettings) if field.name in config]
-    settings = make(SweepSettings, {name: config[name] for name in names})
+    settings = make(SweepSettings, {name: config[name] for name in names if name in config})
     sae_run = study.runs.get(sweep_run.inputs["sae"])
     texts = sweep_material(study, sae_run.config["model"], settings)
     if texts.digest != sweep_run.inputs["prompts"]:

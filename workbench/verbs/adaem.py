@@ -32,6 +32,7 @@ from feature_store.bounds import (
     Plugin,
     Seed,
     Temperature,
+    TextColumn,
 )
 from feature_store.errors import BadInput
 from feature_store.files import write_atomically
@@ -103,8 +104,10 @@ class AdaemSettings(Resampling):
     """raw: residual units; feature_max: multiples of the feature's maximum; norm_share: share of
     the median residual norm."""
     seeds: str = ""
-    """File with one seed question a line; empty: the organism's situations, or the shipped
-    everyday questions."""
+    """File with one seed question a line, or a table; empty: the organism's situations, or the
+    shipped everyday questions."""
+    text_column: TextColumn = ""
+    """Column of the seed questions in a table; empty: `text`, or the only one."""
     n_seeds: CountOrZero = 20
     """Seed questions, one a topic (N1; the paper: 1535); 0: all of the file."""
     budget: int = 60
@@ -331,7 +334,7 @@ def _seeds(study: Workspace, settings: AdaemSettings, is_organism: bool) -> list
         texts = organism.situations(settings.n_seeds or 20, settings.seed)
     else:
         texts = (
-            material.lines(settings.seeds)
+            material.lines(settings.seeds, settings.text_column)
             if settings.seeds
             else [question.text for question in targets.questions("", study.system)]
         )

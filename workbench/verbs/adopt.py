@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from feature_store.bounds import Between, Count, CountOfTexts, Seed
+from feature_store.bounds import Between, Count, CountOfTexts, Seed, TextColumn
 from feature_store.errors import BadInput
 from feature_store.progress import Progress, stage
 from feature_store.records import Run, Site
@@ -45,6 +45,9 @@ class AdoptSettings(LocalModelSettings):
     """Number format of the model's weights."""
     texts: str = material.ORGANISM
     """Folder of .txt files, one .txt, .jsonl, .csv, .tsv or .parquet file, or `organism`."""
+    text_column: TextColumn = ""
+    """Column of a table that holds the texts, or conversations; empty: `text`, `messages`,
+    `conversations`, `prompt` with `chosen`, or the only one."""
     documents: CountOfTexts = 0
     """At most this many texts, sampled [texts]; 0: all (20,000 of the organism's)."""
     context: Count = 128
@@ -69,8 +72,10 @@ def run(study: Workspace, settings: AdoptSettings, progress: Progress) -> Run:
         )
     sae = load_sae(settings.address)
     site = _site(sae, settings)
-    texts = material.texts(settings.texts, settings.documents, settings.seed)
     model = study.model(settings.model, settings.revision, settings.dtype, settings.device)
+    texts, account = material.texts(
+        settings.texts, settings.documents, settings.seed, settings.text_column, model
+    )
     sae.check_fits(model)
     sites.boundary(site, model.n_layers)
     inputs = {"model": model.pinned, "texts": checksum(texts), "sae": _digest(sae)}
@@ -78,7 +83,8 @@ def run(study: Workspace, settings: AdoptSettings, progress: Progress) -> Run:
     def build(work: Work) -> dict[str, Any]:
         """Evaluate the SAE and harvest its features."""
         evaluated = _evaluate(model, sae.to(model.device), site, texts, settings, progress)
-        return harvest_into(work, model, evaluated, texts, settings, progress)
+        figures = harvest_into(work, model, evaluated, texts, settings, progress)
+        return figures | material.reading(account)
 
     return study.make("sae", settings, inputs, build)
 

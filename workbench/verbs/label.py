@@ -20,7 +20,16 @@ from typing import Annotated, Any
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from feature_store.bounds import Count, CountOfTexts, CountOrZero, Plugin, Positive, Seed
+from feature_store.bounds import (
+    Count,
+    CountOfTexts,
+    CountOrZero,
+    KeptAs,
+    Later,
+    Plugin,
+    Positive,
+    Seed,
+)
 from feature_store.errors import Incompatible
 from feature_store.progress import Progress, stage
 from feature_store.records import Label, Run
@@ -45,8 +54,11 @@ class LabelSettings(SweepAskingSettings):
     """Value-labelled table (.csv, .tsv, .jsonl, .parquet), or `organism`."""
     labels: str = ""
     """Second table with the marks, joined by the columns that both have."""
-    text: str = "text"
-    """Column with the text."""
+    text_column: Annotated[str, KeptAs("text")] = "text"
+    """Column with the text, or with conversations."""
+    scale: Annotated[str, Later()] = ""
+    """Smallest and largest mark of the table, as 0-2 or 1-5; a text holds a value from half of
+    the way on. Empty: marks are 1, 0.5, 0, -0.5, -1."""
     context: str = ""
     """Column within which texts are compared, such as a topic; without it a topic that goes with
     a value is mistaken for it."""
@@ -86,7 +98,7 @@ def run(study: Workspace, settings: LabelSettings, progress: Progress) -> Run:
     sae_run = study.resolve("sae", settings.sae)
     labeler = LABELERS[settings.labeler]
     options_of_labeler: Any = options(labeler.config, settings.options)
-    labelled = _labelled_texts(study, settings)
+    labelled = _labelled_texts(study, settings, sae_run)
     questions = _questions(study, settings, sae_run)
     # What the marks alone decide (too few texts of a value) is refused before the model reads any.
     labeler.label(_without_features(labelled), study.system, options_of_labeler)
@@ -116,6 +128,7 @@ def run(study: Workspace, settings: LabelSettings, progress: Progress) -> Run:
         n_contexts = settings.n_contexts if questions else 0
         return {
             "texts": len(labelled.texts),
+            **material.reading(labelled.account),
             **_figures(labels, scores),
             "output_contexts": n_contexts,
         }
@@ -123,22 +136,30 @@ def run(study: Workspace, settings: LabelSettings, progress: Progress) -> Run:
     return study.make("labels", pinned, inputs, build)
 
 
-def _labelled_texts(study: Workspace, settings: LabelSettings) -> material.LabelledDocuments:
+def _labelled_texts(
+    study: Workspace, settings: LabelSettings, sae_run: Run
+) -> material.LabelledDocuments:
     """Read the value-labelled table that the settings name."""
     source = material.LabelledSource(
         texts=settings.labelled,
         marks=settings.labels,
-        text_column=settings.text,
+        text_column=settings.text_column,
         context_column=settings.context,
         ignored_columns=settings.ignore,
+        scale=settings.scale,
     )
-    return material.labelled(source, study.system, settings.limit, settings.seed)
+    model = None if source.texts == material.ORGANISM else study.model_of(sae_run)
+    return material.labelled(source, study.system, settings.limit, settings.seed, model)
 
 
 def _digest(labelled: material.LabelledDocuments, questions: Sequence[Question]) -> str:
     """Give a checksum of the labelled texts and of what is asked (SHA-256)."""
     prompts = [q.prompt for q in questions]
-    content = (labelled.texts, labelled.values.tolist(), labelled.contexts.tolist(), prompts)
+    # Whole marks are digested as whole numbers, as they were before there were halves.
+    marks = labelled.values
+    if not (marks % 1).any():
+        marks = marks.astype(np.int8)
+    content = (labelled.texts, marks.tolist(), labelled.contexts.tolist(), prompts)
     return hashlib.sha256(repr(content).encode()).hexdigest()
 
 
@@ -198,4 +219,6 @@ def _questions(study: Workspace, settings: LabelSettings, sae_run: Run) -> list[
         one_scale(settings.instrument, study.system)
     except Incompatible:
         return []
-    return sweep_questions(study, sae_run.config["model"], settings, held=True)
+    # The column is that of the labelled texts, not of a table of contexts.
+    asking = dataclasses.replace(settings, text_column="")
+    return sweep_questions(study, sae_run.config["model"], asking, held=True)

@@ -283,7 +283,9 @@ def _plan(study: Workspace, settings: NeuronsSettings, name: str) -> _Plan:
         descriptions=persons,
         edits=plan_edits(values, settings.gammas, settings.draws),
         questions=sweep_questions(study, name, settings),
-        neutral=material.neutral(settings.neutral or source, settings.n_neutral, settings.seed),
+        neutral=material.neutral(
+            settings.neutral or source, settings.n_neutral, settings.seed, settings.text_column
+        ),
     )
 
 

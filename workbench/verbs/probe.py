@@ -11,6 +11,7 @@
 """
 
 import hashlib
+import warnings
 from dataclasses import asdict, astuple, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from feature_store.bounds import Count, CountOrZero, Seed, Share
+from feature_store.bounds import Count, CountOrZero, Seed, Share, TextColumn
 from feature_store.errors import BadInput
 from feature_store.progress import Progress
 from feature_store.records import Run
@@ -56,7 +57,8 @@ class ProbeSettings:
     """Run of the SAE onto whose features the probes are projected; empty: none where a model is
     named, else the latest."""
     pairs: str = material.ORGANISM
-    """Table of pairs (value, text, opposed, context as .csv, .tsv, .jsonl, .parquet), or
+    """Table of pairs (value, text, opposed, context as .csv, .tsv, .jsonl, .parquet; ConVA's own:
+    question_1, question_2, the value in the file's name), a folder of such tables, or
     `organism`."""
     n_pairs: Count = 100
     """Pairs a value that the organism writes [pairs]; a table is read whole."""
@@ -64,10 +66,13 @@ class ProbeSettings:
     """Language model that writes the pairs instead: local:FOLDER-OR-HUB-ID, or
     https://host/v1#model."""
     scenarios: str = ""
-    """File with one situation a line, for the pairs that a language model writes; `n_pairs` of
-    them are used."""
+    """File with one situation a line, or a table, for the pairs that a language model writes;
+    `n_pairs` of them are used."""
+    text_column: TextColumn = ""
+    """Column of the situations in a table; empty: `text`, or the only one."""
     shared: Share = SHARED
-    """Least share of content words that both texts of a pair have in common [0 to 1]."""
+    """Least share of content words that both texts of a pair have in common [0 to 1]; pairs of a
+    table below the default are warned of and kept, below any other share they are refused."""
     min_accuracy: Share = 0.9
     """Held-out accuracy above which a layer is chosen for steering [0 to 1]."""
     skip_last: int = -1
@@ -96,6 +101,7 @@ def run(study: Workspace, settings: ProbeSettings, progress: Progress) -> Run:
             " Lower it."
         )
     written = _pairs(study, settings, progress)
+    settings, little = _least_shared(settings, written.pairs)
     checked = pairs.check(written.pairs, settings.shared)
     _refuse_few(checked)
     texts = repr([astuple(pair) for pair in written.pairs])
@@ -106,7 +112,14 @@ def run(study: Workspace, settings: ProbeSettings, progress: Progress) -> Run:
         inputs["sae"] = sae_run.id
         # The SAE's run says how its model was loaded.
         config |= {setting: sae_run.config[setting] for setting in ("revision", "dtype", "device")}
-    job = _Job(settings=pinned, model=model, sae_run=sae_run, written=written, checked=checked)
+    job = _Job(
+        settings=pinned,
+        model=model,
+        sae_run=sae_run,
+        written=written,
+        checked=checked,
+        little=little,
+    )
     return study.make("probes", config, inputs, partial(_build, study, job, progress))
 
 
@@ -138,6 +151,8 @@ class _Job:
     """Pairs as they were read or written."""
     checked: list[ValuePair]
     """The same pairs, with the reason of each refusal."""
+    little: int
+    """Pairs of a person's table that share few words and are believed nevertheless."""
 
     @property
     def pairs(self) -> list[ValuePair]:
@@ -173,7 +188,9 @@ def _summary(job: _Job, values: list[str], table: pa.Table) -> dict[str, Any]:
     for value, auroc in by_value.length_auroc.first().items():
         if max(auroc, 1 - auroc) >= probes.LENGTH:
             warned.append(f"{value} (AUROC {round(auroc, 3):g})")
+    sharing = {"pairs_sharing_little": job.little} if job.little else {}
     return {
+        **sharing,
         "probed": values,
         "values": len(values),
         "layers": job.model.n_layers,
@@ -204,6 +221,23 @@ def _sae_run(study: Workspace, settings: ProbeSettings) -> Run | None:
     return run
 
 
+def _least_shared(settings: ProbeSettings, written: list[ValuePair]) -> tuple[ProbeSettings, int]:
+    """Give the settings with the share below which pairs are refused, and how many are below it
+    and kept: those of a person's table, where no share was named.
+    """
+    if settings.llm or settings.pairs == material.ORGANISM or settings.shared != SHARED:
+        return settings, 0
+    little = pairs.sharing_less(written, SHARED)
+    if little:
+        warnings.warn(
+            f"{little} of {len(written)} pairs of {settings.pairs} share less than {SHARED:g} of"
+            " their content words: a probe may learn what else differs. They are kept; a --shared"
+            " other than the default refuses pairs below it.",
+            stacklevel=2,
+        )
+    return replace(settings, shared=0.0), little
+
+
 def _pairs(study: Workspace, settings: ProbeSettings, progress: Progress) -> pairs.WrittenPairs:
     """Read the pairs, or have them written; unchecked."""
     if not settings.llm:
@@ -218,7 +252,9 @@ def _pairs(study: Workspace, settings: ProbeSettings, progress: Progress) -> pai
             " --scenarios."
         )
     llm = CachedLLM(open_llm(settings.llm, study.model), study.folder / "answers.jsonl")
-    about = material.sample(material.lines(settings.scenarios), settings.n_pairs, settings.seed)
+    about = material.sample(
+        material.lines(settings.scenarios, settings.text_column), settings.n_pairs, settings.seed
+    )
     written = pairs.by_llm(llm, study.system, study.system.ids, about, settings.seed, progress)
     if not written.pairs:
         long = ""

@@ -11,7 +11,7 @@ Stopped at any step, the same command goes on from its checkpoint and ends with 
 import dataclasses
 from typing import Annotated, Any, Literal
 
-from feature_store.bounds import Between, CountOfTexts
+from feature_store.bounds import Between, CountOfTexts, TextColumn
 from feature_store.progress import Progress
 from feature_store.records import Run
 from feature_store.runs import Work
@@ -27,6 +27,9 @@ from workbench.workspace import Workspace
 class TrainSettings(TrainingSettings):
     """How an SAE is trained, on which texts, and what is kept of its features."""
 
+    text_column: TextColumn = ""
+    """Column of a table that holds the texts, or conversations; empty: `text`, `messages`,
+    `conversations`, `prompt` with `chosen`, or the only one."""
     documents: CountOfTexts = 0
     """At most this many texts, sampled [texts]; 0: all (20,000 of the organism's)."""
     top_contexts: Annotated[int, Between(1, 10_000)] = 20
@@ -37,8 +40,10 @@ class TrainSettings(TrainingSettings):
 
 def run(study: Workspace, settings: TrainSettings, progress: Progress) -> Run:
     """Make a run of kind `sae`."""
-    texts = material.texts(settings.texts, settings.documents, settings.seed)
     model = study.model(settings.model, settings.revision, settings.dtype, settings.device)
+    texts, account = material.texts(
+        settings.texts, settings.documents, settings.seed, settings.text_column, model
+    )
     sites.boundary(settings.site, model.n_layers)
     inputs = {"model": model.pinned, "texts": checksum(texts)}
 
@@ -50,6 +55,7 @@ def run(study: Workspace, settings: TrainSettings, progress: Progress) -> Run:
         evaluated = EvaluatedSAE(
             sae=trained.sae, site=settings.site, evaluation=trained.evaluation, rows=trained.rows
         )
-        return harvest_into(work, model, evaluated, texts, settings, progress)
+        figures = harvest_into(work, model, evaluated, texts, settings, progress)
+        return figures | material.reading(account)
 
     return study.make("sae", settings, inputs, build)

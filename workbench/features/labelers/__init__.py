@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Int, Shaped
+from jaxtyping import Num, Shaped
 from scipy import sparse
 
 from feature_store import registry
@@ -25,8 +25,9 @@ class LabelledActivations:
     activations: sparse.csr_matrix
     """Largest activation of each feature in each document [document, feature; activation units,
     >= 0]."""
-    values: Int[np.ndarray, "document value"]
-    """1: the value is held, -1: it is rejected, 0: neither; columns in circle order."""
+    values: Num[np.ndarray, "document value"]
+    """1: the value is held, -1: it is rejected, 0: neither, numbers between them: in part; columns
+    in circle order."""
     contexts: Shaped[np.ndarray, " document"]
     """What documents are compared within: a topic; one empty string for all where none is known."""
 
@@ -37,9 +38,9 @@ class LabelledActivations:
                 f"Activations of {rows} documents came with marks of {len(self.values)} and"
                 f" contexts of {len(self.contexts)}. Give one row a document to each."
             )
-        if not np.isin(self.values, (-1, 0, 1)).all():
+        if not (np.abs(self.values) <= 1).all():
             raise BadInput(
-                f"Marks are 1, 0 or -1, got {sorted(set(np.unique(self.values).tolist()))[:5]}."
+                f"Marks lie from -1 to 1, got {sorted(set(np.unique(self.values).tolist()))[:5]}."
                 " Recode the table."
             )
         entries = self.activations.data

@@ -28,7 +28,7 @@ from functools import cached_property
 from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Num
 from scipy import sparse, stats
 
 from feature_store.bounds import MANY, Between, Count, Seed, Share
@@ -103,7 +103,9 @@ class Contrast:
         strata = np.unique(data.contexts, return_inverse=True)[1]
         is_held_out = _held_out(strata, settings.held_out, np.random.default_rng(settings.seed))
         fit_on, test_on = np.flatnonzero(~is_held_out), np.flatnonzero(is_held_out)
-        marked = np.hstack([data.values > 0, data.values < 0])
+        # A mark in part counts in part where features are regressed, else as the mark.
+        shares = np.hstack([np.maximum(data.values, 0), np.maximum(-data.values, 0)])
+        marked = shares > 0
         names: list[tuple[str, Literal[-1, 1]]] = [(value, 1) for value in system.ids]
         names += [(value, -1) for value in system.ids]
         tested = np.flatnonzero(marked[fit_on].sum(0) >= settings.min_texts)
@@ -112,8 +114,7 @@ class Contrast:
                 f"No value is carried by {settings.min_texts} texts or more of {len(fit_on)}, so no"
                 " feature can be labelled. Give more labelled texts, or lower min_texts."
             )
-        marks = marked[np.ix_(fit_on, tested)]
-        design = Design.of(marks, strata[fit_on])
+        design = Design.of(shares[np.ix_(fit_on, tested)], strata[fit_on])
         activations = data.activations.tocsr().astype(float)
         active = np.bincount(
             activations[fit_on].indices,
@@ -154,7 +155,7 @@ class Design(NamedTuple):
 
     @classmethod
     def of(
-        cls, marks: Bool[np.ndarray, "document mark"], strata: Int[np.ndarray, " document"]
+        cls, marks: Num[np.ndarray, "document mark"], strata: Int[np.ndarray, " document"]
     ) -> "Design":
         """Lay out the design. Raises BadInput where fewer than ten degrees of freedom are left."""
         documents = len(marks)

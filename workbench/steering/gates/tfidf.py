@@ -36,8 +36,10 @@ class TfidfGateSettings:
     """Value-labelled table (.csv, .tsv, .jsonl, .parquet), or `organism`."""
     labels: str = ""
     """Second table with the marks, joined by the columns that both have."""
-    text: str = "text"
+    text_column: str = "text"
     """Column with the text."""
+    scale: str = ""
+    """Smallest and largest mark of the table, as 0-2; empty: marks are 1, 0.5, 0, -0.5, -1."""
     limit: CountOfTexts = 3000
     """At most this many texts [texts]; 0: all."""
     held: bool = False
@@ -94,7 +96,10 @@ def _classes(
 ) -> tuple[Shaped[np.ndarray, " text"], Bool[np.ndarray, " text"]]:
     """Read the labelled texts, and whether each of them speaks of the value."""
     source = material.LabelledSource(
-        texts=settings.labelled, marks=settings.labels, text_column=settings.text
+        texts=settings.labelled,
+        marks=settings.labels,
+        text_column=settings.text_column,
+        scale=settings.scale,
     )
     data = material.labelled(source, study.system, settings.limit, settings.seed)
     marks = data.values[:, study.system.ids.index(value)]

@@ -92,7 +92,8 @@ class Control:
     threshold: float = 0.5
     """Score from which on a prompt is steered [0 to 1]."""
     dilemmas: str = ""
-    """Table with columns value and question, or empty: those of this project."""
+    """Table with columns value and question, or of questions of the value alone (ConVA's `text`);
+    empty: those of this project."""
     choices: str = ""
     """Multiple-choice table with columns question, options and answer (0-based), or empty: those
     of this project."""

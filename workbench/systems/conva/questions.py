@@ -7,13 +7,15 @@
 """
 
 import tomllib
-from collections.abc import Hashable, Iterable
+import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from feature_store.errors import BadInput, NotFound
+from feature_store.files import shown
 from feature_store.records import ValueSystem
-from workbench import material
+from feature_store.tables import read_table
 
 BUILT_IN = Path(__file__).with_name("questions.toml")
 LETTERS = "ABCDEFGHIJ"
@@ -41,7 +43,7 @@ def read_dilemmas(source: str, value: str, system: ValueSystem) -> list[str]:
 
     An empty `source` means this project's. Raises NotFound where there is none of the value.
     """
-    rows = _dilemmas_of_table(source, system) if source else _built_in_dilemmas()
+    rows = _dilemmas_of_table(source, value, system) if source else _built_in_dilemmas()
     dilemmas = [question for name, question in rows if name == value]
     if not dilemmas:
         raise NotFound(
@@ -61,13 +63,13 @@ def read_choices(source: str) -> list[BenchmarkItem]:
     items = []
     for number, row in enumerate(rows, 1):
         options = _options(row["options"])
-        answer = str(row["answer"])
-        right = int(answer) if answer.isdigit() else len(options)
+        answer = str(row["answer"]).strip()
+        right = int(answer) if answer.isdecimal() and len(answer) < 3 else len(options)
         if right >= len(options) or not 2 <= len(options) <= len(LETTERS):
             raise BadInput(
                 f"{source or BUILT_IN.name}, item {number}: 2 to {len(LETTERS)} options and the"
                 f" 0-based index of the right one are needed, got {len(options)} and"
-                f" {row['answer']!r}."
+                f" {shown(row['answer'])}."
             )
         texts = tuple(str(option).strip() for option in options)
         items.append(BenchmarkItem(question=str(row["question"]), options=texts, answer=right))
@@ -92,26 +94,35 @@ def _built_in_dilemmas() -> list[tuple[str, str]]:
     return [(value, question) for value, questions in by_value.items() for question in questions]
 
 
-def _dilemmas_of_table(source: str, system: ValueSystem) -> list[tuple[str, str]]:
-    """List (value id, question) of every dilemma of a table."""
-    frame = material.table(Path(source))
-    if missing := [column for column in ("value", "question") if column not in frame]:
+def _dilemmas_of_table(source: str, value: str, system: ValueSystem) -> list[tuple[str, str]]:
+    """List (value id, question) of every dilemma of a table; without a column `value` all are of
+    the value that is asked for.
+    """
+    table = read_table(source, ["question", "text"]).whole()
+    column = next((name for name in ("question", "text") if name in table), "")
+    if not column or ("value" not in table and len(table.columns) > 1):
         raise BadInput(
-            f"{source} lacks {', '.join(missing)}; a table of dilemmas has value and question."
+            f"{source} lacks {'value' if column else 'question'}; a table of dilemmas has value and"
+            " question, or a question a row in its only column."
         )
-    filled = frame.dropna(subset=["value", "question"])
-    return [(system.resolve(str(row.value)), str(row.question)) for row in filled.itertuples()]
+    questions = [question.strip().strip('"') for question in table.texts(column)]
+    names = table.texts("value") if "value" in table else [value] * len(table)
+    rows = [(name, text) for name, text in zip(names, questions, strict=True) if name and text]
+    if lost := len(table) - len(rows):
+        warnings.warn(f"{lost} of {len(table)} rows of {source} have no dilemma.", stacklevel=2)
+    return [(system.resolve(name), text) for name, text in rows]
 
 
-def _choices_of_table(source: str) -> list[dict[Hashable, Any]]:
+def _choices_of_table(source: str) -> list[dict[str, Any]]:
     """List the rows of a benchmark's table."""
     columns = ["question", "options", "answer"]
-    frame = material.table(Path(source))
-    if missing := [column for column in columns if column not in frame]:
+    table = read_table(source, columns).whole()
+    if missing := [column for column in columns if column not in table]:
         raise BadInput(
             f"{source} lacks {', '.join(missing)}; a benchmark has question, options and answer."
         )
-    return frame[columns].to_dict("records")
+    cells = zip(*(table.cells(column) for column in columns), strict=True)
+    return [dict(zip(columns, row, strict=True)) for row in cells]
 
 
 def _options(cell: Any) -> list[Any]:
