@@ -28,7 +28,7 @@ from functools import cached_property
 from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Num
+from jaxtyping import Bool, Float, Int, Shaped
 from scipy import sparse, stats
 
 from feature_store.bounds import MANY, Between, Count, Seed, Share
@@ -155,7 +155,7 @@ class Design(NamedTuple):
 
     @classmethod
     def of(
-        cls, marks: Num[np.ndarray, "document mark"], strata: Int[np.ndarray, " document"]
+        cls, marks: Shaped[np.ndarray, "document mark"], strata: Int[np.ndarray, " document"]
     ) -> "Design":
         """Lay out the design. Raises BadInput where fewer than ten degrees of freedom are left."""
         documents = len(marks)
