@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from feature_store.terminal import visible
+
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
@@ -76,7 +78,7 @@ def in_terminal(title: str) -> Iterator[Progress]:
         yield _lines(title)
         return
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -89,7 +91,7 @@ def in_terminal(title: str) -> Iterator[Progress]:
         def show(stage: str, done: int, total: int) -> None:
             """Draw the bar of a stage, a new one at its first call."""
             if stage not in tasks:
-                tasks[stage] = bars.add_task(f"{title}: {stage}", total=total)
+                tasks[stage] = bars.add_task(visible(f"{title}: {stage}"), total=total)
             bars.update(tasks[stage], completed=done, total=total)
 
         yield show
@@ -109,6 +111,7 @@ def _lines(title: str) -> Progress:
         # What an interrupted run did before the first call took time nobody measured.
         pace = (time.monotonic() - start) / max(done - before, 1)
         left = f", about {pace * (total - done):.0f} s left" if before < done < total else ""
-        print(f"{title}: {stage} {done} of {total}{left}", file=sys.stderr, flush=True)
+        line = visible(f"{title}: {stage} {done} of {total}{left}")
+        print(line, file=sys.stderr, flush=True)
 
     return show

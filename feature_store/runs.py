@@ -5,11 +5,14 @@
    resumed.
 2. The job writes into `runs/.work/<id>/`: tables as Parquet (columns and types of `schema/`),
    files, and parts of tables that are kept when the job is killed.
-3. `Work.finish` writes the checksums and `run.json`, flushes to disk and renames the folder to
-   `runs/<id>`. Readers list `runs/*` only, so they never see half a run, and no reader ever blocks
-   a writer.
+3. `Work.finish` writes the checksums and `run.json`, flushes to disk, takes the right to write from
+   the files and renames the folder to `runs/<id>`. Readers list `runs/*` only, so they never see
+   half a run, and no reader ever blocks a writer.
+4. A folder in `runs/` may come from anyone. One that does not read as a run is left out and named
+   (`Runs.look`); the others are there as ever.
 
-Left out: deleting runs. A run is a folder; remove the folder.
+Left out: deleting runs. A run is a folder; remove the folder (`rm -rf`: its files are read-only,
+the folder is not, so that its owner need not change rights first).
 """
 
 import contextlib
@@ -24,23 +27,24 @@ import platform
 import shutil
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from feature_store import descriptions
+from feature_store.descriptions import FORMAT
 from feature_store.errors import BadInput, Busy, Incompatible, NotFound, WorkbenchError, nearest
 from feature_store.files import digest, replacing, sweep, write_atomically
 from feature_store.records import Run, row
 from feature_store.schema import schemas
+from feature_store.terminal import visible
 
-FORMAT = 1
-"""Version of the layout of run folders."""
 PACKAGES = ("values-workbench", "torch", "transformers", "sae-lens", "duckdb", "numpy")
 """Packages whose versions are noted in every run."""
 
@@ -75,7 +79,11 @@ def _nulls(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 class Work:
-    """A run that is being made. Obtained from `Runs.begin`; `finish` makes it visible."""
+    """A run that is being made. Obtained from `Runs.begin`; `finish` makes it visible.
+
+    Where another process finished the run a moment before, `run` is that finished run, and what is
+    written here is dropped.
+    """
 
     def __init__(self, run: Run, folder: Path, target: Path):
         """Work on `run` in `folder`, which `finish` renames to `target`."""
@@ -134,9 +142,9 @@ class Work:
 
     def finish(self, summary: Mapping[str, Any]) -> Run:
         """Write checksums and `run.json`, then rename: from now on every reader sees the run."""
+        if self.run.status == "finished":
+            return self.run
         seconds = self._seconds()
-        shutil.rmtree(self.folder / "state", ignore_errors=True)
-        (self.folder / "seconds").unlink(missing_ok=True)
         finished = replace(
             self.run,
             status="finished",
@@ -144,17 +152,18 @@ class Work:
             summary=dict(summary),
             files=self._checksums(),
         )
-        _describe(finished, self.folder)
-        self.folder.rename(self._target)
+        descriptions.write(finished, self.folder)  # killed from here on, `begin` does the rest
+        _publish(self.folder, self._target)
         return finished
 
     def _checksums(self) -> dict[str, str]:
-        """Relative path -> SHA-256 of every file but the description."""
+        """Relative path -> SHA-256 of every file that the finished run has, but the description."""
         files = [file for file in sorted(self.folder.rglob("*")) if file.is_file()]
+        paths = [file.relative_to(self.folder) for file in files]
         return {
-            str(file.relative_to(self.folder)): digest(file)
-            for file in files
-            if file.name != "run.json"
+            str(path): digest(self.folder / path)
+            for path in paths
+            if path.parts[0] not in ("state", "seconds", descriptions.FILE)
         }
 
     def _is_whole(self, file: Path) -> bool:
@@ -206,36 +215,100 @@ class Runs:
 
     def exists(self, id: str) -> bool:
         """Whether the run is finished."""
-        return (self.folder / id / "run.json").exists()
+        return os.path.exists(self.folder / id / descriptions.FILE)
 
     def get(self, id: str) -> Run:
         """A finished run.
 
-        Raises NotFound, Incompatible for a newer layout, BadInput for a damaged file.
+        Raises NotFound, Incompatible for a newer layout, BadInput for a damaged description and for
+        a folder that is not named as its run.
         """
+        folder = self.folder / id
+        name, place = visible(id), self.folder.parent
+        # os.path, since a name may be too long, or hold a NUL, which is no reason for a traceback
+        if id[:1] in ("", ".") or id != Path(id).name or not os.path.isdir(folder):
+            raise NotFound(
+                f"There is no finished run {name!r} in {place}.{nearest(id, self.ids())}"
+            )
+        if folder.is_symlink():
+            raise BadInput(
+                f"The folder {name} in {self.folder} is a link. Move the run's folder itself there."
+            )
         if not self.exists(id):
-            place = self.folder.parent
-            raise NotFound(f"There is no finished run {id!r} in {place}.{nearest(id, self.ids())}")
-        return _read(self.folder / id / "run.json")
+            raise BadInput(
+                f"The folder {name} in {self.folder} has no {descriptions.FILE}: it is no run."
+                " Remove it, or move it elsewhere."
+            )
+        run = descriptions.read(folder)
+        if run.id != id:
+            raise BadInput(
+                f"The folder {name} is a copy: it holds the run {visible(run.id)}. Remove the copy;"
+                " one run counts once."
+            )
+        if run.status != "finished":
+            raise BadInput(
+                f"The run {name} is not finished. Remove its folder, or move it to"
+                f" {self.folder / '.work'} and make the run again to resume it."
+            )
+        return run
 
     def ids(self, kind: str = "") -> list[str]:
-        """Ids of the finished runs whose id begins with `kind`; no order."""
-        ids = [file.parent.name for file in self.folder.glob("*/run.json")]
-        return [id for id in ids if id.startswith(kind)]
+        """Ids of the finished runs whose id begins with `kind`, the bad ones too; no order."""
+        return [id for id in self.folders() if id.startswith(kind) and self.exists(id)]
+
+    def folders(self) -> list[str]:
+        """Names of the folders among the runs; those of the workbench's begin with a point."""
+        try:
+            with os.scandir(self.folder) as entries:
+                return [e.name for e in entries if e.is_dir() and not e.name.startswith(".")]
+        except FileNotFoundError:
+            return []
 
     def all(self, kind: str = "") -> list[Run]:
-        """The finished runs whose id begins with `kind`, oldest first."""
-        runs = [self.get(id) for id in self.ids(kind)]
-        return sorted(runs, key=lambda run: (run.created, run.id))
+        """The finished runs whose id begins with `kind`, oldest first, without the bad ones."""
+        return self.look(kind)[0]
+
+    def look(self, kind: str = "") -> tuple[list[Run], dict[str, str]]:
+        """The runs whose folder begins with `kind`, oldest first; and the bad ones beside them.
+
+        A bad one cannot be read: its folder -> a line that says why, and what to do. It is left out
+        everywhere else. Damage within the files of a run is found by `damaged`.
+        """
+        runs: list[Run] = []
+        bad: dict[str, str] = {}
+        for id in self.folders():
+            if not id.startswith(kind):
+                continue
+            try:
+                runs.append(self.get(id))
+            except NotFound:  # removed since the folder was listed
+                continue
+            except WorkbenchError as error:
+                bad[id] = str(error)
+        return sorted(runs, key=lambda run: (run.created, run.id)), dict(sorted(bad.items()))
 
     def interrupted(self) -> list[Run]:
-        """Runs that were begun and not finished; the same work begun again resumes them."""
-        files = sorted((self.folder / ".work").glob("*/run.json"))
-        return [_read(file) for file in files]
+        """Runs that were begun and not finished; the same work begun again resumes them.
+
+        One whose description cannot be read is left out, and warned of.
+        """
+        runs = []
+        for file in sorted((self.folder / ".work").glob(f"*/{descriptions.FILE}")):
+            try:
+                runs.append(descriptions.read(file.parent))
+            except NotFound:  # it was finished, or removed, since the folder was listed
+                continue
+            except WorkbenchError as error:
+                warn_of([str(error)])
+        return runs
 
     def latest(self, kind: str, hint: str = "Make one first.") -> Run:
-        """The newest finished run of a kind. Raises NotFound that ends with `hint`."""
-        runs = self.all(kind + "-")
+        """The newest finished run of a kind. Raises NotFound that ends with `hint`.
+
+        A bad run of the kind may be newer; it is warned of.
+        """
+        runs, bad = self.look(kind + "-")
+        warn_of(bad.values())
         if not runs:
             place = self.folder.parent
             raise NotFound(f"{place} has no finished run of kind {kind!r} yet. {hint}")
@@ -245,14 +318,24 @@ class Runs:
     def begin(
         self, kind: str, config: Mapping[str, Any], inputs: Mapping[str, str], seed: int
     ) -> Iterator[Work]:
-        """Start or resume a run. Raises Busy while another process makes the same one."""
+        """Start or resume a run. Raises Busy while another process makes the same one.
+
+        Where another process has just finished it, the work's `run` is that finished run.
+        """
         id = self.find(kind, config, inputs, seed)
-        folder = self.folder / ".work" / id
+        folder, target = self.folder / ".work" / id, self.folder / id
         with _disk_errors(self.folder):
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.parent.mkdir(parents=True, exist_ok=True)
             with _lock(folder.with_suffix(".lock"), id):
                 sweep(folder)
-                run = _begun(folder)
+                run = self._begun(id)
+                folder.mkdir(exist_ok=True)
+                if target.exists():  # finished after the caller looked, and before the lock
+                    try:
+                        yield Work(self.get(id), folder, target)
+                    finally:
+                        shutil.rmtree(folder)
+                    return
                 if run is None:
                     run = Run(
                         id=id,
@@ -265,9 +348,9 @@ class Runs:
                         seconds=0.0,
                         environment=_environment(),
                     )
-                    _describe(run, folder)
+                    descriptions.write(run, folder)
                 with _mistakes(folder):
-                    yield Work(run, folder, self.folder / id)
+                    yield Work(run, folder, target)
 
     def damaged(self, id: str) -> list[str]:
         """Files of a run that are missing or whose checksum differs."""
@@ -275,8 +358,39 @@ class Runs:
         return [
             name
             for name, checksum in self.get(id).files.items()
-            if not (folder / name).is_file() or digest(folder / name) != checksum
+            if not is_intact(folder / name, checksum)
         ]
+
+    def _begun(self, id: str) -> Run | None:
+        """Read the description of an interrupted run; None where there is none that can be read.
+
+        What the description says is known from its id, but for the time of its beginning: a damaged
+        one is written anew, and the parts that are kept stay. A run that was finished when its
+        process was killed is brought to its place; where a file of it is not as its checksum says,
+        power was lost, and the run is made again.
+        """
+        folder = self.folder / ".work" / id
+        file = folder / descriptions.FILE
+        if not file.exists():
+            return None
+        try:
+            run = descriptions.read(folder)
+        except BadInput as error:
+            _warn_of_damage(file, error, "it is written anew")
+            return None
+        if run.status != "finished":
+            return run
+        if all(is_intact(folder / name, checksum) for name, checksum in run.files.items()):
+            _publish(folder, self.folder / id)
+        else:
+            shutil.rmtree(folder)
+        return None
+
+
+def warn_of(lines: Iterable[str]) -> None:
+    """Warn of bad runs, of each one once a process: the filter of warnings keeps count."""
+    for line in lines:
+        warnings.warn(line, stacklevel=1)
 
 
 def _write(table: pa.Table, file: Path, checked: bool = False) -> None:
@@ -284,22 +398,6 @@ def _write(table: pa.Table, file: Path, checked: bool = False) -> None:
     options = {"compression": "zstd", "row_group_size": 65_536, "write_page_checksum": checked}
     with replacing(file, flush=False) as beside:
         pq.write_table(table, beside, **options)
-
-
-def _begun(folder: Path) -> Run | None:
-    """Read the description of an interrupted run; None where there is none that can be read.
-
-    What the description says is known from its id, but for the time of its beginning: a damaged one
-    is written anew, and the parts that are kept stay.
-    """
-    file = folder / "run.json"
-    if not file.exists():
-        return None
-    try:
-        return _read(file)
-    except BadInput as error:
-        _warn_of_damage(file, error, "it is written anew")
-        return None
 
 
 def _seconds_in(file: Path) -> float:
@@ -320,26 +418,24 @@ def _warn_of_damage(file: Path, error: Exception, so: str) -> None:
     warnings.warn(f"{file} is damaged ({reason}): {so}.", stacklevel=2)
 
 
-def _describe(run: Run, folder: Path) -> None:
-    write_atomically(folder / "run.json", json.dumps(asdict(run), indent=1))
+def _publish(folder: Path, target: Path) -> None:
+    """Bring a finished run's folder to its place, without what only the work needed."""
+    shutil.rmtree(folder / "state", ignore_errors=True)
+    (folder / "seconds").unlink(missing_ok=True)
+    for file in folder.rglob("*"):
+        # A file system without rights (a memory stick) refuses; the run is as good there.
+        with contextlib.suppress(OSError):
+            if file.is_file():
+                file.chmod(file.stat().st_mode & ~0o222)
+    folder.rename(target)
 
 
-def _read(file: Path) -> Run:
-    name = file.parent.name
+def is_intact(file: Path, checksum: str) -> bool:
+    """Whether a file is there, can be read, and is as it was written."""
     try:
-        fields = json.loads(file.read_text(encoding="utf-8"))
-        version = fields["format"]
-        if version > FORMAT:
-            raise Incompatible(
-                f"{name} was written in format {version}, this version reads up to {FORMAT}. "
-                "Update the workbench."
-            )
-        return Run(**fields)
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise BadInput(
-            f"{file} is not a run description ({error}). "
-            f"Remove the folder {name} and make the run again."
-        ) from None
+        return file.is_file() and digest(file) == checksum
+    except OSError:
+        return False
 
 
 @contextlib.contextmanager
@@ -360,17 +456,8 @@ def _mistakes(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _lock(file: Path, id: str) -> Iterator[None]:
-    # flock, not a file's existence: the kernel lets go of it when a process dies, however it dies.
-    with file.open("a+") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            handle.seek(0)
-            process = handle.read() or "?"
-            raise Busy(
-                f"{id} is being made by process {process}. "
-                "Wait for it, or stop it; the work is kept."
-            ) from None
+    """Hold the lock of a run. Raises Busy while another process holds it."""
+    with _locked(file, id) as handle:
         handle.truncate(0)
         handle.write(str(os.getpid()))
         handle.flush()
@@ -378,6 +465,33 @@ def _lock(file: Path, id: str) -> Iterator[None]:
             yield
         finally:
             file.unlink(missing_ok=True)
+
+
+def _locked(file: Path, id: str) -> TextIO:
+    # flock, not a file's existence: the kernel lets go of it when a process dies, however it dies.
+    while True:
+        handle = file.open("a+")
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            handle.seek(0)
+            process = handle.read() or "?"
+            handle.close()
+            raise Busy(
+                f"{id} is being made by process {process}. "
+                "Wait for it, or stop it; the work is kept."
+            ) from None
+        if _is_at(file, handle):
+            return handle
+        handle.close()  # its holder removed the file after we opened it: nobody looks there
+
+
+def _is_at(file: Path, handle: TextIO) -> bool:
+    """Whether an opened file is still the one that its path leads to."""
+    try:
+        return os.path.samestat(file.stat(), os.fstat(handle.fileno()))
+    except FileNotFoundError:
+        return False
 
 
 @contextlib.contextmanager

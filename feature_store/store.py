@@ -4,39 +4,61 @@
    Parquet files of the finished runs. Nobody opens a shared database file, so readers never block
    writers, nor each other, and there is nothing to repair after a kill.
 2. Before each query the folder is looked at (one directory listing); new runs join the views.
-3. `publish` writes the same relations as tables of one self-contained `.duckdb` file, for any
+3. A run that cannot be read, or has a torn table, is left out and named (`bad`); all others answer.
+   Where a query fails, the files that it reads are held against their checksums, and it is asked
+   once more without the runs that are damaged.
+4. `publish` writes the same relations as tables of one self-contained `.duckdb` file, for any
    DuckDB client.
 
-Queries are read-only: the catalog can reach the study's folder and nothing else of the machine.
+Queries only read: `read_only` lets one SELECT over the relations pass, and the catalog, whose
+settings are locked, can reach the study's folder and nothing else of the machine.
 """
 
-import contextlib
+import functools
 import json
-import os
+import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import astuple
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 import pandas as pd
 import pyarrow as pa
 
+from feature_store import descriptions, relation_files
 from feature_store.errors import BadInput, WorkbenchError
 from feature_store.files import replacing
+from feature_store.read_only import refuse_writes
 from feature_store.records import Run
-from feature_store.runs import Runs
-from feature_store.schema import comments, quote, relations, schemas, tables
+from feature_store.runs import Runs, is_intact, warn_of
+from feature_store.schema import Column, comments, quote, relations, schemas, tables
 
+Answer = TypeVar("Answer")
 Parameters = Sequence[Any] | Mapping[str, Any]
 """What fills the placeholders of a query: in order for `?`, by name for `$name`."""
 KEPT = 16
 """Answers kept in memory at once."""
+KEPT_QUERIES = 1000
+"""Queries that are known to change nothing; looking at one takes a millisecond."""
 _CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
     "preserve_insertion_order": True,
+    "python_enable_replacements": False,  # a name in FROM is never a variable of this program
+    "temp_directory": "",  # what does not fit into memory is an error, not files
 }
+_OF_THE_QUERY = (
+    duckdb.ParserException,
+    duckdb.BinderException,
+    duckdb.CatalogException,
+    duckdb.PermissionException,
+)
+"""Errors that no file can cause."""
+_FATAL = (duckdb.FatalException, duckdb.InternalException)
+"""Errors after which DuckDB answers no further query of the same catalog."""
 
 
 class Store:
@@ -50,42 +72,43 @@ class Store:
         """Open the runs in `folder`, a study's `runs`, which need not exist."""
         folder = folder.resolve()  # DuckDB compares whole paths with the one it is allowed
         self.runs = Runs(folder)
-        self._connection = duckdb.connect(config=_CONFIG)
-        self._connection.execute("ATTACH ':memory:' AS declared; USE declared")
-        self._connection.execute(tables())
-        self._connection.execute("USE memory")
-        self._connection.execute("SET parquet_metadata_cache=true")  # finished files never change
-        self._connection.execute(f"SET allowed_directories=[{quote(str(folder))}]")
-        self._connection.execute("SET enable_external_access=false")
         self._views_lock = threading.Lock()
-        self._ids: frozenset[str] | None = None
+        self._seen: Mapping[str, tuple[int, ...]] | None = None
+        self._bad: dict[str, str] = {}
+        self._damaged: dict[Path, tuple[int, ...]] = {}
+        self._harmless: set[str] = set()
         self._answers_lock = threading.Lock()
         self._answers: dict[tuple[Any, ...], str] = {}
+        self._connection = self._connect()
         self.refresh()
 
+    @property
+    def bad(self) -> Mapping[str, str]:
+        """Folder of a run that is left out -> a line that says why, and what to do."""
+        self.refresh()
+        return self._bad
+
     def refresh(self) -> bool:
-        """Let new runs join the views; true if there were any."""
+        """Let new runs join the views, and changed ones; true if there were any."""
         with self._views_lock:
-            ids = frozenset(self.runs.ids())
-            if ids == self._ids:
+            seen = {id: self._version(id) for id in self.runs.folders()}
+            if seen == self._seen:
                 return False
-            for relation in schemas():
-                self._view(relation, sorted(ids))
-            self._ids = ids
+            self._look()
+            self._seen = seen
             return True
 
     def sql(self, query: str, parameters: Parameters = ()) -> pd.DataFrame:
         """The answer to a query, as a frame.
 
-        Raises BadInput with DuckDB's own sentence for a query that fails.
+        Raises BadInput for a query that does more than read the relations, and with DuckDB's own
+        sentence for one that fails.
         """
-        with self._asking():
-            return self._relation(query, parameters).df()
+        return self._answer(query, parameters, duckdb.DuckDBPyRelation.df)
 
     def arrow(self, query: str, parameters: Parameters = ()) -> pa.Table:
         """The answer to a query, as an Arrow table. Raises as `sql` does."""
-        with self._asking():
-            return self._relation(query, parameters).to_arrow_table()
+        return self._answer(query, parameters, duckdb.DuckDBPyRelation.to_arrow_table)
 
     def kept(self, query: str, parameters: Sequence[Any] = ()) -> str:
         """Name of a table in this process's memory that holds the answer to a query.
@@ -99,6 +122,21 @@ class Store:
             name = self._answers.pop(key, "") or self._keep(key)
             self._answers[key] = name  # at the end: the first one is the next to go
             return name
+
+    def derived(self, file: Path) -> str:
+        """Name of a view over a Parquet file that was derived from a run, below the runs' folder.
+
+        Queries name no file themselves: what they may read is what the store has a view of.
+        """
+        name = re.sub(r"\W", "_", f"derived_{file.relative_to(self.runs.folder).with_suffix('')}")
+        view = f"CREATE OR REPLACE VIEW memory.main.{name} AS FROM read_parquet({quote(str(file))})"
+        try:
+            self._connection.cursor().execute(view)
+        except duckdb.Error as error:
+            raise BadInput(
+                f"{file} cannot be read: {_sentence(error)}. Remove it; it is made anew."
+            ) from None
+        return name
 
     def relations(self) -> pd.DataFrame:
         """Every column of every relation with its type and unit."""
@@ -138,22 +176,70 @@ class Store:
                 connection.execute(query)
                 connection.unregister("rows_to_publish")
 
-    @contextlib.contextmanager
-    def _asking(self) -> Iterator[None]:
+    def _answer(
+        self,
+        query: str,
+        parameters: Parameters,
+        read: Callable[[duckdb.DuckDBPyRelation], Answer],
+    ) -> Answer:
+        """What `read` makes of a query's answer; where a file is at fault, without its run."""
         self.refresh()
         try:
-            yield
+            try:
+                return self._read(query, parameters, read)
+            except _OF_THE_QUERY:
+                raise
+            except duckdb.Error as error:
+                if isinstance(error, _FATAL):
+                    self._begin_anew()
+                if not self._find_damage(query):
+                    raise
+            return self._read(query, parameters, read)
         except duckdb.Error as error:
             raise BadInput(f"DuckDB cannot answer this query: {_sentence(error)}") from None
 
-    def _relation(self, query: str, parameters: Parameters) -> duckdb.DuckDBPyRelation:
-        kinds = [statement.type for statement in self._connection.extract_statements(query)]
-        if kinds not in ([duckdb.StatementType.SELECT], [duckdb.StatementType.EXPLAIN]):
-            raise BadInput(
-                "The store answers one question and changes nothing. "
-                "Ask with SELECT, e.g. SELECT * FROM runs."
-            )
-        return self._connection.cursor().sql(query, params=parameters or None)
+    def _read(
+        self,
+        query: str,
+        parameters: Parameters,
+        read: Callable[[duckdb.DuckDBPyRelation], Answer],
+    ) -> Answer:
+        """What `read` makes of a query's answer, once the query is known to change nothing."""
+        cursor = self._connection.cursor()
+        if query not in self._harmless:
+            refuse_writes(query, cursor)
+            if len(self._harmless) >= KEPT_QUERIES:
+                self._harmless.clear()
+            self._harmless.add(query)
+
+        def ask() -> Answer:
+            """Ask, and read the answer."""
+            return read(cursor.sql(query, params=parameters or None))
+
+        if threading.current_thread() is not threading.main_thread():
+            return ask()
+        # DuckDB may wait for its own threads without looking for Ctrl-C; Python's waiting looks.
+        with ThreadPoolExecutor(1) as pool:
+            answer = pool.submit(ask)
+            try:
+                return answer.result()
+            except KeyboardInterrupt:
+                while not answer.done():  # it may come before DuckDB has begun
+                    cursor.interrupt()
+                    wait([answer], timeout=0.05)
+                raise
+
+    def _connect(self) -> duckdb.DuckDBPyConnection:
+        """A catalog in memory that may read the runs' folder, and has no views yet."""
+        connection = duckdb.connect(config=_CONFIG)
+        connection.execute("ATTACH ':memory:' AS declared; USE declared")
+        connection.execute(tables())
+        connection.execute("USE memory")
+        connection.execute("SET parquet_metadata_cache=true")  # finished files never change
+        connection.execute(f"SET allowed_directories=[{quote(str(self.runs.folder))}]")
+        connection.execute("SET enable_external_access=false")
+        connection.execute("SET lock_configuration=true")
+        return connection
 
     def _keep(self, key: tuple[Any, ...]) -> str:
         """Make the table of an answer, and drop the one that was not asked for the longest."""
@@ -170,20 +256,89 @@ class Store:
                 cursor.execute(f"DROP TABLE memory.main.{self._answers.pop(oldest)}")
         return name
 
-    def _view(self, relation: str, ids: list[str]) -> None:
-        if relation == "runs":
-            self._register_runs(ids)
-            return
-        files = [str(self.runs.folder / id / f"{relation}.parquet") for id in ids]
-        files = [file for file in files if os.path.exists(file)]
-        source = f"declared.main.{relation}"
-        if files:
-            source = f"read_parquet([{', '.join(map(quote, files))}], union_by_name=true)"
-        view = f'memory.main."{relation}"'
-        self._connection.execute(f"CREATE OR REPLACE VIEW {view} AS SELECT * FROM {source}")
+    def _begin_anew(self) -> None:
+        """Open another catalog; the answers that were kept are asked again when they are needed."""
+        with self._views_lock, self._answers_lock:
+            self._connection = self._connect()
+            self._answers.clear()
+            self._look()
 
-    def _register_runs(self, ids: list[str]) -> None:
-        runs = sorted(map(self.runs.get, ids), key=lambda run: run.created)
+    def _version(self, id: str) -> tuple[int, ...]:
+        """What changes when a run is replaced, or its description; for a bad one, its tables."""
+        folder = self.runs.folder / id
+        files = [folder, folder / descriptions.FILE]
+        if id in self._bad:
+            files += sorted(folder.glob("*.parquet"))
+        return tuple(part for file in files for part in _version(file))
+
+    def _look(self) -> None:
+        """Make the views over the runs that can be read, and name the others."""
+        files: dict[str, dict[Path, tuple[str, ...]]] = {relation: {} for relation in schemas()}
+        runs, bad = self.runs.look()
+        good = []
+        for run in runs:
+            try:
+                tables_of_run = self._tables(run)
+            except BadInput as error:
+                bad[run.id] = (
+                    f"The run {run.id} is damaged: {error} Remove the folder {run.id} and make the"
+                    " run again."
+                )
+                continue
+            good.append(run)
+            for relation, columns in tables_of_run.items():
+                files[relation][self.runs.folder / run.id / f"{relation}.parquet"] = columns
+        for relation, tables_of_relation in files.items():
+            if relation != "runs":
+                self._view(relation, tables_of_relation)
+        self._register_runs(good)
+        self._bad = dict(sorted(bad.items()))
+        warn_of(self._bad.values())
+
+    def _tables(self, run: Run) -> dict[str, tuple[str, ...]]:
+        """Relation -> its columns in a run. Raises BadInput where a file cannot be read."""
+        columns = {}
+        for relation in schemas():
+            name = f"{relation}.parquet"
+            if name not in run.files:
+                continue
+            file = self.runs.folder / run.id / name
+            if self._damaged.get(file) == _version(file):
+                raise BadInput(f"{name} is not as it was written.")
+            columns[relation] = relation_files.columns(file, relation, run.id)
+        return columns
+
+    def _find_damage(self, query: str) -> bool:
+        """Whether a file that a query reads is not as it was written; the views then do without.
+
+        A failure that no file can explain leaves DuckDB as it is.
+        """
+        with self._views_lock:
+            relations_read = [name for name in schemas() if re.search(rf"\b{name}\b", query)]
+            before = dict(self._damaged)
+            for run in self.runs.all():
+                for relation in relations_read:
+                    file = self.runs.folder / run.id / f"{relation}.parquet"
+                    checksum = run.files.get(file.name)
+                    if checksum and not is_intact(file, checksum):
+                        self._damaged[file] = _version(file)
+            if self._damaged == before:
+                return False
+            self._look()
+            self._seen = None
+            return True
+
+    def _view(self, relation: str, files: Mapping[Path, Sequence[str]]) -> None:
+        """Make the view of a relation over files, each with the columns that it has."""
+        source = f"SELECT * FROM declared.main.{relation}"
+        if files:
+            known = {name for columns in files.values() for name in columns}
+            columns = [_column(column, known) for column in _declared()[relation]]
+            paths = ", ".join(quote(str(file)) for file in files)
+            source = f"SELECT {', '.join(columns)} FROM read_parquet([{paths}], union_by_name=true)"
+        self._connection.execute(f'CREATE OR REPLACE VIEW memory.main."{relation}" AS {source}')
+
+    def _register_runs(self, runs: Sequence[Run]) -> None:
         # Times travel as text: DuckDB reads ISO 8601 itself.
         schema = pa.schema([_as_text(field) for field in schemas()["runs"]])
         table = pa.Table.from_pylist([_run_row(run) for run in runs], schema=schema)
@@ -198,18 +353,51 @@ def _as_text(field: pa.Field) -> pa.Field:
     return field.with_type(pa.string()) if pa.types.is_timestamp(field.type) else field
 
 
+@functools.cache
+def _declared() -> Mapping[str, Sequence[Column]]:
+    """Relation -> its columns."""
+    return {relation.name: relation.columns for relation in relations()}
+
+
+def _column(column: Column, known: Container[str]) -> str:
+    """A column as SQL selects it; one that no file has is not known."""
+    name = f'"{column.name}"'
+    return name if column.name in known else f"NULL::{column.type} AS {name}"
+
+
+def _version(file: Path) -> tuple[int, ...]:
+    """What changes when a file does; nothing where there is none."""
+    try:
+        status = file.stat()
+    except OSError:
+        return ()
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _json(value: Any) -> str:
+    """A value as JSON, which knows no NaN and no infinity: null stands for them."""
+    text = json.dumps(value)
+    if "NaN" in text or "Infinity" in text:
+        text = json.dumps(json.loads(text, parse_constant=_nothing))
+    return text
+
+
+def _nothing(name: str) -> None:
+    """Stand for a number that is none."""
+
+
 def _run_row(run: Run) -> dict[str, Any]:
     return {
         "run": run.id,
         "kind": run.kind,
         "status": run.status,
-        "created": run.created.replace("+00:00", ""),
+        "created": descriptions.start(run).isoformat(),
         "seconds": run.seconds,
         "seed": run.seed,
-        "config": json.dumps(run.config),
-        "inputs": json.dumps(run.inputs),
-        "summary": json.dumps(run.summary),
-        "environment": json.dumps(run.environment),
+        "config": _json(run.config),
+        "inputs": _json(run.inputs),
+        "summary": _json(run.summary),
+        "environment": _json(run.environment),
     }
 
 

@@ -86,7 +86,7 @@ def source(store: Store, run: str, name: str) -> str:
     """The SQL that names one of the two files; an empty table of its columns where it is absent."""
     file = _folder(store, run) / f"{name}.parquet"
     if file.exists():
-        return f"read_parquet({quote(str(file))})"
+        return store.derived(file)
     return f"(SELECT {_EMPTY[name]} WHERE false)"
 
 

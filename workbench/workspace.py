@@ -101,6 +101,8 @@ class Workspace:
         if self.runs.exists(id):
             return self.runs.get(id)
         with self.runs.begin(kind, config, inputs, seed) as work:
+            if work.run.status == "finished":  # another process made it in the meantime
+                return work.run
             return work.finish(build(work))
 
     def resolve(self, kind: str, name: str) -> Run:

@@ -1,5 +1,8 @@
+import fcntl
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,6 +11,7 @@ import textwrap
 import pyarrow as pa
 import pytest
 
+from feature_store import descriptions
 from feature_store.errors import BadInput, Busy, Incompatible, NotFound, WorkbenchError
 from feature_store.records import Edge
 from feature_store.runs import Runs
@@ -34,6 +38,12 @@ def make(runs, config=None, kind="graph"):
     with runs.begin(kind, config or {"a": 1}, {}, 0) as work:
         work.table("edges", [EDGE])
         return work.finish({"edges": 1})
+
+
+def overwrite(file, content):
+    """Replace a file of a finished run, whose files are read-only."""
+    file.unlink()
+    file.write_bytes(content)
 
 
 def test_a_finished_run_reads_back_whole(runs):
@@ -115,7 +125,7 @@ def test_two_processes_cannot_make_the_same_run_and_a_killed_one_lets_go(runs):
 def test_damage_is_found(runs):
     run = make(runs)
     file = runs.folder / run.id / "edges.parquet"
-    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    overwrite(file, file.read_bytes()[:-1] + b"x")
     assert runs.damaged(run.id) == ["edges.parquet"]
     file.unlink()
     assert runs.damaged(run.id) == ["edges.parquet"]
@@ -125,10 +135,10 @@ def test_a_newer_format_and_a_damaged_description_are_named(runs):
     run = make(runs)
     file = runs.folder / run.id / "run.json"
     fields = json.loads(file.read_text())
-    file.write_text(json.dumps(fields | {"format": 99}))
+    overwrite(file, json.dumps(fields | {"format": 99}).encode())
     with pytest.raises(Incompatible, match="99"):
         runs.get(run.id)
-    file.write_text("{")
+    overwrite(file, b"{")
     with pytest.raises(BadInput, match="Remove the folder"):
         runs.get(run.id)
 
@@ -162,3 +172,178 @@ def test_a_full_disk_is_one_clear_line(runs, monkeypatch):
         make(runs)
     monkeypatch.undo()
     assert make(runs).status == "finished"
+
+
+def test_a_name_that_is_no_folders_is_not_found(runs):
+    make(runs)
+    for name in ("", ".", "..", "../runs", "a/b", "x" * 5000, "a\0b", "a\nb"):
+        with pytest.raises(NotFound) as refused:
+            runs.get(name)
+        assert str(refused.value).isprintable()
+
+
+def edited(**fields):
+    """What makes another description of one: fields replaced."""
+    return lambda described: json.dumps(described | fields).encode()
+
+
+BAD = {
+    "newer": edited(format=2),
+    "format": edited(format="1"),
+    "files": edited(files=None),
+    "files out of the folder": edited(files={"../study.json": "0" * 64}),
+    "no checksums": edited(files={"edges.parquet": "abc"}),
+    "created a number": edited(created=5),
+    "created a word": edited(created="yesterday"),
+    "seed a word": edited(seed="abc"),
+    "seed too large": edited(seed=2**70),
+    "summary a list": edited(summary=[1]),
+    "inputs of numbers": edited(inputs={"sae": 3}),
+    "seconds not finite": edited(seconds=float("nan")),
+    "another status": edited(status="done"),
+    "not finished": edited(status="interrupted"),
+    "unknown field": edited(colour="red"),
+    "not UTF-8": lambda _: b"\xff\xfe",
+    "not JSON": lambda _: b"{",
+    "nested": lambda _: b"[" * 100_000,
+    "a list": lambda _: b"[]",
+    "half a pair": lambda described: json.dumps(described | {"kind": "\ud800"}).encode(),
+    "empty": lambda _: b"",
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_a_run_whose_description_is_bad_is_named_and_the_others_are_there(runs, kind):
+    good, bad = make(runs), make(runs, {"a": 2})
+    file = runs.folder / bad.id / "run.json"
+    overwrite(file, BAD[kind](json.loads(file.read_text())))
+    assert runs.all() == [good]
+    ((name, line),) = runs.look()[1].items()
+    assert name == bad.id
+    assert bad.id in line
+    assert line.isprintable()
+    assert re.search("Update the workbench|Remove ", line)
+    with pytest.warns(UserWarning, match=bad.id):
+        assert runs.latest("graph") == good
+
+
+def test_a_folder_that_is_not_its_runs_own_is_named(runs):
+    run = make(runs)
+    copy = runs.folder / "graph-copy"
+    shutil.copytree(runs.folder / run.id, copy)
+    (runs.folder / "graph-link").symlink_to(copy)
+    (runs.folder / "empty").mkdir()
+    os.mkfifo(runs.folder / "empty-pipe")
+    (runs.folder / "pipe").mkdir()
+    os.mkfifo(runs.folder / "pipe" / "run.json")
+    (runs.folder / "notes.txt").write_text("not a folder")
+    assert runs.all() == [run]
+    bad = runs.look()[1]
+    assert sorted(bad) == ["empty", "graph-copy", "graph-link", "pipe"]
+    assert f"is a copy: it holds the run {run.id}" in bad["graph-copy"]
+    assert "is a link" in bad["graph-link"]
+    assert "no run.json" in bad["empty"]
+
+
+def test_a_stray_folder_in_a_runs_place_is_said_before_any_work(runs):
+    (runs.folder / runs.find("graph", {}, {}, 0)).mkdir(parents=True)
+    with pytest.raises(BadInput, match="it is no run"), runs.begin("graph", {}, {}, 0):
+        raise AssertionError("the work began")
+    assert list((runs.folder / ".work").iterdir()) == []
+
+
+def test_a_run_that_finishes_while_the_interrupted_ones_are_listed_is_in_neither_way(
+    runs, monkeypatch
+):
+    with pytest.raises(KeyboardInterrupt), runs.begin("graph", {}, {}, 0):
+        raise KeyboardInterrupt
+    usual = descriptions.read
+
+    def late(folder):
+        shutil.move(folder, runs.folder / folder.name)
+        return usual(folder)
+
+    monkeypatch.setattr(descriptions, "read", late)
+    assert runs.interrupted() == []
+
+
+def test_an_interrupted_run_that_cannot_be_read_is_warned_of(runs):
+    for config in ({"a": 1}, {"a": 2}):
+        with pytest.raises(KeyboardInterrupt), runs.begin("graph", config, {}, 0):
+            raise KeyboardInterrupt
+    torn = runs.folder / ".work" / runs.find("graph", {"a": 1}, {}, 0) / "run.json"
+    torn.write_text("{")
+    with pytest.warns(UserWarning, match=torn.parent.name):
+        assert [run.config for run in runs.interrupted()] == [{"a": 2}]
+
+
+def test_who_comes_second_gets_the_finished_run(runs):
+    """Both looked before either began; the second takes the lock after the first has finished."""
+    first = make(runs)
+    before = (runs.folder / first.id / "edges.parquet").read_bytes()
+    with runs.begin("graph", {"a": 1}, {}, 0) as work:
+        assert work.run == first
+        work.table("edges", [])
+        assert work.finish({"edges": 0}) == first
+    assert runs.all() == [first]
+    assert (runs.folder / first.id / "edges.parquet").read_bytes() == before
+    assert list((runs.folder / ".work").iterdir()) == []
+
+
+def test_a_lock_that_was_removed_while_it_was_opened_is_not_held(runs, monkeypatch):
+    """The holder removes its lock file after another has opened it: that one must open the new
+    file, or it and whoever comes third would both hold a lock of the same run."""
+    file = runs.folder / ".work" / f"{runs.find('graph', {}, {}, 0)}.lock"
+    usual, opened = fcntl.flock, []
+
+    def flock(handle, how):
+        if not opened:  # the holder ends between the opening and the locking
+            file.unlink()
+        opened.append(handle)
+        return usual(handle, how)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with runs.begin("graph", {}, {}, 0):
+        assert len(opened) == 2
+        assert os.path.samestat(file.stat(), os.fstat(opened[1].fileno()))
+        with pytest.raises(Busy), runs.begin("graph", {}, {}, 0):
+            pass
+    assert not file.exists()
+
+
+def test_a_run_that_was_killed_after_its_last_word_is_brought_to_its_place(runs, monkeypatch):
+    def killed(folder, target):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("feature_store.runs._publish", killed)
+        with pytest.raises(KeyboardInterrupt):
+            make(runs)
+    assert runs.all() == []
+    with runs.begin("graph", {"a": 1}, {}, 0) as work:
+        assert work.run.status == "finished"
+        assert work.finish({}) == work.run
+    assert runs.damaged(work.run.id) == []
+    assert runs.all() == [work.run]
+
+
+def test_a_run_of_which_a_file_was_lost_with_the_power_is_made_again(runs, monkeypatch):
+    def killed(folder, target):
+        (folder / "edges.parquet").write_bytes(b"")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("feature_store.runs._publish", killed)
+        with pytest.raises(KeyboardInterrupt):
+            make(runs)
+    run = make(runs)
+    assert runs.damaged(run.id) == []
+
+
+def test_the_files_of_a_finished_run_are_read_only_and_its_folder_can_be_removed(runs):
+    run = make(runs)
+    folder = runs.folder / run.id
+    assert {file.stat().st_mode & 0o222 for file in folder.iterdir()} == {0}
+    shutil.copytree(folder, runs.folder / "copy")
+    shutil.rmtree(folder)
+    assert runs.all() == []

@@ -278,3 +278,59 @@ def test_a_stopped_command_says_so_and_is_resumed(study, how):
     assert "the same command resumes it" in told
     assert "Traceback" not in told
     assert study.runs.all() == []
+
+
+ESCAPES = "\x1b[31mRED\x1b[0m\nworkbench: forged\u202e\u2028\x9b2J 數\t🧭"
+
+
+def test_texts_of_others_command_no_terminal(capsys, study):
+    with study.runs.begin("graph", {}, {}, 0) as work:
+        work.finish({"model": ESCAPES})
+    assert main(["runs", str(study.folder)]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("\n") == 1
+    assert r"\x1b[31mRED\x1b[0m\nworkbench: forged\u202e\u2028\x9b2J 數" in shown
+    assert "🧭" in shown
+    query = "SELECT summary->>'model' AS \"a\x1b\nb\", [summary->>'model'] AS list FROM runs"
+    assert main(["sql", str(study.folder), query]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("\n") == 2
+    assert not {"\x1b", "\u202e", "\u2028", "\x9b"} & set(shown)
+    refusal = refused(capsys, "sql", study.folder, f"SELECT * FROM {ESCAPES!r}")
+    assert not {"\x1b", "\u202e", "\u2028", "\x9b"} & set(refusal)
+
+
+def test_a_bad_run_is_named_and_the_rest_works(capsys, study):
+    made = []
+    for seed in (0, 1):
+        with study.runs.begin("graph", {}, {}, seed) as work:
+            made.append(work.finish({}).id)
+    file = study.runs.folder / made[1] / "run.json"
+    file.unlink()
+    file.write_text("[" * 100_000)
+    for words in (["runs"], ["sql", "SELECT run FROM runs"]):
+        with pytest.warns(UserWarning, match=f"The run {made[1]} is damaged"):
+            assert main([words[0], str(study.folder), *words[1:]]) == 0
+        shown = capsys.readouterr().out
+        assert made[0] in shown
+        assert made[1] not in shown
+    assert main(["check", str(study.folder)]) == 2
+    shown = capsys.readouterr().err.splitlines()
+    assert made[1] in shown[0]
+    assert "1 of 2 runs cannot be used" in shown[1]
+    assert len(shown) == 2
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_query_that_is_stopped_is_one_line(capsys, study, how):
+    usual = signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(how))
+    signal.alarm(1)
+    try:
+        query = "SELECT max(hash(x)) FROM range(300000000000) t(x)"
+        assert main(["sql", str(study.folder), query]) == 130
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, usual)
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert said.startswith("workbench: stopped.")

@@ -4,21 +4,27 @@
 2. The others look: `runs`, `sql`, `check`, `plugins`; or hand over: `publish`, `app`, `demo`.
 3. A user's mistake is one line on standard error and exit code 2; Ctrl-C and SIGTERM keep the work
    and exit with 130.
+4. Texts of others (tokens, summaries, an endpoint's error) pass through `visible`: no escape
+   sequence reaches the terminal, and no line break forges a line.
+5. A run that cannot be read is named on standard error, and the others are there as ever.
 """
 
 import argparse
+import contextlib
+import io
 import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Collection, Container, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from feature_store import registry
-from feature_store.errors import BadInput, WorkbenchError
+from feature_store.errors import BadInput, NotFound, WorkbenchError
 from feature_store.progress import in_terminal
 from feature_store.records import Run, figures
+from feature_store.terminal import visible
 from workbench import settings, verbs
 from workbench.verb_table import VERBS
 
@@ -116,6 +122,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     signal.signal(signal.SIGTERM, _interrupt)
     warnings.formatwarning = _warned
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal may not know every letter
+            stream.reconfigure(errors="backslashreplace")
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         command = vars(parser(used=words[:1]).parse_args(words))
@@ -136,8 +145,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _one_line(error: object) -> str:
-    """Put a message on one line, without the middle of a very long one."""
-    message = " ".join(str(error).split())
+    """Put a message on one line that commands no terminal, without the middle of a long one."""
+    message = visible(" ".join(str(error).split()))
     if len(message) <= LONGEST:
         return message
     half = LONGEST // 2
@@ -156,7 +165,7 @@ def _warned(
     """
     if category is UserWarning:
         return f"workbench: {_one_line(message)}\n"
-    return f"{filename}:{lineno}: {category.__name__}: {message}\n"
+    return f"{filename}:{lineno}: {category.__name__}: {_one_line(message)}\n"
 
 
 def _interrupt(signum: int, frame: object) -> None:
@@ -188,11 +197,11 @@ def _make_run(verb: str, study: Path, job: Path | None, today: str, **flags: Any
 
 def describe(run: Run) -> str:
     """Describe a run in one line: its id, status, seconds and few figures."""
-    return f"{run.id}  {run.status}  {run.seconds:.0f} s  {figures(run.summary)}"
+    return visible(f"{run.id}  {run.status}  {run.seconds:.0f} s  {figures(run.summary)}")
 
 
 def _publish(study: Path, file: Path, **_: object) -> None:
-    print(_open(study).store.publish(file))
+    print(visible(_open(study).store.publish(file)))
 
 
 def _sql(study: Path, query: str, **_: object) -> None:
@@ -201,30 +210,47 @@ def _sql(study: Path, query: str, **_: object) -> None:
     if rows.empty:
         print("no rows")
         return
+    rows = rows.map(_cell).rename(columns=visible)
     # The documentation of the columns is shown whole, a cell of a result only in part.
     print(rows.to_string(index=False, max_colwidth=80 if query else None))
 
 
+def _cell(value: Any) -> Any:
+    """Show a cell of a table: numbers and times as they are, what holds texts without commands."""
+    if isinstance(value, str):
+        return visible(value)
+    if isinstance(value, Collection):  # a list, a structure, bytes
+        return visible(repr(value.tolist() if hasattr(value, "tolist") else value))
+    return value
+
+
 def _runs(study: Path, **_: object) -> None:
-    runs = _open(study).runs
-    for run in [*runs.all(), *runs.interrupted()]:
+    opened = _open(study)
+    # In this order, so that a run that finishes meanwhile is in one list at least.
+    interrupted = opened.runs.interrupted()
+    bad = opened.store.bad
+    finished = [run for run in opened.runs.all() if run.id not in bad]
+    ids = {run.id for run in finished}
+    for run in [*finished, *(run for run in interrupted if run.id not in ids)]:
         print(describe(run))
 
 
 def _check(study: Path, **_: object) -> None:
     runs = _open(study).runs
-    ids, damaged = runs.ids(), 0
-    for id in ids:
-        files = runs.damaged(id)
-        if files:
-            print(f"{id}: {', '.join(files)}", file=sys.stderr)
-            damaged += 1
-    if damaged:
+    good, bad = runs.look()
+    lines = list(bad.values())
+    for run in good:
+        with contextlib.suppress(NotFound):  # removed meanwhile
+            if files := runs.damaged(run.id):
+                lines.append(f"The run {run.id} is damaged: {', '.join(files)} differ.")
+    for line in lines:
+        print(visible(line), file=sys.stderr)
+    if lines:
         raise BadInput(
-            f"{damaged} of {len(ids)} runs are damaged. Remove their folders in"
-            f" {runs.folder} and run their verbs again."
+            f"{len(lines)} of {len(good) + len(bad)} runs cannot be used, each named above. Remove"
+            f" the folder of a damaged one in {runs.folder} and run its verb again."
         )
-    print(f"{len(ids)} runs, every checksum as written")
+    print(f"{len(good)} runs, every checksum as written")
 
 
 def _plugins(kind: str, **_: object) -> None:
@@ -233,7 +259,8 @@ def _plugins(kind: str, **_: object) -> None:
         for name in registry.names(plugin_kind):
             place = registry.origin(plugin_kind, name)
             file = os.path.relpath(place.file)
-            print(f"{plugin_kind:12} {name:14} {place.summary}  ({file}:{place.line})")
+            line = f"{plugin_kind:12} {name:14} {place.summary}  ({file}:{place.line})"
+            print(visible(line))
 
 
 def _app(study: Path, port: int, **_: object) -> None:
@@ -246,7 +273,9 @@ def _demo(study: Path, fast: bool, **_: object) -> None:
     from workbench.command.demo import demo
 
     with in_terminal("demo") as progress:
-        print(demo(_open(study, create=True), fast, progress))
+        outcome = demo(_open(study, create=True), fast, progress)
+    for line in outcome.lines:
+        print(visible(line))
 
 
 _COMMANDS: dict[str, Callable[..., None]] = {
