@@ -47,6 +47,8 @@ from feature_store.terminal import visible
 
 PACKAGES = ("values-workbench", "torch", "transformers", "sae-lens", "duckdb", "numpy")
 """Packages whose versions are noted in every run."""
+ROW_GROUP = 65_536
+"""Rows of a relation that are compressed, and skipped by a query, together."""
 
 
 def to_table(relation: str, rows: pa.Table | Sequence[Any], run: str) -> pa.Table:
@@ -109,6 +111,30 @@ class Work:
         if sort:
             table = table.sort_by([(name, "ascending") for name in sort])
         _write(table, self.folder / f"{relation}.parquet")
+
+    def stream(self, relation: str, pieces: Iterable[pa.Table]) -> None:
+        """Write one relation that comes in pieces, of which one is held at a time.
+
+        The file has the bytes that `table` writes of all pieces at once.
+        """
+        schema = schemas()[relation]
+        file = self.folder / f"{relation}.parquet"
+        with (
+            replacing(file, flush=False) as beside,
+            pq.ParquetWriter(beside, schema, compression="zstd") as writer,
+        ):
+            rest = schema.remove(schema.get_field_index("run")).empty_table()
+            written = 0
+            for piece in pieces:
+                rows = pa.concat_tables([rest, piece.select(rest.column_names)]).combine_chunks()
+                whole = rows.num_rows - rows.num_rows % ROW_GROUP
+                if whole:
+                    part = to_table(relation, rows.slice(0, whole), self.run.id)
+                    writer.write_table(part, row_group_size=ROW_GROUP)
+                written += whole
+                rest = rows.slice(whole)
+            if rest.num_rows or not written:
+                writer.write_table(to_table(relation, rest, self.run.id))
 
     def part(self, relation: str, number: int, rows: pa.Table) -> None:
         """Keep part `number` of a relation: it survives a kill, and `parts` joins all of them."""
@@ -395,7 +421,7 @@ def warn_of(lines: Iterable[str]) -> None:
 
 def _write(table: pa.Table, file: Path, checked: bool = False) -> None:
     """Write a table; `checked` adds checksums of its pages, which the reader may verify."""
-    options = {"compression": "zstd", "row_group_size": 65_536, "write_page_checksum": checked}
+    options = {"compression": "zstd", "row_group_size": ROW_GROUP, "write_page_checksum": checked}
     with replacing(file, flush=False) as beside:
         pq.write_table(table, beside, **options)
 

@@ -65,6 +65,7 @@ class Workspace:
         self.system_id = study_file.system_of(self.folder)
         self.runs = Runs(self.folder / "runs")
         self._models: dict[tuple[str, ...], Model] = {}
+        self._begun: dict[tuple[int, str], Model] = {}
         self._loading = threading.Lock()
 
     @functools.cached_property
@@ -150,8 +151,19 @@ class Workspace:
                 self._models[key] = model
             return self._models[key]
 
+    def beginning(self, model: "Model", bos: bool | None) -> "Model":
+        """Give a live model as an SAE's makers read it, with a BOS token before texts or without.
+
+        One handle a process for each way, so that whoever steers and whoever asks share it.
+        """
+        other = model.beginning(bos)
+        if other is model:
+            return model
+        with self._loading:
+            return self._begun.setdefault((id(model), other.name), other)
+
     def model_of(self, run: Run) -> "Model":
-        """Give the model that a run of kind `sae` or `probes` reads.
+        """Give the model that a run of kind `sae` or `probes` reads, as the SAE's makers read it.
 
         Raises Incompatible where the model is no longer at the revision that the run pinned, or is
         told another day.
@@ -171,7 +183,10 @@ class Workspace:
                 f" template now tells {model.today}. Give --today {day}, or make a run for this"
                 " day."
             )
-        return model
+        sae = run.inputs.get("sae", "")
+        if run.kind != "sae" and self.runs.exists(sae):
+            run = self.runs.get(sae)
+        return self.beginning(model, run.summary.get("prepend_bos"))
 
     def model_for(
         self, name: str, sae_run: Run | None, revision: str, dtype: str, device: str

@@ -13,7 +13,7 @@ Left out: SAEBench's tasks, which need environments of their own.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -124,6 +124,7 @@ def reconstruction(sae: SAE, residuals: Iterable[Float[Tensor, "_ d_model"]]) ->
     alive = torch.zeros(sae.n_features, dtype=torch.bool, device=sae.device)
     for piece in residuals:
         for x in piece.to(sae.device).split(CHUNK):
+            x = sae.centre(x)
             features = sae.encode(x)
             out = sae.decode(features, x)
             n += len(x)
@@ -159,14 +160,18 @@ def evaluate(
         evaluate(model, sae, Corpus(held_out, rows=16), sae.site()).loss_recovered
     """
     sae.check_fits(model)
-    pieces: list[Tensor] = []
     mean = torch.zeros(model.d_model, dtype=torch.float64)
     count = 0
-    for tokens in read(model, corpus, site):
-        pieces.append(tokens.x.cpu())
-        mean += tokens.x.sum(0).double().cpu()
-        count += len(tokens.x)
-    figures = reconstruction(sae, pieces)
+
+    def pieces() -> Iterator[Tensor]:
+        """Give the residuals batch by batch, and add them up."""
+        nonlocal count
+        for tokens in read(model, corpus, site, sae.reading):
+            mean.add_(tokens.x.sum(0).double().cpu())
+            count += len(tokens.x)
+            yield tokens.x
+
+    figures = reconstruction(sae, pieces())
     average = (mean / count).float().to(model.device)
     edits = {
         "spliced": Splice(sae.reconstruct),

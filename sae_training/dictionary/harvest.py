@@ -7,16 +7,17 @@ pass.
 3. Top contexts: of each feature and document the strongest token is a candidate with its window;
    candidates below the feature's n-th best are dropped at once, the rest are pruned when they pile
    up.
-4. Single activations are kept up to `ACTIVATIONS`. Beyond that whole documents are thinned out at
-   random (half of them each time), so that what is kept stays an unbiased sample of documents;
-   `share` says how much was kept.
+4. Single activations are kept up to `ACTIVATIONS`, on disk (`kept.py`). Beyond that tokens are
+   thinned out at random; `share` counts how much was kept. Statistics, histograms and top contexts
+   are of all tokens.
 5. The map is the first two principal components of the unit decoder rows of live features, or UMAP
    of them.
 
-Memory: 250 MB for 65,536 features x 20 contexts, 16 bytes an activation, 4 bytes a token. Left out:
-contexts from the lower quantiles of a feature, correlations between features.
+Memory: 250 MB for 65,536 features x 20 contexts, 4 bytes a token. Left out: contexts from the lower
+quantiles of a feature, correlations between features.
 """
 
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -30,6 +31,7 @@ from torch import Tensor
 from feature_store.errors import BadInput
 from feature_store.progress import StageProgress, silent_stage
 from feature_store.records import Site
+from sae_training.dictionary.kept import Kept
 from sae_training.dictionary.sae import SAE
 from sae_training.dictionary.stream import Tokens, read
 from sae_training.dictionary.texts import Corpus
@@ -55,7 +57,9 @@ class HarvestSettings(NamedTuple):
     layout: str = "pca"
     """How features are laid out: `pca` or `umap`."""
     seed: int = 0
-    """Seed of the layout and of which documents' activations are kept."""
+    """Seed of the layout and of which tokens' activations are kept."""
+    scratch: Path | None = None
+    """Folder for activations that wait to be sorted; None: the system's."""
 
 
 DEFAULTS = HarvestSettings()
@@ -70,8 +74,9 @@ class Harvest(NamedTuple):
     contexts: pa.Table
     """feature, rank, activation, document, position, tokens, activations, peak: sorted by
     feature and rank."""
-    activations: pa.Table
-    """feature, document, position, activation: sorted by feature, document, position."""
+    activations: Kept
+    """feature, document, position, activation: as a table or in pieces, sorted by feature,
+    document, position."""
     histograms: pa.Table
     """feature, bin, low, high, count: bins that are not empty."""
     tokens: int
@@ -79,7 +84,7 @@ class Harvest(NamedTuple):
     documents: int
     """Texts read."""
     share: float
-    """Share of the documents whose activations are in `activations` [0 to 1]."""
+    """Share of all activations that is in `activations`, counted [0 to 1]."""
     norm_median: float
     """Median length of the residual [residual units]: the unit of a steering strength."""
     norm_mean: float
@@ -135,7 +140,7 @@ def pooled_activations(
     sae.check_fits(model)
     documents, features, values = [], [], []
     seen = np.zeros(len(corpus.texts), bool)
-    for tokens in read(model, corpus, site):
+    for tokens in read(model, corpus, site, sae.reading):
         best = _strongest(active_pairs(sae, tokens.x), tokens.document.numpy(), sae.n_features)
         documents.append(best.document)
         features.append(best.feature)
@@ -174,15 +179,16 @@ def harvest(
     statistics = _Statistics(sae.n_features)
     lengths = _Lengths(sae.d_model)
     contexts = _TopContexts(sae.n_features, settings.top_contexts)
-    sample = _Sample(len(corpus.texts), settings.seed)
+    kept = Kept(sae.n_features, ACTIVATIONS, settings.seed, settings.scratch)
     seen = np.zeros(len(corpus.texts), bool)
-    for tokens in read(model, corpus, site):
+    for tokens in read(model, corpus, site, sae.reading):
         document = tokens.document.numpy()
         active = active_pairs(sae, tokens.x)
         lengths.add(tokens.x)
         statistics.add(active)
         contexts.add(active, tokens)
-        sample.add(active, document, tokens.position.numpy())
+        position = tokens.position.numpy()[active.token]
+        kept.add(active.feature, document[active.token], position, active.value)
         seen[document] = True
         progress(int(seen.sum()), len(corpus.texts))
     if lengths.tokens == 0:
@@ -195,11 +201,11 @@ def harvest(
     return Harvest(
         features=statistics.features(sae, lengths.tokens, x, y),
         contexts=contexts.table(model),
-        activations=sample.table(),
+        activations=kept,
         histograms=statistics.histograms(),
         tokens=lengths.tokens,
         documents=int(seen.sum()),
-        share=sample.share,
+        share=kept.share,
         norm_median=float(np.median(length)),
         norm_mean=float(length.mean()),
         mean=(lengths.total / lengths.tokens).numpy(),
@@ -408,54 +414,6 @@ class _TopContexts:
                 "tokens": pa.ListArray.from_arrays(offsets, texts),
                 "activations": pa.ListArray.from_arrays(offsets, activations),
                 "peak": pa.array(real[:, :BEFORE].sum(1), pa.int32()),
-            }
-        )
-
-
-class _Sample:
-    """Single activations of all documents, or of a random part of them."""
-
-    def __init__(self, documents: int, seed: int) -> None:
-        self.draw = np.random.default_rng(seed).random(documents)
-        """A document stays as long as its number is below the share."""
-        self.share = 1.0
-        self.parts: list[tuple[ndarray, ...]] = []
-        self.rows = 0
-
-    def add(
-        self, active: ActivePairs, document: Int[ndarray, " tok"], position: Int[ndarray, " tok"]
-    ) -> None:
-        """Take in the active pairs of a batch; `document` and `position` are of its tokens."""
-        stays = self.draw[document[active.token]] < self.share
-        token = active.token[stays]
-        self.parts.append(
-            (
-                active.feature[stays].astype(np.int32),
-                document[token].astype(np.int32),
-                position[token].astype(np.int32),
-                active.value[stays],
-            )
-        )
-        self.rows += len(token)
-        while self.rows > ACTIVATIONS:
-            self.share /= 2
-            whole = tuple(np.concatenate(part) for part in zip(*self.parts, strict=True))
-            stay = self.draw[whole[1]] < self.share
-            self.parts = [tuple(part[stay] for part in whole)]
-            self.rows = int(stay.sum())
-
-    def table(self) -> pa.Table:
-        """Make the relation `activations`."""
-        feature, document, position, value = (
-            np.concatenate(part) for part in zip(*self.parts, strict=True)
-        )
-        order = np.lexsort((position, document, feature))
-        return pa.table(
-            {
-                "feature": feature[order],
-                "document": document[order],
-                "position": position[order],
-                "activation": value[order],
             }
         )
 

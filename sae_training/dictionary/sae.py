@@ -8,7 +8,10 @@
    `gated` (arXiv:2404.16014).
 3. A TopK SAE that ranks by activation x decoder norm is folded when it is read: unit decoder rows,
    the norm in the encoder. The features are the same.
-4. `load_sae(address)` and `save_sae(sae, folder)` in `sae_training.dictionary.loaders` read and
+4. What its metadata say of the activations is followed or refused (`reading.py`). An SAE of
+   centred residuals takes the mean off each residual before it reads it, and puts it back when it
+   rebuilds one.
+5. `load_sae(address)` and `save_sae(sae, folder)` in `sae_training.dictionary.loaders` read and
    write one.
 
 Left out: training (`train.py`), transcoders, attention-head inputs and other architectures: refused
@@ -17,6 +20,7 @@ by name.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -25,10 +29,13 @@ from torch import Tensor
 
 from feature_store.errors import BadInput, Incompatible
 from feature_store.records import Site
+from sae_training.dictionary import claims
+from sae_training.dictionary.claims import Claims
+from sae_training.dictionary.configuration import ARCHITECTURES
+from sae_training.dictionary.reading import ModelReading, reading
 from sae_training.engine.model import Model
 from sae_training.model import sites
 
-ARCHITECTURES = ("standard", "topk", "jumprelu", "gated")
 EXTRA: dict[str, tuple[str, ...]] = {"jumprelu": ("threshold",), "gated": ("r_mag", "b_mag")}
 """Architecture -> the tensors that it has besides encoder, decoder and their biases."""
 NORMALISATIONS = ("none", "layer_norm", "constant_norm_rescale")
@@ -88,9 +95,12 @@ class SAE:
     """Per-token scaling of the input: `none`, `layer_norm`, `constant_norm_rescale`."""
     metadata: dict[str, Any] = field(default_factory=dict)
     """sae-lens' metadata: model_name, hook_name, context_size, neuronpedia_id, ..."""
+    claims: Claims = claims.NONE
+    """Figures that its makers state; they are not saved with it."""
 
     def __post_init__(self) -> None:
         """Raises Incompatible for an SAE of another kind, BadInput for a damaged one."""
+        _ = self.reading  # what cannot be followed is refused here
         if self.architecture not in ARCHITECTURES:
             raise Incompatible(
                 f"SAEs on a residual stream are {', '.join(ARCHITECTURES)}; got"
@@ -134,20 +144,29 @@ class SAE:
         """Where the weights lie."""
         return self.W_dec.device
 
+    @cached_property
+    def reading(self) -> ModelReading:
+        """How its makers read the model."""
+        return reading(self.metadata)
+
     def tensors(self) -> dict[str, Tensor]:
         """List the weights by field name, those that this architecture has."""
         names = ("W_enc", "W_dec", "b_enc", "b_dec", "threshold", "r_mag", "b_mag")
         return {name: tensor for name in names if (tensor := getattr(self, name)) is not None}
+
+    @property
+    def hook(self) -> str:
+        """Name of the place that it reads, as its metadata write it; empty where they do not."""
+        return self.metadata.get("hook_name") or self.metadata.get("hf_hook_name") or ""
 
     def site(self) -> Site:
         """Say on which residual stream it was trained: model, layer and point.
 
         Raises BadInput where its metadata do not say.
         """
-        hook = self.metadata.get("hook_name") or ""
-        if not hook:
+        if not self.hook:
             raise BadInput("The SAE's cfg.json names no hook_name. Give the layer it belongs to.")
-        place = sites.parse(hook)
+        place = sites.parse(self.hook)
         return Site(
             model=self.metadata.get("model_name") or "",
             layer=place.layer,
@@ -169,12 +188,27 @@ class SAE:
         return replace(self, **changed)
 
     def check_fits(self, model: Model) -> None:
-        """Raise Incompatible unless the model's residual stream is as wide as the SAE's."""
+        """Raise Incompatible unless the model's residual stream is the SAE's.
+
+        It must be as wide, and of a model whose norms subtract the mean where the SAE reads
+        residuals without it.
+        """
         if model.d_model != self.d_model:
             raise Incompatible(
                 f"SAE expects d_model {self.d_model}, the model gives {model.d_model}. "
                 "Load the SAE made for this model (`workbench plugins loaders` lists the ways)."
             )
+        if self.reading.centred and not model.centres:
+            raise Incompatible(
+                "The SAE was made on centred writing weights (center_writing_weights), which only"
+                f" a model whose norms are all LayerNorm can have; {model.name} has others, and"
+                " TransformerLens leaves it as it is. Take that argument out of cfg.json if the SAE"
+                " was made on this model."
+            )
+
+    def centre(self, x: Float[Tensor, "... d_model"]) -> Float[Tensor, "... d_model"]:
+        """Take off a residual what the SAE does not read: its mean where that was taken off."""
+        return x - x.mean(-1, keepdim=True) if self.reading.centred else x
 
     def encode(self, x: Float[Tensor, "... d_model"]) -> Float[Tensor, "... feat"]:
         """Read the activations of all features [activation units]; most of them are 0."""
@@ -206,13 +240,13 @@ class SAE:
         `x`, what was encoded, is needed where the SAE normalises each token.
         """
         out = features @ self.W_dec + self.b_dec
-        if self.normalize_activations == "none":
+        if self.normalize_activations == "none" and not self.reading.centred:
             return out
         if x is None:
-            raise BadInput(
-                f"This SAE normalises each token ({self.normalize_activations}): decode needs the"
-                " residual too."
-            )
+            how = "takes the mean off each token"
+            if self.normalize_activations != "none":
+                how = f"normalises each token ({self.normalize_activations})"
+            raise BadInput(f"This SAE {how}: decode needs the residual too.")
         scale = self._scale(x)
         return out * scale.size + scale.shift
 
@@ -233,16 +267,19 @@ class SAE:
     def _scale(self, x: Float[Tensor, "... d_model"]) -> TokenScale:
         """Find what each token is normalised by."""
         x = x.to(self.W_enc)
+        shift = torch.zeros_like(x[..., :1])
+        if self.normalize_activations == "layer_norm" or self.reading.centred:
+            shift = x.mean(-1, keepdim=True)
         if self.normalize_activations == "layer_norm":
-            return TokenScale(x.mean(-1, keepdim=True), x.std(-1, keepdim=True))
-        return TokenScale(
-            torch.zeros_like(x[..., :1]), x.norm(dim=-1, keepdim=True) / self.d_model**0.5
-        )
+            return TokenScale(shift, x.std(-1, keepdim=True))
+        if self.normalize_activations == "none":
+            return TokenScale(shift, torch.ones_like(shift))
+        return TokenScale(shift, (x - shift).norm(dim=-1, keepdim=True) / self.d_model**0.5)
 
     def _pre(self, x: Float[Tensor, "... d_model"]) -> Float[Tensor, "... feat"]:
         """Compute pre-activations; of a gated SAE those of the gate without its bias."""
         x = x.to(self.W_enc)
-        if self.normalize_activations != "none":
+        if self.normalize_activations != "none" or self.reading.centred:
             scale = self._scale(x)
             x = (x - scale.shift) / (
                 scale.size + (EPSILON if self.normalize_activations == "layer_norm" else 0)

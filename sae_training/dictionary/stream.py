@@ -4,7 +4,8 @@ a model.
 1. Texts become batches (`texts.py`), batches become residuals, padding falls away.
 2. The first token of each row is dropped: it is the beginning-of-sequence token or an attention
    sink, with a norm many times that of the others, and steering never touches it either.
-3. Activations that are NaN or infinite stop the work with one line that says where they were.
+3. So are tokens that the SAE's makers left out (`reading.py`): special ones, or positions.
+4. Activations that are NaN or infinite stop the work with one line that says where they were.
 
 Left out: shuffling and position in the stream (`train.py`, which needs them).
 """
@@ -12,11 +13,13 @@ Left out: shuffling and position in the stream (`train.py`, which needs them).
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from feature_store.errors import BadInput
 from feature_store.records import Site
+from sae_training.dictionary.reading import ALL, PLAIN, ModelReading
 from sae_training.dictionary.texts import Corpus, TextBatch, batches
 from sae_training.engine.model import Model
 
@@ -38,14 +41,23 @@ class Tokens(NamedTuple):
     """Token ids of the batch, the dropped first column included."""
 
 
-def residual_tokens(model: Model, batch: TextBatch, site: Site) -> Tokens:
-    """Read the residuals of one batch, its first column left out.
+def residual_tokens(
+    model: Model, batch: TextBatch, site: Site, reading: ModelReading = PLAIN
+) -> Tokens:
+    """Read the residuals of one batch, without its first column and what `reading` leaves out.
 
     Raises BadInput where a residual is not finite.
     """
     x = model.residuals(batch.ids, batch.mask, site)
     counted = batch.mask.clone()
     counted[:, 0] = False
+    if reading.special or reading.left_out:
+        special = model.tokenizer.all_special_ids if reading.special else []
+        counted &= ~torch.isin(batch.ids, torch.tensor([*special, *reading.left_out]))
+    if reading.positions != ALL:
+        # Of a whole piece: a bound may count from its end.
+        positions = range(reading.context_size)[slice(*reading.positions)]
+        counted &= torch.tensor([i in positions for i in range(counted.shape[1])])
     row, column = counted.nonzero(as_tuple=True)
     flat = x[row.to(x.device), column.to(x.device)].float()
     document = batch.document[row]
@@ -67,8 +79,13 @@ def residual_tokens(model: Model, batch: TextBatch, site: Site) -> Tokens:
     )
 
 
-def read(model: Model, corpus: Corpus, site: Site) -> Iterator[Tokens]:
+def read(
+    model: Model, corpus: Corpus, site: Site, reading: ModelReading = PLAIN
+) -> Iterator[Tokens]:
     """Read the residual of every token of every text, in the order of `batches`.
+
+    What `reading` leaves out is left out; whether texts begin with a BOS token is the model's part
+    (`Runtime.beginning`).
 
     For example:
 
@@ -76,4 +93,4 @@ def read(model: Model, corpus: Corpus, site: Site) -> Iterator[Tokens]:
             tokens.x  # [tok, d_model]
     """
     for batch in batches(model, corpus):
-        yield residual_tokens(model, batch, site)
+        yield residual_tokens(model, batch, site, reading)

@@ -211,7 +211,7 @@ def batches(model: Model, corpus: Corpus) -> Iterator[TextBatch]:
     for first in range(0, len(texts), window):
         pieces: list[tuple[list[int], int, int]] = []
         for offset, ids in enumerate(model.tokenize(texts[first : first + window])):
-            for piece, start in _cut(ids, context, model.set_around[0]):
+            for piece, start in _cut(ids, context, model.before):
                 pieces.append((piece, first + offset, start))
         # Stable, so equal lengths keep the order of the texts.
         pieces.sort(key=lambda piece: -len(piece[0]))

@@ -147,6 +147,8 @@ def _continued(
         answers = []
         for option in ending.options:
             tokens = next(joined)
+            if model.begins and list(prompt[:1]) == model.before:
+                tokens = model.begun(tokens)
             begins_alike = tokens[: len(prompt)] == list(prompt)
             answers.append(tuple(tokens[len(prompt) :] if begins_alike else alone[option]))
         tokenized.append(tuple(answers))

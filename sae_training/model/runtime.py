@@ -15,12 +15,13 @@ Left out: training, encoder-decoder models, batching across threads. Generation 
 the scoring of answer options in `scoring.py`, running only the layers above a site in `resume.py`.
 """
 
+import copy
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import date
 from functools import cached_property
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -36,12 +37,19 @@ LOGITS = 2**27
 groups as fit."""
 
 
+CENTRED = ("gpt2", "gpt_neo", "gptj", "gpt_neox", "opt")
+"""Families whose embedding enters the first layer's LayerNorm as it is, and whose layers read the
+residual through a LayerNorm alone."""
+
 Prompt = str | Sequence[Mapping[str, str]]
 """What a model is asked: a text, or the messages of a conversation, each with its `role` and
 `content` (chat models only)."""
 
 Change = Callable[[Tensor], Tensor]
 """Sees a residual [row tok d_model] and gives the one that the model goes on with."""
+
+
+AnyRuntime = TypeVar("AnyRuntime", bound="Runtime")
 
 
 def not_finite(model: "Runtime", where: str, steered: bool) -> BadInput:
@@ -103,6 +111,8 @@ class Runtime:
         """Module path of the decoder layers, and the layers."""
         self.context: int = _context(config, tokenizer)
         """Longest sequence that the model reads [tokens]."""
+        self.begins: bool | None = None
+        """Whether every text begins with a BOS token; None: as the tokenizer sets it."""
         self.lock = threading.RLock()
         """Held by the thread that runs or steers the model."""
         self.edits: list[Edit] = []
@@ -189,6 +199,65 @@ class Runtime:
         rows = len(self.module.get_input_embeddings().weight)
         return {id: token for token, id in self.tokenizer.get_vocab().items() if id >= rows}
 
+    @property
+    def before(self) -> list[int]:
+        """Tokens that stand before every text."""
+        if self.begins is None:
+            return self.set_around[0]
+        return [self._start_token] if self.begins else []
+
+    @property
+    def _start_token(self) -> int:
+        """The tokenizer's BOS token; where it has none its end token, as TransformerLens takes."""
+        for token in (self.tokenizer.bos_token_id, self.tokenizer.eos_token_id):
+            if token is not None:
+                return token
+        raise Incompatible(
+            f"Texts should begin with a BOS token (prepend_bos), and the tokenizer of {self.name}"
+            " has neither BOS nor end token. Needed is the tokenizer with which the SAE was made."
+        )
+
+    def beginning(self: AnyRuntime, bos: bool | None) -> AnyRuntime:
+        """Give the model as it reads texts with a BOS token before them, or with nothing.
+
+        Both share module, hooks and lock. None, or what the tokenizer does anyhow, gives the model
+        itself. What a chat template writes first stays: it is the prompt. Raises Incompatible where
+        the tokenizer has no such token.
+
+            model.beginning(True).tokenize(["one text"])  # [[0, 17, 42]]
+        """
+        if bos is None or bos == bool(self.set_around[0]):
+            return self
+        other = copy.copy(self)
+        other.begins = bos
+        other.name = f"{self.name} {'after' if bos else 'without'} a BOS token"
+        _ = other.before
+        return other
+
+    def begun(self, ids: list[int]) -> list[int]:
+        """Give the tokens of a whole text or prompt with what `beginning` wants before it."""
+        if self.begins is None:
+            return ids
+        if self.begins:
+            return ids if ids[:1] == self.before else [*self.before, *ids]
+        taken = self.set_around[0]
+        return ids[len(taken) :] if ids[: len(taken)] == taken else ids
+
+    @cached_property
+    def centres(self) -> bool:
+        """Whether taking the mean off the residual changes nothing that is read from it.
+
+        So it is where every norm is a LayerNorm and stands before whatever reads the stream.
+        """
+        config = self.module.config.get_text_config()
+        norms = [part for part in self.layers.modules() if "norm" in type(part).__name__.lower()]
+        return (
+            config.model_type in CENTRED
+            and getattr(config, "do_layer_norm_before", True)
+            and bool(norms)
+            and all(isinstance(norm, nn.LayerNorm) for norm in norms)
+        )
+
     @cached_property
     def stop_tokens(self) -> frozenset[int]:
         """Tokens that end a generation."""
@@ -213,13 +282,14 @@ class Runtime:
 
     def tokenize(self, texts: Sequence[Prompt], prompt: bool = False) -> list[list[int]]:
         """Turn texts into token ids, what the tokenizer sets before them included, and nothing
-        after them.
+        after them. `beginning` decides otherwise of what stands before them.
 
         With `prompt`, through the chat template where the model has one.
         """
         if prompt and self.chat:
             # The template writes its own special tokens.
-            return self.encode([self.render(text) for text in texts], special=False)
+            rows = self.encode([self.render(text) for text in texts], special=False)
+            return [self.begun(row) for row in rows] if self.begins else rows
         return self.encode(cast(Sequence[str], texts), special=True)
 
     def encode(self, texts: Sequence[str], special: bool) -> list[list[int]]:
@@ -230,7 +300,9 @@ class Runtime:
         if not texts:
             return []
         ids = self.tokenizer(list(texts), add_special_tokens=special, verbose=False)["input_ids"]
-        return self.checked([self.without_end(row) for row in ids] if special else ids)
+        if special:
+            ids = [self.begun(self.without_end(row)) for row in ids]
+        return self.checked(ids)
 
     def without_end(self, ids: list[int]) -> list[int]:
         """Take away what the tokenizer has set after a text."""

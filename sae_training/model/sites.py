@@ -3,7 +3,8 @@
 The same place has four names. Ours is `Site(layer, point)`; a Hugging Face model calls the layer by
 its module path (`model.layers.5`, `transformer.h.5`, `gpt_neox.layers.5`); SAELens says
 `blocks.5.hook_resid_post` or the module path; interp-engine says `resid_post.5`. Only this module
-converts between them.
+converts between them. A name of another place (what an MLP adds, a head's output, the residual
+within a layer) is refused in words that say which place it is.
 
 A residual is known by its *boundary*: boundary b is the stream that enters layer b, so `resid_pre`
 of layer 5 and `resid_post` of layer 4 are both boundary 5, and boundary `n_layers` is what the
@@ -18,11 +19,40 @@ from torch import nn
 from feature_store.errors import BadInput
 from feature_store.records import Point, Site
 
-_NAMES = (
-    (re.compile(r"blocks\.(\d+)\.hook_(resid_pre|resid_post)"), 1, 2),
-    (re.compile(r"(resid_pre|resid_post)\.(\d+)"), 2, 1),
+_NUMBER = r"([0-9]{1,6})"
+_RESIDUALS = (
+    (re.compile(rf"blocks\.{_NUMBER}\.hook_(resid_pre|resid_post)"), 1, 2),
+    (re.compile(rf"(resid_pre|resid_post)\.{_NUMBER}"), 2, 1),
 )
-_MODULE = re.compile(r"[A-Za-z_][\w.]*\.(?:layers|h|blocks|decoder_layers)\.(\d+)")
+_BRIDGE = re.compile(rf"blocks\.{_NUMBER}\.hook_(in|out)")
+"""What TransformerLens 3 calls the same two places: a block's input and its output."""
+_MODULE = re.compile(
+    rf"(?:[A-Za-z_][\w.]*\.)?(?:layers|h|decoder_layers)\.{_NUMBER}(?:\.output(?:\.0)?)?"
+    rf"|[A-Za-z_][\w.]*\.blocks\.{_NUMBER}(?:\.output(?:\.0)?)?"
+)
+_SENSES = re.compile(r"vision|visual|image|audio|speech|encoder(?!_)")
+"""Parts of a module path that lead to what is not the language model's decoder."""
+_ELSEWHERE = (
+    ("hook_resid_mid", "the residual between a layer's attention and its MLP"),
+    ("hook_mlp_out", "what an MLP adds to the residual"),
+    ("hook_attn_out", "what attention adds to the residual"),
+    ("hook_mlp_in", "what an MLP reads"),
+    ("hook_attn_in", "what attention reads"),
+    ("hook_z", "the outputs of single attention heads"),
+    ("hook_normalized", "a normalised residual, which only the next part of the layer reads"),
+    ("mlp.hook_", "the inside of an MLP"),
+    ("attn.hook_", "the inside of attention"),
+    ("hook_embed", "the embedding without what is added to it"),
+    ("hook_pos_embed", "the positions' embedding"),
+    ("transcoder", "the input of a transcoder"),
+    ("layernorm", "a normalised residual"),
+    ("attn", "a part of attention"),
+    ("attention", "a part of attention"),
+    ("mlp", "a part of an MLP"),
+    ("feed_forward", "a part of an MLP"),
+    ("embed", "an embedding"),
+)
+"""Part of a name -> the place that it means, the first that fits: for the line that refuses it."""
 
 
 FIRST = Site(layer=0)
@@ -34,17 +64,22 @@ def parse(name: str) -> Site:
 
         parse("blocks.5.hook_resid_pre")  # Site(layer=5, point="resid_pre")
 
-    Raises BadInput where the name means no place on the residual stream.
+    Raises BadInput where the name means no place on the residual stream, or one within a layer.
     """
-    for pattern, layer, point in _NAMES:
+    for pattern, layer, point in _RESIDUALS:
         if match := pattern.fullmatch(name):
             return Site(layer=int(match[layer]), point=cast(Point, match[point]))
-    if match := _MODULE.fullmatch(name):
+    if match := _BRIDGE.fullmatch(name):
+        return Site(layer=int(match[1]), point="resid_pre" if match[2] == "in" else "resid_post")
+    if (match := _MODULE.fullmatch(name)) and not _SENSES.search(name):
         # A hook on a module sees what the module returns.
-        return Site(layer=int(match[1]))
+        return Site(layer=int(match[1] or match[2]))
+    meaning = [place for part, place in _ELSEWHERE if part in name]
+    place = f": it is {meaning[0]}" if meaning else ""
     raise BadInput(
-        f"{name!r} names no place on the residual stream. Write blocks.5.hook_resid_post,"
-        " resid_post.5 or a layer's module path such as model.layers.5."
+        f"{name[:80]!r} names no place on the residual stream that can be read here{place}. Needed"
+        " is one that reads blocks.5.hook_resid_post, blocks.5.hook_resid_pre, resid_post.5 or a"
+        " decoder layer's module path such as model.layers.5."
     )
 
 

@@ -54,12 +54,19 @@ def find(
             " positions instead."
         )
     texts = [model.render(prompt) for prompt in prompts]
-    offsets = model.tokenizer(
+    encoded = model.tokenizer(
         texts, add_special_tokens=not model.chat, return_offsets_mapping=True, verbose=False
-    )["offset_mapping"]
-    # What the tokenizer sets after a text is no part of a prompt.
+    )
+    offsets = []
     tokens = model.tokenize(prompts, prompt=True)
-    offsets = [row[: len(ids)] for row, ids in zip(offsets, tokens, strict=True)]
+    for row, places, ids in zip(
+        encoded["input_ids"], encoded["offset_mapping"], tokens, strict=True
+    ):
+        # What the tokenizer sets after a text is no part of a prompt.
+        kept = places if model.chat else places[: len(model.without_end(row))]
+        # What `beginning` sets before a text has no place in it.
+        more = len(ids) - len(kept)
+        offsets.append([(0, 0)] * more + kept[max(-more, 0) :])
     marks: dict[Span, list[list[bool]]] = {span: [] for span in needed}
     for span, rows in needed.items():
         for row, (text, places) in enumerate(zip(texts, offsets, strict=True)):

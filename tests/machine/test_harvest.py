@@ -7,6 +7,7 @@ import torch
 from feature_store.errors import BadInput
 from feature_store.records import Site
 from sae_training.dictionary import harvest as module
+from sae_training.dictionary import kept
 from sae_training.dictionary.harvest import HarvestSettings, harvest, pooled_activations
 from sae_training.dictionary.sae import SAE
 from sae_training.dictionary.stream import read
@@ -62,7 +63,7 @@ def test_statistics_and_activations(model, sae, slow):
     rows = list(
         zip(
             *(
-                told.activations[name].to_pylist()
+                told.activations.table()[name].to_pylist()
                 for name in ("feature", "document", "position", "activation")
             )
         )
@@ -117,12 +118,73 @@ def test_pooled_is_the_maximum_over_tokens(model, sae, slow):
     np.testing.assert_allclose(pooled, expected, rtol=1e-6)
 
 
-def test_too_many_activations_thin_out_whole_documents(model, sae, slow, monkeypatch):
-    monkeypatch.setattr(module, "ACTIVATIONS", len(slow) // 3)
+def triples(told):
+    """(feature, document, position) of each activation that is kept."""
+    table = told.activations.table()
+    return list(zip(*(table[name].to_pylist() for name in ("feature", "document", "position"))))
+
+
+@pytest.mark.parametrize("part", [3, 40])
+def test_too_many_activations_thin_out_tokens(model, sae, slow, monkeypatch, part):
+    monkeypatch.setattr(module, "ACTIVATIONS", len(slow) // part)
     told = harvest(model, sae, *READ, HarvestSettings(seed=1))
-    kept = set(told.activations["document"].to_pylist())
-    assert told.activations.num_rows == sum(d in kept for _, d, _, _ in slow) <= len(slow) // 3
-    assert told.share < 1
+    rows = triples(told)
+    assert rows == sorted(rows)
+    tokens = {(d, p) for _, d, p in rows}
+    # Whole tokens, with every feature of theirs.
+    assert rows == sorted((f, d, p) for f, d, p, _ in slow if (d, p) in tokens)
+    assert 0 < told.activations.num_rows == len(rows) <= len(slow) // part
+    assert told.share == len(rows) / len(slow)
+    whole = harvest(model, sae, *READ, HarvestSettings(seed=1, top_contexts=3))
+    assert whole.features.equals(harvest(model, sae, *READ).features)
+    again = harvest(model, sae, *READ, HarvestSettings(seed=1))
+    assert triples(again) == rows
+    other = harvest(model, sae, *READ, HarvestSettings(seed=2))
+    assert triples(other) != rows
+
+
+def test_one_long_text_has_activations_in_the_store(model, sae, monkeypatch):
+    """As many as many short ones have, from all over it, and statistics are of all tokens."""
+    text = " ".join(TEXTS * 8)
+    everything = harvest(model, sae, Corpus([text], rows=4, context=24), Site(1))
+    most = everything.activations.num_rows // 5
+    monkeypatch.setattr(module, "ACTIVATIONS", most)
+    told = harvest(model, sae, Corpus([text], rows=4, context=24), Site(1))
+    assert most / 4 < told.activations.num_rows <= most
+    assert told.share == told.activations.num_rows / everything.activations.num_rows
+    assert told.features.equals(everything.features)
+    assert told.contexts.equals(everything.contexts)
+    assert told.histograms.equals(everything.histograms)
+    positions = np.array([position for _, _, position in triples(told)])
+    assert np.histogram(positions, bins=4, range=(0, told.tokens))[0].min() > 0
+
+
+def test_which_tokens_are_kept_is_drawn_evenly():
+    rows = np.zeros(200_000, kept.ROW)
+    rows["document"], rows["position"] = np.arange(200_000) // 400, np.arange(200_000) % 400
+    numbers = kept._drawn(rows, 0)
+    assert np.abs(np.histogram(numbers, bins=20, range=(0, 1))[0] / 10_000 - 1).max() < 0.05
+    assert abs(np.corrcoef(numbers[1:], numbers[:-1])[0, 1]) < 0.01
+    assert abs(np.corrcoef(numbers, kept._drawn(rows, 1))[0, 1]) < 0.01
+
+
+def test_pieces_are_the_table(monkeypatch):
+    monkeypatch.setattr(kept, "TOGETHER", 100)
+    g = np.random.default_rng(0)
+    told, parts = kept.Kept(50, 1_000, 0, None), []
+    for _ in range(7):
+        feature, document, position = (g.integers(0, most, 90) for most in (50, 9, 40))
+        parts.append(np.stack([feature, document, position], 1))
+        told.add(feature, document, position, g.random(90, np.float32))
+    pieces = list(told.pieces())
+    assert len(pieces) > 4
+    assert max(piece.num_rows for piece in pieces) < 150
+    table = told.table()
+    got = np.stack([table[name].to_numpy() for name in kept.ROW.names[:3]], 1)
+    expected = np.concatenate(parts)
+    order = np.lexsort((expected[:, 2], expected[:, 1], expected[:, 0]))
+    np.testing.assert_array_equal(got, expected[order])
+    assert kept.Kept(50, 1_000, 0, None).table().num_rows == 0
 
 
 def test_activations_with_nan_name_the_documents(model, sae, monkeypatch):

@@ -113,7 +113,7 @@ def damage(folder, how):
         ("pickle", BadInput, "pickle"),
         ("only a pickle", BadInput, "pickle, which is never opened"),
         ("foreign", BadInput, "lacks"),
-        ("not JSON", BadInput, "not JSON"),
+        ("not JSON", BadInput, "not valid JSON"),
         ({"d_in": 99}, Incompatible, "should be"),
         ({"architecture": "temporal"}, Incompatible, "temporal"),
         ({"normalize_activations": "expected_average_only_in"}, Incompatible, "Fold"),

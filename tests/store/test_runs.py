@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -347,3 +348,25 @@ def test_the_files_of_a_finished_run_are_read_only_and_its_folder_can_be_removed
     shutil.copytree(folder, runs.folder / "copy")
     shutil.rmtree(folder)
     assert runs.all() == []
+
+
+@pytest.mark.parametrize("rows", [0, 1, 65_535, 65_536, 65_537, 200_001])
+def test_a_relation_in_pieces_has_the_bytes_of_one_at_once(tmp_path, rows):
+    g = np.random.default_rng(rows)
+    table = pa.table(
+        {
+            "feature": np.sort(g.integers(0, 300, rows)).astype(np.int32),
+            "document": g.integers(0, 50, rows).astype(np.int32),
+            "position": g.integers(0, 128, rows).astype(np.int32),
+            "activation": g.random(rows, np.float32),
+        }
+    )
+    cuts = np.sort(g.integers(0, rows + 1, 4)).tolist()
+    ends = zip([0, *cuts], [*cuts, rows], strict=True)
+    pieces = [table.slice(start, end - start) for start, end in ends]
+    with Runs(tmp_path).begin("sae", {}, {}, 0) as work:
+        work.table("activations", table)
+        file = work.folder / "activations.parquet"
+        at_once = file.read_bytes()
+        work.stream("activations", pieces)
+        assert file.read_bytes() == at_once

@@ -57,7 +57,7 @@ class CorpusSettings(Protocol):
 
     @property
     def seed(self) -> int:
-        """Seed of the layout and of which documents' activations are kept."""
+        """Seed of the layout and of which tokens' activations are kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +82,11 @@ def checksum(texts: Sequence[str]) -> str:
     return digest.hexdigest()
 
 
+def context_of(model: "Model", sae: "SAE", settings: CorpusSettings) -> int:
+    """Say in pieces of which length texts are read: no longer than model and SAE have seen."""
+    return min(settings.context, model.context, sae.reading.context_size)
+
+
 def harvest_into(
     work: Work,
     model: "Model",
@@ -95,16 +100,21 @@ def harvest_into(
     harvested = harvest(
         model,
         sae,
-        Corpus(texts, settings.rows, min(settings.context, model.context)),
+        Corpus(texts, settings.rows, context_of(model, sae, settings)),
         site,
-        HarvestSettings(settings.top_contexts, settings.layout, settings.seed),
+        HarvestSettings(
+            top_contexts=settings.top_contexts,
+            layout=settings.layout,
+            seed=settings.seed,
+            scratch=work.state,
+        ),
         stage(progress, "harvesting"),
     )
     density = harvested.features["density"].to_numpy()
     save_sae(sae, work.folder / "sae", torch.from_numpy(density.astype(np.float32)))
     work.table("features", harvested.features, sort=("feature",))
     work.table("contexts", harvested.contexts)
-    work.table("activations", harvested.activations)
+    work.stream("activations", harvested.activations.pieces())
     work.table("histograms", harvested.histograms)
     work.table("training", list(evaluated.rows))
     return {

@@ -105,7 +105,7 @@ def losses(
     distinct = list(dict.fromkeys(openings))
     prefixes = dict(zip(distinct, model.tokenize(distinct, prompt=True), strict=True))
     # A text goes on after its opening, so its tokens begin without those that open a text.
-    before = len(model.set_around[0])
+    before = len(model.before)
     tokens = [ids[before:] for ids in model.tokenize(list(texts))]
     return loss_after(model, [prefixes[opening] for opening in openings], tokens).double().numpy()
 

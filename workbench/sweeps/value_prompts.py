@@ -172,7 +172,7 @@ def _damage(model: "Model", prefixes: Sequence[str], neutral: Sequence[str]) -> 
 
     ids = [tokens[: model.context] for tokens in model.tokenize(neutral)]
     # What is read first has no loss without a prefix, so it is not counted with one either.
-    before = model.set_around[0]
+    before = model.before
     begin = max(len(before), 1)
     starts = [tokens[:begin] for tokens in ids]
     texts = [tokens[begin:] for tokens in ids]

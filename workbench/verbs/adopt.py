@@ -2,23 +2,31 @@
 
 1. The SAE is loaded by address: a folder, `saelens:RELEASE/SAE_ID`, `hub:ORG/NAME`; it must fit the
    model.
-2. The layer is the one its configuration names, unless another is given.
+2. Its configuration says where it reads; a layer is given only where it does not. It also says how
+   its makers read the model (a BOS token, centred weights, tokens left out): that is followed here
+   and by every verb that reads the run, or refused.
 3. It is evaluated and harvested, and kept with the run in sae-lens' folder format.
+4. FVU and L0 on these texts are compared with what its makers state: a warning says where it does
+   not seem to get the activations that it was made for.
 """
 
 import dataclasses
 import hashlib
+import json
+import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from feature_store.bounds import Between, Count, CountOfTexts, Seed, TextColumn
-from feature_store.errors import BadInput
+from feature_store.errors import BadInput, Incompatible
+from feature_store.files import shown
 from feature_store.progress import Progress, stage
 from feature_store.records import Run, Site
 from feature_store.runs import Work
 from sae_training.model import sites
 from workbench import material
-from workbench.features.harvesting import EvaluatedSAE, checksum, harvest_into
+from workbench.features.harvesting import EvaluatedSAE, checksum, context_of, harvest_into
 from workbench.settings import LocalModelSettings
 from workbench.workspace import Workspace
 
@@ -28,6 +36,8 @@ if TYPE_CHECKING:
 
 EVALUATED = 500
 """Texts on which an adopted SAE is evaluated at most."""
+VERSIONS = ("sae_lens_version", "sae_lens_training_version")
+"""Metadata that say which version wrote or read the SAE, and decide nothing."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +50,8 @@ class AdoptSettings(LocalModelSettings):
     model: str = material.ORGANISM
     """Folder or hub id of the model whose residual stream it reads, or `organism`."""
     layer: int = -1
-    """0-based decoder layer; -1: the one that the SAE's configuration names."""
+    """0-based decoder layer, for an SAE whose configuration names no place; -1: the one that it
+    names."""
     dtype: str = "float32"
     """Number format of the model's weights."""
     texts: str = material.ORGANISM
@@ -71,30 +82,80 @@ def run(study: Workspace, settings: AdoptSettings, progress: Progress) -> Run:
             "Which SAE? Give its address: a folder, saelens:RELEASE/SAE_ID, or hub:ORG/NAME."
         )
     sae = load_sae(settings.address)
-    site = _site(sae, settings)
     model = study.model(settings.model, settings.revision, settings.dtype, settings.device)
     texts, account = material.texts(
         settings.texts, settings.documents, settings.seed, settings.text_column, model
     )
     sae.check_fits(model)
+    site = _site(sae, settings)
     sites.boundary(site, model.n_layers)
+    _check_revision(sae, settings)
+    model = study.beginning(model, sae.reading.prepend_bos)
     inputs = {"model": model.pinned, "texts": checksum(texts), "sae": _digest(sae)}
 
     def build(work: Work) -> dict[str, Any]:
         """Evaluate the SAE and harvest its features."""
         evaluated = _evaluate(model, sae.to(model.device), site, texts, settings, progress)
         figures = harvest_into(work, model, evaluated, texts, settings, progress)
-        return figures | material.reading(account)
+        return figures | _compared(sae, evaluated) | material.reading(account)
 
     return study.make("sae", settings, inputs, build)
 
 
 def _site(sae: "SAE", settings: AdoptSettings) -> Site:
-    """Say where the SAE reads: at the layer that is set, or where its configuration says."""
-    if settings.layer >= 0:
+    """Say where the SAE reads: where its configuration says, or at the layer that is set.
+
+    Raises BadInput where the two contradict each other.
+    """
+    if settings.layer >= 0 and not sae.hook:
         return Site(layer=settings.layer)
     site = sae.site()
+    if settings.layer not in (-1, site.layer):
+        raise BadInput(
+            f"The SAE's cfg.json says that it reads {shown(sae.hook)}, got"
+            f" --layer {settings.layer}. Leave --layer out; an SAE of another layer has an address"
+            " of its own."
+        )
     return Site(layer=site.layer, point=site.point)
+
+
+def _check_revision(sae: "SAE", settings: AdoptSettings) -> None:
+    """Hold the model's revision against the one that the SAE was made on, where that is said.
+
+    Raises Incompatible where another is asked for. A folder has no commit to compare.
+    """
+    wanted = sae.reading.revision
+    if not wanted or wanted == settings.revision:
+        return
+    if Path(settings.model).is_dir():
+        warnings.warn(
+            f"the SAE was made on revision {shown(wanted)} of its model, and {settings.model} does"
+            " not say which it is. Check it.",
+            stacklevel=2,
+        )
+        return
+    raise Incompatible(
+        f"The SAE was made on revision {shown(wanted)} of its model, got"
+        f" {settings.revision or 'none'}. Give it as --revision."
+    )
+
+
+def _compared(sae: "SAE", evaluated: EvaluatedSAE) -> dict[str, Any]:
+    """Give what the makers state beside what was measured, and warn where they are far apart."""
+    from sae_training.dictionary.claims import doubts
+
+    measured = evaluated.evaluation
+    doubt = doubts(sae.claims, measured.l0, measured.fvu)
+    if doubt:
+        warnings.warn(doubt, stacklevel=2)
+    figures = {
+        "l0_stated": sae.claims.l0,
+        "fvu_stated": sae.claims.fvu,
+        "prepend_bos": sae.reading.prepend_bos,
+        "activations_of": str(sae.reading),
+        "warning": doubt,
+    }
+    return {name: value for name, value in figures.items() if value not in (None, "")}
 
 
 def _evaluate(
@@ -113,7 +174,7 @@ def _evaluate(
     from sae_training.dictionary.texts import Corpus
 
     sample = material.sample(list(texts), EVALUATED, settings.seed)
-    corpus = Corpus(sample, settings.rows, min(settings.context, model.context))
+    corpus = Corpus(sample, settings.rows, context_of(model, sae, settings))
     evaluation = evaluate(model, sae, corpus, site, stage(progress, "evaluating"))
     rows = [
         {"step": 0, "metric": f"final_{name}", "value": float(value)}
@@ -123,8 +184,13 @@ def _evaluate(
 
 
 def _digest(sae: "SAE") -> str:
-    """Give the SHA-256 of the SAE's weights, in hexadecimal."""
-    digest = hashlib.sha256()
+    """Give the SHA-256 of all that decides the SAE's features and what is said of them."""
+    metadata = {name: value for name, value in sae.metadata.items() if name not in VERSIONS}
+    kind = [
+        *(sae.architecture, sae.k, sae.apply_b_dec_to_input, sae.normalize_activations),
+        *(metadata, dataclasses.asdict(sae.claims)),
+    ]
+    digest = hashlib.sha256(json.dumps(kind, sort_keys=True).encode())
     for name, tensor in sorted(sae.tensors().items()):
         digest.update(name.encode() + tensor.float().cpu().numpy().tobytes())
     return digest.hexdigest()

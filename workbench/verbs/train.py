@@ -15,12 +15,19 @@ from feature_store.bounds import Between, CountOfTexts, TextColumn
 from feature_store.progress import Progress
 from feature_store.records import Run
 from feature_store.runs import Work
+from sae_training.dictionary import memory
 from sae_training.model import sites
 from sae_training.training.config import TrainingSettings
 from sae_training.training.train import train_on_model
 from workbench import material
 from workbench.features.harvesting import EvaluatedSAE, checksum, harvest_into
 from workbench.workspace import Workspace
+
+FLOAT = 4
+"""Size of a number [bytes]."""
+COPIES = 8
+"""Encoder and decoder, the two moments that Adam keeps of each, and what is exported: numbers per
+feature and unit of width."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +56,12 @@ def run(study: Workspace, settings: TrainSettings, progress: Progress) -> Run:
 
     def build(work: Work) -> dict[str, Any]:
         """Train, going on from a checkpoint where there is one, and harvest the features."""
+        memory.require(
+            FLOAT * settings.n_features * (COPIES * model.d_model + settings.batch_tokens),
+            f"Training an SAE of {settings.n_features} features of width {model.d_model}",
+            "Take fewer (--n-features), or a smaller --batch-tokens.",
+            model.device,
+        )
         trained = train_on_model(model, texts, settings, work.state, progress)
         work.save_time()
         assert trained.evaluation is not None  # only a training on a bare stream has none

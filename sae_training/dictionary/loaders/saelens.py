@@ -4,8 +4,11 @@
    among them), so that every release it lists can be adopted. The import takes seconds and is done
    here only.
 2. `hub:ORG/NAME[/PATH]` takes the folder at PATH of a repository, through sae-lens as well.
-3. What is loaded is turned into our `SAE` by the same function as a folder. The metadata keep
+3. What is loaded is turned into our `SAE` by the same functions as a folder. The metadata keep
    release, id and neuronpedia_id, so that a study can point back.
+4. What the registry says of a release beside its files counts: its overrides (that the writing
+   weights of `gpt2-small-res-jb`'s model were centred), and the L0 and explained variance that it
+   states.
 
 Left out: private mirrors; set HF_ENDPOINT and HF_TOKEN as for any Hugging Face client.
 """
@@ -13,10 +16,22 @@ Left out: private mirrors; set HF_ENDPOINT and HF_TOKEN as for any Hugging Face 
 import warnings
 from typing import Any
 
+import torch
+
 from feature_store.errors import BadInput, NotFound, nearest
 from feature_store.registry import register
-from sae_training.dictionary.loaders.folder import build
+from sae_training.dictionary.claims import Claims, of_metadata
+from sae_training.dictionary.configuration import OF_THE_MODEL, understand
+from sae_training.dictionary.loaders.folder import Described, build, check
 from sae_training.dictionary.sae import SAE
+
+FORMATS = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+}
+"""Number format of a tensor -> its name in safetensors."""
 
 
 @register("loaders", "saelens")
@@ -68,10 +83,41 @@ def _load(release: str, sae_id: str, where: str) -> SAE:
         raise NotFound(
             f"{where} could not be loaded: {reason}. Check the name, the network and HF_TOKEN."
         ) from error
-    config: dict[str, Any] = foreign.cfg.to_dict()
-    metadata = {key: value for key, value in config["metadata"].items() if _plain(value)}
-    metadata |= {"release": release, "sae_id": sae_id}
-    return build(config | {"metadata": metadata}, dict(foreign.state_dict()), where)
+    content: dict[str, Any] = foreign.cfg.to_dict()
+    metadata = {key: value for key, value in content["metadata"].items() if _plain(value)}
+    metadata |= _overrides(release, sae_id) | {"release": release, "sae_id": sae_id}
+    config = understand(content | {"metadata": metadata}, where)
+    weights = dict(foreign.state_dict())
+    described = {
+        name: Described(tuple(tensor.shape), FORMATS.get(tensor.dtype, str(tensor.dtype)))
+        for name, tensor in weights.items()
+    }
+    check(config, described, where)
+    return build(config, weights, where, _claims(release, sae_id, metadata))
+
+
+def _overrides(release: str, sae_id: str) -> dict[str, Any]:
+    """Look up what the registry says of a release's activations, whatever its files say."""
+    from sae_lens.loading.pretrained_saes_directory import get_config_overrides
+
+    overrides = get_config_overrides(release, sae_id)
+    return {name: value for name, value in overrides.items() if name in OF_THE_MODEL}
+
+
+def _claims(release: str, sae_id: str, metadata: dict[str, Any]) -> Claims:
+    """Look up the figures that the registry states of an SAE, or else its metadata."""
+    from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
+
+    stated = of_metadata(metadata)
+    known = get_pretrained_saes_directory().get(release)
+    if known is None:
+        return stated
+    l0, explained = known.expected_l0.get(sae_id), known.expected_var_explained.get(sae_id)
+    # sae-lens fills what is not stated with 0 active features and all variance explained.
+    return Claims(
+        l0=float(l0) if l0 else stated.l0,
+        fvu=1 - float(explained) if explained not in (None, 1.0) else stated.fvu,
+    )
 
 
 def _plain(value: Any) -> bool:
