@@ -24,8 +24,9 @@ from feature_store.records import Response, Run, Steering, Unit
 from feature_store.runs import Work
 from sae_training.engine.vision import VisionModel
 from workbench import material
-from workbench.llm import Judge, open_llm
-from workbench.llm.judges import inputs_of, open_judge
+from workbench.llm import LLM, Judge, open_llm
+from workbench.llm.cached import answered_as
+from workbench.llm.judges import LLMJudge, inputs_of, open_judge
 from workbench.llm.reading import RULES
 from workbench.measuring.administer import Elicitation, administer
 from workbench.measuring.defaults import AskingSettings
@@ -117,8 +118,14 @@ class ProfileMeasurement:
             "missing": sum(r.status != "parsed" for r in responses),
             "contexts": len({q.context for q in self.questions}),
             **_too_long(responses),
+            **answered_as(*self._talkers()),
             **figures,
         }
+
+    def _talkers(self) -> list[LLM]:
+        """Give the language models behind the respondent and the judge, where there are any."""
+        talkers = [self.base.llm] if isinstance(self.base, RemoteRespondent) else []
+        return [*talkers, self.judge.llm] if isinstance(self.judge, LLMJudge) else [*talkers]
 
     def _answers(
         self,

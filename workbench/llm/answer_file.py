@@ -2,8 +2,10 @@
 
 1. One JSON object a line, with a `key`: the digest of what determines the answer.
 2. Lines are written whole, under a lock, and flushed to disk before the answer is used; a line torn
-   by a crash is passed over, and the next one begins on its own line.
-3. `catch_up` reads what other processes have added. Two processes that ask the same at the same
+   by a crash is closed before the next one begins.
+3. A line that is no answer, torn or spoilt, is passed over and counted in one warning; what it
+   answered is asked again.
+4. `catch_up` reads what other processes have added. Two processes that ask the same at the same
    moment both pay.
 
 Left out: forgetting. Move the file away to ask everything anew.
@@ -13,38 +15,76 @@ import fcntl
 import hashlib
 import json
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from feature_store.errors import WorkbenchError
+from feature_store.errors import BadInput, WorkbenchError, of_paths
+from feature_store.files import parse_json, shown
 
 
 class AnswerFile:
     """Answers in a JSON-lines file, which need not exist yet."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, column: Literal["text", "logprobs"] = "text") -> None:
+        """Keep answers in `file`; `column` is what a line must hold to be one."""
         self.file = file
+        self.column = column
         self._read_to = 0
+        self._lines = 0
 
     def catch_up(self) -> list[dict[str, Any]]:
-        """Read the answers that were added since the last call."""
+        """Read the answers that were added since the last call.
+
+        Warns of lines that are none. Raises BadInput where the file is a folder, a pipe or a
+        device.
+        """
         if not self.file.exists():
             return []
-        with self.file.open("rb") as handle:
+        if not self.file.is_file():
+            raise BadInput(f"{shown(self.file, 300)} is no file, answers are kept in it. Move it.")
+        with of_paths(), self.file.open("rb") as handle:
+            if handle.seek(0, os.SEEK_END) < self._read_to:
+                self._read_to = self._lines = 0  # another file stands there now
             handle.seek(self._read_to)
             new = handle.read()
         whole = new[: new.rfind(b"\n") + 1]
         self._read_to += len(whole)
         answers = []
-        for line in whole.splitlines():
-            try:
-                answer = json.loads(line)
-            except ValueError:
-                continue  # torn by a crash; the question is asked again
-            if isinstance(answer, dict) and "key" in answer:
+        spoilt = []
+        for number, line in enumerate(whole.split(b"\n")[:-1], self._lines + 1):
+            self._lines = number
+            answer = self._answer(line)
+            if answer is not None:
                 answers.append(answer)
+            elif line.strip():
+                spoilt.append(number)
+        if spoilt:
+            lines = f"{len(spoilt)} line{'s' * (len(spoilt) > 1)}"
+            warnings.warn(
+                f"{shown(self.file, 300)} has {lines} without an answer (line {spoilt[0]}). What"
+                " stood there is asked again.",
+                stacklevel=2,
+            )
         return answers
+
+    def _answer(self, line: bytes) -> dict[str, Any] | None:
+        """Read the answer of a line; None where it holds none."""
+        try:
+            answer = parse_json(line.decode("utf-8"))
+        except (BadInput, UnicodeDecodeError):
+            return None
+        if not isinstance(answer, dict) or not isinstance(answer.get("key"), str):
+            return None
+        names = (answer.get("name", ""), answer.get("served", ""))
+        if not all(isinstance(name, str) for name in names):
+            return None
+        content = answer.get(self.column)
+        is_whole = isinstance(content, str)
+        if self.column == "logprobs":
+            is_whole = isinstance(content, list) and all(map(_is_number, content))
+        return answer if is_whole else None
 
     def add(self, answers: Sequence[Mapping[str, Any]]) -> None:
         """Append answers and flush them to disk.
@@ -73,3 +113,7 @@ class AnswerFile:
 def answer_key(*causes: Any) -> str:
     """Digest all that determines an answer to the key under which the answer is kept (SHA-256)."""
     return hashlib.sha256(json.dumps(causes, sort_keys=True).encode()).hexdigest()
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, float | int) and not isinstance(value, bool)

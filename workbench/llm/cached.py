@@ -114,6 +114,20 @@ class CachedLLM:
         self.asked += 1
 
 
+def answered_as(*llms: LLM) -> dict[str, str]:
+    """Give, for a run's figures, the models that endpoints answer as where they say another name.
+
+    Nothing where all are what was asked.
+    """
+    names = []
+    for llm in llms:
+        asked = llm.llm if isinstance(llm, CachedLLM) else llm
+        served = getattr(asked, "served", "")
+        if served and served != getattr(asked, "model", served):
+            names.append(served)
+    return {"answered_as": ", ".join(dict.fromkeys(names))} if names else {}
+
+
 def _as_lists(conversation: Conversation) -> list[list[str]]:
     """Roles and words; of an image its digest, because what a file shows may change."""
     turns = []

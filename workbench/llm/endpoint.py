@@ -3,34 +3,52 @@
 1. Plain HTTP to this machine, HTTPS to any other. The key comes from the environment:
    WORKBENCH_LLM_KEY, or OPENAI_API_KEY for OpenAI itself, so that no other host is handed that one.
    Redirects are not followed.
-2. Several requests at once, at most so many a minute. The `openai` client repeats a request that
-   was refused for the moment (429, 5xx, no connection, timeout) with growing pauses, or after the
-   time that the endpoint asks for.
-3. Answers are given out as they come. When one fails, the requests under way are still received
-   (they are paid for) and then the error is raised in one line.
+2. Several requests at once, at most so many a minute. A request that was refused for the moment
+   (429, 5xx, no connection) is repeated with growing pauses, or after the time that the endpoint
+   asks for; longer than `LONGEST_PAUSE` is not waited. One that came to no end in its time is
+   repeated once. Time and bytes of every request are bounded (`wire.py`).
+3. Answers are read before they are given out (`completion.py`), and given out as they come. When
+   one fails, the requests under way are still received (they are paid for) and then the error is
+   raised in one line. Ctrl-C waits for none of them.
 4. The model that an answer says it comes from must stay the same: a provider's alias may point
-   elsewhere by tomorrow.
+   elsewhere by tomorrow. `served` names it where it is not the one that was asked.
 5. Tokens are counted as the endpoint reports them, and their cost where prices are given.
+6. A key that comes back is masked, in answers, names and messages.
 """
 
+import email.utils
 import os
+import queue
 import threading
 import time
+import warnings
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from feature_store.errors import BadInput, Incompatible, WorkbenchError
+from feature_store.files import shown
 from workbench.llm import Conversation, Message
+from workbench.llm.completion import (
+    SECRET,
+    Completion,
+    masked,
+    one_line,
+    read_completion,
+    read_error,
+)
+from workbench.llm.wire import MOST, Failure, Reply, Wire
 from workbench.material.images import data_uri
-
-if TYPE_CHECKING:
-    from openai import OpenAI
 
 OPENAI = "api.openai.com"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+LONGEST_PAUSE = 60.0
+"""Longest time that an endpoint may ask to be left alone before it is asked again [s]."""
+UNSAID = 5.0
+"""Longest pause of which nothing is said [s]."""
+FOR_THE_MOMENT = (408, 409, 429)
+"""Status of a request that may be answered when it is repeated, as any from 500 on may."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +60,9 @@ class Limits:
     per_minute: float = 0.0
     """Requests begun a minute; 0: no limit."""
     timeout: float = 120.0
-    """Longest wait for one answer [s]."""
+    """Longest wait for one answer, from the request to its last byte [s]."""
+    body_timeout: float = 10.0
+    """Longest wait for the rest of an answer that has begun [s]."""
     retries: int = 6
     """Repetitions of a request that fails for the moment; the pauses double from 0.5 s up to 8
     s."""
@@ -86,7 +106,8 @@ class Endpoint:
         self._length = "max_completion_tokens" if self.host == OPENAI else "max_tokens"
         self._lock = threading.Lock()
         self._next_start = 0.0
-        self._client: OpenAI | None = None
+        self._key = ""
+        self._wire: Wire | None = None
 
     def chat(
         self,
@@ -117,123 +138,171 @@ class Endpoint:
 
         What was received before a failure is given out before the failure is raised.
         """
-        client = self._open()
+        wire = self._open()
         failure: BaseException | None = None
-        with ThreadPoolExecutor(self.limits.concurrency) as pool:
-            waiting = iter(enumerate(conversations))
-            running: dict[Any, int] = {}
-            try:
-                while True:
-                    while failure is None and len(running) < self.limits.concurrency:
-                        number, conversation = next(waiting, (-1, ()))
-                        if number < 0:
-                            break
-                        request = (client, conversation, max_new_tokens, temperature, seed)
-                        running[pool.submit(self._answer, *request)] = number
-                    if not running:
-                        break
-                    for future in wait(running, return_when=FIRST_COMPLETED).done:
-                        number = running.pop(future)
-                        if error := future.exception():
-                            failure = failure or error
-                        else:
-                            yield number, future.result()
-            finally:
-                for future in running:
-                    future.cancel()
+        answers: queue.SimpleQueue[tuple[int, str | BaseException]] = queue.SimpleQueue()
+        waiting = iter(enumerate(conversations))
+        running = 0
+        while True:
+            while failure is None and running < self.limits.concurrency:
+                number, conversation = next(waiting, (-1, ()))
+                if number < 0:
+                    break
+                body = self._request(conversation, max_new_tokens, temperature, seed)
+                # A daemon, so that Ctrl-C does not wait for an endpoint.
+                work = (wire, body, number, answers)
+                threading.Thread(target=self._answer, args=work, daemon=True).start()
+                running += 1
+            if not running:
+                break
+            number, answer = answers.get()
+            running -= 1
+            if isinstance(answer, str):
+                yield number, answer
+            else:
+                failure = failure or answer
         if failure is not None:
             raise failure
 
-    def _open(self) -> "OpenAI":
-        """The client, made once; importing it takes a second."""
+    def _open(self) -> Wire:
+        """Give the way to the endpoint, made once; importing it takes a while."""
         with self._lock:
-            if self._client is None:
-                import openai
-
-                here = self.host in LOOPBACK
-                self._client = openai.OpenAI(
-                    base_url=self.url,
-                    api_key=_key(self.host),
-                    max_retries=self.limits.retries,
-                    timeout=self.limits.timeout,
-                    # A proxy of the environment does not reach this machine's own ports.
-                    http_client=openai.DefaultHttpxClient(
-                        trust_env=not here, follow_redirects=False
-                    ),
+            if self._wire is None:
+                self._key = _key(self.host)
+                # A proxy of the environment does not reach this machine's own ports.
+                self._wire = Wire(
+                    f"{self.url}/chat/completions",
+                    self._key or "none",
+                    use_proxy=self.host not in LOOPBACK,
                 )
-                if self.host != OPENAI:  # the client takes them from the environment
-                    self._client.organization = self._client.project = None
-            return self._client
+            return self._wire
+
+    def _request(
+        self, conversation: Conversation, max_new_tokens: int, temperature: float, seed: int
+    ) -> dict[str, Any]:
+        """Write the body of a request."""
+        return {
+            "model": self.model,
+            "messages": [{"role": m.role, "content": _content(m)} for m in conversation],
+            "temperature": temperature,
+            "seed": seed,
+            self._length: max_new_tokens,
+        }
 
     def _answer(
         self,
-        client: "OpenAI",
-        conversation: Conversation,
-        max_new_tokens: int,
-        temperature: float,
-        seed: int,
-    ) -> str:
-        import openai
-
-        self._wait_for_turn()
-        # The client's types list the keys of every kind of message; an endpoint takes these.
-        messages: Any = [{"role": m.role, "content": _content(m)} for m in conversation]
-        length: dict[str, Any] = {self._length: max_new_tokens}
+        wire: Wire,
+        body: dict[str, Any],
+        number: int,
+        answers: "queue.SimpleQueue[tuple[int, str | BaseException]]",
+    ) -> None:
+        """Ask for one answer, and hand it out with its number, or what went wrong instead."""
         try:
-            answer: Any = client.chat.completions.create(
-                model=self.model, messages=messages, temperature=temperature, seed=seed, **length
-            )
-            message, served, usage = answer.choices[0].message, answer.model, answer.usage
-            text = message.content or message.refusal or ""
-        except openai.APITimeoutError:
-            raise WorkbenchError(
-                f"{self.url} gave no answer within {self.limits.timeout:g} s,"
-                f" {self.limits.retries + 1} times. {RESUME}"
-            ) from None
-        except openai.APIConnectionError as error:
-            raise WorkbenchError(
-                f"{self.url} cannot be reached ({_line(error.__cause__ or error)}). {RESUME}"
-            ) from None
-        except openai.APIStatusError as error:
-            raise WorkbenchError(
-                f"{self.url} answers {error.status_code}: {_line(error)}."
-                f" {_advice(error.status_code)}"
-            ) from None
-        except (
-            openai.APIError,
-            ValueError,
-            AttributeError,
-            IndexError,
-            TypeError,
-            KeyError,
-        ) as error:
+            self._wait_for_turn()
+            completion = self._completion(self._ask(wire, body))
+            self._count(completion)
+            answers.put((number, completion.text))
+        except BaseException as error:
+            answers.put((number, error))
+
+    def _ask(self, wire: Wire, body: dict[str, Any]) -> Reply | Failure:
+        """Send a request, again where it may be answered the next time."""
+        for repetition in range(self.limits.retries + 1):
+            outcome = wire.post(body, self.limits.timeout, self.limits.body_timeout)
+            pause = _pause(outcome, repetition)
+            if pause is None or pause > LONGEST_PAUSE or repetition == self.limits.retries:
+                break
+            if pause > UNSAID:
+                warnings.warn(
+                    f"{self.url} asks for a pause of {pause:.0f} s, then it is asked again.",
+                    stacklevel=2,
+                )
+            time.sleep(pause)
+        return outcome
+
+    def _completion(self, outcome: Reply | Failure) -> Completion:
+        """Read an answer. Raises WorkbenchError in one line where there is none."""
+        if isinstance(outcome, Failure):
+            raise WorkbenchError(self._failed(outcome))
+        if outcome.status != 200:
+            raise WorkbenchError(self._turned_down(outcome))
+        fault = ""
+        try:
+            completion = read_completion(outcome.body)
+        except BadInput as error:
+            fault = str(error)
+        if fault:
             raise WorkbenchError(
                 f"{self.url} does not answer as an OpenAI-compatible endpoint does"
-                f" ({type(error).__name__}: {_line(error)}). Check the address; it usually ends in"
-                " /v1."
-            ) from None
-        self._count(served, usage)
-        return text
+                f" ({self._safe(fault)}). Check the address; it usually ends in /v1."
+            )
+        # A short key may be a word that an answer uses.
+        secret = self._key if len(self._key) >= SECRET else ""
+        return completion._replace(
+            text=masked(completion.text, secret), model=self._safe(completion.model)
+        )
 
-    def _count(self, served: object, usage: Any) -> None:
+    def _failed(self, failure: Failure) -> str:
+        """Say why no answer came."""
+        if failure.kind == "late":
+            times = min(self.limits.retries, 1) + 1
+            return (
+                f"{self.url} gave no answer within {self.limits.timeout:g} s, {times} times."
+                f" {RESUME}"
+            )
+        if failure.kind == "endless":
+            limit = min(self.limits.timeout, self.limits.body_timeout)
+            return (
+                f"{self.url} began an answer and did not end it within {limit:g} s. Check the"
+                f" address. {RESUME}"
+            )
+        if failure.kind == "too large":
+            return (
+                f"{self.url} sends an answer of more than {MOST / 2**20:g} MiB, which is no answer"
+                " to a question. Check the address."
+            )
+        return f"{self.url} cannot be reached ({self._safe(failure.reason)}). {RESUME}"
+
+    def _turned_down(self, reply: Reply) -> str:
+        """Say what the endpoint answers instead of an answer."""
+        reason = self._safe(read_error(reply.body)) or "nothing more"
+        advice = _advice(reply.status)
+        pause = _seconds(reply.retry_after)
+        if pause > LONGEST_PAUSE:
+            advice = (
+                f"It asks for a pause of {pause:.0f} s, more than the {LONGEST_PAUSE:.0f} s that"
+                f" are waited. {RESUME}"
+            )
+        return f"{self.url} answers {reply.status}: {reason}. {advice}"
+
+    def _safe(self, text: str) -> str:
+        """Put a stranger's text on one line, without the key."""
+        return one_line(masked(text, self._key))
+
+    def _count(self, completion: Completion) -> None:
         """Add an answer to the usage. Raises Incompatible where another model gave it."""
         with self._lock:
             self.usage.answers += 1
-            if usage is None:
+            if min(completion.read, completion.written) < 0:
                 self.usage.uncounted += 1
             else:
-                self.usage.read += usage.prompt_tokens
-                self.usage.written += usage.completion_tokens
+                self.usage.read += completion.read
+                self.usage.written += completion.written
                 self.usage.cost += (
-                    usage.prompt_tokens * self.limits.input_price
-                    + usage.completion_tokens * self.limits.output_price
+                    completion.read * self.limits.input_price
+                    + completion.written * self.limits.output_price
                 ) / 1e6
-            model = str(served or self.model)
+            model = completion.model or self.model
             if self.served and model != self.served:
                 raise Incompatible(
                     f"{self.url} answered as {self.served} before and as {model} now, so its"
                     f" answers cannot be compared. Name the model you want exactly"
                     f" ({self.url}#{model}) and begin anew."
+                )
+            if not self.served and not model.startswith(self.model):
+                warnings.warn(
+                    f"{self.name} answers as {model}, which is not the model that was asked.",
+                    stacklevel=2,
                 )
             self.served = model
 
@@ -255,10 +324,15 @@ def check_address(url: str) -> str:
 
     Raises BadInput unless it is HTTPS, or plain HTTP to this machine, and holds no key.
     """
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    if parts.scheme not in ("http", "https") or not host:
-        raise BadInput(f"An endpoint's address is like https://host/v1#model, got {url!r}.")
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:  # half of an IPv6 address, a port beyond 65535
+        host = ""
+    if not host or not url.isprintable() or parts.scheme not in ("http", "https"):
+        raise BadInput(
+            f"An endpoint's address is like https://host/v1#model, got {shown(url, 200)}."
+        )
     if parts.username or parts.password or parts.query:
         raise BadInput(
             f"The address of {host} must hold no key. Put it into the environment as"
@@ -283,20 +357,54 @@ def _content(message: Message) -> str | list[dict[str, Any]]:
 
 
 def _key(host: str) -> str:
+    """Give the key of a host from the environment; empty for this machine without one."""
     names = ("WORKBENCH_LLM_KEY", "OPENAI_API_KEY") if host == OPENAI else ("WORKBENCH_LLM_KEY",)
     for name in names:
-        key = os.environ.get(name)
+        key = os.environ.get(name, "").strip()
+        if key and not (key.isascii() and key.isprintable()):
+            raise BadInput(
+                f"The key in {name} holds signs that no request can carry. Copy it once more."
+            )
         if key:
             return key
     if host in LOOPBACK:
-        return "none"
+        return ""
     raise BadInput(
         f"{host} wants a key, and {' or '.join(names)} is not set in the environment. Set it there;"
         " it is never written down."
     )
 
 
+def _pause(outcome: Reply | Failure, repetition: int) -> float | None:
+    """Give how long to wait before a request is repeated [s]; None where that is of no use."""
+    usual = min(0.5 * 2**repetition, 8.0)
+    if isinstance(outcome, Failure):
+        if outcome.kind == "late":
+            return usual if repetition == 0 else None
+        return usual if outcome.kind == "broken" else None
+    if outcome.status not in FOR_THE_MOMENT and outcome.status < 500:
+        return None
+    return _seconds(outcome.retry_after) or usual
+
+
+def _seconds(retry_after: str) -> float:
+    """Read how long an endpoint asks to be left alone, in seconds or until a date; 0: not at all.
+
+    What is neither counts as nothing.
+    """
+    try:
+        seconds = float(retry_after)
+    except ValueError:
+        try:
+            seconds = email.utils.parsedate_to_datetime(retry_after).timestamp() - time.time()
+        except (ValueError, TypeError, OverflowError):
+            return 0.0
+    return max(seconds, 0.0) if seconds == seconds else 0.0
+
+
 def _advice(status: int) -> str:
+    if 300 <= status < 400:
+        return "It sends elsewhere, where the key is not taken. Check the address."
     if status in (401, 403):
         return "Check the key in the environment."
     if status == 404:
@@ -304,7 +412,3 @@ def _advice(status: int) -> str:
     if 400 <= status < 500 and status != 429:
         return "It will not take the request as it is."
     return RESUME
-
-
-def _line(error: object) -> str:
-    return " ".join(str(error).split())[:200].rstrip(".")

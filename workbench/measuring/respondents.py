@@ -113,7 +113,7 @@ class LocalRespondent:
         self.name = model.identity
         if steering != "base":
             self.name += f" + {steering}"
-        self._scores = AnswerFile(folder / "scores.jsonl")
+        self._scores = AnswerFile(folder / "scores.jsonl", "logprobs")
         self._texts = AnswerFile(folder / "answers.jsonl")
         self._answers: dict[str, Any] = {}
         """Key -> log-probabilities or text, of everything this respondent answered."""
@@ -155,6 +155,9 @@ class LocalRespondent:
             for prompt, q in zip(prompts, questions, strict=True)
         ]
         self._catch_up(self._scores, "logprobs")
+        for key, question in zip(keys, questions, strict=True):
+            if len(self._answers.get(key, question.answers)) != len(question.answers):
+                del self._answers[key]  # a spoilt line; the question is asked again
         # In the order of their texts, so that prompts which begin alike are scored together.
         rows = sorted(self._missing(keys), key=lambda row: str(prompts[row]))
         size = TOGETHER

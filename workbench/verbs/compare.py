@@ -315,7 +315,10 @@ def _compare(
     work.table("arm_effects", comparison.arm_effects)
     work.table("arm_contrasts", comparison.arm_contrasts)
     work.table("arm_means", means)
-    return _figures(study, settings, setup, comparison, means)
+    figures = _figures(study, settings, setup, comparison, means)
+    if scores:
+        figures["unrated"] = sum(row["missing"] for row in scores.rows)
+    return figures
 
 
 class _Bench(NamedTuple):

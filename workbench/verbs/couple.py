@@ -41,7 +41,7 @@ from workbench.causal.counterfactual import (
 )
 from workbench.causal.linear_scm import read_scm
 from workbench.llm import LLM, open_llm
-from workbench.llm.cached import CachedLLM
+from workbench.llm.cached import CachedLLM, answered_as
 from workbench.llm.endpoint import Endpoint, Limits
 from workbench.llm.reading import RULES
 from workbench.statistics.intervals import bootstrap_mean
@@ -249,6 +249,7 @@ def _build(
             figures[f"{row['metric']}_{row['condition']}"] = row["estimate"]
     figures |= _agreement(results.marks, marker.name)
     figures["own_work_marked"] = writer.name == marker.name
+    figures |= answered_as(writer, marker)
     return figures | _spent([writer] if marker is writer else [writer, marker])
 
 
