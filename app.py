@@ -14,13 +14,13 @@ from workbench import views
 st.set_page_config(page_title="Values workbench", page_icon="🧭", layout="wide")
 st.html(views.STYLE)
 
+page = st.navigation(views.pages())
 try:
     study = views.open_study(sys.argv[-1])
+    views.name_bad_runs(study)
+    with st.sidebar:
+        chosen = views.choose(study)
 except WorkbenchError as error:
     st.error(views.safe(error))
     st.stop()
-
-page = st.navigation(views.pages())
-with st.sidebar:
-    chosen = views.choose(study)
 views.enter(page, study, chosen)

@@ -231,6 +231,8 @@ class Runs:
     def __init__(self, folder: Path):
         """Read and write runs in `folder`, which need not exist."""
         self.folder = folder
+        self._read: dict[str, tuple[tuple[int, ...], Run]] = {}
+        """Id -> the version of its description that was read last, and the run."""
 
     def find(
         self, kind: str, config: Mapping[str, Any], inputs: Mapping[str, str], seed: int
@@ -306,12 +308,22 @@ class Runs:
             if not id.startswith(kind):
                 continue
             try:
-                runs.append(self.get(id))
+                runs.append(self._get_once(id))
             except NotFound:  # removed since the folder was listed
                 continue
             except WorkbenchError as error:
                 bad[id] = str(error)
         return sorted(runs, key=lambda run: (run.created, run.id)), dict(sorted(bad.items()))
+
+    def _get_once(self, id: str) -> Run:
+        """As `get`; a description that has not changed since is not read again."""
+        folder = self.folder / id
+        version = (*version_of(folder), *version_of(folder / descriptions.FILE))
+        known, run = self._read.get(id, ((), None))
+        if run is None or known != version:
+            run = self.get(id)
+            self._read[id] = version, run
+        return run
 
     def interrupted(self) -> list[Run]:
         """Runs that were begun and not finished; the same work begun again resumes them.
@@ -454,6 +466,15 @@ def _publish(folder: Path, target: Path) -> None:
             if file.is_file():
                 file.chmod(file.stat().st_mode & ~0o222)
     folder.rename(target)
+
+
+def version_of(file: Path) -> tuple[int, ...]:
+    """What changes when a file or a folder does; nothing where there is none."""
+    try:
+        status = file.lstat()
+    except OSError:
+        return ()
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def is_intact(file: Path, checksum: str) -> bool:

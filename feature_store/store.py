@@ -33,7 +33,7 @@ from feature_store.errors import BadInput, WorkbenchError
 from feature_store.files import replacing
 from feature_store.read_only import refuse_writes
 from feature_store.records import Run
-from feature_store.runs import Runs, is_intact, warn_of
+from feature_store.runs import Runs, is_intact, version_of, warn_of
 from feature_store.schema import Column, comments, quote, relations, schemas, tables
 
 Answer = TypeVar("Answer")
@@ -269,7 +269,7 @@ class Store:
         files = [folder, folder / descriptions.FILE]
         if id in self._bad:
             files += sorted(folder.glob("*.parquet"))
-        return tuple(part for file in files for part in _version(file))
+        return tuple(part for file in files for part in version_of(file))
 
     def _look(self) -> None:
         """Make the views over the runs that can be read, and name the others."""
@@ -303,7 +303,7 @@ class Store:
             if name not in run.files:
                 continue
             file = self.runs.folder / run.id / name
-            if self._damaged.get(file) == _version(file):
+            if self._damaged.get(file) == version_of(file):
                 raise BadInput(f"{name} is not as it was written.")
             columns[relation] = relation_files.columns(file, relation, run.id)
         return columns
@@ -321,21 +321,25 @@ class Store:
                     file = self.runs.folder / run.id / f"{relation}.parquet"
                     checksum = run.files.get(file.name)
                     if checksum and not is_intact(file, checksum):
-                        self._damaged[file] = _version(file)
+                        self._damaged[file] = version_of(file)
             if self._damaged == before:
                 return False
             self._look()
             self._seen = None
             return True
 
-    def _view(self, relation: str, files: Mapping[Path, Sequence[str]]) -> None:
+    def _view(self, relation: str, files: Mapping[Path, tuple[str, ...]]) -> None:
         """Make the view of a relation over files, each with the columns that it has."""
         source = f"SELECT * FROM declared.main.{relation}"
         if files:
             known = {name for columns in files.values() for name in columns}
             columns = [_column(column, known) for column in _declared()[relation]]
             paths = ", ".join(quote(str(file)) for file in files)
-            source = f"SELECT {', '.join(columns)} FROM read_parquet([{paths}], union_by_name=true)"
+            # With it, every query opens every file before it begins; most studies need it not.
+            differ = str(len(set(files.values())) > 1).lower()
+            source = (
+                f"SELECT {', '.join(columns)} FROM read_parquet([{paths}], union_by_name={differ})"
+            )
         self._connection.execute(f'CREATE OR REPLACE VIEW memory.main."{relation}" AS {source}')
 
     def _register_runs(self, runs: Sequence[Run]) -> None:
@@ -363,15 +367,6 @@ def _column(column: Column, known: Container[str]) -> str:
     """A column as SQL selects it; one that no file has is not known."""
     name = f'"{column.name}"'
     return name if column.name in known else f"NULL::{column.type} AS {name}"
-
-
-def _version(file: Path) -> tuple[int, ...]:
-    """What changes when a file does; nothing where there is none."""
-    try:
-        status = file.stat()
-    except OSError:
-        return ()
-    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _json(value: Any) -> str:

@@ -132,6 +132,34 @@ def test_an_empty_study_says_what_to_run_and_runs_that_finish_appear(browser, tm
         tab.page.close()
 
 
+def test_bad_runs_are_named_above_every_page_and_the_rest_is_there(browser, tmp_path):
+    study = synthetic(tmp_path / "study")
+    (torn,) = study.runs.ids("graph-")
+    file = study.runs.folder / torn / "edges.parquet"
+    content = file.read_bytes()
+    file.unlink()
+    file.write_bytes(content[:-100])
+    strange = study.runs.folder / "labels-<b>\x1b"
+    strange.mkdir()
+    (strange / "run.json").write_text("[" * 100_000)
+    with served(study.folder) as address:
+        tab = Tab(browser, address)
+        tab.open("", "2 runs are left out of every page")
+        tab.see(f"The run {torn} is damaged")
+        tab.see(r"The run labels-<b>\x1b is damaged")
+        tab.see("Value profile")
+        tab.turn("Features", "of 192 live features")
+        tab.see("2 runs are left out of every page")
+        tab.turn("Graph", "No graph has been inferred yet")
+        tab.see("2 runs are left out of every page")
+        file.unlink()
+        file.write_bytes(content)
+        tab.turn("Graph", "Planted in the model")
+        tab.see("1 run is left out of every page")
+        tab.well()
+        tab.page.close()
+
+
 def test_a_study_that_is_gone_is_one_line(browser, tmp_path):
     study = Study(tmp_path / "study")
     with served(study.folder) as address:

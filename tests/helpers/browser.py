@@ -46,11 +46,12 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def served(folder: Path) -> Iterator[str]:
+def served(folder: Path, *flags: str) -> Iterator[str]:
     """The address of the app on a study."""
     port = free_port()
+    words = ["app", str(folder), "--port", str(port), *flags]
     child = subprocess.Popen(
-        [sys.executable, "-m", "workbench.command.cli", "app", str(folder), "--port", str(port)],
+        [sys.executable, "-m", "workbench.command.cli", *words],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

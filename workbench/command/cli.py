@@ -26,7 +26,7 @@ from feature_store.progress import in_terminal
 from feature_store.records import Run, figures
 from feature_store.terminal import visible
 from workbench import settings, verbs
-from workbench.verb_table import VERBS
+from workbench.verb_table import VERBS, Verb
 
 if TYPE_CHECKING:  # a study is opened only by the commands that need one
     from workbench.study import Study
@@ -74,25 +74,7 @@ def parser(used: Container[str] = VERBS) -> argparse.ArgumentParser:
 
     for verb in VERBS.values():
         sub = command(verb.name, verb.summary)
-        if verb.name == "adopt":
-            sub.add_argument(
-                "address",
-                nargs="?",
-                default=argparse.SUPPRESS,
-                help="where the SAE is; the same as --address",
-            )
-        sub.add_argument(
-            "--job", type=Path, default=None, help="TOML job file; a flag wins over it"
-        )
-        sub.add_argument(
-            "--today",
-            default="",
-            help="day that chat templates tell, such as 2026-11-26; empty: the study's",
-        )
-        if verb.begins and not verb.names_system:
-            sub.add_argument(
-                "--system", default="schwartz10", help="value system of a new study [schwartz10]"
-            )
+        _add_common_flags(sub, verb)
         if verb.name in used:
             settings.add_flags(sub, verbs.load(verb.name).settings)
     command("publish", "Write the store as one .duckdb file.").add_argument("file", type=Path)
@@ -105,7 +87,13 @@ def parser(used: Container[str] = VERBS) -> argparse.ArgumentParser:
         "kind", nargs="?", default=""
     )
     app = command("app", "Open the app on a study.")
-    app.add_argument("--port", type=int, default=8501)
+    app.add_argument("--port", type=int, default=8501, help="port, or the next free one [8501]")
+    app.add_argument(
+        "--host",
+        action="append",
+        default=[],
+        help="further name by which a browser reaches the app, such as a proxy's; may be repeated",
+    )
     demo = command(
         "demo", "The whole story on the shipped model: train, label, measure, effects, graph."
     )
@@ -113,6 +101,27 @@ def parser(used: Container[str] = VERBS) -> argparse.ArgumentParser:
         "--fast", action="store_true", help="a tenth of the data: shows that it works, not how well"
     )
     return top
+
+
+def _add_common_flags(sub: argparse.ArgumentParser, verb: Verb) -> None:
+    """Add what a verb takes beside the fields of its settings."""
+    if verb.name == "adopt":
+        sub.add_argument(
+            "address",
+            nargs="?",
+            default=argparse.SUPPRESS,
+            help="where the SAE is; the same as --address",
+        )
+    sub.add_argument("--job", type=Path, default=None, help="TOML job file; a flag wins over it")
+    sub.add_argument(
+        "--today",
+        default="",
+        help="day that chat templates tell, such as 2026-11-26; empty: the study's",
+    )
+    if verb.begins and not verb.names_system:
+        sub.add_argument(
+            "--system", default="schwartz10", help="value system of a new study [schwartz10]"
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -263,10 +272,10 @@ def _plugins(kind: str, **_: object) -> None:
             print(visible(line))
 
 
-def _app(study: Path, port: int, **_: object) -> None:
+def _app(study: Path, port: int, host: Sequence[str], **_: object) -> None:
     from workbench.command.serve import serve
 
-    serve(study, port)
+    serve(study, port, host)
 
 
 def _demo(study: Path, fast: bool, **_: object) -> None:

@@ -22,6 +22,7 @@ import streamlit as st
 
 from feature_store import queries
 from feature_store.errors import WorkbenchError
+from feature_store.terminal import visible
 from workbench.study import Study
 from workbench.verb_table import makers
 
@@ -68,6 +69,10 @@ ABSENT = {
 """Kind of run -> what a page says where there is none."""
 SPECIAL = "\\*_{}[]()<>#+!|$~:"
 """Characters that Markdown reads as more than themselves."""
+
+
+NAMED = 5
+"""Bad runs that are named above a page; a study has none, or one."""
 
 
 class ChosenRuns(NamedTuple):
@@ -128,6 +133,19 @@ def pages() -> list[Any]:
         st.Page(plan.page, title="Plan", icon=":material/target:", url_path="plan"),
         st.Page(review.page, title="Review", icon=":material/rate_review:", url_path="review"),
     ]
+
+
+def name_bad_runs(study: Study) -> None:
+    """Show a line for each run that cannot be read and is left out; nothing where there is none."""
+    bad = study.store.bad
+    if not bad:
+        return
+    lines = [f"- {safe(visible(line))}" for line in [*bad.values()][:NAMED]]
+    if len(bad) > NAMED:
+        lines.append(f"- and {len(bad) - NAMED} more; `workbench check` names them all")
+    noun = "run is" if len(bad) == 1 else "runs are"
+    text = "\n".join([f"{len(bad)} {noun} left out of every page:", *lines])
+    st.warning(text, icon=":material/warning:")
 
 
 def enter(page: Any, study: Study, chosen: ChosenRuns) -> None:

@@ -127,8 +127,11 @@ def _labels(study: Study, chosen: ChosenRuns) -> None:
 
 def _runs(study: Study) -> None:
     st.subheader("Runs")
-    stopped = study.runs.interrupted()
-    table = pd.concat([_interrupted(stopped), _finished(queries.runs(study.store))])
+    interrupted = study.runs.interrupted()
+    finished = queries.runs(study.store)
+    # One that finishes between the two looks is in both lists.
+    stopped = [run for run in interrupted if run.id not in set(finished.run)]
+    table = pd.concat([_interrupted(stopped), _finished(finished)])
     if table.empty:
         st.caption("No run yet.")
         return
