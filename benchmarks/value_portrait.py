@@ -18,12 +18,12 @@ from typing import NamedTuple
 
 from feature_store import registry
 from feature_store.errors import NotFound
+from feature_store.files import read_json
 from feature_store.records import Instrument, Response, ValueSystem
 from workbench.instruments.value_portrait import FAMILIES
 from workbench.instruments.value_portrait.tags import (
     BLOCKS,
     false_discoveries,
-    read_json,
     read_profiles,
     read_ratings,
     tag_items,

@@ -13,7 +13,11 @@ from collections.abc import Iterable, Iterator
 
 
 class WorkbenchError(Exception):
-    """What was expected, what came, what to do: one line."""
+    """What was expected, what came, what to do: one line, whatever a stranger's text brings in."""
+
+    def __str__(self) -> str:
+        line = " ".join(super().__str__().split())
+        return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in line)
 
 
 class NotFound(WorkbenchError):

@@ -18,7 +18,6 @@ import inspect
 import itertools
 import math
 import textwrap
-import tomllib
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -27,7 +26,8 @@ from typing import Any, TypeVar, cast
 
 from feature_store import registry
 from feature_store.bounds import Between, KeptAs, Later, Plugin, Replicates, Seed
-from feature_store.errors import BadInput, NotFound, nearest, of_paths
+from feature_store.errors import BadInput, NotFound, nearest
+from feature_store.files import read_toml
 
 T = TypeVar("T")
 
@@ -239,11 +239,7 @@ def from_toml(file: Path, config: type, verb: str) -> dict[str, Any]:
     """
     if not file.exists():
         raise NotFound(f"There is no job file {file}. `jobs/` holds examples.")
-    try:
-        with of_paths():
-            job = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadInput(f"{file} is not valid TOML: {error}.") from None
+    job = read_toml(file)
     table = job.get(verb, {})
     if not isinstance(table, dict):
         raise BadInput(

@@ -261,7 +261,7 @@ def test_other_encodings_and_absent_files(tmp_path):
     file.write_text(json.dumps(organism.dilemmas(2, 0)), encoding="utf-8-sig")
     assert len(opened(file).instrument.items) == 10
     file.write_bytes(json.dumps([{"idx": "Zwölf"}], ensure_ascii=False).encode("latin-1"))
-    with pytest.raises(BadInput, match="no JSON in UTF-8"):
+    with pytest.raises(BadInput, match="is not UTF-8 text"):
         opened(file)
     with pytest.raises(NotFound, match="no file"):
         opened(tmp_path / "absent.json")

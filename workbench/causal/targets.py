@@ -11,15 +11,15 @@
 The shipped presets are illustrations in nobody's name; the shipped questions are our own words.
 """
 
-import csv
-import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from feature_store.errors import BadInput, NotFound, nearest
+from feature_store.files import read_text, read_toml, shown
 from feature_store.records import ValueSystem
+from feature_store.tables import SUFFIXES, read_table
 from workbench.causal.counterfactual import HIGHEST, LOWEST, MOST
 
 PRESETS = Path(__file__).with_name("presets.toml")
@@ -69,12 +69,12 @@ def parse_scores(pairs: Sequence[str], system: ValueSystem) -> dict[str, float]:
 def preset(file: str, name: str, system: ValueSystem) -> dict[str, float]:
     """Read the preset `name` of a file as value -> score [1 to 5]; the shipped file where empty."""
     path = Path(file) if file else PRESETS
-    if path.suffix == ".csv":
+    if path.suffix.lower() in SUFFIXES:
         rows = _csv(path)
         names = list(dict.fromkeys(row["name"] for row in rows))
         pairs = [(row["value"], row["target"]) for row in rows if row["name"] == name]
     else:
-        tables = {key: table for key, table in _toml(path).items() if isinstance(table, dict)}
+        tables = {key: table for key, table in read_toml(path).items() if isinstance(table, dict)}
         names = list(tables)
         pairs = list(tables.get(name, {}).items())
     if name not in names:
@@ -88,10 +88,10 @@ def questions(file: str, system: ValueSystem) -> list[EverydayQuestion]:
     Raises NotFound without the file, BadInput for questions that cannot be told apart.
     """
     path = Path(file) if file else QUESTIONS
-    if path.suffix == ".toml":
+    if path.suffix.lower() == ".toml":
         questions = _toml_questions(path, system)
     else:
-        lines = [line.strip() for line in _text(path).splitlines()]
+        lines = [line.strip() for line in read_text(path).split("\n")]
         questions = [
             EverydayQuestion(id=f"{number}", text=line)
             for number, line in enumerate(filter(None, lines), 1)
@@ -117,15 +117,22 @@ def _toml_questions(path: Path, system: ValueSystem) -> list[EverydayQuestion]:
     try:
         return [
             EverydayQuestion(
-                id=str(row["id"]),
-                text=str(row["text"]),
-                answer=str(row.get("answer", "")),
+                id=_words(row["id"]),
+                text=_words(row["text"]),
+                answer=_words(row.get("answer", "")),
                 values=tuple(system.resolve(value) for value in row.get("values", ())),
             )
-            for row in _toml(path).get("question", [])
+            for row in read_toml(path).get("question", [])
         ]
     except (KeyError, TypeError, AttributeError):
         raise BadInput(f"{path.name}: every [[question]] has an id and a text.") from None
+
+
+def _words(cell: Any) -> str:
+    """A text of a file, or a number as text. Raises TypeError for anything else."""
+    if isinstance(cell, bool) or not isinstance(cell, str | int):
+        raise TypeError(f"expected a text, got {shown(cell)}")
+    return str(cell)
 
 
 def _checked(pairs: Sequence[tuple[str, Any]], where: str, system: ValueSystem) -> dict[str, float]:
@@ -140,7 +147,7 @@ def _checked(pairs: Sequence[tuple[str, Any]], where: str, system: ValueSystem) 
         if not LOWEST <= number <= HIGHEST:
             raise BadInput(
                 f"{where}: {name} should be a score from {LOWEST:g} to {HIGHEST:g}, written"
-                f" value=score, got {score!r}."
+                f" value=score, got {shown(score)}."
             )
         if value in scores:
             raise BadInput(f"{where} gives {value} twice. Keep one.")
@@ -150,26 +157,13 @@ def _checked(pairs: Sequence[tuple[str, Any]], where: str, system: ValueSystem) 
     return scores
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise NotFound(f"There is no file {path}.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path} cannot be read as text: {error}.") from None
-
-
-def _toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(_text(path))
-    except tomllib.TOMLDecodeError as error:
-        raise BadInput(f"{path} is not valid TOML: {error}.") from None
-
-
-def _csv(path: Path) -> Sequence[Mapping[str, str]]:
-    rows = list(csv.DictReader(_text(path).splitlines()))
-    if not rows or not {"name", "value", "target"} <= set(rows[0]):
+def _csv(path: Path) -> list[dict[str, str]]:
+    """The rows of a table of presets."""
+    columns = ("name", "value", "target")
+    table = read_table(path, columns).whole()
+    if not len(table) or not all(column in table for column in columns):
         raise BadInput(
             f"{path.name} should have the columns name, value, target and at least one row."
         )
-    return rows
+    cells = zip(*(table.texts(column) for column in columns), strict=True)
+    return [dict(zip(columns, map(str.strip, row), strict=True)) for row in cells]

@@ -14,7 +14,7 @@ Left out: TrueSkill, which rates several models against each other; `workbench a
 """
 
 import dataclasses
-import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +23,7 @@ import numpy as np
 from jaxtyping import Float
 
 from feature_store.errors import BadInput, NotFound
+from feature_store.files import read_json, shown
 from feature_store.records import Instrument, Item, Response, Status, ValueProfile, ValueSystem
 from feature_store.registry import register
 from workbench.llm import Judge
@@ -185,12 +186,7 @@ def _read(name: str) -> tuple[dict[str, Any], Path]:
             f"There is no file {file}. Give the items.json that `workbench adaem` wrote, or the"
             " folder of its run."
         )
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise BadInput(
-            f"{file} should hold {EXPECTED}; it cannot be read as JSON in UTF-8 ({error})."
-        ) from None
+    content = read_json(file)
     questions = content.get("questions") if isinstance(content, dict) else None
     if not isinstance(questions, list) or not questions:
         raise BadInput(f"{file} should hold {EXPECTED}; it lacks its system or its questions.")
@@ -210,10 +206,10 @@ def _check_questions(questions: Sequence[Any], file: Path) -> None:
     for number, question in enumerate(questions, 1):
         if not _is_question(question):
             raise BadInput(
-                f"{file}: question {number} should have an id and a text, got {str(question)[:80]}."
+                f"{file}: question {number} should have an id and a text, got {shown(question)}."
             )
     ids = [str(question["id"]) for question in questions]
-    if twice := sorted({id for id in ids if ids.count(id) > 1}):
+    if twice := sorted(id for id, times in Counter(ids).items() if times > 1):
         raise BadInput(
             f"{file} has {len(twice)} ids more than once, {twice[0]} among them. Give every"
             " question its own."

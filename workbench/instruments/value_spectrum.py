@@ -20,7 +20,6 @@ Left out: the paper's 50,191 screenshots and their collection; the words of ques
 keywords are ours.
 """
 
-import csv
 import warnings
 from collections import defaultdict
 from collections.abc import Sequence
@@ -33,11 +32,12 @@ import numpy as np
 from jaxtyping import Float
 
 from feature_store.errors import BadInput, NotFound
-from feature_store.files import digest
+from feature_store.files import digest, listed
 from feature_store.records import Action, Instrument, Item, Response, Run, ValueProfile, ValueSystem
 from feature_store.registry import register
 from feature_store.runs import Runs
 from feature_store.store import Store
+from feature_store.tables import read_table
 from workbench.measuring.profiles import Cells
 from workbench.measuring.questionnaire import Questionnaire
 from workbench.statistics.intervals import known_mean
@@ -401,23 +401,20 @@ def _described(store: Store) -> str:
 
 def _caption_file(file: Path) -> dict[str, str]:
     """Path of an image -> its description, from a CSV or TSV file."""
-    delimiter = "\t" if file.suffix.lower() == ".tsv" else ","
     try:
-        with file.open(encoding="utf-8-sig", newline="") as handle:
-            rows = list(csv.DictReader(handle, delimiter=delimiter))
-    except FileNotFoundError:
+        table = read_table(file, ("file", "description")).whole()
+    except NotFound:
         raise NotFound(f"There is no file of descriptions {file}.") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise BadInput(f"{file} is no table in UTF-8: {error}.") from None
+    columns = [table.texts(name) if name in table else [] for name in ("file", "description")]
     captions: dict[str, str] = {}
-    for number, row in enumerate(rows, 2):
-        name, text = (row.get("file") or "").strip(), (row.get("description") or "").strip()
+    for row in range(len(table)):
+        where = table.where(row)
+        name, text = (cells[row].strip() if cells else "" for cells in columns)
         if not name or not text:
             raise BadInput(
-                f"{file}, line {number}: needs a file and a description; the columns are"
-                f" {', '.join(k for k in row if k)}."
+                f"{where}: needs a file and a description; the columns are {listed(table.columns)}."
             )
         if name in captions:
-            raise BadInput(f"{file}, line {number}: {name} is described twice. Keep one.")
+            raise BadInput(f"{where}: {name} is described twice. Keep one.")
         captions[name] = text
     return captions

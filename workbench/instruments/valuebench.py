@@ -19,15 +19,16 @@ The paper's judge explains itself in JSON and rates once; ours answers a closed 
 that its agreement with itself is known. Left out: value understanding, the benchmark's other half.
 """
 
-import csv
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from feature_store.errors import BadInput, NotFound
+from feature_store.files import listed, shown
 from feature_store.records import Instrument, Item, Response, ValueSystem, normalise
 from feature_store.registry import register
+from feature_store.tables import read_table
 from workbench.llm import Judge
 from workbench.llm.scales import rate
 from workbench.measuring.questionnaire import Questionnaire
@@ -143,26 +144,18 @@ def _chosen_rows(rows: list[dict[str, str]], named: str, file: Path) -> list[dic
 
 def _table(file: Path) -> list[dict[str, str]]:
     """The rows with their line numbers. Raises NotFound, or BadInput that names the line."""
-    if not file.is_file():
-        raise NotFound(
-            f"There is no file {file}. Give a CSV file with the columns {', '.join(COLUMNS)}."
-        )
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as handle:
-            reader = csv.DictReader(handle, strict=True)
-            rows = [{**row, "line": str(reader.line_num)} for row in reader]
-            columns = reader.fieldnames or ()
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise BadInput(f"{file} is no CSV in UTF-8: {error}.") from None
-    if missing := [column for column in COLUMNS if column not in columns]:
+    table = read_table(file, COLUMNS).whole()
+    if missing := [column for column in COLUMNS if column not in table]:
         raise BadInput(
             f"{file} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}; it has"
-            f" {', '.join(columns) or 'none'}."
+            f" {listed(table.columns)}."
         )
+    cells = zip(*(table.texts(column) for column in COLUMNS), strict=True)
+    rows = []
     seen: dict[tuple[str, ...], str] = {}
-    for row in rows:
-        where = f"{file.name}, line {row['line']}"
-        row |= _checked(row, where)
+    for line, texts in zip(table.places, cells, strict=True):
+        where = f"{file.name}, line {line}"
+        row = _checked(dict(zip(COLUMNS, texts, strict=True)), where) | {"line": str(line)}
         key = (row["questionnaire"], row["item"], row["value"])
         if key in seen:
             raise BadInput(
@@ -170,13 +163,14 @@ def _table(file: Path) -> list[dict[str, str]]:
                 f" {seen[key]}."
             )
         seen[key] = row["line"]
+        rows.append(row)
     return rows
 
 
 def _checked(row: Mapping[str, str], where: str) -> dict[str, str]:
     """The cells of a row, stripped. Raises BadInput for an empty one or a wrong agreement."""
-    if empty := [column for column in COLUMNS if not (row[column] or "").strip()]:
+    if empty := [column for column in COLUMNS if not row[column].strip()]:
         raise BadInput(f"{where}: no {', '.join(empty)}.")
     if row["agreement"].strip() not in ("1", "-1"):
-        raise BadInput(f"{where}: agreement is 1 or -1, got {row['agreement']!r}.")
+        raise BadInput(f"{where}: agreement is 1 or -1, got {shown(row['agreement'])}.")
     return {column: row[column].strip() for column in COLUMNS}

@@ -11,15 +11,16 @@
 Left out: prompts that a language model optimises, and examples of answers (few-shot).
 """
 
-import tomllib
+import string
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from feature_store.errors import BadInput, NotFound
+from feature_store.files import read_toml, shown
 from feature_store.progress import Progress
 from feature_store.records import Value
 from feature_store.runs import Work
@@ -67,27 +68,30 @@ def read(file: str) -> list[str]:
     """
     path = Path(file) if file else SHIPPED
     try:
-        sentences = tomllib.loads(path.read_text(encoding="utf-8")).get("sentences", [])
-        for sentence in sentences:
-            sentence.format(name="", definition="")
-    except FileNotFoundError:
+        sentences = read_toml(path).get("sentences", [])
+    except NotFound:
         raise NotFound(f"There is no file of prompts {path}.") from None
-    except (
-        tomllib.TOMLDecodeError,
-        UnicodeDecodeError,
-        AttributeError,
-        KeyError,
-        IndexError,
-        TypeError,
-        ValueError,
-    ) as error:
+    if not isinstance(sentences, list) or not all(map(_is_sentence, sentences)):
+        wrong = next((s for s in sentences if not _is_sentence(s)), sentences)
         raise BadInput(
             f"{path.name}: sentences are texts with {{name}} and {{definition}} in them, got"
-            f" {error}."
-        ) from None
+            f" {shown(wrong)}."
+        )
     if not sentences:
         raise BadInput(f'{path.name} should hold a list, sentences = ["..."], got none.')
     return sentences
+
+
+def _is_sentence(sentence: Any) -> bool:
+    """Whether a part of a file is a text in which nothing but name and definition is filled in."""
+    if not isinstance(sentence, str):
+        return False
+    try:
+        fields = list(string.Formatter().parse(sentence))
+    except ValueError:  # a brace that is never closed
+        return False
+    filled = [part[1:] for part in fields if part[1] is not None]
+    return all(part in (("name", "", None), ("definition", "", None)) for part in filled)
 
 
 def before(prompt: str, question: str) -> str:

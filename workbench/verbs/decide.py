@@ -14,7 +14,6 @@ steering changes about that.
 
 import dataclasses
 import hashlib
-import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -26,6 +25,7 @@ from jaxtyping import Float
 from feature_store import queries, registry
 from feature_store.bounds import MANY, Between, Count, CountOrZero, Plugin, Seed
 from feature_store.errors import BadInput, Incompatible, NotFound
+from feature_store.files import read_json
 from feature_store.progress import Progress
 from feature_store.records import (
     Choice,
@@ -347,9 +347,9 @@ def _preferences_of_file(file: Path, system: ValueSystem) -> Float[np.ndarray, "
     if not file.is_file():
         raise NotFound(f"There is no file {file}. Give a JSON file of value -> 0 to 1.")
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_json(file)
         by_value = {system.resolve(name): float(share) for name, share in content.items()}
-    except (json.JSONDecodeError, AttributeError, TypeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError) as error:
         raise BadInput(f"{file} should hold one JSON object of value -> 0 to 1: {error}.") from None
     missing = [value for value in system.ids if not 0 <= by_value.get(value, -1) <= 1]
     if missing:

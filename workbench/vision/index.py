@@ -14,7 +14,6 @@
 Left out: approximate neighbours, for millions of images.
 """
 
-import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,7 +24,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from feature_store.errors import BadInput, Incompatible, NotFound
-from feature_store.files import digest
+from feature_store.files import digest, read_toml
 from feature_store.progress import Progress
 from feature_store.records import Run, ValueSystem
 from feature_store.store import Store
@@ -156,11 +155,9 @@ def keywords(file: str, system: ValueSystem) -> list[tuple[str, str]]:
     """
     path = Path(file) if file else BUILT_IN
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        tables = read_toml(path)
+    except NotFound:
         raise NotFound(f"There is no file of keywords {path}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path} is not valid TOML in UTF-8: {error}.") from None
     pairs = []
     for value, table in tables.items():
         words = _words(table)

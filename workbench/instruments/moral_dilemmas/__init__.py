@@ -20,7 +20,6 @@ Left out: the paper's models, and how its values were annotated (see the verb `d
 new ones).
 """
 
-import json
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -30,6 +29,7 @@ from typing import Any
 
 from feature_store.bounds import CountOrZero
 from feature_store.errors import BadInput, NotFound
+from feature_store.files import read_json
 from feature_store.records import Action, Instrument, Item, Memory, Response, ValueSystem
 from feature_store.registry import register
 from workbench import organism
@@ -148,10 +148,7 @@ def _json(file: Path) -> Any:
             f"There is no file {file}. Give a JSON file of dilemmas;"
             " docs/instruments/moral-dilemmas.md says where to get one."
         )
-    try:
-        return json.loads(file.read_text(encoding="utf-8-sig"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise BadInput(f"{file} is no JSON in UTF-8: {error}.") from None
+    return read_json(file)
 
 
 def read(dilemmas: Any, system: ValueSystem, name: str) -> tuple[Item, ...]:

@@ -11,16 +11,15 @@
 Left out: guessing. A file in another encoding, or with other columns, is not read.
 """
 
-import csv
-import io
-import json
-import tomllib
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from feature_store.errors import BadInput, NotFound
+from feature_store.files import json_lines, listed, read_json, read_toml, shown
+from feature_store.tables import read_table
 
 FORMATS = (".csv", ".tsv", ".json", ".jsonl", ".toml")
 """Endings of files that are read."""
@@ -41,7 +40,7 @@ def read_items(
         "gives more than once": [n for n, times in Counter(numbers).items() if times > 1],
         "lacks": [n for n in values if n not in numbers],
         "has besides": [n for n in numbers if n not in values],
-        "has without a text": [n for n, row in entries if not str(row.get("text") or "").strip()],
+        "has without a text": [n for n, row in entries if not _is_text(row.get("text"))],
         f"puts on another scale than 1 to {options}": [
             n for n, row in entries if not _on_scale(row.get("scale"), options)
         ],
@@ -68,13 +67,17 @@ def _listed(numbers: Sequence[int]) -> str:
 
 def _number(file: Path, place: int, row: Mapping[str, Any]) -> int:
     number = row.get("number", row.get("id"))
-    try:
-        return int(str(number).strip())
-    except ValueError:
+    if not re.fullmatch(r"\s*\d{1,9}\s*", str(number), re.ASCII):
         raise BadInput(
-            f"{file.name}: entry {place} needs the item's number, a whole number, got {number!r}."
-            " Number the items as the key does."
-        ) from None
+            f"{file.name}: entry {place} needs the item's number, a whole number, got"
+            f" {shown(number)}. Number the items as the key does."
+        )
+    return int(str(number))
+
+
+def _is_text(cell: Any) -> bool:
+    """Whether a cell holds words."""
+    return isinstance(cell, str) and bool(cell.strip())
 
 
 def _on_scale(scale: Any, options: int) -> bool:
@@ -97,23 +100,7 @@ def _rows(file: Path) -> list[dict[str, Any]]:
     suffix = file.suffix.lower()
     if suffix not in FORMATS:
         raise BadInput(f"{file.name} must be one of {', '.join(FORMATS)}. Save it as one of these.")
-    try:
-        text = file.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise NotFound(
-            f"{file} cannot be read: {error.strerror}. Give the file with the questionnaire's"
-            " items."
-        ) from None
-    except UnicodeDecodeError as error:
-        raise BadInput(
-            f"{file.name} must be UTF-8, byte {error.start} is not. Save it as UTF-8."
-        ) from None
-    try:
-        content = _parsed(text, suffix)
-    except (json.JSONDecodeError, tomllib.TOMLDecodeError, csv.Error) as error:
-        raise BadInput(
-            f"{file.name} is no {suffix[1:].upper()} file: {error}. Put it right."
-        ) from None
+    content = _content(file, suffix)
     if isinstance(content, dict):
         content = content.get("items", content)
     if isinstance(content, dict):
@@ -123,10 +110,10 @@ def _rows(file: Path) -> list[dict[str, Any]]:
             f"{file.name} should hold a list of items, or an object from number to text, got"
             f" {type(content).__name__}. Put it right."
         )
-    rows = [_lower_keys(entry) for entry in content]
+    rows = [_lower_keys(file, entry) for entry in content]
     complete = [{"text", "number"} <= set(row) or {"text", "id"} <= set(row) for row in rows]
     if not rows or not all(complete):
-        columns = ", ".join(rows[0]) if rows and rows[0] else "none"
+        columns = listed(rows[0]) if rows else "none"
         raise BadInput(
             f"{file.name}: every entry needs `number` (or `id`) and `text`, got {columns}. Name the"
             " columns so."
@@ -134,29 +121,24 @@ def _rows(file: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _lower_keys(entry: Any) -> dict[str, Any]:
+def _lower_keys(file: Path, entry: Any) -> dict[str, Any]:
     """An entry with its keys in lower case; empty where it is not a mapping."""
     if not isinstance(entry, dict):
         return {}
-    # A row with more cells than there are columns has them under None.
-    return {str(key).strip().lower(): cell for key, cell in entry.items() if key is not None}
+    lower = {str(key).strip().lower(): cell for key, cell in entry.items()}
+    if len(lower) < len(entry):
+        raise BadInput(f"{file.name}: an entry names {listed(lower)}, one of them twice. Keep one.")
+    return lower
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of JSON, whose parser would keep the last of two equal keys."""
-    if twice := [key for key, times in Counter(key for key, _ in pairs).items() if times > 1]:
-        raise json.JSONDecodeError(f"{twice[0]!r} stands there more than once", "", 0)
-    return dict(pairs)
-
-
-def _parsed(text: str, suffix: str) -> Any:
-    """What a text in the format of a file ending holds."""
+def _content(file: Path, suffix: str) -> Any:
+    """What a file holds, by its ending: a list of entries, or an object."""
     if suffix == ".toml":
-        return tomllib.loads(text)
+        return read_toml(file)
     if suffix == ".json":
-        return json.loads(text, object_pairs_hook=_once)
+        return read_json(file)
     if suffix == ".jsonl":
-        return [json.loads(line) for line in text.splitlines() if line.strip()]
-    return list(
-        csv.DictReader(io.StringIO(text), delimiter="\t" if suffix == ".tsv" else ",", strict=True)
-    )
+        return [entry for _, entry in json_lines(file)]
+    table = read_table(file, ("number", "id", "text")).whole()
+    rows = zip(*table.columns.values(), strict=True)
+    return [dict(zip(table.columns, row, strict=True)) for row in rows]

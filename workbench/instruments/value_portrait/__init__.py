@@ -26,12 +26,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from feature_store.errors import BadInput
+from feature_store.files import read_json
 from feature_store.records import Instrument, Item, Response, ValueProfile, ValueSystem, normalise
 from feature_store.registry import register
 from workbench.instruments.value_portrait.tags import (
     ItemValueCorrelation,
     measured_values,
-    read_json,
     read_profiles,
     read_ratings,
     tag_items,
@@ -165,7 +165,7 @@ def read_items(file: Path, system: ValueSystem) -> tuple[list[Item], list[ItemVa
             f"value-portrait measures {' or '.join(FAMILIES)}, this study speaks {system.id}."
             " Choose another instrument."
         )
-    queries = read_json(file)
+    queries = read_json(file, finite=False)
     if not isinstance(queries, list) or not queries:
         raise BadInput(
             f"{file} is no file of items: expected a list of queries, got {type(queries).__name__}."
@@ -226,7 +226,7 @@ def with_p(
     """
     p_values: dict[tuple[str, str], float] = {}
     try:
-        for row in read_json(file):
+        for row in read_json(file, finite=False):
             # Not resolved: the p of a finer value is not that of its group.
             value = normalise(row["pvq_dimension"])
             item = f"{row['portrait_id']}-{row['option_id']}"

@@ -14,7 +14,6 @@ had anything to do with the ratings. Left out: people's questionnaires. Their va
 as they were computed.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +22,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy import special, stats
 
-from feature_store.errors import BadInput, NotFound
+from feature_store.errors import BadInput
+from feature_store.files import read_json
 from feature_store.records import ValueSystem
 
 Ratings = Mapping[str, Mapping[str, float]]
@@ -146,7 +146,7 @@ def read_ratings(file: Path) -> dict[str, dict[str, float]]:
     """
     ratings: dict[str, dict[str, float]] = {}
     try:
-        for group in read_json(file):
+        for group in read_json(file, finite=False):
             for query, answers in group.items():
                 for answer in answers:
                     item = f"{query}-{answer['option_id']}"
@@ -180,7 +180,7 @@ def read_profiles(file: Path, system: ValueSystem) -> dict[str, dict[str, float]
     The file holds `{person: {"pvq": {value: score}, "higher_pvq": {...}}}`. Raises NotFound or
     BadInput where it does not.
     """
-    block, people = BLOCKS.get(system.id, system.id), read_json(file)
+    block, people = BLOCKS.get(system.id, system.id), read_json(file, finite=False)
     profiles = {}
     try:
         for person, scores in people.items():
@@ -193,18 +193,6 @@ def read_profiles(file: Path, system: ValueSystem) -> dict[str, dict[str, float]
             f" got {_fault(error)}."
         ) from None
     return profiles
-
-
-def read_json(file: Path) -> Any:
-    """Read what a JSON file holds. Raises NotFound without it, BadInput where it is not JSON."""
-    try:
-        return json.loads(file.read_text(encoding="utf-8-sig"))
-    except (FileNotFoundError, IsADirectoryError):
-        raise NotFound(f"There is no file {file}. Give the path of a JSON file.") from None
-    except UnicodeDecodeError:
-        raise BadInput(f"{file} is not UTF-8. Save it as UTF-8.") from None
-    except ValueError as error:
-        raise BadInput(f"{file} is not valid JSON: {str(error).splitlines()[0]}.") from None
 
 
 def _fault(error: Exception) -> str:

@@ -22,17 +22,20 @@ import functools
 import hashlib
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+import warnings
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Float
 
-from feature_store.errors import BadInput, NotFound
+from feature_store.errors import BadInput
+from feature_store.files import shown
 from feature_store.records import Instrument, Item, Status, Value, normalise
+from feature_store.tables import Table, read_table
 from workbench import material, organism
 from workbench.llm import Judge
 from workbench.llm.reading import is_refusal, spoken
@@ -191,50 +194,54 @@ def from_table(file: Path) -> tuple[list[Item], list[Value]]:
     values that they measure. Raises NotFound for an absent file or column, BadInput for what cannot
     be scored.
     """
-    frame = _read_items(file)
-    agreement = pd.to_numeric(frame.agreement, errors="coerce")
-    if not agreement.isin([-1, 1]).all():
-        bad = frame.agreement[~agreement.isin([-1, 1])].iloc[0]
-        raise BadInput(
-            f"{file.name}: agreement is 1 or -1, got {bad!r}. Drop such items, or score them."
+    table = _read_items(file)
+    names, questions = (table.texts(name) for name in ("value", "question"))
+    definitions = table.texts("definition") if "definition" in table else [""] * len(table)
+    spelling: dict[str, str] = {}
+    defined: dict[str, str] = {}
+    count: Counter[str] = Counter()
+    items = []
+    for row, (name, question) in enumerate(zip(names, questions, strict=True)):
+        id = normalise(name)
+        if not (id and question.strip()):
+            continue
+        count[id] += 1
+        key = _agreement(table, row)
+        items.append(Item(id=f"{id}-{count[id]}", text=question, value=id, key=key))
+        spelling[id] = name
+        defined[id] = defined.get(id) or definitions[row]
+    if lost := len(table) - len(items):
+        warnings.warn(
+            f"{lost} of {len(table)} rows of {file.name} have no value or no question and are left"
+            " out.",
+            stacklevel=2,
         )
-    definitions: Mapping[str, str] = {}
-    if "definition" in frame:
-        definitions = frame.dropna(subset="definition").groupby("value").definition.first()
-    names = {normalise(name): str(name) for name in frame.value}
     values = [
-        Value(id=id, name=name, angle=0.0, definition=str(definitions.get(name, "")), parent="")
-        for id, name in names.items()
-    ]
-    ids, numbers = frame.value.map(normalise), frame.groupby("value").cumcount() + 1
-    items = [
-        Item(id=f"{id}-{number}", text=str(question), value=id, key=1 if sign > 0 else -1)
-        for id, number, question, sign in zip(ids, numbers, frame.question, agreement, strict=True)
+        Value(id=id, name=name, angle=0.0, definition=defined[id], parent="")
+        for id, name in spelling.items()
     ]
     return items, values
 
 
-def _read_items(file: Path) -> pd.DataFrame:
-    """Read the table's rows that have a question and a value."""
-    if not file.exists():
-        raise NotFound(
-            f"There is no table of items {file}. Give a .csv with columns value, agreement,"
-            " question."
-        )
-    try:
-        frame = pd.read_csv(file)
-    except ValueError as error:
+def _read_items(file: Path) -> Table:
+    """Read the table, which must have the columns of items."""
+    columns = ("value", "agreement", "question")
+    table = read_table(file, columns).whole()
+    for column in columns:
+        table.name(column)
+    return table
+
+
+def _agreement(table: Table, row: int) -> Literal[-1, 1]:
+    """Read whether an item speaks for its value (1) or against it (-1)."""
+    cell = table.cells("agreement")[row]
+    signs: dict[str, Literal[-1, 1]] = {"1": 1, "+1": 1, "1.0": 1, "-1": -1, "-1.0": -1}
+    if (sign := signs.get(str(cell).strip())) is None:
         raise BadInput(
-            f"{file.name} cannot be read as a table: {str(error).splitlines()[0]} Save it as CSV in"
-            " UTF-8."
-        ) from None
-    for column in ("value", "agreement", "question"):
-        if column not in frame:
-            raise NotFound(
-                f"{file.name} has no column {column!r}; it has"
-                f" {', '.join(map(str, frame.columns))}."
-            )
-    return frame[frame.question.notna() & frame.value.notna()]
+            f"{table.where(row)}: agreement is 1 or -1, got {shown(cell)}. Drop such items, or"
+            " score them."
+        )
+    return sign
 
 
 def items_for(role: Role, items: Items, share: float, seed: int) -> list[Item]:

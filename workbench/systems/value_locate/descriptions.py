@@ -10,7 +10,6 @@ answers.
    there are questions, these come round again.
 """
 
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from feature_store.errors import BadInput, NotFound
+from feature_store.files import read_toml
 from feature_store.records import ValueSystem
 from workbench import organism
 from workbench.material import ORGANISM
@@ -80,14 +80,12 @@ def descriptions(source: str, system: ValueSystem, seed: int) -> Descriptions:
         return _planted(system, seed)
     file = Path(source) if source else BUILT_IN
     try:
-        content = tomllib.loads(file.read_text("utf-8"))
-    except FileNotFoundError:
+        content = read_toml(file)
+    except NotFound:
         raise NotFound(
             f"There is no file of descriptions {file}. `workbench/descriptions.toml` shows the"
             " form."
         ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadInput(f"{file} is not valid TOML: {error}.") from None
     template, questions = content.get("template", ""), content.get("questions", [])
     is_template = (
         isinstance(template, str) and "{description}" in template and "{question}" in template

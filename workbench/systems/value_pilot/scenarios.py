@@ -22,6 +22,7 @@ import numpy as np
 from jaxtyping import Float
 
 from feature_store.errors import BadInput, NotFound
+from feature_store.files import json_lines
 from feature_store.records import Action, Scenario, ValueSystem
 
 
@@ -103,21 +104,13 @@ def read(file: Path, system: ValueSystem) -> list[Scenario]:
     """Read the scenarios of a JSON-lines file. Raises NotFound, or BadInput that names the line."""
     if not file.is_file():
         raise NotFound(f"There is no file {file}. Give a .jsonl file with one scenario a line.")
-    try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise BadInput(
-            f"{file} must be UTF-8, byte {error.start} is not. Save it as UTF-8."
-        ) from None
     scenarios: dict[str, Scenario] = {}
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
+    for number, content in json_lines(file):
         try:
-            scenario = _scenario(json.loads(line), system, number, file.name)
+            scenario = _scenario(content, system, number, file.name)
             if scenario.id in scenarios:
                 raise BadInput(f"The id {scenario.id!r} is taken by an earlier line.")
-        except (json.JSONDecodeError, BadInput) as error:
+        except BadInput as error:
             raise BadInput(f"{file}, line {number}: {error}") from None
         scenarios[scenario.id] = scenario
     if not scenarios:
