@@ -20,16 +20,18 @@ import math
 import textwrap
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from feature_store import registry
 from feature_store.bounds import Between, KeptAs, Later, Plugin, Replicates, Seed
 from feature_store.errors import BadInput, NotFound, nearest
-from feature_store.files import read_toml
+from feature_store.files import read_toml, shown
 
 T = TypeVar("T")
+SWITCHES = {"true": True, "yes": True, "false": False, "no": False}
+"""Words for a boolean, in options written key=value."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,31 +145,46 @@ def parse(name: str, kind: Any, value: Any) -> Any:
 
         parse("doses", tuple[float, ...], "0.1,0.2")  # (0.1, 0.2)
     """
-    element = _element(kind)
+    element, is_text = _element(kind), isinstance(value, str)
     if element is not None:
-        parts = list(value)
-        if isinstance(value, str):
-            parts = [part for part in value.split(",") if part.strip()]
+        parts = [part for part in value.split(",") if part.strip()] if is_text else _parts(value)
         return tuple(parse(name, element, part) for part in parts)
     choices = _choices(kind)
     if choices:
         if value not in choices:
             listed = ", ".join(map(str, choices))
-            raise BadInput(f"{_flag(name)} is one of {listed}, got {value!r}.")
+            raise BadInput(f"{_flag(name)} is one of {listed}, got {shown(value)}.")
         return value
     if isinstance(kind, types.UnionType):
         kind = next(k for k in typing.get_args(kind) if k is not type(None))
+    if kind is bool and is_text:
+        value = SWITCHES.get(value.strip().lower(), value)
     try:
-        if kind is bool and not isinstance(value, bool):
+        if not _may_become(kind, value):
             raise ValueError
-        parsed = kind(value.strip() if isinstance(value, str) and kind is not str else value)
-    except (TypeError, ValueError):
-        raise BadInput(f"{_flag(name)} expects {kind.__name__}, got {value!r}.") from None
+        parsed = kind(value.strip() if is_text and kind not in (bool, str) else value)
+    except (TypeError, ValueError, OverflowError):
+        raise BadInput(f"{_flag(name)} expects {kind.__name__}, got {shown(value)}.") from None
     if isinstance(parsed, str) and not _is_text(parsed):
         raise BadInput(f"{_flag(name)} expects text in UTF-8 without NUL, got {parsed!r}.")
     if isinstance(parsed, float) and not math.isfinite(parsed):
         raise BadInput(f"{_flag(name)} expects a finite number, got {value!r}.")
     return parsed
+
+
+def _parts(value: Any) -> list[Any]:
+    """Give the parts of a list; a single value of a job file is a list of one."""
+    is_list = isinstance(value, Iterable) and not isinstance(value, Mapping)
+    return list(value) if is_list else [value]
+
+
+def _may_become(kind: Any, value: Any) -> bool:
+    """Whether a value says what a type holds: 1.5 is no whole number, a list is no text."""
+    if kind is bool or isinstance(value, bool):
+        return kind is bool and isinstance(value, bool)
+    if kind is int and isinstance(value, float):
+        return value.is_integer()
+    return not isinstance(value, list | tuple | set | dict | types.NoneType)
 
 
 def _is_text(text: str) -> bool:

@@ -77,7 +77,38 @@ def test_a_job_file_is_read_and_a_flag_wins(tmp_path):
         settings.from_toml(job, Settings, "sweep")
 
 
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("seed = 1.5", "--seed expects int, got 1.5"),
+        ("seed = true", "--seed expects int, got True"),
+        ("seed = [1]", r"--seed expects int, got \[1\]"),
+        ("doses = ['a']", "--doses expects float, got 'a'"),
+        ("name = ['a']", "--name expects str"),
+        ("name = {a = 1}", "--name expects str"),
+        ("keep = 1", "--keep expects bool, got 1"),
+        ("mode = ['fast']", "--mode is one of"),
+        ("seed = inf", "not valid TOML: inf is no finite number"),
+        ("seed = " + "9" * 5000, "not valid TOML"),
+        ("name = 'a\0b'", "holds a NUL"),
+    ],
+)
+def test_a_job_file_with_another_type_is_refused(tmp_path, line, message):
+    job = tmp_path / "job.toml"
+    job.write_text(f"[sweep]\n{line}\n")
+    with pytest.raises(BadInput, match=message):
+        settings.make(Settings, settings.from_toml(job, Settings, "sweep"))
+
+
+def test_a_single_value_of_a_job_file_is_a_list_of_one(tmp_path):
+    job = tmp_path / "job.toml"
+    job.write_text("[sweep]\ndoses = 0.5\nseed = 2.0\n")
+    told = settings.make(Settings, settings.from_toml(job, Settings, "sweep"))
+    assert (told.doses, told.seed) == ((0.5,), 2)
+
+
 def test_options_of_a_plug_in():
+    assert settings.options(Settings, ["keep=true"]).keep
     assert settings.options(Settings, ["seed=4", "mode=slow"]) == Settings(seed=4, mode="slow")
     with pytest.raises(BadInput, match="key=value"):
         settings.options(Settings, ["seed"])
