@@ -38,6 +38,10 @@ from sae_training.model import sites
 
 EXTRA: dict[str, tuple[str, ...]] = {"jumprelu": ("threshold",), "gated": ("r_mag", "b_mag")}
 """Architecture -> the tensors that it has besides encoder, decoder and their biases."""
+LARGE = 1e15
+"""Largest weight that is no damage: encoded and decoded, larger ones leave float32."""
+LARGEST = {"r_mag": 40.0}
+"""The same of a weight that is a logarithm."""
 NORMALISATIONS = ("none", "layer_norm", "constant_norm_rescale")
 EPSILON = 1e-5
 """Added to a token's standard deviation before `layer_norm` divides by it, as sae-lens does."""
@@ -127,6 +131,12 @@ class SAE:
                 raise BadInput(
                     f"The SAE's {name} holds NaN or infinite numbers. Take an undamaged copy, or"
                     " train again."
+                )
+            low, high = (float(end) for end in tensor.aminmax())
+            if max(-low, high) > LARGEST.get(name, LARGE):
+                raise BadInput(
+                    f"The SAE's {name} holds {max(-low, high):.3g}, which makes its activations"
+                    " overflow. Take an undamaged copy, or train again."
                 )
 
     @property

@@ -175,6 +175,8 @@ def test_hostile_safetensors_header(folder, header, over, body, length):
 
 
 @given(content=st.binary(max_size=200), place=st.integers(0, 400))
+@example(content=b"\xff\xff\x7f\x7f" * 50, place=260)
+@example(content=b"\xff\xff\x7f\x7f" * 50, place=332)
 def test_hostile_safetensors_bytes(folder, content, place):
     """A sound file with some bytes overwritten."""
     rewritten(folder, {}, inside=False)

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from feature_store.errors import NotFound
 from sae_training.dictionary.loaders import load_sae, save_sae
@@ -55,6 +56,55 @@ def test_hub_folder(hub):
     assert (loaded.site().layer, loaded.site().point) == (2, "resid_post")
     with pytest.raises(NotFound, match="could not be loaded"):
         load_sae("hub:org/sae/layer_3")
+
+
+def older_release(folder):
+    """A small SAE in the flat format in which gpt2-small-res-jb lies on the hub."""
+    sae = SAE(
+        W_enc=torch.randn(8, 20),
+        W_dec=torch.randn(20, 8),
+        b_enc=torch.zeros(20),
+        b_dec=torch.zeros(8),
+    )
+    save_sae(sae, folder, torch.full((20,), 0.5))
+    config = {
+        "d_in": 8,
+        "d_sae": 20,
+        "dtype": "torch.float32",
+        "hook_point": "blocks.8.hook_resid_pre",
+        "hook_point_layer": 8,
+        "hook_point_head_index": None,
+        "model_name": "gpt2-small",
+        "context_size": 128,
+        "activation_fn": "relu",
+        "device": "cpu",
+    }
+    (folder / "cfg.json").write_text(json.dumps(config))
+    weights = load_file(folder / "sae_weights.safetensors") | {"scaling_factor": torch.ones(20)}
+    save_file(weights, folder / "sae_weights.safetensors")
+
+
+@pytest.mark.parametrize("by", ["saelens", "hub"])
+def test_what_the_registry_says_of_the_activations_is_followed(hub, by):
+    """It overrides what the files say: the model's writing weights were centred."""
+    from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
+
+    known = get_pretrained_saes_directory()["gpt2-small-res-jb"]
+    path = known.saes_map["blocks.8.hook_resid_pre"]
+    older_release(hub(known.repo_id) / path)
+    address = "saelens:gpt2-small-res-jb/blocks.8.hook_resid_pre"
+    sae = load_sae(address if by == "saelens" else f"hub:{known.repo_id}/{path}")
+    assert sae.reading.centred
+    assert sae.reading.prepend_bos is True
+    assert (sae.site().layer, sae.site().point) == (8, "resid_pre")
+    assert sae.claims.l0 == known.expected_l0["blocks.8.hook_resid_pre"] > 0
+    explained = known.expected_var_explained["blocks.8.hook_resid_pre"]
+    assert explained < 1
+    assert sae.claims.fvu == pytest.approx(1 - explained)
+    # What is saved with a run says the same.
+    x = torch.randn(5, 8)
+    save_sae(sae, hub("org/own"))
+    torch.testing.assert_close(load_sae("hub:org/own").encode(x), sae.encode(x))
 
 
 def gemma_scope(folder, width):

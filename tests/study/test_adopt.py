@@ -184,6 +184,16 @@ def test_a_mismatch_is_told_once_and_kept(place, tmp_path):
     assert "does not seem to get the activations" in summary["warning"]
 
 
+def test_another_revision_of_the_model_is_told(place, tmp_path):
+    sae = sae_folder(place, "moved", model_revision="0" * 40)
+    with pytest.warns(UserWarning, match="was made on revision '0000"):
+        assert adopt(place, tmp_path / "s", sae) == 0
+    arguments = {"revision": "step1000"}
+    sae = sae_folder(place, "step", model_from_pretrained_kwargs=arguments)
+    with pytest.warns(UserWarning, match="was made on revision 'step1000'"):
+        assert adopt(place, tmp_path / "s", sae) == 0
+
+
 def test_too_many_features_for_memory_are_refused_before_work(place, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(memory, "available", lambda device="cpu": 10**9)
     words = ["train", tmp_path / "s", "--model", place / "bare", "--texts", place / "texts.csv"]

@@ -89,7 +89,7 @@ def run(study: Workspace, settings: AdoptSettings, progress: Progress) -> Run:
     sae.check_fits(model)
     site = _site(sae, settings)
     sites.boundary(site, model.n_layers)
-    _check_revision(sae, settings)
+    _check_revision(sae, model, settings)
     model = study.beginning(model, sae.reading.prepend_bos)
     inputs = {"model": model.pinned, "texts": checksum(texts), "sae": _digest(sae)}
 
@@ -119,25 +119,25 @@ def _site(sae: "SAE", settings: AdoptSettings) -> Site:
     return Site(layer=site.layer, point=site.point)
 
 
-def _check_revision(sae: "SAE", settings: AdoptSettings) -> None:
+def _check_revision(sae: "SAE", model: "Model", settings: AdoptSettings) -> None:
     """Hold the model's revision against the one that the SAE was made on, where that is said.
 
-    Raises Incompatible where another is asked for. A folder has no commit to compare.
+    Raises Incompatible where another commit is asked for. A folder has no commit to compare, and a
+    folder's checksum changes with its tokenizer too: both are warned of.
     """
-    wanted = sae.reading.revision
-    if not wanted or wanted == settings.revision:
-        return
-    if Path(settings.model).is_dir():
+    wanted, own = sae.reading.revision, sae.site().revision if sae.hook else ""
+    if wanted and wanted != settings.revision and not Path(settings.model).is_dir():
+        raise Incompatible(
+            f"The SAE was made on revision {shown(wanted)} of its model, got"
+            f" {settings.revision or 'none'}. Give it as --revision."
+        )
+    stated = wanted or own
+    if stated and stated not in (settings.revision, model.revision):
         warnings.warn(
-            f"the SAE was made on revision {shown(wanted)} of its model, and {settings.model} does"
-            " not say which it is. Check it.",
+            f"the SAE was made on revision {shown(stated)} of its model, {settings.model} is at"
+            f" {model.revision[:12]}. FVU and L0 tell whether that matters.",
             stacklevel=2,
         )
-        return
-    raise Incompatible(
-        f"The SAE was made on revision {shown(wanted)} of its model, got"
-        f" {settings.revision or 'none'}. Give it as --revision."
-    )
 
 
 def _compared(sae: "SAE", evaluated: EvaluatedSAE) -> dict[str, Any]:

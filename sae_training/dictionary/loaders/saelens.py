@@ -85,7 +85,8 @@ def _load(release: str, sae_id: str, where: str) -> SAE:
         ) from error
     content: dict[str, Any] = foreign.cfg.to_dict()
     metadata = {key: value for key, value in content["metadata"].items() if _plain(value)}
-    metadata |= _overrides(release, sae_id) | {"release": release, "sae_id": sae_id}
+    metadata |= _overrides(*_registered(release, sae_id))
+    metadata |= {"release": release, "sae_id": sae_id}
     config = understand(content | {"metadata": metadata}, where)
     weights = dict(foreign.state_dict())
     described = {
@@ -93,7 +94,25 @@ def _load(release: str, sae_id: str, where: str) -> SAE:
         for name, tensor in weights.items()
     }
     check(config, described, where)
-    return build(config, weights, where, _claims(release, sae_id, metadata))
+    return build(config, weights, where, _claims(*_registered(release, sae_id), metadata))
+
+
+def _registered(release: str, sae_id: str) -> tuple[str, str]:
+    """Find release and id under which the registry lists an SAE that is named by its repository.
+
+    Two releases may list one; the first says as much as the others.
+    """
+    from sae_lens.loading.pretrained_saes_directory import (
+        get_pretrained_saes_directory,
+        get_releases_for_repo_id,
+    )
+
+    releases = get_pretrained_saes_directory()
+    for name in get_releases_for_repo_id(release):
+        for known_id, path in releases[name].saes_map.items():
+            if path == sae_id:
+                return name, known_id
+    return release, sae_id
 
 
 def _overrides(release: str, sae_id: str) -> dict[str, Any]:
@@ -101,7 +120,11 @@ def _overrides(release: str, sae_id: str) -> dict[str, Any]:
     from sae_lens.loading.pretrained_saes_directory import get_config_overrides
 
     overrides = get_config_overrides(release, sae_id)
-    return {name: value for name, value in overrides.items() if name in OF_THE_MODEL}
+    return {
+        name: value
+        for name, value in overrides.items()
+        if name in OF_THE_MODEL and value is not None
+    }
 
 
 def _claims(release: str, sae_id: str, metadata: dict[str, Any]) -> Claims:
