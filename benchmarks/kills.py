@@ -270,11 +270,11 @@ def make_trial(trial: Trial, reference: Reference, whole: Path, place: Path) -> 
     orphans += killed.orphans
     if killed.killed and trial.torn >= 0:
         torn = tear(place / STUDY, reference, trial.torn)
-    if killed.killed and trial.again >= 0:
+    if killed.killed and trial.again >= 0 and not _is_said(reference, place):
         second = command(reference.words, place, _moment("time", trial.again, reference))
         kills += second.killed
         orphans += second.orphans
-    ended = command(reference.words, place)
+    ended = killed if _is_said(reference, place) else command(reference.words, place)
     wrong = _wrong(reference, whole, place, ended)
     if orphans + ended.orphans:
         wrong.append(f"{orphans + ended.orphans} processes outlived their command")
@@ -282,11 +282,16 @@ def make_trial(trial: Trial, reference: Reference, whole: Path, place: Path) -> 
         "kills": kills,
         "moments": moments,
         "torn": torn,
-        "resumed": ended.code == 0,
+        "resumed": ended.code == 0 or ended.killed,
         "wrong": wrong,
         "output": ended.output if wrong else "",
         "seconds": time.monotonic() - start,
     }
+
+
+def _is_said(reference: Reference, place: Path) -> bool:
+    """Whether a review was finished when its process was killed: the same words make another."""
+    return reference.words[0] == "review" and len(_ids(place)) > len(reference.before)
 
 
 def _moment(kind: Kind, place: float, reference: Reference) -> Moment:
@@ -336,7 +341,7 @@ def tear(study: Path, reference: Reference, place: float) -> str:
 
 def _wrong(reference: Reference, whole: Path, place: Path, ended: Ended) -> list[str]:
     """Say what differs from the study that nobody interrupted."""
-    if ended.code:
+    if ended.code and not ended.killed:
         return [f"ended with {ended.code}: {' '.join(ended.output.split())[-300:]}"]
     wrong = []
     new = [file for file in same_runs.described(place) if file.parent.name not in reference.before]

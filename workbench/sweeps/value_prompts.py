@@ -107,6 +107,21 @@ def tokens(model: "Model", prompt: str, question: Question) -> int:
     return len(whole) - len(bare)
 
 
+def refuse_too_long(
+    model: "Model", planned: Sequence[PlannedArm], texts: SweepMaterial, openings: Sequence[str]
+) -> None:
+    """Raise BadInput where the longest prompt leaves no room for a question or an opening.
+
+    It is asked before the sweep, which goes first and takes the longest.
+    """
+    from sae_training.engine.generate import prompt_ids
+
+    prompts = dict.fromkeys(arm.prompt for arm in planned)
+    longest = max(prompts, key=lambda prompt: len(model.tokenize([prompt])[0]), default="")
+    asked = dict.fromkeys([*(question.prompt for question in texts.questions), *openings])
+    prompt_ids(model, [before(longest, question) for question in asked])
+
+
 def measure(
     work: Work,
     model: "Model",

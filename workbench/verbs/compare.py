@@ -302,6 +302,7 @@ def _compare(
         edited=edited,
         options=option_texts(instrument, edited.model),
     )
+    value_prompts.refuse_too_long(edited.model, setup.planned, setup.material, setup.openings)
     if not work.done("ratings", "damages"):
         refuse_without_unit(study, setup.sae_run, settings.instrument, setup.material, setup.values)
     measured = bench.measure(work, progress)

@@ -55,6 +55,7 @@ from workbench.systems.value_pilot.deciding import (
     State,
     by_generation,
     by_logprob,
+    refuse_too_long,
 )
 from workbench.systems.value_pilot.outcomes import decision_effects, rankings
 from workbench.systems.value_pilot.ranking import Variant, flows, rank
@@ -283,6 +284,7 @@ def _choose(
     Batches that an earlier, interrupted call finished are not made again. What is scored together
     is the same whatever is done, because it decides the last digits.
     """
+    refuse_too_long(model, scenarios, setup.template)
     done = work.done("choices")
     size = 1 if settings.mode == "generate" else TOGETHER
     for start in range(0, len(scenarios), size):

@@ -107,6 +107,10 @@ def run(study: Workspace, settings: LabelSettings, progress: Progress) -> Run:
 
     def build(work: Work) -> dict[str, Any]:
         """Label the features, score the labels' outputs and write the tables."""
+        from sae_training.engine.generate import prompt_ids
+
+        # A question that is too long is refused before the texts are read.
+        prompt_ids(study.model_of(sae_run), [question.prompt for question in questions])
         pooled = _pooled(study, sae_run, labelled, settings, progress)
         progress("labelling", 0, 1)
         labels = labeler.label(pooled, study.system, options_of_labeler)

@@ -322,7 +322,10 @@ def _build(
     work: Work,
 ) -> dict[str, Any]:
     """Ask and judge the model before and after control, write the tables, and give the figures."""
+    from sae_training.engine.generate import prompt_ids
+
     model = study.model_of(study.runs.get(settings.probes))
+    prompt_ids(model, material.prompts)  # one that is too long is refused before any is asked
     gate = None
     if settings.detector:
         detector = gates.make(study, settings.detector, settings.value, settings.options)

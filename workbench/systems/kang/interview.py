@@ -148,6 +148,10 @@ def measure(
 
     Roles that an earlier, interrupted call has finished are not asked again.
     """
+    from sae_training.engine.generate import prompt_ids
+
+    for role in interview.roles:  # a prompt that is too long is refused before any role is asked
+        prompt_ids(steered.model, [question.prompt for question in ask(interview, role)])
     done = work.done("kang_answers", "prompts")
     for number, start in enumerate(range(0, len(interview.roles), CHUNK)):
         people = interview.roles[start : start + CHUNK]

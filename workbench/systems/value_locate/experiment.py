@@ -166,6 +166,9 @@ def answer_all(
     run are not made again.
     """
     jobs = [(value, pole) for value in values for pole in POLES]
+    for value, pole in jobs:  # a question that is too long is refused before any is asked
+        questions = descriptions.described(value, pole, settings.n, settings.seed)
+        prompt_ids(subject.model, [question.prompt for question in questions])
     for number, (value, pole) in enumerate(jobs):
         if number not in work.done("counts", "tokens", "neuron_answers"):
             questions = descriptions.described(value, pole, settings.n, settings.seed)

@@ -87,6 +87,13 @@ class _Request(NamedTuple):
     """What the model reads."""
 
 
+def refuse_too_long(model: "Model", scenarios: Sequence[Scenario], template: str) -> None:
+    """Raise BadInput for a scenario whose prompt the model cannot read, before any is decided."""
+    from sae_training.engine.generate import prompt_ids
+
+    prompt_ids(model, [text for one in scenarios for text in prompts(one, template).values()])
+
+
 def by_logprob(
     model: "Model",
     scenarios: Sequence[Scenario],
