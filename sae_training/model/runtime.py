@@ -160,6 +160,18 @@ class Runtime:
             parts.append(f"on {self.today}")
         return " ".join(parts)
 
+    @property
+    def machine(self) -> str:
+        """What else decides the last digits: the kind of device, how it multiplies, and threads."""
+        if self.device.type == "cpu":
+            kind, threads = torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()
+            return f"cpu {kind}, {threads} threads, torch {torch.__version__}"
+        name = self.device.type
+        if name == "cuda":
+            name = torch.cuda.get_device_name(self.device)
+        products = torch.get_float32_matmul_precision()
+        return f"{name}, float32 products {products}, torch {torch.__version__}"
+
     @cached_property
     def tuples(self) -> bool:
         """Whether a layer returns (residual, ...), as older families do, instead of the

@@ -422,7 +422,7 @@ def test_nothing_is_asked_twice(tmp_path, monkeypatch):
             (1, len(prompts), len(answers[0])), float("nan")
         ),
     )
-    with pytest.raises(BadInput, match="NaN for 3 of 3 questions"):
+    with pytest.raises(BadInput, match="3 of 3 questions"):
         administer(
             LocalRespondent(model, tmp_path, "a third"), standin(), asked[:3], "base", silent
         )

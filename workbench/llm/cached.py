@@ -6,7 +6,9 @@ A run that died midway goes on from there.
    length, temperature and seed. The same question with another seed is another question.
 2. Every answer is on disk (`answer_file.py`) before it is used; before anything is asked, what
    other processes have added is read.
-3. An endpoint's answers must all come from the model that gave those on disk, or it is refused
+3. A model that runs here continues conversations in batches, whose composition decides the last
+   digits: its answers are kept and found by units (`units.py`).
+4. An endpoint's answers must all come from the model that gave those on disk, or it is refused
    (`endpoint.py`).
 """
 
@@ -18,6 +20,7 @@ from typing import Any, Protocol, runtime_checkable
 from feature_store.files import digest
 from workbench.llm import LLM, Conversation, fitting
 from workbench.llm.answer_file import AnswerFile, answer_key
+from workbench.llm.units import Unit, Units, cut
 
 
 @runtime_checkable
@@ -38,6 +41,19 @@ class Streams(Protocol):
         seed: int,
     ) -> Iterator[tuple[int, str]]:
         """Give (number of the conversation, answer) in the order in which answers come."""
+        ...
+
+
+@runtime_checkable
+class Batched(Protocol):
+    """An LLM that continues conversations in batches, which decide the last digits of its work."""
+
+    batch: int
+    """Conversations continued together."""
+
+    @property
+    def machine(self) -> str:
+        """What computes."""
         ...
 
 
@@ -74,19 +90,28 @@ class CachedLLM:
         sampling = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
         name = self.name
         conditions = sorted(sampling.items())
-        keys = [answer_key(name, _as_lists(talk), conditions) for talk in conversations]
+        asked = [answer_key(name, _as_lists(talk), conditions) for talk in conversations]
+        units = self._units(asked)
         with self._lock:
             self._catch_up(name)
-            missing = {
-                key: talk
-                for key, talk in zip(keys, conversations, strict=True)
-                if key not in self._texts
-            }
-            order = list(missing)
-            for number, text in _stream(self.llm, list(missing.values()), sampling):
-                key = order[number]
-                self._keep(key, text, {**sampling, "conversation": _as_lists(missing[key])})
-            return [self._texts[key] for key in keys]
+            waiting = [
+                (key, conversations[row])
+                for unit in units.parts
+                if unit.lacks(self._texts)
+                for row, key in zip(unit.rows, unit.keys, strict=True)
+            ]
+            for number, text in _stream(self.llm, [talk for _, talk in waiting], sampling):
+                key, talk = waiting[number]
+                self._keep(key, text, {**sampling, "conversation": _as_lists(talk)})
+            return [self._texts[key] for key in units.keys]
+
+    def _units(self, asked: Sequence[str]) -> Units:
+        """Cut conversations, given by their digests, into those that must be asked together."""
+        if isinstance(self.llm, Batched):
+            return cut(asked, range(len(asked)), self.llm.batch, self.llm.machine)
+        first = {digest: row for row, digest in reversed(list(enumerate(asked)))}
+        alone = [Unit((first[digest],), (digest,)) for digest in dict.fromkeys(asked)]
+        return Units(tuple(alone), tuple(asked))
 
     def fits(self, conversations: Sequence[Conversation]) -> list[bool]:
         """Tell for each conversation whether the model can read it."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sae_training.model.runtime import Prompt
 
 BATCH = 32
-"""Conversations continued together, and lost together when the process dies."""
+"""Conversations continued together, kept together, and lost together when the process dies."""
 _NEXT_SPEAKER = re.compile(r"\n(?:system|user|assistant):")
 
 
@@ -32,6 +32,13 @@ class LocalLLM:
     def __init__(self, model: "Model", steering: str = "") -> None:
         """Talk with `model`; `steering` names the steering that is active when it talks."""
         self.model, self.steering = model, steering
+        self.batch = BATCH
+        """Conversations continued together."""
+
+    @property
+    def machine(self) -> str:
+        """What computes the answers."""
+        return self.model.machine
 
     @property
     def name(self) -> str:
@@ -75,8 +82,8 @@ class LocalLLM:
                 "A talking model takes one steering for all, this one has"
                 f" {self.model.steered_rows}. Steer with one at a time."
             )
-        for start in range(0, len(conversations), BATCH):
-            part = conversations[start : start + BATCH]
+        for start in range(0, len(conversations), self.batch):
+            part = conversations[start : start + self.batch]
             if any(message.image for conversation in part for message in conversation):
                 raise BadInput(
                     f"{self.model.name} is talked to in words and sees no images. Measure a model"

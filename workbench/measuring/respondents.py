@@ -7,7 +7,8 @@ once.
 2. `RemoteRespondent` is any `LLM`; it only writes.
 3. Both find what they answered before by the digest of everything that determines it, their own
    name included: `scores.jsonl` and `answers.jsonl` in the study. So an interrupted run goes on
-   where it was, and another run asks only what is new.
+   where it was, and another run that asks the same asks nothing. What a model here answers is kept
+   and found by units (`llm/units.py`), whose composition decides the last digits.
 
 A respondent's `name` says model, revision, number format and steering, the SAE's run included; two
 that differ must not share it.
@@ -15,7 +16,6 @@ that differ must not share it.
 
 import contextlib
 import dataclasses
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, runtime_checkable
@@ -30,6 +30,7 @@ from sae_training.model.sites import FIRST
 from workbench.llm import LLM, Message, ask
 from workbench.llm.answer_file import AnswerFile, answer_key
 from workbench.llm.cached import CachedLLM
+from workbench.llm.units import cut
 from workbench.measuring.questions import Question, as_continued, prompt_of
 
 if TYPE_CHECKING:
@@ -39,10 +40,8 @@ if TYPE_CHECKING:
 Length = Literal["mean", "sum"]
 """How an answer's log-probability is counted: per token, or summed over its tokens."""
 TOGETHER = 256
-"""Prompts scored together at first."""
-SECONDS = 20.0
-"""As long as scoring some prompts takes less, twice as many go together: what is shared is found
-among more of them, and when the process dies at most twice this time is lost [s]."""
+"""Prompts scored together: of more, hardly more is shared, and all are lost when the process
+dies."""
 WRITTEN = 64
 """Answers written together."""
 
@@ -150,27 +149,29 @@ class LocalRespondent:
         Raises BadInput where the model, steered too far, gives NaN.
         """
         prompts = [prompt_of(q, self.model.chat) for q in questions]
-        keys = [
+        asked = [
             answer_key(self.name, prompt, q.answers)
             for prompt, q in zip(prompts, questions, strict=True)
         ]
-        self._catch_up(self._scores, "logprobs")
-        for key, question in zip(keys, questions, strict=True):
-            if len(self._answers.get(key, question.answers)) != len(question.answers):
-                del self._answers[key]  # a spoilt line; the question is asked again
         # In the order of their texts, so that prompts which begin alike are scored together.
-        rows = sorted(self._missing(keys), key=lambda row: str(prompts[row]))
-        size = TOGETHER
-        while rows:
-            start = time.monotonic()
-            part, rows = rows[:size], rows[size:]
-            scores = self._score_part([questions[row] for row in part])
-            self._keep_scores([keys[row] for row in part], scores)
-            progress("asking", len(questions) - len(rows), len(questions))
-            if time.monotonic() - start < SECONDS / 2:
-                size *= 2
+        order = sorted(
+            range(len(questions)), key=lambda row: (str(prompts[row]), questions[row].answers)
+        )
+        units = cut(asked, order, TOGETHER, self.model.machine)
+        self._catch_up(self._scores, "logprobs")
+        for key, question in zip(units.keys, questions, strict=True):
+            if len(self._answers.get(key, question.answers)) != len(question.answers):
+                del self._answers[key]  # a spoilt line; the unit is asked again
+        left = len(questions)
+        for unit in units.parts:
+            if unit.lacks(self._answers):
+                self._keep_scores(
+                    unit.keys, self._score_part([questions[row] for row in unit.rows])
+                )
+            left -= len(unit.rows)
+            progress("asking", len(questions) - left, len(questions))
         progress("asking", len(questions), len(questions))
-        return self._by_length(keys, questions, length)
+        return self._by_length(units.keys, questions, length)
 
     def answer(
         self,
@@ -182,33 +183,35 @@ class LocalRespondent:
         """Write an answer of at most `new_tokens` to each question."""
         prompts = [prompt_of(q, self.model.chat) for q in questions]
         seeds = sampling_seeds(questions, temperature)
-        keys = [
+        asked = [
             answer_key(self.name, prompt, new_tokens, temperature, seed)
             for prompt, seed in zip(prompts, seeds, strict=True)
         ]
+        units = cut(asked, range(len(questions)), WRITTEN, self.model.machine)
         self._catch_up(self._texts, "text")
-        missing = self._missing(keys)
-        for start in range(0, len(missing), WRITTEN):
-            part = missing[start : start + WRITTEN]
-            part_prompts = [prompts[row] for row in part]
-            part_seeds = [seeds[row] for row in part]
-            with self._steered():
-                texts = self.model.generate(part_prompts, new_tokens, temperature, part_seeds)
-            lines = {}
-            for row, text in zip(part, texts, strict=True):
-                lines[keys[row]] = {
-                    "name": self.name,
-                    "prompt": prompts[row],
-                    "max_new_tokens": new_tokens,
-                    "temperature": temperature,
-                    "seed": seeds[row],
-                    "text": text,
-                }
-            self._keep(self._texts, lines, "text")
-            done = len(questions) - len(missing) + start + len(part)
+        done = 0
+        for unit in units.parts:
+            if unit.lacks(self._answers):
+                unit_seeds = [seeds[row] for row in unit.rows]
+                with self._steered():
+                    texts = self.model.generate(
+                        [prompts[row] for row in unit.rows], new_tokens, temperature, unit_seeds
+                    )
+                lines = {}
+                for row, key, text in zip(unit.rows, unit.keys, texts, strict=True):
+                    lines[key] = {
+                        "name": self.name,
+                        "prompt": prompts[row],
+                        "max_new_tokens": new_tokens,
+                        "temperature": temperature,
+                        "seed": seeds[row],
+                        "text": text,
+                    }
+                self._keep(self._texts, lines, "text")
+            done += len(unit.rows)
             progress("asking", done, len(questions))
         progress("asking", len(questions), len(questions))
-        return [self._answers[key] for key in keys]
+        return [self._answers[key] for key in units.keys]
 
     def _score_part(self, questions: Sequence[Question]) -> list[Float[np.ndarray, " answer"]]:
         """Score the answers of some questions in one go [nats, summed over tokens]."""
@@ -262,11 +265,6 @@ class LocalRespondent:
         return max(map(len, self._tokens(answers)), default=0)
 
     # What was answered before
-
-    def _missing(self, keys: Sequence[str]) -> list[int]:
-        """Give one row a key that has no answer yet, in the order of the keys."""
-        rows = {key: row for row, key in enumerate(keys) if key not in self._answers}
-        return list(rows.values())
 
     def _catch_up(self, file: AnswerFile, column: str) -> None:
         """Read what this respondent answered before, in this process or another."""

@@ -10,13 +10,13 @@ steered or not.
 """
 
 from collections.abc import Iterable, Sequence
-from itertools import groupby
 from typing import TypeVar
 
 from feature_store.files import digest
 from feature_store.progress import Progress
 from sae_training.engine.vision import Shown, VisionModel
 from workbench.llm.answer_file import answer_key
+from workbench.llm.units import Unit, cut
 from workbench.material.images import open_image
 from workbench.measuring.questions import Question, as_continued, prompt_of
 from workbench.measuring.respondents import (
@@ -50,26 +50,32 @@ class VisionRespondent(LocalRespondent):
         """Give the log-probability of each question's answers [nats, per token or summed]."""
         seen, unseen = _apart(questions)
         unseen_scores = super().score(unseen, length, progress) if unseen else []
-        keys = [
+        asked = [
             answer_key(self.name, prompt_of(q, self.model.chat), q.answers, digest(q.item.image))
             for q in seen
         ]
         self._catch_up(self._scores, "logprobs")
+        keys = [""] * len(seen)
+        done = 0
         # The model scores one set of answers at a time.
-        missing = sorted(self._missing(keys), key=lambda row: seen[row].answers)
-        done = len(seen) - len(missing)
-        for answers, group in groupby(missing, key=lambda row: seen[row].answers):
-            rows = list(group)
-            for start in range(0, len(rows), WRITTEN):
-                part = rows[start : start + WRITTEN]
-                with self._steered():
-                    scores = self.model.score_shown(
-                        [self._shown(seen[row]) for row in part], as_continued(answers, self.model)
-                    )
-                self._keep_scores([keys[row] for row in part], list(scores.double().numpy()))
-                done += len(part)
+        for answers in dict.fromkeys(q.answers for q in seen):
+            rows = [row for row, q in enumerate(seen) if q.answers == answers]
+            units = cut([asked[row] for row in rows], range(len(rows)), WRITTEN, self.model.machine)
+            for row, key in zip(rows, units.keys, strict=True):
+                keys[row] = key
+            for unit in units.parts:
+                if unit.lacks(self._answers):
+                    self._score_shown(unit, [seen[rows[number]] for number in unit.rows])
+                done += len(unit.rows)
                 progress("asking", done, len(seen))
         return _merged(questions, self._by_length(keys, seen, length), unseen_scores)
+
+    def _score_shown(self, unit: Unit, questions: Sequence[Question]) -> None:
+        """Score the questions of a unit, all with the same answers, and keep the scores."""
+        options = as_continued(questions[0].answers, self.model)
+        with self._steered():
+            scores = self.model.score_shown([self._shown(q) for q in questions], options)
+        self._keep_scores(unit.keys, list(scores.double().numpy()))
 
     def answer(
         self,
@@ -84,35 +90,37 @@ class VisionRespondent(LocalRespondent):
         prompts = [prompt_of(q, self.model.chat) for q in seen]
         seeds = sampling_seeds(seen, temperature)
         images = [digest(q.item.image) for q in seen]
-        keys = [
+        asked = [
             answer_key(self.name, prompt, new_tokens, temperature, seed, image)
             for prompt, seed, image in zip(prompts, seeds, images, strict=True)
         ]
+        units = cut(asked, range(len(seen)), WRITTEN, self.model.machine)
         self._catch_up(self._texts, "text")
-        missing = self._missing(keys)
-        for start in range(0, len(missing), WRITTEN):
-            part = missing[start : start + WRITTEN]
-            with self._steered():
-                texts = self.model.generate_shown(
-                    [self._shown(seen[row]) for row in part],
-                    new_tokens,
-                    temperature,
-                    [seeds[row] for row in part],
-                )
-            lines = {}
-            for row, text in zip(part, texts, strict=True):
-                lines[keys[row]] = {
-                    "name": self.name,
-                    "prompt": prompts[row],
-                    "image": images[row],
-                    "max_new_tokens": new_tokens,
-                    "temperature": temperature,
-                    "seed": seeds[row],
-                    "text": text,
-                }
-            self._keep(self._texts, lines, "text")
-            progress("asking", len(seen) - len(missing) + start + len(part), len(seen))
-        return _merged(questions, [self._answers[key] for key in keys], unseen_texts)
+        done = 0
+        for unit in units.parts:
+            if unit.lacks(self._answers):
+                with self._steered():
+                    texts = self.model.generate_shown(
+                        [self._shown(seen[row]) for row in unit.rows],
+                        new_tokens,
+                        temperature,
+                        [seeds[row] for row in unit.rows],
+                    )
+                lines = {}
+                for row, key, text in zip(unit.rows, unit.keys, texts, strict=True):
+                    lines[key] = {
+                        "name": self.name,
+                        "prompt": prompts[row],
+                        "image": images[row],
+                        "max_new_tokens": new_tokens,
+                        "temperature": temperature,
+                        "seed": seeds[row],
+                        "text": text,
+                    }
+                self._keep(self._texts, lines, "text")
+            done += len(unit.rows)
+            progress("asking", done, len(seen))
+        return _merged(questions, [self._answers[key] for key in units.keys], unseen_texts)
 
     def _shown(self, question: Question) -> Shown:
         """Open the question's image, to be shown with its prompt."""
