@@ -25,6 +25,7 @@ from feature_store.files import write_atomically
 from feature_store.records import Run, Site, ValueSystem
 from feature_store.runs import Runs, Work
 from feature_store.store import Store
+from feature_store.verified import intact
 from workbench import study_file
 from workbench.settings import plain
 from workbench.verb_table import makers
@@ -100,7 +101,9 @@ class Workspace:
         seed = config["seed"] if seed is None else seed
         id = self.runs.find(kind, config, inputs, seed)
         if self.runs.exists(id):
-            return self.runs.get(id)
+            return intact(self.runs, self.runs.get(id))
+        for used in set(inputs.values()) & set(self.runs.ids()):
+            intact(self.runs, self.runs.get(used))
         with self.runs.begin(kind, config, inputs, seed) as work:
             if work.run.status == "finished":  # another process made it in the meantime
                 return work.run
@@ -109,11 +112,12 @@ class Workspace:
     def resolve(self, kind: str, name: str) -> Run:
         """Give the run that `name` means: an id, or `latest` of the kind.
 
-        Raises NotFound where there is none, BadInput where it is of another kind.
+        Raises NotFound where there is none, BadInput where it is of another kind or is not as it
+        was written.
         """
         if name == "latest":
             verbs = " or ".join(f"`workbench {verb}`" for verb in makers(kind))
-            return self.runs.latest(kind, f"Run {verbs} first.")
+            return intact(self.runs, self.runs.latest(kind, f"Run {verbs} first."))
         if not self.runs.exists(name):
             ids = [id for id in self.runs.ids() if id.startswith(f"{kind}-")]
             raise NotFound(
@@ -126,7 +130,7 @@ class Workspace:
                 f"{name} is a run of kind {run.kind!r}, one of kind {kind!r} is needed. `workbench"
                 " runs` lists them."
             )
-        return run
+        return intact(self.runs, run)
 
     def model(
         self, address: str, revision: str = "", dtype: str = "float32", device: str = "auto"
@@ -168,7 +172,7 @@ class Workspace:
         Raises Incompatible where the model is no longer at the revision that the run pinned, or is
         told another day.
         """
-        config = run.config
+        config = intact(self.runs, run).config
         model = self.model(config["model"], config["revision"], config["dtype"], config["device"])
         revision, _, day = run.inputs["model"].partition(" on ")
         if model.revision != revision:
@@ -212,6 +216,7 @@ class Workspace:
 
     def sae(self, run: Run) -> "SAE":
         """Give the SAE of a run of kind `sae`, on the device of its model."""
+        intact(self.runs, run)
         return _load_sae(self.runs.folder / run.id / "sae").to(self.model_of(run).device)
 
 

@@ -64,7 +64,7 @@ def halves(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 def newest_of(study: Workspace, kind: str, sweep_run: Run) -> Run | None:
     """Give the newest finished run of a kind that was made of one sweep; None without any."""
     runs = [run for run in study.runs.all(kind + "-") if run.inputs.get("effects") == sweep_run.id]
-    return runs[-1] if runs else None
+    return study.resolve(kind, runs[-1].id) if runs else None
 
 
 def read_graph(study: Workspace, graph_run: Run) -> CausalGraph:

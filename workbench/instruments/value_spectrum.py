@@ -38,6 +38,7 @@ from feature_store.registry import register
 from feature_store.runs import Runs
 from feature_store.store import Store
 from feature_store.tables import read_table
+from feature_store.verified import intact
 from workbench.measuring.profiles import Cells
 from workbench.measuring.questionnaire import Questionnaire
 from workbench.statistics.intervals import known_mean
@@ -284,9 +285,9 @@ def _parts(settings: ValueSpectrumSettings) -> tuple[str, ...]:
 def _index(runs: Runs, name: str) -> Run:
     """The run of the images."""
     if name == "latest":
-        run = runs.latest("images", "Run `workbench index` first.")
+        run = intact(runs, runs.latest("images", "Run `workbench index` first."))
     else:
-        run = runs.get(name)
+        run = intact(runs, runs.get(name))
     if run.kind != "images":
         raise BadInput(
             f"{name} is a run of kind {run.kind!r}, an index of images is needed. `workbench runs`"
@@ -366,7 +367,7 @@ def _captions(
         by_file = _caption_file(Path(named))
         captions = {i.image: by_file[i.file] for i in images if i.file in by_file}
     else:
-        run = runs.get(named).id if named else _described(store)
+        run = intact(runs, runs.get(named or _described(store))).id
         rows = store.sql(
             "SELECT split_part(item, '/', 1) AS image, text FROM responses WHERE run = ? AND"
             " steering = 'base' AND item LIKE '%/describe' AND status = 'parsed'",

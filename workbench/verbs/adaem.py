@@ -272,7 +272,7 @@ def _labels_and_sae(study: Workspace, settings: AdaemSettings) -> tuple[Run | No
     if not population.needs_sae(settings.population):
         return labels, None
     if labels:
-        return labels, study.runs.get(labels.inputs["sae"])
+        return labels, study.resolve("sae", labels.inputs["sae"])
     return None, study.resolve("sae", settings.sae)
 
 

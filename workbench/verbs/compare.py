@@ -179,7 +179,7 @@ def _set_up(
     study: Workspace, settings: CompareSettings, label_run: Run, probe_run: Run | None
 ) -> _Setup:
     """Plan the arms, and collect what they are measured with."""
-    sae_run = study.runs.get(label_run.inputs["sae"])
+    sae_run = study.resolve("sae", label_run.inputs["sae"])
     model_name = sae_run.config["model"]
     questions_and_texts = sweep_material(study, model_name, settings)
     labels = output_scores.with_outputs(study, label_run.id)

@@ -66,7 +66,7 @@ class CounterfactualSettings:
 def run(study: Workspace, settings: CounterfactualSettings, progress: Progress) -> Run:
     """Set values in every observed profile; make a run of kind `counterfactual`."""
     graph_run = study.resolve("graph", settings.graph)
-    sweep_run = study.runs.get(graph_run.inputs["effects"])
+    sweep_run = study.resolve("effects", graph_run.inputs["effects"])
     options = len(one_scale(sweep_run.config["instrument"], study.system).options)
     objective = _objective(study, settings, options)
     inputs = {

@@ -308,7 +308,7 @@ def _relations(study: Workspace, settings: CoupleSettings) -> dict[tuple[str, st
         return {}
     if settings.relations == "circle":
         return circle_relations(study.system)
-    scm = read_scm(study, study.runs.get(settings.graph))[0]
+    scm = read_scm(study, study.resolve("graph", settings.graph))[0]
     return graph_relations(scm.values, scm.direct)
 
 

@@ -65,7 +65,7 @@ class EffectsSettings(SweepSettings):
 def run(study: Workspace, settings: EffectsSettings, progress: Progress) -> Run:
     """Sweep labelled features and controls over doses; make a run of kind `effects`."""
     label_run = study.resolve("labels", settings.labels)
-    sae_run = study.runs.get(label_run.inputs["sae"])
+    sae_run = study.resolve("sae", label_run.inputs["sae"])
     setup = SweepSetup(
         sae_run=sae_run,
         settings=settings,

@@ -66,7 +66,7 @@ def _estimate(
         "dropped": dict(estimate.dropped),
         "left_out": list(estimate.left_out),
     }
-    sae_run = study.runs.get(sweep_run.inputs["sae"])
+    sae_run = study.resolve("sae", sweep_run.inputs["sae"])
     if sae_run.config["model"] == material.ORGANISM:
         summary |= _beside_the_planted_graph(graph, work)
     return summary

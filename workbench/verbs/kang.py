@@ -154,7 +154,7 @@ def _build(
     work: Work,
 ) -> dict[str, Any]:
     """Interview the roles, write the run's tables, and give its figures."""
-    sae_run = study.runs.get(settings.sae)
+    sae_run = study.resolve("sae", settings.sae)
     where = _where(settings, interview)
     treatments = _treatments(study, sae_run, settings, interview, where)
     steered = SteeredModel(

@@ -76,7 +76,7 @@ class OrdinalSettings:
 def run(study: Workspace, settings: OrdinalSettings, progress: Progress) -> Run:
     """Make a run of kind `ordinal`."""
     ids = dict.fromkeys(study.resolve("profile", name).id for name in settings.runs)
-    profiles = [study.runs.get(id) for id in ids]
+    profiles = [study.resolve("profile", id) for id in ids]
     if not profiles:
         raise BadInput("An ordinal regression compares profile runs, got none. Name some: --runs.")
     instrument = _instrument(study, profiles)

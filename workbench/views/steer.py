@@ -52,7 +52,7 @@ def page() -> None:
     with left:
         steering = _controls(study, chosen)
     with right:
-        run = study.runs.get(chosen.sae.run)
+        run = study.resolve("sae", chosen.sae.run)
         text, profile = st.tabs(["Text", "Values"])
         with text:
             _texts(study, run, steering)

@@ -308,7 +308,7 @@ class ControlledModel:
         open = None
         if self.gate is not None:
             open = torch.from_numpy(self.gate.open[list(prompts)])
-        run = self.study.runs.get(self.settings.probes)
+        run = self.study.resolve("probes", self.settings.probes)
         with shift.controlled(self.study, run, self.model, self.settings.goal, open):
             return answer()
 
@@ -324,7 +324,7 @@ def _build(
     """Ask and judge the model before and after control, write the tables, and give the figures."""
     from sae_training.engine.generate import prompt_ids
 
-    model = study.model_of(study.runs.get(settings.probes))
+    model = study.model_of(study.resolve("probes", settings.probes))
     prompt_ids(model, material.prompts)  # one that is too long is refused before any is asked
     gate = None
     if settings.detector:

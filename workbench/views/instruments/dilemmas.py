@@ -198,7 +198,7 @@ def _items(_study: Study, folder: str, run: str) -> pd.DataFrame:
     from workbench.instruments.moral_dilemmas import metrics
     from workbench.measuring.questionnaire import as_asked
 
-    instrument = as_asked(_study.runs.get(run), _study.system, _study.folder).instrument
+    instrument = as_asked(_study.resolve("profile", run), _study.system, _study.folder).instrument
     step = metrics.steps(instrument)
     return pd.DataFrame(
         [

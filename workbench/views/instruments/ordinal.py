@@ -263,7 +263,7 @@ def _answerers(_study: Study, folder: str, profiles: tuple[str, ...]) -> pd.Data
     """
     from workbench.comparing import conditions
 
-    runs = {id: _study.runs.get(id) for id in profiles}
+    runs = {id: _study.resolve("profile", id) for id in profiles}
     rows = conditions.marked(queries.answerers(_study.store, profiles), runs)
     rows = rows.drop_duplicates(list(conditions.MARKS)).reset_index(drop=True)
     return rows.assign(condition=conditions.names(rows), profile=rows.run).set_index("condition")[
