@@ -45,6 +45,8 @@ from feature_store.records import Run, row
 from feature_store.schema import schemas
 from feature_store.terminal import visible
 
+THEN = ", then "
+"""Between what a run was begun with and what it was resumed with."""
 PACKAGES = ("values-workbench", "torch", "transformers", "sae-lens", "duckdb", "numpy")
 """Packages whose versions are noted in every run."""
 ROW_GROUP = 65_536
@@ -161,6 +163,19 @@ class Work:
         """All kept parts of a relation, in order of their numbers."""
         numbers = sorted(self.done(relation))
         return pa.concat_tables(self.kept(relation, number) for number in numbers)
+
+    def note(self, environment: Mapping[str, str]) -> None:
+        """Note versions, a machine and the like: what may decide last digits, and is in no id.
+
+        A run that goes on elsewhere after an interruption names both.
+        """
+        noted = dict(self.run.environment)
+        for name, value in environment.items():
+            before = noted.get(name, value)
+            noted[name] = before if value in before.split(THEN) else before + THEN + value
+        if noted != self.run.environment and self.run.status != "finished":
+            self.run = replace(self.run, environment=noted)
+            descriptions.write(self.run, self.folder)
 
     def save_time(self) -> None:
         """Note the working time so far, so that an interruption does not lose it."""
@@ -387,8 +402,10 @@ class Runs:
                         environment=_environment(),
                     )
                     descriptions.write(run, folder)
+                work = Work(run, folder, target)
+                work.note(_environment())
                 with _mistakes(folder):
-                    yield Work(run, folder, target)
+                    yield work
 
     def damaged(self, id: str) -> list[str]:
         """Files of a run that are missing or whose checksum differs."""

@@ -107,7 +107,15 @@ class Workspace:
         with self.runs.begin(kind, config, inputs, seed) as work:
             if work.run.status == "finished":  # another process made it in the meantime
                 return work.run
-            return work.finish(build(work))
+            self._note_machines(work)
+            summary = build(work)
+            self._note_machines(work)  # those of models that were opened meanwhile
+            return work.finish(summary)
+
+    def _note_machines(self, work: Work) -> None:
+        """Note in a run on what the models compute that are open."""
+        for machine in sorted({model.machine for model in self._models.values()}):
+            work.note({"computing": machine})
 
     def resolve(self, kind: str, name: str) -> Run:
         """Give the run that `name` means: an id, or `latest` of the kind.

@@ -6,9 +6,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from feature_store import verified
 from feature_store.errors import BadInput
+from sae_training.model.runtime import Runtime
 from workbench import Study
 from workbench.command.cli import main
 
@@ -99,3 +101,22 @@ def test_a_file_is_read_once_a_process(study, monkeypatch):
 def test_a_long_input_is_no_run(study):
     run = study.make("graph", {"seed": 0}, {"target": "x" * 5000}, lambda work: {})
     assert run.id in study.runs.ids()
+
+
+def test_a_run_names_every_machine_that_computed_it(tmp_path, monkeypatch):
+    def stop(stage, done, total):
+        raise KeyboardInterrupt
+
+    asked = {"model": "organism", "n_contexts": 1, "replicates": 100}
+    study = Study(tmp_path / "study")
+    monkeypatch.setattr(Runtime, "machine", "cpu of one kind")
+    with pytest.raises(KeyboardInterrupt):
+        study.measure(progress=stop, **asked)
+    monkeypatch.setattr(Runtime, "machine", "cpu of another kind")
+    run = Study(study.folder).measure(**asked)
+    assert run.environment["computing"] == "cpu of one kind, then cpu of another kind"
+    assert ", then " not in run.environment["torch"]
+    monkeypatch.undo()
+    alone = Study(tmp_path / "alone").measure(**asked)
+    assert alone.id == run.id
+    assert f"{torch.get_num_threads()} threads" in alone.environment["computing"]
