@@ -17,6 +17,7 @@ import functools
 import inspect
 import itertools
 import math
+import os
 import textwrap
 import types
 import typing
@@ -27,7 +28,7 @@ from typing import Any, TypeVar, cast
 from feature_store import registry
 from feature_store.bounds import Between, KeptAs, Later, Plugin, Replicates, Seed
 from feature_store.errors import BadInput, NotFound, nearest
-from feature_store.files import read_toml, shown
+from feature_store.files import digest, read_toml, shown
 
 T = TypeVar("T")
 SWITCHES = {"true": True, "yes": True, "false": False, "no": False}
@@ -277,6 +278,25 @@ def options(config: type[T], pairs: Sequence[str]) -> T:
         if not sign:
             raise BadInput(f"Options are written key=value, got {key!r}.")
     return make(config, {key.strip(): value for key, _, value in split})
+
+
+def contents(pairs: Sequence[str]) -> dict[str, str]:
+    """Sum up the files and folders that `key=value` pairs name: pair -> checksum of what is there.
+
+    A run pins them beside the pairs, since a file may be edited where it stands.
+
+        contents(["labelled=texts.csv", "held=true"])  # {"labelled=texts.csv": "0f3a..."}
+    """
+    from sae_training.model.folders import checksum
+
+    made = {}
+    for pair in pairs:
+        place = pair.partition("=")[2]
+        if place and os.path.isfile(place):
+            made[pair] = digest(place)
+        elif place and os.path.isdir(place):
+            made[pair] = checksum(Path(place))
+    return made
 
 
 def plain(config: Any) -> dict[str, Any]:

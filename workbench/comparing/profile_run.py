@@ -14,11 +14,13 @@ The verb `measure` makes one such run, the verb `contrast` one a subject and ins
 import dataclasses
 import hashlib
 import itertools
+import os
 from collections.abc import Sequence
 from typing import Annotated, Any
 
 from feature_store.bounds import MANY, Between, Plugin
 from feature_store.errors import BadInput
+from feature_store.files import digest
 from feature_store.progress import Progress
 from feature_store.records import Response, Run, Steering, Unit
 from feature_store.runs import Work
@@ -79,7 +81,7 @@ class ProfileMeasurement:
     """One model and one instrument, ready to be asked."""
 
     study: Workspace
-    """Where answers are kept and gates find their probes."""
+    """Where answers are kept."""
     settings: MeasureSettings
     """How it is asked, with the model's name and the SAE's run filled in."""
     opened: Opened
@@ -94,6 +96,8 @@ class ProfileMeasurement:
     """What was changed; named `base` where nothing was."""
     judge: Judge | None
     """Rates free answers; None where the instrument reads them by rule."""
+    detector: gates.Detector | None
+    """Decides which questions are steered; None: all are."""
 
     def build(self, work: Work, progress: Progress) -> dict[str, Any]:
         """Ask every question, write the tables of the run and return its figures."""
@@ -154,12 +158,10 @@ class ProfileMeasurement:
 
     def _gate(self) -> list[bool]:
         """Decide for each question whether it is steered."""
-        settings = self.settings
-        if not settings.gate:
+        if self.detector is None:
             return [True] * len(self.questions)
-        detector = gates.make(self.study, settings.gate, settings.gate_value, settings.gate_options)
         prompts = [q.prompt for q in self.questions]
-        return gates.gate(detector, prompts, settings.threshold).open.tolist()
+        return gates.gate(self.detector, prompts, self.settings.threshold).open.tolist()
 
     def _steered_answers(
         self, base: list[Response], is_open: list[bool], progress: Progress
@@ -230,6 +232,12 @@ def measure_profile(study: Workspace, settings: MeasureSettings, progress: Progr
         inputs["reading"] = RULES
     if judge:
         inputs |= inputs_of(judge)
+    if os.path.isfile(settings.contexts):
+        inputs["contexts"] = digest(settings.contexts)
+    detector = None
+    if settings.gate:
+        detector = gates.make(study, settings.gate, settings.gate_value, settings.gate_options)
+        inputs["gate"] = gates.pinned(detector, settings.gate_options)
     pinned = dataclasses.replace(settings, model=name, sae=sae_run.id if sae_run else "")
     measurement = ProfileMeasurement(
         study=study,
@@ -240,6 +248,7 @@ def measure_profile(study: Workspace, settings: MeasureSettings, progress: Progr
         steered=steered,
         steering=steering,
         judge=judge,
+        detector=detector,
     )
     return study.make("profile", pinned, inputs, lambda work: measurement.build(work, progress))
 

@@ -44,7 +44,7 @@ from workbench import organism
 from workbench.llm.reading import RULES
 from workbench.material import is_organism
 from workbench.measuring.questionnaire import one_scale
-from workbench.settings import LocalModelSettings, Resampling, options
+from workbench.settings import LocalModelSettings, Resampling, contents, options
 from workbench.steering.apply import edit_for, one_steering, scale_of
 from workbench.systems.value_pilot.agreement import RankingAgreement, agreement
 from workbench.systems.value_pilot.assess import CrossFit, cross_fit
@@ -157,6 +157,8 @@ def run(study: Workspace, settings: DecideSettings, progress: Progress) -> Run:
     }
     if sae_run:
         inputs["sae"] = sae_run.id
+    if files := contents(settings.options):
+        inputs["files"] = json.dumps(files, sort_keys=True)
     if settings.mode == "generate":
         inputs["reading"] = RULES
     if preferences and settings.variant == "released":

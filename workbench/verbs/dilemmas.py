@@ -73,7 +73,10 @@ def run(
     is_organism = name == ORGANISM
     _check(settings, name, study.system)
     norms = lines(settings.norms) if settings.norms else [""]
-    inputs = {"llm": name}
+    if name.startswith("local:") and not llm:
+        # Its files are pinned by the name that it has when it is open.
+        llm = open_llm(name, study.model)
+    inputs = {"llm": llm.name if llm else name}
     if settings.norms:
         inputs["norms"] = digest(Path(settings.norms))
 

@@ -83,7 +83,10 @@ def run(
     value_sets = subsets(system, settings.n, settings.smallest, settings.largest, settings.seed)
     if name == ORGANISM:
         given = organism.scenarios(value_sets, settings.actions, settings.seed)
-    inputs = {"llm": name}
+    if name.startswith("local:") and not llm:
+        # Its files are pinned by the name that it has when it is open.
+        llm = open_llm(name, study.model)
+    inputs = {"llm": llm.name if llm else name}
     if settings.file:
         inputs["file"] = digest(Path(settings.file))
 

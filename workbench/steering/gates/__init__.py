@@ -10,6 +10,7 @@ Left out: detectors that read what was generated. The decision falls at the prom
 (ACL 2025).
 """
 
+import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -19,7 +20,7 @@ from jaxtyping import Bool, Float
 from feature_store import registry
 from feature_store.errors import BadInput
 from feature_store.registry import Registry
-from workbench.settings import options
+from workbench.settings import contents, options
 from workbench.workspace import Workspace
 
 
@@ -91,6 +92,12 @@ def make(study: Workspace, name: str, value: str, settings: Sequence[str] = ()) 
     """
     plugin = GATES[name]
     return plugin.open(study, study.system.resolve(value), options(plugin.config, settings))
+
+
+def pinned(detector: Detector, settings: Sequence[str]) -> str:
+    """Say what a run pins of its gate: the detector's name, and the files its settings name."""
+    files = contents(settings)
+    return f"{detector.name}, {json.dumps(files, sort_keys=True)}" if files else detector.name
 
 
 def gate(detector: Detector, prompts: Sequence[str], threshold: float) -> GateDecision:

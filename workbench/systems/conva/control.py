@@ -138,6 +138,8 @@ class ControlMaterial:
     """Dilemmas of the value."""
     choices: list[BenchmarkItem]
     """Items of the benchmark."""
+    detector: gates.Detector | None = None
+    """Decides which prompts are controlled; None: all are."""
 
     @property
     def prompts(self) -> list[str]:
@@ -167,6 +169,11 @@ def control(study: Workspace, settings: Control, judge: Judge, progress: Progres
     material = ControlMaterial(
         dilemmas=read_dilemmas(settings.dilemmas, value, study.system),
         choices=read_choices(settings.choices),
+        detector=(
+            gates.make(study, settings.detector, value, settings.options)
+            if settings.detector
+            else None
+        ),
     )
     pinned = dataclasses.replace(settings, value=value, probes=probes_run.id, layers=layers)
     # What cannot be steered is refused before anything is asked.
@@ -178,6 +185,8 @@ def control(study: Workspace, settings: Control, judge: Judge, progress: Progres
         "questions": material.digest,
         **inputs_of(judge),
     }
+    if material.detector:
+        inputs["gate"] = gates.pinned(material.detector, settings.options)
     build = partial(_build, study, pinned, material, judge, progress)
     return study.make("control", pinned, inputs, build)
 
@@ -327,9 +336,8 @@ def _build(
     model = study.model_of(study.resolve("probes", settings.probes))
     prompt_ids(model, material.prompts)  # one that is too long is refused before any is asked
     gate = None
-    if settings.detector:
-        detector = gates.make(study, settings.detector, settings.value, settings.options)
-        gate = gates.gate(detector, material.prompts, settings.threshold)
+    if material.detector:
+        gate = gates.gate(material.detector, material.prompts, settings.threshold)
     for number, steered in enumerate((False, True)):
         if number not in work.done("control_answers"):
             respondent = ControlledModel(
