@@ -14,6 +14,7 @@ steering changes about that.
 
 import dataclasses
 import hashlib
+import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
