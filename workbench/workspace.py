@@ -197,7 +197,7 @@ class Workspace:
             )
         sae = run.inputs.get("sae", "")
         if run.kind != "sae" and self.runs.exists(sae):
-            run = self.runs.get(sae)
+            run = intact(self.runs, self.runs.get(sae))
         return self.beginning(model, run.summary.get("prepend_bos"))
 
     def model_for(
