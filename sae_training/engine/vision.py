@@ -93,6 +93,17 @@ class VisionModel(Model):
             loaded.module, processor, address, loaded.revision, bool(template) and chat != "off"
         )
 
+    def beginning(self, bos: bool | None) -> "VisionModel":
+        """Give itself. Raises Incompatible where texts should begin otherwise: what stands before
+        an image's tokens is the processor's.
+        """
+        if bos is None or bos == bool(self.set_around[0]):
+            return self
+        raise Incompatible(
+            f"The SAE's texts began {'with a' if bos else 'without a'} BOS token (prepend_bos), and"
+            f" the processor of {self.name} does otherwise. Adopt it for the language model alone."
+        )
+
     def render(self, prompt: Prompt) -> str:
         """Write a prompt as the model reads it, without its image.
 

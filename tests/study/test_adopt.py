@@ -194,6 +194,16 @@ def test_another_revision_of_the_model_is_told(place, tmp_path):
         assert adopt(place, tmp_path / "s", sae) == 0
 
 
+def test_texts_are_read_in_pieces_that_the_sae_knows(place, tmp_path):
+    sae = sae_folder(place, "short", context_size=4)
+    with pytest.warns(UserWarning, match="made on pieces of 4 tokens"):
+        assert adopt(place, tmp_path / "s", sae) == 0
+    tokens = newest(tmp_path / "s").summary["tokens"]
+    model, loaded = open_model(place / "bare"), load_sae(sae)
+    corpus = Corpus(read_texts(place / "texts.csv"), 16, 4)
+    assert tokens == harvest(model, loaded, corpus, loaded.site(), HarvestSettings()).tokens
+
+
 def test_too_many_features_for_memory_are_refused_before_work(place, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(memory, "available", lambda device="cpu": 10**9)
     words = ["train", tmp_path / "s", "--model", place / "bare", "--texts", place / "texts.csv"]

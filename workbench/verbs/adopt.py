@@ -90,6 +90,7 @@ def run(study: Workspace, settings: AdoptSettings, progress: Progress) -> Run:
     site = _site(sae, settings)
     sites.boundary(site, model.n_layers)
     _check_revision(sae, model, settings)
+    _warn_of_context(sae, settings)
     model = study.beginning(model, sae.reading.prepend_bos)
     inputs = {"model": model.pinned, "texts": checksum(texts), "sae": _digest(sae)}
 
@@ -136,6 +137,16 @@ def _check_revision(sae: "SAE", model: "Model", settings: AdoptSettings) -> None
         warnings.warn(
             f"the SAE was made on revision {shown(stated)} of its model, {settings.model} is at"
             f" {model.revision[:12]}. FVU and L0 tell whether that matters.",
+            stacklevel=2,
+        )
+
+
+def _warn_of_context(sae: "SAE", settings: AdoptSettings) -> None:
+    """Say where texts are read in shorter pieces than is set, because the SAE knows no longer."""
+    if sae.reading.context_size < settings.context:
+        warnings.warn(
+            f"the SAE was made on pieces of {sae.reading.context_size} tokens, so texts are read in"
+            f" such pieces, not in those of {settings.context} (--context).",
             stacklevel=2,
         )
 
