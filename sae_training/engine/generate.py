@@ -1,9 +1,11 @@
-"""Text from a model, with a key-value cache.
+"""Text from a model, token by token.
 
 1. Prompts of a batch are padded on the left, so that every row's next token stands in the same
-   column.
-2. The prompt runs once; after it each step feeds one token a row and reads the rest from the cache.
-   Under `steered`, the edit sees the prompt's tokens as prompt and the others as generated.
+   column; a family that reads padding as text gets rows of one length.
+2. The prompt runs once; after it each step feeds one token a row and reads the rest from what the
+   family remembers (keys and values, the state of a Mamba). A family without a memory that is right
+   reads the whole text at each step. Under `steered`, the edit sees the prompt's tokens as prompt
+   and the others as generated.
 3. Greedy at temperature 0. Otherwise each row draws from its own generator, seeded by (seed, row):
    the text does not depend on the device or on the batch, and a steered row is paired with the
    unsteered one of its number. With a seed a row, each draws as if it were alone, and its text does
@@ -22,10 +24,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from feature_store.errors import BadInput
-from sae_training.model import spans
+from feature_store.errors import BadInput, Incompatible
+from sae_training.model import families, spans
 from sae_training.model.edits import Frame, prompt_frame
-from sae_training.model.runtime import Prompt, Runtime, not_finite
+from sae_training.model.overflow import not_finite
+from sae_training.model.runtime import Prompt, Runtime
 
 ROWS = 32
 """Prompts generated together; more rows are cut into batches of this size."""
@@ -41,8 +44,8 @@ class PromptBatch(NamedTuple):
 
     ids: Sequence[list[int]]
     """Token ids of each prompt."""
-    first_row: int
-    """Number of the first one among all prompts: row `i` of an open edit steers prompt `i`."""
+    rows: Sequence[int]
+    """Number of each among all prompts: row `i` of an open edit steers prompt `i`."""
     seeds: Sequence[int]
     """From what each prompt's own generator draws."""
     marks: spans.Marks = MappingProxyType({})
@@ -115,14 +118,30 @@ def continuations(
         for row in range(len(prompts))
     ]
     new: list[list[int]] = [[] for _ in prompts]
-    for at in range(0, len(prompts), ROWS):
+    for rows in batches(model, list(map(len, prompts)), ROWS):
         batch = PromptBatch(
-            ids=prompts[at : at + ROWS], first_row=at, seeds=seeds[at : at + ROWS], marks=marks
+            ids=[prompts[row] for row in rows],
+            rows=rows,
+            seeds=[seeds[row] for row in rows],
+            marks=marks,
         )
         for step in steps(model, batch, max_new_tokens, temperature):
             for row, token in step:
-                new[at + row].append(token)
+                new[rows[row]].append(token)
     return new
+
+
+def batches(model: Runtime, lengths: Sequence[int], size: int) -> list[list[int]]:
+    """Cut rows of these lengths into batches of at most `size` that go through together.
+
+    Rows are padded on the left, so those of a family that reads such padding are of one length.
+    """
+    rows = range(len(lengths))
+    groups: dict[int, list[int]] = {}
+    equal = len(set(lengths)) > 1 and "left" in model.padding_read
+    for row in rows:
+        groups.setdefault(lengths[row] if equal else 0, []).append(row)
+    return [group[at : at + size] for group in groups.values() for at in range(0, len(group), size)]
 
 
 def decode(model: Runtime, prompts: Sequence[list[int]], new: Sequence[list[int]]) -> list[str]:
@@ -144,7 +163,7 @@ def stream(
     new: list[int] = []
     shown = ""
     batch = PromptBatch(
-        ids=[ids], first_row=0, seeds=[row_seed(seed, 0)], marks=_marks(model, [prompt])
+        ids=[ids], rows=[0], seeds=[row_seed(seed, 0)], marks=_marks(model, [prompt])
     )
     for step in steps(model, batch, max_new_tokens, temperature):
         new += [token for _, token in step]
@@ -165,54 +184,106 @@ def steps(
     Yields for each step the (row, token) pairs of the rows that are not finished; a row is the
     number of a prompt in the batch.
     """
-    from transformers import DynamicCache
-
     if not temperature >= 0 or temperature == float("inf"):
         raise BadInput(f"A temperature is a number >= 0, got {temperature}. 0 is greedy.")
-    rows = batch.ids
-    width = max(map(len, rows))
-    ids = torch.tensor([[0] * (width - len(row)) + row for row in rows])
-    mask = torch.tensor([[False] * (width - len(row)) + [True] * len(row) for row in rows])
     draws = [torch.Generator().manual_seed(seed) for seed in batch.seeds]
-    room = [min(max_new_tokens, model.context - len(row)) for row in rows]
-    cache = DynamicCache(config=model.module.config)
-    part = slice(batch.first_row, batch.first_row + len(rows))
-    frame = prompt_frame(mask.to(model.device))._replace(
-        spans=spans.padded(batch.marks, range(part.start, part.stop), width)
-    )
-    going = list(range(len(rows)))
+    room = [min(max_new_tokens, model.context - len(row)) for row in batch.ids]
+    passes = _Passes(model, batch)
+    going = list(range(len(batch.ids)))
     step = 0
-    # A model that sees counts the positions of an image its own way, and of what follows it.
-    counted: dict[str, Any] = {"position_ids": None} if batch.inputs else {}
-    more: dict[str, Any] = {**batch.inputs, **counted}
     while going := [row for row in going if step < room[row]]:
-        with model.lock:
-            out = model.forward(
-                ids,
-                mask,
-                rows=part,
-                frame=frame,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-                **more,
-            )
-        logits = out.logits[:, -1].float().cpu()
+        logits = passes.logits()
         if not bool(logits[going].amax(-1).isfinite().all()):
             raise not_finite(model, f"At token {step + 1} of the answer", model.is_steered)
         tokens = _choose(logits, temperature, draws).tolist()
         step += 1
-        more = counted
         going = [row for row in going if tokens[row] not in model.stop_tokens]
         yield [(row, tokens[row]) for row in going]
-        ids = torch.tensor(tokens)[:, None]
-        mask = torch.cat([mask, torch.ones(len(rows), 1, dtype=torch.bool)], dim=1)
-        alive = torch.tensor(
-            [[row in going and step < room[row]] for row in range(len(rows))], device=model.device
+        passes.add(tokens, [row in going and step < room[row] for row in range(len(tokens))])
+
+
+class _Passes:
+    """Forward passes that continue a batch: the prompts first, then one token a row.
+
+    A family whose memory is right (`Runtime.memory`) reads each token once; another one reads the
+    whole text again for every token.
+    """
+
+    def __init__(self, model: Runtime, batch: PromptBatch) -> None:
+        self.model, self.batch = model, batch
+        width = max(map(len, batch.ids))
+        self.ids = torch.tensor([[0] * (width - len(row)) + row for row in batch.ids])
+        """Tokens of the next pass [row tok]."""
+        self.mask = torch.tensor(
+            [[False] * (width - len(row)) + [True] * len(row) for row in batch.ids]
         )
-        no = torch.zeros_like(alive)
-        nowhere = dict.fromkeys(batch.marks, no)
-        frame = Frame(real=alive, first=no, last=no, generated=alive, spans=nowhere)
+        """True at tokens of the whole text so far, False at padding [row tok]."""
+        self.frame = prompt_frame(self.mask.to(model.device))._replace(
+            spans=spans.padded(batch.marks, batch.rows, width)
+        )
+        """What the tokens of the next pass are."""
+        self.rows = torch.tensor(batch.rows)
+        # A model that sees counts the positions of an image its own way, and of what follows it.
+        self.counted: dict[str, Any] = {"position_ids": None} if batch.inputs else {}
+        self.more: dict[str, Any] = {**batch.inputs, **self.counted}
+        self.memory = model.memory
+        if batch.inputs and not self.memory:
+            raise Incompatible(
+                f"{model.name} keeps no memory that is right, so it cannot write about an image."
+                " Have it score answers, or choose another model."
+            )
+        self.held = families.fresh_memory(model, self.memory)
+        """What the family remembers; None before the first pass where it makes its own."""
+
+    def logits(self) -> Float[Tensor, "row vocab"]:
+        """Run the next pass: the logits after the last token of each row, on the CPU."""
+        remembered: dict[str, Any] = {"use_cache": True} if self.memory else {}
+        if self.held is not None:
+            remembered[self.memory] = self.held
+        with self.model.lock:
+            out = self.model.forward(
+                self.ids,
+                self.mask,
+                rows=self.rows,
+                frame=self.frame,
+                logits_to_keep=1,
+                **remembered,
+                **self.more,
+            )
+        if self.memory:
+            self.held = getattr(out, self.memory)
+            self.more = self.counted
+        return out.logits[:, -1].float().cpu()
+
+    def add(self, tokens: list[int], alive: list[bool]) -> None:
+        """Continue each row by a token; in rows that are not `alive` it counts as padding."""
+        new = torch.tensor(tokens)[:, None]
+        self.mask = torch.cat([self.mask, torch.ones_like(new, dtype=torch.bool)], dim=1)
+        real = torch.tensor(alive, device=self.model.device)[:, None]
+        no = torch.zeros_like(real)
+        nowhere = dict.fromkeys(self.batch.marks, no)
+        frame = Frame(real=real, first=no, last=no, generated=real, spans=nowhere)
+        if self.memory:
+            self.ids, self.frame = new, frame
+        else:
+            self.ids, self.frame = torch.cat([self.ids, new], dim=1), _joined(self.frame, frame)
+
+
+def _joined(before: Frame, after: Frame) -> Frame:
+    """Put two frames side by side."""
+
+    def side_by_side(left: Tensor, right: Tensor) -> Tensor:
+        """Join two marks along the tokens."""
+        return torch.cat([left.to(right.device), right], dim=1)
+
+    marks = {span: side_by_side(before.spans[span], after.spans[span]) for span in before.spans}
+    return Frame(
+        real=side_by_side(before.real, after.real),
+        first=side_by_side(before.first, after.first),
+        last=side_by_side(before.last, after.last),
+        generated=side_by_side(before.generated, after.generated),
+        spans=marks,
+    )
 
 
 def row_seed(seed: int, row: int) -> int:

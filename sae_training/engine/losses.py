@@ -20,7 +20,8 @@ from sae_training.engine.resume import resumable, run_alone
 from sae_training.engine.walk import LOGITS, Ids, budget
 from sae_training.model import sites
 from sae_training.model.edits import Edit, prompt_frame, settle
-from sae_training.model.runtime import Runtime, not_finite
+from sae_training.model.overflow import not_finite
+from sae_training.model.runtime import Runtime
 
 
 class SweepLosses(NamedTuple):

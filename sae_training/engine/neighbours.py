@@ -6,7 +6,8 @@ behind the same long text.
 2. What all of a group share runs once, its keys and values are repeated, and the rest of each
    prompt runs in one batch.
 
-`scoring.sweep` shares more, but runs node by node: it is made for many interventions on each
+A family that cannot be resumed (`resume.py`) is scored by full forward passes. `scoring.sweep`
+shares more, but runs node by node: it is made for many interventions on each
 prompt, this for one pass over many prompts. Left out: steering, for which `scoring.py` is there.
 """
 
@@ -17,8 +18,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from feature_store.errors import BadInput
-from sae_training.engine.answers import by_answers
+from sae_training.engine.answers import by_answers, tokens_of
 from sae_training.engine.generate import prompt_ids
+from sae_training.engine.resume import resumable
+from sae_training.engine.scoring import full_scores
 from sae_training.engine.walk import LOGITS, Ids, logprobs
 from sae_training.model.edits import prompt_frame
 from sae_training.model.runtime import Runtime
@@ -40,6 +43,8 @@ def score(
                 "Neighbours are scored without steering: call this outside the steered block."
             )
     ids = prompt_ids(model, prompts)
+    if not resumable(model):
+        return full_scores(model, ids, tokens_of(model, prompts, ids, options))
     vocabulary = model.module.config.get_text_config().vocab_size
     out = torch.empty(len(prompts), len(options))
     for rows, answers in by_answers(model, prompts, ids, options):

@@ -37,6 +37,8 @@ def open_model(
         raise Incompatible(
             f"The tokenizer of {address} has no chat template. Use chat=auto or off."
         )
-    return Model(
+    model = Model(
         loaded.module, loaded.tokenizer, str(address), loaded.revision, template and chat != "off"
     )
+    model.check()
+    return model

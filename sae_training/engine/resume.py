@@ -25,7 +25,8 @@ The result equals the full forward to floating-point error; `tests/machine/test_
 for each family.
 
 Left out: layers that remember something else than keys and values (Mamba, RWKV, linear attention)
-or share them between layers: `resumable` is false there, and `scoring.py` runs full forward passes.
+or share them between layers: `resumable` finds them, by what the configuration says and by trying,
+and `scoring.py` runs full forward passes there.
 """
 
 import itertools
@@ -40,8 +41,12 @@ from torch import Tensor
 from transformers import Cache
 
 from sae_training.engine.tails import Tail
+from sae_training.model import families
 from sae_training.model.edits import Frame
 from sae_training.model.runtime import Change, Runtime
+
+KEEPS_MORE: frozenset[str] = frozenset()
+"""Families whose layers keep more than keys and values, which a few tokens do not show."""
 
 
 class _Stored(Exception):
@@ -226,8 +231,25 @@ class SegmentPass(NamedTuple):
     """Residual at the watched boundary, where the pass came by."""
 
 
+_RESUMABLE: WeakKeyDictionary[Runtime, bool] = WeakKeyDictionary()
+"""Model -> whether it can be resumed: trying takes a few passes, so each model is tried once."""
+
+
 def resumable(model: Runtime) -> bool:
-    """Say whether every layer keeps keys and values of its own and nothing else."""
+    """Say whether every layer keeps keys and values of its own and nothing else.
+
+    What the configuration says of its layers must allow it, and a few tokens must give the logits
+    of a full forward pass.
+    """
+    if model not in _RESUMABLE:
+        model.check()
+        with model.lock, families.unhooked(model.module):
+            _RESUMABLE[model] = _keeps_keys(model) and _resumes(model)
+    return _RESUMABLE[model]
+
+
+def _keeps_keys(model: Runtime) -> bool:
+    """Read from the configuration whether all layers keep full keys and values of their own."""
     config = model.module.config.get_text_config()
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     shared = getattr(config, "num_kv_shared_layers", 0)
@@ -235,7 +257,32 @@ def resumable(model: Runtime) -> bool:
         kinds <= {"full_attention", "sliding_attention"}
         and not shared
         and not getattr(model.module, "_is_stateful", False)
+        and config.model_type not in KEEPS_MORE
     )
+
+
+def _resumes(model: Runtime) -> bool:
+    """Try it: two texts of unequal length side by side, and a text from its residual halfway."""
+    whole, cut, at = list(families.TOKENS), 4, model.n_layers // 2
+    texts = [whole, whole[2:]]
+    last = model.n_layers - 1
+    try:
+        pasts = []
+        for text in texts:
+            past = PrefixCache([0], 1, len(text), {}, last)
+            run(model, Segment(ids=[text[: cut - len(whole)]], body=True), past)
+            pasts.append((past, 0))
+        ends = [text[cut - len(whole) :] for text in texts]
+        together = run(model, Segment(ids=ends), join(pasts, 1, len(ends[0]))).logits
+        _, residual = run_alone(model, whole, watch=at)
+        resumed, _ = run_alone(model, whole, residual, at)
+    except Exception:  # whatever a family raises at a memory or a layer that is not its own
+        return False
+    assert together is not None, "only a body segment ends before its logits"
+    full = [families.alone(model, torch.tensor([text]))[0] for text in texts]
+    logits = torch.cat([together.flatten(0, 1), resumed[0]])
+    expected = torch.cat([*(text[-len(ends[0]) :] for text in full), full[0]])
+    return families.alike(model, logits, expected)
 
 
 def run(model: Runtime, segment: Segment, cache: PrefixCache, watch: int = -1) -> SegmentPass:

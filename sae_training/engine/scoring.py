@@ -38,7 +38,7 @@ from feature_store.errors import BadInput
 from feature_store.progress import StageProgress
 from feature_store.records import Site, Span, Where
 from sae_training.engine.answers import AnswerIds, Options, options_by_prompt, tokens_of
-from sae_training.engine.generate import prompt_ids
+from sae_training.engine.generate import batches, prompt_ids
 from sae_training.engine.prefixes import tree
 from sae_training.engine.resume import branches, resumable
 from sae_training.engine.tails import Tail, read, tails
@@ -208,8 +208,9 @@ def full_scores(
     paths.sort(key=_tail_length)
     for after, same_length in itertools.groupby(paths, _tail_length):
         waiting = list(same_length)
-        for at in range(0, len(waiting), TOGETHER):
-            part = waiting[at : at + TOGETHER]
+        lengths = [len(prompts[row]) for row, _ in waiting]
+        for group in batches(model, lengths, TOGETHER):
+            part = [waiting[number] for number in group]
             rows = [row for row, _ in part]
             whole = [[*prompts[row], *tail.tokens] for row, tail in part]
             logits = _full_logits(model, whole, rows, after, marks)

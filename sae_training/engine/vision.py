@@ -234,7 +234,7 @@ class VisionModel(Model):
             inputs.pop("attention_mask", None)
             new: list[list[int]] = [[] for _ in rows]
             draws = [row_seed(seeds[row], 0) for row in rows]
-            batch = PromptBatch(ids=ids, first_row=0, seeds=draws, inputs=inputs)
+            batch = PromptBatch(ids=ids, rows=range(len(rows)), seeds=draws, inputs=inputs)
             for step in steps(self, batch, max_new_tokens, temperature):
                 for row, token in step:
                     new[row].append(token)

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from feature_store.errors import BadInput, Incompatible
 from feature_store.records import Site
-from sae_training.model import clock, sites
+from sae_training.model import clock, families, sites
 from sae_training.model.edits import Edit, Frame, by_prompt, prompt_frame, settle
 
 LOGITS = 2**27
@@ -40,32 +40,22 @@ groups as fit."""
 CENTRED = ("gpt2", "gpt_neo", "gptj", "gpt_neox", "opt")
 """Families whose embedding enters the first layer's LayerNorm as it is, and whose layers read the
 residual through a LayerNorm alone."""
+FORWARD = frozenset({"attention_mask", "position_ids", "use_cache", "logits_to_keep"})
+"""Keywords that a family's forward pass may lack."""
+DEPTHS = ("decoder_layers", "num_decoder_layers", "num_hidden_layers")
+"""Names under which configurations hold the number of decoder layers."""
 
 Prompt = str | Sequence[Mapping[str, str]]
 """What a model is asked: a text, or the messages of a conversation, each with its `role` and
 `content` (chat models only)."""
+
+Measured = TypeVar("Measured")
 
 Change = Callable[[Tensor], Tensor]
 """Sees a residual [row tok d_model] and gives the one that the model goes on with."""
 
 
 AnyRuntime = TypeVar("AnyRuntime", bound="Runtime")
-
-
-def not_finite(model: "Runtime", where: str, steered: bool) -> BadInput:
-    """Make the refusal of results that are NaN or infinite, which came up at `where`.
-
-    An unsteered model does so when its number format ends before its numbers do.
-
-        raise not_finite(model, "Question 3", steered=False)
-    """
-    format = "float16 ends at 65504: load the model with --dtype bfloat16 or float32"
-    narrow = model.dtype == torch.float16
-    if steered:
-        advice = f"Lower the strength{f', or, since {format}' if narrow else ''}."
-    else:
-        advice = f"Its numbers overflow: {format}." if narrow else "Its weights may be damaged."
-    return BadInput(f"{where}: {model.name} gives NaN. {advice}")
 
 
 class _Reached(Exception):
@@ -91,6 +81,8 @@ class Runtime:
         """
         # `nn.Module` knows neither the configuration nor the embedding of a Hugging Face model.
         config = cast(Any, module).config.get_text_config()
+        # Of a model that was cut from an encoder and a decoder, the decoder counts.
+        depths = (getattr(config, name, None) for name in DEPTHS)
         self.module: Any = module
         """The Hugging Face model, in evaluation mode."""
         self.tokenizer = tokenizer
@@ -103,9 +95,9 @@ class Runtime:
         """Whether prompts go through the tokenizer's chat template."""
         self.today = date.today().isoformat()
         """Day that the chat template tells, where it asks for the time."""
-        self.d_model: int = config.hidden_size
+        self.d_model: int = getattr(config, "hidden_size", 0)
         """Width of the residual stream."""
-        self.n_layers: int = config.num_hidden_layers
+        self.n_layers: int = next((depth for depth in depths if isinstance(depth, int)), 0)
         """Decoder layers."""
         self.path, self.layers = sites.layers(module, self.n_layers)
         """Module path of the decoder layers, and the layers."""
@@ -177,17 +169,36 @@ class Runtime:
         """Whether a layer returns (residual, ...), as older families do, instead of the
         residual.
         """
-        seen: list[bool] = []
-        with self.lock:
-            handle = self.layers[0].register_forward_hook(
-                lambda _, __, out: seen.append(isinstance(out, tuple))
-            )
-            try:
-                token = torch.ones(1, 1, dtype=torch.long)
-                self.forward(token, token.bool())
-            finally:
-                handle.remove()
-        return seen[0]
+        return self._measured(families.check)
+
+    @cached_property
+    def accepted(self) -> frozenset[str]:
+        """Keywords that the module's forward pass names."""
+        return families.accepted(self)
+
+    @cached_property
+    def numbers_tokens(self) -> bool:
+        """Whether the family takes positions of ours."""
+        return self._measured(families.numbers_tokens)
+
+    @cached_property
+    def padding_read(self) -> frozenset[str]:
+        """Sides on which padding changes what the tokens beside it give: left, right."""
+        return self._measured(families.padding_read)
+
+    @cached_property
+    def memory(self) -> str:
+        """Keyword under which the family takes its memory of the tokens before; "" without one."""
+        return self._measured(families.memory)
+
+    def check(self) -> None:
+        """Raise Incompatible, with the family's name, for one that cannot be read and steered."""
+        _ = self.tuples  # measured once, by `families.check`
+
+    def _measured(self, measure: "Callable[[Runtime], Measured]") -> Measured:
+        """Measure something on the model as it is, whatever hooks are set."""
+        with self.lock, families.unhooked(self.module):
+            return measure(self)
 
     @cached_property
     def set_around(self) -> tuple[list[int], list[int]]:
@@ -440,18 +451,48 @@ class Runtime:
     ) -> Any:
         """Run the module once, as whatever hooks are set change it.
 
-        `mask` covers ids and, with a cache, what came before; `rows` of the open edits take part;
+        `mask` covers ids and, with a memory, what came before; `rows` of the open edits take part;
         `frame` says what the tokens are, by default that all of them were given. Further keywords
-        go to the module. Call it while `lock` is held.
+        go to the module. Call it while `lock` is held. Raises Incompatible for a family that cannot
+        be read, BadInput for padding on a side on which the family reads it.
         """
+        self.check()
+        if not bool(mask.all()):
+            self._check_padding(mask)
+        return self.run(ids, mask, rows, frame, **kwargs)
+
+    def _check_padding(self, mask: Tensor) -> None:
+        """Refuse padding that would change what the tokens beside it give."""
+        sides = {"left": not bool(mask[:, 0].all()), "right": not bool(mask[:, -1].all())}
+        if read := [side for side, padded in sides.items() if padded and side in self.padding_read]:
+            raise BadInput(
+                f"{self.name} reads padding on the {read[0]} as if it were text. Give it rows of"
+                " equal length."
+            )
+
+    def run(
+        self,
+        ids: Tensor,
+        mask: Tensor,
+        rows: slice | Tensor = slice(None),
+        frame: Frame | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Run the module once, as `forward` does, without a look at what the family can do."""
         ids, mask = ids.to(self.device), mask.to(self.device)
         width = ids.shape[1]
-        kwargs.setdefault("position_ids", (mask.long().cumsum(-1) - 1).clamp(min=0)[:, -width:])
-        kwargs.setdefault("use_cache", False)
+        # A memory that is no keys and values has no place for what came before.
+        seen = mask[:, -width:] if families.STATES & kwargs.keys() else mask
+        kwargs = {"use_cache": False, "attention_mask": seen.long()} | kwargs
+        if self.numbers_tokens:
+            place = (mask.long().cumsum(-1) - 1).clamp(min=0)[:, -width:]
+            kwargs.setdefault("position_ids", place)
+        for name in FORWARD - self.accepted:
+            kwargs.pop(name, None)
         self.frame, self.pass_rows = frame or prompt_frame(mask), rows
         try:
             with torch.no_grad():
-                return self.module(input_ids=ids, attention_mask=mask.long(), **kwargs)
+                return self.module(input_ids=ids, **kwargs)
         finally:
             self.frame, self.pass_rows = None, slice(None)
 
@@ -472,6 +513,8 @@ class Runtime:
 
         def after(_: nn.Module, args: tuple[Any, ...], out: Any) -> Any:
             """Change what a layer returns: the residual, or a tuple that begins with it."""
+            if isinstance(out, list):
+                return [change(out[0]), *out[1:]]
             return (change(out[0]), *out[1:]) if isinstance(out, tuple) else change(out)
 
         if at == 0:
@@ -485,7 +528,11 @@ class Runtime:
 
 
 def _context(config: Any, tokenizer: Any) -> int:
-    """Find out how many tokens the model reads."""
+    """Find out how many tokens the model reads, each seeing only what came before it."""
+    # Beyond it, the family (Doge) chooses what a token sees by what comes after it.
+    kept = getattr(config, "keep_window_size", None)
+    if isinstance(kept, int):
+        return min(kept, config.max_position_embeddings)
     for name in ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length"):
         if isinstance(length := getattr(config, name, None), int):
             return length

@@ -110,7 +110,7 @@ def layers(module: nn.Module, count: int) -> tuple[str, nn.ModuleList]:
     ]
     if not lists:
         raise BadInput(
-            f"{type(module).__name__} has no list of {count} decoder layers. "
+            f"{type(module).__name__} has no list of {count or 'its'} decoder layers. "
             "The workbench reads decoder-only language models."
         )
     return min(lists, key=lambda entry: entry[0].count("."))

@@ -280,7 +280,7 @@ class LocalRespondent:
 
     def _keep_scores(self, keys: Sequence[str], scores: Sequence[Float[np.ndarray, "..."]]) -> None:
         """Keep log-probabilities. Raises BadInput where some are NaN."""
-        from sae_training.model.runtime import not_finite
+        from sae_training.model.overflow import not_finite
 
         bad = sum(not np.isfinite(row).all() for row in scores)
         if bad:

@@ -209,7 +209,7 @@ def measure(
     Row i of the edit is intervention i. Chunks that an earlier, interrupted call kept are not
     measured again.
     """
-    from sae_training.model.runtime import not_finite
+    from sae_training.model.overflow import not_finite
 
     options = option_texts(instrument, edited.model)
     neutral = neutral_tokens(edited.model, texts.neutral)

@@ -291,7 +291,7 @@ def _plan(study: Workspace, settings: NeuronsSettings, name: str) -> _Plan:
 
 def _unedited(bench: Bench) -> _Unedited:
     """Measure the model as it is. Raises BadInput where it overflows by itself."""
-    from sae_training.model.runtime import not_finite
+    from sae_training.model.overflow import not_finite
 
     ratings, losses = bench.ratings(), bench.losses()
     if not (np.isfinite(ratings).all() and np.isfinite(losses).all()):

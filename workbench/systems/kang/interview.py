@@ -201,7 +201,7 @@ def _answers(
     import torch
 
     from sae_training.engine import scoring
-    from sae_training.model.runtime import not_finite
+    from sae_training.model.overflow import not_finite
 
     model, edit = steered.model, steered.edit
     prompts = [question.prompt for _, question in pairs]

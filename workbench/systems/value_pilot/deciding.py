@@ -109,7 +109,7 @@ def by_logprob(
     from sae_training.engine.answers import tokens_of
     from sae_training.engine.generate import prompt_ids
     from sae_training.engine.scoring import sweep_ids
-    from sae_training.model.runtime import not_finite
+    from sae_training.model.overflow import not_finite
 
     requests = [
         _Request(number, order, prompt)
