@@ -36,6 +36,9 @@ NAME = 60
 """Longest name of an only column [letters]; a longer one is a text that stands where a header
 should."""
 
+_NAMED = re.compile(r"sep=(.)\r?", re.IGNORECASE)
+"""A first line that names the separator."""
+
 
 @dataclass(frozen=True)
 class Account:
@@ -188,6 +191,8 @@ class _Rows(NamedTuple):
     """Line at which each row begins, from 1."""
     stray: list[int]
     """Lines in which a quotation mark opens a field and is none."""
+    doubtful: list[int]
+    """Lines in which a cell begins that runs over several lines and may hold rows of their own."""
 
 
 def _of_text(file: Path, wanted: Sequence[str]) -> Table:
@@ -200,7 +205,10 @@ def _of_text(file: Path, wanted: Sequence[str]) -> Table:
             f"{shown(file, 300)} is empty and cannot be read as {file.suffix[1:]}: expected a"
             " header and rows."
         )
-    separator = _separator(lines[:SAMPLE], file.suffix.lower(), wanted)
+    if named := _NAMED.fullmatch(lines[0]):  # as spreadsheets write it
+        separator, lines[0] = named[1], ""
+    else:
+        separator = _separator(lines[:SAMPLE], file.suffix.lower(), wanted)
     rows = _split(lines, separator)
     header, *body = rows.cells
     _check_names(file, header)
@@ -224,6 +232,11 @@ def _of_text(file: Path, wanted: Sequence[str]) -> Table:
         account = account.noting(
             f"{len(rows.stray)} quotation marks that open a field and close none are read as"
             f" letters, first in line {rows.stray[0]}"
+        )
+    if rows.doubtful:
+        account = account.noting(
+            f"{len(rows.doubtful)} quoted cells run over several lines and may hold rows of their"
+            f" own, first in line {rows.doubtful[0]}"
         )
     columns = {name: [row[place] for row in kept] for place, name in enumerate(_names(header))}
     return Table(file=file, columns=columns, places=places, account=account)
@@ -252,7 +265,7 @@ def _separator(lines: Sequence[str], suffix: str, wanted: Sequence[str]) -> str:
 
 def _split(lines: Sequence[str], separator: str) -> _Rows:
     """Split lines into rows of cells; a quoted cell may run over several lines."""
-    rows = _Rows([], [], [])
+    rows = _Rows(cells=[], lines=[], stray=[], doubtful=[])
     at, width = 0, 0
     while at < len(lines):
         line, first = lines[at].removesuffix("\r"), at
@@ -261,38 +274,53 @@ def _split(lines: Sequence[str], separator: str) -> _Rows:
             continue
         cells = line.split(separator)
         if '"' in line:
-            cells, at, stray = _quoted(lines, first, separator, width)
-            rows.stray.extend([first + 1] * stray)
+            row = _quoted(lines, first, separator, width)
+            cells, at = row.cells, row.next
+            rows.stray.extend([first + 1] * row.stray)
+            rows.doubtful.extend([first + 1] * row.doubtful)
         rows.cells.append(cells)
         rows.lines.append(first + 1)
         width = width or len(cells)
     return rows
 
 
-def _quoted(
-    lines: Sequence[str], at: int, separator: str, width: int
-) -> tuple[list[str], int, int]:
+class _Row(NamedTuple):
+    """A row that was read with its quotation marks heeded."""
+
+    cells: list[str]
+    """Its cells."""
+    next: int
+    """Place of the line after it."""
+    stray: int
+    """Marks that opened a field and closed none."""
+    doubtful: bool
+    """Whether one of its cells may hold rows of their own."""
+
+
+def _quoted(lines: Sequence[str], at: int, separator: str, width: int) -> _Row:
     """Read the row that begins at a line, quotation marks heeded.
 
-    Gives its cells, the line after it, and how many marks opened a field without closing it.
     `width` is the number of the header's cells, 0 for the header itself.
     """
     cells: list[str] = []
-    rest, stray = lines[at], 0
+    rest, stray, doubtful = lines[at], 0, False
     at += 1
     while True:
         closed = _closed(rest, lines, at, separator) if rest.startswith('"') else None
-        if closed and not _swallows(closed.parts, len(cells), separator, width):
+        likely = _holds_rows(closed.parts, len(cells), separator, width) if closed else 0.0
+        if closed and likely < 1:
             cells.append("\n".join(closed.parts).replace('""', '"'))
             at += len(closed.parts) - 1
+            doubtful = doubtful or likely > 0
             if not closed.after:
-                return cells, at, stray
+                return _Row(cells=cells, next=at, stray=stray, doubtful=doubtful)
             rest = closed.after[1:]
             continue
         stray += rest.startswith('"')
         cell, sign, rest = rest.partition(separator)
         if not sign:
-            return [*cells, cell.removesuffix("\r")], at, stray
+            cells.append(cell.removesuffix("\r"))
+            return _Row(cells=cells, next=at, stray=stray, doubtful=doubtful)
         cells.append(cell)
 
 
@@ -330,17 +358,22 @@ def _closed(rest: str, lines: Sequence[str], at: int, separator: str) -> _Quoted
     return _Quoted(parts, after)
 
 
-def _swallows(parts: Sequence[str], cells: int, separator: str, width: int) -> bool:
-    """Whether a quoted cell of several lines holds whole rows: a mark that closes nothing.
+def _holds_rows(parts: Sequence[str], cells: int, separator: str, width: int) -> float:
+    """How likely a quoted cell of several lines holds whole rows: 1 certainly, 0 not, 0.5 maybe.
 
-    `cells` of the row stand before it. Then its first line holds the row's other cells, its last
-    line as many cells as stand before it, and each line between them all `width`. Commas of a text
-    can be as many by chance in two lines, tabs hardly can.
+    `cells` of the row stand before it. If the mark closes nothing, the cell's first line holds the
+    row's other cells, its last line as many cells as stand before it, and each line between them
+    all `width`. Commas of a text can be as many by chance in two lines, tabs hardly can; in a
+    single column nothing tells.
     """
-    if width < 2 or len(parts) < (2 if separator == "\t" else 3):
-        return False
+    if len(parts) < 2:
+        return 0.0
+    if width < 2:
+        return 0.5 if width else 0.0
     expected = [width - 1 - cells, *[width - 1] * (len(parts) - 2), cells]
-    return [part.count(separator) for part in parts] == expected
+    if [part.count(separator) for part in parts] != expected:
+        return 0.0
+    return 1.0 if separator == "\t" or len(parts) > 2 else 0.5
 
 
 def _trimmed(row: list[str], width: int) -> list[str]:

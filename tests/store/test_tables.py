@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from feature_store.errors import BadInput, NotFound
-from feature_store.tables import SEPARATORS, Account, read_table
+from feature_store.tables import SEPARATORS, read_table
 from tests.helpers.hostile import survives
 
 TEXTS = [f"people value kindness {number}" for number in range(40)]
@@ -46,7 +46,24 @@ def test_quoted_cells_lose_their_quotes_and_keep_their_lines(tmp_path):
             table = read_table(write(tmp_path, name, written.getvalue()))
             assert table.texts("text") == texts
             assert table.texts("id") == ["000", "001", "002", "003", "004", "005"]
-            assert table.account == Account(file=name, rows=6)
+            assert (table.account.read, table.account.rows) == (6, 6)
+
+
+def test_a_cell_that_may_have_swallowed_a_row_is_said(tmp_path):
+    for name, content, texts in [
+        ("t.csv", 'id,text\n1,"one\n2,two"\n3,three\n', ["one\n2,two", "three"]),
+        ("t.tsv", 'text\n"one\ntwo"\nthree\n', ["one\ntwo", "three"]),
+    ]:
+        table = read_table(write(tmp_path, name, content))
+        assert table.texts("text") == texts
+        assert "may hold rows of their own, first in line 2" in table.account.line()
+    content = 'id,text\n1,"one\nand, of course, two"\n3,three\n'
+    assert not read_table(write(tmp_path, "t.csv", content)).account.notes
+
+
+def test_a_spreadsheet_s_line_that_names_the_separator_is_heeded(tmp_path):
+    table = read_table(write(tmp_path, "t.csv", "sep=;\r\ntext;n\r\na, b;1\r\n"))
+    assert table.texts("text") == ["a, b"]
 
 
 def test_words_that_libraries_take_for_nothing_are_texts(tmp_path):

@@ -381,7 +381,7 @@ def _bend(
 def show(report: Report) -> None:
     """Print the figures of a report beside what they should be."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Table as Grid
 
     near = f"{report.diagonal_planted:.2f} +- 10 %"
     wanted = {
@@ -399,7 +399,7 @@ def show(report: Report) -> None:
         "chosen_written": ">= 0.98",
         "chosen_slope": "1 +- 0.15",
     }
-    table = Table("figure", "seen", "wanted", title="The organism: planted against realised")
+    table = Grid("figure", "seen", "wanted", title="The organism: planted against realised")
     for name, value in report.figures().items():
         table.add_row(name, f"{value:.4f}", wanted.get(name, ""))
     Console().print(table)
