@@ -117,6 +117,15 @@ LIKENESS = [
     ("not like me at all, not like me, a little like me, somewhat like me, like me", UNREAD),
     ("Options: not like me at all, not like me, like me. Answer: somewhat like me", 4, maybe),
     ("<think>It is like me", UNREAD),
+    ("Not like me at all. Just kidding, very much like me.", UNREAD),
+    ("Not like me... well, maybe a little like me", UNREAD),
+    ("It would be a lie to say very much like me", UNREAD),
+    ("More than a little like me", UNREAD),
+    ("Somewhat like me rather than like me", UNREAD),
+    ("like me not", UNREAD),
+    ("Very much like me (not!)", UNREAD),
+    ("Not quite like me", UNREAD),
+    ("Definitely like me", 5, maybe),
     # refusals, other languages, nothing
     ("I'm sorry, I cannot say.", UNREAD),
     ("I cannot say whether it is like me.", UNREAD),
@@ -187,6 +196,15 @@ NUMBERS = [
     ("4th", UNREAD),
     ("4 if I am tired", UNREAD),
     ("no one", UNREAD),
+    ("Question 3: 5", UNREAD),
+    ("On a scale of 1-10, 4", UNREAD),
+    ("4 (scale 1-10)", UNREAD),
+    ("four or five", UNREAD),
+    ("six out of ten", UNREAD),
+    ("4 stars", UNREAD),
+    ("4/5", UNREAD),
+    ("0.4", UNREAD),
+    ("4. I can't say more than 4.", 4, maybe),
     ("I'm sorry, as an AI I cannot", UNREAD),
     ("vier", UNREAD),
     ("maybe", UNREAD),
@@ -226,6 +244,13 @@ LETTERS = [
     ("C", UNREAD),
     ("Cake", UNREAD),
     ("A. I keep silent\nB. I tell her", UNREAD),
+    ("A is not my choice", UNREAD),
+    ("Choice A is wrong, B is right", UNREAD),
+    ("Not A. B", "B"),
+    ("I'd go with A, definitely not B", "A"),
+    ("B > A", UNREAD),
+    ("AB", UNREAD),
+    ("A mi me gusta", UNREAD),
     ("I cannot answer that.", UNREAD),
 ]
 
@@ -258,6 +283,12 @@ YES_NO = [
     ("Ja", UNREAD),
     ("It depends", UNREAD),
     ("I'm sorry, but I can't help with that.", UNREAD),
+    ("No, I can't help with that.", UNREAD),
+    ("Yes. I'm sorry to hear it.", "yes"),
+    ("No, never", "no"),
+    ("I am not saying yes", UNREAD),
+    ("Yes!!! No!!!", UNREAD),
+    ("No way, yes!", UNREAD),
 ]
 
 AGREE = [
@@ -331,6 +362,15 @@ def test_the_list_is_long_and_most_of_what_can_be_read_is():
     assert sum(len(row) == 2 for row in readable) >= 0.9 * len(readable)
 
 
+def test_a_phrase_with_a_number_must_stand_in_its_place():
+    assert read("5: like me", question(PHRASES)).chosen == 4
+    assert read("like me (5/6)", question(PHRASES)).chosen == 4
+    assert read("2: like me", question(PHRASES)).chosen == -1
+    assert read("like me (2 out of 6)", question(PHRASES)).chosen == -1
+    assert read("2. like me", question(PHRASES, order="descending")).chosen == 4
+    assert read("like me. I read 2 books.", question(PHRASES)).chosen == 4
+
+
 def test_numbers_of_a_turned_scale_go_with_its_words():
     assert read("1, very much like me", question("123456", order="descending")).chosen == 0
     assert read("6, very much like me", question("123456", order="descending")).chosen == -1
@@ -361,13 +401,14 @@ PIECES = st.sampled_from([*PHRASES, *WORDS, *TAGS, *SIGNS, "out of"])
 
 
 @given(st.one_of(st.text(max_size=200), st.lists(PIECES, max_size=40).map(" ".join)))
-@example("as an ai " * 5000)
-@example("<think>" * 20_000)
-@example("1 " * 50_000)
-@example("not like me " * 20_000)
-@example("9" * 100_000 + " out of 6")
-@example("(" * 100_000)
-@example("_" * 100_000)
+@example("as an ai " * 2000)
+@example("<think>" * 2_500)
+@example("like me " * 100_000)
+@example("1 " * 5_000)
+@example("not like me " * 1_500)
+@example("9" * 15_000 + " out of 6")
+@example("(" * 15_000)
+@example("_" * 15_000)
 def test_hostile_replies_are_read_or_kept_as_unread(text):
     def every_reader():
         for answers in (PHRASES, "123456", "AB", ("yes", "no"), ()):

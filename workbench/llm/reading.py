@@ -34,8 +34,12 @@ _END_OF_THOUGHT = re.compile(rf"[<\[]/{_THINKING}[>\]]", re.I)
 _TAG = re.compile(r"</?[A-Za-z]\w*>|\\(?:boxed|text|mathbf|textbf)\b|\\[()\[\]]")
 _MARKS = re.compile(r"[*`\"“”„«»\u200b-\u200f\u2060\ufeff]|(?<!\w)_+|_+(?!\w)|^\s*[#>]+", re.M)
 _EDGES = " \t\r\n'.,;:!()[]{}|/\\=–—…"
+_LONGEST = 20_000
+"""A longer answer is no answer to a closed question [letters]."""
 _MENTIONS = 100
 """An answer that mentions options more often is no answer to a closed question."""
+_SHORT = 3
+"""So few words before an option make a second answer of it [words]."""
 _BEGINNING = 200
 """A refusal begins within so many letters."""
 
@@ -160,6 +164,8 @@ def read_choice(
 
         read_choice("No, because it hurts.", ["yes", "no"])  # -> ("no", "parsed")
     """
+    if len(text) > _LONGEST:
+        return "", "unparsed"
     words = spoken(text)
     if all(option.isdecimal() for option in options):
         words = _without_scale(words, [int(option) for option in options])
@@ -173,7 +179,7 @@ def read_choice(
     if whole is not None:
         return whole, "parsed"
     choice = _claimed(small, _mentions(words, options, phrases))
-    if choice is not None and (choice.opens or not _refuses(small)):
+    if choice is not None and not _refuses(small, choice):
         return choice.option, "parsed"
     refused = is_refusal(text) or bool(_NO_PERSON.search(small))
     return "", "refused" if refused else "unparsed"
@@ -207,6 +213,8 @@ class _Claim(NamedTuple):
     """One of the options."""
     opens: bool
     """Whether the answer begins with it."""
+    sentence: str
+    """The sentence that makes the claim."""
 
 
 def _small(text: str) -> str:
@@ -218,8 +226,13 @@ def _phrase(text: str) -> str:
     return " ".join(_small(spoken(text)).split()).strip(_EDGES)
 
 
-def _refuses(small: str) -> bool:
-    """Tell whether an answer refuses in so many words; being an AI alone is no refusal."""
+def _refuses(small: str, claim: _Claim) -> bool:
+    """Tell whether an answer that claims an option refuses all the same.
+
+    Being an AI alone is no refusal, nor is what an answer that opens with its choice goes on with.
+    """
+    if claim.opens:
+        return bool(_REFUSAL.search(claim.sentence))
     opening = _OPENING_REFUSAL.match(small[:_BEGINNING])
     return bool(_REFUSAL.search(small) or (opening and not _NO_PERSON.search(opening.group())))
 
@@ -290,7 +303,12 @@ def _claimed(small: str, mentions: Sequence[_Mention]) -> _Claim | None:
     claim = claims[0]
     if any(_rivals(small, other, claim) for other in heard if other not in claims):
         return None
-    return _Claim(option=str(claim.option), opens=not small[: claim.start].strip(_EDGES))
+    stop = _HARD_STOP.search(small, claim.end)
+    return _Claim(
+        option=str(claim.option),
+        opens=not small[: claim.start].strip(_EDGES),
+        sentence=small[_sentence(small, claim) : stop.start() if stop else len(small)],
+    )
 
 
 def _sentence(small: str, mention: _Mention) -> int:
@@ -327,8 +345,11 @@ def _rivals(small: str, other: _Mention, claim: _Mention) -> bool:
     turned_down = bool(_TURNED_DOWN.search(before))
     if other.option == claim.option:
         return turned_down
+    words = before.split()
+    if len(words) <= _SHORT and _CLOSED.match(small, other.end):
+        return not turned_down  # "Just kidding, very much like me."
     same_sentence = start == _sentence(small, claim)
     since_claim = small[max(start, claim.end) : other.start] if other.start > claim.start else ""
     if turned_down or _REASON.search(since_claim):
         return False
-    return same_sentence or bool(set(before.split()[-3:]) & _POINTERS)
+    return same_sentence or bool(set(words[-3:]) & _POINTERS)

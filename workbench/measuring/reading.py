@@ -5,7 +5,8 @@ counted.
    "4.5" nor "6 out of 10"). Where it names a point of likeness in words as well, both must agree.
 2. Letters: the one that it claims ("B", "(B)", "B. I tell her"; not "I can't choose A"); where it
    repeats the text of another answer, it is not read. The text of an answer stands for its letter.
-3. Phrases: the one that it claims, or one that is near (`scale.NEAR`: "not at all like me").
+3. Phrases: the one that it claims, or one that is near (`scale.NEAR`: "not at all like me"). Where
+   it gives a number as well, this must be the phrase's place.
 
 How a claim is told from a mention stands in `llm/reading.py`. An instrument whose paper reads
 otherwise brings its own (`Questionnaire.read`).
@@ -16,7 +17,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from feature_store.records import Status
-from workbench.llm.reading import is_refusal, read_choice, spoken
+from workbench.llm.reading import is_refusal, read_choice, read_number, spoken
 from workbench.measuring.questions import Question
 from workbench.measuring.scale import NEAR, PHRASES
 
@@ -43,6 +44,8 @@ def read(text: str, question: Question) -> Reading:
     reading = _choice(text, answers)
     if question.numbered:
         return _unless(reading, _number_in_words(text, question))
+    if not question.item.options:
+        return _unless(reading, _place_in_numbers(text, question))
     texts = [option.text for option in question.item.options]
     if len(set(texts)) == len(answers) and set(texts) != set(answers):
         return _unless(reading, _choice(text, texts), instead=reading.chosen < 0)
@@ -63,6 +66,15 @@ def _unless(reading: Reading, other: Reading, instead: bool = False) -> Reading:
     if other.chosen < 0 or other.chosen == reading.chosen:
         return reading
     return other if instead else Reading(-1, "unparsed")
+
+
+def _place_in_numbers(text: str, question: Question) -> Reading:
+    """Read the phrase whose place among those shown a text gives as a number."""
+    number = read_number(text, 1, len(question.answers))
+    if number is None:
+        return Reading(-1, "unparsed")
+    is_turned = question.order == "descending"
+    return Reading(len(question.answers) - number if is_turned else number - 1, "parsed")
 
 
 def _number_in_words(text: str, question: Question) -> Reading:
