@@ -11,9 +11,11 @@ workbench:
    after it as a hook made by hand does.
 4. resume: sweeps, losses and residuals that start from what is kept.
 
-A family is `right`, `refused` in one line that names it, `wrong`, or not `built`.
+A family is `right`, `refused` in one line that names it, `wrong`, or not `built`. Where there is an
+accelerator, the workbench runs on it and the plain passes on the processor.
 """
 
+import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -33,6 +35,7 @@ from sae_training.model.last_token import last_residuals
 
 NAME = "families that are wrong"
 REACH = 0
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 NEW = 6
 """Tokens written after each prompt."""
 OPTIONS = [[11], [11, 14], [13, 15, 17]]
@@ -136,8 +139,8 @@ def outcome(family: str) -> Outcome:
     if isinstance(module, str):
         return Outcome(family, "not built", module)
     try:
-        model = Model(module, None, family)
-        reference = _Reference(model)
+        reference = _Reference(Model(module, None, family))
+        model = Model(copy.deepcopy(module).to(DEVICE), None, family)
         model.check()
         notes = [
             check(model, reference) for check in (_writing, _scoring, _steering, _losing, _resuming)
@@ -161,7 +164,7 @@ def _writing(model: Model, reference: _Reference) -> str:
         for found, how in ((together, "in a batch"), (alone, "alone")):
             if found != expected:
                 raise _Wrong(f"text {how}, layer {layer}: {found} where {expected} is right")
-    theirs = _by_transformers(model, texts[0])
+    theirs = _by_transformers(reference, model.stop_tokens, texts[0])
     padding = "".join(f", padding on the {side} is read" for side in sorted(model.padding_read))
     kept = f"remembers as {model.memory}" if model.memory else "reads the whole text for each token"
     apart = (
@@ -170,17 +173,19 @@ def _writing(model: Model, reference: _Reference) -> str:
     return f"{kept}{padding}{apart}"
 
 
-def _by_transformers(model: Model, prompt: Sequence[int]) -> list[int]:
+def _by_transformers(
+    reference: _Reference, stops: frozenset[int], prompt: Sequence[int]
+) -> list[int]:
     """Continue a prompt by transformers' own `generate`; nothing where it cannot."""
     ids = torch.tensor([prompt])
     mask = torch.ones_like(ids)
     try:
-        written = model.module.generate(
+        written = reference.module.generate(
             ids, attention_mask=mask, max_new_tokens=NEW, do_sample=False, pad_token_id=2
         )[0, len(prompt) :].tolist()
     except Exception:  # whatever a family raises that generates in another way
         return []
-    stop = next((at for at, token in enumerate(written) if token in model.stop_tokens), NEW)
+    stop = next((at for at, token in enumerate(written) if token in stops), NEW)
     return written[:stop]
 
 
@@ -200,10 +205,10 @@ def _steering(model: Model, reference: _Reference) -> str:
     plain = reference.logits(ids)
     for layer in range(model.n_layers):
         residual = reference.residual(ids, layer)
-        _same("residual", model.residuals(tokens, mask, Site(layer))[0].float(), residual)
+        _same("residual", _residual(model, ids, layer), residual)
         with _steered(model, reference, layer):
-            moved = model.residuals(tokens, mask, Site(layer))[0].float() - residual
-            steered = model.logits(tokens, mask)[0].float()
+            moved = _residual(model, ids, layer) - residual
+            steered = model.logits(tokens, mask)[0].float().cpu()
         expected = reference.vector.expand_as(moved).clone()
         expected[0] = 0
         _same(f"change at layer {layer}", moved, expected)
@@ -211,6 +216,13 @@ def _steering(model: Model, reference: _Reference) -> str:
         if (steered[1:] - plain[1:]).abs().max() < 1e-4:
             raise _Wrong(f"steering at layer {layer} changes nothing")
     return ""
+
+
+def _residual(model: Model, ids: Sequence[int], layer: int) -> Tensor:
+    """What the workbench reads at a layer [tok d_model]."""
+    tokens = torch.tensor([ids])
+    mask = torch.ones_like(tokens, dtype=torch.bool)
+    return model.residuals(tokens, mask, Site(layer))[0].float().cpu()
 
 
 def _losing(model: Model, reference: _Reference) -> str:
@@ -268,7 +280,7 @@ def _steered(model: Model, reference: _Reference, layer: int) -> Iterator[None]:
 
 def _same(what: str, found: Tensor, expected: Tensor) -> None:
     """Raise unless numbers are the same, but for rounding."""
-    apart = float((found - expected).abs().max())
+    apart = float((found.cpu() - expected).abs().max())
     if not apart <= 2e-4 * max(1.0, float(expected.abs().max())):
         raise _Wrong(f"{what}: off by {apart:.3g}")
 
