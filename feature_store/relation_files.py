@@ -1,112 +1,161 @@
-"""A Parquet file of a run, before any query reads it: is it whole, and what `schema/` declares?
+"""Parquet files of runs, before any query reads them: are they whole, and what `schema/` declares?
 
-`columns` reads the footer alone, whose parts tell of one another:
+`columns` reads the footers alone, whose parts tell of one another:
 
-1. the file ends in a footer that Arrow can read, and every column's bytes lie within the file;
+1. a file ends in a footer that DuckDB can read, and every column's bytes lie within the file;
 2. the rows of its parts are as many as the file says;
 3. a column that `schema/` declares has the declared type. One that is missing is not known: a run
    of an earlier version has it not, and queries see NULL;
 4. the column `run` is there, and names no other run.
 
 One torn or forged file would otherwise end every query of its relation, or change the type of a
-column for all runs. Left out: the bytes of the columns, which only their checksum vouches for.
+column for all runs. DuckDB reads the footers, many at once, since Arrow ends the process over some
+forged ones. Left out: the bytes of the columns, for which their checksum vouches (`store.py`).
 """
 
 import functools
-import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+import duckdb
 
-from feature_store.errors import BadInput
 from feature_store.files import shown
-from feature_store.schema import schemas
+from feature_store.schema import relations
+
+_SCHEMA = """
+    SELECT file_name, name, coalesce(num_children, 0), coalesce(duckdb_type, '')
+    FROM parquet_schema($files)"""
+_PARTS = """
+    SELECT file_name, coalesce(sum(row_group_num_rows) FILTER (column_id = 0), 0),
+        coalesce(bool_and(num_values = row_group_num_rows)
+                     FILTER (NOT contains(path_in_schema, ', ')), true),
+        min(start), max(start + total_compressed_size),
+        min(stats_min_value) FILTER (path_in_schema = 'run'),
+        max(stats_max_value) FILTER (path_in_schema = 'run')
+    FROM (SELECT *, coalesce(nullif(dictionary_page_offset, 0), data_page_offset) AS start
+          FROM parquet_metadata($files)) GROUP BY file_name"""
+_FILES = """
+    SELECT file_name, num_rows, file_size_bytes FROM parquet_file_metadata($files)"""
 
 
-def columns(file: Path, relation: str, run: str) -> tuple[str, ...]:
-    """Names of the declared columns that a run's file of a relation has.
+class RelationFile(NamedTuple):
+    """A run's file of a relation."""
 
-    Raises BadInput with what is wrong with the file.
-    """
+    path: Path
+    relation: str
+    run: str
+    """Id of the run."""
+
+
+class _Footer(NamedTuple):
+    """What the footer of a file says."""
+
+    types: Sequence[tuple[str, str]]
+    """Name and type of each column, as DuckDB reads it."""
+    rows: int
+    """Number of rows of the file."""
+    size: int
+    """Size of the file [bytes]."""
+    parts: tuple[int, bool, int, int, str | None, str | None] | None
+    """Of its parts: rows in all; whether each column has as many; first and last byte; the first
+    and the last id of a run, where the statistics say so. None for a file without parts."""
+
+
+def columns(files: Sequence[RelationFile]) -> dict[Path, tuple[str, ...] | str]:
+    """Names of the declared columns that each file has, or a sentence on what is wrong with it."""
+    answers: dict[Path, tuple[str, ...] | str] = {}
+    with duckdb.connect() as connection:
+        footers = _footers(connection, [str(file.path) for file in files if file.path.is_file()])
+    for file in files:
+        footer = footers.get(str(file.path), "missing")
+        if isinstance(footer, str):
+            answers[file.path] = f"{file.path.name} is {footer}."
+        else:
+            answers[file.path] = _wrong(footer, file) or _known(footer, file.relation)
+    return answers
+
+
+def unreadable(file: Path) -> str:
+    """What keeps the rows of a file from being read; nothing where they can be."""
+    query = "SELECT bit_xor(hash(rows)) FROM read_parquet($file) AS rows"
     try:
-        status = file.stat()
-    except OSError:
-        raise BadInput(f"{file.name} is missing.") from None
-    return _columns(file, relation, run, (status.st_ino, status.st_size, status.st_mtime_ns))
+        with duckdb.connect() as connection:
+            connection.execute(query, {"file": str(file)}).fetchall()
+    except duckdb.Error as error:
+        return f"torn ({shown(Exception(str(error)), 120)})"
+    return ""
 
 
-@functools.lru_cache(maxsize=65_536)
-def _columns(file: Path, relation: str, run: str, version: tuple[int, int, int]) -> tuple[str, ...]:
-    """The same of one version of the file, read once a process."""
-    if not file.is_file():
-        raise BadInput(f"{file.name} is no file.")
+def _footers(
+    connection: duckdb.DuckDBPyConnection, paths: Sequence[str]
+) -> dict[str, _Footer | str]:
+    """Path -> its footer, or what keeps it from being read; where all fail, halves are asked."""
+    if not paths:
+        return {}
     try:
-        footer = pq.read_metadata(file)
-        _check_extent(footer, size=version[1])
-        types = _types(footer.schema)
-        runs = _runs(footer)
-    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
-        raise BadInput(f"{file.name} is torn ({shown(error, 120)}).") from None
-    declared = _declared(relation)
-    for name in declared:
-        if name in types and types[name] != declared[name]:
-            raise BadInput(f"{file.name} has the column {name} as {types[name]}, not as declared.")
-    if "run" not in types or not runs <= {run}:
-        raise BadInput(f"{file.name} holds rows of another run ({shown(sorted(runs), 60)}).")
-    return tuple(name for name in declared if name in types)
+        return _read(connection, paths)
+    except (duckdb.Error, UnicodeError) as error:
+        if len(paths) == 1:
+            return {paths[0]: f"torn ({shown(Exception(str(error)), 120)})"}
+    half = len(paths) // 2
+    return _footers(connection, paths[:half]) | _footers(connection, paths[half:])
 
 
-def _check_extent(footer: pq.FileMetaData, size: int) -> None:
-    """Raise ValueError where the parts of a footer contradict one another, or the file's size."""
-    rows = 0
-    for number in range(footer.num_row_groups):
-        group = footer.row_group(number)
-        if group.num_rows < 0:
-            raise ValueError("a part has fewer than no rows")
-        rows += group.num_rows
-        for place in range(group.num_columns):
-            column = group.column(place)
-            begin = column.dictionary_page_offset or column.data_page_offset
-            if min(begin, column.total_compressed_size) < 0:
-                raise ValueError("a column lies before the file")
-            if begin + column.total_compressed_size > size:
-                raise ValueError("a column lies beyond the file")
-            if "." not in column.path_in_schema and column.num_values != group.num_rows:
-                raise ValueError("a column has other rows than its part")
-    if rows != footer.num_rows:
-        raise ValueError(f"it says {footer.num_rows} rows and has {rows}")
+def _read(connection: duckdb.DuckDBPyConnection, paths: Sequence[str]) -> dict[str, _Footer | str]:
+    def ask(query: str) -> list[tuple[Any, ...]]:
+        """The rows that a query gives of the files."""
+        return connection.execute(query, {"files": paths}).fetchall()
+
+    nodes: dict[str, list[tuple[str, int, str]]] = {path: [] for path in paths}
+    for path, *node in ask(_SCHEMA):
+        nodes[path].append((node[0], node[1], node[2]))
+    parts = {path: part for path, *part in ask(_PARTS)}
+    return {
+        path: _Footer(_top(nodes[path]), rows, size, tuple(parts[path]) if path in parts else None)
+        for path, rows, size in ask(_FILES)
+    }
 
 
-def _runs(footer: pq.FileMetaData) -> set[str]:
-    """Ids of runs between which the rows' lie, as the statistics of the column `run` say."""
-    runs: set[str] = set()
-    for number in range(footer.num_row_groups):
-        group = footer.row_group(number)
-        for place in range(group.num_columns):
-            column = group.column(place)
-            if column.path_in_schema == "run" and column.is_stats_set:
-                limits = column.statistics
-                if limits.has_min_max:
-                    runs |= {str(limits.min), str(limits.max)}
-    return runs
+def _top(nodes: Sequence[tuple[str, int, str]]) -> list[tuple[str, str]]:
+    """Columns of a schema whose nodes stand as in the file: each one before what it holds."""
+    top = []
+    within = 0  # nodes that still belong to the column before
+    for name, children, type in nodes[1:]:
+        if within == 0:
+            top.append((name, type))
+            within = 1
+        within += children - 1
+    return top
 
 
-def _types(schema: pq.ParquetSchema) -> dict[str, str]:
-    """Column -> how Parquet keeps it: every leaf's type and meaning."""
-    types: dict[str, str] = {}
-    for place in range(len(schema.names)):
-        leaf = schema.column(place)
-        column = leaf.path.split(".")[0]
-        kind = f"{leaf.physical_type} {leaf.logical_type} {leaf.max_repetition_level}"
-        types[column] = f"{types[column]}, {kind}" if column in types else kind
-    return types
+def _wrong(footer: _Footer, file: RelationFile) -> str:
+    """What is wrong with a file; nothing where it is as declared."""
+    name = file.path.name
+    rows, is_even, first, last, *runs = footer.parts or (0, True, 0, 0, None, None)
+    if rows != footer.rows or not is_even:
+        return f"{name} is torn (its parts have other rows than it says)."
+    if first is None or first < 0 or last > footer.size:
+        return f"{name} is torn (a column lies beyond the file)."
+    declared = _declared(file.relation)
+    names = [column for column, _ in footer.types]
+    for column, type in footer.types:
+        if column in declared and type != declared[column]:
+            return f"{name} has the column {column} as {shown(type)}, not as declared."
+        if column in declared and names.count(column) > 1:
+            return f"{name} has the column {column} more than once."
+    if "run" not in names or not {*runs} <= {file.run, None}:
+        return f"{name} holds rows of another run ({shown(runs)})."
+    return ""
+
+
+def _known(footer: _Footer, relation: str) -> tuple[str, ...]:
+    names = {column for column, _ in footer.types}
+    return tuple(column for column in _declared(relation) if column in names)
 
 
 @functools.cache
 def _declared(relation: str) -> Mapping[str, str]:
-    """The same of the columns that `schema/` declares for a relation."""
-    empty = io.BytesIO()
-    pq.write_table(schemas()[relation].empty_table(), empty)
-    return _types(pq.read_metadata(empty).schema)
+    """Column -> its type in a file. JSON is kept as text."""
+    (declared,) = (other for other in relations() if other.name == relation)
+    return {column.name: column.type.replace("JSON", "VARCHAR") for column in declared.columns}

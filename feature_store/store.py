@@ -5,8 +5,8 @@
    writers, nor each other, and there is nothing to repair after a kill.
 2. Before each query the folder is looked at (one directory listing); new runs join the views.
 3. A run that cannot be read, or has a torn table, is left out and named (`bad`); all others answer.
-   Where a query fails, the files that it reads are held against their checksums, and it is asked
-   once more without the runs that are damaged.
+   The files of a relation are held against their checksums when the first query reads them, so
+   that no flipped bit becomes a number; where a query fails, once more.
 4. `publish` writes the same relations as tables of one self-contained `.duckdb` file, for any
    DuckDB client.
 
@@ -33,6 +33,7 @@ from feature_store.errors import BadInput, WorkbenchError
 from feature_store.files import replacing
 from feature_store.read_only import refuse_writes
 from feature_store.records import Run
+from feature_store.relation_files import RelationFile
 from feature_store.runs import Runs, is_intact, version_of, warn_of
 from feature_store.schema import Column, comments, quote, relations, schemas, tables
 
@@ -75,7 +76,14 @@ class Store:
         self._views_lock = threading.Lock()
         self._seen: Mapping[str, tuple[int, ...]] | None = None
         self._bad: dict[str, str] = {}
-        self._damaged: dict[Path, tuple[int, ...]] = {}
+        self._columns: dict[Path, tuple[tuple[int, ...], tuple[str, ...] | str]] = {}
+        """File -> its version, and the declared columns that it has, or what is wrong with it."""
+        self._checksums: dict[Path, str] = {}
+        """File -> its checksum, as the description of its run says it."""
+        self._intact: set[Path] = set()
+        """Files that were held against their checksums."""
+        self._viewed: dict[str, Mapping[Path, tuple[str, ...]]] = {}
+        """Relation -> the files that its view reads, each with its columns."""
         self._harmless: set[str] = set()
         self._answers_lock = threading.Lock()
         self._answers: dict[tuple[Any, ...], str] = {}
@@ -184,6 +192,7 @@ class Store:
     ) -> Answer:
         """What `read` makes of a query's answer; where a file is at fault, without its run."""
         self.refresh()
+        self._verify(query)
         try:
             try:
                 return self._read(query, parameters, read)
@@ -192,7 +201,7 @@ class Store:
             except duckdb.Error as error:
                 if isinstance(error, _FATAL):
                     self._begin_anew()
-                if not self._find_damage(query):
+                if not self._verify(query, failed=True):
                     raise
             return self._read(query, parameters, read)
         except duckdb.Error as error:
@@ -261,6 +270,7 @@ class Store:
         with self._views_lock, self._answers_lock:
             self._connection = self._connect()
             self._answers.clear()
+            self._viewed.clear()
             self._look()
 
     def _version(self, id: str) -> tuple[int, ...]:
@@ -273,60 +283,76 @@ class Store:
 
     def _look(self) -> None:
         """Make the views over the runs that can be read, and name the others."""
-        files: dict[str, dict[Path, tuple[str, ...]]] = {relation: {} for relation in schemas()}
         runs, bad = self.runs.look()
+        tables_of = {run.id: self._files(run) for run in runs}
+        self._look_at([file for tables in tables_of.values() for file in tables])
         good = []
+        columns: dict[str, dict[Path, tuple[str, ...]]] = {relation: {} for relation in schemas()}
         for run in runs:
-            try:
-                tables_of_run = self._tables(run)
-            except BadInput as error:
+            answers = {file: self._columns[file.path][1] for file in tables_of[run.id]}
+            wrong = [answer for answer in answers.values() if isinstance(answer, str)]
+            if wrong:
                 bad[run.id] = (
-                    f"The run {run.id} is damaged: {error} Remove the folder {run.id} and make the"
-                    " run again."
+                    f"The run {run.id} is damaged: {' '.join(wrong)} Remove the folder {run.id} and"
+                    " make the run again."
                 )
                 continue
             good.append(run)
-            for relation, columns in tables_of_run.items():
-                files[relation][self.runs.folder / run.id / f"{relation}.parquet"] = columns
-        for relation, tables_of_relation in files.items():
-            if relation != "runs":
-                self._view(relation, tables_of_relation)
+            for file, answer in answers.items():
+                self._checksums[file.path] = run.files[file.path.name]
+                columns[file.relation][file.path] = tuple(answer)
+        for relation, files in columns.items():
+            if relation != "runs" and self._viewed.get(relation) != files:
+                self._view(relation, files)
+                self._viewed[relation] = files
         self._register_runs(good)
         self._bad = dict(sorted(bad.items()))
         warn_of(self._bad.values())
 
-    def _tables(self, run: Run) -> dict[str, tuple[str, ...]]:
-        """Relation -> its columns in a run. Raises BadInput where a file cannot be read."""
-        columns = {}
-        for relation in schemas():
-            name = f"{relation}.parquet"
-            if name not in run.files:
-                continue
-            file = self.runs.folder / run.id / name
-            if self._damaged.get(file) == version_of(file):
-                raise BadInput(f"{name} is not as it was written.")
-            columns[relation] = relation_files.columns(file, relation, run.id)
-        return columns
+    def _files(self, run: Run) -> list[RelationFile]:
+        """The files of a run's relations, as its description lists them."""
+        folder = self.runs.folder / run.id
+        listed = [name for name in schemas() if f"{name}.parquet" in run.files]
+        return [RelationFile(folder / f"{name}.parquet", name, run.id) for name in listed]
 
-    def _find_damage(self, query: str) -> bool:
-        """Whether a file that a query reads is not as it was written; the views then do without.
+    def _look_at(self, files: Sequence[RelationFile]) -> None:
+        """Look at the files that are new, or not as they were looked at."""
+        versions = {file.path: version_of(file.path) for file in files}
+        new = [
+            file
+            for file in files
+            if self._columns.get(file.path, (None, ""))[0] != versions[file.path]
+        ]
+        if new:
+            for path, answer in relation_files.columns(new).items():
+                self._columns[path] = versions[path], answer
+                self._intact.discard(path)
 
-        A failure that no file can explain leaves DuckDB as it is.
+    def _verify(self, query: str, failed: bool = False) -> bool:
+        """Hold the files that a query reads against their checksums; true where one is damaged.
+
+        The views then do without its run. Each file is held once, and again where a query `failed`;
+        then its rows are read, too: a file may be as it was written, and have been written badly.
         """
         with self._views_lock:
-            relations_read = [name for name in schemas() if re.search(rf"\b{name}\b", query)]
-            before = dict(self._damaged)
-            for run in self.runs.all():
-                for relation in relations_read:
-                    file = self.runs.folder / run.id / f"{relation}.parquet"
-                    checksum = run.files.get(file.name)
-                    if checksum and not is_intact(file, checksum):
-                        self._damaged[file] = version_of(file)
-            if self._damaged == before:
-                return False
-            self._look()
-            self._seen = None
-            return True
+            relations_read = {name for name in schemas() if re.search(rf"\b{name}\b", query)}
+            files = [file for name in relations_read for file in self._viewed.get(name, ())]
+            is_new = False
+            for file in files:
+                if file in self._intact and not failed:
+                    continue
+                wrong = "" if is_intact(file, self._checksums[file]) else "not as it was written"
+                if failed and not wrong:
+                    wrong = relation_files.unreadable(file)
+                if not wrong:
+                    self._intact.add(file)
+                    continue
+                self._columns[file] = version_of(file), f"{file.name} is {wrong}."
+                is_new = True
+            if is_new:
+                self._look()
+                self._seen = None
+            return is_new
 
     def _view(self, relation: str, files: Mapping[Path, tuple[str, ...]]) -> None:
         """Make the view of a relation over files, each with the columns that it has."""
