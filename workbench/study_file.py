@@ -7,13 +7,14 @@ It stands apart from `study.py`, so that `workbench app` can refuse a wrong fold
 the store.
 """
 
+import contextlib
 import json
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 from feature_store.errors import BadInput, Incompatible, NotFound
-from feature_store.files import write_atomically
+from feature_store.files import SETTINGS, read_json, write_atomically
 
 FORMAT = 1
 """Version of the folder's format that this code writes, and the newest that it reads."""
@@ -40,14 +41,8 @@ def system_of(folder: Path) -> str:
             f"{folder} is not a study: it has no study.json. Give a study's folder, or a new one to"
             " `workbench train`."
         )
-    try:
-        description = _read(folder)
-        version, system = int(description["format"]), str(description["system"])
-    except (ValueError, KeyError, TypeError):
-        raise BadInput(
-            f'{file(folder)} is damaged. It should read {{"format": {FORMAT}, "system":'
-            ' "schwartz10"}.'
-        ) from None
+    description = _read(folder)
+    version, system = description["format"], description["system"]
     if version > FORMAT:
         raise Incompatible(
             f"{folder} is a study of format {version}, this version reads up to {FORMAT}. Update"
@@ -88,6 +83,12 @@ def day(text: str) -> str:
 
 
 def _read(folder: Path) -> dict[str, Any]:
-    """Read the description as it stands there."""
-    description: dict[str, Any] = json.loads(file(folder).read_text(encoding="utf-8"))
-    return description
+    """Read the description as it stands there. Raises BadInput where it is damaged."""
+    with contextlib.suppress(BadInput):
+        description: Any = read_json(file(folder), SETTINGS)
+        is_one = isinstance(description, dict) and isinstance(description.get("system"), str)
+        if is_one and type(description.get("format")) is int:
+            return description
+    raise BadInput(
+        f'{file(folder)} is damaged. It should read {{"format": {FORMAT}, "system": "schwartz10"}}.'
+    )

@@ -101,7 +101,7 @@ def test_a_study_of_a_newer_version_or_damaged(capsys, study):
             "There is no text",
         ),
         (("train", "--model", "~nobody-has-this-name", "--documents", "10"), "no model folder"),
-        (("train", "--job", "."), "directory"),
+        (("train", "--job", "."), "is a folder"),
         (("sql", "SELEC 1"), "DuckDB cannot answer"),
         (("sql", "CREATE TABLE x (a INT)"), "changes nothing"),
     ],
@@ -119,8 +119,13 @@ def latin(text):
 @pytest.mark.parametrize(
     ("name", "content", "words", "told"),
     [
-        ("s.jsonl", latin("é"), ("decide", "--model", "organism", "--scenarios"), "must be UTF-8"),
-        ("s.jsonl", "[1]".encode("utf-16"), ("scenarios", "--file"), "must be UTF-8"),
+        (
+            "s.jsonl",
+            latin("é"),
+            ("decide", "--model", "organism", "--scenarios"),
+            "is not UTF-8 text",
+        ),
+        ("s.jsonl", "[1]".encode("utf-16"), ("scenarios", "--file"), "line 1: Expected"),
         ("p.toml", b"sentences = 3", ("compare", "--prompts"), "Run `workbench label` first"),
         (
             "d.toml",
@@ -135,7 +140,7 @@ def latin(text):
             "[values.NAME]",
         ),
         ("m.toml", b"measure = 3", ("measure", "--job"), "written [measure]"),
-        ("m.toml", latin("a = 'é'"), ("measure", "--job"), "not valid TOML"),
+        ("m.toml", latin("a = 'é'"), ("measure", "--job"), "is not UTF-8 text"),
         (
             "q.toml",
             b"question = 3",
@@ -152,7 +157,7 @@ def latin(text):
             "i.json",
             b'{"1": "a", "1": "b"}',
             ("measure", "--model", "organism", "--instrument", "pvq40", "--settings", "items="),
-            "'1' stands there more than once",
+            "'1' stands there twice",
         ),
         (
             "i.json",
@@ -164,7 +169,7 @@ def latin(text):
             "i.csv",
             latin("number,text\n1,é\n"),
             ("measure", "--model", "organism", "--instrument", "pvq40", "--settings", "items="),
-            "must be UTF-8",
+            "is not UTF-8 text",
         ),
     ],
 )
