@@ -24,10 +24,13 @@ from hypothesis import strategies as st
 from feature_store.errors import BadInput, WorkbenchError
 from tests.helpers.endpoints import ScriptedLLM, completion, serve
 from tests.helpers.hostile import survives
+from workbench.command.cli import describe
 from workbench.llm import ask, endpoint
 from workbench.llm.answer_file import AnswerFile
 from workbench.llm.cached import CachedLLM, answered_as
 from workbench.llm.endpoint import Endpoint, Limits
+from workbench.llm.reading import RULES
+from workbench.study import Study
 
 QUICK = Limits(retries=2, timeout=5, concurrency=3)
 
@@ -262,6 +265,24 @@ def test_another_model_than_the_asked_one_is_named(tmp_path):
     again.chat([ask("a")])
     assert answered_as(again, llm) == {"answered_as": "other-7b"}, "kept answers say it too"
     assert answered_as(ScriptedLLM(str)) == {}
+
+
+def test_a_run_counts_what_was_not_read_and_names_who_answered(tmp_path):
+    replies = ["4", "I would not say 4", "I'm sorry, I can't help with that.", "4 or 5"]
+    study = Study(tmp_path, create=True)
+    with serve(lambda body, n: completion(replies[n % 4], "other-7b")) as script:
+        settings = {"model": f"{script.url}#tiny", "mode": "generate", "n_contexts": 1}
+        with pytest.warns(UserWarning, match="other-7b"):
+            run = study.measure(**settings)
+        assert study.measure(**settings).id == run.id
+    counts = study.store.sql("SELECT status, count(*) AS n FROM responses GROUP BY status")
+    by_status = dict(zip(counts.status, counts.n, strict=True))
+    n = run.summary["answers"]
+    assert by_status == {"parsed": n // 4, "unparsed": n // 2, "refused": n // 4}
+    assert run.summary["missing"] == 3 * n // 4
+    assert run.summary["answered_as"] == "other-7b"
+    assert f"missing {3 * n // 4}" in describe(run), "the one line of the command says it"
+    assert run.inputs["reading"] == RULES
 
 
 def test_a_pause_is_said_when_it_is_long(monkeypatch):
