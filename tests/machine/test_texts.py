@@ -4,10 +4,13 @@ import warnings
 import pandas
 import pytest
 import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from feature_store.errors import BadInput, NotFound
 from sae_training.dictionary.texts import LENGTH, Corpus, batches, read_corpus, read_texts
 from tests.helpers import small_models
+from tests.helpers.hostile import survives
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +147,35 @@ def test_conversations_without_a_template_are_refused(tmp_path, model):
     # A text that quotes a conversation among others is a text.
     file.write_text("\n".join(map(json.dumps, ["plain", '[{"role": "user"}]'])))
     assert read_texts(file) == ["plain", '[{"role": "user"}]']
+
+
+MESSAGES = st.recursive(
+    st.none()
+    | st.text(max_size=4)
+    | st.integers()
+    | st.sampled_from(["user", "system", "[{", "x"]),
+    lambda parts: (
+        st.lists(parts, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["role", "content", "from", "value", "text", "type"]), parts, max_size=3
+        )
+    ),
+    max_leaves=8,
+)
+COLUMNS = st.sampled_from(["text", "messages", "conversations", "prompt", "chosen", "id"])
+
+
+@given(rows=st.lists(st.dictionaries(COLUMNS, MESSAGES, max_size=3), max_size=3))
+@example(rows=[{"messages": [{"role": "user", "content": "\ud800"}]}])
+@example(rows=[{"messages": "[{'role': 'user'}]"}])
+def test_hostile_conversations(tmp_path_factory, rows):
+    chat = small_models.model(chat=True)
+    file = tmp_path_factory.getbasetemp() / "hostile-chat.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        texts = survives(lambda: read_texts(file, model=chat))
+    assert texts is None or all("'role'" not in text for text in texts)
 
 
 def test_a_separator_of_lines_inside_a_json_text_is_a_part_of_it(tmp_path):

@@ -26,11 +26,11 @@ def read(tmp_path, system, text, name="table.csv", **settings):
 
 
 def test_finer_values_fold_and_disagreement_says_nothing(tmp_path, system):
-    told = read(
-        tmp_path,
-        system,
-        "text,Power: dominance,Power: resources,Hedonism\nHi 你好 🙂,1,0,0\nHo,1,-1,0\nHu,0,-1,1\n",
+    table = (
+        "text,Power: dominance,Power: resources,Hedonism\nHi 你好 🙂,1,0,0\nHo,1,-1,0\nHu,0,-1,1\n"
     )
+    with pytest.warns(UserWarning, match="1 marks hold and reject a value at once"):
+        told = read(tmp_path, system, table)
     power, hedonism = system.ids.index("power"), system.ids.index("hedonism")
     assert told.texts == ["Hi 你好 🙂", "Ho", "Hu"]
     assert told.values[:, power].tolist() == [1, 0, -1]
@@ -119,11 +119,9 @@ def test_halves_are_marks_and_a_half_of_both_poles_says_nothing(tmp_path, system
     header = ["Power: dominance", "Hedonism"]
     columns = [f"{name} {pole}" for name in header for pole in ("attained", "constrained")]
     rows = ["1,0,0,0", "0,1,0,0", "0.5,0.5,0,0.5", "0,0,0.5,0", "0,0,,"]
-    told = read(
-        tmp_path,
-        system,
-        "text," + ",".join(columns) + "\n" + "".join(f"t,{row}\n" for row in rows),
-    )
+    table = "text," + ",".join(columns) + "\n" + "".join(f"t,{row}\n" for row in rows)
+    with pytest.warns(UserWarning, match="1 marks hold and reject a value at once"):
+        told = read(tmp_path, system, table)
     assert held(told, system) == [1, -1, 0, 0, 0]
     assert held(told, system, "hedonism") == [0, 0, -0.5, 0.5, 0]
 

@@ -56,7 +56,7 @@ def told(shared, tmp_path_factory):
         main(
             [
                 *labels,
-                "--text",
+                "--text-column",
                 "Premise",
                 "--context",
                 "Conclusion",
@@ -188,7 +188,7 @@ def test_every_verb_from_effects_to_causes_and_back_goes_through_and_claims_noth
         "label",
         folder,
         *files,
-        "--text",
+        "--text-column",
         "Premise",
         "--context",
         "Conclusion",

@@ -148,6 +148,9 @@ def read_marks(table: Table, skipped: Sequence[str], system: ValueSystem, scale:
     both = (held > 0) & (rejected > 0)
     blank = int((~filled).sum())
     account = table.account.noting(
+        f"{int(both.sum())} marks hold and reject a value at once and say nothing of it"
+        if both.any()
+        else "",
         f"{blank} rows without any mark are read as holding no value" if blank else "",
         f"columns with some marks that are no value left out: {listed(doubtful)}"
         if doubtful
