@@ -101,7 +101,7 @@ def _is_seed(value: object) -> bool:
     return type(value) is int and -(2**63) <= value < 2**63
 
 
-def _is_duration(value: object) -> bool:
+def _is_duration(value: Any) -> bool:
     return type(value) in (int, float) and math.isfinite(value) and 0 <= value < 1e12
 
 
@@ -112,7 +112,7 @@ def _is_time(value: object) -> bool:
         return False
 
 
-def _is_checksums(value: object) -> bool:
+def _is_checksums(value: Any) -> bool:
     return _is_table_of_texts(value) and all(map(_is_checksum, value.items()))
 
 
