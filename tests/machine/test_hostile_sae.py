@@ -266,6 +266,15 @@ def test_what_does_not_fit_into_memory_is_said_before(folder, monkeypatch):
         load_sae(folder)
 
 
+def test_damaged_directions_are_refused(tmp_path):
+    from workbench.steering import directions
+
+    file = tmp_path / "directions.safetensors"
+    file.write_bytes(b"\x80" + bytes(40))
+    with pytest.raises(BadInput, match="not readable as safetensors"):
+        directions._load(file)
+
+
 def test_memory_is_known_here():
     assert 2**20 < memory.available() < 2**50
     with pytest.raises(WorkbenchError, match=r"takes about 1000000\.0 GB of memory"):

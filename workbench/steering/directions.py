@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from feature_store.errors import BadInput, NotFound, nearest
+from feature_store.files import shown
 from feature_store.records import Run
 from workbench.workspace import Workspace
 
@@ -129,9 +130,17 @@ def parse(name: str) -> DirectionName:
 
 @functools.lru_cache(maxsize=4)
 def _load(file: Path) -> dict[str, Tensor]:
+    """Read the directions of a run. Raises BadInput where the file is damaged."""
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    return load_file(file)
+    try:
+        return load_file(file)
+    except (SafetensorError, ValueError, OSError) as error:
+        raise BadInput(
+            f"{file} is not readable as safetensors ({shown(error, 200)}). `workbench check` lists"
+            " what is damaged."
+        ) from None
 
 
 def _place(
