@@ -36,9 +36,13 @@ OF_THE_MODEL = (
     *("sae_lens_version", "sae_lens_training_version"),
 )
 """Fields that sae-lens 6 keeps under `metadata` and older ones at the top."""
+TEXTS = (
+    *("model_name", "model_revision", "model_class_name", "hf_hook_name"),
+    *("sae_lens_version", "neuronpedia_id"),
+)
+"""Metadata that are texts where they are there."""
 DTYPES = ("float32", "float16", "bfloat16", "float64", "half", "double")
 """Number formats in which weights may be kept, with or without `torch.` before them."""
-HEADS = "hook_z"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +156,7 @@ def _metadata(fields: Mapping[str, Any]) -> dict[str, Any]:
             f"The SAE's cfg.json contradicts itself: hook_name is {shown(hook)}, hook_layer is"
             f" {layer}. Take a file that says one thing."
         )
-    for name in ("model_name", "hf_hook_name", "sae_lens_version", "model_class_name"):
+    for name in TEXTS:
         text(metadata, name)
     return metadata
 

@@ -55,6 +55,7 @@ FIELDS = [
     *("hook_point", "hook_layer", "hook_head_index", "sae_lens_version", "d_out", "metadata"),
     *("prepend_bos", "model_from_pretrained_kwargs", "context_size", "seqpos_slice"),
     *("exclude_special_tokens", "hook_name_out", "hf_hook_name", "model_name"),
+    *("model_revision", "neuronpedia_id"),
 ]
 NAMES = [
     *("topk", "relu", "standard", "gated", "jumprelu", "layer_norm", "none", "float32"),

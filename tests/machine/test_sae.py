@@ -44,7 +44,7 @@ def test_sae_lens_reads_ours_and_agrees(tmp_path, architecture, normalize):
     ours = made(architecture, normalize_activations=normalize)
     save_sae(ours, tmp_path, torch.rand(F))
     theirs = Foreign.load_from_disk(tmp_path)
-    x = torch.randn(7, 3, D)
+    x = torch.randn(7, 3, D, generator=torch.Generator().manual_seed(0))
     assert (theirs.encode(x) > 0).any()
     torch.testing.assert_close(ours.encode(x), theirs.encode(x), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(ours.reconstruct(x), theirs(x), atol=1e-5, rtol=1e-5)

@@ -126,13 +126,13 @@ def _check_revision(sae: "SAE", model: "Model", settings: AdoptSettings) -> None
     Raises Incompatible where another commit is asked for. A folder has no commit to compare, and a
     folder's checksum changes with its tokenizer too: both are warned of.
     """
-    wanted, own = sae.reading.revision, sae.site().revision if sae.hook else ""
+    wanted = sae.reading.revision
     if wanted and wanted != settings.revision and not Path(settings.model).is_dir():
         raise Incompatible(
             f"The SAE was made on revision {shown(wanted)} of its model, got"
             f" {settings.revision or 'none'}. Give it as --revision."
         )
-    stated = wanted or own
+    stated = wanted or sae.metadata.get("model_revision")
     if stated and stated not in (settings.revision, model.revision):
         warnings.warn(
             f"the SAE was made on revision {shown(stated)} of its model, {settings.model} is at"
