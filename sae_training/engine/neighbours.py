@@ -43,7 +43,7 @@ def score(
                 "Neighbours are scored without steering: call this outside the steered block."
             )
     ids = prompt_ids(model, prompts)
-    if not resumable(model):
+    if not (resumable(model) and model.memory == "past_key_values"):
         return full_scores(model, ids, tokens_of(model, prompts, ids, options))
     vocabulary = model.module.config.get_text_config().vocab_size
     out = torch.empty(len(prompts), len(options))

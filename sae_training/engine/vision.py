@@ -24,6 +24,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
+from feature_store import files
 from feature_store.errors import BadInput, Incompatible
 from sae_training.engine.generate import PromptBatch, decode, row_seed, steps
 from sae_training.engine.model import Model
@@ -143,8 +144,6 @@ class VisionModel(Model):
 
     def _rendered(self, prompt: Prompt, images: int) -> str:
         """Write a conversation by the chat template, images in the user's first message."""
-        from jinja2 import TemplateError
-
         messages: list[Mapping[str, str]] = (
             [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
         )
@@ -161,10 +160,10 @@ class VisionModel(Model):
             return self.processor.apply_chat_template(
                 parts, tokenize=False, add_generation_prompt=True
             )
-        except TemplateError as error:
+        except Exception as error:  # a template is a stranger's program
             raise BadInput(
-                f"The chat template of {self.name} refuses the conversation: {error}. Leave the"
-                " persona out, or use chat=off."
+                f"The chat template of {self.name} refuses the conversation:"
+                f" {files.shown(error, 240)}. Leave the persona out, or use chat=off."
             ) from None
 
     def prepared(self, shown: Shown) -> dict[str, Tensor]:

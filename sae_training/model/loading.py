@@ -264,18 +264,19 @@ def _read_inputs(reader: Any, address: str, shared: dict[str, Any]) -> Any:
     """
     try:
         inputs = reader.from_pretrained(address, **shared)
-    except Exception as error:  # see _read
+        empty = _is_empty(getattr(inputs, "tokenizer", inputs))
+    except BaseException as error:  # see _read; a panic of the tokenizers' Rust is no Exception
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         if any((Path(address) / name).is_file() for name in TOKENIZERS):
-            text = " ".join(str(error).split())
             raise BadInput(
-                f"The tokenizer of {address} cannot be read: {text[:240] or type(error).__name__}."
-                " Copy or download it again."
+                f"The tokenizer of {address} cannot be read: {shown(error, 240)}"
+                f" ({type(error).__name__}). Copy or download it again."
             ) from error
         if not Path(address).is_dir():
             raise
-        inputs = None
-    tokenizer = getattr(inputs, "tokenizer", inputs)
-    if tokenizer is None or _is_empty(tokenizer):
+        empty = True
+    if empty:
         raise BadInput(
             f"{address} has no tokenizer: expected tokenizer.json, or the vocabulary of an older"
             " one, beside the weights. Copy the tokenizer of the model that it was made from."
@@ -284,12 +285,16 @@ def _read_inputs(reader: Any, address: str, shared: dict[str, Any]) -> Any:
 
 
 def _is_empty(tokenizer: Any) -> bool:
-    """Say whether a tokenizer knows nothing but its special tokens and the sign for a space."""
-    try:
-        words = tokenizer.get_vocab().keys()
-    except NotImplementedError:  # one that reads bytes keeps no list of words
-        return False
-    return len(words - set(tokenizer.all_special_tokens)) <= 1
+    """Say whether a tokenizer knows nothing but its special tokens and the sign for a space.
+
+    One with words is tried, because settings of a wrong type show only in use.
+    """
+    if len(tokenizer.get_vocab().keys() - set(tokenizer.all_special_tokens)) <= 1:
+        return True
+    for special in (True, False):
+        ids = tokenizer(["a b"], add_special_tokens=special, verbose=False)["input_ids"][0]
+        tokenizer.decode(ids, skip_special_tokens=special)
+    return False
 
 
 class _Failure(NamedTuple):

@@ -28,6 +28,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from feature_store.errors import BadInput, Incompatible
+from feature_store.files import shown
 from feature_store.records import Site
 from sae_training.model import clock, families, sites
 from sae_training.model.edits import Edit, Frame, by_prompt, prompt_frame, settle
@@ -299,9 +300,15 @@ class Runtime:
         )
         if self.tells_day:
             clock.stop(self.template, self.today)
-        return self.tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True
-        )
+        try:
+            return self.tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=True
+            )
+        except Exception as error:  # a template is a stranger's program
+            raise BadInput(
+                f"The chat template of {self.name} refuses the conversation: {shown(error, 240)}."
+                " Leave out what it refuses, or use another model."
+            ) from error
 
     def tokenize(self, texts: Sequence[Prompt], prompt: bool = False) -> list[list[int]]:
         """Turn texts into token ids, what the tokenizer sets before them included, and nothing

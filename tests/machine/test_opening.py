@@ -60,6 +60,33 @@ def test_a_tokenizer_that_cannot_be_read_is_named(folder):
     assert "The tokenizer of" in refusal(folder)
 
 
+@pytest.mark.parametrize(
+    ("name", "part", "value"),
+    [
+        ("tokenizer_config.json", "model_max_length", []),
+        # The library panics: its error is no Exception.
+        (
+            "tokenizer.json",
+            "post_processor",
+            {
+                "type": "TemplateProcessing",
+                "single": [
+                    {"SpecialToken": {"id": "<s>", "type_id": 0}},
+                    {"Sequence": {"id": "A", "type_id": 0}},
+                ],
+                "pair": [{"Sequence": {"id": "A", "type_id": 0}}],
+                "special_tokens": {},
+            },
+        ),
+    ],
+)
+def test_a_tokenizer_that_fails_in_use_is_refused_at_once(folder, name, part, value):
+    content = json.loads((folder / name).read_text()) | {part: value}
+    (folder / name).unlink()
+    (folder / name).write_text(json.dumps(content))
+    assert "The tokenizer of" in refusal(folder)
+
+
 def test_gguf_is_named(folder, tmp_path):
     alone = tmp_path / "model-q4.gguf"
     alone.write_bytes(b"GGUF\x03\x00\x00\x00")
@@ -115,23 +142,49 @@ VALUES = strategies.recursive(
 )
 
 
+def opened(whole, folder, name, content):
+    """Open a copy of the model whose file `name` holds something else, and let it write."""
+    for file in whole.iterdir():
+        if file.name != name:
+            (folder / file.name).symlink_to(file)
+    (folder / name).write_text(json.dumps(content))
+
+    def read():
+        open_model(folder, device="cpu").generate(["the cat"], 2)
+        return True
+
+    return survives(read)
+
+
+def changed(data, content, names):
+    """Some parts of a file changed to anything."""
+    drawn = data.draw(strategies.dictionaries(names, VALUES, min_size=1, max_size=4))
+    return content | drawn
+
+
 @hypothesis.given(data=strategies.data())
 def test_hostile_configurations_are_read_or_refused(whole, tmp_path_factory, data):
     config = json.loads((whole / "config.json").read_text())
     names = strategies.sampled_from(sorted(config)) | strategies.text(max_size=12)
-    changed = data.draw(strategies.dictionaries(names, VALUES, min_size=1, max_size=4))
     folder = tmp_path_factory.mktemp("hostile")
-    for file in whole.iterdir():
-        if file.name != "config.json":
-            (folder / file.name).symlink_to(file)
-    (folder / "config.json").write_text(json.dumps(config | changed))
+    opened(whole, folder, "config.json", changed(data, config, names))
 
-    def read():
-        model = open_model(folder, device="cpu")
-        model.generate(["the cat"], 2)
-        return model
 
-    survives(read)
+@hypothesis.given(data=strategies.data())
+def test_hostile_tokenizers_are_read_or_refused(whole, tmp_path_factory, data):
+    name = data.draw(strategies.sampled_from(["tokenizer.json", "tokenizer_config.json"]))
+    content = json.loads((whole / name).read_text())
+    part = data.draw(
+        strategies.sampled_from([None, *(k for k, v in content.items() if isinstance(v, dict))])
+    )
+    inner = content if part is None else content[part]
+    inner = changed(data, inner, strategies.sampled_from(sorted(inner)))
+    opened(
+        whole,
+        tmp_path_factory.mktemp("hostile"),
+        name,
+        inner if part is None else content | {part: inner},
+    )
 
 
 def test_float16_that_overflows_is_named_where_nothing_is_steered():

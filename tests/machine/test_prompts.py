@@ -190,3 +190,24 @@ def test_an_empty_prompt_without_a_start_is_refused():
     bare.bos_token = bare.eos_token = None
     with pytest.raises(BadInput, match="has no start token"):
         prompt_ids(Model(small_models.module("llama"), bare, "tiny"), [""])
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ raise_exception('no') }}",
+        "{{ messages[0].content + 1 }}",
+        "{{ 1 / 0 }}",
+        "{% for m in messages %}",
+        "{{ messages[9].content.upper() }}",
+    ],
+)
+def test_a_chat_template_that_fails_is_one_line(template):
+    failing = small_models.tokenizer()
+    failing.chat_template = template
+    model = Model(small_models.module("llama"), failing, "tiny", chat=True)
+    with pytest.raises(BadInput, match="chat template of tiny") as caught:
+        model.generate(["the cat"], 2)
+    assert str(caught.value).isprintable()
+    with pytest.raises(BadInput, match="chat template of tiny"):
+        LocalLLM(model).chat([(Message("system", "be kind"), Message("user", "the cat"))])

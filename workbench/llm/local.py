@@ -115,18 +115,14 @@ def plain_prompt(conversation: Conversation) -> str:
 
 def _messages(model: "Model", conversation: Conversation) -> list[Mapping[str, str]]:
     """The conversation for a chat template; without a system role where that is refused."""
-    from jinja2 import TemplateError
-
     messages: list[Mapping[str, str]] = [
         {"role": m.role, "content": m.content} for m in conversation
     ]
     try:
         model.render(messages)
-    except TemplateError as error:
+    except BadInput:
         if conversation[0].role != "system" or len(conversation) == 1:
-            raise BadInput(
-                f"The chat template of {model.name} refuses the conversation: {error}."
-            ) from None
+            raise
         system, first, *rest = conversation
         opening = Message(first.role, f"{system.content}\n\n{first.content}")
         return _messages(model, (opening, *rest))
