@@ -18,6 +18,11 @@ def model():
     return small_models.model()
 
 
+@pytest.fixture(scope="module")
+def chat():
+    return small_models.model(chat=True)
+
+
 def test_a_folder_is_read_in_order_and_novels_are_cut_at_paragraphs(tmp_path):
     paragraph = "The dog ran. " * 20
     (tmp_path / "b").mkdir()
@@ -168,8 +173,7 @@ COLUMNS = st.sampled_from(["text", "messages", "conversations", "prompt", "chose
 @given(rows=st.lists(st.dictionaries(COLUMNS, MESSAGES, max_size=3), max_size=3))
 @example(rows=[{"messages": [{"role": "user", "content": "\ud800"}]}])
 @example(rows=[{"messages": "[{'role': 'user'}]"}])
-def test_hostile_conversations(tmp_path_factory, rows):
-    chat = small_models.model(chat=True)
+def test_hostile_conversations(tmp_path_factory, chat, rows):
     file = tmp_path_factory.getbasetemp() / "hostile-chat.jsonl"
     file.write_text("\n".join(map(json.dumps, rows)))
     with warnings.catch_warnings():
