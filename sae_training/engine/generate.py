@@ -193,7 +193,7 @@ def steps(
     step = 0
     while going := [row for row in going if step < room[row]]:
         logits = passes.logits()
-        if not bool(logits[going].amax(-1).isfinite().all()):
+        if not bool(logits.amax(-1)[going].isfinite().all()):
             raise not_finite(model, f"At token {step + 1} of the answer", model.is_steered)
         tokens = _choose(logits, temperature, draws).tolist()
         step += 1
