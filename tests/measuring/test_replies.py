@@ -409,6 +409,9 @@ PIECES = st.sampled_from([*PHRASES, *WORDS, *TAGS, *SIGNS, "out of"])
 @example("9" * 15_000 + " out of 6")
 @example("(" * 15_000)
 @example("_" * 15_000)
+@example("\n" * 50_000)
+@example("a" + "_" * 50_000 + "a")
+@example("> " * 50_000)
 def test_hostile_replies_are_read_or_kept_as_unread(text):
     def every_reader():
         for answers in (PHRASES, "123456", "AB", ("yes", "no"), ()):

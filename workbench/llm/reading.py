@@ -32,7 +32,9 @@ _THINKING = r"(?:think|thinking|thought|thoughts|reasoning|reflection|analysis|s
 _OPEN_THOUGHT = re.compile(rf"[<\[]{_THINKING}[>\]]", re.I)
 _END_OF_THOUGHT = re.compile(rf"[<\[]/{_THINKING}[>\]]", re.I)
 _TAG = re.compile(r"</?[A-Za-z]\w*>|\\(?:boxed|text|mathbf|textbf)\b|\\[()\[\]]")
-_MARKS = re.compile(r"[*`\"“”„«»\u200b-\u200f\u2060\ufeff]|(?<!\w)_+|_+(?!\w)|^\s*[#>]+", re.M)
+_MARKS = re.compile(
+    r"[*`\"“”„«»\u200b-\u200f\u2060\ufeff]|(?<![^\W_])_|_(?![^\W_])|^[ \t]*[#>]+", re.M
+)
 _EDGES = " \t\r\n'.,;:!()[]{}|/\\=–—…"
 _LONGEST = 20_000
 """A longer answer is no answer to a closed question [letters]."""

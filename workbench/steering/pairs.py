@@ -261,11 +261,11 @@ def sharing_less(pairs: Sequence[ValuePair], shared: float) -> int:
 
 def _parse(answer: str) -> tuple[str, str] | None:
     """Read the two texts in the answer's JSON object; None where there is none."""
-    braces = re.search(r"\{.*\}", answer, re.S)
-    if not braces:
+    start, end = answer.find("{"), answer.rfind("}")
+    if not 0 <= start < end:
         return None
     try:
-        texts = parse_json(braces[0])
+        texts = parse_json(answer[start : end + 1])
     except BadInput:
         return None
     held, opposed = texts.get("held"), texts.get("opposed")

@@ -25,6 +25,7 @@ from workbench.llm import LLM, ask, ask_fitting
 from workbench.llm.reading import is_refusal
 from workbench.organism.planted import planted_language
 
+_ENTRY = re.compile(r"(?:\d+[.):]|[-*•])\s+(\S.*)")
 PROMPT = """\
 Here is a question that was put to several respondents, with the values each of them showed:
 
@@ -112,7 +113,8 @@ def _line(answer: MemberAnswer) -> str:
 
 def read_list(reply: str, n: int) -> list[str]:
     """Read the first `n` different entries of a numbered or dashed list; none from a refusal."""
-    entries = re.findall(r"^\s*(?:\d+[.):]|[-*•])\s+(.+?)\s*$", reply, re.M)
+    lines = [_ENTRY.match(line.strip()) for line in reply.splitlines()]
+    entries = [line[1] for line in lines if line]
     if not entries and is_refusal(reply):
         return []
     texts = [entry.strip('"“”* ') for entry in entries]

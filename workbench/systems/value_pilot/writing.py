@@ -13,7 +13,6 @@ The paper's prompts are not public; these are ours. Left out: asking again after
 could not be read.
 """
 
-import re
 from typing import Any, NamedTuple
 
 from feature_store.errors import BadInput
@@ -23,7 +22,7 @@ from workbench.llm import Conversation, ask
 from workbench.llm.reading import is_refusal
 from workbench.systems.value_pilot.scenarios import actions_of, values_of
 
-FENCE = re.compile(r"\s*```(?:json)?\s*\n(.*)\n\s*```\s*", re.S)
+FENCE = "```"
 
 
 class WrittenScenario(NamedTuple):
@@ -114,9 +113,11 @@ def read_inferred(answer: str, system: ValueSystem) -> InferredValues:
 
 def json_of(answer: str) -> dict[str, Any]:
     """Read the JSON object that an answer is, bare or inside one code fence. Raises BadInput."""
-    fenced = FENCE.fullmatch(answer)
+    text = answer.strip()
+    if text.startswith(FENCE) and text.endswith(FENCE):
+        text = text.removeprefix(FENCE).removeprefix("json").removesuffix(FENCE)
     try:
-        content = parse_json(fenced.group(1) if fenced else answer, finite=False)
+        content = parse_json(text, finite=False)
     except BadInput as error:
         raise BadInput(f"Expected one JSON object and nothing else: {error}") from None
     if not isinstance(content, dict):
