@@ -29,6 +29,8 @@ WORDS = 5, 15
 """Fewest and most words of a concept."""
 BULLET = re.compile(r"^\s*(?:\d+[.)]|[-*•])\s*")
 """Mark or number that a line of a list begins with."""
+LINES = 1000
+"""Lines of a reply that are read; what stands behind them belongs to no list that was asked for."""
 NOTHING = "nothing"
 """The residual of an answer that its concepts exhaust."""
 Concept = tuple[str, str]
@@ -177,7 +179,7 @@ def read_residual(text: str) -> str | None:
 
 def read_idea(text: str) -> str | None:
     """Read one concept of the right length, from the first line that is one; None without any."""
-    lines = (_idea(line.partition("|")[0]) for line in text.splitlines())
+    lines = (_idea(line.partition("|")[0]) for line in text.splitlines()[:LINES])
     return next((idea for idea in lines if idea), None)
 
 
@@ -187,7 +189,7 @@ def read_concepts(system: ValueSystem) -> Callable[[str], list[Concept] | None]:
     def read(text: str) -> list[Concept] | None:
         """Read the concepts of a reply."""
         ideas = []
-        for line in text.splitlines():
+        for line in text.splitlines()[:LINES]:
             before, _, after = line.partition("|")
             if idea := _idea(before):
                 ideas.append((idea, _value_id(after, system)))
@@ -206,7 +208,7 @@ def read_values(
 
     def read(text: str) -> tuple[str, ...] | None:
         """Read the values of a reply."""
-        named = [_value_id(line.partition(":")[0], system) for line in text.splitlines()]
+        named = [_value_id(line.partition(":")[0], system) for line in text.splitlines()[:LINES]]
         relevant = [value for value in dict.fromkeys(named) if value in values]
         return tuple(relevant[:MOST]) or None
 
@@ -223,7 +225,7 @@ def read_scores(system: ValueSystem) -> Callable[[str], dict[str, float] | None]
     def read(text: str) -> dict[str, float] | None:
         """Read the scores of a reply, value id -> score [1 to 5]."""
         numbers_of: dict[str, set[float]] = {}
-        for line in text.splitlines():
+        for line in text.splitlines()[:LINES]:
             name, _, number = line.replace("*", "").partition(":")
             value = _value_id(name, system)
             score = read_number(number, 1, 5) if value else None
