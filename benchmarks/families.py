@@ -12,10 +12,9 @@ workbench:
 4. resume: sweeps, losses and residuals that start from what is kept.
 
 A family is `right`, `refused` in one line that names it, `wrong`, or not `built`. Where there is an
-accelerator, the workbench runs on it and the plain passes on the processor.
+accelerator, everything runs on it.
 """
 
-import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -73,14 +72,14 @@ class _Reference:
             """Add the vector to the tokens at `place`."""
             residual = out[0] if isinstance(out, tuple | list) else out
             moved = residual.clone()
-            moved[:, place] += self.vector
+            moved[:, place] += self.vector.to(moved.device)
             return type(out)((moved, *out[1:])) if isinstance(out, tuple | list) else moved
 
         hooks = [self.layers[layer].register_forward_hook(change)] if layer >= 0 else []
         try:
             with torch.no_grad():
-                out = self.module(input_ids=torch.tensor([list(ids)]), **self.no_cache)
-                return out.logits[0].float()
+                tokens = torch.tensor([list(ids)], device=DEVICE)
+                return self.module(input_ids=tokens, **self.no_cache).logits[0].float().cpu()
         finally:
             for hook in hooks:
                 hook.remove()
@@ -113,7 +112,7 @@ class _Reference:
 
         def keep(_: object, __: object, out: object) -> None:
             """Keep the layer's residual."""
-            seen.append((out[0] if isinstance(out, tuple | list) else out)[0].float())
+            seen.append((out[0] if isinstance(out, tuple | list) else out)[0].float().cpu())
 
         hook = self.layers[layer].register_forward_hook(keep)
         self.logits(ids)
@@ -139,8 +138,8 @@ def outcome(family: str) -> Outcome:
     if isinstance(module, str):
         return Outcome(family, "not built", module)
     try:
-        reference = _Reference(Model(module, None, family))
-        model = Model(copy.deepcopy(module).to(DEVICE), None, family)
+        model = Model(module.to(DEVICE), None, family)
+        reference = _Reference(model)
         model.check()
         notes = [
             check(model, reference) for check in (_writing, _scoring, _steering, _losing, _resuming)
@@ -164,7 +163,7 @@ def _writing(model: Model, reference: _Reference) -> str:
         for found, how in ((together, "in a batch"), (alone, "alone")):
             if found != expected:
                 raise _Wrong(f"text {how}, layer {layer}: {found} where {expected} is right")
-    theirs = _by_transformers(reference, model.stop_tokens, texts[0])
+    theirs = _by_transformers(model, texts[0])
     padding = "".join(f", padding on the {side} is read" for side in sorted(model.padding_read))
     kept = f"remembers as {model.memory}" if model.memory else "reads the whole text for each token"
     apart = (
@@ -173,19 +172,17 @@ def _writing(model: Model, reference: _Reference) -> str:
     return f"{kept}{padding}{apart}"
 
 
-def _by_transformers(
-    reference: _Reference, stops: frozenset[int], prompt: Sequence[int]
-) -> list[int]:
+def _by_transformers(model: Model, prompt: Sequence[int]) -> list[int]:
     """Continue a prompt by transformers' own `generate`; nothing where it cannot."""
-    ids = torch.tensor([prompt])
+    ids = torch.tensor([prompt], device=DEVICE)
     mask = torch.ones_like(ids)
     try:
-        written = reference.module.generate(
+        written = model.module.generate(
             ids, attention_mask=mask, max_new_tokens=NEW, do_sample=False, pad_token_id=2
         )[0, len(prompt) :].tolist()
     except Exception:  # whatever a family raises that generates in another way
         return []
-    stop = next((at for at, token in enumerate(written) if token in stops), NEW)
+    stop = next((at for at, token in enumerate(written) if token in model.stop_tokens), NEW)
     return written[:stop]
 
 
