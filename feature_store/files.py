@@ -94,6 +94,16 @@ def digest(file: str | Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
+def on_line(text: str, most: int = 60) -> str:
+    """Put a stranger's text on one printable line of at most `most` letters.
+
+    >>> on_line("line" + chr(10) + "break")
+    'line?break'
+    """
+    line = "".join(sign if sign.isprintable() else "?" for sign in text)
+    return line if len(line) <= most else f"{line[: most - 3]}..."
+
+
 def shown(value: Any, most: int = 60) -> str:
     """Show a stranger's value in a message: one line, printable, at most `most` letters.
 
@@ -104,13 +114,12 @@ def shown(value: Any, most: int = 60) -> str:
         text = str(value) if isinstance(value, Path | Exception) else repr(value)
     except (RecursionError, ValueError):  # nested too deeply, or a number of too many digits
         text = f"a {type(value).__name__}"
-    line = "".join(sign if sign.isprintable() else "?" for sign in text)
-    return line if len(line) <= most else f"{line[: most - 3]}..."
+    return on_line(text, most)
 
 
 def listed(names: Iterable[str]) -> str:
     """List a stranger's names in a message, as they stand; `none` where there is none."""
-    return ", ".join(shown(Path(name)) for name in list(names)[:30]) or "none"
+    return ", ".join(on_line(name) for name in list(names)[:30]) or "none"
 
 
 def read_bytes(file: str | Path, limit: int = DOCUMENT) -> bytes:
@@ -124,12 +133,12 @@ def read_bytes(file: str | Path, limit: int = DOCUMENT) -> bytes:
         try:
             content = handle.read(limit + 1) if size <= limit else None
         except OSError as error:  # a damaged disk, or a file of the kernel
-            name = shown(Path(file), 300)
+            name = on_line(str(file), 300)
             raise BadInput(f"{name} cannot be read: {error.strerror}. Check it.") from None
     # Files of the kernel say that they hold nothing: what is read counts too.
     if content is None or len(content) > limit:
         raise BadInput(
-            f"{shown(Path(file), 300)} is larger than {limit / 2**20:.0f} MiB, the most that is"
+            f"{on_line(str(file), 300)} is larger than {limit / 2**20:.0f} MiB, the most that is"
             " read of such a file. Give a smaller one."
         )
     return content
@@ -138,7 +147,7 @@ def read_bytes(file: str | Path, limit: int = DOCUMENT) -> bytes:
 @contextlib.contextmanager
 def regular(file: str | Path) -> Iterator[BinaryIO]:
     """Open a regular file, for a library that reads it by itself. Raises as `read_bytes` does."""
-    name = shown(Path(file), 300)
+    name = on_line(str(file), 300)
     try:
         # Without O_NONBLOCK, opening a pipe waits for somebody who writes into it.
         descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -165,7 +174,7 @@ def read_text(file: str | Path, limit: int = DOCUMENT) -> str:
     Raises as `read_bytes` does, and BadInput for another encoding and for a NUL byte.
     """
     content = read_bytes(file, limit)
-    name = shown(Path(file), 300)
+    name = on_line(str(file), 300)
     encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     try:
         text = content.decode(encoding)
@@ -190,7 +199,7 @@ def read_json(file: str | Path, limit: int = DOCUMENT, finite: bool = True) -> A
     try:
         return parse_json(text, finite)
     except BadInput as error:
-        raise BadInput(f"{shown(Path(file), 300)} is not valid JSON: {error}") from None
+        raise BadInput(f"{on_line(str(file), 300)} is not valid JSON: {error}") from None
 
 
 def json_lines(
@@ -208,8 +217,8 @@ def json_lines(
             yield number, parse_json(line, finite)
         except BadInput as error:
             raise BadInput(
-                f"{shown(Path(file), 300)} is not JSON lines: line {number}: {error} Write one JSON"
-                " value a line."
+                f"{on_line(str(file), 300)} is not JSON lines: line {number}: {error} Write one"
+                " JSON value a line."
             ) from None
 
 
@@ -231,7 +240,7 @@ def read_toml(file: str | Path, limit: int = SETTINGS) -> dict[str, Any]:
         reason = str(error)
     except ValueError as error:  # TOMLDecodeError is one, a number of too many digits another
         reason = f"{shown(error, 200)}."
-    raise BadInput(f"{shown(Path(file), 300)} is not valid TOML: {reason}")
+    raise BadInput(f"{on_line(str(file), 300)} is not valid TOML: {reason}")
 
 
 def parse_json(text: str, finite: bool = True) -> Any:

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import duckdb
 
-from feature_store.files import shown
+from feature_store.files import on_line, shown
 from feature_store.schema import relations
 
 _SCHEMA = """
@@ -83,7 +83,7 @@ def unreadable(file: Path) -> str:
         with duckdb.connect() as connection:
             connection.execute(query, {"file": str(file)}).fetchall()
     except duckdb.Error as error:
-        return f"torn ({shown(Exception(str(error)), 120)})"
+        return f"torn ({on_line(str(error), 120)})"
     return ""
 
 
@@ -97,7 +97,7 @@ def _footers(
         return _read(connection, paths)
     except (duckdb.Error, UnicodeError) as error:
         if len(paths) == 1:
-            return {paths[0]: f"torn ({shown(Exception(str(error)), 120)})"}
+            return {paths[0]: f"torn ({on_line(str(error), 120)})"}
     half = len(paths) // 2
     return _footers(connection, paths[:half]) | _footers(connection, paths[half:])
 
@@ -112,7 +112,12 @@ def _read(connection: duckdb.DuckDBPyConnection, paths: Sequence[str]) -> dict[s
         nodes[path].append((node[0], node[1], node[2]))
     parts = {path: part for path, *part in ask(_PARTS)}
     return {
-        path: _Footer(_top(nodes[path]), rows, size, tuple(parts[path]) if path in parts else None)
+        path: _Footer(
+            types=_top(nodes[path]),
+            rows=rows,
+            size=size,
+            parts=tuple(parts[path]) if path in parts else None,
+        )
         for path, rows, size in ask(_FILES)
     }
 

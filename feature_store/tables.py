@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from feature_store.errors import BadInput, NotFound
-from feature_store.files import CORPUS, json_lines, listed, read_text, regular, shown
+from feature_store.files import CORPUS, json_lines, listed, on_line, read_text, regular, shown
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 """Endings of tables, in any case."""
@@ -445,7 +445,7 @@ def _of_parquet(file: Path) -> Table:
             cells = [column.to_pylist() for column in content.columns]
         # pyarrow raises a dozen kinds, all of which mean an unreadable file.
         except Exception as error:
-            reason = shown(Exception(str(error).split("\n")[0]), 200)
+            reason = on_line(str(error).split("\n")[0], 200)
             raise BadInput(f"{shown(file, 300)} cannot be read as parquet: {reason}") from error
     _check_names(file, content.column_names)
     columns = dict(zip(_names(content.column_names), cells, strict=True))

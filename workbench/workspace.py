@@ -23,9 +23,10 @@ from feature_store import registry
 from feature_store.errors import BadInput, Incompatible, NotFound, nearest, of_paths
 from feature_store.files import write_atomically
 from feature_store.records import Run, Site, ValueSystem
-from feature_store.runs import Runs, Work
+from feature_store.runs import Runs
 from feature_store.store import Store
 from feature_store.verified import intact
+from feature_store.work import Work
 from workbench import study_file
 from workbench.settings import plain
 from workbench.verb_table import makers

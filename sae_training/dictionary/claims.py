@@ -54,8 +54,13 @@ def of_metadata(fields: Mapping[str, Any]) -> Claims:
     l0 = _find(fields, L0_NAMES, DEPTH)
     explained = _find(fields, EXPLAINED, DEPTH)
     unexplained = _find(fields, UNEXPLAINED, DEPTH)
-    fvu = unexplained if unexplained is not None else explained and 1 - explained
-    return Claims(l0=l0 if l0 is not None and l0 > 0 else None, fvu=fvu)
+    if unexplained is None and explained is not None:
+        unexplained = 1 - explained
+    # A percentage, or a slip, states nothing.
+    return Claims(
+        l0=l0 if l0 is not None and l0 > 0 else None,
+        fvu=unexplained if unexplained is not None and unexplained >= 0 else None,
+    )
 
 
 def of_folder(folder: Path, metadata: Mapping[str, Any], features: int) -> Claims:

@@ -170,6 +170,17 @@ def test_a_study_that_is_gone_is_one_line(browser, tmp_path):
         tab.page.close()
 
 
+def test_a_study_that_goes_while_the_app_is_open_is_one_line(browser, tmp_path):
+    study = Study(tmp_path / "study")
+    with served(study.folder) as address:
+        tab = Tab(browser, address)
+        tab.open("", "have not been measured")
+        (study.folder / "study.json").unlink()
+        tab.open("", "is not a study")
+        tab.well()
+        tab.page.close()
+
+
 def test_a_taken_port_is_said_and_ctrl_c_ends_the_app(tmp_path):
     study = Study(tmp_path / "study")
     with socket.socket() as taken:

@@ -16,7 +16,7 @@ from transformers import (
 
 from feature_store.errors import BadInput, Incompatible, WorkbenchError
 from feature_store.records import Site, Span
-from sae_training.dictionary.claims import Claims, doubts, of_folder
+from sae_training.dictionary.claims import Claims, doubts, of_folder, of_metadata
 from sae_training.dictionary.evaluate import reconstruction
 from sae_training.dictionary.loaders import load_sae, save_sae
 from sae_training.dictionary.reading import reading
@@ -449,3 +449,17 @@ def test_doubts_name_both_figures():
     told = doubts(Claims(l0=60, fvu=0.2), l0=410, fvu=0.7)
     assert "FVU is 0.7" in told
     assert "410 features fire on a token, its makers state 60" in told
+
+
+@pytest.mark.parametrize(
+    ("metadata", "fvu"),
+    [
+        ({"explained_variance": 0.8}, 1 - 0.8),
+        ({"explained_variance": 0.0}, 1.0),
+        ({"explained_variance": 85.0}, None),
+        ({"fvu": 0.0, "explained_variance": 0.5}, 0.0),
+        ({}, None),
+    ],
+)
+def test_explained_variance_states_the_unexplained_rest(metadata, fvu):
+    assert of_metadata(metadata).fvu == fvu

@@ -317,7 +317,7 @@ def test_a_run_that_was_killed_after_its_last_word_is_brought_to_its_place(runs,
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("feature_store.runs._publish", killed)
+        patch.setattr("feature_store.work.publish", killed)
         with pytest.raises(KeyboardInterrupt):
             make(runs)
     assert runs.all() == []
@@ -334,7 +334,7 @@ def test_a_run_of_which_a_file_was_lost_with_the_power_is_made_again(runs, monke
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("feature_store.runs._publish", killed)
+        patch.setattr("feature_store.work.publish", killed)
         with pytest.raises(KeyboardInterrupt):
             make(runs)
     run = make(runs)

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from feature_store.errors import BadInput, NotFound
+from feature_store.errors import BadInput, NotFound, WorkbenchError
 from workbench import study_file
 
 if TYPE_CHECKING:
@@ -135,28 +135,35 @@ def serve(folder: Path, port: int, hosts: Collection[str] = ()) -> None:
     if taken != port:
         print(f"Port {port} is taken, so the app uses {taken}.", flush=True)
     print(f"The app is at http://127.0.0.1:{taken}  (Ctrl-C ends it)", flush=True)
-    threading.Thread(target=_read_ahead, args=(str(folder), taken), daemon=True).start()
+    ended = threading.Event()
+    reader = threading.Thread(target=_read_ahead, args=(str(folder), taken, ended))
+    reader.start()
     from starlette.middleware import Middleware
     from streamlit.starlette import App
 
     names = [*HOSTS, *hosts]
     app = App(APP, middleware=[Middleware(OnlyHosts, hosts=names)])
     sys.argv = [str(APP), str(folder)]  # what app.py reads
-    with (
-        open(os.devnull, "w") as nowhere,
-        contextlib.redirect_stdout(nowhere),
-        contextlib.suppress(KeyboardInterrupt),  # the server has ended well, and says so
-    ):
-        app.run(config=STREAMLIT | {"server.port": taken, "server.allowedHosts": names})
+    try:
+        with (
+            open(os.devnull, "w") as nowhere,
+            contextlib.redirect_stdout(nowhere),
+            contextlib.suppress(KeyboardInterrupt),  # the server has ended well, and says so
+        ):
+            app.run(config=STREAMLIT | {"server.port": taken, "server.allowedHosts": names})
+    finally:
+        # Cut off within a library, the thread would end the process with a crash.
+        ended.set()
+        reader.join()
 
 
 PAGES = ("compare", "effects", "features", "graph", "overview", "plan", "review", "steer")
 """Pages whose libraries are read while the browser opens."""
 
 
-def _read_ahead(folder: str, port: int) -> None:
-    """Import what the pages need while the browser loads the front end."""
-    while free(port):  # first the server, then what its pages need
+def _read_ahead(folder: str, port: int, ended: threading.Event) -> None:
+    """Import what the pages need while the browser loads the front end, until the app has ended."""
+    while free(port) and not ended.is_set():  # first the server, then what its pages need
         time.sleep(0.02)
     usual = sys.getswitchinterval()
     sys.setswitchinterval(usual / 20)
@@ -166,8 +173,11 @@ def _read_ahead(folder: str, port: int) -> None:
     from workbench import views
 
     for page in PAGES:
+        if ended.is_set():
+            return
         importlib.import_module(f"workbench.views.{page}")
 
-    _ = views.open_study(folder).store
+    with contextlib.suppress(WorkbenchError):  # the page says it
+        _ = views.open_study(folder).store
     go.Figure(go.Heatmap()).add_scatterpolar()
     sys.setswitchinterval(usual)

@@ -23,7 +23,7 @@ from feature_store.errors import BadInput
 from feature_store.files import digest
 from feature_store.progress import Progress
 from feature_store.records import Response, Run, Steering, Unit
-from feature_store.runs import Work
+from feature_store.work import Work
 from sae_training.engine.vision import VisionModel
 from workbench import material
 from workbench.llm import LLM, Judge, open_llm

@@ -16,7 +16,7 @@ import torch
 
 from feature_store.progress import Progress, stage
 from feature_store.records import Site
-from feature_store.runs import Work
+from feature_store.work import Work
 from sae_training.dictionary.harvest import HarvestSettings, harvest
 from sae_training.dictionary.loaders import save_sae
 from sae_training.dictionary.texts import Corpus

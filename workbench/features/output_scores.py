@@ -36,7 +36,7 @@ from jaxtyping import Float
 
 from feature_store.progress import Progress
 from feature_store.records import Instrument, Label, Run, Steering
-from feature_store.runs import Work
+from feature_store.work import Work
 from workbench.measuring.questions import Question, expected_ratings, option_texts
 from workbench.statistics.intervals import bootstrap_mean
 from workbench.steering.apply import edit_for

@@ -76,12 +76,6 @@ def masked(text: str, key: str) -> str:
     return re.sub(re.escape(key), MASK, text, flags=re.I) if key else text
 
 
-def one_line(text: str) -> str:
-    """Put a stranger's text on one printable line of at most 200 letters, without its full stop."""
-    words = " ".join(text.split())
-    return "".join(sign if sign.isprintable() else "?" for sign in words)[:200].rstrip(". ")
-
-
 def _json(body: bytes) -> Any:
     """Read a JSON value. Raises BadInput."""
     try:

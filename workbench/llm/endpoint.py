@@ -28,13 +28,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from feature_store.errors import BadInput, Incompatible, WorkbenchError
-from feature_store.files import shown
+from feature_store.files import on_line, shown
 from workbench.llm import Conversation, Message
 from workbench.llm.completion import (
     SECRET,
     Completion,
     masked,
-    one_line,
     read_completion,
     read_error,
 )
@@ -43,6 +42,8 @@ from workbench.material.images import data_uri
 
 OPENAI = "api.openai.com"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+REASON = 200
+"""Longest reason of an endpoint's that a message repeats [letters]."""
 LONGEST_PAUSE = 60.0
 """Longest time that an endpoint may ask to be left alone before it is asked again [s]."""
 UNSAID = 5.0
@@ -277,7 +278,8 @@ class Endpoint:
 
     def _safe(self, text: str) -> str:
         """Put a stranger's text on one line, without the key."""
-        return one_line(masked(text, self._key))
+        words = " ".join(masked(text, self._key).split())
+        return on_line(words, REASON).rstrip(". ")
 
     def _count(self, completion: Completion) -> None:
         """Add an answer to the usage. Raises Incompatible where another model gave it."""

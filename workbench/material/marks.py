@@ -114,9 +114,11 @@ def read_marks(table: Table, skipped: Sequence[str], system: ValueSystem, scale:
 
     `skipped` names columns that are no marks. Held and rejected at once (two finer values that
     disagree) says nothing about the coarser value. Raises NotFound for a column of marks with an
-    unknown name, BadInput for a cell that is no mark and for a table without any.
+    unknown name, BadInput for a cell that is no mark and for a table without any. A name in
+    `skipped` that the table lacks is noted in the account.
     """
-    skip = {table.name(name) for name in skipped}
+    absent = [name for name in skipped if name not in table]
+    skip = {table.name(name) for name in skipped if name in table}
     held = np.zeros((len(table), len(system.ids)))
     rejected = np.zeros_like(held)
     filled = np.zeros(len(table), bool)
@@ -151,6 +153,7 @@ def read_marks(table: Table, skipped: Sequence[str], system: ValueSystem, scale:
         f"{int(both.sum())} marks hold and reject a value at once and say nothing of it"
         if both.any()
         else "",
+        f"columns to ignore that are not there: {listed(absent)}" if absent else "",
         f"{blank} rows without any mark are read as holding no value" if blank else "",
         f"columns with some marks that are no value left out: {listed(doubtful)}"
         if doubtful

@@ -23,7 +23,7 @@ from feature_store.bounds import Count, Seed
 from feature_store.errors import BadInput, Incompatible
 from feature_store.progress import Progress
 from feature_store.records import Run, Steering, ValueSystem
-from feature_store.runs import Work
+from feature_store.work import Work
 from workbench import material
 from workbench.measuring.defaults import SweepAskingSettings, sweep_questions
 from workbench.measuring.questionnaire import one_scale

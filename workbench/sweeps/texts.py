@@ -17,7 +17,7 @@ from jaxtyping import Float
 
 from feature_store.progress import Progress
 from feature_store.records import ValueSystem
-from feature_store.runs import Work
+from feature_store.work import Work
 from workbench.sweeps.arms import PlannedArm
 from workbench.sweeps.ratings import ASPECTS, Rater
 from workbench.sweeps.sweep import EditedModel

@@ -23,7 +23,7 @@ from feature_store.errors import BadInput, NotFound
 from feature_store.files import read_toml, shown
 from feature_store.progress import Progress
 from feature_store.records import Value
-from feature_store.runs import Work
+from feature_store.work import Work
 from workbench import organism
 from workbench.measuring.questions import Question, expected_ratings
 from workbench.sweeps.arms import PlannedArm

@@ -38,7 +38,7 @@ from feature_store.errors import BadInput
 from feature_store.files import write_atomically
 from feature_store.progress import Progress
 from feature_store.records import Run, Steering, Unit, ValueSystem
-from feature_store.runs import Work
+from feature_store.work import Work
 from workbench import material, organism
 from workbench.causal import targets
 from workbench.llm import Judge, open_llm

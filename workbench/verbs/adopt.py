@@ -23,7 +23,7 @@ from feature_store.errors import BadInput, Incompatible
 from feature_store.files import shown
 from feature_store.progress import Progress, stage
 from feature_store.records import Run, Site
-from feature_store.runs import Work
+from feature_store.work import Work
 from sae_training.model import sites
 from workbench import material
 from workbench.features.harvesting import EvaluatedSAE, checksum, context_of, harvest_into

@@ -37,7 +37,7 @@ from feature_store.bounds import (
 from feature_store.errors import BadInput
 from feature_store.progress import Progress
 from feature_store.records import Positions, Run, Steering, Unit
-from feature_store.runs import Work
+from feature_store.work import Work
 from workbench import material, organism
 from workbench.causal import targets
 from workbench.causal.joint import halves

@@ -27,7 +27,7 @@ from feature_store.bounds import MANY, Between, Count, Plugin
 from feature_store.errors import BadInput
 from feature_store.progress import Progress
 from feature_store.records import Response, Run, Unit
-from feature_store.runs import Work
+from feature_store.work import Work
 from workbench.comparing.contrasts import Difference, difference, rows
 from workbench.comparing.profile_run import MeasureSettings, measure_profile
 from workbench.comparing.subjects import ComparedSubject, Steerable, subjects, turns_value

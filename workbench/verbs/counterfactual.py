@@ -25,7 +25,7 @@ from feature_store.bounds import NotNegative, Replicates, Seed
 from feature_store.errors import BadInput
 from feature_store.progress import Progress
 from feature_store.records import Run
-from feature_store.runs import Work
+from feature_store.work import Work
 from workbench.causal import targets
 from workbench.causal.counterfactual import (
     HIGHEST,

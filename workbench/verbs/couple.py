@@ -29,7 +29,7 @@ from feature_store.bounds import MANY, Between, NotNegative, Replicates, Seed
 from feature_store.errors import BadInput
 from feature_store.progress import Progress
 from feature_store.records import Run, ValueSystem
-from feature_store.runs import Work
+from feature_store.work import Work
 from workbench.causal import targets
 from workbench.causal.counterfactual import (
     MOST,

@@ -40,7 +40,7 @@ from feature_store.records import (
     ValueSystem,
 )
 from feature_store.registry import Registry
-from feature_store.runs import Work, to_table
+from feature_store.work import Work, to_table
 from workbench import organism
 from workbench.llm.reading import RULES
 from workbench.material import is_organism
@@ -158,13 +158,7 @@ def run(study: Workspace, settings: DecideSettings, progress: Progress) -> Run:
     }
     if sae_run:
         inputs["sae"] = sae_run.id
-    if files := contents(settings.options):
-        inputs["files"] = json.dumps(files, sort_keys=True)
-    if settings.mode == "generate":
-        inputs["reading"] = RULES
-    if preferences and settings.variant == "released":
-        # Runs without this were ranked by another formula than that of the released code.
-        inputs["ranking"] = "released 2"
+    inputs |= _rules(settings)
 
     def build(work: Work) -> dict[str, Any]:
         """Have the model decide, then say what steering changes and what the profile foretells."""
@@ -195,6 +189,19 @@ def run(study: Workspace, settings: DecideSettings, progress: Progress) -> Run:
         settings, model=name, sae=sae_run.id if sae_run else "", scenarios=source
     )
     return study.make("decisions", pinned, inputs, build)
+
+
+def _rules(settings: DecideSettings) -> dict[str, str]:
+    """Name what else decides: files of the assessor's, and versions of rules that have changed."""
+    inputs = {}
+    if files := contents(settings.options):
+        inputs["files"] = json.dumps(files, sort_keys=True)
+    if settings.mode == "generate":
+        inputs["reading"] = RULES
+    if settings.preference and settings.variant == "released":
+        # Runs without this were ranked by another formula than that of the released code.
+        inputs["ranking"] = "released 2"
+    return inputs
 
 
 def _check(settings: DecideSettings) -> None:

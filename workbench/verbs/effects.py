@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from feature_store.bounds import MANY, Between, Count, CountOrZero, Plugin, Positive, Replicates
 from feature_store.progress import Progress
 from feature_store.records import Positions, Run, Steering, Unit
-from feature_store.runs import Work
+from feature_store.work import Work
 from workbench.causal.effects import analyse
 from workbench.features import output_scores
 from workbench.sweeps import sweep

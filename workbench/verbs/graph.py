@@ -16,7 +16,7 @@ import numpy as np
 from feature_store.bounds import Replicates, Seed
 from feature_store.progress import Progress
 from feature_store.records import CausalGraph, Run
-from feature_store.runs import Work
+from feature_store.work import Work
 from workbench import material, organism
 from workbench.causal.graph import compare, find
 from workbench.sweeps.damage import match

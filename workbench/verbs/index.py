@@ -26,7 +26,8 @@ from feature_store.bounds import Plugin
 from feature_store.errors import BadInput
 from feature_store.progress import Progress
 from feature_store.records import Run
-from feature_store.runs import Work, schemas
+from feature_store.schema import schemas
+from feature_store.work import Work
 from workbench.vision.embedders import make
 from workbench.vision.index import build_index, keywords, known_points, listing
 from workbench.workspace import Workspace

@@ -36,7 +36,7 @@ from feature_store.bounds import Between, Count, CountOrZero, Permutations, Plug
 from feature_store.errors import BadInput
 from feature_store.progress import Progress
 from feature_store.records import Run, Span, Steering, Where
-from feature_store.runs import Work
+from feature_store.work import Work
 from workbench import material, organism
 from workbench.llm import Judge
 from workbench.llm.judges import inputs_of, open_judge

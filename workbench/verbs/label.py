@@ -33,7 +33,7 @@ from feature_store.bounds import (
 from feature_store.errors import Incompatible
 from feature_store.progress import Progress, stage
 from feature_store.records import Label, Run
-from feature_store.runs import Work
+from feature_store.work import Work
 from workbench import material
 from workbench.features import output_scores
 from workbench.features.labelers import LABELERS, LabelledActivations

@@ -42,7 +42,7 @@ from feature_store.bounds import (
 from feature_store.errors import BadInput, NotFound
 from feature_store.progress import Progress
 from feature_store.records import Run, ValueSystem
-from feature_store.runs import Work
+from feature_store.work import Work
 from sae_training.engine.neurons import edited, gates, latents
 from workbench import material
 from workbench.llm import Judge

@@ -34,7 +34,7 @@ from feature_store.bounds import MANY, Between, Permutations, Seed
 from feature_store.errors import BadInput, Incompatible, NotFound
 from feature_store.progress import Progress
 from feature_store.records import Instrument, Run, ValueSystem
-from feature_store.runs import Work
+from feature_store.work import Work
 from workbench.comparing import conditions
 from workbench.measuring.questionnaire import as_asked
 from workbench.statistics import circle, ordinal

@@ -22,7 +22,7 @@ from feature_store.bounds import Count, Replicates, Seed
 from feature_store.errors import BadInput
 from feature_store.progress import Progress
 from feature_store.records import Run
-from feature_store.runs import Work
+from feature_store.work import Work
 from workbench.causal import plan, predict
 from workbench.causal.joint import (
     halves,

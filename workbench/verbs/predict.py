@@ -23,7 +23,7 @@ from feature_store.bounds import MANY, Between, Replicates, Seed
 from feature_store.errors import NotFound
 from feature_store.progress import Progress
 from feature_store.records import Run
-from feature_store.runs import Work
+from feature_store.work import Work
 from workbench.causal import predict
 from workbench.causal.joint import (
     ALL,

@@ -24,7 +24,7 @@ from feature_store.bounds import Count, CountOrZero, Seed, Share, TextColumn
 from feature_store.errors import BadInput
 from feature_store.progress import Progress
 from feature_store.records import Run
-from feature_store.runs import Work
+from feature_store.work import Work
 from workbench import material
 from workbench.llm import open_llm
 from workbench.llm.cached import CachedLLM

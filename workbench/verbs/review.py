@@ -12,7 +12,7 @@ from feature_store import queries
 from feature_store.errors import BadInput, NotFound, nearest
 from feature_store.progress import Progress
 from feature_store.records import Run
-from feature_store.runs import Work
+from feature_store.work import Work
 from workbench.settings import plain
 from workbench.workspace import Workspace
 

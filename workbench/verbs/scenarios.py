@@ -25,7 +25,7 @@ from feature_store.errors import BadInput
 from feature_store.files import digest
 from feature_store.progress import Progress
 from feature_store.records import Run, Scenario, ValueSystem
-from feature_store.runs import Work
+from feature_store.work import Work
 from workbench import organism
 from workbench.llm import LLM, Conversation, open_llm, room_for
 from workbench.material import ORGANISM

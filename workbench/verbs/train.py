@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from feature_store.bounds import Between, CountOfTexts, TextColumn
 from feature_store.progress import Progress
 from feature_store.records import Run
-from feature_store.runs import Work
+from feature_store.work import Work
 from sae_training.dictionary import memory
 from sae_training.model import sites
 from sae_training.training.config import TrainingSettings

@@ -1,6 +1,6 @@
 """The pages of the app, one file or folder each; here is what they share.
 
-1. `open_study` opens the study once for all sessions, `choose` picks its runs in the sidebar
+1. `open_study` gives the study that all sessions share, `choose` picks its runs in the sidebar
    (newest first, each built on the one above it), and `enter` runs a page.
 2. A user's mistake is one line on the page. Where a verb has not run yet, one line says which
    command to type.
@@ -15,6 +15,7 @@ import html
 import json
 import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -23,6 +24,7 @@ import streamlit as st
 from feature_store import queries
 from feature_store.errors import WorkbenchError
 from feature_store.terminal import visible
+from workbench import study_file
 from workbench.study import Study
 from workbench.verb_table import makers
 
@@ -89,9 +91,18 @@ class ChosenRuns(NamedTuple):
 
 
 @st.cache_resource(show_spinner=False)
-def open_study(folder: str) -> Study:
-    """Open the study once for all sessions; a folder that is not a study raises NotFound."""
+def _opened(folder: str) -> Study:
+    """Open the study, once for all sessions."""
     return Study(folder, create=False)
+
+
+def open_study(folder: str) -> Study:
+    """Give the study that all sessions share.
+
+    A folder that is not a study raises NotFound, also one that was a study before.
+    """
+    study_file.system_of(Path(folder))
+    return _opened(folder)
 
 
 def pages() -> list[Any]:

@@ -30,7 +30,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from feature_store.errors import BadInput, Incompatible, NotFound
-from feature_store.files import SETTINGS, parse_json, read_json, replacing, shown
+from feature_store.files import SETTINGS, on_line, parse_json, read_json, replacing, shown
 from feature_store.registry import register
 from sae_training.dictionary import memory
 from sae_training.dictionary.claims import Claims, of_folder
@@ -75,9 +75,9 @@ def load(address: str) -> SAE:
     names = sorted(file.name for file in folder.iterdir())
     if CONFIG not in names or WEIGHTS not in names:
         pickled = [name for name in names if Path(name).suffix in PICKLES]
-        why = f"it has {shown(Path(', '.join(names[:6])), 200) if names else 'nothing'}"
+        why = f"it has {on_line(', '.join(names[:6]), 200) if names else 'nothing'}"
         if pickled:
-            why = f"it has {shown(Path(pickled[0]))}, a pickle, which is never opened"
+            why = f"it has {on_line(pickled[0])}, a pickle, which is never opened"
         raise BadInput(
             f"{address} is no SAE: expected {CONFIG} and {WEIGHTS}, {why}. Save it with sae-lens 6."
         )

@@ -23,7 +23,7 @@ import pyarrow as pa
 from jaxtyping import Bool, Float
 
 from feature_store.progress import Progress
-from feature_store.runs import Work
+from feature_store.work import Work
 from workbench.systems.adaem import asking
 from workbench.systems.adaem.asking import Asker, ReadQuestion
 from workbench.systems.adaem.bandit import Bandit, Pull

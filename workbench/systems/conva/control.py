@@ -32,7 +32,7 @@ from feature_store.bounds import Count, Plugin, Replicates, Seed
 from feature_store.errors import BadInput
 from feature_store.progress import Progress, silent
 from feature_store.records import Run, ValueSystem
-from feature_store.runs import Work
+from feature_store.work import Work
 from workbench.llm import Judge, Verdict
 from workbench.llm.judges import inputs_of
 from workbench.statistics.intervals import bootstrap_mean

@@ -21,7 +21,7 @@ from jaxtyping import Float
 from feature_store.errors import BadInput
 from feature_store.progress import Progress
 from feature_store.records import Instrument, Site, Steering, Value
-from feature_store.runs import Work
+from feature_store.work import Work
 from workbench import material
 from workbench.llm import Judge
 from workbench.measuring.questions import Question, expected_ratings, option_texts, questions

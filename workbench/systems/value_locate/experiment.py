@@ -20,7 +20,7 @@ from jaxtyping import Float
 
 from feature_store.progress import Progress
 from feature_store.records import Instrument, ValueSystem
-from feature_store.runs import Work
+from feature_store.work import Work
 from sae_training.engine.answers import by_answers
 from sae_training.engine.generate import decode, prompt_ids
 from sae_training.engine.model import Model

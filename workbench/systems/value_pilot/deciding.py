@@ -91,7 +91,8 @@ def refuse_too_long(model: "Model", scenarios: Sequence[Scenario], template: str
     """Raise BadInput for a scenario whose prompt the model cannot read, before any is decided."""
     from sae_training.engine.generate import prompt_ids
 
-    prompt_ids(model, [text for one in scenarios for text in prompts(one, template).values()])
+    every = [prompts(scenario, template).values() for scenario in scenarios]
+    prompt_ids(model, [text for texts in every for text in texts])
 
 
 def by_logprob(

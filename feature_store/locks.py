@@ -1,0 +1,57 @@
+"""The lock of a run: one process makes it at a time, and a dead process holds nothing.
+
+The kernel's `flock` on a file beside the work is what counts, not the file's existence: the kernel
+lets go of it when a process dies, however it dies. Who gets a lock on a file that its holder has
+just removed asks again, since the next one would lock a new file.
+
+Left out: locks over several machines; a shared disk may not pass `flock` on.
+"""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
+
+from feature_store.errors import Busy
+
+
+@contextlib.contextmanager
+def locked(file: Path, id: str) -> Iterator[None]:
+    """Hold the lock of a run. Raises Busy while another process holds it."""
+    with _opened(file, id) as handle:
+        handle.truncate(0)
+        handle.write(str(os.getpid()))
+        handle.flush()
+        try:
+            yield
+        finally:
+            file.unlink(missing_ok=True)
+
+
+def _opened(file: Path, id: str) -> TextIO:
+    """Open and lock the file of a lock. Raises Busy where another process holds it."""
+    while True:
+        handle = file.open("a+")
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            handle.seek(0)
+            process = handle.read() or "?"
+            handle.close()
+            raise Busy(
+                f"{id} is being made by process {process}. "
+                "Wait for it, or stop it; the work is kept."
+            ) from None
+        if _is_at(file, handle):
+            return handle
+        handle.close()  # its holder removed the file after we opened it: nobody looks there
+
+
+def _is_at(file: Path, handle: TextIO) -> bool:
+    """Whether an opened file is still the one that its path leads to."""
+    try:
+        return os.path.samestat(file.stat(), os.fstat(handle.fileno()))
+    except FileNotFoundError:
+        return False
