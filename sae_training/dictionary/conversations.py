@@ -137,13 +137,10 @@ def write(model: Model, conversation: Sequence[Message], where: str) -> str:
             f"{where} is a conversation, and {model.name} has no chat template to read it by. Use"
             " the chat model of the family, or name a column of plain text with --text-column."
         )
+    advice = "Take the row out, or put its roles right."
     try:
-        text = str(tokenizer.apply_chat_template(list(conversation), tokenize=False))
-    # A template is a program of the model's authors: it may raise anything.
-    except Exception as error:
-        raise BadInput(
-            f"{where}: the chat template of {model.name} refuses the conversation:"
-            f" {shown(error, 200)}. Take the row out, or put its roles right."
-        ) from None
+        text = model.by_template(conversation, advice, ask=False)
+    except BadInput as error:
+        raise BadInput(f"{where}: {error}") from None
     before = tokenizer.convert_ids_to_tokens(model.set_around[0])
     return text.removeprefix("".join(before))

@@ -14,7 +14,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar, cast
 
 from feature_store.errors import BadInput
-from sae_training.model.runtime import Prompt, Runtime
+from sae_training.model.runtime import Runtime
+from sae_training.model.text_reader import Prompt
 
 TAIL = 80
 """Characters at the end of a prompt, from a space on, with which its answers are tokenized."""

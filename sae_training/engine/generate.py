@@ -28,7 +28,8 @@ from feature_store.errors import BadInput, Incompatible
 from sae_training.model import families, spans
 from sae_training.model.edits import Frame, prompt_frame
 from sae_training.model.overflow import not_finite
-from sae_training.model.runtime import Prompt, Runtime
+from sae_training.model.runtime import Runtime
+from sae_training.model.text_reader import Prompt
 
 ROWS = 32
 """Prompts generated together; more rows are cut into batches of this size."""

@@ -14,7 +14,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sae_training.engine import generate, scoring
-from sae_training.model.runtime import Prompt, Runtime
+from sae_training.model.runtime import Runtime
+from sae_training.model.text_reader import Prompt
 
 
 class Model(Runtime):

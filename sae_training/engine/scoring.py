@@ -45,7 +45,8 @@ from sae_training.engine.tails import Tail, read, tails
 from sae_training.engine.walk import LOGITS, End, Ids, ScoreCount, Walk, budget
 from sae_training.model import sites, spans
 from sae_training.model.edits import Edit, Frame, by_prompt, prompt_frame, settle
-from sae_training.model.runtime import Prompt, Runtime
+from sae_training.model.runtime import Runtime
+from sae_training.model.text_reader import Prompt
 
 OptionIds = Ids | Sequence[Ids]
 """Answers as ids, shared by all prompts, or those of each prompt."""

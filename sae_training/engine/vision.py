@@ -24,15 +24,13 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
-from feature_store import files
 from feature_store.errors import BadInput, Incompatible
 from sae_training.engine.generate import PromptBatch, decode, row_seed, steps
 from sae_training.engine.model import Model
 from sae_training.engine.walk import logprobs
-from sae_training.model import clock
 from sae_training.model.edits import prompt_frame
 from sae_training.model.loading import load
-from sae_training.model.runtime import Prompt
+from sae_training.model.text_reader import Prompt
 
 VISION = "vision:"
 """Before the address of a model that sees."""
@@ -117,6 +115,11 @@ class VisionModel(Model):
         """The processor's chat template; empty where none is used."""
         return self.processor.chat_template if self.chat else ""
 
+    @property
+    def template_holder(self) -> Any:
+        """What writes by the chat template: the processor."""
+        return self.processor
+
     def with_image(self, prompt: Prompt) -> str:
         """Write a prompt with the sign that stands for its image.
 
@@ -154,17 +157,7 @@ class VisionModel(Model):
             shown = [{"type": "image"}] * images if number == first else []
             text = {"type": "text", "text": self._plain(message["content"])}
             parts.append({"role": message["role"], "content": [*shown, text]})
-        if self.tells_day:
-            clock.stop(self.template, self.today)
-        try:
-            return self.processor.apply_chat_template(
-                parts, tokenize=False, add_generation_prompt=True
-            )
-        except Exception as error:  # a template is a stranger's program
-            raise BadInput(
-                f"The chat template of {self.name} refuses the conversation:"
-                f" {files.shown(error, 240)}. Leave the persona out, or use chat=off."
-            ) from None
+        return self.by_template(parts, "Leave the persona out, or use chat=off.")
 
     def prepared(self, shown: Shown) -> dict[str, Tensor]:
         """Prepare everything that the forward pass takes, as one row."""

@@ -1,8 +1,7 @@
 """Runtime: any Hugging Face causal language model, read and steered.
 
-1. A plain Hugging Face module and forward hooks, nothing in between. Texts become ids in one place;
-   a model with a chat template gets its prompts through it. What a tokenizer sets after every text
-   (an end token, BERT's `[SEP]`) is left away: a text's ids are what a model goes on from.
+1. A plain Hugging Face module and forward hooks, nothing in between. How texts become ids stands in
+   `text_reader.py`.
 2. `residuals` stops the forward pass at the layer that is asked for. The last layer gives its own
    output, before the final norm (unlike Hugging Face's `hidden_states`).
 3. `with model.steered(edit, layer)` is one forward hook, taken away in `finally`: logits afterwards
@@ -15,11 +14,9 @@ Left out: training, encoder-decoder models, batching across threads. Generation 
 the scoring of answer options in `scoring.py`, running only the layers above a site in `resume.py`.
 """
 
-import copy
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import date
 from functools import cached_property
 from typing import Any, TypeVar, cast
 
@@ -27,11 +24,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from feature_store.errors import BadInput, Incompatible
-from feature_store.files import shown
+from feature_store.errors import BadInput
 from feature_store.records import Site
-from sae_training.model import clock, families, sites
+from sae_training.model import families, sites
 from sae_training.model.edits import Edit, Frame, by_prompt, prompt_frame, settle
+from sae_training.model.text_reader import TextReader
 
 LOGITS = 2**27
 """Logits held at once when only their loss is wanted [numbers]; a batch is cut into as few row
@@ -46,24 +43,17 @@ FORWARD = frozenset({"attention_mask", "position_ids", "use_cache", "logits_to_k
 DEPTHS = ("decoder_layers", "num_decoder_layers", "num_hidden_layers")
 """Names under which configurations hold the number of decoder layers."""
 
-Prompt = str | Sequence[Mapping[str, str]]
-"""What a model is asked: a text, or the messages of a conversation, each with its `role` and
-`content` (chat models only)."""
-
 Measured = TypeVar("Measured")
 
 Change = Callable[[Tensor], Tensor]
 """Sees a residual [row tok d_model] and gives the one that the model goes on with."""
 
 
-AnyRuntime = TypeVar("AnyRuntime", bound="Runtime")
-
-
 class _Reached(Exception):
     """The layer that was asked for has run; the rest of the forward pass is not needed."""
 
 
-class Runtime:
+class Runtime(TextReader):
     """A causal language model, its tokenizer, and the ways to read and steer it.
 
     For example:
@@ -80,22 +70,13 @@ class Runtime:
 
         `open_model` opens a folder or hub id.
         """
+        super().__init__(module, tokenizer, name, chat)
         # `nn.Module` knows neither the configuration nor the embedding of a Hugging Face model.
         config = cast(Any, module).config.get_text_config()
         # Of a model that was cut from an encoder and a decoder, the decoder counts.
         depths = (getattr(config, name, None) for name in DEPTHS)
-        self.module: Any = module
-        """The Hugging Face model, in evaluation mode."""
-        self.tokenizer = tokenizer
-        """Its Hugging Face tokenizer."""
-        self.name = name
-        """What it is called: folder, hub id, or the word that a study has for it."""
         self.revision = revision
         """Commit of the hub snapshot, or checksum of the folder."""
-        self.chat = chat
-        """Whether prompts go through the tokenizer's chat template."""
-        self.today = date.today().isoformat()
-        """Day that the chat template tells, where it asks for the time."""
         self.d_model: int = getattr(config, "hidden_size", 0)
         """Width of the residual stream."""
         self.n_layers: int = next((depth for depth in depths if isinstance(depth, int)), 0)
@@ -104,8 +85,6 @@ class Runtime:
         """Module path of the decoder layers, and the layers."""
         self.context: int = _context(config, tokenizer)
         """Longest sequence that the model reads [tokens]."""
-        self.begins: bool | None = None
-        """Whether every text begins with a BOS token; None: as the tokenizer sets it."""
         self.lock = threading.RLock()
         """Held by the thread that runs or steers the model."""
         self.edits: list[Edit] = []
@@ -124,16 +103,6 @@ class Runtime:
     def dtype(self) -> torch.dtype:
         """Number format of the weights."""
         return self.module.dtype
-
-    @property
-    def template(self) -> str:
-        """The chat template; empty where none is used."""
-        return self.tokenizer.get_chat_template() if self.chat else ""
-
-    @cached_property
-    def tells_day(self) -> bool:
-        """Whether the chat template asks for the time, so that answers depend on the day."""
-        return bool(self.template) and clock.reads_clock(self.template, self.name)
 
     @property
     def pinned(self) -> str:
@@ -202,72 +171,6 @@ class Runtime:
             return measure(self)
 
     @cached_property
-    def set_around(self) -> tuple[list[int], list[int]]:
-        """Tokens that the tokenizer sets before every text, and after every text."""
-        for text in ("a", "1", "."):
-            bare, whole = (
-                self.tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"]
-                for special in (False, True)
-            )
-            for at in range(len(whole) - len(bare) + 1):
-                if bare and whole[at : at + len(bare)] == bare:
-                    return whole[:at], whole[at + len(bare) :]
-        raise Incompatible(
-            f"The tokenizer of {self.name} writes a text in other tokens when it sets its special"
-            " ones, so where a prompt ends cannot be told. Use another tokenizer."
-        )
-
-    @cached_property
-    def _without_row(self) -> dict[int, str]:
-        """Token -> how it is written, of those that the embedding has no row for."""
-        rows = len(self.module.get_input_embeddings().weight)
-        return {id: token for token, id in self.tokenizer.get_vocab().items() if id >= rows}
-
-    @property
-    def before(self) -> list[int]:
-        """Tokens that stand before every text."""
-        if self.begins is None:
-            return self.set_around[0]
-        return [self._start_token] if self.begins else []
-
-    @property
-    def _start_token(self) -> int:
-        """The tokenizer's BOS token; where it has none its end token, as TransformerLens takes."""
-        for token in (self.tokenizer.bos_token_id, self.tokenizer.eos_token_id):
-            if token is not None:
-                return token
-        raise Incompatible(
-            f"Texts should begin with a BOS token (prepend_bos), and the tokenizer of {self.name}"
-            " has neither BOS nor end token. Needed is the tokenizer with which the SAE was made."
-        )
-
-    def beginning(self: AnyRuntime, bos: bool | None) -> AnyRuntime:
-        """Give the model as it reads texts with a BOS token before them, or with nothing.
-
-        Both share module, hooks and lock. None, or what the tokenizer does anyhow, gives the model
-        itself. What a chat template writes first stays: it is the prompt. Raises Incompatible where
-        the tokenizer has no such token.
-
-            model.beginning(True).tokenize(["one text"])  # [[0, 17, 42]]
-        """
-        if bos is None or bos == bool(self.set_around[0]):
-            return self
-        other = copy.copy(self)
-        other.begins = bos
-        other.name = f"{self.name} {'after' if bos else 'without'} a BOS token"
-        _ = other.before
-        return other
-
-    def begun(self, ids: list[int]) -> list[int]:
-        """Give the tokens of a whole text or prompt with what `beginning` wants before it."""
-        if self.begins is None:
-            return ids
-        if self.begins:
-            return ids if ids[:1] == self.before else [*self.before, *ids]
-        taken = self.set_around[0]
-        return ids[len(taken) :] if ids[: len(taken)] == taken else ids
-
-    @cached_property
     def centres(self) -> bool:
         """Whether taking the mean off the residual changes nothing that is read from it.
 
@@ -289,66 +192,6 @@ class Runtime:
         ends = [ends] if isinstance(ends, int) else list(ends or [])
         end = getattr(self.tokenizer, "eos_token_id", None)
         return frozenset([*ends, *([] if end is None else [end])])
-
-    def render(self, prompt: Prompt) -> str:
-        """Write a prompt as the model reads it: inside the chat template where one is used."""
-        if not self.chat:
-            assert isinstance(prompt, str), "messages need a chat template"
-            return prompt
-        messages = (
-            [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
-        )
-        if self.tells_day:
-            clock.stop(self.template, self.today)
-        try:
-            return self.tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=True
-            )
-        except Exception as error:  # a template is a stranger's program
-            raise BadInput(
-                f"The chat template of {self.name} refuses the conversation: {shown(error, 240)}."
-                " Leave out what it refuses, or use another model."
-            ) from error
-
-    def tokenize(self, texts: Sequence[Prompt], prompt: bool = False) -> list[list[int]]:
-        """Turn texts into token ids, what the tokenizer sets before them included, and nothing
-        after them. `beginning` decides otherwise of what stands before them.
-
-        With `prompt`, through the chat template where the model has one.
-        """
-        if prompt and self.chat:
-            # The template writes its own special tokens.
-            rows = self.encode([self.render(text) for text in texts], special=False)
-            return [self.begun(row) for row in rows] if self.begins else rows
-        return self.encode(cast(Sequence[str], texts), special=True)
-
-    def encode(self, texts: Sequence[str], special: bool) -> list[list[int]]:
-        """Turn written texts into token ids, with `special` after what the tokenizer sets before.
-
-        Raises Incompatible for a token that the model has no embedding of.
-        """
-        if not texts:
-            return []
-        ids = self.tokenizer(list(texts), add_special_tokens=special, verbose=False)["input_ids"]
-        if special:
-            ids = [self.begun(self.without_end(row)) for row in ids]
-        return self.checked(ids)
-
-    def without_end(self, ids: list[int]) -> list[int]:
-        """Take away what the tokenizer has set after a text."""
-        after = self.set_around[1]
-        return ids[: len(ids) - len(after)] if after and ids[-len(after) :] == after else ids
-
-    def checked(self, rows: list[list[int]]) -> list[list[int]]:
-        """Give ids back; raise Incompatible for one that the model has no embedding of."""
-        if self._without_row:
-            for id in {id for row in rows for id in row} & self._without_row.keys():
-                raise Incompatible(
-                    f"The tokenizer of {self.name} writes {self._without_row[id]!r} as token {id},"
-                    f" and the model's embedding ends at {min(self._without_row) - 1}. Take the"
-                    " tokenizer that belongs to the weights, or weights resized to it."
-                )
-        return rows
 
     def residuals(
         self,

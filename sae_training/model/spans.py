@@ -20,7 +20,8 @@ from torch import Tensor
 from feature_store.errors import BadInput, Incompatible
 from feature_store.records import Span
 from sae_training.model.edits import Edit
-from sae_training.model.runtime import Prompt, Runtime
+from sae_training.model.runtime import Runtime
+from sae_training.model.text_reader import Prompt
 
 Marks = Mapping[Span, Sequence[Sequence[bool]]]
 """Span -> for each prompt, whether each of its tokens is in the span."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from feature_store.errors import BadInput, Incompatible
+from sae_training.dictionary.texts import read_texts
 from sae_training.engine.opening import open_model
 from sae_training.model import clock
 from tests.helpers import small_models, small_vision
@@ -53,6 +54,15 @@ def test_the_template_is_told_midnight_of_the_day_that_is_set(tmp_path):
     assert model.render("a").startswith("Today is 29 Feb 2024")
     assert model.pinned == f"{model.revision} on 2024-02-29"
     assert model.identity.endswith(" on 2024-02-29")
+
+
+def test_conversations_of_a_corpus_are_told_the_same_day(tmp_path):
+    model = open_model(folder(tmp_path / "model"))
+    model.today = "2024-02-29"
+    corpus = tmp_path / "chat.jsonl"
+    corpus.write_text(json.dumps({"messages": [{"role": "user", "content": "a"}]}))
+    (text,) = read_texts(corpus, model=model)
+    assert text.startswith("Today is 29 Feb 2024 00:00. [user]a")
 
 
 def test_a_template_that_asks_for_no_time_pins_no_day(tmp_path):

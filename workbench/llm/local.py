@@ -19,7 +19,7 @@ from workbench.llm import Conversation, Message
 
 if TYPE_CHECKING:
     from sae_training.engine.model import Model
-    from sae_training.model.runtime import Prompt
+    from sae_training.model.text_reader import Prompt
 
 BATCH = 32
 """Conversations continued together, kept together, and lost together when the process dies."""

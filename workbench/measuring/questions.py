@@ -29,7 +29,7 @@ from workbench.measuring.scale import LIKENESS
 
 if TYPE_CHECKING:  # an instrument is read without torch
     from sae_training.engine.model import Model
-    from sae_training.model.runtime import Prompt
+    from sae_training.model.text_reader import Prompt
 
 Order = Literal["ascending", "descending"]
 """Whether answers are offered as in the instrument, least agreement first, or turned round."""
