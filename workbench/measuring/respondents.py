@@ -16,7 +16,7 @@ that differ must not share it.
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, runtime_checkable
 
@@ -187,30 +187,50 @@ class LocalRespondent:
             answer_key(self.name, prompt, new_tokens, temperature, seed)
             for prompt, seed in zip(prompts, seeds, strict=True)
         ]
-        units = cut(asked, range(len(questions)), WRITTEN, self.model.machine)
+        records = [
+            {
+                "name": self.name,
+                "prompt": prompt,
+                "max_new_tokens": new_tokens,
+                "temperature": temperature,
+                "seed": seed,
+            }
+            for prompt, seed in zip(prompts, seeds, strict=True)
+        ]
+
+        def write(rows: Sequence[int]) -> list[str]:
+            """Have the model write on."""
+            unit_seeds = [seeds[row] for row in rows]
+            return self.model.generate(
+                [prompts[row] for row in rows], new_tokens, temperature, unit_seeds
+            )
+
+        return self._written(asked, records, write, progress)
+
+    def _written(
+        self,
+        asked: Sequence[str],
+        records: Sequence[Mapping[str, Any]],
+        write: Callable[[Sequence[int]], list[str]],
+        progress: Progress,
+    ) -> list[str]:
+        """Give a text for each question: the one that is kept, else one that `write` gives anew.
+
+        `asked` holds the digest of every question, `records` what its text is kept with.
+        """
+        units = cut(asked, range(len(asked)), WRITTEN, self.model.machine)
         self._catch_up(self._texts, "text")
         done = 0
         for unit in units.parts:
             if unit.lacks(self._answers):
-                unit_seeds = [seeds[row] for row in unit.rows]
                 with self._steered():
-                    texts = self.model.generate(
-                        [prompts[row] for row in unit.rows], new_tokens, temperature, unit_seeds
-                    )
-                lines = {}
-                for row, key, text in zip(unit.rows, unit.keys, texts, strict=True):
-                    lines[key] = {
-                        "name": self.name,
-                        "prompt": prompts[row],
-                        "max_new_tokens": new_tokens,
-                        "temperature": temperature,
-                        "seed": seeds[row],
-                        "text": text,
-                    }
+                    texts = write(unit.rows)
+                made = zip(unit.rows, unit.keys, texts, strict=True)
+                lines = {key: {**records[row], "text": text} for row, key, text in made}
                 self._keep(self._texts, lines, "text")
             done += len(unit.rows)
-            progress("asking", done, len(questions))
-        progress("asking", len(questions), len(questions))
+            progress("asking", done, len(asked))
+        progress("asking", len(asked), len(asked))
         return [self._answers[key] for key in units.keys]
 
     def _score_part(self, questions: Sequence[Question]) -> list[Float[np.ndarray, " answer"]]:

@@ -94,33 +94,29 @@ class VisionRespondent(LocalRespondent):
             answer_key(self.name, prompt, new_tokens, temperature, seed, image)
             for prompt, seed, image in zip(prompts, seeds, images, strict=True)
         ]
-        units = cut(asked, range(len(seen)), WRITTEN, self.model.machine)
-        self._catch_up(self._texts, "text")
-        done = 0
-        for unit in units.parts:
-            if unit.lacks(self._answers):
-                with self._steered():
-                    texts = self.model.generate_shown(
-                        [self._shown(seen[row]) for row in unit.rows],
-                        new_tokens,
-                        temperature,
-                        [seeds[row] for row in unit.rows],
-                    )
-                lines = {}
-                for row, key, text in zip(unit.rows, unit.keys, texts, strict=True):
-                    lines[key] = {
-                        "name": self.name,
-                        "prompt": prompts[row],
-                        "image": images[row],
-                        "max_new_tokens": new_tokens,
-                        "temperature": temperature,
-                        "seed": seeds[row],
-                        "text": text,
-                    }
-                self._keep(self._texts, lines, "text")
-            done += len(unit.rows)
-            progress("asking", done, len(seen))
-        return _merged(questions, [self._answers[key] for key in units.keys], unseen_texts)
+        records = [
+            {
+                "name": self.name,
+                "prompt": prompt,
+                "image": image,
+                "max_new_tokens": new_tokens,
+                "temperature": temperature,
+                "seed": seed,
+            }
+            for prompt, image, seed in zip(prompts, images, seeds, strict=True)
+        ]
+
+        def write(rows: Sequence[int]) -> list[str]:
+            """Have the model write on, with the images before it."""
+            return self.model.generate_shown(
+                [self._shown(seen[row]) for row in rows],
+                new_tokens,
+                temperature,
+                [seeds[row] for row in rows],
+            )
+
+        texts = self._written(asked, records, write, progress)
+        return _merged(questions, texts, unseen_texts)
 
     def _shown(self, question: Question) -> Shown:
         """Open the question's image, to be shown with its prompt."""
