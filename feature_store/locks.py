@@ -30,6 +30,18 @@ def locked(file: Path, id: str) -> Iterator[None]:
             file.unlink(missing_ok=True)
 
 
+def clear(file: Path) -> None:
+    """Remove the file of a lock that no living process holds; one that is held stays.
+
+    A process that is killed between the end of its run and that of its lock leaves the file behind.
+    """
+    if not file.exists():
+        return
+    # A disk that cannot be written keeps the file, which holds nothing.
+    with contextlib.suppress(Busy, OSError), _opened(file, file.stem):
+        file.unlink(missing_ok=True)
+
+
 def _opened(file: Path, id: str) -> TextIO:
     """Open and lock the file of a lock. Raises Busy where another process holds it."""
     while True:

@@ -32,7 +32,7 @@ from feature_store import descriptions
 from feature_store.descriptions import FORMAT
 from feature_store.errors import BadInput, Incompatible, NotFound, WorkbenchError, nearest
 from feature_store.files import digest, sweep
-from feature_store.locks import locked
+from feature_store.locks import clear, locked
 from feature_store.records import Run
 from feature_store.terminal import visible
 from feature_store.work import Work, publish, warn_of_damage
@@ -101,6 +101,14 @@ class Runs:
                 f" {self.folder / '.work'} and make the run again to resume it."
             )
         return run
+
+    def clear_lock(self, id: str) -> None:
+        """Remove what a process that was killed just after its run's end left of the run's lock."""
+        clear(self._lock(id))
+
+    def _lock(self, id: str) -> Path:
+        """The file of a run's lock."""
+        return self.folder / ".work" / f"{id}.lock"
 
     def ids(self, kind: str = "") -> list[str]:
         """Ids of the finished runs whose id begins with `kind`, the bad ones too; no order."""
@@ -186,7 +194,7 @@ class Runs:
         folder, target = self.folder / ".work" / id, self.folder / id
         with _disk_errors(self.folder):
             folder.parent.mkdir(parents=True, exist_ok=True)
-            with locked(folder.with_suffix(".lock"), id):
+            with locked(self._lock(id), id):
                 sweep(folder)
                 run = self._begun(id)
                 folder.mkdir(exist_ok=True)

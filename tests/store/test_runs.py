@@ -312,6 +312,25 @@ def test_a_lock_that_was_removed_while_it_was_opened_is_not_held(runs, monkeypat
     assert not file.exists()
 
 
+def test_the_lock_of_a_process_that_died_with_its_run_finished_is_removed(runs):
+    run = make(runs)
+    file = runs.folder / ".work" / f"{run.id}.lock"
+    file.write_text("123")
+    runs.clear_lock(run.id)
+    assert not file.exists()
+    runs.clear_lock(run.id)  # nothing is there, nothing happens
+
+
+def test_a_lock_that_a_living_process_holds_is_not_removed(runs):
+    with runs.begin("graph", {"a": 1}, {}, 0) as work:
+        runs.clear_lock(work.run.id)
+        assert (runs.folder / ".work" / f"{work.run.id}.lock").exists()
+        with pytest.raises(Busy), runs.begin("graph", {"a": 1}, {}, 0):
+            pass
+        work.table("edges", [])
+        work.finish({})
+
+
 def test_a_run_that_was_killed_after_its_last_word_is_brought_to_its_place(runs, monkeypatch):
     def killed(folder, target):
         raise KeyboardInterrupt
