@@ -102,13 +102,10 @@ class Runs:
             )
         return run
 
-    def clear_lock(self, id: str) -> None:
-        """Remove what a process that was killed just after its run's end left of the run's lock."""
-        clear(self._lock(id))
-
-    def _lock(self, id: str) -> Path:
-        """The file of a run's lock."""
-        return self.folder / ".work" / f"{id}.lock"
+    def clear_locks(self) -> None:
+        """Remove the locks that processes left which were killed just after their run's end."""
+        for file in (self.folder / ".work").glob("*.lock"):
+            clear(file)
 
     def ids(self, kind: str = "") -> list[str]:
         """Ids of the finished runs whose id begins with `kind`, the bad ones too; no order."""
@@ -194,7 +191,7 @@ class Runs:
         folder, target = self.folder / ".work" / id, self.folder / id
         with _disk_errors(self.folder):
             folder.parent.mkdir(parents=True, exist_ok=True)
-            with locked(self._lock(id), id):
+            with locked(folder.with_suffix(".lock"), id):
                 sweep(folder)
                 run = self._begun(id)
                 folder.mkdir(exist_ok=True)

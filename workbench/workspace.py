@@ -102,7 +102,7 @@ class Workspace:
         seed = config["seed"] if seed is None else seed
         id = self.runs.find(kind, config, inputs, seed)
         if self.runs.exists(id):
-            self.runs.clear_lock(id)
+            self.runs.clear_locks()
             return intact(self.runs, self.runs.get(id))
         for used in set(inputs.values()) & set(self.runs.ids()):
             intact(self.runs, self.runs.get(used))

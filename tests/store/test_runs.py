@@ -316,14 +316,14 @@ def test_the_lock_of_a_process_that_died_with_its_run_finished_is_removed(runs):
     run = make(runs)
     file = runs.folder / ".work" / f"{run.id}.lock"
     file.write_text("123")
-    runs.clear_lock(run.id)
+    runs.clear_locks()
     assert not file.exists()
-    runs.clear_lock(run.id)  # nothing is there, nothing happens
+    runs.clear_locks()  # nothing is there, nothing happens
 
 
 def test_a_lock_that_a_living_process_holds_is_not_removed(runs):
     with runs.begin("graph", {"a": 1}, {}, 0) as work:
-        runs.clear_lock(work.run.id)
+        runs.clear_locks()
         assert (runs.folder / ".work" / f"{work.run.id}.lock").exists()
         with pytest.raises(Busy), runs.begin("graph", {"a": 1}, {}, 0):
             pass

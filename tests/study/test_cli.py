@@ -240,8 +240,12 @@ def test_a_profile_from_the_command_line(capsys, study):
     assert capsys.readouterr().out == first
     assert main(["sql", str(study.folder), "SELECT count(*) AS n FROM profiles"]) == 0
     assert capsys.readouterr().out.split() == ["n", "20"]
+    lock = study.runs.folder / ".work" / "graph-0.lock"
+    lock.parent.mkdir(exist_ok=True)
+    lock.write_text("1")
     assert main(["check", str(study.folder)]) == 0
     assert "1 runs, every checksum as written" in capsys.readouterr().out
+    assert not lock.exists()
     file = next(study.runs.folder.glob("*/profiles.parquet"))
     file.write_bytes(file.read_bytes()[:-1])
     assert main(["check", str(study.folder)]) == 2

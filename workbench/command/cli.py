@@ -246,6 +246,7 @@ def _runs(study: Path, **_: object) -> None:
 
 def _check(study: Path, **_: object) -> None:
     runs = _open(study).runs
+    runs.clear_locks()
     good, bad = runs.look()
     lines = list(bad.values())
     for run in good:
