@@ -135,6 +135,10 @@ VERBS = (
         " --strengths 0.2,0.4 --n-contexts 4 --n-neutral 4 --n-texts 4 --new-tokens 8"
         " --replicates 200"
     ),
+    Step(
+        "transfer STUDY --n-texts 4 --n-neutral 4 --controls 2 --new-tokens 8 --assess-limit 400"
+        " --replicates 200 --permutations 200"
+    ),
     Step("plan STUDY --want 'security +0.4 within 0.3, damage <= 1' --replicates 200"),
     Step("counterfactual STUDY --target security=5,hedonism=3 --theta 0 --replicates 200"),
     Step(

@@ -154,6 +154,15 @@ VERBS = _table(
             needs=("labels", "probes"),
         ),
         Verb(
+            name="transfer",
+            summary=(
+                "See whether labels carry over: steer what they chose, and let independent ears"
+                " judge what the model writes."
+            ),
+            makes="transfer",
+            needs=("labels",),
+        ),
+        Verb(
             name="plan",
             summary=(
                 "Find the fewest features and strengths that give a wanted profile, then measure"

@@ -99,6 +99,14 @@ from feature_store.queries.run import (
     candidates,
     runs,
 )
+from feature_store.queries.transfer import (
+    best_evidence,
+    transfer_arms,
+    transfer_ears,
+    transfer_effects,
+    transfer_ranks,
+    verdicts,
+)
 
 __all__ = [
     "MAP_POINTS",
@@ -121,6 +129,7 @@ __all__ = [
     "arm_scores",
     "arm_texts",
     "arms",
+    "best_evidence",
     "candidates",
     "cell_doses",
     "cell_ratings",
@@ -163,9 +172,14 @@ __all__ = [
     "step_preferences",
     "subject_names",
     "subjects",
+    "transfer_arms",
+    "transfer_ears",
+    "transfer_effects",
+    "transfer_ranks",
     "transitivity",
     "true_edges",
     "validity",
     "value_strengths",
+    "verdicts",
     "win_rates",
 ]

@@ -24,7 +24,7 @@ from tests.helpers import small_models, small_vision
 from workbench.llm import Message
 from workbench.llm.local import LocalLLM
 from workbench.sweeps.texts import losses
-from workbench.sweeps.value_prompts import _damage
+from workbench.sweeps.value_prompts import rises
 
 AROUND = {
     "end": ("<s> $A </s>", [0], [1]),
@@ -130,7 +130,7 @@ def test_losses_count_no_token_of_the_tokenizers_own(model, around):
     if AROUND[around][1]:
         words = plain(model, text)
         alone = -logprob(model, before, words) / len(words)
-        rise = _damage(model, ["the dog ran "], [text])[0, 0]
+        rise = rises(model, ["the dog ran "], [text])[0, 0]
         after = before + plain(model, "the dog ran ")
         assert rise == pytest.approx(-logprob(model, after, words) / len(words) - alone, abs=1e-4)
 

@@ -48,6 +48,7 @@ BASE = {
     "graph": {},
     "predict": {"largest": 2},
     "compare": {"n_contexts": 4, "n_neutral": 4, "n_texts": 4},
+    "transfer": {"n_texts": 4, "n_neutral": 2, "controls": 2, "assess_limit": 200},
     "plan": {"want": "power +0.1"},
     "counterfactual": {"target": ("power=5",)},
     "couple": {"llm": "organism"},

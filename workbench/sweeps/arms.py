@@ -169,7 +169,7 @@ def _steerings(
                 direction = f"{sources.probes}/{value}/{kind}"
                 steering = replace(template, method=method, direction=direction)
                 steered.setdefault(arm, {})[value] = steering
-        control = _random_features(sources.unlabelled, len(features), rng)
+        control = random_features(sources.unlabelled, len(features), rng)
         if control:
             steered.setdefault("random-feature", {})[value] = replace(first, features=control)
         random = replace(template, random=seed * 100_000 + number)
@@ -179,7 +179,7 @@ def _steerings(
     return steered
 
 
-def _random_features(
+def random_features(
     unlabelled: Sequence[int], n: int, rng: np.random.Generator
 ) -> tuple[tuple[int, float], ...]:
     """Draw `n` features of random signs as (feature, weight) pairs of one direction of length 1."""

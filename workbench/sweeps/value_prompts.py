@@ -151,7 +151,7 @@ def measure(
                     f"After a prompt for {value} the model gives NaN. Load it with another --dtype."
                 )
             separator = _separator(texts.questions[0].prompt)
-            damage = _damage(model, [prompt + separator for prompt in prompts], texts.neutral)
+            damage = rises(model, [prompt + separator for prompt in prompts], texts.neutral)
             part = first + number
             work.part("damages", part, damage_table(np.array(rows), damage))
             work.part(
@@ -181,8 +181,8 @@ def _rate(
     return expected_ratings(logprobs.reshape(len(prompts), len(questions), -1), questions)
 
 
-def _damage(model: "Model", prefixes: Sequence[str], neutral: Sequence[str]) -> np.ndarray:
-    """Rise of the loss on each neutral text after each prefix [prefix text; nats per token].
+def rises(model: "Model", prefixes: Sequence[str], neutral: Sequence[str]) -> np.ndarray:
+    """Measure the rise of the loss on each neutral text after each prefix [nats per token].
 
     It counts the neutral text's tokens after the prefix, less the same tokens' loss with nothing
     before them.

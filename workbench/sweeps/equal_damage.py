@@ -1,0 +1,224 @@
+"""Units steered both ways at equal damage to neutral text, without a questionnaire.
+
+1. `plan` lists the units: each value's features as one direction, its stored directions, groups of
+   random features and random directions.
+2. Every unit goes up and down over the doses; the damage of each
+   is measured on neutral texts.
+3. Between the last dose within the budget and the first beyond it the strength is sought, by
+   interpolation and halving in turn: a curve bends between doses.
+4. The strongest dose that was measured within the budget is taken; a unit that never leaves it
+   keeps its largest dose, and says so.
+
+Left out: what else the steering does; that is read in texts or asked.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from feature_store.errors import BadInput
+from feature_store.progress import Progress
+from feature_store.records import Steering
+from feature_store.work import Work
+from workbench.sweeps.arms import CONTROL_KINDS, PlannedArm, random_features
+from workbench.sweeps.damage import DamageStrength, strength_of_damage
+from workbench.sweeps.sweep import (
+    CHUNK,
+    EditedModel,
+    as_direction,
+    damage_table,
+    neutral_tokens,
+)
+
+ROUNDS = 4
+"""Strengths that are tried between two doses of the damage curve."""
+Edited = Callable[[Sequence[Steering]], EditedModel]
+"""Gives a model with one row of an edit for every steering."""
+
+
+@dataclass(frozen=True, eq=False)
+class MatchedArm:
+    """An arm at its strength of equal damage."""
+
+    planned: PlannedArm
+    """The arm; a negative dose steers down."""
+    reached: bool
+    """False: the damage stays below the budget at every dose, and the largest is taken."""
+    damage: Float[np.ndarray, " text"]
+    """Rise of the loss on each neutral text, as measured at that strength [nats per token]."""
+
+
+@dataclass(frozen=True)
+class DamageBudget:
+    """Up to which damage units are steered, and how it is measured."""
+
+    delta: float
+    """Damage at which units are compared [nats per token, > 0]."""
+    doses: tuple[float, ...]
+    """Strengths of the damage curve, positive and rising [unit of the steerings]."""
+    neutral: tuple[str, ...]
+    """Texts on which damage is measured."""
+
+    def __post_init__(self) -> None:
+        rising = self.doses == tuple(sorted(set(self.doses)))
+        if not self.doses or not rising or any(dose <= 0 for dose in self.doses):
+            raise BadInput(
+                "Doses are positive, rising numbers, got"
+                f" {', '.join(f'{dose:g}' for dose in self.doses) or 'none'}. Give them as 0.1,0.3."
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class UnitSources:
+    """What the units are made of."""
+
+    chosen: pd.DataFrame
+    """Features of the values: feature, value, polarity."""
+    directions: dict[str, dict[str, str]]
+    """Arm -> value -> stored direction, as `run/value/kind`."""
+    unlabelled: Sequence[int]
+    """Live features without a label, from which controls are drawn."""
+    controls: int
+    """Groups of random features, and as many random directions."""
+    seed: int
+    """Seed of both."""
+
+
+def plan(sources: UnitSources, values: Sequence[str], template: Steering) -> list[PlannedArm]:
+    """List the units of the values, in their order, then the controls; none has a strength yet.
+
+    Method, unit and positions are those of `template`. A group of random features is as large as
+    the values' groups are in the median.
+    """
+    planned: list[PlannedArm] = []
+
+    def add(arm: str, value: str, **along: Any) -> None:
+        """Plan a unit; `along` names what its steering goes along."""
+        planned.append(
+            PlannedArm(
+                arm=arm,
+                value=value,
+                kind=CONTROL_KINDS.get(arm, "direction"),
+                unit_id=len(planned),
+                dose=0.0,
+                steering=replace(template, **along),
+            )
+        )
+
+    groups = [as_direction(sources.chosen, value) for value in values]
+    for value, features in zip(values, groups, strict=True):
+        add(f"sae-{template.method}", value, features=features)
+    for arm, by_value in sources.directions.items():
+        for value, direction in by_value.items():
+            add(arm, value, direction=direction)
+    rng = np.random.default_rng((sources.seed, 19))
+    size = int(np.median([len(features) for features in groups]))
+    for _ in range(sources.controls):
+        if features := random_features(sources.unlabelled, size, rng):
+            add("random-feature", "", features=features)
+    for number in range(sources.controls):
+        add("random-direction", "", random=sources.seed * 100_000 + number)
+    return planned
+
+
+def match(
+    work: Work,
+    edited: Edited,
+    units: Sequence[PlannedArm],
+    budget: DamageBudget,
+    progress: Progress,
+) -> list[MatchedArm]:
+    """Find the strength of equal damage of every unit, up and down; two arms a unit, up first.
+
+    Chunks that an earlier, interrupted call kept are not measured again.
+    """
+    curves = [_Curve(unit=unit, sign=sign, measured={}) for unit in units for sign in (1, -1)]
+    for number in range(ROUNDS + 1):
+        planned = [
+            (curve, dose)
+            for curve in curves
+            for dose in (curve.between(budget.delta, number % 2 == 0) if number else budget.doses)
+        ]
+        arms = [curve.at(dose) for curve, dose in planned]
+        damage = _measure(work, f"damages_{number}", edited, arms, budget, progress)
+        for (curve, dose), row in zip(planned, damage, strict=True):
+            curve.measured[dose] = row
+    return [curve.within(budget.delta) for curve in curves]
+
+
+class _Curve(NamedTuple):
+    """The damage of one unit steered one way, as far as it was measured."""
+
+    unit: PlannedArm
+    """What is steered."""
+    sign: int
+    """1 up, -1 down."""
+    measured: dict[float, Float[np.ndarray, " text"]]
+    """Strength [unit of the steering, > 0] -> damage to each neutral text [nats per token]."""
+
+    def at(self, dose: float) -> PlannedArm:
+        """Give the unit a strength its way; a negative one steers it down."""
+        strength = self.sign * dose
+        steering = replace(self.unit.steering, strength=strength)
+        return replace(self.unit, dose=strength, steering=steering)
+
+    def _place(self, delta: float) -> tuple[list[float], DamageStrength]:
+        """The measured doses in order, and where the damage among them is `delta`."""
+        doses = sorted(self.measured)
+        damage = np.array([self.measured[dose].mean() for dose in doses])
+        return doses, strength_of_damage(np.array(doses), damage, delta)
+
+    def between(self, delta: float, is_halved: bool) -> list[float]:
+        """Choose the next strength to measure; none where `delta` is never reached."""
+        doses, place = self._place(delta)
+        if not place.reached:
+            return []
+        below = doses[place.upper - 2] if place.upper > 1 else 0.0
+        return [(below + doses[place.upper - 1]) / 2 if is_halved else place.strength]
+
+    def within(self, delta: float) -> MatchedArm:
+        """Give the strongest measured dose whose damage, and that of all below it, is in budget.
+
+        Where the smallest is beyond it already, that one is taken.
+        """
+        doses, place = self._place(delta)
+        upper = place.upper - 1 if place.reached else place.upper
+        dose = doses[max(upper, 1) - 1]
+        return MatchedArm(planned=self.at(dose), reached=place.reached, damage=self.measured[dose])
+
+
+def _measure(
+    work: Work,
+    part: str,
+    edited: Edited,
+    arms: Sequence[PlannedArm],
+    budget: DamageBudget,
+    progress: Progress,
+) -> Float[np.ndarray, "arm text"]:
+    """Measure the damage of arms to each neutral text [nats per token], chunk by chunk."""
+    if not arms:
+        return np.empty((0, len(budget.neutral)))
+    import torch
+
+    from sae_training.engine.losses import losses
+
+    done = work.done(part)
+    model, edit, site = edited([arm.steering for arm in arms])
+    tokens = neutral_tokens(model, budget.neutral)
+    for number, start in enumerate(range(0, len(arms), CHUNK)):
+        rows = np.arange(start, min(start + CHUNK, len(arms)))
+        if number not in done:
+            loss = losses(model, tokens, edit.take(torch.from_numpy(rows)), site)
+            damage = (loss.steered - loss.base).double().numpy()
+            if not np.isfinite(damage).all():
+                strange = arms[start + int(np.argwhere(~np.isfinite(damage))[0][0])]
+                raise BadInput(
+                    f"Under {strange.steering.name} the model gives NaN. Use smaller doses."
+                )
+            work.part(part, number, damage_table(rows, damage))
+        progress("matching damage", int(rows[-1]) + 1, len(arms))
+    return work.parts(part)["damage"].to_numpy().reshape(len(arms), len(tokens))
