@@ -51,6 +51,14 @@ class Later:
 
 
 @dataclass(frozen=True)
+class NoneAs:
+    """A list that may be left empty, and the word that says so on the command line."""
+
+    word: str
+    """Word for the empty list."""
+
+
+@dataclass(frozen=True)
 class KeptAs:
     """A field that was renamed when runs were there already, which keep it under its first name."""
 

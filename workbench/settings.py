@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from feature_store import registry
-from feature_store.bounds import Between, KeptAs, Later, Plugin, Replicates, Seed
+from feature_store.bounds import Between, KeptAs, Later, NoneAs, Plugin, Replicates, Seed
 from feature_store.errors import BadInput, NotFound, nearest
 from feature_store.files import digest, read_toml, shown
 
@@ -207,6 +207,8 @@ def make(settings: type[T], given: Mapping[str, Any]) -> T:
         if name not in defaults:
             raise NotFound(f"There is no setting {name!r} here.{nearest(name, defaults)}")
         kind, marks = _unmarked(kinds[name])
+        if any(isinstance(mark, NoneAs) and mark.word == value for mark in marks):
+            value = ()
         parsed[name] = parse(name, kind, value)
         if parsed[name] != defaults[name]:  # a default holds whatever its bounds
             _check(name, parsed[name], marks)

@@ -67,6 +67,7 @@ from feature_store.queries.dictionary import (
 from feature_store.queries.effects import (
     cell_doses,
     cell_ratings,
+    dose_curves,
     feature_doses,
     leakage,
     matched,
@@ -138,6 +139,7 @@ __all__ = [
     "contexts",
     "contrasts",
     "dilemmas",
+    "dose_curves",
     "edges",
     "feature",
     "feature_doses",

@@ -23,6 +23,16 @@ def matrix(store: Store, effects: str) -> pd.DataFrame:
     )
 
 
+def dose_curves(store: Store, effects: str) -> pd.DataFrame:
+    """Damage over strength from the search for a sweep's doses, by kind and dose.
+
+    Empty where the doses were named.
+    """
+    return store.sql(
+        "SELECT * EXCLUDE (run) FROM dose_curves WHERE run = ? ORDER BY kind, dose", [effects]
+    )
+
+
 def leakage(store: Store, effects: str) -> pd.DataFrame:
     """Leakage of every value to every part of the circle, by source and part."""
     return store.sql(

@@ -52,3 +52,14 @@ CREATE TABLE leakage (  -- How much of a value's steering goes elsewhere.
   low     DOUBLE, high DOUBLE,  -- @interval
   reason  VARCHAR   -- why it is undefined; empty otherwise
 );
+
+CREATE TABLE dose_curves (  -- The search for a sweep's doses: damage over strength, before it began.
+  run    VARCHAR,  -- run of kind effects
+  kind   VARCHAR,  -- feature | random-direction
+  dose   DOUBLE,   -- strength [in the sweep's unit]
+  damage DOUBLE,   -- mean rise of the loss on neutral text [nats per token]
+  low    DOUBLE, high DOUBLE,  -- @interval over neutral texts
+  units  INTEGER,  -- features, or random directions, that were averaged
+  n      INTEGER,  -- neutral texts
+  seed   INTEGER   -- seed of the directions and of the bootstrap
+);

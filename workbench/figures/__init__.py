@@ -5,7 +5,8 @@
 2. `profile`, `contrast`, `ordinal`, `dilemmas`, `adaem`, `effects`, `compare`, `graph`, `plan` and
    `feature` turn frames of the store (`feature_store/queries`) into Plotly figures; `cells` is the
    matrix that can be clicked.
-3. `picture` draws the one overview picture with matplotlib, which needs no browser.
+3. `survey` draws what is known before a sweep: damage over strength.
+4. `picture` draws the one overview picture with matplotlib, which needs no browser.
 
 Every figure states in its title or axis what its bars and bands are.
 """
@@ -22,6 +23,7 @@ from workbench.figures.picture import result_picture
 from workbench.figures.plan import plan_rows, prediction_scatter
 from workbench.figures.profile import circumplex, profile_rows
 from workbench.figures.style import colours
+from workbench.figures.survey import dose_curve
 
 __all__ = [
     "activation_histogram",
@@ -33,6 +35,7 @@ __all__ = [
     "colours",
     "contrast_rows",
     "difference_rows",
+    "dose_curve",
     "effect_matrix",
     "feature_doses",
     "feature_map",

@@ -1,8 +1,10 @@
 """Steer labelled features and controls over doses, and measure every value: the side-effect matrix.
 
-1. `sweeps/sweep.py` measures: each value's best features, random features and random directions,
+1. Where no doses are named, `sweeps/doses.py` searches for them on the model at hand; the organism
+   has doses of its own.
+2. `sweeps/sweep.py` measures: each value's best features, random features and random directions,
    at every dose, in every prompt context, with the damage to neutral text.
-2. `causal/effects.py` turns the ratings into dose effects with paired intervals over contexts,
+3. `causal/effects.py` turns the ratings into dose effects with paired intervals over contexts,
    damage-matched strengths, the value x value matrix with null bands, and leakage.
 """
 
@@ -10,13 +12,24 @@ import dataclasses
 from functools import partial
 from typing import Annotated, Any
 
-from feature_store.bounds import MANY, Between, Count, CountOrZero, Plugin, Positive, Replicates
+from feature_store.bounds import (
+    MANY,
+    Between,
+    Count,
+    CountOrZero,
+    NoneAs,
+    Plugin,
+    Positive,
+    Replicates,
+)
 from feature_store.progress import Progress
 from feature_store.records import Positions, Run, Steering, Unit
 from feature_store.work import Work
+from workbench import material
 from workbench.causal.effects import analyse
 from workbench.features import output_scores
 from workbench.sweeps import sweep
+from workbench.sweeps.doses import found_doses
 from workbench.sweeps.stored import (
     SweepSettings,
     SweepSetup,
@@ -27,6 +40,9 @@ from workbench.sweeps.stored import (
 )
 from workbench.sweeps.sweep import ChosenBy
 from workbench.workspace import Workspace
+
+ORGANISM_DOSES = (0.1, 0.2, 0.3, 0.45, 0.6)
+"""Strengths at which the organism is steered unless others are named [share of the median norm]."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,8 +61,9 @@ class EffectsSettings(SweepSettings):
     value on held-out texts."""
     method: Annotated[str, Plugin("steerings")] = "add"
     """Steering plug-in."""
-    doses: Annotated[tuple[float, ...], Between(0, MANY)] = (0.1, 0.2, 0.3, 0.45, 0.6)
-    """Strengths, positive and rising [unit]."""
+    doses: Annotated[tuple[float, ...], Between(0, MANY), NoneAs("auto")] = ()
+    """Strengths, positive and rising [unit]; `auto`, the default: searched for on the model, the
+    largest with a mean damage of `delta` (0.1,0.2,0.3,0.45,0.6 of the organism)."""
     unit: Unit = "norm_share"
     """raw: residual units; feature_max: multiples of the feature's maximum; norm_share: share of
     the median residual norm."""
@@ -78,7 +95,10 @@ def run(study: Workspace, settings: EffectsSettings, progress: Progress) -> Run:
         "model": sae_run.inputs["model"],
         "prompts": setup.material.digest,
     }
-    pinned = dataclasses.replace(settings, labels=label_run.id)
+    doses = settings.doses
+    if not doses and material.is_organism(sae_run.config["model"]):
+        doses = ORGANISM_DOSES
+    pinned = dataclasses.replace(settings, labels=label_run.id, doses=doses)
     return study.make("effects", pinned, inputs, partial(_sweep, study, pinned, setup, progress))
 
 
@@ -94,9 +114,10 @@ def _sweep(
         directions=settings.random_directions,
         seed=settings.seed,
     )
-    interventions = sweep.plan(chosen, controls, setup.template, settings.doses)
     if not work.done("ratings", "damages"):
         refuse_without_unit(study, setup.sae_run, settings.instrument, setup.material, chosen.value)
+    doses = settings.doses or found_doses(work, study, setup, chosen, settings.delta, progress)
+    interventions = sweep.plan(chosen, controls, setup.template, doses)
     measured = measure_sweep(work, study, setup, interventions, settings.replicates, progress)
     progress("analysing", 0, 1)
     effects = analyse(measured, study.system, settings.delta, settings.replicates, settings.seed)
@@ -120,6 +141,7 @@ def _sweep(
         "circle_p": effects.circle.p,
         "unit": settings.unit,
         "delta": settings.delta,
+        **({} if settings.doses else {"doses": list(doses)}),
         "chosen_by": "output" if by_output else "input",
         "questions_that_chose": output_scores.questions_in_both(
             study, settings.labels, setup.material.questions

@@ -5,6 +5,7 @@ single prompts.
 2. The cell: numbers, the dose-response of its features beside random ones, and the prompts and
    ratings they come from.
 3. Leakage of each value, and the features whose damage never reached the common level.
+4. How the doses were found, where they were searched for.
 """
 
 import pandas as pd
@@ -69,6 +70,7 @@ def page() -> None:
         _matched(study, run)
     if len(leaks):
         _leakage_table(study, run, leaks)
+    _dose_search(study, run)
 
 
 def _matrix(study: Study, run: pd.Series, cells: pd.DataFrame) -> None:
@@ -252,4 +254,21 @@ def _matched(study: Study, run: pd.Series) -> None:
             "strength": st.column_config.NumberColumn(format="%.2f"),
             "damage [nats/token]": st.column_config.NumberColumn(format="%.3f"),
         },
+    )
+
+
+def _dose_search(study: Study, run: pd.Series) -> None:
+    """Show damage over strength where the sweep's doses were searched for."""
+    rows = queries.dose_curves(study.store, run.run)
+    doses = run_json(run).get("doses")
+    if rows.empty or not doses:
+        return
+    st.subheader("How the doses were found")
+    config = run_json(run, "config")
+    show(figures.dose_curve(rows, config["unit"], config["delta"], doses[-1]), "dose-search")
+    st.caption(
+        f"The largest dose, {doses[-1]:g}, is where the best features of the values do"
+        f" {config['delta']:g} nats of damage a token on average over {rows.n.max()} neutral texts,"
+        " interpolated between measured strengths; beside them as many random directions of the"
+        f" same length. Seed {run.seed}."
     )
