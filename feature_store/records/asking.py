@@ -1,6 +1,6 @@
 """Instruments, what was answered, and the profile it adds up to."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 Status = Literal["parsed", "refused", "unparsed", "too-long"]
@@ -51,6 +51,9 @@ class Item:
     """Where the item comes from; empty: as the instrument."""
     licence: str = ""
     """Under which it may be used; empty: as the instrument."""
+    reversal: str = field(default="", repr=False)
+    """The same statement with the stance turned round, for mode `voice`; empty: none is given. It
+    has no part in the item's repr, from which the ids of runs that do not ask for it follow."""
 
     @property
     def values(self) -> tuple[str, ...]:
@@ -114,8 +117,9 @@ class Response:
     """Log-probability of each answer per token [nats], in the order of the instrument or of the
     item; empty when generated."""
     rating: float
-    """Agreement, reverse-keyed items turned round [1 to number of options], or a judge's rating of
-    a free text; NaN for choices and unless parsed."""
+    """Agreement, reverse-keyed items turned round [1 to number of options]; a judge's rating of a
+    free text; in mode `voice` how much likelier the statement is than its reversal
+    [nats per token]; NaN for choices and unless parsed."""
     status: Status
     """`parsed`, `refused`, `unparsed`, or `too-long` for the model's context; only parsed answers
     enter a mean."""

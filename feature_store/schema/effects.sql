@@ -63,3 +63,18 @@ CREATE TABLE dose_curves (  -- The search for a sweep's doses: damage over stren
   n      INTEGER,  -- neutral texts
   seed   INTEGER   -- seed of the directions and of the bootstrap
 );
+
+CREATE TABLE topic_effects (
+  -- What steering a value makes the model hold, beside the talk about a topic that it makes
+  -- likelier (mode voice): the second must not be taken for the first.
+  run        VARCHAR,  -- run of kind effects
+  source     VARCHAR,  -- value whose features were steered
+  target     VARCHAR,  -- value that was measured
+  held       DOUBLE,   -- mean change of held less reversed, turned so that the source rises
+                       -- [nats per token]
+  held_low   DOUBLE, held_high DOUBLE,  -- @interval over open questions
+  topic      DOUBLE,   -- mean change of the statements and their reversals together
+                       -- [nats per token]
+  topic_low  DOUBLE, topic_high DOUBLE,  -- @interval over open questions
+  n          INTEGER   -- open questions [clusters]
+);

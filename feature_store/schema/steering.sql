@@ -39,6 +39,22 @@ CREATE TABLE ratings (
   wording      VARCHAR,  -- name of the wording
   "order"      VARCHAR,  -- ascending | descending: order of the options
   value        VARCHAR,  -- value the item measures
-  rating       FLOAT,    -- expected rating while steered [1 to number of options]
-  base         FLOAT     -- expected rating of the same prompt, unsteered [1 to number of options]
+  rating       FLOAT,    -- expected rating while steered [1 to number of options]; in mode voice
+                         -- held less reversed [nats per token]
+  base         FLOAT     -- the same of the same prompt, unsteered [as the rating]
+);
+
+CREATE TABLE topic_ratings (
+  -- How likely talk about an item's topic is, steered and unsteered, whichever stance it takes (mode
+  -- voice); beside `ratings`.
+  run          VARCHAR,  -- run of kind effects, prediction, plan or comparison
+  intervention INTEGER,  -- number of the intervention
+  context      INTEGER,  -- 0-based number of the open question (cluster)
+  item         VARCHAR,  -- id of the item
+  wording      VARCHAR,  -- name of the open question
+  "order"      VARCHAR,  -- ascending
+  value        VARCHAR,  -- value the item measures
+  rating       FLOAT,    -- mean log-probability of statement and reversal while steered
+                         -- [nats per token]
+  base         FLOAT     -- the same, unsteered [nats per token]
 );

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sae_training.engine import generate, scoring
+from sae_training.engine.answers import Options
 from sae_training.model.runtime import Runtime
 from sae_training.model.text_reader import Prompt
 
@@ -49,10 +50,8 @@ class Model(Runtime):
         """Write the continuation of one prompt, piece by piece as it is generated."""
         return generate.stream(self, prompt, max_new_tokens, temperature, seed)
 
-    def score(
-        self, prompts: Sequence[str], options: Sequence[str]
-    ) -> Float[Tensor, "prompt option"]:
-        """Score each option as the continuation of each prompt.
+    def score(self, prompts: Sequence[Prompt], options: Options) -> Float[Tensor, "prompt option"]:
+        """Score each option as the continuation of each prompt; prompts may have their own.
 
         The score is the log-probability summed over the option's tokens [nats].
 

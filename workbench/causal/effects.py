@@ -131,6 +131,64 @@ def across_features(
     return p
 
 
+def topic_effects(
+    held: Sweep, topics: Sweep, delta: float, replicates: int, seed: int
+) -> list[dict[str, Any]]:
+    """Lay what a steering makes the model hold beside the talk that it makes likelier.
+
+    Rows of `topic_effects`, in nats per token: `held` is held less reversed, `topic` the mean of
+    both. `topics` is the sweep `held` with the topic's part as its ratings.
+    """
+    rows: list[dict[str, Any]] = []
+    parts = [source_rows(match(sweep, delta), sweep.values) for sweep in (held, topics)]
+    sources = parts[0][0]
+    stance, talk = (bootstrap_mean(changes, replicates, seed) for _, changes in parts)
+    for r, source in enumerate(sources):
+        for j, target in enumerate(held.values):
+            row: dict[str, Any] = {"source": source, "target": target, "n": int(stance.n[r, j])}
+            for name, cells in (("held", stance), ("topic", talk)):
+                row[name] = float(cells.mean[r, j])
+                row[f"{name}_low"] = float(cells.low[r, j])
+                row[f"{name}_high"] = float(cells.high[r, j])
+            rows.append(row)
+    return rows
+
+
+def own_parts(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Average what a value's steering does to the value itself: held, and talk about its topic.
+
+    `rows` are those of `topic_effects`; `own_rank` is the share of the other values whose change,
+    less the row's and the column's mean, lies below the own one's (0.5: chance).
+    """
+    figures: dict[str, float] = {}
+    sources = list(dict.fromkeys(row["source"] for row in rows))
+    targets = list(dict.fromkeys(row["target"] for row in rows))
+    for part in ("held", "topic"):
+        cells = {(row["source"], row["target"]): row[part] for row in rows}
+        matrix = np.array([[cells[s, t] for t in targets] for s in sources])
+        diagonal = np.array([targets.index(s) for s in sources])
+        figures[f"own_{part}"] = float(matrix[np.arange(len(diagonal)), diagonal].mean())
+        figures[f"own_{part}_rank"] = own_rank(matrix, diagonal)
+    return figures
+
+
+def own_rank(
+    matrix: Float[np.ndarray, "source target"], diagonal: Int[np.ndarray, " source"]
+) -> float:
+    """Say how often a value's own change beats another value's, rows and columns centred [0 to 1].
+
+    `diagonal` is each source's own column. 0.5 is chance; 1: every value moves itself most.
+    """
+    centred = matrix - matrix.mean(1, keepdims=True)
+    if len(centred) > 1:
+        centred = centred - centred.mean(0)
+    wins = [
+        (row[column] > np.delete(row, column)).mean()
+        for row, column in zip(centred, diagonal, strict=True)
+    ]
+    return float(np.mean(wins))
+
+
 def null_band(matched: Matched, features: int, seed: int) -> Float[np.ndarray, "2 value"]:
     """Draw `features` controls again and again; give the range of their mean change.
 

@@ -86,7 +86,9 @@ def curves_of(study: Workspace, sweep_run: Run, kind: str = "feature") -> Curves
 
     `kind` is that of the swept units: `feature`, `random-feature` or `random-direction`.
     """
-    top = len(one_scale(sweep_run.config["instrument"], study.system).options)
+    top: float = len(one_scale(sweep_run.config["instrument"], study.system).options)
+    if sweep_run.config.get("mode") == "voice":
+        top = np.inf
     return dose_curves(read_sweep(study, sweep_run.id), top, kind)
 
 

@@ -62,8 +62,9 @@ class Curves:
     """Rise of the loss on each neutral text [nats per token]."""
     base: Float[np.ndarray, "context value"]
     """Unsteered rating [rating points]."""
-    top: int
-    """Highest rating of the scale, which begins at 1 [rating points]."""
+    top: float
+    """Highest rating of the scale, which begins at 1 [rating points]; infinite: there is no scale
+    (mode `voice`)."""
 
     def of_contexts(self, rows: Int[np.ndarray, " row"]) -> "Curves":
         """Keep what was measured in some of the contexts only."""
@@ -139,11 +140,11 @@ class Prediction(NamedTuple):
     """Seed of the bootstrap."""
 
 
-def dose_curves(sweep: Sweep, top: int, kind: str = "feature") -> Curves:
+def dose_curves(sweep: Sweep, top: float, kind: str = "feature") -> Curves:
     """Read the dose-response of every unit of one kind from a sweep.
 
-    `top` is the highest rating of the scale. Raises BadInput unless all units were steered at the
-    same doses.
+    `top` is the highest rating of the scale, infinite without one. Raises BadInput unless all units
+    were steered at the same doses.
 
         curves = dose_curves(sweep, top=6)
         x = dose_matrix(curves, [((12, 0.3), (40, -0.2))])
@@ -222,9 +223,11 @@ def along(
 def bounded(
     base: Float[np.ndarray, "context value"],
     change: Float[np.ndarray, "*r context value"],
-    top: int,
+    top: float,
 ) -> Float[np.ndarray, "*r context value"]:
-    """Cut changes off where the scale from 1 to `top` ends [rating points]."""
+    """Cut changes off where the scale from 1 to `top` ends [rating points]; nowhere without one."""
+    if np.isinf(top):
+        return change
     return np.clip(base + change, 1, top) - base
 
 

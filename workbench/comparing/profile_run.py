@@ -5,7 +5,9 @@
 2. With a gate, a detector reads every question, and only those it opens for are steered.
 3. Free answers are rated by a judge. Every answer is kept as a response, the profile is their mean
    with an interval, raw and centred.
-4. Beside every profile stands what speaks against it: answers that are missing, reliability and
+4. In mode `voice` statements are scored as the model's own words; what is likely after a request
+   that asks for no opinion is subtracted, the topic's part stands beside (`measuring/voice.py`).
+5. Beside every profile stands what speaks against it: answers that are missing, reliability and
    biases (`measuring/quality.py`).
 
 The verb `measure` makes one such run, the verb `contrast` one a subject and instrument.
@@ -16,7 +18,7 @@ import hashlib
 import itertools
 import os
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from feature_store.bounds import MANY, Between, Plugin
 from feature_store.errors import BadInput
@@ -30,8 +32,9 @@ from workbench.llm import LLM, Judge, open_llm
 from workbench.llm.cached import answered_as
 from workbench.llm.judges import LLMJudge, inputs_of, open_judge
 from workbench.llm.reading import RULES
+from workbench.measuring import voice
 from workbench.measuring.administer import Elicitation, administer
-from workbench.measuring.defaults import AskingSettings
+from workbench.measuring.defaults import AskingSettings, open_question_names
 from workbench.measuring.quality import change_quality, quality
 from workbench.measuring.questionnaire import Opened, open_instrument
 from workbench.measuring.questions import Question, prompt_rows, questions
@@ -41,6 +44,9 @@ from workbench.settings import LocalModelSettings
 from workbench.steering import gates
 from workbench.steering.apply import one_steering, respondent
 from workbench.workspace import Workspace
+
+if TYPE_CHECKING:
+    from sae_training.engine.model import Model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,10 +114,15 @@ class ProfileMeasurement:
             states.append(self._steered_answers(states[0], is_open, progress))
             figures = {"gated": sum(is_open)} if self.settings.gate else {}
         plugin, instrument = self.opened.plugin, self.opened.instrument
+        reference: list[Response] = []
+        if self.settings.mode == "voice":
+            reference = self._answers(self.base, voice.REFERENCE, self._reference, progress)
+            states = [voice.relative(state, reference) for state in states]
+            self._write_topics(work, states, reference)
         if self.judge:
             # Once all are there: a judge may find several values in a text, each a response.
             states = [plugin.rate(state, instrument, self.judge) for state in states]
-        responses = list(itertools.chain.from_iterable(states))
+        responses = [*itertools.chain.from_iterable(states), *reference]
         work.table("prompts", prompt_rows(self.questions), sort=("context", "wording", "order"))
         work.table("responses", responses, sort=("steering", "value", "context"))
         self._write_scores(work, states)
@@ -180,6 +191,28 @@ class ProfileMeasurement:
             for response, open in zip(base, is_open, strict=True)
         ]
 
+    @property
+    def _reference(self) -> list[Question]:
+        """The items after a request that asks for no opinion (mode `voice`)."""
+        return voice.reference_questions(self.opened.instrument, self._model.chat)
+
+    @property
+    def _model(self) -> "Model":
+        """The model that runs here, in mode `voice`, which no other kind answers in."""
+        assert isinstance(self.base, LocalRespondent)
+        return self.base.model
+
+    def _write_topics(
+        self, work: Work, states: Sequence[list[Response]], reference: list[Response]
+    ) -> None:
+        """Write what talk about each value became likelier by, and the reversals that were used."""
+        replicates, seed = self.settings.replicates, self.settings.seed
+        rows = [
+            row for state in states for row in voice.topic_rows(state, reference, replicates, seed)
+        ]
+        work.table("topics", rows)
+        work.table("reversals", voice.reversal_rows(self.opened.instrument))
+
     def _write_scores(self, work: Work, states: Sequence[list[Response]]) -> None:
         """Write the profiles, what speaks against them, and what else the instrument reports.
 
@@ -219,8 +252,8 @@ def measure_profile(study: Workspace, settings: MeasureSettings, progress: Progr
     _check(settings, opened, steering, study)
     sae_run = _sae_run(study, settings, steering)
     name = settings.model or (sae_run.config["model"] if sae_run else "")
-    asked = _questions(settings, opened, name)
     base, steered, revision = _respondents(study, settings, name, sae_run, steering)
+    asked = _questions(settings, opened, name, base)
     judge = None
     if settings.judge:
         judge = open_judge(settings.judge, study.model, study.folder / "answers.jsonl")
@@ -228,6 +261,8 @@ def measure_profile(study: Workspace, settings: MeasureSettings, progress: Progr
     inputs = {"model": revision, "items": items}
     if sae_run:
         inputs["sae"] = sae_run.id
+    if settings.mode == "voice":
+        inputs["statements"] = voice.digest(asked)
     if settings.mode == "generate" or not all(question.answers for question in asked):
         inputs["reading"] = RULES
     if judge:
@@ -298,8 +333,10 @@ def _check_mode(settings: MeasureSettings, opened: Opened) -> None:
     """Raise BadInput where answers cannot be brought forth in the mode that is set."""
     if settings.mode == "logprob" and opened.instrument.answer == "text":
         raise BadInput(f"{settings.instrument} asks for free answers. Use --mode generate.")
-    if settings.mode == "logprob" and "://" in settings.model:
+    if settings.mode != "generate" and "://" in settings.model:
         raise BadInput(f"{settings.model} answers in words only. Use --mode generate.")
+    if settings.mode == "voice":
+        voice.reversible(opened.instrument)
     is_sampled = settings.mode == "generate" and settings.temperature != 0
     if settings.repeats != 1 and (not is_sampled or settings.repeats < 1):
         raise BadInput(
@@ -321,10 +358,14 @@ def _sae_run(study: Workspace, settings: MeasureSettings, steering: Steering) ->
     return sae_run
 
 
-def _questions(settings: MeasureSettings, opened: Opened, name: str) -> list[Question]:
+def _questions(
+    settings: MeasureSettings, opened: Opened, name: str, base: Respondent
+) -> list[Question]:
     """Write the questions for a model: its wordings and contexts unless others are named."""
     source = material.default_source(name)
     bare = settings.contexts == "none" or not (settings.contexts or opened.plugin.contexts)
+    if settings.mode == "voice":
+        bare = bare or not settings.contexts  # open questions are the clusters
     contexts = [""]
     if not bare:
         contexts = material.contexts(
@@ -333,6 +374,11 @@ def _questions(settings: MeasureSettings, opened: Opened, name: str) -> list[Que
             settings.seed,
             settings.text_column,
         )
+    if settings.mode == "voice":
+        assert isinstance(base, LocalRespondent)
+        chat = base.model.chat
+        names = open_question_names(settings.wordings, settings.n_contexts, chat)
+        return voice.voice_questions(opened.instrument, chat, names, contexts, settings.persona)
     wordings = settings.wordings or opened.plugin.wordings(
         opened.instrument, material.is_organism(name)
     )

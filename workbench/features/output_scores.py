@@ -37,7 +37,8 @@ from jaxtyping import Float
 from feature_store.progress import Progress
 from feature_store.records import Instrument, Label, Run, Steering
 from feature_store.work import Work
-from workbench.measuring.questions import Question, expected_ratings, option_texts
+from workbench.measuring.questions import Question
+from workbench.measuring.scored import ScoredQuestions
 from workbench.statistics.intervals import bootstrap_mean
 from workbench.steering.apply import edit_for
 from workbench.workspace import Workspace, site_of
@@ -110,15 +111,14 @@ def measure(
 
     model, values, steerings = study.model_of(sae_run), design.values, design.steerings
     edit = edit_for(study, sae_run, steerings)
-    prompts = [q.prompt for q in design.questions]
-    options = option_texts(design.instrument, model)
+    scored = ScoredQuestions.of(design.questions, model)
     done, total = work.done("output_changes"), len(steerings)
     for number, start in enumerate(range(0, total, CHUNK)):
         rows = range(start, min(start + CHUNK, total))
         if number not in done:
             part = edit.take(torch.tensor(rows))
-            scores = scoring.sweep(model, prompts, options, part, site_of(sae_run))
-            base, ratings = (expected_ratings(x.double().numpy(), design.questions) for x in scores)
+            scores = scoring.sweep(model, scored.prompts, scored.options, part, site_of(sae_run))
+            base, ratings = (scored.ratings(side.double().numpy()) for side in scores)
             changes = by_context(ratings - base, design.questions, values)
             flat = changes.reshape(len(rows), -1)
             table = pa.table({"steering": np.array(rows, np.int32), "change": list(flat)})

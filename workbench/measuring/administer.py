@@ -3,9 +3,10 @@
 1. Items that follow others are asked after them, in the same conversation: same context, wording,
    order and seed. What they are told of the earlier ones is the instrument's `memory`.
 2. `logprob`: the answer is the most likely one, the rating is the expectation under the softmax
-   over the answers. `generate`: the respondent writes and its words are read; a refusal and what
-   cannot be read stay as responses with that status. A question that offers no answers is answered
-   in words whatever the mode.
+   over the answers. `voice`: the rating is how much likelier the statement is, as the model's own
+   words, than its reversal (`voice.py`). `generate`: the respondent writes and its words are read;
+   a refusal and what cannot be read stay as responses with that status. A question that offers no
+   answers is answered in words whatever the mode.
 3. A question too long for the model is not cut: it stays as a response of status `too-long`, and is
    counted.
 
@@ -26,8 +27,9 @@ from workbench.measuring.questions import Question, softmax
 from workbench.measuring.reading import Reading, read
 from workbench.measuring.respondents import Length, Respondent
 
-Mode = Literal["logprob", "generate"]
-"""Whether the offered answers are scored, or one is written."""
+Mode = Literal["logprob", "generate", "voice"]
+"""Whether the offered answers are scored, one is written, or the statements are scored as the
+model's own words."""
 Key = tuple[str, str, str, str, str]
 """What tells two questions of one administration apart: item, context, wording, order, seed."""
 Given = Mapping[Key, tuple[Question, Response]]
@@ -39,7 +41,7 @@ class Elicitation:
     """How answers are brought forth and read."""
 
     mode: Mode = "logprob"
-    """Score the answers, or let the respondent write."""
+    """Score the answers, let the respondent write, or score statements as its own words."""
     length: Length = "mean"
     """Log-probability of an answer per token, or summed over its tokens."""
     temperature: float = 0.0
@@ -118,7 +120,7 @@ def _responses(
     responses: dict[int, Response] = {}
     for free in dict.fromkeys(not q.answers for q in questions):
         rows = [row for row, q in enumerate(questions) if (not q.answers) == free]
-        scored = elicitation.mode == "logprob" and not free
+        scored = elicitation.mode != "generate" and not free
         longest = 0 if scored else room(free, elicitation.new_tokens)
         fits = respondent.fits([questions[row] for row in rows], longest)
         fitting = [row for row, fits_in in zip(rows, fits, strict=True) if fits_in]
@@ -153,7 +155,9 @@ def _scored(q: Question, steering: str, logprobs: tuple[float, ...]) -> Response
     scores = np.array(logprobs)
     chosen = int(scores.argmax())
     rating = float("nan")
-    if not q.item.options:
+    if q.voiced:
+        rating = q.item.key * float(scores[0] - scores[1])
+    elif not q.item.options:
         rating = 1 + float(softmax(scores) @ np.arange(len(scores)))
     return _response(
         q, steering, Reading(chosen, "parsed"), q.answers[chosen], rating, logprobs=logprobs
@@ -186,7 +190,7 @@ def _response(
         steering=steering,
         text=text,
         logprobs=logprobs,
-        rating=len(q.answers) + 1 - rating if q.turned else rating,
+        rating=len(q.answers) + 1 - rating if q.turned and not q.voiced else rating,
         status=reading.status,
         chosen=reading.chosen,
         persona=q.persona,

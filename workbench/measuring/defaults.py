@@ -9,16 +9,32 @@
 """
 
 import dataclasses
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Literal
 
-from feature_store.bounds import Between, Count, CountOrZero, Plugin, Seed, Temperature, TextColumn
+from feature_store.bounds import (
+    Between,
+    Count,
+    CountOrZero,
+    Later,
+    Plugin,
+    Seed,
+    Temperature,
+    TextColumn,
+)
 from workbench import material
+from workbench.measuring import voice
 from workbench.measuring.administer import Mode
 from workbench.measuring.questionnaire import one_scale, open_instrument
 from workbench.measuring.questions import Question, questions
 from workbench.measuring.respondents import Length
 from workbench.settings import Resampling
 from workbench.workspace import Workspace
+
+ScoredMode = Literal["logprob", "voice"]
+"""How a sweep's questions are scored."""
+CHOOSING = 2
+"""Open questions that choose features, and that no sweep asks unless it names them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +53,8 @@ class AskingSettings(Resampling):
     persona: str = ""
     """What the model is told it is, before everything else; empty: nothing."""
     mode: Mode = "logprob"
-    """Score the answers, or let the model write."""
+    """Score the offered answers; let the model write (`generate`); or score each statement, less
+    its reversal, as the model's own words after open questions (`voice`)."""
     length: Length = "mean"
     """Log-probability of an answer per token, which does not favour short ones, or summed over
     its tokens."""
@@ -70,7 +87,10 @@ class SweepAskingSettings:
     """Column of the texts in tables of contexts and of neutral texts; empty: `text`, or the only
     one."""
     n_contexts: CountOrZero = 24
-    """Contexts, the clusters of the intervals."""
+    """Contexts, the clusters of the intervals; in mode `voice` open questions."""
+    mode: Annotated[ScoredMode, Later()] = "logprob"
+    """Score the answers of the scale, or (`voice`) each statement, less its reversal, as the
+    model's own words after open questions; `wordings` then names open questions."""
     seed: Seed = 0
     """Seed of the contexts."""
 
@@ -85,6 +105,20 @@ def default_wordings(study: Workspace, instrument: str, model_name: str) -> tupl
     return opened.plugin.wordings(opened.instrument, material.is_organism(model_name))
 
 
+def open_question_names(
+    names: Sequence[str], n_contexts: int, chat: bool, held: bool = False
+) -> tuple[str, ...]:
+    """Name the open questions of mode `voice`: those named, else at most `n_contexts` of all.
+
+    They are the clusters of intervals. With `held` the last two, which then choose features, else
+    the others.
+    """
+    if names:
+        return tuple(names)
+    known = tuple(voice.open_questions(chat))
+    return known[-CHOOSING:] if held else known[:-CHOOSING][: n_contexts or None]
+
+
 def sweep_questions(
     study: Workspace, model_name: str, settings: SweepAskingSettings, held: bool = False
 ) -> list[Question]:
@@ -94,6 +128,11 @@ def sweep_questions(
     `held`, the contexts are those kept for choosing features, which no measurement with the same
     seed asks in. Raises BadInput where the instrument does not ask single items on one scale.
     """
+    if settings.mode == "voice":
+        instrument = one_scale(settings.instrument, study.system)
+        chat = study.model(model_name).chat
+        names = open_question_names(settings.wordings, settings.n_contexts, chat, held)
+        return voice.voice_questions(instrument, chat, names)
     source = settings.contexts or material.default_source(model_name)
     draw = material.held_contexts if held else material.contexts
     wordings = settings.wordings or default_wordings(study, settings.instrument, model_name)[:1]

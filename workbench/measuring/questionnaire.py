@@ -17,6 +17,7 @@ anything.
 
 import dataclasses
 import hashlib
+import itertools
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -230,14 +231,16 @@ def instrument_from_toml(
 ) -> Instrument:
     """Read an instrument on the six-point scale from a TOML file.
 
-    The file holds `[items.<value>] texts = [...]` and `[wordings] name = template`; `wordings` are
-    added to its own.
+    The file holds `[items.<value>] texts = [...]`, beside them `reversals` in the same order where
+    it gives any, and `[wordings] name = template`; `wordings` are added to its own.
     """
     content = tomllib.loads(file.read_text(encoding="utf-8"))
     items = tuple(
-        Item(id=f"{value}-{number}", text=text, value=value)
+        Item(id=f"{value}-{number}", text=text, value=value, reversal=reversal)
         for value, group in content["items"].items()
-        for number, text in enumerate(group["texts"], 1)
+        for number, (text, reversal) in enumerate(
+            itertools.zip_longest(group["texts"], group.get("reversals", ()), fillvalue=""), 1
+        )
     )
     templates = content["wordings"] | dict(wordings or {})
     return Instrument(

@@ -60,6 +60,8 @@ class Question:
     """What the model is told it is; empty: nothing."""
     history: tuple[Message, ...] = ()
     """Earlier questions and answers of the same conversation."""
+    voiced: bool = False
+    """Whether the answers are the item as the model's own words, and its reversal (`voice`)."""
 
     @property
     def numbered(self) -> bool:

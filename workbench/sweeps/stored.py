@@ -26,8 +26,7 @@ from feature_store.records import Run, Steering, ValueSystem
 from feature_store.work import Work
 from workbench import material
 from workbench.measuring.defaults import SweepAskingSettings, sweep_questions
-from workbench.measuring.questionnaire import one_scale
-from workbench.measuring.questions import option_texts, prompt_rows
+from workbench.measuring.questions import prompt_rows
 from workbench.settings import make
 from workbench.steering.apply import edit_for
 from workbench.sweeps import sweep
@@ -119,8 +118,7 @@ def refuse_without_unit(
             " labelled. Choose another instrument, or labels of its values."
         )
     model = study.model_of(sae_run)
-    options = option_texts(one_scale(instrument, study.system), model)
-    base = sweep.unsteered(model, options, questions)
+    base = sweep.unsteered(model, questions)
     values = tuple(value for value in study.system.ids if value in asked)
     rated = pd.DataFrame(
         {
@@ -166,10 +164,22 @@ def measure_sweep(
     sae_run, settings, texts = setup.sae_run, setup.settings, setup.material
     steerings = [intervention.steering for intervention in interventions]
     edited = edited_model(study, sae_run, steerings)
-    instrument = one_scale(settings.instrument, study.system)
-    ratings, damage = sweep.measure(work, edited, instrument, texts, interventions, progress)
+    ratings, damage = sweep.measure(work, edited, texts, interventions, progress)
     tables = SweepTables(pd.DataFrame(intervention_rows(interventions)), ratings, damage)
     return write_sweep(work, study.system, tables, texts, replicates, settings.seed)
+
+
+def measured_topics(work: Work, study: Workspace, interventions: Sequence[Intervention]) -> Sweep:
+    """Give the topic's part of what `measure_sweep` has just measured in mode `voice`.
+
+    Its ratings are how likely talk about a value is, whichever the stance [nats per token].
+    """
+    tables = SweepTables(
+        interventions=pd.DataFrame(intervention_rows(interventions)),
+        ratings=_means(work.parts("topic_ratings")),
+        damage=work.parts("damages"),
+    )
+    return as_sweep(tables, study.system)
 
 
 def write_sweep(
@@ -185,18 +195,25 @@ def write_sweep(
 
     `replicates` and `seed` are those of the bootstrap behind the intervals of the damage.
     """
-    means = tables.ratings.group_by(["intervention", "context", "value"]).aggregate(
-        [("rating", "mean"), ("base", "mean")]
-    )
-    means = means.rename_columns(["intervention", "context", "value", "rating", "base"])
-    measured = as_sweep(tables._replace(ratings=means), system)
+    measured = as_sweep(tables._replace(ratings=_means(tables.ratings)), system)
     damage = pd.DataFrame(damage_rows(measured, replicates, seed))
     interventions = pd.concat([tables.interventions, damage], axis=1)
     work.table("interventions", pa.Table.from_pandas(interventions, preserve_index=False))
     work.table("ratings", tables.ratings, sort=("value", "intervention", "context"))
     work.table("damages", tables.damage, sort=("intervention", "text"))
     work.table("prompts", prompt_rows(texts.questions), sort=("context", "wording", "order"))
+    if texts.questions[0].voiced:
+        topics = work.parts("topic_ratings")
+        work.table("topic_ratings", topics, sort=("value", "intervention", "context"))
     return measured
+
+
+def _means(ratings: pa.Table) -> pa.Table:
+    """Average ratings over the items, wordings and orders of a context and value."""
+    means = ratings.group_by(["intervention", "context", "value"]).aggregate(
+        [("rating", "mean"), ("base", "mean")]
+    )
+    return means.rename_columns(["intervention", "context", "value", "rating", "base"])
 
 
 def intervention_rows(interventions: Sequence[Intervention]) -> list[dict[str, Any]]:

@@ -24,9 +24,10 @@ from jaxtyping import Float
 
 from feature_store.errors import BadInput
 from feature_store.progress import Progress
-from feature_store.records import Instrument, Site, Steering
+from feature_store.records import Site, Steering
 from feature_store.work import Work
-from workbench.measuring.questions import Question, expected_ratings, option_texts
+from workbench.measuring.questions import Question
+from workbench.measuring.scored import ScoredQuestions
 
 if TYPE_CHECKING:
     from sae_training.engine.model import Model
@@ -70,7 +71,10 @@ class SweepMaterial:
     @property
     def digest(self) -> str:
         """Checksum of all texts [SHA-256]."""
-        prompts = [question.prompt for question in self.questions]
+        prompts = [
+            (question.prompt, question.answers) if question.voiced else question.prompt
+            for question in self.questions
+        ]
         return hashlib.sha256(repr([*prompts, *self.neutral]).encode()).hexdigest()
 
 
@@ -198,7 +202,6 @@ def _controls(controls: Controls, template: Steering, first: int) -> list[Interv
 def measure(
     work: Work,
     edited: EditedModel,
-    instrument: Instrument,
     texts: SweepMaterial,
     interventions: Sequence[Intervention],
     progress: Progress,
@@ -206,18 +209,20 @@ def measure(
     """Measure every intervention: give the tables `(ratings, damage)`.
 
     Ratings have one row a question and intervention, damage one a neutral text and intervention.
-    Row i of the edit is intervention i. Chunks that an earlier, interrupted call kept are not
-    measured again.
+    Row i of the edit is intervention i. In mode `voice` the run's parts `topic_ratings` hold how
+    likely talk about the topic is, as `ratings` holds what is held less reversed. Chunks that an
+    earlier, interrupted call kept are not measured again.
     """
     from sae_training.model.overflow import not_finite
 
-    options = option_texts(instrument, edited.model)
+    scored = ScoredQuestions.of(texts.questions, edited.model)
     neutral = neutral_tokens(edited.model, texts.neutral)
     done, total = work.done("ratings", "damages"), len(interventions)
     for number, start in enumerate(range(0, total, CHUNK)):
         rows = np.arange(start, min(start + CHUNK, total))
         if number not in done:
-            base, ratings = _rate(edited, options, texts.questions, rows)
+            base, steered = _score(edited, scored, rows)
+            ratings = scored.ratings(steered)
             if not np.isfinite(base).all():
                 raise not_finite(edited.model, "Unsteered", steered=False)
             strange = np.argwhere(~np.isfinite(ratings))
@@ -227,25 +232,28 @@ def measure(
             damage = _damage(edited, neutral, rows)
             # Ratings come last: a chunk counts as done where they are kept.
             work.part("damages", number, damage_table(rows, damage))
-            work.part("ratings", number, ratings_table(rows, texts.questions, ratings, base))
+            if scored.voiced:
+                topics = scored.topics(steered), scored.topics(base)
+                work.part("topic_ratings", number, ratings_table(rows, texts.questions, *topics))
+            table = ratings_table(rows, texts.questions, ratings, scored.ratings(base))
+            work.part("ratings", number, table)
         progress("sweeping", int(rows[-1]) + 1, total)
     return work.parts("ratings"), work.parts("damages")
 
 
-def unsteered(
-    model: "Model", options: list[str], questions: Sequence[Question]
-) -> Float[np.ndarray, " question"]:
-    """Measure the expected rating of every question without steering [rating points]."""
+def unsteered(model: "Model", questions: Sequence[Question]) -> Float[np.ndarray, " question"]:
+    """Measure the rating of every question without steering [rating points, or nats per token]."""
     from sae_training.engine import scoring
 
-    scores = scoring.sweep(model, [question.prompt for question in questions], options)
-    return expected_ratings(scores.base.double().numpy(), questions)
+    scored = ScoredQuestions.of(questions, model)
+    scores = scoring.sweep(model, scored.prompts, scored.options)
+    return scored.ratings(scores.base.double().numpy())
 
 
-def _rate(
-    edited: EditedModel, options: list[str], questions: Sequence[Question], rows: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Expected ratings `(base [question], steered [row question])` under some rows of the edit.
+def _score(
+    edited: EditedModel, scored: ScoredQuestions, rows: np.ndarray
+) -> tuple[Float[np.ndarray, "question option"], Float[np.ndarray, "row question option"]]:
+    """Log-probabilities of the answers, unsteered and under some rows of the edit [nats].
 
     The unsteered pass is made again for each chunk: a few per cent of its time, and nothing to
     keep.
@@ -255,10 +263,8 @@ def _rate(
     from sae_training.engine import scoring
 
     part = edited.edit.take(torch.from_numpy(rows))
-    prompts = [question.prompt for question in questions]
-    scores = scoring.sweep(edited.model, prompts, options, part, edited.site)
-    base, ratings = (expected_ratings(side.double().numpy(), questions) for side in scores)
-    return base, ratings
+    scores = scoring.sweep(edited.model, scored.prompts, scored.options, part, edited.site)
+    return scores.base.double().numpy(), scores.steered.double().numpy()
 
 
 def neutral_tokens(model: "Model", texts: Sequence[str]) -> list[list[int]]:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+from jaxtyping import Float
 
 from feature_store.errors import BadInput, NotFound
 from feature_store.files import read_toml, shown
@@ -25,7 +26,8 @@ from feature_store.progress import Progress
 from feature_store.records import Value
 from feature_store.work import Work
 from workbench import organism
-from workbench.measuring.questions import Question, expected_ratings
+from workbench.measuring.questions import Question
+from workbench.measuring.scored import ScoredQuestions
 from workbench.sweeps.arms import PlannedArm
 from workbench.sweeps.sweep import CHUNK, SweepMaterial, damage_table, ratings_table
 
@@ -127,7 +129,6 @@ def measure(
     model: "Model",
     planned: Sequence[PlannedArm],
     texts: SweepMaterial,
-    options: list[str],
     progress: Progress,
 ) -> tuple[pa.Table, pa.Table]:
     """Measure the arms with a prompt as further parts of a sweep; give all parts `(ratings,
@@ -141,22 +142,26 @@ def measure(
     done = work.done("ratings", "damages")
     if done.issuperset(range(first, first + len(groups))):
         return work.parts("ratings"), work.parts("damages")
-    base = _rate(model, [""], texts.questions, options)[0]
+    scored = ScoredQuestions.of(texts.questions, model)
+    base = _score(model, [""], scored)[0]
     for number, (value, rows) in enumerate(groups.items()):
         if first + number not in done:
             prompts = [planned[row].prompt for row in rows]
-            ratings = _rate(model, prompts, texts.questions, options)
+            logprobs = _score(model, prompts, scored)
+            ratings = scored.ratings(logprobs)
             if not np.isfinite(ratings).all():
                 raise BadInput(
                     f"After a prompt for {value} the model gives NaN. Load it with another --dtype."
                 )
             separator = _separator(texts.questions[0].prompt)
             damage = rises(model, [prompt + separator for prompt in prompts], texts.neutral)
-            part = first + number
-            work.part("damages", part, damage_table(np.array(rows), damage))
-            work.part(
-                "ratings", part, ratings_table(np.array(rows), texts.questions, ratings, base)
-            )
+            part, numbers = first + number, np.array(rows)
+            work.part("damages", part, damage_table(numbers, damage))
+            if scored.voiced:
+                topics = scored.topics(logprobs), scored.topics(base)
+                work.part("topic_ratings", part, ratings_table(numbers, texts.questions, *topics))
+            table = ratings_table(numbers, texts.questions, ratings, scored.ratings(base))
+            work.part("ratings", part, table)
         progress("asking after prompts", number + 1, len(groups))
     return work.parts("ratings"), work.parts("damages")
 
@@ -170,15 +175,18 @@ def _by_value(planned: Sequence[PlannedArm]) -> dict[str, list[int]]:
     return groups
 
 
-def _rate(
-    model: "Model", prompts: Sequence[str], questions: Sequence[Question], options: list[str]
-) -> np.ndarray:
-    """Expected ratings after each prompt [prompt question]."""
-    from sae_training.engine.neighbours import score
+def _score(
+    model: "Model", prompts: Sequence[str], scored: ScoredQuestions
+) -> Float[np.ndarray, "prompt question option"]:
+    """Log-probabilities of the answers after each prompt [nats]."""
+    from sae_training.engine import neighbours, scoring
 
-    whole = [before(prompt, question.prompt) for prompt in prompts for question in questions]
-    logprobs = score(model, whole, options).double().numpy()
-    return expected_ratings(logprobs.reshape(len(prompts), len(questions), -1), questions)
+    whole = [before(prompt, question.prompt) for prompt in prompts for question in scored.questions]
+    if scored.voiced:  # one question and many continuations
+        logprobs = scoring.score(model, whole, scored.options * len(prompts))
+    else:
+        logprobs = neighbours.score(model, whole, scored.options[0])
+    return logprobs.double().numpy().reshape(len(prompts), len(scored.questions), -1)
 
 
 def rises(model: "Model", prefixes: Sequence[str], neutral: Sequence[str]) -> np.ndarray:

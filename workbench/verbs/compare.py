@@ -46,8 +46,7 @@ from workbench.features import output_scores
 from workbench.llm import open_llm
 from workbench.llm.cached import CachedLLM
 from workbench.llm.judges import LLMJudge, inputs_of
-from workbench.measuring.questionnaire import one_scale
-from workbench.measuring.questions import option_texts
+from workbench.measuring.scored import ScoredQuestions
 from workbench.sweeps import arms, sweep, texts, value_prompts
 from workbench.sweeps.arms import PlannedArm
 from workbench.sweeps.damage import Sweep
@@ -294,13 +293,11 @@ def _compare(
     """Measure the arms into a run, compare them, and return the run's figures."""
     steerings = [arm.steering for arm in setup.planned]
     edited = edited_model(study, setup.sae_run, steerings)
-    instrument = one_scale(settings.instrument, study.system)
     bench = _Bench(
         study=study,
         settings=settings,
         setup=setup,
         edited=edited,
-        options=option_texts(instrument, edited.model),
     )
     value_prompts.refuse_too_long(edited.model, setup.planned, setup.material, setup.openings)
     if not work.done("ratings", "damages"):
@@ -333,8 +330,6 @@ class _Bench(NamedTuple):
     """The planned arms, questions and texts."""
     edited: sweep.EditedModel
     """The model; row i of its edit is the i-th planned arm."""
-    options: list[str]
-    """Answers of the instrument, as the model would write them."""
 
     def measure(self, work: Work, progress: Progress) -> Sweep:
         """Measure every arm into the run; the sweep's `kind` is the name of the arm."""
@@ -342,13 +337,12 @@ class _Bench(NamedTuple):
         sweep.measure(
             work,
             self.edited,
-            one_scale(self.settings.instrument, self.study.system),
             questions_and_texts,
             [arm.intervention for arm in planned if not arm.prompt],
             progress,
         )
         ratings, damage = value_prompts.measure(
-            work, self.edited.model, planned, questions_and_texts, self.options, progress
+            work, self.edited.model, planned, questions_and_texts, progress
         )
         rows = pd.DataFrame([arm.row(number) for number, arm in enumerate(planned)])
         tables = SweepTables(rows, ratings, damage)
@@ -436,10 +430,11 @@ class _Bench(NamedTuple):
         model, edit, site = self.edited
         questions = self.setup.material.questions[:TIMED]
         prompts = [value_prompts.before(prompt, question.prompt) for question in questions]
+        options = ScoredQuestions.of(questions, model).options
         with model.steered(edit.take(torch.tensor([row])), site):
-            model.score(prompts[:1], self.options)
+            model.score(prompts[:1], options[:1])
             start = time.perf_counter()
-            model.score(prompts, self.options)
+            model.score(prompts, options)
         return (time.perf_counter() - start) / len(prompts)
 
 

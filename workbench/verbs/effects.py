@@ -26,7 +26,7 @@ from feature_store.progress import Progress
 from feature_store.records import Positions, Run, Steering, Unit
 from feature_store.work import Work
 from workbench import material
-from workbench.causal.effects import analyse
+from workbench.causal.effects import analyse, own_parts, topic_effects
 from workbench.features import output_scores
 from workbench.sweeps import sweep
 from workbench.sweeps.doses import found_doses
@@ -34,6 +34,7 @@ from workbench.sweeps.stored import (
     SweepSettings,
     SweepSetup,
     measure_sweep,
+    measured_topics,
     refuse_without_unit,
     sweep_material,
     unlabelled_features,
@@ -125,6 +126,12 @@ def _sweep(
     work.table("matched", effects.matched.rows())
     work.table("side_effects", effects.side_effects)
     work.table("leakage", effects.leakage)
+    figures: dict[str, Any] = {}
+    if settings.mode == "voice":
+        topics = measured_topics(work, study, interventions)
+        rows = topic_effects(measured, topics, settings.delta, settings.replicates, settings.seed)
+        work.table("topic_effects", rows)
+        figures = own_parts(rows)
     progress("analysing", 1, 1)
     by_output = settings.choose == "output" and bool(chosen.output.notna().any())
     off_diagonal = [cell for cell in effects.side_effects if cell.source != cell.target]
@@ -132,7 +139,7 @@ def _sweep(
         "values": len({cell.source for cell in off_diagonal}),
         "features": len(chosen),
         "interventions": len(interventions),
-        "contexts": settings.n_contexts,
+        "contexts": len(measured.base),
         "starred": sum(cell.q < 0.05 for cell in off_diagonal),
         "cells": len(off_diagonal),
         "reached": int(effects.matched.reached.sum()),
@@ -146,4 +153,5 @@ def _sweep(
         "questions_that_chose": output_scores.questions_in_both(
             study, settings.labels, setup.material.questions
         ),
+        **figures,
     }

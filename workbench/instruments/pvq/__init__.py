@@ -20,7 +20,7 @@ from pathlib import Path
 from feature_store.errors import BadInput
 from feature_store.records import Instrument, Item, Response, ValueSystem
 from feature_store.registry import register
-from workbench.instruments.pvq.item_files import read_items
+from workbench.instruments.pvq.item_files import read_items, read_reversals
 from workbench.instruments.pvq.keys import KEYS, OPTIONS
 from workbench.measuring.profiles import Cells, per_cluster
 from workbench.measuring.questionnaire import Questionnaire
@@ -72,11 +72,17 @@ class Portraits(Questionnaire):
                 " number and text), or ask our own `standin`."
             )
         texts = read_items(Path(settings.items), of, OPTIONS, finer.resolve)
+        reversals = read_reversals(Path(settings.items))
         values = dict(of)
         if measured is not finer:
             values = {number: finer[value].parent for number, value in of.items()}
         items = tuple(
-            Item(id=f"{self.id}-{number}", text=text, value=values[number])
+            Item(
+                id=f"{self.id}-{number}",
+                text=text,
+                value=values[number],
+                reversal=reversals.get(number, ""),
+            )
             for number, text in texts.items()
         )
         return Instrument(

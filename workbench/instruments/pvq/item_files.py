@@ -5,7 +5,9 @@
    to text.
 2. Two more columns are checked where they are given: `value` must be the one that the key names,
    `scale` the number of options.
-3. What does not fit is refused with the numbers of the items: missing, double, unknown, empty, of
+3. A column `reversal` holds the statement with the stance turned round, for mode `voice`
+   (`read_reversals`); what is left empty there is written by rule.
+4. What does not fit is refused with the numbers of the items: missing, double, unknown, empty, of
    another value, on another scale.
 
 Left out: guessing. A file in another encoding, or with other columns, is not read.
@@ -56,6 +58,13 @@ def read_items(
             )
     entries.sort(key=lambda entry: entry[0])
     return {n: " ".join(str(row["text"]).split()) for n, row in entries}
+
+
+def read_reversals(file: Path) -> dict[int, str]:
+    """Read the column `reversal` of a file of items by their numbers, without empty cells."""
+    rows = _rows(file)
+    texts = {_number(file, place, row): row.get("reversal") for place, row in enumerate(rows, 1)}
+    return {n: " ".join(str(text).split()) for n, text in texts.items() if _is_text(text)}
 
 
 def _listed(numbers: Sequence[int]) -> str:
