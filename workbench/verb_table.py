@@ -47,6 +47,14 @@ def _table(verbs: Sequence[Verb]) -> dict[str, Verb]:
 VERBS = _table(
     [
         Verb(
+            name="survey",
+            summary=(
+                "Survey a model's layers: where values can be read, and where they can be written."
+            ),
+            makes="survey",
+            begins=True,
+        ),
+        Verb(
             name="train",
             summary="Train an SAE on a model's residual stream and harvest its features.",
             makes="sae",

@@ -100,6 +100,10 @@ from feature_store.queries.run import (
     candidates,
     runs,
 )
+from feature_store.queries.survey import (
+    survey_reading,
+    survey_writing,
+)
 from feature_store.queries.transfer import (
     best_evidence,
     transfer_arms,
@@ -174,6 +178,8 @@ __all__ = [
     "step_preferences",
     "subject_names",
     "subjects",
+    "survey_reading",
+    "survey_writing",
     "transfer_arms",
     "transfer_ears",
     "transfer_effects",

@@ -37,6 +37,7 @@ LISTS = ("", ",", "nosuch", "nosuch,nosuch", "0", "-1", "0.5,0.1", "nan", "power
 BASE = {
     "train": {"model": "organism", "documents": 20, "tokens": 500},
     "adopt": {"documents": 20},
+    "survey": {"limit": 600, "n_contexts": 2, "n_written": 1},
     "label": {"limit": 200, "n_contexts": 1},
     "probe": {"n_pairs": 12},
     "control": {"value": "power", "judge": "organism", "layers": (1,)},

@@ -5,7 +5,7 @@
 2. `profile`, `contrast`, `ordinal`, `dilemmas`, `adaem`, `effects`, `compare`, `graph`, `plan` and
    `feature` turn frames of the store (`feature_store/queries`) into Plotly figures; `cells` is the
    matrix that can be clicked.
-3. `survey` draws what is known before a sweep: damage over strength.
+3. `survey` draws what is known before a sweep: layers and doses.
 4. `picture` draws the one overview picture with matplotlib, which needs no browser.
 
 Every figure states in its title or axis what its bars and bands are.
@@ -23,7 +23,7 @@ from workbench.figures.picture import result_picture
 from workbench.figures.plan import plan_rows, prediction_scatter
 from workbench.figures.profile import circumplex, profile_rows
 from workbench.figures.style import colours
-from workbench.figures.survey import dose_curve
+from workbench.figures.survey import dose_curve, survey_layers
 
 __all__ = [
     "activation_histogram",
@@ -50,6 +50,7 @@ __all__ = [
     "separation_rows",
     "step_lines",
     "strength_rows",
+    "survey_layers",
     "theta_rows",
     "value_graph",
     "win_matrix",

@@ -6,6 +6,7 @@ that `workbench runs` does not load torch. No verb imports another.
 """
 
 import importlib
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from feature_store.progress import Progress
@@ -29,10 +30,18 @@ class LoadedVerb(NamedTuple):
     """Frozen dataclass: the verb's flags, its table in a job file, and what `run.json` keeps."""
     run: VerbFunction
     """Does the work, or returns the finished run of the same work."""
+    lines: Callable[[Workspace, Run], list[str]]
+    """Says of a finished run what a person reads first, a line each; none for most verbs."""
+
+
+def _no_lines(study: Workspace, run: Run) -> list[str]:
+    """Say nothing more of a run than its figures."""
+    return []
 
 
 def load(name: str) -> LoadedVerb:
     """Import a verb. Raises NotFound with the nearest name."""
     verb = verb_named(name)
     module = importlib.import_module(f"workbench.verbs.{name}")
-    return LoadedVerb(getattr(module, verb.settings_name), module.run)
+    lines = getattr(module, "lines", _no_lines)
+    return LoadedVerb(getattr(module, verb.settings_name), module.run, lines)

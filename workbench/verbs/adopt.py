@@ -28,6 +28,7 @@ from sae_training.model import sites
 from workbench import material
 from workbench.features.harvesting import EvaluatedSAE, checksum, context_of, harvest_into
 from workbench.settings import LocalModelSettings
+from workbench.sweeps.survey import surveyed_layer
 from workbench.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ def run(study: Workspace, settings: AdoptSettings, progress: Progress) -> Run:
     sites.boundary(site, model.n_layers)
     _check_revision(sae, model, settings)
     _warn_of_context(sae, settings)
+    _warn_of_layer(study, site, model)
     model = study.beginning(model, sae.reading.prepend_bos)
     inputs = {"model": model.pinned, "texts": checksum(texts), "sae": _digest(sae)}
 
@@ -137,6 +139,18 @@ def _check_revision(sae: "SAE", model: "Model", settings: AdoptSettings) -> None
         warnings.warn(
             f"the SAE was made on revision {shown(stated)} of its model, {settings.model} is at"
             f" {model.revision[:12]}. FVU and L0 tell whether that matters.",
+            stacklevel=2,
+        )
+
+
+def _warn_of_layer(study: Workspace, site: Site, model: "Model") -> None:
+    """Say where the SAE reads another layer than a survey of its model advises."""
+    advice = surveyed_layer(study, model.pinned)
+    if advice and advice[0] != site.layer:
+        layer, survey = advice
+        warnings.warn(
+            f"the SAE reads layer {site.layer}, {survey} advises layer {layer}: values may be read"
+            " or written less well here.",
             stacklevel=2,
         )
 

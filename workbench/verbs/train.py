@@ -9,6 +9,7 @@ Stopped at any step, the same command goes on from its checkpoint and ends with 
 """
 
 import dataclasses
+import warnings
 from typing import Annotated, Any, Literal
 
 from feature_store.bounds import Between, CountOfTexts, TextColumn
@@ -21,8 +22,11 @@ from sae_training.training.config import TrainingSettings
 from sae_training.training.train import train_on_model
 from workbench import material
 from workbench.features.harvesting import EvaluatedSAE, checksum, harvest_into
+from workbench.sweeps.survey import surveyed_layer
 from workbench.workspace import Workspace
 
+UNSURVEYED = 1
+"""Layer of a model that was not surveyed [0-based]."""
 FLOAT = 4
 """Size of a number [bytes]."""
 COPIES = 8
@@ -34,6 +38,9 @@ feature and unit of width."""
 class TrainSettings(TrainingSettings):
     """How an SAE is trained, on which texts, and what is kept of its features."""
 
+    layer: int = -1
+    """0-based decoder layer; -1: the one that the latest survey of the model advises, without a
+    survey 1."""
     text_column: TextColumn = ""
     """Column of a table that holds the texts, or conversations; empty: `text`, `messages`,
     `conversations`, `prompt` with `chosen`, or the only one."""
@@ -51,6 +58,7 @@ def run(study: Workspace, settings: TrainSettings, progress: Progress) -> Run:
     texts, account = material.texts(
         settings.texts, settings.documents, settings.seed, settings.text_column, model
     )
+    settings = dataclasses.replace(settings, layer=_layer(study, settings, model.pinned))
     sites.boundary(settings.site, model.n_layers)
     inputs = {"model": model.pinned, "texts": checksum(texts)}
 
@@ -72,3 +80,17 @@ def run(study: Workspace, settings: TrainSettings, progress: Progress) -> Run:
         return figures | material.reading(account)
 
     return study.make("sae", settings, inputs, build)
+
+
+def _layer(study: Workspace, settings: TrainSettings, model: str) -> int:
+    """Give the layer that is named, or else that which a survey advises, and say so."""
+    if settings.layer != -1:
+        return settings.layer
+    advice = surveyed_layer(study, model)
+    if advice is None:
+        return UNSURVEYED
+    layer, survey = advice
+    warnings.warn(
+        f"the SAE reads layer {layer}, as {survey} advises. --layer names another.", stacklevel=2
+    )
+    return layer

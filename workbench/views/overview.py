@@ -49,6 +49,7 @@ def page() -> None:
     with right:
         _matrix(study, chosen)
     _labels(study, chosen)
+    _survey(study, chosen)
     _runs(study)
 
 
@@ -123,6 +124,37 @@ def _labels(study: Study, chosen: ChosenRuns) -> None:
         f" {number(summary.get('median_held_out_score'))} (area under the ROC curve,"
         f" 0.5 is chance), {summary.get('texts', 0):,} labelled texts, seed {chosen.labels.seed}."
     )
+
+
+def _survey(study: Study, chosen: ChosenRuns) -> None:
+    """Show where values are read and written in the SAE's model, where that was surveyed."""
+    model = run_json(chosen.sae, "inputs").get("model", "")
+    role = "model" if model else ""
+    surveys = queries.candidates(study.store, "survey", role, model)
+    if surveys.empty:
+        return
+    run = surveys.iloc[0]
+    st.subheader("Where values are read and written")
+    reading = queries.survey_reading(study.store, run.run)
+    writing = queries.survey_writing(study.store, run.run)
+    show(figures.survey_layers(reading, writing, study.system), "survey")
+    summary = run_json(run)
+    st.caption(
+        f"Advised: layer {summary['layer']} ({safe(summary['reason'])}). Above: how well a linear"
+        " probe tells texts with a value from others of their context, on contexts that it has not"
+        f" seen; best at layer {_peak(reading, 'auroc')}. Below: change of a value's rating less"
+        " that of the others, steered along its difference of means, layers at equal damage"
+        f" ({summary['damage']:g} nats per token); largest at layer {_peak(writing, 'effect')}."
+        " Grey: 97.5 % of permuted marks, and of random directions."
+        f" {summary['texts']:,} texts, {number(writing.n.max() if len(writing) else None)}"
+        f" contexts, seed {run.seed}."
+    )
+
+
+def _peak(rows: pd.DataFrame, column: str) -> str:
+    """Name the layer at which the mean over values is largest; "none" without rows."""
+    mean = rows[rows.value == "all"]
+    return "none" if mean.empty else str(mean.layer[mean[column].idxmax()])
 
 
 def _runs(study: Study) -> None:
