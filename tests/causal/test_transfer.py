@@ -10,6 +10,7 @@ import pytest
 
 from feature_store import queries
 from feature_store.errors import BadInput
+from feature_store.records import Steering
 from workbench import organism
 from workbench.comparing import ears
 from workbench.comparing.transfer import (
@@ -21,7 +22,8 @@ from workbench.comparing.transfer import (
     target_rank,
 )
 from workbench.study import Study
-from workbench.sweeps.damage import strength_of_damage
+from workbench.sweeps.arms import PlannedArm
+from workbench.sweeps.equal_damage import _Curve
 from workbench.values.schwartz10 import SYSTEM
 from workbench.verbs.transfer import TransferSettings, _refuse_without_ear
 
@@ -231,15 +233,27 @@ def test_the_organism_s_language_is_counted():
     assert not scores[1].any()
 
 
-def test_the_strength_of_equal_damage_is_the_analytic_one():
-    doses = np.array([0.1, 0.2, 0.4])
-    place = strength_of_damage(doses, doses, 0.3)
-    assert (place.strength, place.reached, place.upper) == (pytest.approx(0.3), True, 3)
-    assert strength_of_damage(doses, doses, 0.05).strength == pytest.approx(0.05)
-    # A curve that falls counts by the largest damage so far.
-    assert strength_of_damage(doses, np.array([0.2, 0.1, 0.4]), 0.2).strength == pytest.approx(0.1)
-    never = strength_of_damage(doses, -doses, 0.1)
-    assert (never.strength, never.reached) == (0.4, False)
+def test_the_strength_of_equal_damage_is_sought_from_below():
+    unit = PlannedArm(
+        arm="sae-add", value="power", kind="direction", unit_id=0, dose=0.0, steering=Steering()
+    )
+    for damage in (lambda dose: dose**2, lambda dose: dose**2 - 0.2 * dose, lambda dose: dose):
+        curve = _Curve(unit=unit, sign=-1, measured={})
+        for dose in (0.1, 0.2, 0.4, 0.8):
+            curve.measured[dose] = np.full(3, damage(dose))
+        for number in range(4):
+            for dose in curve.between(0.15, number % 2 == 1):
+                curve.measured[dose] = np.full(3, damage(dose))
+        arm = curve.within(0.15)
+        assert arm.reached
+        assert 0.12 < arm.damage.mean() <= 0.15
+        assert arm.damage == pytest.approx(damage(-arm.planned.dose))
+    quiet = _Curve(unit=unit, sign=1, measured={0.1: np.zeros(3), 0.4: np.zeros(3) - 1})
+    assert quiet.between(0.15, True) == []
+    assert (quiet.within(0.15).planned.dose, quiet.within(0.15).reached) == (0.4, False)
+    loud = _Curve(unit=unit, sign=1, measured={0.1: np.ones(3)})
+    assert loud.between(0.15, False) == [0.05]
+    assert loud.within(0.15).planned.dose == 0.1
 
 
 SMALL = {
@@ -329,10 +343,12 @@ def test_every_text_is_kept_with_its_loss_and_every_arm_with_its_damage(study, t
 
 
 def test_all_units_come_near_the_budget_and_none_leaves_it(study):
-    run = study.transfer(**SMALL | {"n_texts": 4, "controls": 4}, doses=(0.4, 0.8, 1.6), delta=0.2)
+    small = SMALL | {"n_texts": 4, "n_neutral": 3, "controls": 3}
+    values = ("power", "security", "hedonism")
+    run = study.transfer(**small, values=values, doses=(0.4, 0.8, 1.6), delta=0.2)
     arms = queries.transfer_arms(study.store, run.id)
     arms = arms[arms.reached & ~arms.arm.isin(["unsteered", "prompt"])]
-    assert len(arms) > 10
+    assert len(arms) > 6
     assert (arms.damage <= 0.2).all()
     assert arms.damage.median() > 0.12
     assert (arms.damage_low <= arms.damage).all()

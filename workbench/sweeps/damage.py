@@ -195,55 +195,26 @@ class _MatchedUnit(NamedTuple):
     changes: Float[np.ndarray, "context value"]
 
 
-class DamageStrength(NamedTuple):
-    """Where a damage curve first reaches a limit."""
-
-    strength: float
-    """s* [unit of the doses]; the largest dose where the limit is not reached."""
-    reached: bool
-    """Whether the curve reaches the limit."""
-    upper: int
-    """Number of the dose above it, 1 for the smallest: 0 is no steering."""
-    share: float
-    """Place between the dose below and the one above [0 to 1]."""
-
-
-def strength_of_damage(
-    doses: Float[np.ndarray, " dose"], damage: Float[np.ndarray, " dose"], delta: float
-) -> DamageStrength:
-    """Interpolate the strength at which the running maximum of a damage curve is `delta`.
-
-    Doses are positive and rising, `damage` is theirs [nats per token]; both begin at (0, 0).
-
-        strength_of_damage(np.array([0.1, 0.2]), np.array([0.0, 0.1]), 0.05).strength  # 0.15
-    """
-    steps = np.r_[0.0, doses]
-    curve = np.maximum.accumulate(np.r_[0.0, damage])
-    if curve[-1] < delta:
-        return DamageStrength(strength=float(steps[-1]), reached=False, upper=len(doses), share=1.0)
-    upper = int(np.argmax(curve >= delta))
-    share = float((delta - curve[upper - 1]) / (curve[upper] - curve[upper - 1]))
-    strength = float(steps[upper - 1] + share * (steps[upper] - steps[upper - 1]))
-    return DamageStrength(strength=strength, reached=True, upper=upper, share=share)
-
-
 def _match_unit(sweep: Sweep, unit: int, delta: float) -> _MatchedUnit:
     """Interpolate one unit between the two doses around the damage `delta`."""
     rows = np.flatnonzero(sweep.unit_id == unit)
     rows = rows[np.argsort(sweep.dose[rows])]
+    doses = np.r_[0.0, sweep.dose[rows]]
     damage = sweep.damage[rows].mean(1)
-    place = strength_of_damage(sweep.dose[rows], damage, delta)
+    curve = np.maximum.accumulate(np.r_[0.0, damage])
     changes = sweep.ratings[rows] - sweep.base
-    if not place.reached:
+    if curve[-1] < delta:
         return _MatchedUnit(
-            strength=place.strength, reached=False, damage=float(damage[-1]), changes=changes[-1]
+            strength=float(doses[-1]), reached=False, damage=float(damage[-1]), changes=changes[-1]
         )
-    above = changes[place.upper - 1]
-    below = changes[place.upper - 2] if place.upper > 1 else np.zeros_like(above)
+    upper = int(np.argmax(curve >= delta))
+    share = (delta - curve[upper - 1]) / (curve[upper] - curve[upper - 1])
+    strength = float(doses[upper - 1] + share * (doses[upper] - doses[upper - 1]))
+    above = changes[upper - 1]
+    below = changes[upper - 2] if upper > 1 else np.zeros_like(above)
     # At a dose itself the lower one has no say, or its missing answers would spread.
-    share = place.share
     mixed = above if share == 1.0 else (1 - share) * below + share * above
-    return _MatchedUnit(strength=place.strength, reached=True, damage=delta, changes=mixed)
+    return _MatchedUnit(strength=strength, reached=True, damage=delta, changes=mixed)
 
 
 def damage_rows(sweep: Sweep, replicates: int, seed: int) -> list[dict[str, float]]:

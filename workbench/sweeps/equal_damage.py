@@ -5,7 +5,7 @@
 2. Every unit goes up and down over the doses; the damage of each
    is measured on neutral texts.
 3. Between the last dose within the budget and the first beyond it the strength is sought, by
-   interpolation and halving in turn: a curve bends between doses.
+   interpolation and halving in turn.
 4. The strongest dose that was measured within the budget is taken; a unit that never leaves it
    keeps its largest dose, and says so.
 
@@ -25,7 +25,7 @@ from feature_store.progress import Progress
 from feature_store.records import Steering
 from feature_store.work import Work
 from workbench.sweeps.arms import CONTROL_KINDS, PlannedArm, random_features
-from workbench.sweeps.damage import DamageStrength, strength_of_damage
+from workbench.sweeps.doses import crossing
 from workbench.sweeps.sweep import (
     CHUNK,
     EditedModel,
@@ -36,6 +36,8 @@ from workbench.sweeps.sweep import (
 
 ROUNDS = 4
 """Strengths that are tried between two doses of the damage curve."""
+AIM = 0.95
+"""Share of the budget that interpolation aims at, so that it lands within."""
 Edited = Callable[[Sequence[Steering]], EditedModel]
 """Gives a model with one row of an edit for every steering."""
 
@@ -166,29 +168,34 @@ class _Curve(NamedTuple):
         steering = replace(self.unit.steering, strength=strength)
         return replace(self.unit, dose=strength, steering=steering)
 
-    def _place(self, delta: float) -> tuple[list[float], DamageStrength]:
-        """The measured doses in order, and where the damage among them is `delta`."""
+    def _beyond(self, delta: float) -> tuple[list[float], np.ndarray, int]:
+        """The measured doses in order, their damage, and the place of the first one beyond."""
         doses = sorted(self.measured)
         damage = np.array([self.measured[dose].mean() for dose in doses])
-        return doses, strength_of_damage(np.array(doses), damage, delta)
+        is_beyond = damage > delta
+        return doses, damage, int(np.argmax(is_beyond)) if is_beyond.any() else len(doses)
 
     def between(self, delta: float, is_halved: bool) -> list[float]:
-        """Choose the next strength to measure; none where `delta` is never reached."""
-        doses, place = self._place(delta)
-        if not place.reached:
+        """Choose the next strength to measure; none where `delta` is never passed."""
+        doses, damage, beyond = self._beyond(delta)
+        if beyond == len(doses):
             return []
-        below = doses[place.upper - 2] if place.upper > 1 else 0.0
-        return [(below + doses[place.upper - 1]) / 2 if is_halved else place.strength]
+        if beyond == 0:
+            return [doses[0] / 2]
+        if is_halved:
+            return [(doses[beyond - 1] + doses[beyond]) / 2]
+        return [crossing(np.array(doses), damage, AIM * delta)]
 
     def within(self, delta: float) -> MatchedArm:
         """Give the strongest measured dose whose damage, and that of all below it, is in budget.
 
         Where the smallest is beyond it already, that one is taken.
         """
-        doses, place = self._place(delta)
-        upper = place.upper - 1 if place.reached else place.upper
-        dose = doses[max(upper, 1) - 1]
-        return MatchedArm(planned=self.at(dose), reached=place.reached, damage=self.measured[dose])
+        doses, _, beyond = self._beyond(delta)
+        dose = doses[max(beyond - 1, 0)]
+        return MatchedArm(
+            planned=self.at(dose), reached=beyond < len(doses), damage=self.measured[dose]
+        )
 
 
 def _measure(

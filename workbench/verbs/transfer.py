@@ -372,9 +372,11 @@ def _labelled_split(
     seed = settings.seed + OTHER_TEXTS * of_organism
     documents = material.labelled(source, study.system, limit, seed, model)
     documents, account = _without_label_texts(study, documents, label_run, model)
+    # The organism's topics are few, and no column was named that keeps texts together.
+    contexts = documents.contexts if settings.assess_context else np.full(len(documents.texts), "")
     return LabelledSplit(
         documents=documents,
-        is_held_out=ears.hold_out(documents.contexts, settings.held_out, settings.seed),
+        is_held_out=ears.hold_out(contexts, settings.held_out, settings.seed),
         account=account,
     )
 

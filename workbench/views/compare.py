@@ -1,5 +1,5 @@
 """Compare: ways to steer a value beside each other, baselines and controls among them, and behind
-each its questions and texts.
+each its questions and texts; then whether the labels carry over to text (`transfer.py`).
 
 1. The forest plot and the table of the mean over values.
 2. One method for one value: its numbers, the questions with the largest changes, and what it wrote.
@@ -15,7 +15,7 @@ from workbench import figures
 from workbench.figures.compare import arm_order
 from workbench.figures.style import names, signed
 from workbench.study import Study
-from workbench.views import facts, here, next_step, number, pick, run_json, show
+from workbench.views import facts, here, next_step, number, pick, run_json, show, transfer
 
 
 def page() -> None:
@@ -28,6 +28,8 @@ def page() -> None:
         run = pick("Comparison", runs)
     if run is None:
         next_step(study, chosen, "sae", "labels", "comparison")
+        if chosen.labels is not None:
+            transfer.section(study, chosen.labels.run)
         return
     config = run_json(run, "config")
     means = queries.arm_means(study.store, run.run)
@@ -47,6 +49,7 @@ def page() -> None:
     )
     _table(means)
     _cell(study, run, arms, scores, arm_order(means))
+    transfer.section(study, chosen.labels.run)
 
 
 def _table(means: pd.DataFrame) -> None:
