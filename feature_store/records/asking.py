@@ -89,6 +89,9 @@ class Instrument:
     memory: Memory = "full"
     """What an item that follows others is told of them: `full`: every question and answer;
     `causal`: the answers alone; `none`."""
+    later_wordings: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    """Wordings that were added when runs were there already, which they are no part of. A run that
+    asks one of them pins its text."""
 
 
 @dataclass(frozen=True)

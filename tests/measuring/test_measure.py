@@ -114,6 +114,24 @@ def test_only_a_wording_that_names_its_ends_is_turned_round():
         questions(INSTRUMENT, [""], ["plan"])
 
 
+@pytest.mark.parametrize("name", ["standin", "standin19"])
+def test_a_wording_with_the_item_last_shares_all_that_stands_before_it(name, tmp_path):
+    from tests.helpers.instruments import opened
+
+    instrument = opened(name, tmp_path).instrument
+    asked = questions(instrument, ["At work."], ["first"])
+    assert {q.order for q in asked} == {"ascending", "descending"}
+    for order in ("ascending", "descending"):
+        prompts = [q.prompt for q in asked if q.order == order]
+        shared = prompts[0][: prompts[0].index('Statement: "') + len('Statement: "')]
+        assert all(prompt.startswith(shared) for prompt in prompts)
+        assert "1 (" in shared
+        longest = max(len(q.item.text) for q in asked)
+        assert max(map(len, prompts)) - len(shared) <= longest + len('"\nAnswer:')
+    assert "Rate a statement" not in repr(instrument), "profiles that do not ask it keep their ids"
+    assert "first" not in dict(instrument.wordings)
+
+
 def test_listed_phrases_are_turned_round_and_keep_their_meaning():
     told = dataclasses.replace(
         INSTRUMENT, options=PHRASES, wordings=(("listed", "{item} Choose: {options}."),)

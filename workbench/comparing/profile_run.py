@@ -261,6 +261,10 @@ def measure_profile(study: Workspace, settings: MeasureSettings, progress: Progr
     inputs = {"model": revision, "items": items}
     if sae_run:
         inputs["sae"] = sae_run.id
+    later = dict(opened.instrument.later_wordings)
+    if asked_later := sorted({question.wording for question in asked} & later.keys()):
+        texts = repr([(wording, later[wording]) for wording in asked_later])
+        inputs["wordings"] = hashlib.sha256(texts.encode()).hexdigest()
     if settings.mode == "voice":
         inputs["statements"] = voice.digest(asked)
     if settings.mode == "generate" or not all(question.answers for question in asked):

@@ -143,6 +143,14 @@ class Questionnaire:
         return {}
 
 
+ITEM_LAST = {
+    "first": (
+        "Rate a statement by how much it is like you. Answer with one number from 1 ({low}) to 6"
+        ' ({high}).\nStatement: "{item}"\nAnswer:'
+    ),
+}
+"""Wordings of the six-point scale whose instruction and scale come first and the item last: what
+all items share is read once under an intervention, and a sweep costs less."""
 INSTRUMENTS: Registry[type[Questionnaire]] = registry.of("instruments")
 """The instruments by name."""
 
@@ -232,7 +240,8 @@ def instrument_from_toml(
     """Read an instrument on the six-point scale from a TOML file.
 
     The file holds `[items.<value>] texts = [...]`, beside them `reversals` in the same order where
-    it gives any, and `[wordings] name = template`; `wordings` are added to its own.
+    it gives any, and `[wordings] name = template`; `wordings` are added to its own, and
+    `ITEM_LAST` as later ones.
     """
     content = tomllib.loads(file.read_text(encoding="utf-8"))
     items = tuple(
@@ -249,6 +258,7 @@ def instrument_from_toml(
         items=items,
         options=tuple("123456"),
         wordings=tuple(templates.items()),
+        later_wordings=tuple(ITEM_LAST.items()),
         system=about.system,
         source=about.source,
         licence=about.licence,

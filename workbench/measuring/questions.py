@@ -90,7 +90,7 @@ def questions(
 
         questions(instrument, ["At work.", "At home."], ["ends"])  # 2 contexts x 2 orders x items
     """
-    templates = dict(instrument.wordings)
+    templates = dict(instrument.wordings + instrument.later_wordings)
     for name in wordings:
         if name not in templates:
             raise NotFound(f"{instrument.id} has no wording {name!r}.{nearest(name, templates)}")

@@ -25,7 +25,7 @@ from jaxtyping import Float
 
 from feature_store import queries
 from feature_store.errors import BadInput
-from feature_store.records import Site
+from feature_store.records import Site, Where
 from workbench.measuring.questions import Question, expected_ratings
 from workbench.statistics.intervals import Interval, bootstrap_mean
 from workbench.sweeps.doses import DamageCurve, search
@@ -212,7 +212,8 @@ def _edit(directions: Float[np.ndarray, "row d_model"], length: float) -> "Add":
     from sae_training.model.edits import Add
 
     vectors = torch.tensor(directions * length, dtype=torch.float32)
-    return Add(vectors, ("all",) * len(vectors))
+    positions: tuple[Where, ...] = ("all",) * len(vectors)
+    return Add(vectors, positions)
 
 
 def _damage(design: WritingDesign, edit: "Add", layer: int) -> Float[np.ndarray, "row text"]:
