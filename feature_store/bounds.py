@@ -46,8 +46,12 @@ class Plugin:
 class Later:
     """A field that was added when runs were there already.
 
-    A run's description leaves it out where it holds its default, so that those runs keep their ids.
+    A run's description leaves it out where it holds its default, or what those runs did, so that
+    they keep their ids.
     """
+
+    before: str = ""
+    """What the runs did that came before the field; empty: its default."""
 
 
 @dataclass(frozen=True)

@@ -312,7 +312,8 @@ def plain(config: Any) -> dict[str, Any]:
     for field in dataclasses.fields(config):
         marks = _unmarked(kinds[field.name])[1]
         value = values[field.name]
-        if any(isinstance(mark, Later) for mark in marks) and value == field.default:
+        later = [mark for mark in marks if isinstance(mark, Later)]
+        if any(value == (mark.before or field.default) for mark in later):
             continue
         names = [mark.name for mark in marks if isinstance(mark, KeptAs)]
         name = names[0] if names else field.name

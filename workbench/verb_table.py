@@ -101,6 +101,16 @@ VERBS = _table(
             first="folder",
         ),
         Verb(
+            name="hear",
+            summary=(
+                "Find out which instrument hears a model: personas prime one value at a time, and"
+                " its answers should rise."
+            ),
+            makes="hearing",
+            needs=("sae",),
+            begins=True,
+        ),
+        Verb(
             name="measure",
             summary="Measure a model's value profile, steered or not.",
             makes="profile",

@@ -195,3 +195,10 @@ def test_the_column_reversal_of_a_file_of_items_is_read(tmp_path):
     file = tmp_path / "items.csv"
     file.write_text("number,text,reversal\n1,I lead,I follow\n2,I rest,\n", encoding="utf-8")
     assert read_reversals(file) == {1: "I follow"}
+
+
+def test_an_ordinal_regression_refuses_what_is_on_no_scale(tmp_path):
+    study = Study(tmp_path / "study")
+    study.measure(model="organism", mode="voice", wordings=("matters",))
+    with pytest.raises(BadInput, match="asked in mode voice, whose ratings are on no scale"):
+        study.ordinal()

@@ -17,8 +17,8 @@ import dataclasses
 import hashlib
 import itertools
 import os
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from feature_store.bounds import MANY, Between, Plugin
 from feature_store.errors import BadInput
@@ -33,8 +33,9 @@ from workbench.llm.cached import answered_as
 from workbench.llm.judges import LLMJudge, inputs_of, open_judge
 from workbench.llm.reading import RULES
 from workbench.measuring import voice
-from workbench.measuring.administer import Elicitation, administer
+from workbench.measuring.administer import Elicitation, Mode, administer
 from workbench.measuring.defaults import AskingSettings, open_question_names
+from workbench.measuring.heard import resolved, verdict
 from workbench.measuring.quality import change_quality, quality
 from workbench.measuring.questionnaire import Opened, open_instrument
 from workbench.measuring.questions import Question, prompt_rows, questions
@@ -133,6 +134,7 @@ class ProfileMeasurement:
             "missing": sum(r.status != "parsed" for r in responses),
             "contexts": len({q.context for q in self.questions}),
             **_too_long(responses),
+            **self._heard(),
             **answered_as(*self._talkers()),
             **figures,
         }
@@ -159,7 +161,7 @@ class ProfileMeasurement:
             steering,
             progress,
             elicitation=Elicitation(
-                mode=self.settings.mode,
+                mode=cast(Mode, self.settings.mode),
                 length=self.settings.length,
                 temperature=self.settings.temperature,
                 new_tokens=self.settings.new_tokens,
@@ -190,6 +192,11 @@ class ProfileMeasurement:
             next(changed) if open else dataclasses.replace(response, steering=steering)
             for response, open in zip(base, is_open, strict=True)
         ]
+
+    def _heard(self) -> Mapping[str, Any]:
+        """Say whether priming moves the answers, and which difference may be claimed."""
+        settings = self.settings
+        return verdict(self.study, settings.mode, settings.model, settings.instrument)
 
     @property
     def _reference(self) -> list[Question]:
@@ -252,6 +259,8 @@ def measure_profile(study: Workspace, settings: MeasureSettings, progress: Progr
     _check(settings, opened, steering, study)
     sae_run = _sae_run(study, settings, steering)
     name = settings.model or (sae_run.config["model"] if sae_run else "")
+    settings = resolved(study, settings, name)
+    _check_mode(settings, opened)
     base, steered, revision = _respondents(study, settings, name, sae_run, steering)
     asked = _questions(settings, opened, name, base)
     judge = None
@@ -296,7 +305,6 @@ def _check(settings: MeasureSettings, opened: Opened, steering: Steering, study:
     """Raise BadInput where settings do not go together."""
     is_steered = steering.name != "base"
     _check_gate(settings, is_steered, study)
-    _check_mode(settings, opened)
     if opened.plugin.judged and not settings.judge:
         raise BadInput(
             f"{settings.instrument}'s free answers are rated by a judge. Name its language model"

@@ -24,7 +24,7 @@ from feature_store.bounds import (
 )
 from workbench import material
 from workbench.measuring import voice
-from workbench.measuring.administer import Mode
+from workbench.measuring.heard import AskedMode, mode_for
 from workbench.measuring.questionnaire import one_scale, open_instrument
 from workbench.measuring.questions import Question, questions
 from workbench.measuring.respondents import Length
@@ -52,9 +52,10 @@ class AskingSettings(Resampling):
     """Contexts, the clusters of the intervals."""
     persona: str = ""
     """What the model is told it is, before everything else; empty: nothing."""
-    mode: Mode = "logprob"
-    """Score the offered answers; let the model write (`generate`); or score each statement, less
-    its reversal, as the model's own words after open questions (`voice`)."""
+    mode: AskedMode = "auto"
+    """`logprob`: score the offered answers; `generate`: let the model write; `voice`: score each
+    statement, less its reversal, as the model's own words after open questions; `auto`: as
+    `workbench hear` found that the model is heard, `logprob` where it was not tried."""
     length: Length = "mean"
     """Log-probability of an answer per token, which does not favour short ones, or summed over
     its tokens."""
@@ -88,9 +89,10 @@ class SweepAskingSettings:
     one."""
     n_contexts: CountOrZero = 24
     """Contexts, the clusters of the intervals; in mode `voice` open questions."""
-    mode: Annotated[ScoredMode, Later()] = "logprob"
-    """Score the answers of the scale, or (`voice`) each statement, less its reversal, as the
-    model's own words after open questions; `wordings` then names open questions."""
+    mode: Annotated[Literal["auto", "logprob", "voice"], Later(before="logprob")] = "auto"
+    """`logprob`: score the answers of the scale; `voice`: each statement, less its reversal, as the
+    model's own words after open questions, which `wordings` then names; `auto`: as `workbench hear`
+    found that the model is heard."""
     seed: Seed = 0
     """Seed of the contexts."""
 
@@ -128,7 +130,7 @@ def sweep_questions(
     `held`, the contexts are those kept for choosing features, which no measurement with the same
     seed asks in. Raises BadInput where the instrument does not ask single items on one scale.
     """
-    if settings.mode == "voice":
+    if mode_for(study, settings.mode, model_name, settings.instrument) == "voice":
         instrument = one_scale(settings.instrument, study.system)
         chat = study.model(model_name).chat
         names = open_question_names(settings.wordings, settings.n_contexts, chat, held)

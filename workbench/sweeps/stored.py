@@ -90,7 +90,9 @@ def sweep_setup(study: Workspace, sweep_run: Run) -> SweepSetup:
     """
     config = sweep_run.config
     names = [field.name for field in fields(SweepSettings) if field.name in config]
-    settings = make(SweepSettings, {name: config[name] for name in names if name in config})
+    # Sweeps that came before the modes asked on the scale.
+    asked = {"mode": "logprob"} | {name: config[name] for name in names}
+    settings = make(SweepSettings, asked)
     sae_run = study.resolve("sae", sweep_run.inputs["sae"])
     texts = sweep_material(study, sae_run.config["model"], settings)
     if texts.digest != sweep_run.inputs["prompts"]:

@@ -46,6 +46,7 @@ from workbench.features import output_scores
 from workbench.llm import open_llm
 from workbench.llm.cached import CachedLLM
 from workbench.llm.judges import LLMJudge, inputs_of
+from workbench.measuring.heard import resolved
 from workbench.measuring.scored import ScoredQuestions
 from workbench.sweeps import arms, sweep, texts, value_prompts
 from workbench.sweeps.arms import PlannedArm
@@ -124,6 +125,8 @@ def run(study: Workspace, settings: CompareSettings, progress: Progress) -> Run:
     if not settings.methods:
         raise BadInput("Give at least one method for the SAE's features, such as --methods add.")
     label_run = study.resolve("labels", settings.labels)
+    address = study.resolve("sae", label_run.inputs["sae"]).config["model"]
+    settings = resolved(study, settings, address)
     probe_run = study.resolve("probes", settings.probes) if settings.probes else None
     setup = _set_up(study, settings, label_run, probe_run)
     inputs = {

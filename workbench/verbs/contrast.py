@@ -95,6 +95,9 @@ def run(study: Workspace, settings: ContrastSettings, progress: Progress) -> Run
         for name, opened in instruments.items()
         for subject in compared
     }
+    modes = {run.config["mode"] for run in profiles.values()}
+    if len(modes) == 1:
+        pinned = dataclasses.replace(pinned, mode=modes.pop())
     inputs = {f"{name} {subject}": run.id for (name, subject), run in profiles.items()}
     if label_run:
         inputs["labels"] = label_run.id

@@ -28,6 +28,7 @@ from feature_store.work import Work
 from workbench import material
 from workbench.causal.effects import analyse, own_parts, topic_effects
 from workbench.features import output_scores
+from workbench.measuring.heard import resolved, verdict
 from workbench.sweeps import sweep
 from workbench.sweeps.doses import found_doses
 from workbench.sweeps.stored import (
@@ -84,6 +85,7 @@ def run(study: Workspace, settings: EffectsSettings, progress: Progress) -> Run:
     """Sweep labelled features and controls over doses; make a run of kind `effects`."""
     label_run = study.resolve("labels", settings.labels)
     sae_run = study.resolve("sae", label_run.inputs["sae"])
+    settings = resolved(study, settings, sae_run.config["model"])
     setup = SweepSetup(
         sae_run=sae_run,
         settings=settings,
@@ -154,4 +156,5 @@ def _sweep(
             study, settings.labels, setup.material.questions
         ),
         **figures,
+        **verdict(study, settings.mode, setup.sae_run.config["model"], settings.instrument),
     }

@@ -38,6 +38,7 @@ from workbench import material
 from workbench.features import output_scores
 from workbench.features.labelers import LABELERS, LabelledActivations
 from workbench.measuring.defaults import SweepAskingSettings, sweep_questions
+from workbench.measuring.heard import resolved
 from workbench.measuring.questionnaire import one_scale
 from workbench.measuring.questions import Question, prompt_rows
 from workbench.settings import options
@@ -96,6 +97,7 @@ class LabelSettings(SweepAskingSettings):
 def run(study: Workspace, settings: LabelSettings, progress: Progress) -> Run:
     """Make a run of kind `labels`."""
     sae_run = study.resolve("sae", settings.sae)
+    settings = resolved(study, settings, sae_run.config["model"])
     labeler = LABELERS[settings.labeler]
     options_of_labeler: Any = options(labeler.config, settings.options)
     labelled = _labelled_texts(study, settings, sae_run)

@@ -282,7 +282,7 @@ def _plan(study: Workspace, settings: NeuronsSettings, name: str) -> _Plan:
         values=values,
         descriptions=persons,
         edits=plan_edits(values, settings.gammas, settings.draws),
-        questions=sweep_questions(study, name, settings),
+        questions=sweep_questions(study, name, dataclasses.replace(settings, mode="logprob")),
         neutral=material.neutral(
             settings.neutral or source, settings.n_neutral, settings.seed, settings.text_column
         ),

@@ -253,21 +253,22 @@ class _Trial:
 
     def measure(self, steering: Steering, progress: Progress) -> TrialReading:
         """Ask the stand-in questionnaire and read the loss on neutral texts under a steering."""
-        from workbench.measuring.administer import administer
+        from workbench.measuring.administer import Elicitation, administer
         from workbench.measuring.defaults import (
             SweepAskingSettings,
             default_wordings,
             sweep_questions,
         )
+        from workbench.measuring.heard import mode_for
         from workbench.measuring.profiles import per_cluster, profile
         from workbench.measuring.questionnaire import one_scale
         from workbench.steering.apply import respondent
 
         study, model_name = self.study, self.sae_run.config["model"]
         instrument = one_scale("standin", study.system)
-        asking = SweepAskingSettings(
-            wordings=default_wordings(study, "standin", model_name), n_contexts=self.contexts
-        )
+        mode = mode_for(study, "auto", model_name, "standin")
+        wordings = () if mode == "voice" else default_wordings(study, "standin", model_name)
+        asking = SweepAskingSettings(wordings=wordings, n_contexts=self.contexts)
         questions = sweep_questions(study, model_name, asking)
         responses = administer(
             respondent(study, self.sae_run, steering),
@@ -275,6 +276,7 @@ class _Trial:
             questions,
             steering.name,
             progress,
+            Elicitation(mode=mode),
         )
         clusters = per_cluster(responses, instrument, study.system)
         rows = profile(responses, instrument, clusters, 1000, 0)

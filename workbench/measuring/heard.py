@@ -1,0 +1,105 @@
+"""Which mode hears a model: what the study's runs of kind `hearing` say, for whoever asks next.
+
+1. `mode_for` resolves the mode `auto`: the one that is heard best where this model was tried, on
+   the scale else.
+2. `verdict` says of the mode that is used whether it was tried and passed, and warns where not: a
+   profile that no priming moves says nothing about the model.
+
+The organism answers its scale by construction (`workbench/organism`), so it is never in doubt. Left
+out: making a run of kind `hearing`; the verb `hear` does.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal, Protocol, TypeVar, cast, runtime_checkable
+
+from feature_store.records import Run
+from feature_store.runs import warn_of
+from workbench import material
+from workbench.measuring.administer import Mode
+from workbench.workspace import Workspace
+
+
+@runtime_checkable
+class Asks(Protocol):
+    """Settings of a verb that asks an instrument."""
+
+    @property
+    def mode(self) -> Any:
+        """How answers are scored, or `auto`."""
+
+    @property
+    def instrument(self) -> str:
+        """Name of the instrument."""
+
+
+Asking = TypeVar("Asking", bound=Asks)
+AskedMode = Literal["auto", "logprob", "generate", "voice"]
+"""A mode, or `auto`: the one that hears the model."""
+
+
+def mode_for(study: Workspace, mode: AskedMode, address: str, instrument: str) -> Mode:
+    """Resolve `auto` for a model at an address; other modes stay as they are."""
+    if mode != "auto":
+        return mode
+    run = _hearing(study, address, instrument)
+    return "voice" if run and run.summary["heard"] == "voice" else "logprob"
+
+
+def resolved(study: Workspace, settings: Asking, address: str) -> Asking:
+    """Give settings whose mode `auto` is resolved for a model, as their run keeps them."""
+    mode = mode_for(study, settings.mode, address, settings.instrument)
+    return cast(Asking, dataclasses.replace(cast(Any, settings), mode=mode))
+
+
+def verdict(study: Workspace, mode: AskedMode, address: str, instrument: str) -> Mapping[str, Any]:
+    """Say whether a mode hears a model: figures for a run's summary, and a warning where not.
+
+    Nothing of the organism, of models behind an endpoint, and of words that a model writes.
+    """
+    if material.is_organism(address) or "://" in address or mode == "generate":
+        return {}
+    run = _hearing(study, address, instrument)
+    if run is None:
+        warn_of(
+            [
+                f"It is not known whether {instrument} hears {address}: priming was not tried."
+                f" Run `workbench hear {study.folder} --model {address}`."
+            ]
+        )
+        return {"heard": "not tried"}
+    rows = study.store.sql(
+        "SELECT passes, resolution, rank FROM hearings WHERE run = ? AND mode = ?"
+        " AND part <> 'topic' ORDER BY wording = 'all', \"order\" = 'both'",
+        [run.id, mode],
+    )
+    if rows.empty:
+        return {"heard": "not tried"}
+    whole = rows.iloc[-1]
+    if not whole.passes:
+        warn_of(
+            [
+                f"{instrument} does not hear {address} in mode {mode}: the value that a persona"
+                f" primes ranks at {whole['rank']:.2f} (0.5 is chance). No difference below may be"
+                " claimed."
+            ]
+        )
+    return {
+        "heard": "yes" if whole.passes else "no",
+        "resolution": float(whole.resolution),
+    }
+
+
+def _hearing(study: Workspace, address: str, instrument: str) -> Run | None:
+    """Find the newest run that tried an instrument on a model as it is now; None without one."""
+    runs = [
+        run
+        for run in study.runs.all("hearing-")
+        if run.config["model"] == address and run.config["instrument"] == instrument
+    ]
+    if not runs:
+        return None
+    run = runs[-1]
+    config = run.config
+    model = study.model(address, config["revision"], config["dtype"], config["device"])
+    return run if run.inputs["model"] == model.pinned else None

@@ -1,0 +1,354 @@
+"""Find out which instrument hears a model, before its profile is believed.
+
+1. Personas prime one value at a time (`measuring/personas.toml`); others prime nothing.
+2. The instrument is asked under each persona, in each mode, wording and order of its scale. What
+   was asked before is not asked again.
+3. `measuring/hearing.py` says how often the primed value rises most, beside a permutation null;
+   what share of the answers is the scale's; and the smallest difference that may be claimed.
+4. The mode that is heard best is the one in which `measure` and `effects` then ask this model,
+   unless they are told another (`--mode`). In mode `voice` only what is held less reversed counts:
+   the topic's part is reported, and never chosen by.
+"""
+
+import dataclasses
+import hashlib
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from feature_store.bounds import Between, Replicates, Seed
+from feature_store.errors import BadInput
+from feature_store.progress import Progress, silent
+from feature_store.records import Response, Run
+from feature_store.work import Work
+from workbench import material
+from workbench.measuring import hearing, voice
+from workbench.measuring.administer import Elicitation, administer
+from workbench.measuring.defaults import ScoredMode, open_question_names
+from workbench.measuring.questionnaire import Opened, open_instrument
+from workbench.measuring.questions import Question, questions
+from workbench.measuring.respondents import LocalRespondent
+from workbench.settings import LocalModelSettings
+from workbench.workspace import Workspace
+
+ALL = "all"
+"""Name of the mean over wordings."""
+Part = Literal["rating", "held", "topic"]
+
+
+@dataclasses.dataclass(frozen=True)
+class HearSettings(LocalModelSettings):
+    """Which model is primed, and in which ways it is asked."""
+
+    sae: str = "latest"
+    """Run of the SAE; its model is asked where none is named."""
+    instrument: str = ""
+    """Instrument plug-in of statements on a scale; empty: `standin`, or `standin19` for nineteen
+    values."""
+    settings: tuple[str, ...] = ()
+    """The instrument's own settings, as key=value."""
+    modes: tuple[ScoredMode, ...] = ("logprob", "voice")
+    """Ways of asking that are tried."""
+    wordings: tuple[str, ...] = ()
+    """Wordings on the scale; none: those made for the model."""
+    open_questions: Annotated[int, Between(1, 6)] = 2
+    """Open questions of mode `voice`."""
+    templates: Annotated[int, Between(2, 4)] = 2
+    """Templates of personas; each primes every value once."""
+    replicates: Replicates = 1000
+    """Bootstrap replicates, and permutations."""
+    seed: Seed = 0
+    """Seed of bootstrap and permutations."""
+
+
+class Way(NamedTuple):
+    """One way of asking, and the answers to it under every persona."""
+
+    mode: ScoredMode
+    """`logprob` or `voice`."""
+    wording: str
+    """Name of the wording or open question, or `all`."""
+    order: str
+    """`ascending`, `descending` or `both`."""
+    part: Part
+    """What of the answers is looked at."""
+    primed: Float[np.ndarray, "template value item"]
+    """Answers under personas that prime a value."""
+    neutral: Float[np.ndarray, " item"]
+    """Mean answers under personas that prime nothing."""
+
+    @property
+    def change(self) -> Float[np.ndarray, "template value item"]:
+        """Primed less unprimed answers."""
+        return self.primed - self.neutral
+
+
+def run(study: Workspace, settings: HearSettings, progress: Progress) -> Run:
+    """Make a run of kind `hearing`."""
+    name = settings.instrument or _own_instrument(study)
+    opened = open_instrument(name, settings.settings, study.system, study.folder)
+    if opened.instrument.answer != "rating" or any(i.after for i in opened.instrument.items):
+        raise BadInput(
+            f"{name} is not made of single statements on a scale, which personas could move. Choose"
+            " one that is, such as standin."
+        )
+    sae_run = None if settings.model else study.resolve("sae", settings.sae)
+    address = settings.model or (sae_run.config["model"] if sae_run else "")
+    if "://" in address:
+        raise BadInput(f"{address} answers in words only, so its statements cannot be scored.")
+    model = study.model_for(address, sae_run, settings.revision, settings.dtype, settings.device)
+    personas = hearing.personas(study.system, settings.templates)
+    inputs = {
+        "model": model.pinned,
+        "items": hashlib.sha256(repr(opened.instrument).encode()).hexdigest(),
+        "personas": hashlib.sha256(repr(personas).encode()).hexdigest(),
+    }
+    if "voice" in settings.modes:
+        inputs["statements"] = voice.digest(
+            voice.voice_questions(opened.instrument, model.chat, ())
+        )
+    pinned = dataclasses.replace(
+        settings, model=address, instrument=name, sae=sae_run.id if sae_run else ""
+    )
+    listener = _Listener(
+        study=study,
+        settings=pinned,
+        opened=opened,
+        personas=personas,
+        respondent=LocalRespondent(model, study.folder),
+        progress=progress,
+    )
+    return study.make("hearing", pinned, inputs, listener.build)
+
+
+def _own_instrument(study: Workspace) -> str:
+    """Name our own instrument for a study's values."""
+    return "standin19" if study.system.id == "schwartz19" else "standin"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Listener:
+    """A model, an instrument and personas, ready to be tried."""
+
+    study: Workspace
+    settings: HearSettings
+    opened: Opened
+    personas: hearing.Personas
+    respondent: LocalRespondent
+    progress: Progress
+
+    def build(self, work: Work) -> dict[str, Any]:
+        """Ask under every persona, write what was heard, and return the best way of asking."""
+        ways = [way for mode in self.settings.modes for way in self._ways(mode)]
+        rows: list[dict[str, Any]] = []
+        changes: list[dict[str, Any]] = []
+        for number, way in enumerate(ways):
+            rows.append(self._row(way, ways))
+            changes += self._changes(way)
+            self.progress("judging", number + 1, len(ways))
+        work.table("hearings", rows)
+        work.table("primed_changes", changes)
+        work.table("personas", self._persona_rows())
+        return _figures(self.settings, rows)
+
+    @property
+    def _values(self) -> tuple[str, ...]:
+        """Values with an item, in circle order."""
+        measured = {item.value for item in self.opened.instrument.items}
+        return tuple(value for value in self.study.system.ids if value in measured)
+
+    @property
+    def _of(self) -> Int[np.ndarray, " item"]:
+        """Number of the value that each item measures."""
+        return np.array([self._values.index(i.value) for i in self.opened.instrument.items])
+
+    def _questions(self, mode: ScoredMode, persona: str) -> list[Question]:
+        """Write the questions of a mode under a persona."""
+        instrument, model = self.opened.instrument, self.respondent.model
+        if mode == "voice":
+            names = open_question_names((), self.settings.open_questions, model.chat)
+            return voice.voice_questions(instrument, model.chat, names, persona=persona)
+        is_organism = material.is_organism(self.settings.model)
+        wordings = self.settings.wordings or self.opened.plugin.wordings(instrument, is_organism)
+        return questions(instrument, [""], wordings, persona=persona)
+
+    def _ways(self, mode: ScoredMode) -> list[Way]:
+        """Ask in a mode under every persona; give each way of asking, and their mean."""
+        texts = [
+            *self.personas.neutral,
+            *itertools.chain.from_iterable(self.personas.primed[v] for v in self._values),
+        ]
+        by_persona: dict[str, list[Response]] = {}
+        for number, text in enumerate(texts):
+            # One administration a persona: within one, a question is asked once.
+            by_persona[text] = administer(
+                self.respondent,
+                self.opened.instrument,
+                self._questions(mode, text),
+                "base",
+                silent,
+                Elicitation(mode=mode),
+            )
+            self.progress(f"priming, asking by {mode}", number + 1, len(texts))
+        parts: list[Part] = ["held", "topic"] if mode == "voice" else ["rating"]
+        return [way for part in parts for way in self._ways_of(mode, part, by_persona)]
+
+    def _ways_of(
+        self, mode: ScoredMode, part: Part, by_persona: Mapping[str, list[Response]]
+    ) -> list[Way]:
+        """Lay out one part of the answers by wording and order, then their means."""
+        first = next(iter(by_persona.values()))
+        keys = list(dict.fromkeys((r.wording, str(r.order)) for r in first))
+        groups: dict[tuple[str, str], list[tuple[str, str]]] = {key: [key] for key in keys}
+        for wording in dict.fromkeys(wording for wording, _ in keys):
+            shown = [key for key in keys if key[0] == wording]
+            groups[wording, "both" if len(shown) > 1 else shown[0][1]] = shown
+        if len({wording for wording, _ in keys}) > 1:
+            groups[ALL, "both" if len({order for _, order in keys}) > 1 else keys[0][1]] = keys
+        ways = []
+        for (wording, order), members in groups.items():
+            neutral = np.mean(
+                [self._answers(by_persona[t], members, part) for t in self.personas.neutral], 0
+            )
+            primed = np.array(
+                [
+                    [
+                        self._answers(by_persona[self.personas.primed[v][k]], members, part)
+                        for v in self._values
+                    ]
+                    for k in range(self.settings.templates)
+                ]
+            )
+            ways.append(
+                Way(
+                    mode=mode,
+                    wording=wording,
+                    order=order,
+                    part=part,
+                    primed=primed,
+                    neutral=neutral,
+                )
+            )
+        return ways
+
+    def _answers(
+        self, responses: Sequence[Response], members: Sequence[tuple[str, str]], part: Part
+    ) -> Float[np.ndarray, " item"]:
+        """Average the answers to each item over some wordings and orders; NaN where none."""
+        cells: dict[str, list[float]] = {item.id: [] for item in self.opened.instrument.items}
+        for r in responses:
+            if (r.wording, r.order) in members:
+                cells[r.item].append(float(np.mean(r.logprobs)) if part == "topic" else r.rating)
+        return np.array([np.mean(cell) if cell else np.nan for cell in cells.values()])
+
+    def _row(self, way: Way, ways: Sequence[Way]) -> dict[str, Any]:
+        """Judge one way of asking: a row of `hearings`."""
+        verdict = hearing.listen(way.change, self._of, self.settings.replicates, self.settings.seed)
+        items_share, position_share = self._shares(way, ways)
+        alike = [w for w in ways if (w.mode, w.part) == (way.mode, way.part)]
+        return {
+            "instrument": self.settings.instrument,
+            "mode": way.mode,
+            "wording": way.wording,
+            "order": way.order,
+            "part": way.part,
+            **verdict._asdict(),
+            "passes": verdict.passes and way.part != "topic",
+            "items_share": items_share,
+            "position_share": position_share,
+            "agreement": self._agreement(way, alike),
+            "templates": self.settings.templates,
+            "items": len(self.opened.instrument.items),
+            "seed": self.settings.seed,
+        }
+
+    def _shares(self, way: Way, ways: Sequence[Way]) -> tuple[float, float]:
+        """Say whose the variance of the unprimed answers is, where the scale is shown both ways."""
+        of_order = {
+            w.order: w.neutral
+            for w in ways
+            if (w.mode, w.part, w.wording) == (way.mode, way.part, way.wording)
+        }
+        if not {"ascending", "descending"} <= of_order.keys() or way.part != "rating":
+            return float("nan"), float("nan")
+        top = len(self.opened.instrument.options) + 1
+        return hearing.variance_shares(
+            np.stack([of_order["ascending"], top - of_order["descending"]], 1)
+        )
+
+    def _agreement(self, way: Way, alike: Sequence[Way]) -> float:
+        """Correlate the changes of the wordings that a mean is of."""
+        if way.wording != ALL:
+            return float("nan")
+        orders_of = {w.wording: [v.order for v in alike if v.wording == w.wording] for w in alike}
+        whole = [
+            w
+            for w in alike
+            if w.wording != ALL and (w.order == "both" or "both" not in orders_of[w.wording])
+        ]
+        return hearing.agreement([self._by_value(w) for w in whole])
+
+    def _by_value(self, way: Way) -> Float[np.ndarray, "value value"]:
+        """Average the changes over templates and over each value's items."""
+        mean = way.change.mean(0)
+        return np.stack([mean[:, self._of == v].mean(1) for v in range(len(self._values))], 1)
+
+    def _changes(self, way: Way) -> list[dict[str, Any]]:
+        """Give the rows of `primed_changes` of one way of asking."""
+        matrix = self._by_value(way)
+        return [
+            {
+                "instrument": self.settings.instrument,
+                "mode": way.mode,
+                "wording": way.wording,
+                "order": way.order,
+                "part": way.part,
+                "primed": primed,
+                "value": value,
+                "change": float(matrix[i, j]),
+            }
+            for i, primed in enumerate(self._values)
+            for j, value in enumerate(self._values)
+        ]
+
+    def _persona_rows(self) -> list[dict[str, Any]]:
+        """Give the rows of `personas`, with the stems that each shares with the items."""
+        texts = [("", k, text) for k, text in enumerate(self.personas.neutral)]
+        texts += [
+            (value, k, text)
+            for value in self._values
+            for k, text in enumerate(self.personas.primed[value])
+        ]
+        instrument = self.opened.instrument
+        return [
+            {
+                "primed": value,
+                "template": k,
+                "text": text,
+                "shared": ", ".join(hearing.shared_stems([text], instrument)),
+            }
+            for value, k, text in texts
+        ]
+
+
+def _figures(settings: HearSettings, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Give the run's few figures: the best mode that is heard, and how well each is."""
+    whole: dict[tuple[str, str], Mapping[str, Any]] = {}
+    for row in rows:  # the last of a mode and part is the mean over its wordings and orders
+        whole[row["mode"], row["part"]] = row
+    passing = [row for row in whole.values() if row["passes"]]
+    best = max(passing, key=lambda row: (row["rank"], -row["p"]), default=None)
+    figures: dict[str, Any] = {
+        "instrument": settings.instrument,
+        "heard": best["mode"] if best else "none",
+    }
+    for (mode, part), row in whole.items():
+        name = part if mode == "voice" else mode
+        figures[f"{name}_rank"] = row["rank"]
+        figures[f"{name}_p"] = row["p"]
+    if best:
+        figures["resolution"] = best["resolution"]
+    return figures
