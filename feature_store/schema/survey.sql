@@ -21,9 +21,9 @@ CREATE TABLE survey_writing (
   layer         INTEGER,  -- 0-based decoder layer whose output was steered
   value         VARCHAR,  -- id of the value that was steered for; all = mean over values
   effect        DOUBLE,   -- change of its rating less the mean change of the others
-                          -- [rating points]
+                          -- [rating points; in mode voice nats per token]
   low           DOUBLE, high DOUBLE,  -- @interval over contexts
-  null_high     DOUBLE,   -- 97.5 % quantile of the same under random directions [rating points]
+  null_high     DOUBLE,   -- 97.5 % quantile of the same under random directions [the same]
   strength      DOUBLE,   -- strength of the steering [share of the layer's median residual norm]
   reached       BOOLEAN,  -- false: no strength that was tried does the damage at which layers are
                           -- compared

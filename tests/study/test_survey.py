@@ -138,6 +138,16 @@ def test_bad_input_is_refused_in_one_line(tmp_path):
     assert study.runs.all() == study.runs.interrupted() == []
 
 
+def test_a_survey_by_voice_scores_statements_less_their_reversals(tmp_path):
+    study = Study(tmp_path / "study")
+    run = study.survey(**SMALL | {"mode": "voice", "layers": (1, 3), "replicates": 200})
+    rows = queries.survey_writing(study.store, run.id)
+    assert set(rows.layer) == {1, 3}
+    assert rows.effect.notna().all()
+    prompts = study.store.sql("SELECT DISTINCT wording FROM prompts WHERE run = ?", [run.id])
+    assert len(prompts) == rows.n.max() == SMALL["n_contexts"]
+
+
 def test_a_damage_that_is_never_reached_is_marked(tmp_path):
     study = Study(tmp_path / "study")
     run = study.survey(**SMALL | {"layers": (1,), "damage": 1e5})

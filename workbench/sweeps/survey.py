@@ -5,9 +5,9 @@
 2. All layers are steered at equal damage: `doses.search` finds the share of a layer's median norm
    at which the directions do, on average, the damage that is named. Random directions of the same
    length are steered beside them.
-3. What counts is the change of the value's own rating less the mean change of the others: what
-   raises all ratings together writes no value. Its interval is over contexts, its null the largest
-   that random directions do.
+3. What counts is the change of the value's own rating (in mode `voice` held less reversed) less the
+   mean change of the others: what raises all ratings together writes no value. Its interval is over
+   contexts, its null the largest that random directions do.
 4. `advised` weighs reading and writing: the layer where most is written, among those where values
    are read about as well as anywhere.
 
@@ -26,7 +26,8 @@ from jaxtyping import Float
 from feature_store import queries
 from feature_store.errors import BadInput
 from feature_store.records import Site, Where
-from workbench.measuring.questions import Question, expected_ratings
+from workbench.measuring.questions import Question
+from workbench.measuring.scored import ScoredQuestions
 from workbench.statistics.intervals import Interval, bootstrap_mean
 from workbench.sweeps.doses import DamageCurve, search
 from workbench.workspace import Workspace
@@ -52,9 +53,7 @@ class WritingDesign:
     values: Sequence[str]
     """Ids of the values that are steered for and asked about."""
     questions: Sequence[Question]
-    """Questions of the instrument, in contexts that no sweep with the same seed asks in."""
-    options: Sequence[str]
-    """Answers of its scale, as the model would continue with them."""
+    """Questions of the instrument."""
     neutral: Sequence[Sequence[int]]
     """Token ids of the neutral texts on which damage is measured."""
     damage: float
@@ -111,11 +110,10 @@ def write(site: LayerSite, design: WritingDesign) -> list[dict[str, Any]]:
     edit = _edit(np.concatenate([site.directions, random]), curve.strength * site.norm)
     values = len(site.directions)
     damage = _damage(design, edit, site.layer).mean(1)
-    prompts = [question.prompt for question in design.questions]
-    scores = scoring.sweep(
-        design.model, prompts, list(design.options), edit, Site(layer=site.layer)
-    )
-    base, steered = (expected_ratings(x.double().numpy(), design.questions) for x in scores)
+    scored = ScoredQuestions.of(design.questions, design.model)
+    place = Site(layer=site.layer)
+    scores = scoring.sweep(design.model, scored.prompts, scored.options, edit, place)
+    base, steered = (scored.ratings(side.double().numpy()) for side in scores)
     if not np.isfinite(steered).all():
         raise BadInput(
             f"Steered at layer {site.layer} the model gives NaN. Give a smaller --damage."

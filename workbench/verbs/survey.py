@@ -10,7 +10,8 @@
 
 A layer that is done is kept, so an interrupted survey goes on with the next. The contexts in which
 is asked are those that choose (`material.held_contexts`): sweeps with the same seed measure in
-others.
+others. In mode `voice` they are the open questions that sweeps ask too: two, which are kept for
+choosing, are too few clusters.
 """
 
 import contextlib
@@ -42,13 +43,12 @@ from feature_store.work import Work
 from sae_training.model import sites
 from workbench import material
 from workbench.measuring.defaults import SweepAskingSettings, sweep_questions
-from workbench.measuring.questionnaire import one_scale
-from workbench.measuring.questions import Question, option_texts, prompt_rows
+from workbench.measuring.questions import Question, prompt_rows
 from workbench.statistics import readable
 from workbench.statistics.intervals import bootstrap_mean
 from workbench.sweeps import survey
 from workbench.sweeps.survey import ALL
-from workbench.sweeps.sweep import neutral_tokens
+from workbench.sweeps.sweep import SweepMaterial, neutral_tokens
 from workbench.workspace import Workspace
 
 if TYPE_CHECKING:  # torch is loaded when a model is, not when the flags are read
@@ -156,11 +156,11 @@ def run(study: Workspace, settings: SurveySettings, progress: Progress) -> Run:
         texts=texts,
         values=[value for value, kept in zip(study.system.ids, enough, strict=True) if kept],
         marks=marks[:, enough],
-        questions=sweep_questions(study, settings.model, asking, held=True),
+        questions=sweep_questions(study, settings.model, asking, held=settings.mode != "voice"),
         neutral=neutral_tokens(model, neutral),
     )
-    prompts = [question.prompt for question in job.questions]
-    content = (texts.texts, texts.values.tolist(), texts.contexts.tolist(), prompts, neutral)
+    put = SweepMaterial(job.questions, neutral).digest
+    content = (texts.texts, texts.values.tolist(), texts.contexts.tolist(), put)
     inputs = {
         "model": model.pinned,
         "texts": hashlib.sha256(repr(content).encode()).hexdigest(),
@@ -340,7 +340,6 @@ def _write_layers(
         model=job.model,
         values=[job.values[k] for k in steered],
         questions=job.questions,
-        options=option_texts(one_scale(job.settings.instrument, study.system), job.model),
         neutral=job.neutral,
         damage=job.settings.damage,
         directions=job.settings.directions,
