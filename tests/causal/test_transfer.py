@@ -9,10 +9,11 @@ import pandas as pd
 import pytest
 
 from feature_store import queries
-from feature_store.errors import BadInput
+from feature_store.errors import BadInput, NotFound
 from feature_store.records import Steering
 from workbench import organism
 from workbench.comparing import ears
+from workbench.comparing.sentences import SentenceEncoder
 from workbench.comparing.transfer import (
     Drawing,
     EarScores,
@@ -405,3 +406,28 @@ def test_features_with_the_best_evidence_stand_in_for_labels(study):
     largest = rows.sort_values("evidence", ascending=False).drop_duplicates("feature")
     expected = largest.groupby("value").head(3)
     assert set(best.feature) == set(expected[expected.evidence > 0].feature)
+
+
+def test_a_sentence_encoder_is_the_mean_of_the_last_states_whatever_stands_beside(tmp_path):
+    import torch
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "we", "keep", "the", "old", "feasts"]
+    (tmp_path / "vocab.txt").write_text("\n".join(words))
+    tokenizer = BertTokenizerFast(str(tmp_path / "vocab.txt"))
+    tokenizer.save_pretrained(tmp_path)
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = BertConfig(vocab_size=len(words), intermediate_size=32, **sizes)
+    model = BertModel(config).eval()
+    model.save_pretrained(tmp_path)
+    texts = ["we keep the old feasts", "old"]
+    rows = SentenceEncoder(str(tmp_path)).texts(texts)
+    assert np.linalg.norm(rows, axis=1) == pytest.approx(1.0)
+    for text, row in zip(texts, rows, strict=True):
+        with torch.no_grad():
+            states = model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0]
+        mean = states.mean(0).numpy()
+        assert row == pytest.approx(mean / np.linalg.norm(mean), abs=1e-5)
+    with pytest.raises(NotFound, match="no sentence encoder"):
+        SentenceEncoder(str(tmp_path / "nowhere"))

@@ -172,6 +172,8 @@ class TransferSetup(NamedTuple):
     """What is continued."""
     split: LabelledSplit
     """Labelled texts for the ears."""
+    account: str
+    """How many features are steered, and how many of them carry an accepted label, in words."""
 
     @property
     def digest(self) -> str:
@@ -254,7 +256,13 @@ def _set_up(
         budget=DamageBudget(settings.delta, settings.doses, tuple(neutral)),
         openings=openings,
         split=_labelled_split(study, settings, label_run, sae_run),
+        account=_account(chosen[chosen.value.isin(values)]),
     )
+
+
+def _account(chosen: pd.DataFrame) -> str:
+    """Say how many features are steered, and how many of them carry an accepted label."""
+    return f"{len(chosen)}, {int(chosen.accepted.sum())} with an accepted label"
 
 
 def _chosen(
@@ -633,11 +641,13 @@ def _figures(
     study: Workspace, setup: TransferSetup, matched: Sequence[MatchedArm], written: WrittenTexts
 ) -> dict[str, Any]:
     """What was steered and written."""
+    matched = [arm for arm in matched if not arm.planned.prompt]
     steered = [arm for arm in matched if arm.planned.arm not in transfer.CONTROLS]
     controls = [arm for arm in matched if arm.planned.arm in transfer.CONTROLS]
     left_out = [value for value in study.system.ids if value not in setup.values]
     return {
         "values": len(setup.values),
+        "features": setup.account,
         "left_out": ", ".join(left_out) or "none",
         "openings": len(setup.openings),
         "written": len(written.texts),

@@ -26,7 +26,7 @@ def page() -> None:
     if chosen.labels is not None:
         runs = queries.candidates(study.store, "comparison", "labels", chosen.labels.run)
         run = pick("Comparison", runs)
-    if run is None:
+    if run is None or chosen.labels is None:
         next_step(study, chosen, "sae", "labels", "comparison")
         if chosen.labels is not None:
             transfer.section(study, chosen.labels.run)
