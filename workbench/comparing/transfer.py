@@ -16,7 +16,8 @@ An *ear* (`ears.py`) gives every text a number for every value. It knows nothing
 5. A text that the unsteered model finds much stranger than its own counts as broken: nothing is
    heard in it, and its opening is left out of the effect.
 
-Left out: the uncertainty of the matched strength and of the ear's fit.
+Left out: the uncertainty of the matched strength and of the ear's fit, and any verdict on whether a
+prompt's text holds the value or repeats the prompt's words.
 """
 
 from collections.abc import Sequence
@@ -295,7 +296,8 @@ def target_rank(
     """Rank each steered value's change among those of all values; give the mean over them.
 
     `targets[s]` is the column of the value that row `s` steers. Values without an effect anywhere
-    (an ear that is deaf to them) take no part.
+    (an ear that is deaf to them) take no part. Drawing openings anew adds noise, which pulls ranks
+    towards chance: the interval leans that way from the rank.
     """
     means = known_mean(changes, 0)
     places = _ranks(_centred(means))
