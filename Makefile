@@ -20,6 +20,7 @@ endif
 
 test: style types ## every check and every test, notebooks included
 	sh scripts/chromium
+	-$(BIN)/workbench fetch smollm2
 	$(PYTEST)
 
 check: style types ## style, types, imports, and the tests but those of browser, notebooks and minutes

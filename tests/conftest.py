@@ -50,6 +50,16 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
+def smollm2() -> str:
+    """A real chat model, by its short name; `make test` fetches it where there is a network."""
+    from sae_training.model import catalogue
+
+    if not catalogue.known()["smollm2"].is_fetched:
+        pytest.skip("NO CHAT MODEL: SmolLM2 is not tested. `workbench fetch smollm2` brings it.")
+    return "smollm2"
+
+
+@pytest.fixture(scope="session")
 def probed_study(tmp_path_factory):
     """A study of the organism with a small SAE and probes of its values; made by the first
     worker that needs it, every worker has its own copy.

@@ -55,6 +55,11 @@ def checksum(folder: Path) -> str:
     return whole.hexdigest()[:40]
 
 
+def file_checksum(file: Path) -> str:
+    """Sum a model up that is one file, in 40 hexadecimal digits."""
+    return _digest(file)[:40]
+
+
 def _files(folder: Path) -> list[Path]:
     """List the files that count, in the order of their names."""
     files = [*folder.iterdir(), *(folder / TEMPLATES).glob("*")]

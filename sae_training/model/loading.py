@@ -1,7 +1,8 @@
 """A language model, or one that sees, by folder or hub id, or one clear line that says why not.
 
-1. The address is a folder, or a hub id; something that looks like a path and is not there is never
-   asked of the hub.
+1. The address is a folder, a GGUF file (`gguf.py`), the short name of a model that was fetched
+   (`catalogue.py`), or a hub id; something that looks like a path and is not there is never asked
+   of the hub.
 2. Weights must be safetensors (a pickle runs code when it is read), code from the repository is
    never run, and a weight that the file does not hold is an error: Hugging Face would fill it with
    random numbers.
@@ -25,7 +26,8 @@ from torch import nn
 
 from feature_store.errors import BadInput, Incompatible, NotFound, WorkbenchError, nearest
 from feature_store.files import SETTINGS, read_json, shown
-from sae_training.model.folders import checksum
+from sae_training.model import catalogue, gguf
+from sae_training.model.folders import checksum, file_checksum
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 Kind = Literal["text", "vision", "embedding"]
@@ -49,11 +51,6 @@ UNREACHABLE = {
 """Classes of errors that say that the hub was not reached, or has no such model."""
 
 
-GGUF = (
-    " GGUF files hold weights for llama.cpp, which the workbench does not read. Give the folder or"
-    " hub id with the model's safetensors, from which the file was made."
-)
-"""What is said of a GGUF file."""
 READ = {".json", ".safetensors", ".model", ".txt", ".jinja"}
 """Endings of the files of a folder that are read."""
 DEPTHS = {
@@ -112,7 +109,7 @@ def load(
             f"A model's dtype is {', '.join(DTYPES)}; got {dtype!r}.{nearest(dtype, DTYPES)}"
         )
     placement = _placement(device)
-    address = str(address)
+    address = catalogue.place(str(address))
     folder = Path(os.path.expanduser(address))
     if folder.is_dir():
         identity = _check_folder(folder)
@@ -122,11 +119,15 @@ def load(
                 " have changed. Leave the revision empty to take it as it is."
             )
         return Loaded(*_read(str(folder), None, dtype, placement, kind), identity)
-    if folder.is_file() or address.lower().endswith(".gguf"):
+    if folder.is_file() and folder.suffix.lower() == ".gguf" and kind == "text":
+        return _read_gguf(folder, revision, dtype, placement)
+    if folder.is_file():
         raise BadInput(
             f"{shown(address, 300)} is a file; a model is a folder with config.json and"
-            f" *.safetensors, or a hub id.{GGUF if address.lower().endswith('.gguf') else ''}"
+            " *.safetensors, a GGUF file of a language model, or a hub id."
         )
+    if folder.suffix.lower() == ".gguf":
+        raise NotFound(f"There is no file {shown(address, 300)}. Give the path of the GGUF file.")
     if address.startswith((".", "/", "~")) or address.count("/") > 1 or "\\" in address:
         raise NotFound(
             f"There is no model folder at {address}. Give a folder with config.json, or a hub id"
@@ -153,9 +154,12 @@ def _commit(address: str, revision: str | None) -> str:
 
 
 def _check_folder(folder: Path) -> str:
-    gguf = next(iter(folder.glob("*.gguf")), None)
-    if gguf and not list(folder.glob("*.safetensors")):
-        raise BadInput(f"{folder} has its weights as GGUF ({shown(gguf.name)}).{GGUF}")
+    packed = next(iter(folder.glob("*.gguf")), None)
+    if packed and not list(folder.glob("*.safetensors")):
+        raise BadInput(
+            f"{folder} has its weights as GGUF ({shown(packed.name)}). Name the file itself:"
+            f" {shown(packed, 300)}."
+        )
     if not (folder / "config.json").exists():
         raise BadInput(
             f"{folder} is no model folder: it has no config.json. Give the folder that"
@@ -216,14 +220,35 @@ def _placement(device: str) -> dict[str, Any]:
     return {"device": device}
 
 
+def _read_gguf(file: Path, revision: str, dtype: str, placement: dict[str, Any]) -> Loaded:
+    """Read a GGUF file: its weights as plain numbers, and the tokenizer that it holds."""
+    gguf.family(file)
+    identity = file_checksum(file)
+    if revision and revision != identity:
+        raise Incompatible(
+            f"The model in {file} has checksum {identity}, expected {revision}: the file has"
+            " changed. Leave the revision empty to take it as it is."
+        )
+    with gguf.alone(file) as (folder, name):
+        module, tokenizer = _read(folder, None, dtype, placement, "text", name)
+    return Loaded(gguf.as_plain(module).eval().requires_grad_(False), tokenizer, identity)
+
+
 def _read(
-    address: str, revision: str | None, dtype: str, placement: dict[str, Any], kind: Kind
+    address: str,
+    revision: str | None,
+    dtype: str,
+    placement: dict[str, Any],
+    kind: Kind,
+    gguf_file: str = "",
 ) -> tuple[nn.Module, Any]:
     import transformers
     from transformers.utils import logging
 
     reader, inputs, name = KINDS[kind]
     shared: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
+    if gguf_file:
+        shared["gguf_file"] = gguf_file
     bar = logging.is_progress_bar_enabled()
     verbosity = logging.get_verbosity()
     logging.disable_progress_bar()
@@ -234,7 +259,7 @@ def _read(
             address,
             **shared,
             dtype=DTYPES[dtype],
-            use_safetensors=True,
+            **({} if gguf_file else {"use_safetensors": True}),
             output_loading_info=True,
             device_map=placement.get("device_map"),
         )

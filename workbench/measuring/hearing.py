@@ -2,7 +2,8 @@
 believed where the primed value's answers rise.
 
 1. `change[t, i, j]`: how much the answers on item j rise when a persona of template t primes value
-   i, less the answers under a persona that primes nothing.
+   i, less the mean over the values that personas of the template prime: what any persona does to an
+   item cancels.
 2. *Rank*: for each primed value the share of the other values whose mean change lies below that of
    its own; the mean over values. 0.5 is chance; 1: every persona moves its own value most.
 3. Its interval is bootstrapped over the templates and over each value's items, jointly. Its null
@@ -11,7 +12,8 @@ believed where the primed value's answers rise.
    that a persona does not prime. A difference between two values that is smaller comes about when
    the model is told of something else, and may not be claimed.
 5. *Shares of variance* of the unprimed answers: the items', and the position's (the order in which
-   a scale is shown). An instrument that hears its scale alone has a position's share near 1.
+   a scale is shown). A model that always answers the same number agrees the one way round and
+   disagrees the other: its position's share is near 1.
 6. *Agreement*: the correlation of the changes under two wordings.
 
 An instrument is heard (`PASSES`) where p is below 0.05, the rank at least 0.75, and the lower end
@@ -156,6 +158,7 @@ def listen(
     values = change.shape[1]
     weights = np.zeros((change.shape[2], values))
     weights[np.arange(len(of)), of] = 1.0
+    change = change - change.mean(1, keepdims=True)
     mean = change.mean(0) @ (weights / weights.sum(0))
     rng = np.random.default_rng(seed)
     draws = np.array([rank(_resampled(change, of, rng)) for _ in range(replicates)])
@@ -193,8 +196,9 @@ def _resampled(
 def variance_shares(answers: Float[np.ndarray, "item order"]) -> tuple[float, float]:
     """Say which share of the variance of unprimed answers is the items', and the position's.
 
-    `answers` are ratings before a scale that was turned round is put right, so that an answer of
-    the same number counts as the same. NaN where a scale was shown one way only, or nothing varies.
+    `answers` are ratings, those of a scale that was turned round put right: an answer of the same
+    number both ways is agreement and disagreement. NaN where a scale was shown one way only, or
+    nothing varies.
     """
     total = ((answers - answers.mean()) ** 2).sum()
     if answers.shape[1] < 2 or total == 0:

@@ -274,10 +274,7 @@ class _Listener:
         }
         if not {"ascending", "descending"} <= of_order.keys() or way.part != "rating":
             return float("nan"), float("nan")
-        top = len(self.opened.instrument.options) + 1
-        return hearing.variance_shares(
-            np.stack([of_order["ascending"], top - of_order["descending"]], 1)
-        )
+        return hearing.variance_shares(np.stack([of_order["ascending"], of_order["descending"]], 1))
 
     def _agreement(self, way: Way, alike: Sequence[Way]) -> float:
         """Correlate the changes of the wordings that a mean is of."""
