@@ -4,9 +4,10 @@ the organism, and on a real chat model where a study of it is named.
 1. The organism: an assessor fitted on its labelled texts, and its known language. Reach: the rank
    of the steered value, up less down, is 0.9 or more for both ears, at least 5 values are heard,
    and random features in the labels' place rank at 0.5 (0.35 to 0.65).
-2. A real model: `SMOLLM2_STUDY` names the folder of its study, `MINILM` that of a sentence encoder,
-   Touché'23 lies beside the project. Labels are of the training split, ears learn from and are held
-   against the validation split. What so small a model writes is a finding: no reach.
+2. A real model: `SMOLLM2_STUDY` names the folder of its study, `MINILM` a sentence encoder (minilm,
+   where it was fetched), Touché'23 lies beside the project. Labels are of the training split, ears
+   learn from and are held against the validation split. What so small a model writes is a finding:
+   no reach.
 """
 
 import os
@@ -19,6 +20,7 @@ from benchmarks._study import made
 from feature_store import queries
 from feature_store.progress import in_terminal
 from feature_store.records import Run
+from sae_training.model.catalogue import known
 from workbench.comparing.transfer import Drawing, target_rank
 from workbench.study import Study
 
@@ -74,7 +76,7 @@ def _real() -> dict[str, Any] | str:
         run = study.transfer(
             **REAL,
             evidence=evidence,
-            encoder=os.environ.get("MINILM", ""),
+            encoder=os.environ.get("MINILM", "minilm" if known()["minilm"].is_fetched else ""),
             assess_texts=str(TOUCHE / "arguments-validation.tsv"),
             assess_labels=str(TOUCHE / "labels-validation.tsv"),
             progress=progress,

@@ -1,7 +1,7 @@
 """A sentence encoder: the mean of a small transformer's last states, at length one.
 
-It reads a folder of the kind that sentence-transformers writes: a model with its tokenizer. Left
-out: other ways to pool, and prompts before a text.
+It reads a folder of the kind that sentence-transformers writes (a model with its tokenizer), or a
+named model that was fetched (`minilm`). Left out: other ways to pool, and prompts before a text.
 """
 
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from feature_store.errors import BadInput, NotFound
+from sae_training.model import catalogue
 
 ROWS = 64
 """Texts that go through together."""
@@ -19,12 +20,15 @@ ROWS = 64
 class SentenceEncoder:
     """A map of texts into one space, in which the cosine says how alike they are."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, address: str) -> None:
         from transformers import AutoModel, AutoTokenizer
 
+        folder = catalogue.place(address)
         if not (Path(folder) / "config.json").is_file():
-            raise NotFound(f"There is no sentence encoder in {folder!r}. Give its folder.")
-        self.name = f"encoder {Path(folder).name}"
+            raise NotFound(
+                f"There is no sentence encoder in {folder!r}. Give its folder, or minilm."
+            )
+        self.name = f"encoder {Path(address).name}"
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
             self._model = AutoModel.from_pretrained(folder, local_files_only=True).eval()

@@ -42,6 +42,7 @@ from feature_store.progress import Progress
 from feature_store.records import Positions, Run, Steering, Unit
 from feature_store.registry import Registry
 from feature_store.work import Work
+from sae_training.model import catalogue
 from workbench import material, organism
 from workbench.causal import targets
 from workbench.comparing import ears, transfer
@@ -118,7 +119,7 @@ class TransferSettings:
     options: tuple[str, ...] = ()
     """The assessor's settings, as key=value."""
     encoder: str = ""
-    """Folder of a sentence encoder; empty: none."""
+    """Sentence encoder: minilm, once it was fetched, or a folder; empty: none."""
     assess_texts: str = ""
     """Value-labelled table that fits the assessor and says how good each ear is; other texts than
     those of the labels. Empty: on the organism texts that it writes."""
@@ -208,13 +209,25 @@ def run(study: Workspace, settings: TransferSettings, progress: Progress) -> Run
     }
     if probe_run:
         inputs["probes"] = probe_run.id
-    if files := contents((*settings.options, f"encoder={settings.encoder}")):
+    if files := _files(settings):
         inputs["files"] = hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()
     pinned = dataclasses.replace(
         settings, labels=label_run.id, probes=probe_run.id if probe_run else ""
     )
     build = partial(_transfer, study, pinned, setup, progress)
     return study.make("transfer", pinned, inputs, build)
+
+
+def _files(settings: TransferSettings) -> dict[str, str]:
+    """Sum up what the assessor's settings and the encoder's name mean: setting -> checksum.
+
+    A named encoder lies elsewhere on each machine, so its folder is no part of the key.
+    """
+    files = contents(settings.options)
+    if settings.encoder:
+        read = contents([f"encoder={catalogue.place(settings.encoder)}"])
+        files |= {f"encoder={settings.encoder}": checksum for checksum in read.values()}
+    return files
 
 
 # What is steered, and what is continued
