@@ -30,11 +30,13 @@ from feature_store.records import SideEffect, ValueSystem
 from workbench.statistics.circle import Circumplex, angles, fit
 from workbench.statistics.intervals import (
     Correlation,
+    Interval,
     benjamini_hochberg,
     bootstrap_mean,
     cluster_weights,
     known_mean,
     permuted_spearman,
+    repeated_mean,
     replicate_means,
 )
 from workbench.sweeps.damage import Matched, Sweep, match
@@ -61,13 +63,14 @@ class Effects(NamedTuple):
     """Source value -> the circle through its row [SD]."""
 
 
-def dose_effects(sweep: Sweep, replicates: int, seed: int) -> list[dict[str, Any]]:
+def dose_effects(sweep: Sweep, replicates: int, seed: int, looks: int = 1) -> list[dict[str, Any]]:
     """Compute the effect of every intervention on every value, with its interval.
 
     Rows of `dose_effects`, in unsteered SD; not turned by polarity.
     """
     sd, damage = sweep.unsteered_sd(), sweep.damage.mean(1)
-    cells = bootstrap_mean(sweep.changes().transpose(1, 0, 2) / sd, replicates, seed)
+    changes = sweep.changes().transpose(1, 0, 2) / sd
+    cells = _averaged(changes, replicates, seed, looks)
     return [
         {
             "unit_id": int(sweep.unit_id[k]),
@@ -207,11 +210,25 @@ def null_band(matched: Matched, features: int, seed: int) -> Float[np.ndarray, "
     return np.quantile((means[drawn] * signs[..., None]).mean(1), (0.025, 0.975), axis=0)
 
 
-def analyse(sweep: Sweep, system: ValueSystem, delta: float, replicates: int, seed: int) -> Effects:
+def _averaged(changes: np.ndarray, replicates: int, seed: int, looks: int) -> Interval:
+    """Average over contexts, with intervals that hold however often one looked."""
+    if looks > 1:
+        return repeated_mean(changes, replicates, seed, looks)
+    return bootstrap_mean(changes, replicates, seed)
+
+
+def analyse(
+    sweep: Sweep,
+    system: ValueSystem,
+    delta: float,
+    replicates: int,
+    seed: int,
+    looks: int = 1,
+) -> Effects:
     """Compute all that a sweep says about effects.
 
     `delta` is the damage at which features are compared [nats per token]; `replicates` and `seed`
-    are those of the bootstrap.
+    are those of the bootstrap; `looks`: in how many rounds contexts were to be asked.
 
         effects = analyse(sweep, system, delta=0.1, replicates=1000, seed=0)
         effects.side_effects[0]        # SideEffect(source="power", target="security", ...)
@@ -220,13 +237,15 @@ def analyse(sweep: Sweep, system: ValueSystem, delta: float, replicates: int, se
     matched = match(sweep, delta)
     sources, changes = source_rows(matched, sweep.values)
     changes = changes / sd
-    cells = bootstrap_mean(changes, replicates, seed)
+    cells = _averaged(changes, replicates, seed, looks)
     drawn = replicate_means(changes, cluster_weights(len(changes), replicates, seed))
-    matrix = EffectMatrix(cells=cells, replicates=drawn, sources=sources, values=sweep.values)
+    matrix = EffectMatrix(
+        cells=cells, replicates=drawn, sources=sources, values=sweep.values, looks=looks
+    )
     circle, circles = _on_the_circle(matrix, system, seed)
     return Effects(
         side_effects=_side_effects(matrix, matched, sd, seed),
-        dose_effects=dose_effects(sweep, replicates, seed),
+        dose_effects=dose_effects(sweep, replicates, seed, looks),
         matched=matched,
         leakage=leakage(matrix, system),
         circle=circle,
@@ -240,7 +259,8 @@ def _side_effects(
     """The matrix as records, source by source, with q over the cells off the diagonal."""
     cells, sources, values = matrix.cells, matrix.sources, matrix.values
     off_diagonal = _diagonal(matrix)[:, None] != np.arange(len(values))
-    p = across_features(matched, sources, cells.p)
+    looks = matrix.looks
+    p = np.minimum(1.0, looks * across_features(matched, sources, cells.p / looks))
     q = np.full(p.shape, np.nan)
     q[off_diagonal] = benjamini_hochberg(p[off_diagonal])
     counts = [len(matched.of(source)) for source in sources]

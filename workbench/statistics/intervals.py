@@ -17,6 +17,7 @@ were asked.
 Left out: multilevel models. The mean over clusters is the estimate; clusters count equally.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +28,8 @@ from feature_store.errors import BadInput
 
 CELLS = 4096
 """Cells bootstrapped at a time: bounds memory at replicates x CELLS doubles, three times over."""
+ALPHA = 0.05
+"""One less the level of an interval."""
 
 
 class Interval(NamedTuple):
@@ -79,11 +82,13 @@ def replicate_means(
     return means.reshape(len(weights), *x.shape[1:])
 
 
-def bootstrap_mean(x: Float[np.ndarray, " cluster *cells"], replicates: int, seed: int) -> Interval:
+def bootstrap_mean(
+    x: Float[np.ndarray, " cluster *cells"], replicates: int, seed: int, alpha: float = ALPHA
+) -> Interval:
     """Average over clusters, with the studentised 95 % interval and p of every cell.
 
-    A NaN leaves its cluster out of its cell. Raises BadInput without clusters or below 100
-    replicates.
+    The interval is of level 1 - `alpha`. A NaN leaves its cluster out of its cell. Raises BadInput
+    without clusters or below 100 replicates.
 
         rng = np.random.default_rng(0)
         bootstrap_mean(rng.normal(1.0, 0.5, (24, 10)), replicates=2000, seed=0).low  # 10 values
@@ -96,13 +101,43 @@ def bootstrap_mean(x: Float[np.ndarray, " cluster *cells"], replicates: int, see
     weights = cluster_weights(len(x), replicates, seed)
     flat = x.reshape(len(x), -1).astype(float)
     parts = [
-        _studentised(flat[:, start : start + CELLS], weights)
+        _studentised(flat[:, start : start + CELLS], weights, alpha)
         for start in range(0, flat.shape[1], CELLS)
     ]
     columns = [np.empty(0)] * len(Interval._fields)
     if parts:
         columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
     return Interval(*(column.reshape(x.shape[1:]) for column in columns))
+
+
+Averaging = Callable[[np.ndarray, int, int], Interval]
+"""Averages clusters [cluster, *cells], with replicates and a seed, as `bootstrap_mean` does."""
+
+
+def repeated_mean(
+    x: Float[np.ndarray, " cluster *cells"], replicates: int, seed: int, looks: int
+) -> Interval:
+    """Average over clusters that came in rounds, with an interval that holds at every look.
+
+    Each look's interval has the level 1 - 0.05 / looks, so all of them together cover with 95 %,
+    whichever is the last (Jennison & Turnbull 1989); p is multiplied by `looks`, so it still is
+    below 0.05 exactly where the interval excludes 0. Cells that were asked in the same clusters are
+    resampled over those alone.
+
+        repeated_mean(changes, 1000, 0, looks=3).low
+    """
+    flat = x.reshape(len(x), -1).astype(float)
+    patterns, group = np.unique(np.isfinite(flat), axis=1, return_inverse=True)
+    whole = [np.full(flat.shape[1], np.nan) for _ in Interval._fields]
+    whole[-1] = np.zeros(flat.shape[1], int)
+    for number, is_known in enumerate(patterns.T):
+        cells = group.ravel() == number
+        if is_known.any():
+            known = bootstrap_mean(flat[is_known][:, cells], replicates, seed, ALPHA / looks)
+            known = known._replace(p=np.minimum(1.0, looks * known.p))
+            for column, values in zip(whole, known, strict=True):
+                column[cells] = values
+    return Interval(*(column.reshape(x.shape[1:]) for column in whole))
 
 
 def bootstrap_ratio(
@@ -174,7 +209,7 @@ def _split(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.where(is_known, flat, 0.0), is_known.astype(float)
 
 
-def _studentised(x: np.ndarray, weights: np.ndarray) -> Interval:
+def _studentised(x: np.ndarray, weights: np.ndarray, alpha: float) -> Interval:
     """Give the interval of every cell [cluster, cell], from the replicates' weights."""
     flat, known = _split(x)
     n = known.sum(0)
@@ -189,7 +224,7 @@ def _studentised(x: np.ndarray, weights: np.ndarray) -> Interval:
     drawn = np.maximum(weights @ known, 1.0)
     shift = weights @ centred / drawn
     variance = np.maximum(weights @ centred**2 / drawn - shift**2, 0) / np.maximum(drawn - 1, 1)
-    return _interval(mean, se, shift, variance, n)
+    return _interval(mean, se, shift, variance, n, alpha)
 
 
 def _interval(
@@ -198,6 +233,7 @@ def _interval(
     shift: Float[np.ndarray, "replicate cell"],
     variance: Float[np.ndarray, "replicate cell"],
     n: Float[np.ndarray, " cell"],
+    alpha: float = ALPHA,
 ) -> Interval:
     """Give the studentised interval and p of estimates with standard errors.
 
@@ -207,11 +243,11 @@ def _interval(
     # A replicate of few distinct clusters has next to no spread; a quarter of the real one bounds
     # its ratio.
     ratio = shift / np.maximum(np.sqrt(variance), np.where(se > 0, se, 1.0) / 4)
-    below, above = np.quantile(ratio, (0.025, 0.975), axis=0)
+    below, above = np.quantile(ratio, (alpha / 2, 1 - alpha / 2), axis=0)
     t = np.divide(mean, se, out=np.zeros_like(mean), where=se > 0)
     certain = np.where(mean == 0, 1.0, 0.0)  # without any spread the mean is known
     degrees = np.maximum(n - 1, 1)
-    reach = stats.t.ppf(0.975, degrees)
+    reach = stats.t.ppf(1 - alpha / 2, degrees)
     stretch = np.maximum(np.where(t > 0, above, -below) / reach, 0.1)
     p = np.where(se > 0, 2 * stats.t.sf(np.abs(t) / stretch, degrees), certain)
     p[~np.isfinite(se)] = np.nan

@@ -31,6 +31,8 @@ class EffectMatrix(NamedTuple):
     """Value that is steered in each row; may occur more than once."""
     values: tuple[str, ...]
     """Value of each column."""
+    looks: int = 1
+    """How often one looked before the sweep ended; intervals have the level 1 - 0.05 / looks."""
 
 
 def leakage(matrix: EffectMatrix, system: ValueSystem) -> list[dict[str, Any]]:
@@ -93,5 +95,5 @@ def _ratio(
     # A replicate holds the sampling noise once more than the estimate, and squares add it up:
     # centre them.
     centred = np.maximum(drawn_squares - np.nanmean(drawn_squares) + square, 0.0)
-    ends = np.nanquantile(centred, (0.025, 0.975))
+    ends = np.nanquantile(centred, (0.025 / matrix.looks, 1 - 0.025 / matrix.looks))
     return [float(x) for x in np.sqrt([square, *ends])]

@@ -178,7 +178,7 @@ def measured_topics(work: Work, study: Workspace, interventions: Sequence[Interv
     """
     tables = SweepTables(
         interventions=pd.DataFrame(intervention_rows(interventions)),
-        ratings=_means(work.parts("topic_ratings")),
+        ratings=context_means(work.parts("topic_ratings")),
         damage=work.parts("damages"),
     )
     return as_sweep(tables, study.system)
@@ -197,7 +197,7 @@ def write_sweep(
 
     `replicates` and `seed` are those of the bootstrap behind the intervals of the damage.
     """
-    measured = as_sweep(tables._replace(ratings=_means(tables.ratings)), system)
+    measured = as_sweep(tables._replace(ratings=context_means(tables.ratings)), system)
     damage = pd.DataFrame(damage_rows(measured, replicates, seed))
     interventions = pd.concat([tables.interventions, damage], axis=1)
     work.table("interventions", pa.Table.from_pandas(interventions, preserve_index=False))
@@ -210,7 +210,7 @@ def write_sweep(
     return measured
 
 
-def _means(ratings: pa.Table) -> pa.Table:
+def context_means(ratings: pa.Table) -> pa.Table:
     """Average ratings over the items, wordings and orders of a context and value."""
     means = ratings.group_by(["intervention", "context", "value"]).aggregate(
         [("rating", "mean"), ("base", "mean")]
@@ -237,7 +237,16 @@ def intervention_rows(interventions: Sequence[Intervention]) -> list[dict[str, A
 
 
 def read_sweep(study: Workspace, run: str) -> Sweep:
-    """Read what a finished sweep measured, by the id of its run."""
+    """Read what a finished sweep measured, by the id of its run.
+
+    Raises Incompatible for one that was asked in rounds: what builds on it would take intervals at
+    face value that allow for no looks.
+    """
+    if study.runs.get(run).config.get("until"):
+        raise Incompatible(
+            f"{run} asked in rounds (--until), so not everything was asked in every context. Run"
+            " `workbench effects` without --until, and build on that."
+        )
     store = study.store
     interventions = store.sql(
         "SELECT * FROM interventions WHERE run = ? ORDER BY intervention", [run]

@@ -210,8 +210,8 @@ def _edit(directions: Float[np.ndarray, "row d_model"], length: float) -> "Add":
     from sae_training.model.edits import Add
 
     vectors = torch.tensor(directions * length, dtype=torch.float32)
-    positions: tuple[Where, ...] = ("all",) * len(vectors)
-    return Add(vectors, positions)
+    where: Where = "all"
+    return Add(vectors, (where,) * len(vectors))
 
 
 def _damage(design: WritingDesign, edit: "Add", layer: int) -> Float[np.ndarray, "row text"]:

@@ -15,7 +15,7 @@ Left out: what the numbers mean; `causal/effects.py` turns them into effects.
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -25,7 +25,6 @@ from jaxtyping import Float
 from feature_store.errors import BadInput
 from feature_store.progress import Progress
 from feature_store.records import Site, Steering
-from feature_store.work import Work
 from workbench.measuring.questions import Question
 from workbench.measuring.scored import ScoredQuestions
 
@@ -199,8 +198,31 @@ def _controls(controls: Controls, template: Steering, first: int) -> list[Interv
     return features + directions
 
 
+@runtime_checkable
+class Parts(Protocol):
+    """Where the parts of a sweep are kept: a run's work, or the parts of one round in it.
+
+    For example:
+
+        work.part("ratings", 0, table)
+        work.done("ratings")  # {0}
+    """
+
+    def part(self, relation: str, number: int, rows: pa.Table) -> None:
+        """Keep a part of a relation."""
+        ...
+
+    def done(self, *relations: str) -> set[int]:
+        """Give the numbers of the parts that are kept in every one of the relations."""
+        ...
+
+    def parts(self, relation: str) -> pa.Table:
+        """Give all kept parts of a relation, in order."""
+        ...
+
+
 def measure(
-    work: Work,
+    work: Parts,
     edited: EditedModel,
     texts: SweepMaterial,
     interventions: Sequence[Intervention],

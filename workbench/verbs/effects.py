@@ -9,19 +9,24 @@
 """
 
 import dataclasses
+from collections.abc import Sequence
 from functools import partial
 from typing import Annotated, Any
+
+import numpy as np
 
 from feature_store.bounds import (
     MANY,
     Between,
     Count,
     CountOrZero,
+    Later,
     NoneAs,
     Plugin,
     Positive,
     Replicates,
 )
+from feature_store.errors import BadInput
 from feature_store.progress import Progress
 from feature_store.records import Positions, Run, Steering, Unit
 from feature_store.work import Work
@@ -30,7 +35,9 @@ from workbench.causal.effects import analyse, own_parts, topic_effects
 from workbench.features import output_scores
 from workbench.measuring.heard import resolved, verdict
 from workbench.sweeps import sweep
+from workbench.sweeps.damage import Sweep
 from workbench.sweeps.doses import found_doses
+from workbench.sweeps.rounds import Stopping, measure_in_rounds, planned_looks
 from workbench.sweeps.stored import (
     SweepSettings,
     SweepSetup,
@@ -40,7 +47,7 @@ from workbench.sweeps.stored import (
     sweep_material,
     unlabelled_features,
 )
-from workbench.sweeps.sweep import ChosenBy
+from workbench.sweeps.sweep import ChosenBy, Intervention
 from workbench.workspace import Workspace
 
 ORGANISM_DOSES = (0.1, 0.2, 0.3, 0.45, 0.6)
@@ -77,12 +84,22 @@ class EffectsSettings(SweepSettings):
     """Control directions, of equal norm."""
     delta: Positive = 0.1
     """Damage at which features are compared: rise of the loss on neutral text [nats per token]."""
+    until: Annotated[float, Between(0, MANY), Later()] = 0.0
+    """Contexts are asked in up to three rounds, of the values and controls alone whose effects
+    still have an interval wider than this [unsteered SD]; intervals and p allow for the looks. 0:
+    all contexts of everything."""
     replicates: Replicates = 1000
     """Bootstrap replicates."""
 
 
 def run(study: Workspace, settings: EffectsSettings, progress: Progress) -> Run:
     """Sweep labelled features and controls over doses; make a run of kind `effects`."""
+    if settings.until:
+        planned_looks(settings.n_contexts, settings.replicates)
+        if settings.mode == "voice":
+            raise BadInput(
+                "Mode voice has too few open questions to ask them in rounds. Leave --until out."
+            )
     label_run = study.resolve("labels", settings.labels)
     sae_run = study.resolve("sae", label_run.inputs["sae"])
     settings = resolved(study, settings, sae_run.config["model"])
@@ -121,9 +138,12 @@ def _sweep(
         refuse_without_unit(study, setup.sae_run, settings.instrument, setup.material, chosen.value)
     doses = settings.doses or found_doses(work, study, setup, chosen, settings.delta, progress)
     interventions = sweep.plan(chosen, controls, setup.template, doses)
-    measured = measure_sweep(work, study, setup, interventions, settings.replicates, progress)
+    looks = planned_looks(settings.n_contexts, settings.replicates) if settings.until else 1
+    measured = _measured(work, study, setup, settings, interventions, progress)
     progress("analysing", 0, 1)
-    effects = analyse(measured, study.system, settings.delta, settings.replicates, settings.seed)
+    effects = analyse(
+        measured, study.system, settings.delta, settings.replicates, settings.seed, looks
+    )
     work.table("dose_effects", effects.dose_effects, sort=("value", "unit_id", "target", "dose"))
     work.table("matched", effects.matched.rows())
     work.table("side_effects", effects.side_effects)
@@ -155,6 +175,37 @@ def _sweep(
         "questions_that_chose": output_scores.questions_in_both(
             study, settings.labels, setup.material.questions
         ),
+        **(_spent(measured, looks, settings) if settings.until else {}),
         **figures,
         **verdict(study, settings.mode, setup.sae_run.config["model"], settings.instrument),
+    }
+
+
+def _measured(
+    work: Work,
+    study: Workspace,
+    setup: SweepSetup,
+    settings: EffectsSettings,
+    interventions: Sequence[Intervention],
+    progress: Progress,
+) -> Sweep:
+    """Measure the sweep: every context of everything, or in rounds."""
+    if not settings.until:
+        return measure_sweep(work, study, setup, interventions, settings.replicates, progress)
+    stopping = Stopping(
+        until=settings.until,
+        delta=settings.delta,
+        replicates=settings.replicates,
+        seed=settings.seed,
+        looks=planned_looks(settings.n_contexts, settings.replicates),
+    )
+    return measure_in_rounds(work, study, setup, interventions, stopping, progress)
+
+
+def _spent(measured: Sweep, looks: int, settings: EffectsSettings) -> dict[str, Any]:
+    """Say what rounds have saved: the share of all contexts of all interventions that was asked."""
+    asked = np.isfinite(measured.ratings).any(-1).sum()
+    return {
+        "looks": looks,
+        "asked": float(asked / (len(measured.ratings) * settings.n_contexts)),
     }
