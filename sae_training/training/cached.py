@@ -93,8 +93,7 @@ class CachedStream(ActivationStream):
                 "The texts hold no token beyond the first of each: nothing to train on. Give longer"
                 " texts."
             )
-        # A small corpus ends earlier, and is read again and again.
-        progress(self.settings.tokens, self.settings.tokens)
+        progress(count, count)
         write_atomically(description, json.dumps({"tokens": count, "sha256": sha256}))
         return count
 
@@ -117,7 +116,10 @@ class CachedStream(ActivationStream):
                 opened.write(piece)
                 checksum.update(piece)
                 count += len(tokens.x)
-                progress(min(count, settings.tokens), settings.tokens)
+                # A small corpus ends before the training's tokens are there.
+                read_texts = 1 + int(tokens.document.max()) if len(tokens.x) else 1
+                whole = count * len(texts) / read_texts
+                progress(count, max(count, min(settings.tokens, round(whole))))
                 if count >= settings.tokens:
                     break
             opened.flush()

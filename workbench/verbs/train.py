@@ -19,6 +19,7 @@ from feature_store.work import Work
 from sae_training.dictionary import memory
 from sae_training.model import sites
 from sae_training.training.config import TrainingSettings
+from sae_training.training.engines import refuse_architecture
 from sae_training.training.train import train_on_model
 from workbench import material
 from workbench.features.harvesting import EvaluatedSAE, checksum, harvest_into
@@ -54,6 +55,7 @@ class TrainSettings(TrainingSettings):
 
 def run(study: Workspace, settings: TrainSettings, progress: Progress) -> Run:
     """Make a run of kind `sae`."""
+    refuse_architecture(settings)
     model = study.model(settings.model, settings.revision, settings.dtype, settings.device)
     texts, account = material.texts(
         settings.texts, settings.documents, settings.seed, settings.text_column, model

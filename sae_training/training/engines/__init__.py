@@ -8,13 +8,15 @@ same loss (a test says so):
 - `sae-lens`: every architecture sae-lens trains on a residual stream.
 """
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from feature_store import registry
+from feature_store.errors import BadInput, nearest
+from feature_store.files import shown
 from feature_store.registry import Registry
 from sae_training.dictionary.sae import SAE
 from sae_training.training.config import TrainingSettings
@@ -30,6 +32,9 @@ class Engine(Protocol):
         engine.begin(x)
         metrics = engine.step(x)
     """
+
+    architectures: ClassVar[tuple[str, ...]]
+    """Architectures that it trains."""
 
     def __init__(self, settings: TrainingSettings, d_model: int, device: torch.device) -> None:
         """Make the first weights, drawn from the settings' seed."""
@@ -57,3 +62,16 @@ class Engine(Protocol):
 
 
 ENGINES: Registry[type[Engine]] = registry.of("engines")
+
+
+def refuse_architecture(settings: TrainingSettings) -> None:
+    """Raise BadInput for an architecture that the engine does not train, before it has work."""
+    known = ENGINES[settings.engine].architectures
+    if settings.architecture not in known:
+        hint = nearest(settings.architecture, known)
+        if settings.engine == "fused" and not hint:
+            hint = " The engine sae-lens trains more."
+        raise BadInput(
+            f"The {settings.engine} engine trains {', '.join(known)}; got"
+            f" {shown(settings.architecture)}.{hint}"
+        )

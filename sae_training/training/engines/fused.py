@@ -29,10 +29,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from feature_store.errors import BadInput
 from feature_store.registry import register
 from sae_training.dictionary.sae import SAE
 from sae_training.training.config import TrainingSettings
+from sae_training.training.engines import refuse_architecture
 from sae_training.training.schedule import dead_after, learning_rate
 
 CAP = 3
@@ -89,13 +89,11 @@ class _WeightGradients(NamedTuple):
 class Fused:
     """TopK and BatchTopK by a hand-written gradient; several times faster than autograd."""
 
+    architectures = ("topk", "batchtopk")
+
     def __init__(self, settings: TrainingSettings, d_model: int, device: torch.device) -> None:
         """Draw the first weights. Raises BadInput for an architecture of the other engine."""
-        if settings.architecture not in ("topk", "batchtopk"):
-            raise BadInput(
-                f"The fused engine trains topk and batchtopk, got {settings.architecture!r}. Use"
-                " engine sae-lens."
-            )
+        refuse_architecture(settings)
         self.settings = settings
         self.step_number = 0
         directions = torch.randn(

@@ -20,14 +20,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feature_store.errors import BadInput, nearest
 from feature_store.registry import register
 from sae_training.dictionary.loaders import load_sae
 from sae_training.dictionary.sae import SAE
 from sae_training.training.config import TrainingSettings
+from sae_training.training.engines import refuse_architecture
 from sae_training.training.schedule import dead_after, learning_rate, steps
 
-ARCHITECTURES = ("batchtopk", "gated", "jumprelu", "matryoshka_batchtopk", "standard", "topk")
 THRESHOLD_RATE = 0.1
 """Weight of the newest batch in BatchTopK's running threshold."""
 NESTED = 4
@@ -38,6 +37,8 @@ NESTED = 4
 class SaeLens:
     """sae-lens' SAETrainer: topk, batchtopk, matryoshka_batchtopk, jumprelu, gated, standard."""
 
+    architectures = ("batchtopk", "gated", "jumprelu", "matryoshka_batchtopk", "standard", "topk")
+
     def __init__(self, settings: TrainingSettings, d_model: int, device: torch.device) -> None:
         """Set up sae-lens' trainer. Raises BadInput for an architecture that it does not train."""
         from sae_lens import SAE as _  # noqa: F401 - registers the architectures
@@ -45,11 +46,7 @@ class SaeLens:
         from sae_lens.registry import get_sae_training_class
         from sae_lens.training.sae_trainer import SAETrainer
 
-        if settings.architecture not in ARCHITECTURES:
-            raise BadInput(
-                f"sae-lens trains {', '.join(ARCHITECTURES)}; got"
-                f" {settings.architecture!r}.{nearest(settings.architecture, ARCHITECTURES)}"
-            )
+        refuse_architecture(settings)
         kind, config_kind = get_sae_training_class(settings.architecture)
         self.settings = settings
         self.device = device
