@@ -94,7 +94,7 @@ def test_a_model_is_heard_in_the_mode_that_priming_moves(tmp_path):
     rows = study.store.sql("SELECT * FROM hearings WHERE run = ?", [run.id])
     assert set(rows.part) == {"rating", "held", "topic"}
     assert not rows[rows.part == "topic"].passes.any()
-    assert set(rows.n if "n" in rows else rows.templates) == {2}
+    assert set(rows.templates) == {3}
     changes = study.store.sql("SELECT * FROM primed_changes WHERE run = ?", [run.id])
     assert len(changes) == 100 * len(rows)
     assert study.hear(model="organism", replicates=100, open_questions=1) == run

@@ -54,9 +54,9 @@ class HearSettings(LocalModelSettings):
     """Ways of asking that are tried."""
     wordings: tuple[str, ...] = ()
     """Wordings on the scale; none: those made for the model."""
-    open_questions: Annotated[int, Between(1, 6)] = 2
+    open_questions: Annotated[int, Between(1, 6)] = 3
     """Open questions of mode `voice`."""
-    templates: Annotated[int, Between(2, 4)] = 2
+    templates: Annotated[int, Between(2, 4)] = 3
     """Templates of personas; each primes every value once."""
     replicates: Replicates = 1000
     """Bootstrap replicates, and permutations."""
