@@ -1,6 +1,7 @@
 """Every registered plug-in keeps its kind's contract: a new one arrives tested by being
 registered."""
 
+import inspect
 import dataclasses
 import math
 from pathlib import Path
@@ -49,7 +50,9 @@ def test_an_instrument(name, tmp_path):
     profile.
     """
     from tests.helpers.instruments import opened
-    from workbench.measuring.administer import administer
+    from workbench import verbs
+from workbench.verb_table import VERBS
+from workbench.measuring.administer import administer
     from workbench.measuring.questions import questions
 
     ready = opened(name, tmp_path)
@@ -303,3 +306,11 @@ def _live(study):
     return int(
         study.store.sql("SELECT feature FROM features ORDER BY n_active DESC LIMIT 1").feature[0]
     )
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_what_a_verb_says_first_is_its_own(name):
+    """A module that imports something of that name must not have it called after every run."""
+    first_lines = verbs.load(name).first_lines
+    assert first_lines.__module__ in ("workbench.verbs", f"workbench.verbs.{name}")
+    assert list(inspect.signature(first_lines).parameters) == ["study", "run"]

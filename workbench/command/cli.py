@@ -205,7 +205,7 @@ def _make_run(verb: str, study: Path, job: Path | None, today: str, **flags: Any
         )
     with in_terminal(verb) as progress:
         run = opened.do(verb, from_job | flags, progress)
-    for line in verbs.load(verb).lines(opened, run):
+    for line in verbs.load(verb).first_lines(opened, run):
         print(visible(line))
     print(describe(run))
 

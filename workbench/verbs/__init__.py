@@ -30,7 +30,7 @@ class LoadedVerb(NamedTuple):
     """Frozen dataclass: the verb's flags, its table in a job file, and what `run.json` keeps."""
     run: VerbFunction
     """Does the work, or returns the finished run of the same work."""
-    lines: Callable[[Workspace, Run], list[str]]
+    first_lines: Callable[[Workspace, Run], list[str]]
     """Says of a finished run what a person reads first, a line each; none for most verbs."""
 
 
@@ -43,5 +43,5 @@ def load(name: str) -> LoadedVerb:
     """Import a verb. Raises NotFound with the nearest name."""
     verb = verb_named(name)
     module = importlib.import_module(f"workbench.verbs.{name}")
-    lines = getattr(module, "lines", _no_lines)
-    return LoadedVerb(getattr(module, verb.settings_name), module.run, lines)
+    first_lines = getattr(module, "first_lines", _no_lines)
+    return LoadedVerb(getattr(module, verb.settings_name), module.run, first_lines)

@@ -168,7 +168,7 @@ def run(study: Workspace, settings: SurveySettings, progress: Progress) -> Run:
     return study.make("survey", job.settings, inputs, partial(_build, study, job, progress))
 
 
-def lines(study: Workspace, run: Run) -> list[str]:
+def first_lines(study: Workspace, run: Run) -> list[str]:
     """Say of every layer what is read and written there, for the terminal."""
     by_layer: dict[int, list[str]] = {}
     for row in study.store.sql(
