@@ -1,8 +1,8 @@
 """Every registered plug-in keeps its kind's contract: a new one arrives tested by being
 registered."""
 
-import inspect
 import dataclasses
+import inspect
 import math
 from pathlib import Path
 
@@ -15,6 +15,8 @@ from feature_store import registry
 from feature_store.errors import BadInput, WorkbenchError
 from feature_store.records import Instrument, Label, Steering, ValueSystem
 from tests.helpers import small_models, small_vision
+from workbench import verbs
+from workbench.verb_table import VERBS
 
 
 def every(kind):
@@ -50,9 +52,7 @@ def test_an_instrument(name, tmp_path):
     profile.
     """
     from tests.helpers.instruments import opened
-    from workbench import verbs
-from workbench.verb_table import VERBS
-from workbench.measuring.administer import administer
+    from workbench.measuring.administer import administer
     from workbench.measuring.questions import questions
 
     ready = opened(name, tmp_path)
