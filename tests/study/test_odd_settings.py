@@ -42,6 +42,7 @@ BASE = {
     "probe": {"n_pairs": 12},
     "control": {"value": "power", "judge": "organism", "layers": (1,)},
     "index": {"embedder": "colour"},
+    "hear": {"model": "organism", "templates": 2, "open_questions": 1},
     "measure": {"n_contexts": 2, "features": ("3",), "strength": 0.3},
     "contrast": {"subjects": ("base", "power+"), "n_contexts": 2},
     "ordinal": {},
