@@ -188,6 +188,11 @@ def run(
     study: Workspace, settings: NeuronsSettings, progress: Progress, judge: Judge | None = None
 ) -> Run:
     """Make a run of kind `neurons`. `judge` stands in for the one that `settings.judge` names."""
+    if settings.mode == "voice":
+        raise BadInput(
+            "Edited neurons are measured on the scale, whose answers they change. Leave --mode out."
+        )
+    settings = dataclasses.replace(settings, mode="logprob")
     if settings.judge:
         judge = open_judge(settings.judge, study.model, study.folder / "answers.jsonl")
     _check(settings, judge)
@@ -282,7 +287,7 @@ def _plan(study: Workspace, settings: NeuronsSettings, name: str) -> _Plan:
         values=values,
         descriptions=persons,
         edits=plan_edits(values, settings.gammas, settings.draws),
-        questions=sweep_questions(study, name, dataclasses.replace(settings, mode="logprob")),
+        questions=sweep_questions(study, name, settings),
         neutral=material.neutral(
             settings.neutral or source, settings.n_neutral, settings.seed, settings.text_column
         ),
