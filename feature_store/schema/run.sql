@@ -5,7 +5,7 @@ CREATE TABLE runs (  -- One row per finished run.
   kind        VARCHAR,    -- what was made: sae | labels | profile | effects | graph | probes |
                           -- control | prediction | plan | comparison | counterfactual | couple |
                           -- kang | neurons | scenarios | review | decisions | contrast | ordinal |
-                          -- dilemmas | images | adaem | transfer
+                          -- dilemmas | images | adaem | transfer | hearing | survey
   status      VARCHAR,    -- finished
   created     TIMESTAMP,  -- start [UTC]
   seconds     DOUBLE,     -- working time, interruptions not counted [s]

@@ -1,10 +1,13 @@
 """Doses: the search finds where an analytic damage curve meets its limit; on the organism the
 doses it finds do the damage it promises."""
 
+import shutil
+
 import numpy as np
 import pytest
 
 from workbench import figures
+from workbench.study import Study
 from workbench.sweeps.doses import DOUBLINGS, crossing, curve_rows, search
 
 
@@ -64,11 +67,12 @@ def test_rows_average_the_units_of_a_kind_over_texts():
     assert {(row["units"], row["n"], row["seed"]) for row in rows} == {(1, 3, 4)}
 
 
-def test_doses_are_found_kept_and_shown(probed_study, monkeypatch):
+def test_doses_are_found_kept_and_shown(probed_study, tmp_path, monkeypatch):
     from feature_store import queries
     from workbench.verbs import effects
 
-    study = probed_study
+    shutil.copytree(probed_study.folder, tmp_path / "study")  # others read the shared one
+    study = Study(tmp_path / "study")
     monkeypatch.setattr(effects, "ORGANISM_DOSES", ())
     lax = ("max_q=1", "min_effect=-9", "min_gain=-9", "min_score=0", "specificity=9", "min_texts=2")
     study.label(limit=300, n_contexts=1, scored_per_value=1, options=lax)

@@ -1,11 +1,14 @@
 """Contexts in rounds: intervals cover however one stops, fewer are asked, and an interrupted sweep
 ends alike."""
 
+import shutil
+
 import numpy as np
 import pytest
 
 from feature_store.errors import BadInput, Incompatible
 from workbench.statistics.intervals import bootstrap_mean, repeated_mean
+from workbench.study import Study
 from workbench.sweeps.rounds import LOOKS, Stopping, planned_looks, widest
 
 pytestmark = pytest.mark.slow_file
@@ -92,9 +95,12 @@ def test_rounds_are_planned_and_too_few_contexts_refused():
 
 
 @pytest.fixture(scope="module")
-def labelled(probed_study):
-    probed_study.label(limit=300, n_contexts=1, scored_per_value=1, options=LAX)
-    return probed_study
+def labelled(probed_study, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("rounds") / "study"
+    shutil.copytree(probed_study.folder, folder)  # others read the shared one
+    study = Study(folder)
+    study.label(limit=300, n_contexts=1, scored_per_value=1, options=LAX)
+    return study
 
 
 SMALL = {

@@ -59,4 +59,5 @@ def test_what_needs_no_run_may_begin_a_study():
         "plan",
         "predict",
         "review",
+        "transfer",
     ]

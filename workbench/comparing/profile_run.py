@@ -35,7 +35,7 @@ from workbench.llm.reading import RULES
 from workbench.measuring import voice
 from workbench.measuring.administer import Elicitation, Mode, administer
 from workbench.measuring.defaults import AskingSettings, open_question_names
-from workbench.measuring.heard import resolved, verdict
+from workbench.measuring.heard import AskedMode, resolved, verdict
 from workbench.measuring.quality import change_quality, quality
 from workbench.measuring.questionnaire import Opened, open_instrument
 from workbench.measuring.questions import Question, prompt_rows, questions
@@ -196,6 +196,8 @@ class ProfileMeasurement:
     def _heard(self) -> Mapping[str, Any]:
         """Say whether priming moves the answers, and which difference may be claimed."""
         settings = self.settings
+        if self.opened.instrument.answer != "rating":
+            return {}  # personas prime statements, not choices or free answers
         return verdict(self.study, settings.mode, settings.model, settings.instrument)
 
     @property
@@ -305,6 +307,9 @@ def _check(settings: MeasureSettings, opened: Opened, steering: Steering, study:
     """Raise BadInput where settings do not go together."""
     is_steered = steering.name != "base"
     _check_gate(settings, is_steered, study)
+    # What is not resolved yet asks on the scale, or, where that is heard better, by voice.
+    mode: AskedMode = "logprob" if settings.mode == "auto" else settings.mode
+    _check_mode(dataclasses.replace(settings, mode=mode), opened)
     if opened.plugin.judged and not settings.judge:
         raise BadInput(
             f"{settings.instrument}'s free answers are rated by a judge. Name its language model"

@@ -17,6 +17,7 @@ from feature_store.records import Run
 from feature_store.runs import warn_of
 from workbench import material
 from workbench.measuring.administer import Mode
+from workbench.measuring.hearing import has_personas
 from workbench.workspace import Workspace
 
 
@@ -55,9 +56,12 @@ def resolved(study: Workspace, settings: Asking, address: str) -> Asking:
 def verdict(study: Workspace, mode: AskedMode, address: str, instrument: str) -> Mapping[str, Any]:
     """Say whether a mode hears a model: figures for a run's summary, and a warning where not.
 
-    Nothing of the organism, of models behind an endpoint, and of words that a model writes.
+    Nothing of the organism, of models behind an endpoint, of words that a model writes, and of
+    values that no persona primes.
     """
     if material.is_organism(address) or "://" in address or mode == "generate":
+        return {}
+    if not has_personas(study.system):
         return {}
     run = _hearing(study, address, instrument)
     if run is None:

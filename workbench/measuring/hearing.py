@@ -86,6 +86,11 @@ def _file() -> Mapping[str, object]:
     return tomllib.loads(Path(__file__).with_name("personas.toml").read_text(encoding="utf-8"))
 
 
+def has_personas(system: ValueSystem) -> bool:
+    """Whether there are personas that prime the values of a system."""
+    return isinstance(_file().get(system.id), dict)
+
+
 def personas(system: ValueSystem, templates: int) -> Personas:
     """Write the personas of every value of a system, by the first `templates` templates.
 

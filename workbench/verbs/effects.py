@@ -154,6 +154,7 @@ def _sweep(
         rows = topic_effects(measured, topics, settings.delta, settings.replicates, settings.seed)
         work.table("topic_effects", rows)
         figures = own_parts(rows)
+    heard = verdict(study, settings.mode, setup.sae_run.config["model"], settings.instrument)
     progress("analysing", 1, 1)
     by_output = settings.choose == "output" and bool(chosen.output.notna().any())
     off_diagonal = [cell for cell in effects.side_effects if cell.source != cell.target]
@@ -162,7 +163,7 @@ def _sweep(
         "features": len(chosen),
         "interventions": len(interventions),
         "contexts": len(measured.base),
-        "starred": sum(cell.q < 0.05 for cell in off_diagonal),
+        "starred": 0 if heard.get("heard") == "no" else sum(cell.q < 0.05 for cell in off_diagonal),
         "cells": len(off_diagonal),
         "reached": int(effects.matched.reached.sum()),
         "units": len(effects.matched.reached),
@@ -177,7 +178,7 @@ def _sweep(
         ),
         **(_spent(measured, looks, settings) if settings.until else {}),
         **figures,
-        **verdict(study, settings.mode, setup.sae_run.config["model"], settings.instrument),
+        **heard,
     }
 
 

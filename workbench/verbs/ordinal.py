@@ -77,7 +77,7 @@ def run(study: Workspace, settings: OrdinalSettings, progress: Progress) -> Run:
     """Make a run of kind `ordinal`."""
     ids = dict.fromkeys(study.resolve("profile", name).id for name in settings.runs)
     profiles = [study.resolve("profile", id) for id in ids]
-    if voiced := [run.id for run in profiles if run.config["mode"] == "voice"]:
+    if voiced := [run.id for run in profiles if run.config.get("mode") == "voice"]:
         raise BadInput(
             f"{', '.join(voiced)} asked in mode voice, whose ratings are on no scale of answers."
             " Measure with --mode logprob or generate, or compare with `workbench contrast`."

@@ -16,6 +16,7 @@ from workbench.figures.compare import arm_order
 from workbench.figures.style import names, signed
 from workbench.study import Study
 from workbench.views import facts, here, next_step, number, pick, run_json, show, transfer
+from workbench.views.shared import about_ratings
 
 
 def page() -> None:
@@ -47,6 +48,7 @@ def page() -> None:
         " (damage: neutral texts; text score: openings); dots: single values. Grey: controls."
         f" {int(means.n.max())} contexts report, seed {run.seed}."
     )
+    about_ratings(run)
     _table(means)
     _cell(study, run, arms, scores, arm_order(means))
     transfer.section(study, chosen.labels.run)

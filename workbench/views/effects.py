@@ -26,7 +26,7 @@ from workbench.views import (
     run_json,
     show,
 )
-from workbench.views.shared import turn_pages
+from workbench.views.shared import about_ratings, starred, turn_pages
 
 ROWS = 15
 """Prompts on a page."""
@@ -47,7 +47,7 @@ def page() -> None:
     if run is None:
         next_step(study, chosen, "sae", "labels", "effects")
         return
-    cells = queries.matrix(study.store, run.run)
+    cells = starred(queries.matrix(study.store, run.run), run)
     if cells.empty:
         st.info("The sweep steered no value, so there is no matrix.")
         return
@@ -85,6 +85,7 @@ def _matrix(study: Study, run: pd.Series, cells: pd.DataFrame) -> None:
         f" Benjamini-Hochberg over the {len(off)} cells off the diagonal. {cells.n.max()} contexts,"
         f" seed {run.seed}. Click a cell to see what is behind it."
     )
+    about_ratings(run)
 
 
 def _choose_cell(study: Study, cells: pd.DataFrame) -> tuple[str, str]:

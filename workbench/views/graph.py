@@ -10,6 +10,7 @@ from workbench.figures.graph import WRONG, judge
 from workbench.figures.style import names
 from workbench.study import Study
 from workbench.views import here, next_step, number, run_json, show
+from workbench.views.shared import about_ratings
 
 
 def page() -> None:
@@ -39,6 +40,8 @@ def page() -> None:
         f" with the edge. 95 % intervals over {summary.get('contexts', '?')} contexts and the"
         f" features, seed {chosen.graph.seed}. Point at an edge for its numbers."
     )
+    if chosen.effects is not None:
+        about_ratings(chosen.effects)
     _table(study, judged, truth)
 
 

@@ -11,6 +11,7 @@ from workbench import figures
 from workbench.study import Study
 from workbench.verb_table import makers
 from workbench.views import ChosenRuns, here, missing, number, run_json, safe, show
+from workbench.views.shared import about_ratings, starred
 
 METRICS = (
     (
@@ -89,6 +90,7 @@ def _profile(study: Study, chosen: ChosenRuns) -> None:
         f" % interval, bootstrapped over {base.n.max()} contexts, seed {chosen.profile.seed}."
         f" {base.parsed.sum():,} answers, {base.missing.sum():,} refused or unread."
     )
+    about_ratings(chosen.profile)
 
 
 def _matrix(study: Study, chosen: ChosenRuns) -> None:
@@ -96,7 +98,7 @@ def _matrix(study: Study, chosen: ChosenRuns) -> None:
     if chosen.effects is None:
         missing(study, "effects", "Nothing has been steered yet.")
         return
-    cells = queries.matrix(study.store, chosen.effects.run)
+    cells = starred(queries.matrix(study.store, chosen.effects.run), chosen.effects)
     show(figures.effect_matrix(cells, study.system, height=470, small=True), "matrix")
     off = cells[cells.source != cells.target]
     st.caption(
@@ -104,6 +106,7 @@ def _matrix(study: Study, chosen: ChosenRuns) -> None:
         f" random features and directions. {int((off.q < 0.05).sum())} of {len(off)} side effects"
         f" have q < 0.05; {cells.n.max()} contexts, seed {chosen.effects.seed}."
     )
+    about_ratings(chosen.effects)
 
 
 def _labels(study: Study, chosen: ChosenRuns) -> None:

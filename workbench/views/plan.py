@@ -17,6 +17,7 @@ from workbench import figures
 from workbench.figures.style import names, signed
 from workbench.study import Study
 from workbench.views import facts, here, missing, number, pick, run_json, safe, show
+from workbench.views.shared import about_ratings
 
 
 def page() -> None:
@@ -44,6 +45,8 @@ def page() -> None:
         )
     else:
         _plan(study, run)
+        if chosen.effects is not None:
+            about_ratings(chosen.effects)
     _record(study, chosen.effects)
 
 

@@ -16,7 +16,7 @@ from workbench import figures
 from workbench.figures.style import names, signed
 from workbench.study import Study
 from workbench.views import here, missing, number, pick, safe, show
-from workbench.views.shared import PAGE, answers_table, page_number, quality_table
+from workbench.views.shared import PAGE, about_ratings, answers_table, page_number, quality_table
 
 AGREEMENT = {
     "convergent": "a value with itself, over subjects (convergent)",
@@ -78,6 +78,7 @@ def _difference(study: Study, run: pd.Series, instrument: str, pair: pd.DataFram
         f" seed {run.seed}. {int((differences.q < 0.05).sum())} of {len(differences)} values differ"
         " (q < 0.05 over all subjects of the instrument)."
     )
+    about_ratings(run)
     # No fit where fewer than three places of the circle were measured, or the values have none.
     if subject in fits.index:
         fit = fits.loc[subject]

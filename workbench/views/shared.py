@@ -12,6 +12,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from feature_store import queries
 from workbench.study import Study
+from workbench.views import run_json
 
 PAGE = 25
 """Answers on a page."""
@@ -30,6 +31,40 @@ METRICS = {
     "alternate-form": "agreement of wordings",
 }
 """Metric of `quality` -> what it is."""
+
+
+def about_ratings(run: pd.Series) -> None:
+    """Say what a run's ratings are where they are on no scale, and how far they are believed.
+
+    `run` is one of kind `profile` or `effects`, or a contrast of profiles.
+    """
+    config, summary = run_json(run, "config"), run_json(run)
+    if config.get("mode") == "voice":
+        st.caption(
+            "Asked in mode voice: a rating is how much likelier a statement is than its reversal,"
+            " as the model's own words [nats per token]. Where a label says points, read these."
+        )
+    if summary.get("heard") == "no":
+        st.warning(
+            "This way of asking does not hear the model: the value that a persona primes does not"
+            " rise. No difference here may be claimed, and no cell is starred."
+        )
+    elif summary.get("heard") == "not tried":
+        st.caption(
+            "Whether this way of asking hears the model was not tried: `workbench hear` tells."
+        )
+    elif "resolution" in summary:
+        st.caption(
+            "Smallest difference between values that priming tells from talk about something else:"
+            f" {summary['resolution']:.3g}."
+        )
+
+
+def starred(cells: pd.DataFrame, run: pd.Series) -> pd.DataFrame:
+    """Give the cells of a side-effect matrix, without q where the model was not heard."""
+    if run_json(run).get("heard") == "no":
+        return cells.assign(q=float("nan"))
+    return cells
 
 
 def quality_table(study: Study, subjects: pd.DataFrame) -> None:
