@@ -38,7 +38,7 @@ CREATE TABLE primed_changes (  -- What priming a value does to the answers on ev
   part       VARCHAR,  -- rating | held | topic
   primed     VARCHAR,  -- value that the personas prime
   value      VARCHAR,  -- value that is asked about
-  change     DOUBLE    -- mean change of its answers, less those under a persona that primes nothing
+  change     DOUBLE    -- mean change of its answers, less the mean over all values that are primed
                        -- [rating points; nats per token in mode voice]
 );
 

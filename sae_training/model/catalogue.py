@@ -19,10 +19,18 @@ from typing import Literal
 
 import platformdirs
 
-from feature_store.errors import NotFound
+from feature_store.errors import BadInput, NotFound
 
 VARIABLE = "WORKBENCH_CACHE"
 """Variable of the environment that names another folder for what is fetched."""
+
+
+ModelKind = Literal["model", "embedder"]
+KINDS: Mapping[ModelKind, str] = {
+    "model": "a language model",
+    "embedder": "a sentence encoder",
+}
+"""Kind -> what it is, for people."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +39,7 @@ class NamedModel:
 
     name: str
     """Its short name."""
-    kind: Literal["model", "embedder"]
+    kind: ModelKind
     """A language model, or a sentence encoder."""
     title: str
     """What it is, in words."""
@@ -78,16 +86,21 @@ def known() -> Mapping[str, NamedModel]:
     return {name: NamedModel(name=name, **entry) for name, entry in content.items()}
 
 
-def place(address: str) -> str:
+def place(address: str, kind: ModelKind) -> str:
     """Give the folder that a short name means; any other address stays as it is.
 
-    Raises NotFound where the model was not fetched.
+    Raises NotFound where the model was not fetched, BadInput where the name is of the other kind.
 
-        place("smollm2")  # "/home/me/.cache/values-workbench/models/smollm2"
+        place("smollm2", "model")  # "/home/me/.cache/values-workbench/models/smollm2"
     """
     model = known().get(address)
     if model is None or Path(address).is_dir():
         return address
+    if model.kind != kind:
+        others = ", ".join(name for name, other in known().items() if other.kind == kind)
+        raise BadInput(
+            f"{address} is {KINDS[model.kind]}, needed is {KINDS[kind]}. Named are {others}."
+        )
     if not model.is_fetched:
         raise NotFound(
             f"{address} is not here yet. Fetch it: `workbench fetch {address}`"

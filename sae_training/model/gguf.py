@@ -74,7 +74,4 @@ def as_plain(module: nn.Module) -> nn.Module:
     config: Any = module.config
     if hasattr(config, "quantization_config"):
         del config.quantization_config
-    for name in ("hf_quantizer", "quantization_method", "is_quantized"):
-        with contextlib.suppress(AttributeError):
-            delattr(module, name)
     return module

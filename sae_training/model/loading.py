@@ -109,7 +109,7 @@ def load(
             f"A model's dtype is {', '.join(DTYPES)}; got {dtype!r}.{nearest(dtype, DTYPES)}"
         )
     placement = _placement(device)
-    address = catalogue.place(str(address))
+    address = catalogue.place(str(address), "model")
     folder = Path(os.path.expanduser(address))
     if folder.is_dir():
         identity = _check_folder(folder)
@@ -231,7 +231,7 @@ def _read_gguf(file: Path, revision: str, dtype: str, placement: dict[str, Any])
         )
     with gguf.alone(file) as (folder, name):
         module, tokenizer = _read(folder, None, dtype, placement, "text", name)
-    return Loaded(gguf.as_plain(module).eval().requires_grad_(False), tokenizer, identity)
+    return Loaded(gguf.as_plain(module), tokenizer, identity)
 
 
 def _read(

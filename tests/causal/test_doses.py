@@ -24,11 +24,11 @@ def powers(exponent: float, scale: float = 1.0):
 @pytest.mark.parametrize("truth", [0.004, 0.05, 0.31, 2.0])
 def test_the_crossing_of_a_power_of_the_strength_is_exact(exponent, truth):
     limit = 0.1
-    found = search(powers(exponent, limit / truth**exponent), limit, 0.05, leading=1)
-    assert found.reached
-    assert found.strength == pytest.approx(truth, rel=1e-9)
-    assert (np.diff(found.doses) > 0).all()
-    assert len(found.doses) <= 1 + DOUBLINGS + 2
+    outcome = search(powers(exponent, limit / truth**exponent), limit, 0.05, leading=1)
+    assert outcome.reached
+    assert outcome.strength == pytest.approx(truth, rel=1e-9)
+    assert (np.diff(outcome.doses) > 0).all()
+    assert len(outcome.doses) <= 1 + DOUBLINGS + 2
 
 
 def test_a_curve_that_is_no_power_is_met_within_a_few_per_cent():
@@ -48,9 +48,9 @@ def test_the_control_beside_decides_nothing():
 
 @pytest.mark.parametrize(("damage", "edge"), [(1e-6, 0.05 * 2**6), (5.0, 0.05 / 2**6)])
 def test_damage_that_is_never_at_the_limit_is_told_from_one_that_is(damage, edge):
-    found = search(lambda _: np.full((1, 2), damage), 0.1, 0.05, leading=1)
-    assert not found.reached
-    assert found.strength == pytest.approx(edge)
+    outcome = search(lambda _: np.full((1, 2), damage), 0.1, 0.05, leading=1)
+    assert not outcome.reached
+    assert outcome.strength == pytest.approx(edge)
 
 
 def test_a_dip_of_the_damage_does_not_move_the_crossing():

@@ -66,22 +66,22 @@ def test_looking_until_it_is_decided_covers_too_little_without_the_correction():
 
 def test_a_look_is_a_plain_interval_of_its_level_and_p_goes_with_it():
     x = np.random.default_rng(0).normal(0.4, 1.0, (20, 30))
-    found, plain = repeated_mean(x, 1000, 3, 2), bootstrap_mean(x, 1000, 3, 0.025)
-    np.testing.assert_allclose(found.low, plain.low, rtol=1e-9)
-    np.testing.assert_array_equal(found.p < 0.05, (found.low > 0) | (found.high < 0))
+    outcome, plain = repeated_mean(x, 1000, 3, 2), bootstrap_mean(x, 1000, 3, 0.025)
+    np.testing.assert_allclose(outcome.low, plain.low, rtol=1e-9)
+    np.testing.assert_array_equal(outcome.p < 0.05, (outcome.low > 0) | (outcome.high < 0))
     single = bootstrap_mean(x, 1000, 3)
-    assert (found.high - found.low > single.high - single.low).all()
+    assert (outcome.high - outcome.low > single.high - single.low).all()
 
 
 def test_cells_are_resampled_over_the_contexts_in_which_they_were_asked():
     x = np.random.default_rng(1).normal(size=(24, 4))
     x[8:, 1] = np.nan
     x[:, 3] = np.nan
-    found = repeated_mean(x, 400, 0, 3)
-    np.testing.assert_array_equal(found.n, [24, 8, 24, 0])
+    outcome = repeated_mean(x, 400, 0, 3)
+    np.testing.assert_array_equal(outcome.n, [24, 8, 24, 0])
     alone = repeated_mean(x[:8, [1]], 400, 0, 3)
-    assert found.low[1] == pytest.approx(alone.low[0])
-    assert np.isnan(found.mean[3])
+    assert outcome.low[1] == pytest.approx(alone.low[0])
+    assert np.isnan(outcome.mean[3])
     stopping = Stopping(until=0.1, delta=0.1, replicates=400, seed=0, looks=3)
     assert widest(x[:, [1]], stopping) == pytest.approx(alone.high[0] - alone.low[0])
 

@@ -17,10 +17,11 @@ TEN = registry.get("values", "schwartz10")
 OF = np.repeat(np.arange(10), 4)
 
 
-def planted(own, noise, seed=0, templates=2):
-    """Changes in which each persona moves its own value's items by `own`, all by noise."""
+def planted(shift, noise, seed=0, templates=2):
+    """Changes in which each persona moves the items of its value by `shift`, all by noise."""
     rng = np.random.default_rng(seed)
-    return own * (np.arange(10)[:, None] == OF) + noise * rng.normal(size=(templates, 10, 40))
+    answers = shift * (np.arange(10)[:, None] == OF) + noise * rng.normal(size=(templates, 10, 40))
+    return hearing.change_of(answers)
 
 
 def test_an_instrument_that_follows_its_persona_is_heard():
@@ -45,8 +46,9 @@ def test_a_respondent_that_answers_by_position_alone_is_not_heard():
 
 
 def test_what_any_persona_does_to_an_item_cancels():
-    shifted = planted(1.0, 0.1) + 5 * np.random.default_rng(1).normal(size=40)
-    assert hearing.listen(shifted, OF, 100, 0).rank == 1.0
+    primed = planted(1.0, 0.1)
+    shifted = primed + 5 * np.random.default_rng(1).normal(size=40)
+    np.testing.assert_allclose(hearing.change_of(shifted), primed, atol=1e-9)
 
 
 def test_p_is_uniform_where_nothing_is_primed():
@@ -117,3 +119,20 @@ def test_the_digest_of_statements_follows_the_reversals():
     asked = voice.voice_questions(standin(), True, ("matters",))
     other = [dataclasses.replace(asked[0], answers=("a.", "b.")), *asked[1:]]
     assert voice.digest(asked) != voice.digest(other)
+
+
+def test_modes_are_named_once(tmp_path):
+    for modes in ((), ("voice", "voice")):
+        with pytest.raises(BadInput, match="Name each mode that is tried once"):
+            Study(tmp_path / "study").hear(model="organism", modes=modes)
+
+
+def test_an_item_longer_than_the_model_reads_is_named(tmp_path):
+    file = tmp_path / "items.csv"
+    rows = [f"{n},I like it" for n in range(1, 22)]
+    rows[4] = "5," + "I like it and " * 200 + "more"
+    file.write_text("number,text\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    with pytest.raises(BadInput, match="longer than organism reads, the first of item pvq21-5"):
+        Study(tmp_path / "study").hear(
+            model="organism", instrument="pvq21", settings=(f"items={file}",), modes=("logprob",)
+        )

@@ -25,14 +25,14 @@ def planted(n=240, d=12, contexts=1, strength=1.0, seed=0):
 def test_a_planted_mark_is_read_as_well_as_theory_says_and_one_that_is_not_there_is_not():
     vectors, marks, contexts = planted(n=800, strength=1.5)
     design = design_of(contexts, 0)
-    found = readable(vectors, marks, permuted(marks, design, 100, 0), design, 0)
+    outcome = readable(vectors, marks, permuted(marks, design, 100, 0), design, 0)
     # Two unit normals 1.5 apart: Phi(1.5 / sqrt 2).
-    assert found.auroc[0] == pytest.approx(0.856, abs=0.03)
-    assert found.low[0] < 0.856 < found.high[0]
-    high = np.quantile(found.null, 0.975, axis=0)
-    assert found.auroc[0] > high[0] > 0.5
-    assert found.low[1] < 0.5 < found.high[1]
-    assert found.null.mean() == pytest.approx(0.5, abs=0.01)
+    assert outcome.auroc[0] == pytest.approx(0.856, abs=0.03)
+    assert outcome.low[0] < 0.856 < outcome.high[0]
+    high = np.quantile(outcome.null, 0.975, axis=0)
+    assert outcome.auroc[0] > high[0] > 0.5
+    assert outcome.low[1] < 0.5 < outcome.high[1]
+    assert outcome.null.mean() == pytest.approx(0.5, abs=0.01)
 
 
 def test_a_topic_that_goes_with_a_mark_is_not_read_as_the_mark():

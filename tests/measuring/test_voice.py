@@ -32,6 +32,9 @@ REVERSED = {
     "Everyone should be treated justly": "Not everyone should be treated justly",
     "People should do as they are told": "People should not do as they are told",
     "It is important to her to be rich": "It is not important to her to be rich",
+    "I want what is right": "I do not want what is right",
+    "I like people who are kind": "I do not like people who are kind",
+    "We need rules": "We do not need rules",
     "He tries to help": "He does not try to help",
     "She has to win": "She does not have to win",
     "It is important to him to be free. He likes choices.": (
@@ -45,7 +48,18 @@ def test_a_statement_is_turned_round_by_rule(statement, expected):
     assert reverse(statement) == expected
 
 
-@pytest.mark.parametrize("statement", ["I never lie", "Nobody should steer me", "Blue", ""])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "I never lie",
+        "Nobody should steer me",
+        "Blue",
+        "",
+        "I wanted it",
+        "What counts is love",
+        "People who are kind",
+    ],
+)
 def test_what_is_negative_already_or_fits_no_rule_has_no_reversal(statement):
     assert reverse(statement) == ""
 
@@ -202,3 +216,8 @@ def test_an_ordinal_regression_refuses_what_is_on_no_scale(tmp_path):
     study.measure(model="organism", mode="voice", wordings=("matters",))
     with pytest.raises(BadInput, match="asked in mode voice, whose ratings are on no scale"):
         study.ordinal()
+
+
+def test_a_sum_over_tokens_is_refused(tmp_path):
+    with pytest.raises(BadInput, match="counts log-probabilities per token"):
+        Study(tmp_path / "study").measure(model="organism", mode="voice", length="sum")

@@ -35,7 +35,7 @@ from workbench.llm.reading import RULES
 from workbench.measuring import voice
 from workbench.measuring.administer import Elicitation, Mode, administer
 from workbench.measuring.defaults import AskingSettings, open_question_names
-from workbench.measuring.heard import AskedMode, resolved, verdict
+from workbench.measuring.heard import AskedMode, resolved, tried, verdict
 from workbench.measuring.quality import change_quality, quality
 from workbench.measuring.questionnaire import Opened, open_instrument
 from workbench.measuring.questions import Question, prompt_rows, questions
@@ -196,8 +196,8 @@ class ProfileMeasurement:
     def _heard(self) -> Mapping[str, Any]:
         """Say whether priming moves the answers, and which difference may be claimed."""
         settings = self.settings
-        if self.opened.instrument.answer != "rating":
-            return {}  # personas prime statements, not choices or free answers
+        if not _of_statements(self.opened):
+            return {}
         return verdict(self.study, settings.mode, settings.model, settings.instrument)
 
     @property
@@ -278,6 +278,8 @@ def measure_profile(study: Workspace, settings: MeasureSettings, progress: Progr
         inputs["wordings"] = hashlib.sha256(texts.encode()).hexdigest()
     if settings.mode == "voice":
         inputs["statements"] = voice.digest(asked)
+    if _of_statements(opened):
+        inputs |= tried(study, settings.mode, name, settings.instrument)
     if settings.mode == "generate" or not all(question.answers for question in asked):
         inputs["reading"] = RULES
     if judge:
@@ -301,6 +303,11 @@ def measure_profile(study: Workspace, settings: MeasureSettings, progress: Progr
         detector=detector,
     )
     return study.make("profile", pinned, inputs, lambda work: measurement.build(work, progress))
+
+
+def _of_statements(opened: Opened) -> bool:
+    """Whether an instrument is made of statements, whose ratings personas can prime."""
+    return opened.instrument.answer == "rating"
 
 
 def _check(settings: MeasureSettings, opened: Opened, steering: Steering, study: Workspace) -> None:
@@ -354,6 +361,11 @@ def _check_mode(settings: MeasureSettings, opened: Opened) -> None:
         raise BadInput(f"{settings.model} answers in words only. Use --mode generate.")
     if settings.mode == "voice":
         voice.reversible(opened.instrument)
+        if settings.length != "mean":
+            raise BadInput(
+                "Mode voice counts log-probabilities per token: a statement and its reversal differ"
+                " in length. Leave --length out."
+            )
     is_sampled = settings.mode == "generate" and settings.temperature != 0
     if settings.repeats != 1 and (not is_sampled or settings.repeats < 1):
         raise BadInput(

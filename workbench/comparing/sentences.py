@@ -23,7 +23,7 @@ class SentenceEncoder:
     def __init__(self, address: str) -> None:
         from transformers import AutoModel, AutoTokenizer
 
-        folder = catalogue.place(address)
+        folder = catalogue.place(address, "embedder")
         if not (Path(folder) / "config.json").is_file():
             raise NotFound(
                 f"There is no sentence encoder in {folder!r}. Give its folder, or minilm."

@@ -53,15 +53,27 @@ def resolved(study: Workspace, settings: Asking, address: str) -> Asking:
     return cast(Asking, dataclasses.replace(cast(Any, settings), mode=mode))
 
 
+def tried(study: Workspace, mode: AskedMode, address: str, instrument: str) -> dict[str, str]:
+    """Give the run that says whether a model is heard, as an input: its verdict is in the id."""
+    if not _in_doubt(study, mode, address):
+        return {}
+    run = _hearing(study, address, instrument)
+    return {"hearing": run.id} if run else {}
+
+
+def _in_doubt(study: Workspace, mode: AskedMode, address: str) -> bool:
+    """Whether priming could tell if a way of asking hears a model."""
+    elsewhere = material.is_organism(address) or "://" in address
+    return mode != "generate" and not elsewhere and has_personas(study.system)
+
+
 def verdict(study: Workspace, mode: AskedMode, address: str, instrument: str) -> Mapping[str, Any]:
     """Say whether a mode hears a model: figures for a run's summary, and a warning where not.
 
     Nothing of the organism, of models behind an endpoint, of words that a model writes, and of
     values that no persona primes.
     """
-    if material.is_organism(address) or "://" in address or mode == "generate":
-        return {}
-    if not has_personas(study.system):
+    if not _in_doubt(study, mode, address):
         return {}
     run = _hearing(study, address, instrument)
     if run is None:

@@ -147,23 +147,29 @@ def rank(matrix: Float[np.ndarray, "value value"]) -> float:
     return float(wins.sum(1).mean() / (len(matrix) - 1))
 
 
+def change_of(
+    primed: Float[np.ndarray, "template value item"],
+) -> Float[np.ndarray, "template value item"]:
+    """Give what priming each value does to the answers, less the mean over the values primed."""
+    return primed - primed.mean(1, keepdims=True)
+
+
 def listen(
     change: Float[np.ndarray, "template value item"],
     of: Int[np.ndarray, " item"],
     replicates: int,
     seed: int,
 ) -> Heard:
-    """Judge an instrument by how its answers change under personas.
+    """Judge an instrument by how its answers change under personas (`change_of`).
 
     `of` is the number of the value that each item measures. Values without an item are not primed.
 
-        heard = listen(change, of, replicates=1000, seed=0)
+        heard = listen(change_of(primed), of, replicates=1000, seed=0)
         heard.rank, heard.passes
     """
     values = change.shape[1]
     weights = np.zeros((change.shape[2], values))
     weights[np.arange(len(of)), of] = 1.0
-    change = change - change.mean(1, keepdims=True)
     mean = change.mean(0) @ (weights / weights.sum(0))
     rng = np.random.default_rng(seed)
     draws = np.array([rank(_resampled(change, of, rng)) for _ in range(replicates)])

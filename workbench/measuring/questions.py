@@ -72,6 +72,11 @@ class Question:
         return all(answer.isdigit() for answer in self.answers)
 
     @property
+    def identity(self) -> object:
+        """What decides its scores, for a checksum; on a shared scale the prompt alone."""
+        return (self.prompt, self.answers) if self.voiced else self.prompt
+
+    @property
     def turned(self) -> bool:
         """Whether the largest number means the least of the value."""
         return (self.order == "descending" and self.numbered) != (self.item.key < 0)

@@ -4,9 +4,11 @@
 of the other says which stance is taken; what both share (topic, length, fluency) cancels.
 
 1. A reversal that stands with the item is taken.
-2. Else every sentence of the statement is negated by the first rule that fits: modal and auxiliary
-   verbs take `not`, other verbs `do not` or `does not` (`_RULES`).
-3. A sentence that is negative already, or that no rule fits, has no reversal.
+2. Else every sentence of the statement is negated: its first verb where the subject is known
+   (`_MAIN`), a verb of few where it is not (`_ELSEWHERE`). Modal and auxiliary verbs take `not`,
+   others `do not` or `does not`.
+3. A sentence that is negative already, tells of the past, opens with a clause, or fits no rule has
+   no reversal.
 
 Left out: languages other than English, and judgement. A built reversal is shown before it is
 believed.
@@ -17,24 +19,30 @@ from collections.abc import Callable
 
 _DO = {"have": "do", "has": "does"}
 _MODAL = "should|must|can|could|will|would|may|might|shall"
-_SUBJECT = r"(?P<subject>(?:I|We|You|They|People|Others|My friends))"
+_THEY = "(?:I|We|You|They|People|Others|My friends)"
+_HE = "(?:He|She|It|This person)"
 _NEGATIVE = re.compile(r"\b(?:not|never|no|nobody|nothing|none|neither|nor|without|\w+n't)\b", re.I)
-_RULES: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = (
+_CLAUSE = re.compile(r"\b(?:who|that|which|what|when|where|if|because|whose)\b", re.I)
+_PAST = re.compile(rf"^(?:{_THEY}|{_HE}) (?!\w*(?:need|feed|heed|ceed|speed)\b)\w+ed\b")
+_Replacement = str | Callable[[re.Match[str]], str]
+_MAIN: tuple[tuple[re.Pattern[str], _Replacement], ...] = (
     (re.compile(r"^(Every(?:one|body)|All) "), lambda m: f"Not {m[1].lower()} "),
-    (re.compile(rf"\b({_MODAL})\b(?! not)"), r"\1 not"),
-    (re.compile(r"\b(am|is|are|was|were)\b"), r"\1 not"),
-    (re.compile(r"\b(have|has) to\b"), lambda m: f"{_DO[m[1]]} not have to"),
+    (re.compile(rf"^({_THEY}|{_HE}) ({_MODAL})\b"), r"\1 \2 not"),
+    (re.compile(rf"^({_THEY}|{_HE}) (am|is|are|was|were)\b"), r"\1 \2 not"),
+    (re.compile(rf"^({_THEY}|{_HE}) (have|has) to\b"), lambda m: f"{m[1]} {_DO[m[2]]} not have to"),
+    (re.compile(r"^(I|We|You|They) ([a-z]+)"), r"\1 do not \2"),
+    (re.compile(rf"^({_HE}) ([a-z]+s)\b"), lambda m: f"{m[1]} does not {_infinitive(m[2])}"),
+)
+"""Sentences whose subject is known: a pattern and what it is replaced by, the first that fits."""
+_ELSEWHERE: tuple[tuple[re.Pattern[str], _Replacement], ...] = (
     (re.compile(r"\bmatters\b"), "does not matter"),
     (re.compile(r"\bmatter\b"), "do not matter"),
     (re.compile(r"\bcomes\b"), "does not come"),
-    (re.compile(rf"^{_SUBJECT} (?P<verb>[a-z]+)"), r"\g<subject> do not \g<verb>"),
-    (
-        re.compile(r"^(?P<subject>He|She|It|This person) (?P<verb>[a-z]+s)\b"),
-        lambda m: f"{m['subject']} does not {_infinitive(m['verb'])}",
-    ),
+    (re.compile(rf"\b({_MODAL})\b"), r"\1 not"),
+    (re.compile(r"\b(is|are|was|were)\b"), r"\1 not"),
 )
-"""A pattern and what it is replaced by, the first that fits: verbs that take `not`, then verbs that
-need `do`."""
+"""Sentences with another subject; the verb may stand in no clause, whose stance is not the
+sentence's."""
 
 
 def reverse(statement: str) -> str:
@@ -48,13 +56,17 @@ def reverse(statement: str) -> str:
 
 
 def _reverse(sentence: str) -> str:
-    """Negate one sentence; empty where it is negative already or no rule fits."""
-    if _NEGATIVE.search(sentence):
+    """Negate one sentence; empty where it is negative already, past, or no rule fits."""
+    if _NEGATIVE.search(sentence) or _PAST.search(sentence):
         return ""
-    for pattern, replacement in _RULES:
+    for pattern, replacement in _MAIN:
         changed, count = pattern.subn(replacement, sentence, count=1)
         if count:
             return changed.replace("can not", "cannot")
+    for pattern, replacement in _ELSEWHERE:
+        verb = pattern.search(sentence)
+        if verb and not _CLAUSE.search(sentence[: verb.start()]):
+            return pattern.sub(replacement, sentence, count=1).replace("can not", "cannot")
     return ""
 
 

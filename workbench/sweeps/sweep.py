@@ -68,12 +68,14 @@ class SweepMaterial:
     """Texts on which damage is measured."""
 
     @property
+    def contexts(self) -> int:
+        """Number of contexts, or of open questions in mode `voice`: the clusters of intervals."""
+        return len({question.context for question in self.questions})
+
+    @property
     def digest(self) -> str:
         """Checksum of all texts [SHA-256]."""
-        prompts = [
-            (question.prompt, question.answers) if question.voiced else question.prompt
-            for question in self.questions
-        ]
+        prompts = [question.identity for question in self.questions]
         return hashlib.sha256(repr([*prompts, *self.neutral]).encode()).hexdigest()
 
 

@@ -188,6 +188,11 @@ def _set_up(
     chosen = sweep.choose_features(labels, settings.features_per_value, settings.choose)
     values = _values(study, settings, chosen, probe_run)
     _refuse_strengths(settings.strengths)
+    if questions_and_texts.contexts < 4:
+        raise BadInput(
+            "Choosing and reporting need four contexts, or open questions, or more, got"
+            f" {questions_and_texts.contexts}. Name more with --wordings, or leave it out."
+        )
     if len(questions_and_texts.neutral) < 4:
         raise BadInput(
             "Choosing and reporting need four neutral texts or more, got"
@@ -359,7 +364,7 @@ class _Bench(NamedTuple):
         """What chooses strengths, what reports effects, and which damage is allowed."""
         settings = self.settings
         return methods.ComparisonDesign(
-            contexts=halves(settings.n_contexts, settings.seed),
+            contexts=halves(self.setup.material.contexts, settings.seed),
             texts=halves(len(self.setup.material.neutral), settings.seed + 1),
             delta=settings.delta,
             baselines=arms.BASELINES,
@@ -474,7 +479,7 @@ def _figures(
         "methods": len(rivals),
         "values": len(setup.values),
         "interventions": len(setup.planned),
-        "contexts": settings.n_contexts,
+        "contexts": setup.material.contexts,
         "texts": len(setup.openings),
         "best": best["arm"],
         "best_effect": best["effect"],

@@ -33,7 +33,7 @@ from feature_store.work import Work
 from workbench import material
 from workbench.causal.effects import analyse, own_parts, topic_effects
 from workbench.features import output_scores
-from workbench.measuring.heard import resolved, verdict
+from workbench.measuring.heard import resolved, tried, verdict
 from workbench.sweeps import sweep
 from workbench.sweeps.damage import Sweep
 from workbench.sweeps.doses import found_doses
@@ -96,13 +96,14 @@ def run(study: Workspace, settings: EffectsSettings, progress: Progress) -> Run:
     """Sweep labelled features and controls over doses; make a run of kind `effects`."""
     if settings.until:
         planned_looks(settings.n_contexts, settings.replicates)
-        if settings.mode == "voice":
-            raise BadInput(
-                "Mode voice has too few open questions to ask them in rounds. Leave --until out."
-            )
     label_run = study.resolve("labels", settings.labels)
     sae_run = study.resolve("sae", label_run.inputs["sae"])
     settings = resolved(study, settings, sae_run.config["model"])
+    if settings.until and settings.mode == "voice":
+        raise BadInput(
+            "Mode voice has too few open questions to ask them in rounds. Leave --until out, or"
+            " ask on the scale (--mode logprob)."
+        )
     setup = SweepSetup(
         sae_run=sae_run,
         settings=settings,
@@ -114,6 +115,7 @@ def run(study: Workspace, settings: EffectsSettings, progress: Progress) -> Run:
         "sae": sae_run.id,
         "model": sae_run.inputs["model"],
         "prompts": setup.material.digest,
+        **tried(study, settings.mode, sae_run.config["model"], settings.instrument),
     }
     doses = settings.doses
     if not doses and material.is_organism(sae_run.config["model"]):

@@ -78,16 +78,21 @@ class Way(NamedTuple):
     primed: Float[np.ndarray, "template value item"]
     """Answers under personas that prime a value."""
     neutral: Float[np.ndarray, " item"]
-    """Mean answers under personas that prime nothing."""
+    """Mean answers under personas that prime nothing: whose variance is looked at."""
 
     @property
     def change(self) -> Float[np.ndarray, "template value item"]:
-        """Primed less unprimed answers."""
-        return self.primed - self.neutral
+        """What priming each value does to the answers, less what priming any value does."""
+        return hearing.change_of(self.primed)
 
 
 def run(study: Workspace, settings: HearSettings, progress: Progress) -> Run:
     """Make a run of kind `hearing`."""
+    if not settings.modes or len(set(settings.modes)) < len(settings.modes):
+        raise BadInput(
+            f"Name each mode that is tried once, got {', '.join(settings.modes) or 'none'}: --modes"
+            " logprob,voice."
+        )
     name = settings.instrument or _own_instrument(study)
     opened = open_instrument(name, settings.settings, study.system, study.folder)
     if opened.instrument.answer != "rating" or any(i.after for i in opened.instrument.items):
@@ -134,11 +139,17 @@ class _Listener:
     """A model, an instrument and personas, ready to be tried."""
 
     study: Workspace
+    """Where answers are kept."""
     settings: HearSettings
+    """How it is tried, with names filled in."""
     opened: Opened
+    """The instrument with its items."""
     personas: hearing.Personas
+    """Whom the model is told it is."""
     respondent: LocalRespondent
+    """The model."""
     progress: Progress
+    """Told of every persona that was asked."""
 
     def build(self, work: Work) -> dict[str, Any]:
         """Ask under every persona, write what was heard, and return the best way of asking."""
@@ -192,6 +203,7 @@ class _Listener:
                 silent,
                 Elicitation(mode=mode),
             )
+            _refuse_unread(by_persona[text], self.respondent.model.name)
             self.progress(f"priming, asking by {mode}", number + 1, len(texts))
         parts: list[Part] = ["held", "topic"] if mode == "voice" else ["rating"]
         return [way for part in parts for way in self._ways_of(mode, part, by_persona)]
@@ -329,6 +341,16 @@ class _Listener:
             }
             for value, k, text in texts
         ]
+
+
+def _refuse_unread(responses: Sequence[Response], model: str) -> None:
+    """Raise BadInput where a statement could not be scored: a change of it has no number."""
+    unread = [response.item for response in responses if response.status != "parsed"]
+    if unread:
+        raise BadInput(
+            f"{len(unread)} of {len(responses)} questions are longer than {model} reads, the first"
+            f" of item {unread[0]}. Choose an instrument of shorter items."
+        )
 
 
 def _figures(settings: HearSettings, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -131,12 +131,11 @@ def run(study: Workspace, settings: LabelSettings, progress: Progress) -> Run:
                 scores = output_scores.measure(work, study, sae_run, design, progress)
         work.table("output_scores", scores, sort=("feature", "value"))
         work.table("prompts", prompt_rows(questions), sort=("context", "wording", "order"))
-        n_contexts = settings.n_contexts if questions else 0
         return {
             "texts": len(labelled.texts),
             **material.reading(labelled.account),
             **_figures(labels, scores),
-            "output_contexts": n_contexts,
+            "output_contexts": len({question.context for question in questions}),
         }
 
     return study.make("labels", pinned, inputs, build)
@@ -160,7 +159,7 @@ def _labelled_texts(
 
 def _digest(labelled: material.LabelledDocuments, questions: Sequence[Question]) -> str:
     """Give a checksum of the labelled texts and of what is asked (SHA-256)."""
-    prompts = [q.prompt for q in questions]
+    prompts = [q.identity for q in questions]
     # Whole marks are digested as whole numbers, as they were before there were halves.
     marks = labelled.values
     if not (marks % 1).any():

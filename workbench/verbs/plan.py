@@ -89,10 +89,10 @@ def _plan(
 ) -> dict[str, Any]:
     """Plan in one half of the contexts, measure in the other, and return the run's figures."""
     setup = sweep_setup(study, sweep_run)
-    if setup.settings.n_contexts < 4:
+    if setup.material.contexts < 4:
         raise BadInput(
             "A plan needs four contexts, two to choose by and two to report, the sweep has"
-            f" {setup.settings.n_contexts}. Sweep more."
+            f" {setup.material.contexts}. Sweep more."
         )
     progress("planning", 0, 1)
     draft = _draft(study, settings, wish, sweep_run)

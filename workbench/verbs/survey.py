@@ -43,7 +43,9 @@ from feature_store.work import Work
 from sae_training.model import sites
 from workbench import material
 from workbench.measuring.defaults import SweepAskingSettings, sweep_questions
+from workbench.measuring.heard import resolved
 from workbench.measuring.questions import Question, prompt_rows
+from workbench.settings import LocalModelSettings
 from workbench.statistics import readable
 from workbench.statistics.intervals import bootstrap_mean
 from workbench.sweeps import survey
@@ -61,17 +63,11 @@ TOPICS = 20
 
 
 @dataclasses.dataclass(frozen=True)
-class SurveySettings(SweepAskingSettings):
+class SurveySettings(SweepAskingSettings, LocalModelSettings):
     """Which model is surveyed, on which texts, and how far it is steered."""
 
     model: str = material.ORGANISM
     """Folder or hub id of the model, or `organism`."""
-    revision: str = ""
-    """Revision of a hub model."""
-    dtype: str = "float32"
-    """Number format of the weights."""
-    device: str = "auto"
-    """`auto`, `cpu`, `cuda`, `cuda:1`, ..."""
     labelled: str = material.ORGANISM
     """Value-labelled table (.csv, .tsv, .jsonl, .parquet), or `organism`."""
     labels: str = ""
@@ -134,6 +130,7 @@ class _Job:
 
 def run(study: Workspace, settings: SurveySettings, progress: Progress) -> Run:
     """Make a run of kind `survey`."""
+    settings = resolved(study, settings, settings.model)
     model = study.model(settings.model, settings.revision, settings.dtype, settings.device)
     layers = tuple(sorted(set(settings.layers))) or tuple(range(model.n_layers))
     for layer in layers:

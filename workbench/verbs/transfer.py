@@ -225,7 +225,7 @@ def _files(settings: TransferSettings) -> dict[str, str]:
     """
     files = contents(settings.options)
     if settings.encoder:
-        read = contents([f"encoder={catalogue.place(settings.encoder)}"])
+        read = contents([f"encoder={catalogue.place(settings.encoder, 'embedder')}"])
         files |= {f"encoder={settings.encoder}": checksum for checksum in read.values()}
     return files
 

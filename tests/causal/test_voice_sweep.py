@@ -1,0 +1,81 @@
+"""A sweep in mode voice, and what is built on it: every verb that asks, on the organism."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from feature_store.errors import BadInput
+from workbench.measuring import voice
+from workbench.study import Study
+
+LAX = ("max_q=1", "min_effect=-9", "min_gain=-9", "min_score=0", "specificity=9", "min_texts=2")
+SMALL = {"features_per_value": 2, "n_neutral": 4, "replicates": 100}
+
+
+@pytest.fixture(scope="module")
+def study(probed_study, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("voice") / "study"
+    shutil.copytree(probed_study.folder, folder)  # others read the shared one
+    made = Study(folder)
+    made.label(limit=800, options=LAX, mode="voice", scored_per_value=1)
+    made.effects(mode="voice", doses=(0.1, 0.3), random_features=2, random_directions=2, **SMALL)
+    return made
+
+
+def test_features_are_chosen_by_questions_that_no_sweep_asks(study):
+    labels, effects = (study.runs.latest(kind) for kind in ("labels", "effects"))
+    assert labels.summary["output_contexts"] == 2
+    assert effects.summary["contexts"] == 6
+    assert effects.summary["questions_that_chose"] == 0
+
+
+def test_held_and_topic_are_of_the_same_questions(study):
+    """The topic's part and what is held are the half sum and the difference of the same scores."""
+    run = study.runs.latest("effects").id
+    keys = 'run, intervention, context, item, wording, "order", value'
+    both = study.store.sql(
+        f"SELECT r.rating - r.base AS held, t.rating - t.base AS topic FROM ratings r JOIN"
+        f" topic_ratings t USING ({keys}) WHERE run = ?",
+        [run],
+    )
+    assert (
+        len(both) == study.store.sql("SELECT count(*) AS n FROM ratings WHERE run = ?", [run]).n[0]
+    )
+    assert abs(np.corrcoef(both.held, both.topic)[0, 1]) < 0.9
+    cells = study.store.sql("SELECT * FROM topic_effects WHERE run = ?", [run])
+    sides = study.store.sql("SELECT * FROM side_effects WHERE run = ?", [run])
+    assert len(cells) == len(sides)
+    assert (cells.held_low <= cells.held).all()
+    assert (cells.held <= cells.held_high).all()
+    signs = cells.merge(sides, on=["source", "target"])
+    assert (np.sign(signs.held) == np.sign(signs.effect)).all()
+
+
+@pytest.mark.parametrize(
+    ("verb", "settings"),
+    [
+        ("predict", {"graph": "", "steerings": 4, "largest": 2, "replicates": 100}),
+        ("plan", {"want": "power +2", "replicates": 100}),
+        ("compare", {"mode": "voice", "n_texts": 4, "strengths": (0.1, 0.3), **SMALL}),
+        ("contrast", {"mode": "voice", "subjects": ("base", "power+"), "replicates": 100}),
+    ],
+)
+def test_what_is_built_on_it_asks_the_same(study, verb, settings):
+    run = study.do(verb, settings)
+    if "contexts" in run.summary:
+        assert run.summary["contexts"] in (3, 6)
+    prompts = study.store.sql("SELECT DISTINCT prompt FROM prompts WHERE run = ?", [run.id])
+    known = set(voice.open_questions(chat=False).values())
+    assert set(prompts.prompt) <= known
+
+
+def test_too_few_questions_are_refused_before_the_sweep(study):
+    with pytest.raises(BadInput, match="need four contexts, or open questions, or more, got 2"):
+        study.compare(mode="voice", wordings=("matters", "person"), n_texts=0, **SMALL)
+
+
+def test_rounds_are_refused_also_where_the_mode_follows_from_a_hearing(study, monkeypatch):
+    monkeypatch.setattr("workbench.measuring.heard.mode_for", lambda *_: "voice")
+    with pytest.raises(BadInput, match="too few open questions to ask them in rounds"):
+        study.effects(until=0.1, replicates=1000)
