@@ -184,12 +184,18 @@ class Workspace:
         """
         config = intact(self.runs, run).config
         model = self.model(config["model"], config["revision"], config["dtype"], config["device"])
-        revision, _, day = run.inputs["model"].partition(" on ")
+        made_with, _, day = run.inputs["model"].partition(" on ")
+        revision, _, thought = made_with.partition(" ")
         if model.revision != revision:
             raise Incompatible(
                 f"{run.id} was made with {config['model']} at revision {revision[:12]},"
                 f" the model there now is {model.revision[:12]}. Restore the model, or make a run"
                 " for this one."
+            )
+        if bool(thought) != model.thinks:
+            raise Incompatible(
+                f"{run.id} was made when {config['model']} was not kept from thinking before it"
+                " answers, as it is now. Make a run anew."
             )
         if model.pinned != run.inputs["model"]:
             raise Incompatible(

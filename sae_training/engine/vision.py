@@ -147,17 +147,18 @@ class VisionModel(Model):
 
     def _rendered(self, prompt: Prompt, images: int) -> str:
         """Write a conversation by the chat template, images in the user's first message."""
-        messages: list[Mapping[str, str]] = (
-            [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
-        )
+        messages = self.messages(prompt)
         of_user = [number for number, message in enumerate(messages) if message["role"] == "user"]
         first = of_user[0] if of_user else 0
         parts = []
         for number, message in enumerate(messages):
-            shown = [{"type": "image"}] * images if number == first else []
-            text = {"type": "text", "text": self._plain(message["content"])}
-            parts.append({"role": message["role"], "content": [*shown, text]})
+            signs = [{"type": "image"}] * images if number == first else []
+            parts.append({**message, "content": [*signs, *message["content"]]})
         return self.by_template(parts, "Leave the persona out, or use chat=off.")
+
+    def message(self, role: str, text: str) -> Mapping[str, Any]:
+        """Write one message in parts, as templates of models that see take it."""
+        return {"role": role, "content": [{"type": "text", "text": self._plain(text)}]}
 
     def prepared(self, shown: Shown) -> dict[str, Tensor]:
         """Prepare everything that the forward pass takes, as one row."""

@@ -106,18 +106,25 @@ class Runtime(TextReader):
 
     @property
     def pinned(self) -> str:
-        """What a run pins of the model: its revision, and the day where it tells one."""
-        return f"{self.revision} on {self.today}" if self.tells_day else self.revision
+        """What a run pins of the model: its revision, that it was kept from thinking, its day.
+
+        The last two stand there where its chat template thinks first, or tells the day.
+        """
+        thought = " without thought" if self.thinks else ""
+        day = f" on {self.today}" if self.tells_day else ""
+        return f"{self.revision}{thought}{day}"
 
     @property
     def identity(self) -> str:
-        """What answers are kept and judged under: name, revision, number format and day.
+        """What answers are kept and judged under: name, revision, number format, thought and day.
 
-        The number format stands there where it is not float32, the day where the model tells it.
+        The number format stands there where it is not float32, the others as in `pinned`.
         """
         parts = [f"{self.name}@{self.revision[:12]}"]
         if self.dtype != torch.float32:
             parts.append(str(self.dtype).removeprefix("torch."))
+        if self.thinks:
+            parts.append("without thought")
         if self.tells_day:
             parts.append(f"on {self.today}")
         return " ".join(parts)

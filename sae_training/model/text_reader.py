@@ -5,27 +5,33 @@
 2. What a tokenizer sets after every text (an end token, BERT's `[SEP]`) is left away: a text's ids
    are what a model goes on from. What it sets before stays, or is as an SAE's makers had it
    (`beginning`).
-3. A template that tells the day is told one (`clock.py`). A token that the model has no embedding
-   of is refused.
+3. A template that tells the day is told one (`clock.py`); one that thinks first has its thought
+   closed (`thoughts.py`); one that takes no system message gets its words at the head of the
+   user's first (`messages`). A token that the model has no embedding of is refused.
 
 Left out: ids to texts as people read them (`tokens.py`).
 """
 
 import copy
+import warnings
 from collections.abc import Mapping, Sequence
 from datetime import date
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, TypeVar, cast
 
 from torch import nn
 
 from feature_store.errors import BadInput, Incompatible
 from feature_store.files import shown
-from sae_training.model import clock
+from sae_training.model import clock, thoughts
 
 Prompt = str | Sequence[Mapping[str, str]]
 """What a model is asked: a text, or the messages of a conversation, each with its `role` and
 `content` (chat models only)."""
+
+PROBE = "Qxjz"
+"""A text that no chat template writes by itself, to see what becomes of it."""
 
 AnyReader = TypeVar("AnyReader", bound="TextReader")
 
@@ -67,6 +73,37 @@ class TextReader:
     def tells_day(self) -> bool:
         """Whether the chat template asks for the time, so that answers depend on the day."""
         return bool(self.template) and clock.reads_clock(self.template, self.name)
+
+    @cached_property
+    def thinks(self) -> bool:
+        """Whether the chat template has the model think first, unless it is kept from it."""
+        if not self.chat:
+            return False
+        asked = [self.message("user", PROBE)]
+        try:
+            return bool(self.thought_end) or self._applied(asked) != self._applied(
+                asked, thoughts.NO_THOUGHT
+            )
+        except BadInput:  # said when it is to write a prompt
+            return False
+
+    @cached_property
+    def thought_end(self) -> str:
+        """What closes the thought in which the chat template ends every prompt; mostly empty."""
+        try:
+            prompt = self._applied([self.message("user", PROBE)], thoughts.NO_THOUGHT)
+        except BadInput:  # said when it is to write a prompt
+            return ""
+        return thoughts.end(prompt, self.name)
+
+    @cached_property
+    def takes_system(self) -> bool:
+        """Whether the chat template writes a system message: some refuse it, some pass over it."""
+        opening = [self.message("system", PROBE), self.message("user", "a")]
+        try:
+            return PROBE in self._applied(opening, thoughts.NO_THOUGHT)
+        except BadInput:
+            return False
 
     @cached_property
     def set_around(self) -> tuple[list[int], list[int]]:
@@ -139,31 +176,67 @@ class TextReader:
         if not self.chat:
             assert isinstance(prompt, str), "messages need a chat template"
             return prompt
-        messages = (
-            [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+        advice = "Leave out what it refuses, or use another model."
+        return self.by_template(self.messages(prompt), advice)
+
+    def messages(self, prompt: Prompt) -> list[Mapping[str, Any]]:
+        """Write a prompt as messages for the chat template.
+
+        Where that takes no system message, its words open the user's first message, which is
+        warned of once.
+        """
+        if isinstance(prompt, str):
+            return [self.message("user", prompt)]
+        opening, *rest = prompt
+        if opening["role"] != "system" or self.takes_system:
+            return [self.message(m["role"], m["content"]) for m in prompt]
+        warnings.warn(
+            f"The chat template of {self.name} takes no system message: its words open the user's"
+            " first message.",
+            stacklevel=1,
         )
-        return self.by_template(messages, "Leave out what it refuses, or use another model.")
+        words = opening["content"]
+        if rest and rest[0]["role"] == "user":
+            words = f"{words}\n\n{rest.pop(0)['content']}"
+        return [self.message("user", words), *(self.message(m["role"], m["content"]) for m in rest)]
+
+    def message(self, role: str, text: str) -> Mapping[str, Any]:
+        """Write one message as the chat template takes it."""
+        return {"role": role, "content": text}
 
     def by_template(
         self, messages: Sequence[Mapping[str, Any]], advice: str, ask: bool = True
     ) -> str:
         """Write a conversation by the chat template, which is told the model's day.
 
-        With `ask` it goes up to where the model answers. Raises BadInput, which ends with `advice`,
-        where the template refuses the conversation.
+        With `ask` it goes up to where the model answers, behind the thought of a template that
+        thinks first. Raises BadInput, which ends with `advice`, where the template refuses the
+        conversation.
         """
+        try:
+            text = self._applied(messages, thoughts.NO_THOUGHT, ask)
+        except BadInput as error:
+            raise BadInput(f"{error} {advice}") from None
+        return text + self.thought_end if ask else text
+
+    def _applied(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        told: Mapping[str, bool] = MappingProxyType({}),
+        ask: bool = True,
+    ) -> str:
+        """Write messages by the chat template as it stands, which sees `told` beside them."""
         if self.tells_day:
             clock.stop(self.template, self.today)
         try:
             return str(
                 self.template_holder.apply_chat_template(
-                    list(messages), tokenize=False, add_generation_prompt=ask
+                    list(messages), tokenize=False, add_generation_prompt=ask, **told
                 )
             )
         except Exception as error:  # a template is a stranger's program
             raise BadInput(
                 f"The chat template of {self.name} refuses the conversation: {shown(error, 240)}."
-                f" {advice}"
             ) from None
 
     def tokenize(self, texts: Sequence[Prompt], prompt: bool = False) -> list[list[int]]:

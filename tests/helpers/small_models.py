@@ -1,5 +1,6 @@
 """Small random models of every family, a small tokenizer, and an SAE that is only arithmetic."""
 
+import copy
 from pathlib import Path
 
 import torch
@@ -100,6 +101,22 @@ def tokenizer(chat: bool = False) -> PreTrainedTokenizerFast:
 def model(family: str = "llama", chat: bool = False) -> Model:
     """A small model with the tokenizer."""
     return Model(module(family), tokenizer(chat), family, chat=chat)
+
+
+def saved(folder: Path, template: str = "") -> Path:
+    """A small Llama saved in `folder`, a base model without a template.
+
+    Its rotary angles know no end; an instrument's questions need the room.
+    """
+    made = tokenizer()
+    if template:
+        made.chat_template = template
+    roomy = module("llama")
+    roomy.config = copy.deepcopy(roomy.config)
+    roomy.config.max_position_embeddings = 1024
+    roomy.save_pretrained(folder)
+    made.save_pretrained(folder)
+    return folder
 
 
 def t5(folder: Path) -> Path:

@@ -8,7 +8,7 @@ from PIL import Image
 from feature_store.errors import BadInput, Incompatible
 from feature_store.records import Site
 from sae_training.engine.opening import open_model
-from sae_training.engine.vision import Shown
+from sae_training.engine.vision import Shown, VisionModel
 from sae_training.model import sites
 from sae_training.model.edits import Add
 from tests.helpers import small_vision
@@ -139,16 +139,17 @@ def test_a_template_that_knows_parts_alone_or_no_system_role(model, monkeypatch)
         " %}{% endfor %}{% endfor %}"
     )
     monkeypatch.setattr(model.processor, "chat_template", only)
+    model = VisionModel(model.module, model.processor, model.name, chat=True)
     assert model.render("the cat") == "the cat"
     assert (
         model.tokenize(["the cat"], prompt=True)
         == model.tokenizer(["the cat"], add_special_tokens=False)["input_ids"]
     )
     assert model.with_image("the cat") == "<image>the cat"
-    with pytest.raises(BadInput, match="refuses the conversation: no system"):
-        model.with_image(
-            [{"role": "system", "content": "You are."}, {"role": "user", "content": "the cat"}]
-        )
+    persona = {"role": "system", "content": "You are."}
+    with pytest.warns(UserWarning, match="takes no system message"):
+        whole = model.with_image([persona, {"role": "user", "content": "the cat"}])
+    assert whole == "<image>You are.\n\nthe cat"
     monkeypatch.setattr(model.processor, "chat_template", only.replace("<image>", ""))
     with pytest.raises(BadInput, match="sets 0 signs"):
         model.with_image("the cat")

@@ -1,6 +1,5 @@
 """A chat template that tells the day: the day stands still, is pinned, and can be set."""
 
-import copy
 import json
 from pathlib import Path
 
@@ -24,15 +23,7 @@ TELLING = (
 
 def folder(place: Path, template: str = TELLING) -> Path:
     """A small model whose template is `template`."""
-    tokenizer = small_models.tokenizer()
-    tokenizer.chat_template = template
-    module = small_models.module("llama")
-    # The rotary angles know no end; an instrument's questions need the room.
-    module.config = copy.deepcopy(module.config)
-    module.config.max_position_embeddings = 1024
-    module.save_pretrained(place)
-    tokenizer.save_pretrained(place)
-    return place
+    return small_models.saved(place, template)
 
 
 def measure(study: Path, model: Path, *flags: str) -> dict:

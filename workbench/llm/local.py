@@ -1,7 +1,7 @@
 """A model loaded here that talks, steered or not.
 
-1. A conversation goes through the tokenizer's chat template. A template that knows no system role
-   (Gemma's) gets the system's words at the head of the first message of the user.
+1. A conversation goes through the tokenizer's chat template
+   (`sae_training/model/text_reader.py`).
 2. A model without a template reads "role: text" lines and an open "assistant:"; what it writes ends
    where it begins to speak for somebody else.
 3. Inside `model.steered(...)` the steered model talks. Its `name` must then say how it is steered,
@@ -11,11 +11,11 @@
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from feature_store.errors import BadInput
-from workbench.llm import Conversation, Message
+from workbench.llm import Conversation
 
 if TYPE_CHECKING:
     from sae_training.engine.model import Model
@@ -104,26 +104,13 @@ class LocalLLM:
 
     def _prompts(self, conversations: Sequence[Conversation]) -> "list[Prompt]":
         if self.model.chat:
-            return [_messages(self.model, conversation) for conversation in conversations]
+            return [
+                [{"role": m.role, "content": m.content} for m in conversation]
+                for conversation in conversations
+            ]
         return [plain_prompt(conversation) for conversation in conversations]
 
 
 def plain_prompt(conversation: Conversation) -> str:
     """Write a conversation as lines of "role: text", the assistant's turn open."""
     return "\n".join([*(f"{m.role}: {m.content}" for m in conversation), "assistant:"])
-
-
-def _messages(model: "Model", conversation: Conversation) -> list[Mapping[str, str]]:
-    """The conversation for a chat template; without a system role where that is refused."""
-    messages: list[Mapping[str, str]] = [
-        {"role": m.role, "content": m.content} for m in conversation
-    ]
-    try:
-        model.render(messages)
-    except BadInput:
-        if conversation[0].role != "system" or len(conversation) == 1:
-            raise
-        system, first, *rest = conversation
-        opening = Message(first.role, f"{system.content}\n\n{first.content}")
-        return _messages(model, (opening, *rest))
-    return messages
