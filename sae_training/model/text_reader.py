@@ -222,16 +222,16 @@ class TextReader:
     def _applied(
         self,
         messages: Sequence[Mapping[str, Any]],
-        told: Mapping[str, bool] = MappingProxyType({}),
+        variables: Mapping[str, bool] = MappingProxyType({}),
         ask: bool = True,
     ) -> str:
-        """Write messages by the chat template as it stands, which sees `told` beside them."""
+        """Write messages by the chat template as it stands, which sees `variables` beside them."""
         if self.tells_day:
             clock.stop(self.template, self.today)
         try:
             return str(
                 self.template_holder.apply_chat_template(
-                    list(messages), tokenize=False, add_generation_prompt=ask, **told
+                    list(messages), tokenize=False, add_generation_prompt=ask, **variables
                 )
             )
         except Exception as error:  # a template is a stranger's program
