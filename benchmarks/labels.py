@@ -53,7 +53,7 @@ def _meaning(sentence: Sentence) -> tuple[str, str, int]:
 
 def main() -> dict:
     """Reach: precision >= 0.95, recall >= 0.9, no topic feature labelled."""
-    from sae_training.dictionary.harvest import pooled_activations
+    from sae_training.dictionary.harvest import pooled
     from sae_training.dictionary.texts import Corpus
     from workbench.workspace import site_of
 
@@ -68,12 +68,12 @@ def main() -> dict:
     for row, document in enumerate(documents):
         for sentence in document.sentences:
             present[row, place[_meaning(sentence), sentence.row]] = 1
-    active = pooled_activations(
+    active = pooled(
         model,
         sae,
         Corpus([d.text for d in documents], 128, 128),
         site_of(run),
-    ).toarray()
+    ).activations.toarray()
     x, y = present - present.mean(0), active - active.mean(0)
     share = np.linalg.lstsq(x, y, rcond=None)[0] * (x.T @ y / DOCUMENTS) / (y.var(0) + 1e-12)
     meanings = sorted({meaning for meaning, _ in types})

@@ -36,7 +36,10 @@ class LabelledFeature:
     value: str
     """Id of the value that it carries."""
     polarity: int
-    """+1: active where the value is held; -1: active where it is rejected."""
+    """+1: active where the value is held, or spoken of; -1: active where it is rejected."""
+    part: str
+    """`pole`: of texts on one side of the value; `topic`: of texts that speak of it; empty of a run
+    of an earlier version, which did not tell."""
     effect: float
     """Standardised mean difference between texts with and without the value, within contexts
     [SD]."""
@@ -104,6 +107,7 @@ class LabelledFeatures:
             feature=int(row.feature),
             value=str(row.value),
             polarity=int(row.polarity),
+            part="" if pd.isna(row.part) else str(row.part),
             effect=float(row.effect),
             low=float(row.low),
             high=float(row.high),

@@ -20,7 +20,8 @@ MAP_POINTS = 6_000
 
 _BEST = """
     SELECT feature, arg_max(value, score) AS value, arg_max(polarity, score) AS polarity,
-        max(score) AS score, arg_max(effect, score) AS effect, arg_max(low, score) AS low,
+        arg_max_null(part, score) AS part, max(score) AS score,
+        arg_max(effect, score) AS effect, arg_max(low, score) AS low,
         arg_max(high, score) AS high, arg_max(n, score) AS n,
         arg_max_null(output, score) AS output, count(*) AS labels
     FROM {accepted} {narrow} GROUP BY feature"""
@@ -114,8 +115,8 @@ def features(
             SELECT feature, key, (SELECT count(*) FROM passing) AS total FROM passing
             ORDER BY key {direction} NULLS LAST, feature
             LIMIT {int(order.limit)} OFFSET {int(order.offset)})
-        SELECT feature, value, polarity, score, output, effect, low, high, n, labels, density,
-            max_activation, n_active, fires_on, total
+        SELECT feature, value, polarity, part, score, output, effect, low, high, n, labels,
+            density, max_activation, n_active, fires_on, total
         FROM page JOIN {statistics} USING (feature) LEFT JOIN best USING (feature)
         ORDER BY key {direction} NULLS LAST, feature""",
         [*narrow_parameters, *where_parameters],
@@ -128,7 +129,7 @@ def feature_map(store: Store, sae: str, labels: str = "") -> pd.DataFrame:
     """Map coordinates of every labelled feature and an even sample of the others, by feature."""
     return store.sql(f"""
         WITH placed AS (
-            SELECT feature, x, y, density, value, polarity, score
+            SELECT feature, x, y, density, value, polarity, part, score
             FROM {_statistics(store, sae)} LEFT JOIN {_best(store, labels)} USING (feature)
             WHERE x IS NOT NULL)
         SELECT * FROM placed
@@ -177,9 +178,9 @@ def competing_labels(store: Store, labels: str, index: int) -> pd.DataFrame:
     """Every label that competes for one feature, accepted first, then by held-out score."""
     return store.sql(
         """
-        SELECT value, polarity, l.effect, l.low, l.high, p, q, score, gain, l.n, method, accepted,
-            evidence, output, o.low AS output_low, o.high AS output_high, beside, null_high,
-            o.n AS output_n, dose
+        SELECT value, polarity, part, l.effect, l.low, l.high, p, q, score, gain, l.n, method,
+            accepted, evidence, output, o.low AS output_low, o.high AS output_high, beside,
+            null_high, o.n AS output_n, dose
         FROM labels l LEFT JOIN (SELECT * FROM output_scores WHERE run = $run) o
             USING (feature, value, polarity)
         WHERE l.run = $run AND feature = $feature
@@ -245,7 +246,7 @@ def _where(store: Store, sae: str, wanted: FeatureFilter) -> tuple[str, list[str
 def _accepted(store: Store, labels: str) -> str:
     return store.kept(
         """
-        SELECT feature, value, polarity, score, effect, l.low, l.high, l.n, output
+        SELECT feature, value, polarity, part, score, effect, l.low, l.high, l.n, output
         FROM labels l LEFT JOIN
             (SELECT feature, value, polarity, output FROM output_scores WHERE run = ?)
             USING (feature, value, polarity)

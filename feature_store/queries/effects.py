@@ -4,6 +4,9 @@ import pandas as pd
 
 from feature_store.store import Store
 
+_OF_A_VALUE = "kind NOT IN ('random-feature', 'random-direction')"
+"""What is steered for a value, and is no control."""
+
 
 def feature_doses(store: Store, effects: str, index: int) -> pd.DataFrame:
     """A feature's effect on every value at every dose, with the damage; by target and dose."""
@@ -41,11 +44,13 @@ def leakage(store: Store, effects: str) -> pd.DataFrame:
 
 
 def matched(store: Store, effects: str) -> pd.DataFrame:
-    """Damage-matched strength of every steered feature, those that were not matched first."""
+    """Damage-matched strength of everything that was steered for a value, those that were not
+    matched first.
+    """
     return store.sql(
-        """
-        SELECT feature, value, polarity, strength, reached, damage FROM matched
-        WHERE run = ? AND kind = 'feature' ORDER BY reached, value, feature""",
+        f"""
+        SELECT feature, kind, value, polarity, strength, reached, damage FROM matched
+        WHERE run = ? AND {_OF_A_VALUE} ORDER BY reached, value, feature, unit_id""",
         [effects],
     )
 
@@ -56,13 +61,13 @@ def cell_doses(store: Store, effects: str, source: str, target: str) -> pd.DataF
     The controls come along (`kind`), not turned. By kind, unit and dose.
     """
     return store.sql(
-        """
+        f"""
         SELECT kind, unit_id, feature, dose, damage, n, polarity,
             CASE WHEN polarity < 0 THEN -effect ELSE effect END AS effect,
             CASE WHEN polarity < 0 THEN -high ELSE low END AS low,
             CASE WHEN polarity < 0 THEN -low ELSE high END AS high
         FROM dose_effects
-        WHERE run = ? AND target = ? AND (value = ? OR kind <> 'feature')
+        WHERE run = ? AND target = ? AND (value = ? OR NOT {_OF_A_VALUE})
         ORDER BY kind, unit_id, dose""",
         [effects, target, source],
     )
@@ -77,14 +82,16 @@ def cell_ratings(
     `total` counts all.
     """
     return store.sql(
-        """
+        f"""
         WITH nearest AS (
-            SELECT i.feature, arg_min(i.intervention, abs(i.dose - m.strength)) AS intervention,
+            SELECT i.unit_id, i.kind, i.feature,
+                arg_min(i.intervention, abs(i.dose - m.strength)) AS intervention,
                 arg_min(i.dose, abs(i.dose - m.strength)) AS dose
             FROM interventions AS i JOIN matched AS m ON m.run = i.run AND m.unit_id = i.unit_id
-            WHERE i.run = $run AND i.kind = 'feature' AND i.value = $source GROUP BY i.feature),
+            WHERE i.run = $run AND i.{_OF_A_VALUE} AND i.value = $source
+            GROUP BY i.unit_id, i.kind, i.feature),
         page AS (
-            SELECT feature, dose, context, item, wording, "order", base, rating,
+            SELECT feature, kind, dose, context, item, wording, "order", base, rating,
                 rating - base AS change, count(*) OVER () AS total
             FROM ratings JOIN nearest USING (intervention) WHERE run = $run AND value = $target
             ORDER BY abs(rating - base) DESC, feature, context, item

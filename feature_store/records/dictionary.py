@@ -48,7 +48,10 @@ class Label:
     value: str
     """Id of the value."""
     polarity: Literal[-1, 1]
-    """+1: active where the value is held; -1: active where it is rejected."""
+    """+1: active where the value is held, or spoken of; -1: active where it is rejected."""
+    part: Literal["pole", "topic"]
+    """`pole`: of texts on one side of the value, while the other side was looked at; `topic`: of
+    texts that speak of the value, on either side or on the only one that was there."""
     effect: float
     """Standardised mean difference of the feature between texts with and without the value, within
     contexts [SD]."""

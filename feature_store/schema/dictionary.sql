@@ -55,7 +55,8 @@ CREATE TABLE labels (
   run      VARCHAR,  -- run of kind labels
   feature  INTEGER,  -- 0-based feature index
   value    VARCHAR,  -- id of the value
-  polarity INTEGER,  -- +1: active where the value is held, -1: where it is rejected
+  polarity INTEGER,  -- +1: active where the value is held or spoken of, -1: where it is rejected
+  part     VARCHAR,  -- pole: one side of the value, the other was looked at | topic: spoken of
   effect   DOUBLE,   -- standardised mean difference within contexts [SD]
   low      DOUBLE, high DOUBLE,  -- @interval
   p        DOUBLE,   -- two-sided p of no difference [0 to 1]
@@ -67,6 +68,33 @@ CREATE TABLE labels (
   method   VARCHAR,  -- name of the labeler
   accepted BOOLEAN,  -- whether the labeler's thresholds are met
   evidence VARCHAR   -- thresholds, counts, runner-up [JSON]
+);
+
+CREATE TABLE value_units (
+  -- Groups of features, and directions of the residual, that a value may be steered by.
+  run      VARCHAR,  -- run of kind labels
+  unit     VARCHAR,  -- group | direction
+  value    VARCHAR,  -- id of the value
+  polarity INTEGER,  -- +1: of texts that hold it or speak of it, -1: of those that reject it
+  part     VARCHAR,  -- pole: one side of the value against the other | topic: spoken of or not
+  features INTEGER,  -- features of a group; 0 of a direction
+  score    DOUBLE,   -- held-out area under the ROC curve within contexts: of a pole held against
+                     -- rejected texts, of a topic those that speak of it against the others
+                     -- [0 to 1]
+  low      DOUBLE, high DOUBLE,  -- @interval
+  p        DOUBLE,   -- one-sided p of chance [0 to 1]
+  q        DOUBLE,   -- p after Benjamini-Hochberg over the groups, or the directions [0 to 1]
+  n        INTEGER,  -- held-out texts that carry it [texts]
+  accepted BOOLEAN   -- whether q is below 0.05
+);
+
+CREATE TABLE group_features (  -- The features of every group.
+  run      VARCHAR,  -- run of kind labels
+  value    VARCHAR,  -- id of the value
+  polarity INTEGER,  -- of the group: +1 or -1
+  part     VARCHAR,  -- pole | topic
+  feature  INTEGER,  -- 0-based feature index
+  weight   DOUBLE    -- its weight; those of a group have length 1 [activation SD]
 );
 
 CREATE TABLE output_scores (

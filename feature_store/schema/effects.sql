@@ -3,7 +3,7 @@
 CREATE TABLE dose_effects (  -- Dose-response of every feature and control on every value.
   run      VARCHAR,  -- run of kind effects
   unit_id  INTEGER,  -- what is steered
-  kind     VARCHAR,  -- feature | random-feature | random-direction
+  kind     VARCHAR,  -- feature | group | direction | random-feature | random-direction
   feature  INTEGER,  -- 0-based feature index; -1 for a random direction
   value    VARCHAR,  -- value the feature is labelled with; empty for controls
   polarity INTEGER,  -- polarity of the label
@@ -19,7 +19,7 @@ CREATE TABLE dose_effects (  -- Dose-response of every feature and control on ev
 CREATE TABLE matched (  -- Damage-matched strength of every feature and control.
   run      VARCHAR,  -- run of kind effects
   unit_id  INTEGER,  -- what is steered
-  kind     VARCHAR,  -- feature | random-feature | random-direction
+  kind     VARCHAR,  -- feature | group | direction | random-feature | random-direction
   feature  INTEGER,  -- 0-based feature index; -1 for a random direction
   value    VARCHAR,  -- value the feature is labelled with; empty for controls
   polarity INTEGER,  -- polarity of the label
@@ -55,7 +55,7 @@ CREATE TABLE leakage (  -- How much of a value's steering goes elsewhere.
 
 CREATE TABLE dose_curves (  -- The search for a sweep's doses: damage over strength, before it began.
   run    VARCHAR,  -- run of kind effects
-  kind   VARCHAR,  -- feature | random-direction
+  kind   VARCHAR,  -- feature | group | direction | random-direction
   dose   DOUBLE,   -- strength [in the sweep's unit]
   damage DOUBLE,   -- mean rise of the loss on neutral text [nats per token]
   low    DOUBLE, high DOUBLE,  -- @interval over neutral texts

@@ -124,39 +124,52 @@ def active_pairs(sae: SAE, x: Float[Tensor, "tok d_model"]) -> ActivePairs:
     return ActivePairs(tokens[order], features[order], values[order])
 
 
-def pooled_activations(
+class Pooled(NamedTuple):
+    """What labelers see of texts: one row a text."""
+
+    activations: csr_matrix
+    """Largest activation of each feature [text, feature; activation units]."""
+    residuals: Float[np.ndarray, "text d_model"]
+    """Mean residual over the tokens that the SAE reads [residual units]; 0 of a text without
+    any."""
+
+
+def pooled(
     model: Model,
     sae: SAE,
     corpus: Corpus,
     site: Site,
     progress: StageProgress = silent_stage,
-) -> csr_matrix:
-    """Read the largest activation of each feature in each text; what labelers compare.
+) -> Pooled:
+    """Read the largest activation of each feature in each text, and each text's mean residual.
 
     For example:
 
-        pooled_activations(model, sae, Corpus(texts), sae.site())  # sparse [text, feature]
+        pooled(model, sae, Corpus(texts), sae.site()).activations  # sparse [text, feature]
     """
     sae.check_fits(model)
     documents, features, values = [], [], []
-    seen = np.zeros(len(corpus.texts), bool)
+    sums, counts = np.zeros((len(corpus.texts), sae.d_model)), np.zeros(len(corpus.texts))
     for tokens in read(model, corpus, site, sae.reading):
-        best = _strongest(active_pairs(sae, tokens.x), tokens.document.numpy(), sae.n_features)
+        document = tokens.document.numpy()
+        best = _strongest(active_pairs(sae, tokens.x), document, sae.n_features)
         documents.append(best.document)
         features.append(best.feature)
         values.append(best.value)
-        seen[tokens.document.numpy()] = True
-        progress(int(seen.sum()), len(corpus.texts))
+        np.add.at(sums, document, tokens.x.double().cpu().numpy())
+        counts += np.bincount(document, minlength=len(counts))
+        progress(int((counts > 0).sum()), len(corpus.texts))
+    residuals = sums / np.maximum(counts, 1)[:, None]
+    shape = (len(corpus.texts), sae.n_features)
     if not documents:
-        return csr_matrix((len(corpus.texts), sae.n_features), dtype=np.float32)
+        return Pooled(csr_matrix(shape, dtype=np.float32), residuals)
     document, feature, value = map(np.concatenate, (documents, features, values))
     # A long text comes in several batches: its largest activation goes first, the rest go.
     order = np.lexsort((-value, feature, document))
     document, feature, value = document[order], feature[order], value[order]
     first = _starts(document * sae.n_features + feature)
     entries = (value[first], (document[first], feature[first]))
-    shape = (len(corpus.texts), sae.n_features)
-    return coo_matrix(entries, shape=shape, dtype=np.float32).tocsr()
+    return Pooled(coo_matrix(entries, shape=shape, dtype=np.float32).tocsr(), residuals)
 
 
 def harvest(

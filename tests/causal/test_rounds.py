@@ -13,7 +13,14 @@ from workbench.sweeps.rounds import LOOKS, Stopping, planned_looks, widest
 
 pytestmark = pytest.mark.slow_file
 
-LAX = ("max_q=1", "min_effect=-9", "min_gain=-9", "min_score=0", "specificity=9", "min_texts=2")
+LAX = (
+    "max_chance=1",
+    "min_effect=-9",
+    "min_gain=-9",
+    "min_score=0",
+    "specificity=9",
+    "min_texts=2",
+)
 
 
 def noise(rng, shape, kind):

@@ -5,11 +5,18 @@ import shutil
 import numpy as np
 import pytest
 
-from feature_store.errors import BadInput
+from feature_store.errors import BadInput, Incompatible
 from workbench.measuring import voice
 from workbench.study import Study
 
-LAX = ("max_q=1", "min_effect=-9", "min_gain=-9", "min_score=0", "specificity=9", "min_texts=2")
+LAX = (
+    "max_chance=1",
+    "min_effect=-9",
+    "min_gain=-9",
+    "min_score=0",
+    "specificity=9",
+    "min_texts=2",
+)
 SMALL = {"features_per_value": 2, "n_neutral": 4, "replicates": 100}
 
 
@@ -79,3 +86,33 @@ def test_rounds_are_refused_also_where_the_mode_follows_from_a_hearing(study, mo
     monkeypatch.setattr("workbench.measuring.heard.mode_for", lambda *_: "voice")
     with pytest.raises(BadInput, match="too few open questions to ask them in rounds"):
         study.effects(until=0.1, replicates=1000)
+
+
+@pytest.mark.parametrize(("steer", "kind"), [("groups", "group"), ("directions", "direction")])
+def test_groups_and_directions_are_steered_like_features(study, steer, kind):
+    run = study.effects(
+        mode="voice",
+        steer=steer,
+        part="pole",
+        doses=(0.1, 0.3),
+        random_features=2,
+        random_directions=2,
+        **SMALL,
+    )
+    rows = study.store.sql("SELECT * FROM interventions WHERE run = ?", [run.id])
+    assert set(rows.kind) >= {kind, "random-direction"}
+    units = study.store.sql(
+        "SELECT * FROM value_units WHERE unit = ? AND part = 'pole' AND accepted", [kind]
+    )
+    steered = rows[rows.kind == kind]
+    assert set(zip(steered.value, steered.polarity)) == set(zip(units.value, units.polarity))
+    # The organism's residual writes what is read of a pole.
+    assert run.summary["own_held"] > 0
+    with pytest.raises(Incompatible, match="joint steerings are made of single features"):
+        study.plan(want="power +2", effects=run.id, replicates=100)
+
+
+def test_what_no_text_tells_apart_is_not_steered(study):
+    with pytest.raises(BadInput, match="has no direction of a value's topic .*The nearest is"):
+        few = study.label(limit=60, options=LAX, mode="voice", n_contexts=0, seed=5)
+        study.effects(mode="voice", labels=few.id, steer="directions", part="topic", **SMALL)

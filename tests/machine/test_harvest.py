@@ -8,7 +8,7 @@ from feature_store.errors import BadInput
 from feature_store.records import Site
 from sae_training.dictionary import harvest as module
 from sae_training.dictionary import kept
-from sae_training.dictionary.harvest import HarvestSettings, harvest, pooled_activations
+from sae_training.dictionary.harvest import HarvestSettings, harvest, pooled
 from sae_training.dictionary.sae import SAE
 from sae_training.dictionary.stream import read
 from sae_training.dictionary.texts import Corpus
@@ -111,11 +111,23 @@ def test_top_contexts(model, sae, slow):
 
 
 def test_pooled_is_the_maximum_over_tokens(model, sae, slow):
-    pooled = pooled_activations(model, sae, *READ).toarray()
-    expected = np.zeros_like(pooled)
+    whole = pooled(model, sae, *READ)
+    largest = whole.activations.toarray()
+    expected = np.zeros_like(largest)
     for f, document, _, value in slow:
         expected[document, f] = max(expected[document, f], value)
-    np.testing.assert_allclose(pooled, expected, rtol=1e-6)
+    np.testing.assert_allclose(largest, expected, rtol=1e-6)
+
+
+def test_a_text_is_the_mean_of_its_tokens_however_it_is_cut(model, sae):
+    corpus, site = READ
+    whole = pooled(model, sae, corpus, site).residuals
+    by_text: dict[int, list] = {}
+    for tokens in read(model, corpus, site, sae.reading):
+        for document, x in zip(tokens.document.tolist(), tokens.x.numpy(), strict=True):
+            by_text.setdefault(document, []).append(x)
+    for document, rows in by_text.items():
+        np.testing.assert_allclose(whole[document], np.mean(rows, 0), rtol=1e-5, atol=1e-6)
 
 
 def triples(told):

@@ -11,7 +11,7 @@ from scipy import sparse
 from feature_store import registry
 from feature_store.errors import BadInput
 from workbench.features.labelers import LabelledActivations
-from workbench.features.labelers.contrast import Design, regress
+from workbench.statistics.marked import Design, Marks, limit_by_chance, marks_of, regress
 
 TEN = registry.get("values", "schwartz10")
 CONTRAST = registry.get("labelers", "contrast")
@@ -124,7 +124,8 @@ def test_the_regression_equals_the_one_with_dummies():
     rng = np.random.default_rng(2)
     strata, marks = rng.integers(0, 4, 120), rng.random((120, 3)) < 0.4
     dense = (rng.random((120, 5)) < 0.5) * rng.gamma(2, 1, (120, 5))
-    found = regress(sparse.csc_matrix(dense), Design.of(marks, strata))
+    plain = Marks(marks.astype(float), [], np.eye(3))
+    found = regress(sparse.csc_matrix(dense), Design.of(plain, strata))
     design = np.hstack([marks.astype(float), np.eye(4)[strata]])
     whole = np.linalg.lstsq(design, dense, rcond=None)[0]
     residual = dense - design @ whole
@@ -137,6 +138,80 @@ def test_the_regression_equals_the_one_with_dummies():
     assert found.se == pytest.approx(np.array(white).T)
     assert found.sd == pytest.approx(np.sqrt((residual**2).sum(0) / 113))
     assert found.degrees == 113
+
+
+def test_a_combination_of_marks_has_its_own_error():
+    rng = np.random.default_rng(3)
+    strata, sides = rng.integers(0, 4, 200), rng.integers(-1, 2, 200)
+    dense = (rng.random((200, 4)) < 0.5) * rng.gamma(2, 1, (200, 4))
+    marks = marks_of(sides[:, None], ["power"], np.arange(200), 10)
+    both = regress(sparse.csc_matrix(dense), Design.of(marks, strata))
+    # The topic is the mean of both coefficients: a design of mean and half difference has it too.
+    turned = np.column_stack([sides != 0, sides]).astype(float)
+    other = regress(
+        sparse.csc_matrix(dense), Design.of(Marks(turned, [], np.diag([1.0, 1.0])), strata)
+    )
+    assert both.beta[2] == pytest.approx(other.beta[0])
+    assert both.se[2] == pytest.approx(other.se[0])
+
+
+def test_what_fires_for_both_sides_is_of_the_topic_and_for_one_of_the_pole():
+    rng = np.random.default_rng(4)
+    values = rng.integers(-1, 2, (3000, 10)) * (rng.random((3000, 10)) < 0.3)
+    fire = np.column_stack(
+        [values[:, 4] > 0, values[:, 4] != 0, values[:, 4] < 0, values[:, 7] != 0]
+    )
+    noise = (rng.random((3000, 60)) < 0.1) * rng.gamma(2, 1, (3000, 60))
+    active = np.hstack(
+        [fire * (rng.random(fire.shape) < 0.5) * rng.gamma(4, 0.5, fire.shape), noise]
+    )
+    data = LabelledActivations(sparse.csr_matrix(active), values, np.full(3000, ""))
+    labels = [label for label in CONTRAST.label(data, TEN, CONTRAST.config()) if label.accepted]
+    planted_ = {0: ("power", 1, "pole"), 1: ("power", 1, "topic"), 2: ("power", -1, "pole")}
+    planted_[3] = ("tradition", 1, "topic")
+    named = {label.feature: (label.value, label.polarity, label.part) for label in labels}
+    assert {feature: named.get(feature) for feature in planted_} == planted_
+    assert sum(feature > 3 for feature in named) <= 2
+    # Where no text rejects a value, nothing can be told to be more than of its topic.
+    only = CONTRAST.label(replace(data, values=np.maximum(values, 0)), TEN, CONTRAST.config())
+    assert {label.part for label in only} == {"topic"}
+
+
+@pytest.mark.parametrize("real", [0, 5, 60])
+def test_the_share_of_labels_by_chance_is_as_stated(real):
+    """Of what passes the limit, at most the stated share is noise, whatever is planted."""
+    rng = np.random.default_rng(5)
+    shares, kept = [], []
+    for _ in range(400):
+        noise, effects = rng.normal(size=500), rng.normal(4, 1, real)
+        permuted = [rng.normal(size=500) for _ in range(20)]
+        limit = limit_by_chance(np.concatenate([noise, effects]), permuted, 0.1)
+        wrong, right = (noise >= limit).sum(), (effects >= limit).sum()
+        shares.append(wrong / max(wrong + right, 1))
+        kept.append(right)
+    assert np.mean(shares) < 0.1 + 3 * np.std(shares) / 20
+    if real == 60:
+        assert np.mean(kept) > 0.7 * real
+        assert np.mean(shares) > 0.05  # and no stricter than was asked
+
+
+def test_no_limit_and_no_row_that_passes():
+    noise = [np.array([3.0, 4.0])]
+    assert limit_by_chance(np.array([1.0, 2.0]), noise, 0.05) == np.inf
+    assert limit_by_chance(np.array([1.0, 2.0]), noise, 1.0) == -np.inf
+    assert limit_by_chance(np.empty(0), [], 0.05) == np.inf
+
+
+def test_the_limit_follows_the_study():
+    """Marks that people disagree about leave features that chance does not make."""
+    data, truth, _ = planted(1)
+    rng = np.random.default_rng(6)
+    unsure = data.values * (rng.random(data.values.shape) < 0.55)
+    labels = CONTRAST.label(replace(data, values=unsure), TEN, CONTRAST.config())
+    named = accepted(labels)
+    right = sum(truth.get(feature) == mark for feature, mark in named.items())
+    assert right / len(named) >= 0.9
+    assert right / len(truth) >= 0.75
 
 
 def test_a_mark_that_nothing_carries_and_a_silent_sae_are_no_crash(world):

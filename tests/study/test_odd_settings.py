@@ -29,7 +29,14 @@ from workbench.workspace import Workspace
 
 pytestmark = pytest.mark.slow_file
 
-LAX = ("max_q=1", "min_effect=-9", "min_gain=-9", "min_score=0", "specificity=9", "min_texts=2")
+LAX = (
+    "max_chance=1",
+    "min_effect=-9",
+    "min_gain=-9",
+    "min_score=0",
+    "specificity=9",
+    "min_texts=2",
+)
 """A labeler that accepts whatever it sees: the study is too small for labels that hold."""
 TEXTS = ("", "nosuch", "0", "-1", "nan", "a\0b", "power,power", "½\ud800", ".", "x" * 300)
 NUMBERS = ("", "0", "-1", "1", "2", "nan", "inf", "1e308", "1e-300", "9" * 30, "1e3")

@@ -176,7 +176,7 @@ def test_every_verb_from_effects_to_causes_and_back_goes_through_and_claims_noth
         assert main(list(words)) == code, words
         return capsys.readouterr()[code and 1]
 
-    loose = "max_q=1,min_effect=0.05,min_gain=0.01,specificity=1,min_score=0.5"
+    loose = "max_chance=1,min_effect=0.05,min_gain=0.01,specificity=1,min_score=0.5"
     files = [
         "--labelled",
         str(touche / "arguments-training.tsv"),

@@ -197,7 +197,7 @@ def null_band(matched: Matched, features: int, seed: int) -> Float[np.ndarray, "
 
     The 2.5 % and the 97.5 % quantile of each value [rating points]; NaN without controls.
     """
-    controls = np.flatnonzero(matched.kind != "feature")
+    controls = np.flatnonzero(matched.is_control)
     if not len(controls):
         return np.full((2, matched.changes.shape[2]), np.nan)
     means = known_mean(matched.changes[controls], 1)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from feature_store.errors import Incompatible
 from feature_store.records import CausalGraph, Edge, Run, Steering
 from workbench.causal.predict import Curves, HeldOut, Predictors, Weights, dose_curves
 from workbench.measuring.questionnaire import one_scale
@@ -89,6 +90,12 @@ def curves_of(study: Workspace, sweep_run: Run, kind: str = "feature") -> Curves
     top: float = len(one_scale(sweep_run.config["instrument"], study.system).options)
     if sweep_run.config.get("mode") == "voice":
         top = np.inf
+    steered = sweep_run.config.get("steer", "features")
+    if steered != "features":
+        raise Incompatible(
+            f"{sweep_run.id} steered {steered}; joint steerings are made of single features. Run"
+            " `workbench effects` without --steer, and build on that."
+        )
     return dose_curves(read_sweep(study, sweep_run.id), top, kind)
 
 

@@ -193,7 +193,7 @@ def with_outputs(study: Workspace, label_run: str) -> pd.DataFrame:
     `sweep.choose_features` takes them.
     """
     return study.store.sql(
-        "SELECT feature, value, polarity, gain, score, accepted, output FROM labels LEFT JOIN"
+        "SELECT feature, value, polarity, part, gain, score, accepted, output FROM labels LEFT JOIN"
         " (SELECT feature, value, polarity, output FROM output_scores WHERE run = $run) USING"
         " (feature, value, polarity) WHERE run = $run ORDER BY feature, value, polarity",
         {"run": label_run},

@@ -139,6 +139,10 @@ def _dose_line(figure: go.Figure, rows: pd.DataFrame, name: str, colour: str, ma
     )
 
 
+CONTROLS = ("random-feature", "random-direction")
+"""Kinds of units that are steered for no value."""
+
+
 def cell_doses(
     doses: pd.DataFrame,
     system: ValueSystem,
@@ -157,6 +161,8 @@ def cell_doses(
         ("random-direction", "#c3c9cf", "random directions"),
         ("random-feature", "#9aa3ac", "random features"),
         ("feature", colours(system)[source], "features of the value"),
+        ("group", colours(system)[source], "groups of the value"),
+        ("direction", colours(system)[source], "directions of the value"),
     ):
         rows = doses[doses.kind == kind]
         if len(rows):
@@ -178,12 +184,12 @@ def _kind_of_unit(figure: go.Figure, rows: pd.DataFrame, colour: str, label: str
     rows = rows.mask(np.isinf(rows.dose))
     line = {
         "color": colour,
-        "width": 2 if kind == "feature" else 1.2,
+        "width": 1.2 if kind in CONTROLS else 2,
         "dash": "dot" if kind == "random-direction" else "solid",
     }
-    units = rows.feature.map(_unit_name)
+    units = [_unit_name(kind, feature) for feature in rows.feature]
     error = None
-    if kind == "feature":
+    if kind not in CONTROLS:
         error = bars(rows.effect, rows.low, rows.high, faded(colour, 0.5), thickness=1)
     figure.add_scatter(
         x=rows.dose,
@@ -218,11 +224,13 @@ def _kind_of_unit(figure: go.Figure, rows: pd.DataFrame, colour: str, label: str
     )
 
 
-def _unit_name(feature: float) -> str:
-    """Name what was steered: a negative number is a random direction, none is a gap in a line."""
+def _unit_name(kind: str, feature: float) -> str:
+    """Name what was steered: a feature by its number, other things by their kind; a gap in a line
+    has no name.
+    """
     if np.isnan(feature):
         return ""
-    return "random direction" if feature < 0 else f"feature {feature:.0f}"
+    return kind.replace("-", " ") if feature < 0 else f"feature {feature:.0f}"
 
 
 def leakage(rows: pd.DataFrame, system: ValueSystem, height: int = 420) -> go.Figure:

@@ -4,7 +4,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from feature_store.records import ValueSystem
-from workbench.figures.style import SOFT, colours, dress, names
+from workbench.figures.style import SOFT, colours, dress, names, side
 
 
 def feature_map(points: pd.DataFrame, system: ValueSystem, height: int = 520) -> go.Figure:
@@ -31,7 +31,7 @@ def feature_map(points: pd.DataFrame, system: ValueSystem, height: int = 520) ->
             continue
         texts = [
             f"<b>feature {r.feature}</b><br>{name_of[value]},"
-            f" {'held' if r.polarity > 0 else 'rejected'}<br>held-out score {r.score:.2f}"
+            f" {side(r)}<br>held-out score {r.score:.2f}"
             for r in rows.itertuples()
         ]
         figure.add_scattergl(

@@ -199,3 +199,10 @@ def bars(
         "width": 0,
         "color": colour,
     }
+
+
+def side(label: Any) -> str:
+    """Say in a word what a label is of: its value held or rejected, or talk about it (`part`)."""
+    if label.part == "topic":
+        return "topic"
+    return "held" if label.polarity > 0 else "rejected"

@@ -2,7 +2,7 @@
 before a question.
 
 1. A source of texts is the word `organism` (the generator of the shipped model writes them) or the
-   path of a file.
+   path of a file. Labelled ones are also `poles`: short texts in two poles (`poles.py`).
 2. `labelled` reads a value-labelled table. It holds a text, a column of marks for each value
    (`marks.py`) and, optionally, the context within which texts are compared (a topic, a debate's
    conclusion). What becomes of every row is said in one line, and warned of where any is lost.
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from feature_store.errors import BadInput
 from feature_store.files import listed
@@ -25,11 +25,13 @@ from feature_store.tables import Table, read_table
 from sae_training.dictionary.texts import ReadTexts, read_corpus, read_texts, text_columns, texts_of
 from workbench import organism
 from workbench.material.marks import Scale, join, read_marks
+from workbench.material.poles import as_said, pole_texts
 
 if TYPE_CHECKING:
     from sae_training.engine.model import Model
 
 ORGANISM = "organism"
+POLES = "poles"
 BUILT_IN = Path(__file__).with_name("material.toml")
 HELD_OUT_SHIFT = 1_000_003
 """Added to the seed of the organism's contexts that measure, to write those that choose."""
@@ -39,7 +41,7 @@ class LabelledSource(NamedTuple):
     """Where value-labelled texts stand, and what the columns of their table mean."""
 
     texts: str
-    """`organism`, or a table with one text a row."""
+    """`organism`, `poles`, or a table with one text a row."""
     marks: str = ""
     """Second table with the values' columns, joined by the columns that both have; empty: the
     values stand in the first."""
@@ -66,6 +68,9 @@ class LabelledDocuments(NamedTuple):
     [document]."""
     account: str = ""
     """One line: what became of the rows of the table; empty for the organism."""
+    pairs: Int[np.ndarray, " document"] | None = None
+    """Number of each document's pair, where documents come in pairs that differ in the pole alone;
+    None: they do not."""
 
 
 def model_address(model: str) -> str:
@@ -188,6 +193,8 @@ def labelled(
     """
     if source.texts == ORGANISM:
         return _organism_documents(system, n or 12_000, seed)
+    if source.texts == POLES:
+        return _pole_documents(system, n, seed, model)
     table = read_table(Path(source.texts), [source.text_column])
     marked, keys, column = table, [], source.text_column
     if source.marks:
@@ -242,6 +249,21 @@ def _organism_documents(system: ValueSystem, n: int, seed: int) -> LabelledDocum
     topics = np.array([document.context for document in documents])
     texts = [document.text for document in documents]
     return LabelledDocuments(texts=texts, values=marks, contexts=topics)
+
+
+def _pole_documents(
+    system: ValueSystem, n: int, seed: int, model: "Model | None"
+) -> LabelledDocuments:
+    """The built-in texts in two poles, as a model's own words."""
+    written = pole_texts(system)
+    drawn = np.sort(np.random.default_rng(seed).permutation(len(written.texts))[: n or None])
+    texts = [written.texts[row] for row in drawn]
+    return LabelledDocuments(
+        texts=as_said(texts, model) if model else texts,
+        values=written.marks[drawn],
+        contexts=np.array(written.frames)[drawn],
+        pairs=drawn // 2,
+    )
 
 
 def sample(texts: list[str], n: int, seed: int) -> list[str]:

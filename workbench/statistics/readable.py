@@ -185,12 +185,12 @@ def _interval(
             low[value], high[value] = interval.low[0], interval.high[0]
         elif informative.any():
             mean = wins[:, value].sum() / pairs[:, value].sum()
-            error = _delong(scores[:, value], marks[:, value], stratum)
+            error = delong(scores[:, value], marks[:, value], stratum)
             low[value], high[value] = mean - 1.96 * error, mean + 1.96 * error
     return np.clip(low, 0.0, 1.0), np.clip(high, 0.0, 1.0)
 
 
-def _delong(
+def delong(
     scores: Float[np.ndarray, " text"],
     marks: Bool[np.ndarray, " text"],
     stratum: Int[np.ndarray, " text"],

@@ -3,7 +3,8 @@
 `strongest_features` lists what an SAE finds in a prompt, or in a span of it.
 `scale_of` reads what turns `norm_share` and `feature_max` into residual units from the SAE's own
 run: the median residual norm of the harvested tokens and each feature's largest activation. A
-steering along a stored direction finds it in the run of probes that it names, at the SAE's site.
+steering along a stored direction finds it in the run of probes or labels that it names, at the
+SAE's site.
 """
 
 import contextlib
@@ -95,6 +96,9 @@ def directions_for(
     by_name = {}
     for name in {steering.direction for steering in steerings if steering.direction}:
         parts = directions.parse(name)
+        if parts.kind in directions.OF_LABELS:
+            by_name[name] = _of_labels(study, sae_run, parts)
+            continue
         probes_run = study.resolve("probes", parts.run)
         if probes_run.inputs["model"] != sae_run.inputs["model"]:
             raise Incompatible(
@@ -103,6 +107,21 @@ def directions_for(
             )
         by_name[name] = directions.direction(study, probes_run, parts.value, parts.kind, layer)
     return by_name
+
+
+def _of_labels(
+    study: Workspace, sae_run: Run, name: directions.DirectionName
+) -> Float[Tensor, " d_model"]:
+    """Load a direction of labelled texts. Raises Incompatible where they were read elsewhere."""
+    label_run = study.resolve("labels", name.run)
+    read = study.resolve("sae", label_run.inputs["sae"])
+    if read.inputs["model"] != sae_run.inputs["model"] or site_of(read) != site_of(sae_run):
+        raise Incompatible(
+            f"{label_run.id} read {read.config['model']} at layer {read.summary['layer']},"
+            f" {sae_run.id} reads {sae_run.config['model']} at layer {sae_run.summary['layer']}."
+            " Label with this SAE."
+        )
+    return directions.direction_of_labels(study, label_run, name.value, name.kind)
 
 
 def edit_for(study: Workspace, sae_run: Run, steerings: Sequence[Steering]) -> "Edit":

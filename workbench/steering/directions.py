@@ -1,9 +1,10 @@
-"""The directions that a run of kind `probes` stores: probes and differences of means, by value and
-layer.
+"""The directions that runs store: of kind `probes` by value and layer, of kind `labels` by value.
 
-1. `save` writes them once as `directions.safetensors` beside the run's tables: `weight`, `bias` and
-   `difference-of-means`, values in the order of the run's summary, every layer.
-2. `direction` gives one at length 1: what any steering adds, clamps, replaces or takes away.
+1. `save` writes them once as `directions.safetensors` beside the run's tables. Of probes these are
+   `weight`, `bias` and `difference-of-means`, values in the order of the run's summary, every
+   layer; of labels `pole` and `topic`, values in the system's order, at the SAE's site.
+2. `direction` gives one at length 1: what any steering adds, clamps, replaces or takes away;
+   `direction_of_labels` one of labelled texts.
 3. `parse` reads the name by which a `Steering` calls one: `run/value/kind`.
 
 Left out: training; that is `probes.py` and the verb `probe`.
@@ -25,6 +26,9 @@ from workbench.workspace import Workspace
 
 FILE = "directions.safetensors"
 KINDS = ("probe", "difference-of-means")
+"""What a run of kind `probes` stores."""
+OF_LABELS = ("pole", "topic")
+"""What a run of kind `labels` stores."""
 
 
 class Probe(NamedTuple):
@@ -40,18 +44,18 @@ class DirectionName(NamedTuple):
     """The name of a stored direction, in its three parts."""
 
     run: str
-    """Id of a run of kind `probes`."""
+    """Id of a run of kind `probes`, or `labels`."""
     value: str
     """Id of the value."""
     kind: str
-    """One of `KINDS`."""
+    """One of `KINDS`, or of `OF_LABELS`."""
 
 
 def save(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write a run's directions into its folder, in double precision.
 
     `arrays` holds `weight` and `difference-of-means` [value, layer, d_model] and `bias`
-    [value, layer].
+    [value, layer] of probes, `pole` and `topic` [value, d_model] of labels.
     """
     from safetensors.numpy import save_file
 
@@ -81,6 +85,33 @@ def direction(
         raise BadInput(
             f"The {kind} direction of {value} at layer {layer} has length 0: its pairs do not"
             " differ there. Choose another layer."
+        )
+    return (vector / length).float()
+
+
+def direction_of_labels(
+    study: Workspace, run: Run, value: str, kind: str
+) -> Float[Tensor, " d_model"]:
+    """Give the pole or topic direction of a value that a run of kind `labels` stores, at length 1.
+
+    It stands at the site of the labels' SAE. Raises NotFound for a run of an earlier version, and
+    for a value that too few of its texts hold or reject.
+
+        direction_of_labels(study, run, "power", "pole")
+    """
+    file = study.runs.folder / run.id / FILE
+    if not file.exists():
+        raise NotFound(
+            f"{run.id} is of an earlier version and has no directions. Run `workbench label` again."
+        )
+    id = study.system.resolve(value)
+    vector = _load(file)[kind][study.system.ids.index(id)]
+    length = vector.norm()
+    if not length > 0:
+        missing = "hold and too few reject" if kind == "pole" else "speak of"
+        raise NotFound(
+            f"{run.id} has no {kind} direction of {id}: too few of its texts {missing} it. Label"
+            " with more texts."
         )
     return (vector / length).float()
 
@@ -120,10 +151,10 @@ def parse(name: str) -> DirectionName:
     name must mean the same direction later.
     """
     parts = name.split("/")
-    if len(parts) != 3 or parts[2] not in KINDS or parts[0] == "latest":
+    if len(parts) != 3 or parts[2] not in (*KINDS, *OF_LABELS) or parts[0] == "latest":
         raise BadInput(
             "A stored direction is written run/value/kind, with the run's id and kind"
-            f" {' or '.join(KINDS)}; got {name!r}."
+            f" {', '.join((*KINDS, *OF_LABELS))}; got {name!r}."
         )
     return DirectionName(*parts)
 

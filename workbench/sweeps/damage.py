@@ -20,6 +20,8 @@ from jaxtyping import Bool, Float, Int, Shaped
 from feature_store.errors import BadInput
 from workbench.statistics.intervals import bootstrap_mean
 
+CONTROLS = ("random-feature", "random-direction")
+"""Kinds of units that are steered for no value."""
 SMALLEST_SD = 1e-4
 """Unsteered ratings that vary less over contexts cannot be a unit [rating points]."""
 
@@ -36,11 +38,11 @@ class Sweep:
     unit_id: Int[np.ndarray, " intervention"]
     """What is steered; its doses share it."""
     kind: Shaped[np.ndarray, " intervention"]
-    """`feature`, `random-feature` or `random-direction`."""
+    """`feature`, `group` or `direction`, or one of `CONTROLS`."""
     feature: Int[np.ndarray, " intervention"]
-    """0-based feature index; -1 for a random direction."""
+    """0-based feature index; -1 for what is not one feature."""
     source: Shaped[np.ndarray, " intervention"]
-    """Id of the value that the feature is labelled with; empty for controls."""
+    """Id of the value that the unit is steered for; empty for controls."""
     polarity: Int[np.ndarray, " intervention"]
     """Polarity of the label, -1 or +1; +1 for controls."""
     dose: Float[np.ndarray, " intervention"]
@@ -121,9 +123,9 @@ class Matched(NamedTuple):
     unit_id: Int[np.ndarray, " unit"]
     """What is steered."""
     kind: Shaped[np.ndarray, " unit"]
-    """`feature`, `random-feature` or `random-direction`."""
+    """`feature`, `group` or `direction`, or one of `CONTROLS`."""
     feature: Int[np.ndarray, " unit"]
-    """0-based feature index; -1 for a random direction."""
+    """0-based feature index; -1 for what is not one feature."""
     source: Shaped[np.ndarray, " unit"]
     """Value of the label; empty for controls."""
     polarity: Int[np.ndarray, " unit"]
@@ -138,9 +140,14 @@ class Matched(NamedTuple):
     """Change of the ratings at s*, turned by polarity so that the labelled value should rise
     [rating points]."""
 
+    @property
+    def is_control(self) -> Bool[np.ndarray, " unit"]:
+        """Which units were steered for no value."""
+        return np.isin(self.kind, CONTROLS)
+
     def of(self, value: str) -> Int[np.ndarray, " row"]:
-        """Find the rows of the features labelled with `value`."""
-        return np.flatnonzero((self.source == value) & (self.kind == "feature"))
+        """Find the rows of the units that are steered for `value`."""
+        return np.flatnonzero((self.source == value) & ~self.is_control)
 
     def rows(self) -> list[dict[str, Any]]:
         """Give every unit as a row of the relation `matched`."""

@@ -21,7 +21,6 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 from jaxtyping import Float
 
@@ -129,18 +128,17 @@ def found_doses(
     work: Work,
     study: Workspace,
     setup: SweepSetup,
-    chosen: pd.DataFrame,
+    steered: Sequence[Intervention],
     limit: float,
     progress: Progress,
 ) -> tuple[float, ...]:
     """Search for a sweep's doses, write the relation `dose_curves`, and give the doses.
 
-    `chosen`: the labelled features, best first of each value; `limit`: largest damage [nats per
+    `steered`: what the sweep steers, best first of each value; `limit`: largest damage [nats per
     token]. Warns where no strength has that damage.
     """
-    units = _units(chosen, setup)
+    units, leading = _units(steered, setup)
     names = [unit.kind for unit in units]
-    leading = names.count("feature")
     steps = 1 + DOUBLINGS + BISECTIONS
     kept = len(work.done("dose_search"))
     number = 0
@@ -198,11 +196,13 @@ def curve_rows(curve: DamageCurve, kinds: Sequence[str], seed: int) -> list[dict
     return rows
 
 
-def _units(chosen: pd.DataFrame, setup: SweepSetup) -> list[Intervention]:
-    """Give the best feature of each value, and as many random directions, at any strength."""
-    best = chosen.groupby("value", sort=False).head(1).head(UNITS)
+def _units(steered: Sequence[Intervention], setup: SweepSetup) -> tuple[list[Intervention], int]:
+    """Give the best unit of each value, then as many random directions; and the number of the
+    former.
+    """
+    best = list({unit.value: unit for unit in reversed(steered)}.values())[::-1][:UNITS]
     controls = Controls(unlabelled=(), features=0, directions=len(best), seed=setup.settings.seed)
-    return plan(best, controls, setup.template, (1.0,))
+    return plan(best, controls, setup.template, (1.0,)), len(best)
 
 
 def _damage(

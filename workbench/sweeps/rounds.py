@@ -182,8 +182,8 @@ def _still_wide(
     matched = match(measured, stopping.delta)
     changes = matched.changes / measured.unsteered_sd()
     groups = [
-        source if kind == "feature" else f"control {unit}"
-        for source, kind, unit in zip(matched.source, matched.kind, matched.unit_id, strict=True)
+        source or f"control {unit}"
+        for source, unit in zip(matched.source, matched.unit_id, strict=True)
     ]
     wide = {
         group: widest(known_mean(changes[[g == group for g in groups]], 0), stopping)

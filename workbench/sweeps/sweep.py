@@ -1,8 +1,8 @@
 """The side-effect sweep: features x doses x questions x controls, measured with damage, resumable.
 
-1. `plan` takes each value's best labelled features, as many random features and random directions
-   as asked, and crosses them with the doses. A control is steered with the same norms as the
-   features.
+1. `plan` takes units (each value's best labelled features, groups of features, or directions), as
+   many random features, or groups of them, and random directions as asked, and crosses them with
+   the doses. A control is steered with the same norms as the units.
 2. `measure` scores every question under every intervention, a chunk of interventions at a time. The
    engine resumes from the steered layer, and every finished chunk is kept, so a killed sweep goes
    on where it was.
@@ -32,8 +32,14 @@ if TYPE_CHECKING:
     from sae_training.engine.model import Model
     from sae_training.model.edits import Edit
 
-Kind = Literal["feature", "random-feature", "random-direction", "joint", "direction", "prompt"]
+Kind = Literal[
+    "feature", "group", "random-feature", "random-direction", "joint", "direction", "prompt"
+]
 """What an intervention steers with."""
+Steered = Literal["features", "groups", "directions"]
+"""What a sweep steers for the values."""
+SteeredPart = Literal["any", "pole", "topic"]
+"""Of which part of a value that is: pole, topic, or whatever was labelled."""
 ChosenBy = Literal["output", "input"]
 """By which score of the labels a value's features come first."""
 CHUNK = 48
@@ -114,8 +120,9 @@ def choose_features(labels: pd.DataFrame, per_value: int, by: ChosenBy = "output
     accepted = labels[labels.accepted]
     if accepted.empty:
         raise BadInput(
-            "No feature is labelled with a value, so there is nothing to steer. Look at the"
-            " evidence: SELECT * FROM labels ORDER BY q."
+            f"No feature is labelled with a value, so there is nothing to steer.{_nearest(labels)}"
+            " Label with more texts, or steer what several features say together: `workbench"
+            " effects --steer groups`."
         )
     order = (["output"] if by == "output" else []) + ["gain", "score"]
     best = accepted.sort_values(
@@ -123,6 +130,17 @@ def choose_features(labels: pd.DataFrame, per_value: int, by: ChosenBy = "output
     )
     best = best.drop_duplicates("feature")
     return best.groupby("value", sort=False).head(per_value)
+
+
+def _nearest(labels: pd.DataFrame) -> str:
+    """Say which label that was not accepted has the best evidence on held-out texts."""
+    if labels.gain.isna().all():
+        return ""
+    best = labels.loc[labels.gain.idxmax()]
+    return (
+        f" The nearest is feature {best.feature} for {best.value}: held-out AUROC"
+        f" {best.score:.2f}, gain {best.gain:.2f}."
+    )
 
 
 def as_direction(chosen: pd.DataFrame, value: str, sign: int = 1) -> tuple[tuple[int, float], ...]:
@@ -139,20 +157,9 @@ def as_direction(chosen: pd.DataFrame, value: str, sign: int = 1) -> tuple[tuple
     )
 
 
-def plan(
-    chosen: pd.DataFrame, controls: Controls, template: Steering, doses: Sequence[float]
-) -> list[Intervention]:
-    """List every labelled feature and control at every dose.
-
-    `chosen` has the columns feature, value, polarity; method, unit and positions are those of
-    `template`; doses are positive and rising [unit of the template].
-    """
-    if not doses or any(dose <= 0 for dose in doses) or list(doses) != sorted(set(doses)):
-        raise BadInput(
-            "Doses are positive, rising numbers, got"
-            f" {', '.join(f'{d:g}' for d in doses) or 'none'}. Give them as 0.1,0.3."
-        )
-    units = [
+def feature_units(chosen: pd.DataFrame, template: Steering) -> list[Intervention]:
+    """List chosen features (columns feature, value, polarity) as units, without a strength."""
+    return [
         Intervention(
             unit_id=number,
             kind="feature",
@@ -163,29 +170,61 @@ def plan(
         )
         for number, row in enumerate(chosen.itertuples())
     ]
-    units += _controls(controls, template, first=len(units))
+
+
+def plan(
+    units: Sequence[Intervention],
+    controls: Controls,
+    template: Steering,
+    doses: Sequence[float],
+) -> list[Intervention]:
+    """List every unit and control at every dose.
+
+    Method, unit and positions are those of `template`; doses are positive and rising [unit of the
+    template].
+    """
+    if not doses or any(dose <= 0 for dose in doses) or list(doses) != sorted(set(doses)):
+        raise BadInput(
+            "Doses are positive, rising numbers, got"
+            f" {', '.join(f'{d:g}' for d in doses) or 'none'}. Give them as 0.1,0.3."
+        )
+    steered = [*units, *_controls(controls, template, units)]
     return [
         replace(unit, steering=replace(unit.steering, strength=float(dose)))
-        for unit in units
+        for unit in steered
         for dose in doses
     ]
 
 
-def _controls(controls: Controls, template: Steering, first: int) -> list[Intervention]:
-    """Random features and random directions, numbered from `first`, without a strength."""
+def _controls(
+    controls: Controls, template: Steering, units: Sequence[Intervention]
+) -> list[Intervention]:
+    """Random features and random directions, numbered after the units, without a strength.
+
+    Beside groups, random features come in groups of as many, with the groups' weights.
+    """
+    first = len(units)
     rng = np.random.default_rng(controls.seed)
-    drawn = rng.permutation(np.asarray(controls.unlabelled))[: controls.features]
-    features = [
-        Intervention(
-            unit_id=first + number,
-            kind="random-feature",
-            feature=int(feature),
-            value="",
-            polarity=1,
-            steering=replace(template, features=((int(feature), 1.0),)),
+    weights = [[weight for _, weight in unit.steering.features] for unit in units]
+    drawn = rng.permutation(np.asarray(controls.unlabelled))
+    features: list[Intervention] = []
+    for number in range(controls.features):
+        own = weights[number % len(weights)] if weights else []
+        size = max(len(own), 1)
+        members, drawn = drawn[:size], drawn[size:]
+        if len(members) < size:
+            break
+        pairs = zip(members.tolist(), own or [1.0], strict=True)
+        features.append(
+            Intervention(
+                unit_id=first + number,
+                kind="random-feature",
+                feature=int(members[0]) if size == 1 else -1,
+                value="",
+                polarity=1,
+                steering=replace(template, features=tuple(pairs)),
+            )
         )
-        for number, feature in enumerate(drawn)
-    ]
     directions = [
         Intervention(
             unit_id=first + len(features) + number,

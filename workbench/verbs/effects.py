@@ -14,6 +14,7 @@ from functools import partial
 from typing import Annotated, Any
 
 import numpy as np
+import pandas as pd
 
 from feature_store.bounds import (
     MANY,
@@ -47,7 +48,8 @@ from workbench.sweeps.stored import (
     sweep_material,
     unlabelled_features,
 )
-from workbench.sweeps.sweep import ChosenBy, Intervention
+from workbench.sweeps.sweep import ChosenBy, Intervention, Steered, SteeredPart
+from workbench.sweeps.units import units_that_read, value_units
 from workbench.workspace import Workspace
 
 ORGANISM_DOSES = (0.1, 0.2, 0.3, 0.45, 0.6)
@@ -68,6 +70,15 @@ class EffectsSettings(SweepSettings):
     """Features come first by their output score (how much a light steering raises the value, in
     contexts of its own) where the labels have one; `input`: by how specific they are to the
     value on held-out texts."""
+    steer: Annotated[Steered, Later()] = "features"
+    """What is steered for a value: its labelled features one by one, groups of features, or
+    directions of the residual, of which the labels' run has those that tell held-out texts
+    apart."""
+    part: Annotated[SteeredPart, Later()] = "any"
+    """`pole`: only what is of a value's pole, `topic`: only what speaks of the value."""
+    unproven: Annotated[bool, Later()] = False
+    """Steer groups and directions too that do not tell held-out texts apart, so that the matrix is
+    whole."""
     method: Annotated[str, Plugin("steerings")] = "add"
     """Steering plug-in."""
     doses: Annotated[tuple[float, ...], Between(0, MANY), NoneAs("auto")] = ()
@@ -129,7 +140,7 @@ def _sweep(
 ) -> dict[str, Any]:
     """Measure the sweep into a run, write its effects, and return its figures."""
     labels = output_scores.with_outputs(study, settings.labels)
-    chosen = sweep.choose_features(labels, settings.features_per_value, settings.choose)
+    units, by_output = _units(study, settings, labels, setup.template)
     controls = sweep.Controls(
         unlabelled=unlabelled_features(study, setup.sae_run, labels),
         features=settings.random_features,
@@ -137,9 +148,10 @@ def _sweep(
         seed=settings.seed,
     )
     if not work.done("ratings", "damages"):
-        refuse_without_unit(study, setup.sae_run, settings.instrument, setup.material, chosen.value)
-    doses = settings.doses or found_doses(work, study, setup, chosen, settings.delta, progress)
-    interventions = sweep.plan(chosen, controls, setup.template, doses)
+        values = [unit.value for unit in units]
+        refuse_without_unit(study, setup.sae_run, settings.instrument, setup.material, values)
+    doses = settings.doses or found_doses(work, study, setup, units, settings.delta, progress)
+    interventions = sweep.plan(units, controls, setup.template, doses)
     looks = planned_looks(settings.n_contexts, settings.replicates) if settings.until else 1
     measured = _measured(work, study, setup, settings, interventions, progress)
     progress("analysing", 0, 1)
@@ -158,11 +170,10 @@ def _sweep(
         figures = own_parts(rows)
     heard = verdict(study, settings.mode, setup.sae_run.config["model"], settings.instrument)
     progress("analysing", 1, 1)
-    by_output = settings.choose == "output" and bool(chosen.output.notna().any())
     off_diagonal = [cell for cell in effects.side_effects if cell.source != cell.target]
     return {
         "values": len({cell.source for cell in off_diagonal}),
-        "features": len(chosen),
+        "features": len(units),
         "interventions": len(interventions),
         "contexts": len(measured.base),
         "starred": 0 if heard.get("heard") == "no" else sum(cell.q < 0.05 for cell in off_diagonal),
@@ -182,6 +193,33 @@ def _sweep(
         **figures,
         **heard,
     }
+
+
+def _units(
+    study: Workspace, settings: EffectsSettings, labels: pd.DataFrame, template: Steering
+) -> tuple[list[Intervention], bool]:
+    """Give what is steered for the values, and whether output scores chose it."""
+    if settings.steer != "features":
+        rows = units_that_read(
+            study, settings.labels, settings.steer, settings.part, settings.unproven
+        )
+        return value_units(study, settings.labels, rows, template), False
+    if settings.unproven:
+        raise BadInput(
+            "Features are steered that carry an accepted label. Leave --unproven out, or steer"
+            " --steer groups or directions."
+        )
+    if settings.part != "any":
+        labels = labels[labels.part == settings.part]
+        if not labels.accepted.any():
+            raise BadInput(
+                f"No feature of {settings.labels} is labelled with a value's {settings.part}. Leave"
+                " --part out, or label with texts in two poles (`workbench label --labelled"
+                " poles`)."
+            )
+    chosen = sweep.choose_features(labels, settings.features_per_value, settings.choose)
+    by_output = settings.choose == "output" and bool(chosen.output.notna().any())
+    return sweep.feature_units(chosen, template), by_output
 
 
 def _measured(

@@ -5,7 +5,9 @@
 2. The labeler compares texts with and without each value and writes one row a feature and value
    that competes: effect size with interval, p after multiplicity control, score on held-out texts,
    accepted or not.
-3. Accepted features are steered lightly, and the value's own items say how much each raises it: its
+3. Where single features are weak there are groups of them, and directions of the residual, each
+   with what it tells apart on held-out texts (`features/units.py`).
+4. Accepted features are steered lightly, and the value's own items say how much each raises it: its
    output score (`output_scores.py`). It accepts nothing and rejects nothing; sweeps choose their
    features by it.
 
@@ -18,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import numpy as np
+from jaxtyping import Float
 from scipy.sparse import csr_matrix
 
 from feature_store.bounds import (
@@ -37,11 +40,13 @@ from feature_store.work import Work
 from workbench import material
 from workbench.features import output_scores
 from workbench.features.labelers import LABELERS, LabelledActivations
+from workbench.features.units import group_rows, unit_rows, units_of
 from workbench.measuring.defaults import SweepAskingSettings, sweep_questions
 from workbench.measuring.heard import resolved
 from workbench.measuring.questionnaire import one_scale
 from workbench.measuring.questions import Question, prompt_rows
 from workbench.settings import options
+from workbench.steering import directions
 from workbench.workspace import Workspace, site_of
 
 
@@ -52,7 +57,8 @@ class LabelSettings(SweepAskingSettings):
     sae: str = "latest"
     """Run of the SAE."""
     labelled: str = material.ORGANISM
-    """Value-labelled table (.csv, .tsv, .jsonl, .parquet), or `organism`."""
+    """Value-labelled table (.csv, .tsv, .jsonl, .parquet), `poles` (built-in texts that hold or
+    reject a value), or `organism`."""
     labels: str = ""
     """Second table with the marks, joined by the columns that both have."""
     text_column: Annotated[str, KeptAs("text")] = "text"
@@ -113,11 +119,16 @@ def run(study: Workspace, settings: LabelSettings, progress: Progress) -> Run:
 
         # A question that is too long is refused before the texts are read.
         prompt_ids(study.model_of(sae_run), [question.prompt for question in questions])
-        pooled = _pooled(study, sae_run, labelled, settings, progress)
+        active, residuals = _read(study, sae_run, labelled, settings, progress)
         progress("labelling", 0, 1)
-        labels = labeler.label(pooled, study.system, options_of_labeler)
+        labels = labeler.label(active, study.system, options_of_labeler)
+        units = units_of(active, residuals, study.system, settings.seed)
         progress("labelling", 1, 1)
         work.table("labels", labels, sort=("feature", "value"))
+        told_apart = unit_rows(units)
+        work.table("value_units", told_apart, sort=("unit", "part", "value", "polarity"))
+        work.table("group_features", group_rows(units))
+        directions.save(work.folder, {"pole": units.poles, "topic": units.topics})
         scores: list[dict[str, Any]] = []
         if questions:
             design = output_scores.OutputDesign(
@@ -135,6 +146,7 @@ def run(study: Workspace, settings: LabelSettings, progress: Progress) -> Run:
             "texts": len(labelled.texts),
             **material.reading(labelled.account),
             **_figures(labels, scores),
+            **_unit_figures(told_apart),
             "output_contexts": len({question.context for question in questions}),
         }
 
@@ -171,29 +183,45 @@ def _digest(labelled: material.LabelledDocuments, questions: Sequence[Question])
 def _without_features(labelled: material.LabelledDocuments) -> LabelledActivations:
     """Give the labelled texts as an SAE without features would read them."""
     none = csr_matrix((len(labelled.texts), 0))
-    return LabelledActivations(none, labelled.values, labelled.contexts)
+    return LabelledActivations(none, labelled.values, labelled.contexts, labelled.pairs)
 
 
-def _pooled(
+def _read(
     study: Workspace,
     sae_run: Run,
     labelled: material.LabelledDocuments,
     settings: LabelSettings,
     progress: Progress,
-) -> LabelledActivations:
-    """Read the labelled texts through model and SAE: each feature's largest activation a text."""
-    from sae_training.dictionary.harvest import pooled_activations
+) -> tuple[LabelledActivations, Float[np.ndarray, "text d_model"]]:
+    """Read the labelled texts through model and SAE: each feature's largest activation a text, and
+    each text's mean residual.
+    """
+    from sae_training.dictionary.harvest import pooled
     from sae_training.dictionary.texts import Corpus
 
     model = study.model_of(sae_run)
-    pooled = pooled_activations(
+    seen = pooled(
         model,
         study.sae(sae_run),
         Corpus(labelled.texts, settings.rows, min(settings.max_tokens, model.context)),
         site_of(sae_run),
         stage(progress, "reading labelled texts"),
     )
-    return LabelledActivations(pooled, labelled.values, labelled.contexts)
+    active = LabelledActivations(
+        seen.activations, labelled.values, labelled.contexts, labelled.pairs
+    )
+    return active, seen.residuals
+
+
+def _unit_figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Count the values that have an accepted group, or direction, of each part."""
+    return {
+        f"{unit}s_{part}": len(
+            {r["value"] for r in rows if r["accepted"] and (r["unit"], r["part"]) == (unit, part)}
+        )
+        for unit in ("group", "direction")
+        for part in ("pole", "topic")
+    }
 
 
 def _figures(labels: Sequence[Label], scores: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -156,7 +156,7 @@ def _prompts(study: Study, run: pd.Series, source: str, target: str) -> None:
     st.dataframe(
         pd.DataFrame(
             {
-                "feature": rows.feature,
+                "what": _steered(rows),
                 "dose": rows.dose,
                 "context": rows.context,
                 "prompt": rows.prompt.fillna(""),
@@ -180,8 +180,8 @@ def _prompts(study: Study, run: pd.Series, source: str, target: str) -> None:
     middle = turn_pages("prompts-page", ROWS, total, middle_width=4)
     middle.caption(
         f"{at * ROWS + 1}–{at * ROWS + len(rows)} of {total:,} pairs, largest change first:"
-        " expected rating on the scale, each feature at the measured dose nearest its"
-        " damage-matched strength. A feature labelled as rejecting the value lowers it, so its"
+        " expected rating on the scale, each steering at the measured dose nearest its"
+        " damage-matched strength. What is labelled as rejecting the value lowers it, so its"
         " changes count with the opposite sign."
     )
 
@@ -226,22 +226,30 @@ def _leakage_table(study: Study, run: pd.Series, rows: pd.DataFrame) -> None:
     )
 
 
+def _steered(rows: pd.DataFrame) -> list[str]:
+    """Name what was steered: a feature by its number, a group or direction by its kind."""
+    return [
+        str(row.feature) if row.feature >= 0 else row.kind.replace("-", " ")
+        for row in rows.itertuples()
+    ]
+
+
 def _matched(study: Study, run: pd.Series) -> None:
     st.subheader("Damage matching")
     rows = queries.matched(study.store, run.run)
     short = rows[~rows.reached]
     if short.empty:
-        st.caption(f"All {len(rows)} features reached the common damage.")
+        st.caption(f"All {len(rows)} that were steered reached the common damage.")
     else:
         st.caption(
-            f"{len(short)} of {len(rows)} features did less damage than the common level even at"
-            " the largest dose; they enter at that dose."
+            f"{len(short)} of {len(rows)} that were steered did less damage than the common level"
+            " even at the largest dose; they enter at that dose."
         )
     name_of = names(study.system)
     st.dataframe(
         pd.DataFrame(
             {
-                "feature": rows.feature,
+                "what": _steered(rows),
                 "value": rows.value.map(name_of),
                 "polarity": rows.polarity.map({1: "held", -1: "rejected"}),
                 "strength": rows.strength,

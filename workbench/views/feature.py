@@ -13,7 +13,7 @@ import streamlit as st
 
 from feature_store import queries
 from workbench import figures
-from workbench.figures.style import names
+from workbench.figures.style import names, side
 from workbench.study import Study
 from workbench.views import ChosenRuns, missing, number, run_json, show
 
@@ -82,8 +82,7 @@ def _chips(study: Study, accepted: pd.DataFrame) -> str:
         return '<span class="chip" style="background:#9aa3ac">no accepted label</span>'
     name_of, hue = names(study.system), figures.colours(study.system)
     chips = [
-        f'<span class="chip" style="background:{hue[r.value]}">{name_of[r.value]},'
-        f" {'held' if r.polarity > 0 else 'rejected'}</span>"
+        f'<span class="chip" style="background:{hue[r.value]}">{name_of[r.value]}, {side(r)}</span>'
         for r in accepted.itertuples()
     ]
     return "".join(chips)
@@ -153,7 +152,7 @@ def _labels(study: Study, chosen: ChosenRuns, labels: pd.DataFrame) -> None:
             {
                 "accepted": labels.accepted,
                 "value": labels.value.map(names(study.system)),
-                "polarity": labels.polarity.map({1: "held", -1: "rejected"}),
+                "of": [side(r) for r in labels.itertuples()],
                 "effect [SD]": [
                     f"{r.effect:+.2f} [{r.low:+.2f}, {r.high:+.2f}]" for r in labels.itertuples()
                 ],
@@ -172,9 +171,11 @@ def _labels(study: Study, chosen: ChosenRuns, labels: pd.DataFrame) -> None:
         },
     )
     st.caption(
-        "Effect: difference between texts with and without the value, within contexts, with its 95"
-        " % interval. q: after Benjamini-Hochberg over all features and values. Input score:"
-        " held-out area under the ROC curve. Output score: change of the value's rating [points]"
+        "Of: texts that hold the value or that reject it, or the topic: texts that speak of it on"
+        " either side, or on the only one that the labelled texts have. Effect: difference between"
+        " texts with and without it, within contexts, with its 95 % interval. q: after"
+        " Benjamini-Hochberg over all features and values. Input score: held-out area under the"
+        " ROC curve. Output score: change of the value's rating [points]"
         " under a light steering, turned by polarity, in contexts that no sweep of the same seed"
         " asks (n), with its 95 % interval; a random direction stays below the null. Beside: root"
         f" mean square of the other values' changes. Seed {chosen.labels.seed}."

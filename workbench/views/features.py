@@ -12,7 +12,7 @@ import streamlit as st
 
 from feature_store import queries, words
 from workbench import figures
-from workbench.figures.style import names
+from workbench.figures.style import names, side
 from workbench.study import Study
 from workbench.views import clicked, here, missing, show
 from workbench.views.feature import feature_page, open_feature
@@ -168,11 +168,12 @@ def _table(listed: queries.FeaturesPage, name_of: Mapping[str, str], at: int) ->
         st.info("No feature passes these filters. Take one away.", icon=":material/filter_alt_off:")
         return
     rows = listed.rows
-    polarity = rows.polarity.map({1: "", -1: ", rejected"}).fillna("")
+    of = [f", {side(r)}" if pd.notna(r.value) else "" for r in rows.itertuples()]
     table = pd.DataFrame(
         {
             "feature": rows.feature,
-            "value": rows.value.map(name_of).fillna("") + polarity,
+            "value": rows.value.map(name_of).fillna("")
+            + pd.Series(of, index=rows.index, dtype=str),
             "score": rows.score,
             "output": rows.output,
             "fires on": rows.fires_on.fillna(""),

@@ -24,7 +24,7 @@ from feature_store.errors import BadInput
 from feature_store.progress import Progress
 from feature_store.records import Run, Steering, Unit
 from workbench import figures
-from workbench.figures.style import UNITS, names
+from workbench.figures.style import UNITS, names, side
 from workbench.study import Study
 from workbench.views import ChosenRuns, here, missing, run_json, show
 
@@ -63,7 +63,7 @@ def page() -> None:
 def _controls(study: Study, chosen: ChosenRuns) -> Steering:
     """Let the user choose features, their weights, and how far they are turned."""
     st.subheader("Features")
-    labelled = pd.DataFrame(columns=["feature", "value", "polarity", "score"])
+    labelled = pd.DataFrame(columns=["feature", "value", "polarity", "part", "score"])
     if chosen.labels is not None:
         labelled = queries.labelled_features(study.store, chosen.labels.run)
     labels = {str(row.feature): row for row in labelled.itertuples()}
@@ -75,8 +75,7 @@ def _controls(study: Study, chosen: ChosenRuns) -> Steering:
         if number not in labels:
             return f"feature {number}"
         label = labels[number]
-        polarity = "held" if label.polarity > 0 else "rejected"
-        return f"{name_of[label.value]}, {polarity} · {number} · {label.score:.2f}"
+        return f"{name_of[label.value]}, {side(label)} · {number} · {label.score:.2f}"
 
     picked = st.multiselect(
         "Features",

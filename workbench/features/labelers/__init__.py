@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Num, Shaped
+from jaxtyping import Bool, Int, Num, Shaped
 from scipy import sparse
 
 from feature_store import registry
 from feature_store.errors import BadInput
 from feature_store.records import Label, ValueSystem
 from feature_store.registry import Registry
+from workbench.statistics.marked import held_out
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +31,17 @@ class LabelledActivations:
     in circle order."""
     contexts: Shaped[np.ndarray, " document"]
     """What documents are compared within: a topic; one empty string for all where none is known."""
+    pairs: Int[np.ndarray, " document"] | None = None
+    """Number of each document's pair: those that differ in the pole alone are held out together.
+    None: every document is on its own."""
+
+    def is_held_out(self, share: float, rng: np.random.Generator) -> Bool[np.ndarray, " document"]:
+        """Draw a random `share` of every context's documents, pairs together."""
+        strata = np.unique(self.contexts, return_inverse=True)[1]
+        if self.pairs is None:
+            return held_out(strata, share, rng)
+        _, first, pair = np.unique(self.pairs, return_index=True, return_inverse=True)
+        return held_out(strata[first], share, rng)[pair]
 
     def __post_init__(self) -> None:
         rows = self.activations.shape[0]

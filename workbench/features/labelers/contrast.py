@@ -1,34 +1,38 @@
 """The contrast labeler: a feature carries a value if texts with it differ from texts of the same
 context without it.
 
-1. A third of the documents, drawn within contexts, is held out; the rest fits.
-2. One regression a feature on the marks of all values (held and rejected apart) and a dummy per
-   context: `a = context + X beta + e`. By Frisch and Waugh the dummies are removed from X alone, so
-   all features together cost one sparse product. Each beta is the difference with the value against
-   without it, within contexts, at equal other values.
-3. Errors are White's (HC1): activations are sparse and skewed. `effect` is beta over the residual
-   SD with Hedges' small-sample factor; q is Benjamini-Hochberg over all features x marks.
+1. A third of the documents, drawn within contexts, is held out; the rest fits. Every feature is
+   regressed on the marks of all values, held and rejected apart, and on the contexts
+   (`statistics/marked.py`). `effect` is the difference at equal other values over the residual SD,
+   with Hedges' small-sample factor; q is Benjamini-Hochberg over all features x comparisons.
+2. Pole or topic: a feature that rises where a value is held and hardly where it is rejected, or the
+   other way round, is of the *pole*. One that rises for both is of the *topic*: the value is spoken
+   of. Where texts of one side alone are there, no feature can be told to be more than of the topic.
+3. Specific: no other mark's effect exceeds `specificity` of the feature's own.
 4. Held-out evidence: AUROC within contexts (`score`), precision (the share of activation that falls
    on texts with the value), and its base rate (the same share if activation fell evenly within each
    context). A topic feature has a high precision and an equally high base rate; a perfect feature
    that fires for one of a value's many behaviours has an AUROC little above 0.5 and a precision of
-   1. Hence the rule asks for `gain = (precision - base) / (1 - base)`.
-5. Accepted: the largest mark of its feature, q, effect, gain, score and counts past their limits,
-   and the runner-up's beta below `specificity` of it. A feature that fires for two values, or for
-   both poles of one, is no label of either.
+   1. Hence `gain = (precision - base) / (1 - base)` counts.
+5. The limits come from the study. Marks are permuted within contexts, whole rows, and all is done
+   again: the limit on z (difference over its error) is the smallest past which permuted studies
+   make at most `max_chance` of the labels. The limit on the gain is `min_gain` of the most specific
+   features of the same value: on clean marks they reach 1, on marks that people disagree about much
+   less.
 
-Rows kept: each live feature's best mark (accepted or not), and near misses: other marks of positive
-effect with q and effect past their limits. Left out: words and token positions (they are the
-lexicon's and the judge's evidence).
+Rows kept: each live feature's own comparison (accepted or not), and near misses: other marks whose
+effect is at least `min_effect`, with q below 0.05. Left out: words and token positions (they are
+the lexicon's and the judge's evidence).
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Bool, Float, Int
 from scipy import sparse, stats
 
 from feature_store.bounds import MANY, Between, Count, Seed, Share
@@ -37,23 +41,37 @@ from feature_store.records import Label, ValueSystem
 from feature_store.registry import register
 from workbench.features.labelers import LabelledActivations
 from workbench.statistics.intervals import auroc, benjamini_hochberg, hedges_g
+from workbench.statistics.marked import (
+    Design,
+    MarkFit,
+    Marks,
+    limit_by_chance,
+    marks_of,
+    permuted,
+    regress,
+    stratum_means,
+)
 
-ENTRIES = 1_000_000
-"""Stored activations whose fitted values are computed at a time: bounds memory."""
+MOST_SPECIFIC = 5
+"""Features of a value whose mean gain is what the limit on the gain is a share of."""
+NEAR = 0.05
+"""Largest q of a near miss [0 to 1]."""
 
 
 @dataclass(frozen=True)
 class ContrastLabelerSettings:
-    """Limits past which a mark is accepted as a label, and the split."""
+    """How much of what is labelled may be chance, what a label must be worth, and the split."""
 
-    max_q: Share = 0.05
-    """Largest q of an accepted label [0 to 1]."""
-    min_effect: float = 0.3
+    max_chance: Share = 0.05
+    """Largest share of the labels that permuted marks make as well [0 to 1; 1: no limit]."""
+    permutations: Count = 20
+    """Permutations of the marks."""
+    min_effect: float = 0.1
     """Smallest effect of an accepted label [SD]."""
     min_gain: float = 0.35
-    """Smallest held-out gain of precision over its base rate [0: none, 1: active on the value
-    alone]."""
-    min_score: float = 0.51
+    """Smallest held-out gain of precision over its base rate, as a share of that of the value's
+    five most specific features."""
+    min_score: float = 0.5
     """Smallest held-out AUROC [0 to 1]; low, because a feature of one behaviour misses a value's
     other texts."""
     specificity: float = 0.6
@@ -68,20 +86,7 @@ class ContrastLabelerSettings:
     held_out: Annotated[float, Between(0.01, 0.99)] = 1 / 3
     """Share of documents that are held out [0 to 1]."""
     seed: Seed = 0
-    """Seed of the split."""
-
-
-class ContrastFit(NamedTuple):
-    """A regression of every feature on the marks of all values."""
-
-    beta: Float[np.ndarray, "mark feature"]
-    """Adjusted difference [activation units]."""
-    se: Float[np.ndarray, "mark feature"]
-    """Its robust standard error [activation units]."""
-    sd: Float[np.ndarray, " feature"]
-    """Residual SD within contexts and marks [activation units]."""
-    degrees: int
-    """Degrees of freedom of the residuals."""
+    """Seed of the split and of the permutations."""
 
 
 @register("labelers", "contrast")
@@ -94,31 +99,27 @@ class Contrast:
     def label(
         data: LabelledActivations, system: ValueSystem, settings: ContrastLabelerSettings
     ) -> list[Label]:
-        """Give the best mark of every live feature, and near misses."""
+        """Give what every live feature is most specific to, and near misses."""
         if data.values.shape[1] != len(system.ids):
             raise BadInput(
                 f"{system.id} has {len(system.ids)} values, the marks have {data.values.shape[1]}"
                 " columns. Use one system."
             )
         strata = np.unique(data.contexts, return_inverse=True)[1]
-        is_held_out = _held_out(strata, settings.held_out, np.random.default_rng(settings.seed))
-        fit_on, test_on = np.flatnonzero(~is_held_out), np.flatnonzero(is_held_out)
-        # A mark in part counts in part where features are regressed, else as the mark.
-        shares = np.hstack([np.maximum(data.values, 0), np.maximum(-data.values, 0)])
-        marked = shares > 0
-        names: list[tuple[str, Literal[-1, 1]]] = [(value, 1) for value in system.ids]
-        names += [(value, -1) for value in system.ids]
-        tested = np.flatnonzero(marked[fit_on].sum(0) >= settings.min_texts)
-        if not len(tested):
+        rng = np.random.default_rng(settings.seed)
+        is_held_out = data.is_held_out(settings.held_out, rng)
+        split = Split(strata, np.flatnonzero(~is_held_out), np.flatnonzero(is_held_out))
+        marks = marks_of(data.values, system.ids, split.fit, settings.min_texts)
+        if not marks.tests:
             raise BadInput(
-                f"No value is carried by {settings.min_texts} texts or more of {len(fit_on)}, so no"
-                " feature can be labelled. Give more labelled texts, or lower min_texts."
+                f"No value is carried by {settings.min_texts} texts or more of {len(split.fit)}, so"
+                " no feature can be labelled. Give more labelled texts, or lower min_texts."
             )
-        design = Design.of(shares[np.ix_(fit_on, tested)], strata[fit_on])
+        Design.of(marks.of(split.fit), strata[split.fit])
         activations = data.activations.tocsr().astype(float)
         active = np.bincount(
-            activations[fit_on].indices,
-            activations[fit_on].data > 0,
+            activations[split.fit].indices,
+            activations[split.fit].data > 0,
             minlength=activations.shape[1],
         )
         live = np.flatnonzero(active >= settings.min_active)
@@ -126,106 +127,103 @@ class Contrast:
             return []
         columns = activations[:, live].tocsc()
         columns.eliminate_zeros()
-        evidence = _Evidence(
-            columns=columns,
-            live=live,
-            active=active[live],
-            fit=regress(columns[fit_on], design),
-            marked=marked[:, tested],
-            names=[names[k] for k in tested],
-            strata=strata,
-            fit_on=fit_on,
-            test_on=test_on,
-            settings=settings,
-        )
-        return evidence.labels()
+        seen = Features(columns, live, active[live])
+        evidence = Evidence(seen, marks, split, settings)
+        rng = np.random.default_rng((settings.seed, 1))
+        by_chance = []
+        for _ in range(settings.permutations if settings.max_chance < 1 else 0):
+            shuffled = marks._replace(shares=marks.shares[permuted(strata, rng)])
+            by_chance.append(Evidence(seen, shuffled, split, settings).candidates())
+        return evidence.labels(limits_from(evidence.candidates(), by_chance, marks, settings))
 
 
-class Design(NamedTuple):
-    """Marks and context dummies, on which every feature is regressed."""
+class Features(NamedTuple):
+    """The features that are active often enough to be tested."""
 
-    x: Float[np.ndarray, "document mark"]
-    """Marks, less their means within the context."""
+    columns: sparse.csc_matrix
+    """Their activations [document, live]."""
+    live: Int[np.ndarray, " live"]
+    """Their indices."""
+    active: Float[np.ndarray, " live"]
+    """Documents of the fit in which each is active."""
+
+
+class Split(NamedTuple):
+    """Which documents fit and which are held out."""
+
     strata: Int[np.ndarray, " document"]
-    """0-based context of each document."""
-    averager: sparse.csr_matrix
-    """Takes means within contexts [context, document]."""
-    degrees: int
-    """Degrees of freedom of the residuals."""
-
-    @classmethod
-    def of(
-        cls, marks: Shaped[np.ndarray, "document mark"], strata: Int[np.ndarray, " document"]
-    ) -> "Design":
-        """Lay out the design. Raises BadInput where fewer than ten degrees of freedom are left."""
-        documents = len(marks)
-        used, strata = np.unique(strata, return_inverse=True)
-        averager = _averager(strata, len(used))
-        x = marks.astype(float)
-        x -= (averager @ x)[strata]
-        degrees = documents - len(used) - int(np.linalg.matrix_rank(x))
-        if degrees < 10:
-            raise BadInput(
-                f"{documents} texts in {len(used)} contexts leave {degrees} degrees of freedom, at"
-                " least 10 are needed. Use wider contexts."
-            )
-        return cls(x=x, strata=strata, averager=averager, degrees=degrees)
+    """Number of each document's context."""
+    fit: Int[np.ndarray, " fit"]
+    """Documents of the fit."""
+    test: Int[np.ndarray, " test"]
+    """Documents that are held out."""
 
 
-def regress(activations: sparse.csc_matrix, design: Design) -> ContrastFit:
-    """Regress every feature on marks and context dummies, with HC1 standard errors."""
-    x, strata, averager, degrees = design
-    documents = len(x)
-    influence = np.linalg.pinv(x)
-    beta = influence @ activations
-    # Row 0 weighs all documents alike and gives the residual variance; the others are White's.
-    weights = np.vstack([np.ones(documents), influence**2])
-    squares = np.maximum(_weighted_squares(activations, x, beta, averager, strata, weights), 0.0)
-    return ContrastFit(
-        beta=beta,
-        se=np.sqrt(squares[1:] * documents / degrees),
-        sd=np.sqrt(squares[0] / degrees),
-        degrees=degrees,
-    )
+class Candidates(NamedTuple):
+    """Features that pass every limit but those that come from the study; a row a feature."""
+
+    test: Int[np.ndarray, " row"]
+    """Comparison each is specific to."""
+    z: Float[np.ndarray, " row"]
+    """Its difference over the error."""
+    gain: Float[np.ndarray, " row"]
+    """Its held-out gain [at most 1]."""
 
 
-def _weighted_squares(
-    activations: sparse.csc_matrix,
-    x: np.ndarray,
-    beta: np.ndarray,
-    averager: sparse.csr_matrix,
-    strata: np.ndarray,
-    weights: np.ndarray,
-) -> Float[np.ndarray, "weight feature"]:
-    """Sum weight x (a - x beta - mu)^2 over documents, mu the context's mean, sparsely.
+class Limits(NamedTuple):
+    """The limits that come from the study."""
 
-    Only entries enter a^2 - 2 a h, h being the fitted value; h^2 = (x beta)^2 + 2 x beta mu + mu^2
-    splits into sums over documents that do not depend on the feature, or run over the sparse
-    context means. The cost is that of the entries.
+    z: Float[np.ndarray, " test"]
+    """Smallest z of an accepted label, by comparison; the same for all poles, and for all
+    topics."""
+    gain: Float[np.ndarray, " test"]
+    """Smallest gain, by comparison [at most 1]."""
+
+
+def limits_from(
+    candidates: Candidates,
+    by_chance: Sequence[Candidates],
+    marks: Marks,
+    settings: ContrastLabelerSettings,
+) -> Limits:
+    """Find the limits past which at most `max_chance` of the labels is there by chance.
+
+    Poles and topics have limits of their own: many topics that are sure would make room for poles
+    that are not. First comes z without a limit on the gain; the features past it say what gains are
+    reached; then z again with it, on the study as on the permuted ones.
     """
-    means = (averager @ activations).tocsc()
-    column = np.repeat(np.arange(activations.shape[1]), np.diff(activations.indptr))
-    row, fitted = activations.indices, np.empty(activations.nnz)
-    for start in range(0, len(row), ENTRIES):
-        part = slice(start, start + ENTRIES)
-        fitted[part] = (x[row[part]] * beta.T[column[part]]).sum(1)
-    _, group = np.unique(column * len(averager.indptr) + strata[row], return_inverse=True)
-    size = np.diff(averager.indptr)[strata[row]]
-    fitted += (np.bincount(group, activations.data / size))[group] if len(group) else 0.0
-    entries = activations.copy()
-    entries.data = activations.data * (activations.data - 2 * fitted)
-    total = weights @ entries
-    by_stratum = sparse.csr_matrix(
-        (np.ones(len(strata)), (strata, np.arange(len(strata)))), shape=averager.shape
-    )
-    for k, weight in enumerate(weights):
-        weighted = x * weight[:, None]
-        total[k] += ((x.T @ weighted @ beta + 2 * (by_stratum @ weighted).T @ means) * beta).sum(0)
-    return total + (by_stratum @ weights.T).T @ means.multiply(means).tocsc()
+    first = _limits_on_z(candidates, by_chance, marks, settings.max_chance)
+    past = candidates.z >= first[candidates.test]
+    reached = np.zeros(len(marks.tests))
+    for test in np.unique(candidates.test[past]):
+        gains = np.sort(candidates.gain[past & (candidates.test == test)])[-MOST_SPECIFIC:]
+        reached[test] = max(float(gains.mean()), 0.0)
+    for topic in range(marks.shares.shape[1], len(marks.tests)):
+        # Who tells the poles apart tells the topic, too.
+        poles = reached[np.flatnonzero(marks.combine[topic])]
+        reached[topic] = max(reached[topic], poles.max())
+    gain = settings.min_gain * reached
+    kept, *drawn = [
+        Candidates(*(field[c.gain >= gain[c.test]] for field in c))
+        for c in (candidates, *by_chance)
+    ]
+    return Limits(_limits_on_z(kept, drawn, marks, settings.max_chance), gain)
+
+
+def _limits_on_z(
+    candidates: Candidates, by_chance: Sequence[Candidates], marks: Marks, share: float
+) -> Float[np.ndarray, " test"]:
+    """Find the limit on z of the poles and that of the topics."""
+    is_pole = np.array([test.part == "pole" for test in marks.tests])
+    limits = np.empty(len(is_pole))
+    for part in (is_pole, ~is_pole):
+        own = candidates.z[part[candidates.test]]
+        limits[part] = limit_by_chance(own, [c.z[part[c.test]] for c in by_chance], share)
+    return limits
 
 
 class _HeldOut(NamedTuple):
-    """What held-out documents say of some features about one mark; every field is [feature]."""
+    """What held-out documents say of some features and a comparison; every field is [feature]."""
 
     score: Float[np.ndarray, " feature"]
     """AUROC within contexts [0 to 1]."""
@@ -234,43 +232,38 @@ class _HeldOut(NamedTuple):
     base: Float[np.ndarray, " feature"]
     """The same share if activation fell evenly within each context [0 to 1]."""
     gain: Float[np.ndarray, " feature"]
-    """(precision - base) / (1 - base)."""
+    """(precision - base) / (1 - base) [at most 1; 0 = as if by chance]."""
     effective: Float[np.ndarray, " feature"]
-    """Effective number of documents in which the feature is active."""
+    """Effective number of held-out documents in which it is active [documents]."""
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class _Evidence:
-    """Everything that the fit gave, to be turned into rows.
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """Everything that the fit gives, to be turned into rows.
 
     Held-out documents are looked at for the rows alone that are kept.
     """
 
-    columns: sparse.csc_matrix
-    """Activations of the live features [document, live]."""
-    live: Int[np.ndarray, " live"]
-    """Indices of the live features."""
-    active: Float[np.ndarray, " live"]
-    """Documents of the fit in which each is active."""
-    fit: ContrastFit
-    """The regression on the documents of the fit."""
-    marked: Bool[np.ndarray, "document mark"]
-    """Whether a document carries a mark that is tested."""
-    names: list[tuple[str, Literal[-1, 1]]]
-    """Value and polarity of each mark."""
-    strata: Int[np.ndarray, " document"]
-    """Number of each document's context."""
-    fit_on: Int[np.ndarray, " fit"]
-    """Documents of the fit."""
-    test_on: Int[np.ndarray, " test"]
-    """Documents that are held out."""
+    features: Features
+    """The features that are tested."""
+    marks: Marks
+    """The marks of all documents."""
+    split: Split
+    """Which documents fit, and which are held out."""
     settings: ContrastLabelerSettings
-    """Limits."""
+    """Limits that do not come from the study."""
+
+    @cached_property
+    def fit(self) -> MarkFit:
+        """The regression on the documents of the fit."""
+        rows = self.split.fit
+        design = Design.of(self.marks.of(rows), self.split.strata[rows])
+        return regress(self.features.columns[rows], design)
 
     @cached_property
     def _held_out_columns(self) -> sparse.csc_matrix:
         """Activations of the live features in the held-out documents."""
-        return self.columns[self.test_on]
+        return self.features.columns[self.split.test]
 
     @cached_property
     def _factor(self) -> Float[np.ndarray, " live"]:
@@ -279,77 +272,137 @@ class _Evidence:
         return (1 - 3 / (4 * self.fit.degrees - 1)) / sd
 
     @cached_property
-    def effect(self) -> Float[np.ndarray, "mark live"]:
-        """Effect of each mark on each feature [SD]."""
+    def effect(self) -> Float[np.ndarray, "test live"]:
+        """Effect of each comparison on each feature [SD]."""
         return self.fit.beta * self._factor
 
     @cached_property
-    def se(self) -> Float[np.ndarray, "mark live"]:
+    def se(self) -> Float[np.ndarray, "test live"]:
         """Standard error of each effect [SD]."""
         return self.fit.se * self._factor
 
     @cached_property
-    def p(self) -> Float[np.ndarray, "mark live"]:
-        """Two-sided p of each effect [0 to 1]."""
+    def z(self) -> Float[np.ndarray, "test live"]:
+        """Difference of each comparison over its error."""
         beta, se = self.fit.beta, self.fit.se
-        z = np.divide(beta, se, out=np.zeros_like(beta), where=se > 0)
-        return 2 * stats.t.sf(np.abs(z), self.fit.degrees)
+        return np.divide(beta, se, out=np.zeros_like(beta), where=se > 0)
 
     @cached_property
-    def q(self) -> Float[np.ndarray, "mark live"]:
-        """False discovery rate of each effect, over all features and marks [0 to 1]."""
+    def p(self) -> Float[np.ndarray, "test live"]:
+        """Two-sided p of each effect [0 to 1]."""
+        return 2 * stats.t.sf(np.abs(self.z), self.fit.degrees)
+
+    @cached_property
+    def q(self) -> Float[np.ndarray, "test live"]:
+        """False discovery rate of each effect, over all features and comparisons [0 to 1]."""
         return benjamini_hochberg(self.p)
 
+    @property
+    def _n_marks(self) -> int:
+        """Number of comparisons that are of one mark; those of topics come after them."""
+        return self.marks.combine.shape[1]
+
     @cached_property
-    def rival(self) -> Int[np.ndarray, "mark live"]:
-        """The strongest mark of each feature but the one of the row."""
-        every = np.arange(len(self.live))
-        best = self.effect.argmax(0)
-        others = self.effect.copy()
-        others[best, every] = -np.inf
-        rival = np.broadcast_to(best, self.effect.shape).copy()
-        rival[best, every] = others.argmax(0)
+    def rival(self) -> Int[np.ndarray, "test live"]:
+        """The strongest mark of each feature but those of the row; -1 where there is no other."""
+        effect = self.effect[: self._n_marks]
+        rival = np.full(self.effect.shape, -1)
+        for row, own in enumerate(self.marks.combine > 0):
+            if not own.all():
+                others = np.flatnonzero(~own)
+                rival[row] = others[effect[others].argmax(0)]
         return rival
 
-    def labels(self) -> list[Label]:
-        """Give the rows sorted by feature, best mark first."""
-        best = self.effect.argmax(0)
-        every = np.arange(len(self.live))
-        is_near = (self.q < self.settings.max_q) & (self.effect >= self.settings.min_effect)
-        is_near[best, every] = self.effect[best, every] > 0
+    @cached_property
+    def rival_share(self) -> Float[np.ndarray, "test live"]:
+        """The rival's effect as a share of the row's; 0 where there is no other mark."""
+        every = np.arange(self.effect.shape[1])
+        share = self.effect[self.rival, every] / np.where(self.effect == 0, np.inf, self.effect)
+        return np.where(self.rival < 0, 0.0, np.maximum(share, 0.0))
+
+    @cached_property
+    def own(self) -> Int[np.ndarray, " live"]:
+        """The comparison that each feature is looked at for: its largest mark, or the topic of that
+        mark's value where the other pole is what keeps it from being specific.
+        """
+        every = np.arange(self.effect.shape[1])
+        best = self.effect[: self._n_marks].argmax(0)
+        topic = np.full(self._n_marks, -1)
+        other = np.full(self._n_marks, -1)
+        for row in range(self._n_marks, len(self.marks.tests)):
+            pair = np.flatnonzero(self.marks.combine[row])
+            topic[pair], other[pair] = row, pair[::-1]
+        is_both = (
+            (topic[best] >= 0)
+            & (self.rival[best, every] == other[best])
+            & (self.rival_share[best, every] > self.settings.specificity)
+        )
+        return np.where(is_both, topic[best], best)
+
+    def candidates(self) -> Candidates:
+        """Give the features that pass every limit but those that come from the study."""
         rows = []
-        for mark in range(len(self.names)):
-            features = np.flatnonzero(is_near[mark])
+        for test in range(len(self.marks.tests)):
+            features = np.flatnonzero((self.own == test) & self._is_large(test))
             if len(features):
-                rows += self._of_mark(mark, features)
+                outside = self._on_held_out(test, features)
+                passing = self._passes_outside(outside)
+                z, gain = self.z[test, features][passing], outside.gain[passing]
+                rows.append(Candidates(np.full(len(z), test), z, gain))
+        if not rows:
+            return Candidates(np.empty(0, int), np.empty(0), np.empty(0))
+        return Candidates(*map(np.concatenate, zip(*rows, strict=True)))
+
+    def labels(self, limits: Limits) -> list[Label]:
+        """Give the rows sorted by feature, the largest effect first."""
+        every = np.arange(self.effect.shape[1])
+        is_kept = (self.q < NEAR) & (self.effect >= self.settings.min_effect)
+        is_kept[self._n_marks :] = False
+        is_kept[self.own, every] = self.effect[self.own, every] > 0
+        for row, own in enumerate(self.marks.combine > 0):
+            if row >= self._n_marks:
+                # A feature has one row a value and polarity: that of the topic stands for held.
+                is_kept[np.flatnonzero(own)[0]] &= ~is_kept[row]
+        rows = []
+        for test in range(len(self.marks.tests)):
+            features = np.flatnonzero(is_kept[test])
+            if len(features):
+                rows += self._of_test(test, features, limits)
         order = sorted(range(len(rows)), key=lambda k: (rows[k].feature, -rows[k].effect))
         return [rows[k] for k in order]
 
-    def _of_mark(self, mark: int, features: Int[np.ndarray, " feature"]) -> list[Label]:
-        """Give the rows of one mark."""
-        held_out = self._on_held_out(mark, features)
-        value, polarity = self.names[mark]
-        n = int(self.marked[self.fit_on, mark].sum())
+    def _of_test(
+        self, test: int, features: Int[np.ndarray, " feature"], limits: Limits
+    ) -> list[Label]:
+        """Give the rows of one comparison."""
+        outside = self._on_held_out(test, features)
+        value, polarity, part = self.marks.tests[test]
+        n = int(self._carried[self.split.fit, test].sum())
         reach = float(stats.t.ppf(0.975, self.fit.degrees))
+        passing = self._passes_outside(outside) & self._passes(test, features, outside, limits)
         rows = []
         for k, column in enumerate(features.tolist()):
-            effect, se = self.effect[mark, column], self.se[mark, column]
-            evidence = self._evidence(mark, column, held_out, k)
-            accepted = self._accepts(mark, column, held_out, k)
+            effect, se = self.effect[test, column], self.se[test, column]
+            evidence = self._evidence(test, column, outside, k) | {
+                "z_limit": float(limits.z[test]),
+                "gain_limit": float(limits.gain[test]),
+            }
+            accepted = bool(passing[k])
             if accepted:
-                evidence["unadjusted"] = self._unadjusted(mark, column)
+                evidence["unadjusted"] = self._unadjusted(test, column)
             rows.append(
                 Label(
-                    feature=int(self.live[column]),
+                    feature=int(self.features.live[column]),
                     value=value,
                     polarity=polarity,
+                    part=part,
                     effect=float(effect),
                     low=float(effect - reach * se),
                     high=float(effect + reach * se),
-                    p=float(self.p[mark, column]),
-                    q=float(self.q[mark, column]),
-                    score=float(held_out.score[k]),
-                    gain=float(held_out.gain[k]),
+                    p=float(self.p[test, column]),
+                    q=float(self.q[test, column]),
+                    score=float(outside.score[k]),
+                    gain=float(outside.gain[k]),
                     n=n,
                     method="contrast",
                     accepted=accepted,
@@ -358,90 +411,95 @@ class _Evidence:
             )
         return rows
 
-    def _on_held_out(self, mark: int, features: Int[np.ndarray, " feature"]) -> _HeldOut:
-        """Look at held-out documents for some features and one mark."""
-        held = self._held_out_columns[:, features]
-        truth, strata = self.marked[self.test_on, mark], self.strata[self.test_on]
-        total = np.asarray(held.sum(0)).ravel()
+    def _on_held_out(self, test: int, features: Int[np.ndarray, " feature"]) -> _HeldOut:
+        """Look at held-out documents for some features and one comparison."""
+        rows = self.split.test
+        active = self._held_out_columns[:, features]
+        truth, strata = self._carried[rows, test], self.split.strata[rows]
+        total = np.asarray(active.sum(0)).ravel()
         size = np.maximum(total, 1e-300)
-        share = _averager(strata, int(self.strata.max()) + 1) @ truth
-        precision = truth.astype(float) @ held / size
-        base = share[strata] @ held / size
-        squares = np.asarray(held.multiply(held).sum(0)).ravel()
+        share = stratum_means(strata, int(self.split.strata.max()) + 1) @ truth
+        precision = truth.astype(float) @ active / size
+        base = share[strata] @ active / size
+        squares = np.asarray(active.multiply(active).sum(0)).ravel()
         return _HeldOut(
-            score=auroc(held, truth, strata),
+            score=auroc(active, truth, strata),
             precision=precision,
             base=base,
             gain=(precision - base) / np.maximum(1 - base, 1e-9),
             effective=total**2 / np.maximum(squares, 1e-300),
         )
 
-    def _rival_share(self, mark: int, column: int) -> float:
-        """Give the rival's effect as a share of the mark's; 0 where there is no other mark."""
-        if len(self.names) < 2:
-            return 0.0
-        rival = self.rival[mark, column]
-        return max(self.effect[rival, column] / self.effect[mark, column], 0.0)
-
-    def _accepts(self, mark: int, column: int, held_out: _HeldOut, k: int) -> bool:
-        """Whether a mark passes every limit; `k` is the feature's place among the held-out ones."""
-        limits = self.settings
-        return bool(
-            self.q[mark, column] < limits.max_q
-            and self.effect[mark, column] >= limits.min_effect
-            and self._rival_share(mark, column) <= limits.specificity
-            and held_out.gain[k] >= limits.min_gain
-            and held_out.score[k] >= limits.min_score
-            and held_out.effective[k] >= limits.min_held_out
+    def _is_large(self, test: int) -> Bool[np.ndarray, " live"]:
+        """Which features' effect is worth a name and specific to the comparison."""
+        return (
+            (self.effect[test] > 0)
+            & (self.effect[test] >= self.settings.min_effect)
+            & (self.rival_share[test] <= self.settings.specificity)
         )
 
-    def _evidence(self, mark: int, column: int, held_out: _HeldOut, k: int) -> dict[str, Any]:
-        """Give what is kept as evidence beside a row."""
-        rival, polarity = self.names[self.rival[mark, column]]
-        return {
-            "precision": held_out.precision[k],
-            "base_rate": held_out.base[k],
-            "active": int(self.active[column]),
-            "held_out_active": held_out.effective[k],
-            "runner_up": rival,
-            "runner_up_polarity": polarity,
-            "runner_up_share": self._rival_share(mark, column),
-        }
+    def _passes_outside(self, outside: _HeldOut) -> Bool[np.ndarray, " feature"]:
+        """Which features pass the limits on held-out documents that do not come from the study."""
+        return (outside.score >= self.settings.min_score) & (
+            outside.effective >= self.settings.min_held_out
+        )
 
-    def _unadjusted(self, mark: int, column: int) -> float:
+    def _passes(
+        self, test: int, features: Int[np.ndarray, " feature"], outside: _HeldOut, limits: Limits
+    ) -> Bool[np.ndarray, " feature"]:
+        """Which features pass all other limits of one comparison."""
+        return (
+            (self.own[features] == test)
+            & self._is_large(test)[features]
+            & (self.z[test, features] >= limits.z[test])
+            & (outside.gain >= limits.gain[test])
+        )
+
+    def _evidence(self, test: int, column: int, outside: _HeldOut, k: int) -> dict[str, Any]:
+        """Give what is kept as evidence beside a row."""
+        rival = self.rival[test, column]
+        runner_up, polarity, _ = self.marks.tests[rival] if rival >= 0 else ("", 0, "")
+        evidence = {
+            "z": float(self.z[test, column]),
+            "precision": outside.precision[k],
+            "base_rate": outside.base[k],
+            "active": int(self.features.active[column]),
+            "held_out_active": outside.effective[k],
+            "runner_up": runner_up,
+            "runner_up_polarity": polarity,
+            "runner_up_share": float(self.rival_share[test, column]),
+        }
+        pair = self._poles.get(self.marks.tests[test].value)
+        if pair:
+            held, rejected = self.effect[list(pair), column]
+            evidence["topic_effect"] = float(held + rejected) / 2
+            evidence["pole_effect"] = float(held - rejected) / 2
+        return evidence
+
+    @cached_property
+    def _carried(self) -> Bool[np.ndarray, "document test"]:
+        """Whether a document carries what is compared."""
+        return self.marks.carried
+
+    @cached_property
+    def _poles(self) -> dict[str, tuple[int, int]]:
+        """Value -> its comparisons held and rejected, where both are made."""
+        topics = range(self._n_marks, len(self.marks.tests))
+        pairs = {
+            self.marks.tests[row].value: np.flatnonzero(self.marks.combine[row]) for row in topics
+        }
+        return {value: (int(held), int(rejected)) for value, (held, rejected) in pairs.items()}
+
+    def _unadjusted(self, test: int, column: int) -> float:
         """Give Hedges' g within contexts, other values not held equal [SD].
 
         Beside the effect it says how much the adjustment did.
         """
-        dense = self.columns[:, [column]].toarray().ravel()[self.fit_on]
-        return float(hedges_g(dense, self.marked[self.fit_on, mark], self.strata[self.fit_on]).mean)
+        rows = self.split.fit
+        dense = self.features.columns[:, [column]].toarray().ravel()[rows]
+        return float(hedges_g(dense, self._carried[rows, test], self.split.strata[rows]).mean)
 
 
 def _rounded(x: Any) -> Any:
     """Round a float to four digits, for the evidence that is kept as text."""
     return round(x, 4) if isinstance(x, float) else x
-
-
-def _averager(strata: Int[np.ndarray, " document"], count: int) -> sparse.csr_matrix:
-    """Build the matrix that takes the mean of each stratum [stratum, document].
-
-    Rows of strata without documents are 0.
-    """
-    size = np.bincount(strata, minlength=count)
-    rows = np.arange(len(strata))
-    return sparse.csr_matrix((1 / size[strata], (strata, rows)), shape=(count, len(strata)))
-
-
-def _held_out(
-    strata: Int[np.ndarray, " document"], share: float, rng: np.random.Generator
-) -> Bool[np.ndarray, " document"]:
-    """Draw a random `share` of every stratum.
-
-    What a small stratum cannot split evenly is carried to the next.
-    """
-    shuffled = rng.permutation(len(strata))
-    in_order = shuffled[np.argsort(strata[shuffled], kind="stable")]
-    steps = np.floor(np.arange(len(strata) + 1) * share)
-    is_drawn = np.zeros(len(strata), bool)
-    is_drawn[in_order[np.diff(steps) > 0]] = True
-    return is_drawn

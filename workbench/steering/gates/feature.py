@@ -41,13 +41,13 @@ class FeatureDetector:
 
     def scores(self, texts: Sequence[str]) -> Float[np.ndarray, " text"]:
         """Give the largest activation in each text over the largest harvested one [0 to 1]."""
-        from sae_training.dictionary.harvest import pooled_activations
+        from sae_training.dictionary.harvest import pooled
         from sae_training.dictionary.texts import Corpus
 
         model = self.study.model_of(self.run)
         corpus = Corpus(texts, context=model.context)
-        pooled = pooled_activations(model, self.study.sae(self.run), corpus, site_of(self.run))
-        largest_in_text = pooled[:, [self.feature]].toarray()[:, 0].astype(float)
+        active = pooled(model, self.study.sae(self.run), corpus, site_of(self.run)).activations
+        largest_in_text = active[:, [self.feature]].toarray()[:, 0].astype(float)
         return np.minimum(largest_in_text / self.largest, 1.0)
 
 
