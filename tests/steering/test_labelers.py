@@ -11,7 +11,7 @@ from scipy import sparse
 from feature_store import registry
 from feature_store.errors import BadInput
 from workbench.features.labelers import LabelledActivations
-from workbench.statistics.marked import Design, Marks, limit_by_chance, marks_of, regress
+from workbench.statistics.marked import Design, MarkedTexts, limit_by_chance, marks_of, regress
 
 TEN = registry.get("values", "schwartz10")
 CONTRAST = registry.get("labelers", "contrast")
@@ -124,7 +124,7 @@ def test_the_regression_equals_the_one_with_dummies():
     rng = np.random.default_rng(2)
     strata, marks = rng.integers(0, 4, 120), rng.random((120, 3)) < 0.4
     dense = (rng.random((120, 5)) < 0.5) * rng.gamma(2, 1, (120, 5))
-    plain = Marks(marks.astype(float), [], np.eye(3))
+    plain = MarkedTexts(marks.astype(float), [], np.eye(3))
     found = regress(sparse.csc_matrix(dense), Design.of(plain, strata))
     design = np.hstack([marks.astype(float), np.eye(4)[strata]])
     whole = np.linalg.lstsq(design, dense, rcond=None)[0]
@@ -149,7 +149,7 @@ def test_a_combination_of_marks_has_its_own_error():
     # The topic is the mean of both coefficients: a design of mean and half difference has it too.
     turned = np.column_stack([sides != 0, sides]).astype(float)
     other = regress(
-        sparse.csc_matrix(dense), Design.of(Marks(turned, [], np.diag([1.0, 1.0])), strata)
+        sparse.csc_matrix(dense), Design.of(MarkedTexts(turned, [], np.diag([1.0, 1.0])), strata)
     )
     assert both.beta[2] == pytest.approx(other.beta[0])
     assert both.se[2] == pytest.approx(other.se[0])

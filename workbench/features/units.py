@@ -5,8 +5,9 @@
    is compared is what `statistics/marked.py` allows: poles, where texts of both sides are there,
    and topics.
 2. *Groups*: of the features that fit a comparison better than any other of its kind, the `GROUP`
-   with the largest z; their weights are a non-negative least squares fit on activations in units of
-   their SD, other values and contexts held equal (sparse probing: Gurnee et al. 2023, "Finding
+   with the largest z. A pole is compared as held less rejected, so that its topic's features do not
+   fill its group. Weights are a non-negative least squares fit on activations in units of their SD,
+   the rest of the marks and the contexts held equal (sparse probing: Gurnee et al. 2023, "Finding
    Neurons in a Haystack", TMLR). A feature of no weight leaves the group.
 3. *Directions*: the difference of the mean residuals, other values and contexts held equal. That of
    a pole is half of held less rejected; what all values' poles have in common (stance as such) is
@@ -35,7 +36,7 @@ from workbench.statistics.intervals import benjamini_hochberg
 from workbench.statistics.marked import (
     Comparison,
     Design,
-    Marks,
+    MarkedTexts,
     marks_of,
     regress,
 )
@@ -55,8 +56,23 @@ COMMON = 3
 """Values with poles from which on what all of them have in common is taken away."""
 
 
+class Separation(NamedTuple):
+    """How well scores tell documents apart."""
+
+    auroc: float
+    """AUROC within contexts [0 to 1, 0.5 = chance]; NaN without two documents to compare."""
+    error: float
+    """DeLong's standard error of it."""
+    n: int
+    """Documents, or pairs of them, that carry what is compared."""
+
+
+NOTHING = Separation(auroc=np.nan, error=np.nan, n=0)
+"""What can be said without documents."""
+
+
 @dataclass(frozen=True, eq=False)
-class Unit:
+class ValueUnit:
     """A group or a direction, and how well it tells held-out documents apart."""
 
     compared: Comparison
@@ -65,20 +81,16 @@ class Unit:
     """0-based indices of a group's features; none of a direction."""
     weights: Float[np.ndarray, " feature"]
     """Their weights, at length 1 [activation SD]."""
-    score: float
-    """Held-out AUROC within contexts [0 to 1, 0.5 = chance]; NaN without a pair of documents."""
-    error: float
-    """DeLong's standard error of the score."""
-    n: int
-    """Held-out documents that carry what is compared."""
+    evidence: Separation
+    """How well it tells held-out documents apart."""
 
 
-class Units(NamedTuple):
+class ValueUnits(NamedTuple):
     """The groups and directions of a study."""
 
-    groups: list[Unit]
+    groups: list[ValueUnit]
     """One a comparison, where a feature fits it better than any other."""
-    directions: list[Unit]
+    directions: list[ValueUnit]
     """One a pole that holds, and one a topic."""
     poles: Float[np.ndarray, "value d_model"]
     """Direction of each pole, towards held [residual units]; NaN where none could be compared."""
@@ -89,7 +101,7 @@ class Units(NamedTuple):
 class _Texts(NamedTuple):
     """The marks of the documents, and which of them fit."""
 
-    marks: Marks
+    marks: MarkedTexts
     """Marks and comparisons of all documents."""
     strata: Int[np.ndarray, " document"]
     """Number of each document's context."""
@@ -100,8 +112,8 @@ class _Texts(NamedTuple):
 
     def told_apart(
         self, scores: Float[np.ndarray, " document"], compared: Comparison
-    ) -> tuple[float, float, int]:
-        """Say how well scores tell held-out documents apart: AUROC, its error, and n."""
+    ) -> Separation:
+        """Say how well scores tell held-out documents apart."""
         carried = self._carried(compared.value)
         if compared.part == "topic":
             truth = np.logical_or.reduce([*carried.values()])
@@ -109,18 +121,22 @@ class _Texts(NamedTuple):
         elif self.pairs is not None:
             held, rejected = self._whole_pairs(self.pairs)
             differences = compared.polarity * (scores[held] - scores[rejected])
-            return _auroc(differences, carried[1][held], self.strata[held])
+            return _separation(differences, carried[1][held], self.strata[held])
         else:
             truth = carried[compared.polarity]
             rows = self.is_held_out & (carried[1] | carried[-1])
-        score, error, n = _auroc(scores[rows], truth[rows], self.strata[rows])
+        separated = _separation(scores[rows], truth[rows], self.strata[rows])
         if compared.part == "pole" and len(self.marks.tests) >= 3 * COMMON:
             # What stance as such does is what the same scores tell of the other values' poles.
             stance = compared.polarity * self.stance
             rows = self.is_held_out & ~(carried[1] | carried[-1]) & (stance != 0)
-            others, other_error, _ = _auroc(scores[rows], stance[rows] > 0, self.strata[rows])
-            score, error = 0.5 + score - others, float(np.hypot(error, other_error))
-        return score, error, n
+            others = _separation(scores[rows], stance[rows] > 0, self.strata[rows])
+            auroc, error = (
+                0.5 + separated.auroc - others.auroc,
+                np.hypot(separated.error, others.error),
+            )
+            return Separation(auroc=auroc, error=float(error), n=separated.n)
+        return separated
 
     def _whole_pairs(
         self, pairs: Int[np.ndarray, " document"]
@@ -151,19 +167,22 @@ class _Texts(NamedTuple):
         }
 
 
-def _auroc(
+def _separation(
     scores: Float[np.ndarray, " row"],
     truth: Bool[np.ndarray, " row"],
     strata: Int[np.ndarray, " row"],
-) -> tuple[float, float, int]:
-    """Give the AUROC within strata, DeLong's error of it, and the number of true rows."""
-    n = int(truth.sum())
-    if not n:
-        return np.nan, np.nan, 0
+) -> Separation:
+    """Say how well scores tell true from other rows, within strata."""
+    if not truth.any():
+        return NOTHING
     wins, pairs = paired_auroc(scores[:, None], truth[:, None], strata)
     if not pairs.sum():
-        return np.nan, np.nan, n
-    return float(wins.sum() / pairs.sum()), delong(scores, truth, strata), n
+        return NOTHING
+    return Separation(
+        auroc=float(wins.sum() / pairs.sum()),
+        error=delong(scores, truth, strata),
+        n=int(truth.sum()),
+    )
 
 
 def units_of(
@@ -171,7 +190,7 @@ def units_of(
     residuals: Float[np.ndarray, "document d_model"],
     system: ValueSystem,
     seed: int,
-) -> Units:
+) -> ValueUnits:
     """Find a group and a direction for every comparison that the documents allow.
 
     `residuals` are the documents' mean residuals; `seed` draws the held-out third.
@@ -184,27 +203,33 @@ def units_of(
     marks = marks_of(data.values, system.ids, np.flatnonzero(~is_held_out), FEWEST)
     nothing = np.full((len(system.ids), residuals.shape[1]), np.nan)
     if not marks.tests:
-        return Units([], [], nothing, nothing.copy())
-    texts = _Texts(marks, strata, is_held_out, data.pairs)
+        return ValueUnits(groups=[], directions=[], poles=nothing, topics=nothing.copy())
+    texts = _Texts(marks=marks, strata=strata, is_held_out=is_held_out, pairs=data.pairs)
     fitted = _directions(residuals, texts, ~is_held_out)
-    directions = []
-    for compared, vector in fitted.items():
-        score, error, n = texts.told_apart(residuals @ vector, compared)
-        directions.append(Unit(compared, np.empty(0, int), np.empty(0), score, error, n))
+    directions = [
+        ValueUnit(
+            compared=compared,
+            features=np.empty(0, int),
+            weights=np.empty(0),
+            evidence=texts.told_apart(residuals @ vector, compared),
+        )
+        for compared, vector in fitted.items()
+    ]
     whole = _directions(residuals, texts, np.ones(len(strata), bool))
     poles, topics = nothing, nothing.copy()
     for compared, vector in whole.items():
         kept = poles if compared.part == "pole" else topics
         kept[system.ids.index(compared.value)] = vector
-    return Units(_groups(data, texts), directions, poles, topics)
+    groups = _groups(data, texts)
+    return ValueUnits(groups=groups, directions=directions, poles=poles, topics=topics)
 
 
-def unit_rows(units: Units) -> list[dict[str, Any]]:
+def unit_rows(units: ValueUnits) -> list[dict[str, Any]]:
     """Give the rows of `value_units`: every group and direction with its evidence."""
     rows = []
     for kind, members in (("group", units.groups), ("direction", units.directions)):
-        score = np.array([unit.score for unit in members])
-        error = np.maximum([unit.error for unit in members], 1e-12)
+        score = np.array([unit.evidence.auroc for unit in members])
+        error = np.maximum([unit.evidence.error for unit in members], 1e-12)
         p = stats.norm.sf((score - 0.5) / error)
         q = benjamini_hochberg(p) if len(p) else p
         rows += [
@@ -214,12 +239,12 @@ def unit_rows(units: Units) -> list[dict[str, Any]]:
                 "polarity": unit.compared.polarity,
                 "part": unit.compared.part,
                 "features": len(unit.features),
-                "score": unit.score,
-                "low": float(np.clip(unit.score - 1.96 * error[k], 0, 1)),
-                "high": float(np.clip(unit.score + 1.96 * error[k], 0, 1)),
+                "score": float(score[k]),
+                "low": float(np.clip(score[k] - 1.96 * error[k], 0, 1)),
+                "high": float(np.clip(score[k] + 1.96 * error[k], 0, 1)),
                 "p": float(p[k]),
                 "q": float(q[k]),
-                "n": unit.n,
+                "n": unit.evidence.n,
                 "accepted": bool(q[k] < LARGEST_Q),
             }
             for k, unit in enumerate(members)
@@ -227,7 +252,7 @@ def unit_rows(units: Units) -> list[dict[str, Any]]:
     return rows
 
 
-def group_rows(units: Units) -> list[dict[str, Any]]:
+def group_rows(units: ValueUnits) -> list[dict[str, Any]]:
     """Give the rows of `group_features`: the features of every group."""
     return [
         {
@@ -265,7 +290,7 @@ def _directions(
     return fitted | poles
 
 
-def _groups(data: LabelledActivations, texts: _Texts) -> list[Unit]:
+def _groups(data: LabelledActivations, texts: _Texts) -> list[ValueUnit]:
     """Find the group of every comparison that some feature fits better than any other."""
     rows = np.flatnonzero(~texts.is_held_out)
     activations = data.activations.tocsr().astype(float)
@@ -277,7 +302,9 @@ def _groups(data: LabelledActivations, texts: _Texts) -> list[Unit]:
         return []
     columns = activations[:, live].tocsc()
     columns.eliminate_zeros()
-    design = Design.of(texts.marks.of(rows), texts.strata[rows])
+    design = Design.of(texts.marks.of(rows), texts.strata[rows])._replace(
+        combine=_sides(texts.marks)
+    )
     fit = regress(columns[rows], design)
     z = np.divide(fit.beta, fit.se, out=np.zeros_like(fit.beta), where=fit.se > 0)
     units = []
@@ -285,10 +312,10 @@ def _groups(data: LabelledActivations, texts: _Texts) -> list[Unit]:
         tests = [row for row, test in enumerate(texts.marks.tests) if test.part == kind]
         best = np.array(tests)[z[tests].argmax(0)] if tests else np.empty(0, int)
         for test in tests:
-            own = np.flatnonzero((best == test) & (z[test] > 0))
-            if not len(own):
+            fitting = np.flatnonzero((best == test) & (z[test] > 0))
+            if not len(fitting):
                 continue
-            support = own[np.argsort(-z[test, own], kind="stable")[:GROUP]]
+            support = fitting[np.argsort(-z[test, fitting], kind="stable")[:GROUP]]
             weights = _weights(columns[rows][:, support], design, test)
             support, weights = support[weights > 0], weights[weights > 0]
             if not len(support):
@@ -296,9 +323,24 @@ def _groups(data: LabelledActivations, texts: _Texts) -> list[Unit]:
             sd = np.sqrt(columns[rows][:, support].toarray().var(0))
             read = columns[:, support].toarray() @ (weights / np.where(sd > 0, sd, 1.0))
             compared = texts.marks.tests[test]
-            score, error, n = texts.told_apart(read, compared)
-            units.append(Unit(compared, live[support], weights, score, error, n))
+            units.append(
+                ValueUnit(
+                    compared=compared,
+                    features=live[support],
+                    weights=weights,
+                    evidence=texts.told_apart(read, compared),
+                )
+            )
     return units
+
+
+def _sides(marks: MarkedTexts) -> Float[np.ndarray, "test mark"]:
+    """Give the comparisons as groups are made by: a pole is one side less the other."""
+    sides = marks.combine.copy()
+    for topic in marks.combine[marks.shares.shape[1] :]:
+        held, rejected = np.flatnonzero(topic)
+        sides[held, rejected] = sides[rejected, held] = -1.0
+    return sides
 
 
 def _weights(
@@ -310,8 +352,11 @@ def _weights(
     SD.
     """
     combine = design.combine[test]
-    wanted = design.x @ (combine > 0)
+    wanted = design.x @ combine
+    # What is held equal: the other marks, and what a pole's two sides have in common.
     others = design.x[:, combine == 0]
+    if (combine < 0).any():
+        others = np.column_stack([others, design.x @ np.abs(combine)])
     dense = columns.toarray()
     sd = dense.std(0)
     dense = (dense - (design.averager @ dense)[design.strata]) / np.where(sd > 0, sd, 1.0)

@@ -43,7 +43,7 @@ class Comparison(NamedTuple):
     speak of the value, on either side, or on the only one that is there."""
 
 
-class Marks(NamedTuple):
+class MarkedTexts(NamedTuple):
     """The marks of texts, and the tests that they allow."""
 
     shares: Float[np.ndarray, "text mark"]
@@ -58,7 +58,7 @@ class Marks(NamedTuple):
         """Whether a text carries what is tested."""
         return (self.shares > 0).astype(float) @ (self.combine.T > 0) > 0
 
-    def of(self, rows: Int[np.ndarray, " row"]) -> "Marks":
+    def of(self, rows: Int[np.ndarray, " row"]) -> "MarkedTexts":
         """Give the marks of some texts."""
         return self._replace(shares=self.shares[rows])
 
@@ -68,7 +68,7 @@ def marks_of(
     ids: Sequence[str],
     counted: Int[np.ndarray, " row"],
     fewest: int,
-) -> Marks:
+) -> MarkedTexts:
     """Say which marks are tested: those that at least `fewest` of the `counted` texts carry.
 
     `values` are from -1, rejected, to 1, held; `ids` are the ids of the columns.
@@ -87,7 +87,7 @@ def marks_of(
     combine[: len(tested)] = np.eye(len(tested))
     for row, k in enumerate(topics, start=len(tested)):
         combine[row, np.isin(tested, (k, k + n))] = 0.5
-    return Marks(shares=shares[:, tested], tests=tests, combine=combine)
+    return MarkedTexts(shares=shares[:, tested], tests=tests, combine=combine)
 
 
 def permuted(
@@ -148,7 +148,7 @@ class Design(NamedTuple):
     """Degrees of freedom of the residuals."""
 
     @classmethod
-    def of(cls, marks: Marks, strata: Int[np.ndarray, " text"]) -> "Design":
+    def of(cls, marks: MarkedTexts, strata: Int[np.ndarray, " text"]) -> "Design":
         """Lay out the design. Raises BadInput where fewer than ten degrees of freedom are left."""
         texts = len(strata)
         used, strata = np.unique(strata, return_inverse=True)

@@ -209,12 +209,12 @@ def _controls(
     drawn = rng.permutation(np.asarray(controls.unlabelled))
     features: list[Intervention] = []
     for number in range(controls.features):
-        own = weights[number % len(weights)] if weights else []
-        size = max(len(own), 1)
+        like = weights[number % len(weights)] if weights else []
+        size = max(len(like), 1)
         members, drawn = drawn[:size], drawn[size:]
         if len(members) < size:
             break
-        pairs = zip(members.tolist(), own or [1.0], strict=True)
+        pairs = zip(members.tolist(), like or [1.0], strict=True)
         features.append(
             Intervention(
                 unit_id=first + number,

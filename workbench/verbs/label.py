@@ -183,7 +183,12 @@ def _digest(labelled: material.LabelledDocuments, questions: Sequence[Question])
 def _without_features(labelled: material.LabelledDocuments) -> LabelledActivations:
     """Give the labelled texts as an SAE without features would read them."""
     none = csr_matrix((len(labelled.texts), 0))
-    return LabelledActivations(none, labelled.values, labelled.contexts, labelled.pairs)
+    return LabelledActivations(
+        activations=none,
+        values=labelled.values,
+        contexts=labelled.contexts,
+        pairs=labelled.pairs,
+    )
 
 
 def _read(
@@ -208,7 +213,10 @@ def _read(
         stage(progress, "reading labelled texts"),
     )
     active = LabelledActivations(
-        seen.activations, labelled.values, labelled.contexts, labelled.pairs
+        activations=seen.activations,
+        values=labelled.values,
+        contexts=labelled.contexts,
+        pairs=labelled.pairs,
     )
     return active, seen.residuals
 

@@ -25,6 +25,7 @@ effect is at least `min_effect`, with q below 0.05. Left out: words and token po
 the lexicon's and the judge's evidence).
 """
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,8 +44,8 @@ from workbench.features.labelers import LabelledActivations
 from workbench.statistics.intervals import auroc, benjamini_hochberg, hedges_g
 from workbench.statistics.marked import (
     Design,
+    MarkedTexts,
     MarkFit,
-    Marks,
     limit_by_chance,
     marks_of,
     permuted,
@@ -128,12 +129,12 @@ class Contrast:
         columns = activations[:, live].tocsc()
         columns.eliminate_zeros()
         seen = Features(columns, live, active[live])
-        evidence = Evidence(seen, marks, split, settings)
+        evidence = Evidence(features=seen, marks=marks, split=split, settings=settings)
         rng = np.random.default_rng((settings.seed, 1))
         by_chance = []
         for _ in range(settings.permutations if settings.max_chance < 1 else 0):
             shuffled = marks._replace(shares=marks.shares[permuted(strata, rng)])
-            by_chance.append(Evidence(seen, shuffled, split, settings).candidates())
+            by_chance.append(dataclasses.replace(evidence, marks=shuffled).candidates())
         return evidence.labels(limits_from(evidence.candidates(), by_chance, marks, settings))
 
 
@@ -170,7 +171,7 @@ class Candidates(NamedTuple):
     """Its held-out gain [at most 1]."""
 
 
-class Limits(NamedTuple):
+class StudyLimits(NamedTuple):
     """The limits that come from the study."""
 
     z: Float[np.ndarray, " test"]
@@ -183,9 +184,9 @@ class Limits(NamedTuple):
 def limits_from(
     candidates: Candidates,
     by_chance: Sequence[Candidates],
-    marks: Marks,
+    marks: MarkedTexts,
     settings: ContrastLabelerSettings,
-) -> Limits:
+) -> StudyLimits:
     """Find the limits past which at most `max_chance` of the labels is there by chance.
 
     Poles and topics have limits of their own: many topics that are sure would make room for poles
@@ -207,18 +208,19 @@ def limits_from(
         Candidates(*(field[c.gain >= gain[c.test]] for field in c))
         for c in (candidates, *by_chance)
     ]
-    return Limits(_limits_on_z(kept, drawn, marks, settings.max_chance), gain)
+    limits = _limits_on_z(kept, drawn, marks, settings.max_chance)
+    return StudyLimits(z=limits, gain=gain)
 
 
 def _limits_on_z(
-    candidates: Candidates, by_chance: Sequence[Candidates], marks: Marks, share: float
+    candidates: Candidates, by_chance: Sequence[Candidates], marks: MarkedTexts, share: float
 ) -> Float[np.ndarray, " test"]:
     """Find the limit on z of the poles and that of the topics."""
     is_pole = np.array([test.part == "pole" for test in marks.tests])
     limits = np.empty(len(is_pole))
     for part in (is_pole, ~is_pole):
-        own = candidates.z[part[candidates.test]]
-        limits[part] = limit_by_chance(own, [c.z[part[c.test]] for c in by_chance], share)
+        z = candidates.z[part[candidates.test]]
+        limits[part] = limit_by_chance(z, [c.z[part[c.test]] for c in by_chance], share)
     return limits
 
 
@@ -246,12 +248,12 @@ class Evidence:
 
     features: Features
     """The features that are tested."""
-    marks: Marks
+    marks: MarkedTexts
     """The marks of all documents."""
     split: Split
     """Which documents fit, and which are held out."""
     settings: ContrastLabelerSettings
-    """Limits that do not come from the study."""
+    """StudyLimits that do not come from the study."""
 
     @cached_property
     def fit(self) -> MarkFit:
@@ -307,9 +309,9 @@ class Evidence:
         """The strongest mark of each feature but those of the row; -1 where there is no other."""
         effect = self.effect[: self._n_marks]
         rival = np.full(self.effect.shape, -1)
-        for row, own in enumerate(self.marks.combine > 0):
-            if not own.all():
-                others = np.flatnonzero(~own)
+        for row, combined in enumerate(self.marks.combine > 0):
+            if not combined.all():
+                others = np.flatnonzero(~combined)
                 rival[row] = others[effect[others].argmax(0)]
         return rival
 
@@ -321,7 +323,7 @@ class Evidence:
         return np.where(self.rival < 0, 0.0, np.maximum(share, 0.0))
 
     @cached_property
-    def own(self) -> Int[np.ndarray, " live"]:
+    def compared(self) -> Int[np.ndarray, " live"]:
         """The comparison that each feature is looked at for: its largest mark, or the topic of that
         mark's value where the other pole is what keeps it from being specific.
         """
@@ -343,7 +345,7 @@ class Evidence:
         """Give the features that pass every limit but those that come from the study."""
         rows = []
         for test in range(len(self.marks.tests)):
-            features = np.flatnonzero((self.own == test) & self._is_large(test))
+            features = np.flatnonzero((self.compared == test) & self._is_large(test))
             if len(features):
                 outside = self._on_held_out(test, features)
                 passing = self._passes_outside(outside)
@@ -353,16 +355,16 @@ class Evidence:
             return Candidates(np.empty(0, int), np.empty(0), np.empty(0))
         return Candidates(*map(np.concatenate, zip(*rows, strict=True)))
 
-    def labels(self, limits: Limits) -> list[Label]:
+    def labels(self, limits: StudyLimits) -> list[Label]:
         """Give the rows sorted by feature, the largest effect first."""
         every = np.arange(self.effect.shape[1])
         is_kept = (self.q < NEAR) & (self.effect >= self.settings.min_effect)
         is_kept[self._n_marks :] = False
-        is_kept[self.own, every] = self.effect[self.own, every] > 0
-        for row, own in enumerate(self.marks.combine > 0):
+        is_kept[self.compared, every] = self.effect[self.compared, every] > 0
+        for row, combined in enumerate(self.marks.combine > 0):
             if row >= self._n_marks:
                 # A feature has one row a value and polarity: that of the topic stands for held.
-                is_kept[np.flatnonzero(own)[0]] &= ~is_kept[row]
+                is_kept[np.flatnonzero(combined)[0]] &= ~is_kept[row]
         rows = []
         for test in range(len(self.marks.tests)):
             features = np.flatnonzero(is_kept[test])
@@ -372,7 +374,7 @@ class Evidence:
         return [rows[k] for k in order]
 
     def _of_test(
-        self, test: int, features: Int[np.ndarray, " feature"], limits: Limits
+        self, test: int, features: Int[np.ndarray, " feature"], limits: StudyLimits
     ) -> list[Label]:
         """Give the rows of one comparison."""
         outside = self._on_held_out(test, features)
@@ -445,11 +447,15 @@ class Evidence:
         )
 
     def _passes(
-        self, test: int, features: Int[np.ndarray, " feature"], outside: _HeldOut, limits: Limits
+        self,
+        test: int,
+        features: Int[np.ndarray, " feature"],
+        outside: _HeldOut,
+        limits: StudyLimits,
     ) -> Bool[np.ndarray, " feature"]:
         """Which features pass all other limits of one comparison."""
         return (
-            (self.own[features] == test)
+            (self.compared[features] == test)
             & self._is_large(test)[features]
             & (self.z[test, features] >= limits.z[test])
             & (outside.gain >= limits.gain[test])
