@@ -140,8 +140,11 @@ def pooled(
     corpus: Corpus,
     site: Site,
     progress: StageProgress = silent_stage,
+    start: int = 0,
 ) -> Pooled:
     """Read the largest activation of each feature in each text, and each text's mean residual.
+
+    The first `start` tokens of a text are read over: what stands before every text tells nothing.
 
     For example:
 
@@ -151,12 +154,13 @@ def pooled(
     documents, features, values = [], [], []
     sums, counts = np.zeros((len(corpus.texts), sae.d_model)), np.zeros(len(corpus.texts))
     for tokens in read(model, corpus, site, sae.reading):
-        document = tokens.document.numpy()
-        best = _strongest(active_pairs(sae, tokens.x), document, sae.n_features)
+        counted = tokens.position >= start
+        document, x = tokens.document[counted].numpy(), tokens.x[counted.to(tokens.x.device)]
+        best = _strongest(active_pairs(sae, x), document, sae.n_features)
         documents.append(best.document)
         features.append(best.feature)
         values.append(best.value)
-        np.add.at(sums, document, tokens.x.double().cpu().numpy())
+        np.add.at(sums, document, x.double().cpu().numpy())
         counts += np.bincount(document, minlength=len(counts))
         progress(int((counts > 0).sum()), len(corpus.texts))
     residuals = sums / np.maximum(counts, 1)[:, None]

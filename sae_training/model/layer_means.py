@@ -36,17 +36,20 @@ def layer_means(
     layers: Sequence[int],
     rows: int = 32,
     progress: StageProgress | None = None,
+    start: int = 1,
 ) -> LayerMeans:
     """Average what layers write over the tokens of each text, in double precision on the CPU.
 
     Texts are token ids of two tokens or more, `layers` are 0-based and read at resid_post; `rows`
-    texts go through together.
+    texts go through together. The first `start` tokens of each text are read over.
 
         layer_means(model, model.tokenize(texts), [3, 7]).mean  # [text, 2, d_model]
     """
     cut = [list(ids)[: model.context] for ids in texts]
-    if short := [number for number, ids in enumerate(cut, 1) if len(ids) < 2]:
-        raise BadInput(f"Text {short[0]} has fewer than two tokens. Drop it, or write more of it.")
+    if short := [number for number, ids in enumerate(cut, 1) if len(ids) <= start]:
+        raise BadInput(
+            f"Text {short[0]} has fewer than {start + 1} tokens. Drop it, or write more of it."
+        )
     mean = torch.empty(len(cut), len(layers), model.d_model, dtype=torch.float64)
     norm = torch.empty(len(cut), len(layers), dtype=torch.float64)
     for first in range(0, len(cut), rows):
@@ -66,7 +69,7 @@ def layer_means(
                 ) -> Tensor:
                     """Average the texts of the batch into their place."""
                     for row, length in enumerate(lengths):
-                        tokens = hidden[row, 1:length].double().cpu()
+                        tokens = hidden[row, start:length].double().cpu()
                         mean[first + row, column] = tokens.mean(0)
                         norm[first + row, column] = tokens.norm(dim=-1).median()
                     return hidden

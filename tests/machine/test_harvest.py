@@ -130,6 +130,15 @@ def test_a_text_is_the_mean_of_its_tokens_however_it_is_cut(model, sae):
         np.testing.assert_allclose(whole[document], np.mean(rows, 0), rtol=1e-5, atol=1e-6)
 
 
+def test_what_stands_before_every_text_is_read_over(model, sae, slow):
+    part = pooled(model, sae, *READ, start=3)
+    expected = np.zeros(part.activations.shape)
+    for f, document, position, value in slow:
+        if position >= 3:
+            expected[document, f] = max(expected[document, f], value)
+    np.testing.assert_allclose(part.activations.toarray(), expected, rtol=1e-6)
+
+
 def triples(told):
     """(feature, document, position) of each activation that is kept."""
     table = told.activations.table()

@@ -9,7 +9,7 @@ from feature_store import registry
 from feature_store.errors import BadInput
 from tests.measuring.test_voice import standin
 from workbench import material
-from workbench.material.poles import as_said, pole_texts
+from workbench.material.poles import before_a_statement, pole_texts
 from workbench.measuring.hearing import shared_stems
 
 TEN = registry.get("values", "schwartz10")
@@ -37,12 +37,11 @@ def test_a_chat_model_says_them_and_another_writes_them():
             self.chat = chat
 
         def render(self, text):
-            return f"<user>{text}<assistant>" if self.chat else text
+            return f"<user>{text}<assistant>"
 
-    (said,) = as_said(["I long for prayer."], Reader(True))
-    assert said == "<user>Say something about yourself in a few words.<assistant>I long for prayer."
-    (written,) = as_said(["I long for prayer."], Reader(False))
-    assert written == "Something about myself: I long for prayer."
+    said = before_a_statement(Reader(True))
+    assert said == "<user>Say something about yourself in a few words.<assistant>"
+    assert before_a_statement(Reader(False)) == "Something about myself: "
 
 
 def test_a_system_without_things_is_refused_by_name():

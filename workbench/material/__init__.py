@@ -25,7 +25,7 @@ from feature_store.tables import Table, read_table
 from sae_training.dictionary.texts import ReadTexts, read_corpus, read_texts, text_columns, texts_of
 from workbench import organism
 from workbench.material.marks import Scale, join, read_marks
-from workbench.material.poles import as_said, pole_texts
+from workbench.material.poles import before_a_statement, pole_texts
 
 if TYPE_CHECKING:
     from sae_training.engine.model import Model
@@ -71,6 +71,8 @@ class LabelledDocuments(NamedTuple):
     pairs: Int[np.ndarray, " document"] | None = None
     """Number of each document's pair, where documents come in pairs that differ in the pole alone;
     None: they do not."""
+    before: str = ""
+    """What stands before every text, and is read over."""
 
 
 def model_address(model: str) -> str:
@@ -258,11 +260,13 @@ def _pole_documents(
     written = pole_texts(system)
     drawn = np.sort(np.random.default_rng(seed).permutation(len(written.texts))[: n or None])
     texts = [written.texts[row] for row in drawn]
+    before = before_a_statement(model) if model else ""
     return LabelledDocuments(
-        texts=as_said(texts, model) if model else texts,
+        texts=[f"{before}{text}" for text in texts],
         values=written.marks[drawn],
         contexts=np.array(written.frames)[drawn],
         pairs=drawn // 2,
+        before=before,
     )
 
 

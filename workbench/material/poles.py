@@ -3,7 +3,8 @@
 1. `poles.toml` has, for each value, things that the value is about, and frames in two poles. Every
    thing stands in every frame.
 2. A chat model reads a text as its own turn after a request, another one as its own continuation:
-   what is found in it is about what the model says, not about what it is told.
+   what is found in it is about what the model says, not about what it is told. What stands before
+   it is the same for all texts, and is read over.
 3. The frame is the context: texts about different values are compared in the same words.
 
 With marks of both signs, labelers can tell the topic from the pole. Left out: languages other than
@@ -66,8 +67,7 @@ def pole_texts(system: ValueSystem) -> PoleTexts:
     return PoleTexts(texts, np.array(marks), frames)
 
 
-def as_said(texts: list[str], model: "Model") -> list[str]:
-    """Write texts as a model's own words: behind a request, or what it has written itself."""
+def before_a_statement(model: "Model") -> str:
+    """Give what stands before a text as a model's own words: a request, or what it began with."""
     before = _file()["before"]["chat" if model.chat else "continued"]
-    prompt = model.render(before)
-    return [f"{prompt}{'' if model.chat else ' '}{text}" for text in texts]
+    return model.render(before) if model.chat else f"{before} "

@@ -211,6 +211,7 @@ def _read(
         Corpus(labelled.texts, settings.rows, min(settings.max_tokens, model.context)),
         site_of(sae_run),
         stage(progress, "reading labelled texts"),
+        start=len(model.tokenize([labelled.before])[0]) if labelled.before else 0,
     )
     active = LabelledActivations(
         activations=seen.activations,

@@ -221,6 +221,7 @@ def _sample(
         texts=[texts.texts[row] for row in rows],
         values=texts.values[rows],
         contexts=texts.contexts[rows],
+        pairs=None if texts.pairs is None else texts.pairs[rows],
     )
 
 
@@ -271,8 +272,14 @@ def _means(work: Work, job: _Job, progress: Progress) -> tuple[np.ndarray, np.nd
         kept = load_file(file)
         return kept["mean"], kept["norm"]
     ids = job.model.tokenize(job.texts.texts)
+    before = job.texts.before
     residuals = layer_means(
-        job.model, ids, job.settings.layers, job.settings.rows, stage(progress, "reading texts")
+        job.model,
+        ids,
+        job.settings.layers,
+        job.settings.rows,
+        stage(progress, "reading texts"),
+        start=max(1, len(job.model.tokenize([before])[0]) if before else 1),
     )
     mean, norm = residuals.mean.numpy(), residuals.norm.numpy()
     if not np.isfinite(mean).all():

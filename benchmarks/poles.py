@@ -1,0 +1,109 @@
+"""What a real chat model's values are moved by: directions of texts in two poles, and SAE features
+and groups chosen by labels alone, in a study of SmolLM2.
+
+1. `SMOLLM2_STUDY` names the folder of its study, with an SAE. Labels come from the built-in texts
+   in two poles (`workbench label --labelled poles`), without any question of the questionnaire.
+2. Four sweeps in mode `voice`: pole directions, topic directions, groups, features. Every value is
+   steered, whatever its evidence; 24 random directions stand beside.
+3. Figures of each: the rank of the own value (rows and columns centred; 0.5 is chance), the same
+   of random directions in the values' places and the share of them that rank as high (p), values
+   whose own effect leaves the null band, the off-diagonal against the circle, and the topic's part.
+
+Reach, by pole directions: rank 0.85, six of ten values outside the null band. By features and
+groups: reported; rank 0.8.
+"""
+
+import os
+from typing import Any
+
+import numpy as np
+
+from feature_store.progress import in_terminal
+from workbench.causal.effects import own_rank
+from workbench.statistics.intervals import known_mean
+from workbench.study import Study
+from workbench.sweeps.damage import Matched, match
+from workbench.sweeps.stored import read_sweep
+
+NAME = "poles"
+DRAWS = 2_000
+ASKED: dict[str, Any] = {
+    "mode": "voice",
+    "random_features": 0,
+    "random_directions": 24,
+    "doses": (0.1, 0.2),
+}
+SWEEPS: dict[str, dict[str, Any]] = {
+    "pole directions": {"steer": "directions", "part": "pole", "unproven": True},
+    "topic directions": {"steer": "directions", "part": "topic", "unproven": True},
+    "groups of poles": {"steer": "groups", "part": "pole", "unproven": True},
+    "groups of topics": {"steer": "groups", "part": "topic", "unproven": True},
+    "features of poles": {"part": "pole", "features_per_value": 5, "choose": "input"},
+    "features of topics": {"part": "topic", "features_per_value": 5, "choose": "input"},
+}
+
+
+def main() -> dict:
+    """Reach: pole directions rank their value at 0.85, and six values leave the null band."""
+    folder = os.environ.get("SMOLLM2_STUDY", "")
+    if not folder:
+        raise SystemExit("Name a study of SmolLM2 with an SAE in SMOLLM2_STUDY.")
+    study = Study(folder, create=False)
+    figures: dict[str, Any] = {}
+    with in_terminal("poles") as progress:
+        labels = study.label(labelled="poles", mode="voice", n_contexts=0, progress=progress)
+        for name, settings in SWEEPS.items():
+            run = study.effects(labels=labels.id, **ASKED, **settings, progress=progress)
+            figures[name] = _figures(study, run.id)
+            print(name, figures[name], flush=True)
+    pole = figures["pole directions"]
+    return {
+        "name": NAME,
+        "value": pole["rank"],
+        "reach": 0.85,
+        "holds": pole["rank"] >= 0.85 and pole["outside_null"] >= 6,
+        "labels": labels.summary,
+        "sweeps": figures,
+    }
+
+
+def _figures(study: Study, run: str) -> dict[str, Any]:
+    """What one sweep says of the values that it steered."""
+    summary = study.runs.get(run).summary
+    sweep = read_sweep(study, run)
+    matched = match(sweep, summary["delta"])
+    sources = [value for value in sweep.values if len(matched.of(value))]
+    cells = study.store.sql("SELECT * FROM side_effects WHERE run = ? AND source = target", [run])
+    outside = cells[(cells.effect > cells.null_high) & (cells.low > 0)]
+    rank, p = _rank(matched, sources, sweep.values)
+    return {
+        "values": len(sources),
+        "rank": rank,
+        "p": p,
+        "outside_null": len(outside),
+        "values_outside_null": sorted(outside.source),
+        "own_held": summary["own_held"],
+        "own_topic": summary["own_topic"],
+        "topic_rank": summary["own_topic_rank"],
+        "circle": summary["circle_spearman"],
+        "circle_p": summary["circle_p"],
+        "damage": float(matched.damage[~matched.is_control].mean()),
+        "strength": float(np.median(matched.strength[~matched.is_control])),
+        "reached": int(matched.reached[~matched.is_control].sum()),
+        "contexts": summary["contexts"],
+    }
+
+
+def _rank(matched: Matched, sources: list[str], values: tuple[str, ...]) -> tuple[float, float]:
+    """The rank of the own value, and how often random directions in its place rank as high."""
+    diagonal = np.array([values.index(source) for source in sources])
+    means = known_mean(matched.changes, 1)
+    rank = own_rank(np.stack([means[matched.of(source)].mean(0) for source in sources]), diagonal)
+    rng = np.random.default_rng(0)
+    controls = np.flatnonzero(matched.is_control)
+    drawn = []
+    for _ in range(DRAWS):
+        rows = means[rng.choice(controls, len(sources), replace=False)]
+        signs = rng.choice((-1.0, 1.0), size=(len(sources), 1))
+        drawn.append(own_rank(rows * signs, diagonal))
+    return rank, float((1 + (np.array(drawn) >= rank).sum()) / (1 + DRAWS))
