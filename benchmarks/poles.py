@@ -1,16 +1,16 @@
-"""What a real chat model's values are moved by: directions of texts in two poles, and SAE features
-and groups chosen by labels alone, in a study of SmolLM2.
+"""What a real chat model's values are moved by: directions of texts in two poles, and groups of SAE
+features chosen by labels alone, in a study of SmolLM2.
 
 1. `SMOLLM2_STUDY` names the folder of its study, with an SAE. Labels come from the built-in texts
    in two poles (`workbench label --labelled poles`), without any question of the questionnaire.
-2. Four sweeps in mode `voice`: pole directions, topic directions, groups, features. Every value is
-   steered, whatever its evidence; 24 random directions stand beside.
+2. Three sweeps in mode `voice`: pole directions, topic directions, groups of features that read the
+   topic (too few read the pole). Every value is steered, whatever its evidence; 24 random
+   directions stand beside.
 3. Figures of each: the rank of the own value (rows and columns centred; 0.5 is chance), the same
    of random directions in the values' places and the share of them that rank as high (p), values
    whose own effect leaves the null band, the off-diagonal against the circle, and the topic's part.
 
-Reach, by pole directions: rank 0.85, six of ten values outside the null band. By features and
-groups: reported; rank 0.8.
+Reach, by pole directions: rank 0.85, six of ten values outside the null band.
 """
 
 import os
@@ -36,10 +36,7 @@ ASKED: dict[str, Any] = {
 SWEEPS: dict[str, dict[str, Any]] = {
     "pole directions": {"steer": "directions", "part": "pole", "unproven": True},
     "topic directions": {"steer": "directions", "part": "topic", "unproven": True},
-    "groups of poles": {"steer": "groups", "part": "pole", "unproven": True},
     "groups of topics": {"steer": "groups", "part": "topic", "unproven": True},
-    "features of poles": {"part": "pole", "features_per_value": 5, "choose": "input"},
-    "features of topics": {"part": "topic", "features_per_value": 5, "choose": "input"},
 }
 
 

@@ -113,6 +113,8 @@ def test_groups_and_directions_are_steered_like_features(study, steer, kind):
 
 
 def test_what_no_text_tells_apart_is_not_steered(study):
-    with pytest.raises(BadInput, match="has no direction of a value's topic .*The nearest is"):
+    with pytest.raises(
+        BadInput, match="has no direction of a value's topic that tells held-out texts apart"
+    ):
         few = study.label(limit=60, options=LAX, mode="voice", n_contexts=0, seed=5)
         study.effects(mode="voice", labels=few.id, steer="directions", part="topic", **SMALL)

@@ -24,6 +24,7 @@ def label(
         feature=feature,
         value=value,
         polarity=polarity,
+        part="pole",
         effect=1.0,
         low=0.8,
         high=1.2,
