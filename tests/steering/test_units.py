@@ -182,3 +182,15 @@ def test_a_pair_is_never_split():
     assert 0.3 < is_held_out.mean() < 0.36
     alone = LabelledActivations(data.activations, data.values, data.contexts)
     assert (alone.is_held_out(1 / 3, np.random.default_rng(0)) != is_held_out).any()
+
+
+def test_topics_are_told_apart_where_every_text_is_of_one_value():
+    """Marks that add up to the same in every text leave no rounding in the directions."""
+    data, residuals, _ = in_pairs(5, pole=0.5)
+    values = np.abs(data.values).argmax(1)
+    topics = np.random.default_rng(6).normal(size=(10, residuals.shape[1])) * 4
+    units = units_of(data, residuals + topics[values], TEN, 0)
+    expected = topics - topics.mean(0)
+    assert min(cosine(units.topics[k], expected[k]) for k in range(10)) > 0.7
+    lengths = np.linalg.norm(units.topics, axis=1)
+    assert (lengths < 3 * np.linalg.norm(expected, axis=1)).all()

@@ -34,6 +34,7 @@ from feature_store.records import ValueSystem
 from workbench.features.labelers import LabelledActivations
 from workbench.statistics.intervals import benjamini_hochberg
 from workbench.statistics.marked import (
+    TOLERANCE,
     Comparison,
     Design,
     MarkedTexts,
@@ -274,7 +275,7 @@ def _directions(
 ) -> dict[Comparison, Float[np.ndarray, " d_model"]]:
     """Fit a direction to every pole and every topic on some documents."""
     design = Design.of(texts.marks.of(np.flatnonzero(rows)), texts.strata[rows])
-    beta = np.linalg.pinv(design.x) @ residuals[rows]
+    beta = design.influence() @ residuals[rows]
     single, fitted = texts.marks.shares.shape[1], {}
     poles: dict[Comparison, np.ndarray] = {}
     for row, compared in enumerate(texts.marks.tests):
@@ -362,7 +363,7 @@ def _weights(
     dense = (dense - (design.averager @ dense)[design.strata]) / np.where(sd > 0, sd, 1.0)
     sides = np.column_stack([dense, wanted])
     if others.shape[1]:
-        sides = sides - others @ (np.linalg.pinv(others) @ sides)
+        sides = sides - others @ (np.linalg.pinv(others, rcond=TOLERANCE) @ sides)
     weights: Float[np.ndarray, " feature"] = optimize.nnls(sides[:, :-1], sides[:, -1])[0]
     length = np.linalg.norm(weights)
     return weights / length if length > 0 else weights

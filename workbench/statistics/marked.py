@@ -24,6 +24,8 @@ from scipy import sparse
 
 from feature_store.errors import BadInput
 
+TOLERANCE = 1e-9
+"""Singular values of the marks below this share of the largest are taken for 0."""
 ENTRIES = 1_000_000
 """Stored entries whose fitted values are computed at a time: bounds memory."""
 
@@ -155,7 +157,7 @@ class Design(NamedTuple):
         averager = stratum_means(strata, len(used))
         x = marks.shares.astype(float)
         x -= (averager @ x)[strata]
-        degrees = texts - len(used) - int(np.linalg.matrix_rank(x))
+        degrees = texts - len(used) - int(np.linalg.matrix_rank(x, rtol=TOLERANCE))
         if degrees < 10:
             raise BadInput(
                 f"{texts} texts in {len(used)} contexts leave {degrees} degrees of freedom, at"
@@ -163,11 +165,19 @@ class Design(NamedTuple):
             )
         return cls(x=x, combine=marks.combine, strata=strata, averager=averager, degrees=degrees)
 
+    def influence(self) -> Float[np.ndarray, "mark text"]:
+        """Give what each text adds to each mark's coefficient.
+
+        Where marks cannot be told apart (every text carries one of them), coefficients are the
+        smallest that fit. The tolerance is far above rounding, which would pass for a difference.
+        """
+        return np.linalg.pinv(self.x, rcond=TOLERANCE)
+
 
 def regress(columns: sparse.csc_matrix, design: Design) -> MarkFit:
     """Regress every column on marks and stratum dummies, with HC1 standard errors."""
     x, combine, strata, averager, degrees = design
-    influence = np.linalg.pinv(x)
+    influence = design.influence()
     beta = influence @ columns
     # Row 0 weighs all texts alike and gives the residual variance; the others are White's.
     weights = np.vstack([np.ones(len(x)), (combine @ influence) ** 2])
