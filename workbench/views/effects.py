@@ -78,9 +78,10 @@ def _matrix(study: Study, run: pd.Series, cells: pd.DataFrame) -> None:
     if picked:
         st.session_state["cell-source"], st.session_state["cell-target"] = picked
     off = cells[cells.source != cells.target]
+    steered = run_json(run).get("steered", "labelled features of a value, one by one")
     st.caption(
-        "Row steered, column measured; mean change in unsteered SD, turned so that the steered"
-        " value rises. Grey: inside the null band of random features and directions of equal norm."
+        f"Steered: {steered}. Row steered, column measured; mean change in unsteered SD, turned so"
+        " that the steered value rises. Grey: inside the null band of random features and directions of equal norm."
         " \\*: q < 0.05, over contexts and over the value's features alike, after"
         f" Benjamini-Hochberg over the {len(off)} cells off the diagonal. {cells.n.max()} contexts,"
         f" seed {run.seed}. Click a cell to see what is behind it."
