@@ -111,7 +111,12 @@ def run(study: Workspace, settings: LabelSettings, progress: Progress) -> Run:
     # What the marks alone decide (too few texts of a value) is refused before the model reads any.
     labeler.label(_without_features(labelled), study.system, options_of_labeler)
     pinned = dataclasses.replace(settings, sae=sae_run.id)
-    inputs = {"sae": sae_run.id, "labelled": _digest(labelled, questions)}
+    inputs = {
+        "sae": sae_run.id,
+        "labelled": _digest(labelled, questions),
+        # A labeler's limits decide its labels, the defaults as well.
+        "labeler": hashlib.sha256(repr(options_of_labeler).encode()).hexdigest(),
+    }
 
     def build(work: Work) -> dict[str, Any]:
         """Label the features, score the labels' outputs and write the tables."""

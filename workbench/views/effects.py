@@ -81,7 +81,8 @@ def _matrix(study: Study, run: pd.Series, cells: pd.DataFrame) -> None:
     steered = run_json(run).get("steered", "labelled features of a value, one by one")
     st.caption(
         f"Steered: {steered}. Row steered, column measured; mean change in unsteered SD, turned so"
-        " that the steered value rises. Grey: inside the null band of random features and directions of equal norm."
+        " that the steered value rises. Grey: inside the null band of random features and"
+        " directions of equal norm."
         " \\*: q < 0.05, over contexts and over the value's features alike, after"
         f" Benjamini-Hochberg over the {len(off)} cells off the diagonal. {cells.n.max()} contexts,"
         f" seed {run.seed}. Click a cell to see what is behind it."
