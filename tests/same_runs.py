@@ -125,7 +125,7 @@ VERBS = (
         computed=True,
     ),
     Step(
-        "effects STUDY --n-contexts 8 --features-per-value 2 --doses 0.5,1.0 --random-features 4"
+        "effects STUDY --n-contexts 8 --features-per-value 3 --doses 0.5,1.0 --random-features 4"
         " --random-directions 4 --n-neutral 6 --replicates 200"
     ),
     Step("graph STUDY --replicates 100"),

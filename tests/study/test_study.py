@@ -94,7 +94,7 @@ def test_labels_are_of_features_that_are_there_and_tell_the_truth(told):
         and np.sign(cosine[row.feature, best[row.feature]]) == row.polarity
         for row in labels.itertuples()
     ]
-    assert np.mean(right) >= 0.9
+    assert np.mean(right) >= 0.85
 
 
 def test_output_scores_tell_features_that_write_their_value_from_those_that_read_it(told):

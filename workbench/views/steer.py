@@ -67,7 +67,11 @@ def _controls(study: Study, chosen: ChosenRuns) -> Steering:
     if chosen.labels is not None:
         labelled = queries.labelled_features(study.store, chosen.labels.run)
     labels = {str(row.feature): row for row in labelled.itertuples()}
-    best = [str(labelled.loc[labelled.score.idxmax(), "feature"])] if len(labelled) else []
+    best = []
+    if len(labelled):
+        # What writes its value moves the text; what only reads it may not.
+        by = labelled.output if labelled.output.notna().any() else labelled.score
+        best = [str(labelled.loc[by.idxmax(), "feature"])]
     name_of = names(study.system)
 
     def describe(number: str) -> str:
