@@ -185,7 +185,6 @@ def _sweep(
         "unit": settings.unit,
         "delta": settings.delta,
         **({} if settings.doses else {"doses": list(doses)}),
-        **_steered(settings),
         "chosen_by": "output" if by_output else "input",
         "questions_that_chose": output_scores.questions_in_both(
             study, settings.labels, setup.material.questions
@@ -194,14 +193,6 @@ def _sweep(
         **figures,
         **heard,
     }
-
-
-def _steered(settings: EffectsSettings) -> dict[str, str]:
-    """Say in words what was steered, where that is not simply the labelled features."""
-    if settings.steer == "features" and settings.part == "any":
-        return {}
-    of = "" if settings.part == "any" else f" of a value's {settings.part}"
-    return {"steered": f"{settings.steer}{of}"}
 
 
 def _units(

@@ -8,6 +8,9 @@ single prompts.
 4. How the doses were found, where they were searched for.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import pandas as pd
 import streamlit as st
 
@@ -53,8 +56,8 @@ def page() -> None:
         return
     config = run_json(run, "config")
     st.caption(
-        "What else moves when a value is steered. Each value's features are steered up to the same"
-        f" damage ({number(config.get('delta'))} nats per token on neutral text)."
+        f"What else moves when a value is steered. Each value's {_what(config)} are steered up to"
+        f" the same damage ({number(config.get('delta'))} nats per token on neutral text)."
     )
     left, right = st.columns([1.5, 1], gap="large")
     with left:
@@ -78,10 +81,9 @@ def _matrix(study: Study, run: pd.Series, cells: pd.DataFrame) -> None:
     if picked:
         st.session_state["cell-source"], st.session_state["cell-target"] = picked
     off = cells[cells.source != cells.target]
-    steered = run_json(run).get("steered", "labelled features of a value, one by one")
     st.caption(
-        f"Steered: {steered}. Row steered, column measured; mean change in unsteered SD, turned so"
-        " that the steered value rises. Grey: inside the null band of random features and"
+        f"Steered: {_what(run_json(run, 'config'))}. Row steered, column measured; mean change in"
+        " unsteered SD, turned so that the steered value rises. Grey: inside the null band of random features and"
         " directions of equal norm."
         " \\*: q < 0.05, over contexts and over the value's features alike, after"
         f" Benjamini-Hochberg over the {len(off)} cells off the diagonal. {cells.n.max()} contexts,"
@@ -129,8 +131,8 @@ def _cell(study: Study, run: pd.Series, cells: pd.DataFrame) -> None:
     )
     q = "" if pd.isna(cell.q) else f"q = {number(cell.q, 2)}, "
     st.caption(
-        f"{verdict}. {q}p = {number(cell.p, 2)}, {cell.n} contexts, {cell.features} features, seed"
-        f" {run.seed}."
+        f"{verdict}. {q}p = {number(cell.p, 2)}, {cell.n} contexts, {cell.features}"
+        f" {_what(run_json(run, 'config'))}, seed {run.seed}."
     )
     config = run_json(run, "config")
     doses = queries.cell_doses(study.store, run.run, cell.source, cell.target)
@@ -140,8 +142,8 @@ def _cell(study: Study, run: pd.Series, cells: pd.DataFrame) -> None:
         )
         show(figure, "cell-doses")
         st.caption(
-            "One line a feature, turned so that the steered value rises; bars: 95 % interval over"
-            " contexts. Grey: the controls. Below, damage and the level of comparison."
+            "One line for each that was steered, turned so that the value rises; bars: 95 %"
+            " interval over contexts. Grey: the controls. Below, damage and the level of comparison."
         )
 
 
@@ -226,6 +228,12 @@ def _leakage_table(study: Study, run: pd.Series, rows: pd.DataFrame) -> None:
         "Side effects relative to the value's own effect, by the target's place on the circle,"
         f" with 95 % intervals, seed {run.seed}.{circle}"
     )
+
+
+def _what(config: Mapping[str, Any]) -> str:
+    """Say what a sweep steered: features, groups or directions, and of which part of a value."""
+    part = config.get("part", "any")
+    return config.get("steer", "features") + ("" if part == "any" else f" of its {part}")
 
 
 def _steered(rows: pd.DataFrame) -> list[str]:
