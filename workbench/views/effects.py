@@ -83,8 +83,8 @@ def _matrix(study: Study, run: pd.Series, cells: pd.DataFrame) -> None:
     off = cells[cells.source != cells.target]
     st.caption(
         f"Steered: {_what(run_json(run, 'config'))}. Row steered, column measured; mean change in"
-        " unsteered SD, turned so that the steered value rises. Grey: inside the null band of random"
-        " features and directions of equal norm."
+        " unsteered SD, turned so that the steered value rises. Grey: inside the null band of"
+        " random features and directions of equal norm."
         " \\*: q < 0.05, over contexts and over the value's features alike, after"
         f" Benjamini-Hochberg over the {len(off)} cells off the diagonal. {cells.n.max()} contexts,"
         f" seed {run.seed}. Click a cell to see what is behind it."
