@@ -105,7 +105,9 @@ HOSTILE = [
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("study")
+    # In a folder of its own: what lies beside it is read again and again.
+    folder = tmp_path_factory.mktemp("beside") / "study"
+    folder.mkdir()
     (folder / "study.json").write_text("{}")
     runs = Runs(folder / "runs")
     run = make(runs)
