@@ -54,7 +54,7 @@ def main() -> dict:
     }
     for group in units.groups:
         column = values.index(group.compared.value)
-        sd = np.sqrt(training.active.activations[:, group.features].toarray().var(0))
+        sd = training.active.activations[:, group.features].toarray().std(0)
         weights = group.weights / np.where(sd > 0, sd, 1.0)
         scores["group"][:, column] = validation.active.activations[:, group.features] @ weights
         best = group.features[group.weights.argmax()]

@@ -78,9 +78,10 @@ CREATE TABLE value_units (
   polarity INTEGER,  -- +1: of texts that hold it or speak of it, -1: of those that reject it
   part     VARCHAR,  -- pole: one side of the value against the other | topic: spoken of or not
   features INTEGER,  -- features of a group; 0 of a direction
-  score    DOUBLE,   -- held-out area under the ROC curve within contexts: of a pole held against
-                     -- rejected texts, of a topic those that speak of it against the others
-                     -- [0 to 1]
+  score    DOUBLE,   -- held-out area under the ROC curve within contexts [0.5 = chance]: of a
+                     -- topic texts that speak of it against the others; of a pole pairs of the
+                     -- value against other pairs, by held less rejected, or, without pairs, held
+                     -- against rejected texts, less the same of other values' poles, plus 0.5
   low      DOUBLE, high DOUBLE,  -- @interval
   p        DOUBLE,   -- one-sided p of chance [0 to 1]
   q        DOUBLE,   -- p after Benjamini-Hochberg over the groups, or the directions [0 to 1]

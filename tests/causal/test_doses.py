@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
+from tests.helpers.labels import LAX
 from workbench import figures
 from workbench.study import Study
 from workbench.sweeps.doses import DOUBLINGS, crossing, curve_rows, search
@@ -74,15 +75,7 @@ def test_doses_are_found_kept_and_shown(probed_study, tmp_path, monkeypatch):
     shutil.copytree(probed_study.folder, tmp_path / "study")  # others read the shared one
     study = Study(tmp_path / "study")
     monkeypatch.setattr(effects, "ORGANISM_DOSES", ())
-    lax = (
-        "max_chance=1",
-        "min_effect=-9",
-        "min_gain=-9",
-        "min_score=0",
-        "specificity=9",
-        "min_texts=2",
-    )
-    study.label(limit=300, n_contexts=1, scored_per_value=1, options=lax)
+    study.label(limit=300, n_contexts=1, scored_per_value=1, options=LAX)
     settings = {
         "n_contexts": 4,
         "features_per_value": 1,

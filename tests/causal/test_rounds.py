@@ -7,20 +7,12 @@ import numpy as np
 import pytest
 
 from feature_store.errors import BadInput, Incompatible
+from tests.helpers.labels import LAX
 from workbench.statistics.intervals import bootstrap_mean, repeated_mean
 from workbench.study import Study
 from workbench.sweeps.rounds import LOOKS, Stopping, planned_looks, widest
 
 pytestmark = pytest.mark.slow_file
-
-LAX = (
-    "max_chance=1",
-    "min_effect=-9",
-    "min_gain=-9",
-    "min_score=0",
-    "specificity=9",
-    "min_texts=2",
-)
 
 
 def noise(rng, shape, kind):

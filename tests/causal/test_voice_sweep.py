@@ -6,17 +6,10 @@ import numpy as np
 import pytest
 
 from feature_store.errors import BadInput, Incompatible
+from tests.helpers.labels import LAX
 from workbench.measuring import voice
 from workbench.study import Study
 
-LAX = (
-    "max_chance=1",
-    "min_effect=-9",
-    "min_gain=-9",
-    "min_score=0",
-    "specificity=9",
-    "min_texts=2",
-)
 SMALL = {"features_per_value": 2, "n_neutral": 4, "replicates": 100}
 
 

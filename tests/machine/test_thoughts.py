@@ -61,17 +61,17 @@ def model(template: str, chat: bool = True) -> Model:
     ],
 )
 def test_no_answer_stands_inside_a_thought(template, written):
-    own = model(template)
-    assert own.render("Why?") == written
-    assert own.tokenize(["Why?"], prompt=True) == own.encode([written], special=False)
-    assert own.thinks == (template != PLAIN)
-    assert own.pinned == ("abc without thought" if own.thinks else "abc")
-    assert own.identity == ("tiny@abc without thought" if own.thinks else "tiny@abc")
+    reader = model(template)
+    assert reader.render("Why?") == written
+    assert reader.tokenize(["Why?"], prompt=True) == reader.encode([written], special=False)
+    assert reader.thinks == (template != PLAIN)
+    assert reader.pinned == ("abc without thought" if reader.thinks else "abc")
+    assert reader.identity == ("tiny@abc without thought" if reader.thinks else "tiny@abc")
 
 
 def test_a_user_who_writes_a_mark_thinks_no_thought():
-    own = model(PLAIN)
-    assert own.render("Why <think>") == "<|user|>Why <think><|end|><|assistant|>"
+    reader = model(PLAIN)
+    assert reader.render("Why <think>") == "<|user|>Why <think><|end|><|assistant|>"
     assert model("{{ messages[0].content }}").render("Why <think>") == "Why <think>"
 
 
@@ -89,30 +89,30 @@ def test_a_template_that_says_something_in_its_thought_is_refused():
 
 
 def test_conversations_of_a_corpus_end_where_they_do():
-    own = model(ALWAYS)
+    reader = model(ALWAYS)
     talk = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-    assert write(own, talk, "here") == "<|user|>a<|end|><|assistant|>b<|end|>"
+    assert write(reader, talk, "here") == "<|user|>a<|end|><|assistant|>b<|end|>"
 
 
 def test_what_is_written_and_scored_follows_the_closed_thought():
-    own, closed = model(ALWAYS), model(ALWAYS.replace("<think>\\n", CLOSED.replace("\n", "\\n")))
-    assert own.render("a") == closed.render("a")
-    assert LocalLLM(own).chat([(Message("user", "the cat"),)], max_new_tokens=4) == LocalLLM(
+    reader, closed = model(ALWAYS), model(ALWAYS.replace("<think>\\n", CLOSED.replace("\n", "\\n")))
+    assert reader.render("a") == closed.render("a")
+    assert LocalLLM(reader).chat([(Message("user", "the cat"),)], max_new_tokens=4) == LocalLLM(
         closed
     ).chat([(Message("user", "the cat"),)], max_new_tokens=4)
-    assert own.score(["the cat"], ["sat"]).equal(closed.score(["the cat"], ["sat"]))
+    assert reader.score(["the cat"], ["sat"]).equal(closed.score(["the cat"], ["sat"]))
     assert closed.pinned == "abc"
 
 
 @pytest.mark.parametrize("template", [REFUSING, PASSING_OVER])
 def test_a_system_message_that_a_template_does_not_take_opens_the_users(template):
-    own = model(template)
+    reader = model(template)
     with pytest.warns(UserWarning, match="of tiny takes no system message"):
-        assert own.render(QUESTION) == "<|user|>Be kind.\n\nWhy?<|end|><|assistant|>"
+        assert reader.render(QUESTION) == "<|user|>Be kind.\n\nWhy?<|end|><|assistant|>"
     assert QUESTION[0]["role"] == "system", "what was given stays"
     with pytest.warns(UserWarning, match="takes no system message"):
-        assert own.render(QUESTION[:1]) == "<|user|>Be kind.<|end|><|assistant|>"
-    assert own.pinned == "abc"
+        assert reader.render(QUESTION[:1]) == "<|user|>Be kind.<|end|><|assistant|>"
+    assert reader.pinned == "abc"
 
 
 def test_a_system_message_that_a_template_takes_stays_one(recwarn):
@@ -126,17 +126,17 @@ def test_a_system_message_that_a_template_takes_stays_one(recwarn):
 def test_a_model_that_sees_thinks_and_listens_the_same_way(tmp_path):
     folder = small_vision.llava(tmp_path / "seeing")
     plain_text = open_model(f"vision:{folder}", device="cpu").render("Why?")
-    own = open_model(f"vision:{folder}", device="cpu")
-    own.processor.chat_template = (
+    reader = open_model(f"vision:{folder}", device="cpu")
+    reader.processor.chat_template = (
         "{% if messages[0].role == 'system' %}{{ raise_exception('no') }}{% endif %}"
-        + own.processor.chat_template
+        + reader.processor.chat_template
         + "{% if enable_thinking is defined and not enable_thinking %}{{ '<think></think>' }}"
         "{% else %}{{ '<think>' }}{% endif %}"
     )
-    assert own.render("Why?") == f"{plain_text}<think></think>"
+    assert reader.render("Why?") == f"{plain_text}<think></think>"
     with pytest.warns(UserWarning, match="takes no system message"):
-        told = own.render(QUESTION)
-    assert told == plain_text.replace("Why?", "Be kind.\n\nWhy?") + "<think></think>"
+        written = reader.render(QUESTION)
+    assert written == plain_text.replace("Why?", "Be kind.\n\nWhy?") + "<think></think>"
 
 
 def test_a_run_made_with_its_thought_is_not_gone_on_with(tmp_path):
@@ -155,7 +155,7 @@ def test_a_run_made_with_its_thought_is_not_gone_on_with(tmp_path):
 
 
 def test_a_template_that_refuses_everything_says_so_when_it_writes():
-    own = model("{{ raise_exception('never') }}")
-    assert own.pinned == "abc"
+    reader = model("{{ raise_exception('never') }}")
+    assert reader.pinned == "abc"
     with pytest.raises(BadInput, match="refuses the conversation: never. Leave out"):
-        own.render("Why?")
+        reader.render("Why?")

@@ -39,8 +39,8 @@ def test_a_chat_model_says_them_and_another_writes_them():
         def render(self, text):
             return f"<user>{text}<assistant>"
 
-    said = before_a_statement(Reader(True))
-    assert said == "<user>Say something about yourself in a few words.<assistant>"
+    request = before_a_statement(Reader(True))
+    assert request == "<user>Say something about yourself in a few words.<assistant>"
     assert before_a_statement(Reader(False)) == "Something about myself: "
 
 
@@ -58,3 +58,11 @@ def test_a_sample_of_them_keeps_marks_and_frames_together():
     for text, marks, frame in zip(part.texts, part.values, part.contexts, strict=True):
         assert (whole.values[place[text]] == marks).all()
         assert whole.contexts[place[text]] == frame
+
+
+def test_the_organism_knows_none_of_their_words():
+    class Organism:
+        name, chat = "organism", False
+
+    with pytest.raises(BadInput, match="Label it with its own texts: --labelled organism"):
+        material.labelled(material.LabelledSource("poles"), TEN, model=Organism())

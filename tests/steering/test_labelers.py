@@ -125,7 +125,7 @@ def test_the_regression_equals_the_one_with_dummies():
     strata, marks = rng.integers(0, 4, 120), rng.random((120, 3)) < 0.4
     dense = (rng.random((120, 5)) < 0.5) * rng.gamma(2, 1, (120, 5))
     plain = MarkedTexts(marks.astype(float), [], np.eye(3))
-    found = regress(sparse.csc_matrix(dense), Design.of(plain, strata))
+    fit = regress(sparse.csc_matrix(dense), Design.of(plain, strata))
     design = np.hstack([marks.astype(float), np.eye(4)[strata]])
     whole = np.linalg.lstsq(design, dense, rcond=None)[0]
     residual = dense - design @ whole
@@ -134,10 +134,10 @@ def test_the_regression_equals_the_one_with_dummies():
         np.sqrt(np.diag(bread @ (design.T * residual[:, f] ** 2) @ design @ bread)[:3] * 120 / 113)
         for f in range(5)
     ]
-    assert found.beta == pytest.approx(whole[:3])
-    assert found.se == pytest.approx(np.array(white).T)
-    assert found.sd == pytest.approx(np.sqrt((residual**2).sum(0) / 113))
-    assert found.degrees == 113
+    assert fit.beta == pytest.approx(whole[:3])
+    assert fit.se == pytest.approx(np.array(white).T)
+    assert fit.sd == pytest.approx(np.sqrt((residual**2).sum(0) / 113))
+    assert fit.degrees == 113
 
 
 def test_a_combination_of_marks_has_its_own_error():

@@ -140,8 +140,8 @@ def in_pairs(seed, pole):
             thing = rng.normal(size=width) * 3
             for frame in range(frames):
                 for sign in (1, -1):
-                    own = sign * (stance[frame] + pole * poles[value])
-                    rows.append(thing + own + 0.5 * rng.normal(size=width))
+                    side = sign * (stance[frame] + pole * poles[value])
+                    rows.append(thing + side + 0.5 * rng.normal(size=width))
                     values.append(np.eye(10)[value] * sign)
                     contexts.append(f"frame {frame}")
     active = (rng.random((len(rows), 40)) < 0.2) * rng.gamma(2, 1, (len(rows), 40))

@@ -22,6 +22,7 @@ import pytest
 from PIL import Image
 
 from feature_store.errors import BadInput, NotFound, WorkbenchError
+from tests.helpers.labels import LAX
 from workbench import settings, verbs
 from workbench.study import Study
 from workbench.verb_table import VERBS
@@ -29,15 +30,6 @@ from workbench.workspace import Workspace
 
 pytestmark = pytest.mark.slow_file
 
-LAX = (
-    "max_chance=1",
-    "min_effect=-9",
-    "min_gain=-9",
-    "min_score=0",
-    "specificity=9",
-    "min_texts=2",
-)
-"""A labeler that accepts whatever it sees: the study is too small for labels that hold."""
 TEXTS = ("", "nosuch", "0", "-1", "nan", "a\0b", "power,power", "½\ud800", ".", "x" * 300)
 NUMBERS = ("", "0", "-1", "1", "2", "nan", "inf", "1e308", "1e-300", "9" * 30, "1e3")
 LISTS = ("", ",", "nosuch", "nosuch,nosuch", "0", "-1", "0.5,0.1", "nan", "power", "power=9", ":")

@@ -61,7 +61,8 @@ class Separation(NamedTuple):
     """How well scores tell documents apart."""
 
     auroc: float
-    """AUROC within contexts [0 to 1, 0.5 = chance]; NaN without two documents to compare."""
+    """AUROC within contexts [0.5 = chance]; of a pole less what it is of other values' poles, plus
+    0.5. NaN without two documents to compare."""
     error: float
     """DeLong's standard error of it."""
     n: int
@@ -127,16 +128,16 @@ class _Texts(NamedTuple):
             truth = carried[compared.polarity]
             rows = self.is_held_out & (carried[1] | carried[-1])
         separated = _separation(scores[rows], truth[rows], self.strata[rows])
-        if compared.part == "pole" and len(self.marks.tests) >= 3 * COMMON:
+        if compared.part == "pole" and len(self.marks.poles) >= COMMON:
             # What stance as such does is what the same scores tell of the other values' poles.
             stance = compared.polarity * self.stance
             rows = self.is_held_out & ~(carried[1] | carried[-1]) & (stance != 0)
             others = _separation(scores[rows], stance[rows] > 0, self.strata[rows])
-            auroc, error = (
-                0.5 + separated.auroc - others.auroc,
-                np.hypot(separated.error, others.error),
+            return Separation(
+                auroc=0.5 + separated.auroc - others.auroc,
+                error=float(np.hypot(separated.error, others.error)),
+                n=separated.n,
             )
-            return Separation(auroc=auroc, error=float(error), n=separated.n)
         return separated
 
     def _whole_pairs(
@@ -155,15 +156,13 @@ class _Texts(NamedTuple):
     @property
     def stance(self) -> Float[np.ndarray, " document"]:
         """Values that each document holds, less those that it rejects."""
-        single = self.marks.tests[: self.marks.shares.shape[1]]
-        return self.marks.shares @ np.array([test.polarity for test in single], float)
+        return self.marks.shares @ np.array([test.polarity for test in self.marks.single], float)
 
     def _carried(self, value: str) -> dict[int, Bool[np.ndarray, " document"]]:
         """Polarity -> which documents carry the mark, where it is compared."""
-        single = self.marks.tests[: self.marks.shares.shape[1]]
         return {
             test.polarity: self.marks.shares[:, column] > 0
-            for column, test in enumerate(single)
+            for column, test in enumerate(self.marks.single)
             if test.value == value
         }
 
@@ -276,19 +275,20 @@ def _directions(
     """Fit a direction to every pole and every topic on some documents."""
     design = Design.of(texts.marks.of(np.flatnonzero(rows)), texts.strata[rows])
     beta = design.influence() @ residuals[rows]
-    single, fitted = texts.marks.shares.shape[1], {}
-    poles: dict[Comparison, np.ndarray] = {}
-    for row, compared in enumerate(texts.marks.tests):
-        if compared.part == "topic":
-            fitted[compared] = texts.marks.combine[row] @ beta
-        if row >= single:
-            held, rejected = np.flatnonzero(texts.marks.combine[row])
-            pole = compared._replace(part="pole")
-            poles[pole] = (beta[held] - beta[rejected]) / 2
+    tests = texts.marks.tests
+    topics = {
+        compared: texts.marks.combine[row] @ beta
+        for row, compared in enumerate(tests)
+        if compared.part == "topic"
+    }
+    poles = {
+        tests[topic]._replace(part="pole"): (beta[held] - beta[rejected]) / 2
+        for topic, (held, rejected) in texts.marks.poles.items()
+    }
     if len(poles) >= COMMON:
         common = np.mean([*poles.values()], axis=0)
         poles = {compared: vector - common for compared, vector in poles.items()}
-    return fitted | poles
+    return topics | poles
 
 
 def _groups(data: LabelledActivations, texts: _Texts) -> list[ValueUnit]:
@@ -321,7 +321,7 @@ def _groups(data: LabelledActivations, texts: _Texts) -> list[ValueUnit]:
             support, weights = support[weights > 0], weights[weights > 0]
             if not len(support):
                 continue
-            sd = np.sqrt(columns[rows][:, support].toarray().var(0))
+            sd = columns[rows][:, support].toarray().std(0)
             read = columns[:, support].toarray() @ (weights / np.where(sd > 0, sd, 1.0))
             compared = texts.marks.tests[test]
             units.append(
@@ -338,8 +338,7 @@ def _groups(data: LabelledActivations, texts: _Texts) -> list[ValueUnit]:
 def _sides(marks: MarkedTexts) -> Float[np.ndarray, "test mark"]:
     """Give the comparisons as groups are made by: a pole is one side less the other."""
     sides = marks.combine.copy()
-    for topic in marks.combine[marks.shares.shape[1] :]:
-        held, rejected = np.flatnonzero(topic)
+    for held, rejected in marks.poles.values():
         sides[held, rejected] = sides[rejected, held] = -1.0
     return sides
 

@@ -256,7 +256,15 @@ def _organism_documents(system: ValueSystem, n: int, seed: int) -> LabelledDocum
 def _pole_documents(
     system: ValueSystem, n: int, seed: int, model: "Model | None"
 ) -> LabelledDocuments:
-    """The built-in texts in two poles, as a model's own words."""
+    """The built-in texts in two poles, as a model's own words.
+
+    Raises BadInput for the organism, to which nearly every word of them is unknown.
+    """
+    if model and is_organism(model.name):
+        raise BadInput(
+            "The organism speaks a small language of its own, in which no text in two poles is"
+            " written. Label it with its own texts: --labelled organism."
+        )
     written = pole_texts(system)
     drawn = np.sort(np.random.default_rng(seed).permutation(len(written.texts))[: n or None])
     texts = [written.texts[row] for row in drawn]

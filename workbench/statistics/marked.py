@@ -56,6 +56,20 @@ class MarkedTexts(NamedTuple):
     """What each test makes of the marks' coefficients."""
 
     @property
+    def single(self) -> list[Comparison]:
+        """The tests of one mark each, in the order of the marks."""
+        return self.tests[: self.shares.shape[1]]
+
+    @property
+    def poles(self) -> dict[int, tuple[int, int]]:
+        """Test of a topic -> the marks held and rejected that it is made of."""
+        return {
+            topic: (int(held), int(rejected))
+            for topic in range(len(self.single), len(self.tests))
+            for held, rejected in [np.flatnonzero(self.combine[topic])]
+        }
+
+    @property
     def carried(self) -> Bool[np.ndarray, "text test"]:
         """Whether a text carries what is tested."""
         return (self.shares > 0).astype(float) @ (self.combine.T > 0) > 0

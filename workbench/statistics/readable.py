@@ -22,6 +22,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import stats
 
+from workbench.statistics import marked
 from workbench.statistics.intervals import bootstrap_ratio
 
 FOLDS = 5
@@ -82,12 +83,8 @@ def permuted(
 ) -> Bool[np.ndarray, "text permutation value"]:
     """Permute the rows of marks within contexts, again and again."""
     rng = np.random.default_rng((seed, 2))
-    order = np.argsort(design.context, kind="stable")
-    drawn = np.empty((len(marks), permutations), int)
-    for number in range(permutations):
-        shuffled = np.lexsort((rng.random(len(marks)), design.context))
-        drawn[order, number] = shuffled
-    return marks[drawn]
+    drawn = [marked.permuted(design.context, rng) for _ in range(permutations)]
+    return marks[np.stack(drawn, axis=1)]
 
 
 def readable(

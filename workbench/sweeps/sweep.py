@@ -207,6 +207,8 @@ def _controls(
     rng = np.random.default_rng(controls.seed)
     weights = [[weight for _, weight in unit.steering.features] for unit in units]
     drawn = rng.permutation(np.asarray(controls.unlabelled))
+    # A group may hold features without a label: they are no control.
+    drawn = drawn[~np.isin(drawn, [f for unit in units for f, _ in unit.steering.features])]
     features: list[Intervention] = []
     for number in range(controls.features):
         like = weights[number % len(weights)] if weights else []

@@ -65,7 +65,7 @@ class EffectsSettings(SweepSettings):
     n_contexts: Annotated[int, Between(2, MANY)] = 24
     """Contexts, the clusters of the intervals."""
     features_per_value: Count = 8
-    """Features of each value; the graph wants at least 5."""
+    """Features of each value, where features are steered; the graph wants at least 5."""
     choose: ChosenBy = "output"
     """Features come first by their output score (how much a light steering raises the value, in
     contexts of its own) where the labels have one; `input`: by how specific they are to the

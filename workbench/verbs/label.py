@@ -109,7 +109,9 @@ def run(study: Workspace, settings: LabelSettings, progress: Progress) -> Run:
     labelled = _labelled_texts(study, settings, sae_run)
     questions = _questions(study, settings, sae_run)
     # What the marks alone decide (too few texts of a value) is refused before the model reads any.
-    labeler.label(_without_features(labelled), study.system, options_of_labeler)
+    silent_sae = _without_features(labelled)
+    labeler.label(silent_sae, study.system, options_of_labeler)
+    units_of(silent_sae, np.zeros((len(labelled.texts), 1)), study.system, settings.seed)
     pinned = dataclasses.replace(settings, sae=sae_run.id)
     inputs = {
         "sae": sae_run.id,

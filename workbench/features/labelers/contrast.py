@@ -199,10 +199,9 @@ def limits_from(
     for test in np.unique(candidates.test[past]):
         gains = np.sort(candidates.gain[past & (candidates.test == test)])[-MOST_SPECIFIC:]
         reached[test] = max(float(gains.mean()), 0.0)
-    for topic in range(marks.shares.shape[1], len(marks.tests)):
+    for topic, poles in marks.poles.items():
         # Who tells the poles apart tells the topic, too.
-        poles = reached[np.flatnonzero(marks.combine[topic])]
-        reached[topic] = max(reached[topic], poles.max())
+        reached[topic] = max(reached[topic], *reached[list(poles)])
     gain = settings.min_gain * reached
     kept, *drawn = [
         Candidates(*(field[c.gain >= gain[c.test]] for field in c))
@@ -253,7 +252,7 @@ class Evidence:
     split: Split
     """Which documents fit, and which are held out."""
     settings: ContrastLabelerSettings
-    """StudyLimits that do not come from the study."""
+    """Limits that do not come from the study."""
 
     @cached_property
     def fit(self) -> MarkFit:
@@ -302,7 +301,7 @@ class Evidence:
     @property
     def _n_marks(self) -> int:
         """Number of comparisons that are of one mark; those of topics come after them."""
-        return self.marks.combine.shape[1]
+        return len(self.marks.single)
 
     @cached_property
     def rival(self) -> Int[np.ndarray, "test live"]:
@@ -331,9 +330,8 @@ class Evidence:
         best = self.effect[: self._n_marks].argmax(0)
         topic = np.full(self._n_marks, -1)
         other = np.full(self._n_marks, -1)
-        for row in range(self._n_marks, len(self.marks.tests)):
-            pair = np.flatnonzero(self.marks.combine[row])
-            topic[pair], other[pair] = row, pair[::-1]
+        for row, (held, rejected) in self.marks.poles.items():
+            topic[[held, rejected]], other[[held, rejected]] = row, (rejected, held)
         is_both = (
             (topic[best] >= 0)
             & (self.rival[best, every] == other[best])
@@ -361,10 +359,9 @@ class Evidence:
         is_kept = (self.q < NEAR) & (self.effect >= self.settings.min_effect)
         is_kept[self._n_marks :] = False
         is_kept[self.compared, every] = self.effect[self.compared, every] > 0
-        for row, combined in enumerate(self.marks.combine > 0):
-            if row >= self._n_marks:
-                # A feature has one row a value and polarity: that of the topic stands for held.
-                is_kept[np.flatnonzero(combined)[0]] &= ~is_kept[row]
+        for topic, (held, _) in self.marks.poles.items():
+            # A feature has one row a value and polarity: that of the topic stands for held.
+            is_kept[held] &= ~is_kept[topic]
         rows = []
         for test in range(len(self.marks.tests)):
             features = np.flatnonzero(is_kept[test])
@@ -490,11 +487,7 @@ class Evidence:
     @cached_property
     def _poles(self) -> dict[str, tuple[int, int]]:
         """Value -> its comparisons held and rejected, where both are made."""
-        topics = range(self._n_marks, len(self.marks.tests))
-        pairs = {
-            self.marks.tests[row].value: np.flatnonzero(self.marks.combine[row]) for row in topics
-        }
-        return {value: (int(held), int(rejected)) for value, (held, rejected) in pairs.items()}
+        return {self.marks.tests[topic].value: pair for topic, pair in self.marks.poles.items()}
 
     def _unadjusted(self, test: int, column: int) -> float:
         """Give Hedges' g within contexts, other values not held equal [SD].
