@@ -74,7 +74,10 @@ def test_the_job_runs_from_the_hub_cache(hub, tmp_path):
     (tmp_path / "texts.txt").write_text(
         "\n\n".join(f"the cat sat on the mat and the dog ran to garden {i}" for i in range(30))
     )
-    rows = [f"the dog ran to the garden {i},{i % 2},{(i // 2) % 2},topic{i % 3}" for i in range(60)]
+    # The texts of a context are one text: whatever its mark, no feature can tell it.
+    rows = [
+        f"the dog ran to the garden {i % 3},{i % 2},{(i // 2) % 2},topic{i % 3}" for i in range(60)
+    ]
     (tmp_path / "labelled.csv").write_text(
         "Premise,Power: dominance,Hedonism,Conclusion\n" + "\n".join(rows)
     )
@@ -116,9 +119,7 @@ def test_the_job_runs_from_the_hub_cache(hub, tmp_path):
     )
     assert run.inputs["model"] == COMMIT
     assert run.summary["live"] > 0
-    refused = workbench(
-        "effects", study, "--job", JOB
-    )  # random weights carry no value, and it says so
+    refused = workbench("effects", study, "--job", JOB)
     assert refused.returncode == 2
     assert "No feature is labelled" in refused.stderr
     gone = workbench(

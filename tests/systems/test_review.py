@@ -48,6 +48,7 @@ def test_a_person_rejects_a_scenario_and_accepts_a_filtered_one(browser, tmp_pat
         tab.page.get_by_label("Who").fill("me")
         tab.page.get_by_role("button", name="Reject").click()
         tab.see("It names a value: powerful")
+        tab.settled()  # before that, the form of the scenario that is gone still stands there
         tab.page.get_by_role("button", name="Accept").click()
         tab.see("No scenario is left")
         tab.page.get_by_text("all", exact=True).click()
