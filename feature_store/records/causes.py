@@ -37,9 +37,9 @@ class CausalGraph:
     """Ids, in circle order."""
     edges: tuple[Edge, ...]
     """Every ordered pair, present or not."""
-    level: Literal["value", "feature"]
-    """`feature` where some value has fewer than five features: such edges may be one feature's
-    leak."""
+    level: Literal["value", "feature", "group", "direction"]
+    """What an edge is one of: values, or, where some value has fewer than five of what was steered,
+    single features, groups or directions, whose leak it may be."""
     n: int
     """Contexts (clusters)."""
     seed: int

@@ -5,7 +5,7 @@ CREATE TABLE edges (  -- Direct effects between values, every ordered pair.
   source    VARCHAR,  -- cause
   target    VARCHAR,  -- effect
   weight    DOUBLE,   -- direct effect [rating points per rating point]
-  low       DOUBLE, high DOUBLE,  -- @interval over contexts and features
+  low       DOUBLE, high DOUBLE,  -- @interval over contexts and a value's features or groups
   z         DOUBLE,   -- weight over its bootstrap SD
   q         DOUBLE,   -- p after Benjamini-Hochberg over ordered pairs [0 to 1]
   frequency DOUBLE,   -- share of bootstrap replicates that contain the edge [0 to 1]

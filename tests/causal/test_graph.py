@@ -93,6 +93,22 @@ def test_one_leaky_feature_a_value_gives_false_edges_and_says_so():
     assert np.mean(precision) < 0.5
 
 
+@pytest.mark.parametrize("kind", ["group", "direction"])
+def test_one_unit_a_value_finds_the_graph_and_is_called_what_it_is(kind):
+    graph = planted(0)
+    matched = match(simulate(0, graph, features=1, leaky=0.0), 0.1)
+    kinds = np.where(matched.is_control, matched.kind, kind)
+    matched = matched._replace(kind=kinds, feature=np.full(len(kinds), -1))
+    found = find(matched, TEN.ids, 300, 0)
+    assert found.graph.level == kind
+    assert compare(found.graph, graph, TEN.ids).shd <= 2
+    # The only unit of a value stands in both halves, which differ in their contexts.
+    assert split_half(matched, TEN.ids, 200, 0) >= 0.6
+    nobody = matched._replace(source=np.full(len(kinds), ""))
+    with pytest.raises(BadInput, match=f"two values whose {kind}s move them.*Steer more {kind}s"):
+        find(nobody, TEN.ids, 200, 0)
+
+
 def test_saturation_leaves_residues_that_are_no_edges():
     graph = planted(5)
     found = found_on(5, graph, leaky=0.0, strength=2.5, contexts=48, noise=0.05)

@@ -101,6 +101,11 @@ def test_groups_and_directions_are_steered_like_features(study, steer, kind):
     assert set(zip(steered.value, steered.polarity)) == set(zip(units.value, units.polarity))
     # The organism's residual writes what is read of a pole.
     assert run.summary["own_held"] > 0
+    graph = study.graph(effects=run.id, replicates=100)
+    assert graph.summary["steered"] == f"{steer} of its pole"
+    assert graph.summary["level"] == kind
+    assert set(graph.summary[steer].values()) <= {1, 2}
+    assert "features" not in graph.summary
     with pytest.raises(Incompatible, match="joint steerings are made of single features"):
         study.plan(want="power +2", effects=run.id, replicates=100)
 

@@ -2,6 +2,7 @@
 
 1. A feature f of value i changes rating j by E_f->j [rating points] at its damage-matched strength.
    Features whose effect on their own value is not distinguishable from 0 are left out and counted.
+   Where a sweep steered groups of features or directions, one of them is what a feature is here.
 2. Total effects: `T[i,j] = median over f of E_f->j / E_f->i`, `T[i,i] = 1`. A ratio needs no common
    strength, and a median survives the minority of features that also push a second value directly.
 3. Direct effects: pushing i leaves every other value's own equation alone, so for each j
@@ -10,7 +11,8 @@
 4. Uncertainty: contexts and, within each value, features are resampled together; z is the weight
    over its bootstrap SD (half the distance of the 16 % and 84 % quantiles: ratios have heavy
    tails). Resampling features is what lets a leak into a minority of them widen the interval
-   instead of adding an edge.
+   instead of adding an edge. A value's only unit, such as its direction, cannot be resampled: its
+   intervals are over contexts alone, and its leak is an edge (`CausalGraph.level` says so).
 5. An edge is present when q < 0.05 (Benjamini-Hochberg over all ordered pairs) and |weight| >=
    `SMALLEST`.
 
@@ -36,6 +38,8 @@ from workbench.statistics.intervals import (
 )
 from workbench.sweeps.damage import Matched
 
+SteeredKind = Literal["feature", "group", "direction"]
+"""What is steered for a value."""
 SMALLEST = 0.15
 """Smallest effect of interest [rating points per rating point]. Ratings driven into the ends of
 their scale leave small residues that are significant and no edges: of 1,148 unplanted pairs in
@@ -44,7 +48,7 @@ edges stayed above 0.4."""
 WORST_CONDITION = 100.0
 """Largest condition number at which total effects are inverted."""
 ENOUGH = 5
-"""Features of every value from which an edge is one of values and not of features."""
+"""Features of every value, or groups, from which an edge is one of values and not of features."""
 
 
 class GraphEstimate(NamedTuple):
@@ -57,11 +61,11 @@ class GraphEstimate(NamedTuple):
     replicates: Float[np.ndarray, "replicate source target"]
     """Direct effects in every bootstrap replicate; NaN on the diagonal."""
     features: dict[str, int]
-    """Value -> features that were used."""
+    """Value -> features, groups or directions that were used."""
     dropped: dict[str, int]
-    """Value -> features whose effect on their own value could not be told from 0."""
+    """Value -> those whose effect on their own value could not be told from 0."""
     left_out: tuple[str, ...]
-    """Values without a usable feature."""
+    """Values without a usable one."""
 
 
 class GraphComparison(NamedTuple):
@@ -144,12 +148,13 @@ def find(
         estimate = find(match(sweep, 0.1), sweep.values, replicates=1000, seed=0)
         [edge for edge in estimate.graph.edges if edge.present]
     """
+    unit = unit_kind(matched)
     moving = _moving_units(matched, values, replicates, seed)
     used = [value for value in values if len(moving[value])]
     if len(used) < 2:
         raise BadInput(
-            f"A graph needs two values whose features move them, got {len(used)}"
-            f" ({', '.join(used) or 'none'}). Steer more features, or at larger doses."
+            f"A graph needs two values whose {unit}s move them, got {len(used)}"
+            f" ({', '.join(used) or 'none'}). Steer more {unit}s, or at larger doses."
         )
     places = np.array([values.index(value) for value in used])
     units = np.concatenate([moving[value] for value in used])
@@ -157,7 +162,7 @@ def find(
     groups = [np.arange(low, high) for low, high in pairwise(bounds)]
     x = matched.changes[units].transpose(1, 0, 2)
     point = total_effects(replicate_means(x, np.ones((1, len(x)))), groups, places)[0]
-    _refuse_ill_conditioned(point, used)
+    _refuse_ill_conditioned(point, used, unit)
     weight = direct_effects(point)
     rng = np.random.default_rng((seed, 1))
     resampled = [group[rng.integers(len(group), size=(replicates, len(group)))] for group in groups]
@@ -169,15 +174,26 @@ def find(
     edges = _edges(weight, drawn, used, smallest)
     sizes = {value: len(moving[value]) for value in used}
     dropped = {value: len(matched.of(value)) - len(moving[value]) for value in values}
-    level: Literal["value", "feature"] = "value" if min(sizes.values()) >= ENOUGH else "feature"
     return GraphEstimate(
-        graph=CausalGraph(values=tuple(used), edges=edges, level=level, n=len(x), seed=seed),
+        graph=CausalGraph(
+            values=tuple(used),
+            edges=edges,
+            level="value" if min(sizes.values()) >= ENOUGH else unit,
+            n=len(x),
+            seed=seed,
+        ),
         total=point,
         replicates=drawn,
         features=sizes,
         dropped={value: n for value, n in dropped.items() if n},
         left_out=tuple(value for value in values if value not in used),
     )
+
+
+def unit_kind(matched: Matched) -> SteeredKind:
+    """Say what was steered for the values: features, groups of features, or directions."""
+    kinds: tuple[SteeredKind, ...] = ("group", "direction")
+    return next((kind for kind in kinds if (matched.kind == kind).any()), "feature")
 
 
 def _moving_units(
@@ -197,7 +213,7 @@ def _moving_units(
     return moving
 
 
-def _refuse_ill_conditioned(total: np.ndarray, used: list[str]) -> None:
+def _refuse_ill_conditioned(total: np.ndarray, used: list[str], unit: SteeredKind) -> None:
     """Raise BadInput, naming two values, where total effects cannot be told apart."""
     worst = float(np.linalg.cond(total))
     if worst < WORST_CONDITION:
@@ -207,8 +223,8 @@ def _refuse_ill_conditioned(total: np.ndarray, used: list[str]) -> None:
     a, b = np.unravel_index(alike.argmax(), alike.shape)
     raise BadInput(
         f"Steering {used[a]} and {used[b]} moves all values alike (condition number {worst:.0f}, at"
-        f" most {WORST_CONDITION:.0f}), so who causes whom cannot be told. Use other features of"
-        " one of them, or leave one out."
+        f" most {WORST_CONDITION:.0f}), so who causes whom cannot be told. Use other {unit}s of one"
+        " of them, or leave one out."
     )
 
 
@@ -309,14 +325,15 @@ def split_half(matched: Matched, values: tuple[str, ...], replicates: int, seed:
     """Compare the edges of two halves that share neither contexts nor features.
 
     Gives their Jaccard index [0 to 1], NaN without edges. Each half has half the evidence, so this
-    is a lower bound of what a repetition would share.
+    is a lower bound of what a repetition would share. A value's only unit, such as its direction,
+    stands in both halves: what is left to differ are the contexts.
     """
     rng = np.random.default_rng((seed, 2))
     contexts = rng.permutation(matched.changes.shape[1])
     units = [rng.permutation(matched.of(value)) for value in values]
     edges = []
     for half in (0, 1):
-        rows = np.concatenate([of_value[half::2] for of_value in units])
+        rows = np.concatenate([of[half::2] if len(of) > 1 else of for of in units])
         part = Matched(*(column[rows] for column in matched))
         part = part._replace(changes=part.changes[:, contexts[half::2]])
         graph = find(part, values, replicates, seed).graph

@@ -8,8 +8,9 @@
 Left out: which texts they are of; see `features/units.py`.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -17,6 +18,15 @@ from feature_store.errors import BadInput
 from feature_store.records import Steering
 from workbench.sweeps.sweep import Intervention, SteeredPart
 from workbench.workspace import Workspace
+
+
+def what_is_steered(config: Mapping[str, Any]) -> str:
+    """Say what a sweep steered, and of which part of a value: `features`, `directions of its pole`.
+
+    `config`: the settings of its run.
+    """
+    part = config.get("part", "any")
+    return config.get("steer", "features") + ("" if part == "any" else f" of its {part}")
 
 
 def units_that_read(

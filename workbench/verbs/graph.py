@@ -21,6 +21,7 @@ from workbench import material, organism
 from workbench.causal.graph import compare, find
 from workbench.sweeps.damage import match
 from workbench.sweeps.stored import read_sweep
+from workbench.sweeps.units import what_is_steered
 from workbench.workspace import Workspace
 
 
@@ -31,7 +32,7 @@ class GraphSettings:
     effects: str = "latest"
     """Run of the sweep."""
     replicates: Replicates = 1000
-    """Bootstrap replicates over contexts and features."""
+    """Bootstrap replicates over contexts and features, or groups."""
     seed: Seed = 0
     """Seed of the bootstrap."""
 
@@ -57,12 +58,14 @@ def _estimate(
     progress("resampling", 1, 1)
     graph = estimate.graph
     work.table("edges", graph.edges)
+    steered = what_is_steered(sweep_run.config)
     summary = {
         "values": len(graph.values),
         "edges": sum(edge.present for edge in graph.edges),
         "level": graph.level,
         "contexts": graph.n,
-        "features": dict(estimate.features),
+        **({} if steered == "features" else {"steered": steered}),
+        sweep_run.config.get("steer", "features"): dict(estimate.features),
         "dropped": dict(estimate.dropped),
         "left_out": list(estimate.left_out),
     }

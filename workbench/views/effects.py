@@ -8,9 +8,6 @@ single prompts.
 4. How the doses were found, where they were searched for.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 import pandas as pd
 import streamlit as st
 
@@ -19,6 +16,7 @@ from workbench import figures
 from workbench.figures.effects import inside_null
 from workbench.figures.style import names, signed
 from workbench.study import Study
+from workbench.sweeps.units import what_is_steered
 from workbench.views import (
     facts,
     here,
@@ -56,8 +54,9 @@ def page() -> None:
         return
     config = run_json(run, "config")
     st.caption(
-        f"What else moves when a value is steered. Each value's {_what(config)} are steered up to"
-        f" the same damage ({number(config.get('delta'))} nats per token on neutral text)."
+        f"What else moves when a value is steered. Each value's {what_is_steered(config)} are"
+        f" steered up to the same damage ({number(config.get('delta'))} nats per token on neutral"
+        " text)."
     )
     left, right = st.columns([1.5, 1], gap="large")
     with left:
@@ -82,9 +81,9 @@ def _matrix(study: Study, run: pd.Series, cells: pd.DataFrame) -> None:
         st.session_state["cell-source"], st.session_state["cell-target"] = picked
     off = cells[cells.source != cells.target]
     st.caption(
-        f"Steered: {_what(run_json(run, 'config'))}. Row steered, column measured; mean change in"
-        " unsteered SD, turned so that the steered value rises. Grey: inside the null band of"
-        " random features and directions of equal norm."
+        f"Steered: {what_is_steered(run_json(run, 'config'))}. Row steered, column measured; mean"
+        " change in unsteered SD, turned so that the steered value rises. Grey: inside the null"
+        " band of random features and directions of equal norm."
         " \\*: q < 0.05, over contexts and over the value's features alike, after"
         f" Benjamini-Hochberg over the {len(off)} cells off the diagonal. {cells.n.max()} contexts,"
         f" seed {run.seed}. Click a cell to see what is behind it."
@@ -132,7 +131,7 @@ def _cell(study: Study, run: pd.Series, cells: pd.DataFrame) -> None:
     q = "" if pd.isna(cell.q) else f"q = {number(cell.q, 2)}, "
     st.caption(
         f"{verdict}. {q}p = {number(cell.p, 2)}, {cell.n} contexts, {cell.features}"
-        f" {_what(run_json(run, 'config'))}, seed {run.seed}."
+        f" {what_is_steered(run_json(run, 'config'))}, seed {run.seed}."
     )
     config = run_json(run, "config")
     doses = queries.cell_doses(study.store, run.run, cell.source, cell.target)
@@ -229,12 +228,6 @@ def _leakage_table(study: Study, run: pd.Series, rows: pd.DataFrame) -> None:
         "Side effects relative to the value's own effect, by the target's place on the circle,"
         f" with 95 % intervals, seed {run.seed}.{circle}"
     )
-
-
-def _what(config: Mapping[str, Any]) -> str:
-    """Say what a sweep steered: features, groups or directions, and of which part of a value."""
-    part = config.get("part", "any")
-    return config.get("steer", "features") + ("" if part == "any" else f" of its {part}")
 
 
 def _steered(rows: pd.DataFrame) -> list[str]:

@@ -1,6 +1,8 @@
 """Graph: what causes what among the values, estimated by intervening, beside the planted graph
 where one is known."""
 
+from typing import Any
+
 import pandas as pd
 import streamlit as st
 
@@ -24,25 +26,34 @@ def page() -> None:
     judged = judge(queries.edges(study.store, chosen.graph.run), truth)
     summary = run_json(chosen.graph)
     st.caption(
-        "Direct effects between values, from steering each of them: an arrow says what follows when"
-        " its source alone is moved."
+        f"Direct effects between values, each steered by {summary.get('steered', 'features')}: an"
+        " arrow says what follows when its source alone is moved."
     )
-    if summary.get("level") == "feature":
+    level = summary.get("level", "value")
+    if level != "value":
         st.warning(
-            "Feature-level graph: some value has fewer than five features, so an edge may be one"
-            " feature's leak and not an effect of the value.",
+            f"{level.capitalize()}-level graph: some value has fewer than five {level}s, so an edge"
+            f" may be one {level}'s leak and not an effect of the value.",
             icon=":material/warning:",
         )
     _numbers(judged, truth)
     _drawn(study, judged, truth)
     st.caption(
         "Orange raises, blue lowers; width: direct effect; opacity: share of bootstrap replicates"
-        f" with the edge. 95 % intervals over {summary.get('contexts', '?')} contexts and the"
-        f" features, seed {chosen.graph.seed}. Point at an edge for its numbers."
+        f" with the edge. 95 % intervals over {summary.get('contexts', '?')} contexts"
+        f"{_resampled(summary)}, seed {chosen.graph.seed}. Point at an edge for its numbers."
     )
     if chosen.effects is not None:
         about_ratings(chosen.effects)
     _table(study, judged, truth)
+
+
+def _resampled(summary: dict[str, Any]) -> str:
+    """Say what is resampled beside contexts; nothing where each value was steered by one unit."""
+    for steered in ("features", "groups", "directions"):
+        if max(summary.get(steered, {}).values(), default=0) > 1:
+            return f" and each value's {steered}"
+    return ""
 
 
 def _numbers(judged: pd.DataFrame, truth: pd.DataFrame) -> None:
@@ -103,7 +114,7 @@ def _table(study: Study, judged: pd.DataFrame, truth: pd.DataFrame) -> None:
         column_config={
             "direct effect": st.column_config.NumberColumn(
                 format="%+.2f",
-                help="Change of the target per unit change of the source, in rating points.",
+                help="Change of the target's rating per unit change of the source's.",
             ),
             "z": st.column_config.NumberColumn(
                 format="%.1f", help="Direct effect over its bootstrap standard deviation."
