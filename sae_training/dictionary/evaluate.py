@@ -6,15 +6,19 @@
    the residual at the site is replaced by the SAE's reconstruction, beside the clean model and
    beside removing the residual altogether (zero, or the mean residual). First tokens of a row are
    left as they are, as everywhere.
-3. recovered = (ablated - spliced) / (ablated - clean): 1 is as good as the clean model, 0 as bad as
+3. The clean pass gives the residuals at the site and the clean predictions. The other passes start
+   from replaced residuals at the site: the layers below are not run again. Of a model that cannot
+   be resumed there, whole passes are steered.
+4. recovered = (ablated - spliced) / (ablated - clean): 1 is as good as the clean model, 0 as bad as
    ablation. For KL divergence the clean model is at 0.
 
 Left out: SAEBench's tasks, which need environments of their own.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -25,14 +29,19 @@ from feature_store.errors import BadInput
 from feature_store.progress import StageProgress, silent_stage
 from feature_store.records import Site, Where
 from sae_training.dictionary.sae import SAE
-from sae_training.dictionary.stream import read
-from sae_training.dictionary.texts import Corpus, batches
+from sae_training.dictionary.stream import picked, places
+from sae_training.dictionary.texts import Corpus, TextBatch, batches
 from sae_training.engine.model import Model
+from sae_training.engine.resume import logits_from, resumable
+from sae_training.model import sites
+from sae_training.model.edits import prompt_frame
 
 LOGITS = 2**27
 """Logits held at once [numbers]."""
 CHUNK = 4096
 """Tokens encoded at once."""
+READS = 4
+"""What reading a text costs, in passes with the mean residual: a whole pass, two from the site."""
 
 
 @dataclass(frozen=True)
@@ -118,32 +127,51 @@ def reconstruction(sae: SAE, residuals: Iterable[Float[Tensor, "_ d_model"]]) ->
 
     Raises BadInput where there is no token.
     """
-    n = 0
-    error = cosine = l0 = square = 0.0
-    total = torch.zeros(sae.d_model, dtype=torch.float64)
-    alive = torch.zeros(sae.n_features, dtype=torch.bool, device=sae.device)
+    sums = _Sums(sae)
     for piece in residuals:
-        for x in piece.to(sae.device).split(CHUNK):
-            x = sae.centre(x)
-            features = sae.encode(x)
-            out = sae.decode(features, x)
-            n += len(x)
-            error += float((x - out).double().square().sum())
-            cosine += float(functional.cosine_similarity(x, out, dim=1).double().sum())
-            l0 += float((features > 0).sum())
-            alive |= (features > 0).any(0)
-            total += x.double().sum(0).cpu()
-            square += float(x.double().square().sum())
-    if n == 0:
-        raise BadInput("There is no held-out token to evaluate on. Give more or longer texts.")
-    variance = square - float(total.square().sum()) / n
-    return Reconstruction(
-        fvu=error / max(variance, 1e-12),
-        cosine=cosine / n,
-        l0=l0 / n,
-        dead_share=1 - float(alive.float().mean()),
-        tokens=n,
-    )
+        sums.add(piece)
+    return sums.figures()
+
+
+class _Sums:
+    """What is summed up over tokens to say how well an SAE rebuilds them."""
+
+    def __init__(self, sae: SAE) -> None:
+        """Begin with none."""
+        self.sae = sae
+        self.tokens = 0
+        self.total = torch.zeros(sae.d_model, dtype=torch.float64)
+        """Sum of the residuals, as the SAE reads them."""
+        self._error = self._cosine = self._l0 = self._square = 0.0
+        self._alive = torch.zeros(sae.n_features, dtype=torch.bool, device=sae.device)
+
+    def add(self, piece: Float[Tensor, "tok d_model"]) -> None:
+        """Take in the residuals of some tokens."""
+        for x in piece.to(self.sae.device).split(CHUNK):
+            x = self.sae.centre(x)
+            features = self.sae.encode(x)
+            out = self.sae.decode(features, x)
+            self.tokens += len(x)
+            self._error += float((x - out).double().square().sum())
+            self._cosine += float(functional.cosine_similarity(x, out, dim=1).double().sum())
+            self._l0 += float((features > 0).sum())
+            self._alive |= (features > 0).any(0)
+            self.total += x.double().sum(0).cpu()
+            self._square += float(x.double().square().sum())
+
+    def figures(self) -> Reconstruction:
+        """Say how well the SAE rebuilds them. Raises BadInput where there is no token."""
+        n = self.tokens
+        if n == 0:
+            raise BadInput("There is no held-out token to evaluate on. Give more or longer texts.")
+        variance = self._square - float(self.total.square().sum()) / n
+        return Reconstruction(
+            fvu=self._error / max(variance, 1e-12),
+            cosine=self._cosine / n,
+            l0=self._l0 / n,
+            dead_share=1 - float(self._alive.float().mean()),
+            tokens=n,
+        )
 
 
 def evaluate(
@@ -160,25 +188,20 @@ def evaluate(
         evaluate(model, sae, Corpus(held_out, rows=16), sae.site()).loss_recovered
     """
     sae.check_fits(model)
-    mean = torch.zeros(model.d_model, dtype=torch.float64)
-    count = 0
-
-    def pieces() -> Iterator[Tensor]:
-        """Give the residuals batch by batch, and add them up."""
-        nonlocal count
-        for tokens in read(model, corpus, site, sae.reading):
-            mean.add_(tokens.x.sum(0).double().cpu())
-            count += len(tokens.x)
-            yield tokens.x
-
-    figures = reconstruction(sae, pieces())
-    average = (mean / count).float().to(model.device)
-    edits = {
-        "spliced": Splice(sae.reconstruct),
-        "zero": Splice(torch.zeros_like),
-        "mean": Splice(lambda x: average.expand_as(x)),
-    }
-    loss, kl = _predictions(model, corpus, site, edits, progress)
+    work = _Evaluating(model, sae, site)
+    seen: set[int] = set()
+    whole = (READS + 1) * len(corpus.texts)
+    for batch in batches(model, corpus):
+        work.read(batch)
+        seen.update(batch.document.tolist())
+        progress(READS * len(seen), whole)
+    figures = work.sums.figures()
+    mean = (work.total / work.sums.tokens).float().to(model.device)
+    for number, part in enumerate(work.parts, 1):
+        work.ablate(part, mean)
+        progress(whole - len(corpus.texts) * (len(work.parts) - number) // len(work.parts), whole)
+    loss = {name: total / work.predictions for name, total in work.loss.items()}
+    kl = {name: total / work.predictions for name, total in work.divergence.items()}
     return Evaluation(
         fvu=figures.fvu,
         cosine=figures.cosine,
@@ -197,43 +220,96 @@ def evaluate(
     )
 
 
-def _predictions(
-    model: Model,
-    corpus: Corpus,
-    site: Site,
-    edits: Mapping[str, Splice],
-    progress: StageProgress,
-) -> tuple[dict[str, float], dict[str, float]]:
-    """Measure the model's next-token predictions as it is (`clean`) and under each edit.
+class _Part(NamedTuple):
+    """Rows that go through the model together, and what the pass with the mean needs of them."""
 
-    Gives the loss of each [nats a token], and the divergence of each edit's predictions from the
-    clean ones [nats a token].
-    """
-    loss = dict.fromkeys(("clean", *edits), 0.0)
-    divergence = dict.fromkeys(edits, 0.0)
-    predictions = 0
-    vocabulary = model.module.config.get_text_config().vocab_size
-    seen: set[int] = set()
-    for batch in batches(model, corpus):
+    ids: Int[Tensor, "row tok"]
+    """Token ids."""
+    mask: Bool[Tensor, "row tok"]
+    """True where there is a token."""
+    first: Float[Tensor, "row d_model"]
+    """Clean residual of each row's first token, which stays as it is."""
+
+
+class _Evaluating:
+    """The passes of an evaluation, and their sums."""
+
+    def __init__(self, model: Model, sae: SAE, site: Site) -> None:
+        """Begin with nothing read."""
+        self.model, self.sae, self.site = model, sae, site
+        self.at = sites.boundary(site, model.n_layers)
+        self.resumes = resumable(model)
+        self.sums = _Sums(sae)
+        self.total = torch.zeros(model.d_model, dtype=torch.float64)
+        """Sum of the residuals, as the model gives them."""
+        self.loss = dict.fromkeys(("clean", "spliced", "zero", "mean"), 0.0)
+        self.divergence = dict.fromkeys(("spliced", "zero"), 0.0)
+        self.predictions = 0
+        self.parts: list[_Part] = []
+
+    def read(self, batch: TextBatch) -> None:
+        """Run the clean pass, that with reconstructions and that with zeros over a batch."""
+        vocabulary = self.model.module.config.get_text_config().vocab_size
         group = max(1, LOGITS // (batch.ids.shape[1] * vocabulary))
-        for ids, mask in zip(batch.ids.split(group), batch.mask.split(group), strict=True):
-            counted = (mask[:, 1:] & mask[:, :-1]).to(model.device)
-            target = ids[:, 1:].to(model.device)[counted]
-            clean = model.logits(ids, mask)[:, :-1][counted].float().log_softmax(-1)
-            loss["clean"] -= float(clean.gather(1, target[:, None]).double().sum())
+        for rows in torch.arange(len(batch.ids)).split(group):
+            part = TextBatch(*(tensor[rows] for tensor in batch))
+            clean, hidden = self._clean(part)
+            at = places(self.model, part, self.sae.reading)
+            x = picked(hidden, part, at, self.site)
+            self.sums.add(x)
+            self.total += x.sum(0).double().cpu()
+            counted, target = self._targets(part.ids, part.mask)
+            clean = clean[:, :-1][counted].float().log_softmax(-1)
+            self.loss["clean"] -= float(clean.gather(1, target).double().sum())
+            self.predictions += len(target)
+            edits = {"spliced": Splice(self.sae.reconstruct), "zero": Splice(torch.zeros_like)}
             for name, edit in edits.items():
-                with model.steered(edit, site):
-                    changed = model.logits(ids, mask)[:, :-1][counted].float().log_softmax(-1)
-                loss[name] -= float(changed.gather(1, target[:, None]).double().sum())
+                changed = self._changed(name, part.ids, part.mask, hidden, edit)
                 nats = functional.kl_div(changed, clean, reduction="none", log_target=True)
-                divergence[name] += float(nats.double().sum())
-            predictions += len(target)
-        seen.update(batch.document.tolist())
-        progress(len(seen), len(corpus.texts))
-    return (
-        {name: total / predictions for name, total in loss.items()},
-        {name: total / predictions for name, total in divergence.items()},
-    )
+                self.divergence[name] += float(nats.double().sum())
+            self.parts.append(_Part(part.ids, part.mask, hidden[:, 0].clone()))
+
+    def ablate(self, part: _Part, mean: Float[Tensor, " d_model"]) -> None:
+        """Run the pass with the mean residual over some rows."""
+        hidden = mean.to(part.first).repeat(*part.ids.shape, 1)
+        hidden[:, 0] = part.first
+        edit = Splice(lambda x: mean.to(x).expand_as(x))
+        self._changed("mean", part.ids, part.mask, hidden, edit)
+
+    def _clean(
+        self, batch: TextBatch
+    ) -> tuple[Float[Tensor, "row tok vocab"], Float[Tensor, "row tok d_model"]]:
+        """Run the model as it is: its logits, and the residuals at the site."""
+        seen: list[Tensor] = []
+
+        def keep(hidden: Tensor) -> Tensor:
+            """Keep the residual at the site."""
+            seen.append(hidden)
+            return hidden
+
+        with self.model.lock, self.model.hooked(self.at, keep):
+            logits = self.model.logits(batch.ids, batch.mask)
+        return logits, seen[0]
+
+    def _changed(
+        self, name: str, ids: Tensor, mask: Tensor, hidden: Tensor, edit: Splice
+    ) -> Float[Tensor, "prediction vocab"]:
+        """Predict with residuals replaced, add up the loss, and give the log-probabilities."""
+        if self.resumes:
+            where = prompt_frame(mask).where(edit.positions).to(hidden.device)
+            logits = logits_from(self.model, ids, mask, edit(hidden, where), self.at)
+        else:
+            with self.model.steered(edit, self.site):
+                logits = self.model.logits(ids, mask)
+        counted, target = self._targets(ids, mask)
+        changed = logits[:, :-1][counted].float().log_softmax(-1)
+        self.loss[name] -= float(changed.gather(1, target).double().sum())
+        return changed
+
+    def _targets(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Say which predictions count, and which token came [tok 1]."""
+        counted = (mask[:, 1:] & mask[:, :-1]).to(self.model.device)
+        return counted, ids[:, 1:].to(self.model.device)[counted][:, None]
 
 
 def _recovered(clean: float, spliced: float, ablated: float) -> float:

@@ -17,6 +17,7 @@ Memory: 250 MB for 65,536 features x 20 contexts, 4 bytes a token. Left out: con
 quantiles of a feature, correlations between features.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -190,6 +191,30 @@ def harvest(
 
         harvest(model, sae, Corpus(texts), sae.site(), HarvestSettings(top_contexts=10)).features
     """
+    source = TokenSource(read(model, corpus, site, sae.reading), len(corpus.texts))
+    return harvest_tokens(model, sae, source, settings, progress)
+
+
+class TokenSource(NamedTuple):
+    """The tokens of a corpus, wherever their residuals come from."""
+
+    tokens: Iterable[Tokens]
+    """Residuals and places, in pieces."""
+    texts: int
+    """Texts of the corpus."""
+
+
+def harvest_tokens(
+    model: Model,
+    sae: SAE,
+    source: TokenSource,
+    settings: HarvestSettings = DEFAULTS,
+    progress: StageProgress = silent_stage,
+) -> Harvest:
+    """Do the same over residuals that come from elsewhere; `model` gives the tokens' texts.
+
+    harvest_tokens(model, sae, TokenSource(stream.everything(), len(texts)))
+    """
     sae.check_fits(model)
     if settings.layout not in ("pca", "umap"):
         raise BadInput(f"The map's layout is pca or umap, got {settings.layout!r}.")
@@ -197,8 +222,8 @@ def harvest(
     lengths = _Lengths(sae.d_model)
     contexts = _TopContexts(sae.n_features, settings.top_contexts)
     kept = Kept(sae.n_features, ACTIVATIONS, settings.seed, settings.scratch)
-    seen = np.zeros(len(corpus.texts), bool)
-    for tokens in read(model, corpus, site, sae.reading):
+    seen = np.zeros(source.texts, bool)
+    for tokens in source.tokens:
         document = tokens.document.numpy()
         active = active_pairs(sae, tokens.x)
         lengths.add(tokens.x)
@@ -207,7 +232,7 @@ def harvest(
         position = tokens.position.numpy()[active.token]
         kept.add(active.feature, document[active.token], position, active.value)
         seen[document] = True
-        progress(int(seen.sum()), len(corpus.texts))
+        progress(int(seen.sum()), source.texts)
     if lengths.tokens == 0:
         raise BadInput(
             "The texts hold no token beyond the first of each: nothing to harvest. Give longer"

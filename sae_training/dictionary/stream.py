@@ -41,14 +41,20 @@ class Tokens(NamedTuple):
     """Token ids of the batch, the dropped first column included."""
 
 
-def residual_tokens(
-    model: Model, batch: TextBatch, site: Site, reading: ModelReading = PLAIN
-) -> Tokens:
-    """Read the residuals of one batch, without its first column and what `reading` leaves out.
+class Places(NamedTuple):
+    """Which tokens of a batch are read: their rows and columns."""
 
-    Raises BadInput where a residual is not finite.
+    row: Int[Tensor, " tok"]
+    """Row of the batch."""
+    column: Int[Tensor, " tok"]
+    """Column of the batch."""
+
+
+def places(model: Model, batch: TextBatch, reading: ModelReading = PLAIN) -> Places:
+    """Say which tokens of a batch are read: not the first column, nor what `reading` leaves out.
+
+    places(model, batch).row
     """
-    x = model.residuals(batch.ids, batch.mask, site)
     counted = batch.mask.clone()
     counted[:, 0] = False
     if reading.special or reading.left_out:
@@ -58,25 +64,49 @@ def residual_tokens(
         # Of a whole piece: a bound may count from its end.
         positions = range(reading.context_size)[slice(*reading.positions)]
         counted &= torch.tensor([i in positions for i in range(counted.shape[1])])
-    row, column = counted.nonzero(as_tuple=True)
-    flat = x[row.to(x.device), column.to(x.device)].float()
-    document = batch.document[row]
+    return Places(*counted.nonzero(as_tuple=True))
+
+
+def placed(batch: TextBatch, at: Places, x: Float[Tensor, "tok d_model"]) -> Tokens:
+    """Put the residuals of a batch's tokens beside where the tokens stand."""
+    return Tokens(
+        x=x,
+        document=batch.document[at.row],
+        position=batch.start[at.row] + at.column,
+        row=at.row,
+        column=at.column,
+        ids=batch.ids,
+    )
+
+
+def picked(
+    hidden: Float[Tensor, "row width d_model"], batch: TextBatch, at: Places, site: Site
+) -> Float[Tensor, "tok d_model"]:
+    """Pick some tokens out of the residuals of a batch, as float32.
+
+    Raises BadInput where one is not finite.
+    """
+    flat = hidden[at.row.to(hidden.device), at.column.to(hidden.device)].float()
     finite = flat.isfinite().all(-1).cpu()
     if not bool(finite.all()):
-        bad = document[~finite]
+        bad = batch.document[at.row][~finite]
         raise BadInput(
             f"The model gives NaN or infinite activations at layer {site.layer}:"
             f" {len(bad)} tokens in {len(bad.unique())} documents, first in document"
             f" {int(bad[0])}. Load the model in float32 or bfloat16, or leave those documents out."
         )
-    return Tokens(
-        x=flat,
-        document=document,
-        position=batch.start[row] + column,
-        row=row,
-        column=column,
-        ids=batch.ids,
-    )
+    return flat
+
+
+def residual_tokens(
+    model: Model, batch: TextBatch, site: Site, reading: ModelReading = PLAIN
+) -> Tokens:
+    """Read the residuals of one batch, without its first column and what `reading` leaves out.
+
+    Raises BadInput where a residual is not finite.
+    """
+    at = places(model, batch, reading)
+    return placed(batch, at, picked(model.residuals(batch.ids, batch.mask, site), batch, at, site))
 
 
 def read(

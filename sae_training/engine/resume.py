@@ -350,6 +350,24 @@ def run_alone(
     return logits, residual
 
 
+def logits_from(
+    model: Runtime,
+    ids: Int[Tensor, "row tok"],
+    mask: Bool[Tensor, "row tok"],
+    entering: Float[Tensor, "row tok d_model"],
+    at: int,
+) -> Float[Tensor, "row tok vocab"]:
+    """Run the layers from boundary `at` on, from the residuals that stand there, padding included.
+
+    `mask` is true at tokens. Call it for a model that is `resumable`.
+
+        logits_from(model, ids, mask, edited, at=9)
+    """
+    with model.lock, _resumed(model, at, entering):
+        logits: Tensor = model.forward(ids, mask).logits
+    return logits
+
+
 _BRANCHING: WeakKeyDictionary[Runtime, bool] = WeakKeyDictionary()
 """Model -> whether its tails may branch: trying takes three passes, so each model is tried once."""
 

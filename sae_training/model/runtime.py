@@ -2,8 +2,8 @@
 
 1. A plain Hugging Face module and forward hooks, nothing in between. How texts become ids stands in
    `text_reader.py`.
-2. `residuals` stops the forward pass at the layer that is asked for. The last layer gives its own
-   output, before the final norm (unlike Hugging Face's `hidden_states`).
+2. `residuals` stops the forward pass at the last layer that is asked for. The model's last layer
+   gives its own output, before the final norm (unlike Hugging Face's `hidden_states`).
 3. `with model.steered(edit, layer)` is one forward hook, taken away in `finally`: logits afterwards
    are bit-identical to before. The engine tells the edit which tokens are padding, prompt or
    generated.
@@ -15,9 +15,9 @@ the scoring of answer options in `scoring.py`, running only the layers above a s
 """
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from functools import cached_property
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from functools import cached_property, partial
 from typing import Any, TypeVar, cast
 
 import torch
@@ -212,17 +212,34 @@ class Runtime(TextReader):
 
             model.residuals(ids, mask, Site(5, "resid_pre"))  # [row, tok, d_model]
         """
-        at = sites.boundary(site, self.n_layers)
-        reached: list[Tensor] = []
+        return self.residuals_at(ids, mask, [site])[0]
 
-        def keep(hidden: Tensor) -> Tensor:
-            """Take the residual and end the pass."""
-            reached.append(hidden)
-            raise _Reached
+    def residuals_at(
+        self, ids: Int[Tensor, "row tok"], mask: Bool[Tensor, "row tok"], where: Sequence[Site]
+    ) -> list[Float[Tensor, "row tok d_model"]]:
+        """Read the residual stream at several sites; one forward pass, which stops at the last.
 
-        with self.lock, self.hooked(at, keep), suppress(_Reached):
-            self.forward(ids, mask, logits_to_keep=1)
-        return reached[0]
+        They come in the order of `where`.
+
+            middle, late = model.residuals_at(ids, mask, [Site(8), Site(15)])
+        """
+        boundaries = [sites.boundary(site, self.n_layers) for site in where]
+        last = max(boundaries)
+        reached: dict[int, Tensor] = {}
+
+        def keep(at: int, hidden: Tensor) -> Tensor:
+            """Take the residual, and end the pass at the last boundary."""
+            reached[at] = hidden
+            if at == last:
+                raise _Reached
+            return hidden
+
+        with self.lock, ExitStack() as hooks:
+            for at in set(boundaries):
+                hooks.enter_context(self.hooked(at, partial(keep, at)))
+            with suppress(_Reached):
+                self.forward(ids, mask, logits_to_keep=1)
+        return [reached[at] for at in boundaries]
 
     def logits(
         self, ids: Int[Tensor, "row tok"], mask: Bool[Tensor, "row tok"]

@@ -1,41 +1,35 @@
-"""Residuals on disk: the model reads the corpus once, training reads the file as often as it likes.
+"""Shuffled residuals from disk: the model reads the corpus once, training reads the file as often
+as it likes.
 
-1. The training documents are read in a seeded order until the training's tokens are there, or the
-   corpus ends, and their residuals are appended to one file of float32. A description with the
-   checksum is written last; without it the file is made again.
-2. The file is mapped into memory. Each epoch has a seeded permutation of all its tokens: shuffled
-   over the whole corpus, not in shards. A place in the stream is two integers.
+1. The file is made on first use, or was made for several layers at once (`residual_files.py`).
+2. It is mapped into memory. Each epoch has a seeded permutation of all its tokens: shuffled over
+   the whole corpus, not in shards. A place in the stream is two integers.
 
-Left out: sharing the file among trainings. It lies with the run's checkpoints and goes when the run
-is finished.
+Left out: a file larger than the disk. `--no-cache` streams from the model.
 """
 
-import hashlib
-import json
-import os
-import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feature_store.errors import BadInput
-from feature_store.files import digest, write_atomically
 from feature_store.progress import StageProgress, silent_stage
-from sae_training.dictionary.stream import read
-from sae_training.dictionary.texts import Corpus
+from sae_training.dictionary.stream import Tokens
 from sae_training.engine.model import Model
 from sae_training.training.config import TrainingSettings
-from sae_training.training.streams import ActivationStream
+from sae_training.training.residual_files import (
+    CorpusSplit,
+    file_of,
+    open_residuals,
+    read_residuals,
+)
+from sae_training.training.streams import HELD_OUT_TOKENS
 
-FILE, DESCRIPTION = "residuals.f32", "residuals.json"
 
-
-class CachedStream(ActivationStream):
+class CachedStream:
     """Shuffled residuals of a model over texts, from a file that is made on first use."""
 
     def __init__(
@@ -46,14 +40,16 @@ class CachedStream(ActivationStream):
         folder: Path,
         progress: StageProgress = silent_stage,
     ) -> None:
-        """Open the file in `folder`, or make it."""
-        super().__init__(model, texts, settings)
+        """Open the site's file in `folder`, or make it."""
+        self.model, self.texts, self.settings = model, texts, settings
+        self.held_out_texts = [texts[i] for i in CorpusSplit.of(texts, settings).held_out]
+        file = file_of(folder, settings.site)
+        read_residuals(model, texts, settings, {settings.site: file}, progress)
+        self._file = open_residuals(file, model.d_model)
+        self._all = self._file.x[self._file.held_out :]
+        self.held_out = self._file.x[: min(self._file.held_out, HELD_OUT_TOKENS)].to(model.device)
+        self._epoch = self._batch = 0
         self._order: Tensor | None = None
-        count = self._tokens(folder, progress)
-        flat = torch.from_file(
-            str(folder / FILE), shared=False, size=count * model.d_model, dtype=torch.float32
-        )
-        self._all = flat.view(count, model.d_model)
 
     def __next__(self) -> Float[Tensor, "tok d_model"]:
         """Give the next batch of the epoch's permutation."""
@@ -69,6 +65,10 @@ class CachedStream(ActivationStream):
         self._batch += 1
         return self._all[rows].to(self.held_out.device)
 
+    def everything(self) -> Iterator[Tokens]:
+        """Give every token of the corpus: from the file as far as it goes, then from the model."""
+        return self._file.everything(self.model, self.texts, self.settings, self.settings.site)
+
     def state(self) -> dict[str, int]:
         """Say where the stream is: epoch and batch."""
         return {"epoch": self._epoch, "batch": self._batch}
@@ -78,61 +78,3 @@ class CachedStream(ActivationStream):
         self._epoch = state["epoch"]
         self._batch = state["batch"]
         self._order = None
-
-    def _tokens(self, folder: Path, progress: StageProgress) -> int:
-        """Count the tokens in the file, which is made unless it is there, whole and undamaged."""
-        description = folder / DESCRIPTION
-        file = folder / FILE
-        written = _described(description)
-        if written and file.exists() and digest(file) == written.get("sha256"):
-            return written["tokens"]
-        folder.mkdir(parents=True, exist_ok=True)
-        count, sha256 = self._write(file, progress)
-        if count == 0:
-            raise BadInput(
-                "The texts hold no token beyond the first of each: nothing to train on. Give longer"
-                " texts."
-            )
-        progress(count, count)
-        write_atomically(description, json.dumps({"tokens": count, "sha256": sha256}))
-        return count
-
-    def _write(self, file: Path, progress: StageProgress) -> tuple[int, str]:
-        """Append the residuals to the file until there are enough: tokens, and the checksum."""
-        settings = self.settings
-        order = np.random.default_rng([settings.seed, 1, 0]).permutation(len(self.texts))
-        texts = [self.texts[i] for i in order]
-        count = 0
-        checksum = hashlib.sha256()
-        with file.open("wb") as opened:
-            corpus = Corpus(texts, settings.rows, settings.context)
-            for tokens in read(self.model, corpus, settings.site):
-                piece = tokens.x.cpu().numpy().tobytes()
-                if shutil.disk_usage(file.parent).free < 2 * len(piece):
-                    raise BadInput(
-                        f"The residuals of {count} tokens fill the disk at {file.parent}. Make"
-                        " room, take fewer documents, or stream from the model with --no-cache."
-                    )
-                opened.write(piece)
-                checksum.update(piece)
-                count += len(tokens.x)
-                # A small corpus ends before the training's tokens are there.
-                read_texts = 1 + int(tokens.document.max()) if len(tokens.x) else 1
-                whole = count * len(texts) / read_texts
-                progress(count, max(count, min(settings.tokens, round(whole))))
-                if count >= settings.tokens:
-                    break
-            opened.flush()
-            os.fsync(opened.fileno())
-        return count, checksum.hexdigest()
-
-
-def _described(description: Path) -> dict[str, Any]:
-    """Read the description of the residuals; empty where none can be read."""
-    if not description.exists():
-        return {}
-    try:
-        written = json.loads(description.read_text(encoding="utf-8"))
-    except ValueError:
-        return {}  # torn by a loss of power: the residuals are read anew
-    return written if isinstance(written, dict) else {}

@@ -6,11 +6,11 @@
    drop the rest. A shard depends on nothing but its number and where it begins, so a place in the
    stream is three integers.
 
-`cached.py` holds the stream that keeps the residuals on disk. Left out: several SAEs fed from one
+`cached.py` holds the stream that reads residuals from disk. Left out: several SAEs fed from one
 stream.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -19,10 +19,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from feature_store.errors import BadInput
-from sae_training.dictionary.stream import read, residual_tokens
+from sae_training.dictionary.stream import Tokens, read, residual_tokens
 from sae_training.dictionary.texts import Corpus, batches
 from sae_training.engine.model import Model
 from sae_training.training.config import TrainingSettings
+from sae_training.training.residual_files import CorpusSplit
 
 HELD_OUT_TOKENS = 32_768
 """Held-out tokens kept in memory for the evaluations on the way."""
@@ -54,22 +55,27 @@ class Stream(Protocol):
         ...
 
 
+class CorpusStream(Stream, Protocol):
+    """A stream over the texts of a corpus, which it can also give as they stand."""
+
+    held_out_texts: list[str]
+    """Texts that never occur in the batches."""
+
+    def everything(self) -> Iterator[Tokens]:
+        """Give every token of the corpus, those of held-out texts included."""
+        ...
+
+
 class ActivationStream:
     """Shuffled residuals of a model over texts, read from the model every epoch."""
 
     def __init__(self, model: Model, texts: Sequence[str], settings: TrainingSettings) -> None:
         """Hold some of the texts out, and start at the beginning of the rest."""
-        if len(texts) < 2:
-            raise BadInput(
-                f"Training needs at least 2 documents, one of them held out; got {len(texts)}. Give"
-                " a larger corpus."
-            )
         self.model = model
         self.settings = settings
-        order = np.random.default_rng([settings.seed, 0]).permutation(len(texts))
-        count = min(len(texts) - 1, max(1, round(settings.held_out * len(texts))))
-        self.held_out_texts = [texts[i] for i in sorted(order[:count])]
-        self.texts = [texts[i] for i in sorted(order[count:])]
+        self.texts = texts
+        self._split = CorpusSplit.of(texts, settings)
+        self.held_out_texts = [texts[i] for i in self._split.held_out]
         self.held_out = self._held_out()
         self._epoch = self._batch = self._given = 0
         self._end = (0, 0)
@@ -91,6 +97,11 @@ class ActivationStream:
         self._given += 1
         return self._shard[(self._given - 1) * size : self._given * size]
 
+    def everything(self) -> Iterator[Tokens]:
+        """Read every token of the corpus from the model."""
+        corpus = Corpus(self.texts, self.settings.rows, self.settings.context)
+        return read(self.model, corpus, self.settings.site)
+
     def state(self) -> dict[str, int]:
         """Say where the stream is: where its shard begins, and batches given of it."""
         return {"epoch": self._epoch, "batch": self._batch, "given": self._given}
@@ -111,10 +122,7 @@ class ActivationStream:
         skip = self._batch
         while True:
             before = count
-            order = np.random.default_rng([self.settings.seed, 1, epoch]).permutation(
-                len(self.texts)
-            )
-            texts = [self.texts[i] for i in order]
+            texts = [self.texts[i] for i in self._split.shuffled(self.settings, epoch)]
             corpus = Corpus(texts, self.settings.rows, self.settings.context)
             for number, batch in enumerate(batches(self.model, corpus)):
                 if number < skip:

@@ -9,11 +9,11 @@
    kept (`checkpoint.py`). Training again in the same folder continues: the result is the same to
    the last bit.
 
-Left out: several SAEs at once, training over several machines, learning-rate search.
+Left out: several SAEs trained on one batch, training over several machines, learning-rate search.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +22,7 @@ from torch import Tensor
 from feature_store.progress import Progress, silent, stage
 from sae_training.dictionary.evaluate import Evaluation, evaluate, reconstruction
 from sae_training.dictionary.sae import SAE
+from sae_training.dictionary.stream import Tokens
 from sae_training.dictionary.texts import Corpus
 from sae_training.engine.model import Model
 from sae_training.model import sites
@@ -31,11 +32,11 @@ from sae_training.training.checkpoint import stop_signals
 from sae_training.training.config import TrainingSettings
 from sae_training.training.engines import ENGINES
 from sae_training.training.schedule import steps
-from sae_training.training.streams import ActivationStream, Stream
+from sae_training.training.streams import ActivationStream, CorpusStream, Stream
 
 CHECKPOINT = "checkpoint.safetensors"
 HELD_OUT_DOCUMENTS = 500
-"""Documents of the final evaluation at most: it runs the whole model four times."""
+"""Documents of the final evaluation at most: it runs the model about three times."""
 
 
 StepProgress = Callable[[int, int, dict[str, float]], None]
@@ -55,6 +56,8 @@ class TrainResult(NamedTuple):
     """{step, metric, value} in long form: what training and held-out evaluation reported."""
     evaluation: Evaluation | None
     """Figures at the end on held-out documents; None where only a stream was given."""
+    corpus: Iterator[Tokens] | None = None
+    """Every token of the corpus, for whoever harvests it; None where only a stream was given."""
 
 
 def train_on_model(
@@ -63,18 +66,20 @@ def train_on_model(
     settings: TrainingSettings,
     work: Path,
     progress: Progress = silent,
+    residuals: Path | None = None,
 ) -> TrainResult:
     """Train an SAE on a model's residuals over some texts, and evaluate it on held-out ones.
 
-    `work` holds the checkpoints, and the residuals where they are cached: calling again with the
-    same folder continues.
+    `work` holds the checkpoints: calling again with the same folder continues. `residuals` is the
+    folder of the residuals where they are cached; by default `work`.
 
         train_on_model(model, texts, TrainingSettings(layer=8, k=32), Path("work")).sae
     """
     sites.boundary(settings.site, model.n_layers)
-    source: ActivationStream
+    source: CorpusStream
     if settings.cache:
-        source = CachedStream(model, texts, settings, work, stage(progress, "reading residuals"))
+        shown = stage(progress, "reading residuals")
+        source = CachedStream(model, texts, settings, residuals or work, shown)
     else:
         source = ActivationStream(model, texts, settings)
     result = train(
@@ -109,7 +114,7 @@ def train_on_model(
         {"step": last, "metric": f"final_{name}", "value": float(value)}
         for name, value in dataclasses.asdict(figures).items()
     ]
-    return TrainResult(sae, rows, figures)
+    return TrainResult(sae=sae, rows=rows, evaluation=figures, corpus=source.everything())
 
 
 def train(
@@ -140,7 +145,7 @@ def train(
             except KeyboardInterrupt:
                 training.save()
                 raise
-    return TrainResult(training.export(), training.rows, None)
+    return TrainResult(sae=training.export(), rows=training.rows, evaluation=None)
 
 
 class _Training:

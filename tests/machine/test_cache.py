@@ -1,6 +1,7 @@
 import torch
 
-from sae_training.training.cached import FILE, CachedStream
+from sae_training.training.cached import CachedStream
+from sae_training.training.residual_files import CorpusSplit, file_of
 from tests.helpers import small_models
 from tests.machine.test_train import config
 
@@ -24,9 +25,9 @@ def test_it_continues_where_it_was_and_the_model_is_read_once(tmp_path, monkeypa
     for _ in range(9):  # more than one epoch
         next(stream)
     place, following = stream.state(), [next(stream) for _ in range(6)]
-    before = (tmp_path / FILE).stat().st_mtime_ns
+    before = (file_of(tmp_path, SETTINGS.site)).stat().st_mtime_ns
     again = CachedStream(model, TEXTS, SETTINGS, tmp_path)
-    assert (tmp_path / FILE).stat().st_mtime_ns == before
+    assert (file_of(tmp_path, SETTINGS.site)).stat().st_mtime_ns == before
     again.restore(place)
     assert all(torch.equal(x, next(again)) for x in following)
 
@@ -34,12 +35,14 @@ def test_it_continues_where_it_was_and_the_model_is_read_once(tmp_path, monkeypa
 def test_a_damaged_file_is_made_again(tmp_path):
     model = small_models.model("llama")
     first = next(CachedStream(model, TEXTS, SETTINGS, tmp_path))
-    file = tmp_path / FILE
+    file = file_of(tmp_path, SETTINGS.site)
     file.write_bytes(b"\0" * 100 + file.read_bytes()[100:])
     assert torch.equal(next(CachedStream(model, TEXTS, SETTINGS, tmp_path)), first)
 
 
 def test_held_out_documents_are_not_in_it(tmp_path):
     stream = CachedStream(small_models.model("llama"), TEXTS, SETTINGS, tmp_path)
-    whole = sum(len(ids) - 1 for ids in stream.model.tokenize(stream.texts))
+    trained = [TEXTS[number] for number in CorpusSplit.of(TEXTS, SETTINGS).trained]
+    assert not set(trained) & set(stream.held_out_texts)
+    whole = sum(len(ids) - 1 for ids in stream.model.tokenize(trained))
     assert len(stream._all) == whole

@@ -16,6 +16,7 @@ from feature_store import registry
 from feature_store.errors import BadInput, Incompatible
 from sae_training.training.config import TrainingSettings
 from sae_training.training.engines.fused import Fused
+from sae_training.training.residual_files import CorpusSplit
 from sae_training.training.streams import ActivationStream
 from sae_training.training.train import CHECKPOINT, train, train_on_model
 from tests.helpers import small_models
@@ -213,7 +214,9 @@ def test_on_a_model_held_out_text_is_never_trained_on(tmp_path):
     model = small_models.model("llama")
     stream = ActivationStream(model, texts, settings)
     assert len(stream.held_out_texts) == 8
-    assert not set(stream.texts) & set(stream.held_out_texts)
+    trained = [texts[i] for i in CorpusSplit.of(texts, settings).trained]
+    assert set(trained) | set(stream.held_out_texts) == set(texts)
+    assert not set(trained) & set(stream.held_out_texts)
     result = train_on_model(model, texts, settings, tmp_path)
     assert result.sae.site().layer == 1
     assert result.sae.metadata["model_name"] == "llama"

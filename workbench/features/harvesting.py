@@ -2,8 +2,8 @@
 activations.
 
 1. `checksum` names texts by content: the same texts are the same input wherever they lie.
-2. `harvest_into` harvests in one pass over the texts, writes the SAE in sae-lens' folder format
-   with the measured density, and writes the tables sorted for their queries.
+2. `harvest_into` harvests in one pass over the tokens of the texts, writes the SAE in sae-lens'
+   folder format with the measured density, and writes the tables sorted for their queries.
 """
 
 import hashlib
@@ -17,9 +17,8 @@ import torch
 from feature_store.progress import Progress, stage
 from feature_store.records import Site
 from feature_store.work import Work
-from sae_training.dictionary.harvest import HarvestSettings, harvest
+from sae_training.dictionary.harvest import HarvestSettings, TokenSource, harvest_tokens
 from sae_training.dictionary.loaders import save_sae
-from sae_training.dictionary.texts import Corpus
 
 if TYPE_CHECKING:
     from sae_training.dictionary.evaluate import Evaluation
@@ -91,17 +90,16 @@ def harvest_into(
     work: Work,
     model: "Model",
     evaluated: EvaluatedSAE,
-    texts: Sequence[str],
+    source: TokenSource,
     settings: CorpusSettings,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Harvest an SAE's features on texts, write its run, and return the run's figures."""
+    """Harvest an SAE's features on tokens, write its run, and return the run's figures."""
     sae, site = evaluated.sae, evaluated.site
-    harvested = harvest(
+    harvested = harvest_tokens(
         model,
         sae,
-        Corpus(texts, settings.rows, context_of(model, sae, settings)),
-        site,
+        source,
         HarvestSettings(
             top_contexts=settings.top_contexts,
             layout=settings.layout,

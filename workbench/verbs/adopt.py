@@ -76,7 +76,10 @@ class AdoptSettings(LocalModelSettings):
 
 def run(study: Workspace, settings: AdoptSettings, progress: Progress) -> Run:
     """Make a run of kind `sae`."""
+    from sae_training.dictionary.harvest import TokenSource
     from sae_training.dictionary.loaders import load_sae
+    from sae_training.dictionary.stream import read
+    from sae_training.dictionary.texts import Corpus
 
     if not settings.address:
         raise BadInput(
@@ -99,7 +102,9 @@ def run(study: Workspace, settings: AdoptSettings, progress: Progress) -> Run:
     def build(work: Work) -> dict[str, Any]:
         """Evaluate the SAE and harvest its features."""
         evaluated = _evaluate(model, sae.to(model.device), site, texts, settings, progress)
-        figures = harvest_into(work, model, evaluated, texts, settings, progress)
+        corpus = Corpus(texts, settings.rows, context_of(model, sae, settings))
+        source = TokenSource(read(model, corpus, site, sae.reading), len(texts))
+        figures = harvest_into(work, model, evaluated, source, settings, progress)
         return figures | _compared(sae, evaluated) | material.reading(account)
 
     return study.make("sae", settings, inputs, build)

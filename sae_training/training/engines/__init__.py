@@ -19,7 +19,7 @@ from feature_store.errors import BadInput, nearest
 from feature_store.files import shown
 from feature_store.registry import Registry
 from sae_training.dictionary.sae import SAE
-from sae_training.training.config import TrainingSettings
+from sae_training.training.config import DictionarySettings, TrainingSettings
 
 
 @runtime_checkable
@@ -64,7 +64,7 @@ class Engine(Protocol):
 ENGINES: Registry[type[Engine]] = registry.of("engines")
 
 
-def refuse_architecture(settings: TrainingSettings) -> None:
+def refuse_architecture(settings: DictionarySettings) -> None:
     """Raise BadInput for an architecture that the engine does not train, before it has work."""
     known = ENGINES[settings.engine].architectures
     if settings.architecture not in known:

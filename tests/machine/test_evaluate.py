@@ -1,0 +1,72 @@
+"""The evaluation starts from the site, and gives what whole steered passes give."""
+
+import math
+
+import pytest
+import torch
+
+from feature_store.records import Site
+from sae_training.dictionary import evaluate as module
+from sae_training.dictionary.evaluate import evaluate
+from sae_training.dictionary.sae import SAE
+from sae_training.dictionary.texts import Corpus
+from sae_training.engine.resume import resumable
+from tests.helpers import small_models
+
+TEXTS = ["the cat sat on the mat", "the dog ran to the end of the garden and then " * 3, "the mat"]
+CORPUS = Corpus(TEXTS * 3, rows=4, context=24)
+
+
+def sae(seed: int = 0) -> SAE:
+    g = torch.Generator().manual_seed(seed)
+    rows = torch.nn.functional.normalize(torch.randn(40, small_models.WIDTH, generator=g), dim=1)
+    return SAE(
+        W_enc=rows.T.contiguous(),
+        W_dec=rows,
+        b_enc=torch.zeros(40),
+        b_dec=torch.zeros(small_models.WIDTH),
+        architecture="topk",
+        k=4,
+    )
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma2", "qwen3", "bloom"])
+@pytest.mark.parametrize("site", [Site(0, "resid_pre"), Site(1), Site(3)])
+def test_passes_from_the_site_give_what_whole_passes_give(monkeypatch, family, site):
+    model = small_models.model(family)
+    assert resumable(model)
+    fast = evaluate(model, sae(), CORPUS, site)
+    monkeypatch.setattr(module, "resumable", lambda model: False)
+    slow = evaluate(model, sae(), CORPUS, site)
+    for name, value in vars(slow).items():
+        assert getattr(fast, name) == pytest.approx(value, rel=1e-4, abs=1e-6, nan_ok=True), name
+    assert fast.loss_clean != pytest.approx(fast.loss_spliced, rel=1e-4)
+    assert fast.loss_zero != pytest.approx(fast.loss_mean, rel=1e-4)
+
+
+def test_an_sae_that_rebuilds_everything_recovers_everything():
+    width = small_models.WIDTH
+    eye = torch.eye(width)
+    whole = SAE(
+        W_enc=torch.cat([eye, -eye], 1),
+        W_dec=torch.cat([eye, -eye]),
+        b_enc=torch.zeros(2 * width),
+        b_dec=torch.zeros(width),
+        architecture="topk",
+        k=2 * width,
+    )
+    figures = evaluate(small_models.model("llama"), whole, CORPUS, Site(1))
+    assert figures.fvu == pytest.approx(0, abs=1e-9)
+    assert figures.kl_spliced == pytest.approx(0, abs=1e-9)
+    assert figures.loss_spliced == pytest.approx(figures.loss_clean, rel=1e-6)
+    recovered = figures.loss_recovered
+    assert math.isnan(recovered) or recovered == pytest.approx(1, abs=1e-4)
+
+
+def test_progress_goes_up_to_the_whole_and_never_back():
+    shown = []
+    evaluate(small_models.model("llama"), sae(), CORPUS, Site(1), lambda *done: shown.append(done))
+    done = [count for count, _ in shown]
+    assert done == sorted(done)
+    assert done[-1] == shown[-1][1]
+    assert len({total for _, total in shown}) == 1
