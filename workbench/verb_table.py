@@ -157,7 +157,8 @@ VERBS = _table(
         Verb(
             name="predict",
             summary=(
-                "Predict joint steerings of several features from single ones, then measure them."
+                "Predict joint steerings of several features, groups or directions from single"
+                " ones, then measure them."
             ),
             makes="prediction",
             needs=("effects", "graph"),
@@ -183,8 +184,8 @@ VERBS = _table(
         Verb(
             name="plan",
             summary=(
-                "Find the fewest features and strengths that give a wanted profile, then measure"
-                " them."
+                "Find the fewest features, groups or directions that give a wanted profile, then"
+                " measure them."
             ),
             makes="plan",
             needs=("effects",),

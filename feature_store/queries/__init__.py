@@ -29,6 +29,7 @@ from feature_store.queries.asking import (
 from feature_store.queries.causes import (
     edges,
     joint_features,
+    joint_units,
     plan_effects,
     prediction_scores,
     predictions,
@@ -153,6 +154,7 @@ __all__ = [
     "item_answers",
     "item_responses",
     "joint_features",
+    "joint_units",
     "labelled_by_value",
     "labelled_features",
     "leakage",

@@ -40,6 +40,16 @@ def joint_features(store: Store, run: str, intervention: int = 0) -> pd.DataFram
     )
 
 
+def joint_units(store: Store, run: str, intervention: int = 0) -> pd.DataFrame:
+    """The groups or directions of one joint steering, the largest dose first."""
+    return store.sql(
+        """
+        SELECT kind, name, value, polarity, weight FROM joint_units
+        WHERE run = ? AND intervention = ? ORDER BY abs(weight) DESC, name""",
+        [run, intervention],
+    )
+
+
 def predictions(store: Store, run: str, model: str) -> pd.DataFrame:
     """Held-out joint steerings, predicted by one model and measured; by steering and value."""
     return store.sql(

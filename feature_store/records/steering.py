@@ -58,6 +58,9 @@ class Steering:
     """What several features mean. `direction`: one direction, which `strength` makes so long.
     `sum`: each feature as if steered alone, at `strength` times its weight, and the vectors
     added."""
+    together: tuple["Steering", ...] = ()
+    """Steerings that are given together, each as if alone at `strength` times its own strength, and
+    the vectors added; none: features or a direction are used. Their method is `add`."""
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.strength):
@@ -72,6 +75,11 @@ class Steering:
                 f"A steering goes along {self.direction} or along features or a random direction. "
                 "Give one of them."
             )
+        if self.together and (self.features or self.by_direction or self.method != "add"):
+            raise BadInput(
+                f"Steerings are given together by adding them, got method {self.method} along"
+                f" {self._along(_short)}. Use add, and nothing beside them."
+            )
 
     @property
     def by_direction(self) -> bool:
@@ -81,11 +89,11 @@ class Steering:
     @property
     def name(self) -> str:
         """Readable and unique: `add f12+f7*-1 @0.5 norm_share`; `base` when nothing is changed."""
-        if not (self.features or self.by_direction):
+        if not (self.features or self.by_direction or self.together):
             return "base"
         if self.strength == 0 and self.method == "add":
             return "base"  # other methods change something at strength 0: they remove the feature
-        return self._named(lambda number: f"{number:g}")
+        return self._named(_short)
 
     @property
     def key(self) -> str:
@@ -100,11 +108,18 @@ class Steering:
         return self._named(_exact) + alone
 
     def _named(self, number_as_text: Callable[[float], str]) -> str:
-        along = self.direction or self._features(number_as_text)
-        if self.random >= 0:
-            along = f"random{self.random}"
+        along = self._along(number_as_text)
         where = "" if self.positions == "all" else f" {self.positions}"
         return f"{self.method} {along} @{number_as_text(self.strength)} {self.unit}{where}"
+
+    def _along(self, number_as_text: Callable[[float], str]) -> str:
+        if self.random >= 0:
+            return f"random{self.random}"
+        parts = [
+            f"({part._along(number_as_text)})*{number_as_text(part.strength)}"
+            for part in self.together
+        ]
+        return self.direction or " & ".join(parts) or self._features(number_as_text)
 
     def _features(self, number_as_text: Callable[[float], str]) -> str:
         terms = []
@@ -114,7 +129,11 @@ class Steering:
         return ("+" if self.combine == "direction" else " & ").join(terms)
 
 
+def _short(number: float) -> str:
+    return f"{number:g}"
+
+
 def _exact(number: float) -> str:
     """Six digits where they are the number, as in a shown name, else all of them."""
-    short = f"{number:g}"
+    short = _short(number)
     return short if float(short) == number else repr(float(number))

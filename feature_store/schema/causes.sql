@@ -31,6 +31,20 @@ CREATE TABLE joint_features (
                          -- [in the unit of the intervention]
 );
 
+CREATE TABLE joint_units (
+  -- What each joint steering is made of where the sweep steered groups or directions: those that
+  -- are steered together, each at its own strength.
+  run          VARCHAR,  -- run of kind prediction or plan
+  intervention INTEGER,  -- number of the intervention
+  kind         VARCHAR,  -- group | direction | random-direction
+  name         VARCHAR,  -- value/part, as power/pole, or power/pole/rejected of what texts share that
+                         -- reject it; the seed of a random direction
+  value        VARCHAR,  -- value that it is of; empty for controls
+  polarity     INTEGER,  -- +1, or -1 where it is of texts that reject the value; +1 for controls
+  weight       DOUBLE    -- signed dose of the group or direction; the steering adds them at
+                         -- strength 1 [in the unit of the intervention]
+);
+
 CREATE TABLE predictions (
   -- Held-out joint steerings: what two models said, and what was measured.
   run            VARCHAR,  -- run of kind prediction

@@ -5,8 +5,8 @@ CREATE TABLE interventions (
   run          VARCHAR,  -- run of kind effects, prediction, plan, comparison or neurons
   intervention INTEGER,  -- 0-based number within the sweep
   steering     VARCHAR,  -- readable name of the steering
-  kind         VARCHAR,  -- feature | random-feature | random-direction | joint (its features stand
-                         -- in joint_features) | direction (several features as one, or a stored
+  kind         VARCHAR,  -- feature | random-feature | random-direction | joint (its parts stand in
+                         -- joint_features or joint_units) | direction (several features as one, or a stored
                          -- one; the name says which) | prompt | edited-neurons | reversed-neurons |
                          -- random-neurons
   unit_id      INTEGER,  -- 0-based number of what is steered; its doses share it

@@ -226,6 +226,30 @@ def test_joint_steerings_are_seeded_and_inside_what_was_measured():
         draw(told, 5, 13, 0)
 
 
+def test_groups_and_directions_are_predicted_by_their_names():
+    gain = some_gain(7)
+    sweep = planted_sweep(gain)
+    features = dose_curves(sweep, 6)
+    with pytest.raises(BadInput, match="steered no direction"):
+        dose_curves(sweep, 6, "direction")
+    as_directions = replace(
+        sweep, kind=np.full(len(sweep.kind), "direction"), feature=np.full(len(sweep.kind), -1)
+    )
+    names = tuple(f"{value}/pole" for value in "abcdefghijkl")
+    told = replace(dose_curves(as_directions, 6, "direction"), names=names)
+    said = predict(Predictors(curves=told), (("d/pole", 0.3), ("h/pole", -0.2)), replicates=200)
+    assert said.mean == pytest.approx(0.3 * gain[3] - 0.2 * gain[7])
+    # The same seed draws the same columns, whatever they are called.
+    x = [dose_matrix(curves, draw(curves, 20, 4, 3)) for curves in (features, told)]
+    assert (x[0] == x[1]).all()
+    with pytest.raises(BadInput, match="2 to 12 of the swept directions, got 13"):
+        draw(told, 5, 13, 0)
+    with pytest.raises(NotFound, match="Direction z/pole was not swept.*one of a/pole, b/pole"):
+        predict(Predictors(curves=told), (("z/pole", 0.2),))
+    with pytest.raises(BadInput, match="Direction a/pole was measured up to dose 0.4"):
+        predict(Predictors(curves=told), (("a/pole", 0.5),))
+
+
 def test_what_was_not_measured_is_not_predicted():
     told = dose_curves(planted_sweep(some_gain(6)), 6)
     with pytest.raises(NotFound, match="Feature 7 was not swept"):

@@ -106,8 +106,21 @@ def test_groups_and_directions_are_steered_like_features(study, steer, kind):
     assert graph.summary["level"] == kind
     assert set(graph.summary[steer].values()) <= {1, 2}
     assert "features" not in graph.summary
-    with pytest.raises(Incompatible, match="joint steerings are made of single features"):
-        study.plan(want="power +2", effects=run.id, replicates=100)
+
+
+def test_what_was_not_added_is_not_given_together(study):
+    clamped = study.effects(
+        mode="voice",
+        steer="directions",
+        method="clamp",
+        doses=(0.1,),
+        random_features=0,
+        random_directions=0,
+        **SMALL,
+    )
+    for verb, settings in (("predict", {"graph": ""}), ("plan", {"want": "power +1"})):
+        with pytest.raises(Incompatible, match="steered directions by clamp; .*--method add"):
+            study.do(verb, {"effects": clamped.id, "replicates": 100, **settings})
 
 
 def test_what_no_text_tells_apart_is_not_steered(study):

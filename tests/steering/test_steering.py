@@ -68,6 +68,22 @@ def test_doses_of_a_sum_add_up_whatever_the_decoder_norms(unit):
     assert named == f"add f3*0.4 & f9*-0.2 & f21*0.7 @1 {unit}"
 
 
+@pytest.mark.parametrize("unit", ["raw", "norm_share", "feature_max"])
+def test_steerings_that_are_given_together_add_up(unit):
+    parts = (
+        Steering(features=((3, 0.6), (9, -0.8)), strength=0.4, unit=unit),
+        Steering(random=5, strength=-0.3, unit=unit),
+    )
+    both = Steering(together=parts, strength=1.0, unit=unit)
+    moved = sum(steer(part) - HIDDEN for part in parts)
+    torch.testing.assert_close(steer(both) - HIDDEN, moved, atol=1e-4, rtol=1e-4)
+    assert both.name == f"add (f3*0.6+f9*-0.8)*0.4 & (random5)*-0.3 @1 {unit}"
+    turned = Steering(together=parts[::-1], strength=1.0, unit=unit)
+    assert turned.key != both.key != "base"
+    with pytest.raises(BadInput, match="given together by adding them, got method clamp"):
+        Steering(together=parts, method="clamp", strength=1.0, unit=unit)
+
+
 def test_feature_max_moves_each_feature_by_its_own_maximum():
     moved = (
         steer(

@@ -8,17 +8,22 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from streamlit.testing.v1 import AppTest
 
 import workbench
+from feature_store import queries
 from feature_store.errors import BadInput, Incompatible
 from feature_store.progress import silent
 from feature_store.records import Steering
 from tests.helpers.browser import Tab, served
 from workbench import organism, steer
+from workbench.causal.joint import known_predictors, swept_units
+from workbench.causal.predict import predict
 from workbench.command.demo import FAST, demo
 from workbench.study import Study
 
@@ -211,8 +216,6 @@ def test_joint_steerings_are_predicted_and_measured(told):
     ).set_index("model")
     assert (scores.r2 > scores.chance).all()
     assert scores.r2["linear"] > 0.7
-    from workbench.causal.joint import known_predictors
-    from workbench.causal.predict import predict
 
     known = known_predictors(study)
     feature = int(known.curves.feature[0])
@@ -247,6 +250,96 @@ def test_a_wish_is_planned_and_measured_in_other_contexts(told):
         study.plan("power +5")
     with pytest.raises(BadInput, match="names no value"):
         study.plan("")
+
+
+def _page(folder: str, sweep: str, name: str):
+    import importlib
+
+    import streamlit as st
+
+    from feature_store import queries
+    from workbench import views
+
+    study = views.open_study(folder)
+    runs = {kind: queries.candidates(study.store, kind) for kind in ("effects", "graph")}
+    effects = runs["effects"][runs["effects"].run == sweep].iloc[0]
+    st.session_state["study"], st.session_state["chosen"] = (
+        study,
+        views.ChosenRuns(
+            sae=None, labels=None, profile=None, effects=effects, graph=runs["graph"].iloc[0]
+        ),
+    )
+    importlib.import_module(f"workbench.views.{name}").page()
+
+
+def _shown(study, sweep, name):
+    """A page of the app, of one sweep and the newest graph."""
+    page = AppTest.from_function(_page, args=(str(study.folder), sweep, name), default_timeout=60)
+    page.run()
+    assert not page.exception, page.exception[0].message
+    return page
+
+
+@pytest.mark.parametrize(("steer", "kind"), [("groups", "group"), ("directions", "direction")])
+def test_groups_and_directions_are_predicted_and_planned_with(told, tmp_path, steer, kind):
+    study = Study(shutil.copytree(told[0].folder, tmp_path / "copy"))  # others read the latest runs
+    sweep = study.effects(
+        steer=steer,
+        part="pole",
+        n_contexts=8,
+        doses=(0.3, 0.6),
+        random_features=0,
+        random_directions=0,
+        n_neutral=4,
+        replicates=200,
+    )
+    sql = study.store.sql
+    run = study.predict(effects=sweep.id, graph="", steerings=8, replicates=200)
+    assert run.summary["steered"] == f"{steer} of its pole"
+    parts = sql("SELECT * FROM joint_units WHERE run = ?", [run.id])
+    assert set(parts.kind) == {kind}
+    assert set(parts.groupby("intervention").size()) <= {2, 3, 4}
+    scores = sql("SELECT * FROM prediction_scores WHERE run = ? AND value = 'all'", [run.id])
+    assert scores.r2[0] > max(scores.chance[0], 0.8)
+
+    # A name means what the sweep steered: alone, at a measured dose, it does the same.
+    units = swept_units(study, sweep, Steering())
+    steered = sql("SELECT * FROM interventions WHERE run = ? AND kind = ?", [sweep.id, kind])
+    steerings = steered[steered.dose == 0.6].sort_values("unit_id").steering
+    assert [replace(unit, strength=0.6).name for unit in units.values()] == [*steerings]
+    name = next(iter(units))
+    alone = sql(
+        "SELECT target, points FROM dose_effects WHERE run = ? AND unit_id = 0 AND dose = 0.6",
+        [sweep.id],
+    ).set_index("target")
+    known = known_predictors(study, sweep.id)
+    prediction = predict(known, ((name, 0.6),))
+    assert prediction.mean == pytest.approx(alone.points[[*prediction.values]].to_numpy(), abs=1e-4)
+    assert prediction.held.r2[-1] == pytest.approx(scores.r2[0])
+
+    value = str(known.curves.source[0])
+    own = abs(alone.points[value])
+    plan = study.plan(f"{value} >= {own / 2:.2f}", effects=sweep.id, max_features=2, replicates=200)
+    assert 1 <= plan.summary[steer] <= 2
+    assert plan.summary["held_out_r2"] == pytest.approx(scores.r2[0])
+    assert plan.summary["distance_after"] < plan.summary["distance_before"] / 2
+    assert plan.summary["distance_control"] > plan.summary["distance_before"] / 2
+    turned, control = (queries.joint_units(study.store, plan.id, number) for number in (0, 1))
+    assert set(turned.kind) == {kind}
+    assert set(turned.name) <= set(units)
+    assert set(control.kind) == {"random-direction"}
+    assert control.weight.tolist() == turned.weight.tolist()
+    graph = study.graph(effects=sweep.id, replicates=100)
+    assert graph.summary["steered"] == f"{steer} of its pole"
+    page = _shown(study, sweep.id, "graph")
+    assert f"each steered by {steer} of its pole" in page.caption[0].value
+    assert page.warning[0].value.startswith(f"{kind.capitalize()}-level graph")
+    page = _shown(study, sweep.id, "plan")
+    assert page.dataframe[0].value.turned[0] == f"{kind} {turned.name[0]}"
+    with pytest.raises(BadInput, match=f"more damage or more {steer}"):
+        study.plan(f"{value} +4.9", effects=sweep.id, replicates=200)
+    with pytest.raises(BadInput, match=f"of the swept {steer}, got 99"):
+        study.predict(effects=sweep.id, graph="", steerings=4, largest=99, replicates=200)
 
 
 @pytest.mark.browser

@@ -1,12 +1,13 @@
 """Joint steerings in a study: what is known for predicting them, and how they are measured.
 
-A joint steering steers several features at once, each at its own dose. `known_predictors` gathers
-what a study knows for predicting one: the features' curves from a finished sweep, the causal graph
-of that sweep, and how earlier predictions did. `joint_intervention` makes one of the interventions
-that a sweep measures. The models themselves are in `workbench/causal/predict.py`.
+A joint steering steers several features at once, each at its own dose; or several groups of
+features or directions, where the sweep steered those. `known_predictors` gathers what a study knows
+for predicting one: the curves of each from a finished sweep, the causal graph of that sweep, and
+how earlier predictions did. `joint_intervention` makes one of the interventions that a sweep
+measures. The models themselves are in `workbench/causal/predict.py`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,42 +15,93 @@ import numpy as np
 
 from feature_store.errors import Incompatible
 from feature_store.records import CausalGraph, Edge, Run, Steering
-from workbench.causal.predict import Curves, HeldOut, Predictors, Weights, dose_curves
+from workbench.causal.predict import (
+    Curves,
+    HeldOut,
+    Predictors,
+    UnitKey,
+    Weights,
+    dose_curves,
+)
 from workbench.measuring.questionnaire import one_scale
 from workbench.sweeps.stored import read_sweep
 from workbench.sweeps.sweep import Intervention
+from workbench.sweeps.units import unit_name, units_that_read, value_units
 from workbench.workspace import Workspace
 
 ALL = "all"
 """Name of the pooled row of `prediction_scores`."""
 
 
-def joint_intervention(number: int, weights: Weights, template: Steering) -> Intervention:
-    """Make an intervention of a sweep that steers features together, each at its own dose.
+def joint_intervention(
+    number: int, weights: Weights, template: Steering, units: Mapping[str, Steering]
+) -> Intervention:
+    """Make an intervention of a sweep that steers several units together, each at its own dose.
 
-    `weights` are pairs of a feature and its dose; method, unit and positions are those of
-    `template`.
+    `weights` are pairs of a unit and its dose; method, unit and positions are those of `template`.
+    `units` are the swept groups or directions by name (`swept_units`); none: features are steered.
     """
-    steering = replace(template, features=tuple(weights), strength=1.0, combine="sum")
+    if units:
+        parts = tuple(replace(units[str(name)], strength=dose) for name, dose in weights)
+        steering = replace(template, together=parts, strength=1.0)
+    else:
+        features = tuple((int(feature), dose) for feature, dose in weights)
+        steering = replace(template, features=features, strength=1.0, combine="sum")
     return Intervention(
         unit_id=number, kind="joint", feature=-1, value="", polarity=1, steering=steering
     )
 
 
+def swept_units(study: Workspace, sweep_run: Run, template: Steering) -> dict[str, Steering]:
+    """Give the groups or directions of a sweep by name, in its order, without a strength.
+
+    There are none where it steered features. Raises Incompatible for one that did not add them:
+    nothing is known of how other methods go together.
+    """
+    config = sweep_run.config
+    steered = config.get("steer", "features")
+    if steered == "features":
+        return {}
+    if template.method != "add":
+        raise Incompatible(
+            f"{sweep_run.id} steered {steered} by {template.method}; several of them are given"
+            f" together by adding. Run `workbench effects --steer {steered} --method add`, and"
+            " build on that."
+        )
+    chosen = units_that_read(
+        study, config["labels"], steered, config["part"], config.get("unproven", False)
+    )
+    units = value_units(study, config["labels"], chosen, template)
+    names = [
+        unit_name(str(row.value), int(row.polarity), str(row.part)) for row in chosen.itertuples()
+    ]
+    return {name: unit.steering for name, unit in zip(names, units, strict=True)}
+
+
+def joint_relation(curves: Curves) -> str:
+    """Name the relation of what joint steerings are made of: features, or groups and directions."""
+    return "joint_units" if curves.names else "joint_features"
+
+
 def joint_rows(curves: Curves, steerings: Sequence[Weights]) -> list[dict[str, Any]]:
-    """Give joint steerings as rows of `joint_features`, one a steering and feature."""
-    place = {int(feature): column for column, feature in enumerate(curves.feature)}
+    """Give joint steerings as rows of `joint_relation`, one a steering and unit."""
+    place = {key: column for column, key in enumerate(curves.keys)}
     return [
         {
             "intervention": number,
-            "feature": feature,
-            "value": str(curves.source[place[feature]]),
-            "polarity": int(curves.polarity[place[feature]]),
+            **_called(curves, key),
+            "value": str(curves.source[place[key]]),
+            "polarity": int(curves.polarity[place[key]]),
             "weight": dose,
         }
         for number, weights in enumerate(steerings)
-        for feature, dose in weights
+        for key, dose in weights
     ]
+
+
+def _called(curves: Curves, key: UnitKey) -> dict[str, Any]:
+    """Give the columns that say which unit is meant."""
+    return {"kind": curves.kind, "name": key} if curves.names else {"feature": key}
 
 
 def halves(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -82,21 +134,21 @@ def read_graph(study: Workspace, graph_run: Run) -> CausalGraph:
     )
 
 
-def curves_of(study: Workspace, sweep_run: Run, kind: str = "feature") -> Curves:
-    """Read what a finished sweep says of each feature alone, over its doses.
+def curves_of(study: Workspace, sweep_run: Run, kind: str = "") -> Curves:
+    """Read what a finished sweep says of each unit alone, over its doses.
 
-    `kind` is that of the swept units: `feature`, `random-feature` or `random-direction`.
+    `kind` is that of the units; empty: of those that it steered for the values (features, groups or
+    directions).
     """
     top: float = len(one_scale(sweep_run.config["instrument"], study.system).options)
     if sweep_run.config.get("mode") == "voice":
         top = np.inf
-    steered = sweep_run.config.get("steer", "features")
-    if steered != "features":
-        raise Incompatible(
-            f"{sweep_run.id} steered {steered}; joint steerings are made of single features. Run"
-            " `workbench effects` without --steer, and build on that."
-        )
-    return dose_curves(read_sweep(study, sweep_run.id), top, kind)
+    steered = sweep_run.config.get("steer", "features").removesuffix("s")
+    curves = dose_curves(read_sweep(study, sweep_run.id), top, kind or steered)
+    if curves.kind == steered != "feature":
+        template = Steering(method=sweep_run.config["method"])
+        return replace(curves, names=tuple(swept_units(study, sweep_run, template)))
+    return curves
 
 
 def known_predictors(study: Workspace, effects: str = "latest") -> Predictors:

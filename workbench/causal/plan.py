@@ -51,7 +51,7 @@ class SteeringPlan(NamedTuple):
     """A steering for a wish, and what it is expected to do."""
 
     weights: Weights
-    """(feature, signed dose) pairs, the largest first."""
+    """(unit, signed dose) pairs, the largest first."""
     predicted: Float[np.ndarray, " value"]
     """Expected change [rating points]."""
     damage: float
@@ -102,7 +102,7 @@ def alike(curves: Curves, smallest: float = ALIKE) -> list[tuple[str, str, float
 def plan(
     curves: Curves, goal: Goal, most: int, error: Float[np.ndarray, " value"] | None = None
 ) -> SteeringPlan:
-    """Search the steering for a goal, of at most `most` features.
+    """Search the steering for a goal, of at most `most` features, groups or directions.
 
     `error` is the prediction's root mean square error at each value [rating points]; the plan keeps
     that far from the bounds where it can. Raises Unreachable with the nearest steering, and
@@ -112,7 +112,7 @@ def plan(
         plan(curves, goal(wish, curves.values, sd), most=4).weights        # ((12, -0.3), ...)
     """
     if most < 1:
-        raise BadInput(f"A steering needs at least one feature, got at most {most}.")
+        raise BadInput(f"A steering needs at least one {curves.kind}, got at most {most}.")
     nothing = np.zeros(len(curves.values))
     if goal.met(nothing).all():
         raise BadInput(
@@ -132,7 +132,7 @@ def plan(
     if search.miss(x, goal) > MET:
         solved = search.convex(x, used, curves.dose[-1], goal, nearest=True)
         raise search.unreachable(
-            x, solved, used, f"at most {most} features" if most > 1 else "one feature"
+            x, solved, used, f"at most {most} {curves.kind}s" if most > 1 else f"one {curves.kind}"
         )
     return search.as_plan(x)
 
@@ -332,7 +332,7 @@ class _Search:
         x = x.round(4)
         order = [f for f in np.argsort(-np.abs(x)) if x[f]]
         return SteeringPlan(
-            tuple((int(self.curves.feature[f]), float(x[f])) for f in order),
+            tuple((self.curves.keys[f], float(x[f])) for f in order),
             self.change(x),
             self.harm_of(x),
         )
@@ -366,8 +366,10 @@ class _Search:
         if len(conflicts) > 1:
             message += f"; in conflict: {', '.join(conflicts)}"
         if pairs:
-            message += f"; every feature moves {', '.join(pairs)} alike"
-        message += ". Ask for that, or allow wider bounds, more damage or more features."
+            message += f"; every {self.curves.kind} moves {', '.join(pairs)} alike"
+        message += (
+            f". Ask for that, or allow wider bounds, more damage or more {self.curves.kind}s."
+        )
         return Unreachable(message, nearest, conflicts)
 
 

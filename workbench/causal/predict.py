@@ -1,9 +1,10 @@
 """Predict what a joint steering will do, before it is measured.
 
-1. A sweep steered every feature alone. `Curves` holds what it measured: the change of every rating
-   in every context over the dose, linear between two doses, and the damage. A negative strength was
-   never measured: its change is that of the positive one with the sign turned, its damage the same
-   (odd and even extension). Doses beyond the measured ones are refused.
+1. A sweep steered every feature alone, or every group of features or direction, which then is what
+   a feature is here. `Curves` holds what it measured: the change of every rating in every context
+   over the dose, linear between two doses, and the damage. A negative strength was never measured:
+   its change is that of the positive one with the sign turned, its damage the same (odd and even
+   extension). Doses beyond the measured ones are refused.
 2. Two models of several features together. `linear`: the changes add up, context by context.
    `graph`: a feature pushes its own value only, by its own change over (I - A)^-1[i,i], and (I -
    A)^-1 of the causal graph carries the pushes on; what a feature does to other values directly is
@@ -35,23 +36,28 @@ from workbench.sweeps.damage import Sweep
 
 Predictor = Literal["linear", "graph"]
 """How several features are predicted together: the changes add up, or the graph carries them."""
-Weights = Sequence[tuple[int, float]]
-"""(feature index, signed dose in the sweep's unit) pairs: what `Steering(combine="sum",
-strength=1)` adds."""
+UnitKey = int | str
+"""How a swept unit is called: a feature by its index, a group or direction by its name, such as
+`power/pole` (`sweeps/units.py`)."""
+Weights = Sequence[tuple[UnitKey, float]]
+"""(unit, signed dose in the sweep's unit) pairs: what `Steering(combine="sum", strength=1)` adds of
+features, and `Steering(together=..., strength=1)` of groups and directions."""
 SHUFFLES = 1000
 """Permutations behind the R2 of chance."""
 
 
 @dataclass(frozen=True, eq=False)
 class Curves:
-    """Dose-response of single features: what each does alone, at every measured dose."""
+    """Dose-response of single features, groups or directions: what each does alone, at every
+    measured dose."""
 
     values: tuple[str, ...]
     """Ids of the measured values, in circle order."""
     feature: Int[np.ndarray, " feature"]
-    """0-based feature index."""
+    """0-based feature index; -1 of groups and directions, which have names."""
     source: Shaped[np.ndarray, " feature"]
-    """Id of the value that the feature is labelled with; empty for controls."""
+    """Id of the value that the feature is labelled with, or the group or direction is of; empty
+    for controls."""
     polarity: Int[np.ndarray, " feature"]
     """Polarity of the label, -1 or +1."""
     dose: Float[np.ndarray, " dose"]
@@ -65,6 +71,15 @@ class Curves:
     top: float
     """Highest rating of the scale, which begins at 1 [rating points]; infinite: there is no scale
     (mode `voice`)."""
+    kind: str = "feature"
+    """What was swept: `feature`, `group`, `direction`, or a kind of control."""
+    names: tuple[str, ...] = ()
+    """Names of groups or directions; none of features."""
+
+    @property
+    def keys(self) -> list[UnitKey]:
+        """How each unit is called in `Weights`."""
+        return [*self.names] if self.names else self.feature.tolist()
 
     def of_contexts(self, rows: Int[np.ndarray, " row"]) -> "Curves":
         """Keep what was measured in some of the contexts only."""
@@ -162,8 +177,8 @@ def dose_curves(sweep: Sweep, top: float, kind: str = "feature") -> Curves:
         by_dose.append(interventions[np.argsort(sweep.dose[interventions])])
         if not np.array_equal(sweep.dose[by_dose[0]], sweep.dose[by_dose[-1]]):
             raise BadInput(
-                f"Unit {unit} was steered at other doses than the first one. Sweep all features"
-                " over the same doses."
+                f"Unit {unit} was steered at other doses than the first one. Sweep all of them over"
+                " the same doses."
             )
     rows = np.stack(by_dose)
     first = rows[:, 0]
@@ -178,32 +193,36 @@ def dose_curves(sweep: Sweep, top: float, kind: str = "feature") -> Curves:
         damage=np.concatenate([np.zeros_like(damage[:, :1]), damage], 1),
         base=sweep.base,
         top=top,
+        kind=kind,
     )
 
 
 def dose_matrix(
     curves: Curves, steerings: Sequence[Weights]
 ) -> Float[np.ndarray, "steering feature"]:
-    """Lay out joint steerings as a matrix of signed doses, one column a swept feature.
+    """Lay out joint steerings as a matrix of signed doses, one column a swept unit.
 
-    Raises NotFound for a feature that was not swept, BadInput beyond the measured doses.
+    Raises NotFound for a feature, group or direction that was not swept, BadInput beyond the
+    measured doses.
     """
-    place = {int(feature): column for column, feature in enumerate(curves.feature)}
+    place = {key: column for column, key in enumerate(curves.keys)}
+    called = curves.kind.capitalize()
     x = np.zeros((len(steerings), len(place)))
     for row, pairs in enumerate(steerings):
-        for feature, dose in pairs:
-            if feature not in place:
+        for key, dose in pairs:
+            if key not in place:
+                known = ", ".join(curves.names or map(str, sorted(curves.feature)))
                 raise NotFound(
-                    f"Feature {feature} was not swept, so nothing is known of its effects. Choose"
-                    f" one of {', '.join(map(str, sorted(place)))}."
+                    f"{called} {key} was not swept, so nothing is known of its effects. Choose one"
+                    f" of {known}."
                 )
-            x[row, place[feature]] += dose
+            x[row, place[key]] += dose
     # NaN is beyond, too: it compares as not within.
     beyond = np.argwhere(~(np.abs(x) <= curves.dose[-1] + 1e-9))
     if len(beyond):
         row, column = beyond[0]
         raise BadInput(
-            f"Feature {curves.feature[column]} was measured up to dose {curves.dose[-1]:g},"
+            f"{called} {curves.keys[column]} was measured up to dose {curves.dose[-1]:g},"
             f" {x[row, column]:g} lies beyond. Give a smaller dose, or sweep larger ones."
         )
     return x
@@ -306,7 +325,7 @@ def predict(
 ) -> Prediction:
     """Predict the profile of a joint steering, with its interval, its damage and its record.
 
-    `steering` are pairs of a feature and its signed dose; `replicates` and `seed` are those of the
+    `steering` are pairs of a unit and its signed dose; `replicates` and `seed` are those of the
     bootstrap over contexts and texts.
 
         predict(known_predictors(study), [(12, 0.3), (40, -0.2)]).mean        # change by value
@@ -349,26 +368,28 @@ def widened(interval: Interval, error: Float[np.ndarray, "*cells"], n: int) -> I
     return interval._replace(low=interval.mean - below, high=interval.mean + above)
 
 
-def draw(curves: Curves, n: int, largest: int, seed: int) -> list[tuple[tuple[int, float], ...]]:
-    """Draw `n` random joint steerings of 2 to `largest` different features.
+def draw(
+    curves: Curves, n: int, largest: int, seed: int
+) -> list[tuple[tuple[UnitKey, float], ...]]:
+    """Draw `n` random joint steerings of 2 to `largest` different features, groups or directions.
 
-    Every feature has a random sign and a random dose within the measured range.
+    Each has a random sign and a random dose within the measured range.
     """
-    if not 2 <= largest <= len(curves.feature):
+    keys = curves.keys
+    if not 2 <= largest <= len(keys):
         raise BadInput(
-            f"A joint steering takes 2 to {len(curves.feature)} of the swept features, got"
-            f" {largest}."
+            f"A joint steering takes 2 to {len(keys)} of the swept {curves.kind}s, got {largest}."
         )
     rng = np.random.default_rng((seed, 5))
     steerings = []
     for _ in range(n):
-        features = rng.choice(curves.feature, rng.integers(2, largest + 1), replace=False)
-        size = np.full(len(features), curves.dose[1])
+        drawn = rng.choice(len(keys), rng.integers(2, largest + 1), replace=False)
+        size = np.full(len(drawn), curves.dose[1])
         if len(curves.dose) > 2:
-            size = rng.uniform(curves.dose[1], curves.dose[-1], len(features))
-        doses = (size * rng.choice((-1, 1), len(features))).round(4)
-        pairs = zip(features, doses, strict=True)
-        steerings.append(tuple((int(feature), float(dose)) for feature, dose in pairs))
+            size = rng.uniform(curves.dose[1], curves.dose[-1], len(drawn))
+        doses = (size * rng.choice((-1, 1), len(drawn))).round(4)
+        pairs = zip(drawn, doses, strict=True)
+        steerings.append(tuple((keys[column], float(dose)) for column, dose in pairs))
     return steerings
 
 

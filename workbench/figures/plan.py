@@ -65,11 +65,13 @@ def prediction_scatter(
     return figure
 
 
-def plan_rows(rows: pd.DataFrame, system: ValueSystem, height: int = 460) -> go.Figure:
+def plan_rows(
+    rows: pd.DataFrame, system: ValueSystem, control: str = "random features", height: int = 460
+) -> go.Figure:
     """Draw a plan, a row a value: what was allowed as a band, predicted as a line, measured as a
-    dot, and random features at the same doses in grey.
+    dot, and the control at the same doses in grey.
 
-    `rows`: `queries.plan_effects`.
+    `rows`: `queries.plan_effects`; `control`: what the control is.
     """
     name_of, hue, figure = names(system), colours(system), go.Figure()
     plan = rows.set_index("value").reindex([v for v in system.ids if v in set(rows.value)])
@@ -87,7 +89,7 @@ def plan_rows(rows: pd.DataFrame, system: ValueSystem, height: int = 460) -> go.
         },
     }
     for column, look in looks.items():
-        name = "control: random features" if column == "control" else column
+        name = f"control: {control}" if column == "control" else column
         mean, low, high = plan[column], plan[f"{column}_low"], plan[f"{column}_high"]
         figure.add_scatter(
             x=mean,

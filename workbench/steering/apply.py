@@ -94,18 +94,19 @@ def directions_for(
     # Probes read the output of a layer. What enters a layer is the output of the layer below it.
     layer = sae_run.summary["layer"] - (sae_run.summary["point"] == "resid_pre")
     by_name = {}
-    for name in {steering.direction for steering in steerings if steering.direction}:
-        parts = directions.parse(name)
-        if parts.kind in directions.OF_LABELS:
-            by_name[name] = _of_labels(study, sae_run, parts)
+    parts = [part for steering in steerings for part in (steering, *steering.together)]
+    for name in {part.direction for part in parts if part.direction}:
+        stored = directions.parse(name)
+        if stored.kind in directions.OF_LABELS:
+            by_name[name] = _of_labels(study, sae_run, stored)
             continue
-        probes_run = study.resolve("probes", parts.run)
+        probes_run = study.resolve("probes", stored.run)
         if probes_run.inputs["model"] != sae_run.inputs["model"]:
             raise Incompatible(
                 f"{probes_run.id} probed {probes_run.config['model']}, {sae_run.id} reads"
                 f" {sae_run.config['model']} or another revision of it. Probe the SAE's model."
             )
-        by_name[name] = directions.direction(study, probes_run, parts.value, parts.kind, layer)
+        by_name[name] = directions.direction(study, probes_run, stored.value, stored.kind, layer)
     return by_name
 
 

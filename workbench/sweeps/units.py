@@ -54,6 +54,14 @@ def units_that_read(
     return by_score.sort_values("value", key=lambda values: values.map(order), kind="stable")
 
 
+def unit_name(value: str, polarity: int, part: str) -> str:
+    """Name a group or direction of a run of labels, such as `power/pole`.
+
+    One of texts that reject the value is `power/pole/rejected`.
+    """
+    return f"{value}/{part}" + ("/rejected" if polarity < 0 else "")
+
+
 def value_units(
     study: Workspace, label_run: str, rows: pd.DataFrame, template: Steering
 ) -> list[Intervention]:

@@ -3,12 +3,12 @@
     workbench plan STUDY --want "benevolence +0.5, power <= 0, others within 0.2, damage <= 0.1"
 
 1. The wish is read (`causal/wanted.py`), and the sweep's contexts are split in two at random.
-2. Features and strengths are chosen by what single steerings did in the first half
-   (`causal/plan.py`). A wish that cannot be met is refused here, with the nearest profile and
-   the values that conflict; nothing has been measured yet.
-3. The joint steering and a control, random features at the same doses, are measured in the second
-   half under the sweep's own questions. What was wanted, predicted and measured stands side by
-   side, with the distance before and after.
+2. Features (groups or directions, where the sweep steered those) and strengths are chosen by what
+   single steerings did in the first half (`causal/plan.py`). A wish that cannot be met is refused
+   here, with the nearest profile and the values that conflict; nothing has been measured yet.
+3. The joint steering and a control, random features (beside groups and directions, random
+   directions) at the same doses, are measured in the second half under the sweep's own questions.
+   What was wanted, predicted and measured stands side by side, with the distance before and after.
 """
 
 import dataclasses
@@ -21,15 +21,17 @@ from jaxtyping import Float, Int
 from feature_store.bounds import Count, Replicates, Seed
 from feature_store.errors import BadInput
 from feature_store.progress import Progress
-from feature_store.records import Run
+from feature_store.records import Run, Steering
 from feature_store.work import Work
 from workbench.causal import plan, predict
 from workbench.causal.joint import (
     halves,
     joint_intervention,
+    joint_relation,
     joint_rows,
     known_predictors,
     newest_of,
+    swept_units,
 )
 from workbench.causal.wanted import Goal, Wish, WishUnit, goal, parse
 from workbench.statistics.intervals import (
@@ -41,6 +43,7 @@ from workbench.statistics.intervals import (
 from workbench.sweeps.damage import Sweep
 from workbench.sweeps.stored import SweepSetup, measure_sweep, sweep_setup
 from workbench.sweeps.sweep import SweepMaterial
+from workbench.sweeps.units import what_is_steered
 from workbench.workspace import Workspace
 
 
@@ -54,9 +57,9 @@ class PlanSettings:
     unit: WishUnit = "points"
     """Of the wish. points: rating points; sd: unsteered SD of each value."""
     max_features: Count = 8
-    """Features of the steering, at most."""
+    """Features, groups or directions of the steering, at most."""
     effects: str = "latest"
-    """Run of the sweep of single features."""
+    """Run of the sweep, of features, groups or directions."""
     replicates: Replicates = 1000
     """Bootstrap replicates."""
     seed: Seed = 0
@@ -97,28 +100,38 @@ def _plan(
     progress("planning", 0, 1)
     draft = _draft(study, settings, wish, sweep_run)
     progress("planning", 1, 1)
-    weights = draft.plan.weights
-    control = _control(study, sweep_run, weights, settings.seed)
-    steerings = [weights, *([control] if control else [])]
+    weights, curves = draft.plan.weights, draft.predictors.curves
+    units = swept_units(study, sweep_run, setup.template)
+    control: tuple[tuple[predict.UnitKey, float], ...]
+    if units:
+        random = _random_directions(setup.template, len(weights), settings.seed)
+        units |= random
+        control = tuple((name, dose) for name, (_, dose) in zip(random, weights, strict=True))
+    else:
+        control = _random_features(study, sweep_run, weights, settings.seed)
+    steerings: list[predict.Weights] = [weights, *([control] if control else [])]
     interventions = [
-        joint_intervention(number, weights, setup.template)
+        joint_intervention(number, weights, setup.template, units)
         for number, weights in enumerate(steerings)
     ]
     setup = _in_contexts(setup, draft.reporting)
     measured = measure_sweep(work, study, setup, interventions, settings.replicates, progress)
     control_rows = [
-        {"intervention": 1, "feature": feature, "value": "", "polarity": 1, "weight": dose}
-        for feature, dose in control
+        {"intervention": 1, "value": "", "polarity": 1, "weight": dose}
+        | ({"kind": "random-direction", "name": key} if units else {"feature": key})
+        for key, dose in control
     ]
-    curves = draft.predictors.curves
-    work.table("joint_features", joint_rows(curves, [weights]) + control_rows)
+    work.table(joint_relation(curves), joint_rows(curves, [weights]) + control_rows)
     report = _report(draft, measured, settings)
     work.table("plan_effects", _effect_rows(draft, report))
     held = (draft.predictors.held or {}).get("linear")
+    steered: dict[str, Any] = {f"{curves.kind}s": len(weights)}
+    if units:
+        steered["steered"] = what_is_steered(sweep_run.config)
     return _figures(draft, report, measured, settings) | {
         "want": settings.want,
         "steering": interventions[0].steering.name,
-        "features": len(weights),
+        **steered,
         "unit": setup.template.unit,
         "alike": [f"{a} and {b}" for a, b, _ in plan.alike(curves)],
         "held_out_r2": float(held.r2[-1]) if held else None,
@@ -173,9 +186,15 @@ def _in_contexts(setup: SweepSetup, contexts: Int[np.ndarray, " context"]) -> Sw
     return setup._replace(material=SweepMaterial(questions, setup.material.neutral))
 
 
-def _control(
+def _random_directions(template: Steering, n: int, seed: int) -> dict[str, Steering]:
+    """Random directions that no sweep steered, by their names, without a strength."""
+    seeds = [seed * 100_000 + 70_000 + number for number in range(n)]
+    return {f"random {number}": dataclasses.replace(template, random=number) for number in seeds}
+
+
+def _random_features(
     study: Workspace, sweep_run: Run, weights: predict.Weights, seed: int
-) -> tuple[tuple[int, float], ...]:
+) -> tuple[tuple[predict.UnitKey, float], ...]:
     """Random features of the sweep at the plan's doses; none where the sweep had too few."""
     random = study.store.sql(
         "SELECT DISTINCT feature FROM interventions WHERE run = ? AND kind = 'random-feature' ORDER"

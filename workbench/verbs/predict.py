@@ -1,8 +1,8 @@
 """Predict joint steerings from single ones, then measure them: how far side effects can be known
 beforehand.
 
-1. Random joint steerings of two to four swept features, of random signs and doses, are drawn; no
-   fit ever sees them.
+1. Random joint steerings of two to four swept features (or groups or directions, where the sweep
+   steered those), of random signs and doses, are drawn; no fit ever sees them.
 2. Both models of `causal/predict.py` say what each will do; then all are measured under the sweep's
    own questions.
 3. R2 of every value, coverage of the intervals and the errors are kept, and handed on with every
@@ -30,13 +30,16 @@ from workbench.causal.joint import (
     curves_of,
     halves,
     joint_intervention,
+    joint_relation,
     joint_rows,
     newest_of,
     read_graph,
+    swept_units,
 )
 from workbench.statistics.intervals import Interval, bootstrap_mean
 from workbench.sweeps.damage import Sweep
 from workbench.sweeps.stored import measure_sweep, sweep_setup
+from workbench.sweeps.units import what_is_steered
 from workbench.workspace import Workspace
 
 
@@ -45,14 +48,14 @@ class PredictSettings:
     """Which sweep is predicted from, and how many joint steerings put it on trial."""
 
     effects: str = "latest"
-    """Run of the sweep of single features."""
+    """Run of the sweep, of features, groups or directions."""
     graph: str = "latest"
     """Run of the graph of that sweep; latest: the newest of that sweep; empty: the linear model
     only."""
     steerings: Annotated[int, Between(3, MANY)] = 60
     """Joint steerings that are measured; a prediction is judged on 3 or more."""
     largest: Annotated[int, Between(2, MANY)] = 4
-    """Features of the largest joint steering."""
+    """Features, groups or directions of the largest joint steering."""
     replicates: Replicates = 1000
     """Bootstrap replicates."""
     seed: Seed = 0
@@ -90,17 +93,21 @@ def _predict(
     drawn = predict.draw(curves, settings.steerings, settings.largest, settings.seed)
     doses = predict.dose_matrix(curves, drawn)
     setup = sweep_setup(study, sweep_run)
+    units = swept_units(study, sweep_run, setup.template)
     interventions = [
-        joint_intervention(number, weights, setup.template) for number, weights in enumerate(drawn)
+        joint_intervention(number, weights, setup.template, units)
+        for number, weights in enumerate(drawn)
     ]
     measured = measure_sweep(work, study, setup, interventions, replicates, progress)
-    work.table("joint_features", joint_rows(curves, drawn))
+    work.table(joint_relation(curves), joint_rows(curves, drawn))
     rows, scores, summary = _judge(predictors, doses, measured, settings)
     work.table("predictions", rows, sort=("model", "value", "intervention"))
     work.table("prediction_scores", scores)
     damage = measured.damage.mean(1)
     expected = predict.damage(curves, doses).mean(1)
+    steered = {"steered": what_is_steered(sweep_run.config)} if units else {}
     return summary | {
+        **steered,
         "steerings": len(drawn),
         "contexts": len(measured.base),
         "unit": setup.template.unit,

@@ -1,8 +1,8 @@
 """Plan: which steering gives a wanted profile, what it was predicted to do and what it did; and how
 good such predictions are.
 
-1. A plan's wish, its features and strengths, and value by value: allowed, predicted, measured,
-   beside random features at the same doses.
+1. A plan's wish, its features, groups or directions and their strengths, and value by value:
+   allowed, predicted, measured, beside random features or directions at the same doses.
 2. The held-out joint steerings by which predictions of this study are judged.
 """
 
@@ -24,10 +24,7 @@ def page() -> None:
     """Show a plan made from the chosen side effects, and how good its predictions are."""
     study, chosen = here()
     st.title("Plan")
-    st.caption(
-        "Which features to turn, and how far, for the profile that is wanted; and what it will"
-        " cost."
-    )
+    st.caption("What to turn, and how far, for the profile that is wanted; and what it will cost.")
     if chosen.effects is None:
         missing(
             study,
@@ -51,21 +48,27 @@ def page() -> None:
 
 
 def _plan(study: Study, run: pd.Series) -> None:
-    """Show one plan: the wish, what came of it, and the features that are turned."""
+    """Show one plan: the wish, what came of it, and what is turned for it."""
     summary, config = run_json(run), run_json(run, "config")
     # As code, or Markdown would set a sign for `<=`.
     st.subheader(f"`{config['want'].replace('`', '')}`")
     facts(_outcome(summary))
     left, right = st.columns([1.9, 1], gap="large")
     with left:
-        show(figures.plan_rows(queries.plan_effects(study.store, run.run), study.system), "plan")
+        rows = queries.plan_effects(study.store, run.run)
+        show(figures.plan_rows(rows, study.system, _control(summary)), "plan")
         st.caption(
             f"Chosen by {summary['contexts_chosen_by']} contexts, measured in {summary['contexts']}"
             f" others, seed {run.seed}; 95 % intervals over contexts. Distance: how far outside the"
             " wish a profile lies, over the values that were asked for."
         )
     with right:
-        _turned_features(study, run, summary)
+        _turned(study, run, summary)
+
+
+def _control(summary: dict[str, Any]) -> str:
+    """Say what a plan's control is."""
+    return "random directions" if "steered" in summary else "random features"
 
 
 def _outcome(summary: dict[str, Any]) -> dict[str, str]:
@@ -73,30 +76,31 @@ def _outcome(summary: dict[str, Any]) -> dict[str, str]:
     before, after = number(summary["distance_before"]), number(summary["distance_after"])
     low, high = number(summary["distance_low"]), number(summary["distance_high"])
     damage_low, damage_high = signed(summary["damage_low"], 3), signed(summary["damage_high"], 3)
+    what = next(name for name in ("features", "groups", "directions") if name in summary)
     return {
-        "features": str(summary["features"]),
+        summary.get("steered", what): str(summary[what]),
         "wishes met": f"{summary['within']} of {summary['asked']}",
         "distance before": f"{before} points",
         "predicted": number(summary["distance_predicted"]),
         "measured": f"{after} [{low}, {high}]",
-        "random features": number(summary["distance_control"]),
+        _control(summary): number(summary["distance_control"]),
         "damage": f"{signed(summary['damage'], 3)} [{damage_low}, {damage_high}] nats",
         "damage predicted": signed(summary["damage_predicted"], 3),
     }
 
 
-def _turned_features(study: Study, run: pd.Series, summary: dict[str, Any]) -> None:
-    """Show the features of a plan with their doses, and what limits it."""
-    parts, name_of = queries.joint_features(study.store, run.run), names(study.system)
+def _turned(study: Study, run: pd.Series, summary: dict[str, Any]) -> None:
+    """Show the features, groups or directions of a plan with their doses, and what limits it."""
+    if "steered" in summary:
+        parts = queries.joint_units(study.store, run.run)
+        what, called = "turned", parts.kind + " " + parts["name"]
+    else:
+        parts = queries.joint_features(study.store, run.run)
+        what, called = "feature", parts.feature
     rejected = parts.polarity.lt(0).map({True: ", rejected", False: ""})
+    label = parts.value.map(names(study.system)).fillna("–") + rejected
     st.dataframe(
-        pd.DataFrame(
-            {
-                "feature": parts.feature,
-                "label": parts.value.map(name_of).fillna("–") + rejected,
-                "dose": parts.weight,
-            }
-        ),
+        pd.DataFrame({what: called, "label": label, "dose": parts.weight}),
         hide_index=True,
         column_config={
             "dose": st.column_config.NumberColumn(
@@ -137,8 +141,9 @@ def _record(study: Study, effects: pd.Series) -> None:
     with right:
         _scores_table(study, scores)
     st.caption(
-        "linear: the changes of single steerings add up. graph: a feature moves its own value, and"
-        f" the causal graph carries it on. {int(scores.n.max())} joint steerings, seed {run.seed}."
+        "linear: the changes of single steerings add up. graph: a single steering moves its own"
+        f" value, and the causal graph carries it on. {int(scores.n.max())} joint steerings, seed"
+        f" {run.seed}."
     )
 
 

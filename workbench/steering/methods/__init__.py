@@ -47,8 +47,11 @@ class StrengthScale:
         `raw` and `norm_share` scale the unit direction; `feature_max` moves each feature by its own
         maximum. Combined as a `sum`, each feature has its own full length and its weight is a dose:
         doses that were measured one by one mean the same vectors when they are given together, to
-        the bit.
+        the bit. So it is with steerings that are given together.
         """
+        if steering.together:
+            parts = [part.strength * self.direction(part, sae) for part in steering.together]
+            return torch.stack(parts).sum(0)
         if steering.combine == "sum" and not steering.by_direction:
             return self._sum_of_single_features(steering, sae)
         if steering.unit == "feature_max" and not steering.by_direction:
