@@ -50,6 +50,10 @@ class Study(Workspace):
         with of_paths():
             return module.run(self, make(module.settings, settings), progress)
 
+    def hear_first(self, flags: Mapping[str, Any], progress: Progress) -> None:
+        """Find out which way of asking hears a model, before a verb asks it."""
+        self.do("hear", flags, progress)
+
     def neurons(
         self, progress: Progress = silent, judge: "Judge | str" = "", **settings: Any
     ) -> Run:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from feature_store import registry
 from feature_store.errors import BadInput, Incompatible, NotFound, nearest, of_paths
 from feature_store.files import write_atomically
+from feature_store.progress import Progress
 from feature_store.records import Run, Site, ValueSystem
 from feature_store.runs import Runs
 from feature_store.store import Store
@@ -141,6 +142,9 @@ class Workspace:
                 " runs` lists them."
             )
         return intact(self.runs, run)
+
+    def hear_first(self, flags: Mapping[str, Any], progress: Progress) -> None:
+        """Find out which way of asking hears a model; a workspace without verbs leaves it open."""
 
     def model(
         self, address: str, revision: str = "", dtype: str = "float32", device: str = "auto"

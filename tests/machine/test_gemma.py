@@ -108,7 +108,8 @@ def test_the_job_runs_from_the_hub_cache(hub, tmp_path):
     )
     assert adopted.returncode == 0, adopted.stderr
     labelled = workbench(
-        "label", study, "--job", JOB, "--labelled", tmp_path / "labelled.csv", "--labels", ""
+        *("label", study, "--job", JOB, "--labelled", tmp_path / "labelled.csv"),
+        *("--labels", "", "--mode", "logprob"),
     )
     assert labelled.returncode == 0, labelled.stderr
     run = Study(study).runs.latest("sae")

@@ -28,7 +28,7 @@ def folder(place: Path, template: str = TELLING) -> Path:
 
 def measure(study: Path, model: Path, *flags: str) -> dict:
     """Measure a little by the command line: what `run.json` says of the newest run."""
-    words = ["measure", str(study), "--model", str(model), "--n-contexts", "1"]
+    words = ["measure", str(study), "--model", str(model), "--n-contexts", "1", "--mode", "logprob"]
     assert main([*words, "--replicates", "100", *flags]) == 0
     files = sorted((study / "runs").glob("*/run.json"), key=lambda file: file.stat().st_mtime_ns)
     return json.loads(files[-1].read_text())

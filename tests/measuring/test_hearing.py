@@ -7,11 +7,14 @@ import pytest
 
 from feature_store import registry
 from feature_store.errors import BadInput, Incompatible
+from feature_store.progress import silent
+from tests.helpers import small_models
 from workbench.instruments.standin import standin
 from workbench.measuring import hearing, voice
-from workbench.measuring.heard import mode_for
+from workbench.measuring.heard import _is_primed, mode_for, resolved
 from workbench.measuring.questionnaire import open_instrument
 from workbench.study import Study
+from workbench.verbs.effects import EffectsSettings
 
 TEN = registry.get("values", "schwartz10")
 OF = np.repeat(np.arange(10), 4)
@@ -106,6 +109,84 @@ def test_auto_asks_as_the_model_is_heard(tmp_path, monkeypatch):
     study = Study(tmp_path / "study")
     assert mode_for(study, "auto", "organism", "standin") == "logprob"
     assert mode_for(study, "generate", "organism", "standin") == "generate"
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """A model that was not tried is tried by fewer questions."""
+    few = {"templates": 2, "open_questions": 1, "replicates": 100}
+
+    def hear_first(study, flags, progress):
+        study.do("hear", flags | few, progress)
+
+    monkeypatch.setattr(Study, "hear_first", hear_first)
+
+
+LITTLE = {"n_contexts": 1, "replicates": 100}
+
+
+@pytest.mark.parametrize("template", ["", small_models.TEMPLATE])
+def test_a_model_that_was_not_tried_is_tried_first(tmp_path, quick, template):
+    model = str(small_models.saved(tmp_path / "model", template))
+    study, stages = Study(tmp_path / "study"), []
+    with pytest.warns(UserWarning, match="tried first which way of asking standin hears"):
+        run = study.measure(lambda stage, *_: stages.append(stage), model=model, **LITTLE)
+    (hearing_run,) = study.runs.all("hearing-")
+    assert run.inputs["hearing"] == hearing_run.id
+    best = hearing_run.summary["heard"]
+    assert run.config["mode"] == ("voice" if best == "voice" else "logprob")
+    assert run.summary["heard"] == ("no" if best == "none" else "yes")
+    assert stages.index("priming, asking by voice") < stages.index("asking")
+    assert study.measure(model=model, **LITTLE).id == run.id
+    source = {"model": model, "revision": "", "dtype": "float32", "device": "auto"}
+    sweep = resolved(study, EffectsSettings(), source, silent)
+    assert sweep.mode == run.config["mode"]
+    assert study.runs.all("hearing-") == [hearing_run], "once for all that asks it"
+    assert study.measure(model=model, mode=run.config["mode"], **LITTLE).id == run.id
+
+
+def test_a_sweep_tries_first_as_well(tmp_path, quick):
+    model = str(small_models.saved(tmp_path / "model", small_models.TEMPLATE))
+    study = Study(tmp_path / "study")
+    source = {"model": model, "revision": "", "dtype": "float32", "device": "cpu"}
+    sweep = resolved(study, EffectsSettings(), source, silent)
+    (run,) = study.runs.all("hearing-")
+    assert run.config["device"] == "cpu"
+    assert sweep.mode == ("voice" if run.summary["heard"] == "voice" else "logprob")
+
+
+def test_what_is_asked_in_a_named_mode_is_not_tried(tmp_path, quick):
+    model = str(small_models.saved(tmp_path / "model"))
+    study = Study(tmp_path / "study")
+    for mode in ("logprob", "voice"):
+        run = study.measure(model=model, mode=mode, **LITTLE)
+        assert run.summary["heard"] == "not tried"
+    study.measure(model="organism", **LITTLE)
+    assert not study.runs.all("hearing-")
+
+
+def test_what_cannot_be_tried_is_asked_on_its_scale(tmp_path, quick):
+    model = str(small_models.saved(tmp_path / "model"))
+    file = tmp_path / "items.csv"
+    rows = [f"{n},I like it" for n in range(1, 22)]
+    rows[4] = "5," + "I like it and " * 200 + "more"
+    file.write_text("number,text\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    study = Study(tmp_path / "study")
+    with pytest.warns(UserWarning, match="could not be tried whether pvq21 hears .* item pvq21-5"):
+        run = study.measure(
+            model=model, instrument="pvq21", settings=(f"items={file}",), contexts="none", **LITTLE
+        )
+    assert run.config["mode"] == "logprob"
+    assert run.summary["too_long"] > 0
+
+
+def test_choices_and_long_instruments_are_not_tried_unbidden():
+    instrument = standin()
+    assert _is_primed(instrument)
+    assert not _is_primed(dataclasses.replace(instrument, answer="choice"))
+    assert not _is_primed(dataclasses.replace(instrument, items=instrument.items * 3))
+    later = dataclasses.replace(instrument.items[0], after=instrument.items[1].id)
+    assert not _is_primed(dataclasses.replace(instrument, items=(later,)))
 
 
 def test_choices_cannot_be_primed(tmp_path):

@@ -10,6 +10,10 @@ import pytest
 from workbench.command.cli import main
 from workbench.study import Study
 
+SCALE = ("--mode", "logprob")
+"""Which mode hears the model is not tried: so small a one would be tried for as long as it is
+trained."""
+
 
 @pytest.fixture(scope="module")
 def told(shared, tmp_path_factory):
@@ -47,6 +51,7 @@ def told(shared, tmp_path_factory):
     labels = [
         "label",
         str(study),
+        *SCALE,
         "--labelled",
         str(touche / "arguments-training.tsv"),
         "--labels",
@@ -105,7 +110,7 @@ def test_a_sweep_is_measured_on_it(told):
         "--random-directions",
         "2",
     ]
-    code = main(["effects", str(study.folder), *flags])
+    code = main(["effects", str(study.folder), *SCALE, *flags])
     # so small a model may carry no label that holds: then there is nothing to steer, and it says so
     if labels.empty:
         assert code == 2
@@ -187,6 +192,7 @@ def test_every_verb_from_effects_to_causes_and_back_goes_through_and_claims_noth
         0,
         "label",
         folder,
+        *SCALE,
         *files,
         "--text-column",
         "Premise",
@@ -210,6 +216,7 @@ def test_every_verb_from_effects_to_causes_and_back_goes_through_and_claims_noth
         0,
         "effects",
         folder,
+        *SCALE,
         *few,
         "--features-per-value",
         "1",
@@ -245,6 +252,7 @@ def test_every_verb_from_effects_to_causes_and_back_goes_through_and_claims_noth
         0,
         "compare",
         folder,
+        *SCALE,
         *few,
         "--probes",
         "",

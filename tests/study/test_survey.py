@@ -167,7 +167,7 @@ def test_a_model_of_one_layer_is_surveyed(tmp_path):
     table = tmp_path / "texts.csv"
     table.write_text("text,power\n" + "\n".join(rows))
     study = Study(tmp_path / "study")
-    run = study.survey(model=str(folder), labelled=str(table), **SMALL)
+    run = study.survey(model=str(folder), labelled=str(table), mode="logprob", **SMALL)
     assert run.summary["layer"] == 0
     assert run.summary["layers_read"] == run.summary["layers_written"] == 1
 

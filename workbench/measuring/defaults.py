@@ -55,7 +55,7 @@ class AskingSettings(Resampling):
     mode: AskedMode = "auto"
     """`logprob`: score the offered answers; `generate`: let the model write; `voice`: score each
     statement, less its reversal, as the model's own words after open questions; `auto`: as
-    `workbench hear` found that the model is heard, `logprob` where it was not tried."""
+    `workbench hear` finds that the model is heard, which it tries first where it was not tried."""
     length: Length = "mean"
     """Log-probability of an answer per token, which does not favour short ones, or summed over
     its tokens."""
@@ -92,7 +92,7 @@ class SweepAskingSettings:
     mode: Annotated[Literal["auto", "logprob", "voice"], Later(before="logprob")] = "auto"
     """`logprob`: score the answers of the scale; `voice`: each statement, less its reversal, as the
     model's own words after open questions, which `wordings` then names; `auto`: as `workbench hear`
-    found that the model is heard."""
+    finds that the model is heard, which it tries first where it was not tried."""
     seed: Seed = 0
     """Seed of the contexts."""
 

@@ -1,23 +1,29 @@
 """Which mode hears a model: what the study's runs of kind `hearing` say, for whoever asks next.
 
-1. `mode_for` resolves the mode `auto`: the one that is heard best where this model was tried, on
-   the scale else.
-2. `verdict` says of the mode that is used whether it was tried and passed, and warns where not: a
+1. `resolved` resolves the mode `auto` for a verb: a model that was not tried is tried first, once
+   and as a run of its own; then the mode that is heard best counts, the scale where none is.
+2. `mode_for` does so without trying.
+3. `verdict` says of the mode that is used whether it was tried and passed, and warns where not: a
    profile that no priming moves says nothing about the model.
 
-The organism answers its scale by construction (`workbench/organism`), so it is never in doubt. Left
-out: making a run of kind `hearing`; the verb `hear` does.
+The organism answers its scale by construction (`workbench/organism`), so it is never in doubt. What
+the verb `hear` refuses, or would take long over (`MOST_ITEMS`), is not tried unless it is wanted.
+Left out: making a run of kind `hearing`; the verb `hear` does.
 """
 
 import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal, Protocol, TypeVar, cast, runtime_checkable
 
-from feature_store.records import Run
+from feature_store.errors import BadInput, Incompatible
+from feature_store.progress import Progress
+from feature_store.records import Instrument, Run
 from feature_store.runs import warn_of
 from workbench import material
+from workbench.measuring import voice
 from workbench.measuring.administer import Mode
 from workbench.measuring.hearing import has_personas
+from workbench.measuring.questionnaire import open_instrument
 from workbench.workspace import Workspace
 
 
@@ -39,6 +45,11 @@ AskedMode = Literal["auto", "logprob", "generate", "voice"]
 """A mode, or `auto`: the one that hears the model."""
 
 
+MOST_ITEMS = 100
+"""Most items of an instrument that is tried unbidden; each is asked under more than thirty
+personas."""
+
+
 def mode_for(study: Workspace, mode: AskedMode, address: str, instrument: str) -> Mode:
     """Resolve `auto` for a model at an address; other modes stay as they are."""
     if mode != "auto":
@@ -47,10 +58,55 @@ def mode_for(study: Workspace, mode: AskedMode, address: str, instrument: str) -
     return "voice" if run and run.summary["heard"] == "voice" else "logprob"
 
 
-def resolved(study: Workspace, settings: Asking, address: str) -> Asking:
-    """Give settings whose mode `auto` is resolved for a model, as their run keeps them."""
+def resolved(
+    study: Workspace, settings: Asking, source: Mapping[str, Any], progress: Progress
+) -> Asking:
+    """Give settings whose mode `auto` is resolved for a model, as their run keeps them.
+
+    `source` names the model as a run's configuration does: model, revision, dtype, device. One
+    that was not tried is tried first, which `progress` shows.
+    """
+    address = source["model"]
+    if settings.mode == "auto":
+        _try_first(study, settings, source, progress)
     mode = mode_for(study, settings.mode, address, settings.instrument)
     return cast(Asking, dataclasses.replace(cast(Any, settings), mode=mode))
+
+
+def _try_first(
+    study: Workspace, settings: Asks, source: Mapping[str, Any], progress: Progress
+) -> None:
+    """Find out which mode hears a model where it can be found out and was not."""
+    address, name = source["model"], settings.instrument
+    own_settings = getattr(settings, "settings", ())
+    if not _in_doubt(study, "auto", address) or _hearing(study, address, name):
+        return
+    instrument = open_instrument(name, own_settings, study.system, study.folder).instrument
+    if not _is_primed(instrument):
+        return
+    flags = {key: source[key] for key in ("model", "revision", "dtype", "device")}
+    flags |= {"instrument": name, "settings": own_settings}
+    try:
+        voice.reversible(instrument)
+    except BadInput:  # it is asked on its scale alone
+        flags["modes"] = ("logprob",)
+    warn_of(
+        [
+            f"It is tried first which way of asking {name} hears {address} (`workbench hear`), once"
+            " for all that asks it. --mode logprob or voice asks without."
+        ]
+    )
+    try:
+        study.hear_first(flags, progress)
+    except (BadInput, Incompatible) as error:
+        warn_of([f"It could not be tried whether {name} hears {address}: {error}"])
+
+
+def _is_primed(instrument: Instrument) -> bool:
+    """Whether an instrument is made of few single statements on a scale, which personas move."""
+    items = instrument.items
+    single = all(item.value and not item.after and not item.image for item in items)
+    return instrument.answer == "rating" and single and len(items) <= MOST_ITEMS
 
 
 def tried(study: Workspace, mode: AskedMode, address: str, instrument: str) -> dict[str, str]:
@@ -77,6 +133,7 @@ def verdict(study: Workspace, mode: AskedMode, address: str, instrument: str) ->
         return {}
     run = _hearing(study, address, instrument)
     if run is None:
+        # A mode that was named, or one that could not be tried.
         warn_of(
             [
                 f"It is not known whether {instrument} hears {address}: priming was not tried."

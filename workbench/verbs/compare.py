@@ -125,8 +125,8 @@ def run(study: Workspace, settings: CompareSettings, progress: Progress) -> Run:
     if not settings.methods:
         raise BadInput("Give at least one method for the SAE's features, such as --methods add.")
     label_run = study.resolve("labels", settings.labels)
-    address = study.resolve("sae", label_run.inputs["sae"]).config["model"]
-    settings = resolved(study, settings, address)
+    source = study.resolve("sae", label_run.inputs["sae"]).config
+    settings = resolved(study, settings, source, progress)
     probe_run = study.resolve("probes", settings.probes) if settings.probes else None
     setup = _set_up(study, settings, label_run, probe_run)
     inputs = {

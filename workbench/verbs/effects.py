@@ -109,7 +109,10 @@ def run(study: Workspace, settings: EffectsSettings, progress: Progress) -> Run:
         planned_looks(settings.n_contexts, settings.replicates)
     label_run = study.resolve("labels", settings.labels)
     sae_run = study.resolve("sae", label_run.inputs["sae"])
-    settings = resolved(study, settings, sae_run.config["model"])
+    # Labels without a feature to steer are refused before anything is asked.
+    labels = output_scores.with_outputs(study, label_run.id)
+    sweep.choose_features(labels, settings.features_per_value, settings.choose)
+    settings = resolved(study, settings, sae_run.config, progress)
     if settings.until and settings.mode == "voice":
         raise BadInput(
             "Mode voice has too few open questions to ask them in rounds. Leave --until out, or"

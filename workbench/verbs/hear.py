@@ -103,7 +103,10 @@ def run(study: Workspace, settings: HearSettings, progress: Progress) -> Run:
     sae_run = None if settings.model else study.resolve("sae", settings.sae)
     address = settings.model or (sae_run.config["model"] if sae_run else "")
     if "://" in address:
-        raise BadInput(f"{address} answers in words only, so its statements cannot be scored.")
+        raise BadInput(
+            f"{address} answers in words only, so its statements cannot be scored. Name a model"
+            " that runs here."
+        )
     model = study.model_for(address, sae_run, settings.revision, settings.dtype, settings.device)
     personas = hearing.personas(study.system, settings.templates)
     inputs = {
@@ -127,6 +130,36 @@ def run(study: Workspace, settings: HearSettings, progress: Progress) -> Run:
         progress=progress,
     )
     return study.make("hearing", pinned, inputs, listener.build)
+
+
+def first_lines(study: Workspace, run: Run) -> list[str]:
+    """Say of every mode how well it hears the model, and what follows, for the terminal."""
+    rows = study.store.sql(
+        "SELECT * FROM hearings WHERE run = ? ORDER BY wording = 'all', \"order\" = 'both'",
+        [run.id],
+    )
+    # The last of a mode and part is the mean over its wordings and orders.
+    whole = rows.groupby(["mode", "part"], sort=False).tail(1).sort_values(["mode", "part"])
+    lines = []
+    for row in whole.itertuples():
+        what = {"held": "held less reversed", "rating": "on the scale"}.get(row.part, "topic alone")
+        verdict = "heard" if row.passes else "not heard"
+        lines.append(
+            f"{row.mode:8} {what:18}  rank {row.rank:.2f} [{row.low:.2f}, {row.high:.2f}], chance"
+            f" to {row.null_high:.2f}: {'talk' if row.part == 'topic' else verdict}"
+        )
+    name, address = run.config["instrument"], run.config["model"]
+    if run.summary["heard"] == "none":
+        return [
+            *lines,
+            f"No way of asking {name} hears {address}: what a profile or sweep of it shows is not"
+            " the model's. Try --wordings, another instrument, or a larger model.",
+        ]
+    return [
+        *lines,
+        f"{address} is asked {name} in mode {run.summary['heard']} unless --mode says otherwise;"
+        f" differences below {run.summary['resolution']:.3g} may not be claimed.",
+    ]
 
 
 def _own_instrument(study: Workspace) -> str:

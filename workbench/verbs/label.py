@@ -103,7 +103,10 @@ class LabelSettings(SweepAskingSettings):
 def run(study: Workspace, settings: LabelSettings, progress: Progress) -> Run:
     """Make a run of kind `labels`."""
     sae_run = study.resolve("sae", settings.sae)
-    settings = resolved(study, settings, sae_run.config["model"])
+    if settings.n_contexts:
+        settings = resolved(study, settings, sae_run.config, progress)
+    else:  # nothing is asked
+        settings = dataclasses.replace(settings, mode="logprob")
     labeler = LABELERS[settings.labeler]
     options_of_labeler: Any = options(labeler.config, settings.options)
     labelled = _labelled_texts(study, settings, sae_run)

@@ -131,7 +131,7 @@ class _Job:
 
 def run(study: Workspace, settings: SurveySettings, progress: Progress) -> Run:
     """Make a run of kind `survey`."""
-    settings = resolved(study, settings, settings.model)
+    settings = resolved(study, settings, vars(settings), progress)
     model = study.model(settings.model, settings.revision, settings.dtype, settings.device)
     layers = tuple(sorted(set(settings.layers))) or tuple(range(model.n_layers))
     for layer in layers:
