@@ -10,7 +10,8 @@ CREATE TABLE hearings (  -- How well each way of asking hears the value that is 
   rank           DOUBLE,   -- share of the other values whose change lies below that of the primed
                            -- one, mean over values [0 to 1, 0.5 = chance]
   low            DOUBLE, high DOUBLE,  -- @interval over templates of personas and items
-  p              DOUBLE,   -- share of permutations of what was primed that rank as high [0 to 1]
+  p              DOUBLE,   -- share of draws from the null in which the best way of the mode ranks
+                           -- as high, times the modes that were tried [0 to 1]
   null_high      DOUBLE,   -- 97.5 % quantile of the rank under permutation [0 to 1]
   passes         BOOLEAN,  -- whether the instrument is heard: p, rank and interval past their limits;
                            -- never of a topic's part

@@ -28,7 +28,7 @@ def planted(shift, noise, seed=0, templates=2):
 
 
 def test_an_instrument_that_follows_its_persona_is_heard():
-    verdict = hearing.listen(planted(1.0, 0.1), OF, 300, 0)
+    (verdict,) = hearing.listen([planted(1.0, 0.1)], OF, 300, 0)
     assert verdict.rank == 1.0
     assert verdict.p < 0.01
     assert verdict.passes
@@ -38,7 +38,7 @@ def test_an_instrument_that_follows_its_persona_is_heard():
 
 
 def test_a_respondent_that_answers_by_position_alone_is_not_heard():
-    verdict = hearing.listen(np.zeros((2, 10, 40)), OF, 300, 0)
+    (verdict,) = hearing.listen([np.zeros((2, 10, 40))], OF, 300, 0)
     assert verdict.rank == 0.5
     assert not verdict.passes
     # The same number both ways: 2 when the scale rises is 5 when it falls.
@@ -54,10 +54,60 @@ def test_what_any_persona_does_to_an_item_cancels():
     np.testing.assert_allclose(hearing.change_of(shifted), primed, atol=1e-9)
 
 
-def test_p_is_uniform_where_nothing_is_primed():
-    p = np.array([hearing.listen(planted(0.0, 1.0, s), OF, 100, s).p for s in range(200)])
+def test_p_is_as_large_as_chance_where_nothing_is_primed():
+    p = np.array([hearing.listen([planted(0.0, 1.0, s)], OF, 100, s)[0].p for s in range(200)])
     assert np.mean(p < 0.05) < 0.1
-    assert 0.4 < np.mean(p < 0.5) < 0.6
+    assert 0.2 < np.mean(p < 0.5) < 0.6
+    assert np.mean(p < 0.9) > 0.7
+
+
+def akin(seed):
+    """Changes by a random map from personas to items, in which neighbours on a circle are alike."""
+    angle = 2 * np.pi * np.arange(10) / 10
+    root = np.linalg.cholesky(np.exp(np.cos(angle[:, None] - angle) - 1))
+    answers = (root @ np.random.default_rng(seed).normal(size=(10, 10)) @ root.T)[:, OF]
+    return hearing.change_of(np.stack([answers, answers]))
+
+
+def test_a_random_map_between_kin_values_is_not_heard():
+    """Permutations alone would call it heard in one of eight, for ten values are fewer chances."""
+    verdicts = [hearing.listen([akin(s)], OF, 100, s)[0] for s in range(200)]
+    # 97.5 % of binomial draws of 200 at 0.05 are at most 16.
+    assert sum(verdict.p < 0.05 for verdict in verdicts) <= 16
+    assert np.std([verdict.rank for verdict in verdicts]) > 0.15, "twice what chance has"
+
+
+def tried(shift, seed, ways=4, modes=2):
+    """Verdicts on several ways of asking in several modes, which share some of their noise."""
+    verdicts = []
+    for mode in range(modes):
+        common = planted(shift, 1.0, (seed, mode))
+        own = [planted(shift, 1.0, (seed, mode, way)) for way in range(ways)]
+        changes = [(common + change) / 2 for change in own]
+        changes.append(np.mean(changes, axis=0))
+        verdicts.append(hearing.listen(changes, OF, 100, seed, modes))
+    return verdicts
+
+
+def test_the_best_of_all_that_is_tried_is_heard_by_chance_in_one_of_twenty():
+    best = np.array([min(way.p for mode in tried(0.0, s) for way in mode) for s in range(100)])
+    # 95 % of binomial draws of 100 at 0.05 are at most 9; each way by itself would give over 20.
+    assert np.sum(best < 0.05) <= 9
+    assert np.sum(best < 0.6) >= 10, "and it is not much stricter than it says"
+
+
+def test_what_is_primed_is_heard_among_all_that_is_tried():
+    passing = [all(mode[-1].passes for mode in tried(1.5, s)) for s in range(10)]
+    assert all(passing)
+
+
+def test_more_modes_raise_p_alone():
+    (one,) = hearing.listen([planted(0.3, 1.0)], OF, 300, 0)
+    (two,) = hearing.listen([planted(0.3, 1.0)], OF, 300, 0, modes=2)
+    assert two == one._replace(p=min(1.0, 2 * one.p))
+    again, other = hearing.listen([planted(0.3, 1.0), planted(0.0, 1.0, 5)], OF, 300, 0)
+    assert one.p <= again.p <= 2 * one.p + 0.1
+    assert other.null_high < 1
 
 
 def test_agreement_is_the_correlation_of_changes():
@@ -114,7 +164,7 @@ def test_auto_asks_as_the_model_is_heard(tmp_path, monkeypatch):
 @pytest.fixture
 def quick(monkeypatch):
     """A model that was not tried is tried by fewer questions."""
-    few = {"templates": 2, "open_questions": 1, "replicates": 100}
+    few = {"replicates": 100}
 
     def hear_first(study, flags, progress):
         study.do("hear", flags | few, progress)
@@ -137,12 +187,45 @@ def test_a_model_that_was_not_tried_is_tried_first(tmp_path, quick, template):
     assert run.config["mode"] == ("voice" if best == "voice" else "logprob")
     assert run.summary["heard"] == ("no" if best == "none" else "yes")
     assert stages.index("priming, asking by voice") < stages.index("asking")
+    assert hearing_run.config["until_heard"]
     assert study.measure(model=model, **LITTLE).id == run.id
     source = {"model": model, "revision": "", "dtype": "float32", "device": "auto"}
     sweep = resolved(study, EffectsSettings(), source, silent)
     assert sweep.mode == run.config["mode"]
     assert study.runs.all("hearing-") == [hearing_run], "once for all that asks it"
     assert study.measure(model=model, mode=run.config["mode"], **LITTLE).id == run.id
+
+
+def test_it_stops_at_the_first_mode_that_is_heard(tmp_path, monkeypatch):
+    """With a verdict that the other modes' answers could not have changed."""
+    model = str(small_models.saved(tmp_path / "model", small_models.TEMPLATE))
+    few = {"model": model, "modes": ("voice", "logprob"), "templates": 2, "open_questions": 1}
+    study = Study(tmp_path / "study")
+    both = study.hear(**few, replicates=100)
+    monkeypatch.setattr(hearing.Heard, "passes", property(lambda verdict: True))
+    first = study.hear(**few, replicates=100, until_heard=True)
+    assert first.summary["heard"] == "voice"
+    assert "logprob_rank" not in first.summary
+    assert first.summary["held_p"] == both.summary["held_p"]
+    with pytest.warns(UserWarning, match="in mode logprob: priming was not tried"):
+        assert study.measure(model=model, mode="logprob", **LITTLE).summary["heard"] == "not tried"
+
+
+def test_an_interrupted_hearing_goes_on_where_it_was(tmp_path):
+    model = str(small_models.saved(tmp_path / "model"))
+    few = {"model": model, "modes": ("voice",), "templates": 2, "open_questions": 1}
+
+    def interrupting(stage, done, total):
+        if done == 5:
+            raise KeyboardInterrupt
+
+    study, stages = Study(tmp_path / "study"), []
+    with pytest.raises(KeyboardInterrupt):
+        study.hear(interrupting, **few, replicates=100)
+    run = study.hear(lambda *stage: stages.append(stage), **few, replicates=100)
+    assert stages[:2] == [("priming, asking by voice", k, 22) for k in (5, 6)]
+    whole = Study(tmp_path / "other").hear(**few, replicates=100)
+    assert run.summary == whole.summary
 
 
 def test_a_sweep_tries_first_as_well(tmp_path, quick):
@@ -172,7 +255,7 @@ def test_what_cannot_be_tried_is_asked_on_its_scale(tmp_path, quick):
     rows[4] = "5," + "I like it and " * 200 + "more"
     file.write_text("number,text\n" + "\n".join(rows) + "\n", encoding="utf-8")
     study = Study(tmp_path / "study")
-    with pytest.warns(UserWarning, match="could not be tried whether pvq21 hears .* item pvq21-5"):
+    with pytest.warns(UserWarning, match="could not be tried whether pvq21 hears .* are longer"):
         run = study.measure(
             model=model, instrument="pvq21", settings=(f"items={file}",), contexts="none", **LITTLE
         )

@@ -1,7 +1,9 @@
 """Which mode hears a model: what the study's runs of kind `hearing` say, for whoever asks next.
 
-1. `resolved` resolves the mode `auto` for a verb: a model that was not tried is tried first, once
-   and as a run of its own; then the mode that is heard best counts, the scale where none is.
+1. `resolved` resolves the mode `auto` for a verb: a model that was not tried is tried first, once,
+   briefly (`BRIEFLY`) and as a run of its own; then the mode that is heard counts, the scale where
+   none is. A longer `workbench hear` takes its place, and is a second chance: chance passes one of
+   the two in up to twice 5 % of models.
 2. `mode_for` does so without trying.
 3. `verdict` says of the mode that is used whether it was tried and passed, and warns where not: a
    profile that no priming moves says nothing about the model.
@@ -22,7 +24,7 @@ from feature_store.runs import warn_of
 from workbench import material
 from workbench.measuring import voice
 from workbench.measuring.administer import Mode
-from workbench.measuring.hearing import has_personas
+from workbench.measuring.hearing import has_personas, personas
 from workbench.measuring.questionnaire import open_instrument
 from workbench.workspace import Workspace
 
@@ -46,8 +48,15 @@ AskedMode = Literal["auto", "logprob", "generate", "voice"]
 
 
 MOST_ITEMS = 100
-"""Most items of an instrument that is tried unbidden; each is asked under more than thirty
-personas."""
+"""Most items of an instrument that is tried unbidden; each is asked under every persona."""
+BRIEFLY: Mapping[str, Any] = {
+    "modes": ("voice", "logprob"),
+    "until_heard": True,
+    "open_questions": 1,
+    "templates": 2,
+}
+"""How a model is tried unbidden. Voice comes first: it costs a third of the scale, whose every
+statement is a prompt of its own, and hears more."""
 
 
 def mode_for(study: Workspace, mode: AskedMode, address: str, instrument: str) -> Mode:
@@ -84,8 +93,8 @@ def _try_first(
     instrument = open_instrument(name, own_settings, study.system, study.folder).instrument
     if not _is_primed(instrument):
         return
-    flags = {key: source[key] for key in ("model", "revision", "dtype", "device")}
-    flags |= {"instrument": name, "settings": own_settings}
+    flags: dict[str, Any] = {"instrument": name, "settings": own_settings, **BRIEFLY}
+    flags |= {key: source[key] for key in ("model", "revision", "dtype", "device")}
     try:
         voice.reversible(instrument)
     except BadInput:  # it is asked on its scale alone
@@ -93,13 +102,22 @@ def _try_first(
     warn_of(
         [
             f"It is tried first which way of asking {name} hears {address} (`workbench hear`), once"
-            " for all that asks it. --mode logprob or voice asks without."
+            f" for all that asks it: {', then '.join(flags['modes'])}, until it is heard;"
+            f" {len(instrument.items)} statements under {_n_personas(study, instrument)} personas."
+            " --mode logprob or voice asks without."
         ]
     )
     try:
         study.hear_first(flags, progress)
     except (BadInput, Incompatible) as error:
         warn_of([f"It could not be tried whether {name} hears {address}: {error}"])
+
+
+def _n_personas(study: Workspace, instrument: Instrument) -> int:
+    """Count the personas under whom an instrument is tried briefly."""
+    texts = personas(study.system, BRIEFLY["templates"])
+    measured = {item.value for item in instrument.items}
+    return len(texts.neutral) + sum(len(texts.primed[value]) for value in measured)
 
 
 def _is_primed(instrument: Instrument) -> bool:
@@ -132,35 +150,40 @@ def verdict(study: Workspace, mode: AskedMode, address: str, instrument: str) ->
     if not _in_doubt(study, mode, address):
         return {}
     run = _hearing(study, address, instrument)
-    if run is None:
-        # A mode that was named, or one that could not be tried.
-        warn_of(
-            [
-                f"It is not known whether {instrument} hears {address}: priming was not tried."
-                f" Run `workbench hear {study.folder} --model {address}`."
-            ]
-        )
-        return {"heard": "not tried"}
     rows = study.store.sql(
         "SELECT passes, resolution, rank FROM hearings WHERE run = ? AND mode = ?"
         " AND part <> 'topic' ORDER BY wording = 'all', \"order\" = 'both'",
-        [run.id, mode],
+        [run.id if run else "", mode],
     )
+    longer = f"`workbench hear {study.folder} --model {address}`"
     if rows.empty:
+        # A mode that was named, or one that could not be tried.
+        warn_of(
+            [
+                f"It is not known whether {instrument} hears {address} in mode {mode}: priming was"
+                f" not tried. Run {longer}."
+            ]
+        )
         return {"heard": "not tried"}
     whole = rows.iloc[-1]
     if not whole.passes:
+        more = f" It was tried briefly; {longer} asks more." if _was_brief(run) else ""
         warn_of(
             [
                 f"{instrument} does not hear {address} in mode {mode}: the value that a persona"
                 f" primes ranks at {whole['rank']:.2f} (0.5 is chance). No difference below may be"
-                " claimed."
+                f" claimed.{more}"
             ]
         )
     return {
         "heard": "yes" if whole.passes else "no",
         "resolution": float(whole.resolution),
     }
+
+
+def _was_brief(run: Run | None) -> bool:
+    """Whether a model was tried unbidden."""
+    return bool(run and run.config.get("until_heard", False))
 
 
 def _hearing(study: Workspace, address: str, instrument: str) -> Run | None:

@@ -1,8 +1,9 @@
 """Find out which instrument hears a model, before its profile is believed.
 
 1. Personas prime one value at a time (`measuring/personas.toml`); others prime nothing.
-2. The instrument is asked under each persona, in each mode, wording and order of its scale. What
-   was asked before is not asked again.
+2. The instrument is asked under each persona, in each mode, wording and order of its scale. The
+   answers under a persona are kept as soon as they are there: an interruption loses one persona.
+   `--until-heard` stops at the first mode that is heard.
 3. `measuring/hearing.py` says how often the primed value rises most, beside a permutation null;
    what share of the answers is the scale's; and the smallest difference that may be claimed.
 4. The mode that is heard best is the one in which `measure` and `effects` then ask this model,
@@ -13,16 +14,19 @@
 import dataclasses
 import hashlib
 import itertools
+import time
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 from jaxtyping import Float, Int
 
-from feature_store.bounds import Between, Replicates, Seed
+from feature_store.bounds import Between, Later, Replicates, Seed
 from feature_store.errors import BadInput
 from feature_store.progress import Progress, silent
 from feature_store.records import Response, Run
+from feature_store.runs import warn_of
 from feature_store.work import Work
 from workbench import material
 from workbench.measuring import hearing, voice
@@ -34,6 +38,10 @@ from workbench.measuring.respondents import LocalRespondent
 from workbench.settings import LocalModelSettings
 from workbench.workspace import Workspace
 
+RULE = "the best way of a mode against permutations and against signs, times the modes"
+"""How a verdict is reached: it decides a run's figures, so it is in the run's id."""
+WORTH_SAYING = 60
+"""A mode that takes longer is said beforehand [s]."""
 ALL = "all"
 """Name of the mean over wordings."""
 Part = Literal["rating", "held", "topic"]
@@ -51,7 +59,9 @@ class HearSettings(LocalModelSettings):
     settings: tuple[str, ...] = ()
     """The instrument's own settings, as key=value."""
     modes: tuple[ScoredMode, ...] = ("logprob", "voice")
-    """Ways of asking that are tried."""
+    """Ways of asking that are tried, in this order."""
+    until_heard: Annotated[bool, Later()] = False
+    """Stop at the first mode that is heard. It is judged as if the others were tried as well."""
     wordings: tuple[str, ...] = ()
     """Wordings on the scale; none: those made for the model."""
     open_questions: Annotated[int, Between(1, 6)] = 3
@@ -113,6 +123,7 @@ def run(study: Workspace, settings: HearSettings, progress: Progress) -> Run:
         "model": model.pinned,
         "items": hashlib.sha256(repr(opened.instrument).encode()).hexdigest(),
         "personas": hashlib.sha256(repr(personas).encode()).hexdigest(),
+        "rule": RULE,
     }
     if "voice" in settings.modes:
         inputs["statements"] = voice.digest(
@@ -186,13 +197,14 @@ class _Listener:
 
     def build(self, work: Work) -> dict[str, Any]:
         """Ask under every persona, write what was heard, and return the best way of asking."""
-        ways = [way for mode in self.settings.modes for way in self._ways(mode)]
         rows: list[dict[str, Any]] = []
         changes: list[dict[str, Any]] = []
-        for number, way in enumerate(ways):
-            rows.append(self._row(way, ways))
-            changes += self._changes(way)
-            self.progress("judging", number + 1, len(ways))
+        for mode in self.settings.modes:
+            ways = self._ways(work, mode)
+            rows += self._rows(ways)
+            changes += [change for way in ways for change in self._changes(way)]
+            if self.settings.until_heard and _whole(rows)[ways[0].mode, ways[0].part]["passes"]:
+                break
         work.table("hearings", rows)
         work.table("primed_changes", changes)
         work.table("personas", self._persona_rows())
@@ -219,34 +231,66 @@ class _Listener:
         wordings = self.settings.wordings or self.opened.plugin.wordings(instrument, is_organism)
         return questions(instrument, [""], wordings, persona=persona)
 
-    def _ways(self, mode: ScoredMode) -> list[Way]:
+    def _ways(self, work: Work, mode: ScoredMode) -> list[Way]:
         """Ask in a mode under every persona; give each way of asking, and their mean."""
         texts = [
             *self.personas.neutral,
             *itertools.chain.from_iterable(self.personas.primed[v] for v in self._values),
         ]
-        by_persona: dict[str, list[Response]] = {}
-        for number, text in enumerate(texts):
-            # One administration a persona: within one, a question is asked once.
-            by_persona[text] = administer(
-                self.respondent,
-                self.opened.instrument,
-                self._questions(mode, text),
-                "base",
-                silent,
-                Elicitation(mode=mode),
-            )
-            _refuse_unread(by_persona[text], self.respondent.model.name)
-            self.progress(f"priming, asking by {mode}", number + 1, len(texts))
+        kept = f"answers-{mode}"
+        stage = f"priming, asking by {mode}"
+        done = work.done(kept)
+        self.progress(stage, len(done), len(texts))
+        for number in [number for number in range(len(texts)) if number not in done]:
+            start = time.monotonic()
+            work.part(kept, number, self._asked(mode, texts[number]))
+            if not done:
+                self._say_cost(mode, len(texts), time.monotonic() - start)
+            done.add(number)
+            self.progress(stage, len(done), len(texts))
+        by_persona = {t: work.kept(kept, k).to_pylist() for k, t in enumerate(texts)}
         parts: list[Part] = ["held", "topic"] if mode == "voice" else ["rating"]
         return [way for part in parts for way in self._ways_of(mode, part, by_persona)]
 
+    def _asked(self, mode: ScoredMode, persona: str) -> pa.Table:
+        """Ask in a mode under one persona: within one administration a question is asked once."""
+        responses = administer(
+            self.respondent,
+            self.opened.instrument,
+            self._questions(mode, persona),
+            "base",
+            silent,
+            Elicitation(mode=mode),
+        )
+        _refuse_unread(responses, self.respondent.model.name)
+        rows = [
+            {
+                "item": r.item,
+                "wording": r.wording,
+                "order": r.order,
+                "rating": r.rating,
+                "topic": float(np.mean(r.logprobs)),
+            }
+            for r in responses
+        ]
+        return pa.Table.from_pylist(rows)
+
+    def _say_cost(self, mode: ScoredMode, personas: int, seconds: float) -> None:
+        """Say how long a mode takes, from the first of its personas, where that is long."""
+        if personas * seconds > WORTH_SAYING:
+            warn_of(
+                [
+                    f"Asking by {mode} under {personas} personas takes about"
+                    f" {personas * seconds:.0f} s. Interrupted, it goes on when it is run again."
+                ]
+            )
+
     def _ways_of(
-        self, mode: ScoredMode, part: Part, by_persona: Mapping[str, list[Response]]
+        self, mode: ScoredMode, part: Part, by_persona: Mapping[str, Sequence[Mapping[str, Any]]]
     ) -> list[Way]:
         """Lay out one part of the answers by wording and order, then their means."""
         first = next(iter(by_persona.values()))
-        keys = list(dict.fromkeys((r.wording, str(r.order)) for r in first))
+        keys = list(dict.fromkeys((r["wording"], r["order"]) for r in first))
         groups: dict[tuple[str, str], list[tuple[str, str]]] = {key: [key] for key in keys}
         for wording in dict.fromkeys(wording for wording, _ in keys):
             shown = [key for key in keys if key[0] == wording]
@@ -280,18 +324,33 @@ class _Listener:
         return ways
 
     def _answers(
-        self, responses: Sequence[Response], members: Sequence[tuple[str, str]], part: Part
+        self, answers: Sequence[Mapping[str, Any]], members: Sequence[tuple[str, str]], part: Part
     ) -> Float[np.ndarray, " item"]:
         """Average the answers to each item over some wordings and orders; NaN where none."""
         cells: dict[str, list[float]] = {item.id: [] for item in self.opened.instrument.items}
-        for r in responses:
-            if (r.wording, r.order) in members:
-                cells[r.item].append(float(np.mean(r.logprobs)) if part == "topic" else r.rating)
+        for answer in answers:
+            if (answer["wording"], answer["order"]) in members:
+                cells[answer["item"]].append(answer["topic" if part == "topic" else "rating"])
         return np.array([np.mean(cell) if cell else np.nan for cell in cells.values()])
 
-    def _row(self, way: Way, ways: Sequence[Way]) -> dict[str, Any]:
-        """Judge one way of asking: a row of `hearings`."""
-        verdict = hearing.listen(way.change, self._of, self.settings.replicates, self.settings.seed)
+    def _rows(self, ways: Sequence[Way]) -> list[dict[str, Any]]:
+        """Judge a mode's ways of asking, those of one part against each other."""
+        rows = []
+        for part in dict.fromkeys(way.part for way in ways):
+            of_part = [way for way in ways if way.part == part]
+            verdicts = hearing.listen(
+                [way.change for way in of_part],
+                self._of,
+                self.settings.replicates,
+                self.settings.seed,
+                len(self.settings.modes),
+            )
+            rows += [self._row(w, v, ways) for w, v in zip(of_part, verdicts, strict=True)]
+            self.progress("judging", len(rows), len(ways))
+        return rows
+
+    def _row(self, way: Way, verdict: hearing.Heard, ways: Sequence[Way]) -> dict[str, Any]:
+        """Give the row of `hearings` of one way of asking."""
         items_share, position_share = self._shares(way, ways)
         alike = [w for w in ways if (w.mode, w.part) == (way.mode, way.part)]
         return {
@@ -335,8 +394,7 @@ class _Listener:
 
     def _by_value(self, way: Way) -> Float[np.ndarray, "value value"]:
         """Average the changes over templates and over each value's items."""
-        mean = way.change.mean(0)
-        return np.stack([mean[:, self._of == v].mean(1) for v in range(len(self._values))], 1)
+        return hearing.value_means(way.change, self._of)
 
     def _changes(self, way: Way) -> list[dict[str, Any]]:
         """Give the rows of `primed_changes` of one way of asking."""
@@ -386,11 +444,14 @@ def _refuse_unread(responses: Sequence[Response], model: str) -> None:
         )
 
 
+def _whole(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], Mapping[str, Any]]:
+    """Give the row of each mode and part that is the mean over its wordings and orders."""
+    return {(row["mode"], row["part"]): row for row in rows}  # it is the last of them
+
+
 def _figures(settings: HearSettings, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Give the run's few figures: the best mode that is heard, and how well each is."""
-    whole: dict[tuple[str, str], Mapping[str, Any]] = {}
-    for row in rows:  # the last of a mode and part is the mean over its wordings and orders
-        whole[row["mode"], row["part"]] = row
+    whole = _whole(rows)
     passing = [row for row in whole.values() if row["passes"]]
     best = max(passing, key=lambda row: (row["rank"], -row["p"]), default=None)
     figures: dict[str, Any] = {

@@ -103,10 +103,7 @@ class LabelSettings(SweepAskingSettings):
 def run(study: Workspace, settings: LabelSettings, progress: Progress) -> Run:
     """Make a run of kind `labels`."""
     sae_run = study.resolve("sae", settings.sae)
-    if settings.n_contexts:
-        settings = resolved(study, settings, sae_run.config, progress)
-    else:  # nothing is asked
-        settings = dataclasses.replace(settings, mode="logprob")
+    settings = _with_mode(study, settings, sae_run, progress)
     labeler = LABELERS[settings.labeler]
     options_of_labeler: Any = options(labeler.config, settings.options)
     labelled = _labelled_texts(study, settings, sae_run)
@@ -161,6 +158,15 @@ def run(study: Workspace, settings: LabelSettings, progress: Progress) -> Run:
         }
 
     return study.make("labels", pinned, inputs, build)
+
+
+def _with_mode(
+    study: Workspace, settings: LabelSettings, sae_run: Run, progress: Progress
+) -> LabelSettings:
+    """Resolve the mode `auto`; where nothing is asked, without trying the model."""
+    if not settings.n_contexts:
+        return dataclasses.replace(settings, mode="logprob")
+    return resolved(study, settings, sae_run.config, progress)
 
 
 def _labelled_texts(
