@@ -55,8 +55,8 @@ BRIEFLY: Mapping[str, Any] = {
     "open_questions": 1,
     "templates": 2,
 }
-"""How a model is tried unbidden. Voice comes first: it costs a third of the scale, whose every
-statement is a prompt of its own, and hears more."""
+"""How a model is tried unbidden. Voice comes first: its statements share a prompt, where each on
+the scale has one of its own, and it hears more."""
 
 
 def mode_for(study: Workspace, mode: AskedMode, address: str, instrument: str) -> Mode:
