@@ -94,12 +94,19 @@ class ResidualFile(NamedTuple):
     ) -> Iterator[Tokens]:
         """Give every token of the corpus in the order of the reading.
 
-        What the file does not hold is read from the model.
+        What the file does not hold is read from the model. Raises BadInput where the texts are cut
+        into other tokens than those that were read, as another version of a tokenizer may do.
         """
         at = 0
         for batch, _, _ in reading_order(model, texts, settings):
             where = places(model, batch)
             end = at + len(where.row)
+            if at < len(self.x) < end:
+                raise BadInput(
+                    f"The residuals of {len(self.x)} tokens that were read are not those of the"
+                    " texts as they are cut into tokens now. Remove the folder `residuals` of the"
+                    " study, and run the same command again."
+                )
             if end <= len(self.x):
                 yield placed(batch, where, self.x[at:end].to(model.device))
             else:

@@ -99,9 +99,9 @@ def test_one_unit_a_value_finds_the_graph_and_is_called_what_it_is(kind):
     matched = match(simulate(0, graph, features=1, leaky=0.0), 0.1)
     kinds = np.where(matched.is_control, matched.kind, kind)
     matched = matched._replace(kind=kinds, feature=np.full(len(kinds), -1))
-    found = find(matched, TEN.ids, 300, 0)
-    assert found.graph.level == kind
-    assert compare(found.graph, graph, TEN.ids).shd <= 2
+    estimate = find(matched, TEN.ids, 300, 0)
+    assert estimate.graph.level == kind
+    assert compare(estimate.graph, graph, TEN.ids).shd <= 2
     # The only unit of a value stands in both halves, which differ in their contexts.
     assert split_half(matched, TEN.ids, 200, 0) >= 0.6
     nobody = matched._replace(source=np.full(len(kinds), ""))

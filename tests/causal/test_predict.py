@@ -236,18 +236,20 @@ def test_groups_and_directions_are_predicted_by_their_names():
         sweep, kind=np.full(len(sweep.kind), "direction"), feature=np.full(len(sweep.kind), -1)
     )
     names = tuple(f"{value}/pole" for value in "abcdefghijkl")
-    told = replace(dose_curves(as_directions, 6, "direction"), names=names)
-    said = predict(Predictors(curves=told), (("d/pole", 0.3), ("h/pole", -0.2)), replicates=200)
-    assert said.mean == pytest.approx(0.3 * gain[3] - 0.2 * gain[7])
+    curves_of_directions = replace(dose_curves(as_directions, 6, "direction"), names=names)
+    prediction = predict(
+        Predictors(curves=curves_of_directions), (("d/pole", 0.3), ("h/pole", -0.2)), replicates=200
+    )
+    assert prediction.mean == pytest.approx(0.3 * gain[3] - 0.2 * gain[7])
     # The same seed draws the same columns, whatever they are called.
-    x = [dose_matrix(curves, draw(curves, 20, 4, 3)) for curves in (features, told)]
+    x = [dose_matrix(curves, draw(curves, 20, 4, 3)) for curves in (features, curves_of_directions)]
     assert (x[0] == x[1]).all()
     with pytest.raises(BadInput, match="2 to 12 of the swept directions, got 13"):
-        draw(told, 5, 13, 0)
+        draw(curves_of_directions, 5, 13, 0)
     with pytest.raises(NotFound, match="Direction z/pole was not swept.*one of a/pole, b/pole"):
-        predict(Predictors(curves=told), (("z/pole", 0.2),))
+        predict(Predictors(curves=curves_of_directions), (("z/pole", 0.2),))
     with pytest.raises(BadInput, match="Direction a/pole was measured up to dose 0.4"):
-        predict(Predictors(curves=told), (("a/pole", 0.5),))
+        predict(Predictors(curves=curves_of_directions), (("a/pole", 0.5),))
 
 
 def test_what_was_not_measured_is_not_predicted():

@@ -23,6 +23,7 @@ from transformers import (
     T5EncoderModel,
 )
 
+from sae_training.dictionary.sae import SAE
 from sae_training.engine.model import Model
 
 LAYERS, WIDTH, VOCABULARY, CONTEXT = 4, 32, 300, 64
@@ -127,6 +128,20 @@ def t5(folder: Path) -> Path:
     ).save_pretrained(folder)
     tokenizer().save_pretrained(folder)
     return folder
+
+
+def topk_sae() -> SAE:
+    """An SAE of the small models' width: 40 random directions, the four strongest active."""
+    g = torch.Generator().manual_seed(0)
+    rows = nn.functional.normalize(torch.randn(40, WIDTH, generator=g), dim=1)
+    return SAE(
+        W_enc=rows.T.contiguous(),
+        W_dec=rows,
+        b_enc=torch.zeros(40),
+        b_dec=torch.zeros(WIDTH),
+        architecture="topk",
+        k=4,
+    )
 
 
 class TinySAE:

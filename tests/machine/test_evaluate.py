@@ -17,27 +17,14 @@ TEXTS = ["the cat sat on the mat", "the dog ran to the end of the garden and the
 CORPUS = Corpus(TEXTS * 3, rows=4, context=24)
 
 
-def sae(seed: int = 0) -> SAE:
-    g = torch.Generator().manual_seed(seed)
-    rows = torch.nn.functional.normalize(torch.randn(40, small_models.WIDTH, generator=g), dim=1)
-    return SAE(
-        W_enc=rows.T.contiguous(),
-        W_dec=rows,
-        b_enc=torch.zeros(40),
-        b_dec=torch.zeros(small_models.WIDTH),
-        architecture="topk",
-        k=4,
-    )
-
-
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gemma2", "qwen3", "bloom"])
 @pytest.mark.parametrize("site", [Site(0, "resid_pre"), Site(1), Site(3)])
 def test_passes_from_the_site_give_what_whole_passes_give(monkeypatch, family, site):
     model = small_models.model(family)
     assert resumable(model)
-    fast = evaluate(model, sae(), CORPUS, site)
+    fast = evaluate(model, small_models.topk_sae(), CORPUS, site)
     monkeypatch.setattr(module, "resumable", lambda model: False)
-    slow = evaluate(model, sae(), CORPUS, site)
+    slow = evaluate(model, small_models.topk_sae(), CORPUS, site)
     for name, value in vars(slow).items():
         assert getattr(fast, name) == pytest.approx(value, rel=1e-4, abs=1e-6, nan_ok=True), name
     assert fast.loss_clean != pytest.approx(fast.loss_spliced, rel=1e-4)
@@ -65,7 +52,13 @@ def test_an_sae_that_rebuilds_everything_recovers_everything():
 
 def test_progress_goes_up_to_the_whole_and_never_back():
     shown = []
-    evaluate(small_models.model("llama"), sae(), CORPUS, Site(1), lambda *done: shown.append(done))
+    evaluate(
+        small_models.model("llama"),
+        small_models.topk_sae(),
+        CORPUS,
+        Site(1),
+        lambda *done: shown.append(done),
+    )
     done = [count for count, _ in shown]
     assert done == sorted(done)
     assert done[-1] == shown[-1][1]

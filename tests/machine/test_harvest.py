@@ -9,7 +9,6 @@ from feature_store.records import Site
 from sae_training.dictionary import harvest as module
 from sae_training.dictionary import kept
 from sae_training.dictionary.harvest import HarvestSettings, harvest, pooled
-from sae_training.dictionary.sae import SAE
 from sae_training.dictionary.stream import read
 from sae_training.dictionary.texts import Corpus
 from tests.helpers import small_models
@@ -31,18 +30,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def sae():
-    g = torch.Generator().manual_seed(0)
-    directions = torch.nn.functional.normalize(
-        torch.randn(40, small_models.WIDTH, generator=g), dim=1
-    )
-    return SAE(
-        W_enc=directions.T.contiguous(),
-        W_dec=directions,
-        b_enc=torch.zeros(40),
-        b_dec=torch.zeros(small_models.WIDTH),
-        architecture="topk",
-        k=4,
-    )
+    return small_models.topk_sae()
 
 
 @pytest.fixture(scope="module")

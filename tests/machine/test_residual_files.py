@@ -96,6 +96,16 @@ def test_everything_is_the_corpus_whatever_the_file_holds(model, tmp_path, monke
         assert bool(counted) == (tokens_wanted == 150), "the model reads what the file lacks only"
 
 
+def test_residuals_of_other_tokens_are_refused(model, tmp_path):
+    site = Site(1)
+    file = file_of(tmp_path, site)
+    read_residuals(model, TEXTS, SETTINGS, {site: file})
+    written = open_residuals(file, model.d_model)
+    longer = [f"{text} and then" for text in TEXTS]
+    with pytest.raises(BadInput, match="are not those of the texts as they are cut"):
+        list(written.everything(model, longer, SETTINGS, site))
+
+
 def test_held_out_documents_come_first(model, tmp_path):
     site = Site(1)
     file = file_of(tmp_path, site)

@@ -82,8 +82,8 @@ def tried(shift, seed, ways=4, modes=2):
     verdicts = []
     for mode in range(modes):
         common = planted(shift, 1.0, (seed, mode))
-        own = [planted(shift, 1.0, (seed, mode, way)) for way in range(ways)]
-        changes = [(common + change) / 2 for change in own]
+        single = [planted(shift, 1.0, (seed, mode, way)) for way in range(ways)]
+        changes = [(common + change) / 2 for change in single]
         changes.append(np.mean(changes, axis=0))
         verdicts.append(hearing.listen(changes, OF, 100, seed, modes))
     return verdicts

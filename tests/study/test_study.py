@@ -318,8 +318,10 @@ def test_groups_and_directions_are_predicted_and_planned_with(told, tmp_path, st
     assert prediction.held.r2[-1] == pytest.approx(scores.r2[0])
 
     value = str(known.curves.source[0])
-    own = abs(alone.points[value])
-    plan = study.plan(f"{value} >= {own / 2:.2f}", effects=sweep.id, max_features=2, replicates=200)
+    size = abs(alone.points[value])
+    plan = study.plan(
+        f"{value} >= {size / 2:.2f}", effects=sweep.id, max_features=2, replicates=200
+    )
     assert 1 <= plan.summary[steer] <= 2
     assert plan.summary["held_out_r2"] == pytest.approx(scores.r2[0])
     assert plan.summary["distance_after"] < plan.summary["distance_before"] / 2
