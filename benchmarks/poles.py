@@ -3,9 +3,9 @@ features chosen by labels alone, in a study of SmolLM2.
 
 1. `SMOLLM2_STUDY` names the folder of its study, with an SAE. Labels come from the built-in texts
    in two poles (`workbench label --labelled poles`), without any question of the questionnaire.
-2. Three sweeps in mode `voice`: pole directions, topic directions, groups of features that read the
-   topic (too few read the pole). Every value is steered, whatever its evidence; 24 random
-   directions stand beside.
+2. Four sweeps in mode `voice`: pole directions, topic directions, groups of features and single
+   features that read the topic (too few read the pole). Of directions and groups every value is
+   steered, whatever its evidence; 24 random directions stand beside.
 3. Figures of each: the rank of the own value (rows and columns centred; 0.5 is chance), the same
    of random directions in the values' places and the share of them that rank as high (p), values
    whose own effect leaves the null band, the off-diagonal against the circle, and the topic's part.
@@ -37,6 +37,7 @@ SWEEPS: dict[str, dict[str, Any]] = {
     "pole directions": {"steer": "directions", "part": "pole", "unproven": True},
     "topic directions": {"steer": "directions", "part": "topic", "unproven": True},
     "groups of topics": {"steer": "groups", "part": "topic", "unproven": True},
+    "features of topics": {"steer": "features", "part": "topic"},
 }
 
 

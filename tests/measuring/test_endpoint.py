@@ -182,8 +182,10 @@ def test_what_came_to_no_end_is_asked_once_more_and_what_trickles_is_not():
 
 
 def test_an_interrupt_does_not_wait_for_the_endpoint():
+    # A run that a shell started in the background ignores the interrupt, and its children do.
     script = (
-        "import sys; from workbench.llm import ask; from workbench.llm.endpoint import Endpoint;"
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "from workbench.llm import ask; from workbench.llm.endpoint import Endpoint;"
         "llm = Endpoint(sys.argv[1], 'm'); llm._open(); print('asking', flush=True);"
         "llm.chat([ask('a')] * 9)"
     )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from feature_store import registry
-from feature_store.errors import BadInput, Incompatible
+from feature_store.errors import BadInput, Incompatible, NotFound
 from feature_store.progress import silent
 from tests.helpers import small_models
 from workbench.instruments.standin import standin
@@ -194,6 +194,14 @@ def test_a_model_that_was_not_tried_is_tried_first(tmp_path, quick, template):
     assert sweep.mode == run.config["mode"]
     assert study.runs.all("hearing-") == [hearing_run], "once for all that asks it"
     assert study.measure(model=model, mode=run.config["mode"], **LITTLE).id == run.id
+
+
+def test_texts_that_are_not_there_are_missed_before_a_model_is_tried(tmp_path, quick):
+    model = str(small_models.saved(tmp_path / "model", small_models.TEMPLATE))
+    study = Study(tmp_path / "study")
+    with pytest.raises(NotFound, match="no table"):
+        study.survey(model=model, labelled=str(tmp_path / "nosuch.csv"))
+    assert not study.runs.all("hearing-")
 
 
 def test_it_stops_at_the_first_mode_that_is_heard(tmp_path, monkeypatch):

@@ -137,6 +137,24 @@ def test_a_rating_is_held_less_reversed_by_hand(tmp_path):
         assert response.logprobs == pytest.approx((held, reverse_), abs=1e-4)
 
 
+def test_one_statement_that_is_too_long_leaves_the_others(tmp_path):
+    model = Study(tmp_path / "study").model("organism")
+    first, second, third = standin().items[:3]
+    long = dataclasses.replace(second, text=" ".join([second.text] * model.context))
+    instrument = dataclasses.replace(standin(), items=(first, long, third))
+    asked = voice.voice_questions(instrument, model.chat, ("matters",))
+    responses = administer(
+        LocalRespondent(model, tmp_path),
+        instrument,
+        asked,
+        "base",
+        silent,
+        Elicitation(mode="voice"),
+    )
+    status = {response.item: response.status for response in responses}
+    assert status == {first.id: "parsed", long.id: "too-long", third.id: "parsed"}
+
+
 def test_a_sweep_scores_the_same_statements(tmp_path):
     model = Study(tmp_path / "study").model("organism")
     asked = voice.voice_questions(few(), model.chat, ("matters",))

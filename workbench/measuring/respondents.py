@@ -132,14 +132,14 @@ class LocalRespondent:
                 " vision:FOLDER-OR-HUB-ID), or ask about descriptions (--settings arm=text)."
             )
         prompts = [prompt_of(q, self.model.chat) for q in questions]
-        longest = max(
-            (self._longest(answers) for answers in {q.answers for q in questions}), default=0
-        )
+        longest = {answers: self._longest(answers) for answers in {q.answers for q in questions}}
         # Kept for the scoring that follows: tokenizing costs a tenth of it.
         tokens = self.model.tokenize(prompts, prompt=True)
         self._ids = dict(zip(map(str, prompts), tokens, strict=True))
-        lengths = [len(self._ids[str(prompt)]) for prompt in prompts]
-        return [length + (room or longest) <= self.model.context for length in lengths]
+        return [
+            len(self._ids[str(prompt)]) + (room or longest[q.answers]) <= self.model.context
+            for prompt, q in zip(prompts, questions, strict=True)
+        ]
 
     def score(
         self, questions: Sequence[Question], length: Length, progress: Progress

@@ -126,8 +126,8 @@ def run(study: Workspace, settings: CompareSettings, progress: Progress) -> Run:
         raise BadInput("Give at least one method for the SAE's features, such as --methods add.")
     label_run = study.resolve("labels", settings.labels)
     source = study.resolve("sae", label_run.inputs["sae"]).config
-    settings = resolved(study, settings, source, progress)
     probe_run = study.resolve("probes", settings.probes) if settings.probes else None
+    settings = resolved(study, settings, source, progress)
     setup = _set_up(study, settings, label_run, probe_run)
     inputs = {
         "labels": label_run.id,

@@ -103,15 +103,16 @@ class LabelSettings(SweepAskingSettings):
 def run(study: Workspace, settings: LabelSettings, progress: Progress) -> Run:
     """Make a run of kind `labels`."""
     sae_run = study.resolve("sae", settings.sae)
-    settings = _with_mode(study, settings, sae_run, progress)
     labeler = LABELERS[settings.labeler]
     options_of_labeler: Any = options(labeler.config, settings.options)
+    # What texts and marks alone decide (too few texts of a value) is refused before the model reads
+    # or is tried.
     labelled = _labelled_texts(study, settings, sae_run)
-    questions = _questions(study, settings, sae_run)
-    # What the marks alone decide (too few texts of a value) is refused before the model reads any.
     silent_sae = _without_features(labelled)
     labeler.label(silent_sae, study.system, options_of_labeler)
     units_of(silent_sae, np.zeros((len(labelled.texts), 1)), study.system, settings.seed)
+    settings = _with_mode(study, settings, sae_run, progress)
+    questions = _questions(study, settings, sae_run)
     pinned = dataclasses.replace(settings, sae=sae_run.id)
     inputs = {
         "sae": sae_run.id,

@@ -131,7 +131,6 @@ class _Job:
 
 def run(study: Workspace, settings: SurveySettings, progress: Progress) -> Run:
     """Make a run of kind `survey`."""
-    settings = resolved(study, settings, vars(settings), progress)
     model = study.model(settings.model, settings.revision, settings.dtype, settings.device)
     layers = tuple(sorted(set(settings.layers))) or tuple(range(model.n_layers))
     for layer in layers:
@@ -144,6 +143,8 @@ def run(study: Workspace, settings: SurveySettings, progress: Progress) -> Run:
             f"A survey needs {FEWEST} texts with a value and {FEWEST} without it, got at most"
             f" {marks.sum(0).max()} of {len(marks)}. Give more labelled texts, or a larger --limit."
         )
+    # A model is tried last: what a person has mistyped costs nothing.
+    settings = resolved(study, settings, vars(settings), progress)
     # The column is that of the labelled texts, not of a table of contexts.
     asking = dataclasses.replace(settings, text_column="")
     source = settings.neutral or material.default_source(settings.model)
