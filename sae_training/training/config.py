@@ -19,7 +19,7 @@ class DictionarySettings:
     point: str = "resid_post"
     """`resid_post` or `resid_pre`."""
     texts: str = "organism"
-    """Corpus: a folder of .txt files, a .txt, .jsonl, .csv, .tsv or .parquet file."""
+    """Where the corpus is from, as it stands in what is exported."""
     dtype: str = "float32"
     """Number format of the language model: float32, bfloat16, float16. bfloat16 is read about twice
     as fast where the processor multiplies it; what it costs is measured on a sample and stands with

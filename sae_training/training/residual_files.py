@@ -19,20 +19,27 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from feature_store.errors import BadInput
 from feature_store.files import write_atomically
 from feature_store.progress import StageProgress, silent_stage
 from feature_store.records import Site
-from sae_training.dictionary.stream import Tokens, picked, placed, places, residual_tokens
+from sae_training.dictionary.stream import (
+    Places,
+    Tokens,
+    picked,
+    placed,
+    places,
+    residual_tokens,
+)
 from sae_training.dictionary.texts import Corpus, TextBatch, batches
 from sae_training.engine.model import Model
 from sae_training.model import sites
@@ -40,6 +47,8 @@ from sae_training.training.config import DictionarySettings
 
 MARK = 16
 """Batches between descriptions of how far a file goes."""
+SAMPLE = 512
+"""Documents whose tokens are counted to say how long a reading takes."""
 BLOCK = 2**24
 """Bytes read at once for a checksum."""
 
@@ -77,8 +86,6 @@ class CorpusBatch(NamedTuple):
     """Its rows; documents by their number in the corpus."""
     held_out: bool
     """Whether its documents are held out."""
-    texts: int
-    """Texts of the training that come up to here in the order of the reading."""
 
 
 class ResidualFile(NamedTuple):
@@ -98,7 +105,7 @@ class ResidualFile(NamedTuple):
         into other tokens than those that were read, as another version of a tokenizer may do.
         """
         at = 0
-        for batch, _, _ in reading_order(model, texts, settings):
+        for batch, _ in reading_order(model, texts, settings):
             where = places(model, batch)
             end = at + len(where.row)
             if at < len(self.x) < end:
@@ -114,12 +121,26 @@ class ResidualFile(NamedTuple):
             at = end
 
 
+class KnownResiduals(NamedTuple):
+    """Residuals of every token of a corpus whose documents are each one row."""
+
+    first: Int[Tensor, " document"]
+    """Where each document begins in `x`."""
+    x: Mapping[Site, Float[Tensor, "tok d_model"]]
+    """Residuals by site, the first token of each document included."""
+
+    def of(self, batch: TextBatch, at: Places, site: Site) -> Float[Tensor, "tok d_model"]:
+        """Give the residuals of some tokens of a batch."""
+        document = batch.document[at.row]
+        return self.x[site][self.first[document] + batch.start[at.row] + at.column]
+
+
 def reading_order(
     model: Model, texts: Sequence[str], settings: DictionarySettings
 ) -> Iterator[CorpusBatch]:
     """Cut a corpus into batches in the order of the reading: what is held out comes first.
 
-    for batch, held_out, _ in reading_order(model, texts, settings):
+    for batch, held_out in reading_order(model, texts, settings):
         model.residuals(batch.ids, batch.mask, site)
     """
     split = CorpusSplit.of(texts, settings)
@@ -127,10 +148,7 @@ def reading_order(
         corpus = Corpus([texts[number] for number in numbers], settings.rows, settings.context)
         numbered = torch.tensor(numbers)
         for batch in batches(model, corpus):
-            upto = 0 if held_out else 1 + int(batch.document.max())
-            yield CorpusBatch(
-                batch._replace(document=numbered[batch.document]), held_out=held_out, texts=upto
-            )
+            yield CorpusBatch(batch._replace(document=numbered[batch.document]), held_out=held_out)
 
 
 def read_residuals(
@@ -139,24 +157,24 @@ def read_residuals(
     settings: DictionarySettings,
     files: dict[Site, Path],
     progress: StageProgress = silent_stage,
+    known: "KnownResiduals | None" = None,
 ) -> None:
     """Read a corpus once for the sites whose files are not there yet, and write the files.
 
+    `known` are residuals that the model has given before; it is not run for their sites again.
     `progress` counts tokens of the corpus. Raises BadInput where the disk is full, or where the
     corpus holds too little.
 
         read_residuals(model, texts, settings, {Site(8): folder / "8.f32", Site(15): ...})
     """
-    writers = [_Writer(file, model.d_model, site) for site, file in files.items()]
+    writers = [ResidualWriter(file, model.d_model, site) for site, file in files.items()]
     writers = [writer for writer in writers if not writer.whole]
     if not writers:
         return
     # A stop may come between two files of a batch: all go on from where the shortest ends.
     place = min((writer.place for writer in writers), key=lambda place: place.batches)
-    with contextlib.ExitStack() as opened:
-        for writer in writers:
-            opened.enter_context(writer.begun(place))
-        _read(model, texts, settings, writers, progress)
+    with written_together(writers, place):
+        _read(model, texts, settings, writers, progress, known)
     for writer in writers:
         writer.close()
 
@@ -165,26 +183,33 @@ def _read(
     model: Model,
     texts: Sequence[str],
     settings: DictionarySettings,
-    writers: "Sequence[_Writer]",
+    writers: "Sequence[ResidualWriter]",
     progress: StageProgress,
+    known: "KnownResiduals | None",
 ) -> None:
     """Read batch after batch from where the files end, until the training's tokens are there."""
     first = writers[0]
     done = first.place.batches
     where = [writer.site for writer in writers]
-    documents = len(texts) - len(CorpusSplit.of(texts, settings).held_out)
-    for number, (batch, held_out, upto) in enumerate(reading_order(model, texts, settings)):
+    # A small corpus ends before the training's tokens are there.
+    whole = min(settings.tokens, tokens_in_training(model, texts, settings))
+    for number, (batch, held_out) in enumerate(reading_order(model, texts, settings)):
         if number < done:
             continue
         if not held_out and first.trained >= settings.tokens:
             break
         at = places(model, batch)
-        residuals = model.residuals_at(batch.ids, batch.mask, where)
-        for writer, hidden in zip(writers, residuals, strict=True):
-            writer.add(picked(hidden, batch, at, writer.site), held_out, len(writers))
-        if upto:
-            # A small corpus ends before the training's tokens are there.
-            whole = min(settings.tokens, round(first.trained * documents / upto))
+        if known and known.x.keys() >= set(where):
+            pieces = [known.of(batch, at, site) for site in where]
+        else:
+            residuals = model.residuals_at(batch.ids, batch.mask, where)
+            pieces = [
+                picked(hidden, batch, at, site)
+                for hidden, site in zip(residuals, where, strict=True)
+            ]
+        for writer, piece in zip(writers, pieces, strict=True):
+            writer.add(piece, held_out, len(writers))
+        if not held_out:
             progress(first.trained, max(first.trained, whole))
     if first.place.held_out == 0:
         raise BadInput(
@@ -199,9 +224,19 @@ def _read(
     progress(first.trained, first.trained)
 
 
+def tokens_in_training(model: Model, texts: Sequence[str], settings: DictionarySettings) -> int:
+    """Estimate how many tokens the training documents give: by their letters, from a sample."""
+    numbers = CorpusSplit.of(texts, settings).shuffled(settings, 0)
+    sample = [texts[number] for number in numbers[:SAMPLE]]
+    corpus = Corpus(sample, settings.rows, settings.context)
+    tokens = sum(int(batch.mask.sum()) - len(batch.mask) for batch in batches(model, corpus))
+    letters = sum(len(texts[number]) for number in numbers)
+    return round(tokens * letters / max(1, sum(len(text) for text in sample)))
+
+
 def open_residuals(file: Path, d_model: int) -> ResidualFile:
     """Map a file that `read_residuals` has written into memory."""
-    place = _Place.read(_described(file))
+    place = FilePlace.read(_described(file))
     size = place.tokens * d_model
     flat = torch.from_file(str(file), shared=False, size=size, dtype=torch.float32)
     return ResidualFile(flat.view(place.tokens, d_model), place.held_out)
@@ -212,7 +247,16 @@ def file_of(folder: Path, site: Site) -> Path:
     return folder / f"{sites.saelens_name(site)}.f32"
 
 
-class _Place(NamedTuple):
+@contextlib.contextmanager
+def written_together(writers: "Sequence[ResidualWriter]", place: "FilePlace") -> Iterator[None]:
+    """Go on with all files from one place inside the block."""
+    with contextlib.ExitStack() as opened:
+        for writer in writers:
+            opened.enter_context(writer.begun(place))
+        yield
+
+
+class FilePlace(NamedTuple):
     """How far a file goes."""
 
     tokens: int = 0
@@ -227,7 +271,7 @@ class _Place(NamedTuple):
     """Checksum of the tokens."""
 
     @classmethod
-    def read(cls, description: Path) -> "_Place":
+    def read(cls, description: Path) -> "FilePlace":
         """Read a description; the beginning where there is none that can be read."""
         try:
             return cls(**json.loads(description.read_text(encoding="utf-8")))
@@ -239,16 +283,16 @@ def _described(file: Path) -> Path:
     return file.with_suffix(".json")
 
 
-class _Writer:
+class ResidualWriter:
     """The file of one site while it is written."""
 
     def __init__(self, file: Path, d_model: int, site: Site) -> None:
         """Find out how far the file goes; what is not as described counts as nothing."""
         self.file, self.site, self.d_model = file, site, d_model
-        self.place = _Place.read(_described(file))
+        self.place = FilePlace.read(_described(file))
         self._checksum = self._begin_checksum()
         if self._checksum.hexdigest() != self.place.sha256:
-            self.place = _Place()
+            self.place = FilePlace()
         self.whole = self.place.whole
         self._opened: Any = None
 
@@ -258,7 +302,7 @@ class _Writer:
         return self.place.tokens - self.place.held_out
 
     @contextlib.contextmanager
-    def begun(self, place: _Place) -> Iterator[None]:
+    def begun(self, place: FilePlace) -> Iterator[None]:
         """Go on from a place inside the block; what is there stays when the reading is stopped."""
         if place.batches != self.place.batches:
             self.place = place
@@ -272,7 +316,7 @@ class _Writer:
             try:
                 yield
             finally:
-                self._mark()
+                self.mark()
 
     def add(self, x: Float[Tensor, "tok d_model"], held_out: bool, files: int) -> None:
         """Append the residuals of a batch; `files` are written beside one another."""
@@ -292,20 +336,20 @@ class _Writer:
             batches=place.batches + 1,
         )
         if self.place.batches % MARK == 0:
-            self._mark()
+            self.mark()
 
     def close(self) -> None:
         """Say that the file is whole."""
         self.whole = True
         self._describe(self.place._replace(whole=True))
 
-    def _mark(self) -> None:
+    def mark(self) -> None:
         """Say how far the file goes."""
         self._opened.flush()
         os.fsync(self._opened.fileno())
         self._describe(self.place)
 
-    def _describe(self, place: _Place) -> None:
+    def _describe(self, place: FilePlace) -> None:
         self.place = place._replace(sha256=self._checksum.hexdigest())
         write_atomically(_described(self.file), json.dumps(self.place._asdict()))
 

@@ -180,7 +180,7 @@ def test_a_stop_between_two_files_of_a_batch_costs_that_batch(model, tmp_path, m
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     read_residuals(model, TEXTS, SETTINGS, files(whole))
     counted = passes(model, monkeypatch)
-    add = module._Writer.add
+    add = module.ResidualWriter.add
 
     def interrupted(writer, x, held_out, files):
         if len(counted) == 5 and writer.site == SITES[1]:
@@ -188,7 +188,7 @@ def test_a_stop_between_two_files_of_a_batch_costs_that_batch(model, tmp_path, m
         add(writer, x, held_out, files)
 
     with monkeypatch.context() as patch:
-        patch.setattr(module._Writer, "add", interrupted)
+        patch.setattr(module.ResidualWriter, "add", interrupted)
         with pytest.raises(KeyboardInterrupt):
             read_residuals(model, TEXTS, SETTINGS, files(stopped))
     read_residuals(model, TEXTS, SETTINGS, files(stopped))
@@ -203,3 +203,16 @@ def test_texts_without_a_second_token_are_refused(model, tmp_path):
         texts = [""] * 4 + ["the cat sat"]
     with pytest.raises(BadInput, match="no token beyond the first"):
         read_residuals(model, texts, SETTINGS, files(tmp_path))
+
+
+def test_a_reading_says_from_the_first_batch_how_many_tokens_it_has(model, tmp_path):
+    """Long texts are read first, so neither texts nor batches say how far a reading is."""
+    texts = ["the cat sat " * (1 if i % 8 else 40) for i in range(200)]
+    shown = []
+    read_residuals(
+        model, texts, SETTINGS, files(tmp_path), lambda done, total: shown.append((done, total))
+    )
+    read = shown[-1][0]
+    assert shown[-1] == (read, read)
+    assert all(0.9 * read <= total <= 1.1 * read for _, total in shown)
+    assert all(done < total for done, total in shown[: len(shown) // 2])

@@ -1,7 +1,8 @@
 """Train an SAE on a model's residual stream and harvest its features.
 
 1. The model reads the texts once; the residuals of every layer that is named are kept on disk while
-   they are needed (`residual_files.py`).
+   they are needed (`residual_files.py`). Texts that the model writes itself are read while they are
+   written (`features/own_texts.py`).
 2. An SAE is trained on each layer's residuals; a share of the documents is held out, and every
    figure is of those.
 3. One pass over the residuals harvests every feature: statistics, histogram, top contexts,
@@ -40,6 +41,7 @@ from sae_training.training.residual_files import file_of, read_residuals
 from sae_training.training.train import train_on_model
 from workbench import material
 from workbench.features.harvesting import EvaluatedSAE, checksum, harvest_into
+from workbench.features.own_texts import RESIDUALS, SELF, OwnTexts, own_texts, source_of
 from workbench.settings import plain
 from workbench.sweeps.survey import surveyed_layer
 from workbench.workspace import Workspace
@@ -53,8 +55,6 @@ FLOAT = 4
 """Size of a number [bytes]."""
 FORMAT_ROWS = 16
 """Texts read together where number formats are compared."""
-RESIDUALS = "residuals"
-"""Folder in a study where residuals lie while SAEs are trained on them."""
 COPIES = 8
 """Encoder and decoder, the two moments that Adam keeps of each, and what is exported: numbers per
 feature and unit of width."""
@@ -67,11 +67,16 @@ class TrainSettings(DictionarySettings):
     layer: tuple[int, ...] = ()
     """0-based decoder layers, each of which gets an SAE of its own; the texts are read once for all
     of them. Empty: the layer that the latest survey of the model advises, without a survey 1."""
+    texts: str = ""
+    """Corpus: a folder of .txt files, a .txt, .jsonl, .csv, .tsv or .parquet file; `self`: what the
+    model writes when it is asked; `organism`: what its generator writes. Empty: the latter for the
+    organism, the former for any other model."""
     text_column: TextColumn = ""
     """Column of a table that holds the texts, or conversations; empty: `text`, `messages`,
     `conversations`, `prompt` with `chosen`, or the only one."""
     documents: CountOfTexts = 0
-    """At most this many texts, sampled [texts]; 0: all (20,000 of the organism's)."""
+    """At most this many texts, sampled [texts]; 0: all (20,000 of the organism's, 800 that a model
+    writes itself)."""
     top_contexts: Annotated[int, Between(1, 10_000)] = 20
     """Top contexts kept of every feature."""
     layout: Literal["pca", "umap"] = "pca"
@@ -87,13 +92,20 @@ def run(study: Workspace, settings: TrainSettings, progress: Progress) -> Run:
     """Make a run of kind `sae` for each layer, and give the last one."""
     refuse_architecture(settings)
     model = study.model(settings.model, settings.revision, settings.dtype, settings.device)
-    texts, account = material.texts(
-        settings.texts, settings.documents, settings.seed, settings.text_column, model
-    )
-    training = _Training(study, settings, model, texts, progress)
     layers = list(dict.fromkeys(settings.layer)) or [_advised_layer(study, model.pinned)]
-    for layer in layers:
-        sites.boundary(settings.site_of(layer), model.n_layers)
+    where = [settings.site_of(layer) for layer in layers]
+    for site in where:
+        sites.boundary(site, model.n_layers)
+    settings = dataclasses.replace(settings, texts=source_of(settings.texts, settings.model))
+    written = None
+    if settings.texts == SELF:
+        written = own_texts(study, model, settings, where if settings.cache else (), progress)
+        texts, account = written.read
+    else:
+        texts, account = material.texts(
+            settings.texts, settings.documents, settings.seed, settings.text_column, model
+        )
+    training = _Training(study, settings, model, texts, written, progress)
     runs = [training.make(layer, layers, account) for layer in layers]
     training.forget()
     if len(runs) > 1:
@@ -111,11 +123,12 @@ class _Training:
         settings: TrainSettings,
         model: "Model",
         texts: Sequence[str],
+        written: OwnTexts | None,
         progress: Progress,
     ) -> None:
         """Name the work, and the folder of the residuals while it lasts."""
         self.study, self.settings, self.model, self.texts = study, settings, model, texts
-        self.progress = progress
+        self.written, self.progress = written, progress
         self.inputs = {"model": model.pinned, "texts": checksum(texts)}
         whole = json.dumps([plain(settings), self.inputs], sort_keys=True)
         name = hashlib.sha256(whole.encode()).hexdigest()[:10]
@@ -137,6 +150,8 @@ class _Training:
     def forget(self) -> None:
         """Remove the residuals."""
         shutil.rmtree(self.residuals, ignore_errors=True)
+        if self.written:
+            self.written.forget()
         with contextlib.suppress(OSError):  # another command's lie there
             self.residuals.parent.rmdir()
 
@@ -167,6 +182,7 @@ class _Training:
             self.settings,
             {site: file_of(self.residuals, site) for site in where},
             stage(self.progress, "reading residuals"),
+            self.written.known if self.written else None,
         )
 
     def _train(self, work: Work, layer: int, several: bool) -> dict[str, Any]:
