@@ -26,8 +26,8 @@ from feature_store.records import Run, Site
 from feature_store.work import Work
 from sae_training.model import sites
 from workbench import material
+from workbench.features.corpora import open_corpus, source_of
 from workbench.features.harvesting import EvaluatedSAE, checksum, context_of, harvest_into
-from workbench.features.own_texts import SELF, own_texts, source_of
 from workbench.settings import LocalModelSettings
 from workbench.sweeps.survey import surveyed_layer
 from workbench.workspace import Workspace
@@ -57,15 +57,16 @@ class AdoptSettings(LocalModelSettings):
     dtype: str = "float32"
     """Number format of the model's weights."""
     texts: str = ""
-    """Folder of .txt files, one .txt, .jsonl, .csv, .tsv or .parquet file; `self`: what the model
-    writes when it is asked; `organism`: what its generator writes. Empty: the latter for the
-    organism, the former for any other model."""
+    """Corpus: a folder of .txt files, a .txt, .jsonl, .csv, .tsv or .parquet file; `self`: what the
+    model writes when it is asked; `hub:ORG/NAME[/CONFIGURATION][:SPLIT][#COLUMN]`: rows of a
+    dataset of the hub; `organism`: what its generator writes. Empty: `organism` for it, else
+    `self`."""
     text_column: TextColumn = ""
     """Column of a table that holds the texts, or conversations; empty: `text`, `messages`,
     `conversations`, `prompt` with `chosen`, or the only one."""
     documents: CountOfTexts = 0
     """At most this many texts, sampled [texts]; 0: all (20,000 of the organism's, 800 that a model
-    writes itself)."""
+    writes itself, the first 20,000 rows of the hub)."""
     context: Count = 128
     """Longer texts are read in pieces of this length [tokens]."""
     rows: Count = 128
@@ -95,12 +96,7 @@ def run(study: Workspace, settings: AdoptSettings, progress: Progress) -> Run:
     site = _site(sae, settings)
     sites.boundary(site, model.n_layers)
     settings = dataclasses.replace(settings, texts=source_of(settings.texts, settings.model))
-    if settings.texts == SELF:
-        texts, account = own_texts(study, model, settings, (), progress).read
-    else:
-        texts, account = material.texts(
-            settings.texts, settings.documents, settings.seed, settings.text_column, model
-        )
+    texts, account, *_ = open_corpus(study, model, settings, (), progress)
     _check_revision(sae, model, settings)
     _warn_of_context(sae, settings)
     _warn_of_layer(study, site, model)

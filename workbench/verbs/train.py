@@ -2,7 +2,7 @@
 
 1. The model reads the texts once; the residuals of every layer that is named are kept on disk while
    they are needed (`residual_files.py`). Texts that the model writes itself are read while they are
-   written (`features/own_texts.py`).
+   written (`features/corpora.py`).
 2. An SAE is trained on each layer's residuals; a share of the documents is held out, and every
    figure is of those.
 3. One pass over the residuals harvests every feature: statistics, histogram, top contexts,
@@ -40,8 +40,8 @@ from sae_training.training.engines import refuse_architecture
 from sae_training.training.residual_files import file_of, read_residuals
 from sae_training.training.train import train_on_model
 from workbench import material
+from workbench.features.corpora import RESIDUALS, StudyCorpus, open_corpus, source_of
 from workbench.features.harvesting import EvaluatedSAE, checksum, harvest_into
-from workbench.features.own_texts import RESIDUALS, SELF, OwnTexts, own_texts, source_of
 from workbench.settings import plain
 from workbench.sweeps.survey import surveyed_layer
 from workbench.workspace import Workspace
@@ -69,14 +69,15 @@ class TrainSettings(DictionarySettings):
     of them. Empty: the layer that the latest survey of the model advises, without a survey 1."""
     texts: str = ""
     """Corpus: a folder of .txt files, a .txt, .jsonl, .csv, .tsv or .parquet file; `self`: what the
-    model writes when it is asked; `organism`: what its generator writes. Empty: the latter for the
-    organism, the former for any other model."""
+    model writes when it is asked; `hub:ORG/NAME[/CONFIGURATION][:SPLIT][#COLUMN]`: rows of a
+    dataset of the hub; `organism`: what its generator writes. Empty: `organism` for it, else
+    `self`."""
     text_column: TextColumn = ""
     """Column of a table that holds the texts, or conversations; empty: `text`, `messages`,
     `conversations`, `prompt` with `chosen`, or the only one."""
     documents: CountOfTexts = 0
     """At most this many texts, sampled [texts]; 0: all (20,000 of the organism's, 800 that a model
-    writes itself)."""
+    writes itself, the first 20,000 rows of the hub)."""
     top_contexts: Annotated[int, Between(1, 10_000)] = 20
     """Top contexts kept of every feature."""
     layout: Literal["pca", "umap"] = "pca"
@@ -97,16 +98,10 @@ def run(study: Workspace, settings: TrainSettings, progress: Progress) -> Run:
     for site in where:
         sites.boundary(site, model.n_layers)
     settings = dataclasses.replace(settings, texts=source_of(settings.texts, settings.model))
-    written = None
-    if settings.texts == SELF:
-        written = own_texts(study, model, settings, where if settings.cache else (), progress)
-        texts, account = written.read
-    else:
-        texts, account = material.texts(
-            settings.texts, settings.documents, settings.seed, settings.text_column, model
-        )
-    training = _Training(study, settings, model, texts, written, progress)
-    runs = [training.make(layer, layers, account) for layer in layers]
+    kept = where if settings.cache else ()
+    corpus = open_corpus(study, model, settings, kept, progress)
+    training = _Training(study, settings, model, corpus, progress)
+    runs = [training.make(layer, layers) for layer in layers]
     training.forget()
     if len(runs) > 1:
         made = listed([f"{run.id} (layer {run.summary['layer']})" for run in runs])
@@ -122,19 +117,18 @@ class _Training:
         study: Workspace,
         settings: TrainSettings,
         model: "Model",
-        texts: Sequence[str],
-        written: OwnTexts | None,
+        corpus: StudyCorpus,
         progress: Progress,
     ) -> None:
         """Name the work, and the folder of the residuals while it lasts."""
-        self.study, self.settings, self.model, self.texts = study, settings, model, texts
-        self.written, self.progress = written, progress
-        self.inputs = {"model": model.pinned, "texts": checksum(texts)}
+        self.study, self.settings, self.model, self.corpus = study, settings, model, corpus
+        self.texts, self.progress = corpus.texts, progress
+        self.inputs = {"model": model.pinned, "texts": checksum(corpus.texts)}
         whole = json.dumps([plain(settings), self.inputs], sort_keys=True)
         name = hashlib.sha256(whole.encode()).hexdigest()[:10]
         self.residuals = study.folder / RESIDUALS / name
 
-    def make(self, layer: int, layers: Sequence[int], account: str) -> Run:
+    def make(self, layer: int, layers: Sequence[int]) -> Run:
         """Make the run of a layer; the first that is not there yet reads for all such layers."""
 
         def build(work: Work) -> dict[str, Any]:
@@ -143,15 +137,14 @@ class _Training:
             missing = [other for other in layers if not self._exists(other)]
             if self.settings.cache:
                 self._read(missing)
-            return self._train(work, layer, len(layers) > 1) | material.reading(account)
+            return self._train(work, layer, len(layers) > 1) | material.reading(self.corpus.account)
 
         return self.study.make("sae", self._config(layer), self.inputs, build)
 
     def forget(self) -> None:
         """Remove the residuals."""
         shutil.rmtree(self.residuals, ignore_errors=True)
-        if self.written:
-            self.written.forget()
+        self.corpus.forget()
         with contextlib.suppress(OSError):  # another command's lie there
             self.residuals.parent.rmdir()
 
@@ -182,7 +175,7 @@ class _Training:
             self.settings,
             {site: file_of(self.residuals, site) for site in where},
             stage(self.progress, "reading residuals"),
-            self.written.known if self.written else None,
+            self.corpus.known,
         )
 
     def _train(self, work: Work, layer: int, several: bool) -> dict[str, Any]:
