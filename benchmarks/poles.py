@@ -6,9 +6,10 @@ features chosen by labels alone, in a study of SmolLM2.
 2. Four sweeps in mode `voice`: pole directions, topic directions, groups of features and single
    features that read the topic (too few read the pole). Of directions and groups every value is
    steered, whatever its evidence; 24 random directions stand beside.
-3. Figures of each: the rank of the own value (rows and columns centred; 0.5 is chance), the same
-   of random directions in the values' places and the share of them that rank as high (p), values
-   whose own effect leaves the null band, the off-diagonal against the circle, and the topic's part.
+3. Figures of each: the rank of the own value (rows and columns centred; 0.5 is chance) with an
+   interval over the open questions, the same of random directions in the values' places and the
+   share of them that rank as high (p), values whose own effect leaves the null band, every value's
+   own effect, the off-diagonal against the circle, and the topic's part.
 
 Reach, by pole directions: rank 0.85, six of ten values outside the null band.
 """
@@ -73,11 +74,12 @@ def _figures(study: Study, run: str) -> dict[str, Any]:
     sources = [value for value in sweep.values if len(matched.of(value))]
     cells = study.store.sql("SELECT * FROM side_effects WHERE run = ? AND source = target", [run])
     outside = cells[(cells.effect > cells.null_high) & (cells.low > 0)]
-    rank, p = _rank(matched, sources, sweep.values)
+    ranked = _rank(matched, sources, sweep.values)
+    own = cells.set_index("source")[["effect", "low", "high", "null_low", "null_high"]]
     return {
         "values": len(sources),
-        "rank": rank,
-        "p": p,
+        **ranked,
+        "own_effects": own.T.to_dict("list"),
         "outside_null": len(outside),
         "values_outside_null": sorted(outside.source),
         "own_held": summary["own_held"],
@@ -92,16 +94,28 @@ def _figures(study: Study, run: str) -> dict[str, Any]:
     }
 
 
-def _rank(matched: Matched, sources: list[str], values: tuple[str, ...]) -> tuple[float, float]:
+def _rank(matched: Matched, sources: list[str], values: tuple[str, ...]) -> dict[str, float]:
     """The rank of the own value, and how often random directions in its place rank as high."""
     diagonal = np.array([values.index(source) for source in sources])
-    means = known_mean(matched.changes, 1)
-    rank = own_rank(np.stack([means[matched.of(source)].mean(0) for source in sources]), diagonal)
     rng = np.random.default_rng(0)
+
+    def ranked(rows: np.ndarray) -> float:
+        """The rank in some of the open questions."""
+        means = known_mean(matched.changes[:, rows], 1)
+        return own_rank(
+            np.stack([means[matched.of(source)].mean(0) for source in sources]), diagonal
+        )
+
+    questions = matched.changes.shape[1]
+    rank = ranked(np.arange(questions))
+    again = [ranked(rng.integers(0, questions, questions)) for _ in range(DRAWS)]
+    low, high = np.quantile(again, [0.025, 0.975])
+    means = known_mean(matched.changes, 1)
     controls = np.flatnonzero(matched.is_control)
     drawn = []
     for _ in range(DRAWS):
         rows = means[rng.choice(controls, len(sources), replace=False)]
         signs = rng.choice((-1.0, 1.0), size=(len(sources), 1))
         drawn.append(own_rank(rows * signs, diagonal))
-    return rank, float((1 + (np.array(drawn) >= rank).sum()) / (1 + DRAWS))
+    p = float((1 + (np.array(drawn) >= rank).sum()) / (1 + DRAWS))
+    return {"rank": rank, "rank_low": float(low), "rank_high": float(high), "p": p}

@@ -9,6 +9,7 @@ import pytest
 from feature_store.errors import BadInput, NotFound
 from feature_store.records import CausalGraph, Edge
 from tests.causal.test_effects import TEN, simulate
+from workbench.causal.joint import turned_weights, with_turned
 from workbench.causal.predict import (
     Predictors,
     bounded,
@@ -72,6 +73,32 @@ def test_a_joint_steering_is_the_sum_of_the_planted_effects():
     assert said.damage == pytest.approx(0.2 * ((0.04 + 0.16) / 2 + 0.04 + 0.16))
     assert said.low == pytest.approx(said.mean)  # no context reacts differently
     assert (said.n, said.held) == (12, None)
+
+
+def test_what_was_measured_turned_is_predicted_by_that():
+    """Effects that partly do not turn with the sign: a line, less a square of the dose."""
+    gain, bent = some_gain(0), 2.0
+
+    def at(sign, harm):
+        sweep = planted_sweep(sign * gain)
+        square = bent * sweep.dose[:, None, None] ** 2
+        return replace(sweep, ratings=sweep.ratings - square, damage=harm * sweep.damage)
+
+    curves = dose_curves(at(1, 1.0), np.inf)
+    steering = ((103, 0.2), (107, -0.4))
+    line = 0.2 * gain[3] - 0.4 * gain[7]
+    damage_up, damage_down = 0.2 * 0.04, 0.2 * 0.16
+    turned_by_sign = predict(Predictors(curves), steering, replicates=200)
+    assert turned_by_sign.mean == pytest.approx(line - bent * 0.04 + bent * 0.16)
+    assert turned_by_sign.damage == pytest.approx(damage_up + damage_down)
+    known = with_turned(curves, at(-1, 3.0))
+    said = predict(Predictors(known), steering, replicates=200)
+    assert said.mean == pytest.approx(line - bent * 0.04 - bent * 0.16)
+    assert said.damage == pytest.approx(damage_up + 3 * damage_down)
+    assert known.slopes() == pytest.approx(gain)
+    half = known.of_contexts(np.arange(6))
+    assert predict(Predictors(half), steering, replicates=200).mean == pytest.approx(said.mean)
+    assert turned_weights(known)[:4] == [((100, -d),) for d in DOSES] + [((101, -DOSES[0]),)]
 
 
 def test_the_curve_is_kept_and_a_scale_ends():
@@ -222,6 +249,13 @@ def test_joint_steerings_are_seeded_and_inside_what_was_measured():
     assert all(len({feature for feature, _ in one}) == len(one) for one in drawn)
     assert 0.4 < np.mean([dose > 0 for one in drawn for _, dose in one]) < 0.6
     assert damage(told, dose_matrix(told, drawn)).min() > 0
+    short = draw(told, 200, 4, 3, longest=0.4)
+    length = [np.linalg.norm([dose for _, dose in one]) for one in short]
+    assert max(length) == pytest.approx(0.4, abs=1e-3)
+    for one, other in zip(drawn, short, strict=True):
+        whole, cut = (np.array([dose for _, dose in steering]) for steering in (one, other))
+        assert [key for key, _ in one] == [key for key, _ in other]
+        np.testing.assert_allclose(cut, whole * min(1, 0.4 / np.linalg.norm(whole)), atol=1e-4)
     with pytest.raises(BadInput, match="2 to 12 of the swept features, got 13"):
         draw(told, 5, 13, 0)
 

@@ -7,8 +7,11 @@ import pytest
 
 from feature_store.errors import BadInput, Incompatible
 from tests.helpers.labels import LAX
+from workbench.causal.joint import known_predictors
+from workbench.causal.predict import Predictors, predict
 from workbench.measuring import voice
 from workbench.study import Study
+from workbench.sweeps.stored import read_sweep
 
 SMALL = {"features_per_value": 2, "n_neutral": 4, "replicates": 100}
 
@@ -56,7 +59,7 @@ def test_held_and_topic_are_of_the_same_questions(study):
     ("verb", "settings"),
     [
         ("predict", {"graph": "", "steerings": 4, "largest": 2, "replicates": 100}),
-        ("plan", {"want": "power +2", "replicates": 100}),
+        ("plan", {"want": "power +1", "replicates": 100}),
         ("compare", {"mode": "voice", "n_texts": 4, "strengths": (0.1, 0.3), **SMALL}),
         ("contrast", {"mode": "voice", "subjects": ("base", "power+"), "replicates": 100}),
     ],
@@ -68,6 +71,34 @@ def test_what_is_built_on_it_asks_the_same(study, verb, settings):
     prompts = study.store.sql("SELECT DISTINCT prompt FROM prompts WHERE run = ?", [run.id])
     known = set(voice.open_questions(chat=False).values())
     assert set(prompts.prompt) <= known
+
+
+def test_a_prediction_measures_what_the_sweep_did_not_turn_round(study):
+    sweep = study.resolve("effects", "latest")
+    run = study.predict(effects=sweep.id, graph="", steerings=4, largest=2, replicates=100)
+    assert run.config["both_signs"]
+    assert run.summary["steerings"] == 4
+    parts = study.store.sql(
+        "SELECT * FROM joint_features WHERE run = ? AND intervention >= 4", [run.id]
+    )
+    known = known_predictors(study, sweep.id).curves
+    assert len(parts) == len(known.feature) * 2
+    assert set(parts.weight) == {-0.1, -0.3}
+    measured = read_sweep(study, run.id)
+    last = int(parts.intervention.max())
+    column = len(known.feature) - 1
+    np.testing.assert_allclose(known.change(column, -0.3), measured.changes()[last])
+    np.testing.assert_allclose(known.harm(column, -0.3), measured.damage[last])
+    prediction = study.store.sql(
+        "SELECT intervention, value, predicted FROM predictions WHERE run = ?", [run.id]
+    )
+    assert set(prediction.intervention) == {0, 1, 2, 3}
+    drawn = study.store.sql(
+        "SELECT feature, weight FROM joint_features WHERE run = ? AND intervention = 0", [run.id]
+    )
+    again = predict(Predictors(known), tuple(zip(drawn.feature, drawn.weight, strict=True)))
+    rows = prediction[prediction.intervention == 0].set_index("value").predicted
+    np.testing.assert_allclose(again.mean, rows[[*again.values]], atol=1e-6)
 
 
 def test_too_few_questions_are_refused_before_the_sweep(study):

@@ -24,6 +24,7 @@ from workbench.causal.predict import (
     dose_curves,
 )
 from workbench.measuring.questionnaire import one_scale
+from workbench.sweeps.damage import Sweep
 from workbench.sweeps.stored import read_sweep
 from workbench.sweeps.sweep import Intervention
 from workbench.sweeps.units import unit_name, units_that_read, value_units
@@ -104,6 +105,24 @@ def _called(curves: Curves, key: UnitKey) -> dict[str, Any]:
     return {"kind": curves.kind, "name": key} if curves.names else {"feature": key}
 
 
+def turned_weights(curves: Curves) -> list[Weights]:
+    """List every unit alone at every dose of its curve, with the sign turned."""
+    return [((key, -float(dose)),) for key in curves.keys for dose in curves.dose[1:]]
+
+
+def with_turned(curves: Curves, measured: Sweep) -> Curves:
+    """Add what was measured under `turned_weights`, in their order, to curves."""
+    units, doses = len(curves.feature), len(curves.dose) - 1
+    changes, damage = measured.changes(), measured.damage
+    changes = changes.reshape(units, doses, *changes.shape[1:])
+    damage = damage.reshape(units, doses, damage.shape[1])
+    return replace(
+        curves,
+        turned=np.concatenate([np.zeros_like(changes[:, :1]), changes], 1),
+        turned_damage=np.concatenate([np.zeros_like(damage[:, :1]), damage], 1),
+    )
+
+
 def halves(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Split `n` contexts at random in two: numbers of those that choose, of those that report.
 
@@ -166,6 +185,11 @@ def known_predictors(study: Workspace, effects: str = "latest") -> Predictors:
     )
     if record is None:
         return predictors
+    if record.config.get("both_signs"):
+        measured = read_sweep(study, record.id)
+        turned = np.arange(record.summary["steerings"], len(measured.dose))
+        curves = with_turned(predictors.curves, measured.take(turned))
+        predictors = predictors._replace(curves=curves)
     return predictors._replace(
         held=read_held(study, record, predictors.curves.values),
         damage_error=record.summary["damage_error"],

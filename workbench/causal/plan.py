@@ -28,7 +28,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from feature_store.errors import BadInput
-from workbench.causal.predict import Curves, Weights, along, damage, linear
+from workbench.causal.predict import Curves, Weights, damage, linear
 from workbench.causal.wanted import Goal
 from workbench.statistics.intervals import known_mean
 
@@ -184,7 +184,7 @@ class _Search:
             up[f] = min(x[f] + step, self.reach)
             down[f] = max(x[f] - step, -self.reach)
             lines[f] = (self.change(up) - self.change(down)) / (up[f] - down[f])
-            here = along(self.curves.damage[f], self.curves.dose, float(x[f])).mean()
+            here = self.curves.harm(int(f), float(x[f])).mean()
             harm[f] = max(0.0, float(here) / x[f] ** 2)
         return lines, harm
 

@@ -2,9 +2,10 @@
 
 1. A sweep steered every feature alone, or every group of features or direction, which then is what
    a feature is here. `Curves` holds what it measured: the change of every rating in every context
-   over the dose, linear between two doses, and the damage. A negative strength was never measured:
-   its change is that of the positive one with the sign turned, its damage the same (odd and even
-   extension). Doses beyond the measured ones are refused.
+   over the dose, linear between two doses, and the damage. Where the same was measured with the
+   sign turned, a negative strength follows that. Where it was not, its change is that of the
+   positive one with the sign turned, its damage the same: true where ratings are a line in the
+   dose, far from true in mode `voice`. Doses beyond the measured ones are refused.
 2. Two models of several features together. `linear`: the changes add up, context by context.
    `graph`: a feature pushes its own value only, by its own change over (I - A)^-1[i,i], and (I -
    A)^-1 of the causal graph carries the pushes on; what a feature does to other values directly is
@@ -75,6 +76,10 @@ class Curves:
     """What was swept: `feature`, `group`, `direction`, or a kind of control."""
     names: tuple[str, ...] = ()
     """Names of groups or directions; none of features."""
+    turned: Float[np.ndarray, "feature dose context value"] | None = None
+    """Change at the same doses with the sign turned [rating points]; None: not measured."""
+    turned_damage: Float[np.ndarray, "feature dose text"] | None = None
+    """Rise of the loss there [nats per token]; None: not measured."""
 
     @property
     def keys(self) -> list[UnitKey]:
@@ -83,14 +88,28 @@ class Curves:
 
     def of_contexts(self, rows: Int[np.ndarray, " row"]) -> "Curves":
         """Keep what was measured in some of the contexts only."""
-        return replace(self, changes=self.changes[:, :, rows], base=self.base[rows])
+        turned = None if self.turned is None else self.turned[:, :, rows]
+        return replace(self, changes=self.changes[:, :, rows], base=self.base[rows], turned=turned)
+
+    def change(self, column: int, strength: float) -> Float[np.ndarray, "context value"]:
+        """Read the change under one unit at a strength of either sign [rating points]."""
+        if strength < 0 and self.turned is not None:
+            return along(self.turned[column], self.dose, strength)
+        return np.sign(strength) * along(self.changes[column], self.dose, strength)
+
+    def harm(self, column: int, strength: float) -> Float[np.ndarray, " text"]:
+        """Read the damage under one unit at a strength of either sign [nats per token]."""
+        below = self.turned_damage if strength < 0 else None
+        return along(self.damage[column] if below is None else below[column], self.dose, strength)
 
     def slopes(self) -> Float[np.ndarray, "feature value"]:
-        """Fit a line through the origin to each mean curve, by least squares.
+        """Fit a line through the origin to each mean curve, both signs together, by least squares.
 
         Slopes are in rating points per unit of dose.
         """
         mean = known_mean(self.changes, 2)
+        if self.turned is not None:
+            mean = (mean - known_mean(self.turned, 2)) / 2
         return np.einsum("d,fdv->fv", self.dose, mean) / (self.dose**2).sum()
 
 
@@ -258,10 +277,8 @@ def linear(
     `x`: signed doses, as `dose_matrix` lays them out.
     """
     total = np.zeros((len(x), *curves.base.shape))
-    for row, column in np.argwhere(x != 0):
-        total[row] += np.sign(x[row, column]) * along(
-            curves.changes[column], curves.dose, float(x[row, column])
-        )
+    for row, column in np.argwhere(x != 0).tolist():
+        total[row] += curves.change(column, float(x[row, column]))
     return bounded(curves.base, total, curves.top)
 
 
@@ -279,10 +296,10 @@ def through_graph(
     direct[np.ix_(places, places)] = weights(graph)
     spread = np.linalg.inv(np.eye(size) - direct)
     pushes = np.zeros((len(x), *curves.base.shape))
-    for row, column in np.argwhere(x != 0):
+    for row, column in np.argwhere(x != 0).tolist():
         j = curves.values.index(str(curves.source[column]))
-        change = along(curves.changes[column], curves.dose, float(x[row, column]))[:, j]
-        pushes[row, :, j] += np.sign(x[row, column]) * change / spread[j, j]
+        change = curves.change(column, float(x[row, column]))[:, j]
+        pushes[row, :, j] += change / spread[j, j]
     return bounded(curves.base, pushes @ spread, curves.top)
 
 
@@ -294,8 +311,8 @@ def damage(
     `x`: signed doses.
     """
     total = np.zeros((len(x), curves.damage.shape[2]))
-    for row, column in np.argwhere(x != 0):
-        total[row] += along(curves.damage[column], curves.dose, float(x[row, column]))
+    for row, column in np.argwhere(x != 0).tolist():
+        total[row] += curves.harm(column, float(x[row, column]))
     return total
 
 
@@ -369,11 +386,12 @@ def widened(interval: Interval, error: Float[np.ndarray, "*cells"], n: int) -> I
 
 
 def draw(
-    curves: Curves, n: int, largest: int, seed: int
+    curves: Curves, n: int, largest: int, seed: int, longest: float = np.inf
 ) -> list[tuple[tuple[UnitKey, float], ...]]:
     """Draw `n` random joint steerings of 2 to `largest` different features, groups or directions.
 
-    Each has a random sign and a random dose within the measured range.
+    Each has a random sign and a random dose within the measured range. Doses whose length (the root
+    of the sum of their squares) is beyond `longest` are made smaller together.
     """
     keys = curves.keys
     if not 2 <= largest <= len(keys):
@@ -387,6 +405,7 @@ def draw(
         size = np.full(len(drawn), curves.dose[1])
         if len(curves.dose) > 2:
             size = rng.uniform(curves.dose[1], curves.dose[-1], len(drawn))
+        size *= min(1.0, longest / np.linalg.norm(size))
         doses = (size * rng.choice((-1, 1), len(drawn))).round(4)
         pairs = zip(drawn, doses, strict=True)
         steerings.append(tuple((keys[column], float(dose)) for column, dose in pairs))

@@ -11,7 +11,7 @@ neutral text.
 Left out: extrapolation beyond the largest dose.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -83,6 +83,11 @@ class Sweep:
     def changes(self) -> Float[np.ndarray, "intervention context value"]:
         """Subtract unsteered from steered ratings, context by context [rating points]."""
         return self.ratings - self.base
+
+    def take(self, rows: Int[np.ndarray, " row"]) -> "Sweep":
+        """Keep some of the interventions."""
+        by_row = ("unit_id", "kind", "feature", "source", "polarity", "dose", "ratings", "damage")
+        return replace(self, **{name: getattr(self, name)[rows] for name in by_row})
 
     def unsteered_sd(self) -> Float[np.ndarray, " value"]:
         """Compute the SD of each value's unsteered rating over contexts [rating points].
