@@ -1,4 +1,5 @@
-# Two commands on a fresh machine: `make demo` and `make test`. Both set up their environment first.
+# Two commands on a fresh machine: `make demo` and `make test`. Both set up their environment first, and so does
+# `make real`.
 PYTHON ?= python3
 BIN = .venv/bin
 STUDY ?= studies/demo
@@ -7,7 +8,7 @@ PYTEST = $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 export HF_HUB_DISABLE_TELEMETRY = 1
 export WANDB_MODE = disabled
 
-.PHONY: help demo test check style types format docs install
+.PHONY: help demo real test check style types format docs install
 
 help: ## list these commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -16,6 +17,13 @@ demo: .venv/installed ## train, label, measure, steer and graph on the shipped m
 	$(BIN)/workbench demo $(STUDY)
 ifneq ($(APP),0)
 	$(BIN)/workbench app $(STUDY)
+endif
+
+real: .venv/installed ## the same on a real chat model: fetch SmolLM2, run jobs/smollm2.toml, open the app (APP=0: do not)
+	$(BIN)/workbench fetch smollm2
+	$(BIN)/workbench study studies/smollm2 --job jobs/smollm2.toml
+ifneq ($(APP),0)
+	$(BIN)/workbench app studies/smollm2
 endif
 
 test: style types ## every check and every test, notebooks included

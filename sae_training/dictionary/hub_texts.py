@@ -53,13 +53,13 @@ class HubTable(NamedTuple):
 
         HubTable.parse("hub:org/name:train#text")
         """
-        found = _ADDRESS.fullmatch(address)
-        if not found:
+        match = _ADDRESS.fullmatch(address)
+        if not match:
             raise BadInput(
                 "A dataset of the hub is named hub:ORG/NAME, or"
                 f" hub:ORG/NAME/CONFIGURATION:SPLIT#COLUMN; got {shown(address, 200)}."
             )
-        parts = {key: value or "" for key, value in found.groupdict().items()}
+        parts = {key: value or "" for key, value in match.groupdict().items()}
         return cls(**parts | {"split": parts["split"] or "train"})
 
     @property

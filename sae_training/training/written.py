@@ -75,7 +75,7 @@ class WrittenCorpus(NamedTuple):
     """Their residuals; None where none were kept, or where they are gone."""
 
 
-class _Part(NamedTuple):
+class _WrittenBatch(NamedTuple):
     """What is kept of a batch."""
 
     texts: list[str]
@@ -161,14 +161,20 @@ class _Writing:
         self.seen: dict[int, list[tuple[Tensor, Tensor]]] = {}
         """Boundary -> residuals [row tok d_model] and which of them are text, of each pass."""
 
-    def write(self, rendered: Sequence[str], seeds: Sequence[int], shown: StageProgress) -> _Part:
+    def write(
+        self, rendered: Sequence[str], seeds: Sequence[int], shown: StageProgress
+    ) -> _WrittenBatch:
         """Continue the prompts, keep the residuals of what is kept, and give the documents."""
         model = self.model
         new: list[list[int]] = [[] for _ in self.prompts]
         residuals: dict[int, dict[int, Tensor]] = {}
         groups = batches(model, list(map(len, self.prompts)), ROWS)
         for number, rows in enumerate(groups):
-            batch = PromptBatch([self.prompts[r] for r in rows], rows, [seeds[r] for r in rows])
+            batch = PromptBatch(
+                ids=[self.prompts[row] for row in rows],
+                rows=rows,
+                seeds=[seeds[row] for row in rows],
+            )
             # One more than is kept: the pass that chooses it reads the last that is.
             room = 1 + self.context - min(map(len, batch.ids))
             with self._watched():
@@ -222,7 +228,7 @@ class _Writing:
         rendered: Sequence[str],
         new: Sequence[list[int]],
         residuals: Mapping[int, Mapping[int, Tensor]],
-    ) -> _Part:
+    ) -> _WrittenBatch:
         """Keep documents that are cut into the same tokens again, and their residuals."""
         model = self.model
         texts, ids = self._documents(rendered, new)
@@ -250,7 +256,7 @@ class _Writing:
             for tokens in new
             for at in range(len(tokens) - SEQUENCE + 1)
         ]
-        return _Part(
+        return _WrittenBatch(
             texts=[texts[row] for row in kept],
             tokens=[len(ids[row]) for row in kept],
             left_out=sum(map(bool, new)) - len(kept),
@@ -263,7 +269,7 @@ class _Writing:
 def _alike(written: Sequence[int], read: Sequence[int]) -> int:
     """Count the tokens that two texts begin with alike."""
     pairs = zip(written, read, strict=False)
-    differ = (at for at, (one, other) in enumerate(pairs) if one != other)
+    differ = (at for at, (token, other) in enumerate(pairs) if token != other)
     return next(differ, min(len(written), len(read)))
 
 
@@ -279,22 +285,24 @@ def _file(folder: Path, number: int) -> Path:
     return folder / f"{number:05}.json"
 
 
-def _kept(folder: Path, units: int) -> list[_Part]:
+def _kept(folder: Path, units: int) -> list[_WrittenBatch]:
     """Read what is kept: batches from the first on, as far as they are there and whole."""
-    parts: list[_Part] = []
+    parts: list[_WrittenBatch] = []
     with contextlib.suppress(BadInput, NotFound, TypeError):
         for number in range(units):
             content: Any = read_json(_file(folder, number), CORPUS)
-            parts.append(_Part(**content))
+            parts.append(_WrittenBatch(**content))
     return parts
 
 
-def _tokens(parts: Sequence[_Part]) -> int:
+def _tokens(parts: Sequence[_WrittenBatch]) -> int:
     """Count the tokens of documents."""
     return sum(sum(part.tokens) for part in parts)
 
 
-def _known(parts: Sequence[_Part], writers: Sequence[ResidualWriter]) -> KnownResiduals | None:
+def _known(
+    parts: Sequence[_WrittenBatch], writers: Sequence[ResidualWriter]
+) -> KnownResiduals | None:
     """Open the residuals where each file has those of every document."""
     whole = _tokens(parts)
     there = all(w.place.tokens == whole and w.place.batches == len(parts) for w in writers)
@@ -305,7 +313,7 @@ def _known(parts: Sequence[_Part], writers: Sequence[ResidualWriter]) -> KnownRe
     return KnownResiduals(lengths.cumsum(0)[:-1], x)
 
 
-def _refuse_poor(model: Model, parts: Sequence[_Part]) -> None:
+def _refuse_poor(model: Model, parts: Sequence[_WrittenBatch]) -> None:
     """Raise BadInput where a corpus is of no use."""
     texts = sum(len(part.texts) for part in parts)
     empty = sum(part.empty for part in parts)

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from feature_store import registry
 from feature_store.errors import BadInput, NotFound, WorkbenchError, nearest
+from feature_store.files import write_atomically
 from feature_store.progress import in_terminal
 from feature_store.records import Run, figures
 from feature_store.terminal import visible
@@ -97,6 +98,11 @@ def parser(used: Container[str] = VERBS) -> argparse.ArgumentParser:
         action="append",
         default=[],
         help="further name by which a browser reaches the app, such as a proxy's; may be repeated",
+    )
+    command(
+        "study", "Run all stages of a job file, and say on one page what was found."
+    ).add_argument(
+        "--job", type=Path, default=None, help="TOML job file, a table a stage; none: the page only"
     )
     demo = command(
         "demo", "The whole story on the shipped model: train, label, measure, effects, graph."
@@ -319,6 +325,30 @@ def _demo(study: Path, fast: bool, **_: object) -> None:
         print(visible(line))
 
 
+def _study(study: Path, job: Path | None, **_: object) -> None:
+    from workbench.command.job import Job, JobOutcome, check_needs, read_job, run_job
+    from workbench.command.page import page
+
+    whole = read_job(job) if job else Job(stages=[], system="")
+    opened = _open(study, create=job is not None, system=whole.system or "schwartz10")
+    outcome = JobOutcome(runs={}, failed={})
+    if job:
+        check_needs(opened, whole.stages)
+        with in_terminal("study") as progress:
+            outcome = run_job(opened, whole.stages, progress)
+    text = page(opened)
+    write_atomically(opened.folder / "page.md", text)
+    print(text)
+    print(visible(f"This page is kept in {opened.folder / 'page.md'}."))
+    for name, reason in outcome.failed.items():
+        print(visible(f"workbench: {name} is missing: {_one_line(reason)}"), file=sys.stderr)
+    if outcome.failed:
+        raise BadInput(
+            f"{len(outcome.failed)} of {len(whole.stages)} stages are missing, each named above."
+            " Mend the job, and run the same command: what is finished is not made again."
+        )
+
+
 _COMMANDS: dict[str, Callable[..., None]] = {
     "publish": _publish,
     "sql": _sql,
@@ -327,6 +357,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "fetch": _fetch,
     "plugins": _plugins,
     "app": _app,
+    "study": _study,
     "demo": _demo,
 }
 """Command that makes no run -> what it does; any other command is a verb."""

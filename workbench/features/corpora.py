@@ -110,7 +110,7 @@ def open_corpus(
     read = material.texts(
         settings.texts, settings.documents, settings.seed, settings.text_column, model
     )
-    return StudyCorpus(read.texts, read.account)
+    return StudyCorpus(texts=read.texts, account=read.account)
 
 
 def _streamed(
@@ -125,7 +125,7 @@ def _streamed(
         stage(progress, "streaming rows"),
     )
     read = read_corpus(rows.file, table.column or settings.text_column, model)
-    return StudyCorpus(read.texts, f"{read.account}, commit {rows.commit[:12]}")
+    return StudyCorpus(texts=read.texts, account=f"{read.account}, commit {rows.commit[:12]}")
 
 
 def _written(
@@ -161,4 +161,6 @@ def _written(
     )
     if written.left_out:
         account += f"; {written.left_out} left out, which are cut into other tokens when read again"
-    return StudyCorpus(written.texts, account, written.known, residuals)
+    return StudyCorpus(
+        texts=written.texts, account=account, known=written.known, residuals=residuals
+    )

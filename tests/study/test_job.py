@@ -1,0 +1,211 @@
+"""A whole study from one job file: checked before it starts, as far as it can go, never twice."""
+
+from pathlib import Path
+
+import pytest
+
+from feature_store import queries
+from feature_store.errors import BadInput, NotFound
+from feature_store.progress import silent
+from tests.helpers.labels import LAX
+from workbench.command.cli import main
+from workbench.command.job import check_needs, read_job, run_job
+from workbench.command.page import page
+from workbench.study import Study
+
+JOBS = Path(__file__).parents[2] / "jobs"
+SMALL = f"""
+model = "organism"
+replicates = 100
+
+[train]
+documents = 100
+tokens = 8_192
+n_features = 64
+k = 8
+
+[label]
+limit = 800
+n_contexts = 0
+options = {list(LAX)}
+
+[measure]
+n_contexts = 3
+
+[effects.directions]
+steer = "directions"
+part = "pole"
+n_contexts = 4
+n_neutral = 4
+doses = [0.2, 0.4]
+random_features = 0
+random_directions = 4
+
+[effects.features]
+features_per_value = 1
+n_contexts = 4
+n_neutral = 4
+doses = [0.2, 0.4]
+random_features = 2
+random_directions = 2
+
+[graph]
+effects = "effects.directions"
+"""
+
+
+def written(folder, text):
+    file = folder / "job.toml"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def ids(outcome):
+    return {name: run.id for name, run in outcome.runs.items()}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("job")
+    file = written(folder, SMALL)
+    study = Study(folder / "study")
+    shown = []
+    outcome = run_job(study, read_job(file).stages, lambda stage, *_: shown.append(stage))
+    return study, file, outcome, shown
+
+
+def test_stages_run_in_the_order_of_the_file(made):
+    study, file, outcome, shown = made
+    assert not outcome.failed
+    assert [*outcome.runs] == [
+        *("train", "label", "measure", "effects.directions", "effects.features", "graph")
+    ]
+    assert outcome.runs["graph"].inputs["effects"] == outcome.runs["effects.directions"].id
+    assert outcome.runs["effects.directions"].config["replicates"] == 100
+    assert shown[0].startswith("1 of 6, train: ")
+    assert shown[-1].startswith("6 of 6, graph: ") or shown[-1].startswith("5 of 6")
+    again = run_job(study, read_job(file).stages, silent)
+    assert ids(again) == ids(outcome)
+    assert len(study.runs.all()) == 6
+
+
+def test_the_page_says_what_the_store_holds(made):
+    study, _, outcome, _ = made
+    text = page(study)
+    profile = queries.profile(study.store, outcome.runs["measure"].id)
+    names = {value.id: value.name for value in study.system.values}
+    for row in profile[profile.steering == "base"].itertuples():
+        name = names[row.value]
+        assert f"| {name} | {row.mean:+.2f} [{row.low:+.2f}, {row.high:+.2f}] | {row.n} |" in text
+    for name in ("directions of the pole", "features"):
+        assert f"## What moves with what: {name}\n" in text
+    for run in outcome.runs.values():
+        assert run.id in text
+    edges = queries.edges(study.store, outcome.runs["graph"].id)
+    assert f"{int(edges.present.sum())} of {len(edges)} ordered pairs" in text or (
+        f"No edge among {len(edges)} ordered pairs" in text
+    )
+    assert text.rstrip().endswith("shows the rest.")
+
+
+def test_the_command_prints_the_page_and_keeps_it(made, capsys):
+    study, file, _, _ = made
+    assert main(["study", str(study.folder), "--job", str(file)]) == 0
+    printed = capsys.readouterr().out
+    assert page(study) in printed
+    assert (study.folder / "page.md").read_text("utf-8") == page(study)
+    assert main(["study", str(study.folder)]) == 0
+    assert capsys.readouterr().out == printed
+
+
+def test_texts_of_others_are_escaped(made, monkeypatch):
+    study = made[0]
+    run = study.runs.all("sae-")[-1]
+    hostile = "x\x1b[2J<img src=x> [a](http://b) | *c*"
+    monkeypatch.setitem(run.summary, "model", hostile)
+    monkeypatch.setattr(type(study.runs), "all", lambda self, start="": [run])
+    text = page(study)
+    assert "\x1b" not in text
+    assert "<img" not in text
+    assert r"\[a\](http://b) \| \*c\*" in text
+
+
+def test_a_stage_that_fails_takes_along_only_what_builds_on_it(tmp_path, capsys):
+    text = SMALL.replace("limit = 800", 'labelled = "nosuch.csv"')
+    file = written(tmp_path, text)
+    assert main(["study", str(tmp_path / "study"), "--job", str(file)]) == 2
+    said = capsys.readouterr()
+    assert "label is missing: There is no table" in said.err
+    assert "effects.directions is missing: it builds on label" in said.err
+    assert "graph is missing: it builds on effects.directions" in said.err
+    assert "4 of 6 stages are missing" in said.err
+    assert "## What it values" in said.out, "the profile needs no labels"
+    assert "What moves with what" not in said.out
+    before = {run.id for run in Study(tmp_path / "study").runs.all()}
+    outcome = run_job(Study(tmp_path / "study"), read_job(written(tmp_path, SMALL)).stages, silent)
+    assert not outcome.failed
+    assert before < set(ids(outcome).values())
+
+
+def test_an_interrupted_job_goes_on(tmp_path, made, capsys, monkeypatch):
+    stages = read_job(made[1]).stages[:3]
+    study = Study(tmp_path / "study")
+
+    def stop(stage, done, total):
+        if stage.startswith("2 of 3"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_job(study, stages, stop)
+    assert [run.kind for run in study.runs.all()] == ["sae"]
+    outcome = run_job(study, stages, silent)
+    assert ids(outcome).items() <= ids(made[2]).items()
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "said"),
+    [
+        ("[trian]\n", NotFound, "no verb 'trian'. Did you mean 'train'"),
+        ("[train]\nlayr = 2\n", NotFound, r"\[train\]: There is no setting 'layr'"),
+        ("[measure]\n[effects]\ndoses = 'x'\n", BadInput, r"\[effects\]: --doses expects float"),
+        ("model = 'organism'\n", BadInput, "names no stage"),
+        ("colour = 1\n[train]\n", NotFound, "no stage has a setting colour"),
+        ("[effects]\nseed = 1\n[effects.a]\n", BadInput, r"the setting seed beside them.*\[eff"),
+        ("[train]\n[train]\n", BadInput, "."),
+        ("train = 1\n", BadInput, "."),
+    ],
+)
+def test_a_job_that_cannot_run_is_refused_before_it_starts(tmp_path, text, kind, said):
+    with pytest.raises(kind, match=said):
+        read_job(written(tmp_path, text))
+
+
+def test_what_no_stage_makes_is_refused_before_the_first(tmp_path, capsys):
+    study = Study(tmp_path / "study")
+    stages = read_job(written(tmp_path, "[train]\n[effects]\n[label]\n")).stages
+    with pytest.raises(BadInput, match=r"kind labels, .*\. Move \[label\] above \[effects\]"):
+        check_needs(study, stages)
+    stages = read_job(written(tmp_path, "[graph]\n")).stages
+    with pytest.raises(BadInput, match=r"kind effects, .*\. Add \[effects\] above it"):
+        check_needs(study, stages)
+    job = written(tmp_path, "[measure]\nmodel = 'organism'\n")
+    check_needs(study, read_job(job).stages)
+    assert main(["study", str(tmp_path / "new"), "--job", str(tmp_path / "no.toml")]) == 2
+    assert "There is no job file" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_verb_with_several_stages_is_not_run_alone(tmp_path, made, capsys):
+    assert main(["effects", str(made[0].folder), "--job", str(made[1])]) == 2
+    assert "runs effects several times (directions, features)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("file", sorted(JOBS.glob("*.toml")), ids=lambda file: file.stem)
+def test_the_jobs_that_ship_can_be_read(file):
+    assert read_job(file).stages
+
+
+def test_a_job_names_the_value_system_of_its_study(tmp_path):
+    job = read_job(written(tmp_path, "system = 'schwartz19'\n[train]\n"))
+    assert job.system == "schwartz19"
+    assert read_job(written(tmp_path, "[train]\n")).system == ""
