@@ -20,7 +20,7 @@ def test_every_thing_stands_in_every_frame_in_both_poles():
     assert len(written.texts) == len(set(written.texts)) == 10 * 10 * 8 * 2
     assert (np.abs(written.marks).sum(1) == 1).all()
     counts = Counter(
-        (frame, tuple(marks)) for frame, marks in zip(written.frames, written.marks, strict=True)
+        (frame, tuple(marks)) for frame, marks in zip(written.contexts, written.marks, strict=True)
     )
     assert len(counts) == 8 * 20
     assert set(counts.values()) == {10}
@@ -39,9 +39,10 @@ def test_a_chat_model_says_them_and_another_writes_them():
         def render(self, text):
             return f"<user>{text}<assistant>"
 
-    request = before_a_statement(Reader(True))
+    before = pole_texts(TEN).before
+    request = before_a_statement(Reader(True), before)
     assert request == "<user>Say something about yourself in a few words.<assistant>"
-    assert before_a_statement(Reader(False)) == "Something about myself: "
+    assert before_a_statement(Reader(False), before) == "Something about myself: "
 
 
 def test_a_system_without_things_is_refused_by_name():

@@ -2,7 +2,8 @@
 before a question.
 
 1. A source of texts is the word `organism` (the generator of the shipped model writes them) or the
-   path of a file. Labelled ones are also `poles`: short texts in two poles (`poles.py`).
+   path of a file. Labelled ones are also `poles`, short texts in two poles (`poles.py`), and
+   `situations`, everyday ones over twenty topics (`situations.py`).
 2. `labelled` reads a value-labelled table. It holds a text, a column of marks for each value
    (`marks.py`) and, optionally, the context within which texts are compared (a topic, a debate's
    conclusion). What becomes of every row is said in one line, and warned of where any is lost.
@@ -26,12 +27,14 @@ from sae_training.dictionary.texts import ReadTexts, read_corpus, read_texts, te
 from workbench import organism
 from workbench.material.marks import Scale, join, read_marks
 from workbench.material.poles import before_a_statement, pole_texts
+from workbench.material.situations import situation_texts
 
 if TYPE_CHECKING:
     from sae_training.engine.model import Model
 
 ORGANISM = "organism"
-POLES = "poles"
+IN_TWO_POLES = {"poles": pole_texts, "situations": situation_texts}
+"""Name of built-in labelled texts -> what writes them for a value system."""
 BUILT_IN = Path(__file__).with_name("material.toml")
 HELD_OUT_SHIFT = 1_000_003
 """Added to the seed of the organism's contexts that measure, to write those that choose."""
@@ -41,7 +44,7 @@ class LabelledSource(NamedTuple):
     """Where value-labelled texts stand, and what the columns of their table mean."""
 
     texts: str
-    """`organism`, `poles`, or a table with one text a row."""
+    """`organism`, `poles`, `situations`, or a table with one text a row."""
     marks: str = ""
     """Second table with the values' columns, joined by the columns that both have; empty: the
     values stand in the first."""
@@ -195,8 +198,8 @@ def labelled(
     """
     if source.texts == ORGANISM:
         return _organism_documents(system, n or 12_000, seed)
-    if source.texts == POLES:
-        return _pole_documents(system, n, seed, model)
+    if source.texts in IN_TWO_POLES:
+        return _documents_in_two_poles(source.texts, system, n, seed, model)
     table = read_table(Path(source.texts), [source.text_column])
     marked, keys, column = table, [], source.text_column
     if source.marks:
@@ -253,8 +256,8 @@ def _organism_documents(system: ValueSystem, n: int, seed: int) -> LabelledDocum
     return LabelledDocuments(texts=texts, values=marks, contexts=topics)
 
 
-def _pole_documents(
-    system: ValueSystem, n: int, seed: int, model: "Model | None"
+def _documents_in_two_poles(
+    name: str, system: ValueSystem, n: int, seed: int, model: "Model | None"
 ) -> LabelledDocuments:
     """The built-in texts in two poles, as a model's own words.
 
@@ -265,14 +268,14 @@ def _pole_documents(
             "The organism speaks a small language of its own, in which no text in two poles is"
             " written. Label it with its own texts: --labelled organism."
         )
-    written = pole_texts(system)
+    written = IN_TWO_POLES[name](system)
     drawn = np.sort(np.random.default_rng(seed).permutation(len(written.texts))[: n or None])
     texts = [written.texts[row] for row in drawn]
-    before = before_a_statement(model) if model else ""
+    before = before_a_statement(model, written.before) if model else ""
     return LabelledDocuments(
         texts=[f"{before}{text}" for text in texts],
         values=written.marks[drawn],
-        contexts=np.array(written.frames)[drawn],
+        contexts=np.array(written.contexts)[drawn],
         pairs=drawn // 2,
         before=before,
     )

@@ -31,12 +31,13 @@ class PoleTexts(NamedTuple):
     """Short texts, each of one value and one pole."""
 
     texts: list[str]
-    """A sentence each, in the order of values, things and frames; the two poles of a pair follow
-    each other."""
+    """One entry a text; the two poles of a pair follow each other, held first."""
     marks: Float[np.ndarray, "text value"]
     """1: held, -1: rejected, 0: another value's."""
-    frames: list[str]
-    """The frame of each text, without its pole."""
+    contexts: list[str]
+    """What each text is compared within: its frame without the pole, or its topic."""
+    before: Mapping[str, str]
+    """What a `chat` model is asked before such a text, and what `continued` it follows."""
 
 
 @functools.cache
@@ -64,10 +65,9 @@ def pole_texts(system: ValueSystem) -> PoleTexts:
                     texts.append(frame[pole].format(x=thing))
                     marks.append(np.eye(len(system.ids))[column] * sign)
                     frames.append(f"frame {number + 1}")
-    return PoleTexts(texts, np.array(marks), frames)
+    return PoleTexts(texts=texts, marks=np.array(marks), contexts=frames, before=_file()["before"])
 
 
-def before_a_statement(model: "Model") -> str:
+def before_a_statement(model: "Model", before: Mapping[str, str]) -> str:
     """Give what stands before a text as a model's own words: a request, or what it began with."""
-    before = _file()["before"]["chat" if model.chat else "continued"]
-    return model.render(before) if model.chat else f"{before} "
+    return model.render(before["chat"]) if model.chat else f"{before['continued']} "

@@ -57,8 +57,8 @@ class LabelSettings(SweepAskingSettings):
     sae: str = "latest"
     """Run of the SAE."""
     labelled: str = material.ORGANISM
-    """Value-labelled table (.csv, .tsv, .jsonl, .parquet), `poles` (built-in texts that hold or
-    reject a value), or `organism`."""
+    """Value-labelled table (.csv, .tsv, .jsonl, .parquet), `poles` or `situations` (built-in
+    texts that hold or reject a value: short, or about everyday topics), or `organism`."""
     labels: str = ""
     """Second table with the marks, joined by the columns that both have."""
     text_column: Annotated[str, KeptAs("text")] = "text"

@@ -69,8 +69,8 @@ class SurveySettings(SweepAskingSettings, LocalModelSettings):
     model: str = material.ORGANISM
     """Folder or hub id of the model, or `organism`."""
     labelled: str = material.ORGANISM
-    """Value-labelled table (.csv, .tsv, .jsonl, .parquet), `poles` (built-in texts that hold or
-    reject a value), or `organism`."""
+    """Value-labelled table (.csv, .tsv, .jsonl, .parquet), `poles` or `situations` (built-in
+    texts that hold or reject a value: short, or about everyday topics), or `organism`."""
     labels: str = ""
     """Second table with the marks, joined by the columns that both have."""
     text_column: str = "text"
