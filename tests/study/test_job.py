@@ -195,6 +195,33 @@ def test_what_no_stage_makes_is_refused_before_the_first(tmp_path, capsys):
     assert not (tmp_path / "new").exists()
 
 
+CHAIN = "[train]\n[label]\n[effects.a]\n[effects.b]\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[graph]\neffects = 'effects.aa'\n", "neither an earlier stage nor a run: 'effects.aa'"),
+        ("[graph]\neffects = 'label'\n", r"\[label\] makes one of kind labels"),
+        ("[graph]\neffects = 'hear'\n[hear]\n", r"Move \[hear\] above \[graph\]"),
+        (
+            "[graph]\neffects = 'effects.a'\n[predict]\n",
+            r'graph \[graph\] on \[effects.a\]. Write effects = "effects.a" into \[predict\]',
+        ),
+    ],
+)
+def test_a_stage_that_is_named_wrongly_is_refused_before_the_first(tmp_path, text, said):
+    with pytest.raises((BadInput, NotFound), match=said):
+        check_needs(Study(tmp_path / "study"), read_job(written(tmp_path, CHAIN + text)).stages)
+
+
+def test_stages_that_are_named_rightly_are_taken(tmp_path):
+    text = CHAIN + "[graph]\neffects = 'effects.a'\n[predict]\neffects = 'effects.a'\n"
+    stages = read_job(written(tmp_path, text)).stages
+    check_needs(Study(tmp_path / "study"), stages)
+    assert stages[-1].builds_on == {"effects": "effects.a", "graph": "graph"}
+
+
 def test_a_verb_with_several_stages_is_not_run_alone(tmp_path, made, capsys):
     assert main(["effects", str(made[0].folder), "--job", str(made[1])]) == 2
     assert "runs effects several times (directions, features)" in capsys.readouterr().err

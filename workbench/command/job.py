@@ -131,6 +131,7 @@ def _stage(
         makes = [stage.name for stage in earlier if VERBS[stage.verb].makes == kind]
         if makes and fields.get(kind) == LATEST and kind not in known:
             builds_on[kind] = makes[-1]
+    _check_references(name, builds_on, earlier)
     known = {key: value for key, value in known.items() if key not in builds_on}
     try:
         settings.make(verbs.load(verb).settings, known)
@@ -139,14 +140,33 @@ def _stage(
     return Stage(name=name, verb=verb, given=known, builds_on=builds_on)
 
 
+def _check_references(name: str, builds_on: Mapping[str, str], earlier: Sequence[Stage]) -> None:
+    """Refuse a stage whose runs are of the wrong kind, or do not belong together."""
+    stages = {stage.name: stage for stage in earlier}
+    for kind, source in builds_on.items():
+        made = VERBS[stages[source].verb].makes
+        if made != kind:
+            raise BadInput(
+                f"[{name}] needs a run of kind {kind}, and [{source}] makes one of kind {made}."
+                f" Name a stage of {' or '.join(makers(kind))}."
+            )
+        for other, meant in stages[source].builds_on.items():
+            if builds_on.get(other, meant) != meant:
+                raise BadInput(
+                    f"[{name}] builds on [{builds_on[other]}], and its {kind} [{source}] on"
+                    f' [{meant}]. Write {other} = "{meant}" into [{name}], or name another {kind}.'
+                )
+
+
 def _spelt(table: Mapping[str, Any]) -> dict[str, Any]:
     """Write the names of settings as fields are called."""
     return {key.replace("-", "_"): value for key, value in table.items()}
 
 
 def check_needs(study: Study, stages: Sequence[Stage]) -> None:
-    """Refuse a stage that needs what neither the study has nor an earlier stage makes."""
+    """Refuse a stage that needs, or names, what neither the study nor an earlier stage has."""
     for place, stage in enumerate(stages):
+        _check_named(study, stage, stages[place + 1 :])
         verb = VERBS[stage.verb]
         for kind in verb.needs:
             named = kind in stage.given or (kind == "sae" and stage.given.get("model"))
@@ -162,6 +182,22 @@ def check_needs(study: Study, stages: Sequence[Stage]) -> None:
             raise BadInput(
                 f"[{stage.name}] needs a run of kind {kind}, and no earlier stage makes one."
                 f" {advice}"
+            )
+
+
+def _check_named(study: Study, stage: Stage, after: Sequence[Stage]) -> None:
+    """Refuse a setting that names neither an earlier stage nor a run of the study."""
+    fields = _fields(stage.verb)
+    for key, named in stage.given.items():
+        if fields[key] != LATEST or named in ("", LATEST):
+            continue
+        if named in (later.name for later in after):
+            raise BadInput(
+                f"[{stage.name}] builds on [{named}]. Move [{named}] above [{stage.name}]."
+            )
+        if not study.runs.exists(named):
+            raise NotFound(
+                f"[{stage.name}]: {key} names neither an earlier stage nor a run: {named!r}."
             )
 
 
