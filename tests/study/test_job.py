@@ -140,7 +140,10 @@ def test_a_stage_that_fails_takes_along_only_what_builds_on_it(tmp_path, capsys)
     assert "graph is missing: it builds on effects.directions" in said.err
     assert "4 of 6 stages are missing" in said.err
     assert "## What it values" in said.out, "the profile needs no labels"
-    assert "What moves with what" not in said.out
+    assert "## What moves with what" not in said.out
+    kept = (tmp_path / "study" / "page.md").read_text("utf-8")
+    assert "- \\[label\\] made no run: There is no table" in kept
+    assert "- What moves with what: the study has no run of it." in kept
     before = {run.id for run in Study(tmp_path / "study").runs.all()}
     outcome = run_job(Study(tmp_path / "study"), read_job(written(tmp_path, SMALL)).stages, silent)
     assert not outcome.failed
@@ -220,6 +223,13 @@ def test_stages_that_are_named_rightly_are_taken(tmp_path):
     stages = read_job(written(tmp_path, text)).stages
     check_needs(Study(tmp_path / "study"), stages)
     assert stages[-1].builds_on == {"effects": "effects.a", "graph": "graph"}
+
+
+def test_a_page_without_runs_says_what_is_missing(tmp_path):
+    text = page(Study(tmp_path / "study"), {"label": "no <b>table</b>\n# x"})
+    assert "- \\[label\\] made no run: no &lt;b&gt;table&lt;/b&gt; \\# x" in text
+    assert "- What the model values: the study has no run of it." in text
+    assert "Whatever was looked for was found" not in text
 
 
 def test_a_verb_with_several_stages_is_not_run_alone(tmp_path, made, capsys):

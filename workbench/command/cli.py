@@ -336,7 +336,7 @@ def _study(study: Path, job: Path | None, **_: object) -> None:
         check_needs(opened, whole.stages)
         with in_terminal("study") as progress:
             outcome = run_job(opened, whole.stages, progress)
-    text = page(opened)
+    text = page(opened, outcome.failed)
     write_atomically(opened.folder / "page.md", text)
     print(text)
     print(visible(f"This page is kept in {opened.folder / 'page.md'}."))

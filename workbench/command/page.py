@@ -1,5 +1,5 @@
 """What a study has found, on one page: what the model values, what carries it, what moves with
-what, how sure that is, and what was not written.
+what, how sure that is, and what was not found.
 
 1. The page is written from the store alone, of the newest run of each kind; a sweep of features and
    one of directions both stand there.
@@ -12,7 +12,7 @@ Left out: pictures, and what single features read: the app shows both.
 
 import html
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -27,21 +27,42 @@ SHOWN = 8
 SURE = 0.05
 """Share of false discoveries (q) up to which an effect is named."""
 
+LOOKED_FOR = {
+    "sae": "SAE",
+    "hearing": "Whether the model is heard",
+    "profile": "What the model values",
+    "labels": "What carries each value",
+    "effects": "What moves with what",
+    "graph": "Causes among values",
+}
+"""Kind of run -> what a whole study says from it."""
 
-def page(study: Study) -> str:
-    """Write the page of a study, as Markdown."""
+
+def page(study: Study, failed: Mapping[str, str] | None = None) -> str:
+    """Write the page of a study, as Markdown.
+
+    `failed` names the stages of a job that made no run, with the reason of each.
+    """
     newest = {run.kind: run for run in study.runs.all()}
     written = _Page(study)
+    for name, reason in (failed or {}).items():
+        written.absent.append(_safe(f"[{name}] made no run: {' '.join(reason.split())}"))
+    written.absent += [
+        f"{what}: the study has no run of it."
+        for kind, what in LOOKED_FOR.items()
+        if kind not in newest
+    ]
     if sae := newest.get("sae"):
         written.about(sae)
     if hearing := newest.get("hearing"):
         written.hearing(hearing)
     if profile := newest.get("profile"):
         written.profile(profile)
-    if labels := newest.get("labels"):
+    labels = newest.get("labels")
+    if labels:
         written.labels(labels)
     for effects in _newest_sweeps(study):
-        written.effects(effects)
+        written.effects(effects, labels)
     if graph := newest.get("graph"):
         written.graph(graph)
     if prediction := newest.get("prediction"):
@@ -85,7 +106,9 @@ class _Page:
     def __init__(self, study: Study) -> None:
         self.study, self.lines = study, [f"# {_safe(study.folder.name)}", ""]
         self.missed: list[str] = []
-        """What was looked for and not written."""
+        """What was looked for and not found."""
+        self.absent: list[str] = []
+        """What was not looked for, or has no run."""
         self.name = {value.id: value.name for value in study.system.values}
 
     def _rows(self, query: str, *given: Any) -> pd.DataFrame:
@@ -208,7 +231,7 @@ class _Page:
     def _listed(self, values: Iterable[str]) -> str:
         return ", ".join(self.name.get(value, value) for value in values)
 
-    def effects(self, run: Run) -> None:
+    def effects(self, run: Run, labels: Run | None) -> None:
         """Show what moved when values were steered."""
         cells = queries.matrix(self.study.store, run.id)
         diagonal = cells[cells.source == cells.target]
@@ -226,6 +249,8 @@ class _Page:
             if heard == "no"
             else ""
         )
+        if labels and run.inputs["labels"] != labels.id:
+            warning += f" It steered by {run.inputs['labels']}, not by the labels above."
         raised = (
             f"Beyond every random control rise by it: {self._listed(outside.source)}."
             if len(outside)
@@ -319,8 +344,13 @@ class _Page:
         self.add("## What was not found")
         if self.missed:
             self.add(*(f"- {line}" for line in self.missed))
+        elif runs:
+            self.add("Whatever was looked for was found.")
         else:
-            self.add("Nothing that was looked for is missing.")
+            self.add("Nothing was looked for.")
+        if self.absent:
+            self.add("## What is missing")
+            self.add(*(f"- {line}" for line in self.absent))
         self.add(
             f"The study has {runs} runs; the page is of the newest. `workbench app"
             f" {_safe(self.study.folder)}` shows the rest."
