@@ -12,6 +12,7 @@ Left out: pictures, and what single features read: the app shows both.
 
 import html
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -86,6 +87,11 @@ def _steered(run: Run) -> str:
 def _safe(text: object) -> str:
     """Escape a text of others for Markdown and a terminal."""
     return re.sub(r"([\\`*_\[\]|#~])", r"\\\1", html.escape(visible(text), quote=False))
+
+
+def _word(text: str) -> str:
+    """Write a text as one word of a command, inside Markdown's code."""
+    return shlex.quote(visible(text)).replace("`", "?")
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
@@ -336,7 +342,7 @@ class _Page:
                 f" R2 {row.r2:.2f} [{row.low:.2f}, {row.high:.2f}], chance to {row.chance:.2f}"
                 f" ({run.id})."
             )
-            if row.r2 <= max(0.0, row.chance):
+            if not row.low > max(0.0, row.chance):
                 self.missed.append(f"Joint steerings are not predicted by the model {row.model}.")
 
     def text(self, runs: int) -> str:
@@ -351,8 +357,9 @@ class _Page:
         if self.absent:
             self.add("## What is missing")
             self.add(*(f"- {line}" for line in self.absent))
+        folder = str(self.study.folder)
         self.add(
-            f"The study has {runs} runs; the page is of the newest. `workbench app"
-            f" {_safe(self.study.folder)}` shows the rest."
+            f"The study has {runs} runs; the page is of the newest. `workbench app {_word(folder)}`"
+            " shows the rest."
         )
         return "\n".join(self.lines).rstrip() + "\n"
