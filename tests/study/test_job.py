@@ -1,6 +1,7 @@
 """A whole study from one job file: checked before it starts, as far as it can go, never twice."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -10,7 +11,7 @@ from feature_store.progress import silent
 from tests.helpers.labels import LAX
 from workbench.command.cli import main
 from workbench.command.job import check_needs, read_job, run_job
-from workbench.command.page import page
+from workbench.command.page import _score, page
 from workbench.study import Study
 
 JOBS = Path(__file__).parents[2] / "jobs"
@@ -108,6 +109,56 @@ def test_the_page_says_what_the_store_holds(made):
     assert text.rstrip().endswith("shows the rest.")
 
 
+def test_the_page_says_what_carries_a_value_as_the_store_does(made):
+    study, _, outcome, _ = made
+    text = page(study)
+    names = {value.id: value.name for value in study.system.values}
+    best = queries.accepted_labels(study.store, outcome.runs["label"].id, "")
+    assert len(best), "the study must have labels for this to be a test"
+    for row in best.drop_duplicates("value").itertuples():
+        line = next(line for line in text.splitlines() if f"| {row.feature}: " in line)
+        assert line.startswith(f"| {names[row.value]} |")
+        assert f"{row.effect:+.2f} [{row.low:+.2f}, {row.high:+.2f}]" in line
+        assert f"AUROC {row.score:.2f}, n {row.n} |" in line
+
+
+@pytest.mark.parametrize(
+    ("part", "score", "low", "high", "said"),
+    [
+        ("pole", 1.24, 1.0, 1.0, "1.24, n 61"),
+        ("pole", 0.93, 0.84, 1.0, "0.93, n 61"),
+        ("pole", 0.81, 0.72, 0.9, "0.81 [0.72, 0.90], n 61"),
+        ("topic", 0.98, 0.95, 1.0, "0.98 [0.95, 1.00], n 61"),
+    ],
+)
+def test_an_interval_that_was_cut_is_not_shown(part, score, low, high, said):
+    assert _score(SimpleNamespace(part=part, score=score, low=low, high=high, n=61)) == said
+
+
+def test_a_profile_whose_intervals_all_hold_zero_is_said_to_find_nothing(made, monkeypatch):
+    study = made[0]
+    told = "- No value of its profile leaves 0 beyond its interval."
+    rows = queries.profile(study.store, made[2].runs["measure"].id)
+    for low, is_told in ((-1.0, True), (0.01, False)):
+        shifted = rows.assign(mean=0.02, low=low, high=1.0)
+        monkeypatch.setattr(queries, "profile", lambda *_, shifted=shifted: shifted)
+        assert (told in page(study)) is is_told
+
+
+def test_effects_without_controls_are_no_null_finding(made, monkeypatch):
+    study = made[0]
+    matrix = queries.matrix
+    monkeypatch.setattr(
+        queries,
+        "matrix",
+        lambda *given: matrix(*given).assign(null_low=float("nan"), null_high=float("nan")),
+    )
+    text = page(study)
+    assert "No control was steered beside them" in text
+    assert "leaves the null band" not in text
+    assert "is told from chance" not in text
+
+
 def test_the_command_prints_the_page_and_keeps_it(made, capsys):
     study, file, _, _ = made
     assert main(["study", str(study.folder), "--job", str(file)]) == 0
@@ -122,12 +173,13 @@ def test_texts_of_others_are_escaped(made, monkeypatch):
     study = made[0]
     run = study.runs.all("sae-")[-1]
     hostile = "x\x1b[2J<img src=x> [a](http://b) | *c*"
-    monkeypatch.setitem(run.summary, "model", hostile)
+    for said in ("model", "layer", "n_features"):
+        monkeypatch.setitem(run.summary, said, hostile)
     monkeypatch.setattr(type(study.runs), "all", lambda self, start="": [run])
     text = page(study)
     assert "\x1b" not in text
     assert "<img" not in text
-    assert r"\[a\](http://b) \| \*c\*" in text
+    assert text.count(r"\[a\](http://b) \| \*c\*") == 3
 
 
 def test_a_stage_that_fails_takes_along_only_what_builds_on_it(tmp_path, capsys):

@@ -106,6 +106,16 @@ def _between(row: Any, form: str = "+.2f") -> str:
     return f"{middle:{form}} [{row.low:{form}}, {row.high:{form}}]"
 
 
+def _score(row: Any) -> str:
+    """Write how well a group or direction tells texts apart.
+
+    Stored intervals are cut at 1, which a pole's score may exceed: a cut one is left out.
+    """
+    is_cut = row.part == "pole" and row.high >= 1
+    interval = "" if is_cut else f" [{row.low:.2f}, {row.high:.2f}]"
+    return f"{row.score:.2f}{interval}, n {row.n}"
+
+
 class _Page:
     """A page that is being written."""
 
@@ -130,8 +140,10 @@ class _Page:
         recovered = s.get("loss_recovered")
         kept = "" if recovered is None else f", {recovered:.1%} of the cross-entropy recovered"
         self.add(
-            f"Model {_safe(s.get('model', '?'))}, residual stream of layer {s.get('layer', '?')}."
-            f" SAE of {s.get('n_features', '?')} features, {s.get('l0', 0):.0f} active on a token:"
+            f"Model {_safe(s.get('model', '?'))}, residual stream of layer"
+            f" {_safe(s.get('layer', '?'))}."
+            f" SAE of {_safe(s.get('n_features', '?'))} features,"
+            f" {s.get('l0', 0):.0f} active on a token:"
             f" {s.get('fvu', 0):.3f} of the variance unexplained{kept} (held-out text;"
             f" {s.get('tokens', 0):,} tokens read, seed {run.seed}; {run.id})."
         )
@@ -149,8 +161,8 @@ class _Page:
         self.add("## Is it heard?")
         verdict = "is heard" if row.passes else "is NOT heard: no difference below may be believed"
         self.add(
-            f"Asked in mode {row['mode']}, the model {verdict}. The value that a persona primes"
-            f" ranks at {row['rank']:.2f} [{row.low:.2f}, {row.high:.2f}] (0.5 is chance,"
+            f"Asked in mode {_safe(row['mode'])}, the model {verdict}. The value that a persona"
+            f" primes ranks at {row['rank']:.2f} [{row.low:.2f}, {row.high:.2f}] (0.5 is chance,"
             f" p {row.p:.2g}, {row['items']} items, {row.templates} templates of personas, seed"
             f" {row.seed}; {run.id}). Differences below {row.resolution:.2g} may not be claimed."
         )
@@ -179,6 +191,8 @@ class _Page:
             resolution
         )
         self.add(f"95 % intervals over contexts; seed {run.seed}; {run.id}.{limit}")
+        if not ((base.low > 0) | (base.high < 0)).any():
+            self.missed.append("No value of its profile leaves 0 beyond its interval.")
         if resolution and spread < resolution:
             self.missed.append("Its profile is flat, as far as this instrument tells.")
 
@@ -189,50 +203,67 @@ class _Page:
             " WHERE run = ? AND accepted GROUP BY ALL",
             run.id,
         )
-        units = self._rows(
-            "SELECT unit, value, part, max(score) AS score FROM value_units"
-            " WHERE run = ? AND accepted GROUP BY ALL",
-            run.id,
-        )
+        best = queries.accepted_labels(self.study.store, run.id, "").drop_duplicates("value")
+        best = best.set_index("value")
 
-        def features(value: str, part: str) -> str:
+        def count(value: str, part: str) -> str:
             """Count the features of a value's part."""
             here = counts[(counts.value == value) & (counts.part == part)]
             return str(int(here.n.sum())) if len(here) else "-"
 
-        def best(value: str, unit: str, part: str) -> str:
-            """Give the AUROC of a group or direction."""
-            here = units[(units.value == value) & (units.unit == unit) & (units.part == part)]
-            return f"{here.score.max():.2f}" if len(here) else "-"
+        def first(value: str) -> str:
+            """Say which feature carries a value best, and how surely."""
+            if value not in best.index:
+                return "-"
+            row = best.loc[value]
+            return f"{row.feature}: {_between(row)}, AUROC {row.score:.2f}, n {row.n}"
 
         self.add("## What carries each value")
         self.lines += _table(
+            ("value", "features: topic", "pole", "the best to steer: difference [SD]"),
             (
-                *("value", "features: topic", "pole"),
-                *("group: topic", "pole", "direction: topic", "pole"),
-            ),
-            (
-                (
-                    self.name[value],
-                    *(features(value, part) for part in ("topic", "pole")),
-                    *(best(value, "group", part) for part in ("topic", "pole")),
-                    *(best(value, "direction", part) for part in ("topic", "pole")),
-                )
+                (self.name[value], count(value, "topic"), count(value, "pole"), first(value))
                 for value in self.study.system.ids
             ),
         )
         self.add(
             "Features with an accepted label (topic: of texts that speak of the value; pole: of"
-            " texts on its side), and the held-out AUROC of groups and directions that tell texts"
-            " apart (0.5 is chance, q < 0.05)."
-            f" {run.summary.get('texts', '?')} labelled texts, seed"
-            f" {run.seed}; {run.id}."
+            " texts on its side). The difference is between texts with and without the value, with"
+            " its 95 % interval; the AUROC is of held-out texts (0.5 is chance); n texts carry it."
+            f" {_safe(run.summary.get('texts', '?'))} labelled texts, seed {run.seed}; {run.id}."
         )
+        self._units(run)
         without = [value for value in self.study.system.ids if value not in set(counts.value)]
         if without:
             self.missed.append(f"No feature carries {self._listed(without)}.")
         if not (counts.part == "pole").any():
             self.missed.append("No feature tells the sides of a value apart; labels are of topics.")
+
+    def _units(self, run: Run) -> None:
+        """Show how well groups of features and directions tell texts apart."""
+        units = self._rows(
+            "SELECT * FROM value_units WHERE run = ? AND accepted ORDER BY score DESC", run.id
+        ).drop_duplicates(["unit", "value", "part"])
+        if units.empty:
+            self.missed.append("No group or direction tells held-out texts of a value apart.")
+            return
+        cells = {(row.value, row.unit, row.part): _score(row) for row in units.itertuples()}
+        columns = [(unit, part) for unit in ("group", "direction") for part in ("topic", "pole")]
+        self.lines += _table(
+            ("value", *(f"{unit}: {part}" for unit, part in columns)),
+            (
+                (self.name[value], *(cells.get((value, *column), "-") for column in columns))
+                for value in self.study.system.ids
+            ),
+        )
+        self.add(
+            "How well groups of features, and directions, tell held-out texts apart: AUROC with its"
+            " 95 % interval and the n that carry the value (0.5 is chance; q < 0.05). Of a pole"
+            " whose texts come in no pairs, what the same scores tell of other values' poles is"
+            " taken off and 0.5 added: that is no AUROC and may exceed 1, and it stands without an"
+            " interval where the stored"
+            " one was cut."
+        )
 
     def _listed(self, values: Iterable[str]) -> str:
         return ", ".join(self.name.get(value, value) for value in values)
@@ -247,7 +278,7 @@ class _Page:
             (others.q < SURE)
             & ((others.effect > others.null_high) | (others.effect < others.null_low))
         ].sort_values("effect", key=abs, ascending=False)
-        steered = _steered(run)
+        steered = _safe(_steered(run))
         self.add(f"## What moves with what: {steered}")
         heard = run.summary.get("heard")
         warning = (
@@ -257,16 +288,14 @@ class _Page:
         )
         if labels and run.inputs["labels"] != labels.id:
             warning += f" It steered by {run.inputs['labels']}, not by the labels above."
-        raised = (
-            f"Beyond every random control rise by it: {self._listed(outside.source)}."
-            if len(outside)
-            else "None of them rises by it beyond every random control."
-        )
+        banded = bool(cells.null_high.notna().any())
+        raised = self._raised(outside, banded)
         self.add(
             f"{len(diagonal)} values were steered at equal damage (at most"
-            f" {run.summary.get('delta', 0.1):.2g} nats a token). {raised}"
+            f" {run.summary.get('delta', 0.1):.2g} nats a token). {raised}."
             f" {len(sure)} of {len(others)} side effects lie outside the null band with q <"
-            f" {SURE}.{warning}"
+            f" {SURE}.{warning} The band holds 95 % of what random controls do; a prompt stands"
+            " beside steering in `workbench compare`."
         )
         if len(sure):
             self.lines += _table(
@@ -289,12 +318,21 @@ class _Page:
             else f" Along Schwartz's circle {circle:+.2f} (p {run.summary['circle_p']:.2g})."
         )
         self.add(f"n = {cells.n.max()} contexts, seed {run.seed}; {run.id}.{along}")
-        if outside.empty:
+        if banded and outside.empty:
             self.missed.append(
                 f"Steering {steered}, no value leaves the null band of its controls."
             )
-        if sure.empty:
+        if banded and sure.empty:
             self.missed.append(f"Steering {steered}, no side effect is told from chance.")
+
+    def _raised(self, outside: pd.DataFrame, banded: bool) -> str:
+        """Say which values rise when they are steered; `banded`: controls were steered too."""
+        if not banded:
+            return "No control was steered beside them, so no effect can be told from chance"
+        if outside.empty:
+            return "None of them rises by it beyond the band of random controls"
+        rises = (f"{self.name[row.source]} {_between(row)}" for row in outside.itertuples())
+        return f"Beyond the band of random controls rise by it (unsteered SD): {', '.join(rises)}"
 
     def graph(self, run: Run) -> None:
         """Show the edges of the causal graph."""
@@ -317,6 +355,7 @@ class _Page:
                 for row in present.head(SHOWN).itertuples()
             ),
         )
+        strongest = f", the {SHOWN} strongest above" if len(present) > SHOWN else ""
         level = run.summary.get("level", "")
         doubt = (
             " A graph of one direction a value cannot tell what a direction pushes from what its"
@@ -325,7 +364,8 @@ class _Page:
             else ""
         )
         self.add(
-            f"{len(present)} of {len(edges)} ordered pairs, n = {run.summary.get('contexts', '?')}"
+            f"{len(present)} of {len(edges)} ordered pairs{strongest}, n ="
+            f" {_safe(run.summary.get('contexts', '?'))}"
             f" contexts, seed {run.seed}; {run.id}.{doubt}"
         )
 
