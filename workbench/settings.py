@@ -265,12 +265,13 @@ def from_toml(file: Path, config: type, verb: str) -> dict[str, Any]:
         raise BadInput(
             f"{file}: {verb} should be a table of settings, written [{verb}], got {table!r}."
         )
-    if parts := [name for name, value in table.items() if isinstance(value, dict)]:
+    fields = {field.name for field in dataclasses.fields(config)}
+    tables = [name for name, value in table.items() if isinstance(value, dict)]
+    if parts := [name for name in tables if name.replace("-", "_") not in fields]:
         raise BadInput(
             f"{file} runs {verb} several times ({', '.join(parts)}). `workbench study STUDY --job"
             f" {file}` runs them all; or give the settings as flags."
         )
-    fields = {field.name for field in dataclasses.fields(config)}
     shared = {
         key.replace("-", "_"): value for key, value in job.items() if not isinstance(value, dict)
     }
