@@ -18,6 +18,7 @@ page = st.navigation(views.pages())
 try:
     study = views.open_study(sys.argv[-1])
     views.name_bad_runs(study)
+    views.say_published(study)
     with st.sidebar:
         chosen = views.choose(study)
 except WorkbenchError as error:

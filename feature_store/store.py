@@ -7,8 +7,6 @@
 3. A run that cannot be read, or has a torn table, is left out and named (`bad`); all others answer.
    The files of a relation are held against their checksums when the first query reads them, so
    that no flipped bit becomes a number; where a query fails, once more.
-4. `publish` writes the same relations as tables of one self-contained `.duckdb` file, for any
-   DuckDB client.
 
 Queries only read: `read_only` lets one SELECT over the relations pass, and the catalog, whose
 settings are locked, can reach the study's folder and nothing else of the machine.
@@ -29,13 +27,12 @@ import pandas as pd
 import pyarrow as pa
 
 from feature_store import descriptions, relation_files
-from feature_store.errors import BadInput, WorkbenchError
-from feature_store.files import replacing
+from feature_store.errors import BadInput
 from feature_store.read_only import refuse_writes
 from feature_store.records import Run
 from feature_store.relation_files import RelationFile
 from feature_store.runs import Runs, is_intact, version_of, warn_of
-from feature_store.schema import Column, comments, quote, relations, schemas, tables
+from feature_store.schema import Column, quote, relations, schemas, tables
 
 Answer = TypeVar("Answer")
 Parameters = Sequence[Any] | Mapping[str, Any]
@@ -152,37 +149,6 @@ class Store:
         for relation in relations():
             rows += [(relation.name, *astuple(column)) for column in relation.columns]
         return pd.DataFrame(rows, columns=["relation", "column", "type", "unit"])
-
-    def publish(self, file: Path) -> Path:
-        """Write every relation as a table of one `.duckdb` file; returns the file.
-
-        DuckDB 1.5 and newer read it. Raises BadInput where the file exists.
-        """
-        if file.exists():
-            raise BadInput(f"{file} exists already. Choose another name, or remove it first.")
-        self.refresh()
-        file.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with replacing(file) as beside:
-                beside.unlink(missing_ok=True)
-                self._copy(beside)
-        except duckdb.Error as error:
-            raise WorkbenchError(f"{file} could not be written: {_sentence(error)}") from None
-        return file
-
-    def _copy(self, file: Path) -> None:
-        # A connection of its own: the store's may not touch files outside the study.
-        with duckdb.connect() as connection:
-            connection.execute(f"ATTACH {quote(str(file))} AS published (STORAGE_VERSION 'v1.5.0')")
-            connection.execute("USE published")
-            connection.execute(tables())
-            connection.execute(comments())
-            for relation in schemas():
-                rows = self.arrow(f'SELECT * FROM "{relation}"')
-                connection.register("rows_to_publish", rows)
-                query = f'INSERT INTO "{relation}" BY NAME SELECT * FROM rows_to_publish'
-                connection.execute(query)
-                connection.unregister("rows_to_publish")
 
     def _answer(
         self,

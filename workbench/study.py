@@ -46,9 +46,14 @@ class Study(Workspace):
 
     def do(self, verb: str, settings: Mapping[str, Any], progress: Progress = silent) -> Run:
         """Run a verb with settings as flags or a job file give them."""
+        self.refuse_if_published()
         module = verbs.load(verb)
+        # With the verb, and not before: a study is opened without torch.
+        from workbench.measuring.defaults import in_system
+
+        given = in_system(self.system_id, module.settings, settings)
         with of_paths():
-            return module.run(self, make(module.settings, settings), progress)
+            return module.run(self, make(module.settings, given), progress)
 
     def hear_first(self, flags: Mapping[str, Any], progress: Progress) -> None:
         """Find out which way of asking hears a model, before a verb asks it."""

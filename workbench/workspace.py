@@ -14,8 +14,9 @@ Left out: what a verb does (`workbench/verbs`), and the verbs as methods (`study
 """
 
 import functools
+import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from feature_store import registry
 from feature_store.errors import BadInput, Incompatible, NotFound, nearest, of_paths
 from feature_store.files import write_atomically
 from feature_store.progress import Progress
+from feature_store.published import publish
 from feature_store.records import Run, Site, ValueSystem
 from feature_store.runs import Runs
 from feature_store.store import Store
@@ -41,7 +43,9 @@ class Workspace:
     """The study in `folder`: its runs, its store and its live models.
 
     An absent or empty folder becomes a study of the value system `system`, unless `create` is
-    false. `today` is the day that chat templates tell (2026-11-26); empty: the study's.
+    false. A `.duckdb` file that was published, or the name of a shipped study, is opened to be read
+    (`study_file.py`). `today` is the day that chat templates tell (2026-11-26); empty: the
+    study's.
     """
 
     def __init__(
@@ -51,7 +55,11 @@ class Workspace:
         create: bool = True,
         today: str = "",
     ) -> None:
-        self.folder = Path(folder)
+        self.place = Path(folder)
+        """What the user named: the folder, or the published study."""
+        # What is to be made has the name that it is given, also that of a shipped study.
+        is_new = create and not os.path.exists(self.place)
+        self.folder = self.place if is_new else study_file.folder_of(self.place)
         self._today = study_file.day(today) if today else ""
         with of_paths():
             empty = not self.folder.exists() or not any(self.folder.iterdir())
@@ -66,6 +74,8 @@ class Workspace:
                     " may write to."
                 ) from None
         self.system_id = study_file.system_of(self.folder)
+        self.published = study_file.published(self.folder)
+        """What a published study says of itself; None for one's own."""
         self.runs = Runs(self.folder / "runs")
         self._models: dict[tuple[str, ...], Model] = {}
         self._begun: dict[tuple[int, str], Model] = {}
@@ -99,6 +109,7 @@ class Workspace:
             build = partial(estimate_graph, study, sweep_run)
             return study.make("graph", pinned, {"effects": sweep_run.id}, build)
         """
+        self.refuse_if_published()
         config = dict(settings) if isinstance(settings, Mapping) else plain(settings)
         seed = config["seed"] if seed is None else seed
         id = self.runs.find(kind, config, inputs, seed)
@@ -114,6 +125,14 @@ class Workspace:
             summary = build(work)
             self._note_machines(work)  # those of models that were opened meanwhile
             return work.finish(summary)
+
+    def refuse_if_published(self) -> None:
+        """Raise BadInput where someone published the study: it is there to be read."""
+        if self.published is not None:
+            raise BadInput(
+                f"{self.published.file} is a published study, to be read only. Give the folder of a"
+                " study of your own."
+            )
 
     def _note_machines(self, work: Work) -> None:
         """Note in a run on what the models compute that are open."""
@@ -145,6 +164,15 @@ class Workspace:
 
     def hear_first(self, flags: Mapping[str, Any], progress: Progress) -> None:
         """Find out which way of asking hears a model; a workspace without verbs leaves it open."""
+
+    def publish(self, file: Path, without: Collection[str] = (), note: str = "") -> Path:
+        """Write the study as one `.duckdb` file, without weights; returns the file.
+
+        Relations in `without` are left empty; `note` stands above every page of it. Raises BadInput
+        where the file exists, NotFound for a relation that does not.
+        """
+        about = {"system": self.system_id, "note": note}
+        return publish(self.store, file, about, without)
 
     def model(
         self, address: str, revision: str = "", dtype: str = "float32", device: str = "auto"
@@ -212,6 +240,14 @@ class Workspace:
             run = intact(self.runs, self.runs.get(sae))
         return self.beginning(model, run.summary.get("prepend_bos"))
 
+    def weightless(self, run: Run) -> str:
+        """Say of a published study why nothing is steered in it, and what to do."""
+        note = self.published.note if self.published else ""
+        return (
+            f"{run.id} was published without its weights, so nothing can be steered here."
+            f" {note or 'Make the study anew to steer.'}"
+        )
+
     def model_for(
         self, name: str, sae_run: Run | None, revision: str, dtype: str, device: str
     ) -> "Model":
@@ -237,6 +273,8 @@ class Workspace:
     def sae(self, run: Run) -> "SAE":
         """Give the SAE of a run of kind `sae`, on the device of its model."""
         intact(self.runs, run)
+        if self.published is not None:
+            raise NotFound(self.weightless(run))
         return _load_sae(self.runs.folder / run.id / "sae").to(self.model_of(run).device)
 
 

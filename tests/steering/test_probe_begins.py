@@ -4,6 +4,7 @@ import csv
 
 import pytest
 
+from tests.helpers.small_models import saved
 from tests.study.test_cli import refused
 from workbench.command.cli import main
 from workbench.study import Study
@@ -61,3 +62,28 @@ def test_what_needs_no_run_may_begin_a_study():
         "review",
         "transfer",
     ]
+
+
+def test_a_probe_reads_the_built_in_everyday_texts(tmp_path):
+    run = Study(tmp_path / "study").probe(model=str(saved(tmp_path / "small")), solver="lbfgs")
+    assert run.config["pairs"] == "situations"
+    assert run.summary["values"] == 10
+    assert run.summary["pairs"] + run.summary["refused"] == 720
+    assert run.summary["pairs"] > 600
+
+
+def test_without_pairs_of_yours_each_model_reads_those_that_suit_it(tmp_path, monkeypatch):
+    """A real model was once probed on the organism's language, without a word."""
+    read = {}
+
+    def noted(study, settings, progress):
+        """Note which pairs a model would be probed on."""
+        read[settings.model] = settings.pairs
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("workbench.verbs.probe._pairs", noted)
+    study = Study(tmp_path / "study")
+    for name in ("organism", saved(tmp_path / "small")):
+        with pytest.raises(KeyboardInterrupt):
+            study.probe(model=str(name))
+    assert list(read.values()) == ["organism", "situations"]

@@ -8,7 +8,6 @@ import textwrap
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -85,20 +84,6 @@ def test_readers_and_writers_do_not_wait_for_each_other(runs):
         with ThreadPoolExecutor(4) as pool:
             assert set(pool.map(lambda _: len(store.sql("SELECT * FROM edges")), range(16))) == {1}
         work.finish({})
-
-
-def test_what_is_published_holds_the_same_rows_and_units(runs, tmp_path):
-    make(runs)
-    store = Store(runs.folder)
-    file = store.publish(tmp_path / "out" / "study.duckdb")
-    with duckdb.connect(str(file), read_only=True) as connection:
-        assert connection.execute("SELECT weight FROM edges").fetchall() == [(-0.7,)]
-        comments = connection.execute(
-            "SELECT column_name, comment FROM duckdb_columns() WHERE table_name = 'edges'"
-        ).fetchall()
-        assert "rating points" in dict(comments)["weight"]
-    with pytest.raises(BadInput, match="exists already"):
-        store.publish(file)
 
 
 def test_a_number_that_is_not_known_passes_no_filter(runs):

@@ -34,7 +34,7 @@ def test_a_folder_that_is_no_study(capsys, tmp_path):
     assert (tmp_path / "letters" / "a.txt").read_text() == "x"
     assert "is not a study" in refused(capsys, "runs", tmp_path / "nowhere")
     assert "is not a study" in refused(capsys, "app", tmp_path / "nowhere")
-    assert "Not a directory" in refused(capsys, "runs", tmp_path / "letters" / "a.txt")
+    assert "no published study" in refused(capsys, "runs", tmp_path / "letters" / "a.txt")
 
 
 def test_a_study_of_a_newer_version_or_damaged(capsys, study):
@@ -255,6 +255,10 @@ def test_a_profile_from_the_command_line(capsys, study):
 def test_publish_writes_one_file(capsys, study, tmp_path):
     assert main(["publish", str(study.folder), str(tmp_path / "out.duckdb")]) == 0
     assert (tmp_path / "out.duckdb").stat().st_size > 0
+    assert "Did you mean 'profiles'" in refused(
+        capsys, "publish", study.folder, tmp_path / "b.duckdb", "--without", "profile"
+    )
+    assert not (tmp_path / "b.duckdb").exists()
     assert "exists already" in refused(capsys, "publish", study.folder, tmp_path / "out.duckdb")
 
 

@@ -277,6 +277,40 @@ def test_stages_that_are_named_rightly_are_taken(tmp_path):
     assert stages[-1].builds_on == {"effects": "effects.a", "graph": "graph"}
 
 
+COMPARED = """
+model = "organism"
+[measure.calm]
+n_contexts = 3
+[measure.stern]
+n_contexts = 3
+persona = "Be stern."
+[ordinal]
+runs = ["measure.calm", "measure.stern", "profile-0123456789"]
+"""
+
+
+def test_a_list_of_runs_may_name_stages(tmp_path, monkeypatch):
+    asked, failing = [], []
+
+    def do(self, verb, settings, progress):
+        """Note what is asked of a verb."""
+        asked.append((verb, settings.get("runs")))
+        if settings.get("persona") in failing:
+            raise NotFound("no such persona")
+        return SimpleNamespace(id=f"{verb}-{len(asked)}")
+
+    monkeypatch.setattr(Study, "do", do)
+    study = Study(tmp_path / "study")
+    stages = read_job(written(tmp_path, COMPARED)).stages
+    run_job(study, stages, silent)
+    assert asked[-1] == ("ordinal", ["measure-1", "measure-2", "profile-0123456789"])
+    failing.append("Be stern.")
+    outcome = run_job(study, stages, silent)
+    assert outcome.failed["ordinal"] == "it builds on measure.stern"
+    with pytest.raises(BadInput, match=r"Move \[measure.stern\] above \[ordinal\]"):
+        check_needs(study, [stages[0], stages[2], stages[1]])
+
+
 def test_a_page_without_runs_says_what_is_missing(tmp_path):
     text = page(Study(tmp_path / "study"), {"label": "no <b>table</b>\n# x"})
     assert "- \\[label\\] made no run: no &lt;b&gt;table&lt;/b&gt; \\# x" in text

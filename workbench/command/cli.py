@@ -27,7 +27,7 @@ from feature_store.files import write_atomically
 from feature_store.progress import in_terminal
 from feature_store.records import Run, figures
 from feature_store.terminal import visible
-from workbench import settings, verbs
+from workbench import settings, study_file, verbs
 from workbench.verb_table import VERBS, Verb
 
 if TYPE_CHECKING:  # a study is opened only by the commands that need one
@@ -71,7 +71,7 @@ def parser(used: Container[str] = VERBS) -> argparse.ArgumentParser:
         """Add a command, which takes the folder of a study first unless `study` is false."""
         sub = commands.add_parser(name, help=text, description=text)
         if study:
-            sub.add_argument("study", type=Path, help="folder of the study")
+            sub.add_argument("study", type=Path, help="folder of the study, or a published one")
         return sub
 
     for verb in VERBS.values():
@@ -79,7 +79,7 @@ def parser(used: Container[str] = VERBS) -> argparse.ArgumentParser:
         _add_common_flags(sub, verb)
         if verb.name in used:
             settings.add_flags(sub, verbs.load(verb.name).settings)
-    command("publish", "Write the store as one .duckdb file.").add_argument("file", type=Path)
+    _add_publish_flags(command("publish", "Write a study as one .duckdb file, for others to read."))
     command("sql", "Ask the store a question in SQL.").add_argument(
         "query", nargs="?", default="", help="without it, the columns and their units"
     )
@@ -111,6 +111,19 @@ def parser(used: Container[str] = VERBS) -> argparse.ArgumentParser:
         "--fast", action="store_true", help="a tenth of the data: shows that it works, not how well"
     )
     return top
+
+
+def _add_publish_flags(sub: argparse.ArgumentParser) -> None:
+    """Add what `publish` takes."""
+    sub.add_argument("file", type=Path, help="file to write, such as study.duckdb")
+    sub.add_argument(
+        "--without",
+        action="append",
+        default=[],
+        metavar="RELATION",
+        help="relation to leave out, such as activations; may be repeated",
+    )
+    sub.add_argument("--note", default="", help="a line that stands above every page of it")
 
 
 def _add_common_flags(sub: argparse.ArgumentParser, verb: Verb) -> None:
@@ -221,8 +234,9 @@ def describe(run: Run) -> str:
     return visible(f"{run.id}  {run.status}  {run.seconds:.0f} s  {figures(run.summary)}")
 
 
-def _publish(study: Path, file: Path, **_: object) -> None:
-    print(visible(_open(study).store.publish(file)))
+def _publish(study: Path, file: Path, without: Sequence[str], note: str, **_: object) -> None:
+    written = _open(study).publish(file, without, note)
+    print(visible(f"{written}  {written.stat().st_size / 1e6:.1f} MB"))
 
 
 def _sql(study: Path, query: str, **_: object) -> None:
@@ -313,7 +327,7 @@ def _plugins(kind: str, **_: object) -> None:
 def _app(study: Path, port: int, host: Sequence[str], **_: object) -> None:
     from workbench.command.serve import serve
 
-    serve(study, port, host)
+    serve(study_file.folder_of(study), port, host)
 
 
 def _demo(study: Path, fast: bool, **_: object) -> None:
@@ -337,9 +351,10 @@ def _study(study: Path, job: Path | None, **_: object) -> None:
         with in_terminal("study") as progress:
             outcome = run_job(opened, whole.stages, progress)
     text = page(opened, outcome.failed)
-    write_atomically(opened.folder / "page.md", text)
     print(text)
-    print(visible(f"This page is kept in {opened.folder / 'page.md'}."))
+    if opened.published is None:
+        write_atomically(opened.folder / "page.md", text)
+        print(visible(f"This page is kept in {opened.folder / 'page.md'}."))
     for name, reason in outcome.failed.items():
         print(visible(f"workbench: {name} is missing: {_one_line(reason)}"), file=sys.stderr)
     if outcome.failed:

@@ -5,7 +5,8 @@
    `[effects.directions]`. Top-level keys are settings of every stage that has them; `system` is the
    value system of a new study.
 2. A stage builds on the newest earlier stage that makes what it needs. A setting whose value is an
-   earlier stage's name, such as `effects = "effects.directions"`, means that stage's run.
+   earlier stage's name, such as `effects = "effects.directions"`, means that stage's run; so does a
+   name in a list of runs.
 3. Verbs, settings and what each stage needs are checked before the first stage runs.
 4. Stages run in order. Finished ones are skipped, interrupted ones go on. One that fails is noted;
    what builds on it is left out, and the rest goes on.
@@ -163,6 +164,16 @@ def _spelt(table: Mapping[str, Any]) -> dict[str, Any]:
     return {key.replace("-", "_"): value for key, value in table.items()}
 
 
+def _several(stage: Stage, stages: Sequence[Stage]) -> dict[str, list[str]]:
+    """Give the settings of a stage that list runs, each with the stages of the job among them."""
+    fields, names = _fields(stage.verb), {other.name for other in stages}
+    return {
+        key: [name for name in value if name in names]
+        for key, value in stage.given.items()
+        if fields[key] == (LATEST,)
+    }
+
+
 def check_needs(study: Study, stages: Sequence[Stage]) -> None:
     """Refuse a stage that needs, or names, what neither the study nor an earlier stage has."""
     for place, stage in enumerate(stages):
@@ -188,10 +199,13 @@ def check_needs(study: Study, stages: Sequence[Stage]) -> None:
 def _check_named(study: Study, stage: Stage, after: Sequence[Stage]) -> None:
     """Refuse a setting that names neither an earlier stage nor a run of the study."""
     fields = _fields(stage.verb)
+    later = {stage.name for stage in after}
+    for named in [name for names in _several(stage, after).values() for name in names]:
+        raise BadInput(f"[{stage.name}] builds on [{named}]. Move [{named}] above [{stage.name}].")
     for key, named in stage.given.items():
         if fields[key] != LATEST or named in ("", LATEST):
             continue
-        if named in (later.name for later in after):
+        if named in later:
             raise BadInput(
                 f"[{stage.name}] builds on [{named}]. Move [{named}] above [{stage.name}]."
             )
@@ -209,11 +223,18 @@ def run_job(study: Study, stages: Sequence[Stage], progress: Progress) -> JobOut
     """
     outcome = JobOutcome(runs={}, failed={})
     for number, stage in enumerate(stages, 1):
-        missing = [name for name in stage.builds_on.values() if name not in outcome.runs]
+        several = _several(stage, stages)
+        used = [*stage.builds_on.values(), *(name for names in several.values() for name in names)]
+        missing = [name for name in used if name in outcome.failed]
         if missing:
             outcome.failed[stage.name] = f"it builds on {listed(missing)}"
             continue
-        pinned = {key: outcome.runs[name].id for key, name in stage.builds_on.items()}
+        pinned: dict[str, Any] = {
+            key: outcome.runs[name].id for key, name in stage.builds_on.items()
+        }
+        for key in several:
+            names = stage.given[key]
+            pinned[key] = [outcome.runs[n].id if n in outcome.runs else n for n in names]
         shown = part(progress, f"{number} of {len(stages)}, {stage.name}")
         try:
             outcome.runs[stage.name] = study.do(stage.verb, {**stage.given, **pinned}, shown)

@@ -397,7 +397,7 @@ class _Page:
         if self.absent:
             self.add("## What is missing")
             self.add(*(f"- {line}" for line in self.absent))
-        folder = str(self.study.folder)
+        folder = str(self.study.place)
         self.add(
             f"The study has {runs} runs; the page is of the newest. `workbench app {_word(folder)}`"
             " shows the rest."

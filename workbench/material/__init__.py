@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from sae_training.engine.model import Model
 
 ORGANISM = "organism"
-IN_TWO_POLES = {"poles": pole_texts, "situations": situation_texts}
+SITUATIONS = "situations"
+IN_TWO_POLES = {"poles": pole_texts, SITUATIONS: situation_texts}
 """Name of built-in labelled texts -> what writes them for a value system."""
 BUILT_IN = Path(__file__).with_name("material.toml")
 HELD_OUT_SHIFT = 1_000_003
@@ -91,6 +92,11 @@ def is_organism(model: str) -> bool:
 def default_source(model: str) -> str:
     """Name the source of texts that suits a model: `organism` for it, else empty (built in)."""
     return ORGANISM if is_organism(model) else ""
+
+
+def labelled_source(model: str) -> str:
+    """Name the labelled texts that suit a model: `organism` for it, else built-in everyday ones."""
+    return ORGANISM if is_organism(model) else SITUATIONS
 
 
 def texts(

@@ -9,8 +9,8 @@
 """
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Annotated, Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
 
 from feature_store.bounds import (
     Between,
@@ -72,6 +72,27 @@ class AskingSettings(Resampling):
     https://host/v1#model."""
     seed: Seed = 0
     """Seed of contexts, sampling and bootstrap."""
+
+
+BY_SYSTEM: Mapping[str, str] = {"schwartz10": "standin", "schwartz19": "standin19"}
+"""Value system -> the instrument of ours that is asked in it where none is named."""
+
+
+def in_system(system: str, config: type, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Complete what is given of a verb's settings by the instrument that suits a value system.
+
+    >>> in_system("schwartz19", SweepAskingSettings, {})
+    {'instrument': 'standin19'}
+    """
+    usual = BY_SYSTEM.get(system, "standin")
+    fields = {field.name: field.default for field in dataclasses.fields(config)}
+    suited = {"instrument": usual, "instruments": (usual,)}
+    known = {"instrument": "standin", "instruments": ("standin",)}
+    return {
+        name: suited[name]
+        for name, default in known.items()
+        if fields.get(name) == default and suited[name] != default
+    } | dict(given)
 
 
 @dataclasses.dataclass(frozen=True)

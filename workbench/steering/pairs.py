@@ -1,9 +1,9 @@
 """Context-controlled pairs: two texts that differ in one value and in nothing else (Jin et al., ACL
 2025).
 
-1. `read` takes them from a table, `of_organism` from the organism's own generator, `by_llm` from a
-   language model. A probe trained on texts that also differ in topic learns the topic: `python -m
-   benchmarks conva` measures how much.
+1. `read` takes them from a table, `of_situations` from the built-in everyday texts, `of_organism`
+   from the organism's own generator, `by_llm` from a language model. A probe trained on texts that
+   also differ in topic learns the topic: `python -m benchmarks conva` measures how much.
 2. `check` refuses a pair that differs in more than the value, by two signs that need no list of
    topics: too few content words in common, or a *context word* on one side alone. A context word of
    a value is one that its pairs hold constant at least `CONSTANT` times as often as they change it:
@@ -26,6 +26,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from feature_store.errors import BadInput, NotFound
 from feature_store.files import parse_json
 from feature_store.progress import Progress, silent
@@ -33,6 +35,7 @@ from feature_store.records import ValueSystem
 from feature_store.tables import SUFFIXES, read_table
 from workbench import organism
 from workbench.llm import LLM, ask, ask_fitting
+from workbench.material import situation_texts
 
 SIDES = (("text", "opposed"), ("question_1", "question_2"))
 """Columns of the text that holds the value and of the other one: ours, and those of ConVA."""
@@ -169,6 +172,23 @@ def of_organism(n: int, seed: int, controlled: bool = True) -> list[ValuePair]:
             context=pair.context or f"pair {number}",
         )
         for number, pair in enumerate(texts, 1)
+    ]
+
+
+def of_situations(system: ValueSystem) -> list[ValuePair]:
+    """Give the built-in everyday texts as pairs, two for each topic and refined value.
+
+    The topic is the context. Raises BadInput where none of their values is one of the system.
+    """
+    written = situation_texts(system)
+    return [
+        ValuePair(
+            value=system.ids[int(np.argmax(written.marks[held]))],
+            held=written.texts[held],
+            opposed=written.texts[held + 1],
+            context=written.contexts[held],
+        )
+        for held in range(0, len(written.texts), 2)
     ]
 
 

@@ -31,7 +31,7 @@ from feature_store.work import Work
 from workbench import material
 from workbench.measuring import hearing, voice
 from workbench.measuring.administer import Elicitation, administer
-from workbench.measuring.defaults import ScoredMode, open_question_names
+from workbench.measuring.defaults import BY_SYSTEM, ScoredMode, open_question_names
 from workbench.measuring.questionnaire import Opened, open_instrument
 from workbench.measuring.questions import Question, questions
 from workbench.measuring.respondents import LocalRespondent
@@ -103,7 +103,7 @@ def run(study: Workspace, settings: HearSettings, progress: Progress) -> Run:
             f"Name each mode that is tried once, got {', '.join(settings.modes) or 'none'}: --modes"
             " logprob,voice."
         )
-    name = settings.instrument or _own_instrument(study)
+    name = settings.instrument or BY_SYSTEM.get(study.system.id, "standin")
     opened = open_instrument(name, settings.settings, study.system, study.folder)
     if opened.instrument.answer != "rating" or any(i.after for i in opened.instrument.items):
         raise BadInput(
@@ -171,11 +171,6 @@ def first_lines(study: Workspace, run: Run) -> list[str]:
         f"{address} is asked {name} in mode {run.summary['heard']} unless --mode says otherwise;"
         f" differences below {run.summary['resolution']:.3g} may not be claimed.",
     ]
-
-
-def _own_instrument(study: Workspace) -> str:
-    """Name our own instrument for a study's values."""
-    return "standin19" if study.system.id == "schwartz19" else "standin"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -56,9 +56,10 @@ class LabelSettings(SweepAskingSettings):
 
     sae: str = "latest"
     """Run of the SAE."""
-    labelled: str = material.ORGANISM
+    labelled: str = ""
     """Value-labelled table (.csv, .tsv, .jsonl, .parquet), `poles` or `situations` (built-in
-    texts that hold or reject a value: short, or about everyday topics), or `organism`."""
+    texts that hold or reject a value: short, or about everyday topics), or `organism`; empty: the
+    organism's own on that model, `situations` on others."""
     labels: str = ""
     """Second table with the marks, joined by the columns that both have."""
     text_column: Annotated[str, KeptAs("text")] = "text"
@@ -103,6 +104,7 @@ class LabelSettings(SweepAskingSettings):
 def run(study: Workspace, settings: LabelSettings, progress: Progress) -> Run:
     """Make a run of kind `labels`."""
     sae_run = study.resolve("sae", settings.sae)
+    settings = _with_texts(settings, sae_run)
     labeler = LABELERS[settings.labeler]
     options_of_labeler: Any = options(labeler.config, settings.options)
     # What texts and marks alone decide (too few texts of a value) is refused before the model reads
@@ -159,6 +161,12 @@ def run(study: Workspace, settings: LabelSettings, progress: Progress) -> Run:
         }
 
     return study.make("labels", pinned, inputs, build)
+
+
+def _with_texts(settings: LabelSettings, sae_run: Run) -> LabelSettings:
+    """Name the labelled texts that suit the model, where none are named."""
+    source = settings.labelled or material.labelled_source(sae_run.config["model"])
+    return dataclasses.replace(settings, labelled=source)
 
 
 def _with_mode(

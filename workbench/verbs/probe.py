@@ -56,10 +56,10 @@ class ProbeSettings:
     sae: str = ""
     """Run of the SAE onto whose features the probes are projected; empty: none where a model is
     named, else the latest."""
-    pairs: str = material.ORGANISM
+    pairs: str = ""
     """Table of pairs (value, text, opposed, context as .csv, .tsv, .jsonl, .parquet; ConVA's own:
-    question_1, question_2, the value in the file's name), a folder of such tables, or
-    `organism`."""
+    question_1, question_2, the value in the file's name), a folder of such tables; `situations`:
+    built-in everyday texts; empty: the organism's own on that model, `situations` on others."""
     n_pairs: Count = 100
     """Pairs a value that the organism writes [pairs]; a table is read whole."""
     llm: str = ""
@@ -100,6 +100,9 @@ def run(study: Workspace, settings: ProbeSettings, progress: Progress) -> Run:
             f"The model has {model.n_layers} layers, --skip-last {skip} leaves none to choose."
             " Lower it."
         )
+    if not settings.llm:
+        source = settings.pairs or material.labelled_source(name)
+        settings = replace(settings, pairs=source)
     written = _pairs(study, settings, progress)
     settings, little = _least_shared(settings, written.pairs)
     checked = pairs.check(written.pairs, settings.shared)
@@ -225,7 +228,8 @@ def _least_shared(settings: ProbeSettings, written: list[ValuePair]) -> tuple[Pr
     """Give the settings with the share below which pairs are refused, and how many are below it
     and kept: those of a person's table, where no share was named.
     """
-    if settings.llm or settings.pairs == material.ORGANISM or settings.shared != SHARED:
+    built_in = settings.pairs in (material.ORGANISM, material.SITUATIONS)
+    if settings.llm or built_in or settings.shared != SHARED:
         return settings, 0
     little = pairs.sharing_less(written, SHARED)
     if little:
@@ -243,6 +247,8 @@ def _pairs(study: Workspace, settings: ProbeSettings, progress: Progress) -> pai
     if not settings.llm:
         if settings.pairs == material.ORGANISM:
             texts = pairs.of_organism(settings.n_pairs, settings.seed)
+        elif settings.pairs == material.SITUATIONS:
+            texts = pairs.of_situations(study.system)
         else:
             texts = pairs.read(settings.pairs, study.system)
         return pairs.WrittenPairs(texts, [], 0)

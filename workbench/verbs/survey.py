@@ -68,9 +68,10 @@ class SurveySettings(SweepAskingSettings, LocalModelSettings):
 
     model: str = material.ORGANISM
     """Folder or hub id of the model, or `organism`."""
-    labelled: str = material.ORGANISM
+    labelled: str = ""
     """Value-labelled table (.csv, .tsv, .jsonl, .parquet), `poles` or `situations` (built-in
-    texts that hold or reject a value: short, or about everyday topics), or `organism`."""
+    texts that hold or reject a value: short, or about everyday topics), or `organism`; empty: the
+    organism's own on that model, `situations` on others."""
     labels: str = ""
     """Second table with the marks, joined by the columns that both have."""
     text_column: str = "text"
@@ -131,6 +132,8 @@ class _Job:
 
 def run(study: Workspace, settings: SurveySettings, progress: Progress) -> Run:
     """Make a run of kind `survey`."""
+    source = settings.labelled or material.labelled_source(settings.model)
+    settings = dataclasses.replace(settings, labelled=source)
     model = study.model(settings.model, settings.revision, settings.dtype, settings.device)
     layers = tuple(sorted(set(settings.layers))) or tuple(range(model.n_layers))
     for layer in layers:

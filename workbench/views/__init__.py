@@ -159,6 +159,19 @@ def name_bad_runs(study: Study) -> None:
     st.warning(text, icon=":material/warning:")
 
 
+def say_published(study: Study) -> None:
+    """Say above a page that someone published the study, what it lacks, and what they say of it."""
+    published = study.published
+    if published is None:
+        return
+    lacks = f"weights and {published.without}" if published.without else "weights"
+    st.info(
+        f"**{safe(published.file)}** is a published study: read only, without {safe(lacks)}."
+        f" {safe(published.note)}",
+        icon=":material/inventory_2:",
+    )
+
+
 def enter(page: Any, study: Study, chosen: ChosenRuns) -> None:
     """Run a page on the chosen runs; a user's mistake becomes one line on it."""
     st.session_state["study"], st.session_state["chosen"] = study, chosen
@@ -235,6 +248,9 @@ def missing(study: Study, kind: str, what: str, flags: str = "") -> None:
 
     `flags`: those that the command needs.
     """
+    if study.published is not None:
+        st.info(f"{what} It was not made before the study was published.")
+        return
     command = f"workbench {makers(kind)[0]} {shlex.quote(str(study.folder))} {flags}".rstrip()
     other = " (or `workbench adopt`)" if kind == "sae" else ""
     st.info(

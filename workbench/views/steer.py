@@ -26,7 +26,7 @@ from feature_store.records import Run, Steering, Unit
 from workbench import figures
 from workbench.figures.style import UNITS, names, side
 from workbench.study import Study
-from workbench.views import ChosenRuns, here, missing, run_json, show
+from workbench.views import ChosenRuns, here, missing, run_json, safe, show
 
 if TYPE_CHECKING:  # torch is loaded when the model first works
     from sae_training.engine.model import Model
@@ -47,6 +47,9 @@ def page() -> None:
     st.title("Steer")
     if chosen.sae is None:
         missing(study, "sae", "There is no SAE to steer with yet.")
+        return
+    if study.published is not None:
+        st.info(safe(study.weightless(study.runs.get(chosen.sae.run))))
         return
     left, right = st.columns([1, 1.9], gap="large")
     with left:
@@ -258,6 +261,7 @@ class _Trial:
         """Ask the stand-in questionnaire and read the loss on neutral texts under a steering."""
         from workbench.measuring.administer import Elicitation, administer
         from workbench.measuring.defaults import (
+            BY_SYSTEM,
             SweepAskingSettings,
             default_wordings,
             sweep_questions,
@@ -268,10 +272,11 @@ class _Trial:
         from workbench.steering.apply import respondent
 
         study, model_name = self.study, self.sae_run.config["model"]
-        instrument = one_scale("standin", study.system)
-        mode = mode_for(study, "auto", model_name, "standin")
-        wordings = () if mode == "voice" else default_wordings(study, "standin", model_name)
-        asking = SweepAskingSettings(wordings=wordings, n_contexts=self.contexts)
+        name = BY_SYSTEM.get(study.system_id, "standin")
+        instrument = one_scale(name, study.system)
+        mode = mode_for(study, "auto", model_name, name)
+        wordings = () if mode == "voice" else default_wordings(study, name, model_name)
+        asking = SweepAskingSettings(instrument=name, wordings=wordings, n_contexts=self.contexts)
         questions = sweep_questions(study, model_name, asking)
         responses = administer(
             respondent(study, self.sae_run, steering),
