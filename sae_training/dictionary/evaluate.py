@@ -9,7 +9,9 @@
 3. The clean pass gives the residuals at the site and the clean predictions. The other passes start
    from replaced residuals at the site: the layers below are not run again. Of a model that cannot
    be resumed there, whole passes are steered.
-4. recovered = (ablated - spliced) / (ablated - clean): 1 is as good as the clean model, 0 as bad as
+4. Where a few tokens, many times as long as the others, hold most of the variance, FVU says how
+   these few are rebuilt. Then it is given without them as well (`fvu_usual`).
+5. recovered = (ablated - spliced) / (ablated - clean): 1 is as good as the clean model, 0 as bad as
    ablation. For KL divergence the clean model is at 0.
 
 Left out: SAEBench's tasks, which need environments of their own.
@@ -40,6 +42,10 @@ LOGITS = 2**27
 """Logits held at once [numbers]."""
 CHUNK = 4096
 """Tokens encoded at once."""
+LONGEST = 0.01
+"""Share of the tokens, the longest ones, that may decide an FVU alone [0 to 1]."""
+MOST = 0.5
+"""Share of the variance from which on they do [0 to 1]."""
 READS = 4
 """What reading a text costs, in passes with the mean residual: a whole pass, two from the site."""
 
@@ -60,6 +66,9 @@ class Reconstruction:
     of tokens."""
     tokens: int
     """Tokens looked at."""
+    fvu_usual: float | None
+    """`fvu` of all but the longest hundredth of the tokens, where these hold most of the
+    variance; else None."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +104,8 @@ class Evaluation:
     """The same for zero ablation [nats a token]."""
     kl_recovered: float
     """1 - kl_spliced / kl_zero."""
+    fvu_usual: float | None
+    """See `Reconstruction`."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +155,7 @@ class _Sums:
         """Sum of the residuals, as the SAE reads them."""
         self._error = self._cosine = self._l0 = self._square = 0.0
         self._alive = torch.zeros(sae.n_features, dtype=torch.bool, device=sae.device)
+        self._lengths = _ByLength(sae.d_model)
 
     def add(self, piece: Float[Tensor, "tok d_model"]) -> None:
         """Take in the residuals of some tokens."""
@@ -152,7 +164,9 @@ class _Sums:
             features = self.sae.encode(x)
             out = self.sae.decode(features, x)
             self.tokens += len(x)
-            self._error += float((x - out).double().square().sum())
+            error = (x - out).double().square().sum(1)
+            self._error += float(error.sum())
+            self._lengths.add(x, error)
             self._cosine += float(functional.cosine_similarity(x, out, dim=1).double().sum())
             self._l0 += float((features > 0).sum())
             self._alive |= (features > 0).any(0)
@@ -171,7 +185,53 @@ class _Sums:
             l0=self._l0 / n,
             dead_share=1 - float(self._alive.float().mean()),
             tokens=n,
+            fvu_usual=self._lengths.usual(variance),
         )
+
+
+class _ByLength:
+    """The sums behind FVU, kept apart by how long the residuals are.
+
+    A token's bin is its length in eighths of an octave, so that no token has to be kept.
+    """
+
+    def __init__(self, d_model: int) -> None:
+        """Begin with none."""
+        self._bins: dict[int, tuple[int, float, float, Tensor]] = {}
+        """Bin -> its tokens, their squared error, their squared length, and their sum."""
+        self._none = (0, 0.0, 0.0, torch.zeros(d_model, dtype=torch.float64))
+
+    def add(self, x: Float[Tensor, "tok d_model"], error: Float[Tensor, " tok"]) -> None:
+        """Take in some tokens, with their squared errors."""
+        square = x.double().square().sum(1)
+        place = (square.clamp(min=1e-30).log2() * 4).floor().long()
+        for bin in place.unique().tolist():
+            here = place == bin
+            n, errors, squares, total = self._bins.get(bin, self._none)
+            self._bins[bin] = (
+                n + int(here.sum()),
+                errors + float(error[here].sum()),
+                squares + float(square[here].sum()),
+                total + x[here].double().sum(0).cpu(),
+            )
+
+    def usual(self, variance: float) -> float | None:
+        """Give the FVU without the longest tokens, where they hold most of the variance.
+
+        They are the longest bins that hold `LONGEST` of the tokens at most; None where they hold
+        less than `MOST` of the variance, and where there are none but these.
+        """
+        left = sum(n for n, *_ in self._bins.values())
+        most = LONGEST * left
+        n, error, square, total = self._none
+        for bin in sorted(self._bins):
+            here, errors, squares, sums = self._bins[bin]
+            n, error, square, total = n + here, error + errors, square + squares, total + sums
+            left -= here
+            if left <= most:
+                break
+        usual = square - float(total.square().sum()) / n
+        return error / usual if 0 < usual < (1 - MOST) * variance else None
 
 
 def evaluate(
@@ -217,6 +277,7 @@ def evaluate(
         kl_spliced=kl["spliced"],
         kl_zero=kl["zero"],
         kl_recovered=_recovered(0.0, kl["spliced"], kl["zero"]),
+        fvu_usual=figures.fvu_usual,
     )
 
 

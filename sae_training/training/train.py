@@ -113,6 +113,7 @@ def train_on_model(
     rows = result.rows + [
         {"step": last, "metric": f"final_{name}", "value": float(value)}
         for name, value in dataclasses.asdict(figures).items()
+        if value is not None
     ]
     return TrainResult(sae=sae, rows=rows, evaluation=figures, corpus=source.everything())
 
@@ -189,7 +190,7 @@ class _Training:
         """Measure the SAE on held-out tokens, add that to the step's metrics, and note them."""
         held_out = reconstruction(self.export(), [self.stream.held_out])
         for name, value in dataclasses.asdict(held_out).items():
-            if name != "tokens":
+            if name != "tokens" and value is not None:
                 metrics[f"held_out_{name}"] = value
         for name, value in metrics.items():
             self.rows.append({"step": self.done, "metric": name, "value": float(value)})

@@ -147,6 +147,11 @@ class _Page:
             f" {s.get('fvu', 0):.3f} of the variance unexplained{kept} (held-out text;"
             f" {s.get('tokens', 0):,} tokens read, seed {run.seed}; {run.id})."
         )
+        if "fvu_usual" in s:
+            self.add(
+                "A few tokens, many times as long as the others, hold most of the variance. Without"
+                f" the longest hundredth {s['fvu_usual']:.3f} is unexplained."
+            )
 
     def hearing(self, run: Run) -> None:
         """Say whether any way of asking hears the model."""

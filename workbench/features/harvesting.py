@@ -123,6 +123,7 @@ def harvest_into(
         "n_features": sae.n_features,
         "architecture": sae.architecture,
         **{name: float(getattr(evaluated.evaluation, name)) for name in SHOWN},
+        **({} if (usual := evaluated.evaluation.fvu_usual) is None else {"fvu_usual": usual}),
         "live": int((density > 0).sum()),
         "median_norm": harvested.norm_median,
         "tokens": harvested.tokens,

@@ -213,6 +213,7 @@ def _evaluate(
     rows = [
         {"step": 0, "metric": f"final_{name}", "value": float(value)}
         for name, value in dataclasses.asdict(evaluation).items()
+        if value is not None
     ]
     return EvaluatedSAE(sae=sae, site=site, evaluation=evaluation, rows=rows)
 

@@ -67,6 +67,11 @@ def _sae(study: Study, sae: pd.Series, labels_run: pd.Series | None) -> None:
     for cell, (key, name, form, text) in zip(cells, METRICS, strict=False):
         figure = summary.get(key)
         cell.metric(name, "–" if figure is None else form.format(figure), help=text)
+    if "fvu_usual" in summary:
+        st.caption(
+            "A few tokens, many times as long as the others, hold most of the variance. Without the"
+            f" longest hundredth FVU is {summary['fvu_usual']:.4f}."
+        )
     cells[-2].metric(
         "Labelled", labels.get("features_labelled", "–"), help="Features with an accepted label."
     )
