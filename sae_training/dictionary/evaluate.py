@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from feature_store.errors import BadInput
-from feature_store.progress import StageProgress, silent_stage
+from feature_store.progress import StageProgress, silent_stage, step
 from feature_store.records import Site, Where
 from sae_training.dictionary.sae import SAE
 from sae_training.dictionary.stream import picked, places
@@ -251,9 +251,11 @@ def evaluate(
     work = _Evaluating(model, sae, site)
     seen: set[int] = set()
     whole = (READS + 1) * len(corpus.texts)
+    progress(0, whole)
     for batch in batches(model, corpus):
-        work.read(batch)
+        read = READS * len(seen)
         seen.update(batch.document.tolist())
+        work.read(batch, step(progress, read, READS * len(seen) - read, whole))
         progress(READS * len(seen), whole)
     figures = work.sums.figures()
     mean = (work.total / work.sums.tokens).float().to(model.device)
@@ -308,8 +310,11 @@ class _Evaluating:
         self.predictions = 0
         self.parts: list[_Part] = []
 
-    def read(self, batch: TextBatch) -> None:
-        """Run the clean pass, that with reconstructions and that with zeros over a batch."""
+    def read(self, batch: TextBatch, progress: StageProgress) -> None:
+        """Run the clean pass, that with reconstructions and that with zeros over a batch.
+
+        `progress` counts rows of the batch.
+        """
         vocabulary = self.model.module.config.get_text_config().vocab_size
         group = max(1, LOGITS // (batch.ids.shape[1] * vocabulary))
         for rows in torch.arange(len(batch.ids)).split(group):
@@ -329,6 +334,7 @@ class _Evaluating:
                 nats = functional.kl_div(changed, clean, reduction="none", log_target=True)
                 self.divergence[name] += float(nats.double().sum())
             self.parts.append(_Part(part.ids, part.mask, hidden[:, 0].clone()))
+            progress(int(rows[-1]) + 1, len(batch.ids))
 
     def ablate(self, part: _Part, mean: Float[Tensor, " d_model"]) -> None:
         """Run the pass with the mean residual over some rows."""

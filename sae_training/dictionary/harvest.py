@@ -154,6 +154,7 @@ def pooled(
     sae.check_fits(model)
     documents, features, values = [], [], []
     sums, counts = np.zeros((len(corpus.texts), sae.d_model)), np.zeros(len(corpus.texts))
+    progress(0, len(corpus.texts))
     for tokens in read(model, corpus, site, sae.reading):
         counted = tokens.position >= start
         document, x = tokens.document[counted].numpy(), tokens.x[counted.to(tokens.x.device)]
@@ -223,6 +224,7 @@ def harvest_tokens(
     contexts = _TopContexts(sae.n_features, settings.top_contexts)
     kept = Kept(sae.n_features, ACTIVATIONS, settings.seed, settings.scratch)
     seen = np.zeros(source.texts, bool)
+    progress(0, source.texts)
     for tokens in source.tokens:
         document = tokens.document.numpy()
         active = active_pairs(sae, tokens.x)

@@ -25,6 +25,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from feature_store.errors import BadInput, Incompatible
+from feature_store.progress import StageProgress, silent_stage
 from sae_training.model import families, spans
 from sae_training.model.edits import Frame, prompt_frame
 from sae_training.model.overflow import not_finite
@@ -89,17 +90,22 @@ def generate(
     max_new_tokens: int,
     temperature: float,
     seed: int | Sequence[int],
+    progress: StageProgress = silent_stage,
 ) -> list[str]:
     """Write the continuation of each prompt; `seed` is one for all, or one a prompt.
 
-    Greedy at temperature 0.
+    Greedy at temperature 0. `progress` counts steps of one token a row.
 
         generate(model, ["Once upon a time"], 20, temperature=0.0, seed=0)
     """
     rows = prompt_ids(model, prompts)
-    marks = _marks(model, prompts)
-    new = continuations(model, rows, max_new_tokens, temperature, seed, marks)
-    return decode(model, rows, new)
+    asked = PromptBatch(
+        ids=rows,
+        rows=range(len(rows)),
+        seeds=_seeds(rows, seed),
+        marks=_marks(model, prompts),
+    )
+    return decode(model, rows, _continued(model, asked, max_new_tokens, temperature, progress))
 
 
 def continuations(
@@ -108,27 +114,46 @@ def continuations(
     max_new_tokens: int,
     temperature: float,
     seed: int | Sequence[int],
-    marks: spans.Marks = MappingProxyType({}),
 ) -> list[list[int]]:
-    """Continue the token ids of each prompt; greedy at temperature 0.
+    """Continue the token ids of each prompt; greedy at temperature 0."""
+    seeds = _seeds(prompts, seed)
+    asked = PromptBatch(ids=prompts, rows=range(len(prompts)), seeds=seeds)
+    return _continued(model, asked, max_new_tokens, temperature, silent_stage)
 
-    `marks`: where spans that are steered stand in the prompts.
-    """
-    seeds = [
+
+def _seeds(prompts: Sequence[list[int]], seed: int | Sequence[int]) -> list[int]:
+    """Make the seed of each prompt, of one for all or of its own."""
+    return [
         row_seed(seed, row) if isinstance(seed, int) else row_seed(seed[row], 0)
         for row in range(len(prompts))
     ]
-    new: list[list[int]] = [[] for _ in prompts]
-    for rows in batches(model, list(map(len, prompts)), ROWS):
+
+
+def _continued(
+    model: Runtime,
+    asked: PromptBatch,
+    max_new_tokens: int,
+    temperature: float,
+    progress: StageProgress,
+) -> list[list[int]]:
+    """Continue prompts of any number, `ROWS` at a time."""
+    new: list[list[int]] = [[] for _ in asked.ids]
+    groups = batches(model, list(map(len, asked.ids)), ROWS)
+    # A step takes as long for one row as for all, and one row of many seldom ends early.
+    done, total = 0, len(groups) * max_new_tokens
+    for rows in groups:
         batch = PromptBatch(
-            ids=[prompts[row] for row in rows],
+            ids=[asked.ids[row] for row in rows],
             rows=rows,
-            seeds=[seeds[row] for row in rows],
-            marks=marks,
+            seeds=[asked.seeds[row] for row in rows],
+            marks=asked.marks,
         )
-        for step in steps(model, batch, max_new_tokens, temperature):
-            for row, token in step:
+        for number, tokens in enumerate(steps(model, batch, max_new_tokens, temperature), 1):
+            for row, token in tokens:
                 new[rows[row]].append(token)
+            progress(done + number, total)
+        done += max_new_tokens
+        progress(done, total)
     return new
 
 

@@ -10,14 +10,14 @@ Left out: shared beginnings; neutral texts have none.
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from feature_store.errors import BadInput
 from feature_store.progress import StageProgress
 from feature_store.records import Site
 from sae_training.engine.resume import resumable, run_alone
-from sae_training.engine.walk import LOGITS, Ids, budget
+from sae_training.engine.walk import LOGITS, Ids, PassCount, budget, head_layers
 from sae_training.model import sites
 from sae_training.model.edits import Edit, prompt_frame, settle
 from sae_training.model.overflow import not_finite
@@ -42,7 +42,8 @@ def losses(
 ) -> SweepLosses:
     """Average the next-token losses of texts, unsteered and under each row of `edit`.
 
-    `texts` are token ids; all of a text counts as prompt.
+    `texts` are token ids; all of a text counts as prompt. `progress` counts in the unit of
+    `walk.PassCount`, up to `losses_work`.
 
         damage = losses(model, model.tokenize(texts), edit, Site(8))
         damage.steered - damage.base  # [intervention, text], nats a token
@@ -58,6 +59,7 @@ def losses(
     steered = torch.empty(edit.rows, len(texts))
     resumes = resumable(model)
     vocabulary = model.module.config.get_text_config().vocab_size
+    count = PassCount(losses_work(model, texts, edit.rows, site), progress)
     for column, ids in enumerate(texts):
         tokens = torch.tensor([ids], device=model.device)
         mask = torch.ones_like(tokens, dtype=torch.bool)
@@ -69,23 +71,53 @@ def losses(
             base[column] = model.loss(tokens, mask)[0]
         if not base[column].isfinite():
             raise not_finite(model, f"In text {column + 1}", steered=False)
+        unsteered_work, row_work = _work(model, len(ids), at)
+        count.add(unsteered_work)
         side = max(1, min(budget(model) // len(ids), LOGITS // (vocabulary * len(ids))))
         for rows in torch.arange(edit.rows).split(side):
-            part = edit.take(rows)
-            count = len(rows)
-            if residual is None:
-                with model.steered(part, site):
-                    nats = model.loss(tokens.expand(count, -1), mask.expand(count, -1))
-                steered[rows, column] = nats.cpu()
-                continue
-            part = settle(part, residual[:, -1].expand(count, -1))
-            where = prompt_frame(mask.expand(count, -1)).where(part.positions).to(residual.device)
-            entering = part(residual.expand(count, -1, -1), where)
-            logits, _ = run_alone(model, ids, entering, at)
-            steered[rows, column] = _mean_loss(logits, tokens)
-        if progress:
-            progress(column + 1, len(texts))
+            steered[rows, column] = _steered_losses(model, tokens, residual, edit.take(rows), site)
+            count.add(len(rows) * row_work)
     return SweepLosses(base, steered)
+
+
+def _steered_losses(
+    model: Runtime,
+    tokens: Int[Tensor, "1 tok"],
+    residual: Float[Tensor, "1 tok d_model"] | None,
+    part: Edit,
+    site: Site,
+) -> Float[Tensor, " row"]:
+    """Average the loss of a text under some rows of an edit [nats a token].
+
+    `residual` is the unsteered one at the site; None where the model cannot be resumed from it.
+    """
+    rows = part.rows
+    mask = torch.ones_like(tokens, dtype=torch.bool).expand(rows, -1)
+    if residual is None:
+        with model.steered(part, site):
+            return model.loss(tokens.expand(rows, -1), mask).cpu()
+    part = settle(part, residual[:, -1].expand(rows, -1))
+    where = prompt_frame(mask).where(part.positions).to(residual.device)
+    entering = part(residual.expand(rows, -1, -1), where)
+    at = sites.boundary(site, model.n_layers)
+    return _mean_loss(run_alone(model, tokens[0].tolist(), entering, at)[0], tokens)
+
+
+def losses_work(model: Runtime, texts: Ids, rows: int, site: Site) -> int:
+    """Say how much work `losses` is with so many rows of an edit, in the unit of `PassCount`.
+
+    losses_work(model, [[5, 6, 7]], 48, Site(8))
+    """
+    at = sites.boundary(site, model.n_layers)
+    unsteered_work, row_work = _work(model, sum(map(len, texts)), at)
+    return unsteered_work + rows * row_work
+
+
+def _work(model: Runtime, tokens: int, at: int) -> tuple[int, int]:
+    """Say how much work tokens are unsteered, and resumed at a boundary."""
+    head = head_layers(model)
+    above = model.n_layers - at if resumable(model) else model.n_layers
+    return tokens * (model.n_layers + head), tokens * (above + head)
 
 
 def loss_after(model: Runtime, before: Ids, texts: Ids, rows: int = 64) -> Float[Tensor, " text"]:

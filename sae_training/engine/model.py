@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from jaxtyping import Float
 from torch import Tensor
 
+from feature_store.progress import StageProgress, silent_stage
 from sae_training.engine import generate, scoring
 from sae_training.engine.answers import Options
 from sae_training.model.runtime import Runtime
@@ -34,15 +35,16 @@ class Model(Runtime):
         max_new_tokens: int,
         temperature: float = 0.0,
         seed: int | Sequence[int] = 0,
+        progress: StageProgress = silent_stage,
     ) -> list[str]:
         """Write a continuation of each prompt; greedy at temperature 0.
 
         `seed` is one for all prompts, or one a prompt. In a `steered` block, row i of the edit
-        steers prompt i.
+        steers prompt i. `progress` counts steps of a token.
 
             model.generate(["Once upon a time"], max_new_tokens=20, temperature=0.7, seed=1)
         """
-        return generate.generate(self, prompts, max_new_tokens, temperature, seed)
+        return generate.generate(self, prompts, max_new_tokens, temperature, seed, progress)
 
     def stream(
         self, prompt: str, max_new_tokens: int, temperature: float = 0.0, seed: int = 0

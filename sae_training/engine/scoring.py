@@ -42,7 +42,7 @@ from sae_training.engine.generate import batches, prompt_ids
 from sae_training.engine.prefixes import tree
 from sae_training.engine.resume import branches, resumable
 from sae_training.engine.tails import Tail, read, tails
-from sae_training.engine.walk import LOGITS, End, Ids, ScoreCount, Walk, budget
+from sae_training.engine.walk import LOGITS, End, Ids, PassCount, Walk, budget
 from sae_training.model import sites, spans
 from sae_training.model.edits import Edit, Frame, by_prompt, prompt_frame, settle
 from sae_training.model.runtime import Runtime
@@ -66,6 +66,20 @@ class Scores(NamedTuple):
     """The same under each intervention; no rows without an edit."""
 
 
+class TokenizedPrompts(NamedTuple):
+    """Prompts with their tokens, which cost a tenth of scoring: they are made once."""
+
+    prompts: Sequence[Prompt]
+    """What is continued."""
+    ids: Ids
+    """The tokens of each, as `prompt_ids` gives them."""
+
+    @classmethod
+    def of(cls, model: Runtime, prompts: Sequence[Prompt]) -> "TokenizedPrompts":
+        """Tokenize prompts, through the chat template where the model has one."""
+        return cls(prompts, prompt_ids(model, prompts))
+
+
 def score(
     model: Runtime, prompts: Sequence[Prompt], options: Options
 ) -> Float[Tensor, "prompt option"]:
@@ -81,22 +95,22 @@ def score(
             ids = prompt_ids(model, prompts)
             marks = spans.find(model, prompts, spans.of_rows(model.edits, len(prompts)))
             return full_scores(model, ids, tokens_of(model, prompts, ids, options), marks)
-    return score_rows(model, prompts, options)[0]
+    return score_rows(model, TokenizedPrompts.of(model, prompts), options)[0]
 
 
 def score_rows(
     model: Runtime,
-    prompts: Sequence[Prompt],
+    prompts: TokenizedPrompts,
     options: Options,
     edit: Edit | None = None,
     site: Site = sites.FIRST,
-    ids: Ids | None = None,
+    progress: StageProgress | None = None,
 ) -> Float[Tensor, "intervention prompt option"]:
     """Score options under each row of `edit`; without one, a row of unsteered scores.
 
-    `ids`: the prompts' tokens, where they have been made before.
+    `progress` counts as that of `sweep`.
     """
-    scores = sweep(model, prompts, options, edit, site, ids)
+    scores = _scored(model, prompts, options, edit, site, progress)
     return scores.base[None] if edit is None else scores.steered
 
 
@@ -106,22 +120,35 @@ def sweep(
     options: Options,
     edit: Edit | None = None,
     site: Site = sites.FIRST,
-    ids: Ids | None = None,
+    progress: StageProgress | None = None,
 ) -> Scores:
     """Score options after prompts, unsteered and under each row of `edit` at a site.
 
-    Prompts go through the chat template where the model has one; `ids` are their tokens, where
-    they have been made before. Raises BadInput inside a `steered` block.
+    Prompts go through the chat template where the model has one. `progress` counts in the unit of
+    `walk.PassCount`. Raises BadInput inside a `steered` block.
 
         scores = sweep(model, prompts, [" yes", " no"], edit, Site(8))
         scores.steered - scores.base  # [intervention, prompt, option], nats
     """
-    ids = ids or prompt_ids(model, prompts)
-    answers = tokens_of(model, prompts, ids, options)
+    tokenized = TokenizedPrompts.of(model, prompts)
+    return _scored(model, tokenized, options, edit, site, progress)
+
+
+def _scored(
+    model: Runtime,
+    prompts: TokenizedPrompts,
+    options: Options,
+    edit: Edit | None,
+    site: Site,
+    progress: StageProgress | None,
+) -> Scores:
+    """Score options after prompts whose tokens are there."""
+    answers = tokens_of(model, prompts.prompts, prompts.ids, options)
     positions = () if edit is None else edit.positions
     steered_spans = [where for where in positions if isinstance(where, Span)]
-    marks = spans.find(model, prompts, dict.fromkeys(steered_spans, range(len(prompts))))
-    return _sweep(model, _pairs(ids, answers), edit, site, None, marks)
+    wanted = dict.fromkeys(steered_spans, range(len(prompts.prompts)))
+    marks = spans.find(model, prompts.prompts, wanted)
+    return _sweep(model, _pairs(prompts.ids, answers), edit, site, progress, marks)
 
 
 def sweep_ids(
@@ -168,7 +195,6 @@ def _sweep(
         return _full(model, pairs, edit, site, progress, marks)
     if edit is not None and by_prompt(edit):
         return _prompt_by_prompt(model, pairs, edit, site, progress)
-    interventions = 0 if edit is None else edit.rows
     unique = {pair: index for index, pair in enumerate(dict.fromkeys(pairs))}
     where = torch.tensor([unique[pair] for pair in pairs])
     made = {
@@ -177,20 +203,22 @@ def _sweep(
     }
     ends = [End(index, tail) for (_, answers), index in unique.items() for tail in made[answers]]
     root = tree([ids for ids, answers in unique for _ in made[answers]])
-    count = ScoreCount(len(unique) * (1 + interventions), progress)
-    walk = Walk(model, ends, at, None, count)
-    walk.start(root)
-    base = walk.scores[0][where]
-    steered = torch.empty(interventions, *base.shape)
+    walks = [Walk(model, ends, at, None)]
+    chunks: list[Tensor] = []
     if edit is not None:
-        longest = max(1 + walk.longest, *(len(node.ids) for node in root.walk()))
+        longest = max(1 + walks[0].longest, *(len(node.ids) for node in root.walk()))
         # Logits of one prompt under one intervention.
-        logits = model.module.config.get_text_config().vocab_size * (1 + walk.longest)
+        logits = model.module.config.get_text_config().vocab_size * (1 + walks[0].longest)
         size = max(1, min(budget(model) // longest, 4 * LOGITS // logits))
-        for rows in _chunks(edit, size):
-            walk = Walk(model, ends, at, edit.take(rows), count)
-            walk.start(root)
-            steered[rows] = walk.scores[:, where]
+        chunks = _chunks(edit, size)
+        walks += [Walk(model, ends, at, edit.take(rows)) for rows in chunks]
+    count = PassCount(sum(walk.work(root) for walk in walks), progress)
+    for walk in walks:
+        walk.start(root, count)
+    base = walks[0].scores[0][where]
+    steered = torch.empty(0 if edit is None else edit.rows, *base.shape)
+    for rows, walk in zip(chunks, walks[1:], strict=True):
+        steered[rows] = walk.scores[:, where]
     return Scores(base, steered)
 
 
@@ -261,7 +289,9 @@ def _prompt_by_prompt(
     """Score one prompt after the other, each under the edit that its last token settles."""
     most = max(len(answers) for _, answers in pairs)
     unique = dict.fromkeys(pairs)
-    count = ScoreCount(len(unique) * (1 + edit.rows), progress)
+    above = model.n_layers - sites.boundary(site, model.n_layers)
+    layers = model.n_layers + edit.rows * above
+    count = PassCount(sum(map(_pair_tokens, unique)) * layers, progress)
     scores: dict[PromptAnswers, Scores] = {}
     for pair in unique:
         ids, answers = pair
@@ -275,7 +305,7 @@ def _prompt_by_prompt(
             torch.nn.functional.pad(base, missing, value=-torch.inf),
             torch.nn.functional.pad(steered, missing, value=-torch.inf),
         )
-        count.add(1 + edit.rows)
+        count.add(_pair_tokens(pair) * layers)
     base = torch.cat([scores[pair].base for pair in pairs])
     return Scores(base, torch.cat([scores[pair].steered for pair in pairs], dim=1))
 
@@ -291,16 +321,24 @@ def _full(
     """Score by full forward passes, unsteered and then under the rows of the edit in turn."""
     prompts = [ids for ids, _ in pairs]
     options = [answers for _, answers in pairs]
+    interventions = 0 if edit is None else edit.rows
+    work = sum(map(_pair_tokens, pairs)) * model.n_layers
+    count = PassCount((1 + interventions) * work, progress)
     base = full_scores(model, prompts, options)
-    if edit is None:
-        return Scores(base, torch.empty(0, *base.shape))
-    steered = torch.empty(edit.rows, *base.shape)
-    for row in range(edit.rows):
-        with model.steered(edit.take(torch.tensor([row])), site):
-            steered[row] = full_scores(model, prompts, options, marks)
-        if progress:
-            progress((row + 2) * len(prompts), (edit.rows + 1) * len(prompts))
+    count.add(work)
+    steered = torch.empty(interventions, *base.shape)
+    if edit is not None:
+        for row in range(interventions):
+            with model.steered(edit.take(torch.tensor([row])), site):
+                steered[row] = full_scores(model, prompts, options, marks)
+            count.add(work)
     return Scores(base, steered)
+
+
+def _pair_tokens(pair: PromptAnswers) -> int:
+    """Count the tokens of a prompt and its answers."""
+    prompt, answers = pair
+    return len(prompt) + sum(map(len, answers))
 
 
 def _chunks(edit: Edit, size: int) -> list[Int[Tensor, " row"]]:

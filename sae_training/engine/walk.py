@@ -55,18 +55,22 @@ class End(NamedTuple):
     """What is scored after the prompt's last token."""
 
 
-class ScoreCount:
-    """How many scores are done, a score being one prompt under one intervention."""
+class PassCount:
+    """How much of some forward passes is done, counted in what takes equal time.
+
+    The unit is a token that runs through one layer (`head_layers` says what its logits cost).
+    """
 
     def __init__(self, total: int, progress: StageProgress | None) -> None:
-        """Count up to `total`, and tell `progress` of every step."""
+        """Count up to `total`, and tell `progress` of every step, the beginning included."""
         self.done = 0
         self.total = total
         self.progress = progress
+        self.add(0)
 
-    def add(self, scores: int) -> None:
+    def add(self, work: int) -> None:
         """Count some more."""
-        self.done += scores
+        self.done += work
         if self.progress:
             self.progress(self.done, self.total)
 
@@ -76,19 +80,21 @@ class Walk:
 
     For example:
 
-        walk = Walk(model, ends, at=9, edit=None, count=ScoreCount(len(prompts), None))
-        walk.start(tree(prompts))
+        root = tree(prompts)
+        walk = Walk(model, ends, at=9, edit=None)
+        walk.start(root, PassCount(walk.work(root), progress))
         walk.scores  # [1, prompt, option]
     """
 
-    def __init__(
-        self, model: Runtime, ends: Sequence[End], at: int, edit: Edit | None, count: ScoreCount
-    ) -> None:
+    def __init__(self, model: Runtime, ends: Sequence[End], at: int, edit: Edit | None) -> None:
         """Prepare a walk under `edit`, or an unsteered one, which leaves residuals at `at`.
 
         `ends` belong to the prompts of the tree, in order; `at` is the boundary of the site.
         """
-        self.model, self.ends, self.at, self.edit, self.count = model, ends, at, edit, count
+        self.model, self.ends, self.at, self.edit = model, ends, at, edit
+        self.count = PassCount(0, None)
+        self.head_layers = head_layers(model)
+        """What logits cost a token [layers]."""
         self.rows = 1 if edit is None else edit.rows
         options = 1 + max(read.option for end in ends for read in end.tail.reads)
         prompts = 1 + max(end.prompt for end in ends)
@@ -102,8 +108,15 @@ class Walk:
         self.last_rows = self.rows if kinds != {"generated"} or self.longest else 1
         """Rows of last tokens and tails."""
 
-    def start(self, root: Node) -> None:
-        """Walk a tree, and fill in its scores."""
+    def work(self, root: Node) -> int:
+        """Say how much work a tree is, in the unit of `PassCount`."""
+        nodes = list(root.walk())
+        finals = [final for node in nodes for final in node.finals]
+        return self._body_work(nodes) + self._last_work(finals)
+
+    def start(self, root: Node, count: PassCount) -> None:
+        """Walk a tree, fill in its scores, and count what is done of its work."""
+        self.count = count
         cache = PrefixCache([0], self.body_rows, 0, {}, self.model.n_layers - 1)
         self._finals([root], cache)
         self._below([(cache, 0, root)])
@@ -124,6 +137,7 @@ class Walk:
                 len(nodes[-1].ids) + 1 + self.longest,
             )
             self._body(nodes, branch)
+            self.count.add(self._body_work(nodes))
             self._finals(nodes, branch)
             if any(node.children for node in nodes):
                 waiting += [
@@ -217,13 +231,22 @@ class Walk:
     def _keep(
         self, finals: Sequence[Final], tails: Sequence[Tail], logits: Float[Tensor, "seq tok vocab"]
     ) -> None:
-        """Put the scores of some prompts into their places, and count them."""
+        """Put the scores of some prompts into their places, and count what they took."""
         at, option, scores = read(logits.unflatten(0, (len(finals), -1)), tails)
         prompts = torch.tensor([self.ends[final.prompt].prompt for final in finals])
         self.scores[:, prompts[at], option] = scores.T.expand(self.rows, -1)
-        # A prompt of several tails counts once.
-        firsts = sum(any(read.option == 0 for read in tail.reads) for tail in tails)
-        self.count.add(firsts * self.rows)
+        self.count.add(self._last_work(finals))
+
+    def _body_work(self, nodes: Sequence[Node]) -> int:
+        """Say how much work the segments of some nodes are."""
+        tokens = sum(len(node.ids) for node in nodes)
+        return tokens * self.body_rows * (self.model.n_layers - self._entry)
+
+    def _last_work(self, finals: Sequence[Final]) -> int:
+        """Say how much work some last tokens and their tails are."""
+        tokens = sum(1 + len(self._tail(final).tokens) for final in finals)
+        layers = self.model.n_layers - self._entry + self.head_layers
+        return tokens * self.last_rows * layers
 
     def _tail(self, final: Final) -> Tail:
         return self.ends[final.prompt].tail
@@ -288,6 +311,12 @@ def logprobs(
     logits = logits.float()
     index = torch.tensor(wanted, device=logits.device).expand(len(logits), -1, -1)
     return logits.gather(-1, index) - logits.logsumexp(-1, keepdim=True)
+
+
+def head_layers(model: Runtime) -> int:
+    """Say how many layers take as long for a token as its logits do, by their weights."""
+    layer = sum(weights.numel() for weights in model.layers[-1].parameters())
+    return round(model.module.config.get_text_config().vocab_size * model.d_model / max(layer, 1))
 
 
 def budget(model: Runtime) -> int:

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from feature_store.errors import BadInput, NotFound
 from feature_store.files import CORPUS, read_json, write_atomically
-from feature_store.progress import StageProgress, silent_stage
+from feature_store.progress import StageProgress, silent_stage, step
 from feature_store.records import Site
 from sae_training.engine.generate import PromptBatch, batches, decode, prompt_ids, row_seed, steps
 from sae_training.engine.model import Model
@@ -130,7 +130,7 @@ def write_corpus(
                 part = _Writing(model, [ids[row] for row in rows], context, writers).write(
                     [model.render(prompts[row]) for row in rows],
                     [row_seed(assignment.seed, row) for row in rows],
-                    partial(_shown, progress, number * ROWS, len(rows), len(prompts)),
+                    step(progress, number * ROWS, len(rows), len(prompts)),
                 )
                 folder.mkdir(parents=True, exist_ok=True)
                 write_atomically(_file(folder, number), json.dumps(part._asdict()))
@@ -178,11 +178,11 @@ class _Writing:
             # One more than is kept: the pass that chooses it reads the last that is.
             room = 1 + self.context - min(map(len, batch.ids))
             with self._watched():
-                for step, tokens in enumerate(steps(model, batch, room, TEMPERATURE)):
+                for written, tokens in enumerate(steps(model, batch, room, TEMPERATURE), 1):
                     for row, token in tokens:
                         if len(batch.ids[row]) + len(new[rows[row]]) < self.context:
                             new[rows[row]].append(token)
-                    shown(number * room + step + 1, len(groups) * room)
+                    shown(number * room + written, len(groups) * room)
             for at in self.seen:
                 for row, x in zip(rows, self._rows(at), strict=True):
                     residuals.setdefault(at, {})[row] = x
@@ -271,13 +271,6 @@ def _alike(written: Sequence[int], read: Sequence[int]) -> int:
     pairs = zip(written, read, strict=False)
     differ = (at for at, (token, other) in enumerate(pairs) if token != other)
     return next(differ, min(len(written), len(read)))
-
-
-def _shown(
-    progress: StageProgress, first: int, rows: int, whole: int, done: int, total: int
-) -> None:
-    """Count documents: a batch's share of its steps is its share of its documents."""
-    progress(first + rows * done // total, whole)
 
 
 def _file(folder: Path, number: int) -> Path:

@@ -24,12 +24,18 @@ def powers(exponent: float, scale: float = 1.0):
 @pytest.mark.parametrize("exponent", [1.0, 2.0, 3.5])
 @pytest.mark.parametrize("truth", [0.004, 0.05, 0.31, 2.0])
 def test_the_crossing_of_a_power_of_the_strength_is_exact(exponent, truth):
-    limit = 0.1
-    outcome = search(powers(exponent, limit / truth**exponent), limit, 0.05, leading=1)
+    limit, reports = 0.1, []
+    measure = powers(exponent, limit / truth**exponent)
+    outcome = search(measure, limit, 0.05, leading=1, progress=lambda *count: reports.append(count))
     assert outcome.reached
     assert outcome.strength == pytest.approx(truth, rel=1e-9)
     assert (np.diff(outcome.doses) > 0).all()
     assert len(outcome.doses) <= 1 + DOUBLINGS + 2
+    assert [done for done, _ in reports] == list(range(1, len(outcome.doses) + 1))
+    assert all(done < total for done, total in reports[:-1])
+    assert reports[-1] == (len(outcome.doses), len(outcome.doses))
+    if exponent == 2:
+        assert {total for _, total in reports} == {len(outcome.doses)}, "it expects a square"
 
 
 def test_a_curve_that_is_no_power_is_met_within_a_few_per_cent():

@@ -8,8 +8,10 @@ import torch
 from feature_store.errors import BadInput, Incompatible, NotFound
 from feature_store.records import Site, Steering
 from sae_training.dictionary.texts import Corpus, batches
+from sae_training.engine import generate
 from sae_training.engine.opening import open_model
 from tests.helpers import small_models
+from tests.helpers.counting import assert_counts
 from workbench.steering.methods import StrengthScale, build_edit
 
 PROMPTS = ["the cat sat on", "then the dog ran to the end of the garden and", "the"]
@@ -191,6 +193,17 @@ def test_generation_ends_where_the_context_does():
     )
     with pytest.raises(BadInput, match=r"Prompt 1 .* tokens; gpt2 reads 64"):
         model.generate([prompt * 5], 1)
+
+
+def test_progress_of_generation_ends_at_its_total_though_texts_end_before(monkeypatch):
+    """Three batches; the context ends the longest prompt's text, a stop token most others."""
+    monkeypatch.setattr(generate, "ROWS", 2)
+    model = small_models.model()
+    prompts = [*PROMPTS, PROMPTS[0], "the cat " * 24]
+    reports = []
+    texts = model.generate(prompts, 40, 1.0, 3, lambda *count: reports.append(count))
+    assert_counts([(0, 3 * 40), *reports])
+    assert texts == model.generate(prompts, 40, 1.0, 3)
 
 
 def test_chat_prompts_go_through_the_template_and_emoji_survive():

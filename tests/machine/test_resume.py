@@ -1,18 +1,21 @@
 """The engine's promise: resumed scores equal those of the full forward pass, for every family."""
 
+import itertools
+
 import pytest
 import torch
 
 from feature_store.errors import BadInput
 from feature_store.records import Site, Steering
 from sae_training.engine import losses as losses_module
-from sae_training.engine import scoring, walk
-from sae_training.engine.losses import losses
+from sae_training.engine import resume, scoring, walk
+from sae_training.engine.losses import losses, losses_work
 from sae_training.engine.prefixes import tree
 from sae_training.engine.resume import branches
-from sae_training.engine.scoring import full_scores, score_rows, sweep, sweep_ids
+from sae_training.engine.scoring import TokenizedPrompts, full_scores, score_rows, sweep, sweep_ids
 from sae_training.engine.tails import tails
 from tests.helpers import small_models
+from tests.helpers.counting import assert_counts
 from workbench.steering.methods import StrengthScale, build_edit
 
 STEERINGS = [
@@ -92,16 +95,14 @@ def test_resumed_scores_are_those_of_the_full_forward(
         OPTIONS,
         edit,
         Site(layer, point),
-        lambda done, total: seen.append((done, total)),
+        lambda *count: seen.append(count),
     )
     base = full_scores(model, prompts, OPTIONS)
     expected = by_full_passes(model, prompts, edit, layer, point)
     torch.testing.assert_close(found.base, base, atol=1e-4, rtol=0)
     torch.testing.assert_close(found.steered, expected, atol=1e-4, rtol=0)
     assert ((expected - base).abs().amax((1, 2)) > 1e-2).sum() >= 5  # they did steer
-    assert (
-        seen[-1][0] == seen[-1][1] == 12 * 8
-    )  # 12 different prompts, unsteered and 7 interventions
+    assert_counts(seen)
 
 
 @pytest.mark.parametrize("family", small_models.CONFIGS)
@@ -237,7 +238,9 @@ def test_texts_and_chat_templates(edit):
         options = [" the", " then", " garden"]
         found = sweep(model, questions, options, edit, Site(1))
         torch.testing.assert_close(model.score(questions, options), found.base)
-        torch.testing.assert_close(score_rows(model, questions, options)[0], found.base)
+        torch.testing.assert_close(
+            score_rows(model, TokenizedPrompts.of(model, questions), options)[0], found.base
+        )
         with model.steered(edit.take(torch.tensor([0])), Site(1)):
             torch.testing.assert_close(
                 model.score(questions, options), found.steered[0], atol=1e-4, rtol=0
@@ -278,6 +281,45 @@ def test_models_that_keep_no_keys_are_scored_in_full(edit, prompts, monkeypatch)
     monkeypatch.setattr(scoring, "resumable", lambda _: False)
     full = sweep_ids(model, prompts, OPTIONS, edit, Site(1))
     torch.testing.assert_close(full.steered, resumed.steered, atol=1e-4, rtol=0)
+
+
+def test_progress_counts_each_token_in_each_layer_that_it_runs_through(edit, prompts, monkeypatch):
+    """Unsteered from the embedding, steered from the site, the last tokens with their logits."""
+    monkeypatch.setitem(walk.TOKENS, "cpu", 60)
+    model = small_models.model("llama")
+    passes = []
+
+    def run(model, segment, cache, watch):
+        layers = model.n_layers - segment.at
+        if not segment.body:
+            layers += walk.head_layers(model)
+        passes.append(sum(map(len, segment.ids)) * cache.rows * layers)
+        return resume.run(model, segment, cache, watch)
+
+    monkeypatch.setattr(walk, "run", run)
+    seen = []
+    sweep_ids(model, prompts, OPTIONS, edit, Site(1), lambda *count: seen.append(count))
+    assert seen[-1][1] == sum(passes)
+    steps = [after[0] - before[0] for before, after in itertools.pairwise(seen)]
+    assert steps == passes, "each pass is told when it has run"
+
+
+@pytest.mark.parametrize("resumes", [True, False])
+def test_progress_of_losses_and_of_full_passes_ends_at_its_total(
+    resumes, edit, prompts, monkeypatch
+):
+    monkeypatch.setitem(walk.TOKENS, "cpu", 60)
+    model = small_models.model("llama")
+    if not resumes:
+        monkeypatch.setattr(losses_module, "resumable", lambda _: False)
+        monkeypatch.setattr(scoring, "resumable", lambda _: False)
+    scored, lost = [], []
+    sweep_ids(model, prompts, OPTIONS, edit, Site(1), lambda *count: scored.append(count))
+    losses(model, prompts[:4], edit, Site(1), lambda *count: lost.append(count))
+    for counts in (scored, lost):
+        assert_counts(counts)
+        assert len(counts) > edit.rows
+    assert lost[-1][1] == losses_work(model, prompts[:4], edit.rows, Site(1))
 
 
 def test_the_tree_holds_each_prompt_once(prompts):

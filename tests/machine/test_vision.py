@@ -110,10 +110,11 @@ def test_steering_changes_answers_and_leaves_no_trace(model):
 
 def test_without_an_image_it_is_a_model_like_any_other(model):
     """Its sweeps, resumed above the site, equal full forward passes."""
-    from sae_training.engine.scoring import full_scores, score_rows
+    from sae_training.engine.scoring import TokenizedPrompts, full_scores, score_rows
 
     prompts = ["the cat", "the dog ran to the end"]
-    told = score_rows(model, prompts, OPTIONS, push(model), Site(1))[0]
+    asked = TokenizedPrompts.of(model, prompts)
+    told = score_rows(model, asked, OPTIONS, push(model), Site(1))[0]
     ids = model.tokenize(prompts, prompt=True)
     answers = model.tokenizer(["yes", "no", "not at all"], add_special_tokens=False)["input_ids"]
     with model.steered(push(model), Site(1)):

@@ -99,7 +99,7 @@ def test_what_was_answered_before_an_interruption_is_not_asked_again(study, monk
         scoring,
         "score_rows",
         lambda model, prompts, *more, **named: (
-            asked.extend(prompts) or score(model, prompts, *more, **named)
+            asked.extend(prompts.prompts) or score(model, prompts, *more, **named)
         ),
     )
     run = study.measure(**lean())

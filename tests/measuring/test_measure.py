@@ -437,7 +437,7 @@ def test_nothing_is_asked_twice(tmp_path, monkeypatch):
         scoring,
         "score_rows",
         lambda model, prompts, answers, *_, **more: torch.full(
-            (1, len(prompts), len(answers[0])), float("nan")
+            (1, len(answers), len(answers[0])), float("nan")
         ),
     )
     with pytest.raises(BadInput, match="3 of 3 questions"):

@@ -8,11 +8,13 @@ import pytest
 from feature_store.errors import BadInput
 from sae_training.model.runtime import Runtime
 from tests.helpers import small_models
+from tests.helpers.counting import assert_counts
 from workbench import Study
 from workbench.llm import ask
 from workbench.llm.cached import CachedLLM
 from workbench.llm.local import BATCH, LocalLLM
 from workbench.llm.units import cut
+from workbench.measuring import respondents
 
 ASKED = {"model": "organism", "wordings": ("plain",), "replicates": 100}
 
@@ -87,6 +89,24 @@ def test_scores_of_another_machine_are_not_mixed_in(tmp_path, monkeypatch):
     assert files(without_runs(study), n_contexts=2) == expected
 
 
+def test_answers_that_are_kept_count_as_done_before_the_first_unit(tmp_path, monkeypatch):
+    monkeypatch.setattr(respondents, "TOGETHER", 16)
+    study = Study(tmp_path / "study")
+    reports = []
+
+    def progress(stage, done, total):
+        reports.append((done, total))
+
+    files(study, n_contexts=2, progress=progress)
+    questions = reports[-1][1]
+    assert_counts(reports)
+    assert questions > 4 * 16
+    torn(study.folder / "scores.jsonl", 20, 40)
+    reports.clear()
+    files(without_runs(study), n_contexts=2, progress=progress)
+    assert_counts(reports, first=questions - 2 * 16)
+
+
 def test_a_model_here_is_asked_a_whole_batch_again(tmp_path):
     own = small_models.model(chat=True)
     talks = [ask(f"the cat {number}") for number in range(BATCH + 3)]
@@ -113,7 +133,7 @@ def test_scores_that_are_no_numbers_are_refused_before_they_are_kept(tmp_path, m
         scoring,
         "score_rows",
         lambda model, prompts, answers, *_, **more: torch.full(
-            (1, len(prompts), len(answers[0])), float("nan")
+            (1, len(answers), len(answers[0])), float("nan")
         ),
     )
     with pytest.raises(BadInput, match="questions"):

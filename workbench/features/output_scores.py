@@ -34,7 +34,7 @@ import pandas as pd
 import pyarrow as pa
 from jaxtyping import Float
 
-from feature_store.progress import Progress
+from feature_store.progress import Progress, missing_chunks, stage
 from feature_store.records import Instrument, Label, Run, Steering
 from feature_store.work import Work
 from workbench.measuring.questions import Question
@@ -112,18 +112,16 @@ def measure(
     model, values, steerings = study.model_of(sae_run), design.values, design.steerings
     edit = edit_for(study, sae_run, steerings)
     scored = ScoredQuestions.of(design.questions, model)
-    done, total = work.done("output_changes"), len(steerings)
-    for number, start in enumerate(range(0, total, CHUNK)):
-        rows = range(start, min(start + CHUNK, total))
-        if number not in done:
-            part = edit.take(torch.tensor(rows))
-            scores = scoring.sweep(model, scored.prompts, scored.options, part, site_of(sae_run))
-            base, ratings = (scored.ratings(side.double().numpy()) for side in scores)
-            changes = by_context(ratings - base, design.questions, values)
-            flat = changes.reshape(len(rows), -1)
-            table = pa.table({"steering": np.array(rows, np.int32), "change": list(flat)})
-            work.part("output_changes", number, table)
-        progress("scoring outputs", rows[-1] + 1, total)
+    site, total = site_of(sae_run), len(steerings)
+    done, shown = work.done("output_changes"), stage(progress, "scoring outputs")
+    for number, rows, chunk_shown in missing_chunks(done, total, CHUNK, shown):
+        part = edit.take(torch.tensor(rows))
+        scores = scoring.sweep(model, scored.prompts, scored.options, part, site, chunk_shown)
+        base, ratings = (scored.ratings(side.double().numpy()) for side in scores)
+        changes = by_context(ratings - base, design.questions, values)
+        flat = changes.reshape(len(rows), -1)
+        table = pa.table({"steering": np.array(rows, np.int32), "change": list(flat)})
+        work.part("output_changes", number, table)
     stored = np.stack(work.parts("output_changes")["change"].to_pylist())
     changes = stored.reshape(total, -1, len(values))
     return rows_of(changes, values, design.labels, design.dose, design.seed)

@@ -24,13 +24,13 @@ import numpy as np
 from jaxtyping import Float
 
 from feature_store.errors import BadInput
-from feature_store.progress import Progress
+from feature_store.progress import Progress, StageProgress, missing_parts, stage
 from feature_store.records import Site
 from sae_training.model.sites import FIRST
 from workbench.llm import LLM, Message, ask
 from workbench.llm.answer_file import AnswerFile, answer_key
 from workbench.llm.cached import CachedLLM
-from workbench.llm.units import cut
+from workbench.llm.units import Unit, Units, cut
 from workbench.measuring.questions import Question, as_continued, prompt_of
 
 if TYPE_CHECKING:
@@ -162,15 +162,9 @@ class LocalRespondent:
         for key, question in zip(units.keys, questions, strict=True):
             if len(self._answers.get(key, question.answers)) != len(question.answers):
                 del self._answers[key]  # a spoilt line; the unit is asked again
-        left = len(questions)
-        for unit in units.parts:
-            if unit.lacks(self._answers):
-                self._keep_scores(
-                    unit.keys, self._score_part([questions[row] for row in unit.rows])
-                )
-            left -= len(unit.rows)
-            progress("asking", len(questions) - left, len(questions))
-        progress("asking", len(questions), len(questions))
+        for unit, shown in self._missing(units, progress):
+            scores = self._score_part([questions[row] for row in unit.rows], shown)
+            self._keep_scores(unit.keys, scores)
         return self._by_length(units.keys, questions, length)
 
     def answer(
@@ -198,11 +192,11 @@ class LocalRespondent:
             for prompt, seed in zip(prompts, seeds, strict=True)
         ]
 
-        def write(rows: Sequence[int]) -> list[str]:
+        def write(rows: Sequence[int], shown: StageProgress) -> list[str]:
             """Have the model write on."""
             unit_seeds = [seeds[row] for row in rows]
             return self.model.generate(
-                [prompts[row] for row in rows], new_tokens, temperature, unit_seeds
+                [prompts[row] for row in rows], new_tokens, temperature, unit_seeds, shown
             )
 
         return self._written(asked, records, write, progress)
@@ -211,7 +205,7 @@ class LocalRespondent:
         self,
         asked: Sequence[str],
         records: Sequence[Mapping[str, Any]],
-        write: Callable[[Sequence[int]], list[str]],
+        write: Callable[[Sequence[int], StageProgress], list[str]],
         progress: Progress,
     ) -> list[str]:
         """Give a text for each question: the one that is kept, else one that `write` gives anew.
@@ -220,34 +214,33 @@ class LocalRespondent:
         """
         units = cut(asked, range(len(asked)), WRITTEN, self.model.machine)
         self._catch_up(self._texts, "text")
-        done = 0
-        for unit in units.parts:
-            if unit.lacks(self._answers):
-                with self._steered():
-                    texts = write(unit.rows)
-                made = zip(unit.rows, unit.keys, texts, strict=True)
-                lines = {key: {**records[row], "text": text} for row, key, text in made}
-                self._keep(self._texts, lines, "text")
-            done += len(unit.rows)
-            progress("asking", done, len(asked))
-        progress("asking", len(asked), len(asked))
+        for unit, shown in self._missing(units, progress):
+            with self._steered():
+                texts = write(unit.rows, shown)
+            made = zip(unit.rows, unit.keys, texts, strict=True)
+            lines = {key: {**records[row], "text": text} for row, key, text in made}
+            self._keep(self._texts, lines, "text")
         return [self._answers[key] for key in units.keys]
 
-    def _score_part(self, questions: Sequence[Question]) -> list[Float[np.ndarray, " answer"]]:
+    def _missing(self, units: Units, progress: Progress) -> Iterator[tuple[Unit, StageProgress]]:
+        """Give the units that lack an answer, each with its share of the progress."""
+        kept = {k for k, unit in enumerate(units.parts) if not unit.lacks(self._answers)}
+        rows = [unit.rows for unit in units.parts]
+        for number, _, shown in missing_parts(kept, rows, stage(progress, "asking")):
+            yield units.parts[number], shown
+
+    def _score_part(
+        self, questions: Sequence[Question], progress: StageProgress
+    ) -> list[Float[np.ndarray, " answer"]]:
         """Score the answers of some questions in one go [nats, summed over tokens]."""
-        from sae_training.engine.scoring import score_rows
+        from sae_training.engine.scoring import TokenizedPrompts, score_rows
 
         prompts = [prompt_of(q, self.model.chat) for q in questions]
         ids = [self._ids.get(str(prompt), []) for prompt in prompts]
         options = [as_continued(q.answers, self.model) for q in questions]
-        scores = score_rows(
-            self.model,
-            prompts,
-            options,
-            self.edit,
-            self.site,
-            ids=ids if all(ids) else None,
-        )[0]
+        known = TokenizedPrompts(prompts, ids)
+        asked = known if all(ids) else TokenizedPrompts.of(self.model, prompts)
+        scores = score_rows(self.model, asked, options, self.edit, self.site, progress)[0]
         # Questions with fewer answers than others are padded on the right.
         return [
             row[: len(answers)]

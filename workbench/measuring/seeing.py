@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 from feature_store.files import digest
-from feature_store.progress import Progress
+from feature_store.progress import Progress, StageProgress
 from sae_training.engine.vision import Shown, VisionModel
 from workbench.llm.answer_file import answer_key
 from workbench.llm.units import Unit, cut
@@ -57,6 +57,7 @@ class VisionRespondent(LocalRespondent):
         self._catch_up(self._scores, "logprobs")
         keys = [""] * len(seen)
         done = 0
+        progress("asking", 0, len(seen))
         # The model scores one set of answers at a time.
         for answers in dict.fromkeys(q.answers for q in seen):
             rows = [row for row, q in enumerate(seen) if q.answers == answers]
@@ -106,7 +107,7 @@ class VisionRespondent(LocalRespondent):
             for prompt, image, seed in zip(prompts, images, seeds, strict=True)
         ]
 
-        def write(rows: Sequence[int]) -> list[str]:
+        def write(rows: Sequence[int], _: StageProgress) -> list[str]:
             """Have the model write on, with the images before it."""
             return self.model.generate_shown(
                 [self._shown(seen[row]) for row in rows],

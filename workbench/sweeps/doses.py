@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float
 
-from feature_store.progress import Progress
+from feature_store.progress import Progress, StageProgress, silent_stage, stage, step
 from feature_store.records import Steering
 from feature_store.work import Work
 from workbench.statistics.intervals import bootstrap_mean
@@ -64,11 +64,13 @@ def search(
     limit: float,
     start: float,
     leading: int,
+    progress: StageProgress = silent_stage,
 ) -> DamageCurve:
     """Search for the strength at which the mean damage of the first `leading` units is `limit`.
 
     `measure` gives the damage of every unit on every text at a strength [nats per token]; `start`
-    is the first strength that is tried.
+    is the first strength that is tried. `progress` counts strengths, and expects as many as it
+    takes where damage grows with the square of the strength.
 
         search(lambda dose: np.full((1, 1), dose**2), 0.09, 0.05, leading=1).strength  # 0.3
     """
@@ -80,18 +82,22 @@ def search(
 
     factor = 2.0 if mean(start) < limit else 0.5
     edge = start
-    for _ in range(DOUBLINGS):
+    for tried in range(DOUBLINGS):
         if (mean(edge) < limit) != (factor > 1):
             break
+        doublings = min(_doublings(mean(edge), limit), DOUBLINGS - tried)
+        progress(len(curve), len(curve) + doublings + BISECTIONS)
         edge *= factor
         curve[edge] = measure(edge)
     reached = (mean(edge) < limit) != (factor > 1)
     if reached:
         low, high = sorted((edge, edge / factor))
-        for _ in range(BISECTIONS):
+        for left in range(BISECTIONS, 0, -1):
+            progress(len(curve), len(curve) + left)
             middle = math.sqrt(low * high)
             curve[middle] = measure(middle)
             low, high = (middle, high) if mean(middle) < limit else (low, middle)
+    progress(len(curve), len(curve))
     doses = sorted(curve)
     means = np.array([mean(dose) for dose in doses])
     return DamageCurve(
@@ -100,6 +106,13 @@ def search(
         strength=crossing(np.array(doses), means, limit) if reached else edge,
         reached=reached,
     )
+
+
+def _doublings(damage: float, limit: float) -> int:
+    """Guess how often a strength is doubled or halved until its damage passes the limit."""
+    if damage <= 0:
+        return DOUBLINGS
+    return max(1, math.ceil(abs(math.log2(limit / damage)) / 2))
 
 
 def crossing(
@@ -139,25 +152,32 @@ def found_doses(
     """
     units, leading = _units(steered, setup)
     names = [unit.kind for unit in units]
-    steps = 1 + DOUBLINGS + BISECTIONS
     kept = len(work.done("dose_search"))
-    number = 0
+    number, expected = 0, 1 + DOUBLINGS + BISECTIONS
+    shown = stage(progress, "finding doses")
+
+    def count(strengths: int, total: int) -> None:
+        """Show how many units were steered at strengths so far, and how many are expected."""
+        nonlocal expected
+        expected = total
+        if strengths >= kept:
+            shown(strengths * len(units), total * len(units))
 
     def measure(dose: float) -> Float[np.ndarray, "unit text"]:
         """Measure all units at a strength, or find them kept."""
         nonlocal number
         if number >= kept:
-            damage = _damage(study, setup, [unit.steering for unit in units], dose)
+            at_dose = [replace(unit.steering, strength=dose) for unit in units]
+            inside = step(shown, number * len(units), len(units), expected * len(units))
+            damage = _damage(study, setup, at_dose, inside)
             work.part("dose_search", number, pa.table({"damage": list(damage)}))
         damage = np.stack(work.kept("dose_search", number)["damage"].to_pylist())
         number += 1
-        progress("finding doses", number, steps)
         return damage
 
     raw = setup.template.unit == "raw"
     start = START * (scale_of(study, setup.sae_run).median_norm if raw else 1.0)
-    curve = search(measure, limit, start, leading)
-    progress("finding doses", steps, steps)
+    curve = search(measure, limit, start, leading, count)
     work.table("dose_curves", curve_rows(curve, names, setup.settings.seed))
     if not curve.reached:
         side = "at most" if curve.strength > start else "at least"
@@ -206,13 +226,15 @@ def _units(steered: Sequence[Intervention], setup: SweepSetup) -> tuple[list[Int
 
 
 def _damage(
-    study: Workspace, setup: SweepSetup, steerings: Sequence[Steering], dose: float
+    study: Workspace,
+    setup: SweepSetup,
+    steerings: Sequence[Steering],
+    progress: StageProgress,
 ) -> Float[np.ndarray, "unit text"]:
-    """Measure the rise of the loss on every neutral text at a strength [nats per token]."""
+    """Measure the rise of the loss on every neutral text under each steering [nats per token]."""
     from sae_training.engine.losses import losses
 
-    at_dose = [replace(steering, strength=dose) for steering in steerings]
-    edited = edited_model(study, setup.sae_run, at_dose)
+    edited = edited_model(study, setup.sae_run, steerings)
     neutral = neutral_tokens(edited.model, setup.material.neutral)
-    loss = losses(edited.model, neutral, edited.edit, edited.site)
+    loss = losses(edited.model, neutral, edited.edit, edited.site, progress)
     return (loss.steered - loss.base).double().numpy()

@@ -21,7 +21,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from feature_store.errors import BadInput
-from feature_store.progress import Progress
+from feature_store.progress import Progress, missing_chunks, part, stage
 from feature_store.records import Steering
 from feature_store.work import Work
 from workbench.sweeps.arms import CONTROL_KINDS, PlannedArm, random_features
@@ -146,7 +146,8 @@ def match(
             for dose in (curve.between(budget.delta, number % 2 == 0) if number else budget.doses)
         ]
         arms = [curve.at(dose) for curve, dose in planned]
-        damage = _measure(work, f"damages_{number}", edited, arms, budget, progress)
+        shown = part(progress, f"round {number + 1} of {ROUNDS + 1}")
+        damage = _measure(work, f"damages_{number}", edited, arms, budget, shown)
         for (curve, dose), row in zip(planned, damage, strict=True):
             curve.measured[dose] = row
     return [curve.within(budget.delta) for curve in curves]
@@ -200,7 +201,7 @@ class _Curve(NamedTuple):
 
 def _measure(
     work: Work,
-    part: str,
+    relation: str,
     edited: Edited,
     arms: Sequence[PlannedArm],
     budget: DamageBudget,
@@ -213,19 +214,15 @@ def _measure(
 
     from sae_training.engine.losses import losses
 
-    done = work.done(part)
     model, edit, site = edited([arm.steering for arm in arms])
     tokens = neutral_tokens(model, budget.neutral)
-    for number, start in enumerate(range(0, len(arms), CHUNK)):
-        rows = np.arange(start, min(start + CHUNK, len(arms)))
-        if number not in done:
-            loss = losses(model, tokens, edit.take(torch.from_numpy(rows)), site)
-            damage = (loss.steered - loss.base).double().numpy()
-            if not np.isfinite(damage).all():
-                strange = arms[start + int(np.argwhere(~np.isfinite(damage))[0][0])]
-                raise BadInput(
-                    f"Under {strange.steering.name} the model gives NaN. Use smaller doses."
-                )
-            work.part(part, number, damage_table(rows, damage))
-        progress("matching damage", int(rows[-1]) + 1, len(arms))
-    return work.parts(part)["damage"].to_numpy().reshape(len(arms), len(tokens))
+    done, shown = work.done(relation), stage(progress, "matching damage")
+    for number, chunk, chunk_shown in missing_chunks(done, len(arms), CHUNK, shown):
+        rows = np.array(chunk)
+        loss = losses(model, tokens, edit.take(torch.from_numpy(rows)), site, chunk_shown)
+        damage = (loss.steered - loss.base).double().numpy()
+        if not np.isfinite(damage).all():
+            strange = arms[chunk[np.argwhere(~np.isfinite(damage))[0][0]]]
+            raise BadInput(f"Under {strange.steering.name} the model gives NaN. Use smaller doses.")
+        work.part(relation, number, damage_table(rows, damage))
+    return work.parts(relation)["damage"].to_numpy().reshape(len(arms), len(tokens))

@@ -105,7 +105,12 @@ def sweep_setup(study: Workspace, sweep_run: Run) -> SweepSetup:
 
 
 def refuse_without_unit(
-    study: Workspace, sae_run: Run, instrument: str, texts: SweepMaterial, steered: Iterable[str]
+    study: Workspace,
+    sae_run: Run,
+    instrument: str,
+    texts: SweepMaterial,
+    steered: Iterable[str],
+    progress: Progress,
 ) -> None:
     """Raise BadInput for what would be refused after a sweep, from the unsteered model alone.
 
@@ -120,7 +125,7 @@ def refuse_without_unit(
             " labelled. Choose another instrument, or labels of its values."
         )
     model = study.model_of(sae_run)
-    base = sweep.unsteered(model, questions)
+    base = sweep.unsteered(model, questions, progress)
     values = tuple(value for value in study.system.ids if value in asked)
     rated = pd.DataFrame(
         {

@@ -25,6 +25,7 @@ from jaxtyping import Float
 
 from feature_store import queries
 from feature_store.errors import BadInput
+from feature_store.progress import StageProgress, silent_stage, step
 from feature_store.records import Site, Where
 from workbench.measuring.questions import Question
 from workbench.measuring.scored import ScoredQuestions
@@ -40,6 +41,8 @@ START = 0.1
 """First strength of the search [share of the layer's median norm]."""
 DRAWS = 2000
 """Draws of random directions behind the null of a mean over values."""
+HALF = 1000
+"""Parts in which half of the work at a layer is counted."""
 ALL = "all"
 """Stands for the mean over values in a row."""
 
@@ -97,22 +100,25 @@ def value_directions(
     return directions / length
 
 
-def write(site: LayerSite, design: WritingDesign) -> list[dict[str, Any]]:
+def write(
+    site: LayerSite, design: WritingDesign, progress: StageProgress = silent_stage
+) -> list[dict[str, Any]]:
     """Steer a layer for every value and at random; give the rows of `survey_writing`.
 
-    One row a value, and one for their mean.
+    One row a value, and one for their mean. Finding the strength counts as half of the work, asking
+    as the other half.
     """
 
     from sae_training.engine import scoring
 
-    curve = _strength(site, design)
+    curve = _strength(site, design, step(progress, 0, HALF, 2 * HALF))
     random = _random(design.directions, site.directions.shape[1], design.seed)
     edit = _edit(np.concatenate([site.directions, random]), curve.strength * site.norm)
     values = len(site.directions)
     damage = _damage(design, edit, site.layer).mean(1)
     scored = ScoredQuestions.of(design.questions, design.model)
-    place = Site(layer=site.layer)
-    scores = scoring.sweep(design.model, scored.prompts, scored.options, edit, place)
+    place, asked = Site(layer=site.layer), step(progress, HALF, HALF, 2 * HALF)
+    scores = scoring.sweep(design.model, scored.prompts, scored.options, edit, place, asked)
     base, steered = (scored.ratings(side.double().numpy()) for side in scores)
     if not np.isfinite(steered).all():
         raise BadInput(
@@ -193,14 +199,14 @@ def own_less_others(
     return mean - others if len(values) > 1 else mean
 
 
-def _strength(site: LayerSite, design: WritingDesign) -> DamageCurve:
+def _strength(site: LayerSite, design: WritingDesign, progress: StageProgress) -> DamageCurve:
     """Search for the share of the norm at which the values' directions do the damage."""
 
     def measure(share: float) -> Float[np.ndarray, "value text"]:
         """Measure the damage of all directions at a share of the norm [nats per token]."""
         return _damage(design, _edit(site.directions, share * site.norm), site.layer)
 
-    return search(measure, design.damage, START, leading=len(site.directions))
+    return search(measure, design.damage, START, len(site.directions), progress)
 
 
 def _edit(directions: Float[np.ndarray, "row d_model"], length: float) -> "Add":

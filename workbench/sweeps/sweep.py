@@ -23,7 +23,7 @@ import pyarrow as pa
 from jaxtyping import Float
 
 from feature_store.errors import BadInput
-from feature_store.progress import Progress
+from feature_store.progress import Progress, StageProgress, in_turn, missing_chunks, stage
 from feature_store.records import Site, Steering
 from workbench.measuring.questions import Question
 from workbench.measuring.scored import ScoredQuestions
@@ -276,47 +276,52 @@ def measure(
     Ratings have one row a question and intervention, damage one a neutral text and intervention.
     Row i of the edit is intervention i. In mode `voice` the run's parts `topic_ratings` hold how
     likely talk about the topic is, as `ratings` holds what is held less reversed. Chunks that an
-    earlier, interrupted call kept are not measured again.
+    earlier, interrupted call kept are not measured again. `progress` counts interventions, those of
+    the kept chunks at once.
     """
+    from sae_training.engine.losses import losses_work
     from sae_training.model.overflow import not_finite
 
     scored = ScoredQuestions.of(texts.questions, edited.model)
     neutral = neutral_tokens(edited.model, texts.neutral)
-    done, total = work.done("ratings", "damages"), len(interventions)
-    for number, start in enumerate(range(0, total, CHUNK)):
-        rows = np.arange(start, min(start + CHUNK, total))
-        if number not in done:
-            base, steered = _score(edited, scored, rows)
-            ratings = scored.ratings(steered)
-            if not np.isfinite(base).all():
-                raise not_finite(edited.model, "Unsteered", steered=False)
-            strange = np.argwhere(~np.isfinite(ratings))
-            if len(strange):
-                name = interventions[start + int(strange[0][0])].steering.name
-                raise BadInput(f"Under {name} the model gives NaN. Use smaller doses.")
-            damage = _damage(edited, neutral, rows)
-            # Ratings come last: a chunk counts as done where they are kept.
-            work.part("damages", number, damage_table(rows, damage))
-            if scored.voiced:
-                topics = scored.topics(steered), scored.topics(base)
-                work.part("topic_ratings", number, ratings_table(rows, texts.questions, *topics))
-            table = ratings_table(rows, texts.questions, ratings, scored.ratings(base))
-            work.part("ratings", number, table)
-        progress("sweeping", int(rows[-1]) + 1, total)
+    done, shown = work.done("ratings", "damages"), stage(progress, "sweeping")
+    for number, chunk, chunk_shown in missing_chunks(done, len(interventions), CHUNK, shown):
+        rows = np.array(chunk)
+        damage_work = losses_work(edited.model, neutral, len(rows), edited.site)
+        scores_shown, damage_shown = in_turn(chunk_shown, damage_work)
+        base, steered = _score(edited, scored, rows, scores_shown)
+        ratings = scored.ratings(steered)
+        if not np.isfinite(base).all():
+            raise not_finite(edited.model, "Unsteered", steered=False)
+        strange = np.argwhere(~np.isfinite(ratings))
+        if len(strange):
+            name = interventions[chunk[strange[0][0]]].steering.name
+            raise BadInput(f"Under {name} the model gives NaN. Use smaller doses.")
+        damage = _damage(edited, neutral, rows, damage_shown)
+        # Ratings come last: a chunk counts as done where they are kept.
+        work.part("damages", number, damage_table(rows, damage))
+        if scored.voiced:
+            topics = scored.topics(steered), scored.topics(base)
+            work.part("topic_ratings", number, ratings_table(rows, texts.questions, *topics))
+        table = ratings_table(rows, texts.questions, ratings, scored.ratings(base))
+        work.part("ratings", number, table)
     return work.parts("ratings"), work.parts("damages")
 
 
-def unsteered(model: "Model", questions: Sequence[Question]) -> Float[np.ndarray, " question"]:
+def unsteered(
+    model: "Model", questions: Sequence[Question], progress: Progress
+) -> Float[np.ndarray, " question"]:
     """Measure the rating of every question without steering [rating points, or nats per token]."""
     from sae_training.engine import scoring
 
     scored = ScoredQuestions.of(questions, model)
-    scores = scoring.sweep(model, scored.prompts, scored.options)
+    shown = stage(progress, "asking unsteered")
+    scores = scoring.sweep(model, scored.prompts, scored.options, progress=shown)
     return scored.ratings(scores.base.double().numpy())
 
 
 def _score(
-    edited: EditedModel, scored: ScoredQuestions, rows: np.ndarray
+    edited: EditedModel, scored: ScoredQuestions, rows: np.ndarray, progress: StageProgress
 ) -> tuple[Float[np.ndarray, "question option"], Float[np.ndarray, "row question option"]]:
     """Log-probabilities of the answers, unsteered and under some rows of the edit [nats].
 
@@ -328,7 +333,9 @@ def _score(
     from sae_training.engine import scoring
 
     part = edited.edit.take(torch.from_numpy(rows))
-    scores = scoring.sweep(edited.model, scored.prompts, scored.options, part, edited.site)
+    scores = scoring.sweep(
+        edited.model, scored.prompts, scored.options, part, edited.site, progress
+    )
     return scores.base.double().numpy(), scores.steered.double().numpy()
 
 
@@ -347,14 +354,16 @@ def neutral_tokens(model: "Model", texts: Sequence[str]) -> list[list[int]]:
     return tokens
 
 
-def _damage(edited: EditedModel, neutral: Sequence[list[int]], rows: np.ndarray) -> np.ndarray:
+def _damage(
+    edited: EditedModel, neutral: Sequence[list[int]], rows: np.ndarray, progress: StageProgress
+) -> np.ndarray:
     """Rise of the loss on each neutral text, by row of the edit [row text; nats per token]."""
     import torch
 
     from sae_training.engine.losses import losses
 
     part = edited.edit.take(torch.from_numpy(rows))
-    loss = losses(edited.model, neutral, part, edited.site)
+    loss = losses(edited.model, neutral, part, edited.site, progress)
     return (loss.steered - loss.base).double().numpy()
 
 

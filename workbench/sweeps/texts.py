@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float
 
-from feature_store.progress import Progress
+from feature_store.progress import Progress, StageProgress, missing_parts, stage
 from feature_store.records import ValueSystem
 from feature_store.work import Work
 from workbench.sweeps.arms import PlannedArm
@@ -53,30 +53,31 @@ def write(
     Ratings are not in them yet. Intervention -1 is unsteered; row i of the edit is `planned[i]`.
     Chunks that an earlier, interrupted call kept are not written again.
     """
-    done = work.done("arm_texts")
-    numbers = np.arange(-1, len(planned))
-    n = len(openings.texts)
-    for part, rows in enumerate(np.split(numbers, np.arange(1, len(numbers), CHUNK))):
-        if part not in done:
-            before_opening = [planned[row].prompt if row >= 0 else "" for row in rows]
-            prompts = [
-                before(prompt, opening) for prompt in before_opening for opening in openings.texts
-            ]
-            texts = _continue(edited, rows, prompts, openings)
-            columns = {
-                "intervention": np.repeat(rows.astype(np.int32), n),
-                "opening": np.tile(np.arange(n, dtype=np.int32), len(rows)),
-                "prompt": prompts,
-                "text": texts,
-                "loss": losses(edited.model, list(openings.texts) * len(rows), texts),
-            }
-            work.part("arm_texts", part, pa.table(columns))
-        progress("writing", int(rows[-1]) + 2, len(numbers))
+    parts = np.split(np.arange(-1, len(planned)), np.arange(1, len(planned) + 1, CHUNK))
+    n, shown = len(openings.texts), stage(progress, "writing")
+    for part, rows, part_shown in missing_parts(work.done("arm_texts"), parts, shown):
+        before_opening = [planned[row].prompt if row >= 0 else "" for row in rows]
+        prompts = [
+            before(prompt, opening) for prompt in before_opening for opening in openings.texts
+        ]
+        texts = _continue(edited, rows, prompts, openings, part_shown)
+        columns = {
+            "intervention": np.repeat(rows.astype(np.int32), n),
+            "opening": np.tile(np.arange(n, dtype=np.int32), len(rows)),
+            "prompt": prompts,
+            "text": texts,
+            "loss": losses(edited.model, list(openings.texts) * len(rows), texts),
+        }
+        work.part("arm_texts", part, pa.table(columns))
     return work.parts("arm_texts")
 
 
 def _continue(
-    edited: EditedModel, rows: np.ndarray, prompts: Sequence[str], openings: Openings
+    edited: EditedModel,
+    rows: np.ndarray,
+    prompts: Sequence[str],
+    openings: Openings,
+    progress: StageProgress,
 ) -> list[str]:
     """Sample a continuation of every prompt, the openings of one row of the edit after another.
 
@@ -87,10 +88,10 @@ def _continue(
     n = len(openings.texts)
     seeds = [openings.seed + k for k in range(n)] * len(rows)
     if rows[0] < 0:
-        return edited.model.generate(prompts, openings.new_tokens, 1.0, seeds)
+        return edited.model.generate(prompts, openings.new_tokens, 1.0, seeds, progress)
     part = edited.edit.take(torch.tensor(rows).repeat_interleave(n))
     with edited.model.steered(part, edited.site):
-        return edited.model.generate(prompts, openings.new_tokens, 1.0, seeds)
+        return edited.model.generate(prompts, openings.new_tokens, 1.0, seeds, progress)
 
 
 def losses(

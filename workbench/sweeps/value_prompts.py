@@ -22,7 +22,7 @@ from jaxtyping import Float
 
 from feature_store.errors import BadInput, NotFound
 from feature_store.files import read_toml, shown
-from feature_store.progress import Progress
+from feature_store.progress import Progress, missing_chunks, stage
 from feature_store.records import Value
 from feature_store.work import Work
 from workbench import organism
@@ -144,25 +144,25 @@ def measure(
         return work.parts("ratings"), work.parts("damages")
     scored = ScoredQuestions.of(texts.questions, model)
     base = _score(model, [""], scored)[0]
-    for number, (value, rows) in enumerate(groups.items()):
-        if first + number not in done:
-            prompts = [planned[row].prompt for row in rows]
-            logprobs = _score(model, prompts, scored)
-            ratings = scored.ratings(logprobs)
-            if not np.isfinite(ratings).all():
-                raise BadInput(
-                    f"After a prompt for {value} the model gives NaN. Load it with another --dtype."
-                )
-            separator = _separator(texts.questions[0].prompt)
-            damage = rises(model, [prompt + separator for prompt in prompts], texts.neutral)
-            part, numbers = first + number, np.array(rows)
-            work.part("damages", part, damage_table(numbers, damage))
-            if scored.voiced:
-                topics = scored.topics(logprobs), scored.topics(base)
-                work.part("topic_ratings", part, ratings_table(numbers, texts.questions, *topics))
-            table = ratings_table(numbers, texts.questions, ratings, scored.ratings(base))
-            work.part("ratings", part, table)
-        progress("asking after prompts", number + 1, len(groups))
+    values, shown = list(groups), stage(progress, "asking after prompts")
+    for number, _, _ in missing_chunks({part - first for part in done}, len(values), 1, shown):
+        value, rows = values[number], groups[values[number]]
+        prompts = [planned[row].prompt for row in rows]
+        logprobs = _score(model, prompts, scored)
+        ratings = scored.ratings(logprobs)
+        if not np.isfinite(ratings).all():
+            raise BadInput(
+                f"After a prompt for {value} the model gives NaN. Load it with another --dtype."
+            )
+        separator = _separator(texts.questions[0].prompt)
+        damage = rises(model, [prompt + separator for prompt in prompts], texts.neutral)
+        part, numbers = first + number, np.array(rows)
+        work.part("damages", part, damage_table(numbers, damage))
+        if scored.voiced:
+            topics = scored.topics(logprobs), scored.topics(base)
+            work.part("topic_ratings", part, ratings_table(numbers, texts.questions, *topics))
+        table = ratings_table(numbers, texts.questions, ratings, scored.ratings(base))
+        work.part("ratings", part, table)
     return work.parts("ratings"), work.parts("damages")
 
 

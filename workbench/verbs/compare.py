@@ -309,7 +309,9 @@ def _compare(
     )
     value_prompts.refuse_too_long(edited.model, setup.planned, setup.material, setup.openings)
     if not work.done("ratings", "damages"):
-        refuse_without_unit(study, setup.sae_run, settings.instrument, setup.material, setup.values)
+        refuse_without_unit(
+            study, setup.sae_run, settings.instrument, setup.material, setup.values, progress
+        )
     measured = bench.measure(work, progress)
     progress("analysing", 0, 1)
     comparison = methods.compare(measured, study.system, bench.design())

@@ -16,7 +16,6 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
@@ -27,7 +26,7 @@ from feature_store import queries, registry
 from feature_store.bounds import MANY, Between, Count, CountOrZero, Plugin, Seed
 from feature_store.errors import BadInput, Incompatible, NotFound
 from feature_store.files import read_json
-from feature_store.progress import Progress
+from feature_store.progress import Progress, missing_chunks, stage
 from feature_store.records import (
     Choice,
     DecisionEffect,
@@ -295,30 +294,23 @@ def _choose(
     is the same whatever is done, because it decides the last digits.
     """
     refuse_too_long(model, scenarios, setup.template)
-    done = work.done("choices")
+    done, total = work.done("choices"), len(scenarios)
     size = 1 if settings.mode == "generate" else TOGETHER
-    for start in range(0, len(scenarios), size):
-        numbers = range(start, min(start + size, len(scenarios)))
-        if done.issuperset(numbers):
-            continue
+    whole = {
+        start // size
+        for start in range(0, total, size)
+        if done.issuperset(range(start, min(start + size, total)))
+    }
+    for _, numbers, shown in missing_chunks(whole, total, size, stage(progress, "deciding")):
         batch = [scenarios[number] for number in numbers]
-        report = partial(_report, progress, start, len(batch), len(scenarios))
         if settings.mode == "generate":
             decided = [by_generation(model, batch[0], setup, settings.new_tokens)]
         else:
-            decided = by_logprob(model, batch, setup, settings.length, report)
+            decided = by_logprob(model, batch, setup, settings.length, shown)
         for number, choices in zip(numbers, decided, strict=True):
             rows = to_table("choices", choices, work.run.id).drop_columns("run")
             work.part("choices", number, rows)
-        progress("deciding", start + len(batch), len(scenarios))
     return [_choice(row) for row in work.parts("choices").to_pylist()]
-
-
-def _report(
-    progress: Progress, before: int, share: int, scenarios: int, scored: int, total: int
-) -> None:
-    """Show scored prompts of a batch as scenarios, `before` of which were decided earlier."""
-    progress("deciding", before + scored * share // total, scenarios)
 
 
 def _choice(row: dict[str, Any]) -> Choice:

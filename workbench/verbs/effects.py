@@ -152,7 +152,9 @@ def _sweep(
     )
     if not work.done("ratings", "damages"):
         values = [unit.value for unit in units]
-        refuse_without_unit(study, setup.sae_run, settings.instrument, setup.material, values)
+        refuse_without_unit(
+            study, setup.sae_run, settings.instrument, setup.material, values, progress
+        )
     doses = settings.doses or found_doses(work, study, setup, units, settings.delta, progress)
     interventions = sweep.plan(units, controls, setup.template, doses)
     looks = planned_looks(settings.n_contexts, settings.replicates) if settings.until else 1

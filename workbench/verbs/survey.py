@@ -37,7 +37,7 @@ from feature_store.bounds import (
     Seed,
 )
 from feature_store.errors import BadInput
-from feature_store.progress import Progress, stage
+from feature_store.progress import Progress, missing_chunks, stage, step
 from feature_store.records import Run
 from feature_store.work import Work
 from sae_training.model import sites
@@ -56,6 +56,8 @@ from workbench.workspace import Workspace
 if TYPE_CHECKING:  # torch is loaded when a model is, not when the flags are read
     from sae_training.engine.model import Model
 
+RUNNING = "running the layers above each"
+"""Stage of the writing, counted in what takes equal time: layers above a steered one."""
 FEWEST = 20
 """Texts with a value, and without it, from which on the value is surveyed."""
 TOPICS = 20
@@ -235,15 +237,11 @@ def _build(study: Workspace, job: _Job, progress: Progress, work: Work) -> dict[
     design = readable.design_of(job.texts.contexts, job.settings.seed)
     shuffled = readable.permuted(job.marks, design, job.settings.permutations, job.settings.seed)
     layers = job.settings.layers
-    done = work.done("survey_reading")
-    for number in range(len(layers)):
-        if number not in done:
-            scores = readable.readable(
-                means[:, number], job.marks, shuffled, design, job.settings.seed
-            )
-            rows = _reading_rows(layers[number], scores, job)
-            work.part("survey_reading", number, pa.Table.from_pylist(rows))
-        progress("reading layers", number + 1, len(layers))
+    done, shown = work.done("survey_reading"), stage(progress, "reading layers")
+    for number, _, _ in missing_chunks(done, len(layers), 1, shown):
+        scores = readable.readable(means[:, number], job.marks, shuffled, design, job.settings.seed)
+        rows = _reading_rows(layers[number], scores, job)
+        work.part("survey_reading", number, pa.Table.from_pylist(rows))
     reading = work.parts("survey_reading")
     work.table("survey_reading", reading, sort=("layer", "value"))
     writing = _write_layers(study, work, job, (means, norms), progress)
@@ -355,16 +353,20 @@ def _write_layers(
         replicates=job.settings.replicates,
         seed=job.settings.seed,
     )
-    done = work.done("survey_writing")
-    rows = []
-    for place, number in enumerate(numbers if steered else []):
-        if place not in done:
-            directions = survey.value_directions(
-                means[:, number], job.marks[:, steered], job.texts.contexts
-            )
-            layer = job.settings.layers[number]
-            site = survey.LayerSite(layer, float(norms[number]), directions)
-            work.part("survey_writing", place, pa.Table.from_pylist(survey.write(site, design)))
-        progress("writing layers", place + 1, len(numbers))
-        rows += work.kept("survey_writing", place).to_pylist()
-    return rows
+    places = range(len(numbers) if steered else 0)
+    layers = [job.settings.layers[numbers[place]] for place in places]
+    # What is steered at a layer runs through all layers above it.
+    costs = [job.model.n_layers - layer for layer in layers]
+    kept = work.done("survey_writing")
+    done, shown = sum(costs[place] for place in places if place in kept), stage(progress, RUNNING)
+    shown(done, sum(costs))
+    for place in [place for place in places if place not in kept]:
+        directions = survey.value_directions(
+            means[:, numbers[place]], job.marks[:, steered], job.texts.contexts
+        )
+        site = survey.LayerSite(layers[place], float(norms[numbers[place]]), directions)
+        written = survey.write(site, design, step(shown, done, costs[place], sum(costs)))
+        work.part("survey_writing", place, pa.Table.from_pylist(written))
+        done += costs[place]
+        shown(done, sum(costs))
+    return [row for place in places for row in work.kept("survey_writing", place).to_pylist()]

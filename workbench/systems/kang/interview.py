@@ -19,7 +19,13 @@ import pyarrow as pa
 from jaxtyping import Float
 
 from feature_store.errors import BadInput
-from feature_store.progress import Progress
+from feature_store.progress import (
+    Progress,
+    StageProgress,
+    missing_chunks,
+    silent_stage,
+    stage,
+)
 from feature_store.records import Instrument, Site, Steering, Value
 from feature_store.work import Work
 from workbench import material
@@ -152,14 +158,12 @@ def measure(
 
     for role in interview.roles:  # a prompt that is too long is refused before any role is asked
         prompt_ids(steered.model, [question.prompt for question in ask(interview, role)])
-    done = work.done("kang_answers", "prompts")
-    for number, start in enumerate(range(0, len(interview.roles), CHUNK)):
-        people = interview.roles[start : start + CHUNK]
-        if number not in done:
-            prompts, answers = _measure_roles(interview, steered, people, judge)
-            work.part("prompts", number, pa.Table.from_pylist(prompts))
-            work.part("kang_answers", number, pa.Table.from_pylist(answers))
-        progress("asking roles", start + len(people), len(interview.roles))
+    done, shown = work.done("kang_answers", "prompts"), stage(progress, "asking roles")
+    for number, rows, chunk_shown in missing_chunks(done, len(interview.roles), CHUNK, shown):
+        people = [interview.roles[row] for row in rows]
+        prompts, answers = _measure_roles(interview, steered, people, chunk_shown, judge)
+        work.part("prompts", number, pa.Table.from_pylist(prompts))
+        work.part("kang_answers", number, pa.Table.from_pylist(answers))
     return work.parts("kang_answers"), work.parts("prompts")
 
 
@@ -168,7 +172,11 @@ RoleQuestion = tuple[Role, Question]
 
 
 def _measure_roles(
-    interview: RoleInterview, steered: SteeredModel, people: Sequence[Role], judge: Judge | None
+    interview: RoleInterview,
+    steered: SteeredModel,
+    people: Sequence[Role],
+    progress: StageProgress,
+    judge: Judge | None,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Interview a few roles; gives rows of `prompts` and of `kang_answers`."""
     plain = [(role, question) for role in people for question in ask(interview, role)]
@@ -178,14 +186,14 @@ def _measure_roles(
         if role.split == "test"
         for question in ask_ordered(interview, role)
     ]
-    answers = _answers(interview, steered, plain, judge)
+    answers = _answers(interview, steered, plain, progress, judge)
     rows = _answer_rows(plain, [UNSTEERED, *steered.treatments], answers, interview.mode)
     if ordered:
         # What is answered after outright instructions is answered unsteered.
         unsteered = replace(steered, edit=None)
         for kind in ORDERS.values():
             of_kind = [(role, question) for role, question in ordered if question.wording == kind]
-            answers = _answers(interview, unsteered, of_kind, judge)
+            answers = _answers(interview, unsteered, of_kind, silent_stage, judge)
             treatment = Treatment(kind, -1, Steering())
             rows += _answer_rows(of_kind, [treatment], answers, interview.mode)
     return [_prompt_row(question) for _, question in plain + ordered], rows
@@ -195,6 +203,7 @@ def _answers(
     interview: RoleInterview,
     steered: SteeredModel,
     pairs: Sequence[RoleQuestion],
+    progress: StageProgress,
     judge: Judge | None,
 ) -> list[list[Answer]]:
     """Obtain the answers unsteered, then under each row of the edit [1 + treatment][question]."""
@@ -216,7 +225,7 @@ def _answers(
     options = [" yes", " no"]
     if interview.mode == "rating":
         options = option_texts(interview.instrument, model)
-    scores = scoring.sweep(model, prompts, options, edit, steered.site)
+    scores = scoring.sweep(model, prompts, options, edit, steered.site, progress)
     by_treatment = torch.cat([scores.base[None], scores.steered]).double().numpy()
     if not np.isfinite(by_treatment[0]).all():
         raise not_finite(model, "Unsteered", steered=False)
