@@ -8,7 +8,7 @@ PYTEST = $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 export HF_HUB_DISABLE_TELEMETRY = 1
 export WANDB_MODE = disabled
 
-.PHONY: help demo real test check style types format docs install
+.PHONY: help demo real published test check style types format docs install
 
 help: ## list these commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -25,6 +25,14 @@ real: .venv/installed ## the same on a real chat model: fetch SmolLM2, run jobs/
 ifneq ($(APP),0)
 	$(BIN)/workbench app studies/smollm2
 endif
+
+published: .venv/installed ## make the study of SmolLM2 that ships anew, from nothing (an hour and more)
+	$(BIN)/workbench fetch smollm2 minilm
+	$(BIN)/workbench study studies/smollm2 --job jobs/smollm2.toml
+	$(BIN)/workbench study studies/smollm2 --job jobs/smollm2-systems.toml
+	rm -f workbench/material/studies/smollm2.duckdb
+	$(BIN)/workbench publish studies/smollm2 workbench/material/studies/smollm2.duckdb --without activations \
+		--note "SmolLM2-135M-Instruct: \`make real\` makes this study on your machine, with its weights, in studies/smollm2; there it can be steered."
 
 test: style types ## every check and every test, notebooks included
 	sh scripts/chromium

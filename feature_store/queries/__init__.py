@@ -99,6 +99,7 @@ from feature_store.queries.ordinal import (
 )
 from feature_store.queries.run import (
     candidates,
+    profile_candidates,
     runs,
 )
 from feature_store.queries.survey import (
@@ -170,6 +171,7 @@ __all__ = [
     "prediction_scores",
     "predictions",
     "profile",
+    "profile_candidates",
     "prompts",
     "quality",
     "responses",

@@ -2,6 +2,8 @@ import pandas as pd
 import pytest
 
 from feature_store import queries, words
+from feature_store.runs import Runs
+from feature_store.store import Store
 from tests.helpers.synthetic import CONTEXTS, ITEMS, PLANTED, synthetic
 from workbench.study import Study
 
@@ -161,3 +163,28 @@ def test_kept_answers_are_those_of_the_run_that_was_asked(study, ids):
     assert study.store.sql(
         f"SELECT number FROM {study.store.kept('SELECT ? AS number', [3])}"
     ).number.tolist() == [3]
+
+
+def test_the_profile_that_says_what_a_model_values_comes_first(tmp_path):
+    """Whatever was measured last once stood on the first page: dilemmas, a persona, a steering."""
+    runs = Runs(tmp_path / "runs")
+
+    def measured(n, instrument="standin", persona="", steering="base", heard="yes", model="m"):
+        config = {"instrument": instrument, "persona": persona, "n": n}
+        with runs.begin("profile", config, {"model": model}, 0) as work:
+            return work.finish({"steering": steering, "heard": heard}).id
+
+    first = measured(1)
+    second = measured(2)
+    others = [
+        measured(3, heard="no"),
+        measured(4, instrument="moral-dilemmas"),
+        measured(5, persona="Be stern."),
+        measured(6, steering="f3 at 0.4"),
+    ]
+    elsewhere = measured(7, model="another")
+    store = Store(runs.folder)
+    of_model = queries.profile_candidates(store, "m").run.tolist()
+    assert of_model[:4] == [second, first, *others[:2]]
+    assert set(of_model[4:]) == set(others[2:])
+    assert queries.profile_candidates(store).run[0] == elsewhere

@@ -57,8 +57,9 @@ def page(study: Study, failed: Mapping[str, str] | None = None) -> str:
         written.about(sae)
     if hearing := newest.get("hearing"):
         written.hearing(hearing)
-    if profile := newest.get("profile"):
-        written.profile(profile)
+    profiles = queries.profile_candidates(study.store, sae.inputs.get("model", "") if sae else "")
+    if len(profiles):
+        written.profile(study.runs.get(profiles.run.iloc[0]))
     labels = newest.get("labels")
     if labels:
         written.labels(labels)

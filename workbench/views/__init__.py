@@ -199,10 +199,8 @@ def choose(study: Study) -> ChosenRuns:
         effects = pick("Side effects", queries.candidates(store, "effects", "labels", labels.run))
     if effects is not None:
         graph = pick("Graph", queries.candidates(store, "graph", "effects", effects.run))
-    profiles = queries.candidates(store, "profile")
-    if sae is not None:  # only those of the model that the SAE reads
-        model = run_json(sae, "inputs").get("model", "")
-        profiles = queries.candidates(store, "profile", "model", model)
+    # Where there is an SAE, only profiles of the model that it reads.
+    profiles = queries.profile_candidates(store, run_json(sae, "inputs").get("model", ""))
     return ChosenRuns(
         sae=sae,
         labels=labels,
