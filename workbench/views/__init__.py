@@ -56,6 +56,10 @@ h3 {font-size: 1.08rem !important; padding-bottom: .2rem !important;}
   border: 1px solid #e6e9ed; border-radius: 8px; background: #fbfbfc; line-height: 1.6;
 }
 .written .prompt {color: #8b949e;}
+.headline {font-size: 1.08rem; line-height: 1.55; margin: 0 0 .45rem;}
+.headline a {color: inherit; text-decoration: underline; text-decoration-color: #b9c2cc;
+  text-underline-offset: .2rem;}
+.headline a:hover, .headline a:focus {text-decoration-color: #1f6aa5;}
 .facts {display: flex; flex-wrap: wrap; gap: .2rem 1.8rem; margin: .1rem 0 .4rem;}
 .facts span {color: #6b7580; font-size: .86rem; display: block;}
 .facts b {font-weight: 400; font-size: 1.2rem; font-variant-numeric: tabular-nums;}
@@ -196,7 +200,8 @@ def choose(study: Study) -> ChosenRuns:
     if sae is not None:
         labels = pick("Labels", queries.candidates(store, "labels", "sae", sae.run))
     if labels is not None:
-        effects = pick("Side effects", queries.candidates(store, "effects", "labels", labels.run))
+        sweeps = queries.candidates(store, "effects", "labels", labels.run)
+        effects = pick("Side effects", sweeps, "steer", "part")
     if effects is not None:
         graph = pick("Graph", queries.candidates(store, "graph", "effects", effects.run))
     # Where there is an SAE, only profiles of the model that it reads.
@@ -213,7 +218,8 @@ def choose(study: Study) -> ChosenRuns:
 def pick(label: str, runs: pd.DataFrame, *keys: str) -> pd.Series | None:
     """Let the user pick one of the runs; None where there is none.
 
-    A list appears only where there is a choice. `keys`: what of their summaries tells them apart.
+    A list appears only where there is a choice. `keys`: which of their settings, or figures of
+    their summaries, tell them apart.
     """
     if runs.empty:
         return None
@@ -230,9 +236,9 @@ def pick(label: str, runs: pd.DataFrame, *keys: str) -> pd.Series | None:
 
 
 def _run_title(run: pd.Series, keys: Sequence[str]) -> str:
-    """Write what tells a run apart: figures of its summary, its time and the end of its id."""
-    summary = run_json(run)
-    figures = [str(summary[key]) for key in keys if key in summary]
+    """Write what tells a run apart: settings, figures, its time, and the end of its id."""
+    known = run_json(run, "config") | run_json(run)
+    figures = [str(known[key]) for key in keys if key in known]
     return " · ".join([*figures, f"{run.created:%d %b %H:%M}", run.run.split("-")[-1]])
 
 

@@ -8,9 +8,10 @@ import streamlit as st
 
 from feature_store import queries, records
 from workbench import figures
+from workbench.figures.style import names
 from workbench.study import Study
 from workbench.verb_table import makers
-from workbench.views import ChosenRuns, here, missing, number, run_json, safe, show
+from workbench.views import ChosenRuns, headlines, here, missing, number, run_json, safe, show
 from workbench.views.shared import about_ratings, starred
 
 METRICS = (
@@ -39,6 +40,7 @@ def page() -> None:
     """Show what the study has found so far, and every run."""
     study, chosen = here()
     st.title(safe(study.folder.name))
+    _headlines(study, chosen)
     if chosen.sae is None:
         st.caption("A study of human values in a language model")
         missing(study, "sae", "This study has no sparse autoencoder yet.")
@@ -52,6 +54,28 @@ def page() -> None:
     _labels(study, chosen)
     _survey(study, chosen)
     _runs(study)
+
+
+def _headlines(study: Study, chosen: ChosenRuns) -> None:
+    """Say in three sentences what was found, each a link to its evidence."""
+    name_of, lines = names(study.system), []
+    if chosen.profile is not None:
+        rows = queries.profile(study.store, chosen.profile.run)
+        voiced = run_json(chosen.profile, "config").get("mode") == "voice"
+        unit = "nats a token" if voiced else "rating points"
+        base = rows[rows.steering == "base"]
+        lines.append(headlines.about_profile(base, run_json(chosen.profile), name_of, unit))
+    if chosen.labels is not None:
+        sweep = chosen.effects
+        cells = None if sweep is None else queries.matrix(study.store, sweep.run)
+        heard = run_json(chosen.effects).get("heard", "yes")
+        lines.append(headlines.about_effects(run_json(chosen.labels), cells, name_of, heard))
+    if chosen.graph is not None:
+        edges = queries.edges(study.store, chosen.graph.run)
+        n = int(run_json(chosen.graph).get("contexts", 0))
+        lines.append(headlines.about_graph(edges, name_of, n))
+    if lines:
+        st.html(headlines.as_html(lines))
 
 
 def _sae(study: Study, sae: pd.Series, labels_run: pd.Series | None) -> None:
