@@ -23,7 +23,7 @@ import pyarrow as pa
 from jaxtyping import Float
 
 from feature_store.errors import BadInput
-from feature_store.progress import Progress, StageProgress, in_turn, missing_chunks, stage
+from feature_store.progress import Progress, StageProgress, in_turn, missing_chunks, stage, step
 from feature_store.records import Site, Steering
 from workbench.measuring.questions import Question
 from workbench.measuring.scored import ScoredQuestions
@@ -315,8 +315,10 @@ def unsteered(
     from sae_training.engine import scoring
 
     scored = ScoredQuestions.of(questions, model)
-    shown = stage(progress, "asking unsteered")
-    scores = scoring.sweep(model, scored.prompts, scored.options, progress=shown)
+    shown, total = stage(progress, "asking unsteered"), len(questions)
+    asked = step(shown, 0, total, total)
+    scores = scoring.sweep(model, scored.prompts, scored.options, progress=asked)
+    shown(total, total)
     return scored.ratings(scores.base.double().numpy())
 
 
