@@ -10,11 +10,17 @@ Left out: locks over several machines; a shared disk may not pass `flock` on.
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
 from feature_store.errors import Busy
+
+TRIES = 5
+"""Tries before a lock counts as held: somebody may only be looking (`is_held`)."""
+PAUSE = 0.02
+"""Wait between two tries [s]."""
 
 
 @contextlib.contextmanager
@@ -42,13 +48,33 @@ def clear(file: Path) -> None:
         file.unlink(missing_ok=True)
 
 
+def is_held(file: Path) -> bool:
+    """Whether a living process holds a lock.
+
+    Looking shares the lock for an instant, which `locked` waits out.
+    """
+    try:
+        with file.open() as handle:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def _opened(file: Path, id: str) -> TextIO:
     """Open and lock the file of a lock. Raises Busy where another process holds it."""
+    tries = TRIES
     while True:
         handle = file.open("a+")
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            if tries := tries - 1:
+                handle.close()
+                time.sleep(PAUSE)
+                continue
             handle.seek(0)
             process = handle.read() or "?"
             handle.close()

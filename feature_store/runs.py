@@ -24,6 +24,7 @@ import platform
 import shutil
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from feature_store import descriptions
 from feature_store.descriptions import FORMAT
 from feature_store.errors import BadInput, Incompatible, NotFound, WorkbenchError, nearest
 from feature_store.files import digest, sweep
-from feature_store.locks import clear, locked
+from feature_store.locks import clear, is_held, locked
 from feature_store.records import Run
 from feature_store.terminal import visible
 from feature_store.work import Work, publish, warn_of_damage
@@ -152,15 +153,18 @@ class Runs:
             self._read[id] = version, run
         return run
 
-    def interrupted(self) -> list[Run]:
+    def unfinished(self) -> list[Run]:
         """Runs that were begun and not finished; the same work begun again resumes them.
 
-        One whose description cannot be read is left out, and warned of.
+        Their status is `running` while a process makes them, else `interrupted`. One whose
+        description cannot be read is left out, and warned of.
         """
         runs = []
         for file in sorted((self.folder / ".work").glob(f"*/{descriptions.FILE}")):
             try:
-                runs.append(descriptions.read(file.parent))
+                run = descriptions.read(file.parent)
+                at_work = is_held(file.parent.with_suffix(".lock"))
+                runs.append(replace(run, status="running" if at_work else run.status))
             except NotFound:  # it was finished, or removed, since the folder was listed
                 continue
             except WorkbenchError as error:

@@ -15,8 +15,9 @@ class Run:
     kind: str
     """What was made: `sae`, `labels`, `profile`, `effects`, `graph`, `probes`, `prediction`,
     `plan`, `decisions`, ..."""
-    status: Literal["finished", "interrupted"]
-    """`finished`: visible in the store; `interrupted`: kept aside, to be resumed."""
+    status: Literal["finished", "running", "interrupted"]
+    """`finished`: visible in the store; `running`: a process makes it; `interrupted`: kept aside,
+    to be resumed."""
     config: Mapping[str, Any]
     """The settings, flags and job file merged."""
     inputs: Mapping[str, str]

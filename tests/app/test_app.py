@@ -36,7 +36,7 @@ def tab(browser, address):
 def test_every_page_opens_from_the_menu(tab):
     tab.open("", "Value profile")
     tab.see("invented <b>")
-    tab.see("is unfinished")
+    tab.see("was interrupted")
     tab.turn("Features", "of 192 live features")
     tab.turn("Steer", "Strength")
     tab.turn("Side effects", "The prompts behind the number")

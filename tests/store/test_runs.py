@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
+import time
 
 import numpy as np
 import pyarrow as pa
@@ -63,10 +65,37 @@ def test_what_is_refused_before_anything_is_kept_leaves_nothing_and_what_kept_so
             raise BadInput("no")
 
     refuse(False)
-    assert runs.interrupted() == []
+    assert runs.unfinished() == []
     assert list((runs.folder / ".work").iterdir()) == []
     refuse(True)
-    assert [run.config for run in runs.interrupted()] == [{"keep": True}]
+    assert [run.config for run in runs.unfinished()] == [{"keep": True}]
+
+
+def test_a_run_that_a_process_makes_is_running_and_looking_stops_nobody(runs):
+    with runs.begin("graph", {}, {}, 0) as work:
+        work.part("edges", 0, pa.table({"a": [1]}))
+        assert [run.status for run in runs.unfinished()] == ["running"]
+        with pytest.raises(Busy), runs.begin("graph", {}, {}, 0):
+            pass
+    assert [run.status for run in runs.unfinished()] == ["interrupted"]
+    ended = threading.Event()
+
+    def look():
+        while not ended.is_set():
+            runs.unfinished()
+            time.sleep(0.002)
+
+    lookers = [threading.Thread(target=look) for _ in range(3)]
+    for looker in lookers:
+        looker.start()
+    try:
+        for _ in range(100):
+            with runs.begin("graph", {}, {}, 0):
+                pass
+    finally:
+        ended.set()
+        for looker in lookers:
+            looker.join()
 
 
 def test_the_same_work_has_the_same_id_and_other_work_another(runs):
@@ -80,7 +109,7 @@ def test_a_run_that_fails_is_invisible_and_keeps_its_parts(runs):
         work.part("ratings", 0, pa.table({"x": [1]}))
         raise ZeroDivisionError
     assert runs.all() == []
-    assert [run.status for run in runs.interrupted()] == ["interrupted"]
+    assert [run.status for run in runs.unfinished()] == ["interrupted"]
     with runs.begin("effects", {}, {}, 0) as work:
         assert work.done("ratings") == {0}
         work.part("ratings", 1, pa.table({"x": [2]}))
@@ -265,7 +294,7 @@ def test_a_run_that_finishes_while_the_interrupted_ones_are_listed_is_in_neither
         return usual(folder)
 
     monkeypatch.setattr(descriptions, "read", late)
-    assert runs.interrupted() == []
+    assert runs.unfinished() == []
 
 
 def test_an_interrupted_run_that_cannot_be_read_is_warned_of(runs):
@@ -275,7 +304,7 @@ def test_an_interrupted_run_that_cannot_be_read_is_warned_of(runs):
     torn = runs.folder / ".work" / runs.find("graph", {"a": 1}, {}, 0) / "run.json"
     torn.write_text("{")
     with pytest.warns(UserWarning, match=torn.parent.name):
-        assert [run.config for run in runs.interrupted()] == [{"a": 2}]
+        assert [run.config for run in runs.unfinished()] == [{"a": 2}]
 
 
 def test_who_comes_second_gets_the_finished_run(runs):

@@ -65,7 +65,7 @@ NAMES = (
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_torn_file_is_made_again(tmp_path, whole, name):
-    id = _interrupted(tmp_path / "first").interrupted()[0].id
+    id = _interrupted(tmp_path / "first").unfinished()[0].id
     content = (tmp_path / "first" / ".work" / id / name).read_bytes()
     sizes = {*range(0, len(content), max(len(content) // 25, 1)), len(content) - 1}
     for size in sorted(sizes):
@@ -90,7 +90,7 @@ def test_a_torn_file_is_made_again(tmp_path, whole, name):
 @pytest.mark.parametrize("content", ["", "soon", "nan", "-1", "inf", "1e999", "\0\0\0\0", "[1]"])
 def test_a_note_of_the_time_that_is_none_is_not_counted(tmp_path, whole, content):
     runs = _interrupted(tmp_path)
-    file = tmp_path / ".work" / runs.interrupted()[0].id / "seconds"
+    file = tmp_path / ".work" / runs.unfinished()[0].id / "seconds"
     file.write_text(content)
     with pytest.warns(UserWarning, match="the time before it is not counted"):
         run = _work(runs, 3, [])
@@ -101,7 +101,7 @@ def test_a_note_of_the_time_that_is_none_is_not_counted(tmp_path, whole, content
 def test_a_flipped_byte_of_a_part_is_seen(tmp_path, whole):
     """Parquet's pages carry checksums in parts: a byte that rots is not counted as a number."""
     first = _interrupted(tmp_path / "first")
-    id = first.interrupted()[0].id
+    id = first.unfinished()[0].id
     content = (tmp_path / "first" / ".work" / id / "state/weights/000001.parquet").read_bytes()
     for place in range(4, len(content), max(len(content) // 40, 1)):
         runs = _interrupted(tmp_path / f"flip-{place}")
@@ -118,7 +118,7 @@ def test_a_flipped_byte_of_a_part_is_seen(tmp_path, whole):
 def test_what_a_killed_process_left_beside_a_file_is_swept(tmp_path, whole, name):
     """Else it would be a file of the finished run, which `check` misses once it is renamed."""
     runs = _interrupted(tmp_path)
-    id = runs.interrupted()[0].id
+    id = runs.unfinished()[0].id
     (tmp_path / ".work" / id / name).write_text("half")
     assert _work(runs, 3, []).files == whole
     assert runs.damaged(id) == []

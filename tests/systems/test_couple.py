@@ -342,7 +342,7 @@ def test_an_endpoint_that_goes_down_midway_is_resumed_and_nothing_is_paid_twice(
         for _ in range(2):
             with pytest.raises(WorkbenchError, match="out of credit"):
                 study.couple(**told)
-        assert study.runs.interrupted()[0].kind == "couple"
+        assert study.runs.unfinished()[0].kind == "couple"
         assert len(paid) == 9
         state["left"] = 10**6
         run = study.couple(**told)
@@ -392,7 +392,7 @@ def test_a_prompt_too_long_is_counted_and_the_others_are_asked(tmp_path, two, mo
     monkeypatch.setattr(couple_verb, "open_llm", lambda *_: Short(world, 10))
     with pytest.raises(BadInput, match="longer context"):
         study.couple(**two | {"llm": "organism", "seed": 1})
-    assert study.runs.interrupted() == []
+    assert study.runs.unfinished() == []
 
 
 @pytest.mark.parametrize(

@@ -338,4 +338,4 @@ def test_the_command_line_tells_mistakes_and_loses_nothing(study, capsys):
         assert main(["neurons", str(study.folder), "--model", *words]) == 2
         assert told in capsys.readouterr().err
     assert study.runs.ids() == before
-    assert study.runs.interrupted() == []
+    assert study.runs.unfinished() == []

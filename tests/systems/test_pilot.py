@@ -481,7 +481,7 @@ def test_a_request_too_long_is_counted_and_the_others_are_written(tmp_path):
         writing_verb.run(
             study, writing_verb.ScenariosSettings(n=7, largest=2, seed=1), silent, speaker
         )
-    assert study.runs.interrupted() == []
+    assert study.runs.unfinished() == []
 
 
 def test_prompts_say_what_is_wanted_and_no_more():

@@ -83,7 +83,7 @@ def parser(used: Container[str] = VERBS) -> argparse.ArgumentParser:
     command("sql", "Ask the store a question in SQL.").add_argument(
         "query", nargs="?", default="", help="without it, the columns and their units"
     )
-    command("runs", "List the runs, interrupted ones too.")
+    command("runs", "List the runs, also those at work and interrupted ones.")
     command("check", "Verify every file of every run against its checksum.")
     command("plugins", "List the plug-ins and where they are defined.", study=False).add_argument(
         "kind", nargs="?", default=""
@@ -262,11 +262,11 @@ def _cell(value: Any) -> Any:
 def _runs(study: Path, **_: object) -> None:
     opened = _open(study)
     # In this order, so that a run that finishes meanwhile is in one list at least.
-    interrupted = opened.runs.interrupted()
+    unfinished = opened.runs.unfinished()
     bad = opened.store.bad
     finished = [run for run in opened.runs.all() if run.id not in bad]
     ids = {run.id for run in finished}
-    for run in [*finished, *(run for run in interrupted if run.id not in ids)]:
+    for run in [*finished, *(run for run in unfinished if run.id not in ids)]:
         print(describe(run))
 
 

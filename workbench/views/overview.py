@@ -1,6 +1,7 @@
 """Overview: what this study is, the model's values, the headline effects, and every run."""
 
 import json
+import shlex
 from collections.abc import Sequence
 
 import pandas as pd
@@ -191,18 +192,21 @@ def _peak(rows: pd.DataFrame, column: str) -> str:
 
 def _runs(study: Study) -> None:
     st.subheader("Runs")
-    interrupted = study.runs.interrupted()
+    begun = study.runs.unfinished()
     finished = queries.runs(study.store)
     # One that finishes between the two looks is in both lists.
-    stopped = [run for run in interrupted if run.id not in set(finished.run)]
-    table = pd.concat([_interrupted(stopped), _finished(finished)])
+    unfinished = [run for run in begun if run.id not in set(finished.run)]
+    table = pd.concat([_unfinished(unfinished), _finished(finished)])
     if table.empty:
         st.caption("No run yet.")
         return
-    for run in stopped:
+    for run in unfinished:
+        if run.status == "running":
+            st.info(f"`{run.id}` is being made.", icon=":material/progress_activity:")
+            continue
+        command = f"workbench {makers(run.kind)[0]} {shlex.quote(str(study.folder))}"
         st.warning(
-            f"`{run.id}` is unfinished: still at work, or interrupted. `workbench"
-            f" {makers(run.kind)[0]} {study.folder}` with the same settings resumes it.",
+            f"`{run.id}` was interrupted. `{command}` with the same settings resumes it.",
             icon=":material/pause_circle:",
         )
     st.dataframe(
@@ -216,12 +220,12 @@ def _runs(study: Study) -> None:
     )
 
 
-def _interrupted(runs: Sequence[records.Run]) -> pd.DataFrame:
+def _unfinished(runs: Sequence[records.Run]) -> pd.DataFrame:
     """One row a run that is not finished."""
     rows = [
         {
             "run": run.id,
-            "status": "interrupted",
+            "status": run.status,
             "started": pd.Timestamp(run.created).tz_localize(None),
             "minutes": run.seconds / 60,
             "seed": run.seed,
