@@ -11,10 +11,11 @@ import streamlit as st
 from feature_store.errors import WorkbenchError
 from workbench import views
 
-st.set_page_config(page_title="Values workbench", page_icon="🧭", layout="wide")
-st.html(views.STYLE)
-
+# Before the pages are listed: the icon of a page would be fetched from outside as the tab's.
+st.set_page_config(page_icon="🧭", layout="wide")
 page = st.navigation(views.pages())
+st.set_page_config(page_title=f"{page.title} · Values workbench")
+st.html(views.STYLE)
 try:
     study = views.open_study(sys.argv[-1])
     views.name_bad_runs(study)

@@ -93,6 +93,12 @@ class Store:
         self.refresh()
         return self._bad
 
+    @property
+    def version(self) -> int:
+        """A number that changes when a run joins the views, leaves them, or is replaced."""
+        self.refresh()
+        return hash(frozenset((self._seen or {}).items()))
+
     def refresh(self) -> bool:
         """Let new runs join the views, and changed ones; true if there were any."""
         with self._views_lock:

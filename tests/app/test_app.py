@@ -206,3 +206,15 @@ def test_a_taken_port_is_said_and_ctrl_c_ends_the_app(tmp_path):
 
 def test_a_free_port_is_free():
     assert serve.free(free_port())
+
+
+def test_a_page_fills_itself_when_a_run_lands(browser, tmp_path):
+    Study(tmp_path / "later")
+    with served(tmp_path / "later") as address:
+        tab = Tab(browser, address)
+        tab.open("features", "There are no features yet.")
+        synthetic(tmp_path / "later")
+        tab.see("of 192 live features")
+        assert tab.page.title() == "Features · Values workbench"
+        tab.well()
+        tab.page.close()

@@ -12,7 +12,18 @@ from plotly.subplots import make_subplots
 
 from feature_store.records import ValueSystem
 from workbench.figures.cells import MatrixCell, Shape, matrix
-from workbench.figures.style import INK, SOFT, UNITS, bars, colours, dress, faded, names, signed
+from workbench.figures.style import (
+    INK,
+    SOFT,
+    UNITS,
+    bars,
+    colours,
+    dress,
+    faded,
+    names,
+    probability,
+    signed,
+)
 
 
 def inside_null(cells: pd.DataFrame) -> pd.Series:
@@ -40,7 +51,7 @@ def effect_matrix(
                 f" interval [{r.low:+.2f}, {r.high:+.2f}]<br>null band [{r.null_low:+.2f},"
                 f" {r.null_high:+.2f}]{', inside' if r.masked else ''}<br>"
             )
-            + (f"q = {r.q:.2g}, " if r.q == r.q else "")
+            + (f"q {probability(r.q)}, " if r.q == r.q else "")
             + f"{r.n} contexts, {r.features} features",
             faint=r.masked,
             data=(r.source, r.target),

@@ -108,6 +108,17 @@ def plain(text: object) -> str:
     return str(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
+def probability(p: float) -> str:
+    """Write a p or q for people; a dash where there is none.
+
+    >>> probability(2.7e-302), probability(0.034)
+    ('< 0.001', '0.034')
+    """
+    if p != p:
+        return "–"
+    return "< 0.001" if p < 0.001 else f"{p:.2g}"
+
+
 def signed(x: float, digits: int = 2) -> str:
     """Write a number with its sign; what rounds to zero has none.
 

@@ -77,6 +77,8 @@ SPECIAL = "\\*_{}[]()<>#+!|$~:"
 """Characters that Markdown reads as more than themselves."""
 
 
+REFRESH = 3.0
+"""How often a page that lacks a run looks for it [s]."""
 NAMED = 5
 """Bad runs that are named above a page; a study has none, or one."""
 
@@ -179,6 +181,7 @@ def say_published(study: Study) -> None:
 def enter(page: Any, study: Study, chosen: ChosenRuns) -> None:
     """Run a page on the chosen runs; a user's mistake becomes one line on it."""
     st.session_state["study"], st.session_state["chosen"] = study, chosen
+    st.session_state["version"] = study.store.version
     try:
         page.run()
     except WorkbenchError as error:
@@ -261,6 +264,14 @@ def missing(study: Study, kind: str, what: str, flags: str = "") -> None:
         f"{what} Run `{command}`{other}. This page fills itself when it is done.",
         icon=":material/hourglass_empty:",
     )
+    _fill(study)
+
+
+@st.fragment(run_every=REFRESH)
+def _fill(study: Study) -> None:
+    """Draw the page anew once the study has other runs than the page has seen."""
+    if study.store.version != st.session_state["version"]:
+        st.rerun()
 
 
 def next_step(study: Study, chosen: ChosenRuns, *kinds: str) -> None:

@@ -13,7 +13,7 @@ import streamlit as st
 from feature_store import queries
 from workbench import figures
 from workbench.figures.compare import arm_order
-from workbench.figures.style import names, signed
+from workbench.figures.style import names, probability, signed
 from workbench.study import Study
 from workbench.views import facts, here, next_step, number, pick, run_json, show, transfer
 from workbench.views.shared import about_ratings
@@ -66,7 +66,7 @@ def _table(means: pd.DataFrame) -> None:
                 _interval(r.difference, r.difference_low, r.difference_high, without="baseline")
                 for r in rows.itertuples()
             ],
-            "q": [number(q, 2) for q in rows.q],
+            "q": [probability(q) for q in rows.q],
             "leakage": [
                 f"{number(r.leakage, 2)} ({r.leakage_values} values)" for r in rows.itertuples()
             ],

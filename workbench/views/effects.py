@@ -8,13 +8,16 @@ single prompts.
 4. How the doses were found, where they were searched for.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import pandas as pd
 import streamlit as st
 
 from feature_store import queries
 from workbench import figures
 from workbench.figures.effects import inside_null
-from workbench.figures.style import names, signed
+from workbench.figures.style import names, probability, signed
 from workbench.study import Study
 from workbench.sweeps.units import what_is_steered
 from workbench.views import (
@@ -55,8 +58,7 @@ def page() -> None:
     config = run_json(run, "config")
     st.caption(
         f"What else moves when a value is steered. Each value's {what_is_steered(config)} are"
-        f" steered up to the same damage ({number(config.get('delta'))} nats per token on neutral"
-        " text)."
+        f" steered {_how_far(study, run, config)}."
     )
     left, right = st.columns([1.5, 1], gap="large")
     with left:
@@ -73,6 +75,21 @@ def page() -> None:
     if len(leaks):
         _leakage_table(study, run, leaks)
     _dose_search(study, run)
+
+
+def _how_far(study: Study, run: pd.Series, config: Mapping[str, Any]) -> str:
+    """Say to which damage things were steered, and how many never did so much."""
+    rows = queries.matched(study.store, run.run)
+    common = f"{number(config.get('delta'))} nats per token on neutral text"
+    short = int((~rows.reached).sum())
+    if not short:
+        return f"up to the same damage ({common})"
+    if short == len(rows):
+        return f"at their largest dose: none of the {short} does the common damage of {common}"
+    return (
+        f"up to the same damage ({common}); {short} of {len(rows)} do less even at their largest"
+        " dose, and stand at that dose"
+    )
 
 
 def _matrix(study: Study, run: pd.Series, cells: pd.DataFrame) -> None:
@@ -128,9 +145,9 @@ def _cell(study: Study, run: pd.Series, cells: pd.DataFrame) -> None:
         if inside_null(cells).iloc[0]
         else "Outside the null band"
     )
-    q = "" if pd.isna(cell.q) else f"q = {number(cell.q, 2)}, "
+    q = "" if pd.isna(cell.q) else f"q {probability(cell.q)}, "
     st.caption(
-        f"{verdict}. {q}p = {number(cell.p, 2)}, {cell.n} contexts, {cell.features}"
+        f"{verdict}. {q}p {probability(cell.p)}, {cell.n} contexts, {cell.features}"
         f" {what_is_steered(run_json(run, 'config'))}, seed {run.seed}."
     )
     config = run_json(run, "config")

@@ -13,7 +13,7 @@ import streamlit as st
 
 from feature_store import queries
 from workbench import figures
-from workbench.figures.style import names, side
+from workbench.figures.style import names, probability, side
 from workbench.study import Study
 from workbench.views import ChosenRuns, missing, number, run_json, show
 
@@ -158,7 +158,7 @@ def _labels(study: Study, chosen: ChosenRuns, labels: pd.DataFrame) -> None:
                 ],
                 "input score": labels.score,
                 "output score": [_output(r) for r in labels.itertuples()],
-                "q": labels.q.map(number),
+                "q": labels.q.map(probability),
                 "specificity": labels.gain.map(number),
                 "texts": labels.n,
                 "labeler": labels.method,

@@ -9,9 +9,9 @@ import streamlit as st
 from feature_store import queries
 from workbench import figures
 from workbench.figures.graph import WRONG, judge
-from workbench.figures.style import names
+from workbench.figures.style import names, probability
 from workbench.study import Study
-from workbench.views import here, next_step, number, run_json, show
+from workbench.views import here, next_step, run_json, show
 from workbench.views.shared import about_ratings
 
 
@@ -101,7 +101,7 @@ def _table(study: Study, judged: pd.DataFrame, truth: pd.DataFrame) -> None:
             "direct effect": rows.weight,
             "95 % interval": [f"{r.low:+.2f} … {r.high:+.2f}" for r in rows.itertuples()],
             "z": rows.z,
-            "q": rows.q.map(lambda q: number(q, 2)),
+            "q": rows.q.map(probability),
             "replicates": rows.frequency,
             "edge": rows.present,
         }

@@ -6,7 +6,6 @@ good such predictions are.
 2. The held-out joint steerings by which predictions of this study are judged.
 """
 
-import shlex
 from typing import Any
 
 import pandas as pd
@@ -34,12 +33,8 @@ def page() -> None:
         return
     run = pick("Plan", queries.candidates(study.store, "plan", "effects", chosen.effects.run))
     if run is None:
-        st.info(
-            f"Nothing has been planned yet. Run `workbench plan {shlex.quote(str(study.folder))}"
-            ' --want "benevolence +0.5, power <= 0, others within 0.2"`. This page fills itself'
-            " when it is done.",
-            icon=":material/hourglass_empty:",
-        )
+        want = "benevolence +0.5, power <= 0, others within 0.2"
+        missing(study, "plan", "Nothing has been planned yet.", f'--want "{want}"')
     else:
         _plan(study, run)
         if chosen.effects is not None:

@@ -156,7 +156,7 @@ def _texts(study: Study, run: Run, steering: Steering) -> None:
         return
     from workbench.steering.apply import steer
 
-    model = _ready(study, run)
+    model, texts = _ready(study, run), []
     with st.spinner("Writing; another session that steers is waited for …"):
         for box, state in zip(boxes, (Steering(), steering), strict=True):
             written = ""
@@ -169,6 +169,9 @@ def _texts(study: Study, run: Run, steering: Steering) -> None:
                         '<div class="written" dir="auto"><span'
                         f' class="prompt">{html.escape(prompt)}</span>{html.escape(written)}</div>'
                     )
+            texts.append(written)
+    if steering.name != "base" and texts[0] == texts[1]:
+        st.info("No token differs: so far, this steering changes nothing of what is written here.")
     st.caption(
         f"{steering.name}, seed {seed}"
         if steering.name != "base"
