@@ -26,32 +26,21 @@ the lexicon's and the judge's evidence).
 """
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy import sparse, stats
 
 from feature_store.bounds import MANY, Between, Count, Seed, Share
-from feature_store.errors import BadInput
 from feature_store.records import Label, ValueSystem
 from feature_store.registry import register
+from workbench.features.evidence import HeldOut, MarkEvidence, Verdict
 from workbench.features.labelers import LabelledActivations
-from workbench.statistics.intervals import auroc, benjamini_hochberg, hedges_g
-from workbench.statistics.marked import (
-    Design,
-    MarkedTexts,
-    MarkFit,
-    limit_by_chance,
-    marks_of,
-    permuted,
-    regress,
-    stratum_means,
-)
+from workbench.statistics.intervals import benjamini_hochberg
+from workbench.statistics.marked import MarkedTexts, limit_by_chance, permuted
 
 MOST_SPECIFIC = 5
 """Features of a value whose mean gain is what the limit on the gain is a share of."""
@@ -101,63 +90,17 @@ class Contrast:
         data: LabelledActivations, system: ValueSystem, settings: ContrastLabelerSettings
     ) -> list[Label]:
         """Give what every live feature is most specific to, and near misses."""
-        if data.values.shape[1] != len(system.ids):
-            raise BadInput(
-                f"{system.id} has {len(system.ids)} values, the marks have {data.values.shape[1]}"
-                " columns. Use one system."
-            )
-        strata = np.unique(data.contexts, return_inverse=True)[1]
-        rng = np.random.default_rng(settings.seed)
-        is_held_out = data.is_held_out(settings.held_out, rng)
-        split = Split(strata, np.flatnonzero(~is_held_out), np.flatnonzero(is_held_out))
-        marks = marks_of(data.values, system.ids, split.fit, settings.min_texts)
-        if not marks.tests:
-            raise BadInput(
-                f"No value is carried by {settings.min_texts} texts or more of {len(split.fit)}, so"
-                " no feature can be labelled. Give more labelled texts, or lower min_texts."
-            )
-        Design.of(marks.of(split.fit), strata[split.fit])
-        activations = data.activations.tocsr().astype(float)
-        active = np.bincount(
-            activations[split.fit].indices,
-            activations[split.fit].data > 0,
-            minlength=activations.shape[1],
-        )
-        live = np.flatnonzero(active >= settings.min_active)
-        if not len(live):
+        shared = MarkEvidence.of(data, system, settings)
+        if not len(shared.features.live):
             return []
-        columns = activations[:, live].tocsc()
-        columns.eliminate_zeros()
-        seen = Features(columns, live, active[live])
-        evidence = Evidence(features=seen, marks=marks, split=split, settings=settings)
+        marks, strata = shared.marks, shared.split.strata
+        evidence = Evidence(shared.features, marks, shared.split, settings)
         rng = np.random.default_rng((settings.seed, 1))
         by_chance = []
         for _ in range(settings.permutations if settings.max_chance < 1 else 0):
             shuffled = marks._replace(shares=marks.shares[permuted(strata, rng)])
             by_chance.append(dataclasses.replace(evidence, marks=shuffled).candidates())
         return evidence.labels(limits_from(evidence.candidates(), by_chance, marks, settings))
-
-
-class Features(NamedTuple):
-    """The features that are active often enough to be tested."""
-
-    columns: sparse.csc_matrix
-    """Their activations [document, live]."""
-    live: Int[np.ndarray, " live"]
-    """Their indices."""
-    active: Float[np.ndarray, " live"]
-    """Documents of the fit in which each is active."""
-
-
-class Split(NamedTuple):
-    """Which documents fit and which are held out."""
-
-    strata: Int[np.ndarray, " document"]
-    """Number of each document's context."""
-    fit: Int[np.ndarray, " fit"]
-    """Documents of the fit."""
-    test: Int[np.ndarray, " test"]
-    """Documents that are held out."""
 
 
 class Candidates(NamedTuple):
@@ -223,121 +166,25 @@ def _limits_on_z(
     return limits
 
 
-class _HeldOut(NamedTuple):
-    """What held-out documents say of some features and a comparison; every field is [feature]."""
-
-    score: Float[np.ndarray, " feature"]
-    """AUROC within contexts [0 to 1]."""
-    precision: Float[np.ndarray, " feature"]
-    """Share of the activation that falls on documents with the mark [0 to 1]."""
-    base: Float[np.ndarray, " feature"]
-    """The same share if activation fell evenly within each context [0 to 1]."""
-    gain: Float[np.ndarray, " feature"]
-    """(precision - base) / (1 - base) [at most 1; 0 = as if by chance]."""
-    effective: Float[np.ndarray, " feature"]
-    """Effective number of held-out documents in which it is active [documents]."""
-
-
 @dataclass(frozen=True, eq=False)
-class Evidence:
-    """Everything that the fit gives, to be turned into rows.
+class Evidence(MarkEvidence):
+    """The evidence, and which of it makes labels."""
 
-    Held-out documents are looked at for the rows alone that are kept.
-    """
-
-    features: Features
-    """The features that are tested."""
-    marks: MarkedTexts
-    """The marks of all documents."""
-    split: Split
-    """Which documents fit, and which are held out."""
     settings: ContrastLabelerSettings
     """Limits that do not come from the study."""
-
-    @cached_property
-    def fit(self) -> MarkFit:
-        """The regression on the documents of the fit."""
-        rows = self.split.fit
-        design = Design.of(self.marks.of(rows), self.split.strata[rows])
-        return regress(self.features.columns[rows], design)
-
-    @cached_property
-    def _held_out_columns(self) -> sparse.csc_matrix:
-        """Activations of the live features in the held-out documents."""
-        return self.features.columns[self.split.test]
-
-    @cached_property
-    def _factor(self) -> Float[np.ndarray, " live"]:
-        """Hedges' small-sample factor over the residual SD: what turns beta into an effect."""
-        sd = np.where(self.fit.sd > 0, self.fit.sd, 1.0)
-        return (1 - 3 / (4 * self.fit.degrees - 1)) / sd
-
-    @cached_property
-    def effect(self) -> Float[np.ndarray, "test live"]:
-        """Effect of each comparison on each feature [SD]."""
-        return self.fit.beta * self._factor
-
-    @cached_property
-    def se(self) -> Float[np.ndarray, "test live"]:
-        """Standard error of each effect [SD]."""
-        return self.fit.se * self._factor
-
-    @cached_property
-    def z(self) -> Float[np.ndarray, "test live"]:
-        """Difference of each comparison over its error."""
-        beta, se = self.fit.beta, self.fit.se
-        return np.divide(beta, se, out=np.zeros_like(beta), where=se > 0)
-
-    @cached_property
-    def p(self) -> Float[np.ndarray, "test live"]:
-        """Two-sided p of each effect [0 to 1]."""
-        return 2 * stats.t.sf(np.abs(self.z), self.fit.degrees)
 
     @cached_property
     def q(self) -> Float[np.ndarray, "test live"]:
         """False discovery rate of each effect, over all features and comparisons [0 to 1]."""
         return benjamini_hochberg(self.p)
 
-    @property
-    def _n_marks(self) -> int:
-        """Number of comparisons that are of one mark; those of topics come after them."""
-        return len(self.marks.single)
-
-    @cached_property
-    def rival(self) -> Int[np.ndarray, "test live"]:
-        """The strongest mark of each feature but those of the row; -1 where there is no other."""
-        effect = self.effect[: self._n_marks]
-        rival = np.full(self.effect.shape, -1)
-        for row, combined in enumerate(self.marks.combine > 0):
-            if not combined.all():
-                others = np.flatnonzero(~combined)
-                rival[row] = others[effect[others].argmax(0)]
-        return rival
-
-    @cached_property
-    def rival_share(self) -> Float[np.ndarray, "test live"]:
-        """The rival's effect as a share of the row's; 0 where there is no other mark."""
-        every = np.arange(self.effect.shape[1])
-        share = self.effect[self.rival, every] / np.where(self.effect == 0, np.inf, self.effect)
-        return np.where(self.rival < 0, 0.0, np.maximum(share, 0.0))
-
     @cached_property
     def compared(self) -> Int[np.ndarray, " live"]:
         """The comparison that each feature is looked at for: its largest mark, or the topic of that
         mark's value where the other pole is what keeps it from being specific.
         """
-        every = np.arange(self.effect.shape[1])
-        best = self.effect[: self._n_marks].argmax(0)
-        topic = np.full(self._n_marks, -1)
-        other = np.full(self._n_marks, -1)
-        for row, (held, rejected) in self.marks.poles.items():
-            topic[[held, rejected]], other[[held, rejected]] = row, (rejected, held)
-        is_both = (
-            (topic[best] >= 0)
-            & (self.rival[best, every] == other[best])
-            & (self.rival_share[best, every] > self.settings.specificity)
-        )
-        return np.where(is_both, topic[best], best)
+        best = self.effect[: self.n_marks].argmax(0)
+        return self.pole_or_topic(best, self.settings.specificity)
 
     def candidates(self) -> Candidates:
         """Give the features that pass every limit but those that come from the study."""
@@ -345,7 +192,7 @@ class Evidence:
         for test in range(len(self.marks.tests)):
             features = np.flatnonzero((self.compared == test) & self._is_large(test))
             if len(features):
-                outside = self._on_held_out(test, features)
+                outside = self.on_held_out(test, features)
                 passing = self._passes_outside(outside)
                 z, gain = self.z[test, features][passing], outside.gain[passing]
                 rows.append(Candidates(np.full(len(z), test), z, gain))
@@ -357,7 +204,7 @@ class Evidence:
         """Give the rows sorted by feature, the largest effect first."""
         every = np.arange(self.effect.shape[1])
         is_kept = (self.q < NEAR) & (self.effect >= self.settings.min_effect)
-        is_kept[self._n_marks :] = False
+        is_kept[self.n_marks :] = False
         is_kept[self.compared, every] = self.effect[self.compared, every] > 0
         for topic, (held, _) in self.marks.poles.items():
             # A feature has one row a value and polarity: that of the topic stands for held.
@@ -374,60 +221,20 @@ class Evidence:
         self, test: int, features: Int[np.ndarray, " feature"], limits: StudyLimits
     ) -> list[Label]:
         """Give the rows of one comparison."""
-        outside = self._on_held_out(test, features)
-        value, polarity, part = self.marks.tests[test]
-        n = int(self._carried[self.split.fit, test].sum())
-        reach = float(stats.t.ppf(0.975, self.fit.degrees))
+        outside = self.on_held_out(test, features)
         passing = self._passes_outside(outside) & self._passes(test, features, outside, limits)
+        reasons = {"z_limit": float(limits.z[test]), "gain_limit": float(limits.gain[test])}
         rows = []
         for k, column in enumerate(features.tolist()):
-            effect, se = self.effect[test, column], self.se[test, column]
-            evidence = self._evidence(test, column, outside, k) | {
-                "z_limit": float(limits.z[test]),
-                "gain_limit": float(limits.gain[test]),
-            }
-            accepted = bool(passing[k])
-            if accepted:
-                evidence["unadjusted"] = self._unadjusted(test, column)
-            rows.append(
-                Label(
-                    feature=int(self.features.live[column]),
-                    value=value,
-                    polarity=polarity,
-                    part=part,
-                    effect=float(effect),
-                    low=float(effect - reach * se),
-                    high=float(effect + reach * se),
-                    p=float(self.p[test, column]),
-                    q=float(self.q[test, column]),
-                    score=float(outside.score[k]),
-                    gain=float(outside.gain[k]),
-                    n=n,
-                    method="contrast",
-                    accepted=accepted,
-                    evidence=json.dumps({name: _rounded(x) for name, x in evidence.items()}),
-                )
+            verdict = Verdict(
+                method="contrast",
+                p=float(self.p[test, column]),
+                q=float(self.q[test, column]),
+                accepted=bool(passing[k]),
+                evidence=reasons,
             )
+            rows.append(self.label(test, column, outside, k, verdict))
         return rows
-
-    def _on_held_out(self, test: int, features: Int[np.ndarray, " feature"]) -> _HeldOut:
-        """Look at held-out documents for some features and one comparison."""
-        rows = self.split.test
-        active = self._held_out_columns[:, features]
-        truth, strata = self._carried[rows, test], self.split.strata[rows]
-        total = np.asarray(active.sum(0)).ravel()
-        size = np.maximum(total, 1e-300)
-        share = stratum_means(strata, int(self.split.strata.max()) + 1) @ truth
-        precision = truth.astype(float) @ active / size
-        base = share[strata] @ active / size
-        squares = np.asarray(active.multiply(active).sum(0)).ravel()
-        return _HeldOut(
-            score=auroc(active, truth, strata),
-            precision=precision,
-            base=base,
-            gain=(precision - base) / np.maximum(1 - base, 1e-9),
-            effective=total**2 / np.maximum(squares, 1e-300),
-        )
 
     def _is_large(self, test: int) -> Bool[np.ndarray, " live"]:
         """Which features' effect is worth a name and specific to the comparison."""
@@ -437,7 +244,7 @@ class Evidence:
             & (self.rival_share[test] <= self.settings.specificity)
         )
 
-    def _passes_outside(self, outside: _HeldOut) -> Bool[np.ndarray, " feature"]:
+    def _passes_outside(self, outside: HeldOut) -> Bool[np.ndarray, " feature"]:
         """Which features pass the limits on held-out documents that do not come from the study."""
         return (outside.score >= self.settings.min_score) & (
             outside.effective >= self.settings.min_held_out
@@ -447,7 +254,7 @@ class Evidence:
         self,
         test: int,
         features: Int[np.ndarray, " feature"],
-        outside: _HeldOut,
+        outside: HeldOut,
         limits: StudyLimits,
     ) -> Bool[np.ndarray, " feature"]:
         """Which features pass all other limits of one comparison."""
@@ -457,48 +264,3 @@ class Evidence:
             & (self.z[test, features] >= limits.z[test])
             & (outside.gain >= limits.gain[test])
         )
-
-    def _evidence(self, test: int, column: int, outside: _HeldOut, k: int) -> dict[str, Any]:
-        """Give what is kept as evidence beside a row."""
-        rival = self.rival[test, column]
-        runner_up, polarity, _ = self.marks.tests[rival] if rival >= 0 else ("", 0, "")
-        evidence = {
-            "z": float(self.z[test, column]),
-            "precision": outside.precision[k],
-            "base_rate": outside.base[k],
-            "active": int(self.features.active[column]),
-            "held_out_active": outside.effective[k],
-            "runner_up": runner_up,
-            "runner_up_polarity": polarity,
-            "runner_up_share": float(self.rival_share[test, column]),
-        }
-        pair = self._poles.get(self.marks.tests[test].value)
-        if pair:
-            held, rejected = self.effect[list(pair), column]
-            evidence["topic_effect"] = float(held + rejected) / 2
-            evidence["pole_effect"] = float(held - rejected) / 2
-        return evidence
-
-    @cached_property
-    def _carried(self) -> Bool[np.ndarray, "document test"]:
-        """Whether a document carries what is compared."""
-        return self.marks.carried
-
-    @cached_property
-    def _poles(self) -> dict[str, tuple[int, int]]:
-        """Value -> its comparisons held and rejected, where both are made."""
-        return {self.marks.tests[topic].value: pair for topic, pair in self.marks.poles.items()}
-
-    def _unadjusted(self, test: int, column: int) -> float:
-        """Give Hedges' g within contexts, other values not held equal [SD].
-
-        Beside the effect it says how much the adjustment did.
-        """
-        rows = self.split.fit
-        dense = self.features.columns[:, [column]].toarray().ravel()[rows]
-        return float(hedges_g(dense, self._carried[rows, test], self.split.strata[rows]).mean)
-
-
-def _rounded(x: Any) -> Any:
-    """Round a float to four digits, for the evidence that is kept as text."""
-    return round(x, 4) if isinstance(x, float) else x
