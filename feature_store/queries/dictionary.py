@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 import pandas as pd
 
 from feature_store import words
+from feature_store.errors import BadInput
 from feature_store.store import Store
 
 Sort = Literal["feature", "score", "output", "effect", "density", "max_activation"]
@@ -19,13 +20,14 @@ MAP_POINTS = 6_000
 """Unlabelled features drawn on the map; labelled ones are all drawn."""
 
 _BEST = """
-    SELECT feature, arg_max(value, score) AS value, arg_max(polarity, score) AS polarity,
-        arg_max_null(part, score) AS part, max(score) AS score,
-        arg_max(effect, score) AS effect, arg_max(low, score) AS low,
-        arg_max(high, score) AS high, arg_max(n, score) AS n,
-        arg_max_null(output, score) AS output, count(*) AS labels
+    SELECT feature, arg_max(value, rank) AS value, arg_max(polarity, rank) AS polarity,
+        arg_max_null(part, rank) AS part, max(score) AS score, max(rank) AS rank,
+        arg_max(effect, rank) AS effect, arg_max_null(low, rank) AS low,
+        arg_max_null(high, rank) AS high, arg_max(n, rank) AS n,
+        arg_max_null(output, rank) AS output, count(*) AS labels
     FROM {accepted} {narrow} GROUP BY feature"""
-"""The accepted label of each feature with the best held-out score."""
+"""The accepted label of each feature with the best held-out score; the largest effect decides where
+a labeler reads no marked texts (`rank`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +58,17 @@ class FeatureOrder:
     """At most this many features [features]."""
     offset: int = 0
     """Features of the list that come before them [features]."""
+
+
+class LabelAgreement(NamedTuple):
+    """How several runs of labels of one SAE agree, value by value."""
+
+    counts: pd.DataFrame
+    """Columns value, run, features: features with an accepted label of the value, by run."""
+    overlap: pd.DataFrame
+    """Columns value, named_by_any, named_by_all [features], jaccard (mean over pairs of runs of
+    the features that both name over those that either names [0 to 1]) and alpha (Krippendorff's,
+    nominal [at most 1; 0 = as if by chance])."""
 
 
 class FeaturesPage(NamedTuple):
@@ -103,12 +116,13 @@ def features(
     where, where_parameters = _where(store, sae, wanted)
     statistics = _statistics(store, sae)
     direction = "DESC" if order.descending else "ASC"
+    key = "rank" if order.sort == "score" else order.sort
     # Sorting carries only the key; everything else joins for the few rows that are shown.
     rows = store.sql(
         f"""
         WITH best AS MATERIALIZED ({best}),
         passing AS MATERIALIZED (
-            SELECT feature, {order.sort} AS key
+            SELECT feature, {key} AS key
             FROM (SELECT feature, density, max_activation FROM {statistics} WHERE {where})
             {join} best USING (feature)),
         page AS (
@@ -184,7 +198,7 @@ def competing_labels(store: Store, labels: str, index: int) -> pd.DataFrame:
         FROM labels l LEFT JOIN (SELECT * FROM output_scores WHERE run = $run) o
             USING (feature, value, polarity)
         WHERE l.run = $run AND feature = $feature
-        ORDER BY accepted DESC, score DESC, value""",
+        ORDER BY accepted DESC, coalesce(score, l.effect) DESC, value""",
         {"run": labels, "feature": index},
     )
 
@@ -192,15 +206,15 @@ def competing_labels(store: Store, labels: str, index: int) -> pd.DataFrame:
 def labelled_features(store: Store, labels: str) -> pd.DataFrame:
     """Every accepted feature with its best label, by value, best held-out score first."""
     best = _BEST.format(accepted=_accepted(store, labels), narrow="")
-    return store.sql(f"{best} ORDER BY value, score DESC, feature")
+    return store.sql(f"SELECT * EXCLUDE (rank) FROM ({best}) ORDER BY value, rank DESC, feature")
 
 
 def accepted_labels(store: Store, labels: str, value: str = "") -> pd.DataFrame:
     """Every accepted label, of one value where it is named; the best to steer first.
 
     The best raise their value most when steered (`output`); where that was not measured, the most
-    specific come first (`gain`), then those with the best held-out score. `effects` chooses its
-    features in the same order.
+    specific come first (`gain`), then those with the best held-out score, or the largest effect of
+    a labeler that reads no marked texts. `effects` chooses its features in the same order.
     """
     return store.sql(
         """
@@ -209,9 +223,74 @@ def accepted_labels(store: Store, labels: str, value: str = "") -> pd.DataFrame:
             (SELECT feature, value, polarity, output FROM output_scores WHERE run = $run)
             USING (feature, value, polarity)
         WHERE l.run = $run AND accepted AND ($value = '' OR value = $value)
-        ORDER BY output DESC NULLS LAST, gain DESC NULLS LAST, score DESC, feature""",
+        ORDER BY output DESC NULLS LAST, gain DESC NULLS LAST, coalesce(score, effect) DESC,
+            feature""",
         {"run": labels, "value": value},
     )
+
+
+def label_runs(store: Store, sae: str) -> pd.DataFrame:
+    """Every run of labels of one SAE with its labeler, newest first."""
+    return store.sql(
+        """
+        SELECT run, config->>'labeler' AS labeler, config->>'labelled' AS labelled, seed
+        FROM runs WHERE kind = 'labels' AND inputs->>'sae' = ? ORDER BY created DESC, run""",
+        [sae],
+    )
+
+
+def label_agreement(store: Store, sae: str, runs: Sequence[str]) -> LabelAgreement:
+    """How several runs of labels agree on which features carry each value.
+
+    Every live feature is a unit, every run says yes or no to it: an accepted label of the value, of
+    whichever side and part. Alpha is Krippendorff's for nominal data without missing answers:
+    1 - (n - 1) sum c (m - c) / ((m - 1) n1 n0), where c of m runs name a feature, and n1 of all n
+    answers are yes, n0 no. A value that no run names has no row.
+    """
+    if len(runs) < 2:
+        raise BadInput(f"Agreement needs two runs of labels or more, got {len(runs)}.")
+    named = f"""
+        SELECT DISTINCT run, value, feature FROM labels
+        WHERE accepted AND run IN ({", ".join("?" * len(runs))})"""
+    counts = store.sql(
+        f"""
+        SELECT value, run, count(*) AS features FROM ({named}) GROUP BY value, run
+        ORDER BY value, run""",
+        [*runs],
+    )
+    overlap = store.sql(
+        f"""
+        WITH named AS ({named}),
+        live AS (SELECT count(*) AS units FROM features WHERE run = ? AND n_active > 0),
+        times AS (SELECT value, feature, count(*) AS c FROM named GROUP BY ALL),
+        sums AS (
+            SELECT value, count(*) AS named_by_any, count(*) FILTER (c = {len(runs)}) AS
+                named_by_all, sum(c) AS yes, sum(c * ({len(runs)} - c)) AS split
+            FROM times GROUP BY value),
+        sizes AS (SELECT value, run, count(*) AS size FROM named GROUP BY ALL),
+        asked AS (SELECT DISTINCT value, r.run FROM named, (SELECT unnest(?) AS run) r),
+        sized AS (
+            SELECT value, run, coalesce(size, 0) AS size
+            FROM asked LEFT JOIN sizes USING (value, run)),
+        shared AS (
+            SELECT a.value, a.run AS one, b.run AS other, count(*) AS common
+            FROM named a JOIN named b ON a.value = b.value AND a.feature = b.feature
+            WHERE a.run < b.run GROUP BY ALL),
+        pairs AS (
+            SELECT a.value, coalesce(common, 0) AS common,
+                a.size + b.size - coalesce(common, 0) AS joint
+            FROM sized a JOIN sized b ON a.value = b.value AND a.run < b.run
+            LEFT JOIN shared s ON s.value = a.value AND s.one = a.run AND s.other = b.run),
+        likeness AS (
+            SELECT value, avg(common / joint) FILTER (joint > 0) AS jaccard
+            FROM pairs GROUP BY value)
+        SELECT value, named_by_any, named_by_all, jaccard,
+            1 - (units * {len(runs)} - 1) * split
+                / (({len(runs)} - 1) * yes * nullif(units * {len(runs)} - yes, 0)) AS alpha
+        FROM sums JOIN likeness USING (value), live ORDER BY value""",
+        [*runs, sae, [*runs]],
+    )
+    return LabelAgreement(counts, overlap)
 
 
 def _narrow(wanted: FeatureFilter) -> tuple[str, list[Any]]:
@@ -246,7 +325,8 @@ def _where(store: Store, sae: str, wanted: FeatureFilter) -> tuple[str, list[str
 def _accepted(store: Store, labels: str) -> str:
     return store.kept(
         """
-        SELECT feature, value, polarity, part, score, effect, l.low, l.high, l.n, output
+        SELECT feature, value, polarity, part, score, effect, l.low, l.high, l.n, output,
+            coalesce(score, effect) AS rank
         FROM labels l LEFT JOIN
             (SELECT feature, value, polarity, output FROM output_scores WHERE run = ?)
             USING (feature, value, polarity)

@@ -62,13 +62,14 @@ def best_evidence(store: Store, labels: str, per_value: int) -> pd.DataFrame:
     """The features with the best evidence of each value, whether their labels were accepted or not.
 
     A feature counts for the value that it speaks for best; evidence is its effect, times the root
-    of what its held-out score has above chance.
+    of what its held-out score has above chance; where no text was held out, its effect alone.
     """
     return store.sql(
         """
         WITH scored AS (
             SELECT feature, value, polarity, accepted,
-                effect * sqrt(greatest(score - 0.5, 0)) AS weight
+                effect * CASE WHEN score IS NULL THEN 1 ELSE sqrt(greatest(score - 0.5, 0)) END
+                    AS weight
             FROM labels WHERE run = ? AND effect > 0
             QUALIFY row_number() OVER (PARTITION BY feature ORDER BY weight DESC, value) = 1)
         SELECT feature, value, polarity, accepted FROM scored WHERE weight > 0

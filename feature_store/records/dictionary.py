@@ -54,22 +54,26 @@ class Label:
     texts that speak of the value, on either side or on the only one that was there."""
     effect: float
     """Standardised mean difference of the feature between texts with and without the value, within
-    contexts [SD]."""
+    contexts [SD]; of a label from the feature's strongest contexts their mean score, against those
+    of all features [SD over features]."""
     low: float
-    """Lower end of the 95 % interval of `effect` [SD]."""
+    """Lower end of the 95 % interval of `effect` [SD]; NaN where there is none."""
     high: float
-    """Upper end of the 95 % interval of `effect` [SD]."""
+    """Upper end of the 95 % interval of `effect` [SD]; NaN where there is none."""
     p: float
-    """Two-sided p of `effect` = 0 [0 to 1]."""
+    """p of the labeler's own test [0 to 1]; of `contrast` two-sided, of `effect` = 0."""
     q: float
-    """`p` after Benjamini-Hochberg over all features x values of the run [0 to 1]."""
+    """`p` after Benjamini-Hochberg over all that the labeler tests in the run [0 to 1]."""
     score: float
-    """Held-out area under the ROC curve, within contexts [0 to 1, 0.5 = chance]."""
+    """Held-out area under the ROC curve, within contexts [0 to 1, 0.5 = chance]; NaN where the
+    labeler reads no marked texts."""
     gain: float
     """Held-out specificity: share of the feature's activation on texts with the value, above its
-    base rate within contexts [at most 1: active on the value alone; 0: as if by chance]."""
+    base rate within contexts [at most 1: active on the value alone; 0: as if by chance]; NaN where
+    the labeler reads no marked texts."""
     n: int
-    """Texts that carry the value, held-out ones not counted."""
+    """Texts that carry the value, held-out ones not counted; of a label from contexts, the contexts
+    that were read."""
     method: str
     """Name of the labeler."""
     accepted: bool

@@ -57,14 +57,16 @@ CREATE TABLE labels (
   value    VARCHAR,  -- id of the value
   polarity INTEGER,  -- +1: active where the value is held or spoken of, -1: where it is rejected
   part     VARCHAR,  -- pole: one side of the value, the other was looked at | topic: spoken of
-  effect   DOUBLE,   -- standardised mean difference within contexts [SD]
+  effect   DOUBLE,   -- standardised mean difference within contexts [SD]; of a label from the
+                     -- strongest contexts their mean score against all features' [SD]
   low      DOUBLE, high DOUBLE,  -- @interval
-  p        DOUBLE,   -- two-sided p of no difference [0 to 1]
-  q        DOUBLE,   -- p after Benjamini-Hochberg over features x values [0 to 1]
-  score    DOUBLE,   -- held-out area under the ROC curve within contexts [0 to 1]
+  p        DOUBLE,   -- p of the labeler's own test [0 to 1]
+  q        DOUBLE,   -- p after Benjamini-Hochberg over all that it tests [0 to 1]
+  score    DOUBLE,   -- held-out area under the ROC curve within contexts [0 to 1]; NULL, as gain
+                     -- and interval, where the labeler reads no marked texts
   gain     DOUBLE,   -- held-out share of activation on texts with the value, above its base rate
                      -- [at most 1; 0 = chance]
-  n        INTEGER,  -- texts that carry the value [texts]
+  n        INTEGER,  -- texts that carry the value, or contexts that were read [texts]
   method   VARCHAR,  -- name of the labeler
   accepted BOOLEAN,  -- whether the labeler's thresholds are met
   evidence VARCHAR   -- thresholds, counts, runner-up [JSON]

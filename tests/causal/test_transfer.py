@@ -11,9 +11,9 @@ import pytest
 from feature_store import queries
 from feature_store.errors import BadInput, NotFound
 from feature_store.records import Steering
+from sae_training.model.sentences import SentenceEncoder
 from workbench import organism
 from workbench.comparing import ears
-from workbench.comparing.sentences import SentenceEncoder
 from workbench.comparing.transfer import (
     Drawing,
     EarScores,

@@ -154,8 +154,12 @@ def test_a_steering(name, unit):
 
 
 @every("labelers")
-def test_a_labeler(name):
+def test_a_labeler(name, monkeypatch):
+    from sae_training.model import sentences
+    from tests.helpers.planted_contexts import WordsEncoder, about_power
     from workbench.features.labelers import LabelledActivations
+
+    monkeypatch.setattr(sentences, "SentenceEncoder", WordsEncoder)
 
     labeler = registry.get("labelers", name)
     assert dataclasses.is_dataclass(labeler.config)
@@ -164,14 +168,18 @@ def test_a_labeler(name):
     values = rng.choice([-1, 0, 1], size=(900, 10), p=[0.1, 0.8, 0.1]).astype(np.int8)
     planted = (values[:, 4] == 1) * (1 + rng.random(900))
     noise = rng.random((900, 5)) * (rng.random((900, 5)) < 0.1)
-    activations = sparse.csr_matrix(np.column_stack([planted, noise]).astype(np.float32))
-    labels = labeler.label(
-        LabelledActivations(activations, values, np.full(900, "")), system, labeler.config()
+    dead = np.zeros((900, 34))
+    activations = sparse.csr_matrix(np.column_stack([planted, noise, dead]).astype(np.float32))
+    data = LabelledActivations(
+        activations, values, np.full(900, ""), strongest=lambda: about_power([0], 40)
     )
+    labels = labeler.label(data, system, labeler.config())
     assert all(isinstance(label, Label) and label.method == name for label in labels)
     assert {(label.feature, label.value, label.polarity) for label in labels if label.accepted} == {
         (0, "power", 1)
     }
+    silent = dataclasses.replace(data, activations=sparse.csr_matrix((900, 0)), strongest=None)
+    assert labeler.label(silent, system, labeler.config()) == []
 
 
 @every("embedders")

@@ -1,6 +1,8 @@
 """Output scores: planted changes give what can be worked out by hand; on the organism they are
 what steering does, in contexts kept for them."""
 
+from dataclasses import asdict, replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -104,6 +106,15 @@ def test_the_most_specific_accepted_labels_of_each_value_are_measured():
     assert [one.feature for one in output_scores.candidates(labels, 2)] == [2, 3, 5]
 
 
+def test_labels_without_held_out_texts_come_by_their_effect():
+    unknown = {"score": np.nan, "gain": np.nan}
+    effects = {1: 2.5, 2: 4.0, 3: 3.0}
+    labels = [replace(label(f), effect=effect, **unknown) for f, effect in effects.items()]
+    assert [one.feature for one in output_scores.candidates(labels, 2)] == [2, 3]
+    frame = pd.DataFrame([{**asdict(one), "output": np.nan} for one in labels])
+    assert list(sweep.choose_features(frame, 2).feature) == [2, 3]
+
+
 def test_features_are_chosen_by_output_where_it_is_known_and_by_specificity_else():
     rows = [(1, 0.9, 0.1), (2, 0.8, 0.7), (3, 0.7, 0.5), (4, 0.95, np.nan)]
     labels = pd.DataFrame(
@@ -114,6 +125,7 @@ def test_features_are_chosen_by_output_where_it_is_known_and_by_specificity_else
                 "polarity": 1,
                 "gain": g,
                 "score": 0.6,
+                "effect": 1.0,
                 "accepted": True,
                 "output": o,
             }

@@ -1,7 +1,12 @@
+import itertools
+
+import numpy as np
 import pandas as pd
 import pytest
 
 from feature_store import queries, words
+from feature_store.errors import BadInput
+from feature_store.records import Label
 from feature_store.runs import Runs
 from feature_store.store import Store
 from tests.helpers.synthetic import CONTEXTS, ITEMS, PLANTED, synthetic
@@ -75,6 +80,139 @@ def test_output_scores_stand_beside_their_labels_and_sort_the_table(study, ids):
     assert row.accepted
     assert (row.output, row.output_n, row.null_high) == (rows.output[0], 6, 0.2)
     assert row.low == row.effect - 0.15, "the label's own interval stays its own"
+
+
+def labelled(runs, sae, labeler, rows, seed=0):
+    """A run of labels: rows are (feature, value, effect), without texts behind them."""
+    unknown = float("nan")
+    with runs.begin("labels", {"labeler": labeler}, {"sae": sae}, seed) as work:
+        labels = [
+            Label(
+                feature=feature,
+                value=value,
+                polarity=1,
+                part="topic",
+                effect=effect,
+                low=unknown,
+                high=unknown,
+                p=0.001,
+                q=0.01,
+                score=unknown,
+                gain=unknown,
+                n=10,
+                method=labeler,
+                accepted=True,
+                evidence="{}",
+            )
+            for feature, value, effect in rows
+        ]
+        work.table("labels", labels, sort=("feature", "value"))
+        work.table("output_scores", [])
+        return work.finish({"texts": 0}).id
+
+
+def an_sae(runs, features):
+    """A run of an SAE with so many live features and two dead ones."""
+    with runs.begin("sae", {"model": "organism", "features": features}, {}, 0) as work:
+        unknown = float("nan")
+        work.table(
+            "features",
+            [
+                {
+                    "feature": k,
+                    "n_active": 5 if k < features else 0,
+                    "density": 0.1,
+                    "max_activation": 1.0,
+                    "mean_activation": 0.5,
+                    "decoder_norm": 1.0,
+                    "x": unknown,
+                    "y": unknown,
+                }
+                for k in range(features + 2)
+            ],
+        )
+        return work.finish({"n_features": features + 2}).id
+
+
+def test_labels_without_held_out_texts_are_ranked_by_their_effect(tmp_path):
+    study = Study(tmp_path / "study")
+    sae = an_sae(study.runs, 6)
+    rows = [(1, "power", 2.5), (1, "security", 4.0), (3, "power", 3.0), (5, "tradition", 5.0)]
+    run = labelled(study.runs, sae, "lexicon", rows)
+    listed = queries.features(study.store, sae, run).rows
+    assert listed.feature.tolist() == [5, 1, 3, 0, 2, 4]
+    assert listed.value.tolist()[:3] == ["tradition", "security", "power"]
+    assert listed.effect.tolist()[:3] == [5.0, 4.0, 3.0]
+    assert listed.score.isna().all()
+    assert queries.labelled_features(study.store, run).value.tolist() == [
+        "power",
+        "security",
+        "tradition",
+    ]
+    assert queries.accepted_labels(study.store, run).feature.tolist() == [5, 1, 3, 1]
+    assert queries.competing_labels(study.store, run, 1).value.tolist() == ["security", "power"]
+    assert queries.labelled_by_value(study.store, run).score.isna().all()
+    assert queries.best_evidence(study.store, run, 1).feature.tolist() == [3, 1, 5]
+    wanted = queries.FeatureFilter(score=0.1)
+    assert queries.features(study.store, sae, run, wanted).total == 0
+
+
+def test_agreement_is_krippendorffs_published_example(tmp_path):
+    """Krippendorff (2011), "Computing Krippendorff's Alpha-Reliability", section A: 0.095."""
+    study = Study(tmp_path / "study")
+    sae = an_sae(study.runs, 10)
+    meg, owen = "0100000010", "1110010000"
+    runs = [
+        labelled(
+            study.runs, sae, name, [(k, "power", 1.0) for k, yes in enumerate(said) if yes == "1"]
+        )
+        for name, said in (("lexicon", meg), ("embedding", owen))
+    ]
+    agreement = queries.label_agreement(study.store, sae, runs)
+    assert agreement.counts.set_index("run").features.to_dict() == {runs[0]: 2, runs[1]: 4}
+    row = agreement.overlap.iloc[0]
+    assert row.alpha == pytest.approx(0.095, abs=0.0005)
+    assert (row.named_by_any, row.named_by_all) == (5, 1)
+    assert row.jaccard == pytest.approx(1 / 5)
+    assert set(queries.label_runs(study.store, sae).labeler) == {"lexicon", "embedding"}
+    with pytest.raises(BadInput, match="two runs"):
+        queries.label_agreement(study.store, sae, runs[:1])
+
+
+def test_agreement_of_three_runs_is_that_of_the_formula_by_hand(tmp_path):
+    study = Study(tmp_path / "study")
+    sae = an_sae(study.runs, 8)
+    said = {"a": {0, 1, 2}, "b": {0, 1}, "c": {0, 4}}
+    runs = [
+        labelled(
+            study.runs,
+            sae,
+            name,
+            [(k, "power", 1.0) for k in named] + [(7, "security", 1.0)] * (name == "a"),
+        )
+        for name, named in said.items()
+    ]
+    overlap = queries.label_agreement(study.store, sae, runs).overlap.set_index("value")
+    # Nominal alpha from the matrix of coincidences: pairs of answers within each feature.
+    coincidences = np.zeros((2, 2))
+    for feature in range(8):
+        answers = [int(feature in named) for named in said.values()]
+        for one, other in itertools.permutations(range(3), 2):
+            coincidences[answers[one], answers[other]] += 1 / 2
+    totals, n = coincidences.sum(1), coincidences.sum()
+    by_chance = 2 * totals[0] * totals[1] / (n * (n - 1))
+    alpha = 1 - (coincidences[0, 1] + coincidences[1, 0]) / n / by_chance
+    assert overlap.alpha["power"] == pytest.approx(alpha)
+    assert overlap.jaccard["power"] == pytest.approx(np.mean([2 / 3, 1 / 4, 1 / 3]))
+    # One run names one feature: no pair of the others has any, those with it share none.
+    assert overlap.jaccard["security"] == 0
+    assert overlap.named_by_all["security"] == 0
+    alike = queries.label_agreement(
+        study.store,
+        sae,
+        [runs[0], labelled(study.runs, sae, "d", [(k, "power", 1.0) for k in said["a"]])],
+    )
+    assert alike.overlap.set_index("value").alpha["power"] == 1
 
 
 def test_filters_are_those_of_the_labels(study, ids):

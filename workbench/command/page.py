@@ -222,6 +222,8 @@ class _Page:
             if value not in best.index:
                 return "-"
             row = best.loc[value]
+            if pd.isna(row.score):
+                return f"{row.feature}: {row.effect:+.2f}, n {row.n}"
             return f"{row.feature}: {_between(row)}, AUROC {row.score:.2f}, n {row.n}"
 
         self.add("## What carries each value")

@@ -25,6 +25,7 @@ curse). So the contexts differ from those in which a sweep with the same seed as
 Left out: other doses and methods; a feature that needs more than the light dose has a low score.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -86,16 +87,26 @@ class OutputDesign:
 
 
 def candidates(labels: Sequence[Label], per_value: int) -> list[Label]:
-    """Choose the labels that are measured: each value's most specific accepted ones."""
+    """Choose the labels that are measured: each value's most specific accepted ones.
+
+    Of a labeler that reads no marked texts, those with the largest effect.
+    """
     ranked = sorted(
         (label for label in labels if label.accepted),
-        key=lambda label: (-label.gain, -label.score, label.feature),
+        key=_specific_first,
     )
     by_value: dict[str, list[Label]] = {}
     for label in ranked:
         by_value.setdefault(label.value, []).append(label)
     chosen = [label for of_value in by_value.values() for label in of_value[:per_value]]
     return sorted(chosen, key=lambda label: (label.feature, label.value))
+
+
+def _specific_first(label: Label) -> tuple[float, float, int]:
+    """Order labels: gain and score, where they are known, else the effect; then the feature."""
+    if math.isnan(label.score):
+        return (0.0, -label.effect, label.feature)
+    return (-label.gain, -label.score, label.feature)
 
 
 def measure(
@@ -191,7 +202,8 @@ def with_outputs(study: Workspace, label_run: str) -> pd.DataFrame:
     `sweep.choose_features` takes them.
     """
     return study.store.sql(
-        "SELECT feature, value, polarity, part, gain, score, accepted, output FROM labels LEFT JOIN"
+        "SELECT feature, value, polarity, part, gain, score, effect, accepted, output FROM labels"
+        " LEFT JOIN"
         " (SELECT feature, value, polarity, output FROM output_scores WHERE run = $run) USING"
         " (feature, value, polarity) WHERE run = $run ORDER BY feature, value, polarity",
         {"run": label_run},

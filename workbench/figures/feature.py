@@ -31,7 +31,7 @@ def feature_map(points: pd.DataFrame, system: ValueSystem, height: int = 520) ->
             continue
         texts = [
             f"<b>feature {r.feature}</b><br>{name_of[value]},"
-            f" {side(r)}<br>held-out score {r.score:.2f}"
+            f" {side(r)}" + ("" if pd.isna(r.score) else f"<br>held-out score {r.score:.2f}")
             for r in rows.itertuples()
         ]
         figure.add_scattergl(

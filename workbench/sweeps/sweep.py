@@ -124,11 +124,13 @@ def choose_features(labels: pd.DataFrame, per_value: int, by: ChosenBy = "output
             " Label with more texts, or steer what several features say together: `workbench"
             " effects --steer groups`."
         )
-    order = (["output"] if by == "output" else []) + ["gain", "score"]
-    best = accepted.sort_values(
+    order = (["output"] if by == "output" else []) + ["gain", "rank"]
+    # A labeler that reads no marked texts has no score; then the effect ranks its features.
+    ranked = accepted.assign(rank=accepted.score.fillna(accepted.effect))
+    best = ranked.sort_values(
         [*order, "feature"], ascending=[False] * len(order) + [True], na_position="last"
     )
-    best = best.drop_duplicates("feature")
+    best = best.drop(columns="rank").drop_duplicates("feature")
     return best.groupby("value", sort=False).head(per_value)
 
 

@@ -2,9 +2,9 @@
 
 1. The value-labelled texts pass through the model and the SAE once; each feature keeps its largest
    activation a text.
-2. The labeler compares texts with and without each value and writes one row a feature and value
-   that competes: effect size with interval, p after multiplicity control, score on held-out texts,
-   accepted or not.
+2. The labeler compares texts with and without each value, or reads the features' strongest
+   contexts, and writes one row a feature and value that competes: effect size with interval, p
+   after multiplicity control, score on held-out texts (NaN where it reads none), accepted or not.
 3. Where single features are weak there are groups of them, and directions of the residual, each
    with what it tells apart on held-out texts (`features/units.py`).
 4. Accepted features are steered lightly, and the value's own items say how much each raises it: its
@@ -16,7 +16,9 @@ The questionnaire's items never serve as labelled texts: labels and measurements
 
 import dataclasses
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any
 
 import numpy as np
@@ -38,14 +40,14 @@ from feature_store.progress import Progress, stage
 from feature_store.records import Label, Run
 from feature_store.work import Work
 from workbench import material
-from workbench.features import output_scores
+from workbench.features import contexts, output_scores
 from workbench.features.labelers import LABELERS, LabelledActivations
 from workbench.features.units import group_rows, unit_rows, units_of
 from workbench.measuring.defaults import SweepAskingSettings, sweep_questions
 from workbench.measuring.heard import resolved
 from workbench.measuring.questionnaire import one_scale
 from workbench.measuring.questions import Question, prompt_rows
-from workbench.settings import options
+from workbench.settings import contents, options
 from workbench.steering import directions
 from workbench.workspace import Workspace, site_of
 
@@ -122,6 +124,8 @@ def run(study: Workspace, settings: LabelSettings, progress: Progress) -> Run:
         # A labeler's limits decide its labels, the defaults as well.
         "labeler": hashlib.sha256(repr(options_of_labeler).encode()).hexdigest(),
     }
+    if files := _files(options_of_labeler):
+        inputs["files"] = hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()
 
     def build(work: Work) -> dict[str, Any]:
         """Label the features, score the labels' outputs and write the tables."""
@@ -161,6 +165,12 @@ def run(study: Workspace, settings: LabelSettings, progress: Progress) -> Run:
         }
 
     return study.make("labels", pinned, inputs, build)
+
+
+def _files(options_of_labeler: Any) -> dict[str, str]:
+    """Sum up the files and folders that a labeler's settings name: setting -> checksum."""
+    named = dataclasses.asdict(options_of_labeler).items()
+    return contents([f"{name}={value}" for name, value in named if isinstance(value, str)])
 
 
 def _with_texts(settings: LabelSettings, sae_run: Run) -> LabelSettings:
@@ -243,6 +253,7 @@ def _read(
         values=labelled.values,
         contexts=labelled.contexts,
         pairs=labelled.pairs,
+        strongest=partial(contexts.read, study.store, sae_run.id),
     )
     return active, seen.residuals
 
@@ -261,7 +272,7 @@ def _unit_figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def _figures(labels: Sequence[Label], scores: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Give the run's figures on labels and their output scores; NaN where there is none."""
     accepted = [label for label in labels if label.accepted]
-    held_out = [label.score for label in accepted]
+    held_out = [label.score for label in accepted if not math.isnan(label.score)]
     outputs = [row["output"] for row in scores]
     raising = [row for row in scores if row["low"] > 0 and row["output"] > row["null_high"]]
     return {

@@ -43,10 +43,10 @@ from feature_store.records import Positions, Run, Steering, Unit
 from feature_store.registry import Registry
 from feature_store.work import Work
 from sae_training.model import catalogue
+from sae_training.model.sentences import SentenceEncoder
 from workbench import material, organism
 from workbench.causal import targets
 from workbench.comparing import ears, transfer
-from workbench.comparing.sentences import SentenceEncoder
 from workbench.comparing.transfer import Drawing, EarScores, SteeredArm
 from workbench.features import output_scores
 from workbench.settings import contents, options

@@ -153,9 +153,7 @@ def _labels(study: Study, chosen: ChosenRuns, labels: pd.DataFrame) -> None:
                 "accepted": labels.accepted,
                 "value": labels.value.map(names(study.system)),
                 "of": [side(r) for r in labels.itertuples()],
-                "effect [SD]": [
-                    f"{r.effect:+.2f} [{r.low:+.2f}, {r.high:+.2f}]" for r in labels.itertuples()
-                ],
+                "effect [SD]": [_effect(r) for r in labels.itertuples()],
                 "input score": labels.score,
                 "output score": [_output(r) for r in labels.itertuples()],
                 "q": labels.q.map(probability),
@@ -173,13 +171,20 @@ def _labels(study: Study, chosen: ChosenRuns, labels: pd.DataFrame) -> None:
     st.caption(
         "Of: texts that hold the value or that reject it, or the topic: texts that speak of it on"
         " either side, or on the only one that the labelled texts have. Effect: difference between"
-        " texts with and without it, within contexts, with its 95 % interval. q: after"
-        " Benjamini-Hochberg over all features and values. Input score: held-out area under the"
-        " ROC curve. Output score: change of the value's rating [points]"
+        " texts with and without it, within contexts, with its 95 % interval; of labelers that read"
+        " contexts, how far they stand out among all features, without interval and input score."
+        " q: after Benjamini-Hochberg over all that the labeler tests. Input score: held-out area"
+        " under the ROC curve. Output score: change of the value's rating [points]"
         " under a light steering, turned by polarity, in contexts that no sweep of the same seed"
         " asks (n), with its 95 % interval; a random direction stays below the null. Beside: root"
         f" mean square of the other values' changes. Seed {chosen.labels.seed}."
     )
+
+
+def _effect(row: Any) -> str:
+    """Write an effect with its interval, where it has one."""
+    interval = "" if pd.isna(row.low) else f" [{row.low:+.2f}, {row.high:+.2f}]"
+    return f"{row.effect:+.2f}{interval}"
 
 
 def _output(row: Any) -> str:

@@ -77,6 +77,15 @@ COLUMNS = {
 }
 """Column of the table -> how it looks."""
 
+AGREEMENT = {
+    "of": st.column_config.TextColumn("value"),
+    "named_by_any": st.column_config.NumberColumn("any", format="%d"),
+    "named_by_all": st.column_config.NumberColumn("all", format="%d"),
+    "jaccard": st.column_config.NumberColumn("Jaccard", format="%.2f"),
+    "alpha": st.column_config.NumberColumn(format="%.2f"),
+}
+"""Column of the table of agreement -> how it looks."""
+
 
 def page() -> None:
     """Show the list, or one feature where the address names one."""
@@ -122,6 +131,31 @@ def _list(study: Study, sae: str, labels: str) -> None:
         _table(listed, names(study.system), at)
     with right:
         _map(study, sae, labels)
+    _agreement(study, sae)
+
+
+def _agreement(study: Study, sae: str) -> None:
+    """Show how the SAE's runs of labels agree, where there are two of different labelers."""
+    runs = queries.label_runs(study.store, sae).drop_duplicates("labeler")
+    if len(runs) < 2:
+        return
+    agreement = queries.label_agreement(study.store, sae, list(runs.run))
+    labeler_of = dict(zip(runs.run, runs.labeler, strict=True))
+    counts = agreement.counts.assign(labeler=agreement.counts.run.map(labeler_of))
+    table = counts.pivot(index="value", columns="labeler", values="features")
+    table = table.reindex(columns=list(runs.labeler)).fillna(0).astype(int)
+    table = (
+        table.join(agreement.overlap.set_index("value")).reindex(study.system.ids).dropna(how="all")
+    )
+    table.insert(0, "of", table.index.map(names(study.system)))
+    st.subheader("How labelers agree")
+    st.dataframe(table, hide_index=True, column_config=AGREEMENT)
+    st.caption(
+        "Features with an accepted label of each value, by labeler (its newest run of this SAE);"
+        " how many any and all of them name; Jaccard: features that two of them name over those"
+        " that either names, the mean over pairs; alpha: Krippendorff's over all live features,"
+        f" 1 is agreement, 0 chance. {', '.join(runs.run)}."
+    )
 
 
 def _choose(study: Study, labels: str) -> tuple[queries.FeatureFilter, str]:

@@ -73,16 +73,18 @@ def _controls(study: Study, chosen: ChosenRuns) -> Steering:
     best = []
     if len(labelled):
         # What writes its value moves the text; what only reads it may not.
-        by = labelled.output if labelled.output.notna().any() else labelled.score
+        read = labelled.score.fillna(labelled.effect)
+        by = labelled.output if labelled.output.notna().any() else read
         best = [str(labelled.loc[by.idxmax(), "feature"])]
     name_of = names(study.system)
 
     def describe(number: str) -> str:
-        """Write a feature for the list: value, polarity, number and held-out score."""
+        """Write a feature for the list: value, polarity, number and held-out score, if any."""
         if number not in labels:
             return f"feature {number}"
         label = labels[number]
-        return f"{name_of[label.value]}, {side(label)} · {number} · {label.score:.2f}"
+        score = "" if pd.isna(label.score) else f" · {label.score:.2f}"
+        return f"{name_of[label.value]}, {side(label)} · {number}{score}"
 
     picked = st.multiselect(
         "Features",

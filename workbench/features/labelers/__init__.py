@@ -1,10 +1,11 @@
 """Labelers decide which features carry which value, and say on what evidence. One labeler a module.
 
 A labeler is registered under kind `labelers` and is anything with `config` (a frozen dataclass of
-its settings) and `label`. It sees activations pooled by document, never tokens and never the items
-that later measure values.
+its settings) and `label`. It sees activations pooled by document, and may look at the strongest
+contexts of features; it never sees the items that later measure values.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -16,6 +17,7 @@ from feature_store import registry
 from feature_store.errors import BadInput
 from feature_store.records import Label, ValueSystem
 from feature_store.registry import Registry
+from workbench.features.contexts import FeatureContexts
 from workbench.statistics.marked import held_out
 
 
@@ -34,6 +36,19 @@ class LabelledActivations:
     pairs: Int[np.ndarray, " document"] | None = None
     """Number of each document's pair: those that differ in the pole alone are held out together.
     None: every document is on its own."""
+    strongest: Callable[[], FeatureContexts] | None = None
+    """Reads the features' strongest contexts, for a labeler that looks at words: it may take
+    seconds. None: there are none."""
+
+    def read_contexts(self) -> FeatureContexts:
+        """Read the features' strongest contexts. Raises BadInput where there are none."""
+        contexts = self.strongest() if self.strongest else None
+        if not contexts:
+            raise BadInput(
+                "This labeler reads the features' strongest contexts, and none were kept. Use a"
+                " labeler of marked texts, such as contrast."
+            )
+        return contexts
 
     def is_held_out(self, share: float, rng: np.random.Generator) -> Bool[np.ndarray, " document"]:
         """Draw a random `share` of every context's documents, pairs together."""

@@ -81,8 +81,8 @@ def _most_specific(study: Workspace, run: Run, value: str) -> int:
     """Find the feature whose accepted label of the value gains most over the other values."""
     rows = study.store.sql(
         "SELECT l.feature FROM labels l JOIN runs r ON r.run = l.run WHERE l.value = ? AND"
-        " l.accepted AND l.polarity = 1 AND r.inputs->>'sae' = ? ORDER BY l.gain DESC,"
-        " l.feature LIMIT 1",
+        " l.accepted AND l.polarity = 1 AND r.inputs->>'sae' = ? ORDER BY l.gain DESC NULLS LAST,"
+        " CASE WHEN l.gain IS NULL THEN l.effect END DESC, l.feature LIMIT 1",
         [value, run.id],
     )
     if rows.empty:
