@@ -74,6 +74,15 @@ VERBS = _table(
             needs=("sae",),
         ),
         Verb(
+            name="describe",
+            summary=(
+                "Describe all features: tokens they promote, nearest features, features active"
+                " together."
+            ),
+            makes="descriptions",
+            needs=("sae",),
+        ),
+        Verb(
             name="probe",
             summary=(
                 "Train a probe of each value at every layer, on pairs of texts that differ in the"

@@ -188,6 +188,60 @@ def spread(store: Store, sae: str, index: int) -> pd.DataFrame:
     )
 
 
+def token_logits(store: Store, descriptions: str, index: int) -> pd.DataFrame:
+    """The tokens that one feature promotes, then those that it suppresses, most first."""
+    return store.sql(
+        """
+        SELECT side, rank, token, logit FROM token_logits WHERE run = ? AND feature = ?
+        ORDER BY side, rank""",
+        [descriptions, index],
+    )
+
+
+def logit_shape(store: Store, descriptions: str, index: int) -> pd.DataFrame:
+    """How one feature changes the logits of all tokens; no row of one that writes nothing."""
+    return store.sql(
+        """
+        SELECT sd, skewness, kurtosis, smallest, largest, bins FROM logit_shapes
+        WHERE run = ? AND feature = ?""",
+        [descriptions, index],
+    )
+
+
+def decoder_neighbours(store: Store, descriptions: str, index: int) -> pd.DataFrame:
+    """The features whose decoder rows are nearest to one feature's, nearest first."""
+    return store.sql(
+        """
+        SELECT rank, neighbour, cosine, null_high FROM decoder_neighbours
+        WHERE run = ? AND feature = ? ORDER BY rank""",
+        [descriptions, index],
+    )
+
+
+def coactivations(store: Store, descriptions: str, index: int) -> pd.DataFrame:
+    """The features that are active on one feature's tokens, by measure, largest first."""
+    return store.sql(
+        """
+        SELECT measure, rank, partner, together, jaccard, pmi FROM coactivations
+        WHERE run = ? AND feature = ? ORDER BY measure, rank""",
+        [descriptions, index],
+    )
+
+
+def features_at(store: Store, sae: str, labels: str, indices: Sequence[int]) -> pd.DataFrame:
+    """What some features fire on, and their best accepted label, by feature.
+
+    Dead features fire on nothing, and most features carry no label: NULL.
+    """
+    return store.sql(
+        f"""
+        SELECT feature, fires_on, value, polarity, part, score
+        FROM {_statistics(store, sae)} LEFT JOIN {_best(store, labels)} USING (feature)
+        WHERE list_contains(?, feature) ORDER BY feature""",
+        [list(indices)],
+    )
+
+
 def competing_labels(store: Store, labels: str, index: int) -> pd.DataFrame:
     """Every label that competes for one feature, accepted first, then by held-out score."""
     return store.sql(

@@ -50,6 +50,52 @@ CREATE TABLE histograms (  -- Histogram of each feature's nonzero activations.
   count   BIGINT    -- tokens in the bin [tokens]
 );
 
+CREATE TABLE token_logits (
+  -- The tokens that each feature promotes and suppresses most, by its decoder row alone.
+  run     VARCHAR,  -- run of kind descriptions
+  feature INTEGER,  -- 0-based feature index
+  side    VARCHAR,  -- promoted | suppressed
+  rank    INTEGER,  -- 0 = most
+  id      INTEGER,  -- id of the token
+  token   VARCHAR,  -- the token as people read it
+  logit   FLOAT     -- change of its logit, less that of the average token [logits per activation
+                    -- unit, at a last residual of root mean square 1]
+);
+
+CREATE TABLE logit_shapes (  -- How each feature changes the logits of all tokens.
+  run      VARCHAR,   -- run of kind descriptions
+  feature  INTEGER,   -- 0-based feature index
+  sd       FLOAT,     -- standard deviation over the tokens; their mean is 0 [as token_logits.logit]
+  skewness FLOAT,     -- third standardised moment [0 = symmetric]; above 0: a few are promoted
+  kurtosis FLOAT,     -- fourth standardised moment [3 = normal]; large: few tokens, strongly
+  smallest FLOAT,     -- change of the most suppressed token [as token_logits.logit]
+  largest  FLOAT,     -- change of the most promoted token [as token_logits.logit]
+  bins     INTEGER[]  -- tokens in bins of equal width from smallest to largest [tokens]
+);
+
+CREATE TABLE decoder_neighbours (
+  -- The features whose decoder rows point the same way, the nearest first.
+  run       VARCHAR,  -- run of kind descriptions
+  feature   INTEGER,  -- 0-based feature index
+  rank      INTEGER,  -- 0 = nearest
+  neighbour INTEGER,  -- 0-based index of the other feature
+  cosine    FLOAT,    -- cosine of the two decoder rows [-1 to 1]
+  null_high FLOAT     -- 97.5 % quantile of the cosine at this rank among as many random rows [-1 to
+                      -- 1]
+);
+
+CREATE TABLE coactivations (
+  -- The features that are active on the same tokens, by two measures.
+  run      VARCHAR,  -- run of kind descriptions
+  feature  INTEGER,  -- 0-based feature index
+  measure  VARCHAR,  -- what the rank is by: jaccard | pmi
+  rank     INTEGER,  -- 0 = largest
+  partner  INTEGER,  -- 0-based index of the other feature
+  together BIGINT,   -- tokens on which both are active [tokens]
+  jaccard  FLOAT,    -- those over the tokens on which either is active [0 to 1]
+  pmi      FLOAT     -- pointwise mutual information [nats; 0 = as often as by chance]
+);
+
 CREATE TABLE labels (
   -- What speaks for a feature carrying a value; several rows a feature compete.
   run      VARCHAR,  -- run of kind labels

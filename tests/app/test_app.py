@@ -80,6 +80,35 @@ def test_hostile_tokens_are_shown_and_not_run(tab, feature):
     assert tab.page.locator(".context script, .context img, .context a").count() == 0
 
 
+@pytest.mark.parametrize("feature", [0, 6])
+def test_what_a_feature_writes_is_shown_and_not_run(tab, feature):
+    tab.open(f"features?feature={feature}", "Suppresses")
+    shown = tab.page.locator(".tokens").first
+    for rank in range(4):
+        token = HOSTILE[(feature + rank) % len(HOSTILE)].strip(" ").replace("\n", "↵")
+        assert token in shown.inner_text()
+    assert tab.page.locator(".tokens script, .tokens img, .tokens a").count() == 0
+    tab.see("random directions stay below 4.9 and 3.4")
+
+
+def test_a_feature_links_to_those_that_are_like_it(tab):
+    for place in (0, 4, 8):  # the first of each list: nearest, together, beyond chance
+        tab.open("features?feature=3", "Together more often than by chance")
+        link = tab.page.locator(".related a").nth(place)
+        link.wait_for()
+        other = link.inner_text()
+        link.click()
+        tab.page.get_by_role("heading", name=f"Feature {other}", exact=True).wait_for()
+        assert tab.page.url.endswith(f"feature={other}")
+
+
+def test_a_dead_feature_still_says_what_it_would_write(tab):
+    tab.open("features?feature=24", "This feature is dead")
+    tab.see("Pointwise mutual information")
+    tab.settled()
+    assert tab.page.locator(".related").count() == 4
+
+
 def test_a_feature_that_is_not_there_is_one_line(tab):
     for asked in ("99999", "x%3Cscript%3E", "-1"):
         tab.open(f"features?feature={asked}", "There is no such feature")

@@ -74,6 +74,7 @@ def synthetic(folder: Path, seed: int = 0) -> Study:
     study = Study(folder)
     rng = np.random.default_rng(seed)
     sae = _sae(study.runs, rng)
+    _descriptions(study.runs, np.random.default_rng([seed, 1]), sae)
     values = study.system.ids
     labels = _labels(study.runs, rng, sae, values)
     _profile(study.runs, rng, sae, values)
@@ -185,6 +186,67 @@ def _sae(runs: Runs, rng: np.random.Generator) -> str:
                 "tokens": 400_000,
             }
         ).id
+
+
+def _descriptions(runs: Runs, rng: np.random.Generator, sae: str) -> None:
+    """Descriptions of all features: a dead one writes tokens, and is active with no other."""
+    with runs.begin("descriptions", {"top": 4, "least": 5}, {"sae": sae}, 0) as work:
+        written, shapes, near, together = [], [], [], []
+        for feature in range(FEATURES):
+            for side, sign in (("promoted", 1), ("suppressed", -1)):
+                written += [
+                    {
+                        "feature": feature,
+                        "side": side,
+                        "rank": rank,
+                        "id": rank,
+                        "token": HOSTILE[(feature + rank) % len(HOSTILE)],
+                        "logit": sign * (1.5 - 0.1 * rank),
+                    }
+                    for rank in range(4)
+                ]
+            shapes.append(
+                {
+                    "feature": feature,
+                    "sd": 0.3,
+                    "skewness": 0.1,
+                    "kurtosis": 3.2,
+                    "smallest": -1.5,
+                    "largest": 1.5,
+                    "bins": rng.integers(1, 900, 40),
+                }
+            )
+            others = (feature + 1 + rng.permutation(FEATURES - 1)[:4]) % FEATURES
+            near += [
+                {
+                    "feature": feature,
+                    "rank": rank,
+                    "neighbour": int(other),
+                    "cosine": 0.8 - 0.1 * rank,
+                    "null_high": 0.4,
+                }
+                for rank, other in enumerate(others)
+            ]
+            if feature % 25 == 24:
+                continue
+            together += [
+                {
+                    "feature": feature,
+                    "measure": measure,
+                    "rank": rank,
+                    "partner": int(other),
+                    "together": 40,
+                    "jaccard": 0.5 - 0.1 * rank,
+                    "pmi": 3.0 - 0.1 * rank,
+                }
+                for measure in ("jaccard", "pmi")
+                for rank, other in enumerate(others[::-1])
+            ]
+        work.table("token_logits", written)
+        work.table("logit_shapes", shapes)
+        work.table("decoder_neighbours", near)
+        work.table("coactivations", together)
+        work.finish({"final_norm": "RMSNorm", "null_peak": 4.9, "null_kurtosis": 3.4})
 
 
 def _labels(runs: Runs, rng: np.random.Generator, sae: str, values: tuple[str, ...]) -> str:

@@ -52,6 +52,7 @@ def test_what_needs_no_run_may_begin_a_study():
         "control",
         "counterfactual",
         "decide",
+        "describe",
         "effects",
         "graph",
         "kang",

@@ -38,6 +38,7 @@ BASE = {
     "adopt": {"documents": 20},
     "survey": {"limit": 600, "n_contexts": 2, "n_written": 1},
     "label": {"limit": 200, "n_contexts": 1},
+    "describe": {},
     "probe": {"n_pairs": 12},
     "control": {"value": "power", "judge": "organism", "layers": (1,)},
     "index": {"embedder": "colour"},

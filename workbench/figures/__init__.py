@@ -16,7 +16,7 @@ from workbench.figures.compare import arm_forest
 from workbench.figures.contrast import difference_rows, mtmm_matrix
 from workbench.figures.dilemmas import agreement_lines, step_lines, strength_rows, win_matrix
 from workbench.figures.effects import cell_doses, effect_matrix, feature_doses, leakage
-from workbench.figures.feature import activation_histogram, feature_map
+from workbench.figures.feature import activation_histogram, feature_map, logit_histogram
 from workbench.figures.graph import value_graph
 from workbench.figures.ordinal import change_rows, contrast_rows, theta_rows
 from workbench.figures.picture import result_picture
@@ -40,6 +40,7 @@ __all__ = [
     "feature_doses",
     "feature_map",
     "leakage",
+    "logit_histogram",
     "mtmm_matrix",
     "plan_rows",
     "prediction_scatter",

@@ -1,5 +1,8 @@
-"""Where an SAE's features lie on a map, and how strongly one of them fires."""
+"""Where an SAE's features lie on a map, how strongly one of them fires, and what it does to the
+logits.
+"""
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
@@ -80,5 +83,30 @@ def activation_histogram(bins: pd.DataFrame, colour: str = SOFT, height: int = 2
     )
     dress(figure, height=height, bargap=0)
     figure.update_xaxes(title_text="activation", showgrid=False)
+    figure.update_yaxes(title_text="tokens (log)", type="log", nticks=4, dtick=1)
+    return figure
+
+
+def logit_histogram(shape: pd.Series, colour: str = SOFT, height: int = 200) -> go.Figure:
+    """Draw how a feature's direct effect on the logits is spread over all tokens.
+
+    `shape`: a row of `queries.logit_shape`.
+    """
+    width = (shape.largest - shape.smallest) / len(shape.bins)
+    lows = shape.smallest + width * np.arange(len(shape.bins))
+    figure = go.Figure(
+        go.Bar(
+            x=lows + width / 2,
+            y=shape.bins,
+            width=width,
+            marker={"color": colour, "line": {"color": "white", "width": 0.6}},
+            customdata=np.stack([lows, lows + width], 1),
+            hovertemplate=(
+                "%{customdata[0]:.2f} to %{customdata[1]:.2f}<br>%{y} tokens<extra></extra>"
+            ),
+        )
+    )
+    dress(figure, height=height, bargap=0)
+    figure.update_xaxes(title_text="logit", showgrid=False)
     figure.update_yaxes(title_text="tokens (log)", type="log", nticks=4, dtick=1)
     return figure

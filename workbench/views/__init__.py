@@ -16,7 +16,7 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsFloat
 
 import pandas as pd
 import streamlit as st
@@ -51,6 +51,15 @@ h3 {font-size: 1.08rem !important; padding-bottom: .2rem !important;}
   border-radius: 3px; padding: .08rem 0;
 }
 .context .peak {outline: 1.5px solid #c4561a; outline-offset: 0;}
+.tokens {display: flex; flex-wrap: wrap; gap: .3rem .45rem; margin: .1rem 0 .5rem;}
+.tokens span {
+  white-space: pre-wrap; overflow-wrap: anywhere; background: #f1f3f5; border-radius: 4px;
+  padding: .05rem .4rem; font-size: .9rem;
+}
+.tokens small {color: #6b7580; font-variant-numeric: tabular-nums; margin-inline-start: .35rem;}
+.related {padding: .2rem 0; border-bottom: 1px solid #eef0f2; font-size: .92rem;}
+.related a {font-variant-numeric: tabular-nums;}
+.related small {color: #6b7580; font-variant-numeric: tabular-nums; margin: 0 .5rem;}
 .written {
   white-space: pre-wrap; overflow-wrap: anywhere; min-height: 7rem; padding: .9rem 1rem;
   border: 1px solid #e6e9ed; border-radius: 8px; background: #fbfbfc; line-height: 1.6;
@@ -94,6 +103,7 @@ class ChosenRuns(NamedTuple):
     profile: pd.Series | None
     effects: pd.Series | None
     graph: pd.Series | None
+    descriptions: pd.Series | None = None
 
 
 @st.cache_resource(show_spinner=False)
@@ -199,8 +209,11 @@ def choose(study: Study) -> ChosenRuns:
     st.caption("study")
     st.markdown(f"**{safe(study.folder.name)}**")
     sae = pick("SAE", queries.candidates(store, "sae"))
-    labels = effects = graph = None
+    descriptions = labels = effects = graph = None
     if sae is not None:
+        descriptions = pick(
+            "Descriptions", queries.candidates(store, "descriptions", "sae", sae.run)
+        )
         labels = pick("Labels", queries.candidates(store, "labels", "sae", sae.run))
     if labels is not None:
         sweeps = queries.candidates(store, "effects", "labels", labels.run)
@@ -215,6 +228,7 @@ def choose(study: Study) -> ChosenRuns:
         profile=pick("Value profile", profiles, "instrument", "steering"),
         effects=effects,
         graph=graph,
+        descriptions=descriptions,
     )
 
 
@@ -345,6 +359,6 @@ def facts(pairs: Mapping[str, str]) -> None:
     st.html(f'<div class="facts">{"".join(cells)}</div>')
 
 
-def number(x: float | None, digits: int = 3) -> str:
+def number(x: SupportsFloat | None, digits: int = 3) -> str:
     """Write a number for people; a dash where there is none."""
-    return "–" if x is None or x != x else f"{x:.{digits}g}"
+    return "–" if x is None or pd.isna(x) else f"{float(x):.{digits}g}"

@@ -1,7 +1,8 @@
 """The page of one feature, at `?feature=12`.
 
 Statistics, its strongest contexts with every token shaded by activation, the labels that compete
-for it with their evidence, and what steering it does, where a sweep has steered it.
+for it with their evidence, what it writes and which features are like it (`description.py`), and
+what steering it does, where a sweep has steered it.
 """
 
 import html
@@ -16,6 +17,7 @@ from workbench import figures
 from workbench.figures.style import names, probability, side
 from workbench.study import Study
 from workbench.views import ChosenRuns, missing, number, run_json, show
+from workbench.views.description import show_description
 
 
 def open_feature(feature: int) -> None:
@@ -56,6 +58,7 @@ def feature_page(study: Study, chosen: ChosenRuns, sae_run: pd.Series, text: str
             "This feature is dead: it was active on no token of the harvested text.",
             icon=":material/bedtime:",
         )
+        show_description(study, chosen, feature, "")
         return
     colour = ""
     if len(accepted):
@@ -73,6 +76,7 @@ def feature_page(study: Study, chosen: ChosenRuns, sae_run: pd.Series, text: str
         st.caption("Tokens at each strength, over the harvested text.")
     st.subheader("Labels that compete for it")
     _labels(study, chosen, labels)
+    show_description(study, chosen, feature, colour)
     _doses(study, chosen, feature)
 
 
