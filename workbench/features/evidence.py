@@ -77,7 +77,7 @@ class Split(NamedTuple):
     """Documents that are held out."""
 
 
-class HeldOut(NamedTuple):
+class HeldOutEvidence(NamedTuple):
     """What held-out documents say of some features and a comparison; every field is [feature]."""
 
     score: Float[np.ndarray, " feature"]
@@ -92,7 +92,7 @@ class HeldOut(NamedTuple):
     """Effective number of held-out documents in which it is active [documents]."""
 
 
-class Verdict(NamedTuple):
+class LabelVerdict(NamedTuple):
     """What a labeler makes of a feature and a comparison."""
 
     method: str
@@ -236,7 +236,7 @@ class MarkEvidence:
         )
         return np.where(is_both, topic[best], best)
 
-    def on_held_out(self, test: int, features: Int[np.ndarray, " feature"]) -> HeldOut:
+    def on_held_out(self, test: int, features: Int[np.ndarray, " feature"]) -> HeldOutEvidence:
         """Look at held-out documents for some features and one comparison."""
         rows = self.split.test
         active = self._held_out_columns[:, features]
@@ -247,7 +247,7 @@ class MarkEvidence:
         precision = truth.astype(float) @ active / size
         base = share[strata] @ active / size
         squares = np.asarray(active.multiply(active).sum(0)).ravel()
-        return HeldOut(
+        return HeldOutEvidence(
             score=auroc(active, truth, strata),
             precision=precision,
             base=base,
@@ -255,7 +255,9 @@ class MarkEvidence:
             effective=total**2 / np.maximum(squares, 1e-300),
         )
 
-    def label(self, test: int, column: int, outside: HeldOut, k: int, verdict: Verdict) -> Label:
+    def label(
+        self, test: int, column: int, outside: HeldOutEvidence, k: int, verdict: LabelVerdict
+    ) -> Label:
         """Give the row of a comparison and a live feature, the `k`-th of `outside`."""
         value, polarity, part = self.marks.tests[test]
         effect, se = self.effect[test, column], self.se[test, column]
@@ -281,7 +283,7 @@ class MarkEvidence:
             evidence=json.dumps({name: _rounded(x) for name, x in evidence.items()}),
         )
 
-    def _evidence(self, test: int, column: int, outside: HeldOut, k: int) -> dict[str, Any]:
+    def _evidence(self, test: int, column: int, outside: HeldOutEvidence, k: int) -> dict[str, Any]:
         """Give what is kept as evidence beside a row."""
         rival = self.rival[test, column]
         runner_up, polarity, _ = self.marks.tests[rival] if rival >= 0 else ("", 0, "")

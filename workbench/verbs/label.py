@@ -118,14 +118,8 @@ def run(study: Workspace, settings: LabelSettings, progress: Progress) -> Run:
     settings = _with_mode(study, settings, sae_run, progress)
     questions = _questions(study, settings, sae_run)
     pinned = dataclasses.replace(settings, sae=sae_run.id)
-    inputs = {
-        "sae": sae_run.id,
-        "labelled": _digest(labelled, questions),
-        # A labeler's limits decide its labels, the defaults as well.
-        "labeler": hashlib.sha256(repr(options_of_labeler).encode()).hexdigest(),
-    }
-    if files := _files(options_of_labeler):
-        inputs["files"] = hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()
+    inputs = {"sae": sae_run.id, "labelled": _digest(labelled, questions)}
+    inputs |= _inputs_of(options_of_labeler)
 
     def build(work: Work) -> dict[str, Any]:
         """Label the features, score the labels' outputs and write the tables."""
@@ -165,6 +159,17 @@ def run(study: Workspace, settings: LabelSettings, progress: Progress) -> Run:
         }
 
     return study.make("labels", pinned, inputs, build)
+
+
+def _inputs_of(options_of_labeler: Any) -> dict[str, str]:
+    """Give checksums of what decides the labels besides texts and SAE.
+
+    A labeler's limits do, the defaults as well, and the files that its options name.
+    """
+    inputs = {"labeler": hashlib.sha256(repr(options_of_labeler).encode()).hexdigest()}
+    if files := _files(options_of_labeler):
+        inputs["files"] = hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()
+    return inputs
 
 
 def _files(options_of_labeler: Any) -> dict[str, str]:

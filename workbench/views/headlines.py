@@ -38,8 +38,8 @@ def about_profile(
         text = "This way of asking does not hear the model, so no value of it can be claimed."
         return Headline(text, "profiles")
     least = float(summary.get("resolution", 0.0))
-    told = rows[((rows.low > 0) | (rows.high < 0)) & (rows["mean"].abs() >= least)]
-    if told.empty:
+    clear = rows[((rows.low > 0) | (rows.high < 0)) & (rows["mean"].abs() >= least)]
+    if clear.empty:
         holding = int(((rows.low <= 0) & (rows.high >= 0)).sum())
         reason = (
             f"all {holding} intervals hold 0"
@@ -47,7 +47,7 @@ def about_profile(
             else f"no difference reaches {least:.2g}, the smallest that priming can make"
         )
         return Headline(f"No value stands out: {reason}.", "profiles")
-    ordered = told.sort_values("mean", ascending=False)
+    ordered = clear.sort_values("mean", ascending=False)
     above = [_row(row, names) for row in ordered[ordered["mean"] > 0].itertuples()]
     below = [_row(row, names) for row in ordered[ordered["mean"] < 0].iloc[::-1].itertuples()]
     sides = [f"{_listed(above)} above"] * bool(above) + [f"{_listed(below)} below"] * bool(below)

@@ -37,7 +37,7 @@ from jaxtyping import Bool, Float, Int
 from feature_store.bounds import MANY, Between, Count, Seed, Share
 from feature_store.records import Label, ValueSystem
 from feature_store.registry import register
-from workbench.features.evidence import HeldOut, MarkEvidence, Verdict
+from workbench.features.evidence import HeldOutEvidence, LabelVerdict, MarkEvidence
 from workbench.features.labelers import LabelledActivations
 from workbench.statistics.intervals import benjamini_hochberg
 from workbench.statistics.marked import MarkedTexts, limit_by_chance, permuted
@@ -226,7 +226,7 @@ class Evidence(MarkEvidence):
         reasons = {"z_limit": float(limits.z[test]), "gain_limit": float(limits.gain[test])}
         rows = []
         for k, column in enumerate(features.tolist()):
-            verdict = Verdict(
+            verdict = LabelVerdict(
                 method="contrast",
                 p=float(self.p[test, column]),
                 q=float(self.q[test, column]),
@@ -244,7 +244,7 @@ class Evidence(MarkEvidence):
             & (self.rival_share[test] <= self.settings.specificity)
         )
 
-    def _passes_outside(self, outside: HeldOut) -> Bool[np.ndarray, " feature"]:
+    def _passes_outside(self, outside: HeldOutEvidence) -> Bool[np.ndarray, " feature"]:
         """Which features pass the limits on held-out documents that do not come from the study."""
         return (outside.score >= self.settings.min_score) & (
             outside.effective >= self.settings.min_held_out
@@ -254,7 +254,7 @@ class Evidence(MarkEvidence):
         self,
         test: int,
         features: Int[np.ndarray, " feature"],
-        outside: HeldOut,
+        outside: HeldOutEvidence,
         limits: StudyLimits,
     ) -> Bool[np.ndarray, " feature"]:
         """Which features pass all other limits of one comparison."""

@@ -204,13 +204,15 @@ class WordPlaces:
         lengths = np.array([len(token) for token in contexts.vocabulary], np.int64)
         for context in range(len(contexts)):
             span = slice(contexts.starts[context], contexts.starts[context + 1])
-            found = list(WORD.finditer("".join(contexts.words(context))))
-            begins = np.array([match.start() for match in found], np.int64)
+            matches = list(WORD.finditer("".join(contexts.words(context))))
+            begins = np.array([match.start() for match in matches], np.int64)
             ends = np.cumsum(lengths[contexts.tokens[span]])
             word = np.searchsorted(begins, ends, side="left") - 1
             of_token[span] = len(stems) + np.maximum(word, 0)
             firsts.append(len(stems))
-            stems += [names.setdefault(_stem(match.group().lower()), len(names)) for match in found]
+            stems += [
+                names.setdefault(_stem(match.group().lower()), len(names)) for match in matches
+            ]
             stems += [-1] * (reach + 1)
         totals = np.add.reduceat(contexts.activations.astype(float), contexts.starts[:-1])
         share = contexts.activations / np.repeat(
@@ -248,5 +250,7 @@ class WordPlaces:
         first, last = np.searchsorted(contexts.features, [feature, feature + 1])
         there = self.stems[self.firsts[first] : self.firsts[last]]
         counts = {stem: int((there == self.names.get(stem, -2)).sum()) for stem in listed}
-        found = sorted((stem for stem in listed if counts[stem]), key=lambda s: (-counts[s], s))
-        return found[:NAMED]
+        there_first = sorted(
+            (stem for stem in listed if counts[stem]), key=lambda s: (-counts[s], s)
+        )
+        return there_first[:NAMED]

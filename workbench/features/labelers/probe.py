@@ -34,7 +34,7 @@ from scipy import sparse
 from feature_store.bounds import MANY, Between, Count, Positive, Seed, Share
 from feature_store.records import Label, ValueSystem
 from feature_store.registry import register
-from workbench.features.evidence import MarkEvidence, Verdict
+from workbench.features.evidence import LabelVerdict, MarkEvidence
 from workbench.features.labelers import LabelledActivations
 from workbench.statistics.intervals import benjamini_hochberg
 from workbench.statistics.marked import permuted
@@ -121,7 +121,7 @@ class Stability(NamedTuple):
 
 
 @register("labelers", "probe")
-class Probe:
+class SparseProbe:
     """Features that a sparse logistic regression chooses in most halves of the texts."""
 
     config = ProbeLabelerSettings
@@ -174,11 +174,11 @@ def choose_on(
     for test, truth in enumerate(carried.T):
         strength = _strength(parts[0], truth[halves[0]], live, per_fit)
         for part, half in zip(parts, halves, strict=True):
-            found = _weights(part, truth[half], live, strength)
-            chosen = np.argsort(-found, kind="stable")[:per_fit]
-            chosen = chosen[found[chosen] > 0]
+            fitted = _weights(part, truth[half], live, strength)
+            chosen = np.argsort(-fitted, kind="stable")[:per_fit]
+            chosen = chosen[fitted[chosen] > 0]
             share[test, chosen] += 1 / len(halves)
-            weight[test, chosen] += found[chosen] / len(halves)
+            weight[test, chosen] += fitted[chosen] / len(halves)
     return Stability(share, weight)
 
 
@@ -277,7 +277,9 @@ def labels_of(
             "per_fit": bound.per_fit,
             "weight": float(stability.weight[test, feature]),
         }
-        verdict = Verdict("probe", float(p[k]), float(q[k]), bool(accepted), reasons)
+        verdict = LabelVerdict(
+            method="probe", p=float(p[k]), q=float(q[k]), accepted=bool(accepted), evidence=reasons
+        )
         rows.append(evidence.label(test, feature, outside, 0, verdict))
     return rows
 
