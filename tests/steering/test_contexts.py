@@ -7,7 +7,7 @@ from tests.helpers.planted_contexts import contexts_of
 from tests.helpers.synthetic import synthetic
 from workbench.features import contexts
 from workbench.features.labelers.lexicon import LexiconLabelerSettings
-from workbench.verbs.label import _files
+from workbench.verbs.label import _labeler_inputs
 
 
 def test_what_is_read_is_what_the_store_holds(tmp_path):
@@ -47,8 +47,10 @@ def test_a_word_list_that_is_edited_is_another_input_of_the_run(tmp_path):
     file = tmp_path / "words.toml"
     file.write_text('power = ["rule"]')
     settings = LexiconLabelerSettings(words=str(file))
-    before = _files(settings)
-    assert list(before) == [f"words={file}"]
+    before = _labeler_inputs(settings)
+    assert list(before) == ["labeler", "files"]
     file.write_text('power = ["rule", "reign"]')
-    assert _files(settings) != before
-    assert _files(LexiconLabelerSettings()) == {}
+    after = _labeler_inputs(settings)
+    assert after["labeler"] == before["labeler"]
+    assert after["files"] != before["files"]
+    assert list(_labeler_inputs(LexiconLabelerSettings())) == ["labeler"]

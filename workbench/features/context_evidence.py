@@ -77,7 +77,7 @@ class ContextMeans:
         for count in np.unique(counts):
             rows = counts == count
             p[rows] = _chance(means[rows], scores, int(count), limits.draws, rng)
-        return cls(names, counts, means, z, p)
+        return cls(features=names, counts=counts, means=means, z=z, p=p)
 
     def labels(
         self, values: Sequence[str], limits: ContextLimits, evidence: Sequence[Mapping[str, Any]]

@@ -118,8 +118,11 @@ def run(study: Workspace, settings: LabelSettings, progress: Progress) -> Run:
     settings = _with_mode(study, settings, sae_run, progress)
     questions = _questions(study, settings, sae_run)
     pinned = dataclasses.replace(settings, sae=sae_run.id)
-    inputs = {"sae": sae_run.id, "labelled": _digest(labelled, questions)}
-    inputs |= _inputs_of(options_of_labeler)
+    inputs = {
+        "sae": sae_run.id,
+        "labelled": _digest(labelled, questions),
+        **_labeler_inputs(options_of_labeler),
+    }
 
     def build(work: Work) -> dict[str, Any]:
         """Label the features, score the labels' outputs and write the tables."""
@@ -161,21 +164,17 @@ def run(study: Workspace, settings: LabelSettings, progress: Progress) -> Run:
     return study.make("labels", pinned, inputs, build)
 
 
-def _inputs_of(options_of_labeler: Any) -> dict[str, str]:
-    """Give checksums of what decides the labels besides texts and SAE.
+def _labeler_inputs(options_of_labeler: Any) -> dict[str, str]:
+    """Sum up what decides a labeler's labels: role -> checksum.
 
-    A labeler's limits do, the defaults as well, and the files that its options name.
+    They are its limits, the defaults as well, and the files and folders that its settings name.
     """
     inputs = {"labeler": hashlib.sha256(repr(options_of_labeler).encode()).hexdigest()}
-    if files := _files(options_of_labeler):
+    named = dataclasses.asdict(options_of_labeler).items()
+    files = contents([f"{name}={value}" for name, value in named if isinstance(value, str)])
+    if files:
         inputs["files"] = hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()
     return inputs
-
-
-def _files(options_of_labeler: Any) -> dict[str, str]:
-    """Sum up the files and folders that a labeler's settings name: setting -> checksum."""
-    named = dataclasses.asdict(options_of_labeler).items()
-    return contents([f"{name}={value}" for name, value in named if isinstance(value, str)])
 
 
 def _with_texts(settings: LabelSettings, sae_run: Run) -> LabelSettings:

@@ -104,11 +104,13 @@ def _statistics(row: pd.Series, spread: pd.Series) -> None:
             " kept."
         ),
     )
-    cells[3].metric("Median", number(spread["median"]), help="Median of the kept activations.")
-    cells[4].metric("Strongest", number(row.max_activation), help="Largest activation seen.")
+    cells[3].metric(
+        "Median", number(float(spread["median"])), help="Median of the kept activations."
+    )
+    cells[4].metric("Strongest", number(float(row.max_activation)), help="Largest activation seen.")
     cells[5].metric(
         "Decoder length",
-        number(row.decoder_norm),
+        number(float(row.decoder_norm)),
         help="Length of its decoder row, in residual units.",
     )
 

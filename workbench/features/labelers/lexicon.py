@@ -250,7 +250,5 @@ class WordPlaces:
         first, last = np.searchsorted(contexts.features, [feature, feature + 1])
         there = self.stems[self.firsts[first] : self.firsts[last]]
         counts = {stem: int((there == self.names.get(stem, -2)).sum()) for stem in listed}
-        there_first = sorted(
-            (stem for stem in listed if counts[stem]), key=lambda s: (-counts[s], s)
-        )
-        return there_first[:NAMED]
+        present = [stem for stem in listed if counts[stem]]
+        return sorted(present, key=lambda stem: (-counts[stem], stem))[:NAMED]

@@ -278,7 +278,11 @@ def labels_of(
             "weight": float(stability.weight[test, feature]),
         }
         verdict = LabelVerdict(
-            method="probe", p=float(p[k]), q=float(q[k]), accepted=bool(accepted), evidence=reasons
+            method="probe",
+            p=float(p[k]),
+            q=float(q[k]),
+            accepted=bool(accepted),
+            evidence=reasons,
         )
         rows.append(evidence.label(test, feature, outside, 0, verdict))
     return rows
