@@ -284,7 +284,7 @@ def missing(study: Study, kind: str, what: str, flags: str = "") -> None:
 @st.fragment(run_every=REFRESH)
 def _fill(study: Study) -> None:
     """Draw the page anew once the study has other runs than the page has seen."""
-    if study.store.version != st.session_state["version"]:
+    if study.store.version != st.session_state.setdefault("version", study.store.version):
         st.rerun()
 
 
