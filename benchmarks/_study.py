@@ -30,3 +30,11 @@ def made() -> Made:
     with in_terminal("study") as progress:
         outcome = demo(study, False, progress)
     return Made(study, outcome.runs, time.monotonic() - start)
+
+
+@functools.cache
+def trained() -> tuple[Study, Run]:
+    """A study of the organism with the demo's SAE alone; the first call takes a minute."""
+    study = Study(Path(tempfile.mkdtemp(prefix="workbench-")) / "trained")
+    with in_terminal("study") as progress:
+        return study, study.do("train", {"model": "organism"}, progress)

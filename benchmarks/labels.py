@@ -21,69 +21,22 @@ from collections import Counter
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
+from benchmarks._planted import DOCUMENTS, planted_meanings
 from benchmarks._study import made
 from workbench import organism
 from workbench.features.output_scores import with_outputs
-from workbench.organism.generate import Sentence, study_document
-from workbench.organism.planted import planted_language
 from workbench.sweeps.sweep import choose_features
 
 NAME = "labels"
-DOCUMENTS = 6_000
-LIVE = 30
-"""Documents in which a feature must be active to be asked for [documents]."""
-
-
-def _meaning(sentence: Sentence) -> tuple[str, str, int]:
-    """(kind, name, sign) of a planted sentence."""
-    if sentence.row >= 0:
-        owner = planted_language().rows[sentence.row].owner
-        return (
-            "value" if owner in organism.truth().values else "attribute",
-            owner,
-            int(np.sign(sentence.amount)),
-        )
-    topics = {text: topic for topic, texts in planted_language().topics.items() for text in texts}
-    return (
-        ("topic", topics[sentence.text], 0)
-        if sentence.text in topics
-        else ("filler", sentence.text, 0)
-    )
 
 
 def main() -> dict:
     """Reach: precision >= 0.95, recall >= 0.9, no topic feature labelled."""
-    from sae_training.dictionary.harvest import pooled
-    from sae_training.dictionary.texts import Corpus
-    from workbench.workspace import site_of
-
     told, truth = made(), organism.truth()
     study, run = told.study, told.runs["train"]
-    model, sae = study.model_of(run), study.sae(run)
-    rng = np.random.default_rng(7)
-    documents = [study_document(rng) for _ in range(DOCUMENTS)]
-    types = sorted({(_meaning(s), s.row) for d in documents for s in d.sentences})
-    place = {kind: column for column, kind in enumerate(types)}
-    present = np.zeros((DOCUMENTS, len(types)))
-    for row, document in enumerate(documents):
-        for sentence in document.sentences:
-            present[row, place[_meaning(sentence), sentence.row]] = 1
-    active = pooled(
-        model,
-        sae,
-        Corpus([d.text for d in documents], 128, 128),
-        site_of(run),
-    ).activations.toarray()
-    x, y = present - present.mean(0), active - active.mean(0)
-    share = np.linalg.lstsq(x, y, rcond=None)[0] * (x.T @ y / DOCUMENTS) / (y.var(0) + 1e-12)
-    meanings = sorted({meaning for meaning, _ in types})
-    explained = np.stack(
-        [
-            share[[i for i, (m, _) in enumerate(types) if m == meaning]].sum(0)
-            for meaning in meanings
-        ]
-    )
-    best, most = explained.argmax(0), explained.max(0)
+    sae = study.sae(run)
+    planted = planted_meanings(study, run)
+    meanings, best, most, _ = planted
     labels = study.store.sql(
         "SELECT feature, value, polarity FROM labels WHERE accepted AND run = ?",
         [told.runs["label"].id],
@@ -95,11 +48,7 @@ def main() -> dict:
         for feature, meaning in named.items()
         if meanings[best[feature]] != meaning
     )
-    wanted = [
-        f
-        for f in range(sae.n_features)
-        if most[f] > 0.5 and meanings[best[f]][0] == "value" and (active[:, f] > 0).sum() >= LIVE
-    ]
+    wanted = planted.wanted
     recall = float(np.mean([named.get(f) == meanings[best[f]] for f in wanted]))
     topics = sum(meanings[best[f]][0] == "topic" and most[f] > 0.5 for f in range(sae.n_features))
     decoder = sae.W_dec.numpy() / np.linalg.norm(sae.W_dec.numpy(), axis=1, keepdims=True)
