@@ -20,7 +20,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-WAIT = 15_000
+WAIT = 30_000
 """Longest wait for a text [ms]; only a failing test waits so long."""
 
 
