@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from feature_store.errors import BadInput
-from feature_store.records import Site
+from feature_store.records import Label, Site
 from sae_training.engine.gates import ActivationGate, ProbeGate, PromptGate, gated_scores, spread
 from sae_training.engine.scoring import sweep
 from sae_training.model.edits import Add, by_prompt
@@ -14,6 +14,8 @@ from sae_training.model.last_token import last_residuals
 from tests.helpers.small_models import WIDTH, TinySAE, model
 from workbench.steering.directions import Probe
 from workbench.steering.gates import gate
+from workbench.steering.gates.feature import _most_specific
+from workbench.study import Study
 from workbench.systems.conva.shift import minimum_shift
 
 MODEL = model()
@@ -134,3 +136,39 @@ def test_a_threshold_opens_from_its_score_on():
     assert told.open.tolist() == [True, True, False, False]
     assert gate(Half(), ["a"] * 4, 0.0).open.all()
     assert not gate(Half(), ["a"] * 4, 1.1).open.any()
+
+
+def test_a_feature_without_a_held_out_gain_is_chosen_by_its_effect(tmp_path):
+    study = Study(tmp_path / "study")
+    with study.runs.begin("sae", {"model": "organism"}, {}, 0) as work:
+        sae = work.finish({"n_features": 9})
+
+    def label(labeler, gain, effects):
+        rows = [
+            Label(
+                feature=feature,
+                value="power",
+                polarity=1,
+                part="topic",
+                effect=effect,
+                low=np.nan,
+                high=np.nan,
+                p=0.001,
+                q=0.01,
+                score=np.nan,
+                gain=gain,
+                n=10,
+                method=labeler,
+                accepted=True,
+                evidence="{}",
+            )
+            for feature, effect in effects.items()
+        ]
+        with study.runs.begin("labels", {"labeler": labeler}, {"sae": sae.id}, 0) as work:
+            work.table("labels", rows, sort=("feature", "value"))
+            work.finish({"texts": 0})
+
+    label("lexicon", np.nan, {1: 3.0, 4: 9.0, 7: 5.0})
+    assert _most_specific(study, sae, "power") == 4
+    label("contrast", 0.5, {8: 1.0, 6: 0.5})
+    assert _most_specific(study, sae, "power") == 6, "a held-out gain goes before none"
