@@ -10,9 +10,10 @@ weights alone, for all features.
    already, the more so the more features there are and the narrower the model.
 
 Everything goes in blocks of features of a fixed size, so that what is computed does not depend on
-what was done already. Memory beside model, SAE and a float32 copy of the unembedding: four times
-`HELD` numbers, 256 MiB. Left out: the layers in between (a feature of an early layer writes through
-them); tokens beyond the tokenizer's vocabulary, which pad a head to a round size.
+what was done already. Memory beside model and SAE: `HELD` numbers three times over (192 MiB), and a
+float32 copy of the unembedding or of the decoder. Left out: the layers in between (a feature of an
+early layer writes through them); tokens beyond the tokenizer's vocabulary, which pad a head to a
+round size.
 """
 
 from typing import NamedTuple
@@ -161,11 +162,12 @@ class DecoderNeighbours:
 
     def __init__(self, sae: SAE, top: int, seed: int) -> None:
         """Bring the rows to length 1; `seed` draws the random rows of the null."""
-        self.rows = _unit(sae.W_dec.float())
         self.top = min(top, sae.n_features - 1)
         self.blocks = range(0, sae.n_features, block_size(sae.n_features))
         """First feature of each block."""
+        # The random rows go before the decoder's are copied.
         self.null = null_cosines(sae.n_features, sae.d_model, self.top, seed)
+        self.rows = _unit(sae.W_dec.float())
 
     def of(self, start: int) -> pa.Table:
         """Give rows of `decoder_neighbours` of the block that begins at feature `start`.
@@ -195,7 +197,8 @@ def null_cosines(rows: int, width: int, top: int, seed: int) -> Float[np.ndarray
     for.
     """
     source = torch.Generator().manual_seed(seed)
-    random = _unit(torch.randn(rows, width, generator=source))
+    random = torch.randn(rows, width, generator=source)
+    random /= random.norm(dim=1, keepdim=True)
     parts = []
     step = block_size(rows)
     for start in range(0, min(rows, NULL_ROWS), step):

@@ -10,7 +10,7 @@
 
 A PMI of a single shared token is large and says nothing: pairs need `least` shared tokens. What
 chance gives is a PMI of 0. Where the harvest thinned out its tokens, counts are of those that it
-kept, and their number is estimated from the share of activations. Memory: 400 MB at 10,000,000
+kept, and their number is estimated from the share of activations. Memory: 300 MB at 10,000,000
 activations, the most that a harvest keeps, whatever the number of features. Left out: how strongly
 features are active together; partners on neighbouring tokens.
 """
