@@ -31,7 +31,7 @@ published: .venv/installed ## make the study of SmolLM2 that ships anew, from no
 	$(BIN)/workbench study studies/smollm2 --job jobs/smollm2.toml
 	$(BIN)/workbench study studies/smollm2 --job jobs/smollm2-systems.toml
 	rm -f workbench/material/studies/smollm2.duckdb
-	$(BIN)/workbench publish studies/smollm2 workbench/material/studies/smollm2.duckdb --without activations \
+	$(BIN)/workbench publish studies/smollm2 workbench/material/studies/smollm2.duckdb --contexts 4 --without activations --without neurons --without topic_ratings --without coactivations \
 		--note "SmolLM2-135M-Instruct: \`make real\` makes this study on your machine, with its weights, in studies/smollm2; there it can be steered."
 
 test: style types ## every check and every test, notebooks included

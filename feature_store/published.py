@@ -52,11 +52,16 @@ _OURS = """
 
 
 def publish(
-    store: Store, file: Path, about: Mapping[str, str], without: Collection[str] = ()
+    store: Store,
+    file: Path,
+    about: Mapping[str, str],
+    without: Collection[str] = (),
+    contexts: int = 0,
 ) -> Path:
     """Write a study as one `.duckdb` file; returns the file. DuckDB 1.5 and newer read it.
 
-    `about` is said of the whole. Relations in `without` are left empty. Raises BadInput where the
+    `about` is said of the whole. Relations in `without` are left empty; of each feature's contexts
+    the strongest `contexts` are kept (0: all). Raises BadInput where the
     file exists, NotFound for a relation that does not.
 
         publish(study.store, Path("study.duckdb"), {"system": "schwartz10"}, ["activations"])
@@ -68,17 +73,28 @@ def publish(
         raise BadInput(f"{file} exists already. Choose another name, or remove it first.")
     store.refresh()
     file.parent.mkdir(parents=True, exist_ok=True)
-    noted = {**about, "without": listed(without)} if without else dict(about)
+    left_out = list(without)
+    if contexts:
+        left_out.append(f"contexts beyond the {contexts} strongest of a feature")
+    noted = {**about, "without": listed(left_out)} if left_out else dict(about)
     try:
         with replacing(file) as beside:
             beside.unlink(missing_ok=True)
-            _copy(store, beside, noted, without)
+            _copy(store, beside, noted, _selections(without, contexts))
     except duckdb.Error as error:
         raise WorkbenchError(f"{file} could not be written: {_sentence(error)}") from None
     return file
 
 
-def _copy(store: Store, file: Path, noted: Mapping[str, str], without: Collection[str]) -> None:
+def _selections(without: Collection[str], contexts: int) -> dict[str, str]:
+    """Give the query for the rows of each relation that are written."""
+    queries = {name: f'SELECT * FROM "{name}"' for name in schemas() if name not in without}
+    if contexts and "contexts" in queries:
+        queries["contexts"] += f" WHERE rank < {contexts:d}"
+    return queries
+
+
+def _copy(store: Store, file: Path, noted: Mapping[str, str], queries: Mapping[str, str]) -> None:
     # A connection of its own: the store's may not touch files outside the study.
     with duckdb.connect() as connection:
         connection.execute(
@@ -88,10 +104,8 @@ def _copy(store: Store, file: Path, noted: Mapping[str, str], without: Collectio
         connection.execute(tables())
         connection.execute(comments())
         connection.execute(_OURS)
-        for relation in schemas():
-            if relation in without:
-                continue
-            connection.register("rows_to_publish", store.arrow(f'SELECT * FROM "{relation}"'))
+        for relation, query in queries.items():
+            connection.register("rows_to_publish", store.arrow(query))
             connection.execute(f'INSERT INTO "{relation}" BY NAME SELECT * FROM rows_to_publish')
             connection.unregister("rows_to_publish")
         connection.executemany("INSERT INTO study VALUES (?, ?)", [*noted.items()])

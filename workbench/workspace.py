@@ -165,14 +165,17 @@ class Workspace:
     def hear_first(self, flags: Mapping[str, Any], progress: Progress) -> None:
         """Find out which way of asking hears a model; a workspace without verbs leaves it open."""
 
-    def publish(self, file: Path, without: Collection[str] = (), note: str = "") -> Path:
+    def publish(
+        self, file: Path, without: Collection[str] = (), note: str = "", contexts: int = 0
+    ) -> Path:
         """Write the study as one `.duckdb` file, without weights; returns the file.
 
-        Relations in `without` are left empty; `note` stands above every page of it. Raises BadInput
-        where the file exists, NotFound for a relation that does not.
+        Relations in `without` are left empty; of each feature's contexts the strongest `contexts`
+        are kept (0: all); `note` stands above every page of it. Raises BadInput where the file
+        exists, NotFound for a relation that does not.
         """
         about = {"system": self.system_id, "note": note}
-        return publish(self.store, file, about, without)
+        return publish(self.store, file, about, without, contexts)
 
     def model(
         self, address: str, revision: str = "", dtype: str = "float32", device: str = "auto"

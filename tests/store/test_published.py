@@ -86,6 +86,16 @@ def test_what_is_left_out_is_said(runs, tmp_path, folder):
     assert not (tmp_path / "b.duckdb").exists()
 
 
+def test_the_strongest_contexts_of_a_feature_are_kept(tmp_path, folder):
+    study = synthetic(tmp_path / "study")
+    said = unfold(publish(study.store, tmp_path / "a.duckdb", ABOUT, contexts=2), folder)
+    assert "contexts beyond the 2 strongest" in said["without"]
+    kept = Store(folder / "runs").sql("SELECT max(rank) AS last, count(*) AS n FROM contexts")
+    whole = study.store.sql("SELECT count(*) AS n FROM contexts WHERE rank < 2")
+    assert kept["last"][0] == 1
+    assert kept.n[0] == whole.n[0] > 0
+
+
 def forged(file, *statements):
     with duckdb.connect(str(file)) as connection:
         for statement in statements:

@@ -123,6 +123,12 @@ def _add_publish_flags(sub: argparse.ArgumentParser) -> None:
         metavar="RELATION",
         help="relation to leave out, such as activations; may be repeated",
     )
+    sub.add_argument(
+        "--contexts",
+        type=int,
+        default=0,
+        help="contexts kept of each feature, the strongest; 0: all [0]",
+    )
     sub.add_argument("--note", default="", help="a line that stands above every page of it")
 
 
@@ -234,8 +240,12 @@ def describe(run: Run) -> str:
     return visible(f"{run.id}  {run.status}  {run.seconds:.0f} s  {figures(run.summary)}")
 
 
-def _publish(study: Path, file: Path, without: Sequence[str], note: str, **_: object) -> None:
-    written = _open(study).publish(file, without, note)
+def _publish(
+    study: Path, file: Path, without: Sequence[str], note: str, contexts: int, **_: object
+) -> None:
+    if contexts < 0:
+        raise BadInput(f"--contexts is 0 (all) or more, got {contexts}.")
+    written = _open(study).publish(file, without, note, contexts)
     print(visible(f"{written}  {written.stat().st_size / 1e6:.1f} MB"))
 
 
