@@ -284,7 +284,9 @@ class _Passes:
     def add(self, tokens: list[int], alive: list[bool]) -> None:
         """Continue each row by a token; in rows that are not `alive` it counts as padding."""
         new = torch.tensor(tokens)[:, None]
-        self.mask = torch.cat([self.mask, torch.ones_like(new, dtype=torch.bool)], dim=1)
+        # A row that fills the context has no further position, which learned positions lack.
+        has_room = self.mask.sum(1, keepdim=True) < self.model.context
+        self.mask = torch.cat([self.mask, has_room], dim=1)
         real = torch.tensor(alive, device=self.model.device)[:, None]
         no = torch.zeros_like(real)
         nowhere = dict.fromkeys(self.batch.marks, no)

@@ -195,6 +195,17 @@ def test_generation_ends_where_the_context_does():
         model.generate([prompt * 5], 1)
 
 
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_a_row_that_fills_the_context_leaves_the_others_room(family):
+    """Learned positions end with the context; the batch went on and asked for one more."""
+    model = small_models.model(family)
+    long, short = [2] * (model.context - 2), [3, 4]
+    together = generate.continuations(model, [long, short], 6, 0.0, 0)
+    alone = [generate.continuations(model, [ids], 6, 0.0, 0)[0] for ids in (long, short)]
+    assert together == alone
+    assert len(together[0]) <= 2
+
+
 def test_progress_of_generation_ends_at_its_total_though_texts_end_before(monkeypatch):
     """Three batches; the context ends the longest prompt's text, a stop token most others."""
     monkeypatch.setattr(generate, "ROWS", 2)
