@@ -21,6 +21,7 @@ LABELS = pd.DataFrame(
         "value": ["power", "power", "benevolence", "power"],
         "polarity": [1, -1, 1, 1],
         "gain": [0.9, 0.8, 0.7, 0.6],
+        "effect": [1.2, 1.1, 1.0, 0.9],
         "score": [0.9] * 4,
         "accepted": [True] * 4,
         "output": [0.5, 0.4, 0.3, 0.2],
