@@ -182,7 +182,8 @@ def test_wrong_settings_are_one_line(study):
     with pytest.raises(BadInput, match="ships whole and has nothing to set"):
         study.measure(**lean(settings=("items=x",)))
     with pytest.raises(Incompatible, match="another instrument"):
-        Study(study.folder.parent / "fine", system="schwartz19").measure(**lean())
+        fine = Study(study.folder.parent / "fine", system="schwartz19")
+        fine.measure(**lean(instrument="standin"))
     with pytest.raises(BadInput, match="needs no judge"):
         study.measure(**lean(mode="generate", judge="organism"))
     with pytest.raises(BadInput, match="not sampled are the same answer"):

@@ -109,7 +109,7 @@ def test_a_study_of_a_newer_version_or_damaged(capsys, study):
 def test_a_mistake_is_one_line(capsys, study, words, told):
     verb, *rest = words
     assert told in refused(capsys, verb, study.folder, *rest)
-    assert study.runs.all() == study.runs.interrupted() == []
+    assert study.runs.all() == study.runs.unfinished() == []
 
 
 def latin(text):
@@ -184,7 +184,7 @@ def test_a_file_that_cannot_be_used_is_named_in_one_line(
         else [*rest, tmp_path / name]
     )
     assert told in refused(capsys, verb, study.folder, *rest)
-    assert study.runs.all() == study.runs.interrupted() == []
+    assert study.runs.all() == study.runs.unfinished() == []
 
 
 @pytest.mark.parametrize(
@@ -282,7 +282,7 @@ def test_a_stopped_command_says_so_and_is_resumed(study, how):
         text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
-    while not study.runs.interrupted() and process.poll() is None:
+    while not study.runs.unfinished() and process.poll() is None:
         time.sleep(0.05)
     time.sleep(0.2)
     process.send_signal(how)

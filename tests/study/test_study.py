@@ -51,7 +51,7 @@ def test_every_verb_leaves_a_finished_run(told):
         "effects",
         "graph",
     ]
-    assert study.runs.interrupted() == []
+    assert study.runs.unfinished() == []
     assert all(study.runs.damaged(run.id) == [] for run in study.runs.all())
     assert all(done == total for done, total in seen.values()), "every bar reaches its end"
     assert (study.folder / "result.png").stat().st_size > 10_000
@@ -399,7 +399,7 @@ def test_a_killed_sweep_resumes_to_the_same_numbers(told, tmp_path):
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert [run.kind for run in copy.runs.interrupted()] == ["effects"]
+    assert [run.kind for run in copy.runs.unfinished()] == ["effects"]
     assert len(copy.store.sql("SELECT * FROM side_effects")) == 0, "nothing half-visible"
     subprocess.run(
         words, check=True, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"}

@@ -21,9 +21,19 @@ from workbench.views.description import show_description
 
 
 def open_feature(feature: int) -> None:
-    """Go to the page of a feature."""
+    """Go to the page of a feature.
+
+    What was clicked to come here stays chosen where the user turns back before the page is whole,
+    and would open the feature again: so the list and the map are other widgets then.
+    """
+    st.session_state["features-opened"] = opened() + 1
     st.query_params["feature"] = str(feature)
     st.rerun()
+
+
+def opened() -> int:
+    """Count how often a feature was opened in this session."""
+    return int(st.session_state.get("features-opened", 0))
 
 
 def feature_page(study: Study, chosen: ChosenRuns, sae_run: pd.Series, text: str) -> None:

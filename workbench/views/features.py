@@ -15,7 +15,7 @@ from workbench import figures
 from workbench.figures.style import names, side
 from workbench.study import Study
 from workbench.views import clicked, here, missing, show
-from workbench.views.feature import feature_page, open_feature
+from workbench.views.feature import feature_page, open_feature, opened
 from workbench.views.shared import turn_pages
 
 ROWS = 25
@@ -222,7 +222,7 @@ def _table(listed: queries.FeaturesPage, name_of: Mapping[str, str], at: int) ->
         height=35 * (len(table) + 1) + 3,
         on_select="rerun",
         selection_mode="single-row",
-        key=f"features-{st.session_state['features-filters']}-{at}",
+        key=f"features-{st.session_state['features-filters']}-{at}-{opened()}",
         column_config=COLUMNS,
     )
     turn_pages("features-page", ROWS, listed.total, middle_width=3).caption(
@@ -246,7 +246,8 @@ def _map(study: Study, sae: str, labels: str) -> None:
         st.caption("This SAE has no map.")
         return
     figure = figures.feature_map(points, study.system)
-    point = clicked(show(figure, "map", on_select="rerun", selection_mode="points"))
+    picked = show(figure, f"map-{opened()}", on_select="rerun", selection_mode="points")
+    point = clicked(picked)
     alive = (
         "Every live feature"
         if len(points) <= queries.MAP_POINTS
