@@ -18,6 +18,7 @@ from workbench.command.cli import main
 from workbench.organism.planted import LAYER
 from workbench.study import Study
 from workbench.sweeps.survey import advised, own_less_others, value_directions
+from workbench.verbs.survey import RUNNING
 
 SMALL = {
     "limit": 600,
@@ -76,7 +77,7 @@ def test_an_interrupted_survey_ends_with_the_same_rows(surveyed, tmp_path):
     again = Study(tmp_path / "again")
 
     def stop(stage, done, total):
-        if stage == "writing layers" and 0 < done < total <= 2 * done:
+        if stage == RUNNING and 0 < done < total <= 2 * done:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
