@@ -10,6 +10,7 @@ Reach: every stage ends. What a stage finds is a finding, and no reach.
 """
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,16 @@ QUERIES = {
             AS what, mean AS estimate, low, high, 'R-hat ' || round(r_hat, 3) AS beside, n
         FROM ordinal_contrasts WHERE run = $ordinal AND (contrast LIKE '%less%' OR
             (other <> '' AND contrast = 'power'))""",
+    "8 the Staircase": """
+        SELECT 'cyclic triads of ' || triads AS what, cycles AS estimate, low, high,
+            'coins ' || chance AS beside, n FROM transitivity
+        UNION ALL SELECT 'preference of ' || value || ', all steps', avg(preference), NULL,
+            NULL, 'by coins 0', min(n) FROM step_preferences GROUP BY value""",
+    "answers that were read": """
+        SELECT config->>'instrument' || ', ' || (config->>'mode') AS what,
+            avg((responses.status = 'parsed')::DOUBLE) AS estimate, NULL AS low,
+            NULL AS high, '' AS beside,
+            count(*) AS n FROM responses JOIN runs USING (run) GROUP BY run, what""",
     "9 AdAEM": """
         SELECT 'separation by questions: ' || questions AS what, separation AS estimate, low, high,
             'opinions dealt at random ' || round(chance, 3) AS beside, n
@@ -133,7 +144,9 @@ def main() -> dict:
 
 def _asked(study: Study, query: str, newest: dict[str, str]) -> list[dict]:
     """Ask the store for the rows of a system; none where a run it needs is missing."""
-    needed = {kind for kind in newest if f"${kind}" in query}
+    needed = set(re.findall(r"\$(\w+)", query))
+    if not needed <= newest.keys():
+        return []
     frame = study.store.sql(query, {kind: newest[kind] for kind in needed})
     return frame.to_dict("records")
 
@@ -166,7 +179,7 @@ def _three_ways(study: Study, stages: dict[str, str]) -> list[dict]:
             agreement = spearmanr(pair[one], pair[other])
             rows.append(
                 {
-                    "system": "6 to 8 base profile, several ways",
+                    "system": "base profile, several ways",
                     "what": f"rank correlation over values, {one} and {other}",
                     "estimate": float(agreement.statistic),
                     "low": np.nan,

@@ -63,7 +63,8 @@ def test_a_profile_says_what_stands_out_or_that_nothing_does(rows, summary, said
         (1, cells(effect=2.0), "yes", "1 feature carries a value. Turning Power up raises"),
         (210, cells(q=0.2), "yes", "moves no other one beyond random controls."),
         (210, cells(effect=0.15, band=0.2), "yes", "moves no other one"),
-        (210, cells(), "no", "moves no other one"),
+        (210, cells(), "no", "does not hear the model, so no side effect can be claimed."),
+        (210, cells(band=float("nan")), "yes", "No control was steered, so no side effect can"),
         (0, None, "yes", "No feature carries a value."),
     ],
 )

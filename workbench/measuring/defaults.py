@@ -85,14 +85,12 @@ def in_system(system: str, config: type, given: Mapping[str, Any]) -> dict[str, 
     {'instrument': 'standin19'}
     """
     usual = BY_SYSTEM.get(system, "standin")
-    fields = {field.name: field.default for field in dataclasses.fields(config)}
-    suited = {"instrument": usual, "instruments": (usual,)}
-    known = {"instrument": "standin", "instruments": ("standin",)}
-    return {
-        name: suited[name]
-        for name, default in known.items()
-        if fields.get(name) == default and suited[name] != default
-    } | dict(given)
+    suited: dict[str, Any] = {}
+    if usual != "standin":
+        for field in dataclasses.fields(config):
+            if field.default in ("standin", ("standin",)):
+                suited[field.name] = usual if field.default == "standin" else (usual,)
+    return suited | dict(given)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -73,7 +73,13 @@ def about_effects(
     text = f"{count:,} {noun}." if count else "No feature carries a value."
     if cells is None:
         return Headline(text, "features")
-    others, sure = _survivors(cells, heard)
+    if heard == "no":
+        text += " This way of asking does not hear the model, so no side effect can be claimed."
+        return Headline(text, "effects")
+    if cells.null_high.isna().all():
+        text += " No control was steered, so no side effect can be told from chance."
+        return Headline(text, "effects")
+    others, sure = _survivors(cells)
     if sure.empty:
         text += " Turning a value up moves no other one beyond random controls."
         return Headline(text, "effects")
@@ -115,11 +121,11 @@ def as_html(headlines: Sequence[Headline]) -> str:
     return "".join(lines)
 
 
-def _survivors(cells: pd.DataFrame, heard: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Give the side effects, and those that leave the null band; none where nothing is heard."""
+def _survivors(cells: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Give the side effects, and those that leave the null band of random controls."""
     others = cells[cells.source != cells.target]
     outside = (others.effect > others.null_high) | (others.effect < others.null_low)
-    return others, others[outside & (others.q < SURE) & (heard != "no")]
+    return others, others[outside & (others.q < SURE)]
 
 
 def _row(row: Any, names: Mapping[str, str]) -> str:
