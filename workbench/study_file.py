@@ -42,6 +42,10 @@ class Published(NamedTuple):
     without: str
     """Relations that were left out; empty where none was."""
 
+    def lacks(self, relation: str) -> bool:
+        """Whether a relation was left out, so that no row of it means nothing."""
+        return relation in self.without.split(", ")
+
 
 def file(folder: Path) -> Path:
     """Give the file that describes the study in a folder."""

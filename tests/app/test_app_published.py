@@ -16,7 +16,9 @@ NOTE = "<b>Ask</b> `them` for [weights](javascript:alert(1))"
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
     folder = tmp_path_factory.mktemp("published")
-    file = synthetic(folder / "study").publish(folder / "theirs.duckdb", ["activations"], NOTE)
+    file = synthetic(folder / "study").publish(
+        folder / "theirs.duckdb", ["activations", "coactivations"], NOTE
+    )
     before = os.environ.get("WORKBENCH_CACHE")
     os.environ["WORKBENCH_CACHE"] = str(folder / "cache")
     try:
@@ -51,7 +53,7 @@ def test_every_page_opens_and_says_that_it_is_read_only(tab):
     ):
         tab.turn(title, text)
         tab.settled()
-        tab.see("is a published study: read only, without weights and activations.")
+        tab.see("is a published study: read only, without weights and activations, coactivations.")
         assert "<b>Ask</b>" in tab.page.get_by_test_id("stAlert").first.inner_text()
         assert tab.page.locator("a[href^=javascript]").count() == 0
 
@@ -60,6 +62,7 @@ def test_a_feature_shows_no_figure_of_what_was_left_out(tab):
     tab.open("features?feature=3", "What steering it does")
     texts = tab.page.get_by_test_id("stMetric").filter(has_text="Texts")
     assert re.search(r"Texts\s*–", texts.inner_text())
+    tab.see("Left out when the study was published.")
 
 
 def test_steer_says_what_is_lacking_and_what_to_do(tab):

@@ -63,6 +63,9 @@ def show_description(study: Study, chosen: ChosenRuns, feature: int, colour: str
     ):
         with place:
             st.markdown(f"**{title}**")
+            if study.published is not None and study.published.lacks("coactivations"):
+                st.caption("Left out when the study was published.")
+                continue
             rows = together[together.measure == measure]
             figures_of = [
                 f"{r.jaccard:.2f}" if measure == "jaccard" else f"{r.pmi:+.1f} nats"
