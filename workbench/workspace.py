@@ -42,8 +42,9 @@ if TYPE_CHECKING:  # torch is loaded when a model is, not when a study is opened
 class Workspace:
     """The study in `folder`: its runs, its store and its live models.
 
-    An absent or empty folder becomes a study of the value system `system`, unless `create` is
-    false. A `.duckdb` file that was published, or the name of a shipped study, is opened to be read
+    An absent or empty folder becomes a study of the value system `system` (empty: `schwartz10`),
+    unless `create` is false. Raises BadInput where the study that is there speaks another one. A
+    `.duckdb` file that was published, or the name of a shipped study, is opened to be read
     (`study_file.py`). `today` is the day that chat templates tell (2026-11-26); empty: the
     study's.
     """
@@ -51,7 +52,7 @@ class Workspace:
     def __init__(
         self,
         folder: str | Path,
-        system: str = "schwartz10",
+        system: str = "",
         create: bool = True,
         today: str = "",
     ) -> None:
@@ -64,16 +65,22 @@ class Workspace:
         with of_paths():
             empty = not self.folder.exists() or not any(self.folder.iterdir())
         if create and empty:
-            registry.get("values", system)
+            first = system or "schwartz10"
+            registry.get("values", first)
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
-                write_atomically(study_file.file(self.folder), study_file.text(system))
+                write_atomically(study_file.file(self.folder), study_file.text(first))
             except OSError as error:
                 raise BadInput(
                     f"{self.folder} cannot be made a study: {error.strerror}. Choose a folder you"
                     " may write to."
                 ) from None
         self.system_id = study_file.system_of(self.folder)
+        if system not in ("", self.system_id):
+            raise BadInput(
+                f"{self.place} is a study of {self.system_id}. Give a new folder for one of"
+                f" {system}."
+            )
         self.published = study_file.published(self.folder)
         """What a published study says of itself; None for one's own."""
         self.runs = Runs(self.folder / "runs")

@@ -31,8 +31,8 @@ class DictionarySettings:
     rows: Count = 128
     """Texts in one forward pass [texts]."""
     engine: Annotated[str, Plugin("engines")] = "fused"
-    """Plug-in that takes the steps: `fused` (topk, batchtopk) or `sae-lens` (every architecture
-    it has)."""
+    """Plug-in that takes the steps: `fused` (topk, batchtopk), `triton` (the same on an NVIDIA GPU,
+    products of bfloat16), or `sae-lens` (every architecture it has)."""
     architecture: str = "topk"
     """topk, batchtopk; with sae-lens also matryoshka_batchtopk, jumprelu, gated, standard."""
     n_features: Annotated[int, Between(1, 100 * MANY)] = 512

@@ -595,3 +595,10 @@ def test_a_study_of_another_system_is_begun_from_the_command_line(tmp_path, caps
         == 2
     )
     assert "is a study of moral-foundations" in capsys.readouterr().err
+    with pytest.raises(BadInput, match="study of moral-foundations. Give a new folder"):
+        Study(tmp_path / "six", "schwartz10")
+    assert Study(tmp_path / "six").system_id == "moral-foundations"
+    job = tmp_path / "ten.toml"
+    job.write_text('model = "organism"\nsystem = "schwartz10"\n[train]\n')
+    assert main(["study", str(tmp_path / "six"), "--job", str(job)]) == 2
+    assert "is a study of moral-foundations" in capsys.readouterr().err

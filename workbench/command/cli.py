@@ -149,7 +149,7 @@ def _add_common_flags(sub: argparse.ArgumentParser, verb: Verb) -> None:
     )
     if verb.begins and not verb.names_system:
         sub.add_argument(
-            "--system", default="schwartz10", help="value system of a new study [schwartz10]"
+            "--system", default="", help="value system of a new study; empty: schwartz10"
         )
 
 
@@ -210,24 +210,18 @@ def _interrupt(signum: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def _open(
-    study: Path, create: bool = False, system: str = "schwartz10", today: str = ""
-) -> "Study":
+def _open(study: Path, create: bool = False, system: str = "", today: str = "") -> "Study":
     from workbench.study import Study
 
     return Study(study, system, create, today)
 
 
 def _make_run(verb: str, study: Path, job: Path | None, today: str, **flags: Any) -> None:
-    system = "schwartz10"
+    system = ""
     if VERBS[verb].begins and not VERBS[verb].names_system:
         system = flags.pop("system")
     from_job = settings.from_toml(job, verbs.load(verb).settings, verb) if job else {}
     opened = _open(study, VERBS[verb].begins, system, today)
-    if system not in ("schwartz10", opened.system_id):
-        raise BadInput(
-            f"{study} is a study of {opened.system_id}. Give a new folder for one of {system}."
-        )
     with in_terminal(verb) as progress:
         run = opened.do(verb, from_job | flags, progress)
     for line in verbs.load(verb).first_lines(opened, run):
@@ -354,7 +348,7 @@ def _study(study: Path, job: Path | None, **_: object) -> None:
     from workbench.command.page import page
 
     whole = read_job(job) if job else Job(stages=[], system="")
-    opened = _open(study, create=job is not None, system=whole.system or "schwartz10")
+    opened = _open(study, create=job is not None, system=whole.system)
     outcome = JobOutcome(runs={}, failed={})
     if job:
         check_needs(opened, whole.stages)

@@ -1,10 +1,11 @@
 """Training engines: what turns a batch of residuals into a better SAE.
 
 An engine is one module with one class, registered under its name; `train.py` feeds it, evaluates
-it, saves it. Both engines see the same batches, use the same learning-rate schedule and give the
-same loss (a test says so):
+it, saves it. All engines see the same batches, use the same learning-rate schedule and give the
+same loss (tests say so):
 
 - `fused`: TopK and BatchTopK, hand-written gradient, several times faster;
+- `triton`: the same step on an NVIDIA GPU, compiled, with products of bfloat16;
 - `sae-lens`: every architecture sae-lens trains on a residual stream.
 """
 

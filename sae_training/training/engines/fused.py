@@ -8,8 +8,7 @@ norm 1; Adam. BatchTopK: Bussmann et al. (2024, arXiv:2412.06410). One step:
 1. Unit decoder rows D = W / n and the encoder scaled by the norms n; pre-activations in one `addmm`
    into a kept buffer.
 2. The k largest of each row (`kernels.select`, or `torch.topk`), never sorted, never scattered into
-   a dense matrix. BatchTopK: the `CAP` k largest of each row, then the k x rows largest of those:
-   exact as long as no row is cut off by its cap, which is checked; if one is, the cap is doubled.
+   a dense matrix; `topk.py` makes BatchTopK of them.
 3. Decode from the kept pairs; the error's product with their directions is the gradient of the kept
    activations.
 4. Both weight gradients are one sparse [feature, token] x dense [token, d_model] product each.
@@ -22,34 +21,23 @@ has them).
 
 import importlib.util
 import warnings
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
 from feature_store.registry import register
-from sae_training.dictionary.sae import SAE
 from sae_training.training.config import TrainingSettings
-from sae_training.training.engines import refuse_architecture
-from sae_training.training.schedule import dead_after, learning_rate
-
-CAP = 3
-"""Of BatchTopK: activations looked at per token, as a multiple of k."""
-THRESHOLD_RATE = 0.1
-"""Of BatchTopK: weight of the newest batch in the running inference threshold."""
-CLIP = 1.0
-"""Largest norm of the gradient."""
-
-
-class KeptActivations(NamedTuple):
-    """The activations that are kept of each token."""
-
-    feature: Int[Tensor, "tok k"]
-    """0-based features."""
-    value: Float[Tensor, "tok k"]
-    """Their activations [residual units]; 0: not active."""
+from sae_training.training.schedule import learning_rate
+from sae_training.training.topk import (
+    CLIP,
+    DeadFeatures,
+    KeptActivations,
+    TopKTraining,
+    WeightGradients,
+)
 
 
 class Gradients(NamedTuple):
@@ -61,60 +49,15 @@ class Gradients(NamedTuple):
     b_dec: Float[Tensor, " d_model"]
 
 
-class _Forward(NamedTuple):
-    """What a step has computed before it goes back."""
-
-    pre: Float[Tensor, "tok feat"]
-    """Pre-activations."""
-    directions: Float[Tensor, "feat d_model"]
-    """Unit direction of each feature."""
-    centred: Float[Tensor, "tok d_model"]
-    """Residuals less the decoder bias."""
-    error: Float[Tensor, "tok d_model"]
-    """Gradient of the reconstruction."""
-
-
-class _WeightGradients(NamedTuple):
-    """Gradients before the chain rule through the decoder's norms."""
-
-    directions: Float[Tensor, "feat d_model"]
-    """Of the unit directions."""
-    encoder: Float[Tensor, "feat d_model"]
-    """Of the encoder scaled by the norms."""
-    bias: Float[Tensor, " feat"]
-    """Of its bias."""
-
-
 @register("engines", "fused")
-class Fused:
+class Fused(TopKTraining):
     """TopK and BatchTopK by a hand-written gradient; several times faster than autograd."""
-
-    architectures = ("topk", "batchtopk")
 
     def __init__(self, settings: TrainingSettings, d_model: int, device: torch.device) -> None:
         """Draw the first weights. Raises BadInput for an architecture of the other engine."""
-        refuse_architecture(settings)
-        self.settings = settings
-        self.step_number = 0
-        directions = torch.randn(
-            settings.n_features, d_model, generator=torch.Generator().manual_seed(settings.seed)
-        )
-        self.dec = functional.normalize(directions, dim=1).to(device)
-        self.enc = self.dec.clone()
-        self.b_enc = torch.zeros(settings.n_features, device=device)
-        self.b_dec = torch.zeros(d_model, device=device)
-        self.silent = torch.zeros(settings.n_features, dtype=torch.int64, device=device)
-        self.threshold = 0.0
-        parameters = [self.enc, self.dec, self.b_enc, self.b_dec]
-        self.optimizer = torch.optim.Adam(parameters, lr=settings.lr, fused=True)
-        for parameter in parameters:
-            parameter.grad = torch.zeros_like(parameter)
+        super().__init__(settings, d_model, device)
         self._pre = torch.empty(0, settings.n_features, device=device)
         self._compiled = device.type == "cpu" and _numba()
-
-    def begin(self, x: Float[Tensor, "tok d_model"]) -> None:
-        """Set the decoder bias to the mean of the first tokens."""
-        self.b_dec.copy_(x.mean(0))
 
     @torch.no_grad()
     def step(self, x: Float[Tensor, "tok d_model"]) -> dict[str, float]:
@@ -132,16 +75,14 @@ class Fused:
         self.optimizer.step()
         self.step_number += 1
         active = kept.value > 0
-        if self.settings.architecture == "batchtopk" and bool(active.any()):
-            smallest = float(kept.value[active].min())
-            self.threshold += THRESHOLD_RATE * (smallest - self.threshold)
+        self.note_threshold(kept)
         fired = torch.zeros(len(self.silent), dtype=torch.bool, device=x.device)
         fired[kept.feature[active].long()] = True
         self.silent.add_(1).masked_fill_(fired, 0)
         return {
             "loss": loss,
             "l0": float(active.sum()) / len(x),
-            "dead_share": float((self.silent > dead_after(self.settings)).float().mean()),
+            "dead_share": float(self.dead().float().mean()),
         }
 
     def gradients(
@@ -155,14 +96,16 @@ class Fused:
             self._pre = torch.empty(len(x), len(norm), device=x.device)
         pre = self._pre[: len(x)]
         torch.addmm(self.b_enc * norm - encoder @ self.b_dec, x, encoder.T, out=pre)
-        dead = self.silent > dead_after(self.settings)
-        kept = self._keep(pre)
+        dead = self.dead()
+        kept = self.keep(pre)
         error, along, loss = self._decode(kept, directions, x)
-        forward = _Forward(pre=pre, directions=directions, centred=x - self.b_dec, error=error)
-        weights = self._weight_gradients(kept, along, error, forward.centred)
+        centred = x - self.b_dec
+        weights = self._weight_gradients(kept, along, error, centred)
         g_b_dec = error.sum(0) - weights.bias @ encoder
         if self.settings.aux > 0 and bool(dead.any()):
-            loss += self._revive(dead, forward, weights)
+            index = dead.nonzero()[:, 0]
+            silent = DeadFeatures(index, pre[:, index], directions[index])
+            loss += self.revive(silent, error, centred, weights)
             g_b_dec = error.sum(0) - weights.bias @ encoder
         g_norm = (weights.encoder * self.enc).sum(1) + weights.bias * self.b_enc
         inward = (weights.directions * directions).sum(1)
@@ -175,21 +118,7 @@ class Fused:
         )
         return loss, kept, gradients
 
-    def _keep(self, pre: Float[Tensor, "tok feat"]) -> KeptActivations:
-        """Choose the activations that are kept, of each token or of the batch."""
-        k = self.settings.k
-        if self.settings.architecture == "topk":
-            return self._largest(pre, k)
-        cap = min(CAP * k, pre.shape[1])
-        while True:
-            kept = self._largest(pre, cap)
-            bound = kept.value.flatten().topk(k * len(pre), sorted=False).values.min()
-            active = kept.value >= bound
-            if cap == pre.shape[1] or not bool((active & (kept.value > 0)).all(1).any()):
-                return KeptActivations(kept.feature, kept.value * active)
-            cap = min(2 * cap, pre.shape[1])
-
-    def _largest(self, pre: Float[Tensor, "tok feat"], k: int) -> KeptActivations:
+    def largest(self, pre: Float[Tensor, "tok feat"], k: int) -> KeptActivations:
         """Choose the k largest of each token."""
         if not self._compiled:
             value, index = pre.topk(k, dim=1, sorted=False)
@@ -245,7 +174,7 @@ class Fused:
 
     def _weight_gradients(
         self, kept: KeptActivations, along: Tensor, error: Tensor, centred: Tensor
-    ) -> _WeightGradients:
+    ) -> WeightGradients:
         """Compute the gradients of the unit directions, of the scaled encoder and of its bias."""
         features = len(self.silent)
         tokens = len(centred)
@@ -279,88 +208,7 @@ class Fused:
             by_value = torch.sparse_csr_tensor(start, token, value, (features, tokens))
             by_gradient = torch.sparse_csr_tensor(start, token, gradient, (features, tokens))
             bias = (by_gradient @ torch.ones(tokens, 1, device=centred.device))[:, 0]
-            return _WeightGradients(by_value @ error, by_gradient @ centred, bias)
-
-    def _revive(self, dead: Tensor, forward: _Forward, gradients: _WeightGradients) -> float:
-        """Let the strongest dead features reconstruct what the living ones left over.
-
-        Adds the gradients of this auxiliary loss, and gives the loss.
-        """
-        pre, directions, centred, error = forward
-        index = dead.nonzero()[:, 0]
-        residual = error * (-len(error) / 2)
-        k = centred.shape[1] // 2
-        scale = self.settings.aux * min(len(index) / k, 1.0)
-        dead_pre = pre[:, index]
-        value, place = dead_pre.topk(min(k, len(index)), dim=1, sorted=False)
-        chosen = torch.zeros_like(dead_pre).scatter_(1, place, value)
-        left = chosen @ directions[index] - residual
-        gradient = left * (2 * scale / len(left))
-        along = (gradient @ directions[index].T).gather(1, place)
-        back = torch.zeros_like(dead_pre).scatter_(1, place, along)
-        gradients.directions.index_add_(0, index, chosen.T @ gradient)
-        gradients.encoder.index_add_(0, index, back.T @ centred)
-        gradients.bias.index_add_(0, index, back.sum(0))
-        return scale * float(left.square().sum()) / len(left)
-
-    def state(self) -> dict[str, Any]:
-        """Everything the next step depends on: parameters, Adam's moments, silence, threshold."""
-        moments: dict[str, Any] = {}
-        for name, parameter in (
-            ("enc", self.enc),
-            ("dec", self.dec),
-            ("b_enc", self.b_enc),
-            ("b_dec", self.b_dec),
-        ):
-            moments |= {
-                f"adam.{name}.{key}": value
-                for key, value in self.optimizer.state.get(parameter, {}).items()
-            }
-        return {
-            "enc": self.enc,
-            "dec": self.dec,
-            "b_enc": self.b_enc,
-            "b_dec": self.b_dec,
-            "silent": self.silent,
-            "step": self.step_number,
-            "threshold": self.threshold,
-            **moments,
-        }
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Continue from `state()`."""
-        for name in ("enc", "dec", "b_enc", "b_dec", "silent"):
-            parameter = getattr(self, name)
-            parameter.copy_(state[name])
-            prefix = f"adam.{name}."
-            moments = {
-                key[len(prefix) :]: value.clone()
-                for key, value in state.items()
-                if key.startswith(prefix)
-            }
-            if moments:
-                self.optimizer.state[parameter] = {
-                    key: value if key == "step" else value.to(parameter.device)
-                    for key, value in moments.items()
-                }
-        self.step_number = state["step"]
-        self.threshold = state["threshold"]
-
-    def export(self) -> SAE:
-        """Make the SAE for inference: unit decoder rows, BatchTopK as JumpReLU."""
-        norm = self.dec.norm(dim=1)
-        tensors = {
-            "W_enc": (self.enc * norm[:, None]).T.contiguous(),
-            "W_dec": self.dec / norm[:, None],
-            "b_enc": self.b_enc * norm,
-            "b_dec": self.b_dec.clone(),
-        }
-        if self.settings.architecture == "topk":
-            return SAE(**tensors, architecture="topk", k=self.settings.k)
-        # The running mean starts at 0: without this correction a short training would let too many
-        # features through
-        bound = self.threshold / max(1 - (1 - THRESHOLD_RATE) ** self.step_number, 1e-8)
-        return SAE(**tensors, architecture="jumprelu", threshold=torch.full_like(norm, bound))
+            return WeightGradients(by_value @ error, by_gradient @ centred, bias)
 
 
 def _numba() -> bool:
