@@ -2,7 +2,7 @@
 
 1. The verbs that make runs take their flags from the fields of their settings (`settings.py`).
 2. The others look: `runs`, `sql`, `check`, `plugins`; or hand over: `publish`, `app`, `demo`;
-   `fetch` brings models that have a short name.
+   `fetch` brings models that have a short name, `saes` lists SAEs that others published.
 3. A user's mistake is one line on standard error and exit code 2; Ctrl-C and SIGTERM keep the work
    and exit with 130.
 4. Texts of others (tokens, summaries, an endpoint's error) pass through `visible`: no escape
@@ -17,6 +17,7 @@ import os
 import signal
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Callable, Collection, Container, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -91,14 +92,10 @@ def parser(used: Container[str] = VERBS) -> argparse.ArgumentParser:
     command(
         "fetch", "Fetch models that are known by a short name; list them.", study=False
     ).add_argument("name", nargs="*", help="short names, such as smollm2; none: list them")
-    app = command("app", "Open the app on a study.")
-    app.add_argument("--port", type=int, default=8501, help="port, or the next free one [8501]")
-    app.add_argument(
-        "--host",
-        action="append",
-        default=[],
-        help="further name by which a browser reaches the app, such as a proxy's; may be repeated",
+    _add_registry_flags(
+        command("saes", "List the SAEs in sae-lens' registry, offline.", study=False)
     )
+    _add_app_flags(command("app", "Open the app on a study."))
     command(
         "study", "Run all stages of a job file, and say on one page what was found."
     ).add_argument(
@@ -130,6 +127,23 @@ def _add_publish_flags(sub: argparse.ArgumentParser) -> None:
         help="contexts kept of each feature, the strongest; 0: all [0]",
     )
     sub.add_argument("--note", default="", help="a line that stands above every page of it")
+
+
+def _add_registry_flags(sub: argparse.ArgumentParser) -> None:
+    """Add what `saes` takes."""
+    sub.add_argument("--model", default="", help="of this model, such as gemma-2-2b; none: models")
+    sub.add_argument("--release", default="", help="every SAE of this release, with its address")
+
+
+def _add_app_flags(sub: argparse.ArgumentParser) -> None:
+    """Add what `app` takes."""
+    sub.add_argument("--port", type=int, default=8501, help="port, or the next free one [8501]")
+    sub.add_argument(
+        "--host",
+        action="append",
+        default=[],
+        help="further name by which a browser reaches the app, such as a proxy's; may be repeated",
+    )
 
 
 def _add_common_flags(sub: argparse.ArgumentParser, verb: Verb) -> None:
@@ -318,6 +332,28 @@ def _fetch(name: Sequence[str], **_: object) -> None:
         print(f"{model.name} is in {folder}")
 
 
+def _saes(model: str, release: str, **_: object) -> None:
+    from sae_training.dictionary import releases
+
+    if release:
+        for sae in releases.release_named(release).saes:
+            stated = f"L0 {sae.l0:g}" if sae.l0 else "L0 not stated"
+            print(visible(f"{sae.address}  {stated}  {sae.neuronpedia}".rstrip()))
+        return
+    if model:
+        for entry in releases.releases_of(model):
+            example = entry.saes[0].address
+            print(visible(f"{entry.name:40} {len(entry.saes):5}  {entry.reads:24} {example}"))
+        print(
+            f"`workbench adopt STUDY ADDRESS --model {visible(model)}` takes those of the"
+            f" {releases.RESIDUAL}; `workbench saes --release NAME` lists every address."
+        )
+        return
+    counts = Counter(entry.model for entry in releases.releases())
+    for name, count in sorted(counts.items()):
+        print(visible(f"{name:40} {count:3} releases"))
+
+
 def _plugins(kind: str, **_: object) -> None:
     kinds = [kind] if kind else registry.PACKAGES
     for plugin_kind in kinds:
@@ -374,6 +410,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "runs": _runs,
     "check": _check,
     "fetch": _fetch,
+    "saes": _saes,
     "plugins": _plugins,
     "app": _app,
     "study": _study,

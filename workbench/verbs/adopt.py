@@ -1,7 +1,8 @@
 """Take an SAE that exists and harvest its features on texts of yours.
 
-1. The SAE is loaded by address: a folder, `saelens:RELEASE/SAE_ID`, `hub:ORG/NAME`; it must fit the
-   model.
+1. The SAE is loaded by address: a folder, `saelens:RELEASE/SAE_ID`, `hub:ORG/NAME`,
+   `sparsify:PLACE`, `dictionary-learning:PLACE`; it must fit the model. `workbench saes` lists what
+   sae-lens' registry has.
 2. Its configuration says where it reads; a layer is given only where it does not. It also says how
    its makers read the model (a BOS token, centred weights, tokens left out): that is followed here
    and by every verb that reads the run, or refused.
@@ -47,8 +48,9 @@ class AdoptSettings(LocalModelSettings):
     """Which SAE is taken, which model it reads, and on which texts it is harvested."""
 
     address: str = ""
-    """Where the SAE is: a folder in sae-lens' format, saelens:RELEASE/SAE_ID, or
-    hub:ORG/NAME[/PATH]."""
+    """Where the SAE is: a folder in sae-lens' format, saelens:RELEASE/SAE_ID, hub:ORG/NAME[/PATH],
+    or sparsify:PLACE and dictionary-learning:PLACE, where PLACE is a folder or
+    hub:ORG/NAME/PATH."""
     model: str = material.ORGANISM
     """Folder or hub id of the model whose residual stream it reads, or `organism`."""
     layer: int = -1
@@ -88,7 +90,8 @@ def run(study: Workspace, settings: AdoptSettings, progress: Progress) -> Run:
 
     if not settings.address:
         raise BadInput(
-            "Which SAE? Give its address: a folder, saelens:RELEASE/SAE_ID, or hub:ORG/NAME."
+            "Which SAE? Give its address: a folder, saelens:RELEASE/SAE_ID, hub:ORG/NAME,"
+            " sparsify:PLACE or dictionary-learning:PLACE. `workbench saes` lists sae-lens' ones."
         )
     sae = load_sae(settings.address)
     model = study.model(settings.model, settings.revision, settings.dtype, settings.device)

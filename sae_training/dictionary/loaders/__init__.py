@@ -7,6 +7,8 @@ answers to. `load_sae` alone reads addresses, `save_sae` writes the folder forma
 - `saelens:RELEASE/SAE_ID`, e.g.
   `saelens:gemma-scope-2b-pt-res-canonical/layer_20/width_16k/canonical`;
 - `hub:ORG/NAME[/PATH]`, a repository that holds such a folder;
+- `sparsify:PLACE`, a hookpoint's folder of EleutherAI's sparsify, `dictionary-learning:PLACE`, a
+  trainer's folder of dictionary_learning; PLACE is a path, or `hub:ORG/NAME/PATH`;
 - `SCHEME:...` of a loader that a plug-in registers.
 
 Left out: guessing. A name that is no folder is never asked of the hub.
@@ -27,7 +29,10 @@ __all__ = ["EXAMPLES", "load_sae", "save_sae"]
 Loader = Callable[[str], SAE]
 """Loads the SAE at what an address says after its scheme."""
 LOADERS: Registry[Loader] = registry.of("loaders")
-EXAMPLES = "a folder, saelens:RELEASE/SAE_ID or hub:ORG/NAME[/PATH]"
+EXAMPLES = (
+    "a folder, saelens:RELEASE/SAE_ID, hub:ORG/NAME[/PATH], sparsify:PLACE or"
+    " dictionary-learning:PLACE"
+)
 
 
 def load_sae(address: str | Path) -> SAE:

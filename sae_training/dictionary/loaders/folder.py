@@ -41,8 +41,20 @@ CONFIG, WEIGHTS, SPARSITY = "cfg.json", "sae_weights.safetensors", "sparsity.saf
 PICKLES = (".pt", ".pth", ".pkl", ".bin", ".ckpt", ".npz")
 SPARSITY_FLOOR = 1e-10
 """Added to a density before its logarithm, as sae-lens does."""
-FLOATS = ("F64", "F32", "F16", "BF16")
+FORMATS = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+}
+"""Number format of a tensor -> its name in safetensors."""
+FLOATS = tuple(FORMATS.values())
 """Number formats of weights, as safetensors names them."""
+OTHERS = {
+    "sae.safetensors": "an SAE of sparsify; its address is sparsify:",
+    "ae.pt": "an SAE of dictionary_learning; its address is dictionary-learning:",
+}
+"""File of another project's folder -> what it is, and how its address begins."""
 FACTORS = ("scaling_factor", "finetuning_scaling_factor")
 """Names of the factor on each decoder row that fine-tuning left, in older files."""
 MOST_TENSORS = 64
@@ -73,6 +85,8 @@ def load(address: str) -> SAE:
             " sae-lens."
         )
     names = sorted(file.name for file in folder.iterdir())
+    for name in OTHERS.keys() & names if WEIGHTS not in names else ():
+        raise BadInput(f"{address} is {OTHERS[name]}{address}. Give that address.")
     if CONFIG not in names or WEIGHTS not in names:
         pickled = [name for name in names if Path(name).suffix in PICKLES]
         why = f"it has {on_line(', '.join(names[:6]), 200) if names else 'nothing'}"

@@ -16,22 +16,12 @@ Left out: private mirrors; set HF_ENDPOINT and HF_TOKEN as for any Hugging Face 
 import warnings
 from typing import Any
 
-import torch
-
 from feature_store.errors import BadInput, NotFound, nearest
 from feature_store.registry import register
 from sae_training.dictionary.claims import Claims, of_metadata
 from sae_training.dictionary.configuration import OF_THE_MODEL, understand
-from sae_training.dictionary.loaders.folder import Described, build, check
+from sae_training.dictionary.loaders.folder import FORMATS, Described, build, check
 from sae_training.dictionary.sae import SAE
-
-FORMATS = {
-    torch.float64: "F64",
-    torch.float32: "F32",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-}
-"""Number format of a tensor -> its name in safetensors."""
 
 
 @register("loaders", "saelens")
