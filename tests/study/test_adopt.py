@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from tokenizers import processors
 
 from feature_store.records import Steering
@@ -214,3 +215,47 @@ def test_too_many_features_for_memory_are_refused_before_work(place, tmp_path, c
     assert "1.0 GB are free" in told
     assert list((tmp_path / "s" / "runs").glob("sae-*")) == []
     assert list((tmp_path / "s" / "runs" / ".work").glob("sae-*/run.json")) == []
+
+
+def sparsify_folder(place, name, width=small_models.WIDTH):
+    """A small random SAE as EleutherAI's sparsify saves one."""
+    g = torch.Generator().manual_seed(3)
+    folder = place / "hookpoints" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {
+        "encoder.weight": torch.randn(F, width, generator=g),
+        "encoder.bias": torch.zeros(F),
+        "W_dec": torch.nn.functional.normalize(torch.randn(F, width, generator=g), dim=1),
+        "b_dec": torch.zeros(width),
+    }
+    save_file(tensors, folder / "sae.safetensors")
+    config = {"d_in": width, "num_latents": F, "k": K, "activation": "topk"}
+    (folder / "cfg.json").write_text(json.dumps(config))
+    return f"sparsify:{folder}"
+
+
+def test_an_sae_of_another_project_becomes_a_run_like_any_other(place, tmp_path):
+    assert adopt(place, tmp_path / "s", sparsify_folder(place, "h.1")) == 0
+    run = newest(tmp_path / "s")
+    assert (run.summary["layer"], run.summary["point"]) == (1, "resid_post")
+    kept = load_sae(Study(tmp_path / "s").runs.folder / run.id / "sae")
+    assert (kept.n_features, kept.k, kept.architecture) == (F, K, "topk")
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "more", "line"),
+    [
+        ("h.1", small_models.WIDTH + 8, (), "SAE expects d_model"),
+        ("h.99", small_models.WIDTH, (), "got layer 99"),
+        ("h.1", small_models.WIDTH, ("--layer", "0"), "got --layer 0"),
+        ("mine", small_models.WIDTH, (), "Give the layer it belongs to"),
+        ("h.1.mlp", small_models.WIDTH, (), "a part of an MLP"),
+    ],
+)
+def test_an_sae_of_another_project_that_disagrees_with_the_model_is_refused(
+    place, tmp_path, capsys, name, width, more, line
+):
+    assert adopt(place, tmp_path / "s", sparsify_folder(place, name, width), *more) == 2
+    error = capsys.readouterr().err
+    assert line in error
+    assert error.count("\n") == 1
