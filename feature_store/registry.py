@@ -36,6 +36,7 @@ PACKAGES = {
     "instruments": "workbench.instruments",
     "assessors": "workbench.systems.value_pilot.assessors",
     "embedders": "workbench.vision.embedders",
+    "exports": "workbench.exchange.exports",
     "loaders": "sae_training.dictionary.loaders",
     "engines": "sae_training.training.engines",
 }

@@ -19,6 +19,7 @@ else.
 """
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -92,6 +93,17 @@ class Study(Workspace):
     def edges(self, run: str = "latest") -> pd.DataFrame:
         """Read the causal graph among the values: one row an edge, the strongest first."""
         return results.edges(self, run)
+
+    def export(self, format: str, out: str | Path, **settings: Any) -> Path:
+        """Write a part of the study in a format that other tools read; returns where.
+
+        `workbench plugins exports` lists the formats, and `workbench export --help` the settings.
+
+        study.export("gguf", "power.gguf", value="power", strength=0.3)
+        """
+        from workbench.exchange import export
+
+        return export(self, format, Path(out), settings)
 
     if TYPE_CHECKING:  # the methods that `_method` writes below
 

@@ -83,6 +83,16 @@ VERBS = _table(
             needs=("sae",),
         ),
         Verb(
+            name="borrow",
+            summary=(
+                "Borrow what others wrote of the features: Neuronpedia's explanations, feature"
+                " exports of SAEDashboard."
+            ),
+            makes="borrowed",
+            needs=("sae",),
+            first="source",
+        ),
+        Verb(
             name="probe",
             summary=(
                 "Train a probe of each value at every layer, on pairs of texts that differ in the"

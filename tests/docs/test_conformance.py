@@ -244,6 +244,28 @@ def test_a_loader_refuses_in_one_line(name, tmp_path):
     assert "\n" not in str(caught.value)
 
 
+@every("exports")
+@pytest.mark.filterwarnings("ignore:the export lacks", "ignore:steering.csv is not written")
+def test_a_format(name, probed_study, tmp_path):
+    """It is written whole, once, and reads the settings that it names and no other."""
+    from workbench.exchange import EXPORTS, Exporter, ExportSettings
+
+    exporter = EXPORTS[name]
+    assert isinstance(exporter, Exporter)
+    fields = {field.name for field in dataclasses.fields(ExportSettings)}
+    assert set(exporter.reads) <= fields - {"sae"}
+    steered = {"features": ("3",), "strength": 0.3} if "features" in exporter.reads else {}
+    out = probed_study.export(name, tmp_path / "new" / "out", **steered)
+    assert [file.name for file in out.parent.iterdir()] == ["out"], "nothing lies beside it"
+    assert out.is_file() or any(out.iterdir())
+    with pytest.raises(BadInput, match="exists already"):
+        probed_study.export(name, out, **steered)
+    for unread in fields - {"sae", *exporter.reads}:
+        with pytest.raises(BadInput, match=f"does not read --{unread}"):
+            probed_study.export(name, tmp_path / "other", **steered, **{unread: "raw"})
+    assert not (tmp_path / "other").exists()
+
+
 @pytest.fixture(scope="module")
 def classifier(tmp_path_factory, probed_study):
     folder = tmp_path_factory.mktemp("classifier") / "tiny"

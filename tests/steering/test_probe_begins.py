@@ -48,6 +48,7 @@ def test_a_probe_begins_a_study_on_the_authors_pairs(conva, tmp_path, capsys):
 def test_what_needs_no_run_may_begin_a_study():
     """Other verbs name a run that must be there, whatever their settings."""
     assert sorted(verb.name for verb in VERBS.values() if not verb.begins) == [
+        "borrow",
         "compare",
         "control",
         "counterfactual",

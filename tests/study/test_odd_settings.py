@@ -11,6 +11,7 @@
 
 import contextlib
 import dataclasses
+import json
 import re
 import shutil
 import signal
@@ -39,6 +40,7 @@ BASE = {
     "survey": {"limit": 600, "n_contexts": 2, "n_written": 1},
     "label": {"limit": 200, "n_contexts": 1},
     "describe": {},
+    "borrow": {},
     "probe": {"n_pairs": 12},
     "control": {"value": "power", "judge": "organism", "layers": (1,)},
     "index": {"embedder": "colour"},
@@ -109,6 +111,9 @@ def study(tmp_path_factory):
     )
     _write_graph(made)
     made.scenarios(llm="organism", n=2)
+    place = {"modelId": "organism", "layer": f"{made.runs.latest('sae').summary['layer']}-x"}
+    explanation = json.dumps(place | {"index": "3", "description": "orders"})
+    (folder / "explanations.jsonl").write_text(explanation + "\n", encoding="utf-8")
     (folder / "images").mkdir()
     Image.new("RGB", (8, 8), "red").save(folder / "images" / "red.bmp")
     return made
@@ -145,6 +150,8 @@ def cases(verb: str, study: Study) -> list[tuple[str, str, dict]]:
     base = dict(BASE[verb])
     if verb == "adopt":
         base["address"] = str(study.runs.folder / study.runs.latest("sae").id / "sae")
+    if verb == "borrow":
+        base["source"] = str(study.folder.parent / "explanations.jsonl")
     if verb == "index":
         base["folder"] = str(study.folder.parent / "images")
     kinds = typing.get_type_hints(verbs.load(verb).settings, include_extras=True)

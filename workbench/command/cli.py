@@ -1,7 +1,8 @@
 """The command line: `workbench VERB STUDY [--flags] [--job FILE]`.
 
 1. The verbs that make runs take their flags from the fields of their settings (`settings.py`).
-2. The others look: `runs`, `sql`, `check`, `plugins`; or hand over: `publish`, `app`, `demo`;
+2. The others look: `runs`, `sql`, `check`, `plugins`; or hand over: `publish`, `export`, `app`,
+   `demo`;
    `fetch` brings models that have a short name, `saes` lists SAEs that others published.
 3. A user's mistake is one line on standard error and exit code 2; Ctrl-C and SIGTERM keep the work
    and exit with 130.
@@ -57,7 +58,7 @@ class _Parser(argparse.ArgumentParser):
         raise SystemExit(2)
 
 
-def parser(used: Container[str] = VERBS) -> argparse.ArgumentParser:
+def parser(used: Container[str] = (*VERBS, "export")) -> argparse.ArgumentParser:
     """Build the parser of the command line.
 
     `used` names the verbs whose flags it reads: each verb's flags cost the import of its module,
@@ -81,6 +82,10 @@ def parser(used: Container[str] = VERBS) -> argparse.ArgumentParser:
         if verb.name in used:
             settings.add_flags(sub, verbs.load(verb.name).settings)
     _add_publish_flags(command("publish", "Write a study as one .duckdb file, for others to read."))
+    _add_export_flags(
+        command("export", "Write features, an SAE or a steering vector for other tools."),
+        with_settings="export" in used,
+    )
     command("sql", "Ask the store a question in SQL.").add_argument(
         "query", nargs="?", default="", help="without it, the columns and their units"
     )
@@ -144,6 +149,17 @@ def _add_app_flags(sub: argparse.ArgumentParser) -> None:
         default=[],
         help="further name by which a browser reaches the app, such as a proxy's; may be repeated",
     )
+
+
+def _add_export_flags(sub: argparse.ArgumentParser, with_settings: bool) -> None:
+    """Add what `export` takes; its settings cost the import of their module."""
+    formats = "|".join(registry.names("exports"))
+    sub.add_argument("--format", required=True, metavar=formats, help="format to write")
+    sub.add_argument("--out", type=Path, required=True, help="file or folder to write, a new one")
+    if with_settings:
+        from workbench.exchange import ExportSettings
+
+        settings.add_flags(sub, ExportSettings)
 
 
 def _add_common_flags(sub: argparse.ArgumentParser, verb: Verb) -> None:
@@ -255,6 +271,13 @@ def _publish(
         raise BadInput(f"--contexts is 0 (all) or more, got {contexts}.")
     written = _open(study).publish(file, without, note, contexts)
     print(visible(f"{written}  {written.stat().st_size / 1e6:.1f} MB"))
+
+
+def _export(study: Path, format: str, out: Path, verb: str, **flags: Any) -> None:
+    written = _open(study).export(format, out, **flags)
+    files = [file for file in written.rglob("*") if file.is_file()] or [written]
+    size = sum(file.stat().st_size for file in files)
+    print(visible(f"{written}  {len(files)} files, {size / 1e6:.1f} MB"))
 
 
 def _sql(study: Path, query: str, **_: object) -> None:
@@ -406,6 +429,7 @@ def _study(study: Path, job: Path | None, **_: object) -> None:
 
 _COMMANDS: dict[str, Callable[..., None]] = {
     "publish": _publish,
+    "export": _export,
     "sql": _sql,
     "runs": _runs,
     "check": _check,
