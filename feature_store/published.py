@@ -61,8 +61,8 @@ def publish(
     """Write a study as one `.duckdb` file; returns the file. DuckDB 1.5 and newer read it.
 
     `about` is said of the whole. Relations in `without` are left empty; of each feature's contexts
-    the strongest `contexts` are kept (0: all). Raises BadInput where the
-    file exists, NotFound for a relation that does not.
+    the strongest `contexts` are kept, and as many of its samples (0: all). Raises BadInput where
+    the file exists, NotFound for a relation that does not.
 
         publish(study.store, Path("study.duckdb"), {"system": "schwartz10"}, ["activations"])
     """
@@ -89,8 +89,9 @@ def publish(
 def _selections(without: Collection[str], contexts: int) -> dict[str, str]:
     """Give the query for the rows of each relation that are written."""
     queries = {name: f'SELECT * FROM "{name}"' for name in schemas() if name not in without}
-    if contexts and "contexts" in queries:
-        queries["contexts"] += f" WHERE rank < {contexts:d}"
+    for relation, number in (("contexts", "rank"), ("samples", "draw")):
+        if contexts and relation in queries:
+            queries[relation] += f" WHERE {number} < {contexts:d}"
     return queries
 
 

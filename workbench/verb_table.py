@@ -165,6 +165,24 @@ VERBS = _table(
             needs=("labels",),
         ),
         Verb(
+            name="score",
+            summary=(
+                "Score labels by what steering their features does and on contexts that no labeler"
+                " saw, method beside method."
+            ),
+            makes="scores",
+            needs=("labels",),
+        ),
+        Verb(
+            name="forecast",
+            summary=(
+                "Forecast how cleanly each feature will steer, from what is known without steering;"
+                " beside two baselines."
+            ),
+            makes="forecast",
+            needs=("effects", "descriptions"),
+        ),
+        Verb(
             name="graph",
             summary=(
                 "The causal graph among values, from a sweep's interventions; beside the planted"

@@ -117,6 +117,13 @@ from feature_store.queries.run import (
     profile_candidates,
     runs,
 )
+from feature_store.queries.scores import (
+    forecast_of,
+    forecast_skills,
+    forecast_weights,
+    label_scores,
+    method_scores,
+)
 from feature_store.queries.survey import (
     survey_reading,
     survey_writing,
@@ -173,6 +180,9 @@ __all__ = [
     "features",
     "features_at",
     "features_to_publish",
+    "forecast_of",
+    "forecast_skills",
+    "forecast_weights",
     "histogram",
     "item_answers",
     "item_responses",
@@ -180,6 +190,7 @@ __all__ = [
     "joint_units",
     "label_agreement",
     "label_runs",
+    "label_scores",
     "labelled_by_value",
     "labelled_features",
     "labels_to_publish",
@@ -187,6 +198,7 @@ __all__ = [
     "logit_shape",
     "matched",
     "matrix",
+    "method_scores",
     "metrics",
     "mtmm",
     "ordinal_circle",

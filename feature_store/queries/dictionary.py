@@ -14,7 +14,7 @@ from feature_store import words
 from feature_store.errors import BadInput
 from feature_store.store import Store
 
-Sort = Literal["feature", "score", "output", "effect", "density", "max_activation"]
+Sort = Literal["feature", "score", "output", "effect", "density", "max_activation", "clean"]
 """Columns by which the table of features can be sorted."""
 MAP_POINTS = 6_000
 """Unlabelled features drawn on the map; labelled ones are all drawn."""
@@ -102,8 +102,12 @@ def features(
     labels: str = "",
     wanted: FeatureFilter = FeatureFilter(),
     order: FeatureOrder = FeatureOrder(),
+    forecast: str = "",
 ) -> FeaturesPage:
     """One page of the table of features that pass a filter.
+
+    `forecast` is the run whose forecasts of clean steering stand in the column `clean`; empty:
+    none.
 
     features(store, sae, labels, FeatureFilter(values=["power"]), FeatureOrder(sort="output"))
     """
@@ -115,8 +119,10 @@ def features(
         join = "JOIN"
     where, where_parameters = _where(store, sae, wanted)
     statistics = _statistics(store, sae)
+    clean = store.kept("SELECT feature, clean FROM forecasts WHERE run = ?", [forecast])
     direction = "DESC" if order.descending else "ASC"
     key = "rank" if order.sort == "score" else order.sort
+    sorted_by_forecast = f"LEFT JOIN {clean} USING (feature)" if key == "clean" else ""
     # Sorting carries only the key; everything else joins for the few rows that are shown.
     rows = store.sql(
         f"""
@@ -124,14 +130,15 @@ def features(
         passing AS MATERIALIZED (
             SELECT feature, {key} AS key
             FROM (SELECT feature, density, max_activation FROM {statistics} WHERE {where})
-            {join} best USING (feature)),
+            {join} best USING (feature) {sorted_by_forecast}),
         page AS (
             SELECT feature, key, (SELECT count(*) FROM passing) AS total FROM passing
             ORDER BY key {direction} NULLS LAST, feature
             LIMIT {int(order.limit)} OFFSET {int(order.offset)})
         SELECT feature, value, polarity, part, score, output, effect, low, high, n, labels,
-            density, max_activation, n_active, fires_on, total
+            density, max_activation, n_active, fires_on, clean, total
         FROM page JOIN {statistics} USING (feature) LEFT JOIN best USING (feature)
+            LEFT JOIN {clean} USING (feature)
         ORDER BY key {direction} NULLS LAST, feature""",
         [*narrow_parameters, *where_parameters],
     )

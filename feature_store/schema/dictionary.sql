@@ -32,6 +32,21 @@ CREATE TABLE contexts (  -- Top-activating contexts of every feature, one per do
   peak        INTEGER     -- 0-based index of the peak in tokens
 );
 
+CREATE TABLE samples (
+  -- Further contexts of every feature, one per document: an even sample of its active tokens, from
+  -- all quantiles of its activation.
+  run         VARCHAR,    -- run of kind sae; those made before there were samples have none
+  feature     INTEGER,    -- 0-based feature index
+  draw        INTEGER,    -- 0-based number in the order of a random draw
+  quantile    INTEGER,    -- 0-based tenth of the sampled activations; 9 = strongest
+  activation  FLOAT,      -- activation at the peak, the token that was drawn [activation units]
+  document    INTEGER,    -- 0-based number of the text
+  position    INTEGER,    -- 0-based token position of the peak in its document [tokens]
+  tokens      VARCHAR[],  -- tokens of the window
+  activations FLOAT[],    -- activation on each token of the window [activation units]
+  peak        INTEGER     -- 0-based index of the peak in tokens
+);
+
 CREATE TABLE activations (
   -- Sparse feature activations over the harvested tokens, sorted by feature.
   run        VARCHAR,  -- run of kind sae
@@ -116,6 +131,20 @@ CREATE TABLE labels (
   method   VARCHAR,  -- name of the labeler
   accepted BOOLEAN,  -- whether the labeler's thresholds are met
   evidence VARCHAR   -- thresholds, counts, runner-up [JSON]
+);
+
+CREATE TABLE explanations (
+  -- What a language model says of a feature from its contexts, an answer a row.
+  run         VARCHAR,  -- run of kind labels
+  feature     INTEGER,  -- 0-based feature index
+  part        INTEGER,  -- 0-based part of the feature's contexts that the answer is about
+  explanation VARCHAR,  -- the explanation, without markup; empty unless status is parsed
+  value       VARCHAR,  -- id of the value it names; empty: none
+  side        VARCHAR,  -- held | rejected | topic; empty where no value is named
+  status      VARCHAR,  -- parsed | refused | unparsed | too-long
+  answer      VARCHAR,  -- the whole answer, as it came; empty where none came
+  author      VARCHAR,  -- name of the language model
+  prompts     VARCHAR   -- version of the prompts
 );
 
 CREATE TABLE value_units (

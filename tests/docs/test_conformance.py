@@ -3,6 +3,7 @@ registered."""
 
 import dataclasses
 import inspect
+import json
 import math
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from feature_store import registry
 from feature_store.errors import BadInput, WorkbenchError
 from feature_store.records import Instrument, Label, Steering, ValueSystem
 from tests.helpers import small_models, small_vision
+from tests.helpers.endpoints import ScriptedLLM
 from workbench import verbs
 from workbench.verb_table import VERBS
 
@@ -171,15 +173,27 @@ def test_a_labeler(name, monkeypatch):
     dead = np.zeros((900, 34))
     activations = sparse.csr_matrix(np.column_stack([planted, noise, dead]).astype(np.float32))
     data = LabelledActivations(
-        activations, values, np.full(900, ""), strongest=lambda: about_power([0], 40)
+        activations,
+        values,
+        np.full(900, ""),
+        strongest=lambda: about_power([0], 40, each=12),
+        open_model=lambda address: ScriptedLLM(_knows_power),
     )
-    labels = labeler.label(data, system, labeler.config())
+    given = {"llm": "local:scripted"} if "llm" in labeler.config.__dataclass_fields__ else {}
+    labels = labeler.label(data, system, labeler.config(**given))
     assert all(isinstance(label, Label) and label.method == name for label in labels)
     assert {(label.feature, label.value, label.polarity) for label in labels if label.accepted} == {
         (0, "power", 1)
     }
     silent = dataclasses.replace(data, activations=sparse.csr_matrix((900, 0)), strongest=None)
-    assert labeler.label(silent, system, labeler.config()) == []
+    assert labeler.label(silent, system, labeler.config(**given)) == []
+
+
+def _knows_power(question):
+    """Explain a feature as a reader would, who knows texts about power by one word."""
+    about = "control" in question.split("What do the marked")[0]
+    value = "power" if about else "none"
+    return json.dumps({"explanation": "a word", "value": value, "side": "topic"})
 
 
 @every("embedders")

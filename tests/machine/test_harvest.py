@@ -7,9 +7,9 @@ import torch
 from feature_store.errors import BadInput
 from feature_store.records import Site
 from sae_training.dictionary import harvest as module
-from sae_training.dictionary import kept
+from sae_training.dictionary import kept, windows
 from sae_training.dictionary.harvest import HarvestSettings, harvest, pooled
-from sae_training.dictionary.stream import read
+from sae_training.dictionary.stream import Tokens, read
 from sae_training.dictionary.texts import Corpus
 from tests.helpers import small_models
 
@@ -96,6 +96,68 @@ def test_top_contexts(model, sae, slow):
                 f == feature and d == row["document"] and p == row["position"]
                 for f, d, p, _ in slow
             )
+
+
+def test_samples_are_active_tokens_and_their_quantiles_rise_with_the_activation(model, sae, slow):
+    table = harvest(model, sae, *READ, HarvestSettings(samples=6)).samples.to_pandas()
+    known = {(f, d, p): value for f, d, p, value in slow}
+    for feature, rows in table.groupby("feature"):
+        documents = {d for f, d, _ in known if f == feature}
+        assert len(rows) == min(6, len(documents))
+        assert rows.document.is_unique
+        assert rows.draw.tolist() == list(range(len(rows)))
+        ordered = rows.sort_values(["activation", "quantile"])
+        assert ordered["quantile"].is_monotonic_increasing
+        assert ordered["quantile"].between(0, 9).all()
+        for row in rows.itertuples():
+            assert known[feature, row.document, row.position] == pytest.approx(row.activation)
+            assert row.activations[row.peak] == pytest.approx(row.activation)
+    assert set(table.feature) == {f for f, _, _ in known}
+
+
+def test_samples_do_not_depend_on_the_batches_and_do_on_the_seed(model, sae, monkeypatch):
+    def drawn(rows, seed):
+        corpus = Corpus(TEXTS, rows=rows, context=24)
+        settings = HarvestSettings(samples=3, seed=seed)
+        table = harvest(model, sae, corpus, Site(1), settings).samples.to_pandas()
+        return table[["feature", "document", "position"]].to_numpy().tolist()
+
+    whole = drawn(4, 0)
+    monkeypatch.setattr(windows.KeptWindows, "_prune", often(windows.KeptWindows._prune))
+    assert drawn(2, 0) == whole
+    assert drawn(4, 1) != whole
+
+
+def often(prune):
+    """Prune after every batch, as a long corpus would."""
+
+    def pruned(self):
+        prune(self)
+        self.limit = 0
+
+    return pruned
+
+
+def test_a_sample_is_even_over_a_features_tokens():
+    """A feature that is active on 400 tokens of 400 documents: each is as likely to be kept."""
+    counts = np.zeros(400)
+    for seed in range(300):
+        samples = windows.ContextSamples(1, 40, seed)
+        pairs = windows.ActivePairs(np.arange(400), np.zeros(400, np.int64), np.ones(400))
+        tokens = Tokens(
+            x=torch.zeros(400, 1),
+            document=torch.arange(400),
+            position=torch.ones(400, dtype=torch.long),
+            row=torch.arange(400),
+            column=torch.zeros(400, dtype=torch.long),
+            ids=torch.zeros(400, 1, dtype=torch.long),
+        )
+        samples.add(pairs, tokens)
+        counts[samples.kept().document] += 1
+    assert counts.sum() == 300 * 40
+    spread = counts.std() / np.sqrt(300 * 0.1 * 0.9)
+    assert 0.85 < spread < 1.15, "binomial, as an even draw is"
+    assert abs(np.corrcoef(counts, np.arange(400))[0, 1]) < 0.2
 
 
 def test_pooled_is_the_maximum_over_tokens(model, sae, slow):

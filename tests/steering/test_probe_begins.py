@@ -55,6 +55,7 @@ def test_what_needs_no_run_may_begin_a_study():
         "decide",
         "describe",
         "effects",
+        "forecast",
         "graph",
         "kang",
         "label",
@@ -62,6 +63,7 @@ def test_what_needs_no_run_may_begin_a_study():
         "plan",
         "predict",
         "review",
+        "score",
         "transfer",
     ]
 

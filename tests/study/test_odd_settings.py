@@ -49,6 +49,8 @@ BASE = {
     "contrast": {"subjects": ("base", "power+"), "n_contexts": 2},
     "ordinal": {},
     "effects": {"n_contexts": 4},
+    "score": {},
+    "forecast": {},
     "graph": {},
     "predict": {"largest": 2},
     "compare": {"n_contexts": 4, "n_neutral": 4, "n_texts": 4},
@@ -110,6 +112,7 @@ def study(tmp_path_factory):
         replicates=100,
     )
     _write_graph(made)
+    made.describe(top=2)
     made.scenarios(llm="organism", n=2)
     place = {"modelId": "organism", "layer": f"{made.runs.latest('sae').summary['layer']}-x"}
     explanation = json.dumps(place | {"index": "3", "description": "orders"})

@@ -56,7 +56,7 @@ class CorpusSettings(Protocol):
 
     @property
     def seed(self) -> int:
-        """Seed of the layout and of which tokens' activations are kept."""
+        """Seed of the layout, of the samples, and of which tokens' activations are kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +112,7 @@ def harvest_into(
     save_sae(sae, work.folder / "sae", torch.from_numpy(density.astype(np.float32)))
     work.table("features", harvested.features, sort=("feature",))
     work.table("contexts", harvested.contexts)
+    work.table("samples", harvested.samples)
     work.stream("activations", harvested.activations.pieces())
     work.table("histograms", harvested.histograms)
     work.table("training", list(evaluated.rows))

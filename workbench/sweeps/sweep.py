@@ -42,6 +42,8 @@ SteeredPart = Literal["any", "pole", "topic"]
 """Of which part of a value that is: pole, topic, or whatever was labelled."""
 ChosenBy = Literal["output", "input"]
 """By which score of the labels a value's features come first."""
+FirstSteered = Literal["output", "input", "clean"]
+"""The same, or by how cleanly a feature is forecast to steer."""
 CHUNK = 48
 """Interventions between two checkpoints."""
 
@@ -109,13 +111,16 @@ class Controls(NamedTuple):
     """Seed of both."""
 
 
-def choose_features(labels: pd.DataFrame, per_value: int, by: ChosenBy = "output") -> pd.DataFrame:
+def choose_features(
+    labels: pd.DataFrame, per_value: int, by: FirstSteered = "output"
+) -> pd.DataFrame:
     """Choose each value's best accepted features, `per_value` of them.
 
-    The best raise the value most (`output`), or are the most specific on held-out texts (`input`).
-    Where no output score was measured, specificity decides. What a feature reads besides the value
-    it is likely to write besides it, so of the input scores specificity (`gain`) counts: a feature
-    of one of a value's many behaviours has a low AUROC and can be perfectly specific.
+    The best raise the value most (`output`), are the most specific on held-out texts (`input`), or
+    are forecast to steer the most cleanly (`clean`, a column of that name). Where no output score
+    was measured, specificity decides. What a feature reads besides the value it is likely to write
+    besides it, so of the input scores specificity (`gain`) counts: a feature of one of a value's
+    many behaviours has a low AUROC and can be perfectly specific.
     """
     accepted = labels[labels.accepted]
     if accepted.empty:
@@ -124,7 +129,7 @@ def choose_features(labels: pd.DataFrame, per_value: int, by: ChosenBy = "output
             " Label with more texts, or steer what several features say together: `workbench"
             " effects --steer groups`."
         )
-    order = (["output"] if by == "output" else []) + ["gain", "rank"]
+    order = ([by] if by != "input" else []) + ["gain", "rank"]
     # A labeler that reads no marked texts has no score; then the effect ranks its features.
     ranked = accepted.assign(rank=accepted.score.fillna(accepted.effect))
     best = ranked.sort_values(

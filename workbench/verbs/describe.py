@@ -10,8 +10,7 @@ No text is read again: weights say the first two, the activations that the SAE's
 third. Blocks of features that an interrupted call finished are not computed again. What a model or
 a run does not give is said in one line, and its relations stay empty.
 
-Left out: samples from the lower quantiles of a feature's activation. A run keeps no texts, so the
-windows round such activations would need the corpus.
+Left out: contexts; the harvest keeps the strongest, and samples from all quantiles.
 """
 
 import dataclasses

@@ -27,7 +27,7 @@ from feature_store.bounds import (
     Positive,
     Replicates,
 )
-from feature_store.errors import BadInput
+from feature_store.errors import BadInput, Incompatible
 from feature_store.progress import Progress
 from feature_store.records import Positions, Run, Steering, Unit
 from feature_store.work import Work
@@ -48,7 +48,7 @@ from workbench.sweeps.stored import (
     sweep_material,
     unlabelled_features,
 )
-from workbench.sweeps.sweep import ChosenBy, Intervention, Steered, SteeredPart
+from workbench.sweeps.sweep import FirstSteered, Intervention, Steered, SteeredPart
 from workbench.sweeps.units import units_that_read, value_units
 from workbench.workspace import Workspace
 
@@ -66,10 +66,13 @@ class EffectsSettings(SweepSettings):
     """Contexts, the clusters of the intervals."""
     features_per_value: Count = 8
     """Features of each value, where features are steered; the graph wants at least 5."""
-    choose: ChosenBy = "output"
+    choose: FirstSteered = "output"
     """Features come first by their output score (how much a light steering raises the value, in
     contexts of its own) where the labels have one; `input`: by how specific they are to the
-    value on held-out texts."""
+    value on held-out texts; `clean`: by how cleanly they are forecast to steer, which makes side
+    effects look smaller than those of all features."""
+    forecast: Annotated[str, Later()] = ""
+    """Run of the forecast behind `clean`; empty: the newest."""
     steer: Annotated[Steered, Later()] = "features"
     """What is steered for a value: its labelled features one by one, groups of features, or
     directions of the residual, of which the labels' run has those that tell held-out texts
@@ -110,7 +113,9 @@ def run(study: Workspace, settings: EffectsSettings, progress: Progress) -> Run:
     label_run = study.resolve("labels", settings.labels)
     sae_run = study.resolve("sae", label_run.inputs["sae"])
     # Labels without a feature to steer are refused before anything is asked.
-    labels = output_scores.with_outputs(study, label_run.id)
+    forecast_run = _forecast(study, settings, sae_run)
+    settings = dataclasses.replace(settings, forecast=forecast_run)
+    labels = _labels(study, settings, label_run.id)
     sweep.choose_features(labels, settings.features_per_value, settings.choose)
     settings = resolved(study, settings, sae_run.config, progress)
     if settings.until and settings.mode == "voice":
@@ -130,6 +135,7 @@ def run(study: Workspace, settings: EffectsSettings, progress: Progress) -> Run:
         "model": sae_run.inputs["model"],
         "prompts": setup.material.digest,
         **tried(study, settings.mode, sae_run.config["model"], settings.instrument),
+        **({"forecast": forecast_run} if forecast_run else {}),
     }
     doses = settings.doses
     if not doses and material.is_organism(sae_run.config["model"]):
@@ -142,7 +148,7 @@ def _sweep(
     study: Workspace, settings: EffectsSettings, setup: SweepSetup, progress: Progress, work: Work
 ) -> dict[str, Any]:
     """Measure the sweep into a run, write its effects, and return its figures."""
-    labels = output_scores.with_outputs(study, settings.labels)
+    labels = _labels(study, settings, settings.labels)
     units, by_output = _units(study, settings, labels, setup.template)
     controls = sweep.Controls(
         unlabelled=unlabelled_features(study, setup.sae_run, labels),
@@ -190,7 +196,7 @@ def _sweep(
         "unit": settings.unit,
         "delta": settings.delta,
         **({} if settings.doses else {"doses": list(doses)}),
-        "chosen_by": "output" if by_output else "input",
+        "chosen_by": "output" if by_output else _second_choice(settings),
         "questions_that_chose": output_scores.questions_in_both(
             study, settings.labels, setup.material.questions
         ),
@@ -198,6 +204,41 @@ def _sweep(
         **figures,
         **heard,
     }
+
+
+def _forecast(study: Workspace, settings: EffectsSettings, sae_run: Run) -> str:
+    """Id of the forecast that features are chosen by; empty where they are not."""
+    if settings.choose != "clean":
+        if settings.forecast:
+            raise BadInput(
+                f"A forecast chooses features with --choose clean, got {settings.choose}. Add it,"
+                " or leave --forecast out."
+            )
+        return ""
+    forecast_run = study.resolve("forecast", settings.forecast or "latest")
+    if forecast_run.inputs["sae"] != sae_run.id:
+        raise Incompatible(
+            f"{forecast_run.id} forecasts features of {forecast_run.inputs['sae']}, those of"
+            f" {sae_run.id} are steered. Name a forecast of these with --forecast."
+        )
+    return forecast_run.id
+
+
+def _labels(study: Workspace, settings: EffectsSettings, label_run: str) -> pd.DataFrame:
+    """Read the labels with their output scores, and the forecasts where these choose."""
+    labels = output_scores.with_outputs(study, label_run)
+    if not settings.forecast:
+        return labels
+    clean = study.store.sql(
+        "SELECT feature, clean FROM forecasts WHERE run = ?", [settings.forecast]
+    )
+    return labels.merge(clean, on="feature", how="left")
+
+
+def _second_choice(settings: EffectsSettings) -> str:
+    """Say what chose the features where no output score did."""
+    by_forecast = settings.steer == "features" and settings.choose == "clean"
+    return "clean" if by_forecast else "input"
 
 
 def _units(

@@ -19,6 +19,7 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import numpy as np
@@ -41,8 +42,10 @@ from feature_store.records import Label, Run
 from feature_store.work import Work
 from workbench import material
 from workbench.features import contexts, output_scores
-from workbench.features.labelers import LABELERS, LabelledActivations
+from workbench.features.labelers import LABELERS, LabelledActivations, LabelNotes
 from workbench.features.units import group_rows, unit_rows, units_of
+from workbench.llm import open_llm
+from workbench.llm.cached import CachedLLM
 from workbench.measuring.defaults import SweepAskingSettings, sweep_questions
 from workbench.measuring.heard import resolved
 from workbench.measuring.questionnaire import one_scale
@@ -121,7 +124,7 @@ def run(study: Workspace, settings: LabelSettings, progress: Progress) -> Run:
     inputs = {
         "sae": sae_run.id,
         "labelled": _digest(labelled, questions),
-        **_labeler_inputs(options_of_labeler),
+        **_labeler_inputs(options_of_labeler, getattr(labeler, "inputs", {})),
     }
 
     def build(work: Work) -> dict[str, Any]:
@@ -135,7 +138,7 @@ def run(study: Workspace, settings: LabelSettings, progress: Progress) -> Run:
         labels = labeler.label(active, study.system, options_of_labeler)
         units = units_of(active, residuals, study.system, settings.seed)
         progress("labelling", 1, 1)
-        work.table("labels", labels, sort=("feature", "value"))
+        _write_labels(work, labels, active.notes)
         told_apart = unit_rows(units)
         work.table("value_units", told_apart, sort=("unit", "part", "value", "polarity"))
         work.table("group_features", group_rows(units))
@@ -157,6 +160,7 @@ def run(study: Workspace, settings: LabelSettings, progress: Progress) -> Run:
             "texts": len(labelled.texts),
             **material.reading(labelled.account),
             **_figures(labels, scores),
+            **active.notes.figures,
             **_unit_figures(told_apart),
             "output_contexts": len({question.context for question in questions}),
         }
@@ -164,17 +168,32 @@ def run(study: Workspace, settings: LabelSettings, progress: Progress) -> Run:
     return study.make("labels", pinned, inputs, build)
 
 
-def _labeler_inputs(options_of_labeler: Any) -> dict[str, str]:
+def _write_labels(work: Work, labels: Sequence[Label], notes: LabelNotes) -> None:
+    """Write the labels, and explanations where the labeler made some."""
+    work.table("labels", labels, sort=("feature", "value"))
+    if notes.explanations:
+        work.table("explanations", notes.explanations, sort=("feature", "part"))
+
+
+def _open_model(study: Workspace, address: str) -> CachedLLM:
+    """Open a language model whose answers the study keeps."""
+    return CachedLLM(open_llm(address, study.model), study.folder / "answers.jsonl")
+
+
+def _labeler_inputs(
+    options_of_labeler: Any, versions: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, str]:
     """Sum up what decides a labeler's labels: role -> checksum.
 
-    They are its limits, the defaults as well, and the files and folders that its settings name.
+    They are its limits, the defaults as well, the files and folders that its settings name, and the
+    `versions` that it names itself.
     """
     inputs = {"labeler": hashlib.sha256(repr(options_of_labeler).encode()).hexdigest()}
     named = dataclasses.asdict(options_of_labeler).items()
     files = contents([f"{name}={value}" for name, value in named if isinstance(value, str)])
     if files:
         inputs["files"] = hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()
-    return inputs
+    return inputs | dict(versions)
 
 
 def _with_texts(settings: LabelSettings, sae_run: Run) -> LabelSettings:
@@ -258,6 +277,7 @@ def _read(
         contexts=labelled.contexts,
         pairs=labelled.pairs,
         strongest=partial(contexts.read, study.store, sae_run.id),
+        open_model=partial(_open_model, study),
     )
     return active, seen.residuals
 

@@ -18,6 +18,7 @@ from workbench.figures.style import names, probability, side
 from workbench.study import Study
 from workbench.views import ChosenRuns, missing, number, run_json, show
 from workbench.views.description import show_description
+from workbench.views.label_scores import show_label_scores
 
 
 def open_feature(feature: int) -> None:
@@ -86,6 +87,7 @@ def feature_page(study: Study, chosen: ChosenRuns, sae_run: pd.Series, text: str
         st.caption("Tokens at each strength, over the harvested text.")
     st.subheader("Labels that compete for it")
     _labels(study, chosen, labels)
+    show_label_scores(study, chosen, feature)
     show_description(study, chosen, feature, colour)
     _doses(study, chosen, feature)
 

@@ -16,6 +16,11 @@ from workbench.figures.style import names, side
 from workbench.study import Study
 from workbench.views import clicked, here, missing, show
 from workbench.views.feature import feature_page, open_feature, opened
+from workbench.views.label_scores import (
+    newest_forecast,
+    show_forecast_skills,
+    show_method_scores,
+)
 from workbench.views.shared import turn_pages
 
 ROWS = 25
@@ -29,6 +34,7 @@ SORTS: dict[str, tuple[queries.Sort, bool]] = {
     "Most frequent": ("density", True),
     "Rarest": ("density", False),
     "Strongest": ("max_activation", True),
+    "Cleanest steering, forecast": ("clean", True),
 }
 """What the table can be sorted by -> its column, and whether the largest comes first."""
 POLARITY = {"any": 0, "held": 1, "rejected": -1}
@@ -73,6 +79,14 @@ COLUMNS = {
     ),
     "strongest": st.column_config.NumberColumn(
         format="%.2f", width=70, help="Largest activation seen."
+    ),
+    "clean": st.column_config.NumberColumn(
+        format="%.2f",
+        width=60,
+        help=(
+            "Forecast of how cleanly it steers, as a rank [0 to 1]; how good the forecast is stands"
+            " below."
+        ),
     ),
 }
 """Column of the table -> how it looks."""
@@ -125,6 +139,7 @@ def _list(study: Study, sae: str, labels: str) -> None:
         labels,
         wanted,
         queries.FeatureOrder(sort=sort, descending=descending, limit=ROWS, offset=at * ROWS),
+        newest_forecast(study, sae),
     )
     left, right = st.columns([1.75, 1], gap="medium")
     with left:
@@ -132,6 +147,8 @@ def _list(study: Study, sae: str, labels: str) -> None:
     with right:
         _map(study, sae, labels)
     _agreement(study, sae)
+    show_method_scores(study, sae)
+    show_forecast_skills(study, sae)
 
 
 def _agreement(study: Study, sae: str) -> None:
@@ -216,6 +233,8 @@ def _table(listed: queries.FeaturesPage, name_of: Mapping[str, str], at: int) ->
             "strongest": rows.max_activation,
         }
     )
+    if rows.clean.notna().any():
+        table["clean"] = rows.clean
     event = st.dataframe(
         table,
         hide_index=True,

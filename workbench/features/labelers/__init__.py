@@ -6,7 +6,7 @@ contexts of features; it never sees the items that later measure values.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -18,6 +18,7 @@ from feature_store.errors import BadInput
 from feature_store.records import Label, ValueSystem
 from feature_store.registry import Registry
 from workbench.features.contexts import FeatureContexts
+from workbench.llm import LLM
 from workbench.statistics.marked import held_out
 
 
@@ -39,6 +40,12 @@ class LabelledActivations:
     strongest: Callable[[], FeatureContexts] | None = None
     """Reads the features' strongest contexts, for a labeler that looks at words: it may take
     seconds. None: there are none."""
+
+    open_model: Callable[[str], LLM] | None = None
+    """Opens the language model at an address, its answers kept in the study. None: there is nothing
+    to keep them in."""
+    notes: "LabelNotes" = field(default_factory=lambda: LabelNotes())
+    """Where a labeler notes what it leaves besides labels."""
 
     def read_contexts(self) -> FeatureContexts:
         """Read the features' strongest contexts. Raises BadInput where there are none."""
@@ -78,6 +85,16 @@ class LabelledActivations:
             )
 
 
+@dataclass
+class LabelNotes:
+    """What a labeler leaves besides labels."""
+
+    explanations: list[dict[str, Any]] = field(default_factory=list)
+    """Rows of the relation `explanations`."""
+    figures: dict[str, Any] = field(default_factory=dict)
+    """Figures of the run: what was asked, and what it cost."""
+
+
 @runtime_checkable
 class Labeler(Protocol):
     """A plug-in that decides which features carry which value.
@@ -94,7 +111,8 @@ class Labeler(Protocol):
     """
 
     config: type
-    """Frozen dataclass of the labeler's settings, each with a default."""
+    """Frozen dataclass of the labeler's settings, each with a default. A labeler whose versions
+    decide its labels besides names them in a mapping `inputs`."""
 
     def label(self, data: LabelledActivations, system: ValueSystem, settings: Any) -> list[Label]:
         """Give rows of evidence, accepted or not; at least one for every accepted feature."""
