@@ -56,7 +56,8 @@ CREATE TABLE forecast_skills (
   predictors VARCHAR,  -- all | frequency | magnitude
   spearman   DOUBLE,   -- rank correlation of forecast and measurement [-1 to 1]
   low        DOUBLE, high DOUBLE,  -- @interval over features
-  lead       DOUBLE,   -- spearman of all predictors less this one [-2 to 2]
+  lead       DOUBLE,   -- spearman of all predictors less this one, or less 0 where this one lies
+                       -- below [-2 to 2]
   lead_low   DOUBLE, lead_high DOUBLE,  -- @interval(lead) over features, paired
   n          INTEGER   -- features
 );

@@ -27,6 +27,7 @@ def _page(folder: str) -> None:
     from workbench import views
     from workbench.study import Study
     from workbench.views.label_scores import (
+        show_forecast,
         show_forecast_skills,
         show_label_scores,
         show_method_scores,
@@ -37,6 +38,7 @@ def _page(folder: str) -> None:
     show_label_scores(study, chosen, st.session_state["wanted"])
     show_method_scores(study, chosen.sae.run)
     show_forecast_skills(study, chosen.sae.run)
+    show_forecast(study, chosen, st.session_state["wanted"])
 
 
 def page_of(folder, feature: int) -> AppTest:
@@ -99,6 +101,8 @@ def test_the_skill_of_a_forecast_is_shown_with_what_may_be_none(study):
     (skills,) = (frame.value for frame in page.dataframe)
     assert list(skills["all lead it by"]) == ["–", "+0.10 [-0.10, +0.30]"]
     assert any("the lead may be none" in caption.value for caption in page.caption)
+    assert any("cleanness 0.10" in caption.value for caption in page.caption)
+    assert not any("Measured:" in caption.value for caption in page.caption)
 
 
 def test_features_are_listed_by_their_forecast(study):

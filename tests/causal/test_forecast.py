@@ -85,6 +85,19 @@ def test_the_skill_is_spearmans():
     assert skill.low < skill.spearman < skill.high
 
 
+def test_a_baseline_that_runs_against_the_truth_gives_no_lead():
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=40)
+    guess = truth + rng.normal(size=40)
+    forecasts = {"all": guess, "frequency": -truth, "magnitude": truth}
+    skills = {s.predictors: s for s in forecast.skills("x", truth, forecasts, 200, 0)}
+    assert skills["frequency"].spearman == pytest.approx(-1)
+    assert skills["frequency"].lead == pytest.approx(skills["all"].spearman)
+    assert skills["frequency"].lead_low == pytest.approx(skills["all"].low)
+    assert skills["magnitude"].lead_high < 0
+    assert skills["all"].lead == skills["all"].lead_high == 0
+
+
 def test_the_cleanest_is_stable_and_spreads_least():
     clean = forecast.cleanness(np.array([0.9, 0.5, 0.1]), np.array([0.1, 0.2, 0.9]))
     np.testing.assert_allclose(clean, [1, 0.5, 0])

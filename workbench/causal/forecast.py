@@ -12,7 +12,9 @@ frequency and of magnitude alone. The axes are measured here on values, at equal
 3. A ridge regression on standardised predictors, its penalty chosen within the fit, gives every
    steered feature a forecast from fits that never saw it (folds, several times, averaged).
 4. Spearman's correlation of forecast and measurement over features, with a bootstrap over features;
-   each baseline is compared in the same resamples. A difference whose interval holds 0 is none.
+   each baseline is compared in the same resamples. A difference whose interval holds 0 is none. A
+   held-out correlation of what knows nothing lies below 0 (a fit without the largest leans the
+   other way), so a baseline below 0 counts as 0 there: it gives nobody a lead.
 
 Ours: the axes (the paper's own definitions are of logits and of other features), and the model. A
 small effect is mostly noise, which lowers stability and raises collateral, so a forecast of the
@@ -69,7 +71,8 @@ class Skill(NamedTuple):
     high: float
     """Upper end of it."""
     lead: float
-    """Correlation of all predictors less this one; 0 of all."""
+    """Correlation of all predictors less this one, or less 0 where this one lies below; 0 of
+    all."""
     lead_low: float
     """Lower end of its 95 % interval, in the same resamples."""
     lead_high: float
@@ -168,12 +171,14 @@ def skills(
     drawn = rng.integers(len(measured), size=(replicates, len(measured)))
     truth = measured[drawn]
     resampled = {name: _spearman(forecast[drawn], truth) for name, forecast in forecasts.items()}
+    whole = float(_spearman(forecasts["all"][None], measured[None])[0])
     rows = []
     for name, forecast in forecasts.items():
         correlation = float(_spearman(forecast[None], measured[None])[0])
-        lead = float(_spearman(forecasts["all"][None], measured[None])[0]) - correlation
+        lead = whole - (max(correlation, 0.0) if name != "all" else whole)
         ends = np.nanquantile(resampled[name], (0.025, 0.975))
-        lead_ends = np.nanquantile(resampled["all"] - resampled[name], (0.025, 0.975))
+        baseline = np.maximum(resampled[name], 0) if name != "all" else resampled["all"]
+        lead_ends = np.nanquantile(resampled["all"] - baseline, (0.025, 0.975))
         rows.append(
             Skill(
                 target=target,

@@ -18,7 +18,7 @@ from workbench.figures.style import names, probability, side
 from workbench.study import Study
 from workbench.views import ChosenRuns, missing, number, run_json, show
 from workbench.views.description import show_description
-from workbench.views.label_scores import show_label_scores
+from workbench.views.label_scores import show_forecast, show_label_scores
 
 
 def open_feature(feature: int) -> None:
@@ -225,6 +225,7 @@ def _evidence(text: str) -> str:
 
 def _doses(study: Study, chosen: ChosenRuns, feature: int) -> None:
     st.subheader("What steering it does")
+    show_forecast(study, chosen, feature)
     if chosen.effects is None:
         missing(study, "effects", "Nothing has been steered yet.")
         return

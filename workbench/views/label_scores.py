@@ -1,6 +1,7 @@
 """What labels are worth beyond their labeler's own evidence: scores of the verb `score`.
 
-1. On the page of a feature: each score of each of its labels, with interval and chance.
+1. On the page of a feature: each score of each of its labels, with interval and chance, and how
+   cleanly it should steer.
 2. On the list of features: how each method's labels do, method beside method, and how good the
    forecast of clean steering is.
 """
@@ -89,6 +90,26 @@ def show_method_scores(study: Study, sae: str) -> None:
         hide_index=True,
     )
     st.caption(f"{_meanings(scores)} {runs.run[0]}, seed {runs.seed[0]}.")
+
+
+def show_forecast(study: Study, chosen: ChosenRuns, feature: int) -> None:
+    """Say how cleanly a feature should steer, and did; nothing where nobody forecast it."""
+    run = "" if chosen.sae is None else newest_forecast(study, chosen.sae.run)
+    rows = queries.forecast_of(study.store, run, feature)
+    if rows.empty:
+        return
+    row = rows.iloc[0]
+    measured = ""
+    if pd.notna(row.measured_stability):
+        measured = (
+            f" Measured: stability {row.measured_stability:.2f}, collateral"
+            f" {row.measured_collateral:.2f}."
+        )
+    st.caption(
+        f"Forecast without steering: stability {row.stability:.2f}, collateral"
+        f" {row.collateral:.2f}; cleanness {row.clean:.2f} among all live features [0 to 1]."
+        f"{measured} How good forecasts are stands on the list of features. {run}."
+    )
 
 
 def newest_forecast(study: Study, sae: str) -> str:
