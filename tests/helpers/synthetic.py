@@ -163,6 +163,7 @@ def _sae(runs: Runs, rng: np.random.Generator) -> str:
                 for _ in range(30)
             ]
         work.table("contexts", rows)
+        work.table("samples", [_as_sample(row) for row in rows])
         work.table("histograms", bins)
         work.table("activations", fired)
         work.table(
@@ -186,6 +187,13 @@ def _sae(runs: Runs, rng: np.random.Generator) -> str:
                 "tokens": 400_000,
             }
         ).id
+
+
+def _as_sample(context: dict) -> dict:
+    """A context as if it were drawn, from another text."""
+    rest = {name: value for name, value in context.items() if name != "rank"}
+    drawn = {"draw": context["rank"], "quantile": 9 - context["rank"] % 10}
+    return rest | drawn | {"document": 2000 + context["document"]}
 
 
 def _descriptions(runs: Runs, rng: np.random.Generator, sae: str) -> None:

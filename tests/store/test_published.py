@@ -94,6 +94,9 @@ def test_the_strongest_contexts_of_a_feature_are_kept(tmp_path, folder):
     whole = study.store.sql("SELECT count(*) AS n FROM contexts WHERE rank < 2")
     assert kept["last"][0] == 1
     assert kept.n[0] == whole.n[0] > 0
+    samples = Store(folder / "runs").sql("SELECT max(draw) AS last, count(*) AS n FROM samples")
+    assert samples["last"][0] == 1
+    assert samples.n[0] == kept.n[0]
 
 
 def forged(file, *statements):
