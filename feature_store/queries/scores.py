@@ -43,11 +43,11 @@ def forecast_skills(store: Store, run: str) -> pd.DataFrame:
 
 
 def forecast_weights(store: Store, run: str) -> pd.DataFrame:
-    """What the forecasts go by, by target, the largest weight first."""
+    """What the forecasts go by, by target, the largest share first."""
     return store.sql(
         """
         SELECT * EXCLUDE (run) FROM forecast_weights WHERE run = ?
-        ORDER BY target DESC, abs(weight) DESC, predictor""",
+        ORDER BY target DESC, share DESC, predictor""",
         [run],
     )
 

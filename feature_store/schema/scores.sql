@@ -66,5 +66,5 @@ CREATE TABLE forecast_weights (  -- What the forecasts go by.
   run       VARCHAR,  -- run of kind forecast
   target    VARCHAR,  -- stability | collateral
   predictor VARCHAR,  -- density, cosine, jaccard, logit_kurtosis, ...
-  weight    DOUBLE    -- weight in the regression [target per SD of the predictor]
+  share     DOUBLE    -- share of what the fit explains that is by this predictor [0 to 1]
 );

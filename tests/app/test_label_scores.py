@@ -78,7 +78,7 @@ def add_forecast(study):
         skill |= {"lead": 0.1, "lead_low": -0.1, "lead_high": 0.3}
         work.table("forecast_skills", [skill | {"predictors": p} for p in ("all", "frequency")])
         work.table(
-            "forecast_weights", [{"target": "stability", "predictor": "density", "weight": 0.1}]
+            "forecast_weights", [{"target": "stability", "predictor": "density", "share": 0.1}]
         )
         return work.finish({}).id
 

@@ -26,7 +26,7 @@ def forecast(tmp_path_factory):
     study.describe(top=5)
     study.label(limit=300, n_contexts=0, options=("max_chance=1", "min_score=0", "min_texts=2"))
     study.effects(**SWEEP)
-    return study, study.forecast(replicates=200)
+    return study, study.forecast(replicates=200, folds=3)
 
 
 def test_every_live_feature_is_forecast(forecast):
@@ -110,7 +110,8 @@ def test_what_does_not_go_together_is_refused(forecast, tmp_path):
 def test_the_command_line_says_what_leads_what(forecast, capsys):
     study, run = forecast
     described = run.config["descriptions"]
-    assert main(["forecast", str(study.folder), "--descriptions", described]) == 0
+    words = ["--folds", "3", "--replicates", "200", "--descriptions"]
+    assert main(["forecast", str(study.folder), *words, described]) == 0
     out = capsys.readouterr().out
     assert "stability by all: Spearman" in out
     assert "collateral by magnitude" in out

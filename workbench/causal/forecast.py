@@ -9,8 +9,9 @@ frequency and of magnitude alone. The axes are measured here on values, at equal
    1]; 1: the same effect in every context.
 2. `collateral`: share of the squared mean change that does not fall on the value that moves most
    [0 to 1]; 0: one value alone moves.
-3. A ridge regression on standardised predictors, its penalty chosen within the fit, gives every
-   steered feature a forecast from fits that never saw it (folds, several times, averaged).
+3. A random forest gives every steered feature a forecast from fits that never saw it (folds, dealt
+   `REPEATS` times, averaged). Trees do not care on which scale a predictor comes, so no baseline is
+   weak because of its scale.
 4. Spearman's correlation of forecast and measurement over features, with a bootstrap over features;
    each baseline is compared in the same resamples. A difference whose interval holds 0 is none. A
    held-out correlation of what knows nothing lies below 0 (a fit without the largest leans the
@@ -38,9 +39,11 @@ FREQUENCY = ("density",)
 """Predictors of the frequency-only baseline."""
 MAGNITUDE = ("max_activation", "mean_activation")
 """Predictors of the magnitude-only baseline."""
-ALPHAS = np.logspace(-1, 4, 11)
-"""Penalties that the ridge regression chooses among."""
-REPEATS = 5
+TREES = 100
+"""Trees of a forest."""
+LEAF = 5
+"""Fewest features in a leaf of a tree."""
+REPEATS = 2
 """Times that features are dealt into folds anew."""
 LEAST = 20
 """Fewest steered features from which a forecast is fitted [features]."""
@@ -125,12 +128,12 @@ def predictions(
         )
     x = predictors.to_numpy(float)
     place = predictors.index.get_indexer(steered)
-    forecast = _ridge().fit(x[place], target).predict(x)
+    forecast = _forest(seed).fit(x[place], target).predict(x)
     held_out = np.zeros(len(steered))
     for fitted, left in RepeatedKFold(
         n_splits=min(folds, len(steered)), n_repeats=REPEATS, random_state=seed
     ).split(x[place]):
-        model = _ridge().fit(x[place[fitted]], target[fitted])
+        model = _forest(seed).fit(x[place[fitted]], target[fitted])
         # The mean of the others is the lower, the higher those are that were left out: a forecast
         # that knows nothing would run against the truth.
         beyond_mean = model.predict(x[place[left]]) - target[fitted].mean()
@@ -139,24 +142,24 @@ def predictions(
     return forecast
 
 
-def weights(
+def importances(
     predictors: pd.DataFrame,
     steered: Int[np.ndarray, " feature"],
     target: Float[np.ndarray, " feature"],
+    seed: int,
 ) -> dict[str, float]:
-    """Give each predictor's weight in the fit of all steered features [target per SD]."""
-    rows = predictors.loc[steered]
-    model = _ridge().fit(rows.to_numpy(float), target)
-    return dict(zip(predictors.columns, model[-1].coef_.tolist(), strict=True))
+    """Give each predictor's share of what the fit of all steered features explains [0 to 1]."""
+    forest = _forest(seed).fit(predictors.loc[steered].to_numpy(float), target)
+    return dict(zip(predictors.columns, forest.feature_importances_.tolist(), strict=True))
 
 
-def _ridge():  # type: ignore[no-untyped-def]  # sklearn has no types
-    """Make the regression: standardised predictors, penalty chosen by leaving one out."""
-    from sklearn.linear_model import RidgeCV
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
+def _forest(seed: int):  # type: ignore[no-untyped-def]  # sklearn has no types
+    """Make the regression."""
+    from sklearn.ensemble import RandomForestRegressor
 
-    return make_pipeline(StandardScaler(), RidgeCV(alphas=ALPHAS))
+    return RandomForestRegressor(
+        TREES, min_samples_leaf=LEAF, max_features=1 / 3, random_state=seed
+    )
 
 
 def skills(
@@ -218,7 +221,7 @@ def cleanness(
 
 
 def predictor_table(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Join statistics of features (index: feature) and bring skewed ones to a log scale.
+    """Join statistics of features (index: feature), those alike for all features left out.
 
     What a feature lacks, such as a partner, is 0 of a count or cosine, and else the median.
     """
@@ -227,8 +230,4 @@ def predictor_table(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
         if name in table:
             table[name] = table[name].fillna(0.0)
     table = table.fillna(table.median(numeric_only=True)).fillna(0.0)
-    for name in table.columns:
-        column = table[name].to_numpy(float)
-        if (column > 0).all() and column.max() > 20 * np.median(column):
-            table[name] = np.log(column)
     return table.loc[:, table.std() > 0]

@@ -47,7 +47,7 @@ class ForecastSettings:
     replicates: Replicates = 2000
     """Bootstrap replicates over features."""
     seed: Seed = 0
-    """Seed of the folds and of the bootstrap."""
+    """Seed of the folds, of the trees and of the bootstrap."""
 
 
 def run(study: Workspace, settings: ForecastSettings, progress: Progress) -> Run:
@@ -73,7 +73,7 @@ def first_lines(study: Workspace, run: Run) -> list[str]:
     for row in queries.forecast_skills(study.store, run.id).itertuples():
         lead = ""
         if row.predictors != "all":
-            surely = "" if row.lead_low > 0 else ", which may be none"
+            surely = "" if row.lead_low > 0 or row.lead_high < 0 else ", which may be none"
             lead = f"; all lead it by {row.lead:+.2f} [{row.lead_low:+.2f}, {row.lead_high:+.2f}]"
             lead += surely
         lines.append(
@@ -104,7 +104,7 @@ def _forecast(
     table = predictors_of(study, sae, settings.descriptions)
     rows = pd.DataFrame(index=table.index)
     skills: list[forecast.Skill] = []
-    weights = []
+    shares = []
     for target in forecast.TARGETS:
         truth = getattr(measured, target)
         is_there = np.isfinite(truth) & np.isin(measured.features, table.index)
@@ -123,15 +123,15 @@ def _forecast(
         skills += forecast.skills(target, truth, held_out, settings.replicates, settings.seed)
         rows[target] = by_set["all"]
         rows[f"measured_{target}"] = pd.Series(truth, index=features)
-        of_target = forecast.weights(table, features, truth)
-        weights += [
-            {"target": target, "predictor": name, "weight": weight}
-            for name, weight in of_target.items()
+        of_target = forecast.importances(table, features, truth, settings.seed)
+        shares += [
+            {"target": target, "predictor": name, "share": share}
+            for name, share in of_target.items()
         ]
     rows["clean"] = forecast.cleanness(rows.stability.to_numpy(), rows.collateral.to_numpy())
     work.table("forecasts", rows.reset_index(names="feature").to_dict("records"), ("feature",))
     work.table("forecast_skills", [skill._asdict() for skill in skills])
-    work.table("forecast_weights", weights)
+    work.table("forecast_weights", shares)
     progress("forecasting", 1, 1)
     best = {skill.target: skill for skill in skills if skill.predictors == "all"}
     leads = [skill.lead_low for skill in skills if skill.predictors != "all"]

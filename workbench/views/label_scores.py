@@ -154,7 +154,7 @@ def show_forecast_skills(study: Study, sae: str) -> None:
     st.caption(
         "Stability: how alike a feature's effect is from context to context; collateral: how much"
         " of it falls beside the value that moves most. Rank correlation with what steering did, on"
-        f" features that the fit did not see.{verdict} Largest weights, {'; '.join(first)}. {run}."
+        f" features that the fit did not see.{verdict} Goes by most, {'; '.join(first)}. {run}."
     )
 
 
