@@ -88,6 +88,15 @@ def write_atomically(file: Path, text: str) -> None:
         beside.write_text(text, encoding="utf-8")
 
 
+def flush(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk: they survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def digest(file: str | Path) -> str:
     """SHA-256 of a file's content, in hexadecimal."""
     with Path(file).open("rb") as handle:

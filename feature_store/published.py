@@ -38,6 +38,8 @@ from feature_store.store import Store
 
 MAGIC = b"DUCK"
 """What stands in every file of DuckDB, behind a checksum of 8 bytes."""
+COPIES = 5
+"""Times that a study is copied, where runs of it are removed meanwhile."""
 BLOCK = 65_536
 """Size of a block [bytes]. DuckDB's default, four times as large, leaves most of it empty where
 tables are small: a study of 10 MB would take 14."""
@@ -79,8 +81,15 @@ def publish(
     noted = {**about, "without": listed(left_out)} if left_out else dict(about)
     try:
         with replacing(file) as beside:
-            beside.unlink(missing_ok=True)
-            _copy(store, beside, noted, _selections(without, contexts))
+            for _ in range(COPIES):
+                beside.unlink(missing_ok=True)
+                if _copy(store, beside, noted, _selections(without, contexts)):
+                    break
+            else:
+                raise WorkbenchError(
+                    f"{file} could not be written: runs were removed all the while. Wait for what"
+                    " compacts the study, then publish again."
+                )
     except duckdb.Error as error:
         raise WorkbenchError(f"{file} could not be written: {_sentence(error)}") from None
     return file
@@ -95,7 +104,12 @@ def _selections(without: Collection[str], contexts: int) -> dict[str, str]:
     return queries
 
 
-def _copy(store: Store, file: Path, noted: Mapping[str, str], queries: Mapping[str, str]) -> None:
+def _copy(store: Store, file: Path, noted: Mapping[str, str], queries: Mapping[str, str]) -> bool:
+    """Write the runs that there are now; false where one was removed before all was copied.
+
+    Runs that come meanwhile are left out whole, so that no run is there in part.
+    """
+    ids = store.sql("SELECT run FROM runs ORDER BY created, run").run.tolist()
     # A connection of its own: the store's may not touch files outside the study.
     with duckdb.connect() as connection:
         connection.execute(
@@ -106,13 +120,18 @@ def _copy(store: Store, file: Path, noted: Mapping[str, str], queries: Mapping[s
         connection.execute(comments())
         connection.execute(_OURS)
         for relation, query in queries.items():
-            connection.register("rows_to_publish", store.arrow(query))
+            of_runs = f"SELECT * FROM ({query}) WHERE list_contains(?, run)"
+            connection.register("rows_to_publish", store.arrow(of_runs, [ids]))
             connection.execute(f'INSERT INTO "{relation}" BY NAME SELECT * FROM rows_to_publish')
             connection.unregister("rows_to_publish")
         connection.executemany("INSERT INTO study VALUES (?, ?)", [*noted.items()])
-        for id in store.sql("SELECT run FROM runs ORDER BY created, run").run:
-            described = json.dumps(asdict(store.runs.get(id)))
+        for id in ids:
+            try:
+                described = json.dumps(asdict(store.runs.get(id)))
+            except NotFound:
+                return False
             connection.execute("INSERT INTO descriptions VALUES (?, ?)", [id, described])
+    return True
 
 
 def is_published(file: Path) -> bool:

@@ -16,6 +16,7 @@ import functools
 import json
 import re
 import threading
+import time
 from collections.abc import Callable, Container, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import astuple
@@ -41,6 +42,10 @@ KEPT = 16
 """Answers kept in memory at once."""
 KEPT_QUERIES = 1000
 """Queries that are known to change nothing; looking at one takes a millisecond."""
+LOOKS = 20
+"""Times that runs are looked at, or a query is asked, while others remove runs."""
+PAUSE = 0.1
+"""Wait between two of these looks [s]."""
 _CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
@@ -166,15 +171,16 @@ class Store:
         self.refresh()
         self._verify(query)
         try:
-            try:
-                return self._read(query, parameters, read)
-            except _OF_THE_QUERY:
-                raise
-            except duckdb.Error as error:
-                if isinstance(error, _FATAL):
-                    self._begin_anew()
-                if not self._verify(query, failed=True):
+            for _ in range(LOOKS):  # runs may be removed again while it asks again
+                try:
+                    return self._read(query, parameters, read)
+                except _OF_THE_QUERY:
                     raise
+                except duckdb.Error as error:
+                    if isinstance(error, _FATAL):
+                        self._begin_anew()
+                    if not self._verify(query, failed=True):
+                        raise
             return self._read(query, parameters, read)
         except duckdb.Error as error:
             raise BadInput(f"DuckDB cannot answer this query: {_sentence(error)}") from None
@@ -254,6 +260,17 @@ class Store:
         return tuple(part for file in files for part in version_of(file))
 
     def _look(self) -> None:
+        """Make the views, as `_look_once` does; anew where a run was removed meanwhile."""
+        for remaining in reversed(range(LOOKS)):
+            try:
+                self._look_once()
+                return
+            except duckdb.IOException:
+                if not remaining:
+                    raise
+                time.sleep(PAUSE)  # who removes many runs needs a moment for it
+
+    def _look_once(self) -> None:
         """Make the views over the runs that can be read, and name the others."""
         runs, bad = self.runs.look()
         tables_of = {run.id: self._files(run) for run in runs}
@@ -263,6 +280,8 @@ class Store:
         for run in runs:
             answers = {file: self._columns[file.path][1] for file in tables_of[run.id]}
             wrong = [answer for answer in answers.values() if isinstance(answer, str)]
+            if wrong and not self.runs.exists(run.id):
+                continue
             if wrong:
                 bad[run.id] = (
                     f"The run {run.id} is damaged: {' '.join(wrong)} Remove the folder {run.id} and"

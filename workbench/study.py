@@ -14,8 +14,8 @@
 The methods are written from the table of verbs (`verb_table.py`): each takes the settings of its
 verb by name, shows its progress where it is told how, and returns the run. Asked again, a verb
 returns the finished run; after an interruption the same call resumes it. What was found is read by
-`labels`, `profile`, `side_effects` and `edges` (`results.py`); `study.store.sql` asks anything
-else.
+`labels`, `profile`, `side_effects` and `edges` (`results.py`), what people say of features by
+`verdicts`; `study.store.sql` asks anything else.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from feature_store import queries
 from feature_store.errors import of_paths
 from feature_store.progress import Progress, silent
 from feature_store.records import Run
@@ -33,6 +34,8 @@ from workbench.verb_table import VERBS, Verb
 from workbench.workspace import Workspace
 
 if TYPE_CHECKING:
+    from workbench.features.verdict_files import ReadVerdicts
+    from workbench.features.verdict_merging import Compacted
     from workbench.llm import Judge
 
 
@@ -104,6 +107,43 @@ class Study(Workspace):
         from workbench.exchange import export
 
         return export(self, format, Path(out), settings)
+
+    def verdicts(self, sae: str = "") -> pd.DataFrame:
+        """Read every verdict that was given, of one SAE or of all: one row a verdict, oldest first.
+
+        `standing` says what became of it: counts, replaced, withdrawn, undo.
+        """
+        return queries.verdict_log(self.store, sae)
+
+    def label_queue(self, labeller: str = "", desk: str = "", sae: str = "latest") -> pd.DataFrame:
+        """Read what a person should judge next: one row a feature, what teaches most first."""
+        sae = self.resolve("sae", sae).id
+        runs = list(queries.voices(self.store, sae).run)
+        return queries.label_queue(self.store, sae, runs, labeller, desk)
+
+    def export_verdicts(self, file: str | Path) -> int:
+        """Write every verdict as .csv or .parquet; returns their number."""
+        from workbench.features.verdict_files import export
+
+        return export(self, Path(file))
+
+    def import_verdicts(
+        self, file: str | Path, labeller: str = "", desk: str = "", sae: str = "latest"
+    ) -> "ReadVerdicts":
+        """Read verdicts from a table, and say of every row what became of it.
+
+        study.import_verdicts("ada.csv", labeller="Ada").account.line()
+        """
+        from workbench.features.verdict_files import read
+
+        with of_paths():
+            return read(self, Path(file), self.resolve("sae", sae).id, labeller, desk)
+
+    def compact(self) -> "Compacted":
+        """Merge the small runs of verdicts into one, which is verified before they go."""
+        from workbench.features.verdict_merging import compact
+
+        return compact(self)
 
     if TYPE_CHECKING:  # the methods that `_method` writes below
 

@@ -74,6 +74,13 @@ VERBS = _table(
             needs=("sae",),
         ),
         Verb(
+            name="verdict",
+            summary="Accept, reject or change a feature's label, as a person does; or undo that.",
+            makes="verdicts",
+            needs=("sae",),
+            first="verdict",
+        ),
+        Verb(
             name="describe",
             summary=(
                 "Describe all features: tokens they promote, nearest features, features active"

@@ -27,6 +27,7 @@ from feature_store.records.effects import SideEffect
 from feature_store.records.run import Run, figures, row
 from feature_store.records.steering import Combine, Positions, Span, Steering, Unit, Where
 from feature_store.records.values import Value, ValueSystem, normalise
+from feature_store.records.verdicts import HumanVerdict, VerdictWord
 
 __all__ = [
     "Action",
@@ -37,6 +38,7 @@ __all__ = [
     "DecisionEffect",
     "Edge",
     "Feature",
+    "HumanVerdict",
     "Instrument",
     "Item",
     "Label",
@@ -55,6 +57,7 @@ __all__ = [
     "Value",
     "ValueProfile",
     "ValueSystem",
+    "VerdictWord",
     "Where",
     "figures",
     "normalise",

@@ -65,6 +65,7 @@ def test_what_needs_no_run_may_begin_a_study():
         "review",
         "score",
         "transfer",
+        "verdict",
     ]
 
 

@@ -61,6 +61,7 @@ BASE = {
     "kang": {"roles": 3, "test_roles": 2},
     "scenarios": {"llm": "organism", "n": 2},
     "dilemmas": {"llm": "organism", "n": 2},
+    "verdict": {"feature": 3, "value": "power", "labeller": "me", "note": "because"},
     "review": {"scenario": "s0001", "verdict": "reject", "note": "because", "reviewer": "me"},
     "decide": {"features": ("3",), "strength": 0.3},
     "adaem": {"population": ("base", "power+"), "n_seeds": 3},

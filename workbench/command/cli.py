@@ -2,8 +2,8 @@
 
 1. The verbs that make runs take their flags from the fields of their settings (`settings.py`).
 2. The others look: `runs`, `sql`, `check`, `plugins`; or hand over: `publish`, `export`, `app`,
-   `demo`;
-   `fetch` brings models that have a short name, `saes` lists SAEs that others published.
+   `demo`; `verdicts` and `compact` keep what people say; `fetch` brings models that have a short
+   name, `saes` lists SAEs that others published.
 3. A user's mistake is one line on standard error and exit code 2; Ctrl-C and SIGTERM keep the work
    and exit with 130.
 4. Texts of others (tokens, summaries, an endpoint's error) pass through `visible`: no escape
@@ -91,6 +91,10 @@ def parser(used: Container[str] = (*VERBS, "export")) -> argparse.ArgumentParser
     )
     command("runs", "List the runs, also those at work and interrupted ones.")
     command("check", "Verify every file of every run against its checksum.")
+    _add_verdicts_flags(
+        command("verdicts", "Say what people say of features; write their verdicts, or read some.")
+    )
+    command("compact", "Merge the small runs of verdicts into one, verified before they go.")
     command("plugins", "List the plug-ins and where they are defined.", study=False).add_argument(
         "kind", nargs="?", default=""
     )
@@ -160,6 +164,22 @@ def _add_export_flags(sub: argparse.ArgumentParser, with_settings: bool) -> None
         from workbench.exchange import ExportSettings
 
         settings.add_flags(sub, ExportSettings)
+
+
+def _add_verdicts_flags(sub: argparse.ArgumentParser) -> None:
+    """Add what `verdicts` takes."""
+    files = sub.add_mutually_exclusive_group()
+    files.add_argument("--export", type=Path, metavar="FILE", help=".csv or .parquet to write")
+    files.add_argument(
+        "--import",
+        type=Path,
+        metavar="FILE",
+        dest="table",
+        help="table to read, with the columns feature, labeller, and verdict or value",
+    )
+    sub.add_argument("--labeller", default="", help="who speaks in rows that name nobody")
+    sub.add_argument("--desk", default="", help="desk of rows that name none; empty: this account")
+    sub.add_argument("--sae", default="latest", help="run of the SAE [latest]")
 
 
 def _add_common_flags(sub: argparse.ArgumentParser, verb: Verb) -> None:
@@ -330,6 +350,17 @@ def _check(study: Path, **_: object) -> None:
     print(f"{len(good)} runs, every checksum as written")
 
 
+def _verdicts(study: Path, **flags: Any) -> None:
+    from workbench.command.people import compacted, verdicts
+
+    opened = _open(study)
+    answer = compacted(opened) if flags["verb"] == "compact" else verdicts(opened, flags)
+    for line in answer.mistakes:
+        print(f"workbench: {_one_line(line)}", file=sys.stderr)
+    for line in answer.lines:
+        print(visible(line))
+
+
 def _fetch(name: Sequence[str], **_: object) -> None:
     from sae_training.model import catalogue
     from sae_training.model.fetching import fetch
@@ -433,6 +464,8 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "sql": _sql,
     "runs": _runs,
     "check": _check,
+    "verdicts": _verdicts,
+    "compact": _verdicts,
     "fetch": _fetch,
     "saes": _saes,
     "plugins": _plugins,
