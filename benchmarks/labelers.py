@@ -6,7 +6,9 @@
 2. Planted meanings as in the benchmark `labels`. Precision: accepted labels that name the feature's
    value and side. Recall: live features that one value and side explains, so labelled.
    `f1_of_value` lets the side go: labelers of contexts cannot tell it.
-3. Beside them Krippendorff's alpha over all labelers, the mean over values, and the seconds each
+3. `consensus` over those runs, by Dawid and Skene, and nobody's verdict. `human` is left out: it
+   repeats what people say, and here nobody does.
+4. Beside them Krippendorff's alpha over all labelers, the mean over values, and the seconds each
    labeler's run took, reading of the texts included.
 
 The weak baseline is `lexicon`, with the words of the values' definitions.
@@ -23,6 +25,8 @@ from feature_store.records import Run
 from workbench.study import Study
 
 NAME = "labelers"
+BEHIND = 0.01
+"""Most by which the consensus may stand behind the best labeler [F1]."""
 
 
 def _f1(right: int, named: int, wanted: int, found: int) -> dict[str, float]:
@@ -61,27 +65,33 @@ def _against(planted: PlantedMeanings, study: Study, run: Run) -> dict[str, Any]
 
 
 def main() -> dict:
-    """Reach: F1 of the best labeler >= 0.95."""
+    """Reach: F1 of the best labeler >= 0.95, of the consensus at most 0.01 less."""
     study, sae = trained()
     planted = planted_meanings(study, sae)
     runs: dict[str, Run] = {}
     missing: dict[str, str] = {}
     for name in registry.names("labelers"):
+        if name in queries.JUDGED:
+            continue
         try:
             runs[name] = study.do("label", {"labeler": name, "n_contexts": 0}, silent)
         except NotFound as error:
             missing[name] = str(error)
+    agreement = queries.label_agreement(study.store, sae.id, [run.id for run in runs.values()])
+    runs["consensus"] = study.do("label", {"labeler": "consensus"}, silent)
     figures = {name: _against(planted, study, run) for name, run in runs.items()}
     for name, row in figures.items():
         print(name, row, flush=True)
-    agreement = queries.label_agreement(study.store, sae.id, [run.id for run in runs.values()])
-    best = max(figures, key=lambda name: figures[name]["f1"])
+    single = {name: row["f1"] for name, row in figures.items() if name != "consensus"}
+    best = max(single, key=single.__getitem__)
+    behind = single[best] - figures["consensus"]["f1"]
     return {
         "name": NAME,
-        "value": figures[best]["f1"],
+        "value": single[best],
         "reach": 0.95,
-        "holds": figures[best]["f1"] >= 0.95,
+        "holds": single[best] >= 0.95 and behind <= BEHIND,
         "best": best,
+        "consensus_behind": behind,
         "labelers": figures,
         "asked_for": len(planted.wanted),
         "missing": missing,

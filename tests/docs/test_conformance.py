@@ -159,6 +159,7 @@ def test_a_steering(name, unit):
 def test_a_labeler(name, monkeypatch):
     from sae_training.model import sentences
     from tests.helpers.planted_contexts import WordsEncoder, about_power
+    from tests.helpers.planted_judgements import said_by
     from workbench.features.labelers import LabelledActivations
 
     monkeypatch.setattr(sentences, "SentenceEncoder", WordsEncoder)
@@ -172,12 +173,15 @@ def test_a_labeler(name, monkeypatch):
     noise = rng.random((900, 5)) * (rng.random((900, 5)) < 0.1)
     dead = np.zeros((900, 34))
     activations = sparse.csr_matrix(np.column_stack([planted, noise, dead]).astype(np.float32))
+    named = {key: {0: ("power", 1)} for key in "abc"}
+    said = said_by(named, [("Ada", 0, "accept", "power", 1)])
     data = LabelledActivations(
         activations,
         values,
         np.full(900, ""),
         strongest=lambda: about_power([0], 40, each=12),
         open_model=lambda address: ScriptedLLM(_knows_power),
+        judged=lambda: said,
     )
     given = {"llm": "local:scripted"} if "llm" in labeler.config.__dataclass_fields__ else {}
     labels = labeler.label(data, system, labeler.config(**given))
@@ -185,7 +189,13 @@ def test_a_labeler(name, monkeypatch):
     assert {(label.feature, label.value, label.polarity) for label in labels if label.accepted} == {
         (0, "power", 1)
     }
-    silent = dataclasses.replace(data, activations=sparse.csr_matrix((900, 0)), strongest=None)
+    silent = dataclasses.replace(
+        data, activations=sparse.csr_matrix((900, 0)), strongest=None, judged=None
+    )
+    if getattr(labeler, "judges", False):  # it looks at no text, and says that nobody says anything
+        with pytest.raises(BadInput, match="there are none"):
+            labeler.label(silent, system, labeler.config(**given))
+        return
     assert labeler.label(silent, system, labeler.config(**given)) == []
 
 

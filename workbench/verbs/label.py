@@ -11,6 +11,9 @@
    output score (`output_scores.py`). It accepts nothing and rejects nothing; sweeps choose their
    features by it.
 
+The labelers `human` and `consensus` repeat what runs of labels and people say: they read no text,
+and their labels have no output scores.
+
 The questionnaire's items never serve as labelled texts: labels and measurements stay independent.
 """
 
@@ -41,7 +44,7 @@ from feature_store.progress import Progress, stage
 from feature_store.records import Label, Run
 from feature_store.work import Work
 from workbench import material
-from workbench.features import contexts, output_scores
+from workbench.features import contexts, judgements, output_scores
 from workbench.features.labelers import LABELERS, LabelledActivations, LabelNotes
 from workbench.features.units import group_rows, unit_rows, units_of
 from workbench.llm import open_llm
@@ -109,11 +112,12 @@ class LabelSettings(SweepAskingSettings):
 def run(study: Workspace, settings: LabelSettings, progress: Progress) -> Run:
     """Make a run of kind `labels`."""
     sae_run = study.resolve("sae", settings.sae)
-    settings = _with_texts(settings, sae_run)
     labeler = LABELERS[settings.labeler]
     options_of_labeler: Any = options(labeler.config, settings.options)
-    # What texts and marks alone decide (too few texts of a value) is refused before the model reads
-    # or is tried.
+    if getattr(labeler, "judges", False):
+        return _judge(study, settings, sae_run, options_of_labeler)
+    settings = _with_texts(settings, sae_run)
+    # What texts and marks alone decide (too few texts) is refused before the model is needed.
     labelled = _labelled_texts(study, settings, sae_run)
     silent_sae = _without_features(labelled)
     labeler.label(silent_sae, study.system, options_of_labeler)
@@ -178,6 +182,40 @@ def _write_labels(work: Work, labels: Sequence[Label], notes: LabelNotes) -> Non
 def _open_model(study: Workspace, address: str) -> CachedLLM:
     """Open a language model whose answers the study keeps."""
     return CachedLLM(open_llm(address, study.model), study.folder / "answers.jsonl")
+
+
+def _judge(study: Workspace, settings: LabelSettings, sae_run: Run, options_of_labeler: Any) -> Run:
+    """Make a run of labels that repeats what runs and people say: no text is read, none scored."""
+    judged = judgements.read(study.store, sae_run.id)
+    no_texts = LabelledActivations(
+        activations=csr_matrix((0, 0)),
+        values=np.zeros((0, len(study.system.ids))),
+        contexts=np.zeros(0, str),
+        judged=lambda: judged,
+    )
+    labels = LABELERS[settings.labeler].label(no_texts, study.system, options_of_labeler)
+    pinned = dataclasses.replace(
+        settings, sae=sae_run.id, labelled="", labels="", n_contexts=0, mode="logprob"
+    )
+    inputs = {
+        "sae": sae_run.id,
+        "judgements": judged.digest,
+        **{f"labels_{number}": run for number, run in enumerate(sorted(judged.labelers))},
+        **_labeler_inputs(options_of_labeler),
+    }
+
+    def build(work: Work) -> dict[str, Any]:
+        """Write the labels; the other relations of such a run are empty."""
+        work.table("labels", labels, sort=("feature", "value"))
+        for relation in ("value_units", "group_features", "output_scores", "prompts"):
+            work.table(relation, [])
+        return {
+            **_figures(labels, []),
+            "runs": len(judged.labelers),
+            "verdicts": len(judged.verdicts),
+        }
+
+    return study.make("labels", pinned, inputs, build)
 
 
 def _labeler_inputs(

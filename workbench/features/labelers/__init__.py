@@ -2,7 +2,8 @@
 
 A labeler is registered under kind `labelers` and is anything with `config` (a frozen dataclass of
 its settings) and `label`. It sees activations pooled by document, and may look at the strongest
-contexts of features; it never sees the items that later measure values.
+contexts of features; it never sees the items that later measure values. A labeler with `judges` set
+sees no text at all: it reads what runs of labels and people say.
 """
 
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from feature_store.errors import BadInput
 from feature_store.records import Label, ValueSystem
 from feature_store.registry import Registry
 from workbench.features.contexts import FeatureContexts
+from workbench.features.judgements import Judgements
 from workbench.llm import LLM
 from workbench.statistics.marked import held_out
 
@@ -46,6 +48,14 @@ class LabelledActivations:
     to keep them in."""
     notes: "LabelNotes" = field(default_factory=lambda: LabelNotes())
     """Where a labeler notes what it leaves besides labels."""
+    judged: Callable[[], Judgements] | None = None
+    """Reads what runs of labels and people say of the features. None: nobody says anything."""
+
+    def read_judgements(self) -> Judgements:
+        """Read what runs of labels and people say. Raises BadInput where there is nothing."""
+        if self.judged is None:
+            raise BadInput("This labeler reads runs of labels and verdicts, and there are none.")
+        return self.judged()
 
     def read_contexts(self) -> FeatureContexts:
         """Read the features' strongest contexts. Raises BadInput where there are none."""
