@@ -157,7 +157,7 @@ def serve(folder: Path, port: int, hosts: Collection[str] = ()) -> None:
         reader.join()
 
 
-PAGES = ("compare", "effects", "features", "graph", "overview", "plan", "review", "steer")
+PAGES = ("compare", "effects", "features", "graph", "label", "overview", "plan", "review", "steer")
 """Pages whose libraries are read while the browser opens."""
 
 

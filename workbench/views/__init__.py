@@ -129,6 +129,7 @@ def pages() -> list[Any]:
         features,
         graph,
         instruments,
+        label,
         overview,
         plan,
         profiles,
@@ -147,6 +148,7 @@ def pages() -> list[Any]:
         st.Page(
             features.page, title="Features", icon=":material/scatter_plot:", url_path="features"
         ),
+        st.Page(label.page, title="Label", icon=":material/label:", url_path="label"),
         st.Page(steer.page, title="Steer", icon=":material/tune:", url_path="steer"),
         st.Page(
             profiles.page, title="Profiles", icon=":material/donut_large:", url_path="profiles"
@@ -362,3 +364,12 @@ def facts(pairs: Mapping[str, str]) -> None:
 def number(x: SupportsFloat | None, digits: int = 3) -> str:
     """Write a number for people; a dash where there is none."""
     return "–" if x is None or pd.isna(x) else f"{float(x):.{digits}g}"
+
+
+def show_evidence(text: str) -> str:
+    """Write a label's evidence for people: JSON as named numbers, a person's note as it is."""
+    try:
+        evidence = json.loads(text).items()
+    except (json.JSONDecodeError, AttributeError):
+        return text
+    return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in evidence)

@@ -89,7 +89,7 @@ def _tokens(study: Study, run: pd.Series, feature: int, colour: str) -> None:
     with left:
         for side_of, title in (("promoted", "Promotes"), ("suppressed", "Suppresses")):
             st.markdown(f"**{title}**")
-            st.html(_token_chips(rows[rows.side == side_of].head(SHOWN)))
+            st.html(token_chips(rows[rows.side == side_of].head(SHOWN)))
     with right:
         show(figures.logit_histogram(shape.iloc[0], colour or "#8b949e"), f"logits-{feature}")
     summary, peak = run_json(run), shape.largest.iloc[0] / shape.sd.iloc[0]
@@ -104,7 +104,7 @@ def _tokens(study: Study, run: pd.Series, feature: int, colour: str) -> None:
     )
 
 
-def _token_chips(rows: pd.DataFrame) -> str:
+def token_chips(rows: pd.DataFrame) -> str:
     """Write tokens and their logits as HTML; a token is shown, never run."""
     chips = [
         f'<span dir="auto">{html.escape(r.token).replace(chr(10), "↵") or "∅"}'

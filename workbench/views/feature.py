@@ -6,7 +6,6 @@ what steering it does, where a sweep has steered it.
 """
 
 import html
-import json
 from typing import Any
 
 import pandas as pd
@@ -16,7 +15,7 @@ from feature_store import queries
 from workbench import figures
 from workbench.figures.style import names, probability, side
 from workbench.study import Study
-from workbench.views import ChosenRuns, missing, number, run_json, show
+from workbench.views import ChosenRuns, missing, number, run_json, show, show_evidence
 from workbench.views.description import show_description
 from workbench.views.label_scores import show_forecast, show_label_scores
 
@@ -77,7 +76,7 @@ def feature_page(study: Study, chosen: ChosenRuns, sae_run: pd.Series, text: str
     left, right = st.columns([1.6, 1], gap="large")
     with left:
         st.subheader("Strongest contexts")
-        _contexts(queries.contexts(store, sae, feature), colour or "#c4561a")
+        show_contexts(queries.contexts(store, sae, feature), colour or "#c4561a")
     with right:
         st.subheader("How strongly it fires")
         bins = queries.histogram(store, sae, feature)
@@ -127,7 +126,8 @@ def _statistics(row: pd.Series, spread: pd.Series) -> None:
     )
 
 
-def _contexts(rows: pd.DataFrame, colour: str) -> None:
+def show_contexts(rows: pd.DataFrame, colour: str) -> None:
+    """Show a feature's contexts, every token shaded by its activation, the peak framed."""
     if rows.empty:
         st.caption("No context was kept.")
         return
@@ -178,7 +178,7 @@ def _labels(study: Study, chosen: ChosenRuns, labels: pd.DataFrame) -> None:
                 "specificity": labels.gain.map(number),
                 "texts": labels.n,
                 "labeler": labels.method,
-                "evidence": [_evidence(e) for e in labels.evidence],
+                "evidence": [show_evidence(e) for e in labels.evidence],
             }
         ),
         hide_index=True,
@@ -212,15 +212,6 @@ def _output(row: Any) -> str:
         f"{row.output:+.2f} [{row.output_low:+.2f}, {row.output_high:+.2f}], null"
         f" {row.null_high:.2f}, beside {row.beside:.2f}, n {row.output_n:.0f}"
     )
-
-
-def _evidence(text: str) -> str:
-    """Write a label's evidence for people: JSON as named numbers, a person's note as it is."""
-    try:
-        evidence = json.loads(text).items()
-    except (json.JSONDecodeError, AttributeError):
-        return text
-    return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in evidence)
 
 
 def _doses(study: Study, chosen: ChosenRuns, feature: int) -> None:
