@@ -107,9 +107,9 @@ def _selections(without: Collection[str], contexts: int) -> dict[str, str]:
 def _copy(store: Store, file: Path, noted: Mapping[str, str], queries: Mapping[str, str]) -> bool:
     """Write the runs that there are now; false where one was removed before all was copied.
 
-    Runs that come meanwhile are left out whole, so that no run is there in part.
+    Runs that come meanwhile are left out whole, so that no run is there in part. Verdicts come
+    first: their small runs are merged, and then removed, while others publish.
     """
-    ids = store.sql("SELECT run FROM runs ORDER BY created, run").run.tolist()
     # A connection of its own: the store's may not touch files outside the study.
     with duckdb.connect() as connection:
         connection.execute(
@@ -119,18 +119,21 @@ def _copy(store: Store, file: Path, noted: Mapping[str, str], queries: Mapping[s
         connection.execute(tables())
         connection.execute(comments())
         connection.execute(_OURS)
-        for relation, query in queries.items():
+        described = {run.id: run for run in store.runs.look()[0]}
+        for relation, query in sorted(queries.items(), key=lambda item: item[0] != "verdicts"):
             of_runs = f"SELECT * FROM ({query}) WHERE list_contains(?, run)"
-            connection.register("rows_to_publish", store.arrow(of_runs, [ids]))
+            rows = store.arrow(of_runs, [[*described]])
+            connection.register("rows_to_publish", rows)
             connection.execute(f'INSERT INTO "{relation}" BY NAME SELECT * FROM rows_to_publish')
             connection.unregister("rows_to_publish")
-        connection.executemany("INSERT INTO study VALUES (?, ?)", [*noted.items()])
-        for id in ids:
-            try:
-                described = json.dumps(asdict(store.runs.get(id)))
-            except NotFound:
+            having = {id for id, run in described.items() if f"{relation}.parquet" in run.files}
+            if not all(map(store.runs.exists, having - set(rows["run"].unique().to_pylist()))):
                 return False
-            connection.execute("INSERT INTO descriptions VALUES (?, ?)", [id, described])
+        connection.executemany("INSERT INTO study VALUES (?, ?)", [*noted.items()])
+        good = described.keys() - store.bad.keys()  # those too that were seen to be bad meanwhile
+        texts = [(id, json.dumps(asdict(run))) for id, run in described.items() if id in good]
+        if texts:
+            connection.executemany("INSERT INTO descriptions VALUES (?, ?)", texts)
     return True
 
 

@@ -19,9 +19,7 @@ import pandas as pd
 
 from feature_store.store import Store
 
-_EVERY = """
-    every_verdict AS (
-        SELECT DISTINCT ON (id) * EXCLUDE (run) FROM verdicts ORDER BY id, given),
+_STANDING = """
     withdrawn AS (
         SELECT withdraws AS id, labeller, desk FROM every_verdict WHERE verdict = 'undo'),
     valid AS (
@@ -35,7 +33,7 @@ _EVERY = """
         FROM valid
         QUALIFY row_number() OVER (
             PARTITION BY sae, feature, labeller, desk ORDER BY given DESC, id DESC) = 1)"""
-"""Every verdict once, those that were not withdrawn, and those that count."""
+"""The verdicts that were not withdrawn, and those that count, out of every one."""
 
 
 class VerdictAgreement(NamedTuple):
@@ -61,7 +59,7 @@ def verdict_log(store: Store, sae: str = "") -> pd.DataFrame:
     """
     return store.sql(
         f"""
-        WITH {_EVERY}
+        WITH {_every(store)}
         SELECT id, sae, feature, verdict, value, polarity, labels, method, labeller, desk, note,
             given, withdraws, came_in,
             CASE WHEN verdict = 'undo' THEN 'undo'
@@ -76,7 +74,7 @@ def standing_verdicts(store: Store, sae: str) -> pd.DataFrame:
     """The verdicts that count, of one SAE, by feature and labeller; `answer` is what they say."""
     return store.sql(
         f"""
-        WITH {_EVERY}
+        WITH {_every(store)}
         SELECT feature, labeller, desk, verdict, value, polarity, answer, labels, method, note,
             given, id
         FROM standing WHERE sae = ? ORDER BY feature, labeller, desk""",
@@ -93,7 +91,7 @@ def feature_verdicts(
     """
     return store.sql(
         f"""
-        WITH {_EVERY},
+        WITH {_every(store)},
         of_feature AS (SELECT * FROM standing WHERE sae = $sae AND feature = $feature)
         SELECT labeller, desk, verdict, value, polarity, note, given FROM of_feature
         WHERE (labeller, desk) <> ($labeller, $desk) AND EXISTS (
@@ -107,19 +105,35 @@ def verdicts_by(store: Store, sae: str, labeller: str, desk: str) -> pd.DataFram
     """What one labeller says of an SAE's features and has not withdrawn, the last one first."""
     return store.sql(
         f"""
-        WITH {_EVERY}
+        WITH {_every(store)}
         SELECT id, feature, verdict, value, polarity, note, given FROM valid
         WHERE sae = ? AND labeller = ? AND desk = ? ORDER BY given DESC, id DESC""",
         [sae, labeller, desk],
     )
 
 
+def _every(store: Store) -> str:
+    """Give the parts of a query that name every verdict once, and those that stand and count.
+
+    They are kept in memory until a run of verdicts comes or goes, since each may be a file.
+    """
+    known = store.sql(
+        "SELECT coalesce(md5(string_agg(run, ' ' ORDER BY run)), 'none') AS known FROM runs"
+        " WHERE kind = 'verdicts'"
+    ).known[0]
+    every = store.kept(
+        "SELECT DISTINCT ON (id) * EXCLUDE (run) FROM verdicts WHERE ? <> '' ORDER BY id, given",
+        [known],
+    )
+    return f"every_verdict AS (SELECT * FROM {every}),{_STANDING}"
+
+
 def labellers(store: Store) -> pd.DataFrame:
     """The people who gave verdicts, whoever gave the first one first; `verdicts` counts all."""
-    return store.sql("""
-        SELECT labeller, desk, count(DISTINCT id) AS verdicts, min(given) AS first,
-            max(given) AS last
-        FROM verdicts GROUP BY labeller, desk ORDER BY first, labeller, desk""")
+    return store.sql(f"""
+        WITH {_every(store)}
+        SELECT labeller, desk, count(*) AS verdicts, min(given) AS first, max(given) AS last
+        FROM every_verdict GROUP BY labeller, desk ORDER BY first, labeller, desk""")
 
 
 def verdict_ids(store: Store) -> set[str]:
@@ -136,7 +150,7 @@ def verdict_agreement(store: Store, sae: str) -> VerdictAgreement:
     """
     row = store.sql(
         f"""
-        WITH {_EVERY},
+        WITH {_every(store)},
         of_sae AS (SELECT * FROM standing WHERE sae = ?),
         sizes AS (SELECT feature, count(answer) AS m FROM of_sae GROUP BY feature),
         paired AS (
@@ -227,7 +241,7 @@ def label_queue(
     waiting = store.kept(_QUEUE, [",".join(runs), ",".join(sweeps.run)])
     return store.sql(
         f"""
-        WITH {_EVERY}
+        WITH {_every(store)}
         SELECT * FROM {waiting} ANTI JOIN (
             SELECT feature FROM standing WHERE sae = ? AND labeller = ? AND desk = ?)
             USING (feature)
