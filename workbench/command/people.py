@@ -39,9 +39,10 @@ def verdicts(study: Study, flags: Mapping[str, Any]) -> Said:
         time = f"{person.first:%Y-%m-%d %H:%M} to {person.last:%Y-%m-%d %H:%M} UTC"
         lines.append(f"{person.labeller}  desk {person.desk}  {person.verdicts} verdicts  {time}")
     agreement = queries.verdict_agreement(study.store, sae)
+    alpha = f"alpha {agreement.alpha:.2f}" if agreement.alpha == agreement.alpha else "no alpha yet"
     lines.append(
         f"{agreement.answered} features answered, {agreement.shared} by two people or more,"
-        f" {agreement.same} of them alike, alpha {agreement.alpha:.2f}"
+        f" {agreement.same} of them alike, {alpha}"
     )
     return Said(lines)
 

@@ -45,7 +45,7 @@ class VerdictSettings:
     withdraws: str = ""
     """Id of the verdict that an undo withdraws; empty: the person's last one."""
     labels: str = ""
-    """Run of labels that the verdict speaks of; empty: the newest of the SAE's."""
+    """Run of labels that the verdict speaks of; empty: the newest that labels the feature."""
     sae: str = "latest"
     """Run of the SAE."""
 
@@ -60,9 +60,7 @@ def run(study: Workspace, settings: VerdictSettings, progress: Progress) -> Run:
     if settings.feature < 0:
         raise BadInput("A verdict speaks of a feature: give --feature NUMBER.")
     labels = settings.labels and study.resolve("labels", settings.labels).id
-    if not labels:
-        runs = queries.label_runs(study.store, sae)
-        labels = "" if runs.empty else str(runs.run.iloc[0])
+    labels = labels or _newest_labels(study, sae, settings.feature)
     sides: dict[str, Literal[-1, 0, 1]] = {"held": 1, "rejected": -1, "both": 0}
     statement = Statement(
         feature=settings.feature,
@@ -75,3 +73,12 @@ def run(study: Workspace, settings: VerdictSettings, progress: Progress) -> Run:
     verdict = verdicts.spoken(study, sae, speaker, statement)
     progress("keeping the verdict", 1, 1)
     return verdicts.keep(study, [verdict])
+
+
+def _newest_labels(study: Workspace, sae: str, feature: int) -> str:
+    """Give the newest run that labels a feature; the newest of all, or none, where none does."""
+    runs = queries.label_runs(study.store, sae)
+    runs = list(runs.run[~runs.labeler.isin(queries.JUDGED)])
+    rows = queries.voiced_labels(study.store, runs, feature)
+    naming = set(rows.run[rows.accepted.astype(bool)])
+    return next((run for run in runs if run in naming), runs[0] if runs else "")

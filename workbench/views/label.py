@@ -36,6 +36,8 @@ CONTEXTS = 6
 """Contexts that are shown."""
 TOKENS = 12
 """Promoted tokens that are shown."""
+MANY = 200
+"""Runs of verdicts from which on it is said that they can be merged."""
 DIGITS = "1234567890"
 """Keys of the values, the first ten by themselves, the next with Shift."""
 SIDES: dict[str, Literal[-1, 0, 1]] = {"held": 1, "rejected": -1, "both sides": 0}
@@ -160,6 +162,11 @@ def _standing(study: Study, sae: str, person: Person, waiting: int) -> None:
     left.caption(
         f"**{safe(person.name)}** · {done} verdicts given · {waiting} features wait · {shared}"
     )
+    if len(study.runs.ids(f"{verdicts.KIND}-")) > MANY:
+        st.caption(
+            "Each verdict is a small run, and there are many: `workbench compact` merges them, and"
+            " this page turns faster."
+        )
     right.button("Not me", key="labeller-other", type="tertiary", on_click=_leave)
     if error := st.session_state.pop("label-error", ""):
         st.error(safe(error), icon=":material/error:")
