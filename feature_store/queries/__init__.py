@@ -83,8 +83,8 @@ from feature_store.queries.effects import (
     matrix,
 )
 from feature_store.queries.exchange import (
+    borrowed_explanations,
     contexts_to_publish,
-    explanations,
     features_to_publish,
     labels_to_publish,
     partner_correlations,
@@ -176,6 +176,7 @@ __all__ = [
     "arm_texts",
     "arms",
     "best_evidence",
+    "borrowed_explanations",
     "candidates",
     "cell_doses",
     "cell_ratings",
@@ -189,7 +190,6 @@ __all__ = [
     "dilemmas",
     "dose_curves",
     "edges",
-    "explanations",
     "feature",
     "feature_doses",
     "feature_map",

@@ -118,14 +118,14 @@ def labels_to_publish(store: Store, labels: str) -> list[dict[str, Any]]:
     ).to_pylist()
 
 
-def explanations(store: Store, sae: str) -> pd.DataFrame:
+def borrowed_explanations(store: Store, sae: str) -> pd.DataFrame:
     """What others wrote of an SAE's features, by feature, the newest source first.
 
-    Columns of the relation `explanations`.
+    Columns of the relation `borrowed_explanations`.
     """
     return store.sql(
         """
-        SELECT e.* FROM explanations e JOIN runs r USING (run)
+        SELECT e.* FROM borrowed_explanations e JOIN runs r USING (run)
         WHERE r.kind = 'borrowed' AND r.inputs->>'sae' = ?
         ORDER BY feature, r.created DESC, run, rank""",
         [sae],

@@ -1,6 +1,6 @@
 -- What others wrote of the same features: explanations in words, figures, contexts.
 
-CREATE TABLE explanations (
+CREATE TABLE borrowed_explanations (
   -- What a feature fires on, in words of others; beside the labels, never in place of them.
   run     VARCHAR,  -- run of kind borrowed
   feature INTEGER,  -- 0-based feature index

@@ -54,7 +54,7 @@ def test_what_is_exported_comes_back_as_it_was(copied, theirs):
     sae, described = copied.runs.latest("sae").id, copied.runs.latest("descriptions").id
     run = copied.borrow(source=str(theirs))
     assert run.summary == {
-        "explanations": 3,
+        "borrowed_explanations": 3,
         "borrowed_features": 64,
         "borrowed_contexts": len(copied.store.sql("SELECT * FROM contexts")),
     }
@@ -110,8 +110,8 @@ def test_a_file_of_explanations_alone(copied, tmp_path, name):
     else:
         lines(file, rows)
     run = copied.borrow(source=str(file))
-    assert run.summary["explanations"] == 2, "an empty one says nothing"
-    told = queries.explanations(copied.store, copied.runs.latest("sae").id)
+    assert run.summary["borrowed_explanations"] == 2, "an empty one says nothing"
+    told = queries.borrowed_explanations(copied.store, copied.runs.latest("sae").id)
     assert told.text.tolist() == ["words of power", "orders"]
     assert told["rank"].tolist() == [0, 1]
     assert (told.method[0], told.model[0], told.method[1]) == ("auto", "a model", "")
@@ -140,9 +140,11 @@ def test_strangers_texts_command_no_terminal(copied, tmp_path, capsys):
     assert r"<script>alert(1)</script> \x1b[2J red\nforged line \u202eneddih" in printed
     assert "\x1b" not in printed
     assert "\u202e" not in printed
-    assert main(["sql", str(copied.folder), "SELECT text FROM explanations"]) == 0
+    assert main(["sql", str(copied.folder), "SELECT text FROM borrowed_explanations"]) == 0
     assert "\x1b" not in capsys.readouterr().out
-    assert copied.store.sql("SELECT text FROM explanations").text[0] == HOSTILE, "kept as data"
+    assert copied.store.sql("SELECT text FROM borrowed_explanations").text[0] == HOSTILE, (
+        "kept as data"
+    )
 
 
 def test_the_same_source_is_one_run(copied, theirs):
@@ -268,7 +270,11 @@ def dashboard(file, study, values, tokens=("a", "b"), **fields):
 
 def test_a_feature_export_of_saedashboard(copied, tmp_path):
     run = copied.borrow(source=str(dashboard(tmp_path / "batch-0.json", copied, [0.0, 2.0])))
-    assert run.summary == {"explanations": 0, "borrowed_features": 1, "borrowed_contexts": 2}
+    assert run.summary == {
+        "borrowed_explanations": 0,
+        "borrowed_features": 1,
+        "borrowed_contexts": 2,
+    }
     row = copied.store.sql("SELECT * FROM borrowed_features").iloc[0]
     assert (row.feature, row.density, row.max_activation) == (6, 0.01, 2.0)
     assert row.promoted.tolist() == [" power"]

@@ -31,7 +31,7 @@ class BorrowedSource(Protocol):
     """A source of explanations, figures and contexts of features."""
 
     def explanations(self) -> Iterator[Row]:
-        """Give the rows of the relation `explanations`."""
+        """Give the rows of the relation `borrowed_explanations`."""
 
     def features(self) -> Iterator[Row]:
         """Give the rows of the relation `borrowed_features`."""

@@ -48,7 +48,7 @@ class NeuronpediaExport:
         return any((place / kind).is_dir() for kind in kinds)
 
     def explanations(self) -> Iterator[dict[str, Any]]:
-        """Give the rows of the relation `explanations`."""
+        """Give the rows of the relation `borrowed_explanations`."""
         return _explained(self._rows(EXPLANATIONS), self._seen)
 
     def features(self) -> Iterator[dict[str, Any]]:
@@ -88,7 +88,7 @@ class ExplanationFile:
         return place.is_file() and place.name.endswith(LINES)
 
     def explanations(self) -> Iterator[dict[str, Any]]:
-        """Give the rows of the relation `explanations`."""
+        """Give the rows of the relation `borrowed_explanations`."""
         return _explained(self._rows(), self._seen)
 
     def features(self) -> Iterator[dict[str, Any]]:

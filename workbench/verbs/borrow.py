@@ -37,7 +37,7 @@ CHUNK = 2048
 """Rows that are written together [rows]."""
 SHOWN, LONGEST = 5, 200
 """Explanations that are shown after the run, and how much of each [letters]."""
-RELATIONS = ("explanations", "borrowed_features", "borrowed_contexts")
+RELATIONS = ("borrowed_explanations", "borrowed_features", "borrowed_contexts")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +76,7 @@ def run(study: Workspace, settings: BorrowSettings, progress: Progress) -> Run:
 
 def first_lines(study: Workspace, run: Run) -> list[str]:
     """Show a few of the explanations."""
-    rows = queries.explanations(study.store, run.inputs["sae"])
+    rows = queries.borrowed_explanations(study.store, run.inputs["sae"])
     some = rows[rows.run == run.id].head(SHOWN)
     return [f"feature {row.feature}: {row.text[:LONGEST]}" for row in some.itertuples()]
 

@@ -355,7 +355,7 @@ def _explanations(material: _Material) -> Iterator[dict[str, Any]]:
     for row in _labels_in_words(material):
         written.add((row["index"], row["description"], row["notes"]))
         yield row
-    borrowed = queries.explanations(material.study.store, material.sae_run.id)
+    borrowed = queries.borrowed_explanations(material.study.store, material.sae_run.id)
     for stated in borrowed.itertuples():
         if (str(stated.feature), stated.text, stated.notes) in written:
             continue
