@@ -46,7 +46,7 @@ from feature_store.work import Work
 from workbench import material
 from workbench.features import contexts, judgements, output_scores
 from workbench.features.labelers import LABELERS, LabelledActivations, LabelNotes
-from workbench.features.units import group_rows, unit_rows, units_of
+from workbench.features.units import ValueUnits, group_rows, unit_rows, units_of
 from workbench.llm import open_llm
 from workbench.llm.cached import CachedLLM
 from workbench.measuring.defaults import SweepAskingSettings, sweep_questions
@@ -143,10 +143,7 @@ def run(study: Workspace, settings: LabelSettings, progress: Progress) -> Run:
         units = units_of(active, residuals, study.system, settings.seed)
         progress("labelling", 1, 1)
         _write_labels(work, labels, active.notes)
-        told_apart = unit_rows(units)
-        work.table("value_units", told_apart, sort=("unit", "part", "value", "polarity"))
-        work.table("group_features", group_rows(units))
-        directions.save(work.folder, {"pole": units.poles, "topic": units.topics})
+        told_apart = _write_units(work, units)
         scores: list[dict[str, Any]] = []
         if questions:
             design = output_scores.OutputDesign(
@@ -170,6 +167,15 @@ def run(study: Workspace, settings: LabelSettings, progress: Progress) -> Run:
         }
 
     return study.make("labels", pinned, inputs, build)
+
+
+def _write_units(work: Work, units: ValueUnits) -> list[dict[str, Any]]:
+    """Write groups of features and directions; give the rows of both."""
+    rows = unit_rows(units)
+    work.table("value_units", rows, sort=("unit", "part", "value", "polarity"))
+    work.table("group_features", group_rows(units))
+    directions.save(work.folder, {"pole": units.poles, "topic": units.topics})
+    return rows
 
 
 def _write_labels(work: Work, labels: Sequence[Label], notes: LabelNotes) -> None:
