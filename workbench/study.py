@@ -26,7 +26,7 @@ import pandas as pd
 
 from feature_store import queries
 from feature_store.errors import of_paths
-from feature_store.progress import Progress, silent
+from feature_store.progress import Progress, StageProgress, silent, silent_stage
 from feature_store.records import Run
 from workbench import results, verbs
 from workbench.settings import make
@@ -34,6 +34,7 @@ from workbench.verb_table import VERBS, Verb
 from workbench.workspace import Workspace
 
 if TYPE_CHECKING:
+    from workbench.features.firing import FiringFeatures
     from workbench.features.verdict_files import ReadVerdicts
     from workbench.features.verdict_merging import Compacted
     from workbench.llm import Judge
@@ -144,6 +145,24 @@ class Study(Workspace):
         from workbench.features.verdict_merging import compact
 
         return compact(self)
+
+    def search(
+        self,
+        question: str,
+        by: str = "meaning",
+        wanted: queries.FeatureFilter = results.ANY,
+        most: int = 25,
+        progress: StageProgress = silent_stage,
+    ) -> results.FoundFeatures:
+        """Find the features that a question is about, by meaning or by words, the nearest first.
+
+        study.search("where is loyalty to family?").rows
+        """
+        return results.search(self, question, by, wanted, most, progress)
+
+    def firing(self, text: str) -> "FiringFeatures":
+        """Read which features fire on each token of a text, and which values they carry."""
+        return results.firing(self, text)
 
     if TYPE_CHECKING:  # the methods that `_method` writes below
 

@@ -14,8 +14,11 @@ from feature_store import words
 from feature_store.errors import BadInput
 from feature_store.store import Store
 
-Sort = Literal["feature", "score", "output", "effect", "density", "max_activation", "clean"]
-"""Columns by which the table of features can be sorted."""
+Sort = Literal[
+    "feature", "score", "output", "effect", "density", "max_activation", "clean", "given"
+]
+"""Columns by which the table of features can be sorted; `given`: as `FeatureFilter.among` has
+them."""
 MAP_POINTS = 6_000
 """Unlabelled features drawn on the map; labelled ones are all drawn."""
 
@@ -44,6 +47,10 @@ class FeatureFilter:
     """Words: only features with a context that holds all of them (`words.ensure` first)."""
     alive: bool = True
     """Only features that are active on some token."""
+    among: Sequence[int] | None = None
+    """Only these features; None: any."""
+    density: tuple[float, float] = (0.0, 1.0)
+    """Only features active on a share of tokens between these, ends included [0 to 1]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +128,7 @@ def features(
     statistics = _statistics(store, sae)
     clean = store.kept("SELECT feature, clean FROM forecasts WHERE run = ?", [forecast])
     direction = "DESC" if order.descending else "ASC"
-    key = "rank" if order.sort == "score" else order.sort
+    key = {"score": "rank", "given": "place"}.get(order.sort, order.sort)
     sorted_by_forecast = f"LEFT JOIN {clean} USING (feature)" if key == "clean" else ""
     # Sorting carries only the key; everything else joins for the few rows that are shown.
     rows = store.sql(
@@ -129,7 +136,8 @@ def features(
         WITH best AS MATERIALIZED ({best}),
         passing AS MATERIALIZED (
             SELECT feature, {key} AS key
-            FROM (SELECT feature, density, max_activation FROM {statistics} WHERE {where})
+            FROM (SELECT feature, density, max_activation, list_position(?, feature) AS place
+                  FROM {statistics} WHERE {where})
             {join} best USING (feature) {sorted_by_forecast}),
         page AS (
             SELECT feature, key, (SELECT count(*) FROM passing) AS total FROM passing
@@ -140,7 +148,7 @@ def features(
         FROM page JOIN {statistics} USING (feature) LEFT JOIN best USING (feature)
             LEFT JOIN {clean} USING (feature)
         ORDER BY key {direction} NULLS LAST, feature""",
-        [*narrow_parameters, *where_parameters],
+        [*narrow_parameters, list(wanted.among or []), *where_parameters],
     )
     total = int(rows.total.iloc[0]) if len(rows) else 0
     return FeaturesPage(rows.drop(columns="total"), total)
@@ -236,13 +244,13 @@ def coactivations(store: Store, descriptions: str, index: int) -> pd.DataFrame:
 
 
 def features_at(store: Store, sae: str, labels: str, indices: Sequence[int]) -> pd.DataFrame:
-    """What some features fire on, and their best accepted label, by feature.
+    """What some features fire on and how strongly, and their best accepted label, by feature.
 
     Dead features fire on nothing, and most features carry no label: NULL.
     """
     return store.sql(
         f"""
-        SELECT feature, fires_on, value, polarity, part, score
+        SELECT feature, fires_on, max_activation, value, polarity, part, score
         FROM {_statistics(store, sae)} LEFT JOIN {_best(store, labels)} USING (feature)
         WHERE list_contains(?, feature) ORDER BY feature""",
         [list(indices)],
@@ -371,16 +379,21 @@ def _narrow(wanted: FeatureFilter) -> tuple[str, list[Any]]:
     return clause, parameters
 
 
-def _where(store: Store, sae: str, wanted: FeatureFilter) -> tuple[str, list[str]]:
+def _where(store: Store, sae: str, wanted: FeatureFilter) -> tuple[str, list[Any]]:
     """The condition that the filter asks of a feature itself, with its parameters."""
-    condition = "n_active > 0" if wanted.alive else "true"
-    if not wanted.text.strip():
-        return condition, []
-    sought = words.split(store, wanted.text)
-    if not sought:
-        return condition, []
-    query, parameters = words.search(store, sae, sought)
-    return f"{condition} AND feature IN ({query})", parameters
+    conditions = ["n_active > 0" if wanted.alive else "true"]
+    parameters: list[Any] = []
+    if wanted.among is not None:
+        conditions.append("list_contains(?, feature)")
+        parameters.append(list(wanted.among))
+    if wanted.density != (0.0, 1.0):
+        conditions.append("density BETWEEN ? AND ?")
+        parameters += wanted.density
+    if wanted.text.strip() and (sought := words.split(store, wanted.text)):
+        query, of_words = words.search(store, sae, sought)
+        conditions.append(f"feature IN ({query})")
+        parameters += of_words
+    return " AND ".join(conditions), parameters
 
 
 def _accepted(store: Store, labels: str) -> str:

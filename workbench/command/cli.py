@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from feature_store import registry
 from feature_store.errors import BadInput, NotFound, WorkbenchError, nearest
 from feature_store.files import write_atomically
-from feature_store.progress import in_terminal
+from feature_store.progress import in_terminal, stage
 from feature_store.records import Run, figures
 from feature_store.terminal import visible
 from workbench import settings, study_file, verbs
@@ -89,6 +89,9 @@ def parser(used: Container[str] = (*VERBS, "export")) -> argparse.ArgumentParser
     command("sql", "Ask the store a question in SQL.").add_argument(
         "query", nargs="?", default="", help="without it, the columns and their units"
     )
+    _add_search_flags(
+        command("search", "Find features by meaning or words, or by what fires on a text.")
+    )
     command("runs", "List the runs, also those at work and interrupted ones.")
     command("check", "Verify every file of every run against its checksum.")
     _add_verdicts_flags(
@@ -105,16 +108,13 @@ def parser(used: Container[str] = (*VERBS, "export")) -> argparse.ArgumentParser
         command("saes", "List the SAEs in sae-lens' registry, offline.", study=False)
     )
     _add_app_flags(command("app", "Open the app on a study."))
-    command(
-        "study", "Run all stages of a job file, and say on one page what was found."
-    ).add_argument(
-        "--job", type=Path, default=None, help="TOML job file, a table a stage; none: the page only"
-    )
-    demo = command(
-        "demo", "The whole story on the shipped model: train, label, measure, effects, graph."
-    )
-    demo.add_argument(
-        "--fast", action="store_true", help="a tenth of the data: shows that it works, not how well"
+    whole = command("study", "Run all stages of a job file, and say on one page what was found.")
+    job = "TOML job file, a table a stage; none: the page only"
+    whole.add_argument("--job", type=Path, default=None, help=job)
+    _add_demo_flags(
+        command(
+            "demo", "The whole story on the shipped model: train, label, measure, effects, graph."
+        )
     )
     return top
 
@@ -180,6 +180,27 @@ def _add_verdicts_flags(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--labeller", default="", help="who speaks in rows that name nobody")
     sub.add_argument("--desk", default="", help="desk of rows that name none; empty: this account")
     sub.add_argument("--sae", default="latest", help="run of the SAE [latest]")
+
+
+def _add_demo_flags(sub: argparse.ArgumentParser) -> None:
+    """Add what `demo` takes."""
+    sub.add_argument(
+        "--fast", action="store_true", help="a tenth of the data: shows that it works, not how well"
+    )
+
+
+def _add_search_flags(sub: argparse.ArgumentParser) -> None:
+    """Add what `search` takes."""
+    sub.add_argument("question", help="a question, words, or a text to read")
+    sub.add_argument(
+        "--by",
+        choices=("meaning", "words", "text"),
+        default="meaning",
+        help="meaning: contexts that are about it; words: contexts that hold it; text: what fires"
+        " on it [meaning]",
+    )
+    sub.add_argument("--value", default="", help="only features that carry this value")
+    sub.add_argument("--most", type=int, default=20, help="rows at most [20]")
 
 
 def _add_common_flags(sub: argparse.ArgumentParser, verb: Verb) -> None:
@@ -309,6 +330,29 @@ def _sql(study: Path, query: str, **_: object) -> None:
     rows = rows.map(_cell).rename(columns=visible)
     # The documentation of the columns is shown whole, a cell of a result only in part.
     print(rows.to_string(index=False, max_colwidth=80 if query else None))
+
+
+def _search(study: Path, question: str, by: str, value: str, most: int, **_: object) -> None:
+    from feature_store.queries import FeatureFilter
+
+    opened = _open(study)
+    if by == "text":
+        rows = opened.firing(question).rows
+        rows = rows[rows.value == opened.system.resolve(value)] if value else rows
+        print("The strongest features of each token; share: of the strongest activation seen.")
+        shown = rows.sort_values("share", ascending=False).head(most).sort_index()
+    else:
+        wanted = FeatureFilter(values=[opened.system.resolve(value)] if value else ())
+        with in_terminal("search") as progress:
+            embedding = stage(progress, "embedding contexts")
+            answer = opened.search(question, by, wanted, most, embedding)
+        print(visible(f"{answer.how} {answer.total} features."))
+        columns = ["feature", "value", "polarity", "score", "likeness", "density", "fires_on"]
+        shown = answer.rows[[c for c in columns if c in answer.rows]]
+    if shown.empty:
+        print("no features")
+        return
+    print(shown.map(_cell).to_string(index=False, max_colwidth=60))
 
 
 def _cell(value: Any) -> Any:
@@ -462,6 +506,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "publish": _publish,
     "export": _export,
     "sql": _sql,
+    "search": _search,
     "runs": _runs,
     "check": _check,
     "verdicts": _verdicts,

@@ -21,6 +21,7 @@ from workbench.views.label_scores import (
     show_forecast_skills,
     show_method_scores,
 )
+from workbench.views.search import show_search
 from workbench.views.shared import turn_pages
 
 ROWS = 25
@@ -128,6 +129,7 @@ def _list(study: Study, sae: str, labels: str) -> None:
     if not labels:
         missing(study, "labels", "No feature carries a value yet.")
     wanted, order = _choose(study, labels)
+    show_search(study, wanted)
     filters = (sae, labels, tuple(wanted.values), wanted.polarity, wanted.score, wanted.text, order)
     if st.session_state.get("features-filters") != filters:
         st.session_state["features-filters"], st.session_state["features-page"] = filters, 0

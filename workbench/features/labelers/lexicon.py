@@ -12,13 +12,10 @@ The weak baseline: words are not meanings, and a side of a value has none of its
 promoted tokens, which no relation holds, and words of several tokens' company (`human rights`).
 """
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -32,11 +29,8 @@ from feature_store.tables import read_table
 from workbench.features.context_evidence import ContextLimits, ContextMeans
 from workbench.features.contexts import FeatureContexts
 from workbench.features.labelers import LabelledActivations
+from workbench.features.stems import WORD, meaning_words, stem
 
-WORD = re.compile(r"[^\W\d_]+")
-"""A word: letters of any script."""
-SHORTEST = 3
-"""Letters of the shortest word that is taken from a definition."""
 NAMED = 5
 """Listed words that a label's evidence names at most."""
 
@@ -117,7 +111,7 @@ def words_of(system: ValueSystem, file: str) -> dict[str, frozenset[str]]:
                     f"{shown(file, 300)}: {shown(word)} of {value} is not one word. List single"
                     " words, letters alone."
                 )
-            words[value].add(_stem(word.strip().lower()))
+            words[value].add(stem(word.strip().lower()))
     if not any(words.values()):
         raise BadInput(
             f"{shown(file, 300)} lists no words. Write value = [words], or rows of value and word."
@@ -143,32 +137,15 @@ def _read_list(file: Path) -> list[tuple[str, Sequence[str]]]:
 
 def _words_of_definitions(system: ValueSystem) -> dict[str, frozenset[str]]:
     """Take the words of names and definitions that one value alone uses."""
-    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
-
-    stems = {}
-    for value in system.values:
-        words = WORD.findall(f"{value.name} {value.definition}".lower())
-        meaning = [w for w in words if len(w) >= SHORTEST and w not in ENGLISH_STOP_WORDS]
-        stems[value.id] = {_stem(word) for word in meaning}
-    used = Counter(stem for of_value in stems.values() for stem in of_value)
+    stems = {
+        value.id: {stem(word) for word in meaning_words(f"{value.name} {value.definition}")}
+        for value in system.values
+    }
+    used = Counter(word for of_value in stems.values() for word in of_value)
     return {
-        value: frozenset(stem for stem in of_value if used[stem] == 1)
+        value: frozenset(word for word in of_value if used[word] == 1)
         for value, of_value in stems.items()
     }
-
-
-@lru_cache(maxsize=1_000_000)
-def _stem(word: str) -> str:
-    """Give the stem of a word in lower case."""
-    return str(_stemmer().stem(word))
-
-
-@lru_cache(maxsize=1)
-def _stemmer() -> Any:
-    """Load NLTK's stemmer, once."""
-    from nltk.stem.snowball import SnowballStemmer
-
-    return SnowballStemmer("english")
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,7 +188,7 @@ class WordPlaces:
             of_token[span] = len(stems) + np.maximum(word, 0)
             firsts.append(len(stems))
             stems += [
-                names.setdefault(_stem(match.group().lower()), len(names)) for match in matches
+                names.setdefault(stem(match.group().lower()), len(names)) for match in matches
             ]
             stems += [-1] * (reach + 1)
         totals = np.add.reduceat(contexts.activations.astype(float), contexts.starts[:-1])
@@ -232,7 +209,7 @@ class WordPlaces:
         """Say which places are on or near a listed word of each value."""
         near = np.empty((len(words), len(self.stems)), bool)
         for row, listed in enumerate(words.values()):
-            numbers = [self.names[stem] for stem in listed if stem in self.names]
+            numbers = [self.names[word] for word in listed if word in self.names]
             on = np.isin(self.stems, numbers)
             near[row] = np.convolve(on, np.ones(2 * self.reach + 1), "same") > 0.5
         return near
@@ -249,6 +226,6 @@ class WordPlaces:
         """Name the listed stems in a feature's contexts, the most frequent first."""
         first, last = np.searchsorted(contexts.features, [feature, feature + 1])
         there = self.stems[self.firsts[first] : self.firsts[last]]
-        counts = {stem: int((there == self.names.get(stem, -2)).sum()) for stem in listed}
-        present = [stem for stem in listed if counts[stem]]
-        return sorted(present, key=lambda stem: (-counts[stem], stem))[:NAMED]
+        counts = {word: int((there == self.names.get(word, -2)).sum()) for word in listed}
+        present = [word for word in listed if counts[word]]
+        return sorted(present, key=lambda word: (-counts[word], word))[:NAMED]
