@@ -399,7 +399,8 @@ class _Page:
         if self.missed:
             self.add(*(f"- {line}" for line in self.missed))
         elif runs:
-            self.add("Whatever was looked for was found.")
+            missing = "; what could not be looked for stands below" if self.absent else ""
+            self.add(f"Whatever was looked for was found{missing}.")
         else:
             self.add("Nothing was looked for.")
         if self.absent:
