@@ -130,11 +130,11 @@ from feature_store.queries.survey import (
 )
 from feature_store.queries.transfer import (
     best_evidence,
+    judged_labels,
     transfer_arms,
     transfer_ears,
     transfer_effects,
     transfer_ranks,
-    verdicts,
 )
 from feature_store.queries.verdicts import (
     JUDGED,
@@ -205,6 +205,7 @@ __all__ = [
     "item_responses",
     "joint_features",
     "joint_units",
+    "judged_labels",
     "label_agreement",
     "label_queue",
     "label_runs",
@@ -255,7 +256,6 @@ __all__ = [
     "verdict_agreement",
     "verdict_ids",
     "verdict_log",
-    "verdicts",
     "verdicts_by",
     "voiced_labels",
     "voices",

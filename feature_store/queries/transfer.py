@@ -34,7 +34,7 @@ def transfer_effects(store: Store, run: str, arm: str, turn: str) -> pd.DataFram
     )
 
 
-def verdicts(store: Store, run: str, labels: str) -> pd.DataFrame:
+def judged_labels(store: Store, run: str, labels: str) -> pd.DataFrame:
     """What every ear, and every instrument that was asked of the same labels, says of each value.
 
     One row a value, what is steered, and whoever judges: the effect of steering a value on itself,

@@ -38,7 +38,7 @@ from sae_training.engine.resume import logits_from, resumable
 from sae_training.model import sites
 from sae_training.model.edits import prompt_frame
 
-LOGITS = 2**27
+LOGITS = 2**26
 """Logits held at once [numbers]."""
 CHUNK = 4096
 """Tokens encoded at once."""

@@ -383,7 +383,7 @@ def test_other_instruments_stand_beside_the_ears(study, transferred):
         n_neutral=4,
         replicates=100,
     )
-    table = queries.verdicts(study.store, transferred.id, transferred.inputs["labels"])
+    table = queries.judged_labels(study.store, transferred.id, transferred.inputs["labels"])
     judges = set(table.judge)
     assert {"assessor tfidf", "planted language"} < judges
     asked = table[table.run == sweep.id]

@@ -1,4 +1,6 @@
+import inspect
 import itertools
+import pkgutil
 
 import numpy as np
 import pandas as pd
@@ -326,3 +328,10 @@ def test_the_profile_that_says_what_a_model_values_comes_first(tmp_path):
     assert of_model[:4] == [second, first, *others[:2]]
     assert set(of_model[4:]) == set(others[2:])
     assert queries.profile_candidates(store).run[0] == elsewhere
+
+
+def test_no_query_is_hidden_by_a_module_of_its_name():
+    hidden = [name for name in queries.__all__ if inspect.ismodule(getattr(queries, name))]
+    assert not hidden, "importing the module later puts it in the query's place"
+    modules = {module.name for module in pkgutil.iter_modules(queries.__path__)}
+    assert not modules & set(queries.__all__)

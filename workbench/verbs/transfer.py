@@ -8,7 +8,7 @@
    stands beside it, on texts that it never saw.
 4. `comparing/transfer.py` says which values are heard, and which are heard that were not steered.
 
-What instruments say of the same labels is laid beside it by `queries.verdicts`.
+What instruments say of the same labels is laid beside it by `queries.judged_labels`.
 Left out: a choice of the strength by what is heard; there is one strength, that of equal damage.
 """
 

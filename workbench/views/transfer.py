@@ -49,7 +49,7 @@ def section(study: Study, labels: str) -> None:
 
 def _verdicts(study: Study, run: str, labels: str) -> None:
     """Lay the effect of each value on itself side by side, judge by judge."""
-    rows = queries.verdicts(study.store, run, labels)
+    rows = queries.judged_labels(study.store, run, labels)
     rows["cell"] = [
         f"{signed(r.effect)} [{signed(r.low)}, {signed(r.high)}]{STAR if r.heard else ''}"
         for r in rows.itertuples()
