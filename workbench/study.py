@@ -29,6 +29,7 @@ from feature_store.errors import of_paths
 from feature_store.progress import Progress, StageProgress, silent, silent_stage
 from feature_store.records import Run
 from workbench import results, verbs
+from workbench.features import search as sought
 from workbench.settings import make
 from workbench.verb_table import VERBS, Verb
 from workbench.workspace import Workspace
@@ -150,19 +151,19 @@ class Study(Workspace):
         self,
         question: str,
         by: str = "meaning",
-        wanted: queries.FeatureFilter = results.ANY,
+        wanted: queries.FeatureFilter = sought.ANY,
         most: int = 25,
         progress: StageProgress = silent_stage,
-    ) -> results.FoundFeatures:
+    ) -> sought.FoundFeatures:
         """Find the features that a question is about, by meaning or by words, the nearest first.
 
         study.search("where is loyalty to family?").rows
         """
-        return results.search(self, question, by, wanted, most, progress)
+        return sought.search(self, question, by, wanted, most, progress)
 
     def firing(self, text: str) -> "FiringFeatures":
         """Read which features fire on each token of a text, and which values they carry."""
-        return results.firing(self, text)
+        return sought.firing(self, text)
 
     if TYPE_CHECKING:  # the methods that `_method` writes below
 
