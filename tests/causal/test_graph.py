@@ -172,8 +172,13 @@ def test_values_moved_alike_are_refused_by_name():
     changes = matched.changes.copy()
     changes[matched.of("security")] = changes[matched.of("conformity")]
     changes[..., 5] = changes[..., 6]
-    with pytest.raises(BadInput, match="security and conformity"):
-        find(matched._replace(changes=changes), TEN.ids, 200, 0)
+    alike = matched._replace(changes=changes)
+    with pytest.raises(BadInput, match=r"security and conformity.*--leave-out security"):
+        find(alike, TEN.ids, 200, 0)
+    left = find(alike, TEN.ids, 200, 0, leave_out=["security"])
+    assert left.left_out == ("security",)
+    assert len(left.graph.values) == 9
+    assert not any("security" in (edge.source, edge.target) for edge in left.graph.edges)
     with pytest.raises(BadInput, match="two values"):
         find(matched._replace(source=np.full(len(matched.source), "")), TEN.ids, 200, 0)
 

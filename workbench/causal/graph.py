@@ -17,10 +17,11 @@
    `SMALLEST`.
 
 Weights are rating points per rating point: both ends share the 1-6 scale, and a planted graph is in
-the same unit. Left out: values without usable features. They act as latent variables, and are
-named.
+the same unit. Left out: values without usable features, and those that a user leaves out. They act
+as latent variables, and are named.
 """
 
+from collections.abc import Collection
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
@@ -139,10 +140,12 @@ def find(
     replicates: int,
     seed: int,
     smallest: float = SMALLEST,
+    leave_out: Collection[str] = (),
 ) -> GraphEstimate:
     """Estimate the graph among those of `values` that have features which move them.
 
-    `values` are those of the sweep, in its order; an edge weaker than `smallest` is not present.
+    `values` are those of the sweep, in its order; an edge weaker than `smallest` is not present,
+    and values in `leave_out` are neither cause nor effect.
     Raises BadInput for fewer than two such values, or values that cannot be told apart.
 
         estimate = find(match(sweep, 0.1), sweep.values, replicates=1000, seed=0)
@@ -150,7 +153,7 @@ def find(
     """
     unit = unit_kind(matched)
     moving = _moving_units(matched, values, replicates, seed)
-    used = [value for value in values if len(moving[value])]
+    used = [value for value in values if len(moving[value]) and value not in leave_out]
     if len(used) < 2:
         raise BadInput(
             f"A graph needs two values whose {unit}s move them, got {len(used)}"
@@ -224,7 +227,7 @@ def _refuse_ill_conditioned(total: np.ndarray, used: list[str], unit: SteeredKin
     raise BadInput(
         f"Steering {used[a]} and {used[b]} moves all values alike (condition number {worst:.0f}, at"
         f" most {WORST_CONDITION:.0f}), so who causes whom cannot be told. Use other {unit}s of one"
-        " of them, or leave one out."
+        f" of them, or leave one out (--leave-out {used[a]})."
     )
 
 

@@ -33,6 +33,8 @@ class GraphSettings:
     """Run of the sweep."""
     replicates: Replicates = 1000
     """Bootstrap replicates over contexts and features, or groups."""
+    leave_out: tuple[str, ...] = ()
+    """Values that are left out of the graph: those that no direction tells from another."""
     seed: Seed = 0
     """Seed of the bootstrap."""
 
@@ -41,7 +43,8 @@ def run(study: Workspace, settings: GraphSettings, progress: Progress) -> Run:
     """Estimate the causal graph of a sweep; make a run of kind `graph`."""
     sweep_run = study.resolve("effects", settings.effects)
     inputs = {"effects": sweep_run.id, "sae": sweep_run.inputs["sae"]}
-    pinned = dataclasses.replace(settings, effects=sweep_run.id)
+    left_out = sorted({study.system.resolve(value) for value in settings.leave_out})
+    pinned = dataclasses.replace(settings, effects=sweep_run.id, leave_out=tuple(left_out))
     return study.make(
         "graph", pinned, inputs, partial(_estimate, study, pinned, sweep_run, progress)
     )
@@ -54,7 +57,13 @@ def _estimate(
     progress("resampling", 0, 1)
     sweep = read_sweep(study, sweep_run.id)
     matched = match(sweep, sweep_run.config["delta"])
-    estimate = find(matched, sweep.values, settings.replicates, settings.seed)
+    estimate = find(
+        matched,
+        sweep.values,
+        settings.replicates,
+        settings.seed,
+        leave_out=settings.leave_out,
+    )
     progress("resampling", 1, 1)
     graph = estimate.graph
     work.table("edges", graph.edges)
