@@ -86,3 +86,27 @@ def test_what_could_not_be_computed_is_said(plain):
     assert "It promotes no token." in text
     assert r"Its end is \*odd\*." in text
     assert "No activations." in text
+
+
+def _contexts_page(tokens, activations) -> None:
+    import pandas as pd
+
+    from workbench.views.feature import show_contexts
+
+    rows = [
+        {"activation": a, "tokens": t, "activations": [0.0, a], "peak": 1}
+        for t, a in zip(tokens, activations)
+    ]
+    show_contexts(pd.DataFrame(rows), "#c4561a", 2)
+
+
+def test_texts_that_share_a_window_show_it_once():
+    windows = [["a ", "cook"], ["a ", "cook"], ["the ", "<b>"], ["a ", "cook"], ["one ", "more"]]
+    page = AppTest.from_function(_contexts_page, args=(windows, [5.0, 4.0, 3.0, 2.0, 1.0])).run()
+    assert not page.exception
+    (shown,) = [part.proto.body for part in page.get("html")]
+    assert shown.count("cook") == 1
+    assert "5.00 ×3" in shown
+    assert "&lt;b&gt;" in shown
+    assert "3.00 ×" not in shown
+    assert "more" not in shown, "the third window is beyond the most"

@@ -6,6 +6,7 @@ what steering it does, where a sweep has steered it.
 """
 
 import html
+from collections import Counter
 from typing import Any
 
 import pandas as pd
@@ -126,15 +127,21 @@ def _statistics(row: pd.Series, spread: pd.Series) -> None:
     )
 
 
-def show_contexts(rows: pd.DataFrame, colour: str) -> None:
-    """Show a feature's contexts, every token shaded by its activation, the peak framed."""
+def show_contexts(rows: pd.DataFrame, colour: str, most: int = 20) -> None:
+    """Show a feature's contexts, every token shaded by its activation, the peak framed.
+
+    Texts that share a window show it once, with their number; at most `most` windows are shown.
+    """
     if rows.empty:
         st.caption("No context was kept.")
         return
     top = max(float(rows.activation.max()), 1e-9)
     r, g, b = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    windows = [(tuple(row.tokens), row.peak) for row in rows.itertuples()]
+    times = Counter(windows)
     lines = []
-    for row in rows.itertuples():
+    for row in rows[~pd.Series(windows, index=rows.index).duplicated()].head(most).itertuples():
+        texts = times[tuple(row.tokens), row.peak]
         spans = []
         for place, (token, activation) in enumerate(zip(row.tokens, row.activations, strict=True)):
             shade = 0.75 * max(float(activation), 0.0) / top
@@ -146,12 +153,13 @@ def show_contexts(rows: pd.DataFrame, colour: str) -> None:
             )
         lines.append(
             '<div class="context" dir="auto"><span class="said"'
-            f' dir="ltr">{row.activation:.2f}</span>{"".join(spans)}</div>'
+            f' dir="ltr">{row.activation:.2f}{f" ×{texts}" if texts > 1 else ""}</span>'
+            f"{''.join(spans)}</div>"
         )
     st.html("".join(lines))
     st.caption(
-        "One context a text, strongest first; the shade is the activation on each token, the frame"
-        " its peak."
+        "One context a text, strongest first, ×n where n texts share it; the shade is the"
+        " activation on each token, the frame its peak."
     )
 
 

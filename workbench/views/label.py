@@ -223,8 +223,8 @@ def _evidence(turn: Turn, runs: Sequence[str], descriptions: str) -> None:
     store = turn.study.store
     left, right = st.columns([1.5, 1], gap="large")
     with left:
-        contexts = queries.contexts(store, turn.sae, turn.feature, CONTEXTS)
-        show_contexts(contexts, _colour(turn))
+        contexts = queries.contexts(store, turn.sae, turn.feature)
+        show_contexts(contexts, _colour(turn), CONTEXTS)
     with right:
         if descriptions:
             tokens = queries.token_logits(store, descriptions, turn.feature)

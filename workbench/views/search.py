@@ -29,16 +29,18 @@ COLUMNS = {
     "feature": st.column_config.NumberColumn("feature", width=60, format="%d"),
     "likeness": st.column_config.NumberColumn(
         "likeness [SD]",
+        width=90,
         format="%.2f",
         help="How much nearer its contexts are to the question than the mean feature's.",
     ),
     "share": st.column_config.NumberColumn(
         "of its strongest",
+        width=105,
         format="%.2f",
         help="Activation over the feature's largest on the harvested text.",
     ),
-    "activation": st.column_config.NumberColumn("activation", format="%.2f"),
-    "score": st.column_config.NumberColumn("input score", format="%.2f"),
+    "activation": st.column_config.NumberColumn("activation", width=75, format="%.2f"),
+    "value": st.column_config.TextColumn("value", width=130),
 }
 """Column of a table -> how it looks."""
 
@@ -118,7 +120,6 @@ def _by_text(study: Study) -> None:
             "share": rows.share,
             "activation": rows.activation,
             "value": _values(rows, names(study.system)),
-            "score": rows.score,
         }
     )
     _open_row(table, f"search-text-{opened()}")
